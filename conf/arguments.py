@@ -1,0 +1,128 @@
+"""From a command line to validated options.
+
+Every field of a job's options (conf/schema.py) is a flag and a YAML key of the
+same name. What is not given on the command line comes from the file named by
+--config, then from the data set's defaults (conf/datasets/), then from the
+field's own default.
+"""
+
+import argparse
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, NoReturn, TypeVar
+
+import yaml
+from pydantic import ValidationError
+from pydantic.fields import FieldInfo
+from pydantic_core import ErrorDetails
+
+from conf.datasets import dataset_facts
+from conf.errors import UserError
+from conf.schema import DataOptions, JobOptions, PipelineOptions
+
+Options = TypeVar("Options", bound=JobOptions)
+
+
+class _OneLineParser(argparse.ArgumentParser):
+    def error(self, message: str) -> NoReturn:
+        raise UserError(f"{message}; see {self.prog} --help")
+
+
+def parse_options(options_type: type[Options], argv: Sequence[str], *, prog: str) -> Options:
+    """The options that the command line asks for.
+
+    Raises UserError (one line) for whatever is wrong; ``--help`` exits as usual.
+    """
+    return resolve_options(options_type, given_values(options_type, argv, prog=prog))
+
+
+def given_values(options_type: type[Options], argv: Sequence[str], *, prog: str) -> dict[str, Any]:
+    """What the user said, not yet validated: the command line, then the file named by --config."""
+    given = vars(_parser(options_type, prog).parse_args(argv))
+    config_file = given.pop("config", None)
+    return {**(_yaml_values(Path(config_file), options_type) if config_file else {}), **given}
+
+
+def resolve_options(options_type: type[Options], values: dict[str, Any]) -> Options:
+    """Validate ``values``, with the data set's defaults filled in where they say nothing."""
+    if "dataset" in options_type.model_fields:
+        dataset = values.get("dataset", options_type.model_fields["dataset"].default)
+        facts = dataset_facts(str(dataset))
+        defaults = {**facts.defaults, **(facts.pipeline if issubclass(options_type, PipelineOptions) else {})}
+        values = {**{key: value for key, value in defaults.items() if key in options_type.model_fields}, **values}
+    try:
+        return options_type.model_validate(values)
+    except ValidationError as error:
+        raise UserError("; ".join(_describe(detail, options_type) for detail in error.errors())) from None
+
+
+def data_flags(options: DataOptions) -> str:
+    """The flags that name the same data set to another job: --dataset, and what differs from its defaults."""
+    usual = resolve_options(DataOptions, {"dataset": options.dataset})
+    differing = [
+        f"--{name} {value}"
+        for name in DataOptions.model_fields
+        if name not in JobOptions.model_fields and (value := getattr(options, name)) != getattr(usual, name)
+    ]
+    return " ".join([f"--dataset {options.dataset}", *differing])
+
+
+def _parser(options_type: type[JobOptions], prog: str) -> argparse.ArgumentParser:
+    parser = _OneLineParser(
+        prog=prog,
+        description=options_type.__doc__,
+        argument_default=argparse.SUPPRESS,
+        allow_abbrev=False,
+        epilog="Defaults of a data set (conf/datasets/) go before those shown here.",
+    )
+    parser.add_argument("--config", metavar="FILE", help="YAML file of options; the command line goes before it")
+    for name, field in options_type.model_fields.items():
+        flags = [*(field.json_schema_extra or {}).get("flags", []), f"--{name}"]
+        if field.annotation is bool:
+            parser.add_argument(*flags, dest=name, action="store_true", help=field.description)
+        else:
+            parser.add_argument(*flags, dest=name, metavar=_metavar(field), help=_help(field))
+    return parser
+
+
+def _choices(field: FieldInfo) -> tuple[str, ...]:
+    arguments = getattr(field.annotation, "__args__", ())
+    return arguments if arguments and all(isinstance(choice, str) for choice in arguments) else ()
+
+
+def _metavar(field: FieldInfo) -> str:
+    if choices := _choices(field):
+        return "|".join(choices)
+    types = [kind for kind in getattr(field.annotation, "__args__", (field.annotation,)) if kind is not type(None)]
+    return {int: "N", float: "X", Path: "PATH"}.get(types[0], "TEXT")
+
+
+def _help(field: FieldInfo) -> str:
+    suffix = " (required)" if field.is_required() else "" if field.default is None else f" (default {field.default})"
+    return f"{field.description}{suffix}".replace("%", "%%")
+
+
+def _describe(detail: ErrorDetails, options_type: type[JobOptions]) -> str:
+    name = ".".join(str(part) for part in detail["loc"])
+    if detail["type"] == "missing":
+        return f"--{name} is required: {options_type.model_fields[name].description}"
+    if detail["type"] == "extra_forbidden":
+        return f"unknown option {name!r}: known are {', '.join(sorted(options_type.model_fields))}"
+    message = detail["msg"].removeprefix("Value error, ")
+    message = message[0].lower() + message[1:]
+    return f"--{name} {detail['input']}: {message}" if name else message
+
+
+def _yaml_values(path: Path, options_type: type[JobOptions]) -> dict[str, Any]:
+    try:
+        values = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise UserError(f"cannot read the options file {path}: {error.strerror}") from None
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise UserError(f"{path} is not YAML: {' '.join(str(error).split())}") from None
+    if not isinstance(values, dict):
+        raise UserError(f"{path} must hold options as 'name: value' lines, it holds a {type(values).__name__}")
+    if unknown := sorted(set(values) - set(options_type.model_fields)):
+        known = ", ".join(sorted(options_type.model_fields))
+        raise UserError(f"{path}: unknown option {', '.join(map(repr, unknown))}; known are {known}")
+    return values

@@ -1,0 +1,61 @@
+"""Atomic files: a reader sees the old content or the new, never a part of either.
+
+Everything that longtail leaves on disk (manifests, checkpoints, metric events,
+tables) goes through here, so a process may be killed at any moment.
+"""
+
+import json
+import os
+import shutil
+import uuid
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+
+def write_atomically(path: Path, write: Callable[[Path], None]) -> None:
+    """Call ``write(temporary)`` beside ``path``, flush it to disk, and rename it to ``path``.
+
+    The temporary name starts with a dot: Spark's file sources and our own
+    readers pass such files over.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.parent / f".{path.name}.{uuid.uuid4().hex}"
+    try:
+        write(temporary)
+        with temporary.open("rb") as file:
+            os.fsync(file.fileno())
+        os.replace(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def write_text_atomically(path: Path, text: str) -> None:
+    write_atomically(path, lambda temporary: temporary.write_text(text, encoding="utf-8"))
+
+
+def write_json_atomically(path: Path, value: Any) -> None:
+    write_text_atomically(path, json.dumps(value, indent=2) + "\n")
+
+
+@contextmanager
+def new_directory(path: Path, *, replace: bool = False) -> Iterator[Path]:
+    """Fill a hidden directory beside ``path``; it becomes ``path`` only if the block succeeds.
+
+    With replace, an older ``path`` gives way to the new one. Otherwise raises FileExistsError if somebody else
+    finished the same directory meanwhile.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary, old = (path.parent / f".{path.name}.{uuid.uuid4().hex}" for _ in range(2))
+    temporary.mkdir()
+    try:
+        yield temporary
+        if path.exists():
+            if not replace:
+                raise FileExistsError(f"{path} appeared while it was being made")
+            os.rename(path, old)
+        os.rename(temporary, path)
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+        shutil.rmtree(old, ignore_errors=True)

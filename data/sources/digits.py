@@ -1,0 +1,42 @@
+"""scikit-learn's handwritten digits: 1,797 images of 8x8, embedded in the library.
+
+They have no official split. Here the test set is the first 50 images of each
+class in scikit-learn's order, so it is the same for everybody and every seed.
+"""
+
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+from sklearn.datasets import load_digits
+
+from data.contract import TEST, TRAIN
+from data.sources.base import Located, Shard, source_batch
+
+CLASS_NAMES = [str(digit) for digit in range(10)]
+IMAGE_SHAPE = (8, 8, 1)
+TEST_IMAGES_PER_CLASS = 50
+NUM_TEST = TEST_IMAGES_PER_CLASS * len(CLASS_NAMES)
+
+
+def locate(data_dir: Path) -> Located:
+    nowhere = Path("scikit-learn digits")
+    shards = [Shard(nowhere, TEST, 0, 0), Shard(nowhere, TRAIN, 0, NUM_TEST)]
+    return Located(shards, "scikit-learn load_digits")
+
+
+def read(shard: Shard) -> pa.RecordBatch:
+    digits = load_digits()
+    # Sixteen grey levels (0 to 16) are spread over the range of a byte.
+    images = np.rint(digits.images * (255 / 16)).astype(np.uint8)[..., None]  # (1797, 8, 8, 1)
+    chosen = _is_test(digits.target) == (shard.split == TEST)
+    return source_batch(shard, images[chosen], digits.target[chosen])
+
+
+def _is_test(labels: np.ndarray) -> np.ndarray:
+    """(N,) bool: the first TEST_IMAGES_PER_CLASS of each class."""
+    rank_in_class = np.empty(len(labels), np.int64)
+    for label in range(len(CLASS_NAMES)):
+        members = labels == label
+        rank_in_class[members] = np.arange(members.sum())
+    return rank_in_class < TEST_IMAGES_PER_CLASS

@@ -1,0 +1,103 @@
+"""Residual networks for small images (He et al. 2016, section 4.2).
+
+Depth 6n + 2: a 3x3 convolution, three stages of n basic blocks with 16, 32 and
+64 channels, global average pooling. Shortcuts have no parameters ("option A"):
+where a stage halves the resolution, the shortcut takes every second pixel and
+pads the channels with zeros. Any input of at least 4x4 pixels fits.
+
+The names of the parameters (conv1, bn1, layer1.0.conv1, ..., fc) are those of
+the published checkpoints.
+"""
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+BLOCKS_PER_STAGE = {"resnet20": 3, "resnet32": 5, "resnet44": 7, "resnet56": 9, "resnet110": 18}
+STAGE_CHANNELS = (16, 32, 64)
+
+
+class BasicBlock(nn.Module):
+    """Two 3x3 convolutions beside a shortcut without parameters."""
+
+    def __init__(self, in_channels: int, out_channels: int, stride: int) -> None:
+        super().__init__()
+        self.conv1 = nn.Conv2d(in_channels, out_channels, 3, stride=stride, padding=1, bias=False)
+        self.bn1 = nn.BatchNorm2d(out_channels)
+        self.conv2 = nn.Conv2d(out_channels, out_channels, 3, padding=1, bias=False)
+        self.bn2 = nn.BatchNorm2d(out_channels)
+        self.stride = stride
+        self.extra_channels = out_channels - in_channels
+
+    def forward(self, x: Tensor) -> Tensor:
+        out = F.relu(self.bn1(self.conv1(x)))
+        out = self.bn2(self.conv2(out))
+        return F.relu(out + self._shortcut(x))
+
+    def _shortcut(self, x: Tensor) -> Tensor:
+        if self.stride == 1 and self.extra_channels == 0:
+            return x
+        before = self.extra_channels // 2
+        return F.pad(x[:, :, :: self.stride, :: self.stride], (0, 0, 0, 0, before, self.extra_channels - before))
+
+
+class SmallImageResNet(nn.Module):
+    """The backbone and a head, ``fc``, that maps (N, 64) features to (N, num_classes) logits."""
+
+    def __init__(self, *, blocks_per_stage: int, in_channels: int, head: nn.Module) -> None:
+        super().__init__()
+        width = STAGE_CHANNELS[0]
+        self.conv1 = nn.Conv2d(in_channels, width, 3, padding=1, bias=False)
+        self.bn1 = nn.BatchNorm2d(width)
+        self.layer1 = _stage(width, STAGE_CHANNELS[0], blocks_per_stage, stride=1)
+        self.layer2 = _stage(STAGE_CHANNELS[0], STAGE_CHANNELS[1], blocks_per_stage, stride=2)
+        self.layer3 = _stage(STAGE_CHANNELS[1], STAGE_CHANNELS[2], blocks_per_stage, stride=2)
+        for module in self.modules():
+            if isinstance(module, nn.Conv2d):
+                nn.init.kaiming_normal_(module.weight)
+        self.fc = head
+
+    def features(self, x: Tensor) -> Tensor:
+        """(N, in_channels, H, W) normalised images to (N, 64) features."""
+        x = F.relu(self.bn1(self.conv1(x)))  # (N, 16, H, W)
+        x = self.layer1(x)  # (N, 16, H, W)
+        x = self.layer2(x)  # (N, 32, H/2, W/2)
+        x = self.layer3(x)  # (N, 64, H/4, W/4)
+        return x.mean(dim=(2, 3))  # (N, 64)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.fc(self.features(x))  # (N, num_classes)
+
+
+def _stage(in_channels: int, out_channels: int, num_blocks: int, *, stride: int) -> nn.Sequential:
+    first = BasicBlock(in_channels, out_channels, stride)
+    return nn.Sequential(first, *(BasicBlock(out_channels, out_channels, 1) for _ in range(num_blocks - 1)))
+
+
+class CosineHead(nn.Module):
+    """Cosines (N, C) of the angles between features and class directions: LDAM's classifier (Cao et al. 2019).
+
+    ``weight`` is (num_features, num_classes), normalised by column when used; there is no bias.
+    """
+
+    def __init__(self, num_features: int, num_classes: int) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(F.normalize(torch.empty(num_features, num_classes).uniform_(-1, 1), dim=0))
+
+    def forward(self, features: Tensor) -> Tensor:
+        return F.normalize(features, dim=1) @ F.normalize(self.weight, dim=0)
+
+
+def linear_head(num_features: int, num_classes: int) -> nn.Linear:
+    head = nn.Linear(num_features, num_classes)
+    nn.init.kaiming_normal_(head.weight)
+    return head
+
+
+HEADS = {"linear": linear_head, "cosine": CosineHead}
+
+
+def build_model(arch: str, *, num_classes: int, in_channels: int, head: str = "linear") -> SmallImageResNet:
+    """A network of the given depth (a key of BLOCKS_PER_STAGE) and head (a key of HEADS), freshly initialised."""
+    classifier = HEADS[head](STAGE_CHANNELS[-1], num_classes)
+    return SmallImageResNet(blocks_per_stage=BLOCKS_PER_STAGE[arch], in_channels=in_channels, head=classifier)

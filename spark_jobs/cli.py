@@ -1,0 +1,70 @@
+"""`longtail <job> ARGS`, and what every job does around its work.
+
+    longtail train --dataset cifar10 --imb_factor 0.01
+    spark-submit spark_jobs/train.py --dataset cifar10 --imb_factor 0.01
+
+are the same. Exit status: 0 done, 1 failed, 2 bad input, 130 interrupted.
+"""
+
+import importlib
+import re
+import sys
+from collections.abc import Callable, Sequence
+
+from conf.errors import UserError
+
+JOBS = {
+    "prepare": "build a long-tailed Parquet data set",
+    "stats": "class-distribution statistics of a prepared set",
+    "pretrain_rot": "self-supervised pre-training by rotation prediction",
+    "train": "supervised training in a Spark barrier stage; -e evaluates a checkpoint",
+    "gen_pseudolabels": "label the unlabeled part with a trained classifier",
+    "train_semi": "training on labels and pseudo-labels together",
+    "monitor": "live per-class accuracy of running trainings",
+    "pipeline": "all of it, from the data set to the comparison",
+}
+
+
+def main() -> None:
+    """Entry point of the `longtail` command."""
+    arguments = sys.argv[1:]
+    if not arguments or arguments[0] in ("-h", "--help"):
+        listing = "\n".join(f"  {job:<18}{what}" for job, what in JOBS.items())
+        print(f"usage: longtail JOB [OPTIONS]; longtail JOB --help shows the options\n\n{listing}")
+        sys.exit(0 if arguments else 2)
+    job = arguments[0]
+    if job not in JOBS:
+        print(f"longtail: error: unknown job {job!r}: choose one of {', '.join(JOBS)}", file=sys.stderr)
+        sys.exit(2)
+    module = importlib.import_module(f"spark_jobs.{job}")
+    run_job(job, module.main, arguments[1:])
+
+
+def run_job(name: str, job_main: Callable[[Sequence[str]], None], argv: Sequence[str]) -> None:
+    """Run a job's main and exit with its status; errors become one line unless --verbose asks for the trace."""
+    try:
+        job_main(argv)
+    except KeyboardInterrupt:
+        _exit(name, "interrupted", 130)
+    except Exception as error:
+        if "--verbose" in argv:
+            raise
+        message = user_message(error)
+        if message is not None:
+            _exit(name, f"error: {message}", 2)
+        first_line = (str(error).strip() or type(error).__name__).splitlines()[0]
+        _exit(name, f"failed: {type(error).__name__}: {first_line} (--verbose shows the trace)", 1)
+
+
+def user_message(error: BaseException) -> str | None:
+    """The line for the user if bad input caused the error, here or in a Spark task; None if it is a failure."""
+    if isinstance(error, UserError):
+        return str(error)
+    # A task's exception reaches the driver as text.
+    found = re.search(r"^\s*(?:\w+\.)*UserError: (.*)$", str(error), re.MULTILINE)
+    return found[1] if found else None
+
+
+def _exit(name: str, message: str, status: int) -> None:
+    print(f"longtail {name}: {message}", file=sys.stderr)
+    sys.exit(status)

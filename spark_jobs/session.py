@@ -1,0 +1,103 @@
+"""The Spark session of a job, and whether this machine can have one.
+
+The master is never set here unless the user named one: spark-submit's choice,
+spark-defaults.conf, or else local[*] (spark-submit's own default) stands.
+"""
+
+import logging
+import os
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+from pyspark import SparkConf, SparkContext
+from pyspark.sql import SparkSession
+
+import conf
+from conf.errors import UserError
+from conf.schema import JobOptions
+
+MINIMUM_JAVA = 17
+_LOG_CONFIGURATION = Path(conf.__file__).parent / "log4j2.properties"
+
+
+def spark_session(name: str, options: JobOptions, *, slots: int = 1) -> SparkSession:
+    """The session of a job, made or found.
+
+    slots: how many tasks the job needs at once; if nobody chose a master, local[*] grows to that.
+
+    Raises UserError if Java is missing or too old, or if the master is given in two ways.
+    """
+    submitted = "PYSPARK_GATEWAY_PORT" in os.environ
+    if submitted:
+        if options.master is not None:
+            raise UserError("give --master to spark-submit, before the script, not to the job")
+        SparkContext._ensure_initialized()  # so that SparkConf() sees what spark-submit was told
+    else:
+        check_java()
+    os.environ.setdefault("PYSPARK_PYTHON", sys.executable)
+    os.environ.setdefault("PYSPARK_DRIVER_PYTHON", sys.executable)
+    configuration = SparkConf().setAppName(f"longtail {name}")
+    if options.master is not None:
+        configuration.setMaster(options.master)
+    for key, value in _settings(options, local=is_local(configuration.get("spark.master", "local"))).items():
+        configuration.setIfMissing(key, value)
+    spark = SparkSession.builder.config(conf=configuration).getOrCreate()
+    context = spark.sparkContext
+    if not submitted and options.master is None and is_local(context.master) and context.defaultParallelism < slots:
+        spark.stop()
+        spark = SparkSession.builder.config(conf=configuration.setMaster(f"local[{slots}]")).getOrCreate()
+    if not options.verbose:
+        # Under spark-submit the JVM runs already, with its own log configuration.
+        spark.sparkContext.setLogLevel("OFF" if submitted else "ERROR")
+        logging.getLogger("py4j").setLevel(logging.CRITICAL)
+    return spark
+
+
+def _settings(options: JobOptions, *, local: bool) -> dict[str, str]:
+    """Spark's settings where the user said nothing."""
+    settings = {
+        "spark.ui.showConsoleProgress": "false",
+        # Streaming's small jobs get their turn beside a long inference stage.
+        "spark.scheduler.mode": "FAIR",
+        # Image rows are wide: fewer of them make an Arrow batch.
+        "spark.sql.execution.arrow.maxRecordsPerBatch": "2000",
+        # A rank that never reaches the barrier fails the stage instead of blocking it for ever.
+        "spark.barrier.sync.timeout": "300s",
+        "spark.sql.session.timeZone": "UTC",
+    }
+    if not options.verbose:
+        settings["spark.driver.extraJavaOptions"] = f"-Dlog4j2.configurationFile={_LOG_CONFIGURATION.as_uri()}"
+    if local:
+        # Everything, the web UI included, listens on this machine only.
+        os.environ.setdefault("SPARK_LOCAL_IP", "127.0.0.1")
+        settings["spark.driver.memory"] = "2g"
+        settings["spark.sql.shuffle.partitions"] = str(os.cpu_count() or 1)
+        # A local session lives for minutes: quick to start beats fast after long.
+        quick = "-XX:TieredStopAtLevel=1 -XX:+UseSerialGC"
+        settings["spark.driver.extraJavaOptions"] = (
+            f"{settings.get('spark.driver.extraJavaOptions', '')} {quick}".strip()
+        )
+    return settings
+
+
+def is_local(master: str) -> bool:
+    """Whether driver and tasks are one process: local, local[...]; not local-cluster[...]."""
+    return re.fullmatch(r"local(\[.*\])?", master) is not None
+
+
+def check_java() -> None:
+    """Raises UserError unless the java that Spark would start is there and new enough."""
+    home = os.environ.get("JAVA_HOME")
+    java = str(Path(home) / "bin" / "java") if home else "java"
+    remedy = f"install Java {MINIMUM_JAVA} (Debian: apt-get install openjdk-17-jre-headless) or set JAVA_HOME to it"
+    if shutil.which(java) is None:
+        raise UserError(f"Spark needs Java {MINIMUM_JAVA} or newer, and there is no {java}: {remedy}")
+    said = subprocess.run([java, "-version"], capture_output=True, text=True)
+    found = re.search(r'version "(?:1\.)?(\d+)', said.stderr + said.stdout)
+    if found is None:
+        raise UserError(f"`{java} -version` does not tell a version: {remedy}")
+    if int(found[1]) < MINIMUM_JAVA:
+        raise UserError(f"Spark needs Java {MINIMUM_JAVA} or newer, {java} is Java {found[1]}: {remedy}")

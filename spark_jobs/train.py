@@ -1,0 +1,36 @@
+"""Supervised training on the labelled part, in a Spark barrier stage.
+
+    longtail train --dataset cifar10 --imb_factor 0.01 --loss_type LDAM --train_rule DRW
+    spark-submit spark_jobs/train.py --dataset cifar10 --imb_factor 0.01 --loss_type LDAM --train_rule DRW
+
+Prepares the data set if it is not there. The same command again goes on from
+the run's last checkpoint. With -e --resume CKPT nothing is trained: the
+checkpoint is evaluated.
+"""
+
+import sys
+from collections.abc import Sequence
+
+from conf.arguments import parse_options
+from conf.schema import TrainOptions
+from spark_jobs.cli import run_job
+from spark_jobs.prepare import prepare
+from spark_jobs.runs import evaluate_run, print_result, train_run
+from spark_jobs.session import spark_session
+
+
+def main(argv: Sequence[str]) -> None:
+    options = parse_options(TrainOptions, argv, prog="longtail train")
+    spark = spark_session("train", options, slots=options.world_size)
+    set_dir = prepare(spark, options)
+    if options.evaluate:
+        print_result(evaluate_run(spark, options, set_dir=set_dir))
+        return
+    run = train_run(spark, options, set_dir=set_dir)
+    print_result(run.result)
+    more = "" if options.imb_factor_unlabel else " --imb_factor_unlabel FU"
+    print(f"run: {run.run_dir}\nnext: longtail gen_pseudolabels --resume {run.checkpoint}{more}")
+
+
+if __name__ == "__main__":
+    run_job("train", main, sys.argv[1:])

@@ -1,0 +1,48 @@
+"""Training on the labelled and the pseudo-labelled part together, in a Spark barrier stage.
+
+    longtail train_semi --dataset cifar10 --imb_factor 0.01 --imb_factor_unlabel 0.01
+    spark-submit spark_jobs/train_semi.py --dataset cifar10 --imb_factor 0.01 --imb_factor_unlabel 0.01
+
+Needs the table that gen_pseudolabels wrote for the same set.
+"""
+
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from conf.arguments import parse_options
+from conf.errors import UserError
+from conf.schema import TrainSemiOptions
+from spark_jobs.cli import run_job
+from spark_jobs.gen_pseudolabels import default_table
+from spark_jobs.prepare import prepare
+from spark_jobs.runs import evaluate_run, print_result, train_run
+from spark_jobs.session import spark_session
+
+
+def main(argv: Sequence[str]) -> None:
+    options = parse_options(TrainSemiOptions, argv, prog="longtail train_semi")
+    table = pseudo_label_table(options)
+    spark = spark_session("train_semi", options, slots=options.world_size)
+    set_dir = prepare(spark, options)
+    if options.evaluate:
+        print_result(evaluate_run(spark, options, set_dir=set_dir, pseudo_labels=table))
+        return
+    run = train_run(spark, options, set_dir=set_dir, pseudo_labels=table)
+    print_result(run.result)
+    print(f"run: {run.run_dir}\nnext: longtail monitor --runs_dir {options.runs_dir} --once")
+
+
+def pseudo_label_table(options: TrainSemiOptions) -> Path:
+    """The table named by --pseudo_labels, or the default one. Raises UserError if it is not there."""
+    table = options.pseudo_labels or default_table(options)
+    if not table.is_dir():
+        raise UserError(
+            f"there are no pseudo-labels {table}: write them with `longtail gen_pseudolabels --resume CKPT "
+            f"--imb_factor_unlabel {options.imb_factor_unlabel:g}`, CKPT being a checkpoint of `longtail train`"
+        )
+    return table
+
+
+if __name__ == "__main__":
+    run_job("train_semi", main, sys.argv[1:])

@@ -1,0 +1,66 @@
+"""The live tables as a person sees them in a terminal."""
+
+from collections.abc import Sequence
+from typing import Any
+
+from rich.table import Table
+from rich.text import Text
+
+Row = dict[str, Any]
+
+MAX_CLASSES_SHOWN = 30
+_GROUP_STYLE = {"many": "cyan", "medium": "yellow", "few": "magenta"}
+
+
+def percent(value: float | None) -> str:
+    return "-" if value is None else f"{100 * value:.1f}"
+
+
+def signed_percent(value: float | None) -> Text:
+    """Percentage points with their sign; green for a gain, red for a loss."""
+    if value is None:
+        return Text("-")
+    return Text(f"{100 * value:+.1f}", style="green" if value > 0 else "red" if value < 0 else "")
+
+
+def latest_summaries(epochs: Sequence[Row], *, split: str) -> dict[str, Row]:
+    """The newest row of epoch_summary for each run."""
+    newest: dict[str, Row] = {}
+    for row in epochs:
+        if row["split"] == split and row["epoch"] >= newest.get(row["run"], {"epoch": -1})["epoch"]:
+            newest[row["run"]] = row
+    return newest
+
+
+def per_class_table(rows: Sequence[Row]) -> Table:
+    """per_class_accuracy of one run and split; of many classes, those with the most and the fewest training images."""
+    table = Table()
+    for heading in ("class", "shots", "train", "accuracy %", "change", "best %", "true share %", "predicted %"):
+        table.add_column(heading, justify="left" if heading in ("class", "shots") else "right")
+    ordered = sorted(rows, key=lambda row: row["class_id"])
+    if len(ordered) > MAX_CLASSES_SHOWN:
+        ordered = sorted(rows, key=lambda row: (-row["train_count"], row["class_id"]))
+        ordered = ordered[: MAX_CLASSES_SHOWN // 2] + ordered[-MAX_CLASSES_SHOWN // 2 :]
+        table.caption = f"{len(ordered)} of {len(rows)} classes: head and tail"
+    for row in ordered:
+        table.add_row(
+            row["class_name"],
+            Text(row["shot_group"], style=_GROUP_STYLE.get(row["shot_group"], "")),
+            str(row["train_count"]),
+            percent(row["accuracy"]),
+            signed_percent(row["change"]),
+            percent(row["best_accuracy"]),
+            percent(row["true_share"]),
+            percent(row["predicted_share"]),
+        )
+    return table
+
+
+def summary_line(row: Row) -> str:
+    """One epoch of one run in a line."""
+    groups = ", ".join(f"{group} {percent(row[f'{group}_shot_accuracy'])}" for group in _GROUP_STYLE)
+    return (
+        f"{row['phase']} epoch {row['epoch']}/{row['num_epochs']}, {row['split']}: "
+        f"balanced accuracy {percent(row['balanced_accuracy'])} %, {groups}, "
+        f"label bias {row['label_bias']:.3f}, {row['images_per_second']:.0f} images/s"
+    )

@@ -1,0 +1,168 @@
+"""Checkpoints: the published layout plus what resuming and inference need.
+
+A checkpoint is a dict of tensors, numbers, strings and plain containers, so it
+loads with torch's weights-only reader, which runs no code. Keys as published:
+epoch, arch, state_dict, best_acc1, optimizer. All else lies under "longtail".
+"""
+
+import json
+import pickle
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from conf.errors import UserError
+from conf.files import write_atomically
+from training.augmentation import Normalisation
+
+LAST = "ckpt.pth.tar"
+BEST = "ckpt.best.pth.tar"
+HEAD_PREFIX = "fc."
+# What wrappers put before the names: data parallel, MoCo's query encoder.
+_WRAPPER_PREFIXES = ("module.encoder_q.", "module.")
+
+
+@dataclass(frozen=True, kw_only=True)
+class ModelCard:
+    """What is needed to use the weights: kept in the checkpoint beside them.
+
+    phase: pretrain_rot, train or train_semi
+    image_shape: (height, width, channels)
+    class_counts: training images per class, pseudo-labelled ones included
+    options: the job's options, by name
+    """
+
+    run: str
+    phase: str
+    arch: str
+    head: str
+    class_names: list[str]
+    class_counts: list[int]
+    image_shape: tuple[int, int, int]
+    normalisation: Normalisation
+    options: dict[str, Any]
+
+
+@dataclass(frozen=True, kw_only=True)
+class BestEpoch:
+    """The epoch that validation data chooses so far, and what the model scored on the test set then.
+
+    The test scores are only reported: the choice is by val_balanced_accuracy.
+    """
+
+    epoch: int
+    val_balanced_accuracy: float
+    test_scores: dict[str, float | None]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Checkpoint:
+    """A checkpoint in memory; model_card is None for one that longtail did not write.
+
+    epoch: number of finished epochs
+    best: None without validation data
+    """
+
+    epoch: int
+    arch: str
+    state_dict: dict[str, Tensor]
+    optimizer: dict[str, Any] | None
+    best: BestEpoch | None
+    model_card: ModelCard | None
+
+
+def save_checkpoint(path: Path, checkpoint: Checkpoint) -> None:
+    """Write atomically: a process killed meanwhile leaves the checkpoint before."""
+    best, card = checkpoint.best, checkpoint.model_card
+    content = {
+        "epoch": checkpoint.epoch,
+        "arch": checkpoint.arch,
+        "state_dict": checkpoint.state_dict,
+        "best_acc1": 100 * best.val_balanced_accuracy if best else None,
+        "optimizer": checkpoint.optimizer,
+        # JSON, so that what is in the file is text and not objects.
+        "longtail": json.dumps({"model_card": asdict(card) if card else None, "best": asdict(best) if best else None}),
+    }
+    write_atomically(path, lambda temporary: torch.save(content, temporary))
+
+
+def load_checkpoint(path: Path) -> Checkpoint:
+    """Read a checkpoint of longtail's or in the published layout, to the CPU.
+
+    Raises UserError if the file is missing, damaged, holds code, or is no checkpoint.
+    """
+    try:
+        content = torch.load(path, map_location="cpu", weights_only=True)
+    except FileNotFoundError:
+        raise UserError(f"there is no checkpoint {path}") from None
+    except pickle.UnpicklingError:
+        raise UserError(
+            f"{path} is not a checkpoint of tensors and plain values; it may hold code, so it is not loaded"
+        ) from None
+    except (OSError, EOFError, RuntimeError, ValueError) as error:
+        raise UserError(f"{path} is damaged or not a checkpoint ({str(error).splitlines()[0]})") from None
+    if not isinstance(content, dict) or not isinstance(content.get("state_dict"), dict):
+        raise UserError(f"{path} is not a checkpoint: it has no state_dict")
+    card, best = _longtail_part(content, path)
+    return Checkpoint(
+        epoch=int(content.get("epoch", 0)),
+        arch=str(content.get("arch", "unknown")),
+        state_dict={_plain_name(name): tensor for name, tensor in content["state_dict"].items()},
+        optimizer=content.get("optimizer"),
+        best=best,
+        model_card=card,
+    )
+
+
+def _longtail_part(content: dict[str, Any], path: Path) -> tuple[ModelCard | None, BestEpoch | None]:
+    if "longtail" not in content:
+        return None, None
+    try:
+        ours = json.loads(content["longtail"])
+        card, best = ours["model_card"], ours["best"]
+        if card is not None:
+            card["normalisation"] = Normalisation(**{k: tuple(v) for k, v in card["normalisation"].items()})
+            card["image_shape"] = tuple(card["image_shape"])
+        return ModelCard(**card) if card else None, BestEpoch(**best) if best else None
+    except (KeyError, TypeError, ValueError) as error:
+        raise UserError(f"{path} was written by another version of longtail ({error})") from None
+
+
+def _plain_name(name: str) -> str:
+    for prefix in _WRAPPER_PREFIXES:
+        if name.startswith(prefix):
+            name = name.removeprefix(prefix)
+            break
+    # Older published checkpoints call the head "linear".
+    return f"{HEAD_PREFIX}{name.removeprefix('linear.')}" if name.startswith("linear.") else name
+
+
+def load_weights(model: nn.Module, checkpoint: Checkpoint, *, path: Path, backbone_only: bool = False) -> int:
+    """Copy the checkpoint's tensors into the model; returns how many.
+
+    backbone_only leaves the head as it is (fine-tuning from self-supervision).
+
+    Raises UserError that names the tensors if any that the model needs is missing, unknown or of another shape.
+    """
+    wanted = model.state_dict()
+    offered = checkpoint.state_dict
+    if backbone_only:
+        wanted = {name: tensor for name, tensor in wanted.items() if not name.startswith(HEAD_PREFIX)}
+        offered = {name: tensor for name, tensor in offered.items() if not name.startswith(HEAD_PREFIX)}
+    problems = [f"{name} is missing" for name in wanted if name not in offered]
+    problems += [f"{name} is unknown" for name in offered if name not in wanted]
+    problems += [
+        f"{name} has shape {tuple(offered[name].shape)}, needed {tuple(tensor.shape)}"
+        for name, tensor in wanted.items()
+        if name in offered and offered[name].shape != tensor.shape
+    ]
+    if problems:
+        shown = "; ".join(problems[:3]) + (f"; and {len(problems) - 3} more" if len(problems) > 3 else "")
+        raise UserError(f"{path} ({checkpoint.arch}) does not fit the network: {shown}; choose the -a that made it")
+    with torch.no_grad():
+        for name, tensor in wanted.items():
+            tensor.copy_(offered[name])
+    return len(wanted)

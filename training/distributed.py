@@ -1,0 +1,47 @@
+"""The few collective steps of a training; with one process they do nothing.
+
+The process group is made by whoever starts the processes (the barrier stage,
+or torchrun); here it is only used.
+"""
+
+from dataclasses import dataclass
+
+import torch
+import torch.distributed as dist
+from torch import Tensor, nn
+from torch.nn.parallel import DistributedDataParallel
+
+
+@dataclass(frozen=True)
+class Rank:
+    """This process among the ranks of one training, and its device."""
+
+    rank: int
+    world_size: int
+    device: torch.device
+
+    @property
+    def is_first(self) -> bool:
+        return self.rank == 0
+
+    def part(self, num_items: int) -> slice:
+        """This rank's share of a batch: near-equal, disjoint, together everything."""
+        return slice(num_items * self.rank // self.world_size, num_items * (self.rank + 1) // self.world_size)
+
+
+def with_averaged_gradients(model: nn.Module, rank: Rank) -> nn.Module:
+    """The model, its gradients averaged over the ranks during backward. Batch norm uses each rank's own batch."""
+    return DistributedDataParallel(model) if rank.world_size > 1 else model
+
+
+def sum_over_ranks(values: Tensor, rank: Rank) -> Tensor:
+    if rank.world_size > 1:
+        dist.all_reduce(values)
+    return values
+
+
+def share_buffers(model: nn.Module, rank: Rank) -> None:
+    """Give all ranks rank 0's batch-norm statistics, which are the ones that get saved."""
+    if rank.world_size > 1:
+        for buffer in model.buffers():
+            dist.broadcast(buffer, 0)

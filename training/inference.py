@@ -1,0 +1,51 @@
+"""Labels and confidences from a checkpoint, for batches of raw images."""
+
+from functools import lru_cache
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import nn
+
+from conf.errors import UserError
+from models.resnet import build_model
+from training.checkpoints import ModelCard, load_checkpoint, load_weights
+from training.losses import logit_scale_of
+from training.tasks import image_tensor
+
+
+@lru_cache(maxsize=1)
+def load_classifier(path: Path, modified_ns: int) -> tuple[nn.Module, ModelCard]:
+    """The network of a checkpoint, ready to infer; kept, so that a Python worker loads it once.
+
+    modified_ns: the file's modification time, so that a rewritten checkpoint is read again.
+
+    Raises UserError unless longtail wrote the checkpoint with a classifier in it.
+    """
+    checkpoint = load_checkpoint(path)
+    card = checkpoint.model_card
+    if card is None:
+        raise UserError(f"{path} does not say how its inputs are normalised: take a checkpoint that longtail trained")
+    if card.phase == "pretrain_rot":
+        raise UserError(f"{path} tells rotations, not classes: take a checkpoint of train or train_semi")
+    model = build_model(card.arch, num_classes=len(card.class_names), in_channels=card.image_shape[2], head=card.head)
+    load_weights(model, checkpoint, path=path)
+    return model.to(memory_format=torch.channels_last).eval(), card
+
+
+@torch.inference_mode()
+def predict(path: Path, images: np.ndarray, *, batch_size: int) -> tuple[np.ndarray, np.ndarray]:
+    """Predicted classes (N,) int32 and their softmax probabilities (N,) float32.
+
+    images: (N, height, width, channels) uint8
+    """
+    model, card = load_classifier(path, path.stat().st_mtime_ns)
+    if images.shape[1:] != card.image_shape:
+        raise UserError(f"{path} was trained on images of shape {card.image_shape}, these have {images.shape[1:]}")
+    labels, confidences = [], []
+    for batch in image_tensor(images).split(batch_size):
+        logits = logit_scale_of(card.head) * model(card.normalisation.apply(batch))  # (n, C)
+        confidence, label = logits.softmax(dim=1).max(dim=1)  # (n,), (n,)
+        labels.append(label.int())
+        confidences.append(confidence)
+    return torch.cat(labels).numpy(), torch.cat(confidences).numpy()

@@ -1,0 +1,176 @@
+"""The training loop: one for supervised, semi-supervised and rotation training.
+
+Everything random in an epoch comes from one generator seeded by (seed, epoch),
+drawn for the global batch on every rank alike. So a run that was stopped goes
+on exactly as it would have, and no generator state needs saving; and which
+images meet in a batch does not depend on the world size.
+"""
+
+import math
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from conf.errors import UserError
+from conf.schema import RunOptions
+from training.augmentation import crop_and_flip, draw_crop_flip
+from training.distributed import Rank, share_buffers, sum_over_ranks, with_averaged_gradients
+from training.losses import logit_scale_of
+from training.metrics import ClassTotals
+from training.rebalancing import epoch_order
+from training.schedule import learning_rate
+from training.tasks import Samples, Task
+
+EVALUATION_BATCH_SIZE = 1000
+
+Totals = dict[str, list[float]]
+
+
+@dataclass(frozen=True, kw_only=True)
+class EpochReport:
+    """What an epoch gave. epoch: finished epochs, from 1; totals: per split, per-class sums over all ranks."""
+
+    epoch: int
+    learning_rate: float
+    totals: dict[str, Totals]
+    epoch_seconds: float
+    images_per_second: float
+
+
+def build_optimizer(model: nn.Module, options: RunOptions) -> torch.optim.SGD:
+    return torch.optim.SGD(
+        model.parameters(),
+        lr=options.learning_rate,
+        momentum=options.momentum,
+        weight_decay=options.weight_decay,
+        fused=True,
+    )
+
+
+def fit(
+    model: nn.Module,
+    optimizer: torch.optim.Optimizer,
+    task: Task,
+    options: RunOptions,
+    rank: Rank,
+    *,
+    first_epoch: int,
+    on_epoch: Callable[[EpochReport], None],
+) -> dict[str, Totals]:
+    """Train from first_epoch (counted from 0) to the last; on_epoch is called on every rank after each.
+
+    Returns the totals of the last epoch; if none was left to train, those of the held-out splits.
+    """
+    num_steps = math.ceil(len(task.train) / options.batch_size)
+    if len(task.train) // num_steps < rank.world_size:
+        raise UserError(
+            f"{len(task.train)} images in {num_steps} batches are too few for --world_size {rank.world_size}: "
+            f"lower --world_size or raise --batch_size"
+        )
+    trained = with_averaged_gradients(model, rank)
+    totals = evaluate_all(model, task, rank) if first_epoch >= options.epochs else {}
+    for epoch in range(first_epoch, options.epochs):
+        started = time.monotonic()
+        # 1. Set the learning rate.
+        rate = learning_rate(options.learning_rate, epoch=epoch, num_epochs=options.epochs)
+        for group in optimizer.param_groups:
+            group["lr"] = rate
+        # 2. Learn from every sample once (or from the drawn ones, when resampling).
+        train_totals = _train_epoch(trained, optimizer, task, options, rank, epoch=epoch, num_steps=num_steps)
+        train_seconds = time.monotonic() - started
+        # 3. Measure.
+        share_buffers(model, rank)
+        totals = {"train": train_totals, **evaluate_all(model, task, rank)}
+        loss = sum(train_totals["loss_sum"])
+        if not math.isfinite(loss):
+            raise UserError(f"the training loss became {loss} in epoch {epoch + 1}: lower --lr (it is {rate:g})")
+        # 4. Report: events, checkpoint, logs.
+        on_epoch(
+            EpochReport(
+                epoch=epoch + 1,
+                learning_rate=rate,
+                totals=totals,
+                epoch_seconds=time.monotonic() - started,
+                images_per_second=len(task.train) / train_seconds,
+            )
+        )
+    return totals
+
+
+def _train_epoch(
+    model: nn.Module,
+    optimizer: torch.optim.Optimizer,
+    task: Task,
+    options: RunOptions,
+    rank: Rank,
+    *,
+    epoch: int,
+    num_steps: int,
+) -> Totals:
+    model.train()
+    generator = epoch_generator(options.seed, epoch)
+    sample_weights = task.sample_weights(epoch=epoch, num_epochs=options.epochs)  # (N,)
+    totals = ClassTotals.zeros(len(task.class_names), rank.device)
+    scale = logit_scale_of(task.head)
+    for batch in _batches(task, num_steps, generator):
+        part = rank.part(len(batch))
+        inputs, targets = _training_inputs(task, batch, part, generator, rank.device)  # (n, C, H, W), (n,)
+        weights = sample_weights[batch]  # (global N,)
+        # Gradients are averaged over the ranks: times world_size makes that the weighted mean of the global batch.
+        weights = weights * (rank.world_size / weights.sum())
+        optimizer.zero_grad(set_to_none=True)
+        logits = scale * model(inputs)  # (n, num_classes)
+        losses = task.loss(logits, targets)  # (n,)
+        (losses * weights[part]).sum().backward()
+        optimizer.step()
+        totals.add(logits.detach(), targets, losses.detach())
+    sum_over_ranks(totals.values, rank)
+    return totals.as_lists()
+
+
+def _batches(task: Task, num_steps: int, generator: torch.Generator) -> Iterator[Tensor]:
+    """Index tensors of near-equal length, so that no batch norm ever sees a tiny last batch."""
+    order = epoch_order(task.train_rule, task.train.labels.cpu(), task.class_counts, generator)
+    yield from torch.tensor_split(order, num_steps)
+
+
+def _training_inputs(
+    task: Task, batch: Tensor, part: slice, generator: torch.Generator, device: torch.device
+) -> tuple[Tensor, Tensor]:
+    choices = draw_crop_flip(len(batch), height=task.train.images.shape[2], flip=task.mirror, generator=generator)
+    turns = torch.randint(4, (len(batch),), generator=generator)
+    mine = batch[part].to(device)
+    images = task.normalisation.apply(task.train.images[mine])
+    images = crop_and_flip(images, choices.part(part))
+    return task.make_targets(images, task.train.labels[mine], turns[part])
+
+
+def evaluate_all(model: nn.Module, task: Task, rank: Rank) -> dict[str, Totals]:
+    """Per-class sums over each held-out split."""
+    return {split: evaluate(model, samples, task, rank) for split, samples in task.evaluation.items()}
+
+
+@torch.inference_mode()
+def evaluate(model: nn.Module, samples: Samples, task: Task, rank: Rank) -> Totals:
+    """Per-class sums over a split, in evaluation mode, each rank doing its share."""
+    model.eval()
+    totals = ClassTotals.zeros(len(task.class_names), rank.device)
+    scale = logit_scale_of(task.head)
+    mine = rank.part(len(samples))
+    for index in torch.arange(len(samples))[mine].split(EVALUATION_BATCH_SIZE):
+        images = task.normalisation.apply(samples.images[index])
+        # Rotation is measured at a turn fixed by the image, so that every epoch is asked the same.
+        inputs, targets = task.make_targets(images, samples.labels[index], samples.ids[index] % 4)
+        logits = scale * model(inputs)  # (n, num_classes)
+        totals.add(logits, targets, task.loss(logits, targets))
+    sum_over_ranks(totals.values, rank)
+    return totals.as_lists()
+
+
+def epoch_generator(seed: int, epoch: int) -> torch.Generator:
+    mixed = np.random.SeedSequence([seed, epoch]).generate_state(1, np.uint64)[0]
+    return torch.Generator().manual_seed(int(mixed) >> 1)

@@ -1,0 +1,63 @@
+"""Losses for long-tailed classification, one value a sample.
+
+Every loss maps logits (N, C) and targets (N,) to (N,) values without class
+weights or reduction; the loop weights and averages them in one place.
+"""
+
+from collections.abc import Callable, Sequence
+from functools import partial
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+LossFunction = Callable[[Tensor, Tensor], Tensor]
+
+FOCAL_GAMMA = 1.0
+LDAM_MAX_MARGIN = 0.5
+LDAM_SCALE = 30.0
+
+
+def cross_entropy(logits: Tensor, targets: Tensor) -> Tensor:
+    return F.cross_entropy(logits, targets, reduction="none")
+
+
+def focal_loss(logits: Tensor, targets: Tensor, *, gamma: float = FOCAL_GAMMA) -> Tensor:
+    """(1 - p)^gamma * CE with p the probability of the target (Lin et al. 2017, eq. 4, without alpha)."""
+    ce = cross_entropy(logits, targets)  # (N,)
+    return (1 - torch.exp(-ce)) ** gamma * ce
+
+
+def ldam_margins(class_counts: Sequence[int], *, max_margin: float = LDAM_MAX_MARGIN) -> Tensor:
+    """(C,) margins proportional to n_c^(-1/4), the largest being max_margin (Cao et al. 2019, eq. 13)."""
+    raw = torch.tensor(class_counts, dtype=torch.float64) ** -0.25
+    return (raw * (max_margin / raw.max())).float()
+
+
+def ldam_loss(logits: Tensor, targets: Tensor, *, margins: Tensor) -> Tensor:
+    """CE after the target's logit is lowered by its class's margin (Cao et al. 2019, eq. 10).
+
+    logits: scaled cosines, LDAM_SCALE * cos; the margin is in units of the cosine.
+    """
+    lowered = logits - F.one_hot(targets, logits.shape[1]) * (LDAM_SCALE * margins[targets])[:, None]
+    return cross_entropy(lowered, targets)
+
+
+def build_loss(loss_type: str, class_counts: Sequence[int], device: torch.device) -> LossFunction:
+    """The loss of --loss_type for training counts (C,)."""
+    builders: dict[str, Callable[[], LossFunction]] = {
+        "CE": lambda: cross_entropy,
+        "Focal": lambda: focal_loss,
+        "LDAM": lambda: partial(ldam_loss, margins=ldam_margins(class_counts).to(device)),
+    }
+    return builders[loss_type]()
+
+
+def head_of(loss_type: str) -> str:
+    """The head (models/resnet.py) that the loss was made for."""
+    return "cosine" if loss_type == "LDAM" else "linear"
+
+
+def logit_scale_of(head: str) -> float:
+    """What the head's output is multiplied with to be logits: cosines need a temperature, linear outputs do not."""
+    return LDAM_SCALE if head == "cosine" else 1.0

@@ -1,0 +1,268 @@
+"""One rank's whole training: load, build, resume, learn, report.
+
+Runs in a task of the Spark barrier stage, or in any process that torchrun (or
+nobody) started; it does not know which.
+"""
+
+import time
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from tensorboardX import SummaryWriter
+from torch import nn
+
+from conf.errors import UserError
+from conf.files import write_json_atomically
+from conf.schema import PretrainRotOptions, RunOptions, TrainOptions, TrainSemiOptions
+from data.contract import TEST, VAL
+from data.manifest import read_manifest
+from models.resnet import build_model
+from streaming.events import EVENT_SCHEMA_VERSION, ClassEvent
+from streaming.writer import EventWriter
+from training.checkpoints import (
+    BEST,
+    LAST,
+    BestEpoch,
+    Checkpoint,
+    ModelCard,
+    load_checkpoint,
+    load_weights,
+    save_checkpoint,
+)
+from training.distributed import Rank
+from training.loop import EpochReport, Totals, build_optimizer, evaluate_all, fit
+from training.metrics import class_accuracy, summarise
+from training.tasks import Task, rotation_task, semi_supervised_task, supervised_task
+
+RESULT_FILE = "result.json"
+TENSORBOARD_DIRECTORY = "tensorboard"
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunPaths:
+    """Where a run reads and writes; all on a file system that driver and ranks share.
+
+    set_dir: the prepared data set; run_dir: checkpoints, logs and result; events_dir: metric events of all runs
+    pseudo_labels: table of gen_pseudolabels, for train_semi
+    """
+
+    set_dir: Path
+    run_dir: Path
+    events_dir: Path
+    pseudo_labels: Path | None = None
+
+
+def run_training(options: RunOptions, paths: RunPaths, rank: Rank, *, attempt: int) -> dict[str, Any]:
+    """Train (or go on with) a run; rank 0 leaves the result in result.json and returns it, other ranks return {}.
+
+    Raises UserError for bad input.
+    """
+    task, model = _task_and_model(options, paths, rank)
+    optimizer = build_optimizer(model, options)
+    first_epoch, best = _restore(model, optimizer, options, paths)
+    if not rank.is_first:
+        fit(model, optimizer, task, options, rank, first_epoch=first_epoch, on_epoch=lambda report: None)
+        return {}
+    with _Reporter(
+        model, optimizer, task, options, paths, attempt=attempt, first_epoch=first_epoch, best=best
+    ) as reporter:
+        totals = fit(model, optimizer, task, options, rank, first_epoch=first_epoch, on_epoch=reporter.record)
+    result = _result(paths.run_dir.name, task, epoch=options.epochs, totals=totals, best=reporter.best)
+    write_json_atomically(paths.run_dir / RESULT_FILE, result)
+    return result
+
+
+def run_evaluation(options: TrainOptions, paths: RunPaths, rank: Rank) -> dict[str, Any]:
+    """Scores of the checkpoint named by --resume on the held-out splits; nothing is trained or written."""
+    assert options.resume is not None
+    task, model = _task_and_model(options, paths, rank)
+    checkpoint = load_checkpoint(options.resume)
+    load_weights(model, checkpoint, path=options.resume)
+    totals = evaluate_all(model, task, rank)
+    run = options.resume.parent.name
+    return _result(run, task, epoch=checkpoint.epoch, totals=totals, best=checkpoint.best)
+
+
+def _task_and_model(options: RunOptions, paths: RunPaths, rank: Rank) -> tuple[Task, nn.Module]:
+    manifest = read_manifest(paths.set_dir)
+    if isinstance(options, TrainSemiOptions):
+        assert paths.pseudo_labels is not None
+        task = semi_supervised_task(options, paths.set_dir, manifest, rank.device, pseudo_labels=paths.pseudo_labels)
+    elif isinstance(options, TrainOptions):
+        task = supervised_task(options, paths.set_dir, manifest, rank.device)
+    else:
+        assert isinstance(options, PretrainRotOptions)
+        task = rotation_task(options, paths.set_dir, manifest, rank.device)
+    torch.manual_seed(options.seed)
+    model = build_model(
+        options.arch, num_classes=len(task.class_names), in_channels=manifest.image_shape[2], head=task.head
+    )
+    return task, model.to(rank.device, memory_format=torch.channels_last)
+
+
+def _restore(
+    model: nn.Module, optimizer: torch.optim.Optimizer, options: RunOptions, paths: RunPaths
+) -> tuple[int, BestEpoch | None]:
+    """Load what the run starts from; the first epoch to train (from 0), and the best so far.
+
+    Its own last checkpoint goes first (the same command again goes on), then --resume, then --pretrained_model.
+    """
+    own = paths.run_dir / LAST
+    source = own if own.exists() else options.resume
+    if source is not None:
+        checkpoint = load_checkpoint(source)
+        load_weights(model, checkpoint, path=source)
+        if checkpoint.optimizer is None:
+            raise UserError(f"{source} has no optimizer state to go on from: give it as --pretrained_model")
+        if checkpoint.epoch > options.epochs:
+            raise UserError(f"{source} has {checkpoint.epoch} finished epochs: raise --epochs ({options.epochs})")
+        optimizer.load_state_dict(checkpoint.optimizer)
+        return checkpoint.epoch, checkpoint.best
+    if isinstance(options, TrainOptions) and options.pretrained_model is not None:
+        pretrained = options.pretrained_model
+        load_weights(model, load_checkpoint(pretrained), path=pretrained, backbone_only=True)
+    return 0, None
+
+
+class _Reporter:
+    """Rank 0's record of a run while it goes: events, TensorBoard scalars, checkpoints."""
+
+    def __init__(
+        self,
+        model: nn.Module,
+        optimizer: torch.optim.Optimizer,
+        task: Task,
+        options: RunOptions,
+        paths: RunPaths,
+        *,
+        attempt: int,
+        first_epoch: int,
+        best: BestEpoch | None,
+    ) -> None:
+        self.best = best
+        self._model, self._optimizer, self._task = model, optimizer, task
+        self._options, self._paths, self._attempt = options, paths, attempt
+        self._groups = task.shot_groups
+        self._run = paths.run_dir.name
+        self._events = EventWriter(paths.events_dir, run=self._run, attempt=attempt)
+        # Of an epoch that a killed attempt logged but did not save, TensorBoard is told to keep the repetition.
+        self._scalars = SummaryWriter(str(paths.run_dir / TENSORBOARD_DIRECTORY), purge_step=first_epoch + 1)
+
+    def __enter__(self) -> "_Reporter":
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self._scalars.close()
+
+    def record(self, report: EpochReport) -> None:
+        # Events before the checkpoint: a run killed between the two repeats the epoch, and readers take the later
+        # attempt; the other way round the epoch's events would be lost for good.
+        self._events.write_epoch(report.epoch, self._class_events(report))
+        self._log_scalars(report)
+        self._save(report)
+
+    def _class_events(self, report: EpochReport) -> list[ClassEvent]:
+        task = self._task
+        return [
+            ClassEvent(
+                schema_version=EVENT_SCHEMA_VERSION,
+                run=self._run,
+                attempt=self._attempt,
+                phase=task.phase,
+                epoch=report.epoch,
+                num_epochs=self._options.epochs,
+                split=split,
+                class_id=class_id,
+                class_name=task.class_names[class_id],
+                shot_group=self._groups[class_id],
+                train_count=task.class_counts[class_id],
+                support=int(totals["support"][class_id]),
+                correct=int(totals["correct"][class_id]),
+                predicted=int(totals["predicted"][class_id]),
+                loss_sum=totals["loss_sum"][class_id],
+                confidence_sum=totals["confidence_sum"][class_id],
+                epoch_seconds=report.epoch_seconds,
+                images_per_second=report.images_per_second,
+                emitted_at=time.time(),
+            )
+            for split, totals in report.totals.items()
+            for class_id in range(len(task.class_names))
+        ]
+
+    def _log_scalars(self, report: EpochReport) -> None:
+        values = {"learning_rate": report.learning_rate, "images_per_second": report.images_per_second}
+        for split, totals in report.totals.items():
+            values |= {f"{split}/{name}": value for name, value in summarise(totals, self._groups).items()}
+            accuracies = zip(self._task.class_names, class_accuracy(totals), strict=True)
+            values |= {f"{split}_class/{name}": accuracy for name, accuracy in accuracies}
+        for name, value in values.items():
+            if value is not None:
+                self._scalars.add_scalar(name, value, report.epoch)
+        self._scalars.flush()
+
+    def _save(self, report: EpochReport) -> None:
+        improved = self._take_if_best(report)
+        checkpoint = Checkpoint(
+            epoch=report.epoch,
+            arch=self._options.arch,
+            state_dict=self._model.state_dict(),
+            optimizer=self._optimizer.state_dict(),
+            best=self.best,
+            model_card=ModelCard(
+                run=self._run,
+                phase=self._task.phase,
+                arch=self._options.arch,
+                head=self._task.head,
+                class_names=self._task.class_names,
+                class_counts=self._task.class_counts,
+                image_shape=_image_shape(self._task),
+                normalisation=self._task.normalisation,
+                options=self._options.model_dump(mode="json"),
+            ),
+        )
+        # The best first: a kill between the two repeats the epoch and writes both again.
+        if improved:
+            save_checkpoint(self._paths.run_dir / BEST, checkpoint)
+        save_checkpoint(self._paths.run_dir / LAST, checkpoint)
+
+    def _take_if_best(self, report: EpochReport) -> bool:
+        if VAL not in report.totals:
+            return False
+        score = summarise(report.totals[VAL], self._groups)["balanced_accuracy"]
+        if score is None or (self.best is not None and score <= self.best.val_balanced_accuracy):
+            return False
+        test_scores = summarise(report.totals[TEST], self._groups)
+        self.best = BestEpoch(epoch=report.epoch, val_balanced_accuracy=score, test_scores=test_scores)
+        return True
+
+
+def _image_shape(task: Task) -> tuple[int, int, int]:
+    _, channels, height, width = task.train.images.shape
+    return height, width, channels
+
+
+def _result(
+    run: str,
+    task: Task,
+    *,
+    epoch: int,
+    totals: dict[str, Totals],
+    best: BestEpoch | None,
+) -> dict[str, Any]:
+    """The outcome of a run at its last epoch, and at the one that validation chooses (None without validation)."""
+    groups = task.shot_groups
+    return {
+        "run": run,
+        "phase": task.phase,
+        "epoch": epoch,
+        "class_names": task.class_names,
+        "class_counts": task.class_counts,
+        "shot_groups": groups,
+        "best_on_validation": asdict(best) if best else None,
+        "splits": {
+            split: {**summarise(values, groups), "class_accuracy": class_accuracy(values), "totals": values}
+            for split, values in totals.items()
+        },
+    }

@@ -1,0 +1,207 @@
+"""What is learned: the images and targets of a training, and how it counts classes.
+
+Supervised training learns the labels, semi-supervised training labels and
+pseudo-labels together, rotation pre-training (Gidaris et al. 2018) by how many
+quarter turns an image was rotated. The loop (training/loop.py) is the same for all.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from conf.datasets import dataset_facts
+from conf.errors import UserError
+from conf.schema import PretrainRotOptions, RunOptions, TrainOptions, TrainSemiOptions
+from data.contract import TEST, TRAIN, UNLABELED, VAL
+from data.loader import load_pseudo_labels, load_split
+from data.longtail import shot_groups
+from data.manifest import Manifest
+from training.augmentation import Normalisation, measured_normalisation, rotate_quarter_turns
+from training.losses import LossFunction, build_loss, head_of
+from training.rebalancing import class_weights
+
+TargetMaker = Callable[[Tensor, Tensor, Tensor], tuple[Tensor, Tensor]]
+"""(images (N, C, S, S), labels (N,), quarter turns (N,)) to network inputs and targets (N,)."""
+
+ROTATION_NAMES = ["0 degrees", "90 degrees", "180 degrees", "270 degrees"]
+
+
+@dataclass(frozen=True)
+class Samples:
+    """Images of a split on the device of the training.
+
+    ids: (N,) int64; images: (N, C, H, W) uint8; labels: (N,) int64; weights: (N,) float32, 1 or omega
+    """
+
+    ids: Tensor
+    images: Tensor
+    labels: Tensor
+    weights: Tensor
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Task:
+    """One training's data and rules.
+
+    evaluation: the splits that are measured after every epoch, by name
+    class_counts: training images per class, pseudo-labelled ones included
+    shot_groups: many, medium or few, by the labelled images alone: pseudo-labels do not move a class to another group
+    """
+
+    phase: str
+    class_names: list[str]
+    class_counts: list[int]
+    shot_groups: list[str]
+    train: Samples
+    evaluation: dict[str, Samples]
+    normalisation: Normalisation
+    head: str
+    loss: LossFunction
+    train_rule: str
+    make_targets: TargetMaker
+    mirror: bool
+
+    def sample_weights(self, *, epoch: int, num_epochs: int) -> Tensor:
+        """(N,) loss weight of each training sample in an epoch counted from 0."""
+        if self.train_rule == "None":
+            return self.train.weights
+        weights = class_weights(self.train_rule, self.class_counts, epoch=epoch, num_epochs=num_epochs)
+        return self.train.weights * weights.to(self.train.labels.device)[self.train.labels]
+
+
+def own_labels(images: Tensor, labels: Tensor, turns: Tensor) -> tuple[Tensor, Tensor]:
+    return images, labels
+
+
+def rotations(images: Tensor, labels: Tensor, turns: Tensor) -> tuple[Tensor, Tensor]:
+    return rotate_quarter_turns(images, turns), turns.to(images.device)
+
+
+def supervised_task(options: TrainOptions, set_dir: Path, manifest: Manifest, device: torch.device) -> Task:
+    """Labels only."""
+    labelled = _load(set_dir, TRAIN, manifest, device)
+    return _label_task("train", options, labelled, labelled, set_dir, manifest, device)
+
+
+def semi_supervised_task(
+    options: TrainSemiOptions, set_dir: Path, manifest: Manifest, device: torch.device, *, pseudo_labels: Path
+) -> Task:
+    """Labelled and pseudo-labelled samples together; class counts are those of both."""
+    labelled = _load(set_dir, TRAIN, manifest, device)
+    pseudo = _pseudo_labelled(options, set_dir, manifest, device, pseudo_labels)
+    joined = Samples(
+        torch.cat([labelled.ids, pseudo.ids]),
+        torch.cat([labelled.images, pseudo.images]),
+        torch.cat([labelled.labels, pseudo.labels]),
+        torch.cat([labelled.weights, pseudo.weights]),
+    )
+    return _label_task("train_semi", options, joined, labelled, set_dir, manifest, device)
+
+
+def rotation_task(options: PretrainRotOptions, set_dir: Path, manifest: Manifest, device: torch.device) -> Task:
+    """The labelled part's images without their labels."""
+    height, width, _ = manifest.image_shape
+    if height != width:
+        raise UserError(f"rotation needs square images, {manifest.dataset} has {height}x{width}")
+    images = _load(set_dir, TRAIN, manifest, device)
+    # Each image is seen at one random turn an epoch.
+    counts = [len(images) // len(ROTATION_NAMES)] * len(ROTATION_NAMES)
+    return Task(
+        phase="pretrain_rot",
+        class_names=ROTATION_NAMES,
+        class_counts=counts,
+        shot_groups=_groups(counts, options),
+        train=images,
+        evaluation=_evaluation_splits(set_dir, manifest, device),
+        normalisation=_normalisation(options, images),
+        head="linear",
+        loss=build_loss("CE", [], device),
+        train_rule="None",
+        make_targets=rotations,
+        mirror=dataset_facts(options.dataset).horizontal_flip,
+    )
+
+
+def _label_task(
+    phase: str,
+    options: TrainOptions,
+    train: Samples,
+    labelled: Samples,
+    set_dir: Path,
+    manifest: Manifest,
+    device: torch.device,
+) -> Task:
+    counts = torch.bincount(train.labels, minlength=manifest.num_classes).tolist()
+    return Task(
+        phase=phase,
+        class_names=manifest.class_names,
+        class_counts=counts,
+        shot_groups=_groups(manifest.counts[TRAIN], options),
+        train=train,
+        evaluation=_evaluation_splits(set_dir, manifest, device),
+        normalisation=_normalisation(options, labelled),
+        head=head_of(options.loss_type),
+        loss=build_loss(options.loss_type, counts, device),
+        train_rule=options.train_rule,
+        make_targets=own_labels,
+        mirror=dataset_facts(options.dataset).horizontal_flip,
+    )
+
+
+def _groups(labelled_counts: Sequence[int], options: RunOptions) -> list[str]:
+    return list(shot_groups(labelled_counts, many_shot=options.many_shot, few_shot=options.few_shot))
+
+
+def _normalisation(options: RunOptions, labelled: Samples) -> Normalisation:
+    facts = dataset_facts(options.dataset)
+    if facts.mean is not None and facts.std is not None:
+        return Normalisation(facts.mean, facts.std)
+    return measured_normalisation(labelled.images)
+
+
+def _evaluation_splits(set_dir: Path, manifest: Manifest, device: torch.device) -> dict[str, Samples]:
+    return {split: _load(set_dir, split, manifest, device) for split in (VAL, TEST) if sum(manifest.counts[split])}
+
+
+def image_tensor(images: np.ndarray) -> Tensor:
+    """(N, H, W, C) uint8 array to (N, C, H, W), channels last in memory."""
+    # Arrow's buffers are read-only, which torch does not know of.
+    own = images if images.flags.writeable else images.copy()
+    return torch.from_numpy(own).permute(0, 3, 1, 2)
+
+
+def _samples(ids: np.ndarray, images: np.ndarray, labels: np.ndarray, weight: float, device: torch.device) -> Samples:
+    return Samples(
+        torch.from_numpy(ids.copy()),
+        image_tensor(images).to(device),
+        torch.from_numpy(labels).to(device),
+        torch.full((len(labels),), weight, device=device),
+    )
+
+
+def _load(set_dir: Path, split: str, manifest: Manifest, device: torch.device) -> Samples:
+    arrays = load_split(set_dir, split, manifest)
+    assert arrays.labels is not None, "the unlabeled part is never trained on without pseudo-labels"
+    return _samples(arrays.ids, arrays.images, arrays.labels, 1.0, device)
+
+
+def _pseudo_labelled(
+    options: TrainSemiOptions, set_dir: Path, manifest: Manifest, device: torch.device, table: Path
+) -> Samples:
+    unlabeled = load_split(set_dir, UNLABELED, manifest)
+    ids, labels, confidence = load_pseudo_labels(table)
+    if not np.array_equal(ids, unlabeled.ids):
+        raise UserError(
+            f"{table} labels other images than the unlabeled part of {set_dir}: run gen_pseudolabels for it"
+        )
+    if labels.size and not 0 <= labels.min() <= labels.max() < manifest.num_classes:
+        raise UserError(f"{table} has labels outside 0..{manifest.num_classes - 1}: run gen_pseudolabels again")
+    kept = confidence >= options.confidence_threshold
+    return _samples(ids[kept], unlabeled.images[kept], labels[kept], options.unlabeled_weight, device)
