@@ -7,12 +7,13 @@ field's own default.
 """
 
 import argparse
+import shlex
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NoReturn, TypeVar
 
 import yaml
-from pydantic import ValidationError
+from pydantic import DirectoryPath, FilePath, ValidationError
 from pydantic.fields import FieldInfo
 from pydantic_core import ErrorDetails
 
@@ -25,7 +26,7 @@ Options = TypeVar("Options", bound=JobOptions)
 
 class _OneLineParser(argparse.ArgumentParser):
     def error(self, message: str) -> NoReturn:
-        raise UserError(f"{message}; see {self.prog} --help")
+        raise UserError(_one_line(f"{message}; see {self.prog} --help"))
 
 
 def parse_options(options_type: type[Options], argv: Sequence[str], *, prog: str) -> Options:
@@ -53,14 +54,14 @@ def resolve_options(options_type: type[Options], values: dict[str, Any]) -> Opti
     try:
         return options_type.model_validate(values)
     except ValidationError as error:
-        raise UserError("; ".join(_describe(detail, options_type) for detail in error.errors())) from None
+        raise UserError(_one_line("; ".join(_describe(detail, options_type) for detail in error.errors()))) from None
 
 
 def data_flags(options: DataOptions) -> str:
     """The flags that name the same data set to another job: --dataset, and what differs from its defaults."""
     usual = resolve_options(DataOptions, {"dataset": options.dataset})
     differing = [
-        f"--{name} {value}"
+        f"--{name} {shlex.quote(str(value))}"
         for name in DataOptions.model_fields
         if name not in JobOptions.model_fields and (value := getattr(options, name)) != getattr(usual, name)
     ]
@@ -94,12 +95,16 @@ def _metavar(field: FieldInfo) -> str:
     if choices := _choices(field):
         return "|".join(choices)
     types = [kind for kind in getattr(field.annotation, "__args__", (field.annotation,)) if kind is not type(None)]
-    return {int: "N", float: "X", Path: "PATH"}.get(types[0], "TEXT")
+    return {int: "N", float: "X", Path: "PATH", FilePath: "FILE", DirectoryPath: "DIR"}.get(types[0], "TEXT")
 
 
 def _help(field: FieldInfo) -> str:
     suffix = " (required)" if field.is_required() else "" if field.default is None else f" (default {field.default})"
     return f"{field.description}{suffix}".replace("%", "%%")
+
+
+def _one_line(message: str) -> str:
+    return " ".join(message.split())
 
 
 def _describe(detail: ErrorDetails, options_type: type[JobOptions]) -> str:
@@ -108,7 +113,10 @@ def _describe(detail: ErrorDetails, options_type: type[JobOptions]) -> str:
         return f"--{name} is required: {options_type.model_fields[name].description}"
     if detail["type"] == "extra_forbidden":
         return f"unknown option {name!r}: known are {', '.join(sorted(options_type.model_fields))}"
-    message = detail["msg"].removeprefix("Value error, ")
+    message = {
+        "path_not_file": "there is no such file",
+        "path_not_directory": "there is no such directory",
+    }.get(detail["type"], detail["msg"].removeprefix("Value error, "))
     message = message[0].lower() + message[1:]
     return f"--{name} {detail['input']}: {message}" if name else message
 
@@ -119,10 +127,10 @@ def _yaml_values(path: Path, options_type: type[JobOptions]) -> dict[str, Any]:
     except OSError as error:
         raise UserError(f"cannot read the options file {path}: {error.strerror}") from None
     except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise UserError(f"{path} is not YAML: {' '.join(str(error).split())}") from None
+        raise UserError(_one_line(f"{path} is not YAML: {error}")) from None
     if not isinstance(values, dict):
         raise UserError(f"{path} must hold options as 'name: value' lines, it holds a {type(values).__name__}")
-    if unknown := sorted(set(values) - set(options_type.model_fields)):
+    if unknown := sorted(set(values) - set(options_type.model_fields), key=str):
         known = ", ".join(sorted(options_type.model_fields))
         raise UserError(f"{path}: unknown option {', '.join(map(repr, unknown))}; known are {known}")
     return values

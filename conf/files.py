@@ -57,5 +57,5 @@ def new_directory(path: Path, *, replace: bool = False) -> Iterator[Path]:
             os.rename(path, old)
         os.rename(temporary, path)
     finally:
-        shutil.rmtree(temporary, ignore_errors=True)
-        shutil.rmtree(old, ignore_errors=True)
+        for leftover in (temporary, old):
+            leftover.unlink() if leftover.is_file() else shutil.rmtree(leftover, ignore_errors=True)

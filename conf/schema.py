@@ -8,9 +8,9 @@ published code know. Values are frozen; unknown keys are refused.
 import hashlib
 import json
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+from pydantic import BaseModel, ConfigDict, DirectoryPath, Field, FilePath, field_validator, model_validator
 
 from conf.datasets import dataset_facts
 
@@ -23,7 +23,7 @@ def option(default: Any, description: str, *, flags: tuple[str, ...] = (), **che
 class JobOptions(BaseModel):
     """What every job understands."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
     master: str | None = option(None, "Spark master URL; local[*] if none is given here or to spark-submit")
     verbose: bool = option(False, "show stack traces and Spark's own log")
@@ -92,8 +92,17 @@ class StatsOptions(DataOptions):
     """stats: class-distribution statistics of a prepared set."""
 
 
+# What a run's outcome does not depend on; of the files that it starts from, the content enters its name, not the place.
+_NOT_OF_THE_OUTCOME = {
+    "master", "verbose", "data_dir", "runs_dir", "evaluate", "resume", "pretrained_model", "pseudo_labels",
+}  # fmt: skip
+
+
 class RunOptions(DataOptions):
     """What every training has: where it writes, how long and how it learns."""
+
+    phase: ClassVar[str]
+    """What is trained, as the metric events and the run's name call it."""
 
     arch: Literal["resnet20", "resnet32", "resnet44", "resnet56", "resnet110"] = option(
         "resnet32", "network", flags=("-a",)
@@ -103,7 +112,7 @@ class RunOptions(DataOptions):
     learning_rate: float = option(0.1, "initial learning rate", flags=("--lr", "--learning-rate"), gt=0)
     momentum: float = option(0.9, "momentum of SGD", ge=0, lt=1)
     weight_decay: float = option(2e-4, "weight decay", flags=("--wd", "--weight-decay"), ge=0)
-    seed: int = option(0, "seed of initial weights, order, augmentation and sampling")
+    seed: int = option(0, "seed of initial weights, order, augmentation and sampling", ge=0, lt=2**63)
     world_size: int = option(1, "ranks: tasks of the barrier stage, one process each", gt=0)
     exp_str: str = option("0", "tells apart runs of one configuration", pattern=r"^[A-Za-z0-9_.]+$")
     runs_dir: Path = option(Path("runs"), "directory of checkpoints, logs and metric events")
@@ -113,32 +122,21 @@ class RunOptions(DataOptions):
 
         inputs: by option name, a hash of the content of each file that the run starts from; where it lies is no matter.
         """
-        places = {
-            "master",
-            "verbose",
-            "data_dir",
-            "runs_dir",
-            "evaluate",
-            "resume",
-            "pretrained_model",
-            "pseudo_labels",
-        }
-        parameters = {**self.model_dump(mode="json", exclude=places), "inputs": inputs}
+        parameters = {**self.model_dump(mode="json", exclude=_NOT_OF_THE_OUTCOME), "inputs": inputs}
         stem = "-".join((self.dataset, self.arch, *self._method(), f"imb{self.imb_factor:g}", f"e{self.epochs}"))
         return f"{stem}-w{self.world_size}-seed{self.seed}-{self.exp_str}-{fingerprint(parameters)}"
 
     def _method(self) -> tuple[str, ...]:
         """What is trained and how, as parts of the run's name."""
-        raise NotImplementedError
+        return (self.phase,)
 
 
 class PretrainRotOptions(RunOptions):
     """pretrain_rot: self-supervised pre-training by rotation prediction; labels are not used."""
 
-    resume: Path | None = option(None, "checkpoint to go on from")
+    phase: ClassVar[str] = "pretrain_rot"
 
-    def _method(self) -> tuple[str, ...]:
-        return ("pretrain_rot",)
+    resume: FilePath | None = option(None, "checkpoint to go on from")
 
 
 class SupervisedOptions(RunOptions):
@@ -147,12 +145,17 @@ class SupervisedOptions(RunOptions):
     loss_type: Literal["CE", "Focal", "LDAM"] = option("CE", "loss")
     train_rule: Literal["None", "Resample", "Reweight", "DRW"] = option("None", "how class sizes enter the training")
 
+    def _method(self) -> tuple[str, ...]:
+        return (self.phase, self.loss_type, self.train_rule)
+
 
 class TrainOptions(SupervisedOptions):
     """train: supervised training on the labelled part."""
 
-    resume: Path | None = option(None, "checkpoint to go on from")
-    pretrained_model: Path | None = option(None, "checkpoint whose backbone to start from (self-supervision)")
+    phase: ClassVar[str] = "train"
+
+    resume: FilePath | None = option(None, "checkpoint to go on from")
+    pretrained_model: FilePath | None = option(None, "checkpoint whose backbone to start from (self-supervision)")
     evaluate: bool = option(False, "only evaluate the checkpoint given by --resume", flags=("-e",))
 
     @model_validator(mode="after")
@@ -161,14 +164,11 @@ class TrainOptions(SupervisedOptions):
             raise ValueError("-e evaluates a checkpoint: name it with --resume")
         return self
 
-    def _method(self) -> tuple[str, ...]:
-        return ("train", self.loss_type, self.train_rule)
-
 
 class GenPseudolabelsOptions(DataOptions):
     """gen_pseudolabels: label the unlabeled part with a trained classifier, a partition at a time."""
 
-    resume: Path = option(..., "checkpoint of the base classifier")
+    resume: FilePath = option(..., "checkpoint of the base classifier")
     batch_size: int = option(512, "images a forward pass", flags=("-b", "--batch-size"), gt=0)
     output_dir: Path | None = option(None, "where to write; by default pseudo_labels/ beside the prepared sets")
     output_filename: str = option(
@@ -180,14 +180,15 @@ class GenPseudolabelsOptions(DataOptions):
 class TrainSemiOptions(TrainOptions):
     """train_semi: training on the labelled and the pseudo-labelled part together."""
 
+    phase: ClassVar[str] = "train_semi"
+
     imb_factor_unlabel: float = option(..., "1/rho_U of the unlabeled part", gt=0, le=1)
     batch_size: int = option(256, "images a step, over all ranks together", flags=("-b", "--batch-size"), gt=0)
-    pseudo_labels: Path | None = option(None, "table written by gen_pseudolabels; by default its default place")
+    pseudo_labels: DirectoryPath | None = option(
+        None, "table written by gen_pseudolabels; by default its default place"
+    )
     unlabeled_weight: float = option(1.0, "omega: weight of a pseudo-labelled sample", gt=0)
     confidence_threshold: float = option(0.0, "drop pseudo-labels of lower confidence", ge=0, le=1)
-
-    def _method(self) -> tuple[str, ...]:
-        return ("train_semi", self.loss_type, self.train_rule)
 
 
 class MonitorOptions(JobOptions):

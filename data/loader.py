@@ -47,9 +47,9 @@ def load_split(set_dir: Path, split: str, manifest: Manifest) -> ImageArrays:
     ids = table.column(ID).to_numpy()
     order = np.argsort(ids, kind="stable")
     images = image_array(table.column(IMAGE), manifest.image_shape)[order]
-    labels = table.column(LABEL).to_numpy().astype(np.int64)[order] if labelled else None
+    labels = table.column(LABEL).fill_null(-1).to_numpy().astype(np.int64)[order] if labelled else None
     if labels is not None:
-        counts = np.bincount(labels, minlength=manifest.num_classes).tolist()
+        counts = np.bincount(labels[labels >= 0], minlength=manifest.num_classes).tolist()
         if counts != expected:
             raise UserError(
                 f"{split_directory(set_dir, split)} has class counts {counts}, its manifest says {expected}: "
@@ -93,7 +93,9 @@ def _fixed_size_view(chunk: pa.BinaryArray, size: int) -> np.ndarray:
         raise UserError(
             f"an image has {lengths[lengths != size][0]} bytes, {size} were expected: prepare the set again"
         )
-    return np.frombuffer(chunk.buffers()[2], np.uint8)[offsets[0] : offsets[-1]]
+    pixels = np.frombuffer(chunk.buffers()[2], np.uint8)[offsets[0] : offsets[-1]]
+    pixels.flags.writeable = False  # Arrow's data is immutable, even where its buffer is not
+    return pixels
 
 
 def _read(directory: Path, columns: list[str]) -> pa.Table:
@@ -104,9 +106,12 @@ def _read(directory: Path, columns: list[str]) -> pa.Table:
     for file in files:
         try:
             with pq.ParquetFile(file, page_checksum_verification=True, memory_map=True) as parquet:
+                missing = sorted(set(columns) - set(parquet.schema_arrow.names))
                 tables.append(parquet.read(columns))
         except (OSError, pa.ArrowException) as error:
             raise UserError(
                 f"{file} is damaged ({str(error).splitlines()[0]}): run the job that writes it again"
             ) from None
+        if missing:
+            raise UserError(f"{file} has no column {', '.join(missing)}: it was not written by the job that should")
     return pa.concat_tables(tables)

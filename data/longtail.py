@@ -95,10 +95,11 @@ def check_pool(
         i, left, want = short[0]
         assert imb_factor_unlabel is not None and unlabel_size_factor is not None
         factor = largest_unlabel_size_factor(available, labelled, imb_factor_unlabel=imb_factor_unlabel)
+        offer = f"it can give --unlabel_size_factor {factor:g}; or" if factor else "it can give none:"
         raise UserError(
             f"{dataset} leaves {left} unlabeled images of class {i} beside {labelled[i]} labelled ones, "
             f"--unlabel_size_factor {unlabel_size_factor:g} at --imb_factor_unlabel {imb_factor_unlabel:g} asks for "
-            f"{want}: it can give --unlabel_size_factor {factor:g}; or lower --n_max"
+            f"{want}: {offer} lower --n_max"
         )
 
 
@@ -107,15 +108,17 @@ def largest_unlabel_size_factor(
 ) -> float:
     """The largest K, in steps of 0.1, for which every class has enough images left (0: none)."""
 
-    def fits(tenths: int) -> bool:
+    def wanted(tenths: int) -> list[int]:
         try:
-            wanted = unlabeled_counts(labelled, imb_factor_unlabel=imb_factor_unlabel, unlabel_size_factor=tenths / 10)
+            return unlabeled_counts(labelled, imb_factor_unlabel=imb_factor_unlabel, unlabel_size_factor=tenths / 10)
         except UserError:
-            return True  # too small to ask for a single image
-        return all(w <= have - taken for w, have, taken in zip(wanted, available, labelled, strict=True))
+            return [0] * len(labelled)  # too small to ask for a single image
+
+    def fits(tenths: int) -> bool:
+        return all(w <= have - taken for w, have, taken in zip(wanted(tenths), available, labelled, strict=True))
 
     tenths = 0
     # The pool bounds K, so this ends: at K = pool / labelled every image is asked for.
     while fits(tenths + 1):
         tenths += 1
-    return tenths / 10
+    return tenths / 10 if any(wanted(tenths)) else 0.0

@@ -8,7 +8,7 @@ from typing import Any
 
 from conf.errors import UserError
 from conf.files import write_json_atomically
-from data.contract import SCHEMA_VERSION
+from data.contract import SCHEMA_VERSION, SPLITS
 
 FILE_NAME = "manifest.json"
 
@@ -57,6 +57,9 @@ def read_manifest(directory: Path) -> Manifest:
     if version != SCHEMA_VERSION:
         raise UserError(f"{file} has schema version {version}, this longtail reads {SCHEMA_VERSION}: {remedy}")
     try:
-        return Manifest(**{**values, "image_shape": tuple(values["image_shape"])})
+        manifest = Manifest(**{**values, "image_shape": tuple(values["image_shape"])})
+        if any(len(manifest.counts[split]) != manifest.num_classes for split in SPLITS):
+            raise TypeError("counts do not fit the classes")
     except (KeyError, TypeError) as error:
         raise UserError(f"{file} is damaged ({error}): {remedy}") from None
+    return manifest

@@ -99,12 +99,12 @@ def _process_group(context: BarrierTaskContext, world_size: int, cores: int | No
     with _store(context, rank, one_host=len(hosts) == 1) as store, _interface(one_host=len(hosts) == 1):
         backend = "nccl" if device.type == "cuda" else "gloo"
         dist.init_process_group(backend, store=store, rank=rank, world_size=world_size, timeout=GROUP_TIMEOUT)
-        try:
-            yield Rank(rank, world_size, device)
-            # No rank leaves while another still waits for its last message.
-            dist.barrier()
-        finally:
-            dist.destroy_process_group()
+        # Not taken down on an error: Spark ends the worker then, and if the group went first, the peers' complaint
+        # about their lost connection could reach the driver before the error itself.
+        yield Rank(rank, world_size, device)
+        # No rank leaves while another still waits for its last message.
+        dist.barrier()
+        dist.destroy_process_group()
 
 
 def _device(context: BarrierTaskContext) -> Any:

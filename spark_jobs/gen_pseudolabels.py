@@ -21,7 +21,7 @@ import numpy as np
 import pyarrow as pa
 from pyspark import TaskContext
 from pyspark.sql import DataFrame, SparkSession
-from rich.console import Console
+from rich import get_console
 from rich.table import Table
 
 from conf.arguments import data_flags, given_values, resolve_options
@@ -142,7 +142,7 @@ def _report_quality(quality: DataFrame, class_names: list[str], table: Path) -> 
         )  # fmt: skip
     right, total = sum(row["correct"] for row in rows), sum(row["support"] for row in rows)
     write_json_atomically(table.with_suffix(".quality.json"), {"accuracy": right / total, "classes": rows})
-    console = Console()
+    console = get_console()
     console.print(shown)
     console.print(f"{right} of {total} right: {percent(right / total)} %")
 

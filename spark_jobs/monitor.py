@@ -16,6 +16,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import pyarrow.parquet as pq
+from rich import get_console
 from rich.console import Console, Group
 from rich.live import Live
 from rich.text import Text
@@ -54,7 +55,7 @@ def main(argv: Sequence[str]) -> None:
         state_dir=output_dir / "state",
         trigger=None if options.once else options.trigger,
     )
-    console = Console()
+    console = get_console()
     if console.is_terminal and not options.once:
         with Live(get_renderable=lambda: screen(view, options.run), console=console, refresh_per_second=2):
             query.awaitTermination()

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from pyspark.sql import SparkSession
-from rich.console import Console
+from rich import get_console
 from rich.table import Table
 
 from conf.arguments import parse_options
@@ -134,7 +134,7 @@ def print_comparison(base: dict[str, Any], semi: dict[str, Any]) -> None:
     for name, group, labelled, with_pseudo, old, new in columns:
         change = None if old is None or new is None else new - old
         table.add_row(name, group, str(labelled), str(with_pseudo), percent(old), percent(new), signed_percent(change))
-    console = Console()
+    console = get_console()
     console.print("test accuracy, labels alone (base) and with pseudo-labels (semi)")
     console.print(table)
     console.print(f"base: {scores_line(before)}", soft_wrap=True)

@@ -8,7 +8,8 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from rich.console import Console, Group
+from rich import get_console
+from rich.console import Group
 from rich.live import Live
 from rich.progress_bar import ProgressBar
 from rich.table import Table
@@ -23,7 +24,7 @@ class PipelineScreen:
     """A context manager; `step` marks what is going on, `update` takes the live query's tables."""
 
     def __init__(self, steps: list[str]) -> None:
-        self._console = Console()
+        self._console = get_console()
         self._view = LiveView()
         self._steps = steps
         self._seconds: dict[str, float] = {}

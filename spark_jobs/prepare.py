@@ -70,7 +70,7 @@ def prepare(spark: SparkSession, options: DataOptions) -> Path:
             _write(long_tail, directory, image_bytes=int(np.prod(source.IMAGE_SHAPE)), counts=counts)
             _describe(spark, directory, options, located.origin, counts).write(directory)
     except FileExistsError:
-        pass  # somebody else prepared the same set meanwhile
+        read_manifest(set_dir)  # somebody else prepared the same set meanwhile
     except OSError as error:
         raise UserError(f"cannot write {set_dir}: {error.strerror}; free it or choose another --data_dir") from None
     return set_dir

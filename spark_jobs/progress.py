@@ -5,7 +5,7 @@ import threading
 from pathlib import Path
 from types import TracebackType
 
-from rich.console import Console
+from rich import get_console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from data.contract import TRAIN
@@ -23,7 +23,7 @@ class EpochProgress:
         self._seen: set[Path] = set()
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._follow, daemon=True)
-        self._console = Console()
+        self._console = get_console()
         self._progress = Progress(
             TextColumn("{task.description}"),
             BarColumn(),

@@ -18,6 +18,7 @@ from pyspark.sql import SparkSession
 import conf
 from conf.errors import UserError
 from conf.schema import JobOptions
+from spark_jobs.jvm import start_quiet_jvm
 
 MINIMUM_JAVA = 17
 _LOG_CONFIGURATION = Path(conf.__file__).parent / "log4j2.properties"
@@ -44,6 +45,8 @@ def spark_session(name: str, options: JobOptions, *, slots: int = 1) -> SparkSes
         configuration.setMaster(options.master)
     for key, value in _settings(options, local=is_local(configuration.get("spark.master", "local"))).items():
         configuration.setIfMissing(key, value)
+    if not submitted and not options.verbose:
+        start_quiet_jvm(configuration)
     spark = SparkSession.builder.config(conf=configuration).getOrCreate()
     context = spark.sparkContext
     if not submitted and options.master is None and is_local(context.master) and context.defaultParallelism < slots:
@@ -95,7 +98,10 @@ def check_java() -> None:
     remedy = f"install Java {MINIMUM_JAVA} (Debian: apt-get install openjdk-17-jre-headless) or set JAVA_HOME to it"
     if shutil.which(java) is None:
         raise UserError(f"Spark needs Java {MINIMUM_JAVA} or newer, and there is no {java}: {remedy}")
-    said = subprocess.run([java, "-version"], capture_output=True, text=True)
+    try:
+        said = subprocess.run([java, "-version"], capture_output=True, text=True)
+    except OSError as error:
+        raise UserError(f"{java} cannot be run ({error.strerror}): {remedy}") from None
     found = re.search(r'version "(?:1\.)?(\d+)', said.stderr + said.stdout)
     if found is None:
         raise UserError(f"`{java} -version` does not tell a version: {remedy}")

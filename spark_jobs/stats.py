@@ -16,7 +16,7 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet as pq
 from pyspark.sql import SparkSession
-from rich.console import Console
+from rich import get_console
 from rich.table import Table
 
 from conf.arguments import data_flags, parse_options
@@ -84,7 +84,7 @@ def _print(counts: dict[str, list[int]], groups: Sequence[str], manifest: Manife
     for class_id, name in enumerate(manifest.class_names):
         sizes = [str(counts[split][class_id]) for split in shown]
         table.add_row(name, groups[class_id], *sizes, percent(counts[TRAIN][class_id] / sum(counts[TRAIN])))
-    console = Console()
+    console = get_console()
     console.print(table)
     for split in shown:
         found = class_distribution(counts[split])

@@ -108,7 +108,9 @@ def with_split_counts(prepared: DataFrame) -> DataFrame:
 
 def with_split_checksums(prepared: DataFrame) -> DataFrame:
     """split, checksum: exclusive or of the rows' hashes, so neither order nor files matter."""
-    row_hash = F.xxhash64(ID, IMAGE, LABEL, HIDDEN_LABEL)
+    # Spark's hash passes over nulls: a label would count the same in either column.
+    labels = [F.coalesce(name, F.lit(-1)) for name in (LABEL, HIDDEN_LABEL)]
+    row_hash = F.xxhash64(ID, IMAGE, *labels)
     return prepared.groupBy(SPLIT).agg(F.hex(F.bit_xor(row_hash)).alias("checksum"))
 
 

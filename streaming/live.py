@@ -46,7 +46,8 @@ class LiveView:
 def read_event_stream(spark: SparkSession, events_dir: Path) -> DataFrame:
     """The events of all runs as a streaming DataFrame; the directory is made if it is not there."""
     events_dir.mkdir(parents=True, exist_ok=True)
-    return spark.readStream.schema(spark_ddl()).json(str(events_dir.absolute()))
+    # A line that is no event (broken JSON, a value of another type) is passed over; it must not stop the view.
+    return spark.readStream.schema(spark_ddl()).json(str(events_dir.absolute()), mode="DROPMALFORMED")
 
 
 def start_live_query(

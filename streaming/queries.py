@@ -65,18 +65,19 @@ def epoch_summary(facts: DataFrame) -> DataFrame:
     """A row per run, split and epoch.
 
     accuracy: over images; balanced_accuracy and many/medium/few_shot_accuracy: mean of class accuracies, null for a
-    group without classes; label_bias: Kullback-Leibler divergence (nats) of the predicted from the true class shares;
-    loss: mean over images
+    group without classes; label_bias: Kullback-Leibler divergence (nats) of the predicted from the true class shares,
+    infinite if a class that the split lacks is predicted; loss: mean over images
     """
 
     def group_accuracy(group: str) -> F.Column:
         return F.avg(F.when(F.col("shot_group") == group, F.col("accuracy"))).alias(f"{group}_shot_accuracy")
 
-    # 0 * log 0 is 0: a class that is never predicted adds nothing.
-    divergence = F.when(
-        F.col("predicted_share") > 0,
-        F.col("predicted_share") * F.log(F.try_divide("predicted_share", "true_share")),
-    ).otherwise(0.0)
+    # 0 * log 0 is 0: a class that is never predicted adds nothing. Predicting an absent class is infinitely far off.
+    divergence = (
+        F.when(F.col("predicted_share") == 0, 0.0)
+        .when(F.col("true_share") == 0, float("inf"))
+        .otherwise(F.col("predicted_share") * F.log(F.col("predicted_share") / F.col("true_share")))
+    )
     return (
         _with_class_scores(facts)
         .groupBy("run", "phase", "split", "epoch", "num_epochs")

@@ -7,6 +7,7 @@ epoch, arch, state_dict, best_acc1, optimizer. All else lies under "longtail".
 
 import json
 import pickle
+import zipfile
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -18,11 +19,10 @@ from conf.errors import UserError
 from conf.files import write_atomically
 from training.augmentation import Normalisation
 
-LAST = "ckpt.pth.tar"
-BEST = "ckpt.best.pth.tar"
 HEAD_PREFIX = "fc."
-# What wrappers put before the names: data parallel, MoCo's query encoder.
-_WRAPPER_PREFIXES = ("module.encoder_q.", "module.")
+# What wrappers put before the names. A MoCo checkpoint also holds the key encoder and the queue, which nobody needs.
+_DATA_PARALLEL_PREFIX = "module."
+_MOCO_QUERY_PREFIX = "module.encoder_q."
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -95,26 +95,40 @@ def load_checkpoint(path: Path) -> Checkpoint:
     Raises UserError if the file is missing, damaged, holds code, or is no checkpoint.
     """
     try:
-        content = torch.load(path, map_location="cpu", weights_only=True)
+        content = _content(path)
     except FileNotFoundError:
         raise UserError(f"there is no checkpoint {path}") from None
     except pickle.UnpicklingError:
         raise UserError(
             f"{path} is not a checkpoint of tensors and plain values; it may hold code, so it is not loaded"
         ) from None
-    except (OSError, EOFError, RuntimeError, ValueError) as error:
-        raise UserError(f"{path} is damaged or not a checkpoint ({str(error).splitlines()[0]})") from None
-    if not isinstance(content, dict) or not isinstance(content.get("state_dict"), dict):
-        raise UserError(f"{path} is not a checkpoint: it has no state_dict")
+    except Exception as error:  # a damaged pickle may raise nearly anything
+        reason = (str(error) or type(error).__name__).splitlines()[0]
+        raise UserError(f"{path} is damaged or not a checkpoint ({reason})") from None
+    tensors = content.get("state_dict") if isinstance(content, dict) else None
+    if not isinstance(tensors, dict) or not all(isinstance(n, str) and torch.is_tensor(t) for n, t in tensors.items()):
+        raise UserError(f"{path} is not a checkpoint: it has no state_dict of named tensors")
+    epoch = content.get("epoch", 0)
+    if not isinstance(epoch, int):
+        raise UserError(f"{path} is not a checkpoint: its epoch is {epoch!r}")
     card, best = _longtail_part(content, path)
     return Checkpoint(
-        epoch=int(content.get("epoch", 0)),
+        epoch=epoch,
         arch=str(content.get("arch", "unknown")),
-        state_dict={_plain_name(name): tensor for name, tensor in content["state_dict"].items()},
+        state_dict=_plain_names(tensors),
         optimizer=content.get("optimizer"),
         best=best,
         model_card=card,
     )
+
+
+def _content(path: Path) -> Any:
+    if zipfile.is_zipfile(path):
+        # torch reads past a wrong checksum, and with it a wrong weight.
+        with zipfile.ZipFile(path) as archive:
+            if damaged := archive.testzip():
+                raise ValueError(f"wrong checksum of {damaged}")
+    return torch.load(path, map_location="cpu", weights_only=True)
 
 
 def _longtail_part(content: dict[str, Any], path: Path) -> tuple[ModelCard | None, BestEpoch | None]:
@@ -131,13 +145,18 @@ def _longtail_part(content: dict[str, Any], path: Path) -> tuple[ModelCard | Non
         raise UserError(f"{path} was written by another version of longtail ({error})") from None
 
 
-def _plain_name(name: str) -> str:
-    for prefix in _WRAPPER_PREFIXES:
-        if name.startswith(prefix):
-            name = name.removeprefix(prefix)
-            break
+def _plain_names(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+    """The network's own names, without what wrappers put before them."""
+    if any(name.startswith(_MOCO_QUERY_PREFIX) for name in tensors):
+        query = {name: tensor for name, tensor in tensors.items() if name.startswith(_MOCO_QUERY_PREFIX)}
+        bare = {name.removeprefix(_MOCO_QUERY_PREFIX): tensor for name, tensor in query.items()}
+    else:
+        bare = {name.removeprefix(_DATA_PARALLEL_PREFIX): tensor for name, tensor in tensors.items()}
     # Older published checkpoints call the head "linear".
-    return f"{HEAD_PREFIX}{name.removeprefix('linear.')}" if name.startswith("linear.") else name
+    return {
+        f"{HEAD_PREFIX}{name.removeprefix('linear.')}" if name.startswith("linear.") else name: tensor
+        for name, tensor in bare.items()
+    }
 
 
 def load_weights(model: nn.Module, checkpoint: Checkpoint, *, path: Path, backbone_only: bool = False) -> int:

@@ -144,9 +144,9 @@ def _training_inputs(
     choices = draw_crop_flip(len(batch), height=task.train.images.shape[2], flip=task.mirror, generator=generator)
     turns = torch.randint(4, (len(batch),), generator=generator)
     mine = batch[part].to(device)
-    images = task.normalisation.apply(task.train.images[mine])
-    images = crop_and_flip(images, choices.part(part))
-    return task.make_targets(images, task.train.labels[mine], turns[part])
+    # Cropped before it is normalised, as published: the padding is black, not the mean colour.
+    images = crop_and_flip(task.train.images[mine], choices.part(part))
+    return task.make_targets(task.normalisation.apply(images), task.train.labels[mine], turns[part])
 
 
 def evaluate_all(model: nn.Module, task: Task, rank: Rank) -> dict[str, Totals]:

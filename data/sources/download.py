@@ -2,6 +2,7 @@
 
 import shutil
 import urllib.request
+from http.client import HTTPException
 from pathlib import Path
 
 from conf.errors import UserError
@@ -16,8 +17,12 @@ def download(url: str, path: Path) -> None:
     def write(temporary: Path) -> None:
         with urllib.request.urlopen(url, timeout=CONNECT_TIMEOUT_SECONDS) as response, temporary.open("wb") as file:
             shutil.copyfileobj(response, file)
+            announced = response.headers.get("Content-Length")
+            # http.client takes a connection that breaks off for the end of the file.
+            if announced is not None and file.tell() != int(announced):
+                raise OSError(f"it ended after {file.tell()} of {announced} bytes")
 
     try:
         write_atomically(path, write)
-    except OSError as error:  # urllib's errors and time-outs are OSErrors
-        raise UserError(f"{url} cannot be downloaded ({getattr(error, 'reason', error)})") from None
+    except (OSError, HTTPException) as error:  # urllib's errors and time-outs are OSErrors
+        raise UserError(f"{url} cannot be downloaded ({str(getattr(error, 'reason', error)).strip()})") from None

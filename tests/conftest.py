@@ -1,0 +1,77 @@
+"""Fixtures: one Spark session for all tests, and the jobs as a user starts them.
+
+`python -m pytest` runs what takes seconds; `python -m pytest --long` also what
+takes minutes or downloads real data.
+"""
+
+import os
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+from pyspark.sql import SparkSession
+
+from conf.schema import JobOptions
+from spark_jobs.session import spark_session
+
+REPOSITORY = Path(__file__).parent.parent
+SCRIPTS = Path(sys.executable).parent
+
+RunJob = Callable[..., subprocess.CompletedProcess[str]]
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--long", action="store_true", help="also run the tests marked long")
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    if not config.getoption("--long"):
+        left_out = [item for item in items if item.get_closest_marker("long")]
+        config.hook.pytest_deselected(items=left_out)
+        items[:] = [item for item in items if item not in left_out]
+
+
+@pytest.fixture(scope="session")
+def spark() -> Iterator[SparkSession]:
+    """A local session with four task slots, so that two ranks leave room for a streaming query."""
+    session = spark_session("tests", JobOptions(master="local[4]"))
+    yield session
+    session.stop()
+
+
+@pytest.fixture
+def longtail(tmp_path: Path) -> RunJob:
+    """`longtail ARGS` as a subprocess in an empty directory of its own; never raises on a bad exit status."""
+
+    def run(*arguments: object, timeout: float = 300, **environment: str) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            [SCRIPTS / "longtail", *map(str, arguments)],
+            cwd=tmp_path,
+            env={**os.environ, **environment},
+            capture_output=True,
+            text=True,
+            timeout=timeout,
+        )
+
+    return run
+
+
+@pytest.fixture
+def spark_submit(tmp_path: Path) -> RunJob:
+    """`spark-submit [OPTIONS] spark_jobs/JOB.py ARGS` in an empty directory of its own."""
+
+    def run(
+        job: str, *arguments: object, submit: tuple[str, ...] = (), timeout: float = 300
+    ) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            [SCRIPTS / "spark-submit", *submit, REPOSITORY / "spark_jobs" / f"{job}.py", *map(str, arguments)],
+            cwd=tmp_path,
+            env={**os.environ, "PYSPARK_PYTHON": sys.executable, "SPARK_LOCAL_IP": "127.0.0.1"},
+            capture_output=True,
+            text=True,
+            timeout=timeout,
+        )
+
+    return run

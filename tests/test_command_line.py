@@ -1,0 +1,176 @@
+"""What every job does around its work (spark_jobs/cli.py): exit status and the one line on standard error."""
+
+import sys
+from collections.abc import Callable, Sequence
+
+import pyarrow as pa
+import pytest
+from pyspark.sql import SparkSession
+
+from conf.errors import UserError
+from spark_jobs.cli import JOBS, main, run_job, user_message
+
+
+def raising(error: BaseException) -> Callable[[Sequence[str]], None]:
+    def job_main(argv: Sequence[str]) -> None:
+        raise error
+
+    return job_main
+
+
+def status_of(job_main: Callable[[Sequence[str]], None], *argv: str) -> object:
+    with pytest.raises(SystemExit) as exit_:
+        run_job("train", job_main, argv)
+    return exit_.value.code
+
+
+def test_a_finished_job_returns_and_says_nothing(capsys: pytest.CaptureFixture[str]) -> None:
+    seen = []
+
+    run_job("train", seen.append, ["--epochs", "3"])  # a SystemExit would fail the test
+
+    assert seen == [["--epochs", "3"]]
+    assert capsys.readouterr() == ("", "")
+
+
+def test_bad_input_exits_with_2_and_its_message(capsys: pytest.CaptureFixture[str]) -> None:
+    assert status_of(raising(UserError("there is no checkpoint x: train first"))) == 2
+    assert capsys.readouterr() == ("", "longtail train: error: there is no checkpoint x: train first\n")
+
+
+def test_a_failure_exits_with_1_and_names_its_kind(capsys: pytest.CaptureFixture[str]) -> None:
+    assert status_of(raising(ValueError("bad value\nsecond line\nthird line"))) == 1
+    assert capsys.readouterr() == (
+        "",
+        "longtail train: failed: ValueError: bad value (--verbose shows the trace)\n",
+    )
+
+
+def test_a_failure_without_words_is_still_one_line(capsys: pytest.CaptureFixture[str]) -> None:
+    assert status_of(raising(AssertionError())) == 1
+    assert capsys.readouterr().err == (
+        "longtail train: failed: AssertionError: AssertionError (--verbose shows the trace)\n"
+    )
+
+
+def test_an_interrupt_exits_with_130(capsys: pytest.CaptureFixture[str]) -> None:
+    assert status_of(raising(KeyboardInterrupt())) == 130
+    assert capsys.readouterr() == ("", "longtail train: interrupted\n")
+
+
+@pytest.mark.parametrize("error", [UserError("bad input"), ValueError("bad value")])
+def test_verbose_lets_the_trace_through(error: Exception) -> None:
+    with pytest.raises(type(error)) as raised:
+        run_job("train", raising(error), ["--verbose"])
+
+    assert raised.value is error
+
+
+def test_an_exit_of_the_job_itself_is_kept() -> None:
+    """`--help` exits so."""
+    assert status_of(raising(SystemExit(0))) == 0
+
+
+def test_the_message_of_a_user_error_is_taken_as_it_is() -> None:
+    assert user_message(UserError("UserError: is part of it")) == "UserError: is part of it"
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "Traceback (most recent call last):\n  File x\nconf.errors.UserError: lower --n_max (it is 5)\n\tat org.X",
+        "Job aborted:\n  conf.errors.UserError: lower --n_max (it is 5)\n\nDriver stacktrace:",
+        "UserError: lower --n_max (it is 5)",
+    ],
+)
+def test_a_user_error_is_found_in_the_text_of_a_task_failure(text: str) -> None:
+    assert user_message(RuntimeError(text)) == "lower --n_max (it is 5)"
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "ValueError: bad value",
+        "the words UserError: in the middle of a line",
+        "NotAUserError: x",
+        '    raise UserError("text of the source line")',
+        "",
+    ],
+)
+def test_other_failures_are_not_taken_for_bad_input(text: str) -> None:
+    assert user_message(RuntimeError(text)) is None
+
+
+def test_a_user_error_in_a_task_exits_with_2(spark: SparkSession, capsys: pytest.CaptureFixture[str]) -> None:
+    def job_main(argv: Sequence[str]) -> None:
+        def damaged(batches):
+            raise UserError("images.gz is damaged: delete it and run again")
+            yield pa.RecordBatch.from_pydict({"id": [0]})
+
+        spark.range(1).mapInArrow(damaged, "id long").collect()
+
+    assert status_of(job_main) == 2
+    assert capsys.readouterr().err == "longtail train: error: images.gz is damaged: delete it and run again\n"
+
+
+def test_a_failure_in_a_task_exits_with_1_in_one_line(spark: SparkSession, capsys: pytest.CaptureFixture[str]) -> None:
+    def job_main(argv: Sequence[str]) -> None:
+        def broken(batches):
+            raise ZeroDivisionError("a defect")
+            yield pa.RecordBatch.from_pydict({"id": [0]})
+
+        spark.range(1).mapInArrow(broken, "id long").collect()
+
+    assert status_of(job_main) == 1
+    said = capsys.readouterr().err
+    assert said.startswith("longtail train: failed: PythonException: ")
+    assert said.count("\n") == 1
+
+
+def run_main(monkeypatch: pytest.MonkeyPatch, *arguments: str) -> object:
+    monkeypatch.setattr(sys, "argv", ["longtail", *arguments])
+    with pytest.raises(SystemExit) as exit_:
+        main()
+    return exit_.value.code
+
+
+def test_an_unknown_job_exits_with_2_and_lists_the_known(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run_main(monkeypatch, "trian", "--epochs", "3") == 2
+    assert capsys.readouterr() == (
+        "",
+        "longtail: error: unknown job 'trian': choose one of prepare, stats, pretrain_rot, train, gen_pseudolabels, "
+        "train_semi, monitor, pipeline\n",
+    )
+
+
+def test_help_lists_every_job_and_succeeds(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run_main(monkeypatch, "--help") == 0
+    said = capsys.readouterr()
+    assert said.err == ""
+    assert [line.split()[0] for line in said.out.splitlines()[2:]] == list(JOBS)
+
+
+def test_without_a_job_the_usage_is_shown_and_the_status_is_2(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run_main(monkeypatch) == 2
+    assert capsys.readouterr().out.startswith("usage: longtail JOB")
+
+
+@pytest.mark.parametrize("job", JOBS)
+def test_every_listed_job_has_a_help(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], job: str
+) -> None:
+    assert run_main(monkeypatch, job, "--help") == 0
+    assert f"usage: longtail {job} " in capsys.readouterr().out
+
+
+def test_an_unknown_option_exits_with_2_in_one_line(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run_main(monkeypatch, "prepare", "--n_maks", "5") == 2
+    said = capsys.readouterr().err
+    assert said.startswith("longtail prepare: error: ") and "--n_maks" in said
+    assert said.count("\n") == 1

@@ -1,0 +1,292 @@
+"""Pseudo-labels (spark_jobs/gen_pseudolabels.py): those of a plain loop over the images, however they are spread.
+
+The classifiers learned the digits for four epochs: badly, but they tell some classes apart.
+"""
+
+import dataclasses
+import json
+import pickle
+import shutil
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+import torch
+from pyspark.sql import DataFrame, SparkSession
+
+from conf.arguments import resolve_options
+from conf.errors import UserError
+from conf.schema import GenPseudolabelsOptions, TrainOptions
+from data.loader import load_hidden_labels, load_split
+from data.manifest import read_manifest
+from models.resnet import build_model
+from spark_jobs.cli import user_message
+from spark_jobs.gen_pseudolabels import default_table, gen_pseudolabels, main, with_pseudo_labels
+from spark_jobs.prepare import prepare
+from training.distributed import Rank
+from training.inference import predict
+from training.run import run_training
+from training.run_directory import RunPaths
+
+DATA = {"imb_factor_unlabel": 0.5, "unlabel_size_factor": 3.0, "rand_number": 5}
+
+
+@pytest.fixture(scope="module", autouse=True)
+def one_thread() -> Iterator[None]:
+    """So small a network waits for its threads longer than it computes."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
+
+
+@pytest.fixture(scope="module")
+def data_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("data")
+
+
+@pytest.fixture(scope="module")
+def set_dir(spark: SparkSession, data_dir: Path) -> Path:
+    return prepare(spark, resolve_options(TrainOptions, {"data_dir": data_dir, **DATA}))
+
+
+@pytest.fixture(scope="module")
+def checkpoints(data_dir: Path, set_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    """By loss: LDAM's head gives cosines, which become probabilities only when scaled by 30."""
+    learning = {"epochs": 4, "batch_size": 16, "learning_rate": 0.05}
+    runs = tmp_path_factory.mktemp("runs")
+    for loss in ("CE", "LDAM"):
+        options = resolve_options(TrainOptions, {"data_dir": data_dir, **DATA, **learning, "loss_type": loss})
+        paths = RunPaths(set_dir=set_dir, run_dir=runs / loss, events_dir=runs / "events")
+        run_training(options, paths, Rank(0, 1, torch.device("cpu")), attempt=1)
+    return {loss: runs / loss / "ckpt.pth.tar" for loss in ("CE", "LDAM")}
+
+
+@pytest.fixture(scope="module")
+def images(spark: SparkSession, set_dir: Path) -> DataFrame:
+    return spark.read.parquet(str(set_dir / "rows" / "split=unlabeled")).select("id", "image")
+
+
+def labels_by_id(labelled: DataFrame) -> dict[int, tuple[int, float]]:
+    rows = labelled.collect()
+    assert len({row.id for row in rows}) == len(rows)
+    return {row.id: (row.pseudo_label, row.confidence) for row in rows}
+
+
+def plain_loop(checkpoint: Path, set_dir: Path, *, head: str, scale: float) -> dict[int, tuple[int, float]]:
+    """The same with torch and numpy alone, a few images at a time."""
+    manifest = read_manifest(set_dir)
+    labelled = load_split(set_dir, "train", manifest).images / 255
+    unlabeled = load_split(set_dir, "unlabeled", manifest)
+    model = build_model("resnet20", num_classes=10, in_channels=1, head=head)
+    model.load_state_dict(torch.load(checkpoint, weights_only=True)["state_dict"])
+    model.eval()
+    found = {}
+    for start in range(0, len(unlabeled.ids), 25):
+        pixels = (unlabeled.images[start : start + 25] / 255 - labelled.mean()) / labelled.std()  # (n, 8, 8, 1)
+        with torch.no_grad():
+            logits = scale * model(torch.from_numpy(pixels.transpose(0, 3, 1, 2)).float()).double().numpy()  # (n, 10)
+        powers = np.exp(logits - logits.max(axis=1, keepdims=True))
+        probabilities = powers / powers.sum(axis=1, keepdims=True)
+        for i, row in zip(unlabeled.ids[start : start + 25].tolist(), probabilities, strict=True):
+            found[i] = (int(row.argmax()), float(row.max()))
+    return found
+
+
+def assert_same_labels(found: dict[int, tuple[int, float]], expected: dict[int, tuple[int, float]]) -> None:
+    assert {i: label for i, (label, _) in found.items()} == {i: label for i, (label, _) in expected.items()}
+    for i, (_, confidence) in expected.items():
+        assert found[i][1] == pytest.approx(confidence, abs=1e-4)
+
+
+@pytest.mark.parametrize(("loss", "head", "scale"), [("CE", "linear", 1.0), ("LDAM", "cosine", 30.0)])
+def test_labels_are_those_of_a_plain_loop_over_the_images(
+    images: DataFrame, set_dir: Path, checkpoints: dict[str, Path], loss: str, head: str, scale: float
+) -> None:
+    expected = plain_loop(checkpoints[loss], set_dir, head=head, scale=scale)
+
+    found = labels_by_id(
+        with_pseudo_labels(images, checkpoint=checkpoints[loss], image_shape=(8, 8, 1), batch_size=512)
+    )
+
+    assert len({label for label, _ in expected.values()}) > 2, "a classifier of one class would say little"
+    assert_same_labels(found, expected)
+
+
+def test_neither_partitions_nor_batch_size_change_a_label(images: DataFrame, checkpoints: dict[str, Path]) -> None:
+    frames = [images.coalesce(1), images.repartition(9), images.orderBy(images.id.desc()).limit(1000)]
+
+    one, nine, backwards = (
+        labels_by_id(
+            with_pseudo_labels(frame, checkpoint=checkpoints["CE"], image_shape=(8, 8, 1), batch_size=batch_size)
+        )
+        for frame, batch_size in zip(frames, (512, 7, 100), strict=True)
+    )
+
+    assert_same_labels(nine, one)
+    assert_same_labels(backwards, one)
+
+
+def test_a_rewritten_checkpoint_is_read_again(images: DataFrame, checkpoints: dict[str, Path], tmp_path: Path) -> None:
+    """Workers keep the network between jobs, but never an old one."""
+    path = tmp_path / "ckpt.pth.tar"
+    few = images.limit(60)
+    found = {}
+    for loss in ("CE", "LDAM"):
+        shutil.copy(checkpoints[loss], path)
+        found[loss] = labels_by_id(with_pseudo_labels(few, checkpoint=path, image_shape=(8, 8, 1), batch_size=60))
+
+    fresh = with_pseudo_labels(few, checkpoint=checkpoints["LDAM"], image_shape=(8, 8, 1), batch_size=60)
+    assert found["LDAM"] != found["CE"]
+    assert_same_labels(found["LDAM"], labels_by_id(fresh))
+
+
+@pytest.fixture(scope="module")
+def options_for(data_dir: Path, checkpoints: dict[str, Path]) -> Callable[..., GenPseudolabelsOptions]:
+    def options(**values: Any) -> GenPseudolabelsOptions:
+        given = {"data_dir": data_dir, **DATA, "resume": checkpoints["CE"], **values}
+        return resolve_options(GenPseudolabelsOptions, given)
+
+    return options
+
+
+@pytest.fixture(scope="module")
+def published(spark: SparkSession, options_for, set_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The directory of a table that was asked for by a .pickle name."""
+    output_dir = tmp_path_factory.mktemp("output")
+    options = options_for(output_dir=output_dir, output_filename="pseudo_labeled_digits.pickle")
+    assert gen_pseudolabels(spark, options, set_dir=set_dir) == output_dir / "pseudo_labeled_digits.parquet"
+    return output_dir
+
+
+@pytest.fixture(scope="module")
+def table(published: Path) -> pa.Table:
+    return pq.read_table(published / "pseudo_labeled_digits.parquet").sort_by("id")
+
+
+def test_the_table_has_a_row_for_every_unlabeled_image_and_no_other(table: pa.Table, set_dir: Path) -> None:
+    assert {field.name: str(field.type) for field in table.schema} == {
+        "id": "int64", "pseudo_label": "int32", "confidence": "float",
+    }  # fmt: skip
+    np.testing.assert_array_equal(table["id"], load_split(set_dir, "unlabeled", read_manifest(set_dir)).ids)
+    assert 0 <= min(table["pseudo_label"].to_pylist()) <= max(table["pseudo_label"].to_pylist()) <= 9
+    assert all(0.1 <= confidence <= 1 for confidence in table["confidence"].to_pylist())
+
+
+def test_a_pickle_name_also_gives_the_published_layout(
+    published: Path, table: pa.Table, checkpoints: dict[str, Path]
+) -> None:
+    content = pickle.loads((published / "pseudo_labeled_digits.pickle").read_bytes())
+
+    assert set(content) == {"extrapolated_targets", "prediction_model"}
+    assert content["prediction_model"] == str(checkpoints["CE"])
+    assert content["extrapolated_targets"].dtype == np.int64
+    assert content["extrapolated_targets"].tolist() == table["pseudo_label"].to_pylist()  # both in the order of the ids
+
+
+def test_quality_tells_precision_and_recall_of_each_class(published: Path, table: pa.Table, set_dir: Path) -> None:
+    guess = dict(zip(table["id"].to_pylist(), table["pseudo_label"].to_pylist(), strict=True))
+    truth = dict(zip(*(column.tolist() for column in load_hidden_labels(set_dir)), strict=True))
+    expected = []
+    for label in range(10):
+        predicted = sum(guess[i] == label for i in truth)
+        support = sum(truth[i] == label for i in truth)
+        correct = sum(guess[i] == truth[i] == label for i in truth)
+        expected.append(
+            {
+                "class_id": label, "predicted": predicted, "support": support, "correct": correct,
+                "class_name": str(label), "precision": correct / predicted if predicted else None,
+                "recall": correct / support,
+            }
+        )  # fmt: skip
+
+    quality = json.loads((published / "pseudo_labeled_digits.quality.json").read_text())
+
+    assert quality["classes"] == expected
+    assert quality["accuracy"] == sum(guess[i] == truth[i] for i in truth) / len(truth)
+
+
+def test_a_directory_holds_only_what_was_asked_for_and_a_second_run_replaces_it(
+    spark: SparkSession, options_for, checkpoints: dict[str, Path], set_dir: Path, tmp_path: Path
+) -> None:
+    options = options_for(output_dir=tmp_path, output_filename="labels.parquet")
+    gen_pseudolabels(spark, options, set_dir=set_dir)
+    first = pq.read_table(tmp_path / "labels.parquet").sort_by("id")
+
+    again = options.model_copy(update={"resume": checkpoints["LDAM"]})
+    gen_pseudolabels(spark, again, set_dir=set_dir)
+
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["labels.parquet", "labels.quality.json"]
+    second = pq.read_table(tmp_path / "labels.parquet").sort_by("id")
+    assert second["id"] == first["id"]
+    assert second["pseudo_label"] != first["pseudo_label"]
+
+
+def test_main_takes_the_data_set_from_the_checkpoint_and_names_the_next_step(
+    spark: SparkSession, options_for, checkpoints: dict[str, Path], capsys: pytest.CaptureFixture[str]
+) -> None:
+    main(["--resume", str(checkpoints["CE"])])
+
+    table = default_table(options_for())
+    said = capsys.readouterr().out
+    assert f"pseudo-labels: {table}\nnext: longtail train_semi " in said
+    assert pq.read_table(table).num_rows == sum(read_manifest(table_set(table)).counts["unlabeled"])
+
+
+def table_set(table: Path) -> Path:
+    """DATA_DIR/pseudo_labels/SET/FILE is of DATA_DIR/prepared/SET."""
+    return table.parents[2] / "prepared" / table.parent.name
+
+
+def test_a_set_without_an_unlabeled_part_is_refused(
+    spark: SparkSession, options_for, set_dir: Path, tmp_path: Path
+) -> None:
+    manifest = read_manifest(set_dir)
+    dataclasses.replace(manifest, counts={**manifest.counts, "unlabeled": [0] * 10}).write(tmp_path)
+
+    with pytest.raises(UserError, match="has no unlabeled part: give --imb_factor_unlabel"):
+        gen_pseudolabels(spark, options_for(), set_dir=tmp_path)
+
+
+def test_images_of_another_shape_are_refused(checkpoints: dict[str, Path]) -> None:
+    with pytest.raises(UserError) as error:
+        predict(checkpoints["CE"], np.zeros((3, 4, 4, 4), np.uint8), batch_size=2)  # as many bytes
+
+    assert str(error.value) == f"{checkpoints['CE']} was trained on images of shape (8, 8, 1), these have (4, 4, 4)"
+
+
+def test_a_checkpoint_of_rotations_is_refused(checkpoints: dict[str, Path], tmp_path: Path) -> None:
+    content = torch.load(checkpoints["CE"], weights_only=True)
+    ours = json.loads(content["longtail"])
+    ours["model_card"]["phase"] = "pretrain_rot"
+    path = tmp_path / "rotation.pth.tar"
+    torch.save({**content, "longtail": json.dumps(ours)}, path)
+
+    with pytest.raises(UserError) as error:
+        predict(path, np.zeros((3, 8, 8, 1), np.uint8), batch_size=2)
+
+    assert str(error.value) == f"{path} tells rotations, not classes: take a checkpoint of train or train_semi"
+
+
+# The last one, because the workers that it ends would have to load torch again.
+def test_a_checkpoint_that_is_refused_in_a_task_leaves_nothing_and_says_why(
+    spark: SparkSession, options_for, checkpoints: dict[str, Path], set_dir: Path, tmp_path: Path
+) -> None:
+    """The published layout does not say how images are to be normalised."""
+    content = torch.load(checkpoints["CE"], weights_only=True)
+    del content["longtail"]
+    path = tmp_path / "theirs.pth.tar"
+    torch.save(content, path)
+    output_dir = tmp_path / "output"
+
+    with pytest.raises(Exception, match="UserError") as error:
+        gen_pseudolabels(spark, options_for(resume=path, output_dir=output_dir), set_dir=set_dir)
+
+    assert user_message(error.value) == (
+        f"{path} does not say how its inputs are normalised: take a checkpoint that longtail trained"
+    )
+    assert list(output_dir.iterdir()) == []

@@ -1,0 +1,276 @@
+"""The jobs as a user runs them: a subprocess, real Spark, real files, the embedded digits."""
+
+import importlib
+import json
+import os
+import re
+import signal
+import subprocess
+import time
+from pathlib import Path
+
+import numpy as np
+import pyarrow.parquet as pq
+import torch
+
+from tests.conftest import SCRIPTS, RunJob
+
+EPOCHS = 3
+
+
+def _runs(root: Path, phase: str) -> list[Path]:
+    return sorted(path.parent for path in root.glob(f"runs/*-{phase}-*/result.json"))
+
+
+def _result(run_dir: Path) -> dict:
+    return json.loads((run_dir / "result.json").read_text())
+
+
+def _weights(run_dir: Path) -> dict[str, torch.Tensor]:
+    return torch.load(run_dir / "ckpt.pth.tar", weights_only=True)["state_dict"]
+
+
+def test_the_pipeline_goes_from_nothing_to_a_comparison_and_shows_it_live(longtail: RunJob, tmp_path: Path):
+    done = longtail("pipeline", "--epochs", EPOCHS)
+
+    assert done.returncode == 0, done.stderr
+    assert done.stderr == ""
+    (base,), (semi,) = _runs(tmp_path, "train"), _runs(tmp_path, "train_semi")
+    # The live query saw the base run and the semi-supervised run while or right after they trained.
+    assert re.search(rf"live: train epoch \d/{EPOCHS}, test: balanced accuracy", done.stdout)
+    assert re.search(rf"live: train_semi epoch \d/{EPOCHS}, test: balanced accuracy", done.stdout)
+    assert "== gen_pseudolabels" in done.stdout
+    comparison = json.loads((semi / "comparison.json").read_text())
+    assert comparison["base"] == _result(base) and comparison["semi"] == _result(semi)
+    assert _result(base)["class_counts"] == [40, 28, 20, 14, 10, 7, 5, 3, 2, 2]
+    # 65 unlabeled images of each class, whatever they were taken for, join the labelled ones.
+    assert sum(_result(semi)["class_counts"]) == 131 + 650
+    events = [
+        json.loads(line)
+        for file in (tmp_path / "runs/events").glob("*.jsonl")
+        for line in file.read_text().splitlines()
+    ]
+    # Two runs, an event per epoch, split (train and test) and class.
+    assert len(events) == 2 * EPOCHS * 2 * 10
+
+
+def test_the_pipeline_again_reuses_all_that_is_done(longtail: RunJob, tmp_path: Path):
+    assert longtail("pipeline", "--epochs", 1).returncode == 0
+    before = {path: path.stat().st_mtime_ns for path in tmp_path.glob("runs/*/ckpt.pth.tar")}
+    again = longtail("pipeline", "--epochs", 1)
+    assert again.returncode == 0 and again.stdout.count("is done already") == 2
+    assert {path: path.stat().st_mtime_ns for path in tmp_path.glob("runs/*/ckpt.pth.tar")} == before
+
+
+def test_the_published_sequence_of_commands_works_step_by_step(longtail: RunJob, tmp_path: Path):
+    """prepare, pretrain_rot, train from it, evaluate, gen_pseudolabels as pickle, train_semi, monitor."""
+    data = ["--imb_factor", 0.1, "--imb_factor_unlabel", 0.5, "--unlabel_size_factor", 2, "--val_fraction", 0.2]
+    short = [*data, "--epochs", 2, "--world_size", 2]
+
+    prepared = longtail("prepare", *data)
+    assert prepared.returncode == 0, prepared.stderr
+    assert "next: longtail stats --dataset digits --imb_factor 0.1" in prepared.stdout
+
+    pretrained = longtail("pretrain_rot", *short)
+    assert pretrained.returncode == 0, pretrained.stderr
+    (rotation_run,) = _runs(tmp_path, "pretrain_rot")
+    assert _result(rotation_run)["class_names"][1] == "90 degrees"
+
+    trained = longtail(
+        "train",
+        *short,
+        "--pretrained_model",
+        rotation_run / "ckpt.pth.tar",
+        "--loss_type",
+        "LDAM",
+        "--train_rule",
+        "DRW",
+    )
+    assert trained.returncode == 0, trained.stderr
+    (base,) = _runs(tmp_path, "train")
+    # Both the last and the chosen epoch are told; the choice was by validation data.
+    assert "last epoch:" in trained.stdout and "chosen on validation data" in trained.stdout
+    assert (base / "ckpt.best.pth.tar").exists()
+
+    checkpoint = base / "ckpt.pth.tar"
+    evaluated = longtail("train", *data, "--loss_type", "LDAM", "-e", "--resume", checkpoint)
+    assert evaluated.returncode == 0, evaluated.stderr
+    last_epoch = next(line for line in trained.stdout.splitlines() if line.startswith("last epoch:"))
+    assert last_epoch in evaluated.stdout
+
+    labelled = longtail(
+        "gen_pseudolabels", "--resume", checkpoint, "--output_dir", "pseudo", "--output_filename", "digits.pickle"
+    )
+    assert labelled.returncode == 0, labelled.stderr
+    assert (tmp_path / "pseudo/digits.pickle").exists()
+    table = tmp_path / "pseudo/digits.parquet"
+    assert pq.read_table(table).num_rows == sum(json.loads(_manifest(tmp_path))["counts"]["unlabeled"])
+
+    semi = longtail("train_semi", *short, "--pseudo_labels", table, "--confidence_threshold", 0.2)
+    assert semi.returncode == 0, semi.stderr
+    confident = int((pq.read_table(table).column("confidence").to_numpy() >= np.float32(0.2)).sum())
+    (semi_run,) = _runs(tmp_path, "train_semi")
+    assert sum(_result(semi_run)["class_counts"]) == sum(_result(base)["class_counts"]) + confident
+
+    seen = longtail("monitor", "--once")
+    assert seen.returncode == 0, seen.stderr
+    newest = pq.read_table(tmp_path / "runs/analytics/per_class.parquet").to_pylist()
+    shown = {(row["run"], row["class_id"]): row["accuracy"] for row in newest if row["split"] == "test"}
+    for run in (base, semi_run):
+        for class_id, accuracy in enumerate(_result(run)["splits"]["test"]["class_accuracy"]):
+            assert shown[run.name, class_id] == accuracy
+
+
+def _manifest(root: Path) -> str:
+    (file,) = root.glob("datasets/prepared/*/manifest.json")
+    return file.read_text()
+
+
+def test_spark_submit_and_longtail_train_the_same_weights(longtail: RunJob, spark_submit: RunJob, tmp_path: Path):
+    arguments = ["--epochs", EPOCHS, "--master", "local[2]"]
+    direct = longtail("train", *arguments, "--runs_dir", "direct/runs")
+    submitted = spark_submit("train", *arguments[:2], "--runs_dir", "submitted/runs", submit=("--master", "local[2]"))
+    assert direct.returncode == 0, direct.stderr
+    assert submitted.returncode == 0, submitted.stderr
+    (first,), (second,) = _runs(tmp_path / "direct", "train"), _runs(tmp_path / "submitted", "train")
+    assert first.name == second.name
+    ours, theirs = _weights(first), _weights(second)
+    assert all(torch.equal(ours[name], theirs[name]) for name in ours)
+
+
+def test_one_and_two_ranks_count_the_same_classes_and_learn_alike(longtail: RunJob, tmp_path: Path):
+    for world_size in (1, 2):
+        done = longtail("train", "--epochs", 30, "--world_size", world_size)
+        assert done.returncode == 0, done.stderr
+    one, two = (_result(run) for run in sorted(_runs(tmp_path, "train"), key=lambda run: "-w2-" in run.name))
+    assert one["class_counts"] == two["class_counts"] == [40, 28, 20, 14, 10, 7, 5, 3, 2, 2]
+    for result in (one, two):
+        # Every training sample was seen once in the last epoch, whatever the number of ranks.
+        assert result["splits"]["train"]["totals"]["support"] == result["class_counts"]
+    accuracies = [result["splits"]["test"]["accuracy"] for result in (one, two)]
+    # Guessing gives 0.1. Batch norm is per rank, so the two are not equal: they must be alike.
+    assert min(accuracies) > 0.4 and abs(accuracies[0] - accuracies[1]) < 0.2, accuracies
+
+
+def test_a_run_killed_with_sigkill_goes_on_and_ends_as_if_undisturbed(longtail: RunJob, tmp_path: Path):
+    arguments = ["--epochs", 40]
+    command = [SCRIPTS / "longtail", "train", *map(str, arguments)]
+    killed = subprocess.Popen(command, cwd=tmp_path, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    deadline = time.monotonic() + 120
+    while not list(tmp_path.glob("runs/events/*-epoch00004.jsonl")):
+        assert killed.poll() is None and time.monotonic() < deadline, "the training never reached epoch 4"
+        time.sleep(0.05)
+    os.kill(killed.pid, signal.SIGKILL)
+    killed.wait()
+    (run_dir,) = tmp_path.glob("runs/*-train-*")
+    assert not (run_dir / "result.json").exists()
+
+    resumed = longtail("train", *arguments)
+    assert resumed.returncode == 0, resumed.stderr
+    assert "attempt 2: goes on from" in resumed.stdout
+    first_epoch = int(re.search(r"^epoch (\d+)/40", resumed.stdout, re.MULTILINE)[1])
+    assert first_epoch >= 4
+    undisturbed = longtail("train", *arguments, "--runs_dir", "undisturbed/runs")
+    assert undisturbed.returncode == 0, undisturbed.stderr
+
+    (other_dir,) = _runs(tmp_path / "undisturbed", "train")
+    ours, theirs = _weights(run_dir), _weights(other_dir)
+    assert all(torch.equal(ours[name], theirs[name]) for name in theirs)
+    # The monitor counts the epochs of both attempts once: 40 epochs, two splits.
+    assert longtail("monitor", "--once").returncode == 0
+    epochs = pq.read_table(tmp_path / "runs/analytics/epochs.parquet").to_pylist()
+    assert sorted(row["epoch"] for row in epochs if row["split"] == "test") == list(range(1, 41))
+
+
+def test_a_run_is_not_trained_by_two_processes_at_once(longtail: RunJob, tmp_path: Path):
+    command = [SCRIPTS / "longtail", "train", "--epochs", "200"]
+    first = subprocess.Popen(command, cwd=tmp_path, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    try:
+        while not list(tmp_path.glob("runs/*/ckpt.pth.tar")):
+            assert first.poll() is None
+            time.sleep(0.1)
+        second = longtail("train", "--epochs", 200)
+        assert second.returncode == 2
+        assert "another process is working on" in second.stderr
+    finally:
+        first.send_signal(signal.SIGINT)
+        assert first.wait(timeout=60) == 130
+
+
+def _assert_one_line(done: subprocess.CompletedProcess[str], *, job: str, said: str) -> None:
+    assert done.returncode == 2, (done.returncode, done.stdout, done.stderr)
+    assert re.fullmatch(rf"longtail {job}: error: [^\n]*\n", done.stderr), done.stderr
+    assert said in done.stderr
+
+
+def test_bad_options_are_one_line_and_leave_nothing_behind(longtail: RunJob, tmp_path: Path):
+    _assert_one_line(longtail("prepare", "--dataset", "cifar11"), job="prepare", said="choose one of cifar10, digits")
+    for bad_factor in (0, -0.1, 1.5, "many"):
+        _assert_one_line(longtail("prepare", "--imb_factor", bad_factor), job="prepare", said="--imb_factor")
+    _assert_one_line(longtail("train", "--epochz", 3), job="train", said="--epochz")
+    _assert_one_line(longtail("train_semi"), job="train_semi", said="--imb_factor_unlabel is required")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_bad_checkpoints_are_one_line_and_leave_nothing_behind(longtail: RunJob, tmp_path: Path):
+    assert longtail("train", "--epochs", 2, "--runs_dir", "good").returncode == 0
+    (checkpoint,) = tmp_path.glob("good/*/ckpt.pth.tar")
+    damaged, hostile = tmp_path / "damaged.tar", tmp_path / "hostile.tar"
+    damaged.write_bytes(checkpoint.read_bytes()[:10_000])
+    torch.save({"state_dict": _RunsCode()}, hostile)
+    bad = {
+        "is a resnet20": ["--resume", checkpoint, "-a", "resnet32"],
+        "there is no such file": ["-e", "--resume", "nowhere.tar"],
+        "damaged": ["-e", "--resume", damaged],
+        "it may hold code": ["-e", "--resume", hostile],
+        "--pretrained_model nowhere.tar": ["--pretrained_model", "nowhere.tar"],
+        "raise --epochs": ["--resume", checkpoint, "--epochs", 1, "--exp_str", "next"],
+    }
+    for said, arguments in bad.items():
+        _assert_one_line(longtail("train", *arguments), job="train", said=said)
+    assert not (tmp_path / "code_ran").exists()
+    assert list(tmp_path.glob("runs/*/*")) == []
+
+
+class _RunsCode:
+    """Pickles to a call of os.system in the job's working directory."""
+
+    def __reduce__(self):
+        return os.system, ("touch code_ran",)
+
+
+def test_damaged_data_is_one_line_that_names_the_file(longtail: RunJob, tmp_path: Path):
+    assert longtail("prepare").returncode == 0
+    (file,) = tmp_path.glob("datasets/prepared/*/rows/split=train/*.parquet")
+    content = bytearray(file.read_bytes())
+    content[len(content) // 3] ^= 0xFF
+    file.write_bytes(content)
+    _assert_one_line(longtail("train", "--epochs", 1), job="train", said=file.name)
+
+
+def test_a_missing_or_old_java_is_one_line(longtail: RunJob, tmp_path: Path):
+    _assert_one_line(longtail("stats", JAVA_HOME=str(tmp_path)), job="stats", said="there is no")
+    old = tmp_path / "bin" / "java"
+    old.parent.mkdir()
+    old.write_text("#!/bin/sh\necho 'openjdk version \"11.0.22\" 2024-01-16' >&2\n")
+    old.chmod(0o755)
+    _assert_one_line(longtail("stats", JAVA_HOME=str(tmp_path)), job="stats", said="is Java 11")
+
+
+def test_verbose_shows_the_trace(longtail: RunJob):
+    done = longtail("train", "--verbose", "-e", "--resume", "nowhere.tar")
+    assert done.returncode == 1
+    assert "Traceback" in done.stderr
+
+
+def test_every_job_explains_itself(longtail: RunJob):
+    listing = longtail("--help")
+    jobs = re.findall(r"^  (\w+) ", listing.stdout, re.MULTILINE)
+    assert jobs == [
+        "prepare", "stats", "pretrain_rot", "train", "gen_pseudolabels", "train_semi", "monitor", "pipeline",
+    ]  # fmt: skip
+    for job in jobs:
+        shown = longtail(job, "--help")
+        assert shown.returncode == 0 and f"usage: longtail {job}" in shown.stdout
+        launch_manual = importlib.import_module(f"spark_jobs.{job}").__doc__
+        assert f"longtail {job}" in launch_manual and f"spark-submit spark_jobs/{job}.py" in launch_manual

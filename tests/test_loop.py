@@ -1,0 +1,285 @@
+"""The loop: it learns, sees every sample once, goes on exactly where it stopped, and refuses what cannot be trained."""
+
+import json
+import math
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow.parquet as pq
+import pytest
+import torch
+
+from conf.schema import TrainOptions
+from data.contract import TEST, TRAIN, VAL, split_directory
+from models.resnet import build_model
+from tests.refusals import refused
+from tests.tiny_set import COUNTS, paths_of, same_tensors, tiny_options, weights_in, write_tiny_set
+from training import run as run_module
+from training.distributed import Rank
+from training.loop import epoch_generator
+from training.run import run_evaluation, run_training
+
+ALONE = Rank(0, 1, torch.device("cpu"))
+LAST, BEST = "ckpt.pth.tar", "ckpt.best.pth.tar"
+
+
+@pytest.fixture(scope="module", autouse=True)
+def one_thread() -> Iterator[None]:
+    """Batches this small only lose by being shared out."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+@pytest.fixture(scope="module")
+def set_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_tiny_set(tmp_path_factory.mktemp("set"))
+
+
+LONG = tiny_options(TrainOptions, epochs=10, val_fraction=0.1)
+
+
+@pytest.fixture(scope="module")
+def long_run(set_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Directory of an undisturbed run of ten epochs, beside its events."""
+    run_dir = tmp_path_factory.mktemp("runs") / "undisturbed"
+    run_training(LONG, paths_of(set_dir, run_dir), ALONE, attempt=1)
+    return run_dir
+
+
+def result_of(run_dir: Path) -> dict[str, Any]:
+    return json.loads((run_dir / "result.json").read_text())
+
+
+def events_of(run_dir: Path) -> list[dict[str, Any]]:
+    """All metric events of the runs beside run_dir, by attempt and epoch."""
+    files = sorted((run_dir.parent / "events").glob(f"{run_dir.name}-*.jsonl"))
+    return [json.loads(line) for file in files for line in file.read_text().splitlines()]
+
+
+def test_learning_lowers_the_loss_and_tells_the_classes_apart(long_run: Path) -> None:
+    losses = {
+        epoch: sum(e["loss_sum"] for e in events_of(long_run) if (e["epoch"], e["split"]) == (epoch, TRAIN))
+        for epoch in (1, 10)
+    }
+    assert losses[10] < losses[1] / 4
+    assert result_of(long_run)["splits"][TEST]["balanced_accuracy"] > 0.9
+
+
+def test_every_sample_is_seen_once_in_every_epoch(long_run: Path) -> None:
+    for split in (TRAIN, VAL, TEST):
+        for epoch in range(1, 11):
+            events = [e for e in events_of(long_run) if (e["split"], e["epoch"]) == (split, epoch)]
+            assert [e["support"] for e in events] == COUNTS[split]
+            assert sum(e["predicted"] for e in events) == sum(COUNTS[split])
+
+
+def test_a_run_leaves_result_events_checkpoints_and_scalars(long_run: Path) -> None:
+    files = {path.name for path in long_run.iterdir()}
+    assert {"result.json", LAST, BEST, "tensorboard"} <= files
+    assert list((long_run / "tensorboard").glob("events.out.tfevents.*"))
+    assert sorted(path.name for path in (long_run.parent / "events").iterdir()) == [
+        f"undisturbed-attempt001-epoch{epoch:05d}.jsonl" for epoch in range(1, 11)
+    ]
+
+
+def test_the_last_events_are_the_result(long_run: Path) -> None:
+    result, last = result_of(long_run), [e for e in events_of(long_run) if e["epoch"] == 10]
+    assert (result["run"], result["phase"], result["epoch"]) == ("undisturbed", "train", 10)
+    assert result["class_names"] == ["class 0", "class 1", "class 2"]
+    assert result["class_counts"] == COUNTS[TRAIN]
+    assert result["shot_groups"] == ["many", "medium", "few"]  # 24 is more than 20, 4 less than 10
+    assert len(last) == 3 * 3
+    for event in last:
+        totals = result["splits"][event["split"]]["totals"]
+        for field in ("support", "correct", "predicted", "loss_sum", "confidence_sum"):
+            assert event[field] == totals[field][event["class_id"]]
+        assert (event["shot_group"], event["train_count"]) == (
+            result["shot_groups"][event["class_id"]],
+            COUNTS[TRAIN][event["class_id"]],
+        )
+        assert (event["run"], event["attempt"], event["phase"]) == ("undisturbed", 1, "train")
+        assert event["class_name"] == f"class {event['class_id']}"
+        assert event["num_epochs"] == 10
+
+
+def test_the_best_checkpoint_is_that_of_the_first_epoch_with_the_highest_validation_score(long_run: Path) -> None:
+    scores = []
+    for epoch in range(1, 11):
+        events = [e for e in events_of(long_run) if (e["epoch"], e["split"]) == (epoch, VAL)]
+        scores.append(sum(e["correct"] / e["support"] for e in events) / len(events))
+    best = result_of(long_run)["best_on_validation"]
+    assert best["val_balanced_accuracy"] == pytest.approx(max(scores))
+    assert best["epoch"] == 1 + scores.index(max(scores))
+    assert torch.load(long_run / BEST, weights_only=True)["epoch"] == best["epoch"]
+    tests = [e for e in events_of(long_run) if (e["epoch"], e["split"]) == (best["epoch"], TEST)]
+    assert best["test_scores"]["accuracy"] == pytest.approx(sum(e["correct"] for e in tests) / sum(COUNTS[TEST]))
+
+
+def test_without_validation_no_epoch_is_called_the_best(tmp_path: Path) -> None:
+    set_dir = write_tiny_set(tmp_path / "set", with_validation=False)
+    result = run_training(tiny_options(TrainOptions), paths_of(set_dir, tmp_path / "run"), ALONE, attempt=1)
+    assert result["best_on_validation"] is None
+    assert set(result["splits"]) == {TRAIN, TEST}
+    assert not (tmp_path / "run" / BEST).exists()
+
+
+def interrupt_after(epoch: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Have the user press Ctrl-C right after the checkpoint of an epoch."""
+    save = run_module.save_checkpoint
+
+    def save_and_interrupt(path: Path, checkpoint: Any) -> None:
+        save(path, checkpoint)
+        if path.name == LAST and checkpoint.epoch == epoch:
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(run_module, "save_checkpoint", save_and_interrupt)
+
+
+@pytest.fixture
+def stopped_run(set_dir: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Directory of a run of ten epochs that was stopped after three."""
+    run_dir = tmp_path / "stopped"
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        interrupt_after(3, patch)
+        run_training(LONG, paths_of(set_dir, run_dir), ALONE, attempt=1)
+    assert torch.load(run_dir / LAST, weights_only=True)["epoch"] == 3
+    assert not (run_dir / "result.json").exists()
+    return run_dir
+
+
+def assert_same_end(run_dir: Path, undisturbed: Path) -> None:
+    """The two runs have the same weights and momentum to the last bit, and the same result but for the name."""
+    assert same_tensors(weights_in(run_dir / LAST), weights_in(undisturbed / LAST))
+    momenta = [
+        {str(number): state["momentum_buffer"] for number, state in optimizer["state"].items()}
+        for optimizer in (torch.load(d / LAST, weights_only=True)["optimizer"] for d in (run_dir, undisturbed))
+    ]
+    assert same_tensors(*momenta)
+    assert {**result_of(run_dir), "run": None} == {**result_of(undisturbed), "run": None}
+
+
+def test_a_stopped_run_goes_on_as_if_it_had_not_stopped(set_dir: Path, stopped_run: Path, long_run: Path) -> None:
+    # Other random numbers in between must not matter.
+    torch.manual_seed(1)
+    torch.rand(7)
+    run_training(LONG, paths_of(set_dir, stopped_run), ALONE, attempt=2)
+    assert_same_end(stopped_run, long_run)
+    assert [(e["attempt"], e["epoch"]) for e in events_of(stopped_run) if (e["split"], e["class_id"]) == (TEST, 0)] == [
+        (1, 1), (1, 2), (1, 3), (2, 4), (2, 5), (2, 6), (2, 7), (2, 8), (2, 9), (2, 10),
+    ]  # fmt: skip
+
+
+def test_another_run_resumes_from_its_checkpoint_and_ends_alike(
+    set_dir: Path, stopped_run: Path, long_run: Path, tmp_path: Path
+) -> None:
+    options = LONG.model_copy(update={"resume": stopped_run / LAST})
+    run_training(options, paths_of(set_dir, tmp_path / "other"), ALONE, attempt=1)
+    assert_same_end(tmp_path / "other", long_run)
+
+
+def test_a_run_that_has_all_its_epochs_is_only_measured_again(set_dir: Path, tmp_path: Path) -> None:
+    paths = paths_of(set_dir, tmp_path / "run")
+    first = run_training(tiny_options(TrainOptions), paths, ALONE, attempt=1)
+    before = weights_in(tmp_path / "run" / LAST)
+    again = run_training(tiny_options(TrainOptions), paths, ALONE, attempt=2)
+    assert again["splits"][TEST] == first["splits"][TEST]
+    assert same_tensors(weights_in(tmp_path / "run" / LAST), before)
+
+
+def test_every_epoch_of_every_seed_has_random_numbers_of_its_own() -> None:
+    def draws(seed: int, epoch: int) -> tuple[float, ...]:
+        return tuple(torch.rand(3, generator=epoch_generator(seed, epoch)).tolist())
+
+    assert draws(5, 2) == draws(5, 2)
+    # Neither sums nor products of the two may be all that counts.
+    assert len({draws(seed, epoch) for seed in range(10) for epoch in range(10)}) == 100
+
+
+def test_the_seed_decides_everything(set_dir: Path, tmp_path: Path) -> None:
+    for name, seed in (("a", 1), ("b", 1), ("c", 2)):
+        torch.manual_seed(len(name))
+        run_training(tiny_options(TrainOptions, seed=seed), paths_of(set_dir, tmp_path / name), ALONE, attempt=1)
+    weights = {name: weights_in(tmp_path / name / LAST) for name in "abc"}
+    assert same_tensors(weights["a"], weights["b"])
+    assert not same_tensors(weights["a"], weights["c"])
+
+
+def test_the_held_out_scores_are_those_of_the_saved_network_at_rest(set_dir: Path, long_run: Path) -> None:
+    rows = pq.read_table(split_directory(set_dir, TEST) / "part-0.parquet", partitioning=None)
+    pixels = np.stack([np.frombuffer(image, np.uint8).reshape(1, 8, 8) for image in rows.column("image").to_pylist()])
+    labels = rows.column("label").to_numpy()
+    train = pq.read_table(split_directory(set_dir, TRAIN) / "part-0.parquet", partitioning=None)
+    seen = np.stack([np.frombuffer(image, np.uint8) for image in train.column("image").to_pylist()]) / 255
+    model = build_model("resnet20", num_classes=3, in_channels=1)
+    model.load_state_dict(weights_in(long_run / LAST))
+    inputs = torch.from_numpy((pixels / 255 - seen.mean()) / seen.std())
+    logits = model.double().eval()(inputs).detach().numpy()
+    losses = np.log(np.exp(logits).sum(axis=1)) - logits[np.arange(len(labels)), labels]
+    scores = result_of(long_run)["splits"][TEST]
+    assert scores["loss"] == pytest.approx(losses.mean(), rel=1e-3)
+    assert scores["accuracy"] == (logits.argmax(axis=1) == labels).mean()
+
+
+def test_evaluation_repeats_the_scores_of_the_run_and_writes_nothing(set_dir: Path, long_run: Path) -> None:
+    before = sorted((path, path.stat().st_mtime_ns) for path in long_run.parent.rglob("*"))
+    options = LONG.model_copy(update={"resume": long_run / LAST, "evaluate": True})
+    result = run_evaluation(options, paths_of(set_dir, long_run.parent / "evaluation"), ALONE)
+    expected = result_of(long_run)
+    assert (result["run"], result["epoch"]) == ("undisturbed", 10)
+    for split in (VAL, TEST):
+        assert result["splits"][split]["class_accuracy"] == expected["splits"][split]["class_accuracy"]
+        assert result["splits"][split]["loss"] == pytest.approx(expected["splits"][split]["loss"], rel=1e-5)
+    assert sorted((path, path.stat().st_mtime_ns) for path in long_run.parent.rglob("*")) == before
+
+
+@pytest.mark.parametrize("loss_type", ["CE", "Focal", "LDAM"])
+@pytest.mark.parametrize("train_rule", ["None", "Resample", "Reweight", "DRW"])
+def test_every_loss_trains_under_every_rule(set_dir: Path, tmp_path: Path, loss_type: str, train_rule: str) -> None:
+    # Three epochs, so that DRW weights the last one.
+    options = tiny_options(TrainOptions, epochs=3, loss_type=loss_type, train_rule=train_rule)
+    result = run_training(options, paths_of(set_dir, tmp_path / "run"), ALONE, attempt=1)
+    train = result["splits"][TRAIN]
+    assert math.isfinite(train["loss"])
+    support = train["totals"]["support"]
+    assert sum(support) == 40
+    # Resampling draws the classes about alike, all others see every sample once.
+    assert (support == COUNTS[TRAIN]) == (train_rule != "Resample")
+
+
+def test_a_training_that_diverges_is_refused_with_its_epoch_and_rate(set_dir: Path, tmp_path: Path) -> None:
+    options = tiny_options(TrainOptions, epochs=5, learning_rate=1e30)
+    with refused() as messages:
+        run_training(options, paths_of(set_dir, tmp_path / "run"), ALONE, attempt=1)
+    assert "in epoch 1: lower --lr (it is 1e+30)" in messages[0]
+    # Weights that are no numbers are neither kept nor reported.
+    assert not (tmp_path / "run" / LAST).exists()
+    assert events_of(tmp_path / "run") == []
+
+
+def test_more_ranks_than_images_in_a_batch_are_refused(set_dir: Path, tmp_path: Path) -> None:
+    # 40 images in 3 batches are 13 in the smallest.
+    with refused() as messages:
+        run_training(
+            tiny_options(TrainOptions), paths_of(set_dir, tmp_path / "run"), Rank(13, 14, ALONE.device), attempt=1
+        )
+    assert "40 images in 3 batches are too few for --world_size 14" in messages[0]
+
+
+def test_a_checkpoint_with_more_epochs_than_asked_for_is_refused(set_dir: Path, long_run: Path, tmp_path: Path) -> None:
+    options = LONG.model_copy(update={"epochs": 9, "resume": long_run / LAST})
+    with refused() as messages:
+        run_training(options, paths_of(set_dir, tmp_path / "run"), ALONE, attempt=1)
+    assert "has 10 finished epochs: raise --epochs (9)" in messages[0]
+
+
+def test_a_checkpoint_without_optimizer_is_refused_for_going_on(set_dir: Path, long_run: Path, tmp_path: Path) -> None:
+    content = torch.load(long_run / LAST, weights_only=True)
+    torch.save({**content, "optimizer": None}, tmp_path / "published")
+    options = LONG.model_copy(update={"resume": tmp_path / "published"})
+    with refused() as messages:
+        run_training(options, paths_of(set_dir, tmp_path / "run"), ALONE, attempt=1)
+    assert "no optimizer state to go on from: give it as --pretrained_model" in messages[0]

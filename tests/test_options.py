@@ -1,0 +1,371 @@
+"""Options: every spelling of a flag, which value goes first, what is refused and how, and what names a set or a run."""
+
+import shlex
+from pathlib import Path
+from typing import Any
+
+import pytest
+from pydantic import ValidationError
+
+from conf.arguments import data_flags, parse_options, resolve_options
+from conf.datasets import dataset_facts, known_datasets
+from conf.schema import (
+    DataOptions,
+    GenPseudolabelsOptions,
+    JobOptions,
+    MonitorOptions,
+    PipelineOptions,
+    PrepareOptions,
+    PretrainRotOptions,
+    TrainOptions,
+    TrainSemiOptions,
+)
+from data.sources.registry import SOURCES
+from tests.refusals import refused
+
+
+def train_options(command_line: str = "") -> TrainOptions:
+    return parse_options(TrainOptions, shlex.split(command_line), prog="longtail train")
+
+
+def refusal(options_type: type[JobOptions], command_line: str) -> str:
+    """The message with which a command line is refused."""
+    with refused() as messages:
+        parse_options(options_type, shlex.split(command_line), prog="longtail job")
+    return messages[0]
+
+
+@pytest.fixture
+def config(tmp_path: Path) -> Path:
+    """Path of an options file that the test writes."""
+    return tmp_path / "options.yaml"
+
+
+@pytest.mark.parametrize(
+    ("command_line", "name", "value"),
+    [
+        ("-b 16", "batch_size", 16),
+        ("-b16", "batch_size", 16),
+        ("--batch-size 16", "batch_size", 16),
+        ("--batch_size 16", "batch_size", 16),
+        ("--batch_size=16", "batch_size", 16),
+        ("--lr 0.5", "learning_rate", 0.5),
+        ("--learning-rate 0.5", "learning_rate", 0.5),
+        ("--learning_rate 0.5", "learning_rate", 0.5),
+        ("--wd 1e-3", "weight_decay", 0.001),
+        ("--weight-decay 1e-3", "weight_decay", 0.001),
+        ("--weight_decay 1e-3", "weight_decay", 0.001),
+        ("-a resnet44", "arch", "resnet44"),
+        ("--arch resnet44", "arch", "resnet44"),
+        ("--train_rule None", "train_rule", "None"),
+        ("--loss_type LDAM", "loss_type", "LDAM"),
+        ("--imb_type step", "imb_type", "step"),
+        ("--epochs 3 --epochs 4", "epochs", 4),
+    ],
+)
+def test_every_spelling_of_a_flag_sets_its_option(command_line: str, name: str, value: Any) -> None:
+    assert getattr(train_options(command_line), name) == value
+
+
+@pytest.mark.parametrize(("flag", "evaluate"), [("-e", True), ("--evaluate", True), ("", False)])
+def test_a_checkpoint_is_gone_on_from_or_only_evaluated(tmp_path: Path, flag: str, evaluate: bool) -> None:
+    checkpoint = tmp_path / "model.pt"
+    checkpoint.touch()
+    options = train_options(f"{flag} --resume {checkpoint}")
+    assert (options.evaluate, options.resume) == (evaluate, checkpoint)
+
+
+def test_a_flag_goes_before_the_config_file_and_that_before_the_data_set(config: Path) -> None:
+    config.write_text("batch_size: 64\nn_max: 30\n")
+    options = train_options(f"--dataset digits --config {config} -b 16")
+    assert options.batch_size == 16  # 64 in the file
+    assert options.n_max == 30  # 40 for digits
+    assert options.epochs == 40  # digits; 200 by itself
+    assert options.learning_rate == 0.1  # said by nobody
+
+
+def test_a_data_set_that_the_config_file_names_brings_its_defaults(config: Path) -> None:
+    config.write_text("dataset: cifar10\n")
+    assert train_options(f"--config {config}").n_max == 5000
+    assert train_options(f"--config {config} --dataset digits").n_max == 40
+
+
+@pytest.mark.parametrize(
+    ("options_type", "dataset", "expected"),
+    [
+        (
+            TrainOptions,
+            "digits",
+            {"imb_factor": 0.05, "n_max": 40, "arch": "resnet20", "epochs": 40, "batch_size": 32, "many_shot": 20}
+            | {"few_shot": 5, "imb_factor_unlabel": None},
+        ),
+        (
+            TrainOptions,
+            "cifar10",
+            {"imb_factor": 0.01, "n_max": 5000, "arch": "resnet32", "epochs": 200, "batch_size": 128, "many_shot": 100}
+            | {"few_shot": 20, "learning_rate": 0.1, "momentum": 0.9, "weight_decay": 2e-4},
+        ),
+        (TrainSemiOptions, "cifar10 --imb_factor_unlabel 1", {"batch_size": 256, "unlabeled_weight": 1.0}),
+        (PipelineOptions, "cifar10", {"n_max": 800, "imb_factor_unlabel": 0.01, "epochs": 200}),
+        (PipelineOptions, "digits", {"n_max": 40, "imb_factor_unlabel": 1.0, "epochs": 40}),
+        (PipelineOptions, "cifar10 --n_max 700", {"n_max": 700}),
+        # prepare has no network: the data set's arch must not be an unknown option of it.
+        (PrepareOptions, "digits", {"n_max": 40}),
+    ],
+)
+def test_a_data_set_brings_its_defaults(
+    options_type: type[JobOptions], dataset: str, expected: dict[str, object]
+) -> None:
+    options = parse_options(options_type, shlex.split(f"--dataset {dataset}"), prog="longtail job")
+    assert {name: getattr(options, name) for name in expected} == expected
+
+
+@pytest.mark.parametrize(
+    ("command_line", "named"),
+    [
+        ("--epochs 0", "--epochs 0: input should be greater than 0"),
+        ("--epochs -3", "--epochs -3"),
+        ("--epochs 1.5", "--epochs 1.5"),
+        ("--epochs many", "--epochs many"),
+        ("--epochs ''", "--epochs"),
+        ("--epochs", "--epochs"),
+        ("--lr 0", "--learning_rate 0"),
+        ("--lr fast", "--learning_rate fast"),
+        ("--lr inf", "--learning_rate inf"),
+        ("--lr nan", "--learning_rate nan"),
+        ("--wd -1", "--weight_decay -1"),
+        ("--momentum 1", "--momentum 1"),
+        ("--batch-size 0", "--batch_size 0"),
+        ("--seed -1", "--seed -1"),
+        ("--seed 9223372036854775808", "--seed 9223372036854775808"),
+        ("--world_size 0", "--world_size 0"),
+        ("--imb_factor 0", "--imb_factor 0"),
+        ("--imb_factor 1.1", "--imb_factor 1.1"),
+        ("--imb_factor_unlabel 0", "--imb_factor_unlabel 0"),
+        ("--unlabel_size_factor inf", "--unlabel_size_factor inf"),
+        ("--n_max 0", "--n_max 0"),
+        ("--val_fraction 1", "--val_fraction 1"),
+        ("--few_shot 30", "few_shot (30) must not lie above many_shot (20)"),
+        ("--dataset mnist", "unknown data set 'mnist': choose one of cifar10, digits, fashion_mnist"),
+        ("--imb_type linear", "'exp' or 'step'"),
+        ("-a resnet18", "--arch resnet18"),
+        ("--loss_type ce", "'CE', 'Focal' or 'LDAM'"),
+        ("--train_rule drw", "'None', 'Resample', 'Reweight' or 'DRW'"),
+        ("--exp_str a/b", "--exp_str a/b"),
+        ("--exp_str 'two\nlines'", "--exp_str two lines"),
+        ("-e", "name it with --resume"),
+        ("--resume no/such.pt", "--resume no/such.pt: there is no such file"),
+        ("--pretrained_model /", "--pretrained_model /: there is no such file"),
+        ("--no_such_option 3", "--no_such_option"),
+        ("--epoch 3", "--epoch"),
+        ("'a\nb'", "unrecognized arguments"),
+        ("stray", "stray"),
+        ("--config /no/such/options.yaml", "/no/such/options.yaml: No such file"),
+        ("--config /", "/: Is a directory"),
+        ("--epochs 0 --lr 0", "--epochs 0"),
+        ("--epochs 0 --lr 0", "--learning_rate 0"),
+    ],
+)
+def test_a_bad_value_is_refused_in_one_line_that_names_it(command_line: str, named: str) -> None:
+    assert named in refusal(TrainOptions, command_line)
+
+
+@pytest.mark.parametrize(
+    ("options_type", "command_line", "named"),
+    [
+        (GenPseudolabelsOptions, "", "--resume is required: checkpoint of the base classifier"),
+        (GenPseudolabelsOptions, "--resume no/such.pt", "--resume no/such.pt: there is no such file"),
+        (GenPseudolabelsOptions, "--resume c --output_filename ../x", "--output_filename ../x"),
+        (TrainSemiOptions, "", "--imb_factor_unlabel is required"),
+        (TrainSemiOptions, "--imb_factor_unlabel 1 --confidence_threshold 1.5", "--confidence_threshold 1.5"),
+        (TrainSemiOptions, "--imb_factor_unlabel 1 --pseudo_labels no/such", "there is no such directory"),
+        (TrainSemiOptions, "--imb_factor_unlabel 1 --unlabeled_weight 0", "--unlabeled_weight 0"),
+        (MonitorOptions, "--trigger soon", "--trigger soon"),
+        (MonitorOptions, "--dataset digits", "--dataset"),
+        (PretrainRotOptions, "--loss_type CE", "--loss_type"),
+    ],
+)
+def test_other_jobs_refuse_bad_values_too(options_type: type[JobOptions], command_line: str, named: str) -> None:
+    assert named in refusal(options_type, command_line)
+
+
+@pytest.mark.parametrize(
+    ("content", "named"),
+    [
+        ("lr: 0.5", "unknown option 'lr'; known are arch, batch_size"),  # the key is learning_rate
+        ("batch-size: 3", "unknown option 'batch-size'"),
+        ("epochs: 3\nepoch: 4", "unknown option 'epoch'"),
+        ("1: a\nfoo: b", "unknown option 1, 'foo'"),
+        ("epochs: 1.5", "--epochs 1.5"),
+        ("epochs: null", "--epochs None"),
+        ("epochs: [1, 2]", "--epochs [1, 2]"),
+        ("train_rule: null", "--train_rule None"),
+        ("imb_factor: |\n  a\n\n  b", "--imb_factor a b"),
+        ("evaluate: perhaps", "--evaluate perhaps"),
+        ("dataset: [digits]", "unknown data set"),
+        ("", "it holds a NoneType"),
+        ("- epochs", "it holds a list"),
+        ("epochs: 3: 4", "is not YAML"),
+        ("? [a]\n: b", "is not YAML"),
+        ("!!python/object/apply:os.system ['true']", "is not YAML"),
+    ],
+)
+def test_a_bad_config_file_is_refused_in_one_line_that_says_why(config: Path, content: str, named: str) -> None:
+    config.write_text(content)
+    assert named in refusal(TrainOptions, f"--config {config}")
+
+
+def test_a_config_file_that_is_not_text_is_refused(config: Path) -> None:
+    config.write_bytes(b"\xff\xfe\xfa")
+    assert str(config) in refusal(TrainOptions, f"--config {config}")
+
+
+def test_options_cannot_be_changed_afterwards() -> None:
+    with pytest.raises(ValidationError, match="frozen"):
+        train_options().epochs = 3
+
+
+def test_help_shows_every_option_with_its_default(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as exit_status:
+        train_options("--help")
+    assert exit_status.value.code == 0
+    shown = capsys.readouterr().out
+    assert all(f"--{name}" in shown for name in TrainOptions.model_fields)
+    assert "--lr" in shown and "(default 0.1)" in shown
+
+
+def test_the_set_name_changes_with_every_parameter_of_the_content() -> None:
+    base = "--dataset cifar10"
+    unlabeled = f"{base} --imb_factor_unlabel 1"
+    variants = [
+        base,
+        "--dataset digits --imb_factor 0.01 --n_max 5000",
+        f"{base} --imb_type step",
+        f"{base} --imb_factor 0.02",
+        # Alike in the readable part of the name, which shows six digits.
+        f"{base} --imb_factor 0.010000001",
+        f"{base} --n_max 4000",
+        f"{base} --val_fraction 0.1",
+        f"{base} --rand_number 1",
+        unlabeled,
+        f"{base} --imb_factor_unlabel 0.5",
+        f"{unlabeled} --unlabel_size_factor 4",
+    ]
+    names = [train_options(variant).set_name() for variant in variants]
+    assert len(set(names)) == len(variants)
+
+
+@pytest.mark.parametrize(
+    "same",
+    [
+        "--imb_factor 1e-2",
+        "--data_dir elsewhere",
+        "--runs_dir elsewhere",
+        "--master local[2]",
+        "--verbose",
+        "--epochs 3",
+        "--many_shot 50",
+        "--few_shot 10",
+        # Without an unlabeled part its size says nothing.
+        "--unlabel_size_factor 4",
+    ],
+)
+def test_the_set_name_does_not_change_with_what_leaves_the_content_alone(same: str) -> None:
+    assert train_options(f"--dataset cifar10 {same}").set_name() == train_options("--dataset cifar10").set_name()
+
+
+def test_the_set_name_can_be_read() -> None:
+    options = train_options("--dataset cifar10 --imb_factor 0.01 --imb_factor_unlabel 0.02 --rand_number 3")
+    assert options.set_name().startswith("cifar10-exp-imb0.01-n5000-U0.02x5-s3-")
+
+
+# An option that is neither in OUTCOME nor in PLACES fails the test below: it must be decided which it is.
+OUTCOME = {
+    "dataset": "digits", "imb_type": "step", "imb_factor": 0.02, "n_max": 4000, "imb_factor_unlabel": 0.5,
+    "unlabel_size_factor": 4.0, "val_fraction": 0.1, "rand_number": 1, "many_shot": 90, "few_shot": 10,
+    "arch": "resnet44", "epochs": 199, "batch_size": 64, "learning_rate": 0.2, "momentum": 0.8, "weight_decay": 1e-4,
+    "seed": 1, "world_size": 2, "exp_str": "again", "loss_type": "LDAM", "train_rule": "DRW",
+}  # fmt: skip
+PLACES = {"master": "local[2]", "verbose": True, "data_dir": "elsewhere", "runs_dir": "elsewhere"}
+# Of these the content counts, which the caller hashes; where the file lies does not.
+INPUT_FILES = {"resume": "a.pt", "pretrained_model": "b.pt"}
+
+
+def test_the_run_name_changes_with_every_option_that_changes_the_outcome() -> None:
+    assert {*OUTCOME, *PLACES, *INPUT_FILES, "evaluate"} == set(TrainOptions.model_fields)
+    plain = train_options("--dataset cifar10").model_dump()
+    names = [TrainOptions(**{**plain, name: value}).run_name({}) for name, value in OUTCOME.items()]
+    assert len({TrainOptions(**plain).run_name({}), *names}) == 1 + len(OUTCOME)
+
+
+@pytest.mark.parametrize(("name", "value"), [*PLACES.items(), *INPUT_FILES.items()])
+def test_the_run_name_does_not_change_with_places(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, value: object
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    for file in INPUT_FILES.values():
+        Path(file).touch()
+    plain = train_options("--dataset cifar10")
+    assert TrainOptions(**{**plain.model_dump(), name: value}).run_name({}) == plain.run_name({})
+
+
+def test_the_run_name_changes_with_the_content_of_the_files_that_a_run_starts_from() -> None:
+    options = train_options("--dataset cifar10")
+    names = [options.run_name({}), *(options.run_name({name: "1f"}) for name in INPUT_FILES)]
+    assert len({*names, options.run_name({"resume": "2e"})}) == 4
+
+
+def test_the_options_of_semi_supervision_change_the_run_name() -> None:
+    given = ["", "--unlabeled_weight 0.5", "--confidence_threshold 0.9"]
+    command_lines = [shlex.split(f"--imb_factor_unlabel 1 {variant}") for variant in given]
+    names = {parse_options(TrainSemiOptions, argv, prog="longtail train_semi").run_name({}) for argv in command_lines}
+    assert len(names) == 3
+
+
+def test_jobs_that_share_their_options_do_not_share_runs() -> None:
+    jobs = (PretrainRotOptions, TrainOptions, TrainSemiOptions)
+    names = {resolve_options(job, {"imb_factor_unlabel": 1}).run_name({}) for job in jobs}
+    assert len(names) == 3
+
+
+@pytest.mark.parametrize(
+    "command_line",
+    [
+        "",
+        "--dataset cifar10 --n_max 4000",
+        "--imb_type step --imb_factor 0.1 --imb_factor_unlabel 0.5 --unlabel_size_factor 2.5",
+        "--val_fraction 0.1 --rand_number 7 --many_shot 30 --few_shot 3",
+        "--data_dir 'a directory'",
+    ],
+)
+def test_data_flags_name_the_same_data_set_to_another_job(command_line: str) -> None:
+    options = train_options(command_line)
+    again = parse_options(DataOptions, shlex.split(data_flags(options)), prog="longtail stats")
+    assert again.model_dump() == {name: getattr(options, name) for name in DataOptions.model_fields}
+
+
+def test_data_flags_say_only_what_differs_from_the_data_set_s_defaults() -> None:
+    assert data_flags(train_options("--epochs 3")) == "--dataset digits"
+    assert data_flags(train_options("--n_max 30")) == "--dataset digits --n_max 30"
+
+
+def test_data_flags_of_a_pipeline_name_its_set_to_the_other_jobs() -> None:
+    pipeline = parse_options(PipelineOptions, ["--dataset", "cifar10"], prog="longtail pipeline")
+    assert train_options(data_flags(pipeline)).set_name() == pipeline.set_name()
+
+
+def test_every_data_set_has_a_source_and_every_source_a_data_set() -> None:
+    assert known_datasets() == sorted(SOURCES)
+
+
+@pytest.mark.parametrize("dataset", sorted(SOURCES))
+def test_the_facts_of_a_data_set_fit_its_source(dataset: str) -> None:
+    facts, source = dataset_facts(dataset), SOURCES[dataset]
+    channels = source.IMAGE_SHAPE[2]
+    assert (facts.mean is None) == (facts.std is None)
+    assert facts.mean is None or (len(facts.mean), len(facts.std)) == (channels, channels)
+    assert len(set(source.CLASS_NAMES)) == len(source.CLASS_NAMES)
+    # Each default must be an option of some job and have a value that it takes.
+    assert set(facts.defaults) <= set(TrainOptions.model_fields)
+    assert set(facts.pipeline) <= set(PipelineOptions.model_fields)
+    assert train_options(f"--dataset {dataset}").dataset == dataset

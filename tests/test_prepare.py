@@ -1,0 +1,370 @@
+"""Preparing the digits (spark_jobs/prepare.py): what lies on disk, that it is whole or not there, and what is refused.
+
+Digits of scikit-learn: 174 to 183 images a class, of which the first 50 are the test set. With the defaults (40 of the
+head class, imb_factor 0.05) the classes have 40, 28, 20, 14, 10, 7, 5, 3, 2, 2 labelled images, 131 together.
+"""
+
+import json
+import re
+import threading
+from collections import Counter
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from pyspark.sql import SparkSession
+from sklearn.datasets import load_digits
+
+import spark_jobs.prepare as job
+from conf.arguments import resolve_options
+from conf.errors import UserError
+from conf.schema import PrepareOptions
+from data.loader import load_hidden_labels, load_split
+from data.manifest import read_manifest
+from data.sources.base import Located, Shard, source_batch
+from data.sources.registry import SOURCES
+from spark_jobs.cli import user_message
+from spark_jobs.prepare import prepare, prepared_set_dir
+
+LABELLED = [40, 28, 20, 14, 10, 7, 5, 3, 2, 2]
+
+
+def options_of(data_dir: Path, **values: Any) -> PrepareOptions:
+    return resolve_options(PrepareOptions, {"data_dir": data_dir, **values})
+
+
+@pytest.fixture(scope="module")
+def full(tmp_path_factory: pytest.TempPathFactory) -> PrepareOptions:
+    """A set with all four parts."""
+    return options_of(tmp_path_factory.mktemp("full"), imb_factor_unlabel=1.0, val_fraction=0.2)
+
+
+@pytest.fixture(scope="module")
+def full_set(spark: SparkSession, full: PrepareOptions) -> Path:
+    return prepare(spark, full)
+
+
+@pytest.fixture(scope="module")
+def digits_by_id() -> tuple[np.ndarray, np.ndarray]:
+    """All images (1797, 8, 8, 1) and labels (1797,) in the order of their ids: first the test set, then the rest."""
+    digits = load_digits()
+    seen: Counter[int] = Counter()
+    test, rest = [], []
+    for place, label in enumerate(digits.target.tolist()):
+        seen[label] += 1
+        (test if seen[label] <= 50 else rest).append(place)
+    order = test + rest
+    # From 0..16 to 0..255: 255 / 16 is 15.9375, exact in binary.
+    images = np.floor(digits.images[order] * 15.9375 + 0.5).astype(np.uint8)
+    return images[..., None], digits.target[order]
+
+
+def parquet_files(set_dir: Path) -> list[Path]:
+    return sorted((set_dir / "rows").rglob("*.parquet"))
+
+
+def everything_below(directory: Path) -> dict[str, int]:
+    return {str(path.relative_to(directory)): path.stat().st_mtime_ns for path in directory.rglob("*")}
+
+
+def test_the_manifest_says_what_the_set_holds(full_set: Path) -> None:
+    """A fifth of each class is held out, rounded, at least one; of 5 x 131 unlabeled images, each class has 65."""
+    manifest = json.loads((full_set / "manifest.json").read_text())
+
+    assert manifest["counts"] == {
+        "train": [32, 22, 16, 11, 8, 6, 4, 2, 1, 1],
+        "val": [8, 6, 4, 3, 2, 1, 1, 1, 1, 1],
+        "unlabeled": [65] * 10,
+        "test": [50] * 10,
+    }
+    assert manifest["parameters"] == {
+        "dataset": "digits", "imb_type": "exp", "imb_factor": 0.05, "n_max": 40, "val_fraction": 0.2,
+        "rand_number": 0, "imb_factor_unlabel": 1.0, "unlabel_size_factor": 5.0,
+    }  # fmt: skip
+    assert manifest["class_names"] == list("0123456789")
+    assert manifest["image_shape"] == [8, 8, 1]
+    assert (manifest["schema_version"], manifest["dataset"]) == (1, "digits")
+    assert set(manifest["checksums"]) == {"train", "val", "unlabeled", "test"}
+    assert all(re.fullmatch("[0-9A-F]{1,16}", checksum) for checksum in manifest["checksums"].values())
+
+
+def test_rows_lie_in_a_directory_a_split_and_files_hold_the_other_columns(full_set: Path) -> None:
+    assert sorted(path.name for path in full_set.iterdir()) == ["manifest.json", "rows"]
+    assert sorted(path.name for path in (full_set / "rows").glob("[!._]*")) == [
+        "split=test", "split=train", "split=unlabeled", "split=val",
+    ]  # fmt: skip
+    for file in parquet_files(full_set):
+        with pq.ParquetFile(file) as parquet:
+            types = {field.name: str(field.type) for field in parquet.schema_arrow}
+            codecs = {parquet.metadata.row_group(0).column(i).compression for i in range(4)}
+        assert types == {"id": "int64", "image": "binary", "label": "int32", "hidden_label": "int32"}
+        assert codecs == {"LZ4"}
+
+
+def test_loaded_images_and_labels_are_scikit_learns(
+    full_set: Path, digits_by_id: tuple[np.ndarray, np.ndarray]
+) -> None:
+    images, labels = digits_by_id
+    manifest = read_manifest(full_set)
+    ids_of = {}
+    for split in ("train", "val", "unlabeled", "test"):
+        loaded = load_split(full_set, split, manifest)
+        ids_of[split] = loaded.ids
+        np.testing.assert_array_equal(loaded.images, images[loaded.ids])
+        if split == "unlabeled":
+            assert loaded.labels is None
+        else:
+            np.testing.assert_array_equal(loaded.labels, labels[loaded.ids])
+
+    np.testing.assert_array_equal(ids_of["test"], np.arange(500))
+    others = np.concatenate([ids_of[split] for split in ("train", "val", "unlabeled")])
+    assert len(np.unique(others)) == len(others) == 131 + 650
+    assert others.min() >= 500
+
+
+def test_withheld_labels_are_scikit_learns_and_stand_in_no_other_column(
+    full_set: Path, digits_by_id: tuple[np.ndarray, np.ndarray]
+) -> None:
+    ids, hidden = load_hidden_labels(full_set)
+
+    np.testing.assert_array_equal(hidden, digits_by_id[1][ids])
+    for file in parquet_files(full_set):
+        table = pq.read_table(file, partitioning=None)
+        empty, filled = ("label", "hidden_label") if "split=unlabeled" in str(file) else ("hidden_label", "label")
+        assert (table[empty].null_count, table[filled].null_count) == (table.num_rows, 0)
+
+
+def test_a_second_prepare_uses_what_is_there(spark: SparkSession, full: PrepareOptions, full_set: Path) -> None:
+    before = everything_below(full.data_dir)
+
+    assert prepare(spark, full) == full_set
+    assert everything_below(full.data_dir) == before
+
+
+def test_the_set_is_the_same_when_made_again_in_many_files(
+    spark: SparkSession, full_set: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(job, "TARGET_FILE_BYTES", 16 * 1024)  # 781 images of 64 bytes fill three
+
+    again = prepare(spark, options_of(tmp_path, imb_factor_unlabel=1.0, val_fraction=0.2))
+
+    assert len(parquet_files(again)) > len(parquet_files(full_set)) == 4
+    assert again.name == full_set.name
+    assert read_manifest(again) == read_manifest(full_set)
+    for split in ("train", "test"):
+        one, many = (load_split(set_dir, split, read_manifest(set_dir)) for set_dir in (full_set, again))
+        np.testing.assert_array_equal(many.ids, one.ids)
+        np.testing.assert_array_equal(many.images, one.images)
+
+
+def test_every_parameter_of_the_content_makes_another_directory(tmp_path: Path) -> None:
+    plain = {"imb_factor_unlabel": 1.0}
+    changes = [
+        {}, {"imb_type": "step"}, {"imb_factor": 0.1}, {"imb_factor": 0.1000001}, {"n_max": 41}, {"val_fraction": 0.1},
+        {"rand_number": 1}, {"imb_factor_unlabel": None}, {"imb_factor_unlabel": 0.5}, {"unlabel_size_factor": 4.0},
+        {"dataset": "fashion_mnist"},
+    ]  # fmt: skip
+
+    names = [prepared_set_dir(options_of(tmp_path, **{**plain, **change})) for change in changes]
+
+    assert len(set(names)) == len(changes)
+
+
+def test_what_does_not_change_the_content_keeps_the_directory(tmp_path: Path) -> None:
+    """Without an unlabeled part its size is no matter; shot groups only sort classes in reports."""
+    plain = prepared_set_dir(options_of(tmp_path))
+
+    assert prepared_set_dir(options_of(tmp_path, unlabel_size_factor=3.0, many_shot=30, few_shot=9)) == plain
+
+
+def test_another_seed_makes_another_set_beside_the_first(
+    spark: SparkSession, full: PrepareOptions, full_set: Path
+) -> None:
+    """And a class of one image keeps it for training, whatever the share of validation."""
+    before = everything_below(full_set)
+
+    other = prepare(spark, options_of(full.data_dir, rand_number=1, imb_factor=0.025, val_fraction=0.5))
+
+    assert other.parent == full_set.parent and other != full_set
+    assert everything_below(full_set) == before
+    counts = read_manifest(other).counts
+    # int(40 * 0.025^(i/9)) is 40, 26, 17, 11, 7, 5, 3, 2, 1, 1; halves that end in .5 go to the even neighbour.
+    assert counts["val"] == [20, 13, 8, 6, 4, 2, 2, 1, 0, 0]
+    assert counts["train"] == [20, 13, 9, 5, 3, 3, 1, 1, 1, 1]
+    assert "unlabeled" not in {file.parent.name.partition("=")[2] for file in parquet_files(other)}
+    test_of = [read_manifest(set_dir).checksums["test"] for set_dir in (full_set, other)]
+    assert test_of[0] == test_of[1]
+
+
+def test_main_prepares_and_says_where_and_what_is_next(
+    spark: SparkSession, full: PrepareOptions, full_set: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    job.main(["--data_dir", str(full.data_dir), "--imb_factor_unlabel", "1", "--val_fraction", "0.2"])
+
+    said = capsys.readouterr().out.splitlines()
+    assert said[0] == f"prepared set: {full_set}"
+    assert said[1].startswith("next: longtail stats --dataset digits ")
+
+
+@pytest.mark.parametrize(
+    ("asked", "refusal", "advice"),
+    [
+        (
+            {"n_max": 500, "imb_factor": 1.0},
+            "digits has 128 training images of class 0, 500 labelled ones were asked for: "
+            "lower --n_max (the smallest class has 124)",
+            {"n_max": 124},
+        ),
+        # Class 0 has 128 - 40 = 88 left: 10 K x 131 / 100 <= 88.9 gives K = 6.7.
+        (
+            {"imb_factor_unlabel": 1.0, "unlabel_size_factor": 10.0},
+            "digits leaves 88 unlabeled images of class 0 beside 40 labelled ones, --unlabel_size_factor 10 at "
+            "--imb_factor_unlabel 1 asks for 131: it can give --unlabel_size_factor 6.7; or lower --n_max",
+            {"unlabel_size_factor": 6.7},
+        ),
+    ],
+    ids=["labelled", "unlabeled"],
+)
+def test_who_asks_too_much_is_told_what_the_pool_gives_and_gets_that(
+    spark: SparkSession, tmp_path: Path, asked: dict[str, Any], refusal: str, advice: dict[str, Any]
+) -> None:
+    with pytest.raises(UserError) as error:
+        prepare(spark, options_of(tmp_path, **asked))
+
+    assert str(error.value) == refusal
+    assert list(tmp_path.iterdir()) == []
+    made = prepare(spark, options_of(tmp_path, **{**asked, **advice}))
+    counts = read_manifest(made).counts
+    assert counts["train"] == ([124] * 10 if "n_max" in asked else LABELLED)
+    assert counts["unlabeled"] == ([0] * 10 if "n_max" in asked else [87] * 10)  # int(6.7 x 131) = 877
+
+
+def test_a_step_less_than_advised_is_still_refused(spark: SparkSession, tmp_path: Path) -> None:
+    """So the advice is the most that the pool can give."""
+    with pytest.raises(UserError, match="it can give --unlabel_size_factor 6.7"):
+        prepare(spark, options_of(tmp_path, imb_factor_unlabel=1.0, unlabel_size_factor=6.8))
+
+
+# A source of our own, in the place of the digits: 20 training and 5 test images of two classes, all images alike.
+
+
+def tiny_source(refusal: str = "", *, marker: Path | None = None) -> SimpleNamespace:
+    """With a refusal, a shard cannot be read: never, or with a marker from the second reading on."""
+
+    def locate(data_dir: Path) -> Located:
+        return Located([Shard(data_dir, "train", 0, 0), Shard(data_dir, "test", 0, 40)], "made up")
+
+    def read(shard: Shard) -> pa.RecordBatch:
+        if refusal and shard.split == "train":
+            if marker is None or marker.exists():
+                raise UserError(refusal)
+            marker.touch()
+        labels = np.repeat([0, 1], 20 if shard.split == "train" else 5)
+        return source_batch(shard, np.full((len(labels), 4, 4, 1), 7, np.uint8), labels)
+
+    return SimpleNamespace(CLASS_NAMES=["a", "b"], IMAGE_SHAPE=(4, 4, 1), locate=locate, read=read)
+
+
+def test_images_are_stored_without_a_dictionary_even_if_they_repeat(
+    spark: SparkSession, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(SOURCES, "digits", tiny_source())
+
+    (train, _) = sorted(parquet_files(prepare(spark, options_of(tmp_path, n_max=20, imb_factor=1.0))), reverse=True)
+
+    columns = pq.ParquetFile(train).metadata.row_group(0)
+    by_name = {columns.column(i).path_in_schema: columns.column(i) for i in range(4)}
+    assert by_name["label"].has_dictionary_page, "what may have one has one"
+    assert not by_name["image"].has_dictionary_page
+    assert not [encoding for encoding in by_name["image"].encodings if "DICTIONARY" in encoding]
+
+
+def test_a_failure_in_the_middle_leaves_nothing_and_a_later_prepare_is_whole(
+    spark: SparkSession, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    data_dir, marker = tmp_path / "data", tmp_path / "read once"
+    options = options_of(data_dir, n_max=20, imb_factor=0.5)
+    # Counting the classes reads the shard once; the writing comes after.
+    monkeypatch.setitem(SOURCES, "digits", tiny_source("images.gz is damaged: delete it", marker=marker))
+
+    with pytest.raises(Exception, match="UserError") as error:
+        prepare(spark, options)
+
+    assert marker.exists(), "it failed before anything was written"
+    assert user_message(error.value) == "images.gz is damaged: delete it"
+    assert list((data_dir / "prepared").iterdir()) == []
+    monkeypatch.setitem(SOURCES, "digits", tiny_source())
+    assert read_manifest(prepare(spark, options)).counts["train"] == [20, 10]
+
+
+def test_a_shard_that_cannot_be_read_at_all_is_said_in_its_own_words(
+    spark: SparkSession, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(SOURCES, "digits", tiny_source("labels.gz is damaged: get it again"))
+
+    with pytest.raises(Exception, match="UserError") as error:
+        prepare(spark, options_of(tmp_path, n_max=20, imb_factor=1.0))
+
+    assert user_message(error.value) == "labels.gz is damaged: get it again"
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_what_a_killed_prepare_left_is_never_taken_for_whole(
+    spark: SparkSession, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(SOURCES, "digits", tiny_source())
+    options = options_of(tmp_path, n_max=20, imb_factor=1.0)
+    whole = prepare(spark, options)
+    half = whole.with_name(f".{whole.name}.0123456789abcdef")
+    whole.rename(half)  # killed between the last row and the renaming
+    (half / "manifest.json").unlink()
+    parquet_files(half)[0].unlink()
+
+    assert not prepared_set_dir(options).exists()
+    assert prepare(spark, options) == whole
+    assert len(parquet_files(whole)) == 2
+    assert read_manifest(whole).counts["test"] == [5, 5]
+
+
+def test_a_directory_without_a_manifest_is_refused_and_left_alone(spark: SparkSession, tmp_path: Path) -> None:
+    options = options_of(tmp_path)
+    rows = prepared_set_dir(options) / "rows" / "split=train"
+    rows.mkdir(parents=True)
+
+    with pytest.raises(UserError, match=r"is not a prepared data set: it has no manifest\.json"):
+        prepare(spark, options)
+
+    assert rows.is_dir()
+
+
+def test_a_place_that_cannot_be_written_is_said(
+    spark: SparkSession, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(SOURCES, "digits", tiny_source())
+    (tmp_path / "prepared").write_text("a file in the way")
+
+    with pytest.raises(UserError, match=str(tmp_path / "prepared")):
+        prepare(spark, options_of(tmp_path, n_max=20, imb_factor=1.0))
+
+
+def test_two_at_the_same_time_make_one_whole_set(
+    spark: SparkSession, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(SOURCES, "digits", tiny_source())
+    options = options_of(tmp_path, n_max=20, imb_factor=1.0)
+    made: list[Path] = []
+    threads = [threading.Thread(target=lambda: made.append(prepare(spark, options))) for _ in range(2)]
+
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+
+    assert made == [prepared_set_dir(options)] * 2
+    assert list((tmp_path / "prepared").iterdir()) == [made[0]]
+    assert len(parquet_files(made[0])) == 2
+    assert read_manifest(made[0]).counts["train"] == [20, 20]

@@ -1,0 +1,149 @@
+"""Two ranks, two processes: they learn what one would, each sample once, and only the first one writes."""
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+import torch.distributed as dist
+import torch.multiprocessing as mp
+from torch import nn
+
+from conf.schema import TrainOptions
+from data.contract import TEST, TRAIN, VAL
+from data.manifest import read_manifest
+from tests.tiny_set import COUNTS, paths_of, tiny_options, write_tiny_set
+from training.distributed import Rank
+from training.loop import build_optimizer, fit
+from training.run import run_training
+from training.tasks import supervised_task
+
+CPU = torch.device("cpu")
+WORLD_SIZE = 2
+# 40 images in 3 batches: 14, 13 and 13, so the ranks' parts are unequal; DRW weights the last two of nine epochs.
+LINEAR = tiny_options(TrainOptions, epochs=9, train_rule="DRW", world_size=WORLD_SIZE)
+# One step of all images: the weights move by the learning rate times the gradient.
+ONE_STEP = tiny_options(
+    TrainOptions, batch_size=41, learning_rate=1.0, momentum=0.0, weight_decay=0.0, train_rule="Reweight"
+)  # fmt: skip
+NETWORK = tiny_options(TrainOptions, epochs=2, world_size=WORLD_SIZE)
+
+
+def fit_linear(set_dir: Path, rank: Rank, options: TrainOptions) -> dict[str, Any]:
+    """Weights, totals and rates of a linear classifier, which has no batch norm to tell the world sizes apart."""
+    task = supervised_task(options, set_dir, read_manifest(set_dir), CPU)
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Flatten(), nn.Linear(64, 3))
+    before = model[1].weight.detach().clone()
+    totals = fit(
+        model, build_optimizer(model, options), task, options, rank, first_epoch=0, on_epoch=lambda report: None
+    )  # fmt: skip
+    return {"before": before.tolist(), "after": model[1].weight.tolist(), "totals": totals}
+
+
+def rank_main(rank: int, directory: Path, set_dir: Path) -> None:
+    torch.set_num_threads(1)
+    dist.init_process_group("gloo", init_method=f"file://{directory}/meeting", rank=rank, world_size=WORLD_SIZE)
+    try:
+        this = Rank(rank, WORLD_SIZE, CPU)
+        outcome = {
+            "linear": fit_linear(set_dir, this, LINEAR),
+            "one step": fit_linear(set_dir, this, ONE_STEP),
+            # A directory of its own for each rank, to see which of them writes.
+            "network": run_training(NETWORK, paths_of(set_dir, directory / f"rank{rank}" / "run"), this, attempt=1),
+        }
+        (directory / f"outcome{rank}.json").write_text(json.dumps(outcome))
+    finally:
+        dist.destroy_process_group()
+
+
+@pytest.fixture(scope="module")
+def one_thread() -> Iterator[None]:
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+@pytest.fixture(scope="module")
+def set_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_tiny_set(tmp_path_factory.mktemp("set"))
+
+
+@pytest.fixture(scope="module")
+def directory(set_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """What two ranks left after their trainings."""
+    directory = tmp_path_factory.mktemp("ranks")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("GLOO_SOCKET_IFNAME", "lo")  # 127.0.0.1
+        mp.spawn(rank_main, args=(directory, set_dir), nprocs=WORLD_SIZE)
+    return directory
+
+
+@pytest.fixture(scope="module")
+def outcomes(directory: Path) -> list[dict[str, Any]]:
+    return [json.loads((directory / f"outcome{rank}.json").read_text()) for rank in range(WORLD_SIZE)]
+
+
+@pytest.fixture(scope="module")
+def alone(set_dir: Path, one_thread: None) -> dict[str, Any]:
+    """The linear trainings of one process."""
+    rank = Rank(0, 1, CPU)
+    return {"linear": fit_linear(set_dir, rank, LINEAR), "one step": fit_linear(set_dir, rank, ONE_STEP)}
+
+
+def test_two_ranks_take_the_step_of_one(outcomes: list[dict[str, Any]], alone: dict[str, Any]) -> None:
+    gradients = [
+        torch.tensor(outcome["one step"]["before"]) - torch.tensor(outcome["one step"]["after"])
+        for outcome in (alone, *outcomes)
+    ]
+    assert gradients[0].abs().max() > 0.1
+    for gradient in gradients[1:]:
+        assert torch.allclose(gradient, gradients[0], rtol=1e-4, atol=1e-6)
+
+
+def test_two_ranks_learn_what_one_learns(outcomes: list[dict[str, Any]], alone: dict[str, Any]) -> None:
+    for outcome in outcomes:
+        trained = torch.tensor(outcome["linear"]["after"])
+        assert torch.allclose(trained, torch.tensor(alone["linear"]["after"]), rtol=1e-3, atol=1e-5)
+
+
+def test_the_ranks_have_the_same_weights(outcomes: list[dict[str, Any]]) -> None:
+    assert outcomes[0]["linear"]["after"] == outcomes[1]["linear"]["after"]
+
+
+@pytest.mark.parametrize("split", [TRAIN, VAL, TEST])
+def test_every_sample_is_counted_once_whatever_the_world_size(
+    outcomes: list[dict[str, Any]], alone: dict[str, Any], split: str
+) -> None:
+    for outcome in (alone, *outcomes):
+        assert outcome["linear"]["totals"][split]["support"] == COUNTS[split]
+    for field in ("correct", "predicted", "loss_sum", "confidence_sum"):
+        expected = pytest.approx(alone["linear"]["totals"][split][field], rel=1e-3)
+        assert all(outcome["linear"]["totals"][split][field] == expected for outcome in outcomes)
+
+
+def test_a_network_counts_every_sample_once_too(outcomes: list[dict[str, Any]]) -> None:
+    splits = outcomes[0]["network"]["splits"]
+    assert {split: scores["totals"]["support"] for split, scores in splits.items()} == {
+        split: COUNTS[split] for split in (TRAIN, VAL, TEST)
+    }
+
+
+def test_only_the_first_rank_writes_and_returns_the_result(directory: Path, outcomes: list[dict[str, Any]]) -> None:
+    assert outcomes[1]["network"] == {}
+    assert json.loads((directory / "rank0" / "run" / "result.json").read_text()) == outcomes[0]["network"]
+    assert (directory / "rank0" / "run" / "ckpt.pth.tar").exists()
+    assert not (directory / "rank1").exists()
+
+
+@pytest.mark.parametrize("world_size", [1, 2, 3, 7])
+@pytest.mark.parametrize("num_items", [0, 1, 6, 7, 13, 128])
+def test_the_parts_of_the_ranks_are_the_whole_and_nearly_equal(num_items: int, world_size: int) -> None:
+    items = list(range(num_items))
+    parts = [items[Rank(rank, world_size, CPU).part(num_items)] for rank in range(world_size)]
+    assert [item for part in parts for item in part] == items
+    sizes = [len(part) for part in parts]
+    assert max(sizes) - min(sizes) <= 1

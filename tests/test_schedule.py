@@ -1,0 +1,36 @@
+"""The learning rate: the published recipe at 200 epochs, and the same shape at any other number."""
+
+import pytest
+
+from training.schedule import learning_rate
+
+
+def rates(num_epochs: int, base: float = 0.1) -> list[float]:
+    return [learning_rate(base, epoch=epoch, num_epochs=num_epochs) for epoch in range(num_epochs)]
+
+
+def test_200_epochs_have_the_published_rates() -> None:
+    warmup = [0.02, 0.04, 0.06, 0.08, 0.1]
+    assert rates(200) == pytest.approx([*warmup, *[0.1] * 155, *[0.001] * 20, *[0.00001] * 20], rel=1e-12)
+
+
+def test_400_epochs_have_the_published_rates_twice_as_long() -> None:
+    warmup = [0.01 * step for step in range(1, 11)]
+    assert rates(400) == pytest.approx([*warmup, *[0.1] * 310, *[0.001] * 40, *[0.00001] * 40], rel=1e-12)
+
+
+def test_40_epochs_have_one_of_warm_up() -> None:
+    assert rates(40) == pytest.approx([*[0.1] * 32, *[0.001] * 4, *[0.00001] * 4], rel=1e-12)
+
+
+@pytest.mark.parametrize("num_epochs", range(1, 30))
+def test_a_short_training_learns_from_the_first_epoch_and_never_warms_up_again(num_epochs: int) -> None:
+    values = rates(num_epochs)
+    top = values.index(max(values))
+    assert 0 < values[0] and max(values) == pytest.approx(0.1)
+    assert values[: top + 1] == sorted(values[: top + 1])
+    assert values[top:] == sorted(values[top:], reverse=True)
+
+
+def test_rates_are_in_proportion_to_the_first_one() -> None:
+    assert rates(200, base=0.4) == pytest.approx([4 * rate for rate in rates(200)], rel=1e-12)

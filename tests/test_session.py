@@ -1,0 +1,174 @@
+"""What spark_jobs/session.py decides: which masters are local, which Java will do, what a local session opens."""
+
+import os
+import re
+import shutil
+from pathlib import Path
+
+import pytest
+from pyspark.sql import SparkSession
+
+from conf.errors import UserError
+from conf.schema import JobOptions
+from spark_jobs.session import check_java, is_local, spark_session
+
+LISTEN = "0A"  # the state's code in /proc/net/tcp
+
+
+@pytest.fixture
+def fake_java(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    """A `java` first on PATH that says what it is told to, on standard error as the real one does."""
+
+    def install(says: str, directory: Path = tmp_path / "fake") -> Path:
+        java = directory / "java"
+        directory.mkdir(parents=True)
+        java.write_text(f"#!/bin/sh\ncat >&2 <<'END'\n{says}\nEND\n")
+        java.chmod(0o755)
+        return java
+
+    monkeypatch.delenv("JAVA_HOME", raising=False)
+    monkeypatch.setenv("PATH", f"{tmp_path / 'fake'}{os.pathsep}{os.environ['PATH']}")
+    return install
+
+
+def version_line(version: str) -> str:
+    return f'openjdk version "{version}" 2024-01-16\nOpenJDK Runtime Environment (build {version}+1)'
+
+
+def only_line(error: pytest.ExceptionInfo[UserError]) -> str:
+    message = str(error.value)
+    assert "\n" not in message
+    return message
+
+
+@pytest.mark.parametrize("master", ["local", "local[2]", "local[*]", "local[4,2]"])
+def test_a_master_in_this_process_is_local(master: str) -> None:
+    assert is_local(master)
+
+
+@pytest.mark.parametrize(
+    "master", ["local-cluster[2,1,1024]", "spark://127.0.0.1:7077", "yarn", "k8s://https://local", "localhost", ""]
+)
+def test_a_master_with_executors_of_its_own_is_not_local(master: str) -> None:
+    assert not is_local(master)
+
+
+@pytest.mark.parametrize("version", ["17.0.1", "17", "17-ea", "21", "21.0.2", "117.0.1"])
+def test_java_17_and_newer_will_do(fake_java, version: str) -> None:
+    fake_java(version_line(version))
+
+    check_java()
+
+
+def test_the_version_is_found_behind_what_the_jvm_says_first(fake_java) -> None:
+    fake_java("Picked up JAVA_TOOL_OPTIONS: -Xmx1g\n" + version_line("17.0.1"))
+
+    check_java()
+
+
+@pytest.mark.parametrize(
+    ("version", "major"), [("11.0.2", "11"), ("1.8.0_292", "8"), ("1.7.0_80", "7"), ("16.0.1", "16"), ("9", "9")]
+)
+def test_an_older_java_is_refused_in_one_line_that_names_both_versions(fake_java, version: str, major: str) -> None:
+    fake_java(version_line(version))
+
+    with pytest.raises(UserError) as error:
+        check_java()
+
+    assert re.match(rf"Spark needs Java 17 or newer, java is Java {major}: install Java 17 ", only_line(error))
+
+
+@pytest.mark.parametrize("says", ["no version here", "", "java: cannot open shared object file"])
+def test_a_java_that_tells_no_version_is_refused_in_one_line(fake_java, says: str) -> None:
+    fake_java(says)
+
+    with pytest.raises(UserError) as error:
+        check_java()
+
+    assert re.match(r"`java -version` does not tell a version: install Java 17 ", only_line(error))
+
+
+def test_a_missing_java_is_said_in_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("JAVA_HOME", raising=False)
+    monkeypatch.setenv("PATH", str(tmp_path))
+
+    with pytest.raises(UserError) as error:
+        check_java()
+
+    assert re.match(r"Spark needs Java 17 or newer, and there is no java: install Java 17 ", only_line(error))
+
+
+def test_java_home_goes_before_path(fake_java, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    fake_java(version_line("17.0.1"))
+    home = tmp_path / "home"
+    old = fake_java(version_line("11.0.2"), home / "bin")
+    monkeypatch.setenv("JAVA_HOME", str(home))
+
+    with pytest.raises(UserError) as error:
+        check_java()
+
+    assert f"{old} is Java 11" in only_line(error)
+
+
+def test_a_new_java_in_java_home_excuses_an_old_one_on_path(
+    fake_java, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fake_java(version_line("1.8.0_292"))
+    fake_java(version_line("21.0.1"), tmp_path / "home" / "bin")
+    monkeypatch.setenv("JAVA_HOME", str(tmp_path / "home"))
+
+    check_java()
+
+
+def test_a_java_home_without_java_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert shutil.which("java"), "the one on PATH must not excuse it: Spark takes JAVA_HOME's"
+    monkeypatch.setenv("JAVA_HOME", str(tmp_path / "nowhere"))
+
+    with pytest.raises(UserError) as error:
+        check_java()
+
+    assert f"there is no {tmp_path / 'nowhere' / 'bin' / 'java'}" in only_line(error)
+
+
+def test_a_java_that_cannot_be_run_is_refused_in_one_line(
+    fake_java, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    java = fake_java("", tmp_path / "home" / "bin")
+    java.write_bytes(b"\x7fELF of another machine")
+    monkeypatch.setenv("JAVA_HOME", str(tmp_path / "home"))
+
+    with pytest.raises(UserError) as error:
+        check_java()
+
+    assert re.match(rf"{java} cannot be run \(.+\): install Java 17 ", only_line(error))
+
+
+def test_under_spark_submit_the_job_itself_takes_no_master(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PYSPARK_GATEWAY_PORT", "1")
+
+    with pytest.raises(UserError) as error:
+        spark_session("tests", JobOptions(master="local[2]"))
+
+    assert only_line(error).startswith("give --master to spark-submit")
+
+
+def test_a_running_session_is_used_by_the_next_job(spark: SparkSession) -> None:
+    found = spark_session("another", JobOptions())
+
+    assert found.sparkContext is spark.sparkContext
+    assert found.sparkContext.master == "local[4]"
+
+
+def test_a_local_session_listens_on_this_machine_only(spark: SparkSession) -> None:
+    jvm = spark._jvm.java.lang.ProcessHandle.current().pid()
+    own_sockets = {os.readlink(file) for file in Path(f"/proc/{jvm}/fd").iterdir() if file.is_symlink()}
+    addresses = set()
+    for table in ("tcp", "tcp6"):
+        for line in Path(f"/proc/{jvm}/net/{table}").read_text().splitlines()[1:]:
+            columns = line.split()
+            if columns[3] == LISTEN and f"socket:[{columns[9]}]" in own_sockets:
+                addresses.add(columns[1].partition(":")[0])
+
+    # 127.0.0.1, as the kernel prints it in the IPv4 and (mapped) in the IPv6 table.
+    assert addresses
+    assert addresses <= {"0100007F", "0000000000000000FFFF00000100007F"}

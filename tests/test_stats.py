@@ -1,0 +1,149 @@
+"""The statistics of a prepared set (spark_jobs/stats.py), against counts and formulas worked out here.
+
+Digits with the defaults: 40, 28, 20, 14, 10, 7, 5, 3, 2, 2 labelled images (131), and 50 test images a class.
+"""
+
+import json
+import math
+from pathlib import Path
+from typing import Any
+
+import pyarrow.parquet as pq
+import pytest
+from pyspark.sql import SparkSession
+
+from conf.arguments import resolve_options
+from conf.schema import StatsOptions
+from spark_jobs.prepare import prepare
+from spark_jobs.stats import main, stats
+
+LABELLED = [40, 28, 20, 14, 10, 7, 5, 3, 2, 2]
+# Of 131 unlabeled images at 1/rho_U = 0.1, int(13 * 0.1^(i/9)) is 13, 10, 7, 6, 4, 3, 2, 2, 1, 1 (49); times 131 / 49.
+UNLABELED = [34, 26, 18, 16, 10, 8, 5, 5, 2, 2]
+
+
+@pytest.fixture(scope="module")
+def options(tmp_path_factory: pytest.TempPathFactory) -> StatsOptions:
+    values = {"data_dir": tmp_path_factory.mktemp("data"), "imb_factor_unlabel": 0.1, "unlabel_size_factor": 1.0}
+    return resolve_options(StatsOptions, values)
+
+
+@pytest.fixture(scope="module")
+def set_dir(spark: SparkSession, options: StatsOptions) -> Path:
+    return prepare(spark, options)
+
+
+@pytest.fixture(scope="module")
+def output_dir(spark: SparkSession, options: StatsOptions, set_dir: Path) -> Path:
+    return stats(spark, options, set_dir=set_dir)
+
+
+@pytest.fixture(scope="module")
+def class_counts(output_dir: Path) -> list[dict[str, Any]]:
+    return pq.read_table(output_dir / "class_counts.parquet").to_pylist()
+
+
+@pytest.fixture(scope="module")
+def summary(output_dir: Path) -> dict[str, dict[str, Any]]:
+    return json.loads((output_dir / "summary.json").read_text())
+
+
+def of_split(rows: list[dict[str, Any]], split: str, name: str) -> list[Any]:
+    return [row[name] for row in rows if row["split"] == split]
+
+
+def test_results_lie_under_the_name_of_the_set(output_dir: Path, options: StatsOptions, set_dir: Path) -> None:
+    assert output_dir == options.data_dir / "statistics" / set_dir.name
+    assert sorted(path.name for path in output_dir.iterdir()) == ["class_counts.parquet", "summary.json"]
+
+
+@pytest.mark.parametrize(
+    ("split", "counts"),
+    [("train", LABELLED), ("unlabeled", UNLABELED), ("test", [50] * 10), ("val", [0] * 10)],
+)
+def test_every_class_of_every_split_has_its_count(
+    class_counts: list[dict[str, Any]], split: str, counts: list[int]
+) -> None:
+    assert of_split(class_counts, split, "class_id") == list(range(10))
+    assert of_split(class_counts, split, "class_name") == list("0123456789")
+    assert of_split(class_counts, split, "count") == counts
+
+
+def test_shares_are_of_the_split_and_unknown_in_an_empty_one(class_counts: list[dict[str, Any]]) -> None:
+    assert of_split(class_counts, "train", "share") == pytest.approx([n / 131 for n in LABELLED], rel=1e-12)
+    assert of_split(class_counts, "test", "share") == pytest.approx([0.1] * 10, rel=1e-12)
+    assert of_split(class_counts, "val", "share") == [None] * 10
+
+
+def test_effective_numbers_are_sums_of_powers_of_beta(class_counts: list[dict[str, Any]]) -> None:
+    expected = [math.fsum(0.9999**k for k in range(n)) for n in LABELLED]
+
+    assert of_split(class_counts, "train", "effective_number") == pytest.approx(expected, rel=1e-9)
+    assert of_split(class_counts, "val", "effective_number") == [0] * 10
+
+
+def test_shot_groups_go_by_the_labelled_images_in_every_split(class_counts: list[dict[str, Any]]) -> None:
+    """The digits' thresholds: more than 20 is many, fewer than 5 is few."""
+    groups = ["many"] * 2 + ["medium"] * 5 + ["few"] * 3
+
+    for split in ("train", "unlabeled", "test", "val"):
+        assert of_split(class_counts, split, "shot_group") == groups
+
+
+@pytest.mark.parametrize(("split", "counts"), [("train", LABELLED), ("unlabeled", UNLABELED)])
+def test_a_long_tail_is_summed_up(summary: dict[str, dict[str, Any]], split: str, counts: list[int]) -> None:
+    total = sum(counts)
+    entropy = math.fsum(n / total * math.log(total / n) for n in counts)
+    gini = sum(abs(a - b) for a in counts for b in counts) / (2 * len(counts) * total)
+
+    assert summary[split]["num_images"] == total
+    assert summary[split]["rho"] == counts[0] / counts[-1]
+    assert summary[split]["normalised_entropy"] == pytest.approx(entropy / math.log(10), rel=1e-12)
+    assert summary[split]["gini"] == pytest.approx(gini, rel=1e-12)
+
+
+def test_a_balanced_split_has_rho_1_entropy_1_and_gini_0(summary: dict[str, dict[str, Any]]) -> None:
+    assert summary["test"] == {
+        "num_images": 500,
+        "rho": 1,
+        "normalised_entropy": pytest.approx(1, rel=1e-12),
+        "gini": pytest.approx(0, abs=1e-12),
+    }
+
+
+def test_an_empty_split_has_no_scores(summary: dict[str, dict[str, Any]]) -> None:
+    assert summary["val"] == {"num_images": 0, "rho": None, "normalised_entropy": None, "gini": None}
+
+
+def test_main_prints_each_class_and_the_rho_of_each_split(
+    spark: SparkSession, options: StatsOptions, output_dir: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    flags = ["--imb_factor_unlabel", "0.1", "--unlabel_size_factor", "1"]
+
+    main(["--data_dir", str(options.data_dir), *flags])
+
+    said = capsys.readouterr().out
+    assert "train: 131 images, rho 20.00, " in said
+    assert "unlabeled: 126 images, rho 17.00, " in said
+    assert "test: 500 images, rho 1.00, " in said
+    assert "val: " not in said
+    cells = [line.replace("│", " ").split() for line in said.splitlines()]
+    assert ["0", "many", "40", "34", "50", "30.5"] in cells
+    assert ["9", "few", "2", "2", "50", "1.5"] in cells
+    assert f"statistics: {output_dir}" in said
+
+
+def test_counts_come_from_the_rows_and_not_from_the_manifest(
+    spark: SparkSession, options: StatsOptions, set_dir: Path, output_dir: Path, tmp_path: Path
+) -> None:
+    copy = tmp_path / set_dir.name
+    for split in ("train", "test"):  # the unlabeled part is left out, the manifest still tells of it
+        (copy / "rows" / f"split={split}").mkdir(parents=True)
+        for file in (set_dir / "rows" / f"split={split}").glob("*.parquet"):
+            (copy / "rows" / f"split={split}" / file.name).write_bytes(file.read_bytes())
+    (copy / "manifest.json").write_bytes((set_dir / "manifest.json").read_bytes())
+
+    found = stats(spark, options.model_copy(update={"data_dir": tmp_path}), set_dir=copy)
+
+    summary = json.loads((found / "summary.json").read_text())
+    assert (summary["train"]["num_images"], summary["unlabeled"]["num_images"]) == (131, 0)

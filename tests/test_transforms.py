@@ -1,0 +1,228 @@
+"""Cutting a long-tailed set out of a source (spark_jobs/transforms.py): exact sizes, and always the same images.
+
+The source here has 30, 12 and 1 training images of three classes, and 3 test images of each.
+"""
+
+from collections import Counter
+from collections.abc import Sequence
+
+import pytest
+from pyspark.sql import DataFrame, Row, SparkSession
+
+from data.longtail import validation_counts
+from spark_jobs.transforms import (
+    LongTail,
+    keep_long_tail,
+    with_class_counts,
+    with_label_quality,
+    with_split_checksums,
+    with_split_counts,
+)
+
+TRAIN_SIZES = [30, 12, 1]
+NUM_TEST_A_CLASS = 3
+PREPARED = "id long, image binary, label int, hidden_label int, split string"
+
+
+def source_rows() -> list[tuple[int, bytearray, int, str]]:
+    """Test images are 0 to 8; of the training images, classes come mixed."""
+    labels = [label for label in range(3) for _ in range(NUM_TEST_A_CLASS)]
+    rows = [(i, label, "test") for i, label in enumerate(labels)]
+    train = sorted(range(sum(TRAIN_SIZES)), key=lambda i: (i * 17) % 43)
+    labels = [label for label, size in enumerate(TRAIN_SIZES) for _ in range(size)]
+    rows += [(len(rows) + place, labels[i], "train") for place, i in enumerate(train)]
+    return [(i, bytearray([i, label, 255 - i]), label, split) for i, label, split in rows]
+
+
+@pytest.fixture(scope="module")
+def source(spark: SparkSession) -> DataFrame:
+    return spark.createDataFrame(source_rows(), "id long, image binary, label int, split string").cache()
+
+
+def cut(source: DataFrame, *, val: Sequence[int], train: Sequence[int], unlabeled: Sequence[int], seed: int = 0):
+    """The rows of the long-tailed set by id."""
+    counts = LongTail(val=val, train=train, unlabeled=unlabeled)
+    rows = keep_long_tail(source, counts, seed=seed).collect()
+    assert len({row.id for row in rows}) == len(rows), "an image lies in two parts"
+    return sorted(rows)
+
+
+def ids(rows: Sequence[Row], split: str) -> set[int]:
+    return {row.id for row in rows if row.split == split}
+
+
+def sizes(rows: Sequence[Row], split: str) -> list[int]:
+    truth = Counter(row.label if row.hidden_label is None else row.hidden_label for row in rows if row.split == split)
+    return [truth[label] for label in range(3)]
+
+
+def test_class_counts_are_those_of_the_training_split(source: DataFrame) -> None:
+    assert dict(with_class_counts(source).collect()) == {0: 30, 1: 12, 2: 1}
+
+
+@pytest.mark.parametrize(
+    ("val", "train", "unlabeled"),
+    [
+        ([5, 2, 0], [10, 3, 1], [8, 7, 0]),
+        ([10, 4, 0], [10, 4, 1], [10, 4, 0]),  # everything
+        ([0, 0, 0], [30, 12, 1], [0, 0, 0]),  # everything, labelled
+        ([0, 0, 1], [1, 0, 0], [0, 12, 0]),
+    ],
+)
+def test_every_part_has_exactly_the_asked_sizes_and_parts_never_overlap(
+    source: DataFrame, val: list[int], train: list[int], unlabeled: list[int]
+) -> None:
+    rows = cut(source, val=val, train=train, unlabeled=unlabeled)
+
+    assert [sizes(rows, split) for split in ("val", "train", "unlabeled", "test")] == [val, train, unlabeled, [3] * 3]
+    parts = [ids(rows, split) for split in ("val", "train", "unlabeled", "test")]
+    assert len(set.union(*parts)) == sum(len(part) for part in parts) == len(rows)
+
+
+def test_neither_partitions_nor_row_order_change_the_choice(source: DataFrame) -> None:
+    parts = {"val": [5, 2, 0], "train": [10, 3, 1], "unlabeled": [8, 7, 0]}
+    shuffled = [
+        source.coalesce(1).orderBy("id"),
+        source.repartition(7).sortWithinPartitions("image"),
+        source.orderBy(source.id.desc()),
+    ]
+
+    expected = cut(source, **parts)
+
+    assert [cut(frame, **parts) == expected for frame in shuffled] == [True] * 3
+
+
+def test_another_seed_chooses_other_images(source: DataFrame) -> None:
+    parts = {"val": [5, 2, 0], "train": [10, 3, 1], "unlabeled": [8, 7, 0]}
+
+    of_seed = [cut(source, **parts, seed=seed) for seed in (0, 1, 2)]
+
+    assert len({frozenset(ids(rows, "train")) for rows in of_seed}) == 3
+    assert [sizes(rows, "train") for rows in of_seed] == [[10, 3, 1]] * 3
+    assert len({frozenset(ids(rows, "test")) for rows in of_seed}) == 1
+
+
+def test_rare_classes_keep_their_only_image(source: DataFrame) -> None:
+    labelled = [20, 6, 1]
+    val = validation_counts(labelled, val_fraction=0.5)
+    train = [total - held_out for total, held_out in zip(labelled, val, strict=True)]
+
+    rows = cut(source, val=val, train=train, unlabeled=[0, 0, 0])
+
+    only = [row[0] for row in source_rows() if row[2:] == (2, "train")]
+    assert [row.id for row in rows if row.label == 2 and row.split != "test"] == only
+    assert [row.split for row in rows if row.id == only[0]] == ["train"]
+
+
+def test_unlabeled_rows_carry_no_label_but_the_true_one_hidden(source: DataFrame) -> None:
+    truth = {row[0]: row[2] for row in source_rows()}
+
+    rows = cut(source, val=[5, 2, 0], train=[10, 3, 1], unlabeled=[8, 7, 0])
+
+    for row in rows:
+        expected = (None, truth[row.id]) if row.split == "unlabeled" else (truth[row.id], None)
+        assert (row.label, row.hidden_label) == expected
+
+
+def test_images_are_carried_over_byte_for_byte(source: DataFrame) -> None:
+    pixels = {row[0]: row[1] for row in source_rows()}
+
+    rows = cut(source, val=[0, 0, 0], train=[30, 12, 1], unlabeled=[0, 0, 0])
+
+    assert {row.id: row.image for row in rows} == pixels
+
+
+def test_test_rows_are_left_untouched(source: DataFrame) -> None:
+    test_rows = [row for row in source_rows() if row[3] == "test"]
+
+    rows = cut(source, val=[5, 2, 0], train=[10, 3, 1], unlabeled=[8, 7, 0])
+
+    assert [(row.id, row.image, row.label, row.split) for row in rows if row.split == "test"] == test_rows
+
+
+def test_the_labelled_part_stays_when_an_unlabeled_part_is_added(source: DataFrame) -> None:
+    without = cut(source, val=[5, 2, 0], train=[10, 3, 1], unlabeled=[0, 0, 0])
+    small = cut(source, val=[5, 2, 0], train=[10, 3, 1], unlabeled=[4, 4, 0])
+    large = cut(source, val=[5, 2, 0], train=[10, 3, 1], unlabeled=[15, 7, 0])
+
+    for split in ("train", "val"):
+        assert ids(without, split) == ids(small, split) == ids(large, split)
+    assert ids(small, "unlabeled") < ids(large, "unlabeled")
+
+
+def prepared(spark: SparkSession, rows: Sequence[tuple]) -> DataFrame:
+    return spark.createDataFrame([(i, bytearray(image), *rest) for i, image, *rest in rows], PREPARED)
+
+
+FEW_ROWS = [
+    (1, b"ab", 0, None, "train"),
+    (2, b"cd", 0, None, "train"),
+    (3, b"ef", 1, None, "train"),
+    (4, b"gh", None, 1, "unlabeled"),
+    (5, b"ij", None, 1, "unlabeled"),
+    (6, b"kl", None, 0, "unlabeled"),
+    (7, b"mn", 1, None, "test"),
+]
+
+
+def test_split_counts_are_by_the_withheld_label_in_the_unlabeled_part(spark: SparkSession) -> None:
+    counted = {(split, label): n for split, label, n in with_split_counts(prepared(spark, FEW_ROWS)).collect()}
+
+    assert counted == {
+        ("train", 0): 2, ("train", 1): 1, ("unlabeled", 0): 1, ("unlabeled", 1): 2, ("test", 1): 1,
+    }  # fmt: skip
+
+
+def checksums(frame: DataFrame) -> dict[str, str]:
+    return dict(with_split_checksums(frame).collect())
+
+
+def test_checksums_depend_neither_on_order_nor_on_partitions(spark: SparkSession) -> None:
+    expected = checksums(prepared(spark, FEW_ROWS).coalesce(1))
+
+    assert set(expected) == {"train", "unlabeled", "test"}
+    assert checksums(prepared(spark, FEW_ROWS[::-1]).repartition(5)) == expected
+
+
+@pytest.mark.parametrize(
+    ("place", "changed"),
+    [
+        (1, (2, b"ce", 0, None, "train")),
+        (1, (2, b"dc", 0, None, "train")),
+        (1, (2, b"cd", 1, None, "train")),
+        (1, (9, b"cd", 0, None, "train")),
+        (4, (5, b"ij", None, 0, "unlabeled")),
+        (4, (5, b"ij", 1, None, "unlabeled")),
+    ],
+    ids=["a bit", "the order of pixels", "a label", "an id", "a hidden label", "a hidden label laid open"],
+)
+def test_a_checksum_changes_with_whatever_changes_in_its_split_alone(
+    spark: SparkSession, place: int, changed: tuple
+) -> None:
+    before = checksums(prepared(spark, FEW_ROWS))
+
+    after = checksums(prepared(spark, [*FEW_ROWS[:place], changed, *FEW_ROWS[place + 1 :]]))
+
+    assert {split for split in before if before[split] != after[split]} == {changed[4]}
+
+
+def test_label_quality_counts_each_class_and_keeps_absent_ones(spark: SparkSession) -> None:
+    """Truth of 4, 5, 6 is 1, 1, 0; class 2 is only predicted, class 3 neither predicted nor there."""
+    labels = spark.createDataFrame([(6, 1), (4, 1), (5, 2)], "id long, pseudo_label int")
+
+    quality = with_label_quality(labels, prepared(spark, FEW_ROWS), num_classes=4).collect()
+
+    assert [(row.class_id, row.predicted, row.support, row.correct) for row in quality] == [
+        (0, 0, 1, 0),
+        (1, 2, 2, 1),
+        (2, 1, 0, 0),
+        (3, 0, 0, 0),
+    ]
+
+
+def test_label_quality_never_counts_an_image_outside_the_unlabeled_part(spark: SparkSession) -> None:
+    labels = spark.createDataFrame([(4, 1), (1, 0), (7, 1), (99, 1)], "id long, pseudo_label int")
+
+    quality = with_label_quality(labels, prepared(spark, FEW_ROWS), num_classes=2).collect()
+
+    assert [(row.predicted, row.support, row.correct) for row in quality] == [(0, 0, 0), (1, 1, 1)]

@@ -1,0 +1,72 @@
+"""A training without Spark, on a data set that `longtail prepare` made: for a bare GPU box.
+
+    python -m training train --set_dir datasets/prepared/NAME --dataset cifar10 --imb_factor 0.01
+    torchrun --nproc_per_node 2 -m training train --world_size 2 --set_dir ... --dataset cifar10 --imb_factor 0.01
+
+The jobs are pretrain_rot, train and train_semi (with --pseudo_labels), their
+options those of `longtail JOB`. The run is the same one: same name, same files.
+"""
+
+import os
+import sys
+from collections.abc import Sequence
+from contextlib import nullcontext
+from pathlib import Path
+
+import torch
+import torch.distributed as dist
+
+from conf.arguments import parse_options
+from conf.errors import UserError
+from conf.schema import PretrainRotOptions, TrainOptions, TrainSemiOptions
+from training.distributed import Rank
+from training.metrics import SHOT_GROUPS
+from training.run import run_training
+from training.run_directory import begin_attempt, exclusive_run, finished_run, run_paths
+
+OPTIONS = {"pretrain_rot": PretrainRotOptions, "train": TrainOptions, "train_semi": TrainSemiOptions}
+
+
+def main(argv: Sequence[str]) -> None:
+    if len(argv) < 3 or argv[0] not in OPTIONS or argv[1] != "--set_dir":
+        raise UserError(f"usage: python -m training {'|'.join(OPTIONS)} --set_dir DIR [OPTIONS]")
+    job, set_dir = argv[0], Path(argv[2])
+    options = parse_options(OPTIONS[job], argv[3:], prog=f"python -m training {job}")
+    if isinstance(options, TrainSemiOptions) and options.pseudo_labels is None:
+        raise UserError("without Spark, train_semi needs --pseudo_labels, a table of gen_pseudolabels")
+    rank = _join(options.world_size)
+    paths = run_paths(options, set_dir=set_dir, pseudo_labels=getattr(options, "pseudo_labels", None))
+    with exclusive_run(paths.run_dir) if rank.is_first else nullcontext():
+        finished = finished_run(paths.run_dir)
+        attempt = begin_attempt(paths.run_dir, options) if rank.is_first and not finished else 0
+        result = finished.result if finished else run_training(options, paths, rank, attempt=attempt)
+    if rank.is_first:
+        scores = result["splits"]["test"]
+        shown = ("accuracy", "balanced_accuracy", *(f"{group}_shot_accuracy" for group in SHOT_GROUPS))
+        print("test", {name: scores[name] for name in shown})
+        print(f"run: {paths.run_dir}")
+
+
+def _join(world_size: int) -> Rank:
+    """This process's rank, as torchrun tells it; alone without torchrun."""
+    rank, told = int(os.environ.get("RANK", 0)), int(os.environ.get("WORLD_SIZE", 1))
+    if told != world_size:
+        raise UserError(f"torchrun started {told} processes, --world_size is {world_size}: make them equal")
+    device = torch.device("cpu")
+    if torch.cuda.is_available():
+        device = torch.device("cuda", int(os.environ.get("LOCAL_RANK", 0)))
+        torch.cuda.set_device(device)
+    if world_size > 1:
+        dist.init_process_group("nccl" if device.type == "cuda" else "gloo")
+    return Rank(rank, world_size, device)
+
+
+if __name__ == "__main__":
+    try:
+        main(sys.argv[1:])
+    except UserError as error:
+        print(f"python -m training: error: {error}", file=sys.stderr)
+        sys.exit(2)
+    finally:
+        if dist.is_initialized():
+            dist.destroy_process_group()
