@@ -55,7 +55,8 @@ def spark_session(name: str, options: JobOptions, *, slots: int = 1) -> SparkSes
     if not options.verbose:
         # Under spark-submit the JVM runs already, with its own log configuration.
         spark.sparkContext.setLogLevel("OFF" if submitted else "ERROR")
-        logging.getLogger("py4j").setLevel(logging.CRITICAL)
+        # py4j logs the trace of every interrupted call, Ctrl-C included, on the root logger.
+        logging.getLogger().setLevel(logging.CRITICAL)
     return spark
 
 
