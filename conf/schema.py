@@ -114,6 +114,7 @@ class RunOptions(DataOptions):
     weight_decay: float = option(2e-4, "weight decay", flags=("--wd", "--weight-decay"), ge=0)
     seed: int = option(0, "seed of initial weights, order, augmentation and sampling", ge=0, lt=2**63)
     world_size: int = option(1, "ranks: tasks of the barrier stage, one process each", gt=0)
+    threads: int | None = option(None, "CPU threads of a rank; by default its share of the cores", gt=0)
     exp_str: str = option("0", "tells apart runs of one configuration", pattern=r"^[A-Za-z0-9_.]+$")
     runs_dir: Path = option(Path("runs"), "directory of checkpoints, logs and metric events")
 

@@ -33,20 +33,28 @@ _LOOPBACK = "127.0.0.1"
 
 
 def run_in_barrier_stage(
-    spark: SparkSession, rank_main: Callable[["Rank"], dict[str, Any]], *, world_size: int, description: str
+    spark: SparkSession,
+    rank_main: Callable[["Rank"], dict[str, Any]],
+    *,
+    world_size: int,
+    description: str,
+    threads: int | None = None,
 ) -> list[dict[str, Any]]:
     """Run rank_main in every task of a barrier stage; what the ranks return (JSON-able), in rank order.
+
+    threads: torch's threads in a rank; None: the cores of its task, of a local master its share of the machine's
 
     Raises UserError at once if the cluster has too few slots: Spark itself would wait for minutes.
     """
     check_slots(spark, world_size)
     master = spark.sparkContext.master
-    cores_per_rank = max(1, (os.cpu_count() or 1) // world_size) if is_local(master) else None
+    if threads is None and is_local(master):
+        threads = max(1, (os.cpu_count() or 1) // world_size)
 
     def task(batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
         for _ in batches:
             pass
-        with _process_group(BarrierTaskContext.get(), world_size, cores_per_rank) as rank:
+        with _process_group(BarrierTaskContext.get(), world_size, threads) as rank:
             result = rank_main(rank)
         yield pa.RecordBatch.from_pydict({"rank": [rank.rank], "result": [json.dumps(result)]})
 
@@ -81,7 +89,7 @@ def num_slots(spark: SparkSession) -> int:
 
 
 @contextmanager
-def _process_group(context: BarrierTaskContext, world_size: int, cores: int | None) -> Iterator["Rank"]:
+def _process_group(context: BarrierTaskContext, world_size: int, threads: int | None) -> Iterator["Rank"]:
     """This task as a rank: threads, device and process group set up, and taken down again."""
     # Imported here: only the tasks need torch, not the driver.
     import torch
@@ -89,7 +97,7 @@ def _process_group(context: BarrierTaskContext, world_size: int, cores: int | No
 
     from training.distributed import Rank
 
-    torch.set_num_threads(cores or context.cpus())
+    torch.set_num_threads(threads or context.cpus())
     rank = context.partitionId()
     device = _device(context)
     if world_size == 1:

@@ -9,6 +9,7 @@ are the same. Exit status: 0 done, 1 failed, 2 bad input, 130 interrupted.
 import importlib
 import re
 import sys
+import traceback
 from collections.abc import Callable, Sequence
 
 from conf.errors import UserError
@@ -41,19 +42,18 @@ def main() -> None:
 
 
 def run_job(name: str, job_main: Callable[[Sequence[str]], None], argv: Sequence[str]) -> None:
-    """Run a job's main and exit with its status; errors become one line unless --verbose asks for the trace."""
+    """Run a job's main and exit with its status; an error becomes one line; --verbose shows its trace first."""
     try:
         job_main(argv)
     except KeyboardInterrupt:
         _exit(name, "interrupted", 130)
     except Exception as error:
         if "--verbose" in argv:
-            raise
+            traceback.print_exc()
         message = user_message(error)
         if message is not None:
             _exit(name, f"error: {message}", 2)
-        first_line = (str(error).strip() or type(error).__name__).splitlines()[0]
-        _exit(name, f"failed: {type(error).__name__}: {first_line} (--verbose shows the trace)", 1)
+        _exit(name, f"failed: {failure_line(error)} (--verbose shows the trace)", 1)
 
 
 def user_message(error: BaseException) -> str | None:
@@ -63,6 +63,15 @@ def user_message(error: BaseException) -> str | None:
     # A task's exception reaches the driver as text.
     found = re.search(r"^\s*(?:\w+\.)*UserError: (.*)$", str(error), re.MULTILINE)
     return found[1] if found else None
+
+
+def failure_line(error: BaseException) -> str:
+    """The exception in one line; of one that a Spark task raised, the task's own instead of Spark's wrapping."""
+    of_task = re.search(r"^Traceback \(most recent call last\):\n(?:[ \t].*\n|\n)*(\S.*)$", str(error), re.MULTILINE)
+    if of_task:
+        return of_task[1]
+    first_line = (str(error).strip() or type(error).__name__).splitlines()[0]
+    return f"{type(error).__name__}: {first_line}"
 
 
 def _exit(name: str, message: str, status: int) -> None:

@@ -1,5 +1,6 @@
 """A training or an evaluation as a barrier stage, and its result in the terminal."""
 
+from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from functools import partial
 from pathlib import Path
@@ -56,9 +57,7 @@ def train_run(
                 paths.events_dir, run=paths.run_dir.name, attempt=attempt, num_epochs=options.epochs
             )
         with progress:
-            results = run_in_barrier_stage(
-                spark, rank_main, world_size=options.world_size, description=f"train {paths.run_dir.name}"
-            )
+            results = _in_barrier_stage(spark, rank_main, options, description=f"train {paths.run_dir.name}")
     return FinishedRun(paths.run_dir, results[0])
 
 
@@ -68,8 +67,15 @@ def evaluate_run(
     """Scores of the checkpoint --resume on the set's held-out splits."""
     paths = run_paths(options, set_dir=set_dir, pseudo_labels=pseudo_labels)
     rank_main = partial(_evaluate_rank, options=options, paths=paths)
-    description = f"evaluate {options.resume}"
-    return run_in_barrier_stage(spark, rank_main, world_size=options.world_size, description=description)[0]
+    return _in_barrier_stage(spark, rank_main, options, description=f"evaluate {options.resume}")[0]
+
+
+def _in_barrier_stage(
+    spark: SparkSession, rank_main: Callable[["Rank"], dict[str, Any]], options: RunOptions, *, description: str
+) -> list[dict[str, Any]]:
+    return run_in_barrier_stage(
+        spark, rank_main, world_size=options.world_size, threads=options.threads, description=description
+    )
 
 
 def print_result(result: dict[str, Any]) -> None:

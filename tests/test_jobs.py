@@ -259,7 +259,7 @@ def test_a_missing_or_old_java_is_one_line(longtail: RunJob, tmp_path: Path):
 
 def test_verbose_shows_the_trace(longtail: RunJob):
     done = longtail("train", "--verbose", "-e", "--resume", "nowhere.tar")
-    assert done.returncode == 1
+    assert done.returncode == 2
     assert "Traceback" in done.stderr
 
 

@@ -284,7 +284,7 @@ OUTCOME = {
     "dataset": "digits", "imb_type": "step", "imb_factor": 0.02, "n_max": 4000, "imb_factor_unlabel": 0.5,
     "unlabel_size_factor": 4.0, "val_fraction": 0.1, "rand_number": 1, "many_shot": 90, "few_shot": 10,
     "arch": "resnet44", "epochs": 199, "batch_size": 64, "learning_rate": 0.2, "momentum": 0.8, "weight_decay": 1e-4,
-    "seed": 1, "world_size": 2, "exp_str": "again", "loss_type": "LDAM", "train_rule": "DRW",
+    "seed": 1, "world_size": 2, "threads": 1, "exp_str": "again", "loss_type": "LDAM", "train_rule": "DRW",
 }  # fmt: skip
 PLACES = {"master": "local[2]", "verbose": True, "data_dir": "elsewhere", "runs_dir": "elsewhere"}
 # Of these the content counts, which the caller hashes; where the file lies does not.

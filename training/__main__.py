@@ -34,6 +34,8 @@ def main(argv: Sequence[str]) -> None:
     options = parse_options(OPTIONS[job], argv[3:], prog=f"python -m training {job}")
     if isinstance(options, TrainSemiOptions) and options.pseudo_labels is None:
         raise UserError("without Spark, train_semi needs --pseudo_labels, a table of gen_pseudolabels")
+    if options.threads is not None:
+        torch.set_num_threads(options.threads)
     rank = _join(options.world_size)
     paths = run_paths(options, set_dir=set_dir, pseudo_labels=getattr(options, "pseudo_labels", None))
     with exclusive_run(paths.run_dir) if rank.is_first else nullcontext():
