@@ -95,6 +95,7 @@ class StatsOptions(DataOptions):
 # What a run's outcome does not depend on; of the files that it starts from, the content enters its name, not the place.
 _NOT_OF_THE_OUTCOME = {
     "master", "verbose", "data_dir", "runs_dir", "evaluate", "resume", "pretrained_model", "pseudo_labels",
+    "retries", "rank_timeout",
 }  # fmt: skip
 
 
@@ -115,6 +116,8 @@ class RunOptions(DataOptions):
     seed: int = option(0, "seed of initial weights, order, augmentation and sampling", ge=0, lt=2**63)
     world_size: int = option(1, "ranks: tasks of the barrier stage, one process each", gt=0)
     threads: int | None = option(None, "CPU threads of a rank; by default its share of the cores", gt=0)
+    retries: int = option(2, "how often a failed training goes on from its last checkpoint by itself", ge=0)
+    rank_timeout: float = option(600.0, "seconds without a sign of life after which a rank counts as hanging", gt=0)
     exp_str: str = option("0", "tells apart runs of one configuration", pattern=r"^[A-Za-z0-9_.]+$")
     runs_dir: Path = option(Path("runs"), "directory of checkpoints, logs and metric events")
 

@@ -66,12 +66,15 @@ def user_message(error: BaseException) -> str | None:
 
 
 def failure_line(error: BaseException) -> str:
-    """The exception in one line; of one that a Spark task raised, the task's own instead of Spark's wrapping."""
-    of_task = re.search(r"^Traceback \(most recent call last\):\n(?:[ \t].*\n|\n)*(\S.*)$", str(error), re.MULTILINE)
+    """The exception in one line: of one that a Spark task raised, the task's own; of another in the JVM, its cause."""
+    text = str(error).strip()
+    of_task = re.search(r"Traceback \(most recent call last\):\n(?:[ \t].*\n|\n)*(\S.*)$", text, re.MULTILINE)
     if of_task:
         return of_task[1]
-    first_line = (str(error).strip() or type(error).__name__).splitlines()[0]
-    return f"{type(error).__name__}: {first_line}"
+    in_jvm = re.search(r"^: [\w.$]+: (.*)$", text, re.MULTILINE)
+    if in_jvm:
+        return in_jvm[1]
+    return f"{type(error).__name__}: {(text or type(error).__name__).splitlines()[0]}"
 
 
 def _exit(name: str, message: str, status: int) -> None:

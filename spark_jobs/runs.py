@@ -13,7 +13,9 @@ from rich.table import Table
 from conf.schema import PretrainRotOptions, RunOptions, TrainOptions
 from data.contract import TEST
 from spark_jobs.barrier import check_slots, run_in_barrier_stage
+from spark_jobs.cli import failure_line, user_message
 from spark_jobs.progress import EpochProgress
+from spark_jobs.watchdog import Watchdog
 from streaming.tables import percent
 from training.run_directory import (
     CHECKPOINT_FILE,
@@ -47,18 +49,41 @@ def train_run(
         if (finished := finished_run(paths.run_dir)) is not None:
             print(f"{paths.run_dir.name} is done already; --exp_str NAME runs it again beside it")
             return finished
-        attempt = begin_attempt(paths.run_dir, options)
-        if attempt > 1 and (paths.run_dir / CHECKPOINT_FILE).exists():
-            print(f"attempt {attempt}: goes on from {paths.run_dir / CHECKPOINT_FILE}")
-        rank_main = partial(_train_rank, options=options, paths=paths, attempt=attempt)
-        progress: AbstractContextManager[Any] = nullcontext()
-        if show_progress:
-            progress = EpochProgress(
-                paths.events_dir, run=paths.run_dir.name, attempt=attempt, num_epochs=options.epochs
-            )
-        with progress:
-            results = _in_barrier_stage(spark, rank_main, options, description=f"train {paths.run_dir.name}")
-    return FinishedRun(paths.run_dir, results[0])
+        for retries_left in range(options.retries, -1, -1):
+            attempt = begin_attempt(paths.run_dir, options)
+            if attempt > 1 and (paths.run_dir / CHECKPOINT_FILE).exists():
+                print(f"attempt {attempt}: goes on from {paths.run_dir / CHECKPOINT_FILE}")
+            try:
+                return FinishedRun(paths.run_dir, _attempt(spark, options, paths, attempt, show_progress=show_progress))
+            except Exception as error:
+                # Bad input stays bad; anything else may have been a lost worker. Spark itself never retries this stage.
+                if user_message(error) is not None or not retries_left:
+                    raise
+                print(f"attempt {attempt} failed ({failure_line(error)}); retries left: {retries_left}")
+    raise AssertionError("the last attempt returns or raises")
+
+
+def _attempt(
+    spark: SparkSession, options: RunOptions, paths: RunPaths, attempt: int, *, show_progress: bool
+) -> dict[str, Any]:
+    """One start of the barrier stage, watched; rank 0's result."""
+    rank_main = partial(_train_rank, options=options, paths=paths, attempt=attempt)
+    tag = f"{paths.run_dir.name}-attempt{attempt}"
+    watchdog = Watchdog(
+        paths.heartbeats_dir,
+        world_size=options.world_size,
+        timeout_seconds=options.rank_timeout,
+        cancel=lambda: spark.sparkContext.cancelJobsWithTag(tag),
+    )
+    progress: AbstractContextManager[Any] = nullcontext()
+    if show_progress:
+        progress = EpochProgress(paths.events_dir, run=paths.run_dir.name, attempt=attempt, num_epochs=options.epochs)
+    spark.sparkContext.addJobTag(tag)
+    try:
+        with progress, watchdog:
+            return _in_barrier_stage(spark, rank_main, options, description=f"train {paths.run_dir.name}")[0]
+    finally:
+        spark.sparkContext.removeJobTag(tag)
 
 
 def evaluate_run(

@@ -286,7 +286,10 @@ OUTCOME = {
     "arch": "resnet44", "epochs": 199, "batch_size": 64, "learning_rate": 0.2, "momentum": 0.8, "weight_decay": 1e-4,
     "seed": 1, "world_size": 2, "threads": 1, "exp_str": "again", "loss_type": "LDAM", "train_rule": "DRW",
 }  # fmt: skip
-PLACES = {"master": "local[2]", "verbose": True, "data_dir": "elsewhere", "runs_dir": "elsewhere"}
+PLACES = {
+    "master": "local[2]", "verbose": True, "data_dir": "elsewhere", "runs_dir": "elsewhere",
+    "retries": 5, "rank_timeout": 9.0,
+}  # fmt: skip
 # Of these the content counts, which the caller hashes; where the file lies does not.
 INPUT_FILES = {"resume": "a.pt", "pretrained_model": "b.pt"}
 

@@ -4,6 +4,7 @@ The process group is made by whoever starts the processes (the barrier stage,
 or torchrun); here it is only used.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
@@ -14,11 +15,15 @@ from torch.nn.parallel import DistributedDataParallel
 
 @dataclass(frozen=True)
 class Rank:
-    """This process among the ranks of one training, and its device."""
+    """This process among the ranks of one training, and its device.
+
+    alive: called with what the rank is about to do (forward, backward, evaluation), as its sign of life
+    """
 
     rank: int
     world_size: int
     device: torch.device
+    alive: Callable[[str], None] = lambda doing: None
 
     @property
     def is_first(self) -> bool:

@@ -122,9 +122,11 @@ def _train_epoch(
         weights = sample_weights[batch]  # (global N,)
         # Gradients are averaged over the ranks: times world_size makes that the weighted mean of the global batch.
         weights = weights * (rank.world_size / weights.sum())
+        rank.alive("forward")
         optimizer.zero_grad(set_to_none=True)
         logits = scale * model(inputs)  # (n, num_classes)
         losses = task.loss(logits, targets)  # (n,)
+        rank.alive("backward")
         (losses * weights[part]).sum().backward()
         optimizer.step()
         totals.add(logits.detach(), targets, losses.detach())
@@ -162,6 +164,7 @@ def evaluate(model: nn.Module, samples: Samples, task: Task, rank: Rank) -> Tota
     scale = logit_scale_of(task.head)
     mine = rank.part(len(samples))
     for index in torch.arange(len(samples))[mine].split(EVALUATION_BATCH_SIZE):
+        rank.alive("evaluation")
         images = task.normalisation.apply(samples.images[index])
         # Rotation is measured at a turn fixed by the image, so that every epoch is asked the same.
         inputs, targets = task.make_targets(images, samples.labels[index], samples.ids[index] % 4)

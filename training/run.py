@@ -5,7 +5,7 @@ nobody) started; it does not know which.
 """
 
 import time
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +30,7 @@ from training.checkpoints import (
     save_checkpoint,
 )
 from training.distributed import Rank
+from training.heartbeat import Heartbeat
 from training.loop import EpochReport, Totals, build_optimizer, evaluate_all, fit
 from training.metrics import class_accuracy, summarise
 from training.run_directory import BEST_CHECKPOINT_FILE, CHECKPOINT_FILE, RESULT_FILE, RunPaths
@@ -43,6 +44,11 @@ def run_training(options: RunOptions, paths: RunPaths, rank: Rank, *, attempt: i
 
     Raises UserError for bad input.
     """
+    with Heartbeat(paths.heartbeats_dir, rank=rank.rank) as heartbeat:
+        return _run_training(options, paths, replace(rank, alive=heartbeat.beat), attempt=attempt)
+
+
+def _run_training(options: RunOptions, paths: RunPaths, rank: Rank, *, attempt: int) -> dict[str, Any]:
     task, model = _task_and_model(options, paths, rank)
     optimizer = build_optimizer(model, options)
     first_epoch, best = _restore(model, optimizer, options, paths)

@@ -46,6 +46,11 @@ class RunPaths:
     events_dir: Path
     pseudo_labels: Path | None = None
 
+    @property
+    def heartbeats_dir(self) -> Path:
+        """Signs of life of the ranks while they train."""
+        return self.run_dir / "heartbeats"
+
 
 @dataclass(frozen=True)
 class FinishedRun:
