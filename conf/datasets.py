@@ -6,7 +6,7 @@ defaults that suit the data set, for all jobs and for `pipeline`.
 """
 
 from functools import cache
-from pathlib import Path
+from importlib.resources import files
 from typing import Any
 
 import yaml
@@ -14,7 +14,8 @@ from pydantic import BaseModel, ConfigDict
 
 from conf.errors import UserError
 
-DIRECTORY = Path(__file__).parent / "datasets"
+# As a resource and not as a path: on a cluster the packages may lie in a zip.
+DIRECTORY = files("conf") / "datasets"
 
 
 class DataSetFacts(BaseModel):
@@ -34,7 +35,7 @@ class DataSetFacts(BaseModel):
 
 
 def known_datasets() -> list[str]:
-    return sorted(file.stem for file in DIRECTORY.glob("*.yaml"))
+    return sorted(file.name.removesuffix(".yaml") for file in DIRECTORY.iterdir() if file.name.endswith(".yaml"))
 
 
 @cache

@@ -205,6 +205,12 @@ class MonitorOptions(JobOptions):
     trigger: str = option("1 second", "how often to look for new events", pattern=r"^\d+ (milli)?seconds?$")
 
 
+class PackageOptions(JobOptions):
+    """package: zip of longtail's own code, for --py-files."""
+
+    output: Path = option(Path("longtail.zip"), "file to write")
+
+
 class PipelineOptions(SupervisedOptions):
     """pipeline: prepare, stats, train, gen_pseudolabels, train_semi, compare; with a live per-class table."""
 

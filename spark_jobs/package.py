@@ -1,0 +1,50 @@
+"""Pack longtail's own code for a cluster that has its dependencies but not itself.
+
+    longtail package --output longtail.zip
+    spark-submit --master spark://HOST:7077 --py-files longtail.zip spark_jobs/train.py --world_size 4 ...
+
+The zip holds the packages and their data files, nothing else; Spark puts it
+before whatever the executors have installed.
+"""
+
+import sys
+import zipfile
+from collections.abc import Sequence
+from pathlib import Path
+
+from conf.arguments import parse_options
+from conf.errors import UserError
+from conf.files import write_atomically
+from conf.schema import PackageOptions
+from spark_jobs.cli import run_job
+
+PACKAGES = ("conf", "data", "models", "training", "streaming", "spark_jobs")
+_KINDS = (".py", ".yaml", ".properties")
+
+
+def main(argv: Sequence[str]) -> None:
+    options = parse_options(PackageOptions, argv, prog="longtail package")
+    if options.output.suffix != ".zip":
+        raise UserError(f"--output {options.output} must end in .zip: Spark tells the kind of --py-files by it")
+    package(options.output)
+    command = f"spark-submit --master URL --py-files {options.output} spark_jobs/train.py"
+    print(f"package: {options.output}\nnext: {command} ...")
+
+
+def package(output: Path) -> None:
+    """Write the zip; the same code gives the same bytes."""
+    root = Path(__file__).parent.parent
+    files = sorted(file for name in PACKAGES for file in (root / name).rglob("*") if file.suffix in _KINDS)
+
+    def write(temporary: Path) -> None:
+        with zipfile.ZipFile(temporary, "w", zipfile.ZIP_DEFLATED) as archive:
+            for file in files:
+                # A fixed date instead of the file's: the zip then changes only with the code.
+                entry = zipfile.ZipInfo(file.relative_to(root).as_posix())
+                archive.writestr(entry, file.read_bytes(), compress_type=zipfile.ZIP_DEFLATED)
+
+    write_atomically(output, write)
+
+
+if __name__ == "__main__":
+    run_job("package", main, sys.argv[1:])

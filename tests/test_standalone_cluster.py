@@ -1,0 +1,121 @@
+"""Jobs on a real standalone cluster: a master and two workers, started from the pip package, on loopback."""
+
+import json
+import os
+import socket
+import subprocess
+import sys
+import time
+import urllib.request
+import zipfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import pyspark
+import pytest
+
+from tests.conftest import SCRIPTS, RunJob
+
+pytestmark = pytest.mark.long
+
+SPARK_CLASS = Path(pyspark.__file__).parent / "bin" / "spark-class"
+LOOPBACK = "127.0.0.1"
+
+
+def _free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind((LOOPBACK, 0))
+        return probe.getsockname()[1]
+
+
+@pytest.fixture(scope="module")
+def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """URL of a master with two workers of one core each."""
+    directory = tmp_path_factory.mktemp("cluster")
+    port, ui_port = _free_port(), _free_port()
+    url = f"spark://{LOOPBACK}:{port}"
+    environment = {
+        **os.environ,
+        "SPARK_LOCAL_IP": LOOPBACK,
+        "SPARK_WORKER_DIR": str(directory),
+        "SPARK_NO_DAEMONIZE": "1",
+    }
+    master = ["org.apache.spark.deploy.master.Master", "--host", LOOPBACK, "--port", port, "--webui-port", ui_port]
+    worker = [
+        "org.apache.spark.deploy.worker.Worker",
+        "--host",
+        LOOPBACK,
+        "--cores",
+        1,
+        "--memory",
+        "1g",
+        "--webui-port",
+        0,
+    ]
+    with (directory / "log").open("w") as log:
+        processes = [
+            subprocess.Popen([SPARK_CLASS, *map(str, command)], env=environment, cwd=directory, stdout=log, stderr=log)
+            for command in (master, [*worker, url], [*worker, url])
+        ]
+        try:
+            _wait_for_workers(f"http://{LOOPBACK}:{ui_port}/json/", 2)
+            yield url
+        finally:
+            for process in processes:
+                process.kill()
+                process.wait()
+
+
+def _wait_for_workers(status_url: str, wanted: int) -> None:
+    deadline = time.monotonic() + 90
+    while True:
+        try:
+            with urllib.request.urlopen(status_url, timeout=5) as response:
+                if json.load(response)["aliveworkers"] == wanted:
+                    return
+        except OSError:
+            pass
+        assert time.monotonic() < deadline, "the cluster did not come up"
+        time.sleep(0.5)
+
+
+def test_two_ranks_train_on_two_workers_with_the_code_from_a_zip(
+    longtail: RunJob, spark_submit: RunJob, cluster: str, tmp_path: Path
+):
+    assert longtail("package", "--output", "code.zip").returncode == 0
+    # A mark in the zip tells its code from the installed one.
+    with zipfile.ZipFile(tmp_path / "code.zip", "a") as archive:
+        archive.writestr("training/shipped.py", "")
+    probe = tmp_path / "probe.py"
+    probe.write_text(
+        "from pyspark.sql import SparkSession\n"
+        "def where(batches):\n"
+        "    import conf.datasets, training.shipped, pyarrow as pa\n"
+        "    conf.datasets.dataset_facts('digits')\n"
+        "    yield pa.RecordBatch.from_pydict({'file': [training.shipped.__file__]})\n"
+        "spark = SparkSession.builder.getOrCreate()\n"
+        "print([row.file for row in spark.range(1).mapInArrow(where, 'file string').collect()])\n"
+    )
+    submit = ["--master", cluster, "--py-files", "code.zip", "--conf", "spark.executor.memory=512m"]
+    probed = subprocess.run(
+        [SCRIPTS / "spark-submit", *submit, probe],
+        cwd=tmp_path,
+        env={**os.environ, "PYSPARK_PYTHON": sys.executable, "SPARK_LOCAL_IP": LOOPBACK},
+        capture_output=True,
+        text=True,
+        timeout=300,
+    )
+    assert probed.returncode == 0, probed.stderr
+    assert "code.zip/training/shipped.py" in probed.stdout
+
+    done = spark_submit("train", "--epochs", 3, "--world_size", 2, submit=tuple(submit))
+    assert done.returncode == 0, done.stderr
+    (result,) = tmp_path.glob("runs/*/result.json")
+    assert json.loads(result.read_text())["splits"]["train"]["totals"]["support"] == [40, 28, 20, 14, 10, 7, 5, 3, 2, 2]
+
+
+def test_more_ranks_than_slots_are_refused_in_one_line(longtail: RunJob, cluster: str):
+    done = longtail("train", "--epochs", 1, "--world_size", 8, "--master", cluster)
+    assert done.returncode == 2
+    assert "8 tasks must run at once" in done.stderr and "has 2 slots" in done.stderr
+    assert done.stderr.count("\n") == 1
