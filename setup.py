@@ -13,7 +13,7 @@ setup(
     description="Learning from long-tailed data: Spark data sets, barrier-stage training, live per-class analytics",
     python_requires=">=3.11",
     packages=["conf", "data", "data.sources", "models", "training", "streaming", "spark_jobs"],
-    package_data={"conf": ["*.properties", "datasets/*.yaml", "spark-defaults/*", "experiments/*.yaml"]},
+    package_data={"conf": ["*.properties", "*.yaml", "datasets/*.yaml", "spark-defaults/*", "experiments/*.yaml"]},
     install_requires=[
         "torch==2.15.0",
         "torchvision==0.29.2",

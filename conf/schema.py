@@ -201,6 +201,7 @@ class MonitorOptions(JobOptions):
     runs_dir: Path = option(Path("runs"), "directory of the runs to watch")
     output_dir: Path | None = option(None, "where the tables are kept; by default analytics/ in --runs_dir")
     run: str | None = option(None, "show only runs whose name contains this")
+    alerts: FilePath | None = option(None, "YAML file of alert rules instead of conf/alerts.yaml")
     once: bool = option(False, "process what is there, show it, and end")
     trigger: str = option("1 second", "how often to look for new events", pattern=r"^\d+ (milli)?seconds?$")
 

@@ -6,7 +6,7 @@
 A Structured Streaming query over the metric events of all runs. The terminal
 shows, per run, each class's accuracy on the test set, its change from the epoch
 before, and its predicted against its true share; the tables are kept as
-OUTPUT_DIR/per_class.parquet and epochs.parquet. Ctrl-C ends it; started again,
+OUTPUT_DIR/per_class.parquet, epochs.parquet and alerts.parquet. Ctrl-C ends it; started again,
 it goes on. --once processes what is there and ends.
 """
 
@@ -21,6 +21,7 @@ from rich.console import Console, Group
 from rich.live import Live
 from rich.text import Text
 
+from conf.alerts import read_alert_rules
 from conf.arguments import parse_options
 from conf.errors import UserError
 from conf.files import write_atomically
@@ -29,11 +30,12 @@ from data.contract import TEST
 from spark_jobs.cli import run_job
 from spark_jobs.session import spark_session
 from streaming.live import LiveTables, LiveView, start_live_query
-from streaming.tables import latest_summaries, per_class_table, summary_line
+from streaming.tables import alert_lines, latest_summaries, per_class_table, summary_line
 from streaming.writer import EVENTS_DIRECTORY
 
 PER_CLASS_FILE = "per_class.parquet"
 EPOCHS_FILE = "epochs.parquet"
+ALERTS_FILE = "alerts.parquet"
 _MAX_RUNS_SHOWN = 3
 
 
@@ -42,6 +44,7 @@ def main(argv: Sequence[str]) -> None:
     if not options.runs_dir.is_dir():
         raise UserError(f"there is no directory {options.runs_dir}: name the --runs_dir of the trainings to watch")
     output_dir = options.output_dir or options.runs_dir / "analytics"
+    rules = read_alert_rules(options.alerts)
     view = LiveView()
 
     def keep(tables: LiveTables) -> None:
@@ -54,6 +57,7 @@ def main(argv: Sequence[str]) -> None:
         on_tables=keep,
         state_dir=output_dir / "state",
         trigger=None if options.once else options.trigger,
+        rules=rules,
     )
     console = get_console()
     if console.is_terminal and not options.once:
@@ -72,14 +76,18 @@ def main(argv: Sequence[str]) -> None:
 def write_tables(tables: LiveTables, output_dir: Path) -> None:
     write_atomically(output_dir / PER_CLASS_FILE, lambda file: pq.write_table(tables.per_class, file))
     write_atomically(output_dir / EPOCHS_FILE, lambda file: pq.write_table(tables.epochs, file))
+    write_atomically(output_dir / ALERTS_FILE, lambda file: pq.write_table(tables.alerts, file))
 
 
 def read_tables(output_dir: Path) -> LiveTables:
     """The tables that an earlier monitor left. Raises UserError if there are none: no event was ever seen."""
     try:
-        return LiveTables(pq.read_table(output_dir / PER_CLASS_FILE), pq.read_table(output_dir / EPOCHS_FILE))
+        per_class, epochs, found = (
+            pq.read_table(output_dir / name) for name in (PER_CLASS_FILE, EPOCHS_FILE, ALERTS_FILE)
+        )
     except FileNotFoundError:
         raise UserError(f"no metric event lies beside {output_dir}: start a training first") from None
+    return LiveTables(per_class=per_class, epochs=epochs, alerts=found)
 
 
 def screen(view: LiveView, run_filter: str | None) -> Group | Text:
@@ -93,6 +101,7 @@ def screen(view: LiveView, run_filter: str | None) -> Group | Text:
     for row in runs[:_MAX_RUNS_SHOWN]:
         of_run = [r for r in view.per_class if r["run"] == row["run"] and r["split"] == TEST]
         parts += [Text(row["run"]), per_class_table(of_run), Text(summary_line(row))]
+        parts += alert_lines(view.alerts, run=row["run"])
     if len(runs) > _MAX_RUNS_SHOWN:
         parts.append(Text(f"and {len(runs) - _MAX_RUNS_SHOWN} older runs: choose with --run"))
     return Group(*parts)

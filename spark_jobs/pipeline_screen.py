@@ -17,7 +17,7 @@ from rich.text import Text
 
 from data.contract import TEST
 from streaming.live import LiveTables, LiveView
-from streaming.tables import latest_summaries, per_class_table, summary_line
+from streaming.tables import alert_lines, latest_summaries, per_class_table, summary_line
 
 
 class PipelineScreen:
@@ -78,6 +78,7 @@ class PipelineScreen:
             bar = ProgressBar(total=row["num_epochs"], completed=row["epoch"], width=40)
             progress.add_row(row["phase"], bar, f"{row['epoch']}/{row['num_epochs']}")
             parts += [progress, per_class_table(rows), Text(summary_line(row))]
+            parts += alert_lines(self._view.alerts, run=row["run"])
         return Group(*parts)
 
     def _step_table(self) -> Text:

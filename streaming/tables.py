@@ -56,11 +56,18 @@ def per_class_table(rows: Sequence[Row]) -> Table:
     return table
 
 
+def alert_lines(alerts: Sequence[Row], *, run: str) -> list[Text]:
+    """What is to be said of a run, a line each."""
+    found = (row for row in alerts if row["run"] == run)
+    return [Text(f"! {row['split']}: {row['message']}", style="bold red") for row in found]
+
+
 def summary_line(row: Row) -> str:
     """One epoch of one run in a line."""
     groups = ", ".join(f"{group} {percent(row[f'{group}_shot_accuracy'])}" for group in _GROUP_STYLE)
+    bias = "-" if row["label_bias"] is None else f"{row['label_bias']:.3f}"
     return (
         f"{row['phase']} epoch {row['epoch']}/{row['num_epochs']}, {row['split']}: "
         f"balanced accuracy {percent(row['balanced_accuracy'])} %, {groups}, "
-        f"label bias {row['label_bias']:.3f}, {row['images_per_second']:.0f} images/s"
+        f"label bias {bias}, {row['images_per_second']:.0f} images/s"
     )

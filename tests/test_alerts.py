@@ -1,0 +1,102 @@
+"""Alerts (streaming/alerts.py): each rule speaks when its condition holds, by hand, and is silent one step before."""
+
+from pathlib import Path
+
+import pytest
+from pyspark.sql import SparkSession
+
+from conf.alerts import AlertRules, read_alert_rules
+from conf.errors import UserError
+from streaming.alerts import ALERT_COLUMNS, alerts
+from streaming.events import ClassEvent
+from streaming.queries import epoch_summary, latest_events, per_class_accuracy
+from tests.events import class_event, event_frame
+
+HEAD, TAIL = 0, 1
+
+
+def history(head: list[int], tail: list[int], *, num_epochs: int = 100) -> list[ClassEvent]:
+    """A run of a head and a tail class of 100 test images each: per epoch, how many are right."""
+    shared = {"support": 100, "num_epochs": num_epochs}
+    events = []
+    for epoch, (right_head, right_tail) in enumerate(zip(head, tail, strict=True), start=1):
+        at = {**shared, "epoch": epoch, "emitted_at": 1000.0 + epoch}
+        events.append(class_event(class_id=HEAD, shot_group="many", correct=right_head, **at))
+        events.append(class_event(class_id=TAIL, shot_group="few", class_name="tail", correct=right_tail, **at))
+    return events
+
+
+def raised(spark: SparkSession, events: list[ClassEvent], now: float = 1000.0, **rules: dict) -> list[tuple[str, str]]:
+    """(rule, message) of the alerts."""
+    facts = latest_events(event_frame(spark, events))
+    found = alerts(per_class_accuracy(facts), epoch_summary(facts), AlertRules.model_validate(rules), now=now)
+    assert found.columns == ALERT_COLUMNS
+    return [(row["rule"], row["message"]) for row in found.collect()]
+
+
+def test_a_class_that_falls_after_it_was_learned_has_collapsed(spark: SparkSession) -> None:
+    rule = {"once_above": 0.3, "now_below": 0.05}
+    falls = history(head=[90, 90, 90], tail=[10, 31, 4])
+    assert raised(spark, falls, class_collapsed=rule) == [("class_collapsed", "class tail fell to 4.0 %")]
+    assert raised(spark, history(head=[90, 90], tail=[30, 4]), class_collapsed=rule) == []
+    assert raised(spark, history(head=[90, 90], tail=[31, 5]), class_collapsed=rule) == []
+
+
+def test_a_tail_that_falls_some_epochs_in_a_row_is_told_and_the_head_is_not(spark: SparkSession) -> None:
+    rule = {"epochs": 3}
+    falls = history(head=[50, 40, 30, 20], tail=[40, 39, 38, 37])
+    told = [("tail_falling", "few-shot accuracy fell 3 epochs in a row, to 37.0 %")]
+    assert raised(spark, falls, tail_falling=rule) == told
+    assert raised(spark, history(head=[50, 40, 30, 20], tail=[40, 39, 39, 37]), tail_falling=rule) == []
+    # Three epochs are two falls.
+    assert raised(spark, history(head=[50, 40, 30], tail=[40, 39, 38]), tail_falling=rule) == []
+
+
+def test_a_gap_between_head_and_tail_that_keeps_growing_is_told(spark: SparkSession) -> None:
+    rule = {"epochs": 2}
+    told = [("gap_widening", "the head-tail gap grew 2 epochs in a row, to 35.0 points")]
+    # Gaps 20, 30, 35; then 20, 30, 30.
+    assert raised(spark, history(head=[60, 70, 70], tail=[40, 40, 35]), gap_widening=rule) == told
+    assert raised(spark, history(head=[60, 70, 70], tail=[40, 40, 40]), gap_widening=rule) == []
+
+
+def test_no_gain_over_the_best_before_is_a_plateau(spark: SparkSession) -> None:
+    rule = {"epochs": 2, "gain": 0.01}
+    # Balanced accuracies .50, .502, .505 and .50, .502, .512: the last two gain .005 and .012 over the first.
+    told = [("plateau", "no gain in 2 epochs, balanced accuracy 50.5 %")]
+    assert raised(spark, history(head=[60, 60, 60], tail=[40, 40, 41]), plateau=rule) == told
+    assert raised(spark, history(head=[60, 61, 62], tail=[40, 41, 41]), plateau=rule) == []
+    assert raised(spark, history(head=[60, 60], tail=[40, 40]), plateau=rule) == []
+
+
+def test_an_unfinished_run_without_news_is_silent_and_a_finished_one_is_not(spark: SparkSession) -> None:
+    rule = {"seconds": 60}
+    # The last event of two epochs is at 1002.
+    events = history(head=[60, 60], tail=[40, 40])
+    assert raised(spark, events, now=1072.0, run_silent=rule) == [("run_silent", "no event for 70 s")]
+    assert raised(spark, events, now=1061.0, run_silent=rule) == []
+    assert raised(spark, history(head=[60, 60], tail=[40, 40], num_epochs=2), now=9999.0, run_silent=rule) == []
+
+
+def test_the_own_rules_are_all_on_and_another_file_may_leave_some_out(tmp_path: Path) -> None:
+    own = read_alert_rules()
+    assert all(getattr(own, name) is not None for name in AlertRules.model_fields)
+    (tmp_path / "mine.yaml").write_text("tail_falling: {epochs: 7}")
+    mine = read_alert_rules(tmp_path / "mine.yaml")
+    assert mine.tail_falling.epochs == 7 and mine.plateau is None
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("tail_falling: {epochs: 0}", "tail_falling.epochs"),
+        ("tail_fallin: {epochs: 3}", "tail_fallin"),
+        ("tail_falling: [", "is not YAML"),
+        ("- 1", "the file"),
+    ],
+)
+def test_a_bad_rule_is_one_line_that_names_it(tmp_path: Path, text: str, said: str) -> None:
+    (tmp_path / "bad.yaml").write_text(text)
+    with pytest.raises(UserError) as raised_error:
+        read_alert_rules(tmp_path / "bad.yaml")
+    assert said in str(raised_error.value) and "\n" not in str(raised_error.value)
