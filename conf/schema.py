@@ -95,6 +95,7 @@ class StatsOptions(DataOptions):
 # What a run's outcome does not depend on; of the files that it starts from, the content enters its name, not the place.
 _NOT_OF_THE_OUTCOME = {
     "master", "verbose", "data_dir", "runs_dir", "evaluate", "resume", "pretrained_model", "pseudo_labels",
+    "logit_adjustment",
 }  # fmt: skip
 
 
@@ -143,7 +144,10 @@ class PretrainRotOptions(RunOptions):
 class SupervisedOptions(RunOptions):
     """What every training with labels has."""
 
-    loss_type: Literal["CE", "Focal", "LDAM"] = option("CE", "loss")
+    loss_type: Literal["CE", "Focal", "LDAM", "BalancedSoftmax", "LogitAdjusted"] = option("CE", "loss")
+    focal_gamma: float = option(1.0, "exponent of the focal loss", ge=0)
+    ldam_max_margin: float = option(0.5, "LDAM's margin of the smallest class, in units of the cosine", gt=0)
+    tau: float = option(1.0, "strength of LogitAdjusted: tau * log prior is added to the logits in training", ge=0)
     train_rule: Literal["None", "Resample", "Reweight", "DRW"] = option("None", "how class sizes enter the training")
 
     def _method(self) -> tuple[str, ...]:
@@ -158,11 +162,23 @@ class TrainOptions(SupervisedOptions):
     resume: FilePath | None = option(None, "checkpoint to go on from")
     pretrained_model: FilePath | None = option(None, "checkpoint whose backbone to start from (self-supervision)")
     evaluate: bool = option(False, "only evaluate the checkpoint given by --resume", flags=("-e",))
+    logit_adjustment: float | None = option(
+        None, "with -e: lower the logits by this times the log prior of the checkpoint's training (post-hoc)", ge=0
+    )
+
+    _of_evaluation_only: ClassVar[tuple[str, ...]] = ("logit_adjustment",)
 
     @model_validator(mode="after")
     def _evaluation_has_a_checkpoint(self) -> "TrainOptions":
         if self.evaluate and self.resume is None:
             raise ValueError("-e evaluates a checkpoint: name it with --resume")
+        return self
+
+    @model_validator(mode="after")
+    def _options_of_evaluation_come_with_it(self) -> "TrainOptions":
+        for name in self._of_evaluation_only:
+            if not self.evaluate and getattr(self, name) is not None:
+                raise ValueError(f"--{name} is for the evaluation of a checkpoint: give -e --resume CKPT")
         return self
 
 

@@ -236,7 +236,22 @@ def test_evaluation_repeats_the_scores_of_the_run_and_writes_nothing(set_dir: Pa
     assert sorted((path, path.stat().st_mtime_ns) for path in long_run.parent.rglob("*")) == before
 
 
-@pytest.mark.parametrize("loss_type", ["CE", "Focal", "LDAM"])
+def test_post_hoc_logit_adjustment_moves_the_odds_of_two_classes_by_their_sizes(set_dir: Path, long_run: Path) -> None:
+    # A network that knows nothing: all logits are 0, so the adjusted ones are -tau log n_c / N.
+    content = torch.load(long_run / LAST, weights_only=True)
+    blank = {**content["state_dict"], "fc.weight": torch.zeros(3, 64), "fc.bias": torch.zeros(3)}
+    checkpoint = long_run.parent / "blank"
+    torch.save({**content, "state_dict": blank}, checkpoint)
+    options = LONG.model_copy(update={"resume": checkpoint, "evaluate": True, "logit_adjustment": 2.0})
+    totals = run_evaluation(options, paths_of(set_dir, long_run.parent / "evaluation"), ALONE)["splits"][TEST]["totals"]
+    checkpoint.unlink()
+    assert totals["predicted"] == [0, 0, 30]
+    odds = [24**-2, 12**-2, 4**-2]
+    assert totals["confidence_sum"] == pytest.approx([10 * odds[2] / sum(odds)] * 3, rel=1e-5)
+    assert totals["loss_sum"] == pytest.approx([-10 * math.log(o / sum(odds)) for o in odds], rel=1e-5)
+
+
+@pytest.mark.parametrize("loss_type", ["CE", "Focal", "LDAM", "BalancedSoftmax", "LogitAdjusted"])
 @pytest.mark.parametrize("train_rule", ["None", "Resample", "Reweight", "DRW"])
 def test_every_loss_trains_under_every_rule(set_dir: Path, tmp_path: Path, loss_type: str, train_rule: str) -> None:
     # Three epochs, so that DRW weights the last one.

@@ -149,7 +149,7 @@ def test_a_data_set_brings_its_defaults(
         ("--dataset mnist", "unknown data set 'mnist': choose one of cifar10, digits, fashion_mnist"),
         ("--imb_type linear", "'exp' or 'step'"),
         ("-a resnet18", "--arch resnet18"),
-        ("--loss_type ce", "'CE', 'Focal' or 'LDAM'"),
+        ("--loss_type ce", "'CE', 'Focal', 'LDAM', 'BalancedSoftmax' or 'LogitAdjusted'"),
         ("--train_rule drw", "'None', 'Resample', 'Reweight' or 'DRW'"),
         ("--exp_str a/b", "--exp_str a/b"),
         ("--exp_str 'two\nlines'", "--exp_str two lines"),
@@ -285,17 +285,28 @@ OUTCOME = {
     "unlabel_size_factor": 4.0, "val_fraction": 0.1, "rand_number": 1, "many_shot": 90, "few_shot": 10,
     "arch": "resnet44", "epochs": 199, "batch_size": 64, "learning_rate": 0.2, "momentum": 0.8, "weight_decay": 1e-4,
     "seed": 1, "world_size": 2, "threads": 1, "exp_str": "again", "loss_type": "LDAM", "train_rule": "DRW",
+    "focal_gamma": 2.0, "ldam_max_margin": 0.25, "tau": 2.0,
 }  # fmt: skip
 PLACES = {"master": "local[2]", "verbose": True, "data_dir": "elsewhere", "runs_dir": "elsewhere"}
 # Of these the content counts, which the caller hashes; where the file lies does not.
 INPUT_FILES = {"resume": "a.pt", "pretrained_model": "b.pt"}
+# They belong to -e, which has no run.
+OF_EVALUATION = {"logit_adjustment": 1.0}
 
 
 def test_the_run_name_changes_with_every_option_that_changes_the_outcome() -> None:
-    assert {*OUTCOME, *PLACES, *INPUT_FILES, "evaluate"} == set(TrainOptions.model_fields)
+    assert {*OUTCOME, *PLACES, *INPUT_FILES, *OF_EVALUATION, "evaluate"} == set(TrainOptions.model_fields)
     plain = train_options("--dataset cifar10").model_dump()
     names = [TrainOptions(**{**plain, name: value}).run_name({}) for name, value in OUTCOME.items()]
     assert len({TrainOptions(**plain).run_name({}), *names}) == 1 + len(OUTCOME)
+
+
+@pytest.mark.parametrize(("name", "value"), OF_EVALUATION.items())
+def test_an_option_of_evaluation_is_refused_without_it(tmp_path: Path, name: str, value: object) -> None:
+    checkpoint = tmp_path / "model.pt"
+    checkpoint.touch()
+    assert f"--{name} is for the evaluation of a checkpoint" in refusal(TrainOptions, f"--{name} {value}")
+    assert getattr(train_options(f"-e --resume {checkpoint} --{name} {value}"), name) == value
 
 
 @pytest.mark.parametrize(("name", "value"), [*PLACES.items(), *INPUT_FILES.items()])

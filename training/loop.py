@@ -149,14 +149,19 @@ def _training_inputs(
     return task.make_targets(task.normalisation.apply(images), task.train.labels[mine], turns[part])
 
 
-def evaluate_all(model: nn.Module, task: Task, rank: Rank) -> dict[str, Totals]:
+def evaluate_all(model: nn.Module, task: Task, rank: Rank, *, adjustment: Tensor | None = None) -> dict[str, Totals]:
     """Per-class sums over each held-out split."""
-    return {split: evaluate(model, samples, task, rank) for split, samples in task.evaluation.items()}
+    return {
+        split: evaluate(model, samples, task, rank, adjustment=adjustment) for split, samples in task.evaluation.items()
+    }
 
 
 @torch.inference_mode()
-def evaluate(model: nn.Module, samples: Samples, task: Task, rank: Rank) -> Totals:
-    """Per-class sums over a split, in evaluation mode, each rank doing its share."""
+def evaluate(model: nn.Module, samples: Samples, task: Task, rank: Rank, *, adjustment: Tensor | None = None) -> Totals:
+    """Per-class sums over a split, in evaluation mode, each rank doing its share.
+
+    adjustment: (C,) what the logits are lowered by (post-hoc logit adjustment, Menon et al. 2021, eq. 9)
+    """
     model.eval()
     totals = ClassTotals.zeros(len(task.class_names), rank.device)
     scale = logit_scale_of(task.head)
@@ -166,6 +171,8 @@ def evaluate(model: nn.Module, samples: Samples, task: Task, rank: Rank) -> Tota
         # Rotation is measured at a turn fixed by the image, so that every epoch is asked the same.
         inputs, targets = task.make_targets(images, samples.labels[index], samples.ids[index] % 4)
         logits = scale * model(inputs)  # (n, num_classes)
+        if adjustment is not None:
+            logits = logits - adjustment
         totals.add(logits, targets, task.loss(logits, targets))
     sum_over_ranks(totals.values, rank)
     return totals.as_lists()

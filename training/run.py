@@ -31,6 +31,7 @@ from training.checkpoints import (
 )
 from training.distributed import Rank
 from training.loop import EpochReport, Totals, build_optimizer, evaluate_all, fit
+from training.losses import log_priors
 from training.metrics import class_accuracy, summarise
 from training.run_directory import BEST_CHECKPOINT_FILE, CHECKPOINT_FILE, RESULT_FILE, RunPaths
 from training.tasks import Task, rotation_task, semi_supervised_task, supervised_task
@@ -63,7 +64,13 @@ def run_evaluation(options: TrainOptions, paths: RunPaths, rank: Rank) -> dict[s
     assert options.resume is not None
     task, model = _task_and_model(options, paths, rank)
     checkpoint = _load_into(model, options.resume, options)
-    totals = evaluate_all(model, task, rank)
+    adjustment = None
+    if options.logit_adjustment is not None:
+        # The prior that the weights were trained under; a checkpoint of another origin does not say it.
+        card = checkpoint.model_card
+        priors = log_priors(card.class_counts if card else task.class_counts)
+        adjustment = options.logit_adjustment * priors.to(rank.device)
+    totals = evaluate_all(model, task, rank, adjustment=adjustment)
     run = options.resume.parent.name
     return _result(run, task, epoch=checkpoint.epoch, totals=totals, best=checkpoint.best)
 

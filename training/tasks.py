@@ -21,7 +21,7 @@ from data.loader import load_pseudo_labels, load_split
 from data.longtail import shot_groups
 from data.manifest import Manifest
 from training.augmentation import Normalisation, measured_normalisation, rotate_quarter_turns
-from training.losses import LossFunction, build_loss, head_of
+from training.losses import LossFunction, build_loss, cross_entropy, head_of
 from training.rebalancing import class_weights
 
 TargetMaker = Callable[[Tensor, Tensor, Tensor], tuple[Tensor, Tensor]]
@@ -122,7 +122,7 @@ def rotation_task(options: PretrainRotOptions, set_dir: Path, manifest: Manifest
         evaluation=_evaluation_splits(set_dir, manifest, device),
         normalisation=_normalisation(options, images),
         head="linear",
-        loss=build_loss("CE", [], device),
+        loss=cross_entropy,
         train_rule="None",
         make_targets=rotations,
         mirror=dataset_facts(options.dataset).horizontal_flip,
@@ -147,7 +147,7 @@ def _label_task(
         evaluation=_evaluation_splits(set_dir, manifest, device),
         normalisation=_normalisation(options, labelled),
         head=head_of(options.loss_type),
-        loss=build_loss(options.loss_type, counts, device),
+        loss=build_loss(options, counts, device),
         train_rule=options.train_rule,
         make_targets=own_labels,
         mirror=dataset_facts(options.dataset).horizontal_flip,
