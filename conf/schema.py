@@ -148,7 +148,9 @@ class SupervisedOptions(RunOptions):
     focal_gamma: float = option(1.0, "exponent of the focal loss", ge=0)
     ldam_max_margin: float = option(0.5, "LDAM's margin of the smallest class, in units of the cosine", gt=0)
     tau: float = option(1.0, "strength of LogitAdjusted: tau * log prior is added to the logits in training", ge=0)
-    train_rule: Literal["None", "Resample", "Reweight", "DRW"] = option("None", "how class sizes enter the training")
+    train_rule: Literal[
+        "None", "Resample", "Reweight", "DRW", "ClassBalanced", "SquareRoot", "ProgressivelyBalanced", "DRS"
+    ] = option("None", "how class sizes enter the training")
 
     def _method(self) -> tuple[str, ...]:
         return (self.phase, self.loss_type, self.train_rule)

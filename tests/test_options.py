@@ -150,7 +150,7 @@ def test_a_data_set_brings_its_defaults(
         ("--imb_type linear", "'exp' or 'step'"),
         ("-a resnet18", "--arch resnet18"),
         ("--loss_type ce", "'CE', 'Focal', 'LDAM', 'BalancedSoftmax' or 'LogitAdjusted'"),
-        ("--train_rule drw", "'None', 'Resample', 'Reweight' or 'DRW'"),
+        ("--train_rule drw", "'None', 'Resample', 'Reweight', 'DRW', 'ClassBalanced'"),
         ("--exp_str a/b", "--exp_str a/b"),
         ("--exp_str 'two\nlines'", "--exp_str two lines"),
         ("-e", "name it with --resume"),

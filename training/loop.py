@@ -8,7 +8,7 @@ images meet in a batch does not depend on the world size.
 
 import math
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -116,7 +116,16 @@ def _train_epoch(
     sample_weights = task.sample_weights(epoch=epoch, num_epochs=options.epochs)  # (N,)
     totals = ClassTotals.zeros(len(task.class_names), rank.device)
     scale = logit_scale_of(task.head)
-    for batch in _batches(task, num_steps, generator):
+    order = epoch_order(
+        task.train_rule,
+        task.train.labels.cpu(),
+        task.class_counts,
+        epoch=epoch,
+        num_epochs=options.epochs,
+        generator=generator,
+    )
+    # Near-equal batches, so that no batch norm ever sees a tiny last one.
+    for batch in torch.tensor_split(order, num_steps):
         part = rank.part(len(batch))
         inputs, targets = _training_inputs(task, batch, part, generator, rank.device)  # (n, C, H, W), (n,)
         weights = sample_weights[batch]  # (global N,)
@@ -130,12 +139,6 @@ def _train_epoch(
         totals.add(logits.detach(), targets, losses.detach())
     sum_over_ranks(totals.values, rank)
     return totals.as_lists()
-
-
-def _batches(task: Task, num_steps: int, generator: torch.Generator) -> Iterator[Tensor]:
-    """Index tensors of near-equal length, so that no batch norm ever sees a tiny last batch."""
-    order = epoch_order(task.train_rule, task.train.labels.cpu(), task.class_counts, generator)
-    yield from torch.tensor_split(order, num_steps)
 
 
 def _training_inputs(
