@@ -105,9 +105,10 @@ class RunOptions(DataOptions):
     phase: ClassVar[str]
     """What is trained, as the metric events and the run's name call it."""
 
-    arch: Literal["resnet20", "resnet32", "resnet44", "resnet56", "resnet110"] = option(
-        "resnet32", "network", flags=("-a",)
-    )
+    arch: Literal[
+        "resnet20", "resnet32", "resnet44", "resnet56", "resnet110", "wrn28_2",
+        "resnet10", "resnet18", "resnet34", "resnet50", "resnet101", "resnext50_32x4d",
+    ] = option("resnet32", "network; resnet10 and all after it are for large images", flags=("-a",))  # fmt: skip
     epochs: int = option(200, "epochs to train", gt=0)
     batch_size: int = option(128, "images a step, over all ranks together", flags=("-b", "--batch-size"), gt=0)
     learning_rate: float = option(0.1, "initial learning rate", flags=("--lr", "--learning-rate"), gt=0)

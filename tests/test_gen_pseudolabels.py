@@ -23,7 +23,7 @@ from conf.errors import UserError
 from conf.schema import GenPseudolabelsOptions, TrainOptions
 from data.loader import load_hidden_labels, load_split
 from data.manifest import read_manifest
-from models.resnet import build_model
+from models.build import build_model
 from spark_jobs.cli import user_message
 from spark_jobs.gen_pseudolabels import default_table, gen_pseudolabels, main, with_pseudo_labels
 from spark_jobs.prepare import prepare

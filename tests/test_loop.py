@@ -14,7 +14,7 @@ import torch
 
 from conf.schema import TrainOptions
 from data.contract import TEST, TRAIN, VAL, split_directory
-from models.resnet import build_model
+from models.build import build_model
 from tests.refusals import refused
 from tests.tiny_set import COUNTS, paths_of, same_tensors, tiny_options, weights_in, write_tiny_set
 from training import run as run_module

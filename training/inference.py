@@ -8,7 +8,7 @@ import torch
 from torch import nn
 
 from conf.errors import UserError
-from models.resnet import build_model
+from models.build import build_model
 from training.checkpoints import ModelCard, load_checkpoint, load_weights
 from training.losses import logit_scale_of
 from training.tasks import image_tensor

@@ -78,7 +78,7 @@ def build_loss(options: SupervisedOptions, class_counts: Sequence[int], device: 
 
 
 def head_of(loss_type: str) -> str:
-    """The head (models/resnet.py) that the loss was made for."""
+    """The head (models/heads.py) that the loss was made for."""
     return "cosine" if loss_type == "LDAM" else "linear"
 
 

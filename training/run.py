@@ -18,7 +18,7 @@ from conf.files import write_json_atomically
 from conf.schema import PretrainRotOptions, RunOptions, TrainOptions, TrainSemiOptions
 from data.contract import TEST, VAL
 from data.manifest import read_manifest
-from models.resnet import BLOCKS_PER_STAGE, build_model
+from models.build import ARCHITECTURES, build_model
 from streaming.events import EVENT_SCHEMA_VERSION, ClassEvent
 from streaming.writer import EventWriter
 from training.checkpoints import (
@@ -117,7 +117,7 @@ def _restore(
 def _load_into(model: nn.Module, path: Path, options: RunOptions, *, backbone_only: bool = False) -> Checkpoint:
     """Read a checkpoint and copy its weights. Raises UserError unless it is of this network."""
     checkpoint = load_checkpoint(path)
-    if checkpoint.arch in BLOCKS_PER_STAGE and checkpoint.arch != options.arch:
+    if checkpoint.arch in ARCHITECTURES and checkpoint.arch != options.arch:
         raise UserError(f"{path} is a {checkpoint.arch}, -a says {options.arch}: give -a {checkpoint.arch}")
     load_weights(model, checkpoint, path=path, backbone_only=backbone_only)
     return checkpoint

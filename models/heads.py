@@ -1,0 +1,28 @@
+"""Heads: what maps the features of any network to one output a class."""
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+
+class CosineHead(nn.Module):
+    """Cosines (N, C) of the angles between features and class directions: LDAM's classifier (Cao et al. 2019).
+
+    ``weight`` is (num_features, num_classes), normalised by column when used; there is no bias.
+    """
+
+    def __init__(self, num_features: int, num_classes: int) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(F.normalize(torch.empty(num_features, num_classes).uniform_(-1, 1), dim=0))
+
+    def forward(self, features: Tensor) -> Tensor:
+        return F.normalize(features, dim=1) @ F.normalize(self.weight, dim=0)
+
+
+def linear_head(num_features: int, num_classes: int) -> nn.Linear:
+    head = nn.Linear(num_features, num_classes)
+    nn.init.kaiming_normal_(head.weight)
+    return head
+
+
+HEADS = {"linear": linear_head, "cosine": CosineHead}
