@@ -7,12 +7,11 @@ a head ``fc``; called, it is the one after the other.
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
+from typing import Any
 
 from torch import nn
-from torchvision.models.resnet import BasicBlock, Bottleneck
 
 from models.heads import HEADS
-from models.large_resnet import LargeImageResNet
 from models.resnet import BLOCKS_PER_STAGE, STAGE_CHANNELS, SmallImageResNet
 from models.wide_resnet import WideResNet
 
@@ -25,9 +24,19 @@ class Architecture:
     build: Callable[..., nn.Module]
 
 
-def _large(block: type[BasicBlock | Bottleneck], *blocks_per_stage: int, **width: int) -> Architecture:
-    build = partial(LargeImageResNet, block=block, blocks_per_stage=blocks_per_stage, **width)
-    return Architecture(512 * block.expansion, build)
+def _basic(*blocks_per_stage: int) -> Architecture:
+    return Architecture(512, partial(_large_image_network, block="basic", blocks_per_stage=blocks_per_stage))
+
+
+def _bottleneck(*blocks_per_stage: int, **width: int) -> Architecture:
+    build = partial(_large_image_network, block="bottleneck", blocks_per_stage=blocks_per_stage, **width)
+    return Architecture(2048, build)
+
+
+def _large_image_network(**arguments: Any) -> nn.Module:
+    from models.large_resnet import LargeImageResNet  # torchvision takes a second to import: only who needs it waits
+
+    return LargeImageResNet(**arguments)
 
 
 ARCHITECTURES = {
@@ -36,12 +45,12 @@ ARCHITECTURES = {
         for arch, blocks in BLOCKS_PER_STAGE.items()
     },
     "wrn28_2": Architecture(128, partial(WideResNet, depth=28, widening=2)),
-    "resnet10": _large(BasicBlock, 1, 1, 1, 1),
-    "resnet18": _large(BasicBlock, 2, 2, 2, 2),
-    "resnet34": _large(BasicBlock, 3, 4, 6, 3),
-    "resnet50": _large(Bottleneck, 3, 4, 6, 3),
-    "resnet101": _large(Bottleneck, 3, 4, 23, 3),
-    "resnext50_32x4d": _large(Bottleneck, 3, 4, 6, 3, groups=32, width_per_group=4),
+    "resnet10": _basic(1, 1, 1, 1),
+    "resnet18": _basic(2, 2, 2, 2),
+    "resnet34": _basic(3, 4, 6, 3),
+    "resnet50": _bottleneck(3, 4, 6, 3),
+    "resnet101": _bottleneck(3, 4, 23, 3),
+    "resnext50_32x4d": _bottleneck(3, 4, 6, 3, groups=32, width_per_group=4),
 }
 
 

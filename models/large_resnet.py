@@ -8,6 +8,8 @@ parameters are torchvision's, which are those of the published checkpoints.
 from torch import Tensor, nn
 from torchvision.models.resnet import BasicBlock, Bottleneck, ResNet
 
+BLOCKS = {"basic": BasicBlock, "bottleneck": Bottleneck}
+
 
 class LargeImageResNet(ResNet):
     """The backbone and a head, ``fc``, that maps (N, num_features) features to (N, num_classes) logits."""
@@ -15,14 +17,14 @@ class LargeImageResNet(ResNet):
     def __init__(
         self,
         *,
-        block: type[BasicBlock | Bottleneck],
+        block: str,
         blocks_per_stage: tuple[int, int, int, int],
         in_channels: int,
         head: nn.Module,
         groups: int = 1,
         width_per_group: int = 64,
     ) -> None:
-        super().__init__(block, list(blocks_per_stage), groups=groups, width_per_group=width_per_group)
+        super().__init__(BLOCKS[block], list(blocks_per_stage), groups=groups, width_per_group=width_per_group)
         if in_channels != self.conv1.in_channels:
             self.conv1 = nn.Conv2d(in_channels, self.conv1.out_channels, 7, stride=2, padding=3, bias=False)
             nn.init.kaiming_normal_(self.conv1.weight, mode="fan_out", nonlinearity="relu")

@@ -148,7 +148,7 @@ def test_a_data_set_brings_its_defaults(
         ("--few_shot 30", "few_shot (30) must not lie above many_shot (20)"),
         ("--dataset mnist", "unknown data set 'mnist': choose one of cifar10, digits, fashion_mnist"),
         ("--imb_type linear", "'exp' or 'step'"),
-        ("-a resnet18", "--arch resnet18"),
+        ("-a resnet19", "--arch resnet19"),
         ("--loss_type ce", "'CE', 'Focal', 'LDAM', 'BalancedSoftmax' or 'LogitAdjusted'"),
         ("--train_rule drw", "'None', 'Resample', 'Reweight', 'DRW', 'ClassBalanced'"),
         ("--exp_str a/b", "--exp_str a/b"),
