@@ -95,7 +95,7 @@ class StatsOptions(DataOptions):
 # What a run's outcome does not depend on; of the files that it starts from, the content enters its name, not the place.
 _NOT_OF_THE_OUTCOME = {
     "master", "verbose", "data_dir", "runs_dir", "evaluate", "resume", "pretrained_model", "pseudo_labels",
-    "logit_adjustment",
+    "logit_adjustment", "features", "tsne",
 }  # fmt: skip
 
 
@@ -168,8 +168,22 @@ class TrainOptions(SupervisedOptions):
     logit_adjustment: float | None = option(
         None, "with -e: lower the logits by this times the log prior of the checkpoint's training (post-hoc)", ge=0
     )
+    features: Path | None = option(None, "with -e: Parquet file to write, with the features of the held-out images")
+    tsne: Path | None = option(None, "with -e: PNG, PDF or SVG file to plot, a t-SNE map of the test images")
 
-    _of_evaluation_only: ClassVar[tuple[str, ...]] = ("logit_adjustment",)
+    _of_evaluation_only: ClassVar[tuple[str, ...]] = ("logit_adjustment", "features", "tsne")
+
+    @field_validator("features", "tsne")
+    @classmethod
+    def _output_means_the_same_to_every_process(cls, value: Path | None) -> Path | None:
+        return value.absolute() if value else None
+
+    @field_validator("tsne")
+    @classmethod
+    def _plot_has_a_known_format(cls, value: Path | None) -> Path | None:
+        if value and value.suffix not in (".png", ".pdf", ".svg"):
+            raise ValueError("the name of a plot ends in .png, .pdf or .svg")
+        return value
 
     @model_validator(mode="after")
     def _evaluation_has_a_checkpoint(self) -> "TrainOptions":

@@ -25,6 +25,8 @@ from training.run_directory import (
     run_paths,
 )
 
+MISTAKES_SHOWN = 5
+
 if TYPE_CHECKING:
     from training.distributed import Rank
 
@@ -64,10 +66,14 @@ def train_run(
 def evaluate_run(
     spark: SparkSession, options: TrainOptions, *, set_dir: Path, pseudo_labels: Path | None = None
 ) -> dict[str, Any]:
-    """Scores of the checkpoint --resume on the set's held-out splits."""
+    """Scores of the checkpoint --resume on the set's held-out splits; says which files were written on the way."""
     paths = run_paths(options, set_dir=set_dir, pseudo_labels=pseudo_labels)
     rank_main = partial(_evaluate_rank, options=options, paths=paths)
-    return _in_barrier_stage(spark, rank_main, options, description=f"evaluate {options.resume}")[0]
+    result = _in_barrier_stage(spark, rank_main, options, description=f"evaluate {options.resume}")[0]
+    for name in ("features", "tsne"):
+        if (file := getattr(options, name)) is not None:
+            print(f"{name}: {file}")
+    return result
 
 
 def _in_barrier_stage(
@@ -79,21 +85,24 @@ def _in_barrier_stage(
 
 
 def print_result(result: dict[str, Any]) -> None:
-    """Per-class accuracy on the test set, and the scores in a line."""
+    """Per-class accuracy, precision and F1 on the test set, and the scores in a few lines."""
     test = result["splits"][TEST]
     table = Table()
-    for heading in ("class", "shots", "train", "test", "accuracy %"):
+    for heading in ("class", "shots", "train", "test", "accuracy %", "precision %", "F1 %"):
         table.add_column(heading, justify="left" if heading in ("class", "shots") else "right")
     columns = zip(
         result["class_names"], result["shot_groups"], result["class_counts"],
-        test["totals"]["support"], test["class_accuracy"], strict=True,
+        test["totals"]["support"], test["class_accuracy"], test["class_precision"], test["class_f1"], strict=True,
     )  # fmt: skip
-    for name, group, train_count, support, accuracy in columns:
-        table.add_row(name, group, str(train_count), f"{support:.0f}", percent(accuracy))
+    for name, group, train_count, support, *scores in columns:
+        table.add_row(name, group, str(train_count), f"{support:.0f}", *map(percent, scores))
     console = get_console()
     console.print(f"{result['run']}, epoch {result['epoch']}, test set", soft_wrap=True)
     console.print(table)
     console.print(f"last epoch: {scores_line(test)}", soft_wrap=True)
+    console.print(f"last epoch: {details_line(test)}", soft_wrap=True)
+    if mistakes := mistakes_line(test["confusion"], result["class_names"]):
+        console.print(mistakes, soft_wrap=True)
     if best := result["best_on_validation"]:
         chosen = f"epoch {best['epoch']}, chosen on validation data"
         console.print(f"{chosen}: {scores_line(best['test_scores'])}", soft_wrap=True)
@@ -103,6 +112,21 @@ def scores_line(scores: dict[str, Any]) -> str:
     groups = ", ".join(f"{group} {percent(scores[f'{group}_shot_accuracy'])}" for group in ("many", "medium", "few"))
     means = [f"{name.replace('_', ' ')} {percent(scores[name])} %" for name in ("accuracy", "balanced_accuracy")]
     return ", ".join([*means, groups])
+
+
+def details_line(scores: dict[str, Any]) -> str:
+    return (
+        f"top-5 accuracy {percent(scores['top5_accuracy'])} %, macro F1 {percent(scores['macro_f1'])} %, "
+        f"calibration error {percent(scores['expected_calibration_error'])} %"
+    )
+
+
+def mistakes_line(confusion: dict[str, list[int]], class_names: list[str]) -> str:
+    """The most frequent mistakes; empty if there are none."""
+    cells = zip(confusion["count"], confusion["target"], confusion["predicted"], strict=True)
+    wrong = sorted(((-count, target, guess) for count, target, guess in cells if target != guess))[:MISTAKES_SHOWN]
+    shown = [f"{class_names[target]} as {class_names[guess]} ({-count})" for count, target, guess in wrong]
+    return f"most often mistaken: {', '.join(shown)}" if shown else ""
 
 
 def _train_rank(rank: "Rank", *, options: RunOptions, paths: RunPaths, attempt: int) -> dict[str, Any]:

@@ -93,10 +93,13 @@ def test_the_published_sequence_of_commands_works_step_by_step(longtail: RunJob,
     assert (base / "ckpt.best.pth.tar").exists()
 
     checkpoint = base / "ckpt.pth.tar"
-    evaluated = longtail("train", *data, "--loss_type", "LDAM", "-e", "--resume", checkpoint)
+    exports = ["--features", "out/features.parquet", "--tsne", "out/map.png"]
+    evaluated = longtail("train", *data, "--loss_type", "LDAM", "-e", "--resume", checkpoint, *exports)
     assert evaluated.returncode == 0, evaluated.stderr
     last_epoch = next(line for line in trained.stdout.splitlines() if line.startswith("last epoch:"))
     assert last_epoch in evaluated.stdout
+    assert "calibration error" in evaluated.stdout
+    assert {file.name for file in (tmp_path / "out").iterdir()} == {"features.parquet", "map.png"}
 
     labelled = longtail(
         "gen_pseudolabels", "--resume", checkpoint, "--output_dir", "pseudo", "--output_filename", "digits.pickle"

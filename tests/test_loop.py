@@ -107,6 +107,24 @@ def test_the_last_events_are_the_result(long_run: Path) -> None:
         assert event["num_epochs"] == 10
 
 
+def test_the_result_has_the_scores_of_the_last_predictions(long_run: Path) -> None:
+    splits = result_of(long_run)["splits"]
+    assert "confusion" not in splits[TRAIN], "while learning, every batch had another network"
+    for split in (VAL, TEST):
+        scores, confusion = splits[split], splits[split]["confusion"]
+        matrix = np.zeros((3, 3))
+        matrix[confusion["target"], confusion["predicted"]] = confusion["count"]
+        totals = scores["totals"]
+        assert matrix.sum(axis=1).tolist() == totals["support"]
+        assert matrix.sum(axis=0).tolist() == totals["predicted"]
+        assert matrix.diagonal().tolist() == totals["correct"]
+        assert scores["top5_accuracy"] is None
+        assert scores["class_precision"][0] == totals["correct"][0] / totals["predicted"][0]
+        # Were all images in one bin, it would be this; bins can only add to it.
+        overall = abs(sum(totals["correct"]) - sum(totals["confidence_sum"])) / sum(totals["support"])
+        assert overall - 1e-9 <= scores["expected_calibration_error"] < 1
+
+
 def test_the_best_checkpoint_is_that_of_the_first_epoch_with_the_highest_validation_score(long_run: Path) -> None:
     scores = []
     for epoch in range(1, 11):

@@ -291,7 +291,7 @@ PLACES = {"master": "local[2]", "verbose": True, "data_dir": "elsewhere", "runs_
 # Of these the content counts, which the caller hashes; where the file lies does not.
 INPUT_FILES = {"resume": "a.pt", "pretrained_model": "b.pt"}
 # They belong to -e, which has no run.
-OF_EVALUATION = {"logit_adjustment": 1.0}
+OF_EVALUATION = {"logit_adjustment": 1.0, "features": Path("/features.parquet"), "tsne": Path("/map.png")}
 
 
 def test_the_run_name_changes_with_every_option_that_changes_the_outcome() -> None:
@@ -307,6 +307,13 @@ def test_an_option_of_evaluation_is_refused_without_it(tmp_path: Path, name: str
     checkpoint.touch()
     assert f"--{name} is for the evaluation of a checkpoint" in refusal(TrainOptions, f"--{name} {value}")
     assert getattr(train_options(f"-e --resume {checkpoint} --{name} {value}"), name) == value
+
+
+def test_a_plot_in_an_unknown_format_is_refused(tmp_path: Path) -> None:
+    checkpoint = tmp_path / "model.pt"
+    checkpoint.touch()
+    message = refusal(TrainOptions, f"-e --resume {checkpoint} --tsne map.bmp")
+    assert "the name of a plot ends in .png, .pdf or .svg" in message
 
 
 @pytest.mark.parametrize(("name", "value"), [*PLACES.items(), *INPUT_FILES.items()])

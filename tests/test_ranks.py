@@ -132,6 +132,15 @@ def test_a_network_counts_every_sample_once_too(outcomes: list[dict[str, Any]]) 
     }
 
 
+def test_the_predictions_of_the_ranks_become_one_confusion_matrix(outcomes: list[dict[str, Any]]) -> None:
+    test = outcomes[0]["network"]["splits"][TEST]
+    confusion, totals = test["confusion"], test["totals"]
+    cells = list(zip(confusion["target"], confusion["predicted"], confusion["count"], strict=True))
+    for class_id in range(3):
+        assert sum(count for target, _, count in cells if target == class_id) == totals["support"][class_id]
+        assert sum(count for _, guess, count in cells if guess == class_id) == totals["predicted"][class_id]
+
+
 def test_only_the_first_rank_writes_and_returns_the_result(directory: Path, outcomes: list[dict[str, Any]]) -> None:
     assert outcomes[1]["network"] == {}
     assert json.loads((directory / "rank0" / "run" / "result.json").read_text()) == outcomes[0]["network"]

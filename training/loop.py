@@ -19,15 +19,12 @@ from conf.errors import UserError
 from conf.schema import RunOptions
 from training.augmentation import crop_and_flip, draw_crop_flip
 from training.distributed import Rank, share_buffers, sum_over_ranks, with_averaged_gradients
+from training.evaluation import evaluate_all
 from training.losses import logit_scale_of
-from training.metrics import ClassTotals
+from training.metrics import ClassTotals, Totals
 from training.rebalancing import epoch_order
 from training.schedule import learning_rate
-from training.tasks import Samples, Task
-
-EVALUATION_BATCH_SIZE = 1000
-
-Totals = dict[str, list[float]]
+from training.tasks import Task
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -150,35 +147,6 @@ def _training_inputs(
     # Cropped before it is normalised, as published: the padding is black, not the mean colour.
     images = crop_and_flip(task.train.images[mine], choices.part(part))
     return task.make_targets(task.normalisation.apply(images), task.train.labels[mine], turns[part])
-
-
-def evaluate_all(model: nn.Module, task: Task, rank: Rank, *, adjustment: Tensor | None = None) -> dict[str, Totals]:
-    """Per-class sums over each held-out split."""
-    return {
-        split: evaluate(model, samples, task, rank, adjustment=adjustment) for split, samples in task.evaluation.items()
-    }
-
-
-@torch.inference_mode()
-def evaluate(model: nn.Module, samples: Samples, task: Task, rank: Rank, *, adjustment: Tensor | None = None) -> Totals:
-    """Per-class sums over a split, in evaluation mode, each rank doing its share.
-
-    adjustment: (C,) what the logits are lowered by (post-hoc logit adjustment, Menon et al. 2021, eq. 9)
-    """
-    model.eval()
-    totals = ClassTotals.zeros(len(task.class_names), rank.device)
-    scale = logit_scale_of(task.head)
-    mine = rank.part(len(samples))
-    for index in torch.arange(len(samples))[mine].split(EVALUATION_BATCH_SIZE):
-        images = task.normalisation.apply(samples.images[index])
-        # Rotation is measured at a turn fixed by the image, so that every epoch is asked the same.
-        inputs, targets = task.make_targets(images, samples.labels[index], samples.ids[index] % 4)
-        logits = scale * model(inputs)  # (n, num_classes)
-        if adjustment is not None:
-            logits = logits - adjustment
-        totals.add(logits, targets, task.loss(logits, targets))
-    sum_over_ranks(totals.values, rank)
-    return totals.as_lists()
 
 
 def epoch_generator(seed: int, epoch: int) -> torch.Generator:

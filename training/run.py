@@ -30,9 +30,10 @@ from training.checkpoints import (
     save_checkpoint,
 )
 from training.distributed import Rank
-from training.loop import EpochReport, Totals, build_optimizer, evaluate_all, fit
+from training.evaluation import evaluate_all, predict_all, split_features
+from training.loop import EpochReport, build_optimizer, fit
 from training.losses import log_priors
-from training.metrics import class_accuracy, summarise
+from training.metrics import Predictions, Totals, class_accuracy, class_scores, prediction_scores, summarise
 from training.run_directory import BEST_CHECKPOINT_FILE, CHECKPOINT_FILE, RESULT_FILE, RunPaths
 from training.tasks import Task, rotation_task, semi_supervised_task, supervised_task
 
@@ -49,18 +50,30 @@ def run_training(options: RunOptions, paths: RunPaths, rank: Rank, *, attempt: i
     first_epoch, best = _restore(model, optimizer, options, paths)
     if not rank.is_first:
         fit(model, optimizer, task, options, rank, first_epoch=first_epoch, on_epoch=lambda report: None)
+        predict_all(model, task, rank)
         return {}
     with _Reporter(
         model, optimizer, task, options, paths, attempt=attempt, first_epoch=first_epoch, best=best
     ) as reporter:
         totals = fit(model, optimizer, task, options, rank, first_epoch=first_epoch, on_epoch=reporter.record)
-    result = _result(paths.run_dir.name, task, epoch=options.epochs, totals=totals, best=reporter.best)
+    predictions = predict_all(model, task, rank)
+    result = _result(
+        paths.run_dir.name,
+        task,
+        epoch=options.epochs,
+        totals=totals,
+        predictions=predictions,
+        best=reporter.best,
+    )
     write_json_atomically(paths.run_dir / RESULT_FILE, result)
     return result
 
 
 def run_evaluation(options: TrainOptions, paths: RunPaths, rank: Rank) -> dict[str, Any]:
-    """Scores of the checkpoint named by --resume on the held-out splits; nothing is trained or written."""
+    """Scores of the checkpoint named by --resume on the held-out splits; nothing is trained.
+
+    Rank 0 writes the files that --features and --tsne name, and nothing else.
+    """
     assert options.resume is not None
     task, model = _task_and_model(options, paths, rank)
     checkpoint = _load_into(model, options.resume, options)
@@ -71,8 +84,26 @@ def run_evaluation(options: TrainOptions, paths: RunPaths, rank: Rank) -> dict[s
         priors = log_priors(card.class_counts if card else task.class_counts)
         adjustment = options.logit_adjustment * priors.to(rank.device)
     totals = evaluate_all(model, task, rank, adjustment=adjustment)
+    predictions = predict_all(model, task, rank, adjustment=adjustment)
+    if options.features or options.tsne:
+        _export_features(options, model, task, rank, predictions)
     run = options.resume.parent.name
-    return _result(run, task, epoch=checkpoint.epoch, totals=totals, best=checkpoint.best)
+    return _result(run, task, epoch=checkpoint.epoch, totals=totals, predictions=predictions, best=checkpoint.best)
+
+
+def _export_features(
+    options: TrainOptions, model: nn.Module, task: Task, rank: Rank, predictions: dict[str, Predictions]
+) -> None:
+    # scikit-learn and matplotlib take seconds to import: only who asks for features waits for them.
+    from training.features import write_features, write_tsne_plot
+
+    features = {split: split_features(model, samples, task, rank) for split, samples in task.evaluation.items()}
+    if not rank.is_first:
+        return
+    if options.features:
+        write_features(options.features, task.evaluation, predictions, features)
+    if options.tsne:
+        write_tsne_plot(options.tsne, task.evaluation[TEST], features[TEST], task, seed=options.seed)
 
 
 def _task_and_model(options: RunOptions, paths: RunPaths, rank: Rank) -> tuple[Task, nn.Module]:
@@ -246,9 +277,13 @@ def _result(
     *,
     epoch: int,
     totals: dict[str, Totals],
+    predictions: dict[str, Predictions],
     best: BestEpoch | None,
 ) -> dict[str, Any]:
-    """The outcome of a run at its last epoch, and at the one that validation chooses (None without validation)."""
+    """The outcome of a run at its last epoch, and at the one that validation chooses (None without validation).
+
+    Scores that need every prediction are those of the held-out splits.
+    """
     groups = task.shot_groups
     return {
         "run": run,
@@ -259,7 +294,12 @@ def _result(
         "shot_groups": groups,
         "best_on_validation": asdict(best) if best else None,
         "splits": {
-            split: {**summarise(values, groups), "class_accuracy": class_accuracy(values), "totals": values}
+            split: {
+                **summarise(values, groups),
+                **class_scores(values),
+                **(prediction_scores(predictions[split], len(task.class_names)) if split in predictions else {}),
+                "totals": values,
+            }
             for split, values in totals.items()
         },
     }
