@@ -25,6 +25,9 @@ class JobOptions(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
+    own_defaults: ClassVar[frozenset[str]] = frozenset()
+    """Options whose default is the job's own whatever the data set's is."""
+
     master: str | None = option(None, "Spark master URL; local[*] if none is given here or to spark-submit")
     verbose: bool = option(False, "show stack traces and Spark's own log")
 
@@ -142,6 +145,11 @@ class PretrainRotOptions(RunOptions):
     resume: FilePath | None = option(None, "checkpoint to go on from")
 
 
+TrainRule = Literal[
+    "None", "Resample", "Reweight", "DRW", "ClassBalanced", "SquareRoot", "ProgressivelyBalanced", "DRS"
+]
+
+
 class SupervisedOptions(RunOptions):
     """What every training with labels has."""
 
@@ -149,9 +157,7 @@ class SupervisedOptions(RunOptions):
     focal_gamma: float = option(1.0, "exponent of the focal loss", ge=0)
     ldam_max_margin: float = option(0.5, "LDAM's margin of the smallest class, in units of the cosine", gt=0)
     tau: float = option(1.0, "strength of LogitAdjusted: tau * log prior is added to the logits in training", ge=0)
-    train_rule: Literal[
-        "None", "Resample", "Reweight", "DRW", "ClassBalanced", "SquareRoot", "ProgressivelyBalanced", "DRS"
-    ] = option("None", "how class sizes enter the training")
+    train_rule: TrainRule = option("None", "how class sizes enter the training")
 
     def _method(self) -> tuple[str, ...]:
         return (self.phase, self.loss_type, self.train_rule)
@@ -197,6 +203,34 @@ class TrainOptions(SupervisedOptions):
             if not self.evaluate and getattr(self, name) is not None:
                 raise ValueError(f"--{name} is for the evaluation of a checkpoint: give -e --resume CKPT")
         return self
+
+
+class TrainClassifierOptions(SupervisedOptions):
+    """train_classifier: another classifier on the frozen backbone of a checkpoint."""
+
+    phase: ClassVar[str] = "classifier"
+    own_defaults: ClassVar[frozenset[str]] = frozenset({"epochs"})
+
+    resume: FilePath = option(..., "checkpoint whose backbone (with tau and LWS also classifier) to take")
+    method: Literal["cRT", "tau", "LWS", "NCM"] = option("cRT", "how the classifier is made (Kang et al. 2020)")
+    epochs: int = option(10, "epochs to train (cRT, LWS); tau and NCM learn nothing and take one pass", gt=0)
+    batch_size: int = option(512, "images a step, over all ranks together", flags=("-b", "--batch-size"), gt=0)
+    train_rule: TrainRule = option("ClassBalanced", "how class sizes enter the training")
+    tau_norm: float | None = option(None, "tau's exponent; by default the best on validation data, 0 to 2", ge=0)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _one_pass_suffices_if_nothing_is_learned(cls, values: dict[str, Any]) -> dict[str, Any]:
+        return {**values, "epochs": 1} if values.get("method") in ("tau", "NCM") else values
+
+    @model_validator(mode="after")
+    def _loss_fits_the_method(self) -> "TrainClassifierOptions":
+        if self.method == "LWS" and self.loss_type == "LDAM":
+            raise ValueError("LWS scales the outputs of a linear classifier, LDAM needs cosines: take another loss")
+        return self
+
+    def _method(self) -> tuple[str, ...]:
+        return (self.phase, self.method, self.loss_type, self.train_rule)
 
 
 class GenPseudolabelsOptions(DataOptions):

@@ -19,10 +19,24 @@ class CosineHead(nn.Module):
         return F.normalize(features, dim=1) @ F.normalize(self.weight, dim=0)
 
 
+class ScaledLinearHead(nn.Linear):
+    """A linear head whose outputs (N, C) are multiplied by one learned scale a class (Kang et al. 2020, section 4.2).
+
+    ``scales`` is (num_classes,) beside the ``weight`` and ``bias`` of a linear head.
+    """
+
+    def __init__(self, num_features: int, num_classes: int) -> None:
+        super().__init__(num_features, num_classes)
+        self.scales = nn.Parameter(torch.ones(num_classes))
+
+    def forward(self, features: Tensor) -> Tensor:
+        return self.scales * super().forward(features)
+
+
 def linear_head(num_features: int, num_classes: int) -> nn.Linear:
     head = nn.Linear(num_features, num_classes)
     nn.init.kaiming_normal_(head.weight)
     return head
 
 
-HEADS = {"linear": linear_head, "cosine": CosineHead}
+HEADS = {"linear": linear_head, "cosine": CosineHead, "scaled": ScaledLinearHead}

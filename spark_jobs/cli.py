@@ -19,6 +19,7 @@ JOBS = {
     "stats": "class-distribution statistics of a prepared set",
     "pretrain_rot": "self-supervised pre-training by rotation prediction",
     "train": "supervised training in a Spark barrier stage; -e evaluates a checkpoint",
+    "train_classifier": "another classifier on the frozen backbone of a checkpoint",
     "gen_pseudolabels": "label the unlabeled part with a trained classifier",
     "train_semi": "training on labels and pseudo-labels together",
     "monitor": "live per-class accuracy of running trainings",

@@ -10,7 +10,7 @@ from pyspark.sql import SparkSession
 from rich import get_console
 from rich.table import Table
 
-from conf.schema import PretrainRotOptions, RunOptions, TrainOptions
+from conf.schema import DataOptions, JobOptions, RunOptions, TrainOptions
 from data.contract import TEST
 from spark_jobs.barrier import check_slots, run_in_barrier_stage
 from spark_jobs.progress import EpochProgress
@@ -26,14 +26,31 @@ from training.run_directory import (
 )
 
 MISTAKES_SHOWN = 5
+DATA_OPTIONS = frozenset(DataOptions.model_fields) - frozenset(JobOptions.model_fields)
+"""The options that name a data set."""
 
 if TYPE_CHECKING:
     from training.distributed import Rank
 
 
+def options_of_checkpoint(given: dict[str, Any], names: frozenset[str]) -> dict[str, Any]:
+    """Of the checkpoint that --resume names, those of its training's options that a job takes over.
+
+    given: what the user said. Nothing if the checkpoint does not say, or is of another data set than the given one.
+    """
+    if "resume" not in given:
+        return {}
+    from training.checkpoints import load_checkpoint
+
+    card = load_checkpoint(Path(given["resume"])).model_card
+    if card is None or ("dataset" in given and given["dataset"] != card.options["dataset"]):
+        return {}
+    return {name: value for name, value in card.options.items() if name in names and value is not None}
+
+
 def train_run(
     spark: SparkSession,
-    options: PretrainRotOptions | TrainOptions,
+    options: RunOptions,
     *,
     set_dir: Path,
     pseudo_labels: Path | None = None,
@@ -103,6 +120,8 @@ def print_result(result: dict[str, Any]) -> None:
     console.print(f"last epoch: {details_line(test)}", soft_wrap=True)
     if mistakes := mistakes_line(test["confusion"], result["class_names"]):
         console.print(mistakes, soft_wrap=True)
+    for name, value in result["chosen_on_validation"].items():
+        console.print(f"{name} {value:g}", soft_wrap=True)
     if best := result["best_on_validation"]:
         chosen = f"epoch {best['epoch']}, chosen on validation data"
         console.print(f"{chosen}: {scores_line(best['test_scores'])}", soft_wrap=True)

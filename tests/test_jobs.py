@@ -124,6 +124,17 @@ def test_the_published_sequence_of_commands_works_step_by_step(longtail: RunJob,
             assert shown[run.name, class_id] == accuracy
 
 
+def test_a_classifier_is_made_anew_on_the_data_set_and_the_network_of_its_checkpoint(longtail: RunJob, tmp_path: Path):
+    data = ["--imb_factor", 0.1, "--val_fraction", 0.2]
+    assert longtail("train", *data, "-a", "resnet32", "--epochs", 1).returncode == 0
+    (base,) = _runs(tmp_path, "train")
+    done = longtail("train_classifier", "--resume", base / "ckpt.pth.tar", "--method", "tau")
+    assert done.returncode == 0, done.stderr
+    (run,) = _runs(tmp_path, "classifier-tau")
+    assert _result(run)["class_counts"] == _result(base)["class_counts"]
+    assert "tau_norm" in done.stdout and "last epoch:" in done.stdout
+
+
 def _manifest(root: Path) -> str:
     (file,) = root.glob("datasets/prepared/*/manifest.json")
     return file.read_text()
@@ -270,7 +281,8 @@ def test_every_job_explains_itself(longtail: RunJob):
     listing = longtail("--help")
     jobs = re.findall(r"^  (\w+) ", listing.stdout, re.MULTILINE)
     assert jobs == [
-        "prepare", "stats", "pretrain_rot", "train", "gen_pseudolabels", "train_semi", "monitor", "pipeline",
+        "prepare", "stats", "pretrain_rot", "train", "train_classifier", "gen_pseudolabels", "train_semi", "monitor",
+        "pipeline",
     ]  # fmt: skip
     for job in jobs:
         shown = longtail(job, "--help")

@@ -17,6 +17,7 @@ from conf.schema import (
     PipelineOptions,
     PrepareOptions,
     PretrainRotOptions,
+    TrainClassifierOptions,
     TrainOptions,
     TrainSemiOptions,
 )
@@ -338,6 +339,48 @@ def test_the_options_of_semi_supervision_change_the_run_name() -> None:
     command_lines = [shlex.split(f"--imb_factor_unlabel 1 {variant}") for variant in given]
     names = {parse_options(TrainSemiOptions, argv, prog="longtail train_semi").run_name({}) for argv in command_lines}
     assert len(names) == 3
+
+
+@pytest.fixture
+def checkpoint(tmp_path: Path) -> Path:
+    """Path of a file that passes for a checkpoint as long as nobody reads it."""
+    path = tmp_path / "model.pt"
+    path.touch()
+    return path
+
+
+def classifier_options(command_line: str, checkpoint: Path) -> TrainClassifierOptions:
+    argv = shlex.split(f"--resume {checkpoint} {command_line}")
+    return parse_options(TrainClassifierOptions, argv, prog="longtail train_classifier")
+
+
+def test_a_classifier_takes_ten_epochs_however_many_the_data_set_s_networks_take(checkpoint: Path) -> None:
+    for dataset in ("digits", "cifar10"):
+        assert classifier_options(f"--dataset {dataset}", checkpoint).epochs == 10
+    assert classifier_options("--epochs 3 --method LWS", checkpoint).epochs == 3
+
+
+@pytest.mark.parametrize("method", ["tau", "NCM"])
+def test_a_classifier_that_learns_nothing_takes_one_epoch(checkpoint: Path, method: str) -> None:
+    assert classifier_options(f"--method {method} --epochs 3", checkpoint).epochs == 1
+
+
+def test_a_classifier_is_trained_on_balanced_draws_unless_said_otherwise(checkpoint: Path) -> None:
+    assert classifier_options("", checkpoint).train_rule == "ClassBalanced"
+    assert classifier_options("--train_rule None", checkpoint).train_rule == "None"
+
+
+def test_a_classifier_needs_a_checkpoint_and_a_loss_that_fits(checkpoint: Path) -> None:
+    assert "--resume is required" in refusal(TrainClassifierOptions, "")
+    message = refusal(TrainClassifierOptions, f"--resume {checkpoint} --method LWS --loss_type LDAM")
+    assert "LDAM needs cosines" in message
+
+
+def test_every_classifier_has_a_run_of_its_own(checkpoint: Path) -> None:
+    given = ["", "--method LWS", "--method tau", "--method NCM", "--method tau --tau_norm 1", "--train_rule None"]
+    options = [classifier_options(variant, checkpoint) for variant in given]
+    assert len({o.run_name({}) for o in options}) == 6
+    assert options[0].run_name({"resume": "1f"}) != options[0].run_name({"resume": "2e"})
 
 
 def test_jobs_that_share_their_options_do_not_share_runs() -> None:

@@ -11,11 +11,13 @@ import torch.distributed as dist
 import torch.multiprocessing as mp
 from torch import nn
 
-from conf.schema import TrainOptions
+from conf.schema import TrainClassifierOptions, TrainOptions
 from data.contract import TEST, TRAIN, VAL
 from data.manifest import read_manifest
+from models.build import build_model
 from tests.tiny_set import COUNTS, paths_of, tiny_options, write_tiny_set
 from training.distributed import Rank
+from training.evaluation import class_means
 from training.loop import build_optimizer, fit
 from training.run import run_training
 from training.tasks import supervised_task
@@ -43,6 +45,23 @@ def fit_linear(set_dir: Path, rank: Rank, options: TrainOptions) -> dict[str, An
     return {"before": before.tolist(), "after": model[1].weight.tolist(), "totals": totals}
 
 
+def mean_features(set_dir: Path, rank: Rank) -> list[list[float]]:
+    """Mean feature of each class, by a network that has learned nothing."""
+    task = supervised_task(LINEAR, set_dir, read_manifest(set_dir), CPU)
+    torch.manual_seed(0)
+    model = build_model("resnet20", num_classes=3, in_channels=1)
+    return class_means(model, task.train, task, rank).tolist()
+
+
+def train_classifier(set_dir: Path, directory: Path, rank: Rank) -> dict[str, Any]:
+    """A classifier on the network that the ranks trained."""
+    dist.barrier()  # rank 0 has written its checkpoint
+    options = tiny_options(
+        TrainClassifierOptions, epochs=2, world_size=WORLD_SIZE, resume=directory / "rank0" / "run" / "ckpt.pth.tar"
+    )
+    return run_training(options, paths_of(set_dir, directory / f"rank{rank.rank}" / "classifier"), rank, attempt=1)
+
+
 def rank_main(rank: int, directory: Path, set_dir: Path) -> None:
     torch.set_num_threads(1)
     dist.init_process_group("gloo", init_method=f"file://{directory}/meeting", rank=rank, world_size=WORLD_SIZE)
@@ -54,6 +73,8 @@ def rank_main(rank: int, directory: Path, set_dir: Path) -> None:
             # A directory of its own for each rank, to see which of them writes.
             "network": run_training(NETWORK, paths_of(set_dir, directory / f"rank{rank}" / "run"), this, attempt=1),
         }
+        outcome["means"] = mean_features(set_dir, this)
+        outcome["classifier"] = train_classifier(set_dir, directory, this)
         (directory / f"outcome{rank}.json").write_text(json.dumps(outcome))
     finally:
         dist.destroy_process_group()
@@ -146,6 +167,18 @@ def test_only_the_first_rank_writes_and_returns_the_result(directory: Path, outc
     assert json.loads((directory / "rank0" / "run" / "result.json").read_text()) == outcomes[0]["network"]
     assert (directory / "rank0" / "run" / "ckpt.pth.tar").exists()
     assert not (directory / "rank1").exists()
+
+
+def test_the_mean_features_are_those_of_all_ranks(outcomes: list[dict[str, Any]], set_dir: Path) -> None:
+    alone = torch.tensor(mean_features(set_dir, Rank(0, 1, CPU)))
+    for outcome in outcomes:
+        assert torch.allclose(torch.tensor(outcome["means"]), alone, rtol=1e-4, atol=1e-6)
+
+
+def test_a_classifier_alone_is_trained_by_two_ranks_too(outcomes: list[dict[str, Any]], directory: Path) -> None:
+    assert outcomes[0]["classifier"]["splits"][TEST]["totals"]["support"] == COUNTS[TEST]
+    assert sum(outcomes[0]["classifier"]["splits"][TRAIN]["totals"]["support"]) == sum(COUNTS[TRAIN])
+    assert outcomes[1]["classifier"] == {}
 
 
 @pytest.mark.parametrize("world_size", [1, 2, 3, 7])

@@ -17,6 +17,7 @@ from torch import Tensor, nn
 
 from conf.errors import UserError
 from conf.files import write_atomically
+from models.build import ARCHITECTURES
 from training.augmentation import Normalisation
 
 HEAD_PREFIX = "fc."
@@ -29,7 +30,7 @@ _MOCO_QUERY_PREFIX = "module.encoder_q."
 class ModelCard:
     """What is needed to use the weights: kept in the checkpoint beside them.
 
-    phase: pretrain_rot, train or train_semi
+    phase: pretrain_rot, train, train_semi or classifier
     image_shape: (height, width, channels)
     class_counts: training images per class, pseudo-labelled ones included
     options: the job's options, by name
@@ -157,6 +158,12 @@ def _plain_names(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
         f"{HEAD_PREFIX}{name.removeprefix('linear.')}" if name.startswith("linear.") else name: tensor
         for name, tensor in bare.items()
     }
+
+
+def check_architecture(checkpoint: Checkpoint, arch: str, *, path: Path) -> None:
+    """Raises UserError if the checkpoint is of another of our networks than arch."""
+    if checkpoint.arch in ARCHITECTURES and checkpoint.arch != arch:
+        raise UserError(f"{path} is a {checkpoint.arch}, -a says {arch}: give -a {checkpoint.arch}")
 
 
 def load_weights(model: nn.Module, checkpoint: Checkpoint, *, path: Path, backbone_only: bool = False) -> int:

@@ -65,6 +65,23 @@ def split_features(model: nn.Module, samples: Samples, task: Task, rank: Rank) -
     return sum_over_ranks(features, rank)
 
 
+@torch.inference_mode()
+def class_means(model: nn.Module, samples: Samples, task: Task, rank: Rank) -> Tensor:
+    """(C, num_features) mean feature of each class over a split's images; zeros for a class without any."""
+    model.eval()
+    num_classes = len(task.class_names)
+    counts = torch.zeros(num_classes, 1, dtype=torch.float64, device=rank.device)
+    sums = None
+    for _, inputs, targets in _my_batches(samples, task, rank):
+        features = model.features(inputs).double()  # (n, num_features)
+        if sums is None:
+            sums = features.new_zeros(num_classes, features.shape[1])
+        sums.index_add_(0, targets, features)
+        counts.index_add_(0, targets, torch.ones(len(targets), 1, dtype=torch.float64, device=rank.device))
+    assert sums is not None, "a split has at least one batch, if an empty one"
+    return (sum_over_ranks(sums, rank) / sum_over_ranks(counts, rank).clamp(min=1)).float()
+
+
 def _my_batches(samples: Samples, task: Task, rank: Rank) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
     """This rank's share in large batches: places in the split (n,), network inputs and targets (n,)."""
     mine = rank.part(len(samples))

@@ -1,4 +1,4 @@
-"""The training loop: one for supervised, semi-supervised and rotation training.
+"""The training loop: one for supervised, semi-supervised and rotation training, and for classifiers alone.
 
 Everything random in an epoch comes from one generator seeded by (seed, epoch),
 drawn for the global batch on every rank alike. So a run that was stopped goes
@@ -19,7 +19,7 @@ from conf.errors import UserError
 from conf.schema import RunOptions
 from training.augmentation import crop_and_flip, draw_crop_flip
 from training.distributed import Rank, share_buffers, sum_over_ranks, with_averaged_gradients
-from training.evaluation import evaluate_all
+from training.evaluation import evaluate, evaluate_all
 from training.losses import logit_scale_of
 from training.metrics import ClassTotals, Totals
 from training.rebalancing import epoch_order
@@ -38,9 +38,13 @@ class EpochReport:
     images_per_second: float
 
 
-def build_optimizer(model: nn.Module, options: RunOptions) -> torch.optim.SGD:
+def build_optimizer(model: nn.Module, options: RunOptions) -> torch.optim.SGD | None:
+    """SGD over what the model has to learn; None if that is nothing."""
+    learned = [parameter for parameter in model.parameters() if parameter.requires_grad]
+    if not learned:
+        return None
     return torch.optim.SGD(
-        model.parameters(),
+        learned,
         lr=options.learning_rate,
         momentum=options.momentum,
         weight_decay=options.weight_decay,
@@ -50,7 +54,7 @@ def build_optimizer(model: nn.Module, options: RunOptions) -> torch.optim.SGD:
 
 def fit(
     model: nn.Module,
-    optimizer: torch.optim.Optimizer,
+    optimizer: torch.optim.Optimizer | None,
     task: Task,
     options: RunOptions,
     rank: Rank,
@@ -60,6 +64,8 @@ def fit(
 ) -> dict[str, Totals]:
     """Train from first_epoch (counted from 0) to the last; on_epoch is called on every rank after each.
 
+    Without an optimizer there is nothing to learn, and an epoch only measures.
+
     Returns the totals of the last epoch; if none was left to train, those of the held-out splits.
     """
     num_steps = math.ceil(len(task.train) / options.batch_size)
@@ -68,16 +74,19 @@ def fit(
             f"{len(task.train)} images in {num_steps} batches are too few for --world_size {rank.world_size}: "
             f"lower --world_size or raise --batch_size"
         )
-    trained = with_averaged_gradients(model, rank)
+    trained = with_averaged_gradients(model, rank) if optimizer else model
     totals = evaluate_all(model, task, rank) if first_epoch >= options.epochs else {}
     for epoch in range(first_epoch, options.epochs):
         started = time.monotonic()
         # 1. Set the learning rate.
         rate = learning_rate(options.learning_rate, epoch=epoch, num_epochs=options.epochs)
-        for group in optimizer.param_groups:
+        for group in optimizer.param_groups if optimizer else ():
             group["lr"] = rate
         # 2. Learn from every sample once (or from the drawn ones, when resampling).
-        train_totals = _train_epoch(trained, optimizer, task, options, rank, epoch=epoch, num_steps=num_steps)
+        if optimizer:
+            train_totals = _train_epoch(trained, optimizer, task, options, rank, epoch=epoch, num_steps=num_steps)
+        else:
+            train_totals = evaluate(model, task.train, task, rank)
         train_seconds = time.monotonic() - started
         # 3. Measure.
         share_buffers(model, rank)
@@ -108,7 +117,7 @@ def _train_epoch(
     epoch: int,
     num_steps: int,
 ) -> Totals:
-    model.train()
+    _set_training_mode(model)
     generator = epoch_generator(options.seed, epoch)
     sample_weights = task.sample_weights(epoch=epoch, num_epochs=options.epochs)  # (N,)
     totals = ClassTotals.zeros(len(task.class_names), rank.device)
@@ -136,6 +145,14 @@ def _train_epoch(
         totals.add(logits.detach(), targets, losses.detach())
     sum_over_ranks(totals.values, rank)
     return totals.as_lists()
+
+
+def _set_training_mode(model: nn.Module) -> None:
+    """Training mode, but for batch norm that is frozen: it keeps the statistics it was trained with."""
+    model.train()
+    for module in model.modules():
+        if isinstance(module, nn.BatchNorm2d) and not module.weight.requires_grad:
+            module.eval()
 
 
 def _training_inputs(

@@ -5,7 +5,7 @@ nobody) started; it does not know which.
 """
 
 import time
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -15,20 +15,29 @@ from torch import nn
 
 from conf.errors import UserError
 from conf.files import write_json_atomically
-from conf.schema import PretrainRotOptions, RunOptions, TrainOptions, TrainSemiOptions
+from conf.schema import (
+    PretrainRotOptions,
+    RunOptions,
+    SupervisedOptions,
+    TrainClassifierOptions,
+    TrainOptions,
+    TrainSemiOptions,
+)
 from data.contract import TEST, VAL
 from data.manifest import read_manifest
-from models.build import ARCHITECTURES, build_model
+from models.build import build_model
 from streaming.events import EVENT_SCHEMA_VERSION, ClassEvent
 from streaming.writer import EventWriter
 from training.checkpoints import (
     BestEpoch,
     Checkpoint,
     ModelCard,
+    check_architecture,
     load_checkpoint,
     load_weights,
     save_checkpoint,
 )
+from training.classifier import second_stage
 from training.distributed import Rank
 from training.evaluation import evaluate_all, predict_all, split_features
 from training.loop import EpochReport, build_optimizer, fit
@@ -45,7 +54,11 @@ def run_training(options: RunOptions, paths: RunPaths, rank: Rank, *, attempt: i
 
     Raises UserError for bad input.
     """
-    task, model = _task_and_model(options, paths, rank)
+    task = _task(options, paths, rank)
+    if isinstance(options, TrainClassifierOptions):
+        task, model = second_stage(options, task, rank)
+    else:
+        model = _model(options, task, rank)
     optimizer = build_optimizer(model, options)
     first_epoch, best = _restore(model, optimizer, options, paths)
     if not rank.is_first:
@@ -75,12 +88,15 @@ def run_evaluation(options: TrainOptions, paths: RunPaths, rank: Rank) -> dict[s
     Rank 0 writes the files that --features and --tsne name, and nothing else.
     """
     assert options.resume is not None
-    task, model = _task_and_model(options, paths, rank)
+    task = _task(options, paths, rank)
+    card = load_checkpoint(options.resume).model_card
+    if card is not None:
+        task = replace(task, head=card.head)
+    model = _model(options, task, rank)
     checkpoint = _load_into(model, options.resume, options)
     adjustment = None
     if options.logit_adjustment is not None:
         # The prior that the weights were trained under; a checkpoint of another origin does not say it.
-        card = checkpoint.model_card
         priors = log_priors(card.class_counts if card else task.class_counts)
         adjustment = options.logit_adjustment * priors.to(rank.device)
     totals = evaluate_all(model, task, rank, adjustment=adjustment)
@@ -106,39 +122,44 @@ def _export_features(
         write_tsne_plot(options.tsne, task.evaluation[TEST], features[TEST], task, seed=options.seed)
 
 
-def _task_and_model(options: RunOptions, paths: RunPaths, rank: Rank) -> tuple[Task, nn.Module]:
+def _task(options: RunOptions, paths: RunPaths, rank: Rank) -> Task:
     manifest = read_manifest(paths.set_dir)
     if isinstance(options, TrainSemiOptions):
         assert paths.pseudo_labels is not None
-        task = semi_supervised_task(options, paths.set_dir, manifest, rank.device, pseudo_labels=paths.pseudo_labels)
-    elif isinstance(options, TrainOptions):
-        task = supervised_task(options, paths.set_dir, manifest, rank.device)
-    else:
-        assert isinstance(options, PretrainRotOptions)
-        task = rotation_task(options, paths.set_dir, manifest, rank.device)
+        return semi_supervised_task(options, paths.set_dir, manifest, rank.device, pseudo_labels=paths.pseudo_labels)
+    if isinstance(options, SupervisedOptions):
+        return supervised_task(options, paths.set_dir, manifest, rank.device)
+    assert isinstance(options, PretrainRotOptions)
+    return rotation_task(options, paths.set_dir, manifest, rank.device)
+
+
+def _model(options: RunOptions, task: Task, rank: Rank) -> nn.Module:
+    """The network of the options and of the task's head, freshly initialised."""
     torch.manual_seed(options.seed)
-    model = build_model(
-        options.arch, num_classes=len(task.class_names), in_channels=manifest.image_shape[2], head=task.head
-    )
-    return task, model.to(rank.device, memory_format=torch.channels_last)
+    channels = task.train.images.shape[1]
+    model = build_model(options.arch, num_classes=len(task.class_names), in_channels=channels, head=task.head)
+    return model.to(rank.device, memory_format=torch.channels_last)
 
 
 def _restore(
-    model: nn.Module, optimizer: torch.optim.Optimizer, options: RunOptions, paths: RunPaths
+    model: nn.Module, optimizer: torch.optim.Optimizer | None, options: RunOptions, paths: RunPaths
 ) -> tuple[int, BestEpoch | None]:
     """Load what the run starts from; the first epoch to train (from 0), and the best so far.
 
     Its own last checkpoint goes first (the same command again goes on), then --resume, then --pretrained_model.
+    A classifier alone has its backbone from --resume already.
     """
     own = paths.run_dir / CHECKPOINT_FILE
-    source = own if own.exists() else options.resume
+    resume = options.resume if isinstance(options, TrainOptions | PretrainRotOptions) else None
+    source = own if own.exists() else resume
     if source is not None:
         checkpoint = _load_into(model, source, options)
-        if checkpoint.optimizer is None:
+        if optimizer and checkpoint.optimizer is None:
             raise UserError(f"{source} has no optimizer state to go on from: give it as --pretrained_model")
         if checkpoint.epoch > options.epochs:
             raise UserError(f"{source} has {checkpoint.epoch} finished epochs: raise --epochs ({options.epochs})")
-        optimizer.load_state_dict(checkpoint.optimizer)
+        if optimizer:
+            optimizer.load_state_dict(checkpoint.optimizer)
         return checkpoint.epoch, checkpoint.best
     if isinstance(options, TrainOptions) and options.pretrained_model is not None:
         _load_into(model, options.pretrained_model, options, backbone_only=True)
@@ -148,8 +169,7 @@ def _restore(
 def _load_into(model: nn.Module, path: Path, options: RunOptions, *, backbone_only: bool = False) -> Checkpoint:
     """Read a checkpoint and copy its weights. Raises UserError unless it is of this network."""
     checkpoint = load_checkpoint(path)
-    if checkpoint.arch in ARCHITECTURES and checkpoint.arch != options.arch:
-        raise UserError(f"{path} is a {checkpoint.arch}, -a says {options.arch}: give -a {checkpoint.arch}")
+    check_architecture(checkpoint, options.arch, path=path)
     load_weights(model, checkpoint, path=path, backbone_only=backbone_only)
     return checkpoint
 
@@ -160,7 +180,7 @@ class _Reporter:
     def __init__(
         self,
         model: nn.Module,
-        optimizer: torch.optim.Optimizer,
+        optimizer: torch.optim.Optimizer | None,
         task: Task,
         options: RunOptions,
         paths: RunPaths,
@@ -236,7 +256,7 @@ class _Reporter:
             epoch=report.epoch,
             arch=self._options.arch,
             state_dict=self._model.state_dict(),
-            optimizer=self._optimizer.state_dict(),
+            optimizer=self._optimizer.state_dict() if self._optimizer else None,
             best=self.best,
             model_card=ModelCard(
                 run=self._run,
@@ -293,6 +313,7 @@ def _result(
         "class_counts": task.class_counts,
         "shot_groups": groups,
         "best_on_validation": asdict(best) if best else None,
+        "chosen_on_validation": task.chosen,
         "splits": {
             split: {
                 **summarise(values, groups),

@@ -6,7 +6,7 @@ quarter turns an image was rotated. The loop (training/loop.py) is the same for 
 """
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
@@ -15,7 +15,7 @@ from torch import Tensor
 
 from conf.datasets import dataset_facts
 from conf.errors import UserError
-from conf.schema import PretrainRotOptions, RunOptions, TrainOptions, TrainSemiOptions
+from conf.schema import PretrainRotOptions, RunOptions, SupervisedOptions, TrainSemiOptions
 from data.contract import TEST, TRAIN, UNLABELED, VAL
 from data.loader import load_pseudo_labels, load_split
 from data.longtail import shot_groups
@@ -53,6 +53,7 @@ class Task:
     evaluation: the splits that are measured after every epoch, by name
     class_counts: training images per class, pseudo-labelled ones included
     shot_groups: many, medium or few, by the labelled images alone: pseudo-labels do not move a class to another group
+    chosen: what validation data chose before the training, by name
     """
 
     phase: str
@@ -67,6 +68,7 @@ class Task:
     train_rule: str
     make_targets: TargetMaker
     mirror: bool
+    chosen: dict[str, float] = field(default_factory=dict)
 
     def sample_weights(self, *, epoch: int, num_epochs: int) -> Tensor:
         """(N,) loss weight of each training sample in an epoch counted from 0."""
@@ -84,7 +86,7 @@ def rotations(images: Tensor, labels: Tensor, turns: Tensor) -> tuple[Tensor, Te
     return rotate_quarter_turns(images, turns), turns.to(images.device)
 
 
-def supervised_task(options: TrainOptions, set_dir: Path, manifest: Manifest, device: torch.device) -> Task:
+def supervised_task(options: SupervisedOptions, set_dir: Path, manifest: Manifest, device: torch.device) -> Task:
     """Labels only."""
     labelled = _load(set_dir, TRAIN, manifest, device)
     return _label_task(options, labelled, labelled, set_dir, manifest, device)
@@ -130,7 +132,7 @@ def rotation_task(options: PretrainRotOptions, set_dir: Path, manifest: Manifest
 
 
 def _label_task(
-    options: TrainOptions,
+    options: SupervisedOptions,
     train: Samples,
     labelled: Samples,
     set_dir: Path,
