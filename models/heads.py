@@ -39,4 +39,9 @@ def linear_head(num_features: int, num_classes: int) -> nn.Linear:
     return head
 
 
-HEADS = {"linear": linear_head, "cosine": CosineHead, "scaled": ScaledLinearHead}
+def projection_head(num_features: int, dimension: int) -> nn.Sequential:
+    """Two layers to the space in which views are compared (Chen et al. 2020); named as in MoCo v2's checkpoints."""
+    return nn.Sequential(nn.Linear(num_features, num_features), nn.ReLU(), nn.Linear(num_features, dimension))
+
+
+HEADS = {"linear": linear_head, "cosine": CosineHead, "scaled": ScaledLinearHead, "projection": projection_head}

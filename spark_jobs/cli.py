@@ -18,6 +18,8 @@ JOBS = {
     "prepare": "build a long-tailed Parquet data set",
     "stats": "class-distribution statistics of a prepared set",
     "pretrain_rot": "self-supervised pre-training by rotation prediction",
+    "pretrain_moco": "self-supervised pre-training by momentum contrast (MoCo v2)",
+    "pretrain_simclr": "self-supervised pre-training by contrast within the batch (SimCLR)",
     "train": "supervised training in a Spark barrier stage; -e evaluates a checkpoint",
     "train_classifier": "another classifier on the frozen backbone of a checkpoint",
     "gen_pseudolabels": "label the unlabeled part with a trained classifier",

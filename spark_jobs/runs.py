@@ -11,7 +11,7 @@ from rich import get_console
 from rich.table import Table
 
 from conf.schema import DataOptions, JobOptions, RunOptions, TrainOptions
-from data.contract import TEST
+from data.contract import TEST, TRAIN
 from spark_jobs.barrier import check_slots, run_in_barrier_stage
 from spark_jobs.progress import EpochProgress
 from streaming.tables import percent
@@ -102,10 +102,19 @@ def _in_barrier_stage(
 
 
 def print_result(result: dict[str, Any]) -> None:
-    """Per-class accuracy, precision and F1 on the test set, and the scores in a few lines."""
-    test = result["splits"][TEST]
+    """Per-class accuracy, precision and F1 on the test set, and the scores in a few lines.
+
+    Of a training that has nothing to evaluate, as it was while learning.
+    """
+    console = get_console()
+    if not result["splits"]:
+        # Stopped between its last epoch and its result: what it measured while learning is in the metric events.
+        console.print(f"{result['run']}, epoch {result['epoch']}: has all its epochs", soft_wrap=True)
+        return
+    split = TEST if TEST in result["splits"] else TRAIN
+    test = result["splits"][split]
     table = Table()
-    for heading in ("class", "shots", "train", "test", "accuracy %", "precision %", "F1 %"):
+    for heading in ("class", "shots", "train", "measured", "accuracy %", "precision %", "F1 %"):
         table.add_column(heading, justify="left" if heading in ("class", "shots") else "right")
     columns = zip(
         result["class_names"], result["shot_groups"], result["class_counts"],
@@ -113,10 +122,11 @@ def print_result(result: dict[str, Any]) -> None:
     )  # fmt: skip
     for name, group, train_count, support, *scores in columns:
         table.add_row(name, group, str(train_count), f"{support:.0f}", *map(percent, scores))
-    console = get_console()
-    console.print(f"{result['run']}, epoch {result['epoch']}, test set", soft_wrap=True)
+    console.print(f"{result['run']}, epoch {result['epoch']}, {split} set", soft_wrap=True)
     console.print(table)
     console.print(f"last epoch: {scores_line(test)}", soft_wrap=True)
+    if "confusion" not in test:
+        return
     console.print(f"last epoch: {details_line(test)}", soft_wrap=True)
     if mistakes := mistakes_line(test["confusion"], result["class_names"]):
         console.print(mistakes, soft_wrap=True)

@@ -269,7 +269,9 @@ def test_a_checkpoint_of_rotations_is_refused(checkpoints: dict[str, Path], tmp_
     with pytest.raises(UserError) as error:
         predict(path, np.zeros((3, 8, 8, 1), np.uint8), batch_size=2)
 
-    assert str(error.value) == f"{path} tells rotations, not classes: take a checkpoint of train or train_semi"
+    assert str(error.value) == (
+        f"{path} is of pretrain_rot, which knows no classes: take a checkpoint of train or train_semi"
+    )
 
 
 # The last one, because the workers that it ends would have to load torch again.

@@ -135,6 +135,17 @@ def test_a_classifier_is_made_anew_on_the_data_set_and_the_network_of_its_checkp
     assert "tau_norm" in done.stdout and "last epoch:" in done.stdout
 
 
+def test_contrastive_pre_training_starts_a_supervised_one(longtail: RunJob, tmp_path: Path):
+    for method in ("moco", "simclr"):
+        done = longtail(f"pretrain_{method}", "--epochs", 1, "--world_size", 2)
+        assert done.returncode == 0, done.stderr
+        (run,) = _runs(tmp_path, f"pretrain_{method}")
+        assert _result(run)["class_names"] == ["same image", "another image"]
+        assert f"next: longtail train --dataset digits -a resnet20 --pretrained_model {run}" in done.stdout
+    trained = longtail("train", "--epochs", 1, "--pretrained_model", run / "ckpt.pth.tar")
+    assert trained.returncode == 0, trained.stderr
+
+
 def _manifest(root: Path) -> str:
     (file,) = root.glob("datasets/prepared/*/manifest.json")
     return file.read_text()
@@ -281,8 +292,8 @@ def test_every_job_explains_itself(longtail: RunJob):
     listing = longtail("--help")
     jobs = re.findall(r"^  (\w+) ", listing.stdout, re.MULTILINE)
     assert jobs == [
-        "prepare", "stats", "pretrain_rot", "train", "train_classifier", "gen_pseudolabels", "train_semi", "monitor",
-        "pipeline",
+        "prepare", "stats", "pretrain_rot", "pretrain_moco", "pretrain_simclr", "train", "train_classifier",
+        "gen_pseudolabels", "train_semi", "monitor", "pipeline",
     ]  # fmt: skip
     for job in jobs:
         shown = longtail(job, "--help")

@@ -16,7 +16,9 @@ from conf.schema import (
     MonitorOptions,
     PipelineOptions,
     PrepareOptions,
+    PretrainMocoOptions,
     PretrainRotOptions,
+    PretrainSimclrOptions,
     TrainClassifierOptions,
     TrainOptions,
     TrainSemiOptions,
@@ -286,7 +288,7 @@ OUTCOME = {
     "unlabel_size_factor": 4.0, "val_fraction": 0.1, "rand_number": 1, "many_shot": 90, "few_shot": 10,
     "arch": "resnet44", "epochs": 199, "batch_size": 64, "learning_rate": 0.2, "momentum": 0.8, "weight_decay": 1e-4,
     "seed": 1, "world_size": 2, "threads": 1, "exp_str": "again", "loss_type": "LDAM", "train_rule": "DRW",
-    "focal_gamma": 2.0, "ldam_max_margin": 0.25, "tau": 2.0,
+    "focal_gamma": 2.0, "ldam_max_margin": 0.25, "tau": 2.0, "lr_schedule": "cosine",
 }  # fmt: skip
 PLACES = {"master": "local[2]", "verbose": True, "data_dir": "elsewhere", "runs_dir": "elsewhere"}
 # Of these the content counts, which the caller hashes; where the file lies does not.
@@ -384,9 +386,21 @@ def test_every_classifier_has_a_run_of_its_own(checkpoint: Path) -> None:
 
 
 def test_jobs_that_share_their_options_do_not_share_runs() -> None:
-    jobs = (PretrainRotOptions, TrainOptions, TrainSemiOptions)
+    jobs = (PretrainRotOptions, PretrainMocoOptions, PretrainSimclrOptions, TrainOptions, TrainSemiOptions)
     names = {resolve_options(job, {"imb_factor_unlabel": 1}).run_name({}) for job in jobs}
-    assert len(names) == 3
+    assert len(names) == len(jobs)
+
+
+@pytest.mark.parametrize("options_type", [PretrainMocoOptions, PretrainSimclrOptions])
+def test_a_contrast_needs_others_to_compare_with(options_type: type[JobOptions]) -> None:
+    assert "--batch_size 3" in refusal(options_type, "--batch_size 3")
+
+
+def test_momentum_contrast_has_the_published_defaults() -> None:
+    options = parse_options(PretrainMocoOptions, ["--dataset", "cifar10"], prog="longtail pretrain_moco")
+    expected = {"projection_dim": 128, "queue_size": 65536, "key_momentum": 0.999, "temperature": 0.2, "epochs": 200}
+    expected |= {"learning_rate": 0.015, "weight_decay": 1e-4, "batch_size": 128, "lr_schedule": "cosine"}
+    assert {name: getattr(options, name) for name in expected} == expected
 
 
 @pytest.mark.parametrize(

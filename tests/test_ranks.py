@@ -11,16 +11,17 @@ import torch.distributed as dist
 import torch.multiprocessing as mp
 from torch import nn
 
-from conf.schema import TrainClassifierOptions, TrainOptions
+from conf.schema import PretrainMocoOptions, PretrainSimclrOptions, TrainClassifierOptions, TrainOptions
 from data.contract import TEST, TRAIN, VAL
 from data.manifest import read_manifest
 from models.build import build_model
 from tests.tiny_set import COUNTS, paths_of, tiny_options, write_tiny_set
+from training.contrastive import MoCo, SimCLR
 from training.distributed import Rank
 from training.evaluation import class_means
 from training.loop import build_optimizer, fit
 from training.run import run_training
-from training.tasks import supervised_task
+from training.tasks import contrastive_task, supervised_task
 
 CPU = torch.device("cpu")
 WORLD_SIZE = 2
@@ -30,6 +31,7 @@ LINEAR = tiny_options(TrainOptions, epochs=9, train_rule="DRW", world_size=WORLD
 ONE_STEP = tiny_options(
     TrainOptions, batch_size=41, learning_rate=1.0, momentum=0.0, weight_decay=0.0, train_rule="Reweight"
 )  # fmt: skip
+CONTRASTIVE = {"moco": PretrainMocoOptions, "simclr": PretrainSimclrOptions}
 NETWORK = tiny_options(TrainOptions, epochs=2, world_size=WORLD_SIZE)
 
 
@@ -43,6 +45,30 @@ def fit_linear(set_dir: Path, rank: Rank, options: TrainOptions) -> dict[str, An
         model, build_optimizer(model, options), task, options, rank, first_epoch=0, on_epoch=lambda report: None
     )  # fmt: skip
     return {"before": before.tolist(), "after": model[1].weight.tolist(), "totals": totals}
+
+
+def fit_contrastive(set_dir: Path, rank: Rank, method: str) -> dict[str, Any]:
+    """Weights, queue and loss of a linear projection after two epochs of contrastive training."""
+    options = tiny_options(CONTRASTIVE[method], epochs=2, learning_rate=0.5)
+    task = contrastive_task(
+        options, set_dir, read_manifest(set_dir), CPU, anchors_per_image=1 if method == "moco" else 2
+    )  # fmt: skip
+    torch.manual_seed(0)
+    network = nn.Sequential(nn.Flatten(), nn.Linear(64, 8))
+    before = network[1].weight.detach().clone()
+    if method == "moco":
+        learner = MoCo(network, rank, dimension=8, queue_size=20, key_momentum=0.9, temperature=0.2)
+    else:
+        learner = SimCLR(network, rank, temperature=0.5)
+    totals = fit(
+        learner, build_optimizer(learner, options), task, options, rank, first_epoch=0, on_epoch=lambda report: None
+    )  # fmt: skip
+    return {
+        "moved": (network[1].weight - before).tolist(),
+        "queue": learner.queue.tolist() if method == "moco" else [],
+        "loss": sum(totals[TRAIN]["loss_sum"]),
+        "support": totals[TRAIN]["support"],
+    }
 
 
 def mean_features(set_dir: Path, rank: Rank) -> list[list[float]]:
@@ -73,6 +99,7 @@ def rank_main(rank: int, directory: Path, set_dir: Path) -> None:
             # A directory of its own for each rank, to see which of them writes.
             "network": run_training(NETWORK, paths_of(set_dir, directory / f"rank{rank}" / "run"), this, attempt=1),
         }
+        outcome |= {method: fit_contrastive(set_dir, this, method) for method in CONTRASTIVE}
         outcome["means"] = mean_features(set_dir, this)
         outcome["classifier"] = train_classifier(set_dir, directory, this)
         (directory / f"outcome{rank}.json").write_text(json.dumps(outcome))
@@ -167,6 +194,18 @@ def test_only_the_first_rank_writes_and_returns_the_result(directory: Path, outc
     assert json.loads((directory / "rank0" / "run" / "result.json").read_text()) == outcomes[0]["network"]
     assert (directory / "rank0" / "run" / "ckpt.pth.tar").exists()
     assert not (directory / "rank1").exists()
+
+
+@pytest.mark.parametrize("method", CONTRASTIVE)
+def test_two_ranks_contrast_what_one_does(outcomes: list[dict[str, Any]], set_dir: Path, method: str) -> None:
+    alone = fit_contrastive(set_dir, Rank(0, 1, CPU), method)
+    assert torch.tensor(alone["moved"]).abs().max() > 0.01
+    for outcome in outcomes:
+        ours = outcome[method]
+        assert torch.allclose(torch.tensor(ours["moved"]), torch.tensor(alone["moved"]), rtol=1e-2, atol=1e-5)
+        assert torch.allclose(torch.tensor(ours["queue"]), torch.tensor(alone["queue"]), rtol=1e-3, atol=1e-5)
+        assert ours["loss"] == pytest.approx(alone["loss"], rel=1e-4)
+        assert ours["support"] == alone["support"] == [40 if method == "moco" else 80, 0]
 
 
 def test_the_mean_features_are_those_of_all_ranks(outcomes: list[dict[str, Any]], set_dir: Path) -> None:

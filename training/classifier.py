@@ -43,7 +43,7 @@ def second_stage(options: TrainClassifierOptions, task: Task, rank: Rank) -> tup
             model = _network(task.head, options, task, rank)
             load_weights(model, checkpoint, path=path, backbone_only=True)
             freeze(model, learned=(HEAD_PREFIX,))
-            return task, model
+            return replace(task, frozen_backbone=True), model
         case "LWS":
             model = _network("scaled", options, task, rank)
             _need_linear_head(checkpoint, path, options)
@@ -51,7 +51,7 @@ def second_stage(options: TrainClassifierOptions, task: Task, rank: Rank) -> tup
             with_scales = replace(checkpoint, state_dict={**checkpoint.state_dict, **scales})
             load_weights(model, with_scales, path=path)
             freeze(model, learned=(f"{HEAD_PREFIX}scales",))
-            return replace(task, head="scaled"), model
+            return replace(task, head="scaled", frozen_backbone=True), model
         case "tau":
             model = _network("linear", options, task, rank)
             _need_linear_head(checkpoint, path, options)
@@ -77,7 +77,7 @@ def second_stage(options: TrainClassifierOptions, task: Task, rank: Rank) -> tup
 
 
 def freeze(model: nn.Module, *, learned: Sequence[str]) -> None:
-    """Leave gradients to the parameters whose names begin so; batch norm that learns nothing keeps its statistics."""
+    """Leave gradients to the parameters whose names begin so."""
     for name, parameter in model.named_parameters():
         parameter.requires_grad_(name.startswith(tuple(learned)))
 

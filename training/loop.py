@@ -1,4 +1,4 @@
-"""The training loop: one for supervised, semi-supervised and rotation training, and for classifiers alone.
+"""The training loop: one for supervised, semi-supervised and self-supervised training, and for classifiers alone.
 
 Everything random in an epoch comes from one generator seeded by (seed, epoch),
 drawn for the global batch on every rank alike. So a run that was stopped goes
@@ -13,11 +13,10 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from conf.errors import UserError
 from conf.schema import RunOptions
-from training.augmentation import crop_and_flip, draw_crop_flip
 from training.distributed import Rank, share_buffers, sum_over_ranks, with_averaged_gradients
 from training.evaluation import evaluate, evaluate_all
 from training.losses import logit_scale_of
@@ -79,7 +78,7 @@ def fit(
     for epoch in range(first_epoch, options.epochs):
         started = time.monotonic()
         # 1. Set the learning rate.
-        rate = learning_rate(options.learning_rate, epoch=epoch, num_epochs=options.epochs)
+        rate = learning_rate(options.lr_schedule, options.learning_rate, epoch=epoch, num_epochs=options.epochs)
         for group in optimizer.param_groups if optimizer else ():
             group["lr"] = rate
         # 2. Learn from every sample once (or from the drawn ones, when resampling).
@@ -117,7 +116,7 @@ def _train_epoch(
     epoch: int,
     num_steps: int,
 ) -> Totals:
-    _set_training_mode(model)
+    _set_training_mode(model, task)
     generator = epoch_generator(options.seed, epoch)
     sample_weights = task.sample_weights(epoch=epoch, num_epochs=options.epochs)  # (N,)
     totals = ClassTotals.zeros(len(task.class_names), rank.device)
@@ -133,37 +132,28 @@ def _train_epoch(
     # Near-equal batches, so that no batch norm ever sees a tiny last one.
     for batch in torch.tensor_split(order, num_steps):
         part = rank.part(len(batch))
-        inputs, targets = _training_inputs(task, batch, part, generator, rank.device)  # (n, C, H, W), (n,)
+        inputs, targets = task.training_inputs(task, batch, part, generator)  # (n, C, H, W), (n,)
         weights = sample_weights[batch]  # (global N,)
         # Gradients are averaged over the ranks: times world_size makes that the weighted mean of the global batch.
         weights = weights * (rank.world_size / weights.sum())
         optimizer.zero_grad(set_to_none=True)
         logits = scale * model(inputs)  # (n, num_classes)
-        losses = task.loss(logits, targets)  # (n,)
-        (losses * weights[part]).sum().backward()
+        losses = task.loss(logits, targets)  # (n,), of contrasts n or 2 n
+        # (n,): where an image is asked twice, its loss is the mean of the two.
+        image_losses = losses.view(len(weights[part]), -1).mean(dim=1)
+        (image_losses * weights[part]).sum().backward()
         optimizer.step()
         totals.add(logits.detach(), targets, losses.detach())
     sum_over_ranks(totals.values, rank)
     return totals.as_lists()
 
 
-def _set_training_mode(model: nn.Module) -> None:
-    """Training mode, but for batch norm that is frozen: it keeps the statistics it was trained with."""
+def _set_training_mode(model: nn.Module, task: Task) -> None:
+    """Training mode, but for the batch norm of a frozen backbone: it keeps the statistics it was trained with."""
     model.train()
     for module in model.modules():
-        if isinstance(module, nn.BatchNorm2d) and not module.weight.requires_grad:
+        if task.frozen_backbone and isinstance(module, nn.BatchNorm2d):
             module.eval()
-
-
-def _training_inputs(
-    task: Task, batch: Tensor, part: slice, generator: torch.Generator, device: torch.device
-) -> tuple[Tensor, Tensor]:
-    choices = draw_crop_flip(len(batch), height=task.train.images.shape[2], flip=task.mirror, generator=generator)
-    turns = torch.randint(4, (len(batch),), generator=generator)
-    mine = batch[part].to(device)
-    # Cropped before it is normalised, as published: the padding is black, not the mean colour.
-    images = crop_and_flip(task.train.images[mine], choices.part(part))
-    return task.make_targets(task.normalisation.apply(images), task.train.labels[mine], turns[part])
 
 
 def epoch_generator(seed: int, epoch: int) -> torch.Generator:

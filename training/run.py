@@ -16,7 +16,10 @@ from torch import nn
 from conf.errors import UserError
 from conf.files import write_json_atomically
 from conf.schema import (
+    ContrastiveOptions,
+    PretrainMocoOptions,
     PretrainRotOptions,
+    PretrainSimclrOptions,
     RunOptions,
     SupervisedOptions,
     TrainClassifierOptions,
@@ -33,18 +36,21 @@ from training.checkpoints import (
     Checkpoint,
     ModelCard,
     check_architecture,
+    companion_of,
     load_checkpoint,
+    load_companion,
     load_weights,
     save_checkpoint,
 )
 from training.classifier import second_stage
+from training.contrastive import MoCo, SimCLR
 from training.distributed import Rank
 from training.evaluation import evaluate_all, predict_all, split_features
 from training.loop import EpochReport, build_optimizer, fit
 from training.losses import log_priors
 from training.metrics import Predictions, Totals, class_accuracy, class_scores, prediction_scores, summarise
 from training.run_directory import BEST_CHECKPOINT_FILE, CHECKPOINT_FILE, RESULT_FILE, RunPaths
-from training.tasks import Task, rotation_task, semi_supervised_task, supervised_task
+from training.tasks import Task, contrastive_task, rotation_task, semi_supervised_task, supervised_task
 
 TENSORBOARD_DIRECTORY = "tensorboard"
 
@@ -56,17 +62,18 @@ def run_training(options: RunOptions, paths: RunPaths, rank: Rank, *, attempt: i
     """
     task = _task(options, paths, rank)
     if isinstance(options, TrainClassifierOptions):
-        task, model = second_stage(options, task, rank)
+        task, network = second_stage(options, task, rank)
     else:
-        model = _model(options, task, rank)
+        network = _model(options, task, rank)
+    model = _learner(network, options, task, rank)
     optimizer = build_optimizer(model, options)
-    first_epoch, best = _restore(model, optimizer, options, paths)
+    first_epoch, best = _restore(model, network, optimizer, options, paths)
     if not rank.is_first:
         fit(model, optimizer, task, options, rank, first_epoch=first_epoch, on_epoch=lambda report: None)
         predict_all(model, task, rank)
         return {}
     with _Reporter(
-        model, optimizer, task, options, paths, attempt=attempt, first_epoch=first_epoch, best=best
+        model, network, optimizer, task, options, paths, attempt=attempt, first_epoch=first_epoch, best=best
     ) as reporter:
         totals = fit(model, optimizer, task, options, rank, first_epoch=first_epoch, on_epoch=reporter.record)
     predictions = predict_all(model, task, rank)
@@ -129,6 +136,10 @@ def _task(options: RunOptions, paths: RunPaths, rank: Rank) -> Task:
         return semi_supervised_task(options, paths.set_dir, manifest, rank.device, pseudo_labels=paths.pseudo_labels)
     if isinstance(options, SupervisedOptions):
         return supervised_task(options, paths.set_dir, manifest, rank.device)
+    if isinstance(options, PretrainMocoOptions):
+        return contrastive_task(options, paths.set_dir, manifest, rank.device, anchors_per_image=1)
+    if isinstance(options, PretrainSimclrOptions):
+        return contrastive_task(options, paths.set_dir, manifest, rank.device, anchors_per_image=2)
     assert isinstance(options, PretrainRotOptions)
     return rotation_task(options, paths.set_dir, manifest, rank.device)
 
@@ -137,12 +148,31 @@ def _model(options: RunOptions, task: Task, rank: Rank) -> nn.Module:
     """The network of the options and of the task's head, freshly initialised."""
     torch.manual_seed(options.seed)
     channels = task.train.images.shape[1]
-    model = build_model(options.arch, num_classes=len(task.class_names), in_channels=channels, head=task.head)
+    num_outputs = options.projection_dim if isinstance(options, ContrastiveOptions) else len(task.class_names)
+    model = build_model(options.arch, num_classes=num_outputs, in_channels=channels, head=task.head)
     return model.to(rank.device, memory_format=torch.channels_last)
 
 
+def _learner(network: nn.Module, options: RunOptions, task: Task, rank: Rank) -> nn.Module:
+    """What the loop trains: the network itself, or with all that a contrastive training puts around it."""
+    if isinstance(options, PretrainMocoOptions):
+        return MoCo(
+            network,
+            rank,
+            dimension=options.projection_dim,
+            # Of a queue as long as an epoch, half of the images would meet their own older key as another image's;
+            # of a quarter, one in 32.
+            queue_size=min(options.queue_size, max(1, len(task.train) // 4)),
+            key_momentum=options.key_momentum,
+            temperature=options.temperature,
+        )
+    if isinstance(options, PretrainSimclrOptions):
+        return SimCLR(network, rank, temperature=options.temperature)
+    return network
+
+
 def _restore(
-    model: nn.Module, optimizer: torch.optim.Optimizer | None, options: RunOptions, paths: RunPaths
+    model: nn.Module, network: nn.Module, optimizer: torch.optim.Optimizer | None, options: RunOptions, paths: RunPaths
 ) -> tuple[int, BestEpoch | None]:
     """Load what the run starts from; the first epoch to train (from 0), and the best so far.
 
@@ -150,10 +180,11 @@ def _restore(
     A classifier alone has its backbone from --resume already.
     """
     own = paths.run_dir / CHECKPOINT_FILE
-    resume = options.resume if isinstance(options, TrainOptions | PretrainRotOptions) else None
+    resume = None if isinstance(options, TrainClassifierOptions) else options.resume
     source = own if own.exists() else resume
     if source is not None:
-        checkpoint = _load_into(model, source, options)
+        checkpoint = _load_into(network, source, options)
+        load_companion(model, network, checkpoint, path=source)
         if optimizer and checkpoint.optimizer is None:
             raise UserError(f"{source} has no optimizer state to go on from: give it as --pretrained_model")
         if checkpoint.epoch > options.epochs:
@@ -162,7 +193,7 @@ def _restore(
             optimizer.load_state_dict(checkpoint.optimizer)
         return checkpoint.epoch, checkpoint.best
     if isinstance(options, TrainOptions) and options.pretrained_model is not None:
-        _load_into(model, options.pretrained_model, options, backbone_only=True)
+        _load_into(network, options.pretrained_model, options, backbone_only=True)
     return 0, None
 
 
@@ -180,6 +211,7 @@ class _Reporter:
     def __init__(
         self,
         model: nn.Module,
+        network: nn.Module,
         optimizer: torch.optim.Optimizer | None,
         task: Task,
         options: RunOptions,
@@ -190,7 +222,7 @@ class _Reporter:
         best: BestEpoch | None,
     ) -> None:
         self.best = best
-        self._model, self._optimizer, self._task = model, optimizer, task
+        self._model, self._network, self._optimizer, self._task = model, network, optimizer, task
         self._options, self._paths, self._attempt = options, paths, attempt
         self._groups = task.shot_groups
         self._run = paths.run_dir.name
@@ -255,7 +287,8 @@ class _Reporter:
         checkpoint = Checkpoint(
             epoch=report.epoch,
             arch=self._options.arch,
-            state_dict=self._model.state_dict(),
+            state_dict=self._network.state_dict(),
+            companion=companion_of(self._model, self._network),
             optimizer=self._optimizer.state_dict() if self._optimizer else None,
             best=self.best,
             model_card=ModelCard(
