@@ -28,7 +28,7 @@ from conf.schema import TrainOptions
 from data.contract import TRAIN
 from data.loader import load_split
 from data.manifest import read_manifest
-from models.resnet import build_model
+from models.build import build_model
 from training.distributed import Rank
 from training.loop import EpochReport, build_optimizer, fit
 from training.tasks import Task, supervised_task

@@ -50,7 +50,8 @@ def resolve_options(options_type: type[Options], values: dict[str, Any]) -> Opti
         dataset = values.get("dataset", options_type.model_fields["dataset"].default)
         facts = dataset_facts(str(dataset))
         defaults = {**facts.defaults, **(facts.pipeline if issubclass(options_type, PipelineOptions) else {})}
-        values = {**{key: value for key, value in defaults.items() if key in options_type.model_fields}, **values}
+        taken = options_type.model_fields.keys() - options_type.own_defaults
+        values = {**{key: value for key, value in defaults.items() if key in taken}, **values}
     try:
         return options_type.model_validate(values)
     except ValidationError as error:

@@ -9,7 +9,6 @@ The names of the parameters (conv1, bn1, layer1.0.conv1, ..., fc) are those of
 the published checkpoints.
 """
 
-import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
@@ -72,32 +71,3 @@ class SmallImageResNet(nn.Module):
 def _stage(in_channels: int, out_channels: int, num_blocks: int, *, stride: int) -> nn.Sequential:
     first = BasicBlock(in_channels, out_channels, stride)
     return nn.Sequential(first, *(BasicBlock(out_channels, out_channels, 1) for _ in range(num_blocks - 1)))
-
-
-class CosineHead(nn.Module):
-    """Cosines (N, C) of the angles between features and class directions: LDAM's classifier (Cao et al. 2019).
-
-    ``weight`` is (num_features, num_classes), normalised by column when used; there is no bias.
-    """
-
-    def __init__(self, num_features: int, num_classes: int) -> None:
-        super().__init__()
-        self.weight = nn.Parameter(F.normalize(torch.empty(num_features, num_classes).uniform_(-1, 1), dim=0))
-
-    def forward(self, features: Tensor) -> Tensor:
-        return F.normalize(features, dim=1) @ F.normalize(self.weight, dim=0)
-
-
-def linear_head(num_features: int, num_classes: int) -> nn.Linear:
-    head = nn.Linear(num_features, num_classes)
-    nn.init.kaiming_normal_(head.weight)
-    return head
-
-
-HEADS = {"linear": linear_head, "cosine": CosineHead}
-
-
-def build_model(arch: str, *, num_classes: int, in_channels: int, head: str = "linear") -> SmallImageResNet:
-    """A network of the given depth (a key of BLOCKS_PER_STAGE) and head (a key of HEADS), freshly initialised."""
-    classifier = HEADS[head](STAGE_CHANNELS[-1], num_classes)
-    return SmallImageResNet(blocks_per_stage=BLOCKS_PER_STAGE[arch], in_channels=in_channels, head=classifier)

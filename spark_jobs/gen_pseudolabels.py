@@ -15,7 +15,6 @@ import sys
 from collections.abc import Iterator, Sequence
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -33,6 +32,7 @@ from data.loader import image_array, load_pseudo_labels
 from data.manifest import read_manifest
 from spark_jobs.cli import run_job
 from spark_jobs.prepare import prepare
+from spark_jobs.runs import DATA_OPTIONS, options_of_checkpoint
 from spark_jobs.session import is_local, spark_session
 from spark_jobs.transforms import read_prepared, with_label_quality
 from streaming.tables import percent
@@ -43,7 +43,7 @@ DEFAULT_FILENAME = GenPseudolabelsOptions.model_fields["output_filename"].defaul
 
 def main(argv: Sequence[str]) -> None:
     given = given_values(GenPseudolabelsOptions, argv, prog="longtail gen_pseudolabels")
-    options = resolve_options(GenPseudolabelsOptions, {**_checkpoint_data_options(given), **given})
+    options = resolve_options(GenPseudolabelsOptions, {**options_of_checkpoint(given, DATA_OPTIONS), **given})
     spark = spark_session("gen_pseudolabels", options)
     table = gen_pseudolabels(spark, options, set_dir=prepare(spark, options))
     print(f"pseudo-labels: {table}\nnext: longtail train_semi {data_flags(options)} --pseudo_labels {table}")
@@ -111,19 +111,6 @@ def _label_partition(
         labels, confidences = predict(checkpoint, images, batch_size=batch_size)
         columns = [batch.column(ID), pa.array(labels), pa.array(confidences)]
         yield pa.RecordBatch.from_arrays(columns, schema=PSEUDO_LABEL_SCHEMA)
-
-
-def _checkpoint_data_options(given: dict[str, Any]) -> dict[str, Any]:
-    """The data set on which the checkpoint was trained, as options; nothing if it does not say."""
-    if "resume" not in given:
-        return {}
-    from training.checkpoints import load_checkpoint
-
-    card = load_checkpoint(Path(given["resume"])).model_card
-    if card is None or ("dataset" in given and given["dataset"] != card.options["dataset"]):
-        return {}
-    known = set(DataOptions.model_fields) - {"master", "verbose"}
-    return {name: value for name, value in card.options.items() if name in known and value is not None}
 
 
 def _report_quality(quality: DataFrame, class_names: list[str], table: Path) -> None:

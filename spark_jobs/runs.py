@@ -10,8 +10,8 @@ from pyspark.sql import SparkSession
 from rich import get_console
 from rich.table import Table
 
-from conf.schema import PretrainRotOptions, RunOptions, TrainOptions
-from data.contract import TEST
+from conf.schema import DataOptions, JobOptions, RunOptions, TrainOptions
+from data.contract import TEST, TRAIN
 from spark_jobs.barrier import check_slots, run_in_barrier_stage
 from spark_jobs.cli import failure_line, user_message
 from spark_jobs.progress import EpochProgress
@@ -27,13 +27,32 @@ from training.run_directory import (
     run_paths,
 )
 
+MISTAKES_SHOWN = 5
+DATA_OPTIONS = frozenset(DataOptions.model_fields) - frozenset(JobOptions.model_fields)
+"""The options that name a data set."""
+
 if TYPE_CHECKING:
     from training.distributed import Rank
 
 
+def options_of_checkpoint(given: dict[str, Any], names: frozenset[str]) -> dict[str, Any]:
+    """Of the checkpoint that --resume names, those of its training's options that a job takes over.
+
+    given: what the user said. Nothing if the checkpoint does not say, or is of another data set than the given one.
+    """
+    if "resume" not in given:
+        return {}
+    from training.checkpoints import load_checkpoint
+
+    card = load_checkpoint(Path(given["resume"])).model_card
+    if card is None or ("dataset" in given and given["dataset"] != card.options["dataset"]):
+        return {}
+    return {name: value for name, value in card.options.items() if name in names and value is not None}
+
+
 def train_run(
     spark: SparkSession,
-    options: PretrainRotOptions | TrainOptions,
+    options: RunOptions,
     *,
     set_dir: Path,
     pseudo_labels: Path | None = None,
@@ -89,10 +108,14 @@ def _attempt(
 def evaluate_run(
     spark: SparkSession, options: TrainOptions, *, set_dir: Path, pseudo_labels: Path | None = None
 ) -> dict[str, Any]:
-    """Scores of the checkpoint --resume on the set's held-out splits."""
+    """Scores of the checkpoint --resume on the set's held-out splits; says which files were written on the way."""
     paths = run_paths(options, set_dir=set_dir, pseudo_labels=pseudo_labels)
     rank_main = partial(_evaluate_rank, options=options, paths=paths)
-    return _in_barrier_stage(spark, rank_main, options, description=f"evaluate {options.resume}")[0]
+    result = _in_barrier_stage(spark, rank_main, options, description=f"evaluate {options.resume}")[0]
+    for name in ("features", "tsne"):
+        if (file := getattr(options, name)) is not None:
+            print(f"{name}: {file}")
+    return result
 
 
 def _in_barrier_stage(
@@ -104,21 +127,36 @@ def _in_barrier_stage(
 
 
 def print_result(result: dict[str, Any]) -> None:
-    """Per-class accuracy on the test set, and the scores in a line."""
-    test = result["splits"][TEST]
+    """Per-class accuracy, precision and F1 on the test set, and the scores in a few lines.
+
+    Of a training that has nothing to evaluate, as it was while learning.
+    """
+    console = get_console()
+    if not result["splits"]:
+        # Stopped between its last epoch and its result: what it measured while learning is in the metric events.
+        console.print(f"{result['run']}, epoch {result['epoch']}: has all its epochs", soft_wrap=True)
+        return
+    split = TEST if TEST in result["splits"] else TRAIN
+    test = result["splits"][split]
     table = Table()
-    for heading in ("class", "shots", "train", "test", "accuracy %"):
+    for heading in ("class", "shots", "train", "measured", "accuracy %", "precision %", "F1 %"):
         table.add_column(heading, justify="left" if heading in ("class", "shots") else "right")
     columns = zip(
         result["class_names"], result["shot_groups"], result["class_counts"],
-        test["totals"]["support"], test["class_accuracy"], strict=True,
+        test["totals"]["support"], test["class_accuracy"], test["class_precision"], test["class_f1"], strict=True,
     )  # fmt: skip
-    for name, group, train_count, support, accuracy in columns:
-        table.add_row(name, group, str(train_count), f"{support:.0f}", percent(accuracy))
-    console = get_console()
-    console.print(f"{result['run']}, epoch {result['epoch']}, test set", soft_wrap=True)
+    for name, group, train_count, support, *scores in columns:
+        table.add_row(name, group, str(train_count), f"{support:.0f}", *map(percent, scores))
+    console.print(f"{result['run']}, epoch {result['epoch']}, {split} set", soft_wrap=True)
     console.print(table)
     console.print(f"last epoch: {scores_line(test)}", soft_wrap=True)
+    if "confusion" not in test:
+        return
+    console.print(f"last epoch: {details_line(test)}", soft_wrap=True)
+    if mistakes := mistakes_line(test["confusion"], result["class_names"]):
+        console.print(mistakes, soft_wrap=True)
+    for name, value in result["chosen_on_validation"].items():
+        console.print(f"{name} {value:g}", soft_wrap=True)
     if best := result["best_on_validation"]:
         chosen = f"epoch {best['epoch']}, chosen on validation data"
         console.print(f"{chosen}: {scores_line(best['test_scores'])}", soft_wrap=True)
@@ -128,6 +166,21 @@ def scores_line(scores: dict[str, Any]) -> str:
     groups = ", ".join(f"{group} {percent(scores[f'{group}_shot_accuracy'])}" for group in ("many", "medium", "few"))
     means = [f"{name.replace('_', ' ')} {percent(scores[name])} %" for name in ("accuracy", "balanced_accuracy")]
     return ", ".join([*means, groups])
+
+
+def details_line(scores: dict[str, Any]) -> str:
+    return (
+        f"top-5 accuracy {percent(scores['top5_accuracy'])} %, macro F1 {percent(scores['macro_f1'])} %, "
+        f"calibration error {percent(scores['expected_calibration_error'])} %"
+    )
+
+
+def mistakes_line(confusion: dict[str, list[int]], class_names: list[str]) -> str:
+    """The most frequent mistakes; empty if there are none."""
+    cells = zip(confusion["count"], confusion["target"], confusion["predicted"], strict=True)
+    wrong = sorted(((-count, target, guess) for count, target, guess in cells if target != guess))[:MISTAKES_SHOWN]
+    shown = [f"{class_names[target]} as {class_names[guess]} ({-count})" for count, target, guess in wrong]
+    return f"most often mistaken: {', '.join(shown)}" if shown else ""
 
 
 def _train_rank(rank: "Rank", *, options: RunOptions, paths: RunPaths, attempt: int) -> dict[str, Any]:

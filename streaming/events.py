@@ -19,7 +19,7 @@ class ClassEvent:
     schema_version: EVENT_SCHEMA_VERSION of the writer
     run: name of the run
     attempt: 1 for the first start of the run, one more for each start after a stop; the highest counts
-    phase: what is trained: pretrain_rot, train or train_semi
+    phase: what is trained: pretrain_rot, train, train_semi or classifier
     epoch, num_epochs: the finished epoch, counted from 1, and how many there will be
     split: train (measured on the augmented batches, while learning), val or test
     class_id, class_name: class index from 0, and its name

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from conf.errors import UserError
-from models.resnet import build_model
+from models.build import build_model
 from tests.refusals import refused
 from training.augmentation import Normalisation
 from training.checkpoints import BestEpoch, Checkpoint, ModelCard, load_checkpoint, load_weights, save_checkpoint

@@ -23,7 +23,7 @@ from conf.errors import UserError
 from conf.schema import GenPseudolabelsOptions, TrainOptions
 from data.loader import load_hidden_labels, load_split
 from data.manifest import read_manifest
-from models.resnet import build_model
+from models.build import build_model
 from spark_jobs.cli import user_message
 from spark_jobs.gen_pseudolabels import default_table, gen_pseudolabels, main, with_pseudo_labels
 from spark_jobs.prepare import prepare
@@ -269,7 +269,9 @@ def test_a_checkpoint_of_rotations_is_refused(checkpoints: dict[str, Path], tmp_
     with pytest.raises(UserError) as error:
         predict(path, np.zeros((3, 8, 8, 1), np.uint8), batch_size=2)
 
-    assert str(error.value) == f"{path} tells rotations, not classes: take a checkpoint of train or train_semi"
+    assert str(error.value) == (
+        f"{path} is of pretrain_rot, which knows no classes: take a checkpoint of train or train_semi"
+    )
 
 
 # The last one, because the workers that it ends would have to load torch again.

@@ -93,10 +93,13 @@ def test_the_published_sequence_of_commands_works_step_by_step(longtail: RunJob,
     assert (base / "ckpt.best.pth.tar").exists()
 
     checkpoint = base / "ckpt.pth.tar"
-    evaluated = longtail("train", *data, "--loss_type", "LDAM", "-e", "--resume", checkpoint)
+    exports = ["--features", "out/features.parquet", "--tsne", "out/map.png"]
+    evaluated = longtail("train", *data, "--loss_type", "LDAM", "-e", "--resume", checkpoint, *exports)
     assert evaluated.returncode == 0, evaluated.stderr
     last_epoch = next(line for line in trained.stdout.splitlines() if line.startswith("last epoch:"))
     assert last_epoch in evaluated.stdout
+    assert "calibration error" in evaluated.stdout
+    assert {file.name for file in (tmp_path / "out").iterdir()} == {"features.parquet", "map.png"}
 
     labelled = longtail(
         "gen_pseudolabels", "--resume", checkpoint, "--output_dir", "pseudo", "--output_filename", "digits.pickle"
@@ -119,6 +122,28 @@ def test_the_published_sequence_of_commands_works_step_by_step(longtail: RunJob,
     for run in (base, semi_run):
         for class_id, accuracy in enumerate(_result(run)["splits"]["test"]["class_accuracy"]):
             assert shown[run.name, class_id] == accuracy
+
+
+def test_a_classifier_is_made_anew_on_the_data_set_and_the_network_of_its_checkpoint(longtail: RunJob, tmp_path: Path):
+    data = ["--imb_factor", 0.1, "--val_fraction", 0.2]
+    assert longtail("train", *data, "-a", "resnet32", "--epochs", 1).returncode == 0
+    (base,) = _runs(tmp_path, "train")
+    done = longtail("train_classifier", "--resume", base / "ckpt.pth.tar", "--method", "tau")
+    assert done.returncode == 0, done.stderr
+    (run,) = _runs(tmp_path, "classifier-tau")
+    assert _result(run)["class_counts"] == _result(base)["class_counts"]
+    assert "tau_norm" in done.stdout and "last epoch:" in done.stdout
+
+
+def test_contrastive_pre_training_starts_a_supervised_one(longtail: RunJob, tmp_path: Path):
+    for method in ("moco", "simclr"):
+        done = longtail(f"pretrain_{method}", "--epochs", 1, "--world_size", 2)
+        assert done.returncode == 0, done.stderr
+        (run,) = _runs(tmp_path, f"pretrain_{method}")
+        assert _result(run)["class_names"] == ["same image", "another image"]
+        assert f"next: longtail train --dataset digits -a resnet20 --pretrained_model {run}" in done.stdout
+    trained = longtail("train", "--epochs", 1, "--pretrained_model", run / "ckpt.pth.tar")
+    assert trained.returncode == 0, trained.stderr
 
 
 def _manifest(root: Path) -> str:
@@ -267,7 +292,8 @@ def test_every_job_explains_itself(longtail: RunJob):
     listing = longtail("--help")
     jobs = re.findall(r"^  (\w+) ", listing.stdout, re.MULTILINE)
     assert jobs == [
-        "prepare", "stats", "pretrain_rot", "train", "gen_pseudolabels", "train_semi", "monitor", "package", "pipeline",
+        "prepare", "stats", "pretrain_rot", "pretrain_moco", "pretrain_simclr", "train", "train_classifier",
+        "gen_pseudolabels", "train_semi", "monitor", "package", "pipeline",
     ]  # fmt: skip
     for job in jobs:
         shown = longtail(job, "--help")

@@ -2,6 +2,7 @@
 
 import json
 import math
+import typing
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -13,7 +14,7 @@ import torch
 
 from conf.schema import TrainOptions
 from data.contract import TEST, TRAIN, VAL, split_directory
-from models.resnet import build_model
+from models.build import build_model
 from tests.refusals import refused
 from tests.tiny_set import COUNTS, paths_of, same_tensors, tiny_options, weights_in, write_tiny_set
 from training import run as run_module
@@ -104,6 +105,24 @@ def test_the_last_events_are_the_result(long_run: Path) -> None:
         assert (event["run"], event["attempt"], event["phase"]) == ("undisturbed", 1, "train")
         assert event["class_name"] == f"class {event['class_id']}"
         assert event["num_epochs"] == 10
+
+
+def test_the_result_has_the_scores_of_the_last_predictions(long_run: Path) -> None:
+    splits = result_of(long_run)["splits"]
+    assert "confusion" not in splits[TRAIN], "while learning, every batch had another network"
+    for split in (VAL, TEST):
+        scores, confusion = splits[split], splits[split]["confusion"]
+        matrix = np.zeros((3, 3))
+        matrix[confusion["target"], confusion["predicted"]] = confusion["count"]
+        totals = scores["totals"]
+        assert matrix.sum(axis=1).tolist() == totals["support"]
+        assert matrix.sum(axis=0).tolist() == totals["predicted"]
+        assert matrix.diagonal().tolist() == totals["correct"]
+        assert scores["top5_accuracy"] is None
+        assert scores["class_precision"][0] == totals["correct"][0] / totals["predicted"][0]
+        # Were all images in one bin, it would be this; bins can only add to it.
+        overall = abs(sum(totals["correct"]) - sum(totals["confidence_sum"])) / sum(totals["support"])
+        assert overall - 1e-9 <= scores["expected_calibration_error"] < 1
 
 
 def test_the_best_checkpoint_is_that_of_the_first_epoch_with_the_highest_validation_score(long_run: Path) -> None:
@@ -236,18 +255,33 @@ def test_evaluation_repeats_the_scores_of_the_run_and_writes_nothing(set_dir: Pa
     assert sorted((path, path.stat().st_mtime_ns) for path in long_run.parent.rglob("*")) == before
 
 
-@pytest.mark.parametrize("loss_type", ["CE", "Focal", "LDAM"])
-@pytest.mark.parametrize("train_rule", ["None", "Resample", "Reweight", "DRW"])
+def test_post_hoc_logit_adjustment_moves_the_odds_of_two_classes_by_their_sizes(set_dir: Path, long_run: Path) -> None:
+    # A network that knows nothing: all logits are 0, so the adjusted ones are -tau log n_c / N.
+    content = torch.load(long_run / LAST, weights_only=True)
+    blank = {**content["state_dict"], "fc.weight": torch.zeros(3, 64), "fc.bias": torch.zeros(3)}
+    checkpoint = long_run.parent / "blank"
+    torch.save({**content, "state_dict": blank}, checkpoint)
+    options = LONG.model_copy(update={"resume": checkpoint, "evaluate": True, "logit_adjustment": 2.0})
+    totals = run_evaluation(options, paths_of(set_dir, long_run.parent / "evaluation"), ALONE)["splits"][TEST]["totals"]
+    checkpoint.unlink()
+    assert totals["predicted"] == [0, 0, 30]
+    odds = [24**-2, 12**-2, 4**-2]
+    assert totals["confidence_sum"] == pytest.approx([10 * odds[2] / sum(odds)] * 3, rel=1e-5)
+    assert totals["loss_sum"] == pytest.approx([-10 * math.log(o / sum(odds)) for o in odds], rel=1e-5)
+
+
+@pytest.mark.parametrize("loss_type", typing.get_args(TrainOptions.model_fields["loss_type"].annotation))
+@pytest.mark.parametrize("train_rule", typing.get_args(TrainOptions.model_fields["train_rule"].annotation))
 def test_every_loss_trains_under_every_rule(set_dir: Path, tmp_path: Path, loss_type: str, train_rule: str) -> None:
-    # Three epochs, so that DRW weights the last one.
+    # Three epochs, so that a deferred rule has the last one.
     options = tiny_options(TrainOptions, epochs=3, loss_type=loss_type, train_rule=train_rule)
     result = run_training(options, paths_of(set_dir, tmp_path / "run"), ALONE, attempt=1)
     train = result["splits"][TRAIN]
     assert math.isfinite(train["loss"])
     support = train["totals"]["support"]
     assert sum(support) == 40
-    # Resampling draws the classes about alike, all others see every sample once.
-    assert (support == COUNTS[TRAIN]) == (train_rule != "Resample")
+    # Without resampling every sample is seen once.
+    assert (support == COUNTS[TRAIN]) == (train_rule in ("None", "Reweight", "DRW"))
 
 
 def test_a_training_that_diverges_is_refused_with_its_epoch_and_rate(set_dir: Path, tmp_path: Path) -> None:

@@ -9,7 +9,18 @@ import pytest
 import torch
 from torch import Tensor
 
-from training.losses import build_loss, cross_entropy, focal_loss, head_of, ldam_loss, ldam_margins, logit_scale_of
+from conf.schema import TrainOptions
+from training.losses import (
+    build_loss,
+    cross_entropy,
+    focal_loss,
+    head_of,
+    ldam_loss,
+    ldam_margins,
+    log_priors,
+    logit_adjusted_loss,
+    logit_scale_of,
+)
 
 CPU = torch.device("cpu")
 
@@ -46,21 +57,17 @@ def test_focal_loss_at_gamma_0_is_cross_entropy(batch: tuple[Tensor, Tensor]) ->
     assert torch.equal(focal_loss(*batch, gamma=0), cross_entropy(*batch))
 
 
-def test_focal_loss_has_gamma_1_unless_said_otherwise(batch: tuple[Tensor, Tensor]) -> None:
-    assert torch.equal(focal_loss(*batch), focal_loss(*batch, gamma=1.0))
-    assert not torch.equal(focal_loss(*batch), focal_loss(*batch, gamma=2.0))
-
-
 def test_margins_fall_with_the_fourth_root_of_the_class_size() -> None:
     # 16^(-1/4) = 1/2, 81^(-1/4) = 1/3, 1: the largest, of the smallest class, becomes 0.5.
-    assert ldam_margins([16, 81, 1]).tolist() == pytest.approx([1 / 4, 1 / 6, 1 / 2], rel=1e-6)
-    assert ldam_margins([160000, 810000, 10000]).tolist() == pytest.approx([1 / 4, 1 / 6, 1 / 2], rel=1e-6)
-    assert ldam_margins([7, 7]).tolist() == pytest.approx([0.5, 0.5])
+    for counts in ([16, 81, 1], [160000, 810000, 10000]):
+        assert ldam_margins(counts, max_margin=0.5).tolist() == pytest.approx([1 / 4, 1 / 6, 1 / 2], rel=1e-6)
+    assert ldam_margins([7, 7], max_margin=0.5).tolist() == pytest.approx([0.5, 0.5])
+    assert ldam_margins([16, 81, 1], max_margin=0.3).tolist() == pytest.approx([0.15, 0.1, 0.3], rel=1e-6)
 
 
 def test_ldam_loss_of_two_classes_by_hand() -> None:
     cosines = torch.tensor([[0.1, 0.2], [0.1, 0.2]], dtype=torch.float64)
-    losses = ldam_loss(30 * cosines, torch.tensor([0, 1]), margins=ldam_margins([16, 1]))
+    losses = ldam_loss(30 * cosines, torch.tensor([0, 1]), margins=ldam_margins([16, 1], max_margin=0.5))
     # Target 0: logit 3 less 30 * 0.25 is -4.5, against 6. Target 1: 6 less 30 * 0.5 is -9, against 3.
     assert losses.tolist() == pytest.approx([math.log1p(math.exp(10.5)), math.log1p(math.exp(12))], rel=1e-6)
 
@@ -69,11 +76,46 @@ def test_ldam_loss_without_margins_is_cross_entropy(batch: tuple[Tensor, Tensor]
     assert torch.equal(ldam_loss(*batch, margins=torch.zeros(4)), cross_entropy(*batch))
 
 
+COUNTS = [100, 30, 5, 1]
+
+
+def test_balanced_softmax_weights_each_exponential_by_the_size_of_its_class(batch: tuple[Tensor, Tensor]) -> None:
+    logits, targets = batch[0].numpy(), batch[1].numpy()
+    weighted = np.array(COUNTS) * np.exp(logits)
+    expected = -np.log(weighted[np.arange(12), targets] / weighted.sum(axis=1))
+    loss = build_loss(TrainOptions(loss_type="BalancedSoftmax"), COUNTS, CPU)
+    assert np.allclose(loss(*batch), expected, rtol=1e-5)
+
+
+@pytest.mark.parametrize("tau", [0.5, 1.0, 2.0])
+def test_logit_adjustment_is_a_pairwise_margin_of_tau_times_the_log_ratio_of_the_priors(
+    batch: tuple[Tensor, Tensor], tau: float
+) -> None:
+    logits, targets, prior = batch[0].numpy(), batch[1].numpy(), np.array(COUNTS) / 136
+    expected = [
+        np.log(1 + sum((prior[j] / prior[y]) ** tau * np.exp(z[j] - z[y]) for j in range(4) if j != y))
+        for z, y in zip(logits, targets, strict=True)
+    ]
+    loss = build_loss(TrainOptions(loss_type="LogitAdjusted", tau=tau), COUNTS, CPU)
+    assert np.allclose(loss(*batch), expected, rtol=1e-5, atol=1e-6)
+
+
+def test_logit_adjustment_without_strength_is_cross_entropy(batch: tuple[Tensor, Tensor]) -> None:
+    loss = build_loss(TrainOptions(loss_type="LogitAdjusted", tau=0), COUNTS, CPU)
+    assert torch.equal(loss(*batch), cross_entropy(*batch))
+
+
+def test_log_priors_are_the_logarithms_of_the_shares() -> None:
+    assert log_priors([6, 3, 1]).tolist() == pytest.approx([math.log(0.6), math.log(0.3), math.log(0.1)])
+
+
 LOSSES = {
     "cross entropy": cross_entropy,
-    "focal": focal_loss,
+    "focal 1": partial(focal_loss, gamma=1.0),
     "focal 2": partial(focal_loss, gamma=2.0),
-    "ldam": partial(ldam_loss, margins=ldam_margins([100, 30, 5, 1])),
+    "ldam": partial(ldam_loss, margins=ldam_margins(COUNTS, max_margin=0.5)),
+    "balanced softmax": partial(logit_adjusted_loss, adjustment=log_priors(COUNTS)),
+    "logit adjusted 2": partial(logit_adjusted_loss, adjustment=2 * log_priors(COUNTS)),
 }
 
 
@@ -96,15 +138,31 @@ def test_a_loss_is_one_value_a_sample_and_stays_finite(loss: Callable[[Tensor, T
     assert losses[0] < 1e-3 < 100 < losses[1]
 
 
-def test_the_loss_of_an_option_is_the_one_it_names(batch: tuple[Tensor, Tensor]) -> None:
-    counts = [100, 30, 5, 1]
-    assert torch.equal(build_loss("CE", counts, CPU)(*batch), LOSSES["cross entropy"](*batch))
-    assert torch.equal(build_loss("Focal", counts, CPU)(*batch), LOSSES["focal"](*batch))
-    assert torch.equal(build_loss("LDAM", counts, CPU)(*batch), LOSSES["ldam"](*batch))
+@pytest.mark.parametrize(
+    ("options", "name"),
+    [
+        ({"loss_type": "CE"}, "cross entropy"),
+        ({"loss_type": "Focal"}, "focal 1"),
+        ({"loss_type": "Focal", "focal_gamma": 2}, "focal 2"),
+        ({"loss_type": "LDAM"}, "ldam"),
+        ({"loss_type": "BalancedSoftmax"}, "balanced softmax"),
+        ({"loss_type": "BalancedSoftmax", "tau": 2}, "balanced softmax"),
+        ({"loss_type": "LogitAdjusted"}, "balanced softmax"),
+        ({"loss_type": "LogitAdjusted", "tau": 2}, "logit adjusted 2"),
+    ],
+)
+def test_the_loss_of_an_option_is_the_one_it_names(
+    batch: tuple[Tensor, Tensor], options: dict[str, str | float], name: str
+) -> None:
+    assert torch.equal(build_loss(TrainOptions(**options), COUNTS, CPU)(*batch), LOSSES[name](*batch))
+
+
+def test_the_largest_margin_of_ldam_is_an_option(batch: tuple[Tensor, Tensor]) -> None:
+    loss = build_loss(TrainOptions(loss_type="LDAM", ldam_max_margin=0.25), COUNTS, CPU)
+    assert torch.equal(loss(*batch), ldam_loss(*batch, margins=ldam_margins(COUNTS, max_margin=0.25)))
 
 
 def test_only_ldam_has_the_normalised_head_whose_cosines_are_scaled_by_30() -> None:
-    assert {loss: head_of(loss) for loss in ("CE", "Focal", "LDAM")} == {
-        "CE": "linear", "Focal": "linear", "LDAM": "cosine",
-    }  # fmt: skip
+    linear = ("CE", "Focal", "BalancedSoftmax", "LogitAdjusted")
+    assert {loss: head_of(loss) for loss in (*linear, "LDAM")} == {**dict.fromkeys(linear, "linear"), "LDAM": "cosine"}
     assert (logit_scale_of("linear"), logit_scale_of("cosine")) == (1, 30)

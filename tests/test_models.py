@@ -1,10 +1,27 @@
 """The networks: published sizes, any input size, shortcuts without parameters, names of the published checkpoints."""
 
+import typing
+from collections.abc import Iterator
+
 import numpy as np
 import pytest
 import torch
+import torchvision
 
-from models.resnet import BLOCKS_PER_STAGE, BasicBlock, CosineHead, build_model
+from conf.schema import RunOptions
+from models.build import ARCHITECTURES, build_model
+from models.heads import CosineHead
+from models.resnet import BLOCKS_PER_STAGE, BasicBlock
+from models.wide_resnet import PreActivationBlock
+
+
+@pytest.fixture(scope="module", autouse=True)
+def one_thread() -> Iterator[None]:
+    """Batches this small only lose by being shared out."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
 
 
 @pytest.mark.parametrize(
@@ -15,11 +32,99 @@ from models.resnet import BLOCKS_PER_STAGE, BasicBlock, CosineHead, build_model
         ("resnet44", 658_586),
         ("resnet56", 853_018),
         ("resnet110", 1_727_962),
+        ("wrn28_2", 1_467_610),
     ],
 )
 def test_networks_have_their_published_number_of_parameters(arch: str, num_parameters: int) -> None:
     model = build_model(arch, num_classes=10, in_channels=3)
     assert sum(parameter.numel() for parameter in model.parameters()) == num_parameters
+
+
+@pytest.mark.parametrize(
+    ("arch", "num_parameters"),
+    [
+        ("resnet10", 5_418_792),
+        ("resnet18", 11_689_512),
+        ("resnet34", 21_797_672),
+        ("resnet50", 25_557_032),
+        ("resnet101", 44_549_160),
+        ("resnext50_32x4d", 25_028_904),
+    ],
+)
+def test_networks_for_large_images_have_their_published_number_of_parameters(arch: str, num_parameters: int) -> None:
+    with torch.device("meta"):  # sizes without values
+        model = build_model(arch, num_classes=1000, in_channels=3)
+    assert sum(parameter.numel() for parameter in model.parameters()) == num_parameters
+
+
+def test_every_network_can_be_chosen() -> None:
+    assert set(typing.get_args(RunOptions.model_fields["arch"].annotation)) == set(ARCHITECTURES)
+
+
+@pytest.mark.parametrize("head", ["linear", "cosine"])
+@pytest.mark.parametrize("arch", sorted(set(ARCHITECTURES) - set(BLOCKS_PER_STAGE)))
+def test_a_network_learns_from_images_of_8x8_in_any_number_of_channels(arch: str, head: str) -> None:
+    torch.manual_seed(0)
+    model = build_model(arch, num_classes=3, in_channels=2, head=head)
+    images = torch.randn(4, 2, 8, 8)
+    features = model.features(images)
+    assert features.shape == (4, ARCHITECTURES[arch].num_features)
+    outputs = model.fc(features)
+    assert outputs.shape == (4, 3)
+    outputs.logsumexp(dim=1).sum().backward()
+    for name, parameter in model.named_parameters():
+        assert parameter.grad is not None and torch.isfinite(parameter.grad).all(), name
+    model.eval()
+    assert torch.equal(model(images), model.fc(model.features(images)))
+
+
+@pytest.mark.parametrize("arch", ["resnet10", "resnet18", "resnet50", "resnext50_32x4d"])
+def test_networks_for_large_images_compute_what_torchvision_s_do(arch: str) -> None:
+    reference = (
+        torchvision.models.resnet.ResNet(torchvision.models.resnet.BasicBlock, [1, 1, 1, 1], num_classes=7)
+        if arch == "resnet10"
+        else torchvision.models.get_model(arch, num_classes=7)
+    ).eval()
+    model = build_model(arch, num_classes=7, in_channels=3).eval()
+    model.load_state_dict(reference.state_dict())  # the names are the same, each of them
+    images = torch.randn(2, 3, 64, 48)
+    assert torch.allclose(model(images), reference(images), rtol=1e-4, atol=1e-5)
+
+
+def test_the_names_of_a_wide_network_are_those_that_the_field_shares() -> None:
+    norm = ("weight", "bias", "running_mean", "running_var", "num_batches_tracked")
+    names = {"conv1.weight", "fc.weight", "fc.bias", *(f"bn1.{field}" for field in norm)}
+    for stage in (1, 2, 3):
+        names.add(f"block{stage}.layer.0.convShortcut.weight")
+        for block in range(4):
+            prefix = f"block{stage}.layer.{block}"
+            names |= {f"{prefix}.conv1.weight", f"{prefix}.conv2.weight"}
+            names |= {f"{prefix}.{bn}.{field}" for bn in ("bn1", "bn2") for field in norm}
+    state = build_model("wrn28_2", num_classes=10, in_channels=3).state_dict()
+    assert set(state) == names
+    assert state["block3.layer.3.conv2.weight"].shape == (128, 128, 3, 3)
+
+
+@pytest.mark.parametrize("size", [(8, 8), (9, 13), (28, 28), (33, 47)])
+def test_images_of_any_size_fit_a_wide_network(size: tuple[int, int]) -> None:
+    model = build_model("wrn28_2", num_classes=5, in_channels=1).eval()
+    assert model.features(torch.randn(2, 1, *size)).shape == (2, 128)
+
+
+def test_a_wide_block_adds_its_convolutions_to_its_input_or_to_a_convolution_of_what_is_activated() -> None:
+    x = torch.tensor([[[[2.0, -1.0], [0.5, -3.0]]]])
+    same, wider = PreActivationBlock(1, 1, stride=1).eval(), PreActivationBlock(1, 2, stride=2).eval()
+    with torch.no_grad():
+        for block in (same, wider):
+            block.conv1.weight.zero_()
+            block.conv1.weight[0, 0, 1, 1] = 3
+            block.conv2.weight.zero_()
+            block.conv2.weight[0, 0, 1, 1] = -2
+        wider.convShortcut.weight[:, 0, 0, 0] = torch.tensor([10.0, 20.0])
+    # Batch norm at rest divides by sqrt(1 + 1e-5). Activated: 2, 0, 0.5, 0; through both convolutions times -6.
+    assert same(x).flatten().tolist() == pytest.approx([2 - 12, -1, 0.5 - 3, -3], rel=1e-4)
+    # Every second pixel: the first one. The activated input goes through the shortcut.
+    assert wider(x).flatten().tolist() == pytest.approx([20 - 12, 40], rel=1e-4)
 
 
 def test_channels_and_classes_change_only_the_first_and_the_last_layer() -> None:

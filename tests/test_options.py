@@ -16,7 +16,10 @@ from conf.schema import (
     MonitorOptions,
     PipelineOptions,
     PrepareOptions,
+    PretrainMocoOptions,
     PretrainRotOptions,
+    PretrainSimclrOptions,
+    TrainClassifierOptions,
     TrainOptions,
     TrainSemiOptions,
 )
@@ -148,9 +151,9 @@ def test_a_data_set_brings_its_defaults(
         ("--few_shot 30", "few_shot (30) must not lie above many_shot (20)"),
         ("--dataset mnist", "unknown data set 'mnist': choose one of cifar10, digits, fashion_mnist"),
         ("--imb_type linear", "'exp' or 'step'"),
-        ("-a resnet18", "--arch resnet18"),
-        ("--loss_type ce", "'CE', 'Focal' or 'LDAM'"),
-        ("--train_rule drw", "'None', 'Resample', 'Reweight' or 'DRW'"),
+        ("-a resnet19", "--arch resnet19"),
+        ("--loss_type ce", "'CE', 'Focal', 'LDAM', 'BalancedSoftmax' or 'LogitAdjusted'"),
+        ("--train_rule drw", "'None', 'Resample', 'Reweight', 'DRW', 'ClassBalanced'"),
         ("--exp_str a/b", "--exp_str a/b"),
         ("--exp_str 'two\nlines'", "--exp_str two lines"),
         ("-e", "name it with --resume"),
@@ -285,6 +288,7 @@ OUTCOME = {
     "unlabel_size_factor": 4.0, "val_fraction": 0.1, "rand_number": 1, "many_shot": 90, "few_shot": 10,
     "arch": "resnet44", "epochs": 199, "batch_size": 64, "learning_rate": 0.2, "momentum": 0.8, "weight_decay": 1e-4,
     "seed": 1, "world_size": 2, "threads": 1, "exp_str": "again", "loss_type": "LDAM", "train_rule": "DRW",
+    "focal_gamma": 2.0, "ldam_max_margin": 0.25, "tau": 2.0, "lr_schedule": "cosine",
 }  # fmt: skip
 PLACES = {
     "master": "local[2]", "verbose": True, "data_dir": "elsewhere", "runs_dir": "elsewhere",
@@ -292,13 +296,30 @@ PLACES = {
 }  # fmt: skip
 # Of these the content counts, which the caller hashes; where the file lies does not.
 INPUT_FILES = {"resume": "a.pt", "pretrained_model": "b.pt"}
+# They belong to -e, which has no run.
+OF_EVALUATION = {"logit_adjustment": 1.0, "features": Path("/features.parquet"), "tsne": Path("/map.png")}
 
 
 def test_the_run_name_changes_with_every_option_that_changes_the_outcome() -> None:
-    assert {*OUTCOME, *PLACES, *INPUT_FILES, "evaluate"} == set(TrainOptions.model_fields)
+    assert {*OUTCOME, *PLACES, *INPUT_FILES, *OF_EVALUATION, "evaluate"} == set(TrainOptions.model_fields)
     plain = train_options("--dataset cifar10").model_dump()
     names = [TrainOptions(**{**plain, name: value}).run_name({}) for name, value in OUTCOME.items()]
     assert len({TrainOptions(**plain).run_name({}), *names}) == 1 + len(OUTCOME)
+
+
+@pytest.mark.parametrize(("name", "value"), OF_EVALUATION.items())
+def test_an_option_of_evaluation_is_refused_without_it(tmp_path: Path, name: str, value: object) -> None:
+    checkpoint = tmp_path / "model.pt"
+    checkpoint.touch()
+    assert f"--{name} is for the evaluation of a checkpoint" in refusal(TrainOptions, f"--{name} {value}")
+    assert getattr(train_options(f"-e --resume {checkpoint} --{name} {value}"), name) == value
+
+
+def test_a_plot_in_an_unknown_format_is_refused(tmp_path: Path) -> None:
+    checkpoint = tmp_path / "model.pt"
+    checkpoint.touch()
+    message = refusal(TrainOptions, f"-e --resume {checkpoint} --tsne map.bmp")
+    assert "the name of a plot ends in .png, .pdf or .svg" in message
 
 
 @pytest.mark.parametrize(("name", "value"), [*PLACES.items(), *INPUT_FILES.items()])
@@ -325,10 +346,64 @@ def test_the_options_of_semi_supervision_change_the_run_name() -> None:
     assert len(names) == 3
 
 
+@pytest.fixture
+def checkpoint(tmp_path: Path) -> Path:
+    """Path of a file that passes for a checkpoint as long as nobody reads it."""
+    path = tmp_path / "model.pt"
+    path.touch()
+    return path
+
+
+def classifier_options(command_line: str, checkpoint: Path) -> TrainClassifierOptions:
+    argv = shlex.split(f"--resume {checkpoint} {command_line}")
+    return parse_options(TrainClassifierOptions, argv, prog="longtail train_classifier")
+
+
+def test_a_classifier_takes_ten_epochs_however_many_the_data_set_s_networks_take(checkpoint: Path) -> None:
+    for dataset in ("digits", "cifar10"):
+        assert classifier_options(f"--dataset {dataset}", checkpoint).epochs == 10
+    assert classifier_options("--epochs 3 --method LWS", checkpoint).epochs == 3
+
+
+@pytest.mark.parametrize("method", ["tau", "NCM"])
+def test_a_classifier_that_learns_nothing_takes_one_epoch(checkpoint: Path, method: str) -> None:
+    assert classifier_options(f"--method {method} --epochs 3", checkpoint).epochs == 1
+
+
+def test_a_classifier_is_trained_on_balanced_draws_unless_said_otherwise(checkpoint: Path) -> None:
+    assert classifier_options("", checkpoint).train_rule == "ClassBalanced"
+    assert classifier_options("--train_rule None", checkpoint).train_rule == "None"
+
+
+def test_a_classifier_needs_a_checkpoint_and_a_loss_that_fits(checkpoint: Path) -> None:
+    assert "--resume is required" in refusal(TrainClassifierOptions, "")
+    message = refusal(TrainClassifierOptions, f"--resume {checkpoint} --method LWS --loss_type LDAM")
+    assert "LDAM needs cosines" in message
+
+
+def test_every_classifier_has_a_run_of_its_own(checkpoint: Path) -> None:
+    given = ["", "--method LWS", "--method tau", "--method NCM", "--method tau --tau_norm 1", "--train_rule None"]
+    options = [classifier_options(variant, checkpoint) for variant in given]
+    assert len({o.run_name({}) for o in options}) == 6
+    assert options[0].run_name({"resume": "1f"}) != options[0].run_name({"resume": "2e"})
+
+
 def test_jobs_that_share_their_options_do_not_share_runs() -> None:
-    jobs = (PretrainRotOptions, TrainOptions, TrainSemiOptions)
+    jobs = (PretrainRotOptions, PretrainMocoOptions, PretrainSimclrOptions, TrainOptions, TrainSemiOptions)
     names = {resolve_options(job, {"imb_factor_unlabel": 1}).run_name({}) for job in jobs}
-    assert len(names) == 3
+    assert len(names) == len(jobs)
+
+
+@pytest.mark.parametrize("options_type", [PretrainMocoOptions, PretrainSimclrOptions])
+def test_a_contrast_needs_others_to_compare_with(options_type: type[JobOptions]) -> None:
+    assert "--batch_size 3" in refusal(options_type, "--batch_size 3")
+
+
+def test_momentum_contrast_has_the_published_defaults() -> None:
+    options = parse_options(PretrainMocoOptions, ["--dataset", "cifar10"], prog="longtail pretrain_moco")
+    expected = {"projection_dim": 128, "queue_size": 65536, "key_momentum": 0.999, "temperature": 0.2, "epochs": 200}
+    expected |= {"learning_rate": 0.015, "weight_decay": 1e-4, "batch_size": 128, "lr_schedule": "cosine"}
+    assert {name: getattr(options, name) for name in expected} == expected
 
 
 @pytest.mark.parametrize(

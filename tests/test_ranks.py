@@ -11,14 +11,17 @@ import torch.distributed as dist
 import torch.multiprocessing as mp
 from torch import nn
 
-from conf.schema import TrainOptions
+from conf.schema import PretrainMocoOptions, PretrainSimclrOptions, TrainClassifierOptions, TrainOptions
 from data.contract import TEST, TRAIN, VAL
 from data.manifest import read_manifest
+from models.build import build_model
 from tests.tiny_set import COUNTS, paths_of, tiny_options, write_tiny_set
+from training.contrastive import MoCo, SimCLR
 from training.distributed import Rank
+from training.evaluation import class_means
 from training.loop import build_optimizer, fit
 from training.run import run_training
-from training.tasks import supervised_task
+from training.tasks import contrastive_task, supervised_task
 
 CPU = torch.device("cpu")
 WORLD_SIZE = 2
@@ -28,6 +31,7 @@ LINEAR = tiny_options(TrainOptions, epochs=9, train_rule="DRW", world_size=WORLD
 ONE_STEP = tiny_options(
     TrainOptions, batch_size=41, learning_rate=1.0, momentum=0.0, weight_decay=0.0, train_rule="Reweight"
 )  # fmt: skip
+CONTRASTIVE = {"moco": PretrainMocoOptions, "simclr": PretrainSimclrOptions}
 NETWORK = tiny_options(TrainOptions, epochs=2, world_size=WORLD_SIZE)
 
 
@@ -43,6 +47,47 @@ def fit_linear(set_dir: Path, rank: Rank, options: TrainOptions) -> dict[str, An
     return {"before": before.tolist(), "after": model[1].weight.tolist(), "totals": totals}
 
 
+def fit_contrastive(set_dir: Path, rank: Rank, method: str) -> dict[str, Any]:
+    """Weights, queue and loss of a linear projection after two epochs of contrastive training."""
+    options = tiny_options(CONTRASTIVE[method], epochs=2, learning_rate=0.5)
+    task = contrastive_task(
+        options, set_dir, read_manifest(set_dir), CPU, anchors_per_image=1 if method == "moco" else 2
+    )  # fmt: skip
+    torch.manual_seed(0)
+    network = nn.Sequential(nn.Flatten(), nn.Linear(64, 8))
+    before = network[1].weight.detach().clone()
+    if method == "moco":
+        learner = MoCo(network, rank, dimension=8, queue_size=20, key_momentum=0.9, temperature=0.2)
+    else:
+        learner = SimCLR(network, rank, temperature=0.5)
+    totals = fit(
+        learner, build_optimizer(learner, options), task, options, rank, first_epoch=0, on_epoch=lambda report: None
+    )  # fmt: skip
+    return {
+        "moved": (network[1].weight - before).tolist(),
+        "queue": learner.queue.tolist() if method == "moco" else [],
+        "loss": sum(totals[TRAIN]["loss_sum"]),
+        "support": totals[TRAIN]["support"],
+    }
+
+
+def mean_features(set_dir: Path, rank: Rank) -> list[list[float]]:
+    """Mean feature of each class, by a network that has learned nothing."""
+    task = supervised_task(LINEAR, set_dir, read_manifest(set_dir), CPU)
+    torch.manual_seed(0)
+    model = build_model("resnet20", num_classes=3, in_channels=1)
+    return class_means(model, task.train, task, rank).tolist()
+
+
+def train_classifier(set_dir: Path, directory: Path, rank: Rank) -> dict[str, Any]:
+    """A classifier on the network that the ranks trained."""
+    dist.barrier()  # rank 0 has written its checkpoint
+    options = tiny_options(
+        TrainClassifierOptions, epochs=2, world_size=WORLD_SIZE, resume=directory / "rank0" / "run" / "ckpt.pth.tar"
+    )
+    return run_training(options, paths_of(set_dir, directory / f"rank{rank.rank}" / "classifier"), rank, attempt=1)
+
+
 def rank_main(rank: int, directory: Path, set_dir: Path) -> None:
     torch.set_num_threads(1)
     dist.init_process_group("gloo", init_method=f"file://{directory}/meeting", rank=rank, world_size=WORLD_SIZE)
@@ -54,6 +99,9 @@ def rank_main(rank: int, directory: Path, set_dir: Path) -> None:
             # A directory of its own for each rank, to see which of them writes.
             "network": run_training(NETWORK, paths_of(set_dir, directory / f"rank{rank}" / "run"), this, attempt=1),
         }
+        outcome |= {method: fit_contrastive(set_dir, this, method) for method in CONTRASTIVE}
+        outcome["means"] = mean_features(set_dir, this)
+        outcome["classifier"] = train_classifier(set_dir, directory, this)
         (directory / f"outcome{rank}.json").write_text(json.dumps(outcome))
     finally:
         dist.destroy_process_group()
@@ -132,11 +180,44 @@ def test_a_network_counts_every_sample_once_too(outcomes: list[dict[str, Any]]) 
     }
 
 
+def test_the_predictions_of_the_ranks_become_one_confusion_matrix(outcomes: list[dict[str, Any]]) -> None:
+    test = outcomes[0]["network"]["splits"][TEST]
+    confusion, totals = test["confusion"], test["totals"]
+    cells = list(zip(confusion["target"], confusion["predicted"], confusion["count"], strict=True))
+    for class_id in range(3):
+        assert sum(count for target, _, count in cells if target == class_id) == totals["support"][class_id]
+        assert sum(count for _, guess, count in cells if guess == class_id) == totals["predicted"][class_id]
+
+
 def test_only_the_first_rank_writes_and_returns_the_result(directory: Path, outcomes: list[dict[str, Any]]) -> None:
     assert outcomes[1]["network"] == {}
     assert json.loads((directory / "rank0" / "run" / "result.json").read_text()) == outcomes[0]["network"]
     assert (directory / "rank0" / "run" / "ckpt.pth.tar").exists()
     assert not (directory / "rank1").exists()
+
+
+@pytest.mark.parametrize("method", CONTRASTIVE)
+def test_two_ranks_contrast_what_one_does(outcomes: list[dict[str, Any]], set_dir: Path, method: str) -> None:
+    alone = fit_contrastive(set_dir, Rank(0, 1, CPU), method)
+    assert torch.tensor(alone["moved"]).abs().max() > 0.01
+    for outcome in outcomes:
+        ours = outcome[method]
+        assert torch.allclose(torch.tensor(ours["moved"]), torch.tensor(alone["moved"]), rtol=1e-2, atol=1e-5)
+        assert torch.allclose(torch.tensor(ours["queue"]), torch.tensor(alone["queue"]), rtol=1e-3, atol=1e-5)
+        assert ours["loss"] == pytest.approx(alone["loss"], rel=1e-4)
+        assert ours["support"] == alone["support"] == [40 if method == "moco" else 80, 0]
+
+
+def test_the_mean_features_are_those_of_all_ranks(outcomes: list[dict[str, Any]], set_dir: Path) -> None:
+    alone = torch.tensor(mean_features(set_dir, Rank(0, 1, CPU)))
+    for outcome in outcomes:
+        assert torch.allclose(torch.tensor(outcome["means"]), alone, rtol=1e-4, atol=1e-6)
+
+
+def test_a_classifier_alone_is_trained_by_two_ranks_too(outcomes: list[dict[str, Any]], directory: Path) -> None:
+    assert outcomes[0]["classifier"]["splits"][TEST]["totals"]["support"] == COUNTS[TEST]
+    assert sum(outcomes[0]["classifier"]["splits"][TRAIN]["totals"]["support"]) == sum(COUNTS[TRAIN])
+    assert outcomes[1]["classifier"] == {}
 
 
 @pytest.mark.parametrize("world_size", [1, 2, 3, 7])

@@ -6,7 +6,7 @@ from training.schedule import learning_rate
 
 
 def rates(num_epochs: int, base: float = 0.1) -> list[float]:
-    return [learning_rate(base, epoch=epoch, num_epochs=num_epochs) for epoch in range(num_epochs)]
+    return [learning_rate("steps", base, epoch=epoch, num_epochs=num_epochs) for epoch in range(num_epochs)]
 
 
 def test_200_epochs_have_the_published_rates() -> None:
@@ -34,3 +34,13 @@ def test_a_short_training_learns_from_the_first_epoch_and_never_warms_up_again(n
 
 def test_rates_are_in_proportion_to_the_first_one() -> None:
     assert rates(200, base=0.4) == pytest.approx([4 * rate for rate in rates(200)], rel=1e-12)
+
+
+def test_a_cosine_falls_from_the_base_through_its_half_in_the_middle() -> None:
+    rates = [learning_rate("cosine", 0.2, epoch=epoch, num_epochs=12) for epoch in range(12)]
+    # cos 0, 30, 60, 90, 120, 150 degrees and so on: (1 + cos) / 2.
+    half_root = 3**0.5 / 2
+    cosines = {0: 1, 2: half_root, 4: 0.5, 6: 0, 8: -0.5, 10: -half_root}
+    for epoch, cosine in cosines.items():
+        assert rates[epoch] == pytest.approx(0.2 * (1 + cosine) / 2)
+    assert rates == sorted(rates, reverse=True) and rates[-1] > 0

@@ -14,7 +14,7 @@ from torch import nn
 from conf.schema import PretrainRotOptions, TrainOptions, TrainSemiOptions
 from data.contract import HIDDEN_LABEL, TEST, TRAIN, UNLABELED, split_directory
 from data.manifest import read_manifest
-from models.resnet import build_model
+from models.build import build_model
 from tests.prepared_set import image_rows, write_manifest, write_split
 from tests.refusals import refused
 from tests.tiny_set import (

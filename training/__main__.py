@@ -3,8 +3,9 @@
     python -m training train --set_dir datasets/prepared/NAME --dataset cifar10 --imb_factor 0.01
     torchrun --nproc_per_node 2 -m training train --world_size 2 --set_dir ... --dataset cifar10 --imb_factor 0.01
 
-The jobs are pretrain_rot, train and train_semi (with --pseudo_labels), their
-options those of `longtail JOB`. The run is the same one: same name, same files.
+The jobs are pretrain_rot, pretrain_moco, pretrain_simclr, train, train_semi
+(with --pseudo_labels) and train_classifier, their options those of `longtail
+JOB`. The run is the same one: same name, same files.
 """
 
 import os
@@ -18,13 +19,28 @@ import torch.distributed as dist
 
 from conf.arguments import parse_options
 from conf.errors import UserError
-from conf.schema import PretrainRotOptions, TrainOptions, TrainSemiOptions
+from conf.schema import (
+    PretrainMocoOptions,
+    PretrainRotOptions,
+    PretrainSimclrOptions,
+    TrainClassifierOptions,
+    TrainOptions,
+    TrainSemiOptions,
+)
+from data.contract import TEST, TRAIN
 from training.distributed import Rank
 from training.metrics import SHOT_GROUPS
 from training.run import run_training
 from training.run_directory import begin_attempt, exclusive_run, finished_run, run_paths
 
-OPTIONS = {"pretrain_rot": PretrainRotOptions, "train": TrainOptions, "train_semi": TrainSemiOptions}
+OPTIONS = {
+    "pretrain_rot": PretrainRotOptions,
+    "pretrain_moco": PretrainMocoOptions,
+    "pretrain_simclr": PretrainSimclrOptions,
+    "train": TrainOptions,
+    "train_semi": TrainSemiOptions,
+    "train_classifier": TrainClassifierOptions,
+}
 
 
 def main(argv: Sequence[str]) -> None:
@@ -43,9 +59,10 @@ def main(argv: Sequence[str]) -> None:
         attempt = begin_attempt(paths.run_dir, options) if rank.is_first and not finished else 0
         result = finished.result if finished else run_training(options, paths, rank, attempt=attempt)
     if rank.is_first:
-        scores = result["splits"]["test"]
+        split = TEST if TEST in result["splits"] else TRAIN
+        scores = result["splits"][split]
         shown = ("accuracy", "balanced_accuracy", *(f"{group}_shot_accuracy" for group in SHOT_GROUPS))
-        print("test", {name: scores[name] for name in shown})
+        print(split, {name: scores[name] for name in shown})
         print(f"run: {paths.run_dir}")
 
 

@@ -20,9 +20,13 @@ class Normalisation:
 
     def apply(self, images: Tensor) -> Tensor:
         """(N, C, H, W) uint8 to float32 of about zero mean and unit variance."""
+        return self.apply_to_unit(images.float() / 255)
+
+    def apply_to_unit(self, images: Tensor) -> Tensor:
+        """(N, C, H, W) float32 in [0, 1] to the same."""
         mean = torch.tensor(self.mean, device=images.device).view(1, -1, 1, 1)
         std = torch.tensor(self.std, device=images.device).view(1, -1, 1, 1)
-        return (images.float() / 255 - mean) / std
+        return (images - mean) / std
 
 
 def measured_normalisation(images: Tensor) -> Normalisation:

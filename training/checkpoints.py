@@ -2,13 +2,14 @@
 
 A checkpoint is a dict of tensors, numbers, strings and plain containers, so it
 loads with torch's weights-only reader, which runs no code. Keys as published:
-epoch, arch, state_dict, best_acc1, optimizer. All else lies under "longtail".
+epoch, arch, state_dict, best_acc1, optimizer. All else lies under "longtail" and
+"companion".
 """
 
 import json
 import pickle
 import zipfile
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -17,9 +18,12 @@ from torch import Tensor, nn
 
 from conf.errors import UserError
 from conf.files import write_atomically
+from models.build import ARCHITECTURES
 from training.augmentation import Normalisation
 
 HEAD_PREFIX = "fc."
+NETWORK_PREFIX = "network."
+"""What a learner that is more than the network puts before the network's names."""
 # What wrappers put before the names. A MoCo checkpoint also holds the key encoder and the queue, which nobody needs.
 _DATA_PARALLEL_PREFIX = "module."
 _MOCO_QUERY_PREFIX = "module.encoder_q."
@@ -29,7 +33,7 @@ _MOCO_QUERY_PREFIX = "module.encoder_q."
 class ModelCard:
     """What is needed to use the weights: kept in the checkpoint beside them.
 
-    phase: pretrain_rot, train or train_semi
+    phase: pretrain_rot, train, train_semi or classifier
     image_shape: (height, width, channels)
     class_counts: training images per class, pseudo-labelled ones included
     options: the job's options, by name
@@ -63,6 +67,7 @@ class Checkpoint:
     """A checkpoint in memory; model_card is None for one that longtail did not write.
 
     epoch: number of finished epochs
+    companion: tensors beside the network that only its own training needs to go on (MoCo's key network and queue)
     best: None without validation data
     """
 
@@ -72,6 +77,7 @@ class Checkpoint:
     optimizer: dict[str, Any] | None
     best: BestEpoch | None
     model_card: ModelCard | None
+    companion: dict[str, Tensor] = field(default_factory=dict)
 
 
 def save_checkpoint(path: Path, checkpoint: Checkpoint) -> None:
@@ -83,6 +89,7 @@ def save_checkpoint(path: Path, checkpoint: Checkpoint) -> None:
         "state_dict": checkpoint.state_dict,
         "best_acc1": 100 * best.val_balanced_accuracy if best else None,
         "optimizer": checkpoint.optimizer,
+        "companion": checkpoint.companion,
         # JSON, so that what is in the file is text and not objects.
         "longtail": json.dumps({"model_card": asdict(card) if card else None, "best": asdict(best) if best else None}),
     }
@@ -119,6 +126,7 @@ def load_checkpoint(path: Path) -> Checkpoint:
         optimizer=content.get("optimizer"),
         best=best,
         model_card=card,
+        companion=content.get("companion", {}),
     )
 
 
@@ -159,6 +167,12 @@ def _plain_names(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
     }
 
 
+def check_architecture(checkpoint: Checkpoint, arch: str, *, path: Path) -> None:
+    """Raises UserError if the checkpoint is of another of our networks than arch."""
+    if checkpoint.arch in ARCHITECTURES and checkpoint.arch != arch:
+        raise UserError(f"{path} is a {checkpoint.arch}, -a says {arch}: give -a {checkpoint.arch}")
+
+
 def load_weights(model: nn.Module, checkpoint: Checkpoint, *, path: Path, backbone_only: bool = False) -> int:
     """Copy the checkpoint's tensors into the model; returns how many.
 
@@ -185,3 +199,20 @@ def load_weights(model: nn.Module, checkpoint: Checkpoint, *, path: Path, backbo
         for name, tensor in wanted.items():
             tensor.copy_(offered[name])
     return len(wanted)
+
+
+def companion_of(learner: nn.Module, network: nn.Module) -> dict[str, Tensor]:
+    """Of what is trained, the tensors that are not the network's own: none where the network itself is trained."""
+    if learner is network:
+        return {}
+    return {name: tensor for name, tensor in learner.state_dict().items() if not name.startswith(NETWORK_PREFIX)}
+
+
+def load_companion(learner: nn.Module, network: nn.Module, checkpoint: Checkpoint, *, path: Path) -> None:
+    """Copy the checkpoint's companion. Raises UserError if it is not that of such a training."""
+    wanted, offered = companion_of(learner, network), checkpoint.companion
+    if {n: t.shape for n, t in wanted.items()} != {n: t.shape for n, t in offered.items()}:
+        raise UserError(f"{path} is of another kind of training or has another queue: give it as --pretrained_model")
+    with torch.no_grad():
+        for name, tensor in wanted.items():
+            tensor.copy_(offered[name])

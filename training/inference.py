@@ -8,7 +8,7 @@ import torch
 from torch import nn
 
 from conf.errors import UserError
-from models.resnet import build_model
+from models.build import build_model
 from training.checkpoints import ModelCard, load_checkpoint, load_weights
 from training.losses import logit_scale_of
 from training.tasks import image_tensor
@@ -26,8 +26,8 @@ def load_classifier(path: Path, modified_ns: int) -> tuple[nn.Module, ModelCard]
     card = checkpoint.model_card
     if card is None:
         raise UserError(f"{path} does not say how its inputs are normalised: take a checkpoint that longtail trained")
-    if card.phase == "pretrain_rot":
-        raise UserError(f"{path} tells rotations, not classes: take a checkpoint of train or train_semi")
+    if card.phase.startswith("pretrain"):
+        raise UserError(f"{path} is of {card.phase}, which knows no classes: take a checkpoint of train or train_semi")
     model = build_model(card.arch, num_classes=len(card.class_names), in_channels=card.image_shape[2], head=card.head)
     load_weights(model, checkpoint, path=path)
     return model.to(memory_format=torch.channels_last).eval(), card

@@ -1,4 +1,4 @@
-"""The training loop: one for supervised, semi-supervised and rotation training.
+"""The training loop: one for supervised, semi-supervised and self-supervised training, and for classifiers alone.
 
 Everything random in an epoch comes from one generator seeded by (seed, epoch),
 drawn for the global batch on every rank alike. So a run that was stopped goes
@@ -8,26 +8,22 @@ images meet in a batch does not depend on the world size.
 
 import math
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from conf.errors import UserError
 from conf.schema import RunOptions
-from training.augmentation import crop_and_flip, draw_crop_flip
 from training.distributed import Rank, share_buffers, sum_over_ranks, with_averaged_gradients
+from training.evaluation import evaluate, evaluate_all
 from training.losses import logit_scale_of
-from training.metrics import ClassTotals
+from training.metrics import ClassTotals, Totals
 from training.rebalancing import epoch_order
 from training.schedule import learning_rate
-from training.tasks import Samples, Task
-
-EVALUATION_BATCH_SIZE = 1000
-
-Totals = dict[str, list[float]]
+from training.tasks import Task
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -41,9 +37,13 @@ class EpochReport:
     images_per_second: float
 
 
-def build_optimizer(model: nn.Module, options: RunOptions) -> torch.optim.SGD:
+def build_optimizer(model: nn.Module, options: RunOptions) -> torch.optim.SGD | None:
+    """SGD over what the model has to learn; None if that is nothing."""
+    learned = [parameter for parameter in model.parameters() if parameter.requires_grad]
+    if not learned:
+        return None
     return torch.optim.SGD(
-        model.parameters(),
+        learned,
         lr=options.learning_rate,
         momentum=options.momentum,
         weight_decay=options.weight_decay,
@@ -53,7 +53,7 @@ def build_optimizer(model: nn.Module, options: RunOptions) -> torch.optim.SGD:
 
 def fit(
     model: nn.Module,
-    optimizer: torch.optim.Optimizer,
+    optimizer: torch.optim.Optimizer | None,
     task: Task,
     options: RunOptions,
     rank: Rank,
@@ -63,6 +63,8 @@ def fit(
 ) -> dict[str, Totals]:
     """Train from first_epoch (counted from 0) to the last; on_epoch is called on every rank after each.
 
+    Without an optimizer there is nothing to learn, and an epoch only measures.
+
     Returns the totals of the last epoch; if none was left to train, those of the held-out splits.
     """
     num_steps = math.ceil(len(task.train) / options.batch_size)
@@ -71,16 +73,19 @@ def fit(
             f"{len(task.train)} images in {num_steps} batches are too few for --world_size {rank.world_size}: "
             f"lower --world_size or raise --batch_size"
         )
-    trained = with_averaged_gradients(model, rank)
+    trained = with_averaged_gradients(model, rank) if optimizer else model
     totals = evaluate_all(model, task, rank) if first_epoch >= options.epochs else {}
     for epoch in range(first_epoch, options.epochs):
         started = time.monotonic()
         # 1. Set the learning rate.
-        rate = learning_rate(options.learning_rate, epoch=epoch, num_epochs=options.epochs)
-        for group in optimizer.param_groups:
+        rate = learning_rate(options.lr_schedule, options.learning_rate, epoch=epoch, num_epochs=options.epochs)
+        for group in optimizer.param_groups if optimizer else ():
             group["lr"] = rate
         # 2. Learn from every sample once (or from the drawn ones, when resampling).
-        train_totals = _train_epoch(trained, optimizer, task, options, rank, epoch=epoch, num_steps=num_steps)
+        if optimizer:
+            train_totals = _train_epoch(trained, optimizer, task, options, rank, epoch=epoch, num_steps=num_steps)
+        else:
+            train_totals = evaluate(model, task.train, task, rank)
         train_seconds = time.monotonic() - started
         # 3. Measure.
         share_buffers(model, rank)
@@ -111,67 +116,46 @@ def _train_epoch(
     epoch: int,
     num_steps: int,
 ) -> Totals:
-    model.train()
+    _set_training_mode(model, task)
     generator = epoch_generator(options.seed, epoch)
     sample_weights = task.sample_weights(epoch=epoch, num_epochs=options.epochs)  # (N,)
     totals = ClassTotals.zeros(len(task.class_names), rank.device)
     scale = logit_scale_of(task.head)
-    for batch in _batches(task, num_steps, generator):
+    order = epoch_order(
+        task.train_rule,
+        task.train.labels.cpu(),
+        task.class_counts,
+        epoch=epoch,
+        num_epochs=options.epochs,
+        generator=generator,
+    )
+    # Near-equal batches, so that no batch norm ever sees a tiny last one.
+    for batch in torch.tensor_split(order, num_steps):
         part = rank.part(len(batch))
-        inputs, targets = _training_inputs(task, batch, part, generator, rank.device)  # (n, C, H, W), (n,)
+        inputs, targets = task.training_inputs(task, batch, part, generator)  # (n, C, H, W), (n,)
         weights = sample_weights[batch]  # (global N,)
         # Gradients are averaged over the ranks: times world_size makes that the weighted mean of the global batch.
         weights = weights * (rank.world_size / weights.sum())
         rank.alive("forward")
         optimizer.zero_grad(set_to_none=True)
         logits = scale * model(inputs)  # (n, num_classes)
-        losses = task.loss(logits, targets)  # (n,)
+        losses = task.loss(logits, targets)  # (n,), of contrasts n or 2 n
+        # (n,): where an image is asked twice, its loss is the mean of the two.
+        image_losses = losses.view(len(weights[part]), -1).mean(dim=1)
         rank.alive("backward")
-        (losses * weights[part]).sum().backward()
+        (image_losses * weights[part]).sum().backward()
         optimizer.step()
         totals.add(logits.detach(), targets, losses.detach())
     sum_over_ranks(totals.values, rank)
     return totals.as_lists()
 
 
-def _batches(task: Task, num_steps: int, generator: torch.Generator) -> Iterator[Tensor]:
-    """Index tensors of near-equal length, so that no batch norm ever sees a tiny last batch."""
-    order = epoch_order(task.train_rule, task.train.labels.cpu(), task.class_counts, generator)
-    yield from torch.tensor_split(order, num_steps)
-
-
-def _training_inputs(
-    task: Task, batch: Tensor, part: slice, generator: torch.Generator, device: torch.device
-) -> tuple[Tensor, Tensor]:
-    choices = draw_crop_flip(len(batch), height=task.train.images.shape[2], flip=task.mirror, generator=generator)
-    turns = torch.randint(4, (len(batch),), generator=generator)
-    mine = batch[part].to(device)
-    # Cropped before it is normalised, as published: the padding is black, not the mean colour.
-    images = crop_and_flip(task.train.images[mine], choices.part(part))
-    return task.make_targets(task.normalisation.apply(images), task.train.labels[mine], turns[part])
-
-
-def evaluate_all(model: nn.Module, task: Task, rank: Rank) -> dict[str, Totals]:
-    """Per-class sums over each held-out split."""
-    return {split: evaluate(model, samples, task, rank) for split, samples in task.evaluation.items()}
-
-
-@torch.inference_mode()
-def evaluate(model: nn.Module, samples: Samples, task: Task, rank: Rank) -> Totals:
-    """Per-class sums over a split, in evaluation mode, each rank doing its share."""
-    model.eval()
-    totals = ClassTotals.zeros(len(task.class_names), rank.device)
-    scale = logit_scale_of(task.head)
-    mine = rank.part(len(samples))
-    for index in torch.arange(len(samples))[mine].split(EVALUATION_BATCH_SIZE):
-        rank.alive("evaluation")
-        images = task.normalisation.apply(samples.images[index])
-        # Rotation is measured at a turn fixed by the image, so that every epoch is asked the same.
-        inputs, targets = task.make_targets(images, samples.labels[index], samples.ids[index] % 4)
-        logits = scale * model(inputs)  # (n, num_classes)
-        totals.add(logits, targets, task.loss(logits, targets))
-    sum_over_ranks(totals.values, rank)
-    return totals.as_lists()
+def _set_training_mode(model: nn.Module, task: Task) -> None:
+    """Training mode, but for the batch norm of a frozen backbone: it keeps the statistics it was trained with."""
+    model.train()
+    for module in model.modules():
+        if task.frozen_backbone and isinstance(module, nn.BatchNorm2d):
+            module.eval()
 
 
 def epoch_generator(seed: int, epoch: int) -> torch.Generator:

@@ -6,8 +6,8 @@ import torch
 from torch import Tensor
 
 EFFECTIVE_NUMBER_BETA = 0.9999
-DRW_START = 0.8
-"""Share of the epochs after which deferred re-weighting begins: epoch 160 of 200."""
+DEFERRED_START = 0.8
+"""Share of the epochs after which a deferred rule (DRW, DRS) begins: epoch 160 of 200."""
 
 
 def effective_number_weights(class_counts: Sequence[int], *, beta: float = EFFECTIVE_NUMBER_BETA) -> Tensor:
@@ -19,19 +19,52 @@ def effective_number_weights(class_counts: Sequence[int], *, beta: float = EFFEC
 
 def class_weights(train_rule: str, class_counts: Sequence[int], *, epoch: int, num_epochs: int) -> Tensor:
     """(C,) float32 loss weights for an epoch counted from 0: uniform unless the rule re-weights in that epoch."""
-    deferred = train_rule == "DRW" and epoch >= round(num_epochs * DRW_START)
-    if train_rule == "Reweight" or deferred:
+    if train_rule == "Reweight" or (train_rule == "DRW" and _is_deferred_stage(epoch, num_epochs)):
         return effective_number_weights(class_counts).float()
     return torch.ones(len(class_counts))
 
 
-def epoch_order(train_rule: str, labels: Tensor, class_counts: Sequence[int], generator: torch.Generator) -> Tensor:
-    """(N,) indices of the samples in the order of the epoch.
+def draw_weights(train_rule: str, class_counts: Sequence[int], *, epoch: int, num_epochs: int) -> Tensor | None:
+    """(C,) float64 in proportion to the probability that one sample of the class is drawn; None: nothing is drawn.
 
-    A permutation, so that every sample is seen once; under Resample N draws with
-    replacement, in which a sample's probability is its class's effective-number weight.
+    A class of n samples is drawn n times as often as one of its samples. With shares proportional to n^q,
+    SquareRoot has q = 1/2 and ClassBalanced q = 0; ProgressivelyBalanced goes from the shares of the data in
+    epoch 0 towards equal ones, (1 - t/T) n/N + (t/T)/C (Kang et al. 2020, eq. 1 and 2). Resample, and DRS in its
+    deferred stage, draw by effective-number weights.
     """
-    if train_rule == "Resample":
-        sample_weights = effective_number_weights(class_counts)[labels]
-        return torch.multinomial(sample_weights, len(labels), replacement=True, generator=generator)
-    return torch.randperm(len(labels), generator=generator)
+    counts = torch.tensor(class_counts, dtype=torch.float64)
+    # A class without samples is never drawn, whatever its weight.
+    counts = torch.where(counts > 0, counts, 1.0)
+    if train_rule == "Resample" or (train_rule == "DRS" and _is_deferred_stage(epoch, num_epochs)):
+        return effective_number_weights(counts.tolist())
+    if train_rule == "ClassBalanced":
+        return 1 / counts
+    if train_rule == "SquareRoot":
+        return counts**-0.5
+    if train_rule == "ProgressivelyBalanced":
+        progress = epoch / num_epochs
+        return (1 - progress) / sum(class_counts) + progress / (len(class_counts) * counts)
+    return None
+
+
+def _is_deferred_stage(epoch: int, num_epochs: int) -> bool:
+    return epoch >= round(num_epochs * DEFERRED_START)
+
+
+def epoch_order(
+    train_rule: str,
+    labels: Tensor,
+    class_counts: Sequence[int],
+    *,
+    epoch: int,
+    num_epochs: int,
+    generator: torch.Generator,
+) -> Tensor:
+    """(N,) indices of the samples in the order of the epoch, counted from 0.
+
+    A permutation, so that every sample is seen once; under a rule that resamples N draws with replacement.
+    """
+    weights = draw_weights(train_rule, class_counts, epoch=epoch, num_epochs=num_epochs)
+    if weights is None:
+        return torch.randperm(len(labels), generator=generator)
+    return torch.multinomial(weights[labels], len(labels), replacement=True, generator=generator)

@@ -15,26 +15,43 @@ from torch import nn
 
 from conf.errors import UserError
 from conf.files import write_json_atomically
-from conf.schema import PretrainRotOptions, RunOptions, TrainOptions, TrainSemiOptions
+from conf.schema import (
+    ContrastiveOptions,
+    PretrainMocoOptions,
+    PretrainRotOptions,
+    PretrainSimclrOptions,
+    RunOptions,
+    SupervisedOptions,
+    TrainClassifierOptions,
+    TrainOptions,
+    TrainSemiOptions,
+)
 from data.contract import TEST, VAL
 from data.manifest import read_manifest
-from models.resnet import BLOCKS_PER_STAGE, build_model
+from models.build import build_model
 from streaming.events import EVENT_SCHEMA_VERSION, ClassEvent
 from streaming.writer import EventWriter
 from training.checkpoints import (
     BestEpoch,
     Checkpoint,
     ModelCard,
+    check_architecture,
+    companion_of,
     load_checkpoint,
+    load_companion,
     load_weights,
     save_checkpoint,
 )
+from training.classifier import second_stage
+from training.contrastive import MoCo, SimCLR
 from training.distributed import Rank
+from training.evaluation import evaluate_all, predict_all, split_features
 from training.heartbeat import Heartbeat
-from training.loop import EpochReport, Totals, build_optimizer, evaluate_all, fit
-from training.metrics import class_accuracy, summarise
+from training.loop import EpochReport, build_optimizer, fit
+from training.losses import log_priors
+from training.metrics import Predictions, Totals, class_accuracy, class_scores, prediction_scores, summarise
 from training.run_directory import BEST_CHECKPOINT_FILE, CHECKPOINT_FILE, RESULT_FILE, RunPaths
-from training.tasks import Task, rotation_task, semi_supervised_task, supervised_task
+from training.tasks import Task, contrastive_task, rotation_task, semi_supervised_task, supervised_task
 
 TENSORBOARD_DIRECTORY = "tensorboard"
 
@@ -49,75 +66,147 @@ def run_training(options: RunOptions, paths: RunPaths, rank: Rank, *, attempt: i
 
 
 def _run_training(options: RunOptions, paths: RunPaths, rank: Rank, *, attempt: int) -> dict[str, Any]:
-    task, model = _task_and_model(options, paths, rank)
+    task = _task(options, paths, rank)
+    if isinstance(options, TrainClassifierOptions):
+        task, network = second_stage(options, task, rank)
+    else:
+        network = _model(options, task, rank)
+    model = _learner(network, options, task, rank)
     optimizer = build_optimizer(model, options)
-    first_epoch, best = _restore(model, optimizer, options, paths)
+    first_epoch, best = _restore(model, network, optimizer, options, paths)
     if not rank.is_first:
         fit(model, optimizer, task, options, rank, first_epoch=first_epoch, on_epoch=lambda report: None)
+        predict_all(model, task, rank)
         return {}
     with _Reporter(
-        model, optimizer, task, options, paths, attempt=attempt, first_epoch=first_epoch, best=best
+        model, network, optimizer, task, options, paths, attempt=attempt, first_epoch=first_epoch, best=best
     ) as reporter:
         totals = fit(model, optimizer, task, options, rank, first_epoch=first_epoch, on_epoch=reporter.record)
-    result = _result(paths.run_dir.name, task, epoch=options.epochs, totals=totals, best=reporter.best)
+    predictions = predict_all(model, task, rank)
+    result = _result(
+        paths.run_dir.name,
+        task,
+        epoch=options.epochs,
+        totals=totals,
+        predictions=predictions,
+        best=reporter.best,
+    )
     write_json_atomically(paths.run_dir / RESULT_FILE, result)
     return result
 
 
 def run_evaluation(options: TrainOptions, paths: RunPaths, rank: Rank) -> dict[str, Any]:
-    """Scores of the checkpoint named by --resume on the held-out splits; nothing is trained or written."""
+    """Scores of the checkpoint named by --resume on the held-out splits; nothing is trained.
+
+    Rank 0 writes the files that --features and --tsne name, and nothing else.
+    """
     assert options.resume is not None
-    task, model = _task_and_model(options, paths, rank)
+    task = _task(options, paths, rank)
+    card = load_checkpoint(options.resume).model_card
+    if card is not None:
+        task = replace(task, head=card.head)
+    model = _model(options, task, rank)
     checkpoint = _load_into(model, options.resume, options)
-    totals = evaluate_all(model, task, rank)
+    adjustment = None
+    if options.logit_adjustment is not None:
+        # The prior that the weights were trained under; a checkpoint of another origin does not say it.
+        priors = log_priors(card.class_counts if card else task.class_counts)
+        adjustment = options.logit_adjustment * priors.to(rank.device)
+    totals = evaluate_all(model, task, rank, adjustment=adjustment)
+    predictions = predict_all(model, task, rank, adjustment=adjustment)
+    if options.features or options.tsne:
+        _export_features(options, model, task, rank, predictions)
     run = options.resume.parent.name
-    return _result(run, task, epoch=checkpoint.epoch, totals=totals, best=checkpoint.best)
+    return _result(run, task, epoch=checkpoint.epoch, totals=totals, predictions=predictions, best=checkpoint.best)
 
 
-def _task_and_model(options: RunOptions, paths: RunPaths, rank: Rank) -> tuple[Task, nn.Module]:
+def _export_features(
+    options: TrainOptions, model: nn.Module, task: Task, rank: Rank, predictions: dict[str, Predictions]
+) -> None:
+    # scikit-learn and matplotlib take seconds to import: only who asks for features waits for them.
+    from training.features import write_features, write_tsne_plot
+
+    features = {split: split_features(model, samples, task, rank) for split, samples in task.evaluation.items()}
+    if not rank.is_first:
+        return
+    if options.features:
+        write_features(options.features, task.evaluation, predictions, features)
+    if options.tsne:
+        write_tsne_plot(options.tsne, task.evaluation[TEST], features[TEST], task, seed=options.seed)
+
+
+def _task(options: RunOptions, paths: RunPaths, rank: Rank) -> Task:
     manifest = read_manifest(paths.set_dir)
     if isinstance(options, TrainSemiOptions):
         assert paths.pseudo_labels is not None
-        task = semi_supervised_task(options, paths.set_dir, manifest, rank.device, pseudo_labels=paths.pseudo_labels)
-    elif isinstance(options, TrainOptions):
-        task = supervised_task(options, paths.set_dir, manifest, rank.device)
-    else:
-        assert isinstance(options, PretrainRotOptions)
-        task = rotation_task(options, paths.set_dir, manifest, rank.device)
+        return semi_supervised_task(options, paths.set_dir, manifest, rank.device, pseudo_labels=paths.pseudo_labels)
+    if isinstance(options, SupervisedOptions):
+        return supervised_task(options, paths.set_dir, manifest, rank.device)
+    if isinstance(options, PretrainMocoOptions):
+        return contrastive_task(options, paths.set_dir, manifest, rank.device, anchors_per_image=1)
+    if isinstance(options, PretrainSimclrOptions):
+        return contrastive_task(options, paths.set_dir, manifest, rank.device, anchors_per_image=2)
+    assert isinstance(options, PretrainRotOptions)
+    return rotation_task(options, paths.set_dir, manifest, rank.device)
+
+
+def _model(options: RunOptions, task: Task, rank: Rank) -> nn.Module:
+    """The network of the options and of the task's head, freshly initialised."""
     torch.manual_seed(options.seed)
-    model = build_model(
-        options.arch, num_classes=len(task.class_names), in_channels=manifest.image_shape[2], head=task.head
-    )
-    return task, model.to(rank.device, memory_format=torch.channels_last)
+    channels = task.train.images.shape[1]
+    num_outputs = options.projection_dim if isinstance(options, ContrastiveOptions) else len(task.class_names)
+    model = build_model(options.arch, num_classes=num_outputs, in_channels=channels, head=task.head)
+    return model.to(rank.device, memory_format=torch.channels_last)
+
+
+def _learner(network: nn.Module, options: RunOptions, task: Task, rank: Rank) -> nn.Module:
+    """What the loop trains: the network itself, or with all that a contrastive training puts around it."""
+    if isinstance(options, PretrainMocoOptions):
+        return MoCo(
+            network,
+            rank,
+            dimension=options.projection_dim,
+            # Of a queue as long as an epoch, half of the images would meet their own older key as another image's;
+            # of a quarter, one in 32.
+            queue_size=min(options.queue_size, max(1, len(task.train) // 4)),
+            key_momentum=options.key_momentum,
+            temperature=options.temperature,
+        )
+    if isinstance(options, PretrainSimclrOptions):
+        return SimCLR(network, rank, temperature=options.temperature)
+    return network
 
 
 def _restore(
-    model: nn.Module, optimizer: torch.optim.Optimizer, options: RunOptions, paths: RunPaths
+    model: nn.Module, network: nn.Module, optimizer: torch.optim.Optimizer | None, options: RunOptions, paths: RunPaths
 ) -> tuple[int, BestEpoch | None]:
     """Load what the run starts from; the first epoch to train (from 0), and the best so far.
 
     Its own last checkpoint goes first (the same command again goes on), then --resume, then --pretrained_model.
+    A classifier alone has its backbone from --resume already.
     """
     own = paths.run_dir / CHECKPOINT_FILE
-    source = own if own.exists() else options.resume
+    resume = None if isinstance(options, TrainClassifierOptions) else options.resume
+    source = own if own.exists() else resume
     if source is not None:
-        checkpoint = _load_into(model, source, options)
-        if checkpoint.optimizer is None:
+        checkpoint = _load_into(network, source, options)
+        load_companion(model, network, checkpoint, path=source)
+        if optimizer and checkpoint.optimizer is None:
             raise UserError(f"{source} has no optimizer state to go on from: give it as --pretrained_model")
         if checkpoint.epoch > options.epochs:
             raise UserError(f"{source} has {checkpoint.epoch} finished epochs: raise --epochs ({options.epochs})")
-        optimizer.load_state_dict(checkpoint.optimizer)
+        if optimizer:
+            optimizer.load_state_dict(checkpoint.optimizer)
         return checkpoint.epoch, checkpoint.best
     if isinstance(options, TrainOptions) and options.pretrained_model is not None:
-        _load_into(model, options.pretrained_model, options, backbone_only=True)
+        _load_into(network, options.pretrained_model, options, backbone_only=True)
     return 0, None
 
 
 def _load_into(model: nn.Module, path: Path, options: RunOptions, *, backbone_only: bool = False) -> Checkpoint:
     """Read a checkpoint and copy its weights. Raises UserError unless it is of this network."""
     checkpoint = load_checkpoint(path)
-    if checkpoint.arch in BLOCKS_PER_STAGE and checkpoint.arch != options.arch:
-        raise UserError(f"{path} is a {checkpoint.arch}, -a says {options.arch}: give -a {checkpoint.arch}")
+    check_architecture(checkpoint, options.arch, path=path)
     load_weights(model, checkpoint, path=path, backbone_only=backbone_only)
     return checkpoint
 
@@ -128,7 +217,8 @@ class _Reporter:
     def __init__(
         self,
         model: nn.Module,
-        optimizer: torch.optim.Optimizer,
+        network: nn.Module,
+        optimizer: torch.optim.Optimizer | None,
         task: Task,
         options: RunOptions,
         paths: RunPaths,
@@ -138,7 +228,7 @@ class _Reporter:
         best: BestEpoch | None,
     ) -> None:
         self.best = best
-        self._model, self._optimizer, self._task = model, optimizer, task
+        self._model, self._network, self._optimizer, self._task = model, network, optimizer, task
         self._options, self._paths, self._attempt = options, paths, attempt
         self._groups = task.shot_groups
         self._run = paths.run_dir.name
@@ -203,8 +293,9 @@ class _Reporter:
         checkpoint = Checkpoint(
             epoch=report.epoch,
             arch=self._options.arch,
-            state_dict=self._model.state_dict(),
-            optimizer=self._optimizer.state_dict(),
+            state_dict=self._network.state_dict(),
+            companion=companion_of(self._model, self._network),
+            optimizer=self._optimizer.state_dict() if self._optimizer else None,
             best=self.best,
             model_card=ModelCard(
                 run=self._run,
@@ -245,9 +336,13 @@ def _result(
     *,
     epoch: int,
     totals: dict[str, Totals],
+    predictions: dict[str, Predictions],
     best: BestEpoch | None,
 ) -> dict[str, Any]:
-    """The outcome of a run at its last epoch, and at the one that validation chooses (None without validation)."""
+    """The outcome of a run at its last epoch, and at the one that validation chooses (None without validation).
+
+    Scores that need every prediction are those of the held-out splits.
+    """
     groups = task.shot_groups
     return {
         "run": run,
@@ -257,8 +352,14 @@ def _result(
         "class_counts": task.class_counts,
         "shot_groups": groups,
         "best_on_validation": asdict(best) if best else None,
+        "chosen_on_validation": task.chosen,
         "splits": {
-            split: {**summarise(values, groups), "class_accuracy": class_accuracy(values), "totals": values}
+            split: {
+                **summarise(values, groups),
+                **class_scores(values),
+                **(prediction_scores(predictions[split], len(task.class_names)) if split in predictions else {}),
+                "totals": values,
+            }
             for split, values in totals.items()
         },
     }

@@ -2,11 +2,13 @@
 
 Supervised training learns the labels, semi-supervised training labels and
 pseudo-labels together, rotation pre-training (Gidaris et al. 2018) by how many
-quarter turns an image was rotated. The loop (training/loop.py) is the same for all.
+quarter turns an image was rotated, contrastive pre-training which view is of the
+same image. The loop (training/loop.py) is the same for all.
 """
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -15,18 +17,29 @@ from torch import Tensor
 
 from conf.datasets import dataset_facts
 from conf.errors import UserError
-from conf.schema import PretrainRotOptions, RunOptions, TrainOptions, TrainSemiOptions
+from conf.schema import ContrastiveOptions, PretrainRotOptions, RunOptions, SupervisedOptions, TrainSemiOptions
 from data.contract import TEST, TRAIN, UNLABELED, VAL
 from data.loader import load_pseudo_labels, load_split
 from data.longtail import shot_groups
 from data.manifest import Manifest
-from training.augmentation import Normalisation, measured_normalisation, rotate_quarter_turns
-from training.losses import LossFunction, build_loss, head_of
+from training.augmentation import (
+    Normalisation,
+    crop_and_flip,
+    draw_crop_flip,
+    measured_normalisation,
+    rotate_quarter_turns,
+)
+from training.losses import LossFunction, build_loss, cross_entropy, head_of
 from training.rebalancing import class_weights
+from training.views import draw_view, view
 
 TargetMaker = Callable[[Tensor, Tensor, Tensor], tuple[Tensor, Tensor]]
 """(images (N, C, S, S), labels (N,), quarter turns (N,)) to network inputs and targets (N,)."""
 
+TrainingInputs = Callable[["Task", Tensor, slice, torch.Generator], tuple[Tensor, Tensor]]
+"""(task, indices of the global batch (N,), this rank's part of it, generator) to network inputs and targets."""
+
+VIEW_NAMES = ["same image", "another image"]
 ROTATION_NAMES = ["0 degrees", "90 degrees", "180 degrees", "270 degrees"]
 
 
@@ -53,6 +66,8 @@ class Task:
     evaluation: the splits that are measured after every epoch, by name
     class_counts: training images per class, pseudo-labelled ones included
     shot_groups: many, medium or few, by the labelled images alone: pseudo-labels do not move a class to another group
+    chosen: what validation data chose before the training, by name
+    frozen_backbone: only the head learns
     """
 
     phase: str
@@ -67,6 +82,9 @@ class Task:
     train_rule: str
     make_targets: TargetMaker
     mirror: bool
+    training_inputs: TrainingInputs = field(default_factory=lambda: cropped_inputs)
+    chosen: dict[str, float] = field(default_factory=dict)
+    frozen_backbone: bool = False
 
     def sample_weights(self, *, epoch: int, num_epochs: int) -> Tensor:
         """(N,) loss weight of each training sample in an epoch counted from 0."""
@@ -74,6 +92,30 @@ class Task:
             return self.train.weights
         weights = class_weights(self.train_rule, self.class_counts, epoch=epoch, num_epochs=num_epochs)
         return self.train.weights * weights.to(self.train.labels.device)[self.train.labels]
+
+
+def cropped_inputs(task: Task, batch: Tensor, part: slice, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+    """Randomly cropped and flipped images (n, C, H, W), as the task's targets (n,) want them."""
+    choices = draw_crop_flip(len(batch), height=task.train.images.shape[2], flip=task.mirror, generator=generator)
+    turns = torch.randint(4, (len(batch),), generator=generator)
+    mine = batch[part].to(task.train.images.device)
+    # Cropped before it is normalised, as published: the padding is black, not the mean colour.
+    images = crop_and_flip(task.train.images[mine], choices.part(part))
+    return task.make_targets(task.normalisation.apply(images), task.train.labels[mine], turns[part])
+
+
+def two_views(
+    task: Task, batch: Tensor, part: slice, generator: torch.Generator, *, anchors_per_image: int
+) -> tuple[Tensor, Tensor]:
+    """Two strongly augmented views (2, n, C, H, W); targets (n * anchors_per_image,): always 0, the same image."""
+    images = task.train.images[batch[part].to(task.train.images.device)].float() / 255  # (n, C, H, W)
+    height, width = images.shape[2:]
+    views = []
+    for _ in range(2):
+        choices = draw_view(len(batch), height=height, width=width, flip=task.mirror, generator=generator)
+        views.append(task.normalisation.apply_to_unit(view(images, choices.part(part))))
+    targets = torch.zeros(anchors_per_image * len(images), dtype=torch.int64, device=images.device)
+    return torch.stack(views), targets
 
 
 def own_labels(images: Tensor, labels: Tensor, turns: Tensor) -> tuple[Tensor, Tensor]:
@@ -84,7 +126,7 @@ def rotations(images: Tensor, labels: Tensor, turns: Tensor) -> tuple[Tensor, Te
     return rotate_quarter_turns(images, turns), turns.to(images.device)
 
 
-def supervised_task(options: TrainOptions, set_dir: Path, manifest: Manifest, device: torch.device) -> Task:
+def supervised_task(options: SupervisedOptions, set_dir: Path, manifest: Manifest, device: torch.device) -> Task:
     """Labels only."""
     labelled = _load(set_dir, TRAIN, manifest, device)
     return _label_task(options, labelled, labelled, set_dir, manifest, device)
@@ -122,15 +164,38 @@ def rotation_task(options: PretrainRotOptions, set_dir: Path, manifest: Manifest
         evaluation=_evaluation_splits(set_dir, manifest, device),
         normalisation=_normalisation(options, images),
         head="linear",
-        loss=build_loss("CE", [], device),
+        loss=cross_entropy,
         train_rule="None",
         make_targets=rotations,
         mirror=dataset_facts(options.dataset).horizontal_flip,
     )
 
 
+def contrastive_task(
+    options: ContrastiveOptions, set_dir: Path, manifest: Manifest, device: torch.device, *, anchors_per_image: int
+) -> Task:
+    """The labelled part's images without their labels, each the only one of its kind. There is nothing to evaluate."""
+    images = _load(set_dir, TRAIN, manifest, device)
+    counts = [len(images), 0]
+    return Task(
+        phase=options.phase,
+        class_names=VIEW_NAMES,
+        class_counts=counts,
+        shot_groups=_groups(counts, options),
+        train=images,
+        evaluation={},
+        normalisation=_normalisation(options, images),
+        head="projection",
+        loss=cross_entropy,
+        train_rule="None",
+        make_targets=own_labels,
+        mirror=dataset_facts(options.dataset).horizontal_flip,
+        training_inputs=partial(two_views, anchors_per_image=anchors_per_image),
+    )
+
+
 def _label_task(
-    options: TrainOptions,
+    options: SupervisedOptions,
     train: Samples,
     labelled: Samples,
     set_dir: Path,
@@ -147,7 +212,7 @@ def _label_task(
         evaluation=_evaluation_splits(set_dir, manifest, device),
         normalisation=_normalisation(options, labelled),
         head=head_of(options.loss_type),
-        loss=build_loss(options.loss_type, counts, device),
+        loss=build_loss(options, counts, device),
         train_rule=options.train_rule,
         make_targets=own_labels,
         mirror=dataset_facts(options.dataset).horizontal_flip,

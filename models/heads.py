@@ -1,0 +1,47 @@
+"""Heads: what maps the features of any network to one output a class."""
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+
+class CosineHead(nn.Module):
+    """Cosines (N, C) of the angles between features and class directions: LDAM's classifier (Cao et al. 2019).
+
+    ``weight`` is (num_features, num_classes), normalised by column when used; there is no bias.
+    """
+
+    def __init__(self, num_features: int, num_classes: int) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(F.normalize(torch.empty(num_features, num_classes).uniform_(-1, 1), dim=0))
+
+    def forward(self, features: Tensor) -> Tensor:
+        return F.normalize(features, dim=1) @ F.normalize(self.weight, dim=0)
+
+
+class ScaledLinearHead(nn.Linear):
+    """A linear head whose outputs (N, C) are multiplied by one learned scale a class (Kang et al. 2020, section 4.2).
+
+    ``scales`` is (num_classes,) beside the ``weight`` and ``bias`` of a linear head.
+    """
+
+    def __init__(self, num_features: int, num_classes: int) -> None:
+        super().__init__(num_features, num_classes)
+        self.scales = nn.Parameter(torch.ones(num_classes))
+
+    def forward(self, features: Tensor) -> Tensor:
+        return self.scales * super().forward(features)
+
+
+def linear_head(num_features: int, num_classes: int) -> nn.Linear:
+    head = nn.Linear(num_features, num_classes)
+    nn.init.kaiming_normal_(head.weight)
+    return head
+
+
+def projection_head(num_features: int, dimension: int) -> nn.Sequential:
+    """Two layers to the space in which views are compared (Chen et al. 2020); named as in MoCo v2's checkpoints."""
+    return nn.Sequential(nn.Linear(num_features, num_features), nn.ReLU(), nn.Linear(num_features, dimension))
+
+
+HEADS = {"linear": linear_head, "cosine": CosineHead, "scaled": ScaledLinearHead, "projection": projection_head}

@@ -1,0 +1,77 @@
+"""Wide residual networks for small images (Zagoruyko & Komodakis 2016), the network of semi-supervised comparisons.
+
+Depth 6n + 4 and widening factor k: a 3x3 convolution, three stages of n
+pre-activation blocks with 16k, 32k and 64k channels, batch norm, global average
+pooling. Where a block changes the number of channels, its shortcut is a 1x1
+convolution of the activated input. Any input of at least 4x4 pixels fits.
+
+The names of the parameters (conv1, block1.layer.0.conv1, ..., bn1, fc) are those
+of the PyTorch checkpoints that the field shares.
+"""
+
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+FIRST_CHANNELS = 16
+
+
+class PreActivationBlock(nn.Module):
+    """Batch norm, ReLU and a 3x3 convolution, twice, beside a shortcut."""
+
+    def __init__(self, in_channels: int, out_channels: int, stride: int) -> None:
+        super().__init__()
+        self.bn1 = nn.BatchNorm2d(in_channels)
+        self.conv1 = nn.Conv2d(in_channels, out_channels, 3, stride=stride, padding=1, bias=False)
+        self.bn2 = nn.BatchNorm2d(out_channels)
+        self.conv2 = nn.Conv2d(out_channels, out_channels, 3, padding=1, bias=False)
+        self.convShortcut = None
+        if in_channels != out_channels:
+            self.convShortcut = nn.Conv2d(in_channels, out_channels, 1, stride=stride, bias=False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        activated = F.relu(self.bn1(x))
+        out = self.conv2(F.relu(self.bn2(self.conv1(activated))))
+        return out + (x if self.convShortcut is None else self.convShortcut(activated))
+
+
+class Stage(nn.Module):
+    """Blocks of one width; the first one may halve the resolution."""
+
+    def __init__(self, in_channels: int, out_channels: int, num_blocks: int, *, stride: int) -> None:
+        super().__init__()
+        first = PreActivationBlock(in_channels, out_channels, stride)
+        rest = (PreActivationBlock(out_channels, out_channels, 1) for _ in range(num_blocks - 1))
+        self.layer = nn.Sequential(first, *rest)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.layer(x)
+
+
+class WideResNet(nn.Module):
+    """The backbone and a head, ``fc``, that maps (N, 64 * widening) features to (N, num_classes) logits."""
+
+    def __init__(self, *, depth: int, widening: int, in_channels: int, head: nn.Module) -> None:
+        super().__init__()
+        assert (depth - 4) % 6 == 0, depth
+        num_blocks = (depth - 4) // 6
+        first, second, third = (FIRST_CHANNELS * widening * 2**stage for stage in range(3))
+        self.conv1 = nn.Conv2d(in_channels, FIRST_CHANNELS, 3, padding=1, bias=False)
+        self.block1 = Stage(FIRST_CHANNELS, first, num_blocks, stride=1)
+        self.block2 = Stage(first, second, num_blocks, stride=2)
+        self.block3 = Stage(second, third, num_blocks, stride=2)
+        self.bn1 = nn.BatchNorm2d(third)
+        for module in self.modules():
+            if isinstance(module, nn.Conv2d):
+                nn.init.kaiming_normal_(module.weight)
+        self.fc = head
+
+    def features(self, x: Tensor) -> Tensor:
+        """(N, in_channels, H, W) normalised images to (N, 64 * widening) features."""
+        x = self.conv1(x)  # (N, 16, H, W)
+        x = self.block1(x)  # (N, 16k, H, W)
+        x = self.block2(x)  # (N, 32k, H/2, W/2)
+        x = self.block3(x)  # (N, 64k, H/4, W/4)
+        return F.relu(self.bn1(x)).mean(dim=(2, 3))  # (N, 64k)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.fc(self.features(x))  # (N, num_classes)

@@ -1,0 +1,31 @@
+"""Another classifier on the frozen backbone of a checkpoint (decoupled training), in a Spark barrier stage.
+
+    longtail train_classifier --resume CKPT --method cRT
+    spark-submit spark_jobs/train_classifier.py --resume CKPT --method cRT
+
+The data set and the network are the checkpoint's own unless options say otherwise.
+"""
+
+import sys
+from collections.abc import Sequence
+
+from conf.arguments import given_values, resolve_options
+from conf.schema import TrainClassifierOptions
+from spark_jobs.cli import run_job
+from spark_jobs.prepare import prepare
+from spark_jobs.runs import DATA_OPTIONS, options_of_checkpoint, print_result, train_run
+from spark_jobs.session import spark_session
+
+
+def main(argv: Sequence[str]) -> None:
+    given = given_values(TrainClassifierOptions, argv, prog="longtail train_classifier")
+    of_checkpoint = options_of_checkpoint(given, DATA_OPTIONS | {"arch"})
+    options = resolve_options(TrainClassifierOptions, {**of_checkpoint, **given})
+    spark = spark_session("train_classifier", options, slots=options.world_size)
+    run = train_run(spark, options, set_dir=prepare(spark, options))
+    print_result(run.result)
+    print(f"run: {run.run_dir}\nnext: longtail gen_pseudolabels --resume {run.checkpoint}")
+
+
+if __name__ == "__main__":
+    run_job("train_classifier", main, sys.argv[1:])

@@ -1,0 +1,223 @@
+"""Contrastive pre-training: InfoNCE by formulas written anew, the queue, the key network, and whole runs."""
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor, nn
+
+from conf.schema import PretrainMocoOptions, PretrainRotOptions, PretrainSimclrOptions, RunOptions, TrainOptions
+from data.contract import TRAIN
+from tests.refusals import refused
+from tests.tiny_set import paths_of, same_tensors, tiny_options, weights_in, write_tiny_set
+from training import run as run_module
+from training.contrastive import MoCo, SimCLR
+from training.distributed import Rank
+from training.losses import cross_entropy
+from training.run import run_training
+
+ALONE = Rank(0, 1, torch.device("cpu"))
+LAST = "ckpt.pth.tar"
+METHODS = {"moco": PretrainMocoOptions, "simclr": PretrainSimclrOptions}
+
+
+@pytest.fixture(scope="module", autouse=True)
+def one_thread() -> Iterator[None]:
+    """Batches this small only lose by being shared out."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+def linear_network() -> nn.Module:
+    """(n, 1, 2, 2) to (n, 3), in float64."""
+    torch.manual_seed(0)
+    return nn.Sequential(nn.Flatten(), nn.Linear(4, 3)).double()
+
+
+def moco(**changes: Any) -> MoCo:
+    usual = {"dimension": 3, "queue_size": 5, "key_momentum": 0.9, "temperature": 0.5}
+    return MoCo(linear_network(), ALONE, **{**usual, **changes}).double()
+
+
+def two_views(num_images: int = 4, seed: int = 1) -> Tensor:
+    return torch.randn(2, num_images, 1, 2, 2, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
+
+
+def unit(vectors: np.ndarray) -> np.ndarray:
+    return vectors / np.sqrt((vectors**2).sum(axis=-1, keepdims=True))
+
+
+def projected(network: nn.Module, images: Tensor) -> np.ndarray:
+    with torch.no_grad():
+        return unit(network(images).numpy())
+
+
+def losses_of(logits: Tensor) -> Tensor:
+    return cross_entropy(logits, torch.zeros(len(logits), dtype=torch.int64))
+
+
+def test_moco_s_loss_is_info_nce_over_the_key_and_the_queue() -> None:
+    learner, views = moco(), two_views()
+    queue = learner.queue.numpy().copy()
+    losses = losses_of(learner(views)).detach().numpy()
+    # Both networks begin alike, so following changes nothing yet.
+    queries, keys = projected(learner.network, views[0]), projected(learner.network, views[1])
+    for q, k, loss in zip(queries, keys, losses, strict=True):
+        others = sum(np.exp(q @ queue[:, j] / 0.5) for j in range(5))
+        same = np.exp(q @ k / 0.5)
+        assert loss == pytest.approx(-np.log(same / (same + others)), rel=1e-6)
+
+
+def test_simclr_s_loss_is_nt_xent_over_both_views_of_all_images() -> None:
+    learner, views = SimCLR(linear_network(), ALONE, temperature=0.5), two_views()
+    losses = losses_of(learner(views)).detach().view(4, 2)
+    z = np.concatenate([projected(learner.network, views[0]), projected(learner.network, views[1])])
+    similar = np.exp(z @ z.T / 0.5)
+    for anchor in range(8):
+        partner = (anchor + 4) % 8
+        denominator = sum(similar[anchor, k] for k in range(8) if k != anchor)
+        expected = -np.log(similar[anchor, partner] / denominator)
+        assert losses[anchor % 4, anchor // 4].item() == pytest.approx(expected, rel=1e-6)
+
+
+@pytest.mark.parametrize("method", ["moco", "simclr"])
+def test_gradients_are_those_of_the_values(method: str) -> None:
+    views = two_views(3)
+
+    def mean_loss(weight: Tensor) -> Tensor:
+        learner = moco() if method == "moco" else SimCLR(linear_network(), ALONE, temperature=0.5)
+        bias = learner.network[1].bias.detach()
+        # The keys are no function of the weights: that is what makes them keys.
+        project = lambda x: x.flatten(1) @ weight.T + bias  # noqa: E731
+        learner.network = _Function(project)
+        if method == "moco":
+            learner._follow = lambda: None
+        return losses_of(learner(views)).mean()
+
+    weight = linear_network()[1].weight.detach().clone().requires_grad_()
+    assert torch.autograd.gradcheck(mean_loss, weight)
+
+
+class _Function(nn.Module):
+    def __init__(self, function: Any) -> None:
+        super().__init__()
+        self.function = function
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.function(x)
+
+
+def test_the_queue_keeps_the_newest_keys_and_the_oldest_go_first() -> None:
+    learner = moco(queue_size=5)
+    first, second, third = (two_views(2, seed) for seed in (1, 2, 3))
+    keys = [projected(learner.network, views[1]) for views in (first, second, third)]
+    for views in (first, second):
+        learner(views)
+    assert np.allclose(learner.queue[:, :4].T, np.concatenate(keys[:2]))
+    learner(third)
+    # Places 4 and, round the end, 0: what lay there longest is gone.
+    assert np.allclose(learner.queue.T, np.stack([keys[2][1], keys[0][1], keys[1][0], keys[1][1], keys[2][0]]))
+    assert learner.next_place == 1
+
+
+def test_a_batch_larger_than_the_queue_leaves_its_last_keys() -> None:
+    learner = moco(queue_size=3)
+    views = two_views(7)
+    learner(views)
+    assert np.allclose(learner.queue.T, projected(learner.network, views[1])[-3:])
+
+
+def test_the_key_network_follows_slowly_and_has_no_gradient() -> None:
+    learner = moco(key_momentum=0.75)
+    with torch.no_grad():
+        learner.key_network[1].bias.zero_()
+        learner.network[1].bias.fill_(1)
+    for expected in (0.25, 0.4375):  # 1 - 0.75, 1 - 0.75^2
+        losses_of(learner(two_views())).sum().backward()
+        assert torch.allclose(learner.key_network[1].bias, torch.tensor(expected, dtype=torch.float64))
+    assert learner.network[1].bias.grad is not None
+    assert all(parameter.grad is None for parameter in learner.key_network.parameters())
+
+
+@pytest.fixture(scope="module")
+def set_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_tiny_set(tmp_path_factory.mktemp("set"))
+
+
+def pretrain(set_dir: Path, run_dir: Path, method: str, **changes: Any) -> dict[str, Any]:
+    options: RunOptions = tiny_options(METHODS[method], **{"epochs": 3, **changes})
+    return run_training(options, paths_of(set_dir, run_dir), ALONE, attempt=1)
+
+
+@pytest.mark.parametrize(("method", "anchors"), [("moco", 1), ("simclr", 2)])
+def test_pre_training_learns_to_find_the_other_view(set_dir: Path, tmp_path: Path, method: str, anchors: int) -> None:
+    losses = {}
+    for learning_rate in (1e-30, 0.05):
+        changes: dict[str, Any] = {"epochs": 20, "learning_rate": learning_rate}
+        if method == "moco":
+            changes["key_momentum"] = 0.9  # 60 steps in all
+        result = pretrain(set_dir, tmp_path / str(learning_rate), method, **changes)
+        assert (result["phase"], set(result["splits"])) == (f"pretrain_{method}", {TRAIN})
+        assert result["splits"][TRAIN]["totals"]["support"] == [40 * anchors, 0]
+        losses[learning_rate] = result["splits"][TRAIN]["loss"]
+    assert losses[0.05] < losses[1e-30] - 0.1, losses
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_pre_training_does_not_use_the_labels(set_dir: Path, tmp_path: Path, method: str) -> None:
+    other = write_tiny_set(tmp_path / "other labels", label_shift=7)
+    for name, directory in (("a", set_dir), ("b", other)):
+        pretrain(directory, tmp_path / name, method, epochs=1)
+    assert same_tensors(weights_in(tmp_path / "a" / LAST), weights_in(tmp_path / "b" / LAST))
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_a_stopped_pre_training_goes_on_as_if_it_had_not_stopped(
+    set_dir: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, method: str
+) -> None:
+    pretrain(set_dir, tmp_path / "undisturbed", method)
+    save = run_module.save_checkpoint
+
+    def save_and_interrupt(path: Path, checkpoint: Any) -> None:
+        save(path, checkpoint)
+        if path.name == LAST and checkpoint.epoch == 1:
+            raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(run_module, "save_checkpoint", save_and_interrupt)
+        pretrain(set_dir, tmp_path / "stopped", method)
+    torch.manual_seed(5)
+    pretrain(set_dir, tmp_path / "stopped", method)
+    ours, theirs = tmp_path / "stopped" / LAST, tmp_path / "undisturbed" / LAST
+    assert same_tensors(weights_in(ours), weights_in(theirs))
+    companions = [torch.load(path, weights_only=True)["companion"] for path in (ours, theirs)]
+    assert same_tensors(*companions)
+    assert ("queue" in companions[0]) == (method == "moco")
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_what_was_pre_trained_starts_a_supervised_training(set_dir: Path, tmp_path: Path, method: str) -> None:
+    pretrain(set_dir, tmp_path / "ssp", method)
+    options = tiny_options(TrainOptions, learning_rate=1e-30, pretrained_model=tmp_path / "ssp" / LAST)
+    run_training(options, paths_of(set_dir, tmp_path / "run"), ALONE, attempt=1)
+    ours, theirs = weights_in(tmp_path / "run" / LAST), weights_in(tmp_path / "ssp" / LAST)
+    assert torch.equal(ours["layer3.2.conv2.weight"], theirs["layer3.2.conv2.weight"])
+    assert theirs["fc.2.weight"].shape == (128, 64) and ours["fc.weight"].shape == (3, 64)
+
+
+def test_the_queue_of_a_small_set_has_a_place_for_every_fourth_image(set_dir: Path, tmp_path: Path) -> None:
+    pretrain(set_dir, tmp_path / "run", "moco", epochs=1)
+    assert torch.load(tmp_path / "run" / LAST, weights_only=True)["companion"]["queue"].shape == (128, 10)
+
+
+def test_a_checkpoint_of_another_pre_training_is_not_gone_on_from(set_dir: Path, tmp_path: Path) -> None:
+    pretrain(set_dir, tmp_path / "simclr", "simclr", epochs=1)
+    with refused() as messages:
+        pretrain(set_dir, tmp_path / "moco", "moco", resume=tmp_path / "simclr" / LAST)
+    assert "is of another kind of training" in messages[0]
+    assert PretrainRotOptions.phase not in messages[0]

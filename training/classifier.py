@@ -1,0 +1,122 @@
+"""The second stage of decoupled training: another classifier on a frozen backbone (Kang et al. 2020, section 4).
+
+- cRT: a fresh head, trained again, by default on class-balanced draws;
+- LWS: the head as it is, one learned scale a class;
+- tau: the head's weights over their norm to the power tau, without bias; nothing is trained;
+- NCM: the cosine to the mean feature of each class; nothing is trained.
+
+What comes out is a network like any other, so all that evaluates or labels with one takes it.
+"""
+
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+from conf.errors import UserError
+from conf.schema import TrainClassifierOptions
+from data.contract import VAL
+from models.build import build_model
+from models.heads import CosineHead
+from training.checkpoints import HEAD_PREFIX, Checkpoint, check_architecture, load_checkpoint, load_weights
+from training.distributed import Rank
+from training.evaluation import class_means, split_features
+from training.tasks import Task
+
+TAU_GRID = tuple(step / 10 for step in range(21))
+"""Where tau is looked for on validation data: 0 to 2."""
+
+
+def second_stage(options: TrainClassifierOptions, task: Task, rank: Rank) -> tuple[Task, nn.Module]:
+    """The network with the classifier of --method on the backbone of --resume, and the task with its head.
+
+    What is still to be learned requires gradients, nothing else does.
+
+    Raises UserError if the checkpoint does not fit, or if tau would have to be chosen without validation data.
+    """
+    path, checkpoint = options.resume, load_checkpoint(options.resume)
+    check_architecture(checkpoint, options.arch, path=path)
+    match options.method:
+        case "cRT":
+            model = _network(task.head, options, task, rank)
+            load_weights(model, checkpoint, path=path, backbone_only=True)
+            freeze(model, learned=(HEAD_PREFIX,))
+            return replace(task, frozen_backbone=True), model
+        case "LWS":
+            model = _network("scaled", options, task, rank)
+            _need_linear_head(checkpoint, path, options)
+            scales = {f"{HEAD_PREFIX}scales": torch.ones(len(task.class_names))}
+            with_scales = replace(checkpoint, state_dict={**checkpoint.state_dict, **scales})
+            load_weights(model, with_scales, path=path)
+            freeze(model, learned=(f"{HEAD_PREFIX}scales",))
+            return replace(task, head="scaled", frozen_backbone=True), model
+        case "tau":
+            model = _network("linear", options, task, rank)
+            _need_linear_head(checkpoint, path, options)
+            load_weights(model, checkpoint, path=path)
+            tau, chosen = options.tau_norm, {}
+            if tau is None:
+                tau = _tau_of_validation(model, task, rank)
+                chosen = {"tau_norm": tau}
+            with torch.no_grad():
+                model.fc.weight.copy_(tau_normalised(model.fc.weight, tau))
+                model.fc.bias.zero_()
+            freeze(model, learned=())
+            return replace(task, head="linear", chosen=chosen), model
+        case "NCM":
+            model = _network("cosine", options, task, rank)
+            load_weights(model, checkpoint, path=path, backbone_only=True)
+            assert isinstance(model.fc, CosineHead)
+            with torch.no_grad():
+                model.fc.weight.copy_(class_means(model, task.train, task, rank).T)
+            freeze(model, learned=())
+            return replace(task, head="cosine"), model
+    raise AssertionError(options.method)
+
+
+def freeze(model: nn.Module, *, learned: Sequence[str]) -> None:
+    """Leave gradients to the parameters whose names begin so."""
+    for name, parameter in model.named_parameters():
+        parameter.requires_grad_(name.startswith(tuple(learned)))
+
+
+def tau_normalised(weight: Tensor, tau: float) -> Tensor:
+    """(C, D) class weights w_i / |w_i|^tau (Kang et al. 2020, eq. 4): 0 leaves them, 1 makes all of one length."""
+    return weight / weight.norm(dim=1, keepdim=True) ** tau
+
+
+def choose_tau(weight: Tensor, features: Tensor, labels: Tensor) -> float:
+    """The tau of TAU_GRID with the best balanced accuracy, the smallest of equals.
+
+    weight: (C, D); features: (N, D) and labels: (N,) of the validation data
+    """
+    support = labels.bincount(minlength=len(weight))  # (C,)
+
+    def balanced_accuracy(tau: float) -> float:
+        predicted = (features @ tau_normalised(weight, tau).T).argmax(dim=1)  # (N,)
+        correct = labels[predicted == labels].bincount(minlength=len(weight))  # (C,)
+        return (correct[support > 0] / support[support > 0]).mean().item()
+
+    return max(TAU_GRID, key=balanced_accuracy)
+
+
+def _tau_of_validation(model: nn.Module, task: Task, rank: Rank) -> float:
+    if VAL not in task.evaluation:
+        raise UserError("tau is chosen on validation data, which this set lacks: give --val_fraction, or --tau_norm")
+    validation = task.evaluation[VAL]
+    with torch.no_grad():
+        return choose_tau(model.fc.weight, split_features(model, validation, task, rank), validation.labels)
+
+
+def _network(head: str, options: TrainClassifierOptions, task: Task, rank: Rank) -> nn.Module:
+    torch.manual_seed(options.seed)
+    channels = task.train.images.shape[1]
+    model = build_model(options.arch, num_classes=len(task.class_names), in_channels=channels, head=head)
+    return model.to(rank.device, memory_format=torch.channels_last)
+
+
+def _need_linear_head(checkpoint: Checkpoint, path: Path, options: TrainClassifierOptions) -> None:
+    if f"{HEAD_PREFIX}bias" not in checkpoint.state_dict:
+        raise UserError(f"--method {options.method} needs a linear classifier, {path} has none: take cRT or NCM")

@@ -1,0 +1,114 @@
+"""Contrastive pre-training: another view of the same image is to be told from views of other images.
+
+- MoCo v2 (He et al. 2020, Chen et al. 2020b): the other views are a queue of keys from a slowly following network;
+- SimCLR (Chen et al. 2020a): they are those of all other images in the batch, of all ranks.
+
+A learner maps two views (2, n, C, H, W) to logits (m, 2): that of the same image, and the logarithm of the summed
+exponentials of all others. Their cross-entropy for target 0 is InfoNCE, -log(e^s+ / (e^s+ + sum e^s-)). Only
+``network`` is of use afterwards. Batch norm sees each rank's own part of the batch, keys are not shuffled over ranks.
+"""
+
+import copy
+
+import torch
+import torch.distributed as dist
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from training.distributed import Rank
+
+
+class MoCo(nn.Module):
+    """One anchor an image: its first view, against the key of its second one and the queue."""
+
+    def __init__(
+        self,
+        network: nn.Module,
+        rank: Rank,
+        *,
+        dimension: int,
+        queue_size: int,
+        key_momentum: float,
+        temperature: float,
+    ) -> None:
+        """network: images (n, C, H, W) to projections (n, dimension), randomly initialised alike on all ranks."""
+        super().__init__()
+        self.network = network
+        self.key_network = copy.deepcopy(network).requires_grad_(False)
+        self.register_buffer("queue", F.normalize(torch.randn(dimension, queue_size), dim=0).to(rank.device))
+        self.register_buffer("next_place", torch.zeros((), dtype=torch.int64, device=rank.device))
+        self._rank, self._key_momentum, self._temperature = rank, key_momentum, temperature
+
+    def forward(self, views: Tensor) -> Tensor:
+        """(2, n, C, H, W) to (n, 2); each call moves the key network and the queue on."""
+        queries = F.normalize(self.network(views[0]), dim=1)  # (n, dimension)
+        with torch.no_grad():
+            self._follow()
+            keys = F.normalize(self.key_network(views[1]), dim=1)  # (n, dimension)
+        same = (queries * keys).sum(dim=1) / self._temperature  # (n,)
+        others = queries @ self.queue.clone() / self._temperature  # (n, queue_size)
+        self._enqueue(gathered(keys, self._rank)[0])
+        return torch.stack([same, others.logsumexp(dim=1)], dim=1)
+
+    def _follow(self) -> None:
+        for key, query in zip(self.key_network.parameters(), self.network.parameters(), strict=True):
+            key.lerp_(query.detach(), 1 - self._key_momentum)
+
+    @torch.no_grad()
+    def _enqueue(self, keys: Tensor) -> None:
+        size = self.queue.shape[1]
+        keys = keys[-size:]
+        places = (self.next_place + torch.arange(len(keys), device=keys.device)) % size
+        self.queue[:, places] = keys.T
+        self.next_place.copy_((self.next_place + len(keys)) % size)
+
+
+class SimCLR(nn.Module):
+    """Two anchors an image: each of its views, against the other one and all views of other images."""
+
+    def __init__(self, network: nn.Module, rank: Rank, *, temperature: float) -> None:
+        super().__init__()
+        self.network = network
+        self._rank, self._temperature = rank, temperature
+
+    def forward(self, views: Tensor) -> Tensor:
+        """(2, n, C, H, W) to (2 n, 2), the two anchors of an image one after the other."""
+        num_images = views.shape[1]
+        projections = F.normalize(self.network(views.flatten(0, 1)), dim=1)
+        anchors = projections.unflatten(0, (2, num_images)).transpose(0, 1)  # (n, 2, dimension)
+        candidates, first = gathered(anchors, self._rank)  # (N, 2, dimension)
+        similarities = torch.einsum("avd,bwd->avbw", anchors, candidates) / self._temperature  # (n, 2, N, 2)
+        own = torch.arange(num_images, device=views.device)
+        with_itself = similarities[own, :, first + own]  # (n, 2, 2)
+        same = torch.stack([with_itself[:, 0, 1], with_itself[:, 1, 0]], dim=1)  # (n, 2)
+        is_own = F.one_hot(first + own, len(candidates)).bool()[:, None, :, None]  # (n, 1, N, 1)
+        others = similarities.masked_fill(is_own, -torch.inf).flatten(2).logsumexp(dim=2)  # (n, 2)
+        return torch.stack([same, others], dim=2).flatten(0, 1)
+
+
+def gathered(values: Tensor, rank: Rank) -> tuple[Tensor, int]:
+    """The rows of all ranks in their order, (N, ...), with gradients to this rank's rows; and where these begin."""
+    if rank.world_size == 1:
+        return values, 0
+    sizes = torch.zeros(rank.world_size, dtype=torch.int64, device=values.device)
+    sizes[rank.rank] = len(values)
+    dist.all_reduce(sizes)
+    first, total = int(sizes[: rank.rank].sum()), int(sizes.sum())
+    return _Gathered.apply(values, first, total), first
+
+
+class _Gathered(torch.autograd.Function):
+    @staticmethod
+    def forward(context, values: Tensor, first: int, total: int) -> Tensor:
+        context.mine = slice(first, first + len(values))
+        everything = values.new_zeros(total, *values.shape[1:])
+        everything[context.mine] = values
+        dist.all_reduce(everything)
+        return everything
+
+    @staticmethod
+    def backward(context, gradient: Tensor) -> tuple[Tensor, None, None]:
+        # Every rank's loss depends on these rows.
+        summed = gradient.contiguous().clone()
+        dist.all_reduce(summed)
+        return summed[context.mine], None, None

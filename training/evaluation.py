@@ -1,0 +1,98 @@
+"""Passes over held-out splits: sums by class after every epoch, every prediction at the end, features on demand.
+
+Each rank does its share of a split; what comes back is of all of it, on every rank.
+"""
+
+from collections.abc import Iterator
+
+import torch
+from torch import Tensor, nn
+
+from training.distributed import Rank, sum_over_ranks
+from training.losses import logit_scale_of
+from training.metrics import ClassTotals, Predictions, Totals
+from training.tasks import Samples, Task
+
+EVALUATION_BATCH_SIZE = 1000
+
+
+def evaluate_all(model: nn.Module, task: Task, rank: Rank, *, adjustment: Tensor | None = None) -> dict[str, Totals]:
+    """Per-class sums over each held-out split."""
+    return {
+        split: evaluate(model, samples, task, rank, adjustment=adjustment) for split, samples in task.evaluation.items()
+    }
+
+
+@torch.inference_mode()
+def evaluate(model: nn.Module, samples: Samples, task: Task, rank: Rank, *, adjustment: Tensor | None = None) -> Totals:
+    """Per-class sums over a split, in evaluation mode.
+
+    adjustment: (C,) what the logits are lowered by (post-hoc logit adjustment, Menon et al. 2021, eq. 9)
+    """
+    model.eval()
+    totals = ClassTotals.zeros(len(task.class_names), rank.device)
+    for _, inputs, targets in _my_batches(samples, task, rank):
+        logits = _logits(model, inputs, task, adjustment)  # (n, num_classes)
+        totals.add(logits, targets, task.loss(logits, targets))
+    sum_over_ranks(totals.values, rank)
+    return totals.as_lists()
+
+
+@torch.inference_mode()
+def predict_all(
+    model: nn.Module, task: Task, rank: Rank, *, adjustment: Tensor | None = None
+) -> dict[str, Predictions]:
+    """What is predicted for every image of each held-out split."""
+    model.eval()
+    predictions = {}
+    for split, samples in task.evaluation.items():
+        found = Predictions.zeros(len(samples), rank.device)
+        for index, inputs, targets in _my_batches(samples, task, rank):
+            found.put(index, _logits(model, inputs, task, adjustment), targets)
+        sum_over_ranks(found.values, rank)
+        predictions[split] = found
+    return predictions
+
+
+@torch.inference_mode()
+def split_features(model: nn.Module, samples: Samples, task: Task, rank: Rank) -> Tensor:
+    """(N, num_features) float32 features of a split's images, before the head."""
+    model.eval()
+    mine = [model.features(inputs).float() for _, inputs, _ in _my_batches(samples, task, rank)]
+    part = torch.cat(mine)
+    features = torch.zeros(len(samples), part.shape[1], device=rank.device)
+    features[rank.part(len(samples))] = part
+    return sum_over_ranks(features, rank)
+
+
+@torch.inference_mode()
+def class_means(model: nn.Module, samples: Samples, task: Task, rank: Rank) -> Tensor:
+    """(C, num_features) mean feature of each class over a split's images; zeros for a class without any."""
+    model.eval()
+    num_classes = len(task.class_names)
+    counts = torch.zeros(num_classes, 1, dtype=torch.float64, device=rank.device)
+    sums = None
+    for _, inputs, targets in _my_batches(samples, task, rank):
+        features = model.features(inputs).double()  # (n, num_features)
+        if sums is None:
+            sums = features.new_zeros(num_classes, features.shape[1])
+        sums.index_add_(0, targets, features)
+        counts.index_add_(0, targets, torch.ones(len(targets), 1, dtype=torch.float64, device=rank.device))
+    assert sums is not None, "a split has at least one batch, if an empty one"
+    return (sum_over_ranks(sums, rank) / sum_over_ranks(counts, rank).clamp(min=1)).float()
+
+
+def _my_batches(samples: Samples, task: Task, rank: Rank) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
+    """This rank's share in large batches: places in the split (n,), network inputs and targets (n,)."""
+    mine = rank.part(len(samples))
+    for index in torch.arange(len(samples))[mine].split(EVALUATION_BATCH_SIZE):
+        rank.alive("evaluation")
+        images = task.normalisation.apply(samples.images[index])
+        # Rotation is measured at a turn fixed by the image, so that every epoch is asked the same.
+        inputs, targets = task.make_targets(images, samples.labels[index], samples.ids[index] % 4)
+        yield index, inputs, targets
+
+
+def _logits(model: nn.Module, inputs: Tensor, task: Task, adjustment: Tensor | None) -> Tensor:
+    logits = logit_scale_of(task.head) * model(inputs)  # (n, num_classes)
+    return logits if adjustment is None else logits - adjustment

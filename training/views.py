@@ -1,0 +1,141 @@
+"""Strong augmentation of whole batches: random resized crops, flips, colour jitter, grayscale (Chen et al. 2020a, A).
+
+As in training/augmentation.py every choice is drawn for the global batch and cut to a rank's part.
+Images are float in [0, 1].
+"""
+
+import math
+from dataclasses import dataclass, fields
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+CROP_AREA = (0.2, 1.0)
+CROP_RATIO = (3 / 4, 4 / 3)
+JITTER = 0.4
+"""Brightness, contrast and saturation are scaled by 0.6 to 1.4."""
+HUE = 0.1
+JITTER_PROBABILITY = 0.8
+GRAY_PROBABILITY = 0.2
+GRAY_WEIGHTS = (0.2989, 0.587, 0.114)
+
+
+@dataclass(frozen=True, kw_only=True)
+class ViewChoices:
+    """Random choices of one batch, a row an image: (N,) each.
+
+    top, left, height, width: the crop in pixels; flip, gray: whether; brightness, contrast, saturation: factors;
+    hue: turn in -0.5..0.5. Where colours stay, factors are 1 and the turn is 0.
+    """
+
+    top: Tensor
+    left: Tensor
+    height: Tensor
+    width: Tensor
+    flip: Tensor
+    brightness: Tensor
+    contrast: Tensor
+    saturation: Tensor
+    hue: Tensor
+    gray: Tensor
+
+    def part(self, selection: slice) -> "ViewChoices":
+        return ViewChoices(**{field.name: getattr(self, field.name)[selection] for field in fields(self)})
+
+
+def draw_view(num_images: int, *, height: int, width: int, flip: bool, generator: torch.Generator) -> ViewChoices:
+    """Choices for a batch. A crop that would leave the image in one direction is cut there, not drawn again."""
+
+    def uniform(low: float, high: float) -> Tensor:
+        return low + (high - low) * torch.rand(num_images, generator=generator)
+
+    area = uniform(*CROP_AREA) * height * width
+    ratio = uniform(math.log(CROP_RATIO[0]), math.log(CROP_RATIO[1])).exp()
+    crop_height = (area / ratio).sqrt().round().clamp(1, height)
+    crop_width = (area * ratio).sqrt().round().clamp(1, width)
+    jittered = uniform(0, 1) < JITTER_PROBABILITY
+
+    def factor() -> Tensor:
+        return torch.where(jittered, uniform(1 - JITTER, 1 + JITTER), 1.0)
+
+    return ViewChoices(
+        top=(uniform(0, 1) * (height - crop_height + 1)).floor(),
+        left=(uniform(0, 1) * (width - crop_width + 1)).floor(),
+        height=crop_height,
+        width=crop_width,
+        flip=(uniform(0, 1) < 0.5) & flip,
+        brightness=factor(),
+        contrast=factor(),
+        saturation=factor(),
+        hue=torch.where(jittered, uniform(-HUE, HUE), 0.0),
+        gray=uniform(0, 1) < GRAY_PROBABILITY,
+    )
+
+
+def view(images: Tensor, choices: ViewChoices) -> Tensor:
+    """(N, C, H, W) images as the choices show them; hue, saturation and gray concern three channels only."""
+    images = resized_crop(images, choices)
+    images = (images * _column(choices.brightness, images)).clamp(0, 1)
+    mean = grayscale(images).mean(dim=(1, 2, 3), keepdim=True)  # (N, 1, 1, 1)
+    images = _blend(images, mean, choices.contrast)
+    if images.shape[1] != 3:
+        return images
+    images = _blend(images, grayscale(images), choices.saturation)
+    images = turn_hue(images, choices.hue)
+    return torch.where(_column(choices.gray, images), grayscale(images), images)
+
+
+def resized_crop(images: Tensor, choices: ViewChoices) -> Tensor:
+    """Cut each image's crop, stretch it to the whole by bilinear interpolation, mirror where chosen."""
+    num_images, _, height, width = images.shape
+    rows = _places(choices.top, choices.height, height, images.device)  # (N, H)
+    columns = _places(choices.left, choices.width, width, images.device)  # (N, W)
+    columns = torch.where(choices.flip.to(images.device)[:, None], columns.flip(1), columns)
+    # grid_sample counts from -1 at the left edge of the first pixel to 1 at the right edge of the last.
+    x = ((2 * columns + 1) / width - 1)[:, None, :].expand(num_images, height, width)
+    y = ((2 * rows + 1) / height - 1)[:, :, None].expand(num_images, height, width)
+    return F.grid_sample(images, torch.stack([x, y], dim=3), padding_mode="border", align_corners=False)
+
+
+def _places(start: Tensor, length: Tensor, size: int, device: torch.device) -> Tensor:
+    """(N, size) coordinates within each crop of the pixels of the stretched image; never between it and its outside."""
+    start, length = start.to(device)[:, None], length.to(device)[:, None]  # (N, 1)
+    inside = (torch.arange(size, device=device) + 0.5) * length / size - 0.5  # (N, size)
+    return start + torch.minimum(inside.clamp(min=0), length - 1)
+
+
+def grayscale(images: Tensor) -> Tensor:
+    """(N, 1, H, W) brightness as the eye weighs the colours; of one channel itself."""
+    if images.shape[1] != 3:
+        return images.mean(dim=1, keepdim=True)
+    weights = torch.tensor(GRAY_WEIGHTS, device=images.device, dtype=images.dtype).view(1, 3, 1, 1)
+    return (images * weights).sum(dim=1, keepdim=True)
+
+
+def turn_hue(images: Tensor, turns: Tensor) -> Tensor:
+    """Turn the hue of (N, 3, H, W) images by turns (N,) of the full circle; saturation and value stay."""
+    value, low = images.amax(dim=1), images.amin(dim=1)  # (N, H, W)
+    chroma = value - low
+    red, green, blue = images.unbind(dim=1)
+    divisor = torch.where(chroma > 0, chroma, 1.0)
+    sixths = torch.where(
+        value == red,
+        (green - blue) / divisor,
+        torch.where(value == green, 2 + (blue - red) / divisor, 4 + (red - green) / divisor),
+    )
+    sixths = sixths + 6 * turns.to(images.device)[:, None, None]
+    # A channel is the value less the chroma, as far as the hue is from the channel's own (red 0, green 2, blue 4).
+    offsets = torch.tensor([5.0, 3.0, 1.0], device=images.device).view(1, 3, 1, 1)
+    distance = (sixths[:, None] + offsets) % 6  # (N, 3, H, W)
+    share = torch.minimum(distance, 4 - distance).clamp(0, 1)
+    return value[:, None] - chroma[:, None] * share
+
+
+def _blend(images: Tensor, other: Tensor, factors: Tensor) -> Tensor:
+    factors = _column(factors, images)
+    return (factors * images + (1 - factors) * other).clamp(0, 1)
+
+
+def _column(choices: Tensor, images: Tensor) -> Tensor:
+    return choices.to(images.device).view(-1, 1, 1, 1)
