@@ -267,7 +267,7 @@ def test_every_job_explains_itself(longtail: RunJob):
     listing = longtail("--help")
     jobs = re.findall(r"^  (\w+) ", listing.stdout, re.MULTILINE)
     assert jobs == [
-        "prepare", "stats", "pretrain_rot", "train", "gen_pseudolabels", "train_semi", "monitor", "pipeline",
+        "prepare", "stats", "pretrain_rot", "train", "gen_pseudolabels", "train_semi", "monitor", "theory", "pipeline",
     ]  # fmt: skip
     for job in jobs:
         shown = longtail(job, "--help")
