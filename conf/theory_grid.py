@@ -12,6 +12,7 @@ from typing import Any, ClassVar, Literal
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic_core import ErrorDetails
 
 from conf.errors import UserError
 
@@ -125,7 +126,8 @@ class Sweep(BaseModel):
     def _points_are_valid(self) -> "Sweep":
         if self.plot is not None and PLOT_THEOREMS[self.plot] != self.theorem:
             raise ValueError(f"plot {self.plot} shows {PLOT_THEOREMS[self.plot]}, not {self.theorem}")
-        list(self.points())
+        if not list(self.points()):
+            raise ValueError("there is no point: each parameter needs a value")
         return self
 
     def points(self) -> Iterator[Point]:
@@ -143,9 +145,10 @@ class TheoryGrid(BaseModel):
     sweeps: list[Sweep] = Field(min_length=1)
 
     @model_validator(mode="after")
-    def _there_is_a_point(self) -> "TheoryGrid":
-        if empty := [sweep.name for sweep in self.sweeps if not list(sweep.points())]:
-            raise ValueError(f"no point in {', '.join(empty)}: each parameter needs a value")
+    def _sweeps_are_told_apart(self) -> "TheoryGrid":
+        names = [sweep.name for sweep in self.sweeps]
+        if twice := sorted({name for name in names if names.count(name) > 1}):
+            raise ValueError(f"each sweep needs a name of its own; twice there is {', '.join(twice)}")
         return self
 
 
@@ -158,8 +161,11 @@ def read_grid(path: Path) -> TheoryGrid:
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise UserError(f"{path} is not YAML: {' '.join(str(error).split())}") from None
     except ValidationError as error:
-        first = error.errors()[0]
-        place = ".".join(str(part) for part in first["loc"])
-        message = first["msg"].removeprefix("Value error, ")
-        shown = "" if isinstance(first["input"], dict | BaseModel) else f" {first['input']!r}"
-        raise UserError(f"{path}: {f'{place}{shown}: ' if place else ''}{' '.join(message.split())}") from None
+        raise UserError(f"{path}: {'; '.join(_describe(detail) for detail in error.errors())}") from None
+
+
+def _describe(detail: ErrorDetails) -> str:
+    place = ".".join(str(part) for part in detail["loc"])
+    message = " ".join(detail["msg"].removeprefix("Value error, ").split())
+    shown = "" if isinstance(detail["input"], dict | BaseModel) else f" {detail['input']!r}"
+    return f"{place}{shown}: {message[0].lower()}{message[1:]}" if place else message

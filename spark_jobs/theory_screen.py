@@ -11,14 +11,14 @@ from training.theory.evaluation import Row
 from training.theory.statements import verdict
 
 _EVENTS = {
-    "T1": "measured: share of repetitions whose threshold is within delta of the prediction\nbound: least probability",
-    "T2": "measured: share of samples that sign(<t, X> + c) is wrong about\nbound: least error if c > 0",
-    "T3": "measured: share of repetitions whose error is within the error bound\nbound: least probability",
+    "T1": "share: of repetitions whose threshold is within delta of its prediction\nbound: its least value",
+    "T2": "share: of samples that sign(<t, X> + c) is wrong about\nbound: its least value if c > 0",
+    "T3": "share: of repetitions whose error is within the error bound\nbound: its least value",
 }
 _FURTHER = {
-    "T1": {"mean": ("mean bias", ".4f"), "predicted_mean": ("expected", ".2f")},
-    "T2": {"exact": ("by formula", ".4f")},
-    "T3": {"mean": ("mean error", ".1e"), "error_bound": ("error bound", ".1e")},
+    "T1": {"mean": ("mean\nbias", ".4f"), "predicted_mean": ("expected", ".2f")},
+    "T2": {"exact": ("by\nformula", ".4f")},
+    "T3": {"mean": ("mean\nerror", ".1e"), "error_bound": ("error\nbound", ".1e")},
 }
 """By column: its heading and format."""
 _HEADINGS = {
@@ -44,7 +44,7 @@ def sweep_table(sweep: Sweep, rows: Sequence[Row]) -> Table:
         padding=(0, 1, 0, 0),
     )
     further = _FURTHER[sweep.theorem]
-    for heading in (*(names[name] for name in varied), "measured", "interval", "bound"):
+    for heading in (*(names[name] for name in varied), "share", "interval", "bound"):
         table.add_column(heading, justify="right", no_wrap=True)
     table.add_column("", no_wrap=True)
     for heading, _ in further.values():

@@ -5,8 +5,7 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
-from scipy.special import ndtri
-from scipy.stats import beta
+from scipy.special import betainccinv, betaincinv, ndtri
 
 from conf.schema import fingerprint
 from conf.theory_grid import POINT_TYPES, Point
@@ -91,8 +90,8 @@ def judge(point: Point, *, repetitions: int, sums: BlockSums, confidence: float)
 def proportion_interval(hits: int, repetitions: int, *, confidence: float) -> tuple[float, float]:
     """Clopper-Pearson's two-sided interval of a probability, from quantiles of the beta distribution."""
     tail = (1 - confidence) / 2
-    low = float(beta.ppf(tail, hits, repetitions - hits + 1)) if hits else 0.0
-    high = float(beta.isf(tail, hits + 1, repetitions - hits)) if hits < repetitions else 1.0
+    low = float(betaincinv(hits, repetitions - hits + 1, tail)) if hits else 0.0
+    high = float(betainccinv(hits + 1, repetitions - hits, tail)) if hits < repetitions else 1.0
     return low, high
 
 

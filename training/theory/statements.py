@@ -1,6 +1,7 @@
 """What the rows of the result support, in sentences; each counts its points."""
 
-from collections.abc import Iterable, Sequence
+from collections import Counter
+from collections.abc import Sequence
 
 from training.theory.evaluation import Row
 
@@ -20,29 +21,27 @@ def statements(rows: Sequence[Row], *, confidence: float) -> list[str]:
         sentences += [f"T1: {_judgement(of_t1)}", _threshold_bias(of_t1, interval)]
     if of_t2 := of_theorem["T2"]:
         if inside := [row for row in of_t2 if row["conditions_met"]]:
-            sentences.append(f"T2: {_judgement(inside)} The smallest measured error is {_least(inside):.4f}.")
+            least = min(row["empirical"] for row in inside)
+            sentences.append(f"T2: {_judgement(inside)} The smallest measured error is {least:.4f}.")
         if outside := [row for row in of_t2 if not row["conditions_met"]]:
             sentences.append(_without_condition(outside))
         within = sum(row["low"] <= row["exact"] <= row["high"] for row in of_t2)
         sentences.append(f"T2: the error by formula lies in the {interval} at {within} of {_points(of_t2)}.")
     if of_t3 := of_theorem["T3"]:
-        sentences += [f"T3: {_judgement(of_t3)}", _slack(of_t3)]
+        sentences += [f"T3: {_judgement(of_t3)}", _within_error_bound(of_t3)]
     return sentences
 
 
 def _judgement(rows: Sequence[Row]) -> str:
-    """How many points the bound says something about, and how they came out."""
-    telling = [row for row in rows if not row["vacuous"]]
-    if not telling:
-        return f"the bound is vacuous at all {_points(rows)}: it says nothing."
-    held, failed = (sum(row["holds"] is answer for row in telling) for answer in (True, False))
-    undecided = len(telling) - held - failed
-    parts = [f"the bound holds at {held} and fails at {failed} of the {_points(telling)} where it says something"]
-    if undecided:
-        no_miss = sum(row["holds"] is None and row["empirical"] == 1 for row in telling)
-        parts.append(f"at {undecided} it is too close to the measured share to tell ({no_miss} of them without a miss)")
-    vacuous = len(rows) - len(telling)
-    return "; ".join(parts) + (f". It is vacuous (says nothing) at {_points(vacuous)} more." if vacuous else ".")
+    """How the points came out; a miss is a repetition without the event."""
+    counts = Counter("vacuous" if row["vacuous"] else row["holds"] for row in rows)
+    said = f"the bound holds at {counts[True]} of {_points(rows)}, fails at {counts[False]}"
+    if counts["vacuous"]:
+        said += f", is vacuous (says nothing) at {counts['vacuous']}"
+    if counts[None]:
+        no_miss = sum(row["holds"] is None and not row["vacuous"] and row["empirical"] == 1 for row in rows)
+        said += f", is too close to tell at {counts[None]} (without a miss at {no_miss})"
+    return f"{said}."
 
 
 def _threshold_bias(rows: Sequence[Row], interval: str) -> str:
@@ -65,7 +64,7 @@ def _without_condition(rows: Sequence[Row]) -> str:
     )
 
 
-def _slack(rows: Sequence[Row]) -> str:
+def _within_error_bound(rows: Sequence[Row]) -> str:
     beyond = sum(row["largest"] > row["error_bound"] for row in rows)
     return (
         f"T3: the error of all repetitions stays within the error bound at {len(rows) - beyond} of {_points(rows)}"
@@ -73,10 +72,5 @@ def _slack(rows: Sequence[Row]) -> str:
     )
 
 
-def _least(rows: Iterable[Row]) -> float:
-    return min(row["empirical"] for row in rows)
-
-
-def _points(rows: Sequence[Row] | int) -> str:
-    count = rows if isinstance(rows, int) else len(rows)
-    return f"{count} point{'' if count == 1 else 's'}"
+def _points(rows: Sequence[Row]) -> str:
+    return f"{len(rows)} point{'' if len(rows) == 1 else 's'}"
