@@ -14,7 +14,7 @@ from rich.console import Console
 from conf.arguments import resolve_options
 from conf.schema import TheoryOptions
 from conf.theory_grid import read_grid
-from spark_jobs.theory import evaluate, main
+from spark_jobs.theory import evaluate, main, write_result
 from spark_jobs.theory_plots import PLOTS
 from spark_jobs.theory_screen import sweep_table
 from tests.conftest import RunJob
@@ -111,13 +111,26 @@ def test_main_writes_the_table_and_the_plots_and_replaces_them_as_a_whole(
 
     (result / "points.json").write_text("older")
     (result / "leftover").touch()
-    main(flags(options))
+    write_result(rows, options, read_grid(options.grid))
     assert [path.name for path in options.output_dir.iterdir()] == [result.name]
     assert json.loads((result / "points.json").read_text()) == summary
     assert not (result / "leftover").exists()
 
-    main(flags(options, "--seed", 1))
-    assert len(list(options.output_dir.iterdir())) == 2
+
+def test_results_of_other_options_do_not_share_a_directory(
+    options: TheoryOptions, rows: list[Row], tmp_path: Path
+) -> None:
+    grid = read_grid(options.grid)
+    plain = options.model_copy(update={"output_dir": tmp_path})
+    changes = [{}, {"seed": 1}, {"repetitions": 9}, {"block_repetitions": 9}, {"confidence": 0.9}]
+    offset = grid.sweeps[2]
+    one_sweep = grid.model_copy(update={"sweeps": [offset]})
+    other_sweep = grid.model_copy(update={"sweeps": [offset.model_copy(update={"repetitions": 9})]})
+    results = {write_result(rows[:2], plain.model_copy(update=change), one_sweep) for change in changes}
+    results |= {write_result(rows[:2], plain, other_sweep)}
+    assert len(results) == 6 and set(tmp_path.iterdir()) == results
+    elsewhere = plain.model_copy(update={"master": "local[3]", "verbose": True})
+    assert write_result(rows[:2], elsewhere, one_sweep) in results
 
 
 def test_a_place_that_cannot_be_written_is_one_line(
@@ -190,12 +203,10 @@ def test_the_tables_fit_a_terminal_and_show_verdicts(options: TheoryOptions, row
     assert text.count("vacuous") >= 2 and "|t| 1" in text
 
 
-def test_longtail_and_spark_submit_find_the_same(longtail: RunJob, spark_submit: RunJob, tmp_path: Path) -> None:
-    few = ["--repetitions", 50]
-    direct = longtail("theory", *few, "--output_dir", "direct", "--master", "local[2]")
-    submitted = spark_submit("theory", *few, "--output_dir", "submitted", submit=("--master", "local[1]"))
-    assert (direct.returncode, direct.stderr) == (0, "")
+def test_spark_submit_on_another_master_finds_the_same(
+    spark_submit: RunJob, options: TheoryOptions, rows: list[Row], tmp_path: Path
+) -> None:
+    submitted = spark_submit("theory", *flags(options, "--output_dir", "submitted"), submit=("--master", "local[1]"))
     assert submitted.returncode == 0, submitted.stderr
-    (ours,), (theirs,) = (list((tmp_path / name).glob("*/points.parquet")) for name in ("direct", "submitted"))
-    assert ours.parent.name == theirs.parent.name
-    assert pq.read_table(ours).equals(pq.read_table(theirs))
+    (table,) = tmp_path.glob("submitted/*/points.parquet")
+    assert pq.read_table(table).to_pylist() == rows
