@@ -294,10 +294,13 @@ def test_statements_do_not_claim_what_no_row_shows() -> None:
 
 
 def test_statements_tell_undecided_points_with_a_miss_from_those_without() -> None:
-    # The bound is 0.9396: inside the intervals of 941 in 1000, and of 20 in 20.
+    # The bound is 0.9396: inside the intervals of 941 in 1000, and of 20 in 20. The last point's is vacuous.
+    vacuous = t1_point(num_unlabeled=100)
     rows = [
-        judge(t1_point(), repetitions=n, sums=BlockSums(hits=hits, total=0, total_squares=0), confidence=0.99)
-        for hits, n in ((941, 1000), (20, 20))
+        judge(point, repetitions=n, sums=BlockSums(hits=hits, total=0, total_squares=0), confidence=0.99)
+        for point, hits, n in ((t1_point(), 941, 1000), (t1_point(), 20, 20), (vacuous, 20, 20))
     ]
-    said = statements(rows, confidence=0.99)[0]
-    assert said == "T1: the bound holds at 0 of 2 points, fails at 0, is too close to tell at 2 (without a miss at 1)."
+    assert statements(rows, confidence=0.99)[0] == (
+        "T1: the bound holds at 0 of 3 points, fails at 0, is vacuous (says nothing) at 1, "
+        "is too close to tell at 2 (without a miss at 1)."
+    )
