@@ -12,7 +12,7 @@ setup(
     version="0.1.0",
     description="Learning from long-tailed data: Spark data sets, barrier-stage training, live per-class analytics",
     python_requires=">=3.11",
-    packages=["conf", "data", "data.sources", "models", "training", "streaming", "spark_jobs"],
+    packages=["conf", "data", "data.sources", "models", "training", "training.theory", "streaming", "spark_jobs"],
     package_data={"conf": ["*.properties", "*.yaml", "datasets/*.yaml", "spark-defaults/*", "experiments/*.yaml"]},
     install_requires=[
         "torch==2.15.0",
@@ -21,6 +21,7 @@ setup(
         "pandas==2.3.3",
         "pyarrow==26.0.1",
         "numpy==2.4.6",
+        "scipy==1.17.1",
         "scikit-learn==1.9.1",
         "matplotlib==3.11.2",
         "pillow==13.0.0",

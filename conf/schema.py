@@ -327,6 +327,21 @@ class PipelineOptions(SupervisedOptions):
     ssp: bool = option(False, "pre-train by rotation prediction first")
 
 
+class TheoryOptions(JobOptions):
+    """theory: the three theorems, checked by Monte-Carlo simulation over a grid of parameters."""
+
+    grid: FilePath = option(
+        Path(__file__).parent / "experiments" / "theory.yaml", "YAML file of the points to check (conf/theory_grid.py)"
+    )
+    repetitions: int | None = option(
+        None, "repetitions of every point; by default what its sweep in the grid says", ge=2
+    )
+    block_repetitions: int = option(100_000, "repetitions of a block: a row of Spark's table, a seed of its own", gt=0)
+    confidence: float = option(0.99, "confidence of the intervals", gt=0, lt=1)
+    seed: int = option(0, "seed of all draws, with the point's parameters and the block", ge=0, lt=2**63)
+    output_dir: Path = option(Path("theory"), "directory of the results")
+
+
 def fingerprint(parameters: dict[str, Any]) -> str:
     """Eight hexadecimal digits that change with any parameter."""
     return hashlib.sha256(json.dumps(parameters, sort_keys=True).encode()).hexdigest()[:8]

@@ -122,6 +122,12 @@ def test_training_runs_without_loading_spark() -> None:
     assert not loaded & {"pyspark", "py4j", "spark_jobs"}
 
 
+def test_the_theory_s_simulations_load_neither_spark_nor_torch() -> None:
+    loaded = modules_loaded_by("training.theory.evaluation", "training.theory.statements")
+    assert "scipy" in loaded
+    assert not loaded & {"pyspark", "py4j", "torch"}
+
+
 def test_options_sources_and_events_load_neither_spark_nor_torch() -> None:
     loaded = modules_loaded_by(
         "conf.arguments", "data.loader", "data.sources.registry", "streaming.events", "streaming.writer"
@@ -139,6 +145,6 @@ def test_importing_a_package_imports_nothing_else(package: str) -> None:
 def test_no_job_hides_a_package(file: Path) -> None:
     # spark-submit puts spark_jobs/ before everything else on the path.
     packages = {directory.name for directory in REPOSITORY.iterdir() if directory.is_dir()}
-    third_parties = {"torch", "torchvision", "pyspark", "pandas", "pyarrow", "numpy", "sklearn", "PIL", "yaml"}
-    third_parties |= {"pydantic", "pydantic_core", "rich", "tensorboardX"}
+    third_parties = {"torch", "torchvision", "pyspark", "pandas", "pyarrow", "numpy", "scipy", "sklearn", "PIL", "yaml"}
+    third_parties |= {"pydantic", "pydantic_core", "rich", "tensorboardX", "matplotlib"}
     assert file.stem not in packages | third_parties | sys.stdlib_module_names
