@@ -28,6 +28,8 @@ from training.run_directory import (
 )
 
 MISTAKES_SHOWN = 5
+MAX_CLASSES_SHOWN = 100
+"""A longer table is for programs to read, in result.json."""
 DATA_OPTIONS = frozenset(DataOptions.model_fields) - frozenset(JobOptions.model_fields)
 """The options that name a data set."""
 
@@ -148,7 +150,10 @@ def print_result(result: dict[str, Any]) -> None:
     for name, group, train_count, support, *scores in columns:
         table.add_row(name, group, str(train_count), f"{support:.0f}", *map(percent, scores))
     console.print(f"{result['run']}, epoch {result['epoch']}, {split} set", soft_wrap=True)
-    console.print(table)
+    if len(result["class_names"]) <= MAX_CLASSES_SHOWN:
+        console.print(table)
+    else:
+        console.print(f"{len(result['class_names'])} classes: result.json has the scores of each", soft_wrap=True)
     console.print(f"last epoch: {scores_line(test)}", soft_wrap=True)
     if "confusion" not in test:
         return

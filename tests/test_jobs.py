@@ -11,6 +11,7 @@ from pathlib import Path
 
 import numpy as np
 import pyarrow.parquet as pq
+import pytest
 import torch
 
 from tests.conftest import SCRIPTS, RunJob
@@ -135,13 +136,18 @@ def test_a_classifier_is_made_anew_on_the_data_set_and_the_network_of_its_checkp
     assert "tau_norm" in done.stdout and "last epoch:" in done.stdout
 
 
-def test_contrastive_pre_training_starts_a_supervised_one(longtail: RunJob, tmp_path: Path):
-    for method in ("moco", "simclr"):
-        done = longtail(f"pretrain_{method}", "--epochs", 1, "--world_size", 2)
-        assert done.returncode == 0, done.stderr
-        (run,) = _runs(tmp_path, f"pretrain_{method}")
-        assert _result(run)["class_names"] == ["same image", "another image"]
-        assert f"next: longtail train --dataset digits -a resnet20 --pretrained_model {run}" in done.stdout
+def test_momentum_contrast_is_trained_by_two_ranks_and_says_what_comes_next(longtail: RunJob, tmp_path: Path):
+    done = longtail("pretrain_moco", "--epochs", 1, "--world_size", 2)
+    assert done.returncode == 0, done.stderr
+    (run,) = _runs(tmp_path, "pretrain_moco")
+    assert _result(run)["class_names"] == ["same image", "another image"]
+    assert f"next: longtail train --dataset digits -a resnet20 --pretrained_model {run}" in done.stdout
+
+
+@pytest.mark.long
+def test_what_simclr_pre_trained_starts_a_supervised_training(longtail: RunJob, tmp_path: Path):
+    assert longtail("pretrain_simclr", "--epochs", 1).returncode == 0
+    (run,) = _runs(tmp_path, "pretrain_simclr")
     trained = longtail("train", "--epochs", 1, "--pretrained_model", run / "ckpt.pth.tar")
     assert trained.returncode == 0, trained.stderr
 

@@ -9,7 +9,7 @@ from torch import Tensor
 from torchvision.transforms import InterpolationMode
 from torchvision.transforms.v2 import functional as reference
 
-from training.views import ViewChoices, draw_view, grayscale, resized_crop, turn_hue, view
+from training.views import ViewChoices, blurred, draw_view, grayscale, resized_crop, turn_hue, view
 
 
 def images(num_images: int = 24, channels: int = 3, height: int = 12, width: int = 12) -> Tensor:
@@ -101,6 +101,33 @@ def test_colours_change_in_their_shares_and_ranges() -> None:
     for factors in (c.brightness, c.contrast, c.saturation):
         assert 0.6 <= factors.min() < 0.61 and 1.39 < factors.max() <= 1.4
     assert -0.1 <= c.hue.min() < -0.099 and 0.099 < c.hue.max() <= 0.1
+
+
+def test_large_images_are_blurred_half_of_the_time_and_small_ones_never() -> None:
+    large, small = choices(20_000, height=64, width=80), choices(200, height=63, width=80)
+    assert (large.blur > 0).double().mean() == pytest.approx(0.5, abs=0.01)
+    drawn = large.blur[large.blur > 0]
+    assert 0.1 <= drawn.min() < 0.11 and 1.99 < drawn.max() <= 2.0
+    assert not small.blur.any()
+
+
+def test_each_image_is_blurred_as_torchvision_does() -> None:
+    x = images(4, height=64, width=72)
+    sigma = torch.tensor([0.0, 0.1, 0.8, 2.0])
+    ours = blurred(x, sigma)
+    assert torch.equal(ours[0], x[0])
+    for i in (1, 2, 3):
+        # 64 // 20 pixels to each side of the middle.
+        expected = reference.gaussian_blur(x[i], kernel_size=[7, 7], sigma=[float(sigma[i])] * 2)
+        assert torch.allclose(ours[i], expected, atol=1e-5)
+    assert ours[3].std() < x[3].std() / 2
+
+
+def test_a_view_of_a_large_image_ends_with_its_blur() -> None:
+    x, c = images(6, height=64, width=64), choices(6, height=64, width=64)
+    sharp = view(x, replace(c, blur=torch.zeros(6)))
+    assert torch.allclose(view(x, c), blurred(sharp, c.blur), atol=1e-6)
+    assert c.blur.any() and not torch.allclose(view(x, c), sharp, atol=1e-3)
 
 
 def test_no_image_is_mirrored_where_that_changes_its_meaning() -> None:

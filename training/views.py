@@ -1,4 +1,4 @@
-"""Strong augmentation of whole batches: random resized crops, flips, colour jitter, grayscale (Chen et al. 2020a, A).
+"""Strong augmentation of whole batches: random resized crops, flips, colours, grayscale, blur (Chen et al. 2020a, A).
 
 As in training/augmentation.py every choice is drawn for the global batch and cut to a rank's part.
 Images are float in [0, 1].
@@ -18,6 +18,10 @@ JITTER = 0.4
 HUE = 0.1
 JITTER_PROBABILITY = 0.8
 GRAY_PROBABILITY = 0.2
+BLUR_PROBABILITY = 0.5
+BLUR_SIGMA = (0.1, 2.0)
+MIN_BLURRED_SIZE = 64
+"""Pixels a side from which on images are blurred: smaller ones are coarse already, and their recipes leave it out."""
 GRAY_WEIGHTS = (0.2989, 0.587, 0.114)
 
 
@@ -26,7 +30,7 @@ class ViewChoices:
     """Random choices of one batch, a row an image: (N,) each.
 
     top, left, height, width: the crop in pixels; flip, gray: whether; brightness, contrast, saturation: factors;
-    hue: turn in -0.5..0.5. Where colours stay, factors are 1 and the turn is 0.
+    hue: turn in -0.5..0.5. Where colours stay, factors are 1 and the turn is 0. blur: sigma in pixels, 0 for none
     """
 
     top: Tensor
@@ -39,6 +43,7 @@ class ViewChoices:
     saturation: Tensor
     hue: Tensor
     gray: Tensor
+    blur: Tensor
 
     def part(self, selection: slice) -> "ViewChoices":
         return ViewChoices(**{field.name: getattr(self, field.name)[selection] for field in fields(self)})
@@ -54,6 +59,7 @@ def draw_view(num_images: int, *, height: int, width: int, flip: bool, generator
     ratio = uniform(math.log(CROP_RATIO[0]), math.log(CROP_RATIO[1])).exp()
     crop_height = (area / ratio).sqrt().round().clamp(1, height)
     crop_width = (area * ratio).sqrt().round().clamp(1, width)
+    is_blurred = torch.tensor(min(height, width) >= MIN_BLURRED_SIZE)
     jittered = uniform(0, 1) < JITTER_PROBABILITY
 
     def factor() -> Tensor:
@@ -70,6 +76,7 @@ def draw_view(num_images: int, *, height: int, width: int, flip: bool, generator
         saturation=factor(),
         hue=torch.where(jittered, uniform(-HUE, HUE), 0.0),
         gray=uniform(0, 1) < GRAY_PROBABILITY,
+        blur=torch.where((uniform(0, 1) < BLUR_PROBABILITY) & is_blurred, uniform(*BLUR_SIGMA), 0.0),
     )
 
 
@@ -79,11 +86,11 @@ def view(images: Tensor, choices: ViewChoices) -> Tensor:
     images = (images * _column(choices.brightness, images)).clamp(0, 1)
     mean = grayscale(images).mean(dim=(1, 2, 3), keepdim=True)  # (N, 1, 1, 1)
     images = _blend(images, mean, choices.contrast)
-    if images.shape[1] != 3:
-        return images
-    images = _blend(images, grayscale(images), choices.saturation)
-    images = turn_hue(images, choices.hue)
-    return torch.where(_column(choices.gray, images), grayscale(images), images)
+    if images.shape[1] == 3:
+        images = _blend(images, grayscale(images), choices.saturation)
+        images = turn_hue(images, choices.hue)
+        images = torch.where(_column(choices.gray, images), grayscale(images), images)
+    return blurred(images, choices.blur) if choices.blur.any() else images
 
 
 def resized_crop(images: Tensor, choices: ViewChoices) -> Tensor:
@@ -130,6 +137,26 @@ def turn_hue(images: Tensor, turns: Tensor) -> Tensor:
     distance = (sixths[:, None] + offsets) % 6  # (N, 3, H, W)
     share = torch.minimum(distance, 4 - distance).clamp(0, 1)
     return value[:, None] - chroma[:, None] * share
+
+
+def blurred(images: Tensor, sigma: Tensor) -> Tensor:
+    """Gaussian blur of (N, C, H, W) images, each by its own sigma (N,) in pixels, 0 for none.
+
+    The kernel is about a tenth of the height (Chen et al. 2020a); beyond the border images are mirrored.
+    """
+    num_images, channels, height, width = images.shape
+    reach = height // 20
+    sigma = sigma.to(images.device)[:, None]  # (N, 1)
+    steps = torch.arange(-reach, reach + 1, device=images.device)  # (k,)
+    # At sigma 0 all but the middle one are 0.
+    kernel = torch.where(sigma > 0, torch.exp(-0.5 * (steps / sigma.clamp(min=1e-6)) ** 2), (steps == 0).float())
+    kernel = (kernel / kernel.sum(dim=1, keepdim=True)).repeat_interleave(channels, dim=0)  # (N * C, k)
+    # Each channel of each image is a group of its own.
+    padded = F.pad(images, (reach,) * 4, mode="reflect")
+    flat = padded.reshape(1, num_images * channels, height + 2 * reach, width + 2 * reach)
+    flat = F.conv2d(flat, kernel[:, None, :, None], groups=num_images * channels)
+    flat = F.conv2d(flat, kernel[:, None, None, :], groups=num_images * channels)
+    return flat.view(num_images, channels, height, width)
 
 
 def _blend(images: Tensor, other: Tensor, factors: Tensor) -> Tensor:
