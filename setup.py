@@ -22,6 +22,7 @@ setup(
         "pyarrow==26.0.1",
         "numpy==2.4.6",
         "scikit-learn==1.9.1",
+        "scipy==1.17.1",
         "pillow==13.0.0",
         "tensorboardX==2.6.5",
         "pyyaml==6.0.4",

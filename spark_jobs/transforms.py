@@ -12,7 +12,9 @@ from data.contract import (
     HIDDEN_LABEL,
     ID,
     IMAGE,
+    IRRELEVANT_FIRST_ID,
     LABEL,
+    NO_CLASS,
     PREPARED_SCHEMA,
     PSEUDO_LABEL,
     ROWS_DIRECTORY,
@@ -23,23 +25,39 @@ from data.contract import (
     UNLABELED,
     VAL,
 )
-from data.sources.base import Shard
-from data.sources.registry import SOURCES
+from data.sources.base import Shard, Source, UnlabeledSource
 
 _RANK = "_rank"
 
+ROWS_PER_BATCH = 4096
+TASKS_PER_SLOT = 8
 
-def source_images(spark: SparkSession, dataset: str, shards: Sequence[Shard]) -> DataFrame:
-    """The source's images (SOURCE_SCHEMA), each shard read and verified by a task of its own."""
+
+def source_images(spark: SparkSession, source: Source | UnlabeledSource, shards: Sequence[Shard]) -> DataFrame:
+    """The source's images (SOURCE_SCHEMA), each shard read and verified by one task."""
 
     def read(batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
         for batch in batches:
             for index in batch.column(0).to_pylist():
-                yield SOURCES[dataset].read(shards[index])
+                rows = source.read(shards[index])
+                # A shard may be a file of gigabytes; what goes to the JVM at once should not be.
+                for first in range(0, max(rows.num_rows, 1), ROWS_PER_BATCH):
+                    yield rows.slice(first, ROWS_PER_BATCH)
 
-    numbers = spark.range(0, len(shards), 1, numPartitions=len(shards))
+    num_tasks = min(len(shards), TASKS_PER_SLOT * spark.sparkContext.defaultParallelism)
+    numbers = spark.range(0, len(shards), 1, numPartitions=num_tasks)
     return numbers.mapInArrow(read, f"{ID} long, {IMAGE} binary, {LABEL} int, {SPLIT} string").select(
         *SOURCE_SCHEMA.names
+    )
+
+
+def as_irrelevant(images: DataFrame) -> DataFrame:
+    """The training images of another data set as unlabeled ones of no class."""
+    return images.where(F.col(SPLIT) == TRAIN).select(
+        (F.col(ID) + IRRELEVANT_FIRST_ID).alias(ID),
+        IMAGE,
+        F.lit(NO_CLASS).alias(LABEL),
+        F.lit(UNLABELED).alias(SPLIT),
     )
 
 
@@ -49,45 +67,51 @@ def read_prepared(spark: SparkSession, set_dir: Path) -> DataFrame:
 
 
 def with_class_counts(images: DataFrame) -> DataFrame:
-    """Images per class of the source's training split: label, count."""
-    return images.where(F.col(SPLIT) == TRAIN).groupBy(LABEL).count()
+    """Images per class of each split of the sources: split, label, count."""
+    return images.groupBy(SPLIT, LABEL).count()
 
 
 @dataclass(frozen=True, kw_only=True)
 class LongTail:
-    """Images per class of the parts that are cut from the training split, each (num_classes,)."""
+    """Images of the parts, by label, each (num_classes,).
+
+    pool: the source split that the unlabeled part is drawn from: TRAIN, or UNLABELED if it has a source of its own
+    classless: unlabeled images of no class, drawn from those of UNLABELED
+    """
 
     val: Sequence[int]
     train: Sequence[int]
     unlabeled: Sequence[int]
+    pool: str = TRAIN
+    classless: int = 0
 
 
 def keep_long_tail(images: DataFrame, counts: LongTail, *, seed: int) -> DataFrame:
-    """Cut the training split into validation, labelled and unlabeled parts of exactly the given sizes; keep the test.
+    """Cut the sources into validation, labelled and unlabeled parts of exactly the given sizes; keep the test.
 
-    Within a class, images are ranked by a hash of (id, seed): the choice does not depend on partitions or file order,
-    and the parts cannot overlap. The unlabeled part's label moves to HIDDEN_LABEL.
+    Within a class of a split, images are ranked by a hash of (id, seed): the choice does not depend on partitions or
+    file order, and the parts cannot overlap. The unlabeled part's label moves to HIDDEN_LABEL.
     """
-    spark = images.sparkSession
-    bounds = spark.createDataFrame(
-        [
-            (label, val, val + train, val + train + unlabeled)
-            for label, (val, train, unlabeled) in enumerate(
-                zip(counts.val, counts.train, counts.unlabeled, strict=True)
-            )
-        ],
-        f"{LABEL} int, val_end long, train_end long, unlabeled_end long",
+    bounds = [(UNLABELED, NO_CLASS, 0, 0, counts.classless)]
+    for label, (val, train, unlabeled) in enumerate(zip(counts.val, counts.train, counts.unlabeled, strict=True)):
+        labelled = val + train
+        if counts.pool == TRAIN:
+            bounds.append((TRAIN, label, val, labelled, labelled + unlabeled))
+        else:
+            bounds += [(TRAIN, label, val, labelled, labelled), (UNLABELED, label, 0, 0, unlabeled)]
+    bound_rows = images.sparkSession.createDataFrame(
+        bounds, f"{SPLIT} string, {LABEL} int, val_end long, train_end long, unlabeled_end long"
     )
-    by_hash = Window.partitionBy(LABEL).orderBy(F.xxhash64(F.col(ID), F.lit(seed)), ID)
+    by_hash = Window.partitionBy(SPLIT, LABEL).orderBy(F.xxhash64(F.col(ID), F.lit(seed)), ID)
     part = (
         F.when(F.col(_RANK) <= F.col("val_end"), VAL)
         .when(F.col(_RANK) <= F.col("train_end"), TRAIN)
         .when(F.col(_RANK) <= F.col("unlabeled_end"), UNLABELED)
     )
     cut = (
-        images.where(F.col(SPLIT) == TRAIN)
+        images.where(F.col(SPLIT) != TEST)
         .withColumn(_RANK, F.row_number().over(by_hash))
-        .join(F.broadcast(bounds), LABEL)
+        .join(F.broadcast(bound_rows), [SPLIT, LABEL])
         .withColumn(SPLIT, part)
         .where(F.col(SPLIT).isNotNull())
         .select(*SOURCE_SCHEMA.names)
@@ -95,15 +119,15 @@ def keep_long_tail(images: DataFrame, counts: LongTail, *, seed: int) -> DataFra
     hidden = F.col(SPLIT) == UNLABELED
     return (
         cut.unionByName(images.where(F.col(SPLIT) == TEST))
-        .withColumn(HIDDEN_LABEL, F.when(hidden, F.col(LABEL)))
+        .withColumn(HIDDEN_LABEL, F.when(hidden & (F.col(LABEL) != NO_CLASS), F.col(LABEL)))
         .withColumn(LABEL, F.when(~hidden, F.col(LABEL)))
         .select(*PREPARED_SCHEMA.names)
     )
 
 
 def with_split_counts(prepared: DataFrame) -> DataFrame:
-    """Images per split and class (the withheld one in the unlabeled part): split, class_id, count."""
-    return prepared.groupBy(SPLIT, F.coalesce(LABEL, HIDDEN_LABEL).alias("class_id")).count()
+    """Images per split and class (the withheld one in the unlabeled part, or NO_CLASS): split, class_id, count."""
+    return prepared.groupBy(SPLIT, F.coalesce(LABEL, HIDDEN_LABEL, F.lit(NO_CLASS)).alias("class_id")).count()
 
 
 def with_split_checksums(prepared: DataFrame) -> DataFrame:
@@ -117,6 +141,7 @@ def with_split_checksums(prepared: DataFrame) -> DataFrame:
 def with_label_quality(pseudo_labels: DataFrame, prepared: DataFrame, *, num_classes: int) -> DataFrame:
     """How right pseudo-labels are, by class: class_id, predicted, support, correct. Reads the withheld labels.
 
+    An image whose withheld label is null can be predicted, but not rightly.
     Every class keeps its row; counts of an absent one are 0.
     """
     truth = prepared.where(F.col(SPLIT) == UNLABELED).select(ID, F.col(HIDDEN_LABEL).alias("truth"))

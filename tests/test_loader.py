@@ -175,11 +175,14 @@ def test_a_split_without_files_is_refused(tmp_path: Path, train_file: Path) -> N
 
 def test_a_manifest_is_read_as_it_was_written(tmp_path: Path) -> None:
     manifest = Manifest(
-        schema_version=1,
+        schema_version=2,
         dataset="digits",
         parameters={"imb_factor": 0.05, "n_max": 40},
         class_names=["zero", "one"],
         image_shape=(8, 8, 1),
+        encoding="raw",
+        num_classless=0,
+        num_bad_images=0,
         counts={TRAIN: [40, 2], VAL: [0, 0], UNLABELED: [0, 0], TEST: [50, 50]},
         checksums={TRAIN: "1F"},
         source="a book",
@@ -211,7 +214,7 @@ def test_a_set_of_another_layout_is_refused_with_both_versions(tmp_path: Path) -
     file.write_text(json.dumps({**json.loads(file.read_text()), "schema_version": manifest.schema_version + 1}))
     with refused() as messages:
         read_manifest(tmp_path)
-    assert "has schema version 2, this longtail reads 1" in messages[0]
+    assert "has schema version 3, this longtail reads 2" in messages[0]
     assert "run `longtail prepare` again" in messages[0]
 
 
@@ -223,8 +226,8 @@ def test_a_set_of_another_layout_is_refused_with_both_versions(tmp_path: Path) -
         "[]",
         "null",
         "{}",
-        '{"schema_version": 1}',
-        '{"schema_version": 1, "image_shape": [8, 8, 1], "other": 2}',
+        '{"schema_version": 2}',
+        '{"schema_version": 2, "image_shape": [8, 8, 1], "other": 2}',
     ],
 )
 def test_a_damaged_manifest_is_refused_by_name(tmp_path: Path, content: str) -> None:

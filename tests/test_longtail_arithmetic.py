@@ -157,7 +157,7 @@ def test_the_largest_factor_fits_and_no_larger_tenth_does(
             want <= have for want, have in zip(wanted_by_fractions(counts, f_unlabel, tenths), left, strict=True)
         )
 
-    tenths = round(10 * largest_unlabel_size_factor(available, counts, imb_factor_unlabel=f_unlabel))
+    tenths = round(10 * largest_unlabel_size_factor(counts, left, imb_factor_unlabel=f_unlabel))
     assert fits(tenths)
     assert not fits(tenths + 1)
     all_of_the_pool = math.ceil(10 * sum(available) / sum(counts))
@@ -182,7 +182,7 @@ def test_the_factor_that_a_refusal_offers_is_accepted() -> None:
 
 
 def test_a_pool_with_nothing_to_spare_gives_no_unlabeled_image() -> None:
-    assert largest_unlabel_size_factor([9, 9], [9, 9], imb_factor_unlabel=1.0) == 0
+    assert largest_unlabel_size_factor([9, 9], [0, 0], imb_factor_unlabel=1.0) == 0
 
 
 def test_statistics_of_two_classes_by_hand() -> None:

@@ -15,7 +15,7 @@ from pyspark.sql import SparkSession
 
 from conf.arguments import resolve_options
 from conf.errors import UserError
-from conf.schema import PrepareOptions
+from conf.schema import DataOptions, PrepareOptions
 from data.manifest import read_manifest
 from data.sources.base import Located, Shard, source_batch
 from data.sources.registry import SOURCES
@@ -34,8 +34,9 @@ def parquet_files(set_dir: Path) -> list[Path]:
 def tiny_source(refusal: str = "", *, marker: Path | None = None) -> SimpleNamespace:
     """With a refusal, a shard cannot be read: never, or with a marker from the second reading on."""
 
-    def locate(data_dir: Path) -> Located:
-        return Located([Shard(data_dir, "train", 0, 0), Shard(data_dir, "test", 0, 40)], "made up")
+    def locate(options: DataOptions) -> Located:
+        shards = [Shard(options.data_dir, "train", 0, 0), Shard(options.data_dir, "test", 0, 40)]
+        return Located(shards=shards, origin="made up", class_names=["a", "b"], image_shape=(4, 4, 1))
 
     def read(shard: Shard) -> pa.RecordBatch:
         if refusal and shard.split == "train":
@@ -45,7 +46,7 @@ def tiny_source(refusal: str = "", *, marker: Path | None = None) -> SimpleNames
         labels = np.repeat([0, 1], 20 if shard.split == "train" else 5)
         return source_batch(shard, np.full((len(labels), 4, 4, 1), 7, np.uint8), labels)
 
-    return SimpleNamespace(CLASS_NAMES=["a", "b"], IMAGE_SHAPE=(4, 4, 1), locate=locate, read=read)
+    return SimpleNamespace(locate=locate, read=read)
 
 
 def test_images_are_stored_without_a_dictionary_even_if_they_repeat(

@@ -56,8 +56,9 @@ def sizes(rows: Sequence[Row], split: str) -> list[int]:
     return [truth[label] for label in range(3)]
 
 
-def test_class_counts_are_those_of_the_training_split(source: DataFrame) -> None:
-    assert dict(with_class_counts(source).collect()) == {0: 30, 1: 12, 2: 1}
+def test_class_counts_are_those_of_each_split(source: DataFrame) -> None:
+    found = {(row.split, row.label): row["count"] for row in with_class_counts(source).collect()}
+    assert found == {("train", 0): 30, ("train", 1): 12, ("train", 2): 1, **{("test", i): 3 for i in range(3)}}
 
 
 @pytest.mark.parametrize(
