@@ -56,6 +56,6 @@ def parse_idx(content: bytes, *, path: Path, num_dimensions: int) -> np.ndarray:
     header_bytes = 4 + 4 * num_dimensions
     shape = tuple(np.frombuffer(content[4:header_bytes].ljust(header_bytes - 4, b"\0"), ">i4").tolist())
     values = np.frombuffer(content, np.uint8)[header_bytes:]
-    if len(values) != np.prod(shape):
+    if len(content) < header_bytes or len(values) != np.prod(shape):
         raise UserError(f"{path} holds {len(values)} values, its header says {shape}: delete it and run again")
     return values.reshape(shape)
