@@ -22,6 +22,8 @@ class Manifest:
     encoding: RAW pixels, or ENCODED files
     counts: images per class, by split; for the unlabeled part by the withheld label
     num_classless: images of the unlabeled part that count for no class, because they belong to none or nobody knows
+    channel_mean, channel_std: of the training images, per channel, for pixels in [0, 1]
+    duplicates: exact copies, by the parts that they lie in (spark_jobs/image_statistics.py)
     num_bad_images: the user's own images that were left out because they could not be decoded
     checksums: by split, a hash of its rows that does not depend on their order or files
     source: where the images came from, and how they were verified
@@ -36,6 +38,9 @@ class Manifest:
     counts: dict[str, list[int]]
     num_classless: int
     num_bad_images: int
+    channel_mean: list[float]
+    channel_std: list[float]
+    duplicates: list[dict[str, Any]]
     checksums: dict[str, str]
     source: str
 

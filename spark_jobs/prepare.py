@@ -49,6 +49,14 @@ from data.sources.base import Located
 from data.sources.registry import SOURCES
 from data.sources.unlabeled import unlabeled_source
 from spark_jobs.cli import run_job
+from spark_jobs.image_statistics import (
+    channel_statistics,
+    collect_sums,
+    duplicate_lines,
+    sums_of_split,
+    with_duplicates,
+    with_pixel_sums,
+)
 from spark_jobs.session import spark_session
 from spark_jobs.transforms import (
     LongTail,
@@ -104,6 +112,8 @@ def prepare(spark: SparkSession, options: DataOptions) -> Path:
     else:
         if manifest.num_bad_images:
             print(f"{manifest.num_bad_images} images that cannot be decoded, or are not there, were left out")
+        for line in duplicate_lines([row for row in manifest.duplicates if "+" in row["splits"]]):
+            print(line)
     return set_dir
 
 
@@ -227,6 +237,9 @@ def _describe(
     assert all(counts[split] == list(sizes) for split, sizes in expected.items()), (counts, expected)
     assert num_classless == planned.classless, (num_classless, planned.classless)
     assert sum(counts[TEST]) > 0, "a source has a test split"
+    train = written.where(written[SPLIT] == TRAIN)
+    pixel_sums = collect_sums(with_pixel_sums(train, image_shape=base.image_shape, encoding=base.encoding))
+    channels = channel_statistics(sums_of_split(pixel_sums, TRAIN))
     return Manifest(
         schema_version=SCHEMA_VERSION,
         dataset=options.dataset,
@@ -238,6 +251,9 @@ def _describe(
         num_classless=num_classless,
         num_bad_images=sum(_num_bad_images(source, found) for source in sources),
         checksums={split: checksum for split, checksum in with_split_checksums(written).collect()},
+        channel_mean=channels.mean,
+        channel_std=channels.std,
+        duplicates=[row.asDict() for row in with_duplicates(written).collect()],
         source="; ".join(source.origin for source in sources),
     )
 

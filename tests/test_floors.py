@@ -140,5 +140,5 @@ def test_no_job_hides_a_package(file: Path) -> None:
     # spark-submit puts spark_jobs/ before everything else on the path.
     packages = {directory.name for directory in REPOSITORY.iterdir() if directory.is_dir()}
     third_parties = {"torch", "torchvision", "pyspark", "pandas", "pyarrow", "numpy", "sklearn", "PIL", "yaml"}
-    third_parties |= {"pydantic", "pydantic_core", "rich", "tensorboardX"}
+    third_parties |= {"pydantic", "pydantic_core", "rich", "tensorboardX", "matplotlib", "scipy"}
     assert file.stem not in packages | third_parties | sys.stdlib_module_names

@@ -93,6 +93,17 @@ def test_a_shard_that_cannot_be_read_at_all_is_said_in_its_own_words(
     assert list(tmp_path.iterdir()) == []
 
 
+def test_exact_copies_across_parts_are_told_and_kept_in_the_manifest(
+    spark: SparkSession, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """All 40 training and 10 test images are the same, of which 40 labelled ones are taken."""
+    monkeypatch.setitem(SOURCES, "digits", tiny_source())
+    manifest = read_manifest(prepare(spark, options_of(tmp_path)))
+    assert manifest.duplicates == [{"splits": "test+train", "num_contents": 1, "num_images": 50}]
+    assert (manifest.channel_mean, manifest.channel_std) == ([7 / 255], [0.0])
+    assert "exact duplicates across test+train: 1 images, 50 rows" in capsys.readouterr().out
+
+
 def test_what_a_killed_prepare_left_is_never_taken_for_whole(
     spark: SparkSession, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
