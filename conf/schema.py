@@ -272,11 +272,27 @@ class TrainSemiOptions(TrainOptions):
     phase: ClassVar[str] = "train_semi"
 
     batch_size: int = option(256, "images a step, over all ranks together", flags=("-b", "--batch-size"), gt=0)
-    pseudo_labels: DirectoryPath | None = option(
-        None, "table written by gen_pseudolabels; by default its default place"
+    pseudo_labels: Path | None = option(
+        None,
+        "table written by gen_pseudolabels, or a file laid out as pseudo_labeled_cifar.pickle; by default its table",
     )
     unlabeled_weight: float = option(1.0, "omega: weight of a pseudo-labelled sample", gt=0)
     confidence_threshold: float = option(0.0, "drop pseudo-labels of lower confidence", ge=0, le=1)
+
+    @field_validator("pseudo_labels")
+    @classmethod
+    def _pseudo_labels_are_there(cls, value: Path | None) -> Path | None:
+        if value is not None and not value.exists():
+            raise ValueError("there is no such table or file")
+        return value
+
+    @model_validator(mode="after")
+    def _a_threshold_has_confidences(self) -> "TrainSemiOptions":
+        if self.confidence_threshold > 0 and self.pseudo_labels is not None and self.pseudo_labels.is_file():
+            raise ValueError(
+                f"{self.pseudo_labels} has no confidences: leave out --confidence_threshold, or name a table"
+            )
+        return self
 
     @model_validator(mode="after")
     def _there_is_an_unlabeled_part(self) -> "TrainSemiOptions":

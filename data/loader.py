@@ -23,10 +23,12 @@ from data.contract import (
     NO_CLASS,
     PSEUDO_LABEL,
     UNLABELED,
+    UNLABELED_FIRST_ID,
     split_directory,
 )
 from data.image_files import decoded_images
 from data.manifest import Manifest
+from data.unpickle import load_array_dict
 
 
 @dataclass(frozen=True)
@@ -84,6 +86,27 @@ def load_pseudo_labels(table_dir: Path) -> tuple[np.ndarray, np.ndarray, np.ndar
     table = _read(table_dir, [ID, PSEUDO_LABEL, CONFIDENCE]).sort_by(ID)
     labels = table.column(PSEUDO_LABEL).to_numpy().astype(np.int64)
     return table.column(ID).to_numpy(), labels, table.column(CONFIDENCE).to_numpy()
+
+
+def load_published_pseudo_labels(file: Path, ids: np.ndarray) -> np.ndarray:
+    """Labels (N,) int64 for the unlabeled images ``ids`` (N,) from a pickle in the published layout.
+
+    Its extrapolated_targets are in the order of the images' ids; or, where only some images of a source of unlabeled
+    ones were taken, in the order of that source, which their ids count. Raises UserError if they fit neither way.
+    """
+    labels = load_array_dict(file, ["extrapolated_targets"])["extrapolated_targets"]
+    if labels.ndim != 1 or labels.dtype.kind not in "iu":
+        raise UserError(
+            f"{file} has extrapolated_targets of {labels.dtype} {labels.shape}: integers (N,) were expected"
+        )
+    if len(labels) == len(ids):
+        return labels.astype(np.int64)
+    places = ids - UNLABELED_FIRST_ID
+    if len(ids) == 0 or places.min() < 0 or places.max() >= len(labels):
+        raise UserError(
+            f"{file} has {len(labels)} pseudo-labels, the unlabeled part {len(ids)} images: name a file made for it"
+        )
+    return labels[places].astype(np.int64)
 
 
 def images_of(column: pa.ChunkedArray | pa.BinaryArray, shape: tuple[int, int, int], encoding: str) -> np.ndarray:

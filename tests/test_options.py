@@ -193,7 +193,12 @@ def test_a_bad_value_is_refused_in_one_line_that_names_it(command_line: str, nam
         (GenPseudolabelsOptions, "--resume c --output_filename ../x", "--output_filename ../x"),
         (TrainSemiOptions, "", "--imb_factor_unlabel is required"),
         (TrainSemiOptions, "--imb_factor_unlabel 1 --confidence_threshold 1.5", "--confidence_threshold 1.5"),
-        (TrainSemiOptions, "--imb_factor_unlabel 1 --pseudo_labels no/such", "there is no such directory"),
+        (TrainSemiOptions, "--imb_factor_unlabel 1 --pseudo_labels no/such", "there is no such table or file"),
+        (
+            TrainSemiOptions,
+            f"--imb_factor_unlabel 1 --confidence_threshold 0.5 --pseudo_labels {__file__}",
+            "test_options.py has no confidences: leave out --confidence_threshold",
+        ),
         (TrainSemiOptions, "--imb_factor_unlabel 1 --unlabeled_weight 0", "--unlabeled_weight 0"),
         (MonitorOptions, "--trigger soon", "--trigger soon"),
         (MonitorOptions, "--dataset digits", "--dataset"),
