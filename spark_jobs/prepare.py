@@ -9,7 +9,9 @@ split=val, with --imb_factor_unlabel split=unlabeled, and a manifest. NAME
 changes with every parameter; a set that is already there is used as it is.
 """
 
+import errno
 import math
+import os
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from functools import reduce
@@ -70,6 +72,7 @@ from spark_jobs.transforms import (
 )
 
 PREPARED_DIRECTORY = "prepared"
+FULL = os.strerror(errno.ENOSPC)
 TARGET_FILE_BYTES = 128 * 1024**2
 ROW_GROUP_BYTES = 16 * 1024**2
 
@@ -109,6 +112,11 @@ def prepare(spark: SparkSession, options: DataOptions) -> Path:
         read_manifest(set_dir)  # somebody else prepared the same set meanwhile
     except OSError as error:
         raise UserError(f"cannot write {set_dir}: {error.strerror}; free it or choose another --data_dir") from None
+    except Exception as error:
+        # Spark tells of a full disk by the text of its own exceptions.
+        if FULL not in str(error):
+            raise
+        raise UserError(f"cannot write {set_dir}: {FULL}; free some or choose another --data_dir") from None
     else:
         if manifest.num_bad_images:
             print(f"{manifest.num_bad_images} images that cannot be decoded, or are not there, were left out")

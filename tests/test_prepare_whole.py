@@ -3,6 +3,7 @@
 The source here is our own, in the place of the digits: 20 training and 5 test images of two classes, all images alike.
 """
 
+import errno
 import threading
 from pathlib import Path
 from types import SimpleNamespace
@@ -31,7 +32,7 @@ def parquet_files(set_dir: Path) -> list[Path]:
     return sorted((set_dir / "rows").rglob("*.parquet"))
 
 
-def tiny_source(refusal: str = "", *, marker: Path | None = None) -> SimpleNamespace:
+def tiny_source(refusal: str | OSError = "", *, marker: Path | None = None) -> SimpleNamespace:
     """With a refusal, a shard cannot be read: never, or with a marker from the second reading on."""
 
     def locate(options: DataOptions) -> Located:
@@ -41,7 +42,7 @@ def tiny_source(refusal: str = "", *, marker: Path | None = None) -> SimpleNames
     def read(shard: Shard) -> pa.RecordBatch:
         if refusal and shard.split == "train":
             if marker is None or marker.exists():
-                raise UserError(refusal)
+                raise refusal if isinstance(refusal, OSError) else UserError(refusal)
             marker.touch()
         labels = np.repeat([0, 1], 20 if shard.split == "train" else 5)
         return source_batch(shard, np.full((len(labels), 4, 4, 1), 7, np.uint8), labels)
@@ -140,6 +141,18 @@ def test_a_place_that_cannot_be_written_is_said(
 
     with pytest.raises(UserError, match=str(tmp_path / "prepared")):
         prepare(spark, options_of(tmp_path))
+
+
+def test_a_full_disk_is_said_and_nothing_is_left(
+    spark: SparkSession, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The writing stage reads the shards a second time: there a task meets what a full disk raises."""
+    monkeypatch.setitem(
+        SOURCES, "digits", tiny_source(OSError(errno.ENOSPC, "No space left on device"), marker=tmp_path / "m")
+    )
+    with pytest.raises(UserError, match=r"cannot write .*: No space left on device; free some or choose another"):
+        prepare(spark, options_of(tmp_path))
+    assert list((tmp_path / "prepared").iterdir()) == []
 
 
 def test_two_at_the_same_time_make_one_whole_set(
