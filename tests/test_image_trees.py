@@ -104,6 +104,46 @@ def test_train_and_test_folders_are_taken_as_they_are(tmp_path: Path) -> None:
     ]
 
 
+def write_tiny_imagenet(path: Path, annotations: str) -> None:
+    for name in ("n01", "n02"):
+        write_class(path / "train" / name / "images", 2, suffix=".JPEG")
+    write_class(path / "val" / "images", 2, suffix=".JPEG")
+    write_class(path / "test" / "images", 1, suffix=".JPEG")
+    (path / "val" / "val_annotations.txt").write_text(annotations)
+
+
+def test_tiny_imagenet_s_validation_images_are_the_test_set(tmp_path: Path) -> None:
+    write_tiny_imagenet(tmp_path, "000.JPEG\tn02\t0\t0\t9\t9\n001.JPEG\tn01\t0\t0\t9\t9\n")
+    located = folder.locate(of_folder(tmp_path))
+    assert located.class_names == ["n01", "n02"]
+    assert [(shard.split, shard.names, shard.labels) for shard in located.shards] == [
+        (
+            TRAIN,
+            tuple(f"train/{name}/images/00{i}.JPEG" for name in ("n01", "n02") for i in (0, 1)),
+            (0, 0, 1, 1),
+        ),
+        (TEST, ("val/images/000.JPEG", "val/images/001.JPEG"), (1, 0)),
+    ]
+    assert rows_of(located).num_rows == 6
+
+
+@pytest.mark.parametrize(
+    ("annotations", "named"),
+    [
+        ("000.JPEG\tn02\n001.JPEG\tn03\n", "val_annotations.txt:2 is"),
+        ("000.JPEG n02\n", "val_annotations.txt:1 is"),
+        ("../../000.JPEG\tn02\n", "val_annotations.txt:1 is"),
+        ("", "names no image"),
+    ],
+    ids=["unknown class", "no tab", "outside", "empty"],
+)
+def test_annotations_that_cannot_be_used_are_refused(tmp_path: Path, annotations: str, named: str) -> None:
+    write_tiny_imagenet(tmp_path, annotations)
+    with refused() as messages:
+        folder.locate(of_folder(tmp_path))
+    assert named in messages[0]
+
+
 def test_shards_divide_the_files_and_ids_go_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("data.sources.image_trees.IMAGES_PER_SHARD", 4)
     for name in ("a", "b"):

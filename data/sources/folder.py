@@ -1,6 +1,8 @@
 """A tree of class folders: DIR/CLASS/**/*.jpg, or DIR/train/CLASS/... and DIR/test/CLASS/...
 
-Classes are numbered in the order of their names. Files that are no JPEG or PNG
+Tiny ImageNet's layout is known too: train/CLASS/images/, and as the test set
+val/images/ with the class of each file in val/val_annotations.txt (its own test
+images have no labels). Classes are numbered in the order of their names. Files that are no JPEG or PNG
 by name are passed over, so are hidden ones.
 """
 
@@ -21,6 +23,12 @@ from data.sources.image_trees import ImageShard, located_tree
 def locate(options: DataOptions) -> Located:
     assert options.path is not None
     train_dir, test_dir = options.path / TRAIN, options.path / TEST
+    annotations = options.path / "val" / "val_annotations.txt"
+    if train_dir.is_dir() and annotations.is_file():
+        class_names = _class_names(train_dir)
+        train = _images(train_dir, options.path, class_names)
+        test = _annotated_images(annotations, options.path, class_names)
+        return located_tree(options, class_names, train, test, origin=f"Tiny ImageNet's layout in {options.path.name}")
     if not (train_dir.is_dir() and test_dir.is_dir()):
         class_names = _class_names(options.path)
         train = _images(options.path, options.path, class_names)
@@ -54,6 +62,21 @@ def image_names(directory: Path, relative_to: Path) -> list[str]:
 
 def _class_names(directory: Path) -> list[str]:
     return sorted(entry.name for entry in directory.iterdir() if entry.is_dir() and not entry.name.startswith("."))
+
+
+def _annotated_images(file: Path, relative_to: Path, class_names: list[str]) -> list[tuple[str, int]]:
+    """The images of val/images, a line each: name, class, and what else is known, with tabs between."""
+    labels = {name: label for label, name in enumerate(class_names)}
+    images = []
+    for number, line in enumerate(file.read_text(encoding="utf-8").splitlines(), 1):
+        name, _, rest = line.partition("\t")
+        class_name = rest.partition("\t")[0]
+        if class_name not in labels or Path(name).name != name:
+            raise UserError(f"{file}:{number} is {line!r}: the name of an image, a tab and a class were expected")
+        images.append(((file.parent / "images" / name).relative_to(relative_to).as_posix(), labels[class_name]))
+    if not images:
+        raise UserError(f"{file} names no image: get it again")
+    return images
 
 
 def _images(directory: Path, relative_to: Path, class_names: list[str]) -> list[tuple[str, int]]:
