@@ -103,6 +103,12 @@ class DataOptions(JobOptions):
     def _place_is_absolute(cls, value: Path | None) -> Path | None:
         return value and value.absolute()
 
+    @field_validator("unlabeled")
+    @classmethod
+    def _unlabeled_place_is_absolute(cls, value: str | None) -> str | None:
+        """So that the set's name tells apart places that are called alike in two directories."""
+        return str(Path(value).absolute()) if value is not None and Path(value).exists() else value
+
     @model_validator(mode="after")
     def _own_images_are_named(self) -> "DataOptions":
         if self.dataset in IMAGE_TREES and self.path is None:

@@ -13,6 +13,7 @@ import errno
 import math
 import os
 import sys
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from functools import reduce
 from pathlib import Path
@@ -66,7 +67,7 @@ from spark_jobs.transforms import (
     keep_long_tail,
     read_prepared,
     source_images,
-    with_class_counts,
+    with_bucket_counts,
     with_split_checksums,
     with_split_counts,
 )
@@ -98,11 +99,14 @@ def prepare(spark: SparkSession, options: DataOptions) -> Path:
     located = source.locate(options)
     sources = [(located, source_images(spark, source, located.shards)), *_unlabeled_images(spark, options, located)]
     images = reduce(DataFrame.unionByName, (rows for _, rows in sources))
-    found = {(row[0], row[1]): row[2] for row in with_class_counts(images).collect()}
+    bucket_counts = with_bucket_counts(images, seed=options.rand_number).collect()
+    found: Counter[tuple[str, int]] = Counter()
+    for split, label, _, count in bucket_counts:
+        found[split, label] += count
     if not any(split == TEST for split, _ in found):
         raise UserError(f"{options.dataset} has no test image left: mend the bad ones")
     counts = plan_counts(found, options, located)
-    long_tail = keep_long_tail(images, counts, seed=options.rand_number)
+    long_tail = keep_long_tail(images, counts, bucket_counts, seed=options.rand_number)
     try:
         with new_directory(set_dir) as directory:
             _write(long_tail, directory, located, counts)

@@ -1,11 +1,12 @@
 """Transforms of image tables, DataFrame to DataFrame: no session, no write, no action."""
 
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import pyarrow as pa
-from pyspark.sql import DataFrame, SparkSession, Window
+from pyspark.sql import Column, DataFrame, SparkSession, Window
 from pyspark.sql import functions as F
 
 from data.contract import (
@@ -28,6 +29,9 @@ from data.contract import (
 from data.sources.base import Shard, Source, UnlabeledSource
 
 _RANK = "_rank"
+BUCKET = "_bucket"
+BUCKET_BITS = 4
+"""Sixteen tasks may share a class."""
 
 ROWS_PER_BATCH = 4096
 TASKS_PER_SLOT = 8
@@ -66,9 +70,18 @@ def read_prepared(spark: SparkSession, set_dir: Path) -> DataFrame:
     return spark.read.parquet(str(set_dir / ROWS_DIRECTORY))
 
 
-def with_class_counts(images: DataFrame) -> DataFrame:
-    """Images per class of each split of the sources: split, label, count."""
-    return images.groupBy(SPLIT, LABEL).count()
+def with_bucket_counts(images: DataFrame, *, seed: int) -> DataFrame:
+    """Images per class of each split of the sources, by where their hash lies: split, label, bucket, count."""
+    return images.groupBy(SPLIT, LABEL, _bucket(seed).alias(BUCKET)).count()
+
+
+def _hash(seed: int) -> Column:
+    return F.xxhash64(F.col(ID), F.lit(seed))
+
+
+def _bucket(seed: int) -> Column:
+    """The hash's upper bits, signed as it is: every hash of a bucket is smaller than all of the next."""
+    return F.shiftright(_hash(seed), 64 - BUCKET_BITS).cast("int")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -86,11 +99,17 @@ class LongTail:
     classless: int = 0
 
 
-def keep_long_tail(images: DataFrame, counts: LongTail, *, seed: int) -> DataFrame:
+def keep_long_tail(
+    images: DataFrame, counts: LongTail, bucket_counts: Sequence[tuple[str, int, int, int]], *, seed: int
+) -> DataFrame:
     """Cut the sources into validation, labelled and unlabeled parts of exactly the given sizes; keep the test.
 
     Within a class of a split, images are ranked by a hash of (id, seed): the choice does not depend on partitions or
     file order, and the parts cannot overlap. The unlabeled part's label moves to HIDDEN_LABEL.
+
+    bucket_counts: the rows of with_bucket_counts for the same images and seed. An image's rank is the number of images
+    in lower buckets and its rank in its own, so a huge class is ranked by many tasks, and what is beyond its sizes by
+    none.
     """
     bounds = [(UNLABELED, NO_CLASS, 0, 0, counts.classless)]
     for label, (val, train, unlabeled) in enumerate(zip(counts.val, counts.train, counts.unlabeled, strict=True)):
@@ -99,10 +118,11 @@ def keep_long_tail(images: DataFrame, counts: LongTail, *, seed: int) -> DataFra
             bounds.append((TRAIN, label, val, labelled, labelled + unlabeled))
         else:
             bounds += [(TRAIN, label, val, labelled, labelled), (UNLABELED, label, 0, 0, unlabeled)]
-    bound_rows = images.sparkSession.createDataFrame(
-        bounds, f"{SPLIT} string, {LABEL} int, val_end long, train_end long, unlabeled_end long"
+    bucket_rows = images.sparkSession.createDataFrame(
+        _wanted_buckets(bounds, bucket_counts),
+        f"{SPLIT} string, {LABEL} int, {BUCKET} int, before long, val_end long, train_end long, unlabeled_end long",
     )
-    by_hash = Window.partitionBy(SPLIT, LABEL).orderBy(F.xxhash64(F.col(ID), F.lit(seed)), ID)
+    by_hash = Window.partitionBy(SPLIT, LABEL, BUCKET).orderBy(_hash(seed), ID)
     part = (
         F.when(F.col(_RANK) <= F.col("val_end"), VAL)
         .when(F.col(_RANK) <= F.col("train_end"), TRAIN)
@@ -110,8 +130,9 @@ def keep_long_tail(images: DataFrame, counts: LongTail, *, seed: int) -> DataFra
     )
     cut = (
         images.where(F.col(SPLIT) != TEST)
-        .withColumn(_RANK, F.row_number().over(by_hash))
-        .join(F.broadcast(bound_rows), [SPLIT, LABEL])
+        .withColumn(BUCKET, _bucket(seed))
+        .join(F.broadcast(bucket_rows), [SPLIT, LABEL, BUCKET])
+        .withColumn(_RANK, F.col("before") + F.row_number().over(by_hash))
         .withColumn(SPLIT, part)
         .where(F.col(SPLIT).isNotNull())
         .select(*SOURCE_SCHEMA.names)
@@ -123,6 +144,21 @@ def keep_long_tail(images: DataFrame, counts: LongTail, *, seed: int) -> DataFra
         .withColumn(LABEL, F.when(~hidden, F.col(LABEL)))
         .select(*PREPARED_SCHEMA.names)
     )
+
+
+def _wanted_buckets(
+    bounds: Sequence[tuple[str, int, int, int, int]], bucket_counts: Sequence[tuple[str, int, int, int]]
+) -> list[tuple[str, int, int, int, int, int, int]]:
+    """split, label, bucket, images of the class in lower buckets, and the class's bounds; without needless buckets."""
+    ends = {(split, label): of_class for split, label, *of_class in bounds}
+    before: Counter[tuple[str, int]] = Counter()
+    rows = []
+    for split, label, bucket, count in sorted(map(tuple, bucket_counts)):
+        key = (split, label)
+        if key in ends and before[key] < ends[key][-1]:
+            rows.append((split, label, bucket, before[key], *ends[key]))
+        before[key] += count
+    return rows
 
 
 def with_split_counts(prepared: DataFrame) -> DataFrame:

@@ -311,6 +311,16 @@ def test_the_set_name_does_not_change_with_what_leaves_the_content_alone(same: s
     assert train_options(f"--dataset cifar10 {same}").set_name() == train_options("--dataset cifar10").set_name()
 
 
+def test_places_of_the_same_relative_name_make_different_sets(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    names = set()
+    for directory in ("a", "b"):
+        (tmp_path / directory / "images").mkdir(parents=True)
+        monkeypatch.chdir(tmp_path / directory)
+        names.add(train_options("--dataset cifar10 --unlabeled images").set_name())
+        names.add(train_options("--dataset folder --path images").set_name())
+    assert len(names) == 4
+
+
 def test_the_set_name_can_be_read() -> None:
     options = train_options("--dataset cifar10 --imb_factor 0.01 --imb_factor_unlabel 0.02 --rand_number 3")
     assert options.set_name().startswith("cifar10-exp-imb0.01-n5000-U0.02x5-s3-")

@@ -19,7 +19,7 @@ from data.sources.base import Located, Shard, source_batch
 from data.sources.registry import SOURCES
 from spark_jobs.cli import user_message
 from spark_jobs.prepare import prepare
-from spark_jobs.transforms import LongTail, keep_long_tail, with_split_counts
+from spark_jobs.transforms import LongTail, keep_long_tail, with_bucket_counts, with_split_counts
 from tests.image_tree import colour_of, write_class
 
 
@@ -156,7 +156,8 @@ def test_a_table_with_room_for_it_gives_the_published_sizes(
         (F.col("id") % 10).cast("int").alias(LABEL),
         F.lit(TRAIN).alias(SPLIT),
     )
-    found = with_split_counts(keep_long_tail(rows, LongTail(val=[0] * 10, train=labelled, unlabeled=wanted), seed=0))
+    long_tail = LongTail(val=[0] * 10, train=labelled, unlabeled=wanted)
+    found = with_split_counts(keep_long_tail(rows, long_tail, with_bucket_counts(rows, seed=0).collect(), seed=0))
     counts = {(row.split, row.class_id): row["count"] for row in found.collect()}
     assert [counts[TRAIN, label] for label in range(10)] == labelled and sum(labelled) == num_labelled
     assert [counts[UNLABELED, label] for label in range(10)] == wanted
