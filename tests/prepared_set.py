@@ -30,7 +30,7 @@ def image_rows(
     images: np.ndarray,
     *,
     labels: Sequence[int | None] | None = None,
-    hidden_labels: Sequence[int] | None = None,
+    hidden_labels: Sequence[int | None] | None = None,
 ) -> pa.Table:
     """Rows for images (N, height, width, channels) uint8; without labels they are null."""
     columns = {
