@@ -60,11 +60,12 @@ def resolve_options(options_type: type[Options], values: dict[str, Any]) -> Opti
 
 def data_flags(options: DataOptions) -> str:
     """The flags that name the same data set to another job: --dataset, and what differs from its defaults."""
-    usual = resolve_options(DataOptions, {"dataset": options.dataset})
+    defaults = dataset_facts(options.dataset).defaults
     differing = [
         f"--{name} {shlex.quote(str(value))}"
-        for name in DataOptions.model_fields
-        if name not in JobOptions.model_fields and (value := getattr(options, name)) != getattr(usual, name)
+        for name, field in DataOptions.model_fields.items()
+        if name not in {"dataset", *JobOptions.model_fields}
+        and (value := getattr(options, name)) != defaults.get(name, field.default)
     ]
     return " ".join([f"--dataset {options.dataset}", *differing])
 

@@ -14,6 +14,9 @@ from pydantic import BaseModel, ConfigDict, DirectoryPath, Field, FilePath, fiel
 
 from conf.datasets import dataset_facts
 
+IMAGE_TREES = ("folder", "image_list")
+"""The data sets whose images are the user's own files."""
+
 
 def option(default: Any, description: str, *, flags: tuple[str, ...] = (), **checks: Any) -> Any:
     """A field with its help text, further flags (``-b``) and pydantic checks (``gt=0``)."""
@@ -36,12 +39,43 @@ class DataOptions(JobOptions):
     """Which long-tailed data set: these options alone decide what a prepared set contains."""
 
     dataset: str = option("digits", "name of the data set: a file of conf/datasets/")
-    imb_type: Literal["exp", "step"] = option("exp", "profile of the labelled class sizes")
+    path: DirectoryPath | None = option(None, "directory of the images, with --dataset folder or image_list")
+    list_file: FilePath | None = option(
+        None, "with --dataset image_list: the training images, a line each: path below --path, label",
+        flags=("--list",),
+    )  # fmt: skip
+    test_list_file: FilePath | None = option(
+        None, "with --dataset image_list: the test images; without it --test_fraction of the training images",
+        flags=("--test_list",),
+    )  # fmt: skip
+    test_fraction: float = option(
+        0.2, "share of each class for the test set, where the user's own images have none", gt=0, lt=1
+    )
+    image_size: int = option(224, "side to which the user's own images are scaled when they are loaded", gt=0)
+    on_bad_image: Literal["stop", "skip"] = option(
+        "stop", "what to do at one of the user's own images that cannot be decoded or is not there"
+    )
+    imb_type: Literal["exp", "step", "pareto", "natural"] = option(
+        "exp", "profile of the labelled class sizes; natural: all training images"
+    )
     imb_factor: float = option(0.01, "smallest class over largest class, 1/rho", gt=0, le=1)
     n_max: int = option(5000, "labelled images of the head class", gt=0)
+    counts: str | None = option(
+        None, "labelled images of each class, by class number, as 50,30,10; instead of a profile",
+        pattern=r"^[0-9]+(,[0-9]+)+$",
+    )  # fmt: skip
     imb_factor_unlabel: float | None = option(
-        None, "1/rho_U of the unlabeled part; without it there is no unlabeled part", gt=0, le=1
+        None, "1/rho_U of the unlabeled part; above 1 the labelled head is its tail; without it and --unlabeled there "
+        "is no unlabeled part", gt=0,
+    )  # fmt: skip
+    unlabeled: str | None = option(
+        None, "other images for the unlabeled part than the training split's: svhn_extra, a file laid out as "
+        "ti_80M_selected.pickle, or a directory of images; without --imb_factor_unlabel all of them",
+    )  # fmt: skip
+    relevance: float = option(
+        1.0, "share of the unlabeled part that belongs to the classes; the rest is of --irrelevant_dataset", gt=0, le=1
     )
+    irrelevant_dataset: str | None = option(None, "data set of the same image shape for the share 1 - relevance")
     unlabel_size_factor: float = option(5.0, "unlabeled images per labelled image (K of D_U@Kx)", gt=0)
     val_fraction: float = option(
         0.0, "share of each labelled class held out for validation (at least one image of a class of two or more)",
@@ -58,6 +92,48 @@ class DataOptions(JobOptions):
         dataset_facts(value)
         return value
 
+    @field_validator("irrelevant_dataset")
+    @classmethod
+    def _irrelevant_dataset_is_known(cls, value: str | None) -> str | None:
+        if value in IMAGE_TREES:
+            raise ValueError("must be a data set of its own name")
+        if value is not None:
+            dataset_facts(value)
+        return value
+
+    @field_validator("path", "list_file", "test_list_file")
+    @classmethod
+    def _place_is_absolute(cls, value: Path | None) -> Path | None:
+        return value and value.absolute()
+
+    @field_validator("unlabeled")
+    @classmethod
+    def _unlabeled_place_is_absolute(cls, value: str | None) -> str | None:
+        """So that the set's name tells apart places that are called alike in two directories."""
+        return str(Path(value).absolute()) if value is not None and Path(value).exists() else value
+
+    @model_validator(mode="after")
+    def _own_images_are_named(self) -> "DataOptions":
+        if self.dataset in IMAGE_TREES and self.path is None:
+            raise ValueError(f"--dataset {self.dataset} needs --path, the directory of the images")
+        if self.dataset not in IMAGE_TREES and self.path is not None:
+            raise ValueError(f"--path goes with --dataset {' or '.join(IMAGE_TREES)}, not with {self.dataset}")
+        if (self.dataset == "image_list") != (self.list_file is not None):
+            raise ValueError("--dataset image_list and --list FILE go together")
+        if self.test_list_file is not None and self.list_file is None:
+            raise ValueError("--test_list goes with --list")
+        return self
+
+    @model_validator(mode="after")
+    def _irrelevant_images_have_a_source(self) -> "DataOptions":
+        if (self.relevance < 1) != (self.irrelevant_dataset is not None):
+            raise ValueError("--relevance below 1 and --irrelevant_dataset NAME go together")
+        if self.relevance < 1 and self.imb_factor_unlabel is None:
+            raise ValueError("--relevance needs an unlabeled part of known size: give --imb_factor_unlabel")
+        if self.irrelevant_dataset == self.dataset:
+            raise ValueError(f"--irrelevant_dataset {self.dataset} is the data set itself: choose another")
+        return self
+
     @model_validator(mode="after")
     def _shot_groups_are_ordered(self) -> "DataOptions":
         if self.few_shot > self.many_shot + 1:
@@ -65,25 +141,43 @@ class DataOptions(JobOptions):
         return self
 
     def set_parameters(self) -> dict[str, Any]:
-        """What decides the content of the prepared set, in a fixed order."""
-        parameters = {
-            "dataset": self.dataset,
-            "imb_type": self.imb_type,
-            "imb_factor": self.imb_factor,
-            "n_max": self.n_max,
-            "val_fraction": self.val_fraction,
-            "rand_number": self.rand_number,
-        }
+        """What decides the content of the prepared set, in a fixed order; without what has no effect."""
+        names = ["dataset", *self._profile_parameters(), "val_fraction", "rand_number"]
+        if self.dataset in IMAGE_TREES:
+            names += ["path", "list_file", "test_list_file", "test_fraction", "image_size", "on_bad_image"]
+        if self.unlabeled is not None:
+            names.append("unlabeled")
         if self.imb_factor_unlabel is not None:
-            parameters["imb_factor_unlabel"] = self.imb_factor_unlabel
-            parameters["unlabel_size_factor"] = self.unlabel_size_factor
-        return parameters
+            names += ["imb_factor_unlabel", "unlabel_size_factor"]
+        if self.relevance < 1:
+            names += ["relevance", "irrelevant_dataset"]
+        values = self.model_dump(mode="json")
+        return {name: values[name] for name in names}
+
+    def _profile_parameters(self) -> list[str]:
+        if self.counts is not None:
+            return ["counts"]
+        return ["imb_type"] if self.imb_type == "natural" else ["imb_type", "imb_factor", "n_max"]
+
+    def class_sizes(self) -> list[int] | None:
+        """The numbers of --counts."""
+        return None if self.counts is None else [int(count) for count in self.counts.split(",")]
 
     def set_name(self) -> str:
         """Directory name of the prepared set: readable, and different for different parameters."""
-        name = f"{self.dataset}-{self.imb_type}-imb{self.imb_factor:g}-n{self.n_max}"
+        name = self.dataset
+        if self.counts is not None:
+            name += "-counts"
+        elif self.imb_type == "natural":
+            name += "-natural"
+        else:
+            name += f"-{self.imb_type}-imb{self.imb_factor:g}-n{self.n_max}"
         if self.imb_factor_unlabel is not None:
             name += f"-U{self.imb_factor_unlabel:g}x{self.unlabel_size_factor:g}"
+        elif self.unlabeled is not None:
+            name += "-Uall"
+        if self.relevance < 1:
+            name += f"-R{self.relevance:g}"
         return f"{name}-s{self.rand_number}-{fingerprint(self.set_parameters())}"
 
 
@@ -290,13 +384,34 @@ class TrainSemiOptions(TrainOptions):
 
     phase: ClassVar[str] = "train_semi"
 
-    imb_factor_unlabel: float = option(..., "1/rho_U of the unlabeled part", gt=0, le=1)
     batch_size: int = option(256, "images a step, over all ranks together", flags=("-b", "--batch-size"), gt=0)
-    pseudo_labels: DirectoryPath | None = option(
-        None, "table written by gen_pseudolabels; by default its default place"
+    pseudo_labels: Path | None = option(
+        None,
+        "table written by gen_pseudolabels, or a file laid out as pseudo_labeled_cifar.pickle; by default its table",
     )
     unlabeled_weight: float = option(1.0, "omega: weight of a pseudo-labelled sample", gt=0)
     confidence_threshold: float = option(0.0, "drop pseudo-labels of lower confidence", ge=0, le=1)
+
+    @field_validator("pseudo_labels")
+    @classmethod
+    def _pseudo_labels_are_there(cls, value: Path | None) -> Path | None:
+        if value is not None and not value.exists():
+            raise ValueError("there is no such table or file")
+        return value
+
+    @model_validator(mode="after")
+    def _a_threshold_has_confidences(self) -> "TrainSemiOptions":
+        if self.confidence_threshold > 0 and self.pseudo_labels is not None and self.pseudo_labels.is_file():
+            raise ValueError(
+                f"{self.pseudo_labels} has no confidences: leave out --confidence_threshold, or name a table"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _there_is_an_unlabeled_part(self) -> "TrainSemiOptions":
+        if self.imb_factor_unlabel is None and self.unlabeled is None:
+            raise ValueError("--imb_factor_unlabel is required: 1/rho_U of the unlabeled part (or --unlabeled)")
+        return self
 
 
 class MonitorOptions(JobOptions):
@@ -319,7 +434,9 @@ class PackageOptions(JobOptions):
 class PipelineOptions(SupervisedOptions):
     """pipeline: prepare, stats, train, gen_pseudolabels, train_semi, compare; with a live per-class table."""
 
-    imb_factor_unlabel: float = option(1.0, "1/rho_U of the unlabeled part", gt=0, le=1)
+    imb_factor_unlabel: float | None = option(
+        1.0, "1/rho_U of the unlabeled part; above 1 the labelled head is its tail", gt=0
+    )
     semi_epochs: int | None = option(None, "epochs of train_semi; by default those of --epochs", gt=0)
     semi_batch_size: int | None = option(None, "images a step of train_semi; by default twice --batch_size", gt=0)
     unlabeled_weight: float = option(1.0, "omega: weight of a pseudo-labelled sample", gt=0)

@@ -19,30 +19,40 @@ SPLITS = (TRAIN, VAL, UNLABELED, TEST)
 ROWS_DIRECTORY = "rows"
 """The Parquet files in a prepared set's directory; a table of its own, so that spark.read.parquet takes it."""
 
-SCHEMA_VERSION = 1
+RAW = "raw"
+ENCODED = "encoded"
+
+SCHEMA_VERSION = 2
 """Raised when a reader of the old layout would misread the new one."""
 
 PREPARED_SCHEMA = pa.schema(
     [
-        # Unique in the set: the image's position in its source.
+        # Unique in the set: the image's position in its source; further sources count from their FIRST_ID.
         pa.field(ID, pa.int64(), nullable=False),
-        # uint8, height x width x channels, row order.
+        # In a RAW set: uint8, height x width x channels, row order. In an ENCODED one: a JPEG or PNG file's bytes.
         pa.field(IMAGE, pa.binary(), nullable=False),
         # Null in the unlabeled part.
         pa.field(LABEL, pa.int32()),
-        # The withheld truth of the unlabeled part, null elsewhere. Only the evaluation of pseudo-labels reads it.
+        # The withheld truth of the unlabeled part, null elsewhere and where nobody knows it or where it is none of the
+        # classes. Only the evaluation of pseudo-labels reads it.
         pa.field(HIDDEN_LABEL, pa.int32()),
         # A partition directory (split=train/...), so a reader touches only its split.
         pa.field(SPLIT, pa.string(), nullable=False),
     ]
 )
 
+NO_CLASS = -1
+
+UNLABELED_FIRST_ID = 2**40
+IRRELEVANT_FIRST_ID = 2**41
+
 SOURCE_SCHEMA = pa.schema(
     [
         pa.field(ID, pa.int64(), nullable=False),
         pa.field(IMAGE, pa.binary(), nullable=False),
+        # NO_CLASS for an image of none of the classes, or of an unknown one.
         pa.field(LABEL, pa.int32(), nullable=False),
-        # The source's own split: TRAIN or TEST.
+        # The source's own split: TRAIN or TEST, or UNLABELED for all images of a source of unlabeled ones.
         pa.field(SPLIT, pa.string(), nullable=False),
     ]
 )

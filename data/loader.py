@@ -1,8 +1,8 @@
 """From a prepared set's Parquet files to arrays in memory.
 
-Images are sliced from the Arrow buffers without a Python object per row. Rows
-come sorted by id, so the result does not depend on how they were spread over
-files. Every page is checked against its CRC, the rows against the manifest.
+Raw images are sliced from the Arrow buffers without a Python object per row,
+encoded ones are decoded in threads. Rows come sorted by id, so the result does
+not depend on how they were spread over files. Every page is checked against its CRC, the rows against the manifest.
 """
 
 from dataclasses import dataclass
@@ -13,8 +13,22 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from conf.errors import UserError
-from data.contract import CONFIDENCE, HIDDEN_LABEL, ID, IMAGE, LABEL, PSEUDO_LABEL, UNLABELED, split_directory
+from data.contract import (
+    CONFIDENCE,
+    ENCODED,
+    HIDDEN_LABEL,
+    ID,
+    IMAGE,
+    LABEL,
+    NO_CLASS,
+    PSEUDO_LABEL,
+    UNLABELED,
+    UNLABELED_FIRST_ID,
+    split_directory,
+)
+from data.image_files import decoded_images
 from data.manifest import Manifest
+from data.unpickle import load_array_dict
 
 
 @dataclass(frozen=True)
@@ -39,14 +53,14 @@ def load_split(set_dir: Path, split: str, manifest: Manifest) -> ImageArrays:
     labelled = split != UNLABELED
     table = _read(split_directory(set_dir, split), [ID, IMAGE, *([LABEL] if labelled else [])])
     expected = manifest.counts[split]
-    if table.num_rows != sum(expected):
+    if table.num_rows != manifest.num_images(split):
         raise UserError(
-            f"{split_directory(set_dir, split)} holds {table.num_rows} images, its manifest says {sum(expected)}: "
-            f"delete {set_dir} and run `longtail prepare` again"
+            f"{split_directory(set_dir, split)} holds {table.num_rows} images, its manifest says "
+            f"{manifest.num_images(split)}: delete {set_dir} and run `longtail prepare` again"
         )
     ids = table.column(ID).to_numpy()
     order = np.argsort(ids, kind="stable")
-    images = image_array(table.column(IMAGE), manifest.image_shape)[order]
+    images = images_of(table.column(IMAGE), manifest.image_shape, manifest.encoding)[order]
     labels = table.column(LABEL).fill_null(-1).to_numpy().astype(np.int64)[order] if labelled else None
     if labels is not None:
         counts = np.bincount(labels[labels >= 0], minlength=manifest.num_classes).tolist()
@@ -59,9 +73,12 @@ def load_split(set_dir: Path, split: str, manifest: Manifest) -> ImageArrays:
 
 
 def load_hidden_labels(set_dir: Path) -> tuple[np.ndarray, np.ndarray]:
-    """Ids (N,) int64 and withheld labels (N,) int64 of the unlabeled part: for the evaluation of pseudo-labels only."""
+    """Ids (N,) int64 and withheld labels (N,) int64 of the unlabeled part: for the evaluation of pseudo-labels only.
+
+    The label is NO_CLASS where an image belongs to none of the classes, or nobody knows.
+    """
     table = _read(split_directory(set_dir, UNLABELED), [ID, HIDDEN_LABEL])
-    return table.column(ID).to_numpy(), table.column(HIDDEN_LABEL).to_numpy().astype(np.int64)
+    return table.column(ID).to_numpy(), table.column(HIDDEN_LABEL).fill_null(NO_CLASS).to_numpy().astype(np.int64)
 
 
 def load_pseudo_labels(table_dir: Path) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -69,6 +86,32 @@ def load_pseudo_labels(table_dir: Path) -> tuple[np.ndarray, np.ndarray, np.ndar
     table = _read(table_dir, [ID, PSEUDO_LABEL, CONFIDENCE]).sort_by(ID)
     labels = table.column(PSEUDO_LABEL).to_numpy().astype(np.int64)
     return table.column(ID).to_numpy(), labels, table.column(CONFIDENCE).to_numpy()
+
+
+def load_published_pseudo_labels(file: Path, ids: np.ndarray) -> np.ndarray:
+    """Labels (N,) int64 for the unlabeled images ``ids`` (N,) from a pickle in the published layout.
+
+    Its extrapolated_targets are in the order of the images' ids; or, where only some images of a source of unlabeled
+    ones were taken, in the order of that source, which their ids count. Raises UserError if they fit neither way.
+    """
+    labels = load_array_dict(file, ["extrapolated_targets"])["extrapolated_targets"]
+    if labels.ndim != 1 or labels.dtype.kind not in "iu":
+        raise UserError(
+            f"{file} has extrapolated_targets of {labels.dtype} {labels.shape}: integers (N,) were expected"
+        )
+    if len(labels) == len(ids):
+        return labels.astype(np.int64)
+    places = ids - UNLABELED_FIRST_ID
+    if len(ids) == 0 or places.min() < 0 or places.max() >= len(labels):
+        raise UserError(
+            f"{file} has {len(labels)} pseudo-labels, the unlabeled part {len(ids)} images: name a file made for it"
+        )
+    return labels[places].astype(np.int64)
+
+
+def images_of(column: pa.ChunkedArray | pa.BinaryArray, shape: tuple[int, int, int], encoding: str) -> np.ndarray:
+    """The images of an Arrow column as a (N, height, width, channels) uint8 array; encoded ones decoded and scaled."""
+    return decoded_images(column, shape) if encoding == ENCODED else image_array(column, shape)
 
 
 def image_array(column: pa.ChunkedArray | pa.BinaryArray, shape: tuple[int, int, int]) -> np.ndarray:

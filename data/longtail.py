@@ -4,6 +4,7 @@ Sizes follow Cui et al. 2019 (effective number of samples) and Yang & Xu 2020;
 class i of C counts from 0 at the head.
 """
 
+import math
 from collections.abc import Sequence
 from typing import Literal
 
@@ -17,11 +18,16 @@ def labelled_counts(num_classes: int, *, imb_type: str, imb_factor: float, n_max
 
     exp:  n_i = int(n_max * imb_factor^(i / (C - 1)))
     step: n_max for the first half of the classes, int(n_max * imb_factor) for the rest
+    pareto: n_i = int(n_max * (i + 1)^-p) with p = -ln(imb_factor) / ln(C): sizes by rank under a Pareto law, the last
+        class having n_max * imb_factor as in the others
 
     Raises UserError if a class would be left without any image.
     """
     if imb_type == "exp":
         counts = [int(n_max * imb_factor ** (i / (num_classes - 1))) for i in range(num_classes)]
+    elif imb_type == "pareto":
+        # imb_factor to a power that is exactly 1 for the last class, so that its size has no rounding error.
+        counts = [int(n_max * imb_factor ** (math.log(i + 1) / math.log(num_classes))) for i in range(num_classes)]
     else:
         head = num_classes // 2
         counts = [n_max] * head + [int(n_max * imb_factor)] * (num_classes - head)
@@ -37,7 +43,13 @@ def unlabeled_counts(labelled: Sequence[int], *, imb_factor_unlabel: float, unla
     """Unlabeled images per (hidden) class: an exponential profile that sums to about K times the labelled ones.
 
     T = K * sum(labelled); m_i = int((T // C) * f_U^(i / (C - 1))), then each int(m_i * T / sum(m)).
+    Above 1, f_U is the other way round: the sizes of 1 / f_U, the last class first.
     """
+    if imb_factor_unlabel > 1:
+        mirrored = unlabeled_counts(
+            labelled, imb_factor_unlabel=1 / imb_factor_unlabel, unlabel_size_factor=unlabel_size_factor
+        )
+        return mirrored[::-1]
     num_classes = len(labelled)
     total = int(unlabel_size_factor * sum(labelled))
     base = total // num_classes
@@ -48,6 +60,17 @@ def unlabeled_counts(labelled: Sequence[int], *, imb_factor_unlabel: float, unla
             f"image: give a larger factor or a larger --n_max"
         )
     return [int(count * total / sum(profile)) for count in profile]
+
+
+def irrelevant_count(relevant: Sequence[int], *, relevance: float) -> int:
+    """Images of none of the classes beside ``relevant`` ones, such that these are the share ``relevance`` of all."""
+    return round(sum(relevant) * (1 - relevance) / relevance)
+
+
+def by_label(head_to_tail: Sequence[int], counts: Sequence[int]) -> list[int]:
+    """Counts of the classes from head to tail, (num_classes,), put in the order of the labels."""
+    in_order = dict(zip(head_to_tail, counts, strict=True))
+    return [in_order[label] for label in range(len(counts))]
 
 
 def validation_counts(labelled: Sequence[int], *, val_fraction: float) -> list[int]:
@@ -73,49 +96,57 @@ def check_pool(
     dataset: str,
     imb_factor_unlabel: float | None = None,
     unlabel_size_factor: float | None = None,
+    relevance: float = 1.0,
+    unlabeled_pool: Sequence[int] | None = None,
+    labels: Sequence[int] | None = None,
+    labelled_option: str = "--n_max",
 ) -> None:
     """See that the training split has the images that are asked for.
 
-    available, labelled, unlabeled: (num_classes,) counts.
+    available, labelled, unlabeled: (num_classes,) counts, from head to tail.
+    unlabeled_pool: (num_classes,) images that the unlabeled part is drawn from; by default what labelled leaves.
+    labels: how the message is to number the classes; by default from 0 on.
+    labelled_option: the option that sets the labelled sizes.
 
     Raises UserError that says what the pool can give instead.
     """
-    for i, (have, want) in enumerate(zip(available, labelled, strict=True)):
+    names = range(len(available)) if labels is None else labels
+    for name, have, want in zip(names, available, labelled, strict=True):
         if want > have:
             raise UserError(
-                f"{dataset} has {have} training images of class {i}, {want} labelled ones were asked for: "
-                f"lower --n_max (the smallest class has {min(available)})"
+                f"{dataset} has {have} training images of class {name}, {want} labelled ones were asked for: "
+                f"lower {labelled_option} (the smallest class has {min(available)})"
             )
-    short = [
-        (i, have - taken, want)
-        for i, (have, taken, want) in enumerate(zip(available, labelled, unlabeled, strict=True))
-        if want > have - taken
-    ]
+    left = [have - taken for have, taken in zip(available, labelled, strict=True)]
+    pool = left if unlabeled_pool is None else unlabeled_pool
+    short = [(i, have, want) for i, (have, want) in enumerate(zip(pool, unlabeled, strict=True)) if want > have]
     if short:
-        i, left, want = short[0]
+        i, have, want = short[0]
         assert imb_factor_unlabel is not None and unlabel_size_factor is not None
-        factor = largest_unlabel_size_factor(available, labelled, imb_factor_unlabel=imb_factor_unlabel)
+        factor = largest_unlabel_size_factor(labelled, pool, imb_factor_unlabel=imb_factor_unlabel, relevance=relevance)
         offer = f"it can give --unlabel_size_factor {factor:g}; or" if factor else "it can give none:"
         raise UserError(
-            f"{dataset} leaves {left} unlabeled images of class {i} beside {labelled[i]} labelled ones, "
+            f"{dataset} leaves {have} unlabeled images of class {names[i]} beside {labelled[i]} labelled ones, "
             f"--unlabel_size_factor {unlabel_size_factor:g} at --imb_factor_unlabel {imb_factor_unlabel:g} asks for "
-            f"{want}: {offer} lower --n_max"
+            f"{want}: {offer} lower {labelled_option}"
         )
 
 
 def largest_unlabel_size_factor(
-    available: Sequence[int], labelled: Sequence[int], *, imb_factor_unlabel: float
+    labelled: Sequence[int], pool: Sequence[int], *, imb_factor_unlabel: float, relevance: float = 1.0
 ) -> float:
-    """The largest K, in steps of 0.1, for which every class has enough images left (0: none)."""
+    """The largest K, in steps of 0.1, for which every class of the pool has enough images (0: none)."""
 
     def wanted(tenths: int) -> list[int]:
         try:
-            return unlabeled_counts(labelled, imb_factor_unlabel=imb_factor_unlabel, unlabel_size_factor=tenths / 10)
+            return unlabeled_counts(
+                labelled, imb_factor_unlabel=imb_factor_unlabel, unlabel_size_factor=relevance * tenths / 10
+            )
         except UserError:
             return [0] * len(labelled)  # too small to ask for a single image
 
     def fits(tenths: int) -> bool:
-        return all(w <= have - taken for w, have, taken in zip(wanted(tenths), available, labelled, strict=True))
+        return all(want <= have for want, have in zip(wanted(tenths), pool, strict=True))
 
     tenths = 0
     # The pool bounds K, so this ends: at K = pool / labelled every image is asked for.

@@ -8,7 +8,7 @@ from typing import Any
 
 from conf.errors import UserError
 from conf.files import write_json_atomically
-from data.contract import SCHEMA_VERSION, SPLITS
+from data.contract import ENCODED, RAW, SCHEMA_VERSION, SPLITS, UNLABELED
 
 FILE_NAME = "manifest.json"
 
@@ -18,8 +18,13 @@ class Manifest:
     """Contents of manifest.json.
 
     parameters: the options that decide the content (conf/schema.py, set_parameters)
-    image_shape: (height, width, channels) of every image
+    image_shape: (height, width, channels) of every image, of an encoded one when it is loaded
+    encoding: RAW pixels, or ENCODED files
     counts: images per class, by split; for the unlabeled part by the withheld label
+    num_classless: images of the unlabeled part that count for no class, because they belong to none or nobody knows
+    channel_mean, channel_std: of the training images, per channel, for pixels in [0, 1]
+    duplicates: exact copies, by the parts that they lie in (spark_jobs/image_statistics.py)
+    num_bad_images: the user's own images that were left out because they could not be decoded
     checksums: by split, a hash of its rows that does not depend on their order or files
     source: where the images came from, and how they were verified
     """
@@ -29,13 +34,22 @@ class Manifest:
     parameters: dict[str, Any]
     class_names: list[str]
     image_shape: tuple[int, int, int]
+    encoding: str
     counts: dict[str, list[int]]
+    num_classless: int
+    num_bad_images: int
+    channel_mean: list[float]
+    channel_std: list[float]
+    duplicates: list[dict[str, Any]]
     checksums: dict[str, str]
     source: str
 
     @property
     def num_classes(self) -> int:
         return len(self.class_names)
+
+    def num_images(self, split: str) -> int:
+        return sum(self.counts[split]) + (self.num_classless if split == UNLABELED else 0)
 
     def write(self, directory: Path) -> None:
         write_json_atomically(directory / FILE_NAME, dataclasses.asdict(self))
@@ -60,6 +74,8 @@ def read_manifest(directory: Path) -> Manifest:
         manifest = Manifest(**{**values, "image_shape": tuple(values["image_shape"])})
         if any(len(manifest.counts[split]) != manifest.num_classes for split in SPLITS):
             raise TypeError("counts do not fit the classes")
+        if manifest.encoding not in (RAW, ENCODED):
+            raise TypeError(f"encoding {manifest.encoding!r}")
     except (KeyError, TypeError) as error:
         raise UserError(f"{file} is damaged ({error}): {remedy}") from None
     return manifest

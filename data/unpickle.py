@@ -6,6 +6,7 @@ refuses all others.
 """
 
 import pickle
+from collections.abc import Sequence
 from pathlib import Path
 from typing import IO, Any
 
@@ -35,6 +36,24 @@ class _ArrayUnpickler(pickle.Unpickler):
 
 def _current(module: str) -> str:
     return module.replace("numpy.core.", "numpy._core.")
+
+
+def load_array_dict(path: Path, keys: Sequence[str]) -> dict[str, np.ndarray]:
+    """The arrays under ``keys`` of a pickled dict; its keys may be text of Python 3 or 2.
+
+    Raises UserError if the file cannot be read or lacks one.
+    """
+    try:
+        with path.open("rb") as file:
+            content = load_arrays(file, path=path)
+    except OSError as error:
+        raise UserError(f"cannot read {path}: {error.strerror}") from None
+    if not isinstance(content, dict):
+        raise UserError(f"{path} holds a {type(content).__name__}, a dict of {', '.join(keys)} was expected")
+    named = {key.decode("latin-1") if isinstance(key, bytes) else key: value for key, value in content.items()}
+    if missing := [key for key in keys if key not in named]:
+        raise UserError(f"{path} has no {', '.join(missing)}: it holds {', '.join(sorted(map(str, named)))}")
+    return {key: np.asarray(named[key]) for key in keys}
 
 
 def load_arrays(file: IO[bytes], *, path: Path) -> Any:

@@ -27,8 +27,8 @@ from conf.arguments import data_flags, given_values, resolve_options
 from conf.errors import UserError
 from conf.files import new_directory, write_atomically, write_json_atomically
 from conf.schema import DataOptions, GenPseudolabelsOptions
-from data.contract import CONFIDENCE, ID, IMAGE, PSEUDO_LABEL, PSEUDO_LABEL_SCHEMA, SPLIT, UNLABELED
-from data.loader import image_array, load_pseudo_labels
+from data.contract import CONFIDENCE, ID, IMAGE, PSEUDO_LABEL, PSEUDO_LABEL_SCHEMA, RAW, SPLIT, UNLABELED
+from data.loader import images_of, load_pseudo_labels
 from data.manifest import read_manifest
 from spark_jobs.cli import run_job
 from spark_jobs.prepare import prepare
@@ -57,7 +57,7 @@ def default_table(options: DataOptions) -> Path:
 def gen_pseudolabels(spark: SparkSession, options: GenPseudolabelsOptions, *, set_dir: Path) -> Path:
     """Write the table; its path. Raises UserError for bad input."""
     manifest = read_manifest(set_dir)
-    if not sum(manifest.counts[UNLABELED]):
+    if not manifest.num_images(UNLABELED):
         raise UserError(f"{set_dir} has no unlabeled part: give --imb_factor_unlabel (1 for a balanced one)")
     output_dir = (options.output_dir or default_table(options).parent).absolute()
     table = (output_dir / options.output_filename).with_suffix(".parquet")
@@ -65,7 +65,11 @@ def gen_pseudolabels(spark: SparkSession, options: GenPseudolabelsOptions, *, se
     images = prepared.where(prepared[SPLIT] == UNLABELED).select(ID, IMAGE)
     checkpoint = options.resume.absolute()
     labelled = with_pseudo_labels(
-        images, checkpoint=checkpoint, image_shape=manifest.image_shape, batch_size=options.batch_size
+        images,
+        checkpoint=checkpoint,
+        image_shape=manifest.image_shape,
+        encoding=manifest.encoding,
+        batch_size=options.batch_size,
     )
     spark.sparkContext.setJobDescription(f"pseudo-labels from {checkpoint}")
     with new_directory(table, replace=True) as directory:
@@ -79,14 +83,19 @@ def gen_pseudolabels(spark: SparkSession, options: GenPseudolabelsOptions, *, se
 
 
 def with_pseudo_labels(
-    images: DataFrame, *, checkpoint: Path, image_shape: tuple[int, int, int], batch_size: int
+    images: DataFrame, *, checkpoint: Path, image_shape: tuple[int, int, int], encoding: str = RAW, batch_size: int
 ) -> DataFrame:
     """id, image -> id, pseudo_label, confidence; each Python worker loads the checkpoint once."""
     context = images.sparkSession.sparkContext
     # Local tasks share the machine's cores; elsewhere a task uses the cores that Spark gave it.
     threads = max(1, (os.cpu_count() or 1) // context.defaultParallelism) if is_local(context.master) else None
     label = partial(
-        _label_partition, checkpoint=checkpoint, image_shape=image_shape, batch_size=batch_size, threads=threads
+        _label_partition,
+        checkpoint=checkpoint,
+        image_shape=image_shape,
+        encoding=encoding,
+        batch_size=batch_size,
+        threads=threads,
     )
     # A small set is one file, hence one partition: spread it over all slots.
     spread = images.repartition(context.defaultParallelism, ID)
@@ -98,6 +107,7 @@ def _label_partition(
     *,
     checkpoint: Path,
     image_shape: tuple[int, int, int],
+    encoding: str,
     batch_size: int,
     threads: int | None,
 ) -> Iterator[pa.RecordBatch]:
@@ -107,7 +117,7 @@ def _label_partition(
 
     torch.set_num_threads(threads or TaskContext.get().cpus())
     for batch in batches:
-        images = image_array(batch.column(IMAGE), image_shape)
+        images = images_of(batch.column(IMAGE), image_shape, encoding)
         labels, confidences = predict(checkpoint, images, batch_size=batch_size)
         columns = [batch.column(ID), pa.array(labels), pa.array(confidences)]
         yield pa.RecordBatch.from_arrays(columns, schema=PSEUDO_LABEL_SCHEMA)
@@ -128,10 +138,15 @@ def _report_quality(quality: DataFrame, class_names: list[str], table: Path) -> 
             percent(row["precision"]), percent(row["recall"]),
         )  # fmt: skip
     right, total = sum(row["correct"] for row in rows), sum(row["support"] for row in rows)
-    write_json_atomically(table.with_suffix(".quality.json"), {"accuracy": right / total, "classes": rows})
+    write_json_atomically(
+        table.with_suffix(".quality.json"), {"accuracy": right / total if total else None, "classes": rows}
+    )
     console = get_console()
     console.print(shown)
-    console.print(f"{right} of {total} right: {percent(right / total)} %")
+    if total:
+        console.print(f"{right} of {total} right: {percent(right / total)} %")
+    else:
+        console.print("nobody knows the classes of the unlabeled part")
 
 
 def _write_published_layout(table: Path, path: Path, *, prediction_model: str) -> None:

@@ -9,9 +9,13 @@ split=val, with --imb_factor_unlabel split=unlabeled, and a manifest. NAME
 changes with every parameter; a set that is already there is used as it is.
 """
 
+import errno
 import math
+import os
 import sys
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from functools import reduce
 from pathlib import Path
 
 import numpy as np
@@ -22,23 +26,54 @@ from conf.arguments import data_flags, parse_options
 from conf.errors import UserError
 from conf.files import new_directory
 from conf.schema import DataOptions, PrepareOptions
-from data.contract import ID, IMAGE, ROWS_DIRECTORY, SCHEMA_VERSION, SPLIT, SPLITS, TEST, TRAIN, UNLABELED, VAL
-from data.longtail import check_pool, labelled_counts, unlabeled_counts, validation_counts
+from data.contract import (
+    ID,
+    IMAGE,
+    NO_CLASS,
+    ROWS_DIRECTORY,
+    SCHEMA_VERSION,
+    SPLIT,
+    SPLITS,
+    TEST,
+    TRAIN,
+    UNLABELED,
+    VAL,
+)
+from data.longtail import (
+    by_label,
+    check_pool,
+    irrelevant_count,
+    labelled_counts,
+    unlabeled_counts,
+    validation_counts,
+)
 from data.manifest import Manifest, read_manifest
+from data.sources.base import Located
 from data.sources.registry import SOURCES
+from data.sources.unlabeled import unlabeled_source
 from spark_jobs.cli import run_job
+from spark_jobs.image_statistics import (
+    channel_statistics,
+    collect_sums,
+    duplicate_lines,
+    sums_of_split,
+    with_duplicates,
+    with_pixel_sums,
+)
 from spark_jobs.session import spark_session
 from spark_jobs.transforms import (
     LongTail,
+    as_irrelevant,
     keep_long_tail,
     read_prepared,
     source_images,
-    with_class_counts,
+    with_bucket_counts,
     with_split_checksums,
     with_split_counts,
 )
 
 PREPARED_DIRECTORY = "prepared"
+FULL = os.strerror(errno.ENOSPC)
 TARGET_FILE_BYTES = 128 * 1024**2
 ROW_GROUP_BYTES = 16 * 1024**2
 
@@ -61,35 +96,76 @@ def prepare(spark: SparkSession, options: DataOptions) -> Path:
         read_manifest(set_dir)
         return set_dir
     source = SOURCES[options.dataset]
-    located = source.locate(options.data_dir.absolute())
-    images = source_images(spark, options.dataset, located.shards)
-    counts = plan_counts(images, options, num_classes=len(source.CLASS_NAMES))
-    long_tail = keep_long_tail(images, counts, seed=options.rand_number)
+    located = source.locate(options)
+    sources = [(located, source_images(spark, source, located.shards)), *_unlabeled_images(spark, options, located)]
+    images = reduce(DataFrame.unionByName, (rows for _, rows in sources))
+    bucket_counts = with_bucket_counts(images, seed=options.rand_number).collect()
+    found: Counter[tuple[str, int]] = Counter()
+    for split, label, _, count in bucket_counts:
+        found[split, label] += count
+    if not any(split == TEST for split, _ in found):
+        raise UserError(f"{options.dataset} has no test image left: mend the bad ones")
+    counts = plan_counts(found, options, located)
+    long_tail = keep_long_tail(images, counts, bucket_counts, seed=options.rand_number)
     try:
         with new_directory(set_dir) as directory:
-            _write(long_tail, directory, image_bytes=int(np.prod(source.IMAGE_SHAPE)), counts=counts)
-            _describe(spark, directory, options, located.origin, counts).write(directory)
+            _write(long_tail, directory, located, counts)
+            manifest = _describe(spark, directory, options, [where for where, _ in sources], found, counts)
+            manifest.write(directory)
     except FileExistsError:
         read_manifest(set_dir)  # somebody else prepared the same set meanwhile
     except OSError as error:
         raise UserError(f"cannot write {set_dir}: {error.strerror}; free it or choose another --data_dir") from None
+    except Exception as error:
+        # Spark tells of a full disk by the text of its own exceptions.
+        if FULL not in str(error):
+            raise
+        raise UserError(f"cannot write {set_dir}: {FULL}; free some or choose another --data_dir") from None
+    else:
+        if manifest.num_bad_images:
+            print(f"{manifest.num_bad_images} images that cannot be decoded, or are not there, were left out")
+        for line in duplicate_lines([row for row in manifest.duplicates if "+" in row["splits"]]):
+            print(line)
     return set_dir
 
 
-def plan_counts(images: DataFrame, options: DataOptions, *, num_classes: int) -> LongTail:
-    """Sizes of the parts, checked against what the source has."""
-    found = {row[0]: row[1] for row in with_class_counts(images).collect()}
-    available = [found.get(label, 0) for label in range(num_classes)]
-    labelled = labelled_counts(
-        num_classes, imb_type=options.imb_type, imb_factor=options.imb_factor, n_max=options.n_max
-    )
-    unlabeled = [0] * num_classes
+def _unlabeled_images(spark: SparkSession, options: DataOptions, base: Located) -> Iterator[tuple[Located, DataFrame]]:
+    """The sources that only the unlabeled part draws from."""
+    if options.unlabeled is not None:
+        source = unlabeled_source(options, base)
+        located = source.locate(options, base)
+        yield located, source_images(spark, source, located.shards)
+    if options.irrelevant_dataset is not None:
+        other = SOURCES[options.irrelevant_dataset]
+        located = other.locate(options)
+        if (located.image_shape, located.encoding) != (base.image_shape, base.encoding):
+            raise UserError(
+                f"--irrelevant_dataset {options.irrelevant_dataset} has {located.encoding} images of "
+                f"{located.image_shape}, {options.dataset} {base.encoding} ones of {base.image_shape}: choose one alike"
+            )
+        yield located, as_irrelevant(source_images(spark, other, located.shards))
+
+
+def plan_counts(found: Mapping[tuple[str, int], int], options: DataOptions, located: Located) -> LongTail:
+    """Sizes of the parts, checked against what the sources have.
+
+    found: images by split and label.
+    """
+    # Everything is from head to tail here, and by label in the end.
+    labels = located.labels_head_to_tail
+    available, extra = ([found.get((split, label), 0) for label in labels] for split in (TRAIN, UNLABELED))
+    labelled = _labelled_counts(available, labels, options)
+    unlabeled, classless = [0] * len(labels), 0
+    pool = TRAIN if options.unlabeled is None else UNLABELED
     if options.imb_factor_unlabel is not None:
         unlabeled = unlabeled_counts(
             labelled,
             imb_factor_unlabel=options.imb_factor_unlabel,
-            unlabel_size_factor=options.unlabel_size_factor,
+            unlabel_size_factor=options.relevance * options.unlabel_size_factor,
         )
+        classless = irrelevant_count(unlabeled, relevance=options.relevance)
+    elif options.unlabeled is not None:
+        unlabeled, classless = extra, found.get((UNLABELED, NO_CLASS), 0)
     check_pool(
         available,
         labelled,
@@ -97,14 +173,46 @@ def plan_counts(images: DataFrame, options: DataOptions, *, num_classes: int) ->
         dataset=options.dataset,
         imb_factor_unlabel=options.imb_factor_unlabel,
         unlabel_size_factor=options.unlabel_size_factor,
+        relevance=options.relevance,
+        unlabeled_pool=None if pool == TRAIN else extra,
+        labels=labels,
+        labelled_option="--n_max" if options.counts is None else "--counts",
     )
+    if classless > found.get((UNLABELED, NO_CLASS), 0):
+        raise UserError(
+            f"{options.irrelevant_dataset} has {found.get((UNLABELED, NO_CLASS), 0)} images, --relevance "
+            f"{options.relevance:g} asks for {classless}: raise it, or lower --unlabel_size_factor"
+        )
     val = validation_counts(labelled, val_fraction=options.val_fraction)
     train = [all_labelled - held_out for all_labelled, held_out in zip(labelled, val, strict=True)]
-    return LongTail(val=val, train=train, unlabeled=unlabeled)
+    return LongTail(
+        val=by_label(labels, val),
+        train=by_label(labels, train),
+        unlabeled=by_label(labels, unlabeled),
+        pool=pool,
+        classless=classless,
+    )
 
 
-def _write(long_tail: DataFrame, directory: Path, *, image_bytes: int, counts: LongTail) -> None:
-    num_images = sum(counts.val) + sum(counts.train) + sum(counts.unlabeled)
+def _labelled_counts(available: Sequence[int], labels: Sequence[int], options: DataOptions) -> list[int]:
+    """Labelled images of each class, from head to tail. Raises UserError if a class would have none."""
+    if (sizes := options.class_sizes()) is not None:
+        if len(sizes) != len(labels):
+            raise UserError(f"--counts has {len(sizes)} numbers, {options.dataset} has {len(labels)} classes")
+        if 0 in sizes:
+            raise UserError(f"--counts leaves class {sizes.index(0)} without an image: every class needs one")
+        return [sizes[label] for label in labels]
+    if options.imb_type == "natural":
+        if 0 in available:
+            raise UserError(f"{options.dataset} has no training image of class {labels[available.index(0)]}")
+        return list(available)
+    return labelled_counts(len(labels), imb_type=options.imb_type, imb_factor=options.imb_factor, n_max=options.n_max)
+
+
+def _write(long_tail: DataFrame, directory: Path, located: Located, counts: LongTail) -> None:
+    num_images = sum(counts.val) + sum(counts.train) + sum(counts.unlabeled) + counts.classless
+    # A file of the user's takes at most about as many bytes as its pixels.
+    image_bytes = int(np.prod(located.image_shape))
     files_per_split = math.ceil(max(num_images, 1) * image_bytes / TARGET_FILE_BYTES)
     (
         # By a hash of the id, so the content of each file is the same on every cluster.
@@ -119,26 +227,55 @@ def _write(long_tail: DataFrame, directory: Path, *, image_bytes: int, counts: L
     )
 
 
-def _describe(spark: SparkSession, directory: Path, options: DataOptions, origin: str, planned: LongTail) -> Manifest:
+def _describe(
+    spark: SparkSession,
+    directory: Path,
+    options: DataOptions,
+    sources: Sequence[Located],
+    found: Mapping[tuple[str, int], int],
+    planned: LongTail,
+) -> Manifest:
     """The manifest, from what is on disk and not from what was meant to be."""
-    source = SOURCES[options.dataset]
+    base = sources[0]
     written = read_prepared(spark, directory)
-    counts = {split: [0] * len(source.CLASS_NAMES) for split in SPLITS}
+    counts = {split: [0] * len(base.class_names) for split in SPLITS}
+    num_classless = 0
     for split, class_id, count in with_split_counts(written).collect():
-        counts[split][class_id] = count
+        if class_id == NO_CLASS:
+            num_classless += count
+        else:
+            counts[split][class_id] = count
     expected = {VAL: planned.val, TRAIN: planned.train, UNLABELED: planned.unlabeled}
     assert all(counts[split] == list(sizes) for split, sizes in expected.items()), (counts, expected)
+    assert num_classless == planned.classless, (num_classless, planned.classless)
     assert sum(counts[TEST]) > 0, "a source has a test split"
+    train = written.where(written[SPLIT] == TRAIN)
+    pixel_sums = collect_sums(with_pixel_sums(train, image_shape=base.image_shape, encoding=base.encoding))
+    channels = channel_statistics(sums_of_split(pixel_sums, TRAIN))
     return Manifest(
         schema_version=SCHEMA_VERSION,
         dataset=options.dataset,
         parameters=options.set_parameters(),
-        class_names=source.CLASS_NAMES,
-        image_shape=source.IMAGE_SHAPE,
+        class_names=list(base.class_names),
+        image_shape=base.image_shape,
+        encoding=base.encoding,
         counts=counts,
+        num_classless=num_classless,
+        num_bad_images=sum(_num_bad_images(source, found) for source in sources),
         checksums={split: checksum for split, checksum in with_split_checksums(written).collect()},
-        source=origin,
+        channel_mean=channels.mean,
+        channel_std=channels.std,
+        duplicates=[row.asDict() for row in with_duplicates(written).collect()],
+        source="; ".join(source.origin for source in sources),
     )
+
+
+def _num_bad_images(source: Located, found: Mapping[tuple[str, int], int]) -> int:
+    """Images that the source names and that did not become rows."""
+    if source.num_images is None:
+        return 0
+    splits = {shard.split for shard in source.shards}
+    return source.num_images - sum(count for (split, _), count in found.items() if split in splits)
 
 
 if __name__ == "__main__":

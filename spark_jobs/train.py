@@ -28,7 +28,7 @@ def main(argv: Sequence[str]) -> None:
         return
     run = train_run(spark, options, set_dir=set_dir)
     print_result(run.result)
-    more = "" if options.imb_factor_unlabel else " --imb_factor_unlabel FU"
+    more = "" if options.imb_factor_unlabel or options.unlabeled else " --imb_factor_unlabel FU"
     print(f"run: {run.run_dir}\nnext: longtail gen_pseudolabels --resume {run.checkpoint}{more}")
 
 

@@ -3,7 +3,8 @@
     longtail train_semi --dataset cifar10 --imb_factor 0.01 --imb_factor_unlabel 0.01
     spark-submit spark_jobs/train_semi.py --dataset cifar10 --imb_factor 0.01 --imb_factor_unlabel 0.01
 
-Needs the table that gen_pseudolabels wrote for the same set.
+Needs the table that gen_pseudolabels wrote for the same set, or pseudo-labels
+for its unlabeled part in the published layout (--pseudo_labels FILE.pickle).
 """
 
 import sys
@@ -34,12 +35,14 @@ def main(argv: Sequence[str]) -> None:
 
 
 def pseudo_label_table(options: TrainSemiOptions) -> Path:
-    """The table named by --pseudo_labels, or the default one. Raises UserError if it is not there."""
+    """What --pseudo_labels names, or the default table. Raises UserError if it is not there."""
     table = options.pseudo_labels or default_table(options)
-    if not table.is_dir():
+    if not table.exists():
+        asked = options.imb_factor_unlabel
+        unlabeled = f"--unlabeled {options.unlabeled}" if asked is None else f"--imb_factor_unlabel {asked:g}"
         raise UserError(
             f"there are no pseudo-labels {table}: write them with `longtail gen_pseudolabels --resume CKPT "
-            f"--imb_factor_unlabel {options.imb_factor_unlabel:g}`, CKPT being a checkpoint of `longtail train`"
+            f"{unlabeled}`, CKPT being a checkpoint of `longtail train`"
         )
     return table
 

@@ -1,18 +1,21 @@
 """Transforms of image tables, DataFrame to DataFrame: no session, no write, no action."""
 
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import pyarrow as pa
-from pyspark.sql import DataFrame, SparkSession, Window
+from pyspark.sql import Column, DataFrame, SparkSession, Window
 from pyspark.sql import functions as F
 
 from data.contract import (
     HIDDEN_LABEL,
     ID,
     IMAGE,
+    IRRELEVANT_FIRST_ID,
     LABEL,
+    NO_CLASS,
     PREPARED_SCHEMA,
     PSEUDO_LABEL,
     ROWS_DIRECTORY,
@@ -23,23 +26,42 @@ from data.contract import (
     UNLABELED,
     VAL,
 )
-from data.sources.base import Shard
-from data.sources.registry import SOURCES
+from data.sources.base import Shard, Source, UnlabeledSource
 
 _RANK = "_rank"
+BUCKET = "_bucket"
+BUCKET_BITS = 4
+"""Sixteen tasks may share a class."""
+
+ROWS_PER_BATCH = 4096
+TASKS_PER_SLOT = 8
 
 
-def source_images(spark: SparkSession, dataset: str, shards: Sequence[Shard]) -> DataFrame:
-    """The source's images (SOURCE_SCHEMA), each shard read and verified by a task of its own."""
+def source_images(spark: SparkSession, source: Source | UnlabeledSource, shards: Sequence[Shard]) -> DataFrame:
+    """The source's images (SOURCE_SCHEMA), each shard read and verified by one task."""
 
     def read(batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
         for batch in batches:
             for index in batch.column(0).to_pylist():
-                yield SOURCES[dataset].read(shards[index])
+                rows = source.read(shards[index])
+                # A shard may be a file of gigabytes; what goes to the JVM at once should not be.
+                for first in range(0, max(rows.num_rows, 1), ROWS_PER_BATCH):
+                    yield rows.slice(first, ROWS_PER_BATCH)
 
-    numbers = spark.range(0, len(shards), 1, numPartitions=len(shards))
+    num_tasks = min(len(shards), TASKS_PER_SLOT * spark.sparkContext.defaultParallelism)
+    numbers = spark.range(0, len(shards), 1, numPartitions=num_tasks)
     return numbers.mapInArrow(read, f"{ID} long, {IMAGE} binary, {LABEL} int, {SPLIT} string").select(
         *SOURCE_SCHEMA.names
+    )
+
+
+def as_irrelevant(images: DataFrame) -> DataFrame:
+    """The training images of another data set as unlabeled ones of no class."""
+    return images.where(F.col(SPLIT) == TRAIN).select(
+        (F.col(ID) + IRRELEVANT_FIRST_ID).alias(ID),
+        IMAGE,
+        F.lit(NO_CLASS).alias(LABEL),
+        F.lit(UNLABELED).alias(SPLIT),
     )
 
 
@@ -48,46 +70,69 @@ def read_prepared(spark: SparkSession, set_dir: Path) -> DataFrame:
     return spark.read.parquet(str(set_dir / ROWS_DIRECTORY))
 
 
-def with_class_counts(images: DataFrame) -> DataFrame:
-    """Images per class of the source's training split: label, count."""
-    return images.where(F.col(SPLIT) == TRAIN).groupBy(LABEL).count()
+def with_bucket_counts(images: DataFrame, *, seed: int) -> DataFrame:
+    """Images per class of each split of the sources, by where their hash lies: split, label, bucket, count."""
+    return images.groupBy(SPLIT, LABEL, _bucket(seed).alias(BUCKET)).count()
+
+
+def _hash(seed: int) -> Column:
+    return F.xxhash64(F.col(ID), F.lit(seed))
+
+
+def _bucket(seed: int) -> Column:
+    """The hash's upper bits, signed as it is: every hash of a bucket is smaller than all of the next."""
+    return F.shiftright(_hash(seed), 64 - BUCKET_BITS).cast("int")
 
 
 @dataclass(frozen=True, kw_only=True)
 class LongTail:
-    """Images per class of the parts that are cut from the training split, each (num_classes,)."""
+    """Images of the parts, by label, each (num_classes,).
+
+    pool: the source split that the unlabeled part is drawn from: TRAIN, or UNLABELED if it has a source of its own
+    classless: unlabeled images of no class, drawn from those of UNLABELED
+    """
 
     val: Sequence[int]
     train: Sequence[int]
     unlabeled: Sequence[int]
+    pool: str = TRAIN
+    classless: int = 0
 
 
-def keep_long_tail(images: DataFrame, counts: LongTail, *, seed: int) -> DataFrame:
-    """Cut the training split into validation, labelled and unlabeled parts of exactly the given sizes; keep the test.
+def keep_long_tail(
+    images: DataFrame, counts: LongTail, bucket_counts: Sequence[tuple[str, int, int, int]], *, seed: int
+) -> DataFrame:
+    """Cut the sources into validation, labelled and unlabeled parts of exactly the given sizes; keep the test.
 
-    Within a class, images are ranked by a hash of (id, seed): the choice does not depend on partitions or file order,
-    and the parts cannot overlap. The unlabeled part's label moves to HIDDEN_LABEL.
+    Within a class of a split, images are ranked by a hash of (id, seed): the choice does not depend on partitions or
+    file order, and the parts cannot overlap. The unlabeled part's label moves to HIDDEN_LABEL.
+
+    bucket_counts: the rows of with_bucket_counts for the same images and seed. An image's rank is the number of images
+    in lower buckets and its rank in its own, so a huge class is ranked by many tasks, and what is beyond its sizes by
+    none.
     """
-    spark = images.sparkSession
-    bounds = spark.createDataFrame(
-        [
-            (label, val, val + train, val + train + unlabeled)
-            for label, (val, train, unlabeled) in enumerate(
-                zip(counts.val, counts.train, counts.unlabeled, strict=True)
-            )
-        ],
-        f"{LABEL} int, val_end long, train_end long, unlabeled_end long",
+    bounds = [(UNLABELED, NO_CLASS, 0, 0, counts.classless)]
+    for label, (val, train, unlabeled) in enumerate(zip(counts.val, counts.train, counts.unlabeled, strict=True)):
+        labelled = val + train
+        if counts.pool == TRAIN:
+            bounds.append((TRAIN, label, val, labelled, labelled + unlabeled))
+        else:
+            bounds += [(TRAIN, label, val, labelled, labelled), (UNLABELED, label, 0, 0, unlabeled)]
+    bucket_rows = images.sparkSession.createDataFrame(
+        _wanted_buckets(bounds, bucket_counts),
+        f"{SPLIT} string, {LABEL} int, {BUCKET} int, before long, val_end long, train_end long, unlabeled_end long",
     )
-    by_hash = Window.partitionBy(LABEL).orderBy(F.xxhash64(F.col(ID), F.lit(seed)), ID)
+    by_hash = Window.partitionBy(SPLIT, LABEL, BUCKET).orderBy(_hash(seed), ID)
     part = (
         F.when(F.col(_RANK) <= F.col("val_end"), VAL)
         .when(F.col(_RANK) <= F.col("train_end"), TRAIN)
         .when(F.col(_RANK) <= F.col("unlabeled_end"), UNLABELED)
     )
     cut = (
-        images.where(F.col(SPLIT) == TRAIN)
-        .withColumn(_RANK, F.row_number().over(by_hash))
-        .join(F.broadcast(bounds), LABEL)
+        images.where(F.col(SPLIT) != TEST)
+        .withColumn(BUCKET, _bucket(seed))
+        .join(F.broadcast(bucket_rows), [SPLIT, LABEL, BUCKET])
+        .withColumn(_RANK, F.col("before") + F.row_number().over(by_hash))
         .withColumn(SPLIT, part)
         .where(F.col(SPLIT).isNotNull())
         .select(*SOURCE_SCHEMA.names)
@@ -95,15 +140,30 @@ def keep_long_tail(images: DataFrame, counts: LongTail, *, seed: int) -> DataFra
     hidden = F.col(SPLIT) == UNLABELED
     return (
         cut.unionByName(images.where(F.col(SPLIT) == TEST))
-        .withColumn(HIDDEN_LABEL, F.when(hidden, F.col(LABEL)))
+        .withColumn(HIDDEN_LABEL, F.when(hidden & (F.col(LABEL) != NO_CLASS), F.col(LABEL)))
         .withColumn(LABEL, F.when(~hidden, F.col(LABEL)))
         .select(*PREPARED_SCHEMA.names)
     )
 
 
+def _wanted_buckets(
+    bounds: Sequence[tuple[str, int, int, int, int]], bucket_counts: Sequence[tuple[str, int, int, int]]
+) -> list[tuple[str, int, int, int, int, int, int]]:
+    """split, label, bucket, images of the class in lower buckets, and the class's bounds; without needless buckets."""
+    ends = {(split, label): of_class for split, label, *of_class in bounds}
+    before: Counter[tuple[str, int]] = Counter()
+    rows = []
+    for split, label, bucket, count in sorted(map(tuple, bucket_counts)):
+        key = (split, label)
+        if key in ends and before[key] < ends[key][-1]:
+            rows.append((split, label, bucket, before[key], *ends[key]))
+        before[key] += count
+    return rows
+
+
 def with_split_counts(prepared: DataFrame) -> DataFrame:
-    """Images per split and class (the withheld one in the unlabeled part): split, class_id, count."""
-    return prepared.groupBy(SPLIT, F.coalesce(LABEL, HIDDEN_LABEL).alias("class_id")).count()
+    """Images per split and class (the withheld one in the unlabeled part, or NO_CLASS): split, class_id, count."""
+    return prepared.groupBy(SPLIT, F.coalesce(LABEL, HIDDEN_LABEL, F.lit(NO_CLASS)).alias("class_id")).count()
 
 
 def with_split_checksums(prepared: DataFrame) -> DataFrame:
@@ -117,6 +177,7 @@ def with_split_checksums(prepared: DataFrame) -> DataFrame:
 def with_label_quality(pseudo_labels: DataFrame, prepared: DataFrame, *, num_classes: int) -> DataFrame:
     """How right pseudo-labels are, by class: class_id, predicted, support, correct. Reads the withheld labels.
 
+    An image whose withheld label is null can be predicted, but not rightly.
     Every class keeps its row; counts of an absent one are 0.
     """
     truth = prepared.where(F.col(SPLIT) == UNLABELED).select(ID, F.col(HIDDEN_LABEL).alias("truth"))

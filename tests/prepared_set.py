@@ -13,6 +13,7 @@ from data.contract import (
     IMAGE,
     LABEL,
     PREPARED_SCHEMA,
+    RAW,
     SCHEMA_VERSION,
     SPLIT,
     SPLITS,
@@ -29,7 +30,7 @@ def image_rows(
     images: np.ndarray,
     *,
     labels: Sequence[int | None] | None = None,
-    hidden_labels: Sequence[int] | None = None,
+    hidden_labels: Sequence[int | None] | None = None,
 ) -> pa.Table:
     """Rows for images (N, height, width, channels) uint8; without labels they are null."""
     columns = {
@@ -59,6 +60,8 @@ def write_manifest(
     *,
     image_shape: tuple[int, int, int],
     dataset: str = "digits",
+    encoding: str = RAW,
+    num_classless: int = 0,
 ) -> Manifest:
     (num_classes,) = {len(sizes) for sizes in counts.values()}
     manifest = Manifest(
@@ -67,6 +70,12 @@ def write_manifest(
         parameters={},
         class_names=[f"class {i}" for i in range(num_classes)],
         image_shape=image_shape,
+        encoding=encoding,
+        num_classless=num_classless,
+        num_bad_images=0,
+        channel_mean=[],
+        channel_std=[],
+        duplicates=[],
         counts={**{split: [0] * num_classes for split in SPLITS}, **counts},
         checksums={},
         source="written by a test",

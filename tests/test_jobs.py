@@ -235,7 +235,11 @@ def _assert_one_line(done: subprocess.CompletedProcess[str], *, job: str, said: 
 
 
 def test_bad_options_are_one_line_and_leave_nothing_behind(longtail: RunJob, tmp_path: Path):
-    _assert_one_line(longtail("prepare", "--dataset", "cifar11"), job="prepare", said="choose one of cifar10, digits")
+    _assert_one_line(
+        longtail("prepare", "--dataset", "cifar11"),
+        job="prepare",
+        said="choose one of cifar10, cifar100, cifar100_coarse, digits",
+    )
     for bad_factor in (0, -0.1, 1.5, "many"):
         _assert_one_line(longtail("prepare", "--imb_factor", bad_factor), job="prepare", said="--imb_factor")
     _assert_one_line(longtail("train", "--epochz", 3), job="train", said="--epochz")

@@ -1,5 +1,6 @@
 """The loader: images byte for byte from whatever files hold them, and nothing from files that are not whole."""
 
+import io
 import json
 from pathlib import Path
 
@@ -7,12 +8,26 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from PIL import Image
 
 from conf.errors import UserError
-from data.contract import CONFIDENCE, ID, IMAGE, LABEL, PSEUDO_LABEL, PSEUDO_LABEL_SCHEMA, TEST, TRAIN, UNLABELED, VAL
+from data.contract import (
+    CONFIDENCE,
+    ENCODED,
+    HIDDEN_LABEL,
+    ID,
+    IMAGE,
+    LABEL,
+    PSEUDO_LABEL,
+    PSEUDO_LABEL_SCHEMA,
+    TEST,
+    TRAIN,
+    UNLABELED,
+    VAL,
+)
 from data.loader import image_array, load_hidden_labels, load_pseudo_labels, load_split
 from data.manifest import Manifest, read_manifest
-from tests.prepared_set import image_rows, write_manifest, write_split
+from tests.prepared_set import ROW_SCHEMA, image_rows, write_manifest, write_split
 from tests.refusals import refused
 
 SHAPE = (3, 2, 4)
@@ -175,11 +190,17 @@ def test_a_split_without_files_is_refused(tmp_path: Path, train_file: Path) -> N
 
 def test_a_manifest_is_read_as_it_was_written(tmp_path: Path) -> None:
     manifest = Manifest(
-        schema_version=1,
+        schema_version=2,
         dataset="digits",
         parameters={"imb_factor": 0.05, "n_max": 40},
         class_names=["zero", "one"],
         image_shape=(8, 8, 1),
+        encoding="raw",
+        num_classless=0,
+        num_bad_images=0,
+        channel_mean=[0.25],
+        channel_std=[0.5],
+        duplicates=[{"splits": "test+train", "num_contents": 1, "num_images": 2}],
         counts={TRAIN: [40, 2], VAL: [0, 0], UNLABELED: [0, 0], TEST: [50, 50]},
         checksums={TRAIN: "1F"},
         source="a book",
@@ -211,7 +232,7 @@ def test_a_set_of_another_layout_is_refused_with_both_versions(tmp_path: Path) -
     file.write_text(json.dumps({**json.loads(file.read_text()), "schema_version": manifest.schema_version + 1}))
     with refused() as messages:
         read_manifest(tmp_path)
-    assert "has schema version 2, this longtail reads 1" in messages[0]
+    assert "has schema version 3, this longtail reads 2" in messages[0]
     assert "run `longtail prepare` again" in messages[0]
 
 
@@ -223,8 +244,8 @@ def test_a_set_of_another_layout_is_refused_with_both_versions(tmp_path: Path) -
         "[]",
         "null",
         "{}",
-        '{"schema_version": 1}',
-        '{"schema_version": 1, "image_shape": [8, 8, 1], "other": 2}',
+        '{"schema_version": 2}',
+        '{"schema_version": 2, "image_shape": [8, 8, 1], "other": 2}',
     ],
 )
 def test_a_damaged_manifest_is_refused_by_name(tmp_path: Path, content: str) -> None:
@@ -239,3 +260,37 @@ def test_a_manifest_that_is_a_directory_is_refused(tmp_path: Path) -> None:
     (tmp_path / "manifest.json").mkdir()
     with pytest.raises(UserError, match="cannot read .*manifest.json"):
         read_manifest(tmp_path)
+
+
+def test_images_of_no_class_belong_to_the_unlabeled_part_and_have_no_withheld_label(tmp_path: Path) -> None:
+    hidden = [0, None, 1, None, 0]
+    rows = image_rows(IDS[:5], IMAGES[:5], hidden_labels=hidden)
+    write_manifest(tmp_path, {UNLABELED: [2, 1, 0]}, image_shape=SHAPE, num_classless=2)
+    write_split(tmp_path, UNLABELED, rows)
+    assert len(load_split(tmp_path, UNLABELED, read_manifest(tmp_path)).ids) == 5
+    assert load_hidden_labels(tmp_path)[1].tolist() == [0, -1, 1, -1, 0]
+    write_split(tmp_path, UNLABELED, rows.slice(0, 4))
+    with refused() as messages:
+        load_split(tmp_path, UNLABELED, read_manifest(tmp_path))
+    assert "holds 4 images, its manifest says 5" in messages[0]
+
+
+def test_files_of_an_encoded_set_are_decoded(tmp_path: Path) -> None:
+    contents = []
+    for grey in (7, 99):
+        file = io.BytesIO()
+        Image.fromarray(np.full((6, 4, 3), grey, np.uint8)).save(file, "PNG")
+        contents.append(file.getvalue())
+    columns = {ID: [3, 1], IMAGE: contents, LABEL: [0, 1], HIDDEN_LABEL: [None, None]}
+    write_manifest(tmp_path, {TRAIN: [1, 1]}, image_shape=(2, 2, 3), encoding=ENCODED)
+    write_split(tmp_path, TRAIN, pa.table(columns, schema=ROW_SCHEMA))
+    ids, images, labels = load_train(tmp_path)
+    assert (ids, labels) == ([1, 3], [1, 0])
+    assert images.tolist() == np.repeat([99, 7], 12).reshape(2, 2, 2, 3).tolist()
+
+
+def test_a_manifest_with_an_encoding_that_nobody_knows_is_damaged(tmp_path: Path) -> None:
+    write_manifest(tmp_path, {TRAIN: [1, 1]}, image_shape=(2, 2, 3), encoding="webp")
+    with refused() as messages:
+        read_manifest(tmp_path)
+    assert "is damaged (encoding 'webp')" in messages[0]

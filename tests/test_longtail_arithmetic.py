@@ -8,7 +8,9 @@ import pytest
 
 from conf.errors import UserError
 from data.longtail import (
+    by_label,
     check_pool,
+    irrelevant_count,
     labelled_counts,
     largest_unlabel_size_factor,
     shot_groups,
@@ -157,7 +159,7 @@ def test_the_largest_factor_fits_and_no_larger_tenth_does(
             want <= have for want, have in zip(wanted_by_fractions(counts, f_unlabel, tenths), left, strict=True)
         )
 
-    tenths = round(10 * largest_unlabel_size_factor(available, counts, imb_factor_unlabel=f_unlabel))
+    tenths = round(10 * largest_unlabel_size_factor(counts, left, imb_factor_unlabel=f_unlabel))
     assert fits(tenths)
     assert not fits(tenths + 1)
     all_of_the_pool = math.ceil(10 * sum(available) / sum(counts))
@@ -182,7 +184,7 @@ def test_the_factor_that_a_refusal_offers_is_accepted() -> None:
 
 
 def test_a_pool_with_nothing_to_spare_gives_no_unlabeled_image() -> None:
-    assert largest_unlabel_size_factor([9, 9], [9, 9], imb_factor_unlabel=1.0) == 0
+    assert largest_unlabel_size_factor([9, 9], [0, 0], imb_factor_unlabel=1.0) == 0
 
 
 def test_statistics_of_two_classes_by_hand() -> None:
@@ -231,3 +233,55 @@ def test_the_effective_number_is_the_geometric_sum(count: int) -> None:
 
 def test_statistics_and_training_use_one_beta() -> None:
     assert EFFECTIVE_NUMBER_BETA == rebalancing.EFFECTIVE_NUMBER_BETA == 0.9999
+
+
+def test_pareto_sizes_are_a_power_law_of_the_rank() -> None:
+    # 1000 (i + 1)^-p with p = ln(100) / ln(10) = 2: 1000, 250, 111.1, 62.5, 40, 27.8, 20.4, 15.6, 12.3, 10.
+    counts = labelled_counts(10, imb_type="pareto", imb_factor=0.01, n_max=1000)
+    assert counts == [1000, 250, 111, 62, 40, 27, 20, 15, 12, 10]
+
+
+@pytest.mark.parametrize("num_classes", [2, 10, 100, 1000, 8142])
+def test_the_tail_of_a_pareto_profile_has_no_rounding_error(num_classes: int) -> None:
+    counts = labelled_counts(num_classes, imb_type="pareto", imb_factor=0.1, n_max=1280)
+    assert (counts[0], counts[-1]) == (1280, 128)
+    assert counts == sorted(counts, reverse=True)
+
+
+def test_a_reversed_unlabeled_tail_is_the_mirror_image() -> None:
+    # K = 1: T = 30, base 10; int(10 * 0.25^(i/2)) is 10, 5, 2 (17); times 30/17: 17, 8, 3.
+    assert unlabeled_counts([20, 7, 3], imb_factor_unlabel=0.25, unlabel_size_factor=1.0) == [17, 8, 3]
+    assert unlabeled_counts([20, 7, 3], imb_factor_unlabel=4.0, unlabel_size_factor=1.0) == [3, 8, 17]
+
+
+def test_images_of_no_class_fill_the_share_that_relevance_leaves() -> None:
+    assert irrelevant_count([30, 20, 10], relevance=0.6) == 40  # 60 of 100
+    assert irrelevant_count([30, 20, 10], relevance=1.0) == 0
+    assert irrelevant_count([1, 1], relevance=0.3) == 5  # 2 * 0.7 / 0.3 is 4.67
+
+
+def test_counts_from_head_to_tail_are_put_in_the_order_of_the_labels() -> None:
+    assert by_label([1, 2, 0], [30, 20, 10]) == [10, 30, 20]
+
+
+def test_a_refusal_names_the_class_and_the_option_that_it_is_given() -> None:
+    with pytest.raises(UserError) as refused:
+        check_pool([10, 8], [10, 9], [0, 0], dataset="svhn", labels=[1, 0], labelled_option="--counts")
+    assert "8 training images of class 0, 9 labelled ones were asked for: lower --counts" in str(refused.value)
+
+
+def test_an_unlabeled_part_from_elsewhere_is_measured_by_that_pool() -> None:
+    def check(pool: list[int]) -> None:
+        check_pool(
+            [4, 2], [4, 2], [6, 6], dataset="svhn", imb_factor_unlabel=1.0, unlabel_size_factor=2.0,
+            unlabeled_pool=pool,
+        )  # fmt: skip
+
+    check([6, 6])
+    with pytest.raises(UserError, match=r"it can give --unlabel_size_factor 1\.9;"):
+        check([6, 5])  # K = 1.9 asks for int(11.4) = 11, 5 of each class
+
+
+def test_the_factor_offered_for_a_part_of_some_relevance_is_that_of_the_whole() -> None:
+    # Half of K x 6 images are relevant: K = 4.6 asks for int(13.8) = 13, 6 of each class; 4.7 for 14, 7 of each.
+    assert largest_unlabel_size_factor([4, 2], [6, 6], imb_factor_unlabel=1.0, relevance=0.5) == 4.6

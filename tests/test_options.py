@@ -10,6 +10,7 @@ from pydantic import ValidationError
 from conf.arguments import data_flags, parse_options, resolve_options
 from conf.datasets import dataset_facts, known_datasets
 from conf.schema import (
+    IMAGE_TREES,
     DataOptions,
     GenPseudolabelsOptions,
     JobOptions,
@@ -148,9 +149,23 @@ def test_a_data_set_brings_its_defaults(
         ("--unlabel_size_factor inf", "--unlabel_size_factor inf"),
         ("--n_max 0", "--n_max 0"),
         ("--val_fraction 1", "--val_fraction 1"),
+        ("--dataset folder", "--dataset folder needs --path"),
+        ("--dataset digits --path /", "--path goes with --dataset folder or image_list, not with digits"),
+        ("--dataset folder --path /no/such", "--path /no/such: there is no such directory"),
+        ("--dataset image_list --path /", "--dataset image_list and --list FILE go together"),
+        ("--dataset image_list --path / --list /no/such", "--list_file /no/such: there is no such file"),
+        ("--test_list /", "--test_list_file /: there is no such file"),
+        ("--relevance 0.5", "--relevance below 1 and --irrelevant_dataset NAME go together"),
+        ("--irrelevant_dataset svhn", "--relevance below 1 and --irrelevant_dataset NAME go together"),
+        ("--relevance 0.5 --irrelevant_dataset svhn", "give --imb_factor_unlabel"),
+        ("--irrelevant_dataset imagenet", "unknown data set 'imagenet'"),
+        ("--relevance .5 --imb_factor_unlabel 1 --irrelevant_dataset digits", "is the data set itself"),
+        ("--relevance 0", "--relevance 0"),
+        ("--counts 3,x", "--counts 3,x"),
+        ("--counts 3", "--counts 3"),
         ("--few_shot 30", "few_shot (30) must not lie above many_shot (20)"),
-        ("--dataset mnist", "unknown data set 'mnist': choose one of cifar10, digits, fashion_mnist"),
-        ("--imb_type linear", "'exp' or 'step'"),
+        ("--dataset imagenet", "unknown data set 'imagenet': choose one of cifar10, cifar100, cifar100_coarse, digits"),
+        ("--imb_type linear", "'exp', 'step', 'pareto' or 'natural'"),
         ("-a resnet19", "--arch resnet19"),
         ("--loss_type ce", "'CE', 'Focal', 'LDAM', 'BalancedSoftmax' or 'LogitAdjusted'"),
         ("--train_rule drw", "'None', 'Resample', 'Reweight', 'DRW', 'ClassBalanced'"),
@@ -181,7 +196,12 @@ def test_a_bad_value_is_refused_in_one_line_that_names_it(command_line: str, nam
         (GenPseudolabelsOptions, "--resume c --output_filename ../x", "--output_filename ../x"),
         (TrainSemiOptions, "", "--imb_factor_unlabel is required"),
         (TrainSemiOptions, "--imb_factor_unlabel 1 --confidence_threshold 1.5", "--confidence_threshold 1.5"),
-        (TrainSemiOptions, "--imb_factor_unlabel 1 --pseudo_labels no/such", "there is no such directory"),
+        (TrainSemiOptions, "--imb_factor_unlabel 1 --pseudo_labels no/such", "there is no such table or file"),
+        (
+            TrainSemiOptions,
+            f"--imb_factor_unlabel 1 --confidence_threshold 0.5 --pseudo_labels {__file__}",
+            "test_options.py has no confidences: leave out --confidence_threshold",
+        ),
         (TrainSemiOptions, "--imb_factor_unlabel 1 --unlabeled_weight 0", "--unlabeled_weight 0"),
         (MonitorOptions, "--trigger soon", "--trigger soon"),
         (MonitorOptions, "--dataset digits", "--dataset"),
@@ -253,6 +273,20 @@ def test_the_set_name_changes_with_every_parameter_of_the_content() -> None:
         unlabeled,
         f"{base} --imb_factor_unlabel 0.5",
         f"{unlabeled} --unlabel_size_factor 4",
+        f"{unlabeled} --unlabeled images",
+        f"{unlabeled} --relevance 0.5 --irrelevant_dataset cifar100",
+        f"{unlabeled} --relevance 0.6 --irrelevant_dataset cifar100",
+        f"{unlabeled} --relevance 0.5 --irrelevant_dataset svhn",
+        f"{base} --unlabeled images",
+        f"{base} --imb_type pareto",
+        f"{base} --imb_type natural",
+        f"{base} --counts 3,2",
+        f"{base} --counts 3,1",
+        "--dataset folder --path /",
+        "--dataset folder --path /tmp",
+        "--dataset folder --path / --image_size 16",
+        "--dataset folder --path / --test_fraction 0.5",
+        "--dataset folder --path / --on_bad_image skip",
     ]
     names = [train_options(variant).set_name() for variant in variants]
     assert len(set(names)) == len(variants)
@@ -269,12 +303,25 @@ def test_the_set_name_changes_with_every_parameter_of_the_content() -> None:
         "--epochs 3",
         "--many_shot 50",
         "--few_shot 10",
+        # They are for images of the user's own.
+        "--image_size 16",
+        "--on_bad_image skip",
         # Without an unlabeled part its size says nothing.
         "--unlabel_size_factor 4",
     ],
 )
 def test_the_set_name_does_not_change_with_what_leaves_the_content_alone(same: str) -> None:
     assert train_options(f"--dataset cifar10 {same}").set_name() == train_options("--dataset cifar10").set_name()
+
+
+def test_places_of_the_same_relative_name_make_different_sets(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    names = set()
+    for directory in ("a", "b"):
+        (tmp_path / directory / "images").mkdir(parents=True)
+        monkeypatch.chdir(tmp_path / directory)
+        names.add(train_options("--dataset cifar10 --unlabeled images").set_name())
+        names.add(train_options("--dataset folder --path images").set_name())
+    assert len(names) == 4
 
 
 def test_the_set_name_can_be_read() -> None:
@@ -287,6 +334,7 @@ OUTCOME = {
     "dataset": "digits", "imb_type": "step", "imb_factor": 0.02, "n_max": 4000, "imb_factor_unlabel": 0.5,
     "unlabel_size_factor": 4.0, "val_fraction": 0.1, "rand_number": 1, "many_shot": 90, "few_shot": 10,
     "arch": "resnet44", "epochs": 199, "batch_size": 64, "learning_rate": 0.2, "momentum": 0.8, "weight_decay": 1e-4,
+    "counts": "50,30,10", "unlabeled": "svhn_extra", "test_fraction": 0.1, "image_size": 64, "on_bad_image": "skip",
     "seed": 1, "world_size": 2, "threads": 1, "exp_str": "again", "loss_type": "LDAM", "train_rule": "DRW",
     "focal_gamma": 2.0, "ldam_max_margin": 0.25, "tau": 2.0, "lr_schedule": "cosine",
 }  # fmt: skip
@@ -294,6 +342,14 @@ PLACES = {
     "master": "local[2]", "verbose": True, "data_dir": "elsewhere", "runs_dir": "elsewhere",
     "retries": 5, "rank_timeout": 9.0,
 }  # fmt: skip
+# What is valid only together with others.
+OUTCOME_TOGETHER = {
+    "path": {"dataset": "folder", "path": "/"},
+    "list_file": {"dataset": "image_list", "path": "/", "list_file": __file__},
+    "test_list_file": {"dataset": "image_list", "path": "/", "list_file": __file__, "test_list_file": __file__},
+    "relevance": {"imb_factor_unlabel": 1.0, "relevance": 0.5, "irrelevant_dataset": "cifar100"},
+    "irrelevant_dataset": {"imb_factor_unlabel": 1.0, "relevance": 0.5, "irrelevant_dataset": "svhn"},
+}
 # Of these the content counts, which the caller hashes; where the file lies does not.
 INPUT_FILES = {"resume": "a.pt", "pretrained_model": "b.pt"}
 # They belong to -e, which has no run.
@@ -301,10 +357,13 @@ OF_EVALUATION = {"logit_adjustment": 1.0, "features": Path("/features.parquet"),
 
 
 def test_the_run_name_changes_with_every_option_that_changes_the_outcome() -> None:
-    assert {*OUTCOME, *PLACES, *INPUT_FILES, *OF_EVALUATION, "evaluate"} == set(TrainOptions.model_fields)
+    assert {*OUTCOME, *OUTCOME_TOGETHER, *PLACES, *INPUT_FILES, *OF_EVALUATION, "evaluate"} == set(
+        TrainOptions.model_fields
+    )
     plain = train_options("--dataset cifar10").model_dump()
-    names = [TrainOptions(**{**plain, name: value}).run_name({}) for name, value in OUTCOME.items()]
-    assert len({TrainOptions(**plain).run_name({}), *names}) == 1 + len(OUTCOME)
+    changes = [{name: value} for name, value in OUTCOME.items()] + list(OUTCOME_TOGETHER.values())
+    names = [TrainOptions(**{**plain, **change}).run_name({}) for change in changes]
+    assert len({TrainOptions(**plain).run_name({}), *names}) == 1 + len(changes)
 
 
 @pytest.mark.parametrize(("name", "value"), OF_EVALUATION.items())
@@ -414,6 +473,9 @@ def test_momentum_contrast_has_the_published_defaults() -> None:
         "--imb_type step --imb_factor 0.1 --imb_factor_unlabel 0.5 --unlabel_size_factor 2.5",
         "--val_fraction 0.1 --rand_number 7 --many_shot 30 --few_shot 3",
         "--data_dir 'a directory'",
+        "--dataset folder --path '/' --image_size 16",
+        "--dataset cifar10 --counts 9,8,7 --unlabeled 'some images'",
+        "--dataset cifar10 --imb_factor_unlabel 10 --relevance 0.5 --irrelevant_dataset svhn",
     ],
 )
 def test_data_flags_name_the_same_data_set_to_another_job(command_line: str) -> None:
@@ -437,13 +499,17 @@ def test_every_data_set_has_a_source_and_every_source_a_data_set() -> None:
 
 
 @pytest.mark.parametrize("dataset", sorted(SOURCES))
-def test_the_facts_of_a_data_set_fit_its_source(dataset: str) -> None:
+def test_the_facts_of_a_data_set_fit_its_source(tmp_path: Path, dataset: str) -> None:
     facts, source = dataset_facts(dataset), SOURCES[dataset]
-    channels = source.IMAGE_SHAPE[2]
     assert (facts.mean is None) == (facts.std is None)
-    assert facts.mean is None or (len(facts.mean), len(facts.std)) == (channels, channels)
-    assert len(set(source.CLASS_NAMES)) == len(source.CLASS_NAMES)
+    if dataset not in IMAGE_TREES:
+        channels = source.IMAGE_SHAPE[2]
+        assert facts.mean is None or (len(facts.mean), len(facts.std)) == (channels, channels)
+        assert len(set(source.CLASS_NAMES)) == len(source.CLASS_NAMES)
     # Each default must be an option of some job and have a value that it takes.
     assert set(facts.defaults) <= set(TrainOptions.model_fields)
     assert set(facts.pipeline) <= set(PipelineOptions.model_fields)
-    assert train_options(f"--dataset {dataset}").dataset == dataset
+    list_file = tmp_path / "list.txt"
+    list_file.touch()
+    places = {"folder": f"--path {tmp_path}", "image_list": f"--path {tmp_path} --list {list_file}"}
+    assert train_options(f"--dataset {dataset} {places.get(dataset, '')}").dataset == dataset

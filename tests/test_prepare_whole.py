@@ -3,6 +3,7 @@
 The source here is our own, in the place of the digits: 20 training and 5 test images of two classes, all images alike.
 """
 
+import errno
 import threading
 from pathlib import Path
 from types import SimpleNamespace
@@ -15,7 +16,7 @@ from pyspark.sql import SparkSession
 
 from conf.arguments import resolve_options
 from conf.errors import UserError
-from conf.schema import PrepareOptions
+from conf.schema import DataOptions, PrepareOptions
 from data.manifest import read_manifest
 from data.sources.base import Located, Shard, source_batch
 from data.sources.registry import SOURCES
@@ -31,21 +32,22 @@ def parquet_files(set_dir: Path) -> list[Path]:
     return sorted((set_dir / "rows").rglob("*.parquet"))
 
 
-def tiny_source(refusal: str = "", *, marker: Path | None = None) -> SimpleNamespace:
+def tiny_source(refusal: str | OSError = "", *, marker: Path | None = None) -> SimpleNamespace:
     """With a refusal, a shard cannot be read: never, or with a marker from the second reading on."""
 
-    def locate(data_dir: Path) -> Located:
-        return Located([Shard(data_dir, "train", 0, 0), Shard(data_dir, "test", 0, 40)], "made up")
+    def locate(options: DataOptions) -> Located:
+        shards = [Shard(options.data_dir, "train", 0, 0), Shard(options.data_dir, "test", 0, 40)]
+        return Located(shards=shards, origin="made up", class_names=["a", "b"], image_shape=(4, 4, 1))
 
     def read(shard: Shard) -> pa.RecordBatch:
         if refusal and shard.split == "train":
             if marker is None or marker.exists():
-                raise UserError(refusal)
+                raise refusal if isinstance(refusal, OSError) else UserError(refusal)
             marker.touch()
         labels = np.repeat([0, 1], 20 if shard.split == "train" else 5)
         return source_batch(shard, np.full((len(labels), 4, 4, 1), 7, np.uint8), labels)
 
-    return SimpleNamespace(CLASS_NAMES=["a", "b"], IMAGE_SHAPE=(4, 4, 1), locate=locate, read=read)
+    return SimpleNamespace(locate=locate, read=read)
 
 
 def test_images_are_stored_without_a_dictionary_even_if_they_repeat(
@@ -92,6 +94,17 @@ def test_a_shard_that_cannot_be_read_at_all_is_said_in_its_own_words(
     assert list(tmp_path.iterdir()) == []
 
 
+def test_exact_copies_across_parts_are_told_and_kept_in_the_manifest(
+    spark: SparkSession, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """All 40 training and 10 test images are the same, of which 40 labelled ones are taken."""
+    monkeypatch.setitem(SOURCES, "digits", tiny_source())
+    manifest = read_manifest(prepare(spark, options_of(tmp_path)))
+    assert manifest.duplicates == [{"splits": "test+train", "num_contents": 1, "num_images": 50}]
+    assert (manifest.channel_mean, manifest.channel_std) == ([7 / 255], [0.0])
+    assert "exact duplicates across test+train: 1 images, 50 rows" in capsys.readouterr().out
+
+
 def test_what_a_killed_prepare_left_is_never_taken_for_whole(
     spark: SparkSession, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -128,6 +141,18 @@ def test_a_place_that_cannot_be_written_is_said(
 
     with pytest.raises(UserError, match=str(tmp_path / "prepared")):
         prepare(spark, options_of(tmp_path))
+
+
+def test_a_full_disk_is_said_and_nothing_is_left(
+    spark: SparkSession, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The writing stage reads the shards a second time: there a task meets what a full disk raises."""
+    monkeypatch.setitem(
+        SOURCES, "digits", tiny_source(OSError(errno.ENOSPC, "No space left on device"), marker=tmp_path / "m")
+    )
+    with pytest.raises(UserError, match=r"cannot write .*: No space left on device; free some or choose another"):
+        prepare(spark, options_of(tmp_path))
+    assert list((tmp_path / "prepared").iterdir()) == []
 
 
 def test_two_at_the_same_time_make_one_whole_set(

@@ -12,6 +12,7 @@ import pytest
 from data.contract import IMAGE, TRAIN
 from data.sources import cifar10
 from tests.conftest import RunJob
+from tests.sources import in_directory
 
 pytestmark = pytest.mark.long
 
@@ -23,7 +24,7 @@ def data_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_cifar10_comes_whole_and_in_order(data_dir: Path):
-    located = cifar10.locate(data_dir)
+    located = cifar10.locate(in_directory(data_dir))
     digest = hashlib.sha256()
     for shard in located.shards:
         if shard.split == TRAIN:

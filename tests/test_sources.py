@@ -12,6 +12,7 @@ from data.contract import ID, IMAGE, LABEL, SOURCE_SCHEMA, SPLIT, TEST, TRAIN
 from data.sources import digits, fashion_mnist
 from data.sources.base import Shard
 from tests.refusals import refused
+from tests.sources import in_directory
 
 # Nobody listens on the discard port of this machine.
 NOWHERE = "http://127.0.0.1:9"
@@ -24,7 +25,7 @@ def no_proxy(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def digits_batches() -> dict[str, pa.RecordBatch]:
-    return {shard.split: digits.read(shard) for shard in digits.locate(Path("unused")).shards}
+    return {shard.split: digits.read(shard) for shard in digits.locate(in_directory(Path("unused"))).shards}
 
 
 def test_digits_have_fifty_test_images_of_each_class() -> None:
@@ -125,7 +126,7 @@ def test_images_without_their_labels_are_refused(
     small_fashion_mnist: tuple[Path, np.ndarray], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     directory, _ = small_fashion_mnist
-    name, content = "train-labels-idx1-ubyte.gz", bytes(8) + bytes([1, 2])
+    name, content = "train-labels-idx1-ubyte.gz", bytes.fromhex("0000080100000002") + bytes([1, 2])
     (directory / name).write_bytes(gzip.compress(content))
     monkeypatch.setitem(fashion_mnist._SHA256, name, hashlib.sha256(content).hexdigest())
     with refused() as messages:
@@ -144,7 +145,7 @@ def test_fashion_mnist_is_looked_for_in_the_data_directory_then_where_debian_put
         directory.mkdir(parents=True, exist_ok=True)
         for name in fashion_mnist._SHA256:
             (directory / name).touch()
-        located = fashion_mnist.locate(data_dir)
+        located = fashion_mnist.locate(in_directory(data_dir))
         assert {shard.path for shard in located.shards} == {directory}
         assert [(shard.split, shard.first_id) for shard in located.shards] == [(TRAIN, 0), (TEST, 60_000)]
 
@@ -155,6 +156,6 @@ def test_fashion_mnist_that_is_nowhere_is_refused_with_the_remedy(
     monkeypatch.setattr(fashion_mnist, "DEBIAN_DIRECTORY", tmp_path / "debian")
     monkeypatch.setattr(fashion_mnist, "OFFICIAL_URL", NOWHERE)
     with refused() as messages:
-        fashion_mnist.locate(tmp_path)
+        fashion_mnist.locate(in_directory(tmp_path))
     assert f"{NOWHERE}/train-images-idx3-ubyte.gz cannot be downloaded" in messages[0]
     assert "apt-get install dataset-fashion-mnist" in messages[0]

@@ -8,12 +8,18 @@ import math
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pyarrow.parquet as pq
 import pytest
+from PIL import Image
 from pyspark.sql import SparkSession
 
 from conf.arguments import resolve_options
 from conf.schema import StatsOptions
+from data.loader import load_split
+from data.manifest import read_manifest
+from spark_jobs.image_statistics import channel_statistics, duplicate_lines, with_duplicates
+from spark_jobs.plots import draw_head_to_tail
 from spark_jobs.prepare import prepare
 from spark_jobs.stats import main, stats
 
@@ -54,7 +60,12 @@ def of_split(rows: list[dict[str, Any]], split: str, name: str) -> list[Any]:
 
 def test_results_lie_under_the_name_of_the_set(output_dir: Path, options: StatsOptions, set_dir: Path) -> None:
     assert output_dir == options.data_dir / "statistics" / set_dir.name
-    assert sorted(path.name for path in output_dir.iterdir()) == ["class_counts.parquet", "summary.json"]
+    assert sorted(path.name for path in output_dir.iterdir()) == [
+        "class_counts.parquet",
+        "head_to_tail.png",
+        "images.json",
+        "summary.json",
+    ]
 
 
 @pytest.mark.parametrize(
@@ -113,6 +124,69 @@ def test_a_balanced_split_has_rho_1_entropy_1_and_gini_0(summary: dict[str, dict
 
 def test_an_empty_split_has_no_scores(summary: dict[str, dict[str, Any]]) -> None:
     assert summary["val"] == {"num_images": 0, "rho": None, "normalised_entropy": None, "gini": None}
+
+
+def test_channel_statistics_are_those_of_the_loaded_pixels(output_dir: Path, set_dir: Path) -> None:
+    found = json.loads((output_dir / "images.json").read_text())["channels"]
+    for split in ("train", "unlabeled", "test"):
+        pixels = load_split(set_dir, split, read_manifest(set_dir)).images.astype(np.float64) / 255
+        assert found[split]["mean"] == pytest.approx([pixels.mean()], rel=1e-12)
+        assert found[split]["std"] == pytest.approx([pixels.std()], rel=1e-9)
+    assert found["val"] == {"mean": [], "std": []}
+
+
+def test_each_class_has_its_channel_statistics(class_counts: list[dict[str, Any]], set_dir: Path) -> None:
+    train = load_split(set_dir, "train", read_manifest(set_dir))
+    means = [train.images[train.labels == label].mean() / 255 for label in range(10)]
+    assert of_split(class_counts, "train", "channel_mean") == [[pytest.approx(mean, rel=1e-12)] for mean in means]
+    assert of_split(class_counts, "val", "channel_mean") == [None] * 10
+
+
+def test_the_manifest_has_the_channel_statistics_of_the_training_images(output_dir: Path, set_dir: Path) -> None:
+    found = json.loads((output_dir / "images.json").read_text())["channels"]["train"]
+    manifest = read_manifest(set_dir)
+    assert {"mean": manifest.channel_mean, "std": manifest.channel_std} == found
+
+
+def test_the_plot_is_a_picture_with_the_curve_of_each_split(output_dir: Path, tmp_path: Path) -> None:
+    with Image.open(output_dir / "head_to_tail.png") as picture:
+        assert picture.format == "PNG"
+        with_unlabeled = np.asarray(picture.convert("RGB")).reshape(-1, 3)
+    draw_head_to_tail({"train": LABELLED}, tmp_path / "one.png", title="one")
+    with Image.open(tmp_path / "one.png") as picture:
+        alone = np.asarray(picture.convert("RGB")).reshape(-1, 3)
+    second_colour = (255, 127, 14)  # of the default cycle
+    assert (with_unlabeled == second_colour).all(axis=1).any() and not (alone == second_colour).all(axis=1).any()
+
+
+def test_channel_statistics_of_three_channels_by_hand() -> None:
+    """Pixels 0, 255; 51, 51; 0, 51: means 0.5, 0.2, 0.1 and deviations 0.5, 0, 0.1."""
+    sums = {0: (2, 255, 255**2), 1: (2, 102, 2 * 51**2), 2: (2, 51, 51**2)}
+    found = channel_statistics(sums)
+    assert found.mean == pytest.approx([0.5, 0.2, 0.1]) and found.std == pytest.approx([0.5, 0, 0.1])
+
+
+def test_exact_duplicates_are_counted_by_the_parts_that_they_lie_in(spark: SparkSession) -> None:
+    rows = [(i, bytearray(image), split) for i, (image, split) in enumerate([
+        (b"a", "train"), (b"a", "test"), (b"a", "train"),
+        (b"b", "train"), (b"b", "train"),
+        (b"c", "test"), (b"d", "train"), (b"e", "unlabeled"),
+        (b"f", "unlabeled"), (b"f", "test"), (b"g", "test"), (b"g", "unlabeled"),
+    ])]  # fmt: skip
+    found = [
+        row.asDict()
+        for row in with_duplicates(spark.createDataFrame(rows, "id long, image binary, split string")).collect()
+    ]
+    assert found == [
+        {"splits": "test+train", "num_contents": 1, "num_images": 3},
+        {"splits": "test+unlabeled", "num_contents": 2, "num_images": 4},
+        {"splits": "train", "num_contents": 1, "num_images": 2},
+    ]
+    assert duplicate_lines(found) == [
+        "exact duplicates across test+train: 1 images, 3 rows",
+        "exact duplicates across test+unlabeled: 2 images, 4 rows",
+        "exact duplicates within train: 1 images, 2 rows",
+    ]
 
 
 def test_main_prints_each_class_and_the_rho_of_each_split(

@@ -13,7 +13,7 @@ from data.longtail import validation_counts
 from spark_jobs.transforms import (
     LongTail,
     keep_long_tail,
-    with_class_counts,
+    with_bucket_counts,
     with_label_quality,
     with_split_checksums,
     with_split_counts,
@@ -42,7 +42,8 @@ def source(spark: SparkSession) -> DataFrame:
 def cut(source: DataFrame, *, val: Sequence[int], train: Sequence[int], unlabeled: Sequence[int], seed: int = 0):
     """The rows of the long-tailed set by id."""
     counts = LongTail(val=val, train=train, unlabeled=unlabeled)
-    rows = keep_long_tail(source, counts, seed=seed).collect()
+    bucket_counts = with_bucket_counts(source, seed=seed).collect()
+    rows = keep_long_tail(source, counts, bucket_counts, seed=seed).collect()
     assert len({row.id for row in rows}) == len(rows), "an image lies in two parts"
     return sorted(rows)
 
@@ -56,8 +57,11 @@ def sizes(rows: Sequence[Row], split: str) -> list[int]:
     return [truth[label] for label in range(3)]
 
 
-def test_class_counts_are_those_of_the_training_split(source: DataFrame) -> None:
-    assert dict(with_class_counts(source).collect()) == {0: 30, 1: 12, 2: 1}
+def test_class_counts_are_those_of_each_split(source: DataFrame) -> None:
+    found: Counter[tuple[str, int]] = Counter()
+    for split, label, _, count in with_bucket_counts(source, seed=3).collect():
+        found[split, label] += count
+    assert found == {("train", 0): 30, ("train", 1): 12, ("train", 2): 1, **{("test", i): 3 for i in range(3)}}
 
 
 @pytest.mark.parametrize(
@@ -77,6 +81,20 @@ def test_every_part_has_exactly_the_asked_sizes_and_parts_never_overlap(
     assert [sizes(rows, split) for split in ("val", "train", "unlabeled", "test")] == [val, train, unlabeled, [3] * 3]
     parts = [ids(rows, split) for split in ("val", "train", "unlabeled", "test")]
     assert len(set.union(*parts)) == sum(len(part) for part in parts) == len(rows)
+
+
+def test_the_images_of_a_class_are_those_of_the_lowest_hashes_whatever_their_buckets(source: DataFrame) -> None:
+    parts = {"val": [5, 2, 0], "train": [10, 3, 1], "unlabeled": [8, 7, 0]}
+    hashes = source.selectExpr("id", "label", "split", "xxhash64(id, 7) AS hash").collect()
+    ranked = sorted((row.hash, row.id) for row in hashes if (row.split, row.label) == ("train", 0))
+    in_order = [image_id for _, image_id in ranked]
+    of_class = {image_id for image_id in in_order}
+
+    rows = cut(source, **parts, seed=7)
+
+    for split, expected in (("val", in_order[:5]), ("train", in_order[5:15]), ("unlabeled", in_order[15:23])):
+        assert ids(rows, split) & of_class == set(expected)
+    assert len({hash_value >> 60 for hash_value, _ in ranked}) > 4, "the class lies in several buckets"
 
 
 def test_neither_partitions_nor_row_order_change_the_choice(source: DataFrame) -> None:

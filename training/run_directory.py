@@ -38,7 +38,7 @@ class RunPaths:
     """Where a run reads and writes; absolute, on a file system that driver and ranks share.
 
     set_dir: the prepared data set; run_dir: checkpoints, logs and result; events_dir: metric events of all runs
-    pseudo_labels: table of gen_pseudolabels, for train_semi
+    pseudo_labels: table of gen_pseudolabels or published pickle, for train_semi
     """
 
     set_dir: Path
@@ -96,6 +96,8 @@ def _content_hash(option_name: str, path: Path) -> str:
 
 
 def _rows_hash(pseudo_labels: Path) -> str:
+    if pseudo_labels.is_file():
+        return hashlib.sha256(pseudo_labels.read_bytes()).hexdigest()
     digest = hashlib.sha256()
     for column in load_pseudo_labels(pseudo_labels):
         digest.update(column.tobytes())

@@ -19,7 +19,7 @@ from conf.datasets import dataset_facts
 from conf.errors import UserError
 from conf.schema import ContrastiveOptions, PretrainRotOptions, RunOptions, SupervisedOptions, TrainSemiOptions
 from data.contract import TEST, TRAIN, UNLABELED, VAL
-from data.loader import load_pseudo_labels, load_split
+from data.loader import load_pseudo_labels, load_published_pseudo_labels, load_split
 from data.longtail import shot_groups
 from data.manifest import Manifest
 from training.augmentation import (
@@ -260,12 +260,16 @@ def _pseudo_labelled(
     options: TrainSemiOptions, set_dir: Path, manifest: Manifest, device: torch.device, table: Path
 ) -> Samples:
     unlabeled = load_split(set_dir, UNLABELED, manifest)
-    ids, labels, confidence = load_pseudo_labels(table)
+    if table.is_file():
+        ids, labels = unlabeled.ids, load_published_pseudo_labels(table, unlabeled.ids)
+        kept = np.ones(len(ids), bool)
+    else:
+        ids, labels, confidence = load_pseudo_labels(table)
+        kept = confidence >= options.confidence_threshold
     if not np.array_equal(ids, unlabeled.ids):
         raise UserError(
             f"{table} labels other images than the unlabeled part of {set_dir}: run gen_pseudolabels for it"
         )
     if labels.size and not 0 <= labels.min() <= labels.max() < manifest.num_classes:
-        raise UserError(f"{table} has labels outside 0..{manifest.num_classes - 1}: run gen_pseudolabels again")
-    kept = confidence >= options.confidence_threshold
+        raise UserError(f"{table} has labels outside 0..{manifest.num_classes - 1}: write them again")
     return _samples(ids[kept], unlabeled.images[kept], labels[kept], options.unlabeled_weight, device)

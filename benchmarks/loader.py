@@ -1,0 +1,206 @@
+"""How fast a prepared set is read: data/loader.py beside what people usually read small images with.
+
+    python benchmarks/loader.py --set_dir datasets/prepared/cifar10-... [--split train] [--rounds 3]
+
+Every reader gives the same images and labels, shuffled, in batches of 128 uint8
+tensors (N, C, H, W). Timed is a first pass, from opening the files to the last
+batch, and a second pass with the reader kept. The readers take turns, round by
+round, in one process; each peer's copy of the data is written before:
+
+- longtail: the set's Parquet files through data.loader.load_split, batches indexed from its one array;
+- torchvision: pickled batches as its CIFAR10 class opens them, a PIL image each, PILToTensor, DataLoader;
+- datasets: the set's own Parquet files through Hugging Face datasets, decoded by a batch transform, DataLoader;
+- webdataset: a tar file of raw pixels and labels, shuffle buffer of 1,000, WebLoader.
+
+DataLoaders run in the process itself (num_workers=0): on few cores their
+workers take the core that they are to relieve. --num_workers changes that. A
+peer that is not installed is left out, and said so. Prints the median images/s
+over the rounds and how many times faster longtail is.
+"""
+
+import argparse
+import importlib.util
+import io
+import pickle
+import statistics
+import tarfile
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset
+from torchvision import transforms
+
+from data.contract import IMAGE, LABEL, split_directory
+from data.loader import ImageArrays, load_split
+from data.manifest import Manifest, read_manifest
+from training.tasks import image_tensor
+
+BATCH_SIZE = 128
+
+Passes = Callable[[], Iterator[tuple[Tensor, Tensor]]]
+"""One pass over the data: batches of images (N, C, H, W) uint8 and labels (N,)."""
+Opener = Callable[[], Passes]
+
+
+def longtail(set_dir: Path, split: str, manifest: Manifest) -> Opener:
+    def open_set() -> Passes:
+        arrays = load_split(set_dir, split, manifest)
+        images, labels = image_tensor(arrays.images), torch.from_numpy(arrays.labels)
+
+        def one_pass() -> Iterator[tuple[Tensor, Tensor]]:
+            for batch in torch.randperm(len(labels)).split(BATCH_SIZE):
+                yield images[batch], labels[batch]
+
+        return one_pass
+
+    return open_set
+
+
+class PilImages(Dataset):
+    """Pickled batches of rows, as torchvision.datasets.CIFAR10 keeps and serves them."""
+
+    def __init__(self, file: Path, shape: tuple[int, int, int]) -> None:
+        content = pickle.loads(file.read_bytes())
+        height, width, channels = shape
+        self.images = content["data"].reshape(-1, channels, height, width).transpose(0, 2, 3, 1)
+        self.labels = content["labels"]
+        self.transform = transforms.PILToTensor()
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    def __getitem__(self, index: int) -> tuple[Tensor, int]:
+        return self.transform(Image.fromarray(self.images[index].squeeze())), self.labels[index]
+
+
+def torchvision(arrays: ImageArrays, directory: Path, num_workers: int) -> Opener:
+    rows = arrays.images.transpose(0, 3, 1, 2).reshape(len(arrays.images), -1)
+    file = directory / "data_batch_1"
+    file.write_bytes(pickle.dumps({"data": rows, "labels": arrays.labels.tolist()}))
+
+    def open_files() -> Passes:
+        images = PilImages(file, arrays.images.shape[1:])
+        loader = DataLoader(images, batch_size=BATCH_SIZE, shuffle=True, num_workers=num_workers)
+        return lambda: iter(loader)
+
+    return open_files
+
+
+def hugging_face(set_dir: Path, split: str, manifest: Manifest, directory: Path, num_workers: int) -> Opener:
+    from datasets import Dataset as ArrowDataset
+
+    height, width, channels = manifest.image_shape
+    files = [str(file) for file in sorted(split_directory(set_dir, split).glob("*.parquet"))]
+    # Its copy of the data, which later openings memory-map.
+    ArrowDataset.from_parquet(files, cache_dir=str(directory))
+
+    def decode(rows: dict[str, list]) -> dict[str, list]:
+        pixels = np.frombuffer(b"".join(rows[IMAGE]), np.uint8).reshape(-1, height, width, channels)
+        return {IMAGE: list(torch.from_numpy(pixels.copy()).permute(0, 3, 1, 2)), LABEL: rows[LABEL]}
+
+    def open_files() -> Passes:
+        table = ArrowDataset.from_parquet(files, cache_dir=str(directory)).select_columns([IMAGE, LABEL])
+        loader = DataLoader(table.with_transform(decode), batch_size=BATCH_SIZE, shuffle=True, num_workers=num_workers)
+        return lambda: ((batch[IMAGE], batch[LABEL]) for batch in loader)
+
+    return open_files
+
+
+def webdataset(arrays: ImageArrays, directory: Path, num_workers: int) -> Opener:
+    import webdataset as wds
+
+    file = directory / "images.tar"
+    with tarfile.open(file, "w") as archive:
+        for i, (image, label) in enumerate(zip(arrays.images, arrays.labels, strict=True)):
+            for suffix, content in (("bin", image.tobytes()), ("cls", str(label).encode())):
+                member = tarfile.TarInfo(f"{i:06d}.{suffix}")
+                member.size = len(content)
+                archive.addfile(member, io.BytesIO(content))
+    shape = arrays.images.shape[1:]
+
+    def decode(sample: tuple[bytes, bytes]) -> tuple[Tensor, int]:
+        pixels = np.frombuffer(sample[0], np.uint8).reshape(shape)
+        return torch.from_numpy(pixels.copy()).permute(2, 0, 1), int(sample[1])
+
+    def open_files() -> Passes:
+        samples = wds.WebDataset(str(file), shardshuffle=False).shuffle(1000).to_tuple("bin", "cls").map(decode)
+        loader = wds.WebLoader(samples, batch_size=BATCH_SIZE, num_workers=num_workers)
+        return lambda: iter(loader)
+
+    return open_files
+
+
+def count_images(one_pass: Passes, shape: tuple[int, int, int]) -> int:
+    height, width, channels = shape
+    num_images = 0
+    for images, labels in one_pass():
+        assert images.shape[1:] == (channels, height, width) and images.dtype == torch.uint8
+        assert len(images) == len(labels)
+        num_images += len(images)
+    return num_images
+
+
+def time_reader(open_reader: Opener, manifest: Manifest, num_images: int) -> tuple[float, float]:
+    """Images/s of the first pass, opening included, and of the second."""
+    speeds = []
+    started = time.monotonic()
+    one_pass = open_reader()
+    for _ in range(2):
+        assert count_images(one_pass, manifest.image_shape) == num_images
+        speeds.append(num_images / (time.monotonic() - started))
+        started = time.monotonic()
+    return speeds[0], speeds[1]
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--set_dir", type=Path, required=True)
+    parser.add_argument("--split", default="train", choices=["train", "test"])
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--num_workers", type=int, default=0)
+    arguments = parser.parse_args()
+    torch.set_num_threads(1)
+    manifest = read_manifest(arguments.set_dir)
+    arrays = load_split(arguments.set_dir, arguments.split, manifest)
+    with tempfile.TemporaryDirectory() as temporary:
+        directory, workers = Path(temporary), arguments.num_workers
+        readers = {
+            "longtail": longtail(arguments.set_dir, arguments.split, manifest),
+            "torchvision": torchvision(arrays, directory, workers),
+        }
+        if importlib.util.find_spec("datasets"):
+            readers["datasets"] = hugging_face(arguments.set_dir, arguments.split, manifest, directory, workers)
+        if importlib.util.find_spec("webdataset"):
+            readers["webdataset"] = webdataset(arrays, directory, workers)
+        left_out = {"datasets", "webdataset"} - set(readers)
+        speeds: dict[str, list[tuple[float, float]]] = {name: [] for name in readers}
+        for _ in range(arguments.rounds):
+            for name, open_reader in readers.items():
+                speeds[name].append(time_reader(open_reader, manifest, len(arrays.ids)))
+    print(
+        f"{manifest.dataset}, {arguments.split}, {len(arrays.ids)} images of {manifest.image_shape}, "
+        f"batch {BATCH_SIZE}, {workers} workers, median of {arguments.rounds} rounds"
+    )
+    medians = {
+        name: [statistics.median(column) for column in zip(*rounds, strict=True)] for name, rounds in speeds.items()
+    }
+    for name, (first, second) in medians.items():
+        ours_first, ours_second = (
+            ours / theirs for ours, theirs in zip(medians["longtail"], (first, second), strict=True)
+        )
+        print(
+            f"{name:<12} first pass {first:9.0f} images/s (longtail {ours_first:6.1f} x)   "
+            f"second pass {second:9.0f} images/s (longtail {ours_second:6.1f} x)"
+        )
+    for name in sorted(left_out):
+        print(f"{name:<12} not installed")
+
+
+if __name__ == "__main__":
+    main()

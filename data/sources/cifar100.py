@@ -1,0 +1,75 @@
+"""CIFAR-100 from the official files: cifar-100-python/ or cifar-100-python.tar.gz in --data_dir, or downloaded.
+
+An image has two labels: one of 100 fine classes (here) and one of 20 coarse
+ones (cifar100_coarse.py). Each file is verified by the MD5 that torchvision
+knows it by.
+"""
+
+from pathlib import Path
+
+import pyarrow as pa
+
+from conf.errors import UserError
+from conf.schema import DataOptions
+from data.contract import TEST, TRAIN
+from data.sources.base import Located, Shard, check_labels, source_batch
+from data.sources.cifar_files import DAMAGE, IMAGE_SHAPE, images_and_labels, read_file, unreadable
+from data.sources.download import download, verify_md5
+
+CLASS_NAMES = [
+    "apple", "aquarium_fish", "baby", "bear", "beaver", "bed", "bee", "beetle", "bicycle", "bottle",
+    "bowl", "boy", "bridge", "bus", "butterfly", "camel", "can", "castle", "caterpillar", "cattle",
+    "chair", "chimpanzee", "clock", "cloud", "cockroach", "couch", "crab", "crocodile", "cup", "dinosaur",
+    "dolphin", "elephant", "flatfish", "forest", "fox", "girl", "hamster", "house", "kangaroo", "keyboard",
+    "lamp", "lawn_mower", "leopard", "lion", "lizard", "lobster", "man", "maple_tree", "motorcycle", "mountain",
+    "mouse", "mushroom", "oak_tree", "orange", "orchid", "otter", "palm_tree", "pear", "pickup_truck", "pine_tree",
+    "plain", "plate", "poppy", "porcupine", "possum", "rabbit", "raccoon", "ray", "road", "rocket",
+    "rose", "sea", "seal", "shark", "shrew", "skunk", "skyscraper", "snail", "snake", "spider",
+    "squirrel", "streetcar", "sunflower", "sweet_pepper", "table", "tank", "telephone", "television", "tiger",
+    "tractor", "train", "trout", "tulip", "turtle", "wardrobe", "whale", "willow_tree", "wolf", "woman", "worm",
+]  # fmt: skip
+
+DIRECTORY = "cifar-100-python"
+ARCHIVE = "cifar-100-python.tar.gz"
+URL = f"https://www.cs.toronto.edu/~kriz/{ARCHIVE}"
+NUM_TRAIN = 50_000
+_MD5 = {TRAIN: "16019d7e3df5f24257cddd939b257f8d", TEST: "f0ef6b0ae62326f3e7ffdfab6717acfc"}
+# The files bear the names of the splits.
+_FILE = {TRAIN: "train", TEST: "test"}
+
+
+def locate(options: DataOptions) -> Located:
+    return locate_files(options.data_dir.absolute(), class_names=CLASS_NAMES)
+
+
+def read(shard: Shard) -> pa.RecordBatch:
+    return read_labels(shard, label_key=b"fine_labels", num_classes=len(CLASS_NAMES))
+
+
+def locate_files(data_dir: Path, *, class_names: list[str]) -> Located:
+    """Raises UserError if the files are not there and cannot be downloaded."""
+    for path in (data_dir / DIRECTORY, data_dir / ARCHIVE):
+        if path.exists():
+            return _located(path, f"official files ({path.name})", class_names)
+    try:
+        download(URL, data_dir / ARCHIVE)
+    except UserError as error:
+        raise UserError(f"CIFAR-100 is not in {data_dir}, and {error}: put {ARCHIVE} into {data_dir}") from None
+    return _located(data_dir / ARCHIVE, "official download", class_names)
+
+
+def _located(path: Path, origin: str, class_names: list[str]) -> Located:
+    shards = [Shard(path, TRAIN, 0, 0), Shard(path, TEST, 0, NUM_TRAIN)]
+    return Located(shards=shards, origin=origin, class_names=class_names, image_shape=IMAGE_SHAPE)
+
+
+def read_labels(shard: Shard, *, label_key: bytes, num_classes: int) -> pa.RecordBatch:
+    """A file's images with one of their two kinds of label."""
+    try:
+        content = read_file(shard.path, directory=DIRECTORY, name=_FILE[shard.split])
+        verify_md5(content, _MD5[shard.split], path=shard.path, name=_FILE[shard.split])
+        images, labels = images_and_labels(content, label_key=label_key, path=shard.path)
+    except DAMAGE as error:
+        raise unreadable(shard.path, error) from None
+    check_labels(labels, num_classes=num_classes, path=shard.path)
+    return source_batch(shard, images, labels)

@@ -1,0 +1,24 @@
+"""SVHN's 531,131 further images, extra_32x32.mat, for the unlabeled part. Their labels are withheld.
+
+One task reads the file (1.6 GB of pixels): MATLAB's format stores them as one
+compressed array.
+"""
+
+import pyarrow as pa
+
+from conf.errors import UserError
+from conf.schema import DataOptions
+from data.contract import UNLABELED, UNLABELED_FIRST_ID
+from data.sources import svhn
+from data.sources.base import Located, Shard
+
+
+def locate(options: DataOptions, base: Located) -> Located:
+    if options.dataset != "svhn":
+        raise UserError(f"--unlabeled svhn_extra has SVHN's classes, not those of {options.dataset}: leave it out")
+    paths, origin = svhn.find_files(options.data_dir.absolute(), (UNLABELED,))
+    return svhn.located([Shard(paths[UNLABELED], UNLABELED, 0, UNLABELED_FIRST_ID)], origin)
+
+
+def read(shard: Shard) -> pa.RecordBatch:
+    return svhn.read(shard)

@@ -1,0 +1,53 @@
+"""A selection of unlabeled images in the layout of ti_80M_selected.pickle.
+
+The file is a dict of data, (N, 32, 32, 3) uint8, and extrapolated_targets,
+(N,) integers, the class that a classifier gave each image. These are not the
+truth, but they are what the published sets shape their unlabeled part by, and
+so they become the withheld labels. The 80 Million Tiny Images, of which the
+published file is a part, were withdrawn by their authors in 2020; nothing here
+downloads them.
+"""
+
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+
+from conf.errors import UserError
+from conf.schema import DataOptions
+from data.contract import UNLABELED, UNLABELED_FIRST_ID
+from data.sources.base import Located, Shard, check_labels, source_batch
+from data.unpickle import load_array_dict
+
+
+def locate(options: DataOptions, base: Located) -> Located:
+    assert options.unlabeled is not None
+    path = Path(options.unlabeled).absolute()
+    images, labels = _arrays(path)
+    if images.shape[1:] != base.image_shape:
+        raise UserError(
+            f"{path} has images of shape {images.shape[1:]}, those of {options.dataset} are of {base.image_shape}"
+        )
+    check_labels(labels, num_classes=len(base.class_names), path=path)
+    return Located(
+        shards=[Shard(path, UNLABELED, 0, UNLABELED_FIRST_ID)],
+        origin=f"{path.name}, withheld labels extrapolated",
+        class_names=base.class_names,
+        image_shape=base.image_shape,
+        head_to_tail=base.head_to_tail,
+    )
+
+
+def read(shard: Shard) -> pa.RecordBatch:
+    return source_batch(shard, *_arrays(shard.path))
+
+
+def _arrays(path: Path) -> tuple[np.ndarray, np.ndarray]:
+    content = load_array_dict(path, ["data", "extrapolated_targets"])
+    images, labels = content["data"], content["extrapolated_targets"]
+    if images.dtype != np.uint8 or images.ndim != 4 or labels.ndim != 1 or labels.dtype.kind not in "iu":
+        raise UserError(
+            f"{path} has data of {images.dtype} {images.shape} and extrapolated_targets of {labels.dtype} "
+            f"{labels.shape}: uint8 (N, height, width, channels) and integers (N,) were expected"
+        )
+    return images, labels

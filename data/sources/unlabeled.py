@@ -1,0 +1,75 @@
+"""Where --unlabeled takes its images from."""
+
+from pathlib import Path
+
+import pyarrow as pa
+
+from conf.errors import UserError
+from conf.schema import DataOptions
+from data.contract import ENCODED, NO_CLASS, UNLABELED, UNLABELED_FIRST_ID
+from data.sources import image_trees, svhn_extra, tiny_images
+from data.sources.base import Located, UnlabeledSource
+from data.sources.folder import image_names
+from data.sources.image_trees import ImageShard, shards_of
+
+BY_NAME: dict[str, UnlabeledSource] = {"svhn_extra": svhn_extra}
+
+
+class DirectoryOfImages:
+    """JPEG and PNG files below a directory; nobody knows their classes."""
+
+    @staticmethod
+    def locate(options: DataOptions, base: Located) -> Located:
+        directory = Path(options.unlabeled or "").absolute()
+        if options.imb_factor_unlabel is not None:
+            raise UserError(
+                f"{directory} has images of unknown class, so --imb_factor_unlabel cannot shape them: leave it out"
+            )
+        if base.image_shape[2] != image_trees.CHANNELS or base.image_shape[0] != base.image_shape[1]:
+            raise UserError(
+                f"{directory}: images of a directory become square RGB, {options.dataset} has {base.image_shape}"
+            )
+        names = image_names(directory, directory)
+        if not names:
+            raise UserError(f"{directory} has no JPEG or PNG file: name a directory of images with --unlabeled")
+        shards = shards_of(
+            directory,
+            [(name, NO_CLASS) for name in names],
+            UNLABELED,
+            first_id=UNLABELED_FIRST_ID,
+            skip_bad=options.on_bad_image == "skip",
+            encoding=base.encoding,
+            size=base.image_shape[0],
+        )
+        return Located(
+            shards=shards,
+            origin=f"images of {directory.name}",
+            class_names=base.class_names,
+            image_shape=base.image_shape,
+            encoding=base.encoding,
+            num_images=len(names),
+        )
+
+    @staticmethod
+    def read(shard: ImageShard) -> pa.RecordBatch:
+        return image_trees.read(shard)
+
+
+def unlabeled_source(options: DataOptions, base: Located) -> UnlabeledSource:
+    """The source that --unlabeled names. Raises UserError if there is none."""
+    assert options.unlabeled is not None
+    if options.unlabeled in BY_NAME:
+        source = BY_NAME[options.unlabeled]
+    elif Path(options.unlabeled).is_dir():
+        return DirectoryOfImages
+    elif Path(options.unlabeled).is_file():
+        source = tiny_images
+    else:
+        raise UserError(
+            f"--unlabeled {options.unlabeled} is no file, no directory and none of {', '.join(BY_NAME)}: name one"
+        )
+    if base.encoding == ENCODED:
+        raise UserError(
+            f"--unlabeled {options.unlabeled} has raw pixels, {options.dataset} has files: name a directory"
+        )
+    return source

@@ -1,0 +1,11 @@
+"""What tests of the sources share."""
+
+from pathlib import Path
+
+from conf.arguments import resolve_options
+from conf.schema import DataOptions
+
+
+def in_directory(data_dir: Path, **values: object) -> DataOptions:
+    """Options under which a source looks for its files in a directory."""
+    return resolve_options(DataOptions, {"data_dir": data_dir, **values})
