@@ -1,6 +1,10 @@
 """Pack longtail's own code for a cluster that has its dependencies but not itself.
 
     longtail package --output longtail.zip
+    spark-submit spark_jobs/package.py --output longtail.zip
+
+and then
+
     spark-submit --master spark://HOST:7077 --py-files longtail.zip spark_jobs/train.py --world_size 4 ...
 
 The zip holds the packages and their data files, nothing else; Spark puts it

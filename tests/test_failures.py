@@ -68,6 +68,7 @@ def test_a_training_goes_on_by_itself_when_a_rank_is_killed(
     _assert_as_undisturbed(tmp_path, undisturbed, longtail)
 
 
+@pytest.mark.long
 def test_a_rank_that_hangs_is_named_and_the_training_goes_on(
     longtail: RunJob, tmp_path: Path, undisturbed: dict[str, torch.Tensor]
 ):

@@ -55,6 +55,7 @@ def test_the_pipeline_goes_from_nothing_to_a_comparison_and_shows_it_live(longta
     assert len(events) == 2 * EPOCHS * 2 * 10
 
 
+@pytest.mark.long
 def test_the_pipeline_again_reuses_all_that_is_done(longtail: RunJob, tmp_path: Path):
     assert longtail("pipeline", "--epochs", 1).returncode == 0
     before = {path: path.stat().st_mtime_ns for path in tmp_path.glob("runs/*/ckpt.pth.tar")}
@@ -213,6 +214,7 @@ def test_a_run_killed_with_sigkill_goes_on_and_ends_as_if_undisturbed(longtail: 
     assert sorted(row["epoch"] for row in epochs if row["split"] == "test") == list(range(1, 41))
 
 
+@pytest.mark.long
 def test_a_run_is_not_trained_by_two_processes_at_once(longtail: RunJob, tmp_path: Path):
     command = [SCRIPTS / "longtail", "train", "--epochs", "200"]
     first = subprocess.Popen(command, cwd=tmp_path, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
