@@ -81,7 +81,9 @@ def _parser(options_type: type[JobOptions], prog: str) -> argparse.ArgumentParse
     parser.add_argument("--config", metavar="FILE", help="YAML file of options; the command line goes before it")
     for name, field in options_type.model_fields.items():
         flags = [*(field.json_schema_extra or {}).get("flags", []), f"--{name}"]
-        if field.annotation is bool:
+        if (field.json_schema_extra or {}).get("positional"):
+            parser.add_argument(name, metavar=name.upper(), help=field.description)
+        elif field.annotation is bool:
             parser.add_argument(*flags, dest=name, action="store_true", help=field.description)
         else:
             parser.add_argument(*flags, dest=name, metavar=_metavar(field), help=_help(field))

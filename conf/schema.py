@@ -18,9 +18,12 @@ IMAGE_TREES = ("folder", "image_list")
 """The data sets whose images are the user's own files."""
 
 
-def option(default: Any, description: str, *, flags: tuple[str, ...] = (), **checks: Any) -> Any:
-    """A field with its help text, further flags (``-b``) and pydantic checks (``gt=0``)."""
-    return Field(default, description=description, json_schema_extra={"flags": list(flags)}, **checks)
+def option(
+    default: Any, description: str, *, flags: tuple[str, ...] = (), positional: bool = False, **checks: Any
+) -> Any:
+    """A field with its help text, further flags (``-b``), a place instead of a flag, and pydantic checks (``gt=0``)."""
+    extra = {"flags": list(flags), "positional": positional}
+    return Field(default, description=description, json_schema_extra=extra, **checks)
 
 
 class JobOptions(BaseModel):
@@ -442,6 +445,40 @@ class PipelineOptions(SupervisedOptions):
     unlabeled_weight: float = option(1.0, "omega: weight of a pseudo-labelled sample", gt=0)
     confidence_threshold: float = option(0.0, "drop pseudo-labels of lower confidence", ge=0, le=1)
     ssp: bool = option(False, "pre-train by rotation prediction first")
+
+
+class ExperimentOptions(JobOptions):
+    """experiment: a grid of trials over seeds, with shared steps, and a table of their results."""
+
+    file: FilePath = option(..., "the experiment: a YAML file (conf/experiment.py)", positional=True)
+    dry_run: bool = option(False, "show the steps and what they cost, and run none")
+    side_by_side: int | None = option(
+        None, "steps to run at once; by default as many as the cluster has slots for", gt=0
+    )
+    world_size: int = option(1, "ranks of each training", gt=0)
+    threads: int | None = option(None, "CPU threads of a rank; by default the file's, or its share of the cores", gt=0)
+    data_dir: Path = option(Path("datasets"), "directory of the raw and the prepared data sets")
+    runs_dir: Path = option(Path("runs"), "directory of checkpoints, logs and metric events")
+    results_dir: Path = option(Path("results"), "directory of the results table")
+
+    @property
+    def name(self) -> str:
+        return self.file.stem
+
+    def step_options(self) -> dict[str, Any]:
+        """Options that every step of the experiment gets."""
+        names = ("master", "verbose", "world_size", "threads", "data_dir", "runs_dir")
+        return {name: value for name in names if (value := getattr(self, name)) is not None}
+
+
+class ReportOptions(JobOptions):
+    """report: what the trials of an experiment say, as a page and as Markdown."""
+
+    experiment: str = option(
+        ..., "name of the experiment: its file's, without .yaml", pattern=r"^[A-Za-z0-9_.-]+$", positional=True
+    )
+    results_dir: Path = option(Path("results"), "directory of the results table")
+    output_dir: Path | None = option(None, "where to write; by default reports/ in --results_dir")
 
 
 class TheoryOptions(JobOptions):

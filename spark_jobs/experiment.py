@@ -1,0 +1,97 @@
+"""A grid of trials: which labels, which unlabeled data, which pre-training, which rule, over several seeds.
+
+    longtail experiment conf/experiments/digits_small.yaml
+    spark-submit spark_jobs/experiment.py conf/experiments/digits_small.yaml
+
+Steps that trials share (a prepared set, a pre-training, a base classifier) run
+once; steps that do not wait for each other run side by side on the cluster's
+slots. The same command again goes on where it was stopped. Each finished trial
+is a row of RESULTS_DIR/trials (spark_jobs/experiment_results.py). --dry_run shows
+the steps and what they cost, and runs none. The file's layout: conf/experiment.py.
+"""
+
+import itertools
+import sys
+from collections.abc import Sequence
+
+from pyspark.sql import SparkSession
+
+from conf.arguments import parse_options
+from conf.experiment import read_experiment
+from conf.schema import ExperimentOptions
+from spark_jobs.cli import run_job
+from spark_jobs.experiment_cost import StepTime, images_of_step
+from spark_jobs.experiment_plan import PlannedTrial, Step, all_steps, plan
+from spark_jobs.experiment_results import (
+    read_step_times,
+    read_trials,
+    trial_file,
+    trial_row,
+    write_definition,
+    write_step_time,
+    write_trial,
+)
+from spark_jobs.experiment_screen import print_plan, print_scores
+from spark_jobs.experiment_steps import Output, Outputs, run_step
+from spark_jobs.session import spark_session
+
+
+def main(argv: Sequence[str]) -> None:
+    options = parse_options(ExperimentOptions, argv, prog="longtail experiment")
+    experiment = read_experiment(options.file)
+    trials = plan(experiment, path=options.file, common=options.step_options())
+    if options.dry_run:
+        print_plan(trials, read_step_times(options.results_dir))
+        return
+    write_definition(options.results_dir, experiment, name=options.name)
+    to_do = [trial for trial in trials if not trial_file(options.results_dir, options.name, trial).exists()]
+    print(f"{options.name}: {len(trials)} trials, {len(trials) - len(to_do)} of them done already")
+    if to_do:
+        slots = options.world_size * (options.side_by_side or 1)
+        run_trials(spark_session("experiment", options, slots=slots), options, to_do)
+    wanted = {trial.trial.trial_id for trial in trials}
+    print_scores(experiment, [row for row in read_trials(options.results_dir, options.name) if row["trial"] in wanted])
+    print(f"results: {options.results_dir}\nnext: longtail report {options.name} --results_dir {options.results_dir}")
+
+
+def run_trials(spark: SparkSession, options: ExperimentOptions, trials: Sequence[PlannedTrial]) -> None:
+    """Run what the trials need, steps of one depth side by side, and write a row for each trial that is done.
+
+    A step that fails takes with it only the trials that need it; the first failure is raised when all else is done.
+    """
+    outputs: Outputs = {}
+    failures: list[Exception] = []
+    for _, same_depth in itertools.groupby(all_steps(trials), key=lambda step: step.depth):
+        for step in same_depth:
+            if any(other.step_id not in outputs for other in step.inputs.values()):
+                continue
+            try:
+                outputs[step.step_id] = _timed_step(spark, options, step, outputs)
+            except Exception as error:
+                failures.append(error)
+        _write_finished(options, trials, outputs)
+    if failures:
+        raise failures[0]
+
+
+def _timed_step(spark: SparkSession, options: ExperimentOptions, step: Step, outputs: Outputs) -> Output:
+    output = run_step(spark, step, outputs)
+    if output.seconds is not None:
+        arch = getattr(output.options, "arch", None)
+        taken = StepTime(step.step_id, step.job, arch, images_of_step(step), output.seconds)
+        write_step_time(options.results_dir, taken)
+        print(f"{step.job} {output.path}: {output.seconds:.0f} s", flush=True)
+    return output
+
+
+def _write_finished(options: ExperimentOptions, trials: Sequence[PlannedTrial], outputs: Outputs) -> None:
+    times = read_step_times(options.results_dir)
+    for trial in trials:
+        if trial.last_step.step_id not in outputs or trial_file(options.results_dir, options.name, trial).exists():
+            continue
+        row = trial_row(trial, outputs, times)
+        write_trial(options.results_dir, row, trial, experiment=options.name)
+
+
+if __name__ == "__main__":
+    run_job("experiment", main, sys.argv[1:])

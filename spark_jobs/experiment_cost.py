@@ -1,0 +1,73 @@
+"""What a step of an experiment costs: the images that it takes through the network, and how long that took before."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from conf.schema import DataOptions
+from data.contract import TRAIN, UNLABELED
+from data.longtail import labelled_counts, unlabeled_counts
+from data.manifest import read_manifest
+from data.sources.registry import SOURCES
+from spark_jobs.experiment_plan import Step
+from spark_jobs.prepare import prepared_set_dir
+
+
+@dataclass(frozen=True)
+class StepTime:
+    """How long a finished step took."""
+
+    step_id: str
+    job: str
+    arch: str | None
+    num_images: int | None
+    seconds: float
+
+
+def images_of_step(step: Step) -> int | None:
+    """Images that the step takes through the network, every epoch counted; None if nobody knows before it ran.
+
+    Raises UserError if the data set cannot be found.
+    """
+    if step.job == "prepare":
+        return 0
+    options = step.planned
+    sizes = _part_sizes(options)
+    if sizes is None:
+        return None
+    labelled, unlabeled = sizes
+    if step.job == "gen_pseudolabels":
+        return unlabeled
+    return options.epochs * (labelled + unlabeled if step.job == "train_semi" else labelled)
+
+
+def seconds_by_image(times: Iterable[StepTime]) -> dict[tuple[str, str | None], float]:
+    """By job and network, the mean seconds an image of the steps that were timed."""
+    sums: dict[tuple[str, str | None], list[float]] = {}
+    for time in times:
+        if time.num_images:
+            total = sums.setdefault((time.job, time.arch), [0.0, 0.0])
+            total[0] += time.seconds
+            total[1] += time.num_images
+    return {key: seconds / images for key, (seconds, images) in sums.items()}
+
+
+def _part_sizes(options: DataOptions) -> tuple[int, int] | None:
+    """Labelled images to train on and unlabeled images, from the prepared set or else from its options."""
+    set_dir = prepared_set_dir(options)
+    if set_dir.exists():
+        manifest = read_manifest(set_dir)
+        return manifest.num_images(TRAIN), manifest.num_images(UNLABELED)
+    if options.imb_type == "natural" and options.counts is None:
+        return None
+    labelled = options.class_sizes()
+    if labelled is None:
+        num_classes = len(SOURCES[options.dataset].locate(options).class_names)
+        labelled = labelled_counts(
+            num_classes, imb_type=options.imb_type, imb_factor=options.imb_factor, n_max=options.n_max
+        )
+    if options.imb_factor_unlabel is None:
+        return (sum(labelled), 0) if options.unlabeled is None else None
+    unlabeled = unlabeled_counts(
+        labelled, imb_factor_unlabel=options.imb_factor_unlabel, unlabel_size_factor=options.unlabel_size_factor
+    )
+    return sum(labelled), sum(unlabeled)
