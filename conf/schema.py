@@ -217,6 +217,7 @@ class RunOptions(DataOptions):
     lr_schedule: Literal["steps", "cosine"] = option(
         "steps", "learning rate over the epochs: warm-up, x 0.01 after 80 % and x 0.0001 after 90 %; or half a cosine"
     )
+    eval_every: int = option(1, "epochs from one evaluation of the held-out splits to the next; the last is one", gt=0)
     seed: int = option(0, "seed of initial weights, order, augmentation and sampling", ge=0, lt=2**63)
     world_size: int = option(1, "ranks: tasks of the barrier stage, one process each", gt=0)
     threads: int | None = option(None, "CPU threads of a rank; by default its share of the cores", gt=0)

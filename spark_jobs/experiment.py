@@ -20,7 +20,7 @@ from conf.arguments import parse_options
 from conf.experiment import read_experiment
 from conf.schema import ExperimentOptions
 from spark_jobs.cli import run_job
-from spark_jobs.experiment_cost import StepTime, images_of_step
+from spark_jobs.experiment_cost import StepTime, images_of_step, kind_of
 from spark_jobs.experiment_plan import PlannedTrial, Step, all_steps, plan
 from spark_jobs.experiment_results import (
     read_step_times,
@@ -77,8 +77,7 @@ def run_trials(spark: SparkSession, options: ExperimentOptions, trials: Sequence
 def _timed_step(spark: SparkSession, options: ExperimentOptions, step: Step, outputs: Outputs) -> Output:
     output = run_step(spark, step, outputs)
     if output.seconds is not None:
-        arch = getattr(output.options, "arch", None)
-        taken = StepTime(step.step_id, step.job, arch, images_of_step(step), output.seconds)
+        taken = StepTime(step.step_id, *kind_of(step), images_of_step(step), output.seconds)
         write_step_time(options.results_dir, taken)
         print(f"{step.job} {output.path}: {output.seconds:.0f} s", flush=True)
     return output

@@ -11,6 +11,9 @@ from data.sources.registry import SOURCES
 from spark_jobs.experiment_plan import Step
 from spark_jobs.prepare import prepared_set_dir
 
+Kind = tuple[str, str, str | None]
+"""Job, data set, network."""
+
 
 @dataclass(frozen=True)
 class StepTime:
@@ -18,6 +21,7 @@ class StepTime:
 
     step_id: str
     job: str
+    dataset: str
     arch: str | None
     num_images: int | None
     seconds: float
@@ -40,15 +44,20 @@ def images_of_step(step: Step) -> int | None:
     return options.epochs * (labelled + unlabeled if step.job == "train_semi" else labelled)
 
 
-def seconds_by_image(times: Iterable[StepTime]) -> dict[tuple[str, str | None], float]:
-    """By job and network, the mean seconds an image of the steps that were timed."""
-    sums: dict[tuple[str, str | None], list[float]] = {}
-    for time in times:
-        if time.num_images:
-            total = sums.setdefault((time.job, time.arch), [0.0, 0.0])
-            total[0] += time.seconds
-            total[1] += time.num_images
-    return {key: seconds / images for key, (seconds, images) in sums.items()}
+def kind_of(step: Step) -> Kind:
+    """What steps have in common that take about the same time for an image."""
+    return step.job, step.planned.dataset, getattr(step.planned, "arch", None)
+
+
+def seconds_by_image(times: Iterable[StepTime]) -> dict[Kind, float]:
+    """By kind, the mean seconds an image of the steps that were timed, evaluation included."""
+    sums: dict[Kind, list[float]] = {}
+    for taken in times:
+        if taken.num_images:
+            total = sums.setdefault((taken.job, taken.dataset, taken.arch), [0.0, 0.0])
+            total[0] += taken.seconds
+            total[1] += taken.num_images
+    return {kind: seconds / images for kind, (seconds, images) in sums.items()}
 
 
 def _part_sizes(options: DataOptions) -> tuple[int, int] | None:

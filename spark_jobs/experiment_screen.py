@@ -10,7 +10,7 @@ from rich import get_console
 from rich.table import Table
 
 from conf.experiment import Experiment
-from spark_jobs.experiment_cost import StepTime, images_of_step, seconds_by_image
+from spark_jobs.experiment_cost import StepTime, images_of_step, kind_of, seconds_by_image
 from spark_jobs.experiment_plan import PlannedTrial, all_steps
 from streaming.tables import percent
 
@@ -26,7 +26,7 @@ def print_plan(trials: Sequence[PlannedTrial], times: Mapping[str, StepTime]) ->
     print(f"{'images x epochs':>15}  {'seconds':>12}  {'trials':>6}  step")
     for step in all_steps(trials):
         num_images = images_of_step(step)
-        rate = rates.get((step.job, getattr(step.planned, "arch", None)))
+        rate = rates.get(kind_of(step))
         if (taken := times.get(step.step_id)) is not None:
             seconds = f"{taken.seconds:.0f}, done"
         elif step.job == "prepare":

@@ -28,7 +28,11 @@ from training.tasks import Task
 
 @dataclass(frozen=True, kw_only=True)
 class EpochReport:
-    """What an epoch gave. epoch: finished epochs, from 1; totals: per split, per-class sums over all ranks."""
+    """What an epoch gave.
+
+    epoch: finished epochs, from 1
+    totals: per split, per-class sums over all ranks; of a held-out split if this epoch was evaluated
+    """
 
     epoch: int
     learning_rate: float
@@ -89,7 +93,8 @@ def fit(
         train_seconds = time.monotonic() - started
         # 3. Measure.
         share_buffers(model, rank)
-        totals = {"train": train_totals, **evaluate_all(model, task, rank)}
+        is_due = (epoch + 1) % options.eval_every == 0 or epoch + 1 == options.epochs
+        totals = {"train": train_totals, **(evaluate_all(model, task, rank) if is_due else {})}
         loss = sum(train_totals["loss_sum"])
         if not math.isfinite(loss):
             raise UserError(f"the training loss became {loss} in epoch {epoch + 1}: lower --lr (it is {rate:g})")
