@@ -29,6 +29,7 @@ setup(
         "pyyaml==6.0.4",
         "pydantic==2.14.4",
         "rich==15.0.0",
+        "markdown-it-py==4.3.0",
     ],
     extras_require={
         "test": ["pytest==9.2.0", "nbclient==0.11.0", "ipykernel==7.4.0", "ruff==0.17.6"],

@@ -374,6 +374,8 @@ class TrainClassifierOptions(SupervisedOptions):
 class GenPseudolabelsOptions(DataOptions):
     """gen_pseudolabels: label the unlabeled part with a trained classifier, a partition at a time."""
 
+    own_defaults: ClassVar[frozenset[str]] = frozenset({"batch_size"})
+
     resume: FilePath = option(..., "checkpoint of the base classifier")
     batch_size: int = option(512, "images a forward pass", flags=("-b", "--batch-size"), gt=0)
     output_dir: Path | None = option(None, "where to write; by default pseudo_labels/ beside the prepared sets")
@@ -456,7 +458,6 @@ class ExperimentOptions(JobOptions):
     side_by_side: int | None = option(
         None, "steps to run at once; by default as many as the cluster has slots for", gt=0
     )
-    world_size: int = option(1, "ranks of each training", gt=0)
     threads: int | None = option(None, "CPU threads of a rank; by default the file's, or its share of the cores", gt=0)
     data_dir: Path = option(Path("datasets"), "directory of the raw and the prepared data sets")
     runs_dir: Path = option(Path("runs"), "directory of checkpoints, logs and metric events")
@@ -468,7 +469,7 @@ class ExperimentOptions(JobOptions):
 
     def step_options(self) -> dict[str, Any]:
         """Options that every step of the experiment gets."""
-        names = ("master", "verbose", "world_size", "threads", "data_dir", "runs_dir")
+        names = ("master", "verbose", "threads", "data_dir", "runs_dir")
         return {name: value for name in names if (value := getattr(self, name)) is not None}
 
 

@@ -47,7 +47,7 @@ def main(argv: Sequence[str]) -> None:
     to_do = [trial for trial in trials if not trial_file(options.results_dir, options.name, trial).exists()]
     print(f"{options.name}: {len(trials)} trials, {len(trials) - len(to_do)} of them done already")
     if to_do:
-        slots = options.world_size * (options.side_by_side or 1)
+        slots = max(step.num_slots for step in all_steps(to_do)) * (options.side_by_side or 1)
         run_trials(spark_session("experiment", options, slots=slots), options, to_do)
     wanted = {trial.trial.trial_id for trial in trials}
     print_scores(experiment, [row for row in read_trials(options.results_dir, options.name) if row["trial"] in wanted])

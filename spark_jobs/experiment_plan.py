@@ -76,6 +76,11 @@ class Step:
             return f"{self.job} {self.planned.set_name()}"
         return self.planned.run_name({}).rpartition("-")[0]
 
+    @property
+    def num_slots(self) -> int:
+        """Tasks that must run at once."""
+        return self.planned.world_size if isinstance(self.planned, RunOptions) else 1
+
     @cached_property
     def depth(self) -> int:
         """Steps of one depth do not wait for each other."""

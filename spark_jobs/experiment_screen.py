@@ -1,18 +1,16 @@
 """What `experiment` prints: the steps and their cost before, the trials' scores after."""
 
-import itertools
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from statistics import fmean, stdev
 from typing import Any
-
-from rich import get_console
-from rich.table import Table
 
 from conf.experiment import Experiment
 from spark_jobs.experiment_cost import StepTime, images_of_step, kind_of, seconds_by_image
 from spark_jobs.experiment_plan import PlannedTrial, all_steps
+from spark_jobs.experiment_statistics import Arm, arms
 from streaming.tables import percent
+
+_GROUPS = ("many", "medium", "few")
 
 
 def print_plan(trials: Sequence[PlannedTrial], times: Mapping[str, StepTime]) -> None:
@@ -52,35 +50,14 @@ def _time_left(seconds: float, num_unknown: int) -> str:
 
 
 def print_scores(experiment: Experiment, rows: Sequence[dict[str, Any]]) -> None:
-    """Test accuracy over the seeds, a row per combination of levels."""
-    table = Table()
-    for axis in experiment.axes:
-        table.add_column(axis)
-    for heading in ("seeds", "balanced %", "many %", "medium %", "few %"):
-        table.add_column(heading, justify="right", no_wrap=True)
-    for levels, of_levels in by_levels(experiment, rows).items():
-        scores = [
-            mean_and_deviation([row[f"{name}_accuracy"] for row in of_levels])
-            for name in ("balanced", "many_shot", "medium_shot", "few_shot")
-        ]
-        table.add_row(*levels, str(len(of_levels)), *scores)
-    get_console().print(table)
+    """Test accuracy in percent, mean and standard deviation over the seeds, a line per combination of levels."""
+    for arm in arms(experiment, rows):
+        groups = ", ".join(f"{group} {mean_and_deviation(arm, f'{group}_shot_accuracy')}" for group in _GROUPS)
+        balanced = mean_and_deviation(arm, "balanced_accuracy")
+        print(f"{arm.name}: balanced accuracy {balanced} %, {groups} ({len(arm.rows)} seeds)")
 
 
-def by_levels(experiment: Experiment, rows: Sequence[dict[str, Any]]) -> dict[tuple[str, ...], list[dict[str, Any]]]:
-    """Rows by their levels, in the experiment's order; combinations without rows are left out."""
-    groups: dict[tuple[str, ...], list[dict[str, Any]]] = {}
-    for levels in itertools.product(*experiment.axes.values()):
-        wanted = dict(zip(experiment.axes, levels, strict=True))
-        if of_levels := [row for row in rows if row["levels"] == wanted]:
-            groups[levels] = of_levels
-    return groups
-
-
-def mean_and_deviation(values: Sequence[float | None]) -> str:
-    """In percent: mean and sample standard deviation; "-" if there is no value."""
-    present = [value for value in values if value is not None]
-    if not present:
-        return "-"
-    deviation = f" ± {100 * stdev(present):.1f}" if len(present) > 1 else ""
-    return f"{percent(fmean(present))}{deviation}"
+def mean_and_deviation(arm: Arm, score: str) -> str:
+    """Over the seeds, in percent: mean and sample standard deviation; "-" if there is no value."""
+    deviation = arm.deviation(score)
+    return percent(arm.mean(score)) + ("" if deviation is None else f" ± {100 * deviation:.1f}")

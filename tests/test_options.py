@@ -336,7 +336,7 @@ OUTCOME = {
     "arch": "resnet44", "epochs": 199, "batch_size": 64, "learning_rate": 0.2, "momentum": 0.8, "weight_decay": 1e-4,
     "counts": "50,30,10", "unlabeled": "svhn_extra", "test_fraction": 0.1, "image_size": 64, "on_bad_image": "skip",
     "seed": 1, "world_size": 2, "threads": 1, "exp_str": "again", "loss_type": "LDAM", "train_rule": "DRW",
-    "focal_gamma": 2.0, "ldam_max_margin": 0.25, "tau": 2.0, "lr_schedule": "cosine",
+    "focal_gamma": 2.0, "ldam_max_margin": 0.25, "tau": 2.0, "lr_schedule": "cosine", "eval_every": 2,
 }  # fmt: skip
 PLACES = {
     "master": "local[2]", "verbose": True, "data_dir": "elsewhere", "runs_dir": "elsewhere",

@@ -1,0 +1,100 @@
+"""What the trials of an experiment say: a self-contained page and Markdown.
+
+    longtail report digits_small
+    spark-submit spark_jobs/report.py digits_small
+
+Reads the results table that `longtail experiment` wrote, also of one that is not
+finished. Writes OUTPUT_DIR/NAME/report.html (figures inside), report.md and the
+figures as PNG: scores by arm, paired differences with bootstrap intervals and what
+they support, the paper's figures beside ours, and every trial. Needs no Spark: a
+trial is a row, and even thousands fit in memory.
+"""
+
+import base64
+import html
+import sys
+from collections.abc import Sequence
+from functools import partial
+from io import BytesIO
+from pathlib import Path
+
+from markdown_it import MarkdownIt
+from matplotlib.figure import Figure
+
+from conf.arguments import parse_options
+from conf.errors import UserError
+from conf.experiment import Experiment
+from conf.files import new_directory
+from conf.schema import ReportOptions
+from spark_jobs.cli import run_job
+from spark_jobs.experiment_results import read_definition, read_trials
+from spark_jobs.experiment_statistics import Row, arms
+from spark_jobs.report_plots import PLOTS
+from spark_jobs.report_text import report_markdown, sentences
+
+_PAGE = """<!doctype html>
+<html lang="en">
+<meta charset="utf-8">
+<meta name="viewport" content="width=device-width, initial-scale=1">
+<title>{title}</title>
+<style>
+body {{ font: 16px/1.5 system-ui, sans-serif; max-width: 60rem; margin: 2rem auto; padding: 0 1rem; color: #1a1a1a; }}
+table {{ border-collapse: collapse; display: block; overflow-x: auto; font-size: 0.875rem; }}
+th, td {{ padding: 0.3rem 0.75rem; border-bottom: 1px solid #ddd; white-space: nowrap; }}
+img {{ max-width: 100%; }}
+</style>
+{body}
+</html>
+"""
+
+
+def main(argv: Sequence[str]) -> None:
+    options = parse_options(ReportOptions, argv, prog="longtail report")
+    experiment = read_definition(options.results_dir, options.experiment)
+    wanted = {trial.trial_id for trial in experiment.trials()}
+    rows = [row for row in read_trials(options.results_dir, options.experiment) if row["trial"] in wanted]
+    if not rows:
+        raise UserError(
+            f"no trial of {options.experiment} is finished: run `longtail experiment {options.experiment}.yaml` again"
+        )
+    output_dir = options.output_dir or options.results_dir / "reports"
+    directory = write_report(experiment, rows, output_dir / options.experiment)
+    print(*sentences(experiment, rows), sep="\n")
+    print(f"report: {directory / 'report.html'}")
+
+
+def write_report(experiment: Experiment, rows: Sequence[Row], directory: Path) -> Path:
+    """The directory of the report, written as a whole. Raises UserError if it cannot be written."""
+    drawn = {name: plot(arms(experiment, rows)) for name, plot in PLOTS.items()}
+    images = {name: _png(figure) for name, figure in drawn.items() if figure is not None}
+    text = partial(report_markdown, experiment, rows, num_planned=len(experiment.trials()), figures=list(images))
+    try:
+        with new_directory(directory, replace=True) as new:
+            for name, content in images.items():
+                (new / f"{name}.png").write_bytes(content)
+            (new / "report.md").write_text(text(source=lambda name: f"{name}.png"), encoding="utf-8")
+            page = _page(experiment.title, text(source=lambda name: _data_uri(images[name])))
+            (new / "report.html").write_text(page, encoding="utf-8")
+    except OSError as error:
+        raise UserError(f"cannot write {directory}: {error.strerror}; free it or choose another --output_dir") from None
+    return directory
+
+
+def _png(figure: Figure) -> bytes:
+    buffer = BytesIO()
+    figure.savefig(buffer, format="png", dpi=130)
+    return buffer.getvalue()
+
+
+def _data_uri(png: bytes) -> str:
+    return f"data:image/png;base64,{base64.b64encode(png).decode('ascii')}"
+
+
+def _page(title: str, markdown: str) -> str:
+    # Without HTML of the file's own: a title or a level is text.
+    body = MarkdownIt("commonmark", {"html": False}).enable("table").render(markdown)
+    return _PAGE.format(title=html.escape(title), body=body)
+
+
+if __name__ == "__main__":
+    run_job("report", main, sys.argv[1:])

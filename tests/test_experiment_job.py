@@ -1,0 +1,113 @@
+"""`experiment` and `report` as a user runs them: real trainings on the embedded digits."""
+
+import json
+import os
+import signal
+import subprocess
+import time
+from pathlib import Path
+
+import pyarrow.parquet as pq
+import pytest
+from pyspark.sql import SparkSession
+
+from conf.schema import PrepareOptions
+from data.contract import ID, TRAIN
+from spark_jobs.experiment_results import read_step_times, read_trials
+from spark_jobs.prepare import prepare
+from tests.conftest import SCRIPTS, RunJob
+
+FILE = """
+title: Digits
+seeds: [0, 1]
+options: {dataset: digits, epochs: 2, threads: 1}
+pretraining: {epochs: 1}
+axes:
+  D_U: {none: {}, balanced: {imb_factor_unlabel: 1, unlabel_size_factor: 1}}
+  SSP: {none: {}, rotation: {pretraining_job: pretrain_rot}}
+"""
+
+
+@pytest.fixture
+def file(tmp_path: Path) -> Path:
+    path = tmp_path / "two.yaml"
+    path.write_text(FILE)
+    return path
+
+
+def _runs(root: Path) -> dict[Path, int]:
+    return {path: path.stat().st_mtime_ns for path in root.glob("runs/*/ckpt.pth.tar")}
+
+
+@pytest.mark.long
+def test_an_experiment_runs_its_grid_once_whatever_kills_it(
+    longtail: RunJob, file: Path, tmp_path: Path, spark: SparkSession
+):
+    command = [SCRIPTS / "longtail", "experiment", file]
+    killed = subprocess.Popen(command, cwd=tmp_path, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    deadline = time.monotonic() + 240
+    while len(list(tmp_path.glob("results/trials/experiment=two/*.parquet"))) < 2:
+        assert killed.poll() is None and time.monotonic() < deadline, "no two trials were finished"
+        time.sleep(0.05)
+    os.kill(killed.pid, signal.SIGKILL)
+    killed.wait()
+    before = _runs(tmp_path)
+
+    done = longtail("experiment", file)
+    assert done.returncode == 0, done.stderr
+    rows = read_trials(tmp_path / "results", "two")
+    # 2 levels of D_U, 2 of SSP, 2 seeds.
+    assert len({(*row["levels"].values(), row["seed"]) for row in rows}) == len(rows) == 8
+    # Of each seed: a pre-training, two base trainings, which are the labellers too, and two with pseudo-labels.
+    assert len(_runs(tmp_path)) == 2 * (1 + 2 + 2)
+    assert before.items() <= _runs(tmp_path).items()
+    for row in rows:
+        result = json.loads((tmp_path / "runs" / row["run"] / "result.json").read_text())
+        assert row["balanced_accuracy"] == result["splits"]["test"]["balanced_accuracy"]
+        assert (row["pseudo_label_accuracy"] is None) == (row["levels"]["D_U"] == "none")
+    assert all(taken.seconds > 0 for taken in read_step_times(tmp_path / "results").values())
+    # One table, to Spark as well.
+    table = spark.read.parquet(str(tmp_path / "results/trials"))
+    assert {
+        (row.experiment, row.n)
+        for row in table.groupBy("experiment").agg({"*": "count"}).toDF("experiment", "n").collect()
+    } == {("two", 8)}
+
+    again = longtail("experiment", file)
+    assert "two: 8 trials, 8 of them done already" in again.stdout and again.returncode == 0
+    assert "two: D_U none" not in again.stdout and "(2 seeds)" in again.stdout
+    report = longtail("report", "two")
+    assert report.returncode == 0, report.stderr
+    assert "D_U: balanced against none, balanced accuracy: " in report.stdout
+    assert (tmp_path / "results/reports/two/report.html").stat().st_size > 10_000
+
+
+def test_a_dry_run_shows_the_steps_and_writes_nothing(longtail: RunJob, file: Path, tmp_path: Path):
+    done = longtail("experiment", file, "--dry_run")
+    assert done.returncode == 0, done.stderr
+    assert "8 trials, 16 steps (34 if none were shared)" in done.stdout
+    assert "262" in done.stdout  # 131 images, two epochs
+    assert list(tmp_path.iterdir()) == [file]
+
+
+def test_a_bad_experiment_is_one_line_and_leaves_nothing_behind(longtail: RunJob, file: Path, tmp_path: Path):
+    file.write_text(FILE.replace("epochs: 2", "epochs: 0"))
+    done = longtail("experiment", file)
+    assert done.returncode == 2
+    assert done.stderr.startswith(
+        f"longtail experiment: error: {file}, trial D_U none, SSP none, seed 0: train: --epochs 0:"
+    )
+    assert done.stderr.count("\n") == 1
+    assert list(tmp_path.iterdir()) == [file]
+
+
+def test_the_labelled_images_are_the_same_with_and_without_an_unlabeled_part(spark: SparkSession, tmp_path: Path):
+    """What lets trials with and without D_U share their base classifier."""
+    ids = []
+    for unlabeled in (None, 1.0, 0.1):
+        options = PrepareOptions(
+            imb_factor=0.05, n_max=40, imb_factor_unlabel=unlabeled, unlabel_size_factor=1, data_dir=tmp_path
+        )
+        rows = pq.read_table(prepare(spark, options) / "rows" / f"split={TRAIN}", columns=[ID])
+        ids.append(sorted(rows.column(ID).to_pylist()))
+    assert len(ids[0]) == 131 and ids[0] == ids[1] == ids[2]

@@ -1,0 +1,142 @@
+"""From trials to steps: what is shared, what waits for what, and which options each step gets."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import conf
+from conf.experiment import Experiment, read_experiment
+from spark_jobs.experiment_cost import StepTime, images_of_step, kind_of, seconds_by_image
+from spark_jobs.experiment_plan import PlannedTrial, Step, all_steps, plan
+from tests.refusals import refused
+
+FILE = Path("x.yaml")
+SHIPPED = sorted((Path(conf.__file__).parent / "experiments").glob("*.yaml"))
+D_U = {"D_U": {"none": {}, "balanced": {"imb_factor_unlabel": 1}}}
+
+
+def planned(axes: dict[str, Any], *, seeds: tuple[int, ...] = (0,), **parts: Any) -> list[PlannedTrial]:
+    found = Experiment.model_validate({"title": "t", "seeds": seeds, "axes": axes, **parts})
+    return plan(found, path=FILE, common={})
+
+
+def jobs(trial: PlannedTrial) -> list[str]:
+    return [step.job for step in trial.steps()]
+
+
+def step(trial: PlannedTrial, job: str) -> Step:
+    (found,) = [step for step in trial.steps() if step.job == job]
+    return found
+
+
+def test_labels_alone_are_two_steps_and_pseudo_labels_five():
+    alone, semi = planned(D_U)
+    assert jobs(alone) == ["prepare", "train"]
+    assert jobs(semi) == ["prepare", "prepare", "train", "gen_pseudolabels", "train_semi"]
+    assert semi.last_step.option_inputs == ["pseudo_labels"]
+
+
+def test_the_base_training_is_the_labeller_of_the_trials_with_unlabeled_data():
+    alone, semi = planned(D_U)
+    assert step(semi, "train").step_id == alone.last_step.step_id
+    assert step(alone, "train").planned.imb_factor_unlabel is None
+
+
+def test_several_unlabeled_sets_share_their_labeller():
+    levels = {f"rho_U = {rho}": {"imb_factor_unlabel": 1 / rho} for rho in (1, 25, 50, 100)}
+    trials = planned({"D_U": levels}, options={"dataset": "cifar10"}, labeller={"loss_type": "CE"})
+    steps = [step.job for step in all_steps(trials)]
+    assert {job: steps.count(job) for job in steps} == {
+        "prepare": 5, "train": 1, "gen_pseudolabels": 4, "train_semi": 4,
+    }  # fmt: skip
+
+
+def test_a_labeller_of_its_own_is_trained_once_for_all_rules():
+    rules = {"CE": {}, "LDAM-DRW": {"loss_type": "LDAM", "train_rule": "DRW"}}
+    trials = planned(
+        {"rule": rules}, options={"imb_factor_unlabel": 1}, labeller={"loss_type": "CE", "train_rule": "None"}
+    )
+    steps = [step.job for step in all_steps(trials)]
+    assert steps.count("train") == 1 and steps.count("gen_pseudolabels") == 1 and steps.count("train_semi") == 2
+    assert [trial.last_step.planned.loss_type for trial in trials] == ["CE", "LDAM"]
+
+
+def test_pre_training_is_shared_by_rules_and_starts_both_trainings():
+    rules = {"CE": {}, "DRW": {"train_rule": "DRW"}}
+    trials = planned(
+        {"rule": rules, "SSP": {"rotation": {"pretraining_job": "pretrain_rot"}}},
+        options={"imb_factor_unlabel": 1, "epochs": 9},
+        pretraining={"epochs": 4},
+    )
+    (pretraining,) = {step(trial, "pretrain_rot").step_id for trial in trials}
+    assert step(trials[0], "pretrain_rot").planned.epochs == 4
+    assert step(trials[0], "train").planned.epochs == 9
+    for job in ("train", "train_semi"):
+        assert step(trials[0], job).inputs["pretrained_model"].step_id == pretraining
+
+
+def test_seeds_share_the_data_set_alone():
+    one, two = planned({"a": {"b": {}}}, seeds=(0, 1))
+    assert [a.step_id == b.step_id for a, b in zip(one.steps(), two.steps(), strict=True)] == [True, False]
+
+
+def test_options_that_say_the_default_make_the_same_step():
+    one, two = planned({"rule": {"CE": {}, "said": {"train_rule": "None"}}})
+    assert one.last_step.step_id == two.last_step.step_id
+
+
+def test_steps_come_after_those_they_need():
+    place = {step.step_id: i for i, step in enumerate(all_steps(planned(D_U, seeds=(0, 1))))}
+    for trial in planned(D_U, seeds=(0, 1)):
+        for one in trial.steps():
+            assert all(place[before.step_id] < place[one.step_id] for before in one.inputs.values())
+            assert all(before.depth < one.depth for before in one.inputs.values())
+
+
+def test_a_second_stage_takes_the_network_and_not_the_epochs():
+    (trial,) = planned(
+        {"stage": {"cRT": {"classifier": {"method": "cRT"}}}}, options={"epochs": 33, "arch": "resnet44"}
+    )
+    assert jobs(trial) == ["prepare", "train", "train_classifier"]
+    assert (trial.last_step.planned.epochs, trial.last_step.planned.arch) == (10, "resnet44")
+    assert trial.last_step.inputs["resume"].planned.epochs == 33
+
+
+def test_the_batch_of_a_training_is_not_that_of_the_labelling():
+    _, semi = planned(D_U, options={"batch_size": 17})
+    assert step(semi, "gen_pseudolabels").planned.batch_size == 512
+
+
+def test_an_option_that_a_job_refuses_is_named_with_its_trial():
+    with refused() as messages:
+        planned({"rule": {"bad": {"epochs": -1}}})
+    assert messages[0].startswith("x.yaml, trial rule bad, seed 0: train: --epochs -1: ")
+
+
+def test_an_option_that_no_job_has_is_named():
+    with refused() as messages:
+        planned({"rule": {"bad": {"epoch": 1}}})
+    assert messages[0].startswith("x.yaml: no job has an option epoch;")
+
+
+@pytest.mark.parametrize("file", [file for file in SHIPPED if file.name != "theory.yaml"], ids=lambda file: file.stem)
+def test_every_experiment_that_is_shipped_can_be_planned(file: Path):
+    experiment = read_experiment(file)
+    assert len(plan(experiment, path=file, common={})) == len(experiment.trials())
+
+
+def test_the_cost_of_a_step_is_the_images_of_its_epochs(tmp_path: Path):
+    # 131 labelled digits, and 65 unlabeled ones of each class.
+    _, semi = planned(D_U, options={"epochs": 3, "data_dir": tmp_path})
+    assert [(step.job, images_of_step(step)) for step in semi.steps()] == [
+        ("prepare", 0), ("prepare", 0), ("train", 3 * 131), ("gen_pseudolabels", 650), ("train_semi", 3 * 781),
+    ]  # fmt: skip
+
+
+def test_the_time_of_an_image_is_that_of_steps_of_its_kind(tmp_path: Path):
+    alone, semi = planned(D_U, options={"data_dir": tmp_path})
+    kind = kind_of(alone.last_step)
+    times = [StepTime("a", *kind, 100, 4.0), StepTime("b", *kind, 300, 4.0), StepTime("c", *kind, None, 9.0)]
+    assert seconds_by_image(times) == {("train", "digits", "resnet20"): 8.0 / 400}
+    assert kind_of(semi.last_step) not in seconds_by_image(times)

@@ -1,0 +1,100 @@
+"""What trials say, by numbers small enough to do by hand."""
+
+import math
+from typing import Any
+
+import numpy as np
+import pytest
+
+from conf.experiment import Experiment
+from spark_jobs.experiment_statistics import Arm, arms, compare, mean_interval, published_order
+
+EXPERIMENT = Experiment.model_validate(
+    {
+        "title": "t",
+        "seeds": [0, 1],
+        "axes": {"rule": {"CE": {}, "DRW": {"train_rule": "DRW"}}, "D_U": {"none": {}, "U": {"imb_factor_unlabel": 1}}},
+        "published": [
+            {"at": {"rule": "CE", "D_U": "none"}, "error": 30},
+            {"at": {"rule": "CE", "D_U": "U"}, "error": 20},
+            {"at": {"rule": "DRW", "D_U": "none"}, "error": 25},
+        ],
+    }
+)
+
+
+def row(rule: str, unlabeled: str, seed: int, accuracy: float | None, **more: Any) -> dict[str, Any]:
+    return {"levels": {"rule": rule, "D_U": unlabeled}, "seed": seed, "accuracy": accuracy, **more}
+
+
+ROWS = [
+    row("CE", "none", 0, 0.5), row("CE", "none", 1, 0.7), row("CE", "U", 0, 0.6), row("CE", "U", 1, 0.9),
+    row("DRW", "none", 0, 0.4), row("DRW", "none", 1, 0.4), row("DRW", "U", 0, 0.5),
+]  # fmt: skip
+
+
+def test_an_arm_is_the_trials_of_a_combination_in_the_order_of_the_experiment():
+    found = arms(EXPERIMENT, list(reversed(ROWS)))
+    assert [(arm.name, len(arm.rows)) for arm in found] == [
+        ("rule CE, D_U none", 2), ("rule CE, D_U U", 2), ("rule DRW, D_U none", 2), ("rule DRW, D_U U", 1),
+    ]  # fmt: skip
+    assert len(arms(EXPERIMENT, ROWS[:3])) == 2
+
+
+def test_mean_and_deviation_are_over_the_seeds():
+    first, *_, last = arms(EXPERIMENT, ROWS)
+    assert first.mean("accuracy") == pytest.approx(0.6)
+    assert first.deviation("accuracy") == pytest.approx(math.sqrt(0.02))  # 0.1^2 + 0.1^2 over 2 - 1
+    assert last.mean("accuracy") == 0.5 and last.deviation("accuracy") is None
+
+
+def test_a_score_that_no_trial_has_is_no_number():
+    arm = Arm({}, [row("CE", "none", 0, None)])
+    assert arm.mean("accuracy") is None and arm.deviation("accuracy") is None
+
+
+def test_levels_are_compared_seed_by_seed_and_setting_by_setting():
+    found = compare(EXPERIMENT, ROWS, axis="D_U", level="U", score="accuracy")
+    assert found is not None
+    # CE: 0.6 - 0.5 and 0.9 - 0.7; DRW: 0.5 - 0.4, whose second seed has no partner.
+    assert found.num_pairs == 3 and found.num_seeds == 2
+    assert found.mean == pytest.approx((0.1 + 0.2 + 0.1) / 3)
+    assert found.by_setting == {("CE",): pytest.approx(0.15), ("DRW",): pytest.approx(0.1)}
+    assert found.low is not None and 0.099 < found.low < found.mean < found.high < 0.201
+
+
+def test_levels_without_a_pair_are_not_compared():
+    assert compare(EXPERIMENT, ROWS[:2], axis="rule", level="DRW", score="accuracy") is None
+    other_seed = [row("CE", "none", 0, 0.5), row("DRW", "none", 1, 0.6)]
+    assert compare(EXPERIMENT, other_seed, axis="rule", level="DRW", score="accuracy") is None
+
+
+@pytest.mark.parametrize("differences", [[0.1], [0.1, 0.2], [0.1, 0.1, 0.1]])
+def test_too_few_or_equal_pairs_have_no_interval(differences: list[float]):
+    assert mean_interval(differences) == (None, None)
+
+
+def test_the_interval_covers_the_mean_as_often_as_it_says():
+    draws = np.random.default_rng(5).normal(0.03, 0.05, size=(150, 20))
+    covered = sum(low <= 0.03 <= high for low, high in map(mean_interval, draws.tolist()))
+    # 95 % of 150 are 142.5; a bootstrap of 20 values covers a little less. Below 131 is a chance of 1 in 10,000.
+    assert 131 <= covered <= 150
+
+
+def test_the_share_of_confusions_is_of_the_true_class_over_all_seeds():
+    names = {"class_names": ["a", "b", "c"]}
+    one = [{"target": 0, "predicted": 0, "count": 3}, {"target": 0, "predicted": 1, "count": 1}]
+    two = [{"target": 0, "predicted": 1, "count": 4}, {"target": 1, "predicted": 1, "count": 2}]
+    found = Arm({}, [{**names, "confusion": one}, {**names, "confusion": two}]).confusion_shares()
+    np.testing.assert_allclose(found[:2], [[3 / 8, 5 / 8, 0], [0, 1, 0]])
+    assert np.isnan(found[2]).all()  # no image of class c
+
+
+def test_the_mean_of_a_class_leaves_out_seeds_without_it():
+    arm = Arm({}, [{"class_accuracy": [0.2, None]}, {"class_accuracy": [0.4, None]}])
+    assert arm.class_means("class_accuracy") == [pytest.approx(0.3), None]
+
+
+def test_the_order_of_arms_is_held_beside_the_papers():
+    # Errors 30, 20, 25: U before DRW before CE. Accuracies 0.6, 0.75, 0.4: U before CE before DRW.
+    assert published_order(EXPERIMENT, arms(EXPERIMENT, ROWS)) == (2, 3)
