@@ -455,9 +455,7 @@ class ExperimentOptions(JobOptions):
 
     file: FilePath = option(..., "the experiment: a YAML file (conf/experiment.py)", positional=True)
     dry_run: bool = option(False, "show the steps and what they cost, and run none")
-    side_by_side: int | None = option(
-        None, "steps to run at once; by default as many as the cluster has slots for", gt=0
-    )
+    slots: int | None = option(None, "tasks to run at once; by default as many as the cluster can", gt=0)
     threads: int | None = option(None, "CPU threads of a rank; by default the file's, or its share of the cores", gt=0)
     data_dir: Path = option(Path("datasets"), "directory of the raw and the prepared data sets")
     runs_dir: Path = option(Path("runs"), "directory of checkpoints, logs and metric events")

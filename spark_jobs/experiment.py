@@ -13,12 +13,14 @@ the steps and what they cost, and runs none. The file's layout: conf/experiment.
 import itertools
 import sys
 from collections.abc import Sequence
+from functools import partial
 
 from pyspark.sql import SparkSession
 
 from conf.arguments import parse_options
 from conf.experiment import read_experiment
 from conf.schema import ExperimentOptions
+from spark_jobs import pool
 from spark_jobs.cli import run_job
 from spark_jobs.experiment_cost import StepTime, images_of_step, kind_of
 from spark_jobs.experiment_plan import PlannedTrial, Step, all_steps, plan
@@ -47,14 +49,14 @@ def main(argv: Sequence[str]) -> None:
     to_do = [trial for trial in trials if not trial_file(options.results_dir, options.name, trial).exists()]
     print(f"{options.name}: {len(trials)} trials, {len(trials) - len(to_do)} of them done already")
     if to_do:
-        slots = max(step.num_slots for step in all_steps(to_do)) * (options.side_by_side or 1)
-        run_trials(spark_session("experiment", options, slots=slots), options, to_do)
+        slots = options.slots or max(step.num_slots for step in all_steps(to_do))
+        run_experiment(spark_session("experiment", options, slots=slots), options, to_do)
     wanted = {trial.trial.trial_id for trial in trials}
     print_scores(experiment, [row for row in read_trials(options.results_dir, options.name) if row["trial"] in wanted])
     print(f"results: {options.results_dir}\nnext: longtail report {options.name} --results_dir {options.results_dir}")
 
 
-def run_trials(spark: SparkSession, options: ExperimentOptions, trials: Sequence[PlannedTrial]) -> None:
+def run_experiment(spark: SparkSession, options: ExperimentOptions, trials: Sequence[PlannedTrial]) -> None:
     """Run what the trials need, steps of one depth side by side, and write a row for each trial that is done.
 
     A step that fails takes with it only the trials that need it; the first failure is raised when all else is done.
@@ -62,13 +64,20 @@ def run_trials(spark: SparkSession, options: ExperimentOptions, trials: Sequence
     outputs: Outputs = {}
     failures: list[Exception] = []
     for _, same_depth in itertools.groupby(all_steps(trials), key=lambda step: step.depth):
-        for step in same_depth:
-            if any(other.step_id not in outputs for other in step.inputs.values()):
-                continue
-            try:
-                outputs[step.step_id] = _timed_step(spark, options, step, outputs)
-            except Exception as error:
-                failures.append(error)
+        ready = [step for step in same_depth if all(other.step_id in outputs for other in step.inputs.values())]
+        pooled = [
+            pool.Trial(
+                name=f"{step.name} {step.step_id}",
+                num_slots=step.num_slots,
+                run=partial(_timed_step, spark, options, step, outputs),
+            )
+            for step in ready
+        ]
+        for step, outcome in zip(ready, pool.run_trials(spark, pooled, num_slots=options.slots), strict=True):
+            if outcome.error is None:
+                outputs[step.step_id] = outcome.value
+            else:
+                failures.append(outcome.error)
         _write_finished(options, trials, outputs)
     if failures:
         raise failures[0]
