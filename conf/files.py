@@ -4,6 +4,7 @@ Everything that longtail leaves on disk (manifests, checkpoints, metric events,
 tables) goes through here, so a process may be killed at any moment.
 """
 
+import hashlib
 import json
 import os
 import shutil
@@ -37,6 +38,12 @@ def write_text_atomically(path: Path, text: str) -> None:
 
 def write_json_atomically(path: Path, value: Any) -> None:
     write_text_atomically(path, json.dumps(value, indent=2) + "\n")
+
+
+def content_hash(path: Path) -> str:
+    """SHA-256 of a file's content, in hexadecimal digits."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 @contextmanager
