@@ -4,6 +4,8 @@ Everything that longtail leaves on disk (manifests, checkpoints, metric events,
 tables) goes through here, so a process may be killed at any moment.
 """
 
+import errno
+import hashlib
 import json
 import os
 import shutil
@@ -13,20 +15,32 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from conf.errors import UserError
+
+_NO_ROOM = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
+
 
 def write_atomically(path: Path, write: Callable[[Path], None]) -> None:
     """Call ``write(temporary)`` beside ``path``, flush it to disk, and rename it to ``path``.
 
     The temporary name starts with a dot: Spark's file sources and our own
     readers pass such files over.
+
+    Raises UserError if there is no room for the file: to try again at once would not help.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.parent / f".{path.name}.{uuid.uuid4().hex}"
     try:
+        path.parent.mkdir(parents=True, exist_ok=True)
         write(temporary)
         with temporary.open("rb") as file:
             os.fsync(file.fileno())
         os.replace(temporary, path)
+    except OSError as error:
+        if error.errno not in _NO_ROOM:
+            raise
+        raise UserError(
+            f"cannot write {path}: {error.strerror}; make room, then give the same command again (the old file is intact)"
+        ) from None
     finally:
         temporary.unlink(missing_ok=True)
 
@@ -37,6 +51,12 @@ def write_text_atomically(path: Path, text: str) -> None:
 
 def write_json_atomically(path: Path, value: Any) -> None:
     write_text_atomically(path, json.dumps(value, indent=2) + "\n")
+
+
+def content_hash(path: Path) -> str:
+    """SHA-256 of a file's content, in hexadecimal digits."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 @contextmanager

@@ -17,6 +17,9 @@ from conf.datasets import dataset_facts
 IMAGE_TREES = ("folder", "image_list")
 """The data sets whose images are the user's own files."""
 
+INFERENCE_BATCH_SIZE = 500
+"""Divides the 2000 rows of Spark's Arrow batches (spark_jobs/session.py), so that no forward pass is filled up."""
+
 
 def option(
     default: Any, description: str, *, flags: tuple[str, ...] = (), positional: bool = False, **checks: Any
@@ -377,12 +380,43 @@ class GenPseudolabelsOptions(DataOptions):
     own_defaults: ClassVar[frozenset[str]] = frozenset({"batch_size"})
 
     resume: FilePath = option(..., "checkpoint of the base classifier")
-    batch_size: int = option(512, "images a forward pass", flags=("-b", "--batch-size"), gt=0)
+    batch_size: int = option(INFERENCE_BATCH_SIZE, "images a forward pass", flags=("-b", "--batch-size"), gt=0)
+    align: float | None = option(
+        None, "distribution alignment: pull the mean prediction to the labelled class sizes to this power (1: as the "
+        "labelled part; 0: classes alike)", ge=0, le=1,
+    )  # fmt: skip
+    threshold: float | None = option(None, "keep pseudo-labels of at least this confidence", ge=0, le=1)
+    top_k: int | None = option(None, "keep the most confident of each class, at most so many", gt=0)
+    round: int = option(1, "number of the round of self-training, kept in the table", ge=1)
     output_dir: Path | None = option(None, "where to write; by default pseudo_labels/ beside the prepared sets")
     output_filename: str = option(
         "pseudo_labels.parquet", "name in --output_dir; with .pickle the published layout is written as well",
         pattern=r"^[A-Za-z0-9_.-]*[A-Za-z0-9_-]$",
     )  # fmt: skip
+
+    @model_validator(mode="after")
+    def _the_published_layout_has_every_image(self) -> "GenPseudolabelsOptions":
+        if self.output_filename.endswith(".pickle") and (self.threshold is not None or self.top_k is not None):
+            raise ValueError(
+                "the published layout has a label for every image: give --threshold and --top_k with a name in .parquet"
+            )
+        return self
+
+
+class EvaluateOptions(DataOptions):
+    """evaluate: scores of a checkpoint, and on demand its features, a partition at a time."""
+
+    resume: FilePath = option(..., "checkpoint to evaluate")
+    batch_size: int = option(INFERENCE_BATCH_SIZE, "images a forward pass", flags=("-b", "--batch-size"), gt=0)
+    splits: str = option(
+        "val,test", "parts of the set, with commas between: train, val, test (scores), unlabeled (no scores)",
+        pattern=r"^(train|val|unlabeled|test)(,(train|val|unlabeled|test))*$",
+    )  # fmt: skip
+    logit_adjustment: float | None = option(
+        None, "lower the logits by this times the log prior of the checkpoint's training (post-hoc)", ge=0
+    )
+    features: bool = option(False, "also write the features of every image, before the classifier")
+    output_dir: Path | None = option(None, "where to write; by default evaluation/ beside the checkpoint")
 
 
 class TrainSemiOptions(TrainOptions):

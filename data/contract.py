@@ -68,6 +68,27 @@ PSEUDO_LABEL_SCHEMA = pa.schema(
         pa.field(CONFIDENCE, pa.float32(), nullable=False),
     ]
 )
+"""Of a table of pseudo-labels, what a training reads."""
+
+PREDICTED = "predicted"
+MARGIN = "margin"
+PROBABILITIES = "probabilities"
+MODEL_VERSION = "model_version"
+ROUND = "round"
+
+PREDICTION_SCHEMA = pa.schema(
+    [
+        pa.field(PREDICTED, pa.int32(), nullable=False),
+        pa.field(CONFIDENCE, pa.float32(), nullable=False),
+        # Largest less second largest probability, in [0, 1].
+        pa.field(MARGIN, pa.float32(), nullable=False),
+        # Of all classes, by class number; they add up to 1.
+        pa.field(PROBABILITIES, pa.list_(pa.float32()), nullable=False),
+        # SHA-256 of the checkpoint file.
+        pa.field(MODEL_VERSION, pa.string(), nullable=False),
+    ]
+)
+"""What a classifier says of an image."""
 
 
 def split_directory(set_dir: Path, split: str) -> Path:

@@ -22,6 +22,7 @@ JOBS = {
     "pretrain_simclr": "self-supervised pre-training by contrast within the batch (SimCLR)",
     "train": "supervised training in a Spark barrier stage; -e evaluates a checkpoint",
     "train_classifier": "another classifier on the frozen backbone of a checkpoint",
+    "evaluate": "scores and features of a checkpoint, a partition at a time",
     "gen_pseudolabels": "label the unlabeled part with a trained classifier",
     "train_semi": "training on labels and pseudo-labels together",
     "monitor": "live per-class accuracy of running trainings",

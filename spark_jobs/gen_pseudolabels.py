@@ -4,22 +4,21 @@
     spark-submit spark_jobs/gen_pseudolabels.py --resume CKPT
 
 The data set is the checkpoint's own unless options say otherwise. Writes a
-Parquet table (id, pseudo_label, confidence) and NAME.quality.json, in which the
-withheld labels tell how right it is. A name that ends in .pickle also gets the
-published layout: a dict with extrapolated_targets and prediction_model.
+Parquet table (id, pseudo_label, confidence, margin, probabilities,
+model_version, round) and NAME.quality.json, in which the withheld labels tell how
+right it is. --align, --threshold and --top_k, in this order, choose what the
+table holds; without them it holds every image. A name that ends in .pickle also
+gets the published layout: a dict with extrapolated_targets and prediction_model.
 """
 
-import os
 import pickle
 import sys
-from collections.abc import Iterator, Sequence
-from functools import partial
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
-import pyarrow as pa
-from pyspark import TaskContext
 from pyspark.sql import DataFrame, SparkSession
+from pyspark.sql import functions as F
 from rich import get_console
 from rich.table import Table
 
@@ -27,13 +26,28 @@ from conf.arguments import data_flags, given_values, resolve_options
 from conf.errors import UserError
 from conf.files import new_directory, write_atomically, write_json_atomically
 from conf.schema import DataOptions, GenPseudolabelsOptions
-from data.contract import CONFIDENCE, ID, IMAGE, PSEUDO_LABEL, PSEUDO_LABEL_SCHEMA, RAW, SPLIT, UNLABELED
-from data.loader import images_of, load_pseudo_labels
-from data.manifest import read_manifest
+from data.contract import (
+    CONFIDENCE,
+    ID,
+    IMAGE,
+    MARGIN,
+    MODEL_VERSION,
+    PREDICTED,
+    PROBABILITIES,
+    PSEUDO_LABEL,
+    ROUND,
+    SPLIT,
+    TRAIN,
+    UNLABELED,
+)
+from data.loader import load_pseudo_labels
+from data.manifest import Manifest, read_manifest
 from spark_jobs.cli import run_job
+from spark_jobs.inference import Classifier, classifier_of, with_predictions
 from spark_jobs.prepare import prepare
 from spark_jobs.runs import DATA_OPTIONS, options_of_checkpoint
-from spark_jobs.session import is_local, spark_session
+from spark_jobs.selection import keep_confident, keep_top_k_per_class, with_aligned_distribution
+from spark_jobs.session import spark_session
 from spark_jobs.transforms import read_prepared, with_label_quality
 from streaming.tables import percent
 
@@ -63,71 +77,56 @@ def gen_pseudolabels(spark: SparkSession, options: GenPseudolabelsOptions, *, se
     table = (output_dir / options.output_filename).with_suffix(".parquet")
     prepared = read_prepared(spark, set_dir)
     images = prepared.where(prepared[SPLIT] == UNLABELED).select(ID, IMAGE)
-    checkpoint = options.resume.absolute()
-    labelled = with_pseudo_labels(
-        images,
-        checkpoint=checkpoint,
-        image_shape=manifest.image_shape,
-        encoding=manifest.encoding,
-        batch_size=options.batch_size,
-    )
-    spark.sparkContext.setJobDescription(f"pseudo-labels from {checkpoint}")
-    with new_directory(table, replace=True) as directory:
-        labelled.write.mode("append").parquet(str(directory))
+    classifier = classifier_of(options.resume, manifest, batch_size=options.batch_size)
+    spark.sparkContext.setJobDescription(f"pseudo-labels from {classifier.checkpoint}")
+    labelled = with_pseudo_labels(images, classifier, number=options.round)
+    if options.align is not None:
+        labelled = labelled.persist()  # it is read twice, and should be inferred once
+    try:
+        with new_directory(table, replace=True) as directory:
+            selected(labelled, options, manifest).write.mode("append").parquet(str(directory))
+    finally:
+        labelled.unpersist()
     quality = with_label_quality(spark.read.parquet(str(table)), prepared, num_classes=manifest.num_classes)
     _report_quality(quality, manifest.class_names, table)
     spark.sparkContext.setJobDescription(None)
     if options.output_filename.endswith(".pickle"):
-        _write_published_layout(table, output_dir / options.output_filename, prediction_model=str(checkpoint))
+        _write_published_layout(
+            table, output_dir / options.output_filename, prediction_model=str(classifier.checkpoint)
+        )
     return table
 
 
-def with_pseudo_labels(
-    images: DataFrame, *, checkpoint: Path, image_shape: tuple[int, int, int], encoding: str = RAW, batch_size: int
-) -> DataFrame:
-    """id, image -> id, pseudo_label, confidence; each Python worker loads the checkpoint once."""
-    context = images.sparkSession.sparkContext
-    # Local tasks share the machine's cores; elsewhere a task uses the cores that Spark gave it.
-    threads = max(1, (os.cpu_count() or 1) // context.defaultParallelism) if is_local(context.master) else None
-    label = partial(
-        _label_partition,
-        checkpoint=checkpoint,
-        image_shape=image_shape,
-        encoding=encoding,
-        batch_size=batch_size,
-        threads=threads,
+def with_pseudo_labels(images: DataFrame, classifier: Classifier, *, number: int = 1) -> DataFrame:
+    """id, image -> id, pseudo_label, confidence, margin, probabilities, model_version, round.
+
+    number: of the round of self-training
+    """
+    return (
+        with_predictions(images, classifier)
+        .withColumnRenamed(PREDICTED, PSEUDO_LABEL)
+        .withColumn(ROUND, F.lit(number))
+        .select(ID, PSEUDO_LABEL, CONFIDENCE, MARGIN, PROBABILITIES, MODEL_VERSION, ROUND)
     )
-    # A small set is one file, hence one partition: spread it over all slots.
-    spread = images.repartition(context.defaultParallelism, ID)
-    return spread.mapInArrow(label, f"{ID} long, {PSEUDO_LABEL} int, {CONFIDENCE} float")
 
 
-def _label_partition(
-    batches: Iterator[pa.RecordBatch],
-    *,
-    checkpoint: Path,
-    image_shape: tuple[int, int, int],
-    encoding: str,
-    batch_size: int,
-    threads: int | None,
-) -> Iterator[pa.RecordBatch]:
-    import torch  # only the tasks need it
-
-    from training.inference import predict
-
-    torch.set_num_threads(threads or TaskContext.get().cpus())
-    for batch in batches:
-        images = images_of(batch.column(IMAGE), image_shape, encoding)
-        labels, confidences = predict(checkpoint, images, batch_size=batch_size)
-        columns = [batch.column(ID), pa.array(labels), pa.array(confidences)]
-        yield pa.RecordBatch.from_arrays(columns, schema=PSEUDO_LABEL_SCHEMA)
+def selected(pseudo_labels: DataFrame, options: GenPseudolabelsOptions, manifest: Manifest) -> DataFrame:
+    """What the options choose to keep, of all pseudo-labels of the unlabeled part."""
+    if options.align is not None:
+        target = [count**options.align for count in manifest.counts[TRAIN]]
+        pseudo_labels = with_aligned_distribution(pseudo_labels, target=target)
+    if options.threshold is not None:
+        pseudo_labels = keep_confident(pseudo_labels, threshold=options.threshold)
+    if options.top_k is not None:
+        pseudo_labels = keep_top_k_per_class(pseudo_labels, k=options.top_k)
+    return pseudo_labels
 
 
 def _report_quality(quality: DataFrame, class_names: list[str], table: Path) -> None:
     """Print and keep precision and recall per class; null where there is nothing to divide by."""
     rows = [row.asDict() for row in quality.collect()]
     shown = Table(title="pseudo-labels against the withheld labels", title_justify="left")
-    for heading in ("class", "unlabeled", "pseudo-labelled", "precision %", "recall %"):
+    for heading in ("class", "unlabeled", "pseudo-labelled as", "precision %", "recall %"):
         shown.add_column(heading, justify="left" if heading == "class" else "right")
     for row in rows:
         row["class_name"] = class_names[row["class_id"]]
@@ -137,7 +136,7 @@ def _report_quality(quality: DataFrame, class_names: list[str], table: Path) -> 
             row["class_name"], str(row["support"]), str(row["predicted"]),
             percent(row["precision"]), percent(row["recall"]),
         )  # fmt: skip
-    right, total = sum(row["correct"] for row in rows), sum(row["support"] for row in rows)
+    right, total = sum(row["correct"] for row in rows), sum(row["labelled"] for row in rows)
     write_json_atomically(
         table.with_suffix(".quality.json"), {"accuracy": right / total if total else None, "classes": rows}
     )
@@ -145,6 +144,8 @@ def _report_quality(quality: DataFrame, class_names: list[str], table: Path) -> 
     console.print(shown)
     if total:
         console.print(f"{right} of {total} right: {percent(right / total)} %")
+    elif any(row["support"] for row in rows):
+        console.print("none was chosen whose class is known")
     else:
         console.print("nobody knows the classes of the unlabeled part")
 

@@ -55,7 +55,10 @@ class EpochProgress:
     def _show_new(self) -> None:
         for file in sorted(set(self._events_dir.glob(self._pattern)) - self._seen):
             self._seen.add(file)
-            events = [json.loads(line) for line in file.read_text().splitlines()]
+            try:
+                events = [json.loads(line) for line in file.read_text().splitlines()]
+            except FileNotFoundError:
+                continue  # somebody removed the directory: the training itself does not need it
             learned = [event for event in events if event["split"] == TRAIN]
             epoch, speed = learned[0]["epoch"], learned[0]["images_per_second"]
             loss = sum(event["loss_sum"] for event in learned) / sum(event["support"] for event in learned)

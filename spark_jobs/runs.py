@@ -11,7 +11,7 @@ from rich import get_console
 from rich.table import Table
 
 from conf.schema import DataOptions, JobOptions, RunOptions, TrainOptions
-from data.contract import TEST, TRAIN
+from data.contract import TEST, TRAIN, VAL
 from spark_jobs.barrier import check_slots, run_in_barrier_stage
 from spark_jobs.cli import failure_line, user_message
 from spark_jobs.progress import EpochProgress
@@ -138,7 +138,7 @@ def print_result(result: dict[str, Any]) -> None:
         # Stopped between its last epoch and its result: what it measured while learning is in the metric events.
         console.print(f"{result['run']}, epoch {result['epoch']}: has all its epochs", soft_wrap=True)
         return
-    split = TEST if TEST in result["splits"] else TRAIN
+    split = next(split for split in (TEST, VAL, TRAIN) if split in result["splits"])
     test = result["splits"][split]
     table = Table()
     for heading in ("class", "shots", "train", "measured", "accuracy %", "precision %", "F1 %"):

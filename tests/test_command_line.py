@@ -141,9 +141,7 @@ def test_an_unknown_job_exits_with_2_and_lists_the_known(
     assert run_main(monkeypatch, "trian", "--epochs", "3") == 2
     assert capsys.readouterr() == (
         "",
-        "longtail: error: unknown job 'trian': choose one of prepare, stats, pretrain_rot, pretrain_moco, "
-        "pretrain_simclr, train, train_classifier, gen_pseudolabels, train_semi, monitor, experiment, report, "
-        "theory, package, pipeline\n",
+        f"longtail: error: unknown job 'trian': choose one of {', '.join(JOBS)}\n",
     )
 
 

@@ -6,6 +6,7 @@ epoch must count once.
 
 import json
 import os
+import resource
 import signal
 import subprocess
 import time
@@ -16,6 +17,15 @@ import pyarrow.parquet as pq
 import pytest
 import torch
 
+from tests.cluster import (
+    MARK,
+    children,
+    kill_worker_of,
+    marked_processes,
+    running_cluster,
+    wait_until_gone,
+    zombie_children,
+)
 from tests.conftest import SCRIPTS, RunJob
 
 TRAIN = ["train", "--epochs", "60", "--world_size", "2", "--master", "local[2]"]
@@ -36,19 +46,46 @@ def _weights(directory: Path) -> dict[str, torch.Tensor]:
     return torch.load(checkpoint, weights_only=True)["state_dict"]
 
 
-def _disturbed_training(directory: Path, disturb: Callable[[int], None], *options: str) -> str:
-    """Standard output of a training whose rank 1 has `disturb(pid)` done to it after some epochs."""
-    command = [SCRIPTS / "longtail", *TRAIN, *options]
-    training = subprocess.Popen(command, cwd=directory, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
-    deadline = time.monotonic() + 120
-    while not list(directory.glob("runs/events/*-epoch00003.jsonl")):
-        assert training.poll() is None and time.monotonic() < deadline, "the training never reached epoch 3"
-        time.sleep(0.05)
-    (heartbeat,) = directory.glob("runs/*/heartbeats/rank0001.json")
-    disturb(json.loads(heartbeat.read_text())["pid"])
+def _disturbed_training(
+    directory: Path, disturb: Callable[[int], None], *options: str, rank: int = 1, status: int = 0
+) -> tuple[str, str]:
+    """What a training says on standard output and error that has `disturb(pid of a rank)` done after some epochs.
+
+    It must end with this status, and leave no process behind.
+    """
+    training = _start_training(directory, *options)
+    disturb(_pid_of_rank(directory, rank))
     stdout, stderr = training.communicate(timeout=300)
-    assert training.returncode == 0, stderr
-    return stdout
+    assert training.returncode == status, stderr
+    wait_until_gone(str(directory))
+    return stdout, stderr
+
+
+def _start_training(directory: Path, *options: str) -> "subprocess.Popen[str]":
+    """A training, in a process group of its own, that has finished three epochs."""
+    training = subprocess.Popen(
+        [SCRIPTS / "longtail", *TRAIN, *options],
+        cwd=directory,
+        env={**os.environ, MARK: str(directory)},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    )
+    _wait_for(training, lambda: list(directory.glob("runs/events/*-epoch00003.jsonl")))
+    return training
+
+
+def _wait_for(training: "subprocess.Popen[str]", condition: Callable[[], object]) -> None:
+    deadline = time.monotonic() + 120
+    while not condition():
+        assert training.poll() is None and time.monotonic() < deadline, "the training never got so far"
+        time.sleep(0.05)
+
+
+def _pid_of_rank(directory: Path, rank: int) -> int:
+    (heartbeat,) = directory.glob(f"runs/*/heartbeats/rank{rank:04d}.json")
+    return json.loads(heartbeat.read_text())["pid"]
 
 
 def _assert_as_undisturbed(directory: Path, undisturbed: dict[str, torch.Tensor], longtail: RunJob) -> None:
@@ -63,7 +100,7 @@ def _assert_as_undisturbed(directory: Path, undisturbed: dict[str, torch.Tensor]
 def test_a_training_goes_on_by_itself_when_a_rank_is_killed(
     longtail: RunJob, tmp_path: Path, undisturbed: dict[str, torch.Tensor]
 ):
-    said = _disturbed_training(tmp_path, lambda pid: os.kill(pid, signal.SIGKILL))
+    said, _ = _disturbed_training(tmp_path, lambda pid: os.kill(pid, signal.SIGKILL))
     assert "attempt 1 failed" in said and "attempt 2: goes on from" in said
     _assert_as_undisturbed(tmp_path, undisturbed, longtail)
 
@@ -78,11 +115,89 @@ def test_a_rank_that_hangs_is_named_and_the_training_goes_on(
         stopped.append(pid)
         os.kill(pid, signal.SIGSTOP)
 
-    said = _disturbed_training(tmp_path, stop, "--rank_timeout", "20")
+    said, _ = _disturbed_training(tmp_path, stop, "--rank_timeout", "20")
     assert "no sign of life for 20 s: rank " in said
     assert f"process {stopped[0]} on" in said
     assert "attempt 2: goes on from" in said
     assert not Path(f"/proc/{stopped[0]}").exists()
+    _assert_as_undisturbed(tmp_path, undisturbed, longtail)
+
+
+@pytest.mark.long
+def test_a_full_disk_is_one_line_and_the_training_goes_on_when_there_is_room(
+    longtail: RunJob, tmp_path: Path, undisturbed: dict[str, torch.Tensor]
+):
+    """The kernel refuses rank 0 every file of more than 500 kB: a checkpoint has 2 MB, an epoch's events 8 kB."""
+
+    def fill(pid: int) -> None:
+        resource.prlimit(pid, resource.RLIMIT_FSIZE, (500_000, 500_000))
+
+    said, error = _disturbed_training(tmp_path, fill, rank=0, status=2)
+    (checkpoint,) = tmp_path.glob("runs/*/ckpt.pth.tar")
+    assert error == (
+        f"longtail train: error: cannot write {checkpoint}: File too large; "
+        "make room, then give the same command again (the old file is intact)\n"
+    )
+    assert "retries left" not in said
+    assert torch.load(checkpoint, weights_only=True)["epoch"] >= 2
+    assert list(checkpoint.parent.glob(".ckpt*")) == []
+    assert "attempt 2: goes on from" in longtail(*TRAIN).stdout
+    _assert_as_undisturbed(tmp_path, undisturbed, longtail)
+
+
+@pytest.mark.long
+def test_a_training_goes_on_when_the_events_directory_vanishes(tmp_path: Path, undisturbed: dict[str, torch.Tensor]):
+    _, error = _disturbed_training(tmp_path, lambda pid: (tmp_path / "runs/events").rename(tmp_path / "taken"))
+    assert error == ""
+    ours = _weights(tmp_path)
+    assert all(torch.equal(ours[name], undisturbed[name]) for name in undisturbed)
+    epochs = {path.name[-11:] for place in ("taken", "runs/events") for path in (tmp_path / place).glob("*.jsonl")}
+    assert len(epochs) == NUM_EPOCHS
+
+
+@pytest.mark.long
+@pytest.mark.parametrize(("sent", "status"), [(signal.SIGINT, 130), (signal.SIGKILL, -signal.SIGKILL)])
+def test_nothing_is_left_of_a_training_that_is_interrupted_or_whose_driver_dies(
+    tmp_path: Path, sent: signal.Signals, status: int
+):
+    training = _start_training(tmp_path)
+    assert len(marked_processes(str(tmp_path))) >= 4  # driver, JVM, two ranks
+    # A terminal sends Ctrl-C to the whole group; who kills a driver means it alone.
+    os.killpg(training.pid, sent) if sent == signal.SIGINT else training.send_signal(sent)
+    _, error = training.communicate(timeout=60)
+    assert training.returncode == status
+    assert error == ("longtail train: interrupted\n" if sent == signal.SIGINT else "")
+    wait_until_gone(str(tmp_path))
+
+
+@pytest.mark.long
+def test_a_training_outlives_a_lost_worker_while_another_is_spare_and_says_so_when_none_is(
+    longtail: RunJob, tmp_path: Path, undisturbed: dict[str, torch.Tensor]
+):
+    """Three workers of one core and two ranks: one is spare. The second loss leaves one slot too few."""
+    (tmp_path / "cluster").mkdir()
+    with running_cluster(tmp_path / "cluster", num_workers=3, mark=str(tmp_path)) as cluster:
+        options = ["--master", cluster.url]
+        training = _start_training(tmp_path, *options)
+        kill_worker_of(_pid_of_rank(tmp_path, 1), cluster)
+        _wait_for(training, lambda: len(list(tmp_path.glob("runs/events/*-attempt002-*"))) >= 3)
+        kill_worker_of(_pid_of_rank(tmp_path, 1), cluster)
+        said, error = training.communicate(timeout=120)
+        assert training.returncode == 2, error
+        assert "attempt 2: goes on from" in said
+        assert error == (
+            f"longtail train: error: 2 tasks must run at once, {cluster.url} has 1 slots: lower --world_size or give a "
+            "larger master (for one machine: --master 'local[2]')\n"
+        )
+        still_there = cluster.reap()
+        assert len(still_there) == 2
+        wait_until_gone(str(tmp_path), but=still_there)
+        assert {pid for parent in still_there for pid in children(parent) | zombie_children(parent)} == set()
+
+        cluster.add_workers(1)
+        again = longtail(*TRAIN, *options)
+        assert again.returncode == 0, again.stderr
+        assert "goes on from" in again.stdout
     _assert_as_undisturbed(tmp_path, undisturbed, longtail)
 
 

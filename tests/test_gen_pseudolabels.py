@@ -4,6 +4,7 @@ The classifiers learned the digits for four epochs: badly, but they tell some cl
 """
 
 import dataclasses
+import hashlib
 import json
 import pickle
 import shutil
@@ -20,15 +21,17 @@ from pyspark.sql import DataFrame, SparkSession
 
 from conf.arguments import resolve_options
 from conf.errors import UserError
+from conf.files import content_hash
 from conf.schema import GenPseudolabelsOptions, TrainOptions
 from data.loader import load_hidden_labels, load_split
 from data.manifest import read_manifest
 from models.build import build_model
 from spark_jobs.cli import user_message
 from spark_jobs.gen_pseudolabels import default_table, gen_pseudolabels, main, with_pseudo_labels
+from spark_jobs.inference import Classifier, classifier_of
 from spark_jobs.prepare import prepare
 from training.distributed import Rank
-from training.inference import predict
+from training.inference import infer
 from training.run import run_training
 from training.run_directory import RunPaths
 
@@ -71,6 +74,14 @@ def images(spark: SparkSession, set_dir: Path) -> DataFrame:
     return spark.read.parquet(str(set_dir / "rows" / "split=unlabeled")).select("id", "image")
 
 
+@pytest.fixture(scope="module")
+def classifier(set_dir: Path, checkpoints: dict[str, Path]) -> Callable[..., Classifier]:
+    def of(loss: str, *, batch_size: int = 500) -> Classifier:
+        return classifier_of(checkpoints[loss], read_manifest(set_dir), batch_size=batch_size)
+
+    return of
+
+
 def labels_by_id(labelled: DataFrame) -> dict[int, tuple[int, float]]:
     rows = labelled.collect()
     assert len({row.id for row in rows}) == len(rows)
@@ -105,44 +116,124 @@ def assert_same_labels(found: dict[int, tuple[int, float]], expected: dict[int, 
 
 @pytest.mark.parametrize(("loss", "head", "scale"), [("CE", "linear", 1.0), ("LDAM", "cosine", 30.0)])
 def test_labels_are_those_of_a_plain_loop_over_the_images(
-    images: DataFrame, set_dir: Path, checkpoints: dict[str, Path], loss: str, head: str, scale: float
+    images: DataFrame,
+    set_dir: Path,
+    checkpoints: dict[str, Path],
+    classifier: Callable[..., Classifier],
+    loss: str,
+    head: str,
+    scale: float,
 ) -> None:
     expected = plain_loop(checkpoints[loss], set_dir, head=head, scale=scale)
 
-    found = labels_by_id(
-        with_pseudo_labels(images, checkpoint=checkpoints[loss], image_shape=(8, 8, 1), batch_size=512)
-    )
+    found = labels_by_id(with_pseudo_labels(images, classifier(loss)))
 
     assert len({label for label, _ in expected.values()}) > 2, "a classifier of one class would say little"
     assert_same_labels(found, expected)
 
 
-def test_neither_partitions_nor_batch_size_change_a_label(images: DataFrame, checkpoints: dict[str, Path]) -> None:
-    frames = [images.coalesce(1), images.repartition(9), images.orderBy(images.id.desc()).limit(1000)]
+def test_partitions_do_not_change_a_bit_of_the_table(
+    images: DataFrame, classifier: Callable[..., Classifier], spark: SparkSession, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One partition and nine, so the same images with other neighbours; the last pass is never full."""
+    tables = []
+    for num_partitions, batch_size in ((1, 7), (9, 7), (9, 100)):
+        monkeypatch.setattr(type(spark.sparkContext), "defaultParallelism", num_partitions)
+        labelled = with_pseudo_labels(images, classifier("CE", batch_size=batch_size))
+        assert labelled.rdd.getNumPartitions() == num_partitions
+        tables.append(labelled.toArrow().sort_by("id"))
 
-    one, nine, backwards = (
-        labels_by_id(
-            with_pseudo_labels(frame, checkpoint=checkpoints["CE"], image_shape=(8, 8, 1), batch_size=batch_size)
-        )
-        for frame, batch_size in zip(frames, (512, 7, 100), strict=True)
+    assert tables[0] == tables[1]
+    assert_same_labels(
+        *({row["id"]: (row["pseudo_label"], row["confidence"]) for row in t.to_pylist()} for t in tables[1:])
     )
 
-    assert_same_labels(nine, one)
-    assert_same_labels(backwards, one)
+
+def test_a_row_says_all_that_the_network_said(
+    images: DataFrame, checkpoints: dict[str, Path], classifier: Callable[..., Classifier]
+) -> None:
+    rows = with_pseudo_labels(images.limit(50), classifier("LDAM"), number=3).collect()
+
+    version = hashlib.sha256(checkpoints["LDAM"].read_bytes()).hexdigest()
+    assert {(row.model_version, row["round"]) for row in rows} == {(version, 3)}
+    for row in rows:
+        likeliest = sorted(row.probabilities, reverse=True)
+        assert len(likeliest) == 10 and sum(likeliest) == pytest.approx(1, abs=1e-5)
+        assert row.probabilities[row.pseudo_label] == row.confidence == likeliest[0]
+        assert row.margin == pytest.approx(likeliest[0] - likeliest[1], abs=1e-6)
 
 
-def test_a_rewritten_checkpoint_is_read_again(images: DataFrame, checkpoints: dict[str, Path], tmp_path: Path) -> None:
+@pytest.mark.long
+def test_a_worker_loads_the_network_once_for_all_its_partitions(
+    spark: SparkSession, images: DataFrame, classifier: Callable[..., Classifier], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def loads() -> dict[int, tuple[int, int]]:
+        """By Python worker: how often it loaded a network, and how often it had it."""
+
+        def look(batches):
+            import os
+
+            import pyarrow as pa
+            from pyspark import BarrierTaskContext
+
+            from training.inference import load_classifier
+
+            for _ in batches:
+                pass
+            BarrierTaskContext.get().barrier()  # four at once, so that no worker is left out
+            seen = load_classifier.cache_info()
+            yield pa.RecordBatch.from_pydict({"pid": [os.getpid()], "loads": [seen.misses], "hits": [seen.hits]})
+
+        four = spark.range(0, 4, 1, numPartitions=4)
+        rows = four.mapInArrow(look, "pid long, loads long, hits long", barrier=True).collect()
+        return {row.pid: (row.loads, row.hits) for row in rows}
+
+    with_pseudo_labels(images, classifier("LDAM")).collect()  # so that the next checkpoint is new to every worker
+    before = loads()
+    monkeypatch.setattr(type(spark.sparkContext), "defaultParallelism", 12)
+    for _ in range(2):
+        assert len(with_pseudo_labels(images, classifier("CE")).collect()) == images.count()
+    after = loads()
+
+    new_loads = [after[pid][0] - before.get(pid, (0, 0))[0] for pid in after]
+    new_uses = sum(sum(after[pid]) - sum(before.get(pid, (0, 0))) for pid in after)
+    assert max(new_loads) == 1
+    assert new_uses >= 24, "twelve partitions, two times"
+
+
+def test_a_rewritten_checkpoint_is_read_again(
+    images: DataFrame,
+    set_dir: Path,
+    checkpoints: dict[str, Path],
+    classifier: Callable[..., Classifier],
+    tmp_path: Path,
+) -> None:
     """Workers keep the network between jobs, but never an old one."""
     path = tmp_path / "ckpt.pth.tar"
     few = images.limit(60)
     found = {}
     for loss in ("CE", "LDAM"):
         shutil.copy(checkpoints[loss], path)
-        found[loss] = labels_by_id(with_pseudo_labels(few, checkpoint=path, image_shape=(8, 8, 1), batch_size=60))
+        rewritten = classifier_of(path, read_manifest(set_dir), batch_size=60)
+        found[loss] = labels_by_id(with_pseudo_labels(few, rewritten))
 
-    fresh = with_pseudo_labels(few, checkpoint=checkpoints["LDAM"], image_shape=(8, 8, 1), batch_size=60)
+    fresh = with_pseudo_labels(few, classifier("LDAM", batch_size=60))
     assert found["LDAM"] != found["CE"]
     assert_same_labels(found["LDAM"], labels_by_id(fresh))
+
+
+def test_a_checkpoint_that_is_rewritten_before_the_tasks_read_it_is_refused(
+    set_dir: Path, checkpoints: dict[str, Path], tmp_path: Path
+) -> None:
+    path = tmp_path / "ckpt.pth.tar"
+    shutil.copy(checkpoints["CE"], path)
+    meant = classifier_of(path, read_manifest(set_dir), batch_size=60)
+    shutil.copy(checkpoints["LDAM"], path)
+
+    with pytest.raises(UserError) as error:
+        infer(path, meant.version, np.zeros((3, 8, 8, 1), np.uint8), batch_size=2)
+
+    assert str(error.value) == f"{path} was written anew while it was in use: start the job again"
 
 
 @pytest.fixture(scope="module")
@@ -170,7 +261,8 @@ def table(published: Path) -> pa.Table:
 
 def test_the_table_has_a_row_for_every_unlabeled_image_and_no_other(table: pa.Table, set_dir: Path) -> None:
     assert {field.name: str(field.type) for field in table.schema} == {
-        "id": "int64", "pseudo_label": "int32", "confidence": "float",
+        "id": "int64", "pseudo_label": "int32", "confidence": "float", "margin": "float",
+        "probabilities": "list<element: float>", "model_version": "string", "round": "int32",
     }  # fmt: skip
     np.testing.assert_array_equal(table["id"], load_split(set_dir, "unlabeled", read_manifest(set_dir)).ids)
     assert 0 <= min(table["pseudo_label"].to_pylist()) <= max(table["pseudo_label"].to_pylist()) <= 9
@@ -198,7 +290,7 @@ def test_quality_tells_precision_and_recall_of_each_class(published: Path, table
         correct = sum(guess[i] == truth[i] == label for i in truth)
         expected.append(
             {
-                "class_id": label, "predicted": predicted, "support": support, "correct": correct,
+                "class_id": label, "predicted": predicted, "support": support, "labelled": support, "correct": correct,
                 "class_name": str(label), "precision": correct / predicted if predicted else None,
                 "recall": correct / support,
             }
@@ -224,6 +316,32 @@ def test_a_directory_holds_only_what_was_asked_for_and_a_second_run_replaces_it(
     second = pq.read_table(tmp_path / "labels.parquet").sort_by("id")
     assert second["id"] == first["id"]
     assert second["pseudo_label"] != first["pseudo_label"]
+
+
+def test_a_selection_is_written_and_its_quality_told_over_all_images(
+    spark: SparkSession, options_for, checkpoints: dict[str, Path], set_dir: Path, table: pa.Table, tmp_path: Path
+) -> None:
+    """--threshold alone keeps labels as they are; --align changes them; --top_k bounds every class."""
+    options = options_for(output_dir=tmp_path, output_filename="labels.parquet", threshold=0.5, top_k=20)
+    written = pq.read_table(gen_pseudolabels(spark, options, set_dir=set_dir))
+    quality = json.loads((tmp_path / "labels.quality.json").read_text())["classes"]
+
+    by_class: dict[int, list[tuple[float, int]]] = {label: [] for label in range(10)}
+    for row in table.to_pylist():
+        if row["confidence"] >= 0.5:
+            by_class[row["pseudo_label"]].append((-row["confidence"], row["id"]))
+    expected = {i: label for label, rows in by_class.items() for _, i in sorted(rows)[:20]}
+    assert dict(zip(written["id"].to_pylist(), written["pseudo_label"].to_pylist(), strict=True)) == expected
+    assert 0 < len(expected) < table.num_rows
+    counts = read_manifest(set_dir).counts["unlabeled"]
+    assert [row["support"] for row in quality] == counts
+    assert sum(row["labelled"] for row in quality) == sum(row["predicted"] for row in quality) == len(expected)
+
+    aligned = options_for(output_dir=tmp_path, output_filename="aligned.parquet", align=0.0)
+    labels = pq.read_table(gen_pseudolabels(spark, aligned, set_dir=set_dir))["pseudo_label"].to_pylist()
+    assert len(labels) == table.num_rows
+    # Pulled to classes alike: the most frequent class is less so than it was.
+    assert max(labels.count(c) for c in range(10)) < max(table["pseudo_label"].to_pylist().count(c) for c in range(10))
 
 
 def test_main_takes_the_data_set_from_the_checkpoint_and_names_the_next_step(
@@ -254,7 +372,8 @@ def test_a_set_without_an_unlabeled_part_is_refused(
 
 def test_images_of_another_shape_are_refused(checkpoints: dict[str, Path]) -> None:
     with pytest.raises(UserError) as error:
-        predict(checkpoints["CE"], np.zeros((3, 4, 4, 4), np.uint8), batch_size=2)  # as many bytes
+        images = np.zeros((3, 4, 4, 4), np.uint8)  # as many bytes
+        infer(checkpoints["CE"], content_hash(checkpoints["CE"]), images, batch_size=2)
 
     assert str(error.value) == f"{checkpoints['CE']} was trained on images of shape (8, 8, 1), these have (4, 4, 4)"
 
@@ -267,7 +386,7 @@ def test_a_checkpoint_of_rotations_is_refused(checkpoints: dict[str, Path], tmp_
     torch.save({**content, "longtail": json.dumps(ours)}, path)
 
     with pytest.raises(UserError) as error:
-        predict(path, np.zeros((3, 8, 8, 1), np.uint8), batch_size=2)
+        infer(path, content_hash(path), np.zeros((3, 8, 8, 1), np.uint8), batch_size=2)
 
     assert str(error.value) == (
         f"{path} is of pretrain_rot, which knows no classes: take a checkpoint of train or train_semi"

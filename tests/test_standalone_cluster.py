@@ -2,81 +2,25 @@
 
 import json
 import os
-import socket
 import subprocess
 import sys
-import time
-import urllib.request
 import zipfile
 from collections.abc import Iterator
 from pathlib import Path
 
-import pyspark
 import pytest
 
+from tests.cluster import LOOPBACK, running_cluster
 from tests.conftest import SCRIPTS, RunJob
 
 pytestmark = pytest.mark.long
-
-SPARK_CLASS = Path(pyspark.__file__).parent / "bin" / "spark-class"
-LOOPBACK = "127.0.0.1"
-
-
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind((LOOPBACK, 0))
-        return probe.getsockname()[1]
 
 
 @pytest.fixture(scope="module")
 def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """URL of a master with two workers of one core each."""
-    directory = tmp_path_factory.mktemp("cluster")
-    port, ui_port = _free_port(), _free_port()
-    url = f"spark://{LOOPBACK}:{port}"
-    environment = {
-        **os.environ,
-        "SPARK_LOCAL_IP": LOOPBACK,
-        "SPARK_WORKER_DIR": str(directory),
-        "SPARK_NO_DAEMONIZE": "1",
-    }
-    master = ["org.apache.spark.deploy.master.Master", "--host", LOOPBACK, "--port", port, "--webui-port", ui_port]
-    worker = [
-        "org.apache.spark.deploy.worker.Worker",
-        "--host",
-        LOOPBACK,
-        "--cores",
-        1,
-        "--memory",
-        "1g",
-        "--webui-port",
-        0,
-    ]
-    with (directory / "log").open("w") as log:
-        processes = [
-            subprocess.Popen([SPARK_CLASS, *map(str, command)], env=environment, cwd=directory, stdout=log, stderr=log)
-            for command in (master, [*worker, url], [*worker, url])
-        ]
-        try:
-            _wait_for_workers(f"http://{LOOPBACK}:{ui_port}/json/", 2)
-            yield url
-        finally:
-            for process in processes:
-                process.kill()
-                process.wait()
-
-
-def _wait_for_workers(status_url: str, wanted: int) -> None:
-    deadline = time.monotonic() + 90
-    while True:
-        try:
-            with urllib.request.urlopen(status_url, timeout=5) as response:
-                if json.load(response)["aliveworkers"] == wanted:
-                    return
-        except OSError:
-            pass
-        assert time.monotonic() < deadline, "the cluster did not come up"
-        time.sleep(0.5)
+    with running_cluster(tmp_path_factory.mktemp("cluster"), num_workers=2) as started:
+        yield started.url
 
 
 def test_two_ranks_train_on_two_workers_with_the_code_from_a_zip(

@@ -103,6 +103,15 @@ def test_pseudo_labels_below_the_threshold_are_dropped_and_those_at_it_kept(set_
     assert none.class_counts == COUNTS[TRAIN]
 
 
+def test_a_selection_brings_only_its_own_images(set_dir: Path, tmp_path: Path, table: Path) -> None:
+    places = [1, 4, 11]
+    chosen = write_pseudo_labels(tmp_path / "chosen", [unlabeled_ids()[i] for i in places], [2, 0, 1], [1.0] * 3)
+    everything, task = semi_task(set_dir, table), semi_task(set_dir, chosen)
+    assert task.train.ids[40:].tolist() == [unlabeled_ids()[i] for i in places]
+    assert task.train.labels[40:].tolist() == [2, 0, 1]
+    assert torch.equal(task.train.images[40:], everything.train.images[40:][places])
+
+
 def test_sample_weights_are_those_of_the_classes_times_those_of_the_samples(set_dir: Path, table: Path) -> None:
     task = semi_task(set_dir, table, unlabeled_weight=0.25, train_rule="DRW")
     assert torch.equal(task.sample_weights(epoch=7, num_epochs=10), task.train.weights)
@@ -114,7 +123,7 @@ def test_sample_weights_are_those_of_the_classes_times_those_of_the_samples(set_
 @pytest.mark.parametrize(
     ("ids", "labels", "named"),
     [
-        (unlabeled_ids()[1:], PSEUDO_LABELS[1:], "labels other images than the unlabeled part"),
+        ([*unlabeled_ids(), unlabeled_ids()[0]], [*PSEUDO_LABELS, 0], "labels other images than the unlabeled part"),
         ([i + 1 for i in unlabeled_ids()], PSEUDO_LABELS, "labels other images than the unlabeled part"),
         (unlabeled_ids(), [*PSEUDO_LABELS[:-1], 3], "has labels outside 0..2"),
         (unlabeled_ids(), [-1, *PSEUDO_LABELS[1:]], "has labels outside 0..2"),

@@ -6,6 +6,7 @@ epoch, arch, state_dict, best_acc1, optimizer. All else lies under "longtail" an
 "companion".
 """
 
+import io
 import json
 import pickle
 import zipfile
@@ -93,7 +94,10 @@ def save_checkpoint(path: Path, checkpoint: Checkpoint) -> None:
         # JSON, so that what is in the file is text and not objects.
         "longtail": json.dumps({"model_card": asdict(card) if card else None, "best": asdict(best) if best else None}),
     }
-    write_atomically(path, lambda temporary: torch.save(content, temporary))
+    # Serialised in memory: of a full disk torch's own writer only says that a position is not the expected one.
+    serialised = io.BytesIO()
+    torch.save(content, serialised)
+    write_atomically(path, lambda temporary: temporary.write_bytes(serialised.getbuffer()))
 
 
 def load_checkpoint(path: Path) -> Checkpoint:

@@ -8,8 +8,10 @@ nothing, and whoever watches the count sees both.
 import os
 import socket
 import threading
+from contextlib import suppress
 from pathlib import Path
 
+from conf.errors import UserError
 from conf.files import write_json_atomically
 
 WRITE_SECONDS = 2.0
@@ -42,7 +44,9 @@ class Heartbeat:
 
     def _write_on(self) -> None:
         while not self._stop.wait(WRITE_SECONDS):
-            self._write()
+            # A beat that cannot be written (a full disk, a directory that is moved) is one missed, not the end of all.
+            with suppress(OSError, UserError):
+                self._write()
 
     def _write(self) -> None:
         life = {"count": self._count, "doing": self._doing, "pid": os.getpid(), "host": socket.gethostname()}

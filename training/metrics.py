@@ -135,6 +135,12 @@ def class_scores(totals: Totals) -> dict[str, Any]:
     }
 
 
+def split_scores(totals: Totals, predictions: Predictions | None, groups: Sequence[str]) -> dict[str, Any]:
+    """All scores of a split, and its totals; without predictions those that need every one are left out."""
+    detailed = {} if predictions is None else prediction_scores(predictions, len(groups))
+    return {**summarise(totals, groups), **class_scores(totals), **detailed, "totals": totals}
+
+
 def prediction_scores(predictions: Predictions, num_classes: int) -> dict[str, Any]:
     """Scores that need every prediction; None where there is nothing to score.
 

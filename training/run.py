@@ -49,7 +49,7 @@ from training.evaluation import evaluate_all, predict_all, split_features
 from training.heartbeat import Heartbeat
 from training.loop import EpochReport, build_optimizer, fit
 from training.losses import log_priors
-from training.metrics import Predictions, Totals, class_accuracy, class_scores, prediction_scores, summarise
+from training.metrics import Predictions, Totals, class_accuracy, split_scores, summarise
 from training.run_directory import BEST_CHECKPOINT_FILE, CHECKPOINT_FILE, RESULT_FILE, RunPaths
 from training.tasks import Task, contrastive_task, rotation_task, semi_supervised_task, supervised_task
 
@@ -353,13 +353,5 @@ def _result(
         "shot_groups": groups,
         "best_on_validation": asdict(best) if best else None,
         "chosen_on_validation": task.chosen,
-        "splits": {
-            split: {
-                **summarise(values, groups),
-                **class_scores(values),
-                **(prediction_scores(predictions[split], len(task.class_names)) if split in predictions else {}),
-                "totals": values,
-            }
-            for split, values in totals.items()
-        },
+        "splits": {split: split_scores(values, predictions.get(split), groups) for split, values in totals.items()},
     }

@@ -266,10 +266,12 @@ def _pseudo_labelled(
     else:
         ids, labels, confidence = load_pseudo_labels(table)
         kept = confidence >= options.confidence_threshold
-    if not np.array_equal(ids, unlabeled.ids):
+    # A selection labels some of the images only, each once.
+    if not np.isin(ids, unlabeled.ids).all() or len(np.unique(ids)) != len(ids):
         raise UserError(
             f"{table} labels other images than the unlabeled part of {set_dir}: run gen_pseudolabels for it"
         )
     if labels.size and not 0 <= labels.min() <= labels.max() < manifest.num_classes:
         raise UserError(f"{table} has labels outside 0..{manifest.num_classes - 1}: write them again")
-    return _samples(ids[kept], unlabeled.images[kept], labels[kept], options.unlabeled_weight, device)
+    images = unlabeled.images[np.searchsorted(unlabeled.ids, ids[kept])]
+    return _samples(ids[kept], images, labels[kept], options.unlabeled_weight, device)

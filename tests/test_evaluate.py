@@ -1,0 +1,136 @@
+"""Evaluation a partition at a time (spark_jobs/evaluate.py): the scores and features of the in-process evaluation."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow.parquet as pq
+import pytest
+import torch
+from pyspark.sql import SparkSession
+
+from conf.arguments import resolve_options
+from conf.errors import UserError
+from conf.schema import EvaluateOptions, TrainOptions
+from data.contract import TEST, TRAIN, VAL
+from data.loader import load_split
+from data.manifest import read_manifest
+from spark_jobs.evaluate import evaluate, main
+from spark_jobs.prepare import prepare
+from training.distributed import Rank
+from training.run import run_evaluation, run_training
+from training.run_directory import RunPaths
+
+ALONE = Rank(0, 1, torch.device("cpu"))
+# LDAM: its loss needs the class sizes, its cosines a scale.
+TRAINING = {"imb_factor_unlabel": 1.0, "val_fraction": 0.2, "epochs": 2, "batch_size": 16, "loss_type": "LDAM"}
+
+
+@pytest.fixture(scope="module")
+def directory(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("evaluate")
+
+
+@pytest.fixture(scope="module")
+def set_dir(spark: SparkSession, directory: Path) -> Path:
+    return prepare(spark, resolve_options(TrainOptions, {"data_dir": directory, **TRAINING}))
+
+
+@pytest.fixture(scope="module")
+def checkpoint(directory: Path, set_dir: Path) -> Path:
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    options = resolve_options(TrainOptions, {"data_dir": directory, **TRAINING})
+    paths = RunPaths(set_dir=set_dir, run_dir=directory / "run", events_dir=directory / "events")
+    run_training(options, paths, ALONE, attempt=1)
+    torch.set_num_threads(threads)
+    return paths.run_dir / "ckpt.pth.tar"
+
+
+def in_process(directory: Path, set_dir: Path, checkpoint: Path, **values: Any) -> dict[str, Any]:
+    """What `longtail train -e` says."""
+    given = {"data_dir": directory, **TRAINING, "resume": checkpoint, "evaluate": True, **values}
+    paths = RunPaths(set_dir=set_dir, run_dir=directory / "unused", events_dir=directory / "events")
+    return run_evaluation(resolve_options(TrainOptions, given), paths, ALONE)
+
+
+def options_for(directory: Path, checkpoint: Path, **values: Any) -> EvaluateOptions:
+    given = {"data_dir": directory, "resume": checkpoint, "imb_factor_unlabel": 1.0, "val_fraction": 0.2}
+    return resolve_options(EvaluateOptions, {**given, **values})
+
+
+def assert_alike(found: Any, expected: Any) -> None:
+    """The same keys, numbers and lists; floating-point numbers but for the order in which they were added up."""
+    if isinstance(expected, dict):
+        assert found.keys() == expected.keys()
+        for key, value in expected.items():
+            assert_alike(found[key], value)
+    elif isinstance(expected, list) and expected and isinstance(expected[0], float):
+        assert found == pytest.approx(expected, rel=1e-5, abs=1e-6)
+    elif isinstance(expected, float):
+        assert found == pytest.approx(expected, rel=1e-5, abs=1e-6)
+    else:
+        assert found == expected
+
+
+@pytest.mark.parametrize("logit_adjustment", [None, 1.0])
+def test_the_scores_are_those_of_the_in_process_evaluation(
+    spark: SparkSession,
+    directory: Path,
+    set_dir: Path,
+    checkpoint: Path,
+    logit_adjustment: float | None,
+    tmp_path: Path,
+) -> None:
+    options = options_for(directory, checkpoint, output_dir=tmp_path, logit_adjustment=logit_adjustment)
+
+    output_dir, found = evaluate(spark, options, set_dir=set_dir)
+
+    expected = in_process(directory, set_dir, checkpoint, logit_adjustment=logit_adjustment)
+    assert set(expected["splits"]) == {VAL, TEST}
+    assert_alike(found, {**expected, "run": found["run"]})
+    written = json.loads((output_dir / "scores.json").read_text())
+    assert len(written.pop("model_version")) == 64 and written == found
+
+
+def test_features_of_every_image_are_those_of_the_in_process_export(
+    spark: SparkSession, directory: Path, set_dir: Path, checkpoint: Path, tmp_path: Path
+) -> None:
+    options = options_for(
+        directory, checkpoint, output_dir=tmp_path, features=True, splits="train,val,unlabeled,test", batch_size=64
+    )
+    output_dir, result = evaluate(spark, options, set_dir=set_dir)
+    rows = {row["id"]: row for row in pq.read_table(output_dir / "predictions.parquet").to_pylist()}
+
+    assert set(result["splits"]) == {TRAIN, VAL, TEST}
+    manifest = read_manifest(set_dir)
+    for split in manifest.counts:
+        ids = load_split(set_dir, split, manifest).ids
+        assert {i for i, row in rows.items() if row["split"] == split} == set(ids.tolist())
+    assert all(
+        (row["loss"] is None) == (row["label"] is None) == (row["split"] == "unlabeled") for row in rows.values()
+    )
+    in_process(directory, set_dir, checkpoint, features=tmp_path / "features.parquet")
+    for expected in pq.read_table(tmp_path / "features.parquet").to_pylist():
+        found = rows[expected["id"]]
+        assert (found["split"], found["label"], found["predicted"]) == (
+            expected["split"], expected["label"], expected["predicted"],
+        )  # fmt: skip
+        np.testing.assert_allclose(found["features"], expected["features"], rtol=1e-4, atol=1e-5)
+
+
+def test_main_takes_the_data_set_from_the_checkpoint_and_shows_the_scores(
+    spark: SparkSession, checkpoint: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    main(["--resume", str(checkpoint), "--splits", "val"])
+    said = capsys.readouterr().out
+    assert "val set" in said and "balanced accuracy" in said
+    assert f"evaluation: {checkpoint.parent / 'evaluation'}" in said
+
+
+def test_parts_without_labels_have_nothing_to_score(
+    spark: SparkSession, directory: Path, set_dir: Path, checkpoint: Path
+) -> None:
+    with pytest.raises(UserError, match="has no labelled images in unlabeled: choose other --splits, or --features"):
+        evaluate(spark, options_for(directory, checkpoint, splits="unlabeled"), set_dir=set_dir)
