@@ -26,6 +26,7 @@ from data.contract import (
     UNLABELED,
     VAL,
 )
+from data.delta import delta_files, is_delta
 from data.sources.base import Shard, Source, UnlabeledSource
 
 _RANK = "_rank"
@@ -66,8 +67,11 @@ def as_irrelevant(images: DataFrame) -> DataFrame:
 
 
 def read_prepared(spark: SparkSession, set_dir: Path) -> DataFrame:
-    """The rows of a prepared set (PREPARED_SCHEMA)."""
-    return spark.read.parquet(str(set_dir / ROWS_DIRECTORY))
+    """The rows of a prepared set (PREPARED_SCHEMA); of a Delta table those of its newest version."""
+    rows = set_dir / ROWS_DIRECTORY
+    if not is_delta(rows):
+        return spark.read.parquet(str(rows))
+    return spark.read.option("basePath", str(rows)).parquet(*map(str, delta_files(rows)))
 
 
 def with_bucket_counts(images: DataFrame, *, seed: int) -> DataFrame:
