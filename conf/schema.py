@@ -220,7 +220,27 @@ class PrepareOptions(DataOptions):
 
 
 class StatsOptions(DataOptions):
-    """stats: class-distribution statistics of a prepared set."""
+    """stats: class-distribution statistics of a prepared set, or of the labels of any table."""
+
+    labels: Path | None = option(
+        None, "a Parquet or Delta table whose --label_column is counted, instead of a prepared set"
+    )
+    pseudo_labels: Path | None = option(
+        None, "table of gen_pseudolabels for the set: predicted classes, quantiles of confidence, precision, recall"
+    )
+
+    @field_validator("labels", "pseudo_labels")
+    @classmethod
+    def _table_is_there(cls, value: Path | None) -> Path | None:
+        if value is not None and not value.exists():
+            raise ValueError("there is no such table")
+        return value and value.absolute()
+
+    @model_validator(mode="after")
+    def _labels_stand_alone(self) -> "StatsOptions":
+        if self.labels is not None and self.pseudo_labels is not None:
+            raise ValueError("--pseudo_labels are those of a prepared set: leave out --labels")
+        return self
 
 
 # What a run's outcome does not depend on; of the files that it starts from, the content enters its name, not the place.

@@ -98,7 +98,7 @@ def load_hidden_labels(set_dir: Place) -> tuple[np.ndarray, np.ndarray]:
 
 def load_pseudo_labels(table_dir: Path) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """A gen_pseudolabels table sorted by id: ids (N,) int64, pseudo-labels (N,) int64, confidences (N,) float32."""
-    table = read_columns(table_files(table_dir), [ID, PSEUDO_LABEL, CONFIDENCE]).sort_by(ID)
+    table = _read(table_dir, [ID, PSEUDO_LABEL, CONFIDENCE]).sort_by(ID)
     labels = table.column(PSEUDO_LABEL).to_numpy().astype(np.int64)
     return table.column(ID).to_numpy(), labels, table.column(CONFIDENCE).to_numpy()
 
@@ -183,3 +183,7 @@ def read_columns(files: Sequence[Place], columns: list[str]) -> pa.Table:
             except (OSError, pa.ArrowException) as error:
                 raise damaged(file, error) from None
     return pa.concat_tables(tables)
+
+
+def _read(table: Place, columns: list[str]) -> pa.Table:
+    return read_columns(table_files(table), columns)

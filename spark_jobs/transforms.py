@@ -67,11 +67,15 @@ def as_irrelevant(images: DataFrame) -> DataFrame:
 
 
 def read_prepared(spark: SparkSession, set_dir: Path) -> DataFrame:
-    """The rows of a prepared set (PREPARED_SCHEMA); of a Delta table those of its newest version."""
-    rows = set_dir / ROWS_DIRECTORY
-    if not is_delta(rows):
-        return spark.read.parquet(str(rows))
-    return spark.read.option("basePath", str(rows)).parquet(*map(str, delta_files(rows)))
+    """The rows of a prepared set (PREPARED_SCHEMA)."""
+    return read_table(spark, set_dir / ROWS_DIRECTORY)
+
+
+def read_table(spark: SparkSession, table: Path) -> DataFrame:
+    """A Parquet table, or the newest version of a Delta table."""
+    if not is_delta(table):
+        return spark.read.parquet(str(table))
+    return spark.read.option("basePath", str(table)).parquet(*map(str, delta_files(table)))
 
 
 def with_bucket_counts(images: DataFrame, *, seed: int) -> DataFrame:
