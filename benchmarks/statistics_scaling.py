@@ -2,11 +2,11 @@
 
     python benchmarks/statistics_scaling.py [--millions 10,30,100] [--classes 8142] [--directory DIR]
 
-Generates label tables with a long tail (class floor(C u^3) of a uniform u), writes them as Parquet, and runs on local[2]
-with the driver memory that the jobs set (2 GB):
+Generates label tables with a long tail (class floor(C u^3) of a uniform u), writes them as Parquet, and runs on
+local[2] with the driver memory that the jobs set (2 GB):
 
-- stats: spark_jobs.stats.stats_of_labels, all that `longtail stats --labels` does: class counts, skew of the partitions,
-  tables, JSON and plot;
+- stats: spark_jobs.stats.stats_of_labels, all that `longtail stats --labels` does: class counts, skew of the
+  partitions, tables, JSON and plot;
 - groupBy: Spark's plain count by label, which is the least that a pass can take;
 - pandas: read_parquet and value_counts, which hold the column in memory.
 
