@@ -20,6 +20,7 @@ setup(
         "pyspark==4.3.0",
         "pandas==2.3.3",
         "pyarrow==26.0.1",
+        "fsspec==2026.9.0",
         "numpy==2.4.6",
         "scipy==1.17.1",
         "scikit-learn==1.9.1",
@@ -32,7 +33,8 @@ setup(
         "markdown-it-py==4.3.0",
     ],
     extras_require={
-        "test": ["pytest==9.2.0", "nbclient==0.11.0", "ipykernel==7.4.0", "ruff==0.17.6"],
+        "test": ["pytest==9.2.0", "nbclient==0.11.0", "ipykernel==7.4.0", "ruff==0.17.6", "deltalake==1.6.6"],
+        "delta": ["deltalake==1.6.6"],
         "notebook": ["jupyterlab"],
     },
     entry_points={"console_scripts": ["longtail = spark_jobs.cli:main"]},

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any, NoReturn, TypeVar
 
 import yaml
-from pydantic import DirectoryPath, FilePath, ValidationError
+from pydantic import FilePath, ValidationError
 from pydantic.fields import FieldInfo
 from pydantic_core import ErrorDetails
 
@@ -99,7 +99,7 @@ def _metavar(field: FieldInfo) -> str:
     if choices := _choices(field):
         return "|".join(choices)
     types = [kind for kind in getattr(field.annotation, "__args__", (field.annotation,)) if kind is not type(None)]
-    return {int: "N", float: "X", Path: "PATH", FilePath: "FILE", DirectoryPath: "DIR"}.get(types[0], "TEXT")
+    return {int: "N", float: "X", Path: "PATH", FilePath: "FILE"}.get(types[0], "TEXT")
 
 
 def _help(field: FieldInfo) -> str:

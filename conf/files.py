@@ -5,9 +5,11 @@ tables) goes through here, so a process may be killed at any moment.
 """
 
 import errno
+import fcntl
 import hashlib
 import json
 import os
+import re
 import shutil
 import uuid
 from collections.abc import Callable, Iterator
@@ -64,11 +66,12 @@ def new_directory(path: Path, *, replace: bool = False) -> Iterator[Path]:
     """Fill a hidden directory beside ``path``; it becomes ``path`` only if the block succeeds.
 
     With replace, an older ``path`` gives way to the new one. Otherwise raises FileExistsError if somebody else
-    finished the same directory meanwhile.
+    finished the same directory meanwhile. What killed processes left half full beside ``path`` is removed.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary, old = (path.parent / f".{path.name}.{uuid.uuid4().hex}" for _ in range(2))
-    temporary.mkdir()
+    _sweep(path.parent)
+    temporary, lock = _locked_directory(path)
+    old = _hidden_name(path)
     try:
         yield temporary
         if path.exists():
@@ -79,3 +82,38 @@ def new_directory(path: Path, *, replace: bool = False) -> Iterator[Path]:
     finally:
         for leftover in (temporary, old):
             leftover.unlink() if leftover.is_file() else shutil.rmtree(leftover, ignore_errors=True)
+        os.close(lock)
+
+
+def _hidden_name(path: Path) -> Path:
+    return path.parent / f".{path.name}.{uuid.uuid4().hex}"
+
+
+def _locked_directory(path: Path) -> tuple[Path, int]:
+    """A hidden directory beside ``path``, and a descriptor that holds its lock until the process ends."""
+    while True:
+        temporary = _hidden_name(path)
+        temporary.mkdir()
+        lock = os.open(temporary, os.O_RDONLY)
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if temporary.exists():
+            return temporary, lock
+        os.close(lock)  # another process swept it before it was locked
+
+
+def _sweep(parent: Path) -> None:
+    """Remove the hidden directories that no living process fills."""
+    for leftover in parent.iterdir():
+        if not re.fullmatch(r"\..+\.[0-9a-f]{32}", leftover.name) or not leftover.is_dir():
+            continue
+        try:
+            lock = os.open(leftover, os.O_RDONLY)
+        except FileNotFoundError:
+            continue
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            shutil.rmtree(leftover, ignore_errors=True)
+        except BlockingIOError:
+            pass  # somebody is filling it
+        finally:
+            os.close(lock)

@@ -10,12 +10,14 @@ import json
 from pathlib import Path
 from typing import Any, ClassVar, Literal
 
-from pydantic import BaseModel, ConfigDict, DirectoryPath, Field, FilePath, field_validator, model_validator
+from pydantic import BaseModel, ConfigDict, Field, FilePath, field_validator, model_validator
 
 from conf.datasets import dataset_facts
 
 IMAGE_TREES = ("folder", "image_list")
 """The data sets whose images are the user's own files."""
+OWN_IMAGES = (*IMAGE_TREES, "table")
+"""Those whose images are the user's own, in files or in a table."""
 
 INFERENCE_BATCH_SIZE = 500
 """Divides the 2000 rows of Spark's Arrow batches (spark_jobs/session.py), so that no forward pass is filled up."""
@@ -45,7 +47,9 @@ class DataOptions(JobOptions):
     """Which long-tailed data set: these options alone decide what a prepared set contains."""
 
     dataset: str = option("digits", "name of the data set: a file of conf/datasets/")
-    path: DirectoryPath | None = option(None, "directory of the images, with --dataset folder or image_list")
+    path: Path | None = option(
+        None, "directory of the images, with --dataset folder or image_list; with table a Parquet or Delta table"
+    )
     list_file: FilePath | None = option(
         None, "with --dataset image_list: the training images, a line each: path below --path, label",
         flags=("--list",),
@@ -54,6 +58,11 @@ class DataOptions(JobOptions):
         None, "with --dataset image_list: the test images; without it --test_fraction of the training images",
         flags=("--test_list",),
     )  # fmt: skip
+    test_path: Path | None = option(
+        None, "with --dataset table: a table of the test images; without it --test_fraction of the training images"
+    )
+    image_column: str = option("image", "with --dataset table: the column of the images")
+    label_column: str = option("label", "with --dataset table: the column of the labels")
     test_fraction: float = option(
         0.2, "share of each class for the test set, where the user's own images have none", gt=0, lt=1
     )
@@ -101,13 +110,20 @@ class DataOptions(JobOptions):
     @field_validator("irrelevant_dataset")
     @classmethod
     def _irrelevant_dataset_is_known(cls, value: str | None) -> str | None:
-        if value in IMAGE_TREES:
+        if value in OWN_IMAGES:
             raise ValueError("must be a data set of its own name")
         if value is not None:
             dataset_facts(value)
         return value
 
-    @field_validator("path", "list_file", "test_list_file")
+    @field_validator("path", "test_path")
+    @classmethod
+    def _place_is_there(cls, value: Path | None) -> Path | None:
+        if value is not None and not value.exists():
+            raise ValueError("there is no such directory or file")
+        return value
+
+    @field_validator("path", "test_path", "list_file", "test_list_file")
     @classmethod
     def _place_is_absolute(cls, value: Path | None) -> Path | None:
         return value and value.absolute()
@@ -120,10 +136,14 @@ class DataOptions(JobOptions):
 
     @model_validator(mode="after")
     def _own_images_are_named(self) -> "DataOptions":
-        if self.dataset in IMAGE_TREES and self.path is None:
-            raise ValueError(f"--dataset {self.dataset} needs --path, the directory of the images")
-        if self.dataset not in IMAGE_TREES and self.path is not None:
-            raise ValueError(f"--path goes with --dataset {' or '.join(IMAGE_TREES)}, not with {self.dataset}")
+        if self.dataset in OWN_IMAGES and self.path is None:
+            raise ValueError(f"--dataset {self.dataset} needs --path, where the images are")
+        if self.dataset not in OWN_IMAGES and self.path is not None:
+            raise ValueError(f"--path goes with --dataset {', '.join(OWN_IMAGES)}, not with {self.dataset}")
+        if self.dataset in IMAGE_TREES and self.path is not None and not self.path.is_dir():
+            raise ValueError(f"--path {self.path} is no directory: a tree of images was expected")
+        if self.dataset != "table" and self.test_path is not None:
+            raise ValueError("--test_path goes with --dataset table")
         if (self.dataset == "image_list") != (self.list_file is not None):
             raise ValueError("--dataset image_list and --list FILE go together")
         if self.test_list_file is not None and self.list_file is None:
@@ -146,11 +166,21 @@ class DataOptions(JobOptions):
             raise ValueError(f"few_shot ({self.few_shot}) must not lie above many_shot ({self.many_shot})")
         return self
 
+    def own_places(self) -> list[Path]:
+        """Files and directories of the user's own that the prepared set is made from."""
+        places = [self.path, self.test_path, self.list_file, self.test_list_file]
+        if self.unlabeled is not None and Path(self.unlabeled).exists():
+            places.append(Path(self.unlabeled))
+        return [place for place in places if place is not None]
+
     def set_parameters(self) -> dict[str, Any]:
         """What decides the content of the prepared set, in a fixed order; without what has no effect."""
         names = ["dataset", *self._profile_parameters(), "val_fraction", "rand_number"]
         if self.dataset in IMAGE_TREES:
             names += ["path", "list_file", "test_list_file", "test_fraction", "image_size", "on_bad_image"]
+        if self.dataset == "table":
+            names += ["path", "test_path", "image_column", "label_column"]
+            names += ["test_fraction", "image_size", "on_bad_image"]
         if self.unlabeled is not None:
             names.append("unlabeled")
         if self.imb_factor_unlabel is not None:
@@ -190,9 +220,33 @@ class DataOptions(JobOptions):
 class PrepareOptions(DataOptions):
     """prepare: build the long-tailed Parquet data set."""
 
+    format: Literal["parquet", "delta"] = option(
+        "parquet", "delta: make the Parquet files a Delta Lake table as well (needs the extra delta)"
+    )
+
 
 class StatsOptions(DataOptions):
-    """stats: class-distribution statistics of a prepared set."""
+    """stats: class-distribution statistics of a prepared set, or of the labels of any table."""
+
+    labels: Path | None = option(
+        None, "a Parquet or Delta table whose --label_column is counted, instead of a prepared set"
+    )
+    pseudo_labels: Path | None = option(
+        None, "table of gen_pseudolabels for the set: predicted classes, quantiles of confidence, precision, recall"
+    )
+
+    @field_validator("labels", "pseudo_labels")
+    @classmethod
+    def _table_is_there(cls, value: Path | None) -> Path | None:
+        if value is not None and not value.exists():
+            raise ValueError("there is no such table")
+        return value and value.absolute()
+
+    @model_validator(mode="after")
+    def _labels_stand_alone(self) -> "StatsOptions":
+        if self.labels is not None and self.pseudo_labels is not None:
+            raise ValueError("--pseudo_labels are those of a prepared set: leave out --labels")
+        return self
 
 
 # What a run's outcome does not depend on; of the files that it starts from, the content enters its name, not the place.
@@ -224,6 +278,11 @@ class RunOptions(DataOptions):
     seed: int = option(0, "seed of initial weights, order, augmentation and sampling", ge=0, lt=2**63)
     world_size: int = option(1, "ranks: tasks of the barrier stage, one process each", gt=0)
     threads: int | None = option(None, "CPU threads of a rank; by default its share of the cores", gt=0)
+    max_resident_gib: float = option(
+        4.0, "GiB of decoded images that a rank keeps in memory; what is larger is read from the files in every epoch",
+        ge=0,
+    )  # fmt: skip
+    shuffle_buffer: int = option(10_000, "images that a rank mixes when they are read from the files", gt=0)
     retries: int = option(2, "how often a failed training goes on from its last checkpoint by itself", ge=0)
     rank_timeout: float = option(600.0, "seconds without a sign of life after which a rank counts as hanging", gt=0)
     exp_str: str = option("0", "tells apart runs of one configuration", pattern=r"^[A-Za-z0-9_.]+$")

@@ -1,8 +1,8 @@
 """The row contract: the columns of a prepared set, named once for writer and readers."""
 
-from pathlib import Path
-
 import pyarrow as pa
+
+from data.storage import Place, child
 
 ID = "id"
 IMAGE = "image"
@@ -91,6 +91,6 @@ PREDICTION_SCHEMA = pa.schema(
 """What a classifier says of an image."""
 
 
-def split_directory(set_dir: Path, split: str) -> Path:
+def split_directory(set_dir: Place, split: str) -> Place:
     """Where a prepared set keeps the Parquet files of one split."""
-    return set_dir / ROWS_DIRECTORY / f"{SPLIT}={split}"
+    return child(set_dir, ROWS_DIRECTORY, f"{SPLIT}={split}")

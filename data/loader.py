@@ -5,12 +5,12 @@ encoded ones are decoded in threads. Rows come sorted by id, so the result does
 not depend on how they were spread over files. Every page is checked against its CRC, the rows against the manifest.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.parquet as pq
 
 from conf.errors import UserError
 from data.contract import (
@@ -22,12 +22,16 @@ from data.contract import (
     LABEL,
     NO_CLASS,
     PSEUDO_LABEL,
+    ROWS_DIRECTORY,
+    SPLIT,
     UNLABELED,
     UNLABELED_FIRST_ID,
     split_directory,
 )
+from data.delta import delta_files, is_delta
 from data.image_files import decoded_images
 from data.manifest import Manifest
+from data.storage import Place, child, damaged, open_parquet, table_files
 from data.unpickle import load_array_dict
 
 
@@ -45,39 +49,50 @@ class ImageArrays:
     labels: np.ndarray | None
 
 
-def load_split(set_dir: Path, split: str, manifest: Manifest) -> ImageArrays:
+def load_split(set_dir: Place, split: str, manifest: Manifest) -> ImageArrays:
     """All images of one split; never the withheld labels.
 
     Raises UserError if a file is missing or damaged, or if the rows are not those of the manifest.
     """
     labelled = split != UNLABELED
-    table = _read(split_directory(set_dir, split), [ID, IMAGE, *([LABEL] if labelled else [])])
-    expected = manifest.counts[split]
+    table = read_columns(split_files(set_dir, split), [ID, IMAGE, *([LABEL] if labelled else [])])
+    ids, labels = checked_rows(table, set_dir, split, manifest)
+    order = np.argsort(ids, kind="stable")
+    images = images_of(table.column(IMAGE), manifest.image_shape, manifest.encoding)[order]
+    return ImageArrays(ids[order], images, None if labels is None else labels[order])
+
+
+def checked_rows(
+    table: pa.Table, set_dir: Place, split: str, manifest: Manifest
+) -> tuple[np.ndarray, np.ndarray | None]:
+    """Ids (N,) int64 and labels (N,) int64 of a split's rows, in the table's order; no labels in the unlabeled part.
+
+    Raises UserError if the rows are not those of the manifest.
+    """
     if table.num_rows != manifest.num_images(split):
         raise UserError(
             f"{split_directory(set_dir, split)} holds {table.num_rows} images, its manifest says "
             f"{manifest.num_images(split)}: delete {set_dir} and run `longtail prepare` again"
         )
     ids = table.column(ID).to_numpy()
-    order = np.argsort(ids, kind="stable")
-    images = images_of(table.column(IMAGE), manifest.image_shape, manifest.encoding)[order]
-    labels = table.column(LABEL).fill_null(-1).to_numpy().astype(np.int64)[order] if labelled else None
-    if labels is not None:
-        counts = np.bincount(labels[labels >= 0], minlength=manifest.num_classes).tolist()
-        if counts != expected:
-            raise UserError(
-                f"{split_directory(set_dir, split)} has class counts {counts}, its manifest says {expected}: "
-                f"delete {set_dir} and run `longtail prepare` again"
-            )
-    return ImageArrays(ids[order], images, labels)
+    if split == UNLABELED:
+        return ids, None
+    labels = table.column(LABEL).fill_null(-1).to_numpy().astype(np.int64)
+    counts = np.bincount(labels[labels >= 0], minlength=manifest.num_classes).tolist()
+    if counts != manifest.counts[split]:
+        raise UserError(
+            f"{split_directory(set_dir, split)} has class counts {counts}, its manifest says "
+            f"{manifest.counts[split]}: delete {set_dir} and run `longtail prepare` again"
+        )
+    return ids, labels
 
 
-def load_hidden_labels(set_dir: Path) -> tuple[np.ndarray, np.ndarray]:
+def load_hidden_labels(set_dir: Place) -> tuple[np.ndarray, np.ndarray]:
     """Ids (N,) int64 and withheld labels (N,) int64 of the unlabeled part: for the evaluation of pseudo-labels only.
 
     The label is NO_CLASS where an image belongs to none of the classes, or nobody knows.
     """
-    table = _read(split_directory(set_dir, UNLABELED), [ID, HIDDEN_LABEL])
+    table = read_columns(split_files(set_dir, UNLABELED), [ID, HIDDEN_LABEL])
     return table.column(ID).to_numpy(), table.column(HIDDEN_LABEL).fill_null(NO_CLASS).to_numpy().astype(np.int64)
 
 
@@ -141,20 +156,34 @@ def _fixed_size_view(chunk: pa.BinaryArray, size: int) -> np.ndarray:
     return pixels
 
 
-def _read(directory: Path, columns: list[str]) -> pa.Table:
-    files = sorted(directory.glob("*.parquet"))
+def split_files(set_dir: Place, split: str) -> list[Place]:
+    """The Parquet files of one split, sorted by name; of a Delta table those of its newest version.
+
+    Raises UserError if there are none.
+    """
+    directory = split_directory(set_dir, split)
+    rows = child(set_dir, ROWS_DIRECTORY)
+    if not isinstance(rows, Path) or not is_delta(rows):
+        return table_files(directory)
+    files = sorted(file for file in delta_files(rows) if file.parent.name == f"{SPLIT}={split}")
     if not files:
         raise UserError(f"{directory} holds no Parquet file: run the job that writes it again")
+    return files
+
+
+def read_columns(files: Sequence[Place], columns: list[str]) -> pa.Table:
+    """Columns of all rows, file after file. Raises UserError if a file is damaged or lacks one."""
     tables = []
     for file in files:
-        try:
-            with pq.ParquetFile(file, page_checksum_verification=True, memory_map=True) as parquet:
-                missing = sorted(set(columns) - set(parquet.schema_arrow.names))
+        with open_parquet(file) as parquet:
+            if missing := sorted(set(columns) - set(parquet.schema_arrow.names)):
+                raise UserError(f"{file} has no column {', '.join(missing)}: it was not written by the job that should")
+            try:
                 tables.append(parquet.read(columns))
-        except (OSError, pa.ArrowException) as error:
-            raise UserError(
-                f"{file} is damaged ({str(error).splitlines()[0]}): run the job that writes it again"
-            ) from None
-        if missing:
-            raise UserError(f"{file} has no column {', '.join(missing)}: it was not written by the job that should")
+            except (OSError, pa.ArrowException) as error:
+                raise damaged(file, error) from None
     return pa.concat_tables(tables)
+
+
+def _read(table: Place, columns: list[str]) -> pa.Table:
+    return read_columns(table_files(table), columns)

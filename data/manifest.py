@@ -9,6 +9,7 @@ from typing import Any
 from conf.errors import UserError
 from conf.files import write_json_atomically
 from data.contract import ENCODED, RAW, SCHEMA_VERSION, SPLITS, UNLABELED
+from data.storage import Place, child, read_text
 
 FILE_NAME = "manifest.json"
 
@@ -27,6 +28,7 @@ class Manifest:
     num_bad_images: the user's own images that were left out because they could not be decoded
     checksums: by split, a hash of its rows that does not depend on their order or files
     source: where the images came from, and how they were verified
+    source_state: of a set of the user's own files, what tells whether they have changed (data/sources/own_files.py)
     """
 
     schema_version: int
@@ -43,6 +45,7 @@ class Manifest:
     duplicates: list[dict[str, Any]]
     checksums: dict[str, str]
     source: str
+    source_state: str | None = None
 
     @property
     def num_classes(self) -> int:
@@ -55,12 +58,12 @@ class Manifest:
         write_json_atomically(directory / FILE_NAME, dataclasses.asdict(self))
 
 
-def read_manifest(directory: Path) -> Manifest:
+def read_manifest(directory: Place) -> Manifest:
     """Raises UserError if ``directory`` holds no prepared set or one of another version."""
-    file = directory / FILE_NAME
+    file = child(directory, FILE_NAME)
     remedy = f"delete {directory} and run `longtail prepare` again"
     try:
-        values = json.loads(file.read_text(encoding="utf-8"))
+        values = json.loads(read_text(file))
     except FileNotFoundError:
         raise UserError(
             f"{directory} is not a prepared data set: it has no {FILE_NAME}; run `longtail prepare`"

@@ -6,7 +6,9 @@
 Reads the source in its published layout, chooses images class by class, and
 writes DATA_DIR/prepared/NAME/: split=train, split=test, with --val_fraction
 split=val, with --imb_factor_unlabel split=unlabeled, and a manifest. NAME
-changes with every parameter; a set that is already there is used as it is.
+changes with every parameter; a set that is already there is used as it is,
+unless it was made from files of your own that have changed since. --format delta
+makes the rows a Delta table, also those of a set that is there.
 """
 
 import errno
@@ -15,6 +17,7 @@ import os
 import sys
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from functools import reduce
 from pathlib import Path
 
@@ -39,6 +42,7 @@ from data.contract import (
     UNLABELED,
     VAL,
 )
+from data.delta import require_delta, write_log
 from data.longtail import (
     by_label,
     check_pool,
@@ -49,6 +53,7 @@ from data.longtail import (
 )
 from data.manifest import Manifest, read_manifest
 from data.sources.base import Located
+from data.sources.own_files import state_of_own_files
 from data.sources.registry import SOURCES
 from data.sources.unlabeled import unlabeled_source
 from spark_jobs.cli import run_job
@@ -80,7 +85,7 @@ ROW_GROUP_BYTES = 16 * 1024**2
 
 def main(argv: Sequence[str]) -> None:
     options = parse_options(PrepareOptions, argv, prog="longtail prepare")
-    set_dir = prepare(spark_session("prepare", options), options)
+    set_dir = prepare(spark_session("prepare", options), options, as_delta=options.format == "delta")
     flags = data_flags(options)
     print(f"prepared set: {set_dir}\nnext: longtail stats {flags}\n  or: longtail train {flags}")
 
@@ -89,12 +94,21 @@ def prepared_set_dir(options: DataOptions) -> Path:
     return options.data_dir.absolute() / PREPARED_DIRECTORY / options.set_name()
 
 
-def prepare(spark: SparkSession, options: DataOptions) -> Path:
-    """The directory of the prepared set, made if it is not there. Raises UserError for bad input."""
-    set_dir = prepared_set_dir(options)
-    if set_dir.exists():
-        read_manifest(set_dir)
-        return set_dir
+def prepare(spark: SparkSession, options: DataOptions, *, as_delta: bool = False) -> Path:
+    """The directory of the prepared set, made if it is not there. Raises UserError for bad input.
+
+    as_delta: make its rows a Delta table too
+    """
+    if as_delta:
+        require_delta()
+    set_dir, source_state = prepared_set_dir(options), state_of_own_files(options)
+    outdated = set_dir.exists()
+    if outdated:
+        if read_manifest(set_dir).source_state == source_state:
+            if as_delta:
+                write_log(set_dir / ROWS_DIRECTORY, partition_column=SPLIT)
+            return set_dir
+        print(f"the files that {set_dir.name} was prepared from have changed: it is prepared again")
     source = SOURCES[options.dataset]
     located = source.locate(options)
     sources = [(located, source_images(spark, source, located.shards)), *_unlabeled_images(spark, options, located)]
@@ -108,10 +122,12 @@ def prepare(spark: SparkSession, options: DataOptions) -> Path:
     counts = plan_counts(found, options, located)
     long_tail = keep_long_tail(images, counts, bucket_counts, seed=options.rand_number)
     try:
-        with new_directory(set_dir) as directory:
+        with new_directory(set_dir, replace=outdated) as directory:
             _write(long_tail, directory, located, counts)
             manifest = _describe(spark, directory, options, [where for where, _ in sources], found, counts)
-            manifest.write(directory)
+            replace(manifest, source_state=source_state).write(directory)
+            if as_delta:
+                write_log(directory / ROWS_DIRECTORY, partition_column=SPLIT)
     except FileExistsError:
         read_manifest(set_dir)  # somebody else prepared the same set meanwhile
     except OSError as error:
@@ -274,7 +290,8 @@ def _num_bad_images(source: Located, found: Mapping[tuple[str, int], int]) -> in
     """Images that the source names and that did not become rows."""
     if source.num_images is None:
         return 0
-    splits = {shard.split for shard in source.shards}
+    # A task may read training and test images at once; those of a source of unlabeled ones are apart.
+    splits = {UNLABELED} if all(shard.split == UNLABELED for shard in source.shards) else {TRAIN, TEST}
     return source.num_images - sum(count for (split, _), count in found.items() if split in splits)
 
 

@@ -26,6 +26,7 @@ from data.contract import (
     UNLABELED,
     VAL,
 )
+from data.delta import delta_files, is_delta
 from data.sources.base import Shard, Source, UnlabeledSource
 
 _RANK = "_rank"
@@ -67,7 +68,14 @@ def as_irrelevant(images: DataFrame) -> DataFrame:
 
 def read_prepared(spark: SparkSession, set_dir: Path) -> DataFrame:
     """The rows of a prepared set (PREPARED_SCHEMA)."""
-    return spark.read.parquet(str(set_dir / ROWS_DIRECTORY))
+    return read_table(spark, set_dir / ROWS_DIRECTORY)
+
+
+def read_table(spark: SparkSession, table: Path) -> DataFrame:
+    """A Parquet table, or the newest version of a Delta table."""
+    if not is_delta(table):
+        return spark.read.parquet(str(table))
+    return spark.read.option("basePath", str(table)).parquet(*map(str, delta_files(table)))
 
 
 def with_bucket_counts(images: DataFrame, *, seed: int) -> DataFrame:

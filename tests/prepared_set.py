@@ -62,6 +62,8 @@ def write_manifest(
     dataset: str = "digits",
     encoding: str = RAW,
     num_classless: int = 0,
+    channel_mean: Sequence[float] = (),
+    channel_std: Sequence[float] = (),
 ) -> Manifest:
     (num_classes,) = {len(sizes) for sizes in counts.values()}
     manifest = Manifest(
@@ -73,8 +75,8 @@ def write_manifest(
         encoding=encoding,
         num_classless=num_classless,
         num_bad_images=0,
-        channel_mean=[],
-        channel_std=[],
+        channel_mean=list(channel_mean),
+        channel_std=list(channel_std),
         duplicates=[],
         counts={**{split: [0] * num_classes for split in SPLITS}, **counts},
         checksums={},

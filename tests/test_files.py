@@ -1,10 +1,14 @@
 """Files and directories appear whole or not at all."""
 
+import subprocess
+import sys
+import time
 from pathlib import Path
 
 import pytest
 
 from conf.files import new_directory, write_atomically, write_json_atomically, write_text_atomically
+from tests.conftest import REPOSITORY
 
 
 def names(directory: Path) -> list[str]:
@@ -121,3 +125,33 @@ def test_a_replacement_that_fails_leaves_the_old_directory(tmp_path: Path) -> No
         raise RuntimeError
     assert names(tmp_path) == ["set"]
     assert names(target) == ["old"]
+
+
+def filled_and_killed(parent: Path, ready: Path) -> subprocess.Popen[bytes]:
+    """Another process that fills a directory beside ``parent``/set until it is killed."""
+    code = (
+        "import sys, time\nfrom pathlib import Path\nfrom conf.files import new_directory\n"
+        "with new_directory(Path(sys.argv[1])) as directory:\n"
+        "    (directory / 'f').write_text('x')\n    Path(sys.argv[2]).touch()\n    time.sleep(600)\n"
+    )
+    process = subprocess.Popen([sys.executable, "-c", code, str(parent / "set"), str(ready)], cwd=REPOSITORY)
+    while not ready.exists():
+        assert process.poll() is None
+        time.sleep(0.01)
+    return process
+
+
+def test_what_a_killed_process_left_is_swept_and_what_a_living_one_fills_is_not(tmp_path: Path) -> None:
+    parent = tmp_path / "parent"
+    process = filled_and_killed(parent, tmp_path / "ready")
+    try:
+        (parent / ".kept").mkdir()
+        with new_directory(parent / "other"):
+            assert len(names(parent)) == 3, "the living one, .kept, and our own"
+    finally:
+        process.kill()
+        process.wait()
+    assert len(names(parent)) == 3
+    with new_directory(parent / "third"):
+        pass
+    assert names(parent) == [".kept", "other", "third"]

@@ -10,7 +10,7 @@ from pydantic import ValidationError
 from conf.arguments import data_flags, parse_options, resolve_options
 from conf.datasets import dataset_facts, known_datasets
 from conf.schema import (
-    IMAGE_TREES,
+    OWN_IMAGES,
     DataOptions,
     EvaluateOptions,
     GenPseudolabelsOptions,
@@ -21,6 +21,7 @@ from conf.schema import (
     PretrainMocoOptions,
     PretrainRotOptions,
     PretrainSimclrOptions,
+    StatsOptions,
     TrainClassifierOptions,
     TrainOptions,
     TrainSemiOptions,
@@ -151,8 +152,12 @@ def test_a_data_set_brings_its_defaults(
         ("--n_max 0", "--n_max 0"),
         ("--val_fraction 1", "--val_fraction 1"),
         ("--dataset folder", "--dataset folder needs --path"),
-        ("--dataset digits --path /", "--path goes with --dataset folder or image_list, not with digits"),
+        ("--dataset digits --path /", "--path goes with --dataset folder, image_list, table, not with digits"),
         ("--dataset folder --path /no/such", "--path /no/such: there is no such directory"),
+        (f"--dataset folder --path {__file__}", "test_options.py is no directory: a tree of images was expected"),
+        ("--dataset table", "--dataset table needs --path"),
+        ("--dataset table --path / --test_path /no/such", "--test_path /no/such: there is no such directory or file"),
+        ("--dataset folder --path / --test_path /", "--test_path goes with --dataset table"),
         ("--dataset image_list --path /", "--dataset image_list and --list FILE go together"),
         ("--dataset image_list --path / --list /no/such", "--list_file /no/such: there is no such file"),
         ("--test_list /", "--test_list_file /: there is no such file"),
@@ -216,6 +221,9 @@ def test_a_bad_value_is_refused_in_one_line_that_names_it(command_line: str, nam
             "test_options.py has no confidences: leave out --confidence_threshold",
         ),
         (TrainSemiOptions, "--imb_factor_unlabel 1 --unlabeled_weight 0", "--unlabeled_weight 0"),
+        (StatsOptions, "--labels no/such", "--labels no/such: there is no such table"),
+        (StatsOptions, "--labels / --pseudo_labels /", "--pseudo_labels are those of a prepared set"),
+        (PrepareOptions, "--format csv", "--format csv: input should be 'parquet' or 'delta'"),
         (MonitorOptions, "--trigger soon", "--trigger soon"),
         (MonitorOptions, "--dataset digits", "--dataset"),
         (PretrainRotOptions, "--loss_type CE", "--loss_type"),
@@ -300,6 +308,11 @@ def test_the_set_name_changes_with_every_parameter_of_the_content() -> None:
         "--dataset folder --path / --image_size 16",
         "--dataset folder --path / --test_fraction 0.5",
         "--dataset folder --path / --on_bad_image skip",
+        "--dataset table --path /",
+        "--dataset table --path / --image_column picture",
+        "--dataset table --path / --label_column kind",
+        "--dataset table --path / --test_path /tmp",
+        "--dataset table --path / --test_fraction 0.5",
     ]
     names = [train_options(variant).set_name() for variant in variants]
     assert len(set(names)) == len(variants)
@@ -349,6 +362,8 @@ OUTCOME = {
     "arch": "resnet44", "epochs": 199, "batch_size": 64, "learning_rate": 0.2, "momentum": 0.8, "weight_decay": 1e-4,
     "counts": "50,30,10", "unlabeled": "svhn_extra", "test_fraction": 0.1, "image_size": 64, "on_bad_image": "skip",
     "seed": 1, "world_size": 2, "threads": 1, "exp_str": "again", "loss_type": "LDAM", "train_rule": "DRW",
+    "max_resident_gib": 0.5, "shuffle_buffer": 500,
+    "image_column": "picture", "label_column": "kind",
     "focal_gamma": 2.0, "ldam_max_margin": 0.25, "tau": 2.0, "lr_schedule": "cosine", "eval_every": 2,
 }  # fmt: skip
 PLACES = {
@@ -358,6 +373,7 @@ PLACES = {
 # What is valid only together with others.
 OUTCOME_TOGETHER = {
     "path": {"dataset": "folder", "path": "/"},
+    "test_path": {"dataset": "table", "path": "/", "test_path": "/tmp"},
     "list_file": {"dataset": "image_list", "path": "/", "list_file": __file__},
     "test_list_file": {"dataset": "image_list", "path": "/", "list_file": __file__, "test_list_file": __file__},
     "relevance": {"imb_factor_unlabel": 1.0, "relevance": 0.5, "irrelevant_dataset": "cifar100"},
@@ -515,7 +531,7 @@ def test_every_data_set_has_a_source_and_every_source_a_data_set() -> None:
 def test_the_facts_of_a_data_set_fit_its_source(tmp_path: Path, dataset: str) -> None:
     facts, source = dataset_facts(dataset), SOURCES[dataset]
     assert (facts.mean is None) == (facts.std is None)
-    if dataset not in IMAGE_TREES:
+    if dataset not in OWN_IMAGES:
         channels = source.IMAGE_SHAPE[2]
         assert facts.mean is None or (len(facts.mean), len(facts.std)) == (channels, channels)
         assert len(set(source.CLASS_NAMES)) == len(source.CLASS_NAMES)
@@ -525,4 +541,5 @@ def test_the_facts_of_a_data_set_fit_its_source(tmp_path: Path, dataset: str) ->
     list_file = tmp_path / "list.txt"
     list_file.touch()
     places = {"folder": f"--path {tmp_path}", "image_list": f"--path {tmp_path} --list {list_file}"}
+    places["table"] = f"--path {tmp_path}"
     assert train_options(f"--dataset {dataset} {places.get(dataset, '')}").dataset == dataset

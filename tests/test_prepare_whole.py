@@ -111,7 +111,7 @@ def test_what_a_killed_prepare_left_is_never_taken_for_whole(
     monkeypatch.setitem(SOURCES, "digits", tiny_source())
     options = options_of(tmp_path)
     whole = prepare(spark, options)
-    half = whole.with_name(f".{whole.name}.0123456789abcdef")
+    half = whole.with_name(f".{whole.name}.{2 * '0123456789abcdef'}")
     whole.rename(half)  # killed between the last row and the renaming
     (half / "manifest.json").unlink()
     parquet_files(half)[0].unlink()
@@ -120,6 +120,7 @@ def test_what_a_killed_prepare_left_is_never_taken_for_whole(
     assert prepare(spark, options) == whole
     assert len(parquet_files(whole)) == 2
     assert read_manifest(whole).counts["test"] == [5, 5]
+    assert not half.exists()
 
 
 def test_a_directory_without_a_manifest_is_refused_and_left_alone(spark: SparkSession, tmp_path: Path) -> None:

@@ -33,6 +33,8 @@ ONE_STEP = tiny_options(
 )  # fmt: skip
 CONTRASTIVE = {"moco": PretrainMocoOptions, "simclr": PretrainSimclrOptions}
 NETWORK = tiny_options(TrainOptions, epochs=2, world_size=WORLD_SIZE)
+# Nothing is kept in memory: each rank reads its part of the row groups from the files.
+STREAMED = tiny_options(TrainOptions, epochs=2, world_size=WORLD_SIZE, max_resident_gib=0, shuffle_buffer=12)
 
 
 def fit_linear(set_dir: Path, rank: Rank, options: TrainOptions) -> dict[str, Any]:
@@ -99,6 +101,7 @@ def rank_main(rank: int, directory: Path, set_dir: Path) -> None:
             # A directory of its own for each rank, to see which of them writes.
             "network": run_training(NETWORK, paths_of(set_dir, directory / f"rank{rank}" / "run"), this, attempt=1),
         }
+        outcome["streamed"] = run_training(STREAMED, paths_of(set_dir, directory / f"streamed{rank}"), this, attempt=1)
         outcome |= {method: fit_contrastive(set_dir, this, method) for method in CONTRASTIVE}
         outcome["means"] = mean_features(set_dir, this)
         outcome["classifier"] = train_classifier(set_dir, directory, this)
@@ -150,6 +153,11 @@ def test_two_ranks_take_the_step_of_one(outcomes: list[dict[str, Any]], alone: d
     assert gradients[0].abs().max() > 0.1
     for gradient in gradients[1:]:
         assert torch.allclose(gradient, gradients[0], rtol=1e-4, atol=1e-6)
+
+
+def test_two_ranks_see_every_image_once_when_they_read_from_files(outcomes: list[dict[str, Any]]) -> None:
+    support = {split: found["totals"]["support"] for split, found in outcomes[0]["streamed"]["splits"].items()}
+    assert support == {split: COUNTS[split] for split in (TRAIN, VAL, TEST)}
 
 
 def test_two_ranks_learn_what_one_learns(outcomes: list[dict[str, Any]], alone: dict[str, Any]) -> None:

@@ -54,6 +54,11 @@ def summary(output_dir: Path) -> dict[str, dict[str, Any]]:
     return json.loads((output_dir / "summary.json").read_text())
 
 
+def partitions_of(of_split: dict[str, Any]) -> dict[str, Any]:
+    """What tests/test_label_statistics.py is about."""
+    return {name: of_split[name] for name in ("num_partitions", "mean_label_skew", "max_label_skew")}
+
+
 def of_split(rows: list[dict[str, Any]], split: str, name: str) -> list[Any]:
     return [row[name] for row in rows if row["split"] == split]
 
@@ -64,6 +69,7 @@ def test_results_lie_under_the_name_of_the_set(output_dir: Path, options: StatsO
         "class_counts.parquet",
         "head_to_tail.png",
         "images.json",
+        "partitions.parquet",
         "summary.json",
     ]
 
@@ -119,11 +125,15 @@ def test_a_balanced_split_has_rho_1_entropy_1_and_gini_0(summary: dict[str, dict
         "rho": 1,
         "normalised_entropy": pytest.approx(1, rel=1e-12),
         "gini": pytest.approx(0, abs=1e-12),
+        **partitions_of(summary["test"]),
     }
 
 
 def test_an_empty_split_has_no_scores(summary: dict[str, dict[str, Any]]) -> None:
-    assert summary["val"] == {"num_images": 0, "rho": None, "normalised_entropy": None, "gini": None}
+    assert summary["val"] == {
+        "num_images": 0, "rho": None, "normalised_entropy": None, "gini": None,
+        "num_partitions": 0, "mean_label_skew": None, "max_label_skew": None,
+    }  # fmt: skip
 
 
 def test_channel_statistics_are_those_of_the_loaded_pixels(output_dir: Path, set_dir: Path) -> None:

@@ -38,8 +38,10 @@ def write_tiny_set(set_dir: Path, *, label_shift: int = 0, with_validation: bool
         written = np.roll(labels, -label_shift).tolist()
         truth = {"hidden_labels": written} if split == UNLABELED else {"labels": written}
         if ids:
-            write_split(set_dir, split, image_rows(ids, images, **truth))
-    write_manifest(set_dir, counts, image_shape=IMAGE_SHAPE)
+            write_split(set_dir, split, image_rows(ids, images, **truth), row_group_size=5)
+        if split == TRAIN:
+            channels = {"channel_mean": [images.mean() / 255], "channel_std": [images.std() / 255]}
+    write_manifest(set_dir, counts, image_shape=IMAGE_SHAPE, **channels)
     return set_dir
 
 

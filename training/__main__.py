@@ -3,6 +3,8 @@
     python -m training train --set_dir datasets/prepared/NAME --dataset cifar10 --imb_factor 0.01
     torchrun --nproc_per_node 2 -m training train --world_size 2 --set_dir ... --dataset cifar10 --imb_factor 0.01
 
+--set_dir may be a URL that fsspec knows (file://, s3a://, hdfs://).
+
 The jobs are pretrain_rot, pretrain_moco, pretrain_simclr, train, train_semi
 (with --pseudo_labels) and train_classifier, their options those of `longtail
 JOB`. The run is the same one: same name, same files.
@@ -12,7 +14,6 @@ import os
 import sys
 from collections.abc import Sequence
 from contextlib import nullcontext
-from pathlib import Path
 
 import torch
 import torch.distributed as dist
@@ -28,6 +29,7 @@ from conf.schema import (
     TrainSemiOptions,
 )
 from data.contract import TEST, TRAIN
+from data.storage import place_of
 from training.distributed import Rank
 from training.metrics import SHOT_GROUPS
 from training.run import run_training
@@ -46,7 +48,7 @@ OPTIONS = {
 def main(argv: Sequence[str]) -> None:
     if len(argv) < 3 or argv[0] not in OPTIONS or argv[1] != "--set_dir":
         raise UserError(f"usage: python -m training {'|'.join(OPTIONS)} --set_dir DIR [OPTIONS]")
-    job, set_dir = argv[0], Path(argv[2])
+    job, set_dir = argv[0], place_of(argv[2])
     options = parse_options(OPTIONS[job], argv[3:], prog=f"python -m training {job}")
     if isinstance(options, TrainSemiOptions) and options.pseudo_labels is None:
         raise UserError("without Spark, train_semi needs --pseudo_labels, a table of gen_pseudolabels")

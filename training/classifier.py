@@ -112,7 +112,7 @@ def _tau_of_validation(model: nn.Module, task: Task, rank: Rank) -> float:
 
 def _network(head: str, options: TrainClassifierOptions, task: Task, rank: Rank) -> nn.Module:
     torch.manual_seed(options.seed)
-    channels = task.train.images.shape[1]
+    channels = task.train.image_shape[0]
     model = build_model(options.arch, num_classes=len(task.class_names), in_channels=channels, head=head)
     return model.to(rank.device, memory_format=torch.channels_last)
 

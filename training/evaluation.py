@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from training.distributed import Rank, sum_over_ranks
+from training.feeding import image_batches
 from training.losses import logit_scale_of
 from training.metrics import ClassTotals, Predictions, Totals
 from training.tasks import Samples, Task
@@ -84,10 +85,10 @@ def class_means(model: nn.Module, samples: Samples, task: Task, rank: Rank) -> T
 
 def _my_batches(samples: Samples, task: Task, rank: Rank) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
     """This rank's share in large batches: places in the split (n,), network inputs and targets (n,)."""
-    mine = rank.part(len(samples))
-    for index in torch.arange(len(samples))[mine].split(EVALUATION_BATCH_SIZE):
+    batches = torch.arange(len(samples))[rank.part(len(samples))].split(EVALUATION_BATCH_SIZE)
+    for index, pixels in zip(batches, image_batches(samples, batches), strict=True):
         rank.alive("evaluation")
-        images = task.normalisation.apply(samples.images[index])
+        images = task.normalisation.apply(pixels)
         # Rotation is measured at a turn fixed by the image, so that every epoch is asked the same.
         inputs, targets = task.make_targets(images, samples.labels[index], samples.ids[index] % 4)
         yield index, inputs, targets

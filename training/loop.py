@@ -3,7 +3,8 @@
 Everything random in an epoch comes from one generator seeded by (seed, epoch),
 drawn for the global batch on every rank alike. So a run that was stopped goes
 on exactly as it would have, and no generator state needs saving; and which
-images meet in a batch does not depend on the world size.
+images meet in a batch does not depend on the world size, unless they are read
+from files (training/feeding.py).
 """
 
 import math
@@ -19,6 +20,7 @@ from conf.errors import UserError
 from conf.schema import RunOptions
 from training.distributed import Rank, share_buffers, sum_over_ranks, with_averaged_gradients
 from training.evaluation import evaluate, evaluate_all
+from training.feeding import epoch_batches, image_batches
 from training.losses import logit_scale_of
 from training.metrics import ClassTotals, Totals
 from training.rebalancing import epoch_order
@@ -134,11 +136,14 @@ def _train_epoch(
         num_epochs=options.epochs,
         generator=generator,
     )
-    # Near-equal batches, so that no batch norm ever sees a tiny last one.
-    for batch in torch.tensor_split(order, num_steps):
-        part = rank.part(len(batch))
-        inputs, targets = task.training_inputs(task, batch, part, generator)  # (n, C, H, W), (n,)
-        weights = sample_weights[batch]  # (global N,)
+    batches = epoch_batches(
+        task.train, order, rank, num_steps=num_steps, shuffle_buffer=options.shuffle_buffer, generator=generator
+    )
+    images_of_batches = image_batches(task.train, [batch.places[batch.part] for batch in batches])
+    for batch, images in zip(batches, images_of_batches, strict=True):
+        part = batch.part
+        inputs, targets = task.training_inputs(task, images, batch.places, part, generator)  # (n, C, H, W), (n,)
+        weights = sample_weights[batch.places]  # (global N,)
         # Gradients are averaged over the ranks: times world_size makes that the weighted mean of the global batch.
         weights = weights * (rank.world_size / weights.sum())
         rank.alive("forward")

@@ -153,7 +153,7 @@ def _task(options: RunOptions, paths: RunPaths, rank: Rank) -> Task:
 def _model(options: RunOptions, task: Task, rank: Rank) -> nn.Module:
     """The network of the options and of the task's head, freshly initialised."""
     torch.manual_seed(options.seed)
-    channels = task.train.images.shape[1]
+    channels = task.train.image_shape[0]
     num_outputs = options.projection_dim if isinstance(options, ContrastiveOptions) else len(task.class_names)
     model = build_model(options.arch, num_classes=num_outputs, in_channels=channels, head=task.head)
     return model.to(rank.device, memory_format=torch.channels_last)
@@ -326,7 +326,7 @@ class _Reporter:
 
 
 def _image_shape(task: Task) -> tuple[int, int, int]:
-    _, channels, height, width = task.train.images.shape
+    channels, height, width = task.train.image_shape
     return height, width, channels
 
 

@@ -23,8 +23,10 @@ from typing import Any
 
 from conf.errors import UserError
 from conf.files import write_json_atomically
-from conf.schema import RunOptions
+from conf.schema import RunOptions, fingerprint
 from data.loader import load_pseudo_labels
+from data.manifest import read_manifest
+from data.storage import Place
 from streaming.writer import EVENTS_DIRECTORY
 
 CHECKPOINT_FILE = "ckpt.pth.tar"
@@ -37,11 +39,12 @@ ATTEMPTS_DIRECTORY = "attempts"
 class RunPaths:
     """Where a run reads and writes; absolute, on a file system that driver and ranks share.
 
-    set_dir: the prepared data set; run_dir: checkpoints, logs and result; events_dir: metric events of all runs
+    set_dir: the prepared data set, a directory or a URL; run_dir: checkpoints, logs and result
+    events_dir: metric events of all runs
     pseudo_labels: table of gen_pseudolabels or published pickle, for train_semi
     """
 
-    set_dir: Path
+    set_dir: Place
     run_dir: Path
     events_dir: Path
     pseudo_labels: Path | None = None
@@ -64,7 +67,7 @@ class FinishedRun:
         return self.run_dir / CHECKPOINT_FILE
 
 
-def run_paths(options: RunOptions, *, set_dir: Path, pseudo_labels: Path | None = None) -> RunPaths:
+def run_paths(options: RunOptions, *, set_dir: Place, pseudo_labels: Path | None = None) -> RunPaths:
     """The run of these options. Raises UserError if a file that it starts from cannot be read."""
     inputs = {
         name: _content_hash(name, path)
@@ -73,9 +76,12 @@ def run_paths(options: RunOptions, *, set_dir: Path, pseudo_labels: Path | None 
     }
     if pseudo_labels is not None:
         inputs["pseudo_labels"] = _rows_hash(pseudo_labels)
+    if options.own_places():
+        # The options name the user's own files; what was in them when the set was prepared, its rows tell.
+        inputs["set"] = fingerprint(read_manifest(set_dir).checksums)
     runs_dir = options.runs_dir.absolute()
     return RunPaths(
-        set_dir=set_dir.absolute(),
+        set_dir=set_dir.absolute() if isinstance(set_dir, Path) else set_dir,
         run_dir=runs_dir / options.run_name(inputs),
         events_dir=runs_dir / EVENTS_DIRECTORY,
         pseudo_labels=pseudo_labels.absolute() if pseudo_labels else None,

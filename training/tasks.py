@@ -6,6 +6,7 @@ quarter turns an image was rotated, contrastive pre-training which view is of th
 same image. The loop (training/loop.py) is the same for all.
 """
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import partial
@@ -22,6 +23,8 @@ from data.contract import TEST, TRAIN, UNLABELED, VAL
 from data.loader import load_pseudo_labels, load_published_pseudo_labels, load_split
 from data.longtail import shot_groups
 from data.manifest import Manifest
+from data.storage import Place
+from data.stream import StreamedImages, open_split
 from training.augmentation import (
     Normalisation,
     crop_and_flip,
@@ -36,8 +39,9 @@ from training.views import draw_view, view
 TargetMaker = Callable[[Tensor, Tensor, Tensor], tuple[Tensor, Tensor]]
 """(images (N, C, S, S), labels (N,), quarter turns (N,)) to network inputs and targets (N,)."""
 
-TrainingInputs = Callable[["Task", Tensor, slice, torch.Generator], tuple[Tensor, Tensor]]
-"""(task, indices of the global batch (N,), this rank's part of it, generator) to network inputs and targets."""
+TrainingInputs = Callable[["Task", Tensor, Tensor, slice, torch.Generator], tuple[Tensor, Tensor]]
+"""(task, this rank's images (n, C, H, W), indices of the global batch (N,), this rank's part of it, generator) to
+network inputs and targets."""
 
 VIEW_NAMES = ["same image", "another image"]
 ROTATION_NAMES = ["0 degrees", "90 degrees", "180 degrees", "270 degrees"]
@@ -45,18 +49,26 @@ ROTATION_NAMES = ["0 degrees", "90 degrees", "180 degrees", "270 degrees"]
 
 @dataclass(frozen=True)
 class Samples:
-    """Images of a split on the device of the training.
+    """Images of a split on the device of the training, or on disk (training/feeding.py reads either).
 
     ids: (N,) int64; images: (N, C, H, W) uint8; labels: (N,) int64; weights: (N,) float32, 1 or omega
     """
 
     ids: Tensor
-    images: Tensor
+    images: Tensor | StreamedImages
     labels: Tensor
     weights: Tensor
 
     def __len__(self) -> int:
         return len(self.labels)
+
+    @property
+    def image_shape(self) -> tuple[int, int, int]:
+        """(channels, height, width)"""
+        if isinstance(self.images, StreamedImages):
+            height, width, channels = self.images.image_shape
+            return channels, height, width
+        return tuple(self.images.shape[1:])
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -94,21 +106,23 @@ class Task:
         return self.train.weights * weights.to(self.train.labels.device)[self.train.labels]
 
 
-def cropped_inputs(task: Task, batch: Tensor, part: slice, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+def cropped_inputs(
+    task: Task, images: Tensor, batch: Tensor, part: slice, generator: torch.Generator
+) -> tuple[Tensor, Tensor]:
     """Randomly cropped and flipped images (n, C, H, W), as the task's targets (n,) want them."""
-    choices = draw_crop_flip(len(batch), height=task.train.images.shape[2], flip=task.mirror, generator=generator)
+    choices = draw_crop_flip(len(batch), height=images.shape[2], flip=task.mirror, generator=generator)
     turns = torch.randint(4, (len(batch),), generator=generator)
-    mine = batch[part].to(task.train.images.device)
+    mine = batch[part].to(task.train.labels.device)
     # Cropped before it is normalised, as published: the padding is black, not the mean colour.
-    images = crop_and_flip(task.train.images[mine], choices.part(part))
-    return task.make_targets(task.normalisation.apply(images), task.train.labels[mine], turns[part])
+    cropped = crop_and_flip(images, choices.part(part))
+    return task.make_targets(task.normalisation.apply(cropped), task.train.labels[mine], turns[part])
 
 
 def two_views(
-    task: Task, batch: Tensor, part: slice, generator: torch.Generator, *, anchors_per_image: int
+    task: Task, images: Tensor, batch: Tensor, part: slice, generator: torch.Generator, *, anchors_per_image: int
 ) -> tuple[Tensor, Tensor]:
     """Two strongly augmented views (2, n, C, H, W); targets (n * anchors_per_image,): always 0, the same image."""
-    images = task.train.images[batch[part].to(task.train.images.device)].float() / 255  # (n, C, H, W)
+    images = images.float() / 255  # (n, C, H, W)
     height, width = images.shape[2:]
     views = []
     for _ in range(2):
@@ -126,33 +140,35 @@ def rotations(images: Tensor, labels: Tensor, turns: Tensor) -> tuple[Tensor, Te
     return rotate_quarter_turns(images, turns), turns.to(images.device)
 
 
-def supervised_task(options: SupervisedOptions, set_dir: Path, manifest: Manifest, device: torch.device) -> Task:
+def supervised_task(options: SupervisedOptions, set_dir: Place, manifest: Manifest, device: torch.device) -> Task:
     """Labels only."""
-    labelled = _load(set_dir, TRAIN, manifest, device)
+    labelled = _load(set_dir, TRAIN, manifest, options, device)
     return _label_task(options, labelled, labelled, set_dir, manifest, device)
 
 
 def semi_supervised_task(
-    options: TrainSemiOptions, set_dir: Path, manifest: Manifest, device: torch.device, *, pseudo_labels: Path
+    options: TrainSemiOptions, set_dir: Place, manifest: Manifest, device: torch.device, *, pseudo_labels: Path
 ) -> Task:
     """Labelled and pseudo-labelled samples together; class counts are those of both."""
-    labelled = _load(set_dir, TRAIN, manifest, device)
-    pseudo = _pseudo_labelled(options, set_dir, manifest, device, pseudo_labels)
+    # Both are kept in memory, or neither: they become one.
+    streamed = _is_streamed(options, manifest, (TRAIN, UNLABELED))
+    labelled = _load(set_dir, TRAIN, manifest, options, device, streamed=streamed)
+    pseudo = _pseudo_labelled(options, set_dir, manifest, device, pseudo_labels, streamed=streamed)
     joined = Samples(
         torch.cat([labelled.ids, pseudo.ids]),
-        torch.cat([labelled.images, pseudo.images]),
+        labelled.images.followed_by(pseudo.images) if streamed else torch.cat([labelled.images, pseudo.images]),
         torch.cat([labelled.labels, pseudo.labels]),
         torch.cat([labelled.weights, pseudo.weights]),
     )
     return _label_task(options, joined, labelled, set_dir, manifest, device)
 
 
-def rotation_task(options: PretrainRotOptions, set_dir: Path, manifest: Manifest, device: torch.device) -> Task:
+def rotation_task(options: PretrainRotOptions, set_dir: Place, manifest: Manifest, device: torch.device) -> Task:
     """The labelled part's images without their labels."""
     height, width, _ = manifest.image_shape
     if height != width:
         raise UserError(f"rotation needs square images, {manifest.dataset} has {height}x{width}")
-    images = _load(set_dir, TRAIN, manifest, device)
+    images = _load(set_dir, TRAIN, manifest, options, device)
     # Each image is seen at one random turn an epoch.
     counts = [len(images) // len(ROTATION_NAMES)] * len(ROTATION_NAMES)
     return Task(
@@ -161,8 +177,8 @@ def rotation_task(options: PretrainRotOptions, set_dir: Path, manifest: Manifest
         class_counts=counts,
         shot_groups=_groups(counts, options),
         train=images,
-        evaluation=_evaluation_splits(set_dir, manifest, device),
-        normalisation=_normalisation(options, images),
+        evaluation=_evaluation_splits(set_dir, manifest, options, device),
+        normalisation=_normalisation(options, images, manifest),
         head="linear",
         loss=cross_entropy,
         train_rule="None",
@@ -172,10 +188,10 @@ def rotation_task(options: PretrainRotOptions, set_dir: Path, manifest: Manifest
 
 
 def contrastive_task(
-    options: ContrastiveOptions, set_dir: Path, manifest: Manifest, device: torch.device, *, anchors_per_image: int
+    options: ContrastiveOptions, set_dir: Place, manifest: Manifest, device: torch.device, *, anchors_per_image: int
 ) -> Task:
     """The labelled part's images without their labels, each the only one of its kind. There is nothing to evaluate."""
-    images = _load(set_dir, TRAIN, manifest, device)
+    images = _load(set_dir, TRAIN, manifest, options, device)
     counts = [len(images), 0]
     return Task(
         phase=options.phase,
@@ -184,7 +200,7 @@ def contrastive_task(
         shot_groups=_groups(counts, options),
         train=images,
         evaluation={},
-        normalisation=_normalisation(options, images),
+        normalisation=_normalisation(options, images, manifest),
         head="projection",
         loss=cross_entropy,
         train_rule="None",
@@ -198,7 +214,7 @@ def _label_task(
     options: SupervisedOptions,
     train: Samples,
     labelled: Samples,
-    set_dir: Path,
+    set_dir: Place,
     manifest: Manifest,
     device: torch.device,
 ) -> Task:
@@ -209,8 +225,8 @@ def _label_task(
         class_counts=counts,
         shot_groups=_groups(manifest.counts[TRAIN], options),
         train=train,
-        evaluation=_evaluation_splits(set_dir, manifest, device),
-        normalisation=_normalisation(options, labelled),
+        evaluation=_evaluation_splits(set_dir, manifest, options, device),
+        normalisation=_normalisation(options, labelled, manifest),
         head=head_of(options.loss_type),
         loss=build_loss(options, counts, device),
         train_rule=options.train_rule,
@@ -223,15 +239,28 @@ def _groups(labelled_counts: Sequence[int], options: RunOptions) -> list[str]:
     return list(shot_groups(labelled_counts, many_shot=options.many_shot, few_shot=options.few_shot))
 
 
-def _normalisation(options: RunOptions, labelled: Samples) -> Normalisation:
+def _normalisation(options: RunOptions, labelled: Samples, manifest: Manifest) -> Normalisation:
     facts = dataset_facts(options.dataset)
     if facts.mean is not None and facts.std is not None:
         return Normalisation(facts.mean, facts.std)
+    if isinstance(labelled.images, StreamedImages):
+        # Measured when the set was prepared: a pass over the files only for this would cost an epoch.
+        return Normalisation(tuple(manifest.channel_mean), tuple(std or 1.0 for std in manifest.channel_std))
     return measured_normalisation(labelled.images)
 
 
-def _evaluation_splits(set_dir: Path, manifest: Manifest, device: torch.device) -> dict[str, Samples]:
-    return {split: _load(set_dir, split, manifest, device) for split in (VAL, TEST) if sum(manifest.counts[split])}
+def _evaluation_splits(
+    set_dir: Place, manifest: Manifest, options: RunOptions, device: torch.device
+) -> dict[str, Samples]:
+    return {
+        split: _load(set_dir, split, manifest, options, device) for split in (VAL, TEST) if sum(manifest.counts[split])
+    }
+
+
+def _is_streamed(options: RunOptions, manifest: Manifest, splits: Sequence[str]) -> bool:
+    """Whether the decoded images of the splits together are more than --max_resident_gib."""
+    num_images = sum(manifest.num_images(split) for split in splits)
+    return num_images * math.prod(manifest.image_shape) > options.max_resident_gib * 2**30
 
 
 def image_tensor(images: np.ndarray) -> Tensor:
@@ -241,37 +270,54 @@ def image_tensor(images: np.ndarray) -> Tensor:
     return torch.from_numpy(own).permute(0, 3, 1, 2)
 
 
-def _samples(ids: np.ndarray, images: np.ndarray, labels: np.ndarray, weight: float, device: torch.device) -> Samples:
+def _samples(
+    ids: np.ndarray, images: np.ndarray | StreamedImages, labels: np.ndarray, weight: float, device: torch.device
+) -> Samples:
     return Samples(
         torch.from_numpy(ids.copy()),
-        image_tensor(images).to(device),
+        images if isinstance(images, StreamedImages) else image_tensor(images).to(device),
         torch.from_numpy(labels).to(device),
         torch.full((len(labels),), weight, device=device),
     )
 
 
-def _load(set_dir: Path, split: str, manifest: Manifest, device: torch.device) -> Samples:
-    arrays = load_split(set_dir, split, manifest)
-    assert arrays.labels is not None, "the unlabeled part is never trained on without pseudo-labels"
-    return _samples(arrays.ids, arrays.images, arrays.labels, 1.0, device)
+def _load(
+    set_dir: Place,
+    split: str,
+    manifest: Manifest,
+    options: RunOptions,
+    device: torch.device,
+    *,
+    streamed: bool | None = None,
+) -> Samples:
+    """A labelled split, its images in memory or on disk, by their size if nothing is said."""
+    streamed = _is_streamed(options, manifest, (split,)) if streamed is None else streamed
+    found = (open_split if streamed else load_split)(set_dir, split, manifest)
+    assert found.labels is not None, "the unlabeled part is never trained on without pseudo-labels"
+    return _samples(found.ids, found.images, found.labels, 1.0, device)
 
 
 def _pseudo_labelled(
-    options: TrainSemiOptions, set_dir: Path, manifest: Manifest, device: torch.device, table: Path
+    options: TrainSemiOptions, set_dir: Place, manifest: Manifest, device: torch.device, table: Path, *, streamed: bool
 ) -> Samples:
-    unlabeled = load_split(set_dir, UNLABELED, manifest)
+    unlabeled = (open_split if streamed else load_split)(set_dir, UNLABELED, manifest)
+    by_id = np.argsort(unlabeled.ids)  # the order of the pseudo-labels
+    wanted = unlabeled.ids[by_id]
     if table.is_file():
-        ids, labels = unlabeled.ids, load_published_pseudo_labels(table, unlabeled.ids)
-        kept = np.ones(len(ids), bool)
+        ids, found = wanted, load_published_pseudo_labels(table, wanted)
+        confident = np.ones(len(ids), bool)
     else:
-        ids, labels, confidence = load_pseudo_labels(table)
-        kept = confidence >= options.confidence_threshold
+        ids, found, confidence = load_pseudo_labels(table)
+        confident = confidence >= options.confidence_threshold
     # A selection labels some of the images only, each once.
-    if not np.isin(ids, unlabeled.ids).all() or len(np.unique(ids)) != len(ids):
+    if not np.isin(ids, wanted).all() or len(np.unique(ids)) != len(ids):
         raise UserError(
             f"{table} labels other images than the unlabeled part of {set_dir}: run gen_pseudolabels for it"
         )
-    if labels.size and not 0 <= labels.min() <= labels.max() < manifest.num_classes:
+    if found.size and not 0 <= found.min() <= found.max() < manifest.num_classes:
         raise UserError(f"{table} has labels outside 0..{manifest.num_classes - 1}: write them again")
-    images = unlabeled.images[np.searchsorted(unlabeled.ids, ids[kept])]
-    return _samples(ids[kept], images, labels[kept], options.unlabeled_weight, device)
+    labels, kept = np.zeros(len(wanted), found.dtype), np.zeros(len(wanted), bool)
+    places = by_id[np.searchsorted(wanted, ids)]
+    labels[places], kept[places] = found, confident
+    images = unlabeled.images.only(kept) if streamed else unlabeled.images[kept]
+    return _samples(unlabeled.ids[kept], images, labels[kept], options.unlabeled_weight, device)

@@ -1,6 +1,17 @@
 """The sources by data set name; a test holds these equal to the files of conf/datasets/."""
 
-from data.sources import cifar10, cifar100, cifar100_coarse, digits, fashion_mnist, folder, image_list, mnist, svhn
+from data.sources import (
+    cifar10,
+    cifar100,
+    cifar100_coarse,
+    digits,
+    fashion_mnist,
+    folder,
+    image_list,
+    mnist,
+    svhn,
+    table,
+)
 from data.sources.base import Source
 
 SOURCES: dict[str, Source] = {
@@ -13,4 +24,5 @@ SOURCES: dict[str, Source] = {
     "image_list": image_list,
     "mnist": mnist,
     "svhn": svhn,
+    "table": table,
 }

@@ -1,0 +1,228 @@
+"""Tables of the user's own: every kind of image and label column, and what is refused by name."""
+
+import io
+from pathlib import Path
+from typing import Any
+
+import deltalake
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from PIL import Image
+from pyspark.sql import SparkSession
+
+from conf.schema import DataOptions, PrepareOptions
+from data.contract import ENCODED, ID, IMAGE, LABEL, RAW, SOURCE_SCHEMA, SPLIT, TEST, TRAIN
+from data.loader import load_split
+from data.manifest import read_manifest
+from data.sources import table
+from data.sources.base import Located
+from spark_jobs.prepare import prepare
+from tests.image_tree import colour_of
+from tests.refusals import refused
+from tests.sources import in_directory
+
+
+def png(number: int, *, size: int = 3) -> bytes:
+    """A file of one colour, another for each number."""
+    file = io.BytesIO()
+    Image.fromarray(np.full((size, size, 3), colour_of(number), np.uint8)).save(file, "PNG")
+    return file.getvalue()
+
+
+def write(path: Path, columns: dict[str, Any], **options: Any) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    pq.write_table(pa.table(columns), path, **options)
+    return path
+
+
+def options_of(path: Path, **values: object) -> DataOptions:
+    return in_directory(path.parent / "data", dataset="table", path=path, **values)
+
+
+def rows_of(located: Located) -> list[dict[str, Any]]:
+    batches = [table.read(shard) for shard in located.shards]
+    assert {batch.schema for batch in batches} == {SOURCE_SCHEMA}
+    return sorted(pa.Table.from_batches(batches).to_pylist(), key=lambda row: row[ID])
+
+
+LABELS = [0, 1, 0, 1, 1, 0, 1, 0, 1, 1]
+
+
+def test_files_of_images_and_numbers_become_rows_in_the_order_of_the_files(tmp_path: Path) -> None:
+    for name, places in {"b": range(6, 10), "a": range(0, 6)}.items():
+        columns = {"image": [png(i) for i in places], "label": [LABELS[i] for i in places]}
+        write(tmp_path / "t" / f"{name}.parquet", columns, row_group_size=4)
+    write(tmp_path / "t" / "_hidden" / "c.parquet", {"image": [b""], "label": [7]})
+    located = table.locate(options_of(tmp_path / "t", image_size=5))
+    rows = rows_of(located)
+    assert (located.encoding, located.image_shape, located.num_images) == (ENCODED, (5, 5, 3), 10)
+    assert located.class_names == ["0", "1"]
+    assert [row[ID] for row in rows] == list(range(10))
+    assert [row[IMAGE] for row in rows] == [png(i) for i in range(10)]
+    assert [row[LABEL] for row in rows] == LABELS
+    # A fifth of four is 0.8, of six 1.2: one test image of each class.
+    assert sorted(row[LABEL] for row in rows if row[SPLIT] == TEST) == [0, 1]
+
+
+def test_names_are_numbered_as_they_sort(tmp_path: Path) -> None:
+    columns = {"picture": [png(i) for i in range(4)], "kind": pa.array(["ox", "ant", "ox", "ant"]).dictionary_encode()}
+    write(tmp_path / "t.parquet", columns)
+    located = table.locate(options_of(tmp_path / "t.parquet", image_column="picture", label_column="kind"))
+    assert located.class_names == ["ant", "ox"]
+    assert [row[LABEL] for row in rows_of(located)] == [1, 0, 1, 0]
+
+
+@pytest.mark.parametrize(("values", "names"), [(("ox", "a%20b"), ["a b", "ox"]), (("1", "0"), ["0", "1"])])
+def test_a_directory_s_name_can_be_the_label(tmp_path: Path, values: tuple[str, str], names: list[str]) -> None:
+    for place, value in enumerate(values):
+        write(tmp_path / "t" / f"label={value}" / "part.parquet", {"image": [png(place), png(place + 2)]})
+    located = table.locate(options_of(tmp_path / "t"))
+    assert located.class_names == names
+    assert {row[IMAGE]: row[LABEL] for row in rows_of(located)} == {png(0): 1, png(2): 1, png(1): 0, png(3): 0}
+
+
+def test_images_may_lie_in_a_struct_beside_their_path(tmp_path: Path) -> None:
+    images = [{"bytes": png(i), "path": f"{i}.png"} for i in range(4)]
+    located = table.locate(options_of(write(tmp_path / "t.parquet", {"image": images, "label": [0, 1, 0, 1]})))
+    assert located.encoding == ENCODED
+    assert [row[IMAGE] for row in rows_of(located)] == [png(i) for i in range(4)]
+
+
+PIXELS = np.arange(4 * 24, dtype=np.uint8).reshape(4, 2, 3, 4)
+
+
+def test_raw_pixels_have_their_size_in_columns(tmp_path: Path) -> None:
+    columns = {"image": [image.tobytes() for image in PIXELS], "label": [0, 1, 0, 1]}
+    columns |= {name: [side] * 4 for name, side in (("height", 2), ("width", 3), ("channels", 4))}
+    located = table.locate(options_of(write(tmp_path / "t.parquet", columns)))
+    assert (located.encoding, located.image_shape) == (RAW, (2, 3, 4))
+    assert [row[IMAGE] for row in rows_of(located)] == [image.tobytes() for image in PIXELS]
+
+
+@pytest.mark.parametrize(("channels", "as_rgb"), [(1, [0]), (3, [2, 1, 0]), (4, [2, 1, 0, 3])])
+def test_spark_s_images_come_out_red_first(tmp_path: Path, channels: int, as_rgb: list[int]) -> None:
+    pixels = PIXELS[..., :channels]
+    images = [
+        {"origin": "", "height": 2, "width": 3, "nChannels": channels, "mode": 16, "data": image.tobytes()}
+        for image in pixels
+    ]
+    located = table.locate(options_of(write(tmp_path / "t.parquet", {"image": images, "label": [0, 1, 0, 1]})))
+    assert located.image_shape == (2, 3, channels)
+    assert [row[IMAGE] for row in rows_of(located)] == [image[..., as_rgb].tobytes() for image in pixels]
+
+
+def test_rows_of_large_row_groups_are_read_by_several_tasks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(table, "ROWS_PER_SHARD", 3)
+    monkeypatch.setattr(table, "ROWS_AT_ONCE", 2)
+    columns = {"image": [png(i) for i in range(10)], "label": LABELS}
+    located = table.locate(options_of(write(tmp_path / "t.parquet", columns, row_group_size=8)))
+    assert [shard.num_rows for shard in located.shards] == [3, 3, 2, 2]
+    assert [(row[IMAGE], row[LABEL]) for row in rows_of(located)] == [(png(i), LABELS[i]) for i in range(10)]
+
+
+def test_the_test_share_is_exact_and_goes_by_the_seed(tmp_path: Path) -> None:
+    """A fifth of 35 is 7, of 11 it is 2.2, of 3 it is 0.6 (at least one), of a single image none."""
+    labels = [0] * 35 + [1] * 11 + [2] * 3 + [3]
+    path = write(tmp_path / "t.parquet", {"image": [png(i) for i in range(50)], "label": labels}, row_group_size=7)
+
+    def test_ids(seed: int) -> list[int]:
+        rows = rows_of(table.locate(options_of(path, rand_number=seed)))
+        chosen = [row for row in rows if row[SPLIT] == TEST]
+        assert np.bincount([row[LABEL] for row in chosen], minlength=4).tolist() == [7, 2, 1, 0]
+        return [row[ID] for row in chosen]
+
+    assert test_ids(0) == test_ids(0) != test_ids(1)
+
+
+def test_a_table_of_test_images_is_taken_whole(tmp_path: Path) -> None:
+    path = write(tmp_path / "t.parquet", {"image": [png(0), png(1)], "label": ["b", "a"]})
+    test_path = write(tmp_path / "e.parquet", {"image": [png(2)], "label": ["b"]})
+    rows = rows_of(table.locate(options_of(path, test_path=test_path)))
+    assert [(row[ID], row[LABEL], row[SPLIT]) for row in rows] == [(0, 1, TRAIN), (1, 0, TRAIN), (2, 1, TEST)]
+    write(test_path, {"image": [png(2)], "label": ["c"]})
+    with refused() as messages:
+        table.locate(options_of(path, test_path=test_path))
+    assert f"{test_path} has the label 'c', which no training image has" in messages[0]
+
+
+def test_of_a_delta_table_only_the_files_of_its_newest_version_are_read(tmp_path: Path) -> None:
+    path = tmp_path / "t"
+    old, new = ({"image": [png(first), png(first + 1)], "label": [0, 1]} for first in (0, 5))
+    deltalake.write_deltalake(str(path), pa.table(old))
+    deltalake.write_deltalake(str(path), pa.table(new), mode="overwrite")
+    assert len(list(path.glob("*.parquet"))) == 2
+    rows = rows_of(table.locate(options_of(path, test_path=path)))
+    assert {row[IMAGE] for row in rows} == {png(5), png(6)}
+
+
+@pytest.mark.parametrize("bad", [b"<html>", png(0)[:40], b"", None], ids=["page", "truncated", "empty", "null"])
+def test_a_bad_image_stops_by_its_row_or_is_left_out(tmp_path: Path, bad: bytes | None) -> None:
+    images = [png(0), png(1), png(2), bad, png(4)]
+    path = write(tmp_path / "t.parquet", {"image": images, "label": [0, 1, 0, 1, 0]}, row_group_size=2)
+    with refused() as messages:
+        rows_of(table.locate(options_of(path)))
+    assert f"{path}: the image of row 1 of row group 1 is no whole one" in messages[0]
+    left = rows_of(table.locate(options_of(path, on_bad_image="skip")))
+    assert [row[ID] for row in left] == [0, 1, 2, 4]
+
+
+@pytest.mark.parametrize(
+    ("columns", "named"),
+    [
+        ({"image": [b"a"], "kind": [0]}, "has no column 'label': it has image, kind; name the columns with"),
+        ({"pixels": [b"a"], "label": [0]}, "has no column 'image': it has pixels, label"),
+        ({"image": [b"a", b"b"], "label": [0, None]}, "has 1 rows without a label"),
+        ({"image": [b"a", b"b"], "label": [0.5, 1.5]}, "has labels of the type double"),
+        ({"image": [b"a", b"b"], "label": [0, -1]}, "has the label -1"),
+        ({"image": [b"a", b"b", b"c"], "label": [0, 3, 1]}, "has no image of the class 2, its labels go to 3"),
+        ({"image": [b"a", b"b"], "label": [0, 0]}, "has 1 classes"),
+        ({"image": [b"a", b"b"], "label": [0, 1]}, "leaves no image for the test set"),
+        ({"image": ["a", "b"], "label": [0, 1]}, "has images of the type string"),
+        ({"image": [[1], [2]], "label": [0, 1]}, "has images of the type list"),
+        ({"image": pa.array([], pa.binary()), "label": pa.array([], pa.int32())}, "has 0 classes"),
+        (
+            {"image": [b"ab"] * 2, "label": [0, 1], "height": [1, 1], "width": [1, 1], "channels": [2, 2]},
+            "has a first image of height, width and channels (1, 1, 2)",
+        ),
+    ],
+)
+def test_a_table_that_cannot_be_used_is_refused_by_name(tmp_path: Path, columns: dict[str, Any], named: str) -> None:
+    path = write(tmp_path / "t.parquet", columns)
+    with refused() as messages:
+        table.locate(options_of(path))
+    assert str(path) in messages[0] and named in messages[0]
+
+
+def test_raw_images_of_another_size_are_refused_by_their_row(tmp_path: Path) -> None:
+    columns = {"image": [b"a", b"bc", b"d", b"e"], "label": [0, 1, 0, 1]}
+    columns |= {"height": [1, 1, 1, 1], "width": [1, 2, 1, 1], "channels": [1] * 4}
+    with refused() as messages:
+        rows_of(table.locate(options_of(write(tmp_path / "t.parquet", columns))))
+    assert "row 1 of row group 0 is no whole one (2 bytes of (1, 2, 1), all images must be of (1, 1, 1))" in messages[0]
+
+
+def test_what_is_no_parquet_file_is_refused_by_name(tmp_path: Path) -> None:
+    (tmp_path / "t.parquet").write_text("image,label\n")
+    with refused() as messages:
+        table.locate(options_of(tmp_path / "t.parquet"))
+    assert f"{tmp_path}/t.parquet is damaged" in messages[0]
+    (tmp_path / "empty").mkdir()
+    with refused() as messages:
+        table.locate(options_of(tmp_path / "empty"))
+    assert f"{tmp_path}/empty holds no Parquet file" in messages[0]
+
+
+def test_a_table_becomes_a_prepared_set(spark: SparkSession, tmp_path: Path) -> None:
+    columns = {"image": [png(i) for i in range(40)], "label": ["a"] * 25 + ["b"] * 15}
+    path = write(tmp_path / "t.parquet", columns, row_group_size=9)
+    values = {"image_size": 2, "imb_type": "exp", "n_max": 20, "imb_factor": 0.25}
+    options = in_directory(tmp_path / "data", dataset="table", path=path, **values)
+    set_dir = prepare(spark, PrepareOptions(**options.model_dump()))
+    manifest = read_manifest(set_dir)
+    assert (manifest.class_names, manifest.counts[TRAIN], manifest.counts[TEST]) == (["a", "b"], [20, 5], [5, 3])
+    train = load_split(set_dir, TRAIN, manifest)
+    for image_id, image, label in zip(train.ids.tolist(), train.images, train.labels.tolist(), strict=True):
+        assert image.tolist() == [[list(colour_of(image_id))] * 2] * 2
+        assert label == (image_id >= 25)
