@@ -4,8 +4,9 @@
     spark-submit spark_jobs/gen_pseudolabels.py --resume CKPT
 
 The data set is the checkpoint's own unless options say otherwise. Writes a
-Parquet table (id, pseudo_label, confidence) and NAME.quality.json, in which the
-withheld labels tell how right it is. A name that ends in .pickle also gets the
+Parquet table (id, pseudo_label, confidence, the probabilities of all classes, the
+round of self-training) and NAME.quality.json, in which the withheld labels tell
+how right it is. A name that ends in .pickle also gets the
 published layout: a dict with extrapolated_targets and prediction_model.
 """
 
@@ -27,7 +28,18 @@ from conf.arguments import data_flags, given_values, resolve_options
 from conf.errors import UserError
 from conf.files import new_directory, write_atomically, write_json_atomically
 from conf.schema import DataOptions, GenPseudolabelsOptions
-from data.contract import CONFIDENCE, ID, IMAGE, PSEUDO_LABEL, PSEUDO_LABEL_SCHEMA, RAW, SPLIT, UNLABELED
+from data.contract import (
+    CONFIDENCE,
+    ID,
+    IMAGE,
+    PROBABILITIES,
+    PSEUDO_LABEL,
+    PSEUDO_LABEL_SCHEMA,
+    RAW,
+    ROUND,
+    SPLIT,
+    UNLABELED,
+)
 from data.loader import images_of, load_pseudo_labels
 from data.manifest import read_manifest
 from spark_jobs.cli import run_job
@@ -36,8 +48,10 @@ from spark_jobs.runs import DATA_OPTIONS, options_of_checkpoint
 from spark_jobs.session import is_local, spark_session
 from spark_jobs.transforms import read_prepared, with_label_quality
 from streaming.tables import percent
+from training.run_directory import FinishedRun
 
 PSEUDO_LABELS_DIRECTORY = "pseudo_labels"
+"""In the data directory, and in a run whose network labels for the next one."""
 DEFAULT_FILENAME = GenPseudolabelsOptions.model_fields["output_filename"].default
 
 
@@ -52,6 +66,16 @@ def main(argv: Sequence[str]) -> None:
 def default_table(options: DataOptions) -> Path:
     """Where gen_pseudolabels writes and train_semi reads if nothing else is said."""
     return options.data_dir.absolute() / PSEUDO_LABELS_DIRECTORY / options.set_name() / DEFAULT_FILENAME
+
+
+def labels_of_run(spark: SparkSession, options: DataOptions, run: FinishedRun, *, set_dir: Path) -> Path:
+    """The table of a run's own pseudo-labels, written if it is not there; beside the run, so that others stay."""
+    fields = GenPseudolabelsOptions.model_fields
+    shared = {name: value for name, value in options if name in fields and name != "batch_size"}
+    own = {"resume": run.checkpoint, "output_dir": run.run_dir / PSEUDO_LABELS_DIRECTORY}
+    labelling = GenPseudolabelsOptions.model_validate({**shared, **own})
+    table = run.run_dir / PSEUDO_LABELS_DIRECTORY / DEFAULT_FILENAME
+    return table if table.is_dir() else gen_pseudolabels(spark, labelling, set_dir=set_dir)
 
 
 def gen_pseudolabels(spark: SparkSession, options: GenPseudolabelsOptions, *, set_dir: Path) -> Path:
@@ -85,7 +109,7 @@ def gen_pseudolabels(spark: SparkSession, options: GenPseudolabelsOptions, *, se
 def with_pseudo_labels(
     images: DataFrame, *, checkpoint: Path, image_shape: tuple[int, int, int], encoding: str = RAW, batch_size: int
 ) -> DataFrame:
-    """id, image -> id, pseudo_label, confidence; each Python worker loads the checkpoint once."""
+    """id, image -> the columns of PSEUDO_LABEL_SCHEMA; each Python worker loads the checkpoint once."""
     context = images.sparkSession.sparkContext
     # Local tasks share the machine's cores; elsewhere a task uses the cores that Spark gave it.
     threads = max(1, (os.cpu_count() or 1) // context.defaultParallelism) if is_local(context.master) else None
@@ -99,7 +123,8 @@ def with_pseudo_labels(
     )
     # A small set is one file, hence one partition: spread it over all slots.
     spread = images.repartition(context.defaultParallelism, ID)
-    return spread.mapInArrow(label, f"{ID} long, {PSEUDO_LABEL} int, {CONFIDENCE} float")
+    columns = f"{ID} long, {PSEUDO_LABEL} int, {CONFIDENCE} float, {PROBABILITIES} array<float>, {ROUND} int"
+    return spread.mapInArrow(label, columns)
 
 
 def _label_partition(
@@ -113,13 +138,22 @@ def _label_partition(
 ) -> Iterator[pa.RecordBatch]:
     import torch  # only the tasks need it
 
-    from training.inference import predict
+    from training.inference import predict, pseudo_label_round
 
     torch.set_num_threads(threads or TaskContext.get().cpus())
+    this_round = pseudo_label_round(checkpoint)
     for batch in batches:
         images = images_of(batch.column(IMAGE), image_shape, encoding)
-        labels, confidences = predict(checkpoint, images, batch_size=batch_size)
-        columns = [batch.column(ID), pa.array(labels), pa.array(confidences)]
+        labels, confidences, probabilities = predict(checkpoint, images, batch_size=batch_size)
+        num_images, num_classes = probabilities.shape
+        offsets = np.arange(num_images + 1, dtype=np.int32) * num_classes
+        columns = [
+            batch.column(ID),
+            pa.array(labels),
+            pa.array(confidences),
+            pa.ListArray.from_arrays(offsets, probabilities.reshape(-1)),
+            pa.array(np.full(num_images, this_round, np.int32)),
+        ]
         yield pa.RecordBatch.from_arrays(columns, schema=PSEUDO_LABEL_SCHEMA)
 
 

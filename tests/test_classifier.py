@@ -97,7 +97,7 @@ def test_what_comes_out_is_evaluated_and_labels_like_any_network(
     again = run_evaluation(options, paths_of(set_dir, tmp_path / "none"), ALONE)
     assert again["splits"][TEST]["class_accuracy"] == result["splits"][TEST]["class_accuracy"]
     test = split_of(set_dir, TEST)
-    labels, confidences = predict(checkpoint, test.images.permute(0, 2, 3, 1).numpy(), batch_size=7)
+    labels, confidences, _ = predict(checkpoint, test.images.permute(0, 2, 3, 1).numpy(), batch_size=7)
     assert (labels == test.labels.numpy()).mean() == pytest.approx(result["splits"][TEST]["accuracy"])
     assert confidences.sum() == pytest.approx(sum(result["splits"][TEST]["totals"]["confidence_sum"]), rel=1e-4)
 

@@ -170,11 +170,21 @@ def table(published: Path) -> pa.Table:
 
 def test_the_table_has_a_row_for_every_unlabeled_image_and_no_other(table: pa.Table, set_dir: Path) -> None:
     assert {field.name: str(field.type) for field in table.schema} == {
-        "id": "int64", "pseudo_label": "int32", "confidence": "float",
+        "id": "int64", "pseudo_label": "int32", "confidence": "float", "probabilities": "list<element: float>",
+        "round": "int32",
     }  # fmt: skip
     np.testing.assert_array_equal(table["id"], load_split(set_dir, "unlabeled", read_manifest(set_dir)).ids)
     assert 0 <= min(table["pseudo_label"].to_pylist()) <= max(table["pseudo_label"].to_pylist()) <= 9
     assert all(0.1 <= confidence <= 1 for confidence in table["confidence"].to_pylist())
+
+
+def test_the_probabilities_are_those_of_all_classes_and_the_label_is_the_likeliest(table: pa.Table) -> None:
+    probabilities = np.array(table["probabilities"].to_pylist())
+    assert probabilities.shape == (len(table), 10)
+    assert np.allclose(probabilities.sum(axis=1), 1, atol=1e-5)
+    assert (probabilities.argmax(axis=1) == table["pseudo_label"].to_numpy()).all()
+    assert (probabilities.max(axis=1).astype(np.float32) == table["confidence"].to_numpy()).all()
+    assert set(table["round"].to_pylist()) == {1}, "the classifier learned from labels alone"
 
 
 def test_a_pickle_name_also_gives_the_published_layout(

@@ -1,4 +1,4 @@
-"""Labels and confidences from a checkpoint, for batches of raw images."""
+"""Labels and probabilities from a checkpoint, for batches of raw images."""
 
 from functools import lru_cache
 from pathlib import Path
@@ -10,7 +10,6 @@ from torch import nn
 from conf.errors import UserError
 from models.build import build_model
 from training.checkpoints import ModelCard, load_checkpoint, load_weights
-from training.losses import logit_scale_of
 from training.tasks import image_tensor
 
 
@@ -34,18 +33,22 @@ def load_classifier(path: Path, modified_ns: int) -> tuple[nn.Module, ModelCard]
 
 
 @torch.inference_mode()
-def predict(path: Path, images: np.ndarray, *, batch_size: int) -> tuple[np.ndarray, np.ndarray]:
-    """Predicted classes (N,) int32 and their softmax probabilities (N,) float32.
+def predict(path: Path, images: np.ndarray, *, batch_size: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Predicted classes (N,) int32, their probabilities (N,) float32, and those of all classes (N, C) float32.
 
     images: (N, height, width, channels) uint8
     """
     model, card = load_classifier(path, path.stat().st_mtime_ns)
     if images.shape[1:] != card.image_shape:
         raise UserError(f"{path} was trained on images of shape {card.image_shape}, these have {images.shape[1:]}")
-    labels, confidences = [], []
-    for batch in image_tensor(images).split(batch_size):
-        logits = logit_scale_of(card.head) * model(card.normalisation.apply(batch))  # (n, C)
-        confidence, label = logits.softmax(dim=1).max(dim=1)  # (n,), (n,)
-        labels.append(label.int())
-        confidences.append(confidence)
-    return torch.cat(labels).numpy(), torch.cat(confidences).numpy()
+    batches = image_tensor(images).split(batch_size)
+    logits = torch.cat([card.logit_scale * model(card.normalisation.apply(batch)) for batch in batches])  # (N, C)
+    probabilities = logits.softmax(dim=1)
+    confidences, labels = probabilities.max(dim=1)  # (N,), (N,)
+    return labels.int().numpy(), confidences.numpy(), probabilities.numpy()
+
+
+def pseudo_label_round(path: Path) -> int:
+    """The round of the pseudo-labels that a checkpoint's network gives: one more than that of those it learned from."""
+    _, card = load_classifier(path, path.stat().st_mtime_ns)
+    return card.pseudo_label_round + 1
