@@ -39,7 +39,7 @@ from torchvision import transforms
 from data.contract import IMAGE, LABEL, split_directory
 from data.loader import ImageArrays, load_split
 from data.manifest import Manifest, read_manifest
-from training.tasks import image_tensor
+from training.images import image_tensor
 
 BATCH_SIZE = 128
 

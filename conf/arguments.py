@@ -103,7 +103,8 @@ def _metavar(field: FieldInfo) -> str:
 
 
 def _help(field: FieldInfo) -> str:
-    suffix = " (required)" if field.is_required() else "" if field.default is None else f" (default {field.default})"
+    shown = ",".join(map(str, field.default)) if isinstance(field.default, tuple) else field.default
+    suffix = " (required)" if field.is_required() else "" if field.default is None else f" (default {shown})"
     return f"{field.description}{suffix}".replace("%", "%%")
 
 

@@ -252,7 +252,7 @@ class StatsOptions(DataOptions):
 # What a run's outcome does not depend on; of the files that it starts from, the content enters its name, not the place.
 _NOT_OF_THE_OUTCOME = {
     "master", "verbose", "data_dir", "runs_dir", "evaluate", "resume", "pretrained_model", "pseudo_labels",
-    "retries", "rank_timeout", "logit_adjustment", "features", "tsne",
+    "retries", "rank_timeout", "logit_adjustment", "features", "tsne", "rounds",
 }  # fmt: skip
 
 
@@ -275,6 +275,12 @@ class RunOptions(DataOptions):
         "steps", "learning rate over the epochs: warm-up, x 0.01 after 80 % and x 0.0001 after 90 %; or half a cosine"
     )
     eval_every: int = option(1, "epochs from one evaluation of the held-out splits to the next; the last is one", gt=0)
+    precision: Literal["float32", "bfloat16"] = option(
+        "float32", "what the network computes in while it learns; weights, losses and measurements are float32"
+    )
+    compile: Literal["off", "default", "cuda_graphs"] = option(
+        "off", "torch.compile of the network while it learns; cuda_graphs: replayed as graphs, on a GPU"
+    )
     seed: int = option(0, "seed of initial weights, order, augmentation and sampling", ge=0, lt=2**63)
     world_size: int = option(1, "ranks: tasks of the barrier stage, one process each", gt=0)
     threads: int | None = option(None, "CPU threads of a rank; by default its share of the cores", gt=0)
@@ -356,6 +362,7 @@ class SupervisedOptions(RunOptions):
     loss_type: Literal["CE", "Focal", "LDAM", "BalancedSoftmax", "LogitAdjusted"] = option("CE", "loss")
     focal_gamma: float = option(1.0, "exponent of the focal loss", ge=0)
     ldam_max_margin: float = option(0.5, "LDAM's margin of the smallest class, in units of the cosine", gt=0)
+    ldam_scale: float = option(30.0, "what the cosines of LDAM's head are multiplied with", gt=0)
     tau: float = option(1.0, "strength of LogitAdjusted: tau * log prior is added to the logits in training", ge=0)
     train_rule: TrainRule = option("None", "how class sizes enter the training")
 
@@ -446,7 +453,6 @@ class GenPseudolabelsOptions(DataOptions):
     )  # fmt: skip
     threshold: float | None = option(None, "keep pseudo-labels of at least this confidence", ge=0, le=1)
     top_k: int | None = option(None, "keep the most confident of each class, at most so many", gt=0)
-    round: int = option(1, "number of the round of self-training, kept in the table", ge=1)
     output_dir: Path | None = option(None, "where to write; by default pseudo_labels/ beside the prepared sets")
     output_filename: str = option(
         "pseudo_labels.parquet", "name in --output_dir; with .pickle the published layout is written as well",
@@ -478,7 +484,39 @@ class EvaluateOptions(DataOptions):
     output_dir: Path | None = option(None, "where to write; by default evaluation/ beside the checkpoint")
 
 
-class TrainSemiOptions(TrainOptions):
+class PseudoLabelOptions(JobOptions):
+    """How pseudo-labels enter a training."""
+
+    unlabeled_weight: float = option(1.0, "omega: weight of a pseudo-labelled sample", gt=0)
+    confidence_threshold: tuple[float, ...] = option(
+        (0.0,), "drop pseudo-labels of lower confidence: one threshold, or one of each pseudo-label as 0.9,0.8,0.95"
+    )
+    pseudo_label_type: Literal["hard", "soft"] = option(
+        "hard", "learn the likeliest class of an unlabeled image, or the probabilities of all classes"
+    )
+    unlabeled_ratio: float | None = option(
+        None, "pseudo-labelled images a step for each labelled one, in a batch of their own beside --batch_size "
+        "labelled ones, --unlabeled_weight between the two losses; without it all are shuffled together", gt=0,
+    )  # fmt: skip
+    class_counts: Literal["all", "labelled"] = option(
+        "all", "class sizes that the loss and --train_rule go by: with the pseudo-labelled samples or without"
+    )
+    rounds: int = option(1, "self-training: each further round learns the pseudo-labels of the one before", gt=0)
+
+    @field_validator("confidence_threshold", mode="before")
+    @classmethod
+    def _thresholds_are_shares(cls, value: Any) -> tuple[float, ...]:
+        parts = value.split(",") if isinstance(value, str) else value if isinstance(value, list | tuple) else [value]
+        try:
+            thresholds = tuple(map(float, parts))
+        except (TypeError, ValueError):
+            raise ValueError("input should be a number, or numbers with commas between them") from None
+        if not thresholds or not all(0 <= threshold <= 1 for threshold in thresholds):
+            raise ValueError("a threshold lies in 0..1")
+        return thresholds
+
+
+class TrainSemiOptions(PseudoLabelOptions, TrainOptions):
     """train_semi: training on the labelled and the pseudo-labelled part together."""
 
     phase: ClassVar[str] = "train_semi"
@@ -488,8 +526,6 @@ class TrainSemiOptions(TrainOptions):
         None,
         "table written by gen_pseudolabels, or a file laid out as pseudo_labeled_cifar.pickle; by default its table",
     )
-    unlabeled_weight: float = option(1.0, "omega: weight of a pseudo-labelled sample", gt=0)
-    confidence_threshold: float = option(0.0, "drop pseudo-labels of lower confidence", ge=0, le=1)
 
     @field_validator("pseudo_labels")
     @classmethod
@@ -499,11 +535,14 @@ class TrainSemiOptions(TrainOptions):
         return value
 
     @model_validator(mode="after")
-    def _a_threshold_has_confidences(self) -> "TrainSemiOptions":
-        if self.confidence_threshold > 0 and self.pseudo_labels is not None and self.pseudo_labels.is_file():
-            raise ValueError(
-                f"{self.pseudo_labels} has no confidences: leave out --confidence_threshold, or name a table"
-            )
+    def _what_needs_probabilities_has_them(self) -> "TrainSemiOptions":
+        if self.pseudo_labels is not None and self.pseudo_labels.is_file():
+            if any(self.confidence_threshold):
+                raise ValueError(
+                    f"{self.pseudo_labels} has no confidences: leave out --confidence_threshold, or name a table"
+                )
+            if self.pseudo_label_type == "soft":
+                raise ValueError(f"{self.pseudo_labels} has no probabilities: --pseudo_label_type soft needs a table")
         return self
 
     @model_validator(mode="after")
@@ -530,7 +569,7 @@ class PackageOptions(JobOptions):
     output: Path = option(Path("longtail.zip"), "file to write")
 
 
-class PipelineOptions(SupervisedOptions):
+class PipelineOptions(PseudoLabelOptions, SupervisedOptions):
     """pipeline: prepare, stats, train, gen_pseudolabels, train_semi, compare; with a live per-class table."""
 
     imb_factor_unlabel: float | None = option(
@@ -538,8 +577,6 @@ class PipelineOptions(SupervisedOptions):
     )
     semi_epochs: int | None = option(None, "epochs of train_semi; by default those of --epochs", gt=0)
     semi_batch_size: int | None = option(None, "images a step of train_semi; by default twice --batch_size", gt=0)
-    unlabeled_weight: float = option(1.0, "omega: weight of a pseudo-labelled sample", gt=0)
-    confidence_threshold: float = option(0.0, "drop pseudo-labels of lower confidence", ge=0, le=1)
     ssp: bool = option(False, "pre-train by rotation prediction first")
 
 

@@ -59,6 +59,8 @@ SOURCE_SCHEMA = pa.schema(
 
 PSEUDO_LABEL = "pseudo_label"
 CONFIDENCE = "confidence"
+PROBABILITIES = "probabilities"
+ROUND = "round"
 
 PSEUDO_LABEL_SCHEMA = pa.schema(
     [
@@ -66,15 +68,18 @@ PSEUDO_LABEL_SCHEMA = pa.schema(
         pa.field(PSEUDO_LABEL, pa.int32(), nullable=False),
         # Largest softmax probability, in [1 / num_classes, 1].
         pa.field(CONFIDENCE, pa.float32(), nullable=False),
+        # Softmax probability of every class, by its number.
+        pa.field(PROBABILITIES, pa.list_(pa.float32()), nullable=False),
+        # The same in every row: 1 if the classifier learned from labels alone, else one more than the round of the
+        # pseudo-labels that it learned from.
+        pa.field(ROUND, pa.int32(), nullable=False),
     ]
 )
 """Of a table of pseudo-labels, what a training reads."""
 
 PREDICTED = "predicted"
 MARGIN = "margin"
-PROBABILITIES = "probabilities"
 MODEL_VERSION = "model_version"
-ROUND = "round"
 
 PREDICTION_SCHEMA = pa.schema(
     [
@@ -86,6 +91,8 @@ PREDICTION_SCHEMA = pa.schema(
         pa.field(PROBABILITIES, pa.list_(pa.float32()), nullable=False),
         # SHA-256 of the checkpoint file.
         pa.field(MODEL_VERSION, pa.string(), nullable=False),
+        # As above.
+        pa.field(ROUND, pa.int32(), nullable=False),
     ]
 )
 """What a classifier says of an image."""

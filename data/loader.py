@@ -21,7 +21,9 @@ from data.contract import (
     IMAGE,
     LABEL,
     NO_CLASS,
+    PROBABILITIES,
     PSEUDO_LABEL,
+    ROUND,
     ROWS_DIRECTORY,
     SPLIT,
     UNLABELED,
@@ -101,6 +103,26 @@ def load_pseudo_labels(table_dir: Path) -> tuple[np.ndarray, np.ndarray, np.ndar
     table = _read(table_dir, [ID, PSEUDO_LABEL, CONFIDENCE]).sort_by(ID)
     labels = table.column(PSEUDO_LABEL).to_numpy().astype(np.int64)
     return table.column(ID).to_numpy(), labels, table.column(CONFIDENCE).to_numpy()
+
+
+def load_probabilities(table_dir: Path) -> np.ndarray:
+    """The probabilities (N, C) float32 in a gen_pseudolabels table, in the order of load_pseudo_labels.
+
+    Raises UserError if the rows are not all of as many classes.
+    """
+    column = _read(table_dir, [ID, PROBABILITIES]).sort_by(ID).column(PROBABILITIES).combine_chunks()
+    lengths = np.unique(np.diff(column.offsets.to_numpy()))
+    if len(lengths) != 1:
+        raise UserError(f"{table_dir} has probabilities of {lengths.tolist()} classes: write it again")
+    return column.flatten().to_numpy().reshape(-1, lengths[0])
+
+
+def load_round(table_dir: Path) -> int:
+    """The round of a gen_pseudolabels table. Raises UserError if it is empty or mixed from several."""
+    rounds = _read(table_dir, [ROUND]).column(ROUND).unique().to_pylist()
+    if len(rounds) != 1:
+        raise UserError(f"{table_dir} holds pseudo-labels of rounds {sorted(rounds)}: write it again, of one")
+    return rounds[0]
 
 
 def load_published_pseudo_labels(file: Path, ids: np.ndarray) -> np.ndarray:

@@ -16,7 +16,9 @@ class CosineHead(nn.Module):
         self.weight = nn.Parameter(F.normalize(torch.empty(num_features, num_classes).uniform_(-1, 1), dim=0))
 
     def forward(self, features: Tensor) -> Tensor:
-        return F.normalize(features, dim=1) @ F.normalize(self.weight, dim=0)
+        # Cosines are scaled up to be logits, and with them the rounding of a shorter float would be.
+        with torch.autocast(features.device.type, enabled=False):
+            return F.normalize(features.to(self.weight.dtype), dim=1) @ F.normalize(self.weight, dim=0)
 
 
 class ScaledLinearHead(nn.Linear):

@@ -3,18 +3,18 @@
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from pyspark.sql import SparkSession
 
 from spark_jobs.experiment_plan import SET, Step
-from spark_jobs.gen_pseudolabels import DEFAULT_FILENAME, gen_pseudolabels
+from spark_jobs.gen_pseudolabels import DEFAULT_FILENAME, PSEUDO_LABELS_DIRECTORY, gen_pseudolabels
 from spark_jobs.prepare import prepare, prepared_set_dir
 from spark_jobs.runs import train_run
+from spark_jobs.train_semi import train_rounds
 from training.run_directory import FinishedRun, finished_run, run_paths
-
-PSEUDO_LABELS_DIRECTORY = "pseudo_labels"
 
 
 @dataclass(frozen=True)
@@ -53,16 +53,22 @@ def run_step(spark: SparkSession, step: Step, outputs: Outputs) -> Output:
         labelled = table.exists()
         seconds = None if labelled else _seconds(lambda: gen_pseudolabels(spark, options, set_dir=set_dir))
         return Output(table, options, seconds=seconds)
-    options, pseudo_labels = step.options(**before), before.get("pseudo_labels")
-    run_dir = run_paths(options, set_dir=set_dir, pseudo_labels=pseudo_labels).run_dir
-    seconds = None
-    if finished_run(run_dir) is None:
-        seconds = _seconds(
-            lambda: train_run(spark, options, set_dir=set_dir, pseudo_labels=pseudo_labels, show_progress=False)
-        )
-    run = finished_run(run_dir)
-    assert run is not None, "train_run raises or finishes the run"
-    return Output(run.checkpoint, options, run, seconds)
+    options = step.options(**before)
+    if step.job == "train_semi":
+        train = partial(train_rounds, spark, options, set_dir=set_dir, pseudo_labels=before["pseudo_labels"])
+    else:
+        train = partial(train_run, spark, options, set_dir=set_dir)
+    return _trained(train, options, set_dir=set_dir, pseudo_labels=before.get("pseudo_labels"))
+
+
+def _trained(train: Callable[..., FinishedRun], options: Any, *, set_dir: Path, pseudo_labels: Path | None) -> Output:
+    """The run, which may be there already. Of several rounds of self-training, the time is that of those left."""
+    first = finished_run(run_paths(options, set_dir=set_dir, pseudo_labels=pseudo_labels).run_dir)
+    if first is not None and getattr(options, "rounds", 1) == 1:
+        return Output(first.checkpoint, options, first)
+    started = time.perf_counter()
+    run = train(show_progress=False)
+    return Output(run.checkpoint, options, run, time.perf_counter() - started)
 
 
 def _seconds(work: Callable[[], object]) -> float:

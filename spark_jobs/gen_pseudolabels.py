@@ -18,7 +18,6 @@ from pathlib import Path
 
 import numpy as np
 from pyspark.sql import DataFrame, SparkSession
-from pyspark.sql import functions as F
 from rich import get_console
 from rich.table import Table
 
@@ -27,15 +26,10 @@ from conf.errors import UserError
 from conf.files import new_directory, write_atomically, write_json_atomically
 from conf.schema import DataOptions, GenPseudolabelsOptions
 from data.contract import (
-    CONFIDENCE,
     ID,
     IMAGE,
-    MARGIN,
-    MODEL_VERSION,
     PREDICTED,
-    PROBABILITIES,
     PSEUDO_LABEL,
-    ROUND,
     SPLIT,
     TRAIN,
     UNLABELED,
@@ -50,8 +44,10 @@ from spark_jobs.selection import keep_confident, keep_top_k_per_class, with_alig
 from spark_jobs.session import spark_session
 from spark_jobs.transforms import read_prepared, with_label_quality
 from streaming.tables import percent
+from training.run_directory import FinishedRun
 
 PSEUDO_LABELS_DIRECTORY = "pseudo_labels"
+"""In the data directory, and in a run whose network labels for the next one."""
 DEFAULT_FILENAME = GenPseudolabelsOptions.model_fields["output_filename"].default
 
 
@@ -68,6 +64,16 @@ def default_table(options: DataOptions) -> Path:
     return options.data_dir.absolute() / PSEUDO_LABELS_DIRECTORY / options.set_name() / DEFAULT_FILENAME
 
 
+def labels_of_run(spark: SparkSession, options: DataOptions, run: FinishedRun, *, set_dir: Path) -> Path:
+    """The table of a run's own pseudo-labels, written if it is not there; beside the run, so that others stay."""
+    fields = GenPseudolabelsOptions.model_fields
+    shared = {name: value for name, value in options if name in fields and name != "batch_size"}
+    own = {"resume": run.checkpoint, "output_dir": run.run_dir / PSEUDO_LABELS_DIRECTORY}
+    labelling = GenPseudolabelsOptions.model_validate({**shared, **own})
+    table = run.run_dir / PSEUDO_LABELS_DIRECTORY / DEFAULT_FILENAME
+    return table if table.is_dir() else gen_pseudolabels(spark, labelling, set_dir=set_dir)
+
+
 def gen_pseudolabels(spark: SparkSession, options: GenPseudolabelsOptions, *, set_dir: Path) -> Path:
     """Write the table; its path. Raises UserError for bad input."""
     manifest = read_manifest(set_dir)
@@ -79,7 +85,7 @@ def gen_pseudolabels(spark: SparkSession, options: GenPseudolabelsOptions, *, se
     images = prepared.where(prepared[SPLIT] == UNLABELED).select(ID, IMAGE)
     classifier = classifier_of(options.resume, manifest, batch_size=options.batch_size)
     spark.sparkContext.setJobDescription(f"pseudo-labels from {classifier.checkpoint}")
-    labelled = with_pseudo_labels(images, classifier, number=options.round)
+    labelled = with_pseudo_labels(images, classifier)
     if options.align is not None:
         labelled = labelled.persist()  # it is read twice, and should be inferred once
     try:
@@ -97,17 +103,9 @@ def gen_pseudolabels(spark: SparkSession, options: GenPseudolabelsOptions, *, se
     return table
 
 
-def with_pseudo_labels(images: DataFrame, classifier: Classifier, *, number: int = 1) -> DataFrame:
-    """id, image -> id, pseudo_label, confidence, margin, probabilities, model_version, round.
-
-    number: of the round of self-training
-    """
-    return (
-        with_predictions(images, classifier)
-        .withColumnRenamed(PREDICTED, PSEUDO_LABEL)
-        .withColumn(ROUND, F.lit(number))
-        .select(ID, PSEUDO_LABEL, CONFIDENCE, MARGIN, PROBABILITIES, MODEL_VERSION, ROUND)
-    )
+def with_pseudo_labels(images: DataFrame, classifier: Classifier) -> DataFrame:
+    """id, image -> id, pseudo_label, and what else the classifier says (PREDICTION_SCHEMA)."""
+    return with_predictions(images, classifier).withColumnRenamed(PREDICTED, PSEUDO_LABEL)
 
 
 def selected(pseudo_labels: DataFrame, options: GenPseudolabelsOptions, manifest: Manifest) -> DataFrame:

@@ -29,6 +29,7 @@ from data.contract import (
     PREDICTED,
     PREDICTION_SCHEMA,
     PROBABILITIES,
+    ROUND,
 )
 from data.loader import images_of
 from data.manifest import Manifest
@@ -137,7 +138,7 @@ def _predict_partition(
         _, card = load_classifier(classifier.checkpoint, classifier.version)
         columns = {name: batch.column(name) for name in kept}
         logits = _adjusted(found.logits, card, classifier.logit_adjustment)
-        columns |= _predictions(logits, version=classifier.version)
+        columns |= _predictions(logits, version=classifier.version, this_round=card.pseudo_label_round + 1)
         if with_scores:
             columns |= _scores(logits, batch.column(LABEL), card)
         if with_features:
@@ -151,7 +152,7 @@ def _adjusted(logits, card, strength: float | None):
     return logits if strength is None else logits - adjustment(card, strength)
 
 
-def _predictions(logits, *, version: str) -> dict[str, pa.Array]:
+def _predictions(logits, *, version: str, this_round: int) -> dict[str, pa.Array]:
     """The columns of PREDICTION_SCHEMA for logits (N, C)."""
     probabilities = logits.softmax(dim=1)  # (N, C)
     confidence, predicted = probabilities.max(dim=1)  # (N,), (N,)
@@ -162,6 +163,7 @@ def _predictions(logits, *, version: str) -> dict[str, pa.Array]:
         MARGIN: pa.array((best[:, 0] - best[:, 1:].sum(dim=1)).numpy()),
         PROBABILITIES: _lists(probabilities.numpy()),
         MODEL_VERSION: pa.array([version] * len(logits)),
+        ROUND: pa.array(np.full(len(logits), this_round, np.int32)),
     }
 
 

@@ -23,7 +23,6 @@ from conf.arguments import parse_options
 from conf.files import write_json_atomically
 from conf.schema import (
     DataOptions,
-    GenPseudolabelsOptions,
     PipelineOptions,
     PretrainRotOptions,
     TrainOptions,
@@ -32,19 +31,19 @@ from conf.schema import (
 from data.contract import TEST
 from spark_jobs.barrier import check_slots
 from spark_jobs.cli import run_job
-from spark_jobs.gen_pseudolabels import DEFAULT_FILENAME, gen_pseudolabels
+from spark_jobs.gen_pseudolabels import labels_of_run
 from spark_jobs.pipeline_screen import PipelineScreen
 from spark_jobs.prepare import prepare
 from spark_jobs.runs import FinishedRun, scores_line, train_run
 from spark_jobs.session import spark_session
 from spark_jobs.stats import stats
+from spark_jobs.train_semi import train_rounds
 from streaming.live import start_live_query
 from streaming.tables import percent, signed_percent
 from streaming.writer import EVENTS_DIRECTORY
 
 JobOptionsType = TypeVar("JobOptionsType", bound=DataOptions)
 
-PSEUDO_LABELS_DIRECTORY = "pseudo_labels"
 COMPARISON_FILE = "comparison.json"
 
 
@@ -91,17 +90,7 @@ def run_steps(spark: SparkSession, options: PipelineOptions, screen: PipelineScr
         training = options_for(TrainOptions, options, pretrained_model=start)
         base = train_run(spark, training, set_dir=set_dir, show_progress=False)
     with screen.step("gen_pseudolabels"):
-        # Beside the run that made them, so that other runs' pseudo-labels stay as they are.
-        labelling = options_for(
-            GenPseudolabelsOptions,
-            options,
-            resume=base.checkpoint,
-            output_dir=base.run_dir / PSEUDO_LABELS_DIRECTORY,
-            batch_size=GenPseudolabelsOptions.model_fields["batch_size"].default,
-        )
-        table = labelling.output_dir / DEFAULT_FILENAME
-        if not table.is_dir():
-            gen_pseudolabels(spark, labelling, set_dir=set_dir)
+        table = labels_of_run(spark, options, base, set_dir=set_dir)
     with screen.step("train_semi"):
         semi_training = options_for(
             TrainSemiOptions,
@@ -111,7 +100,7 @@ def run_steps(spark: SparkSession, options: PipelineOptions, screen: PipelineScr
             epochs=options.semi_epochs or options.epochs,
             batch_size=options.semi_batch_size or 2 * options.batch_size,
         )
-        semi = train_run(spark, semi_training, set_dir=set_dir, pseudo_labels=table, show_progress=False)
+        semi = train_rounds(spark, semi_training, set_dir=set_dir, pseudo_labels=table, show_progress=False)
     return base, semi
 
 

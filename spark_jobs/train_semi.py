@@ -5,19 +5,23 @@
 
 Needs the table that gen_pseudolabels wrote for the same set, or pseudo-labels
 for its unlabeled part in the published layout (--pseudo_labels FILE.pickle).
+With --rounds N the network that comes out labels the unlabeled part again and
+another one is trained on that, N - 1 times; each round is a run of its own.
 """
 
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from pyspark.sql import SparkSession
+
 from conf.arguments import parse_options
 from conf.errors import UserError
 from conf.schema import TrainSemiOptions
 from spark_jobs.cli import run_job
-from spark_jobs.gen_pseudolabels import default_table
+from spark_jobs.gen_pseudolabels import default_table, labels_of_run
 from spark_jobs.prepare import prepare
-from spark_jobs.runs import evaluate_run, print_result, train_run
+from spark_jobs.runs import FinishedRun, evaluate_run, print_result, train_run
 from spark_jobs.session import spark_session
 
 
@@ -29,9 +33,27 @@ def main(argv: Sequence[str]) -> None:
     if options.evaluate:
         print_result(evaluate_run(spark, options, set_dir=set_dir, pseudo_labels=table))
         return
-    run = train_run(spark, options, set_dir=set_dir, pseudo_labels=table)
+    run = train_rounds(spark, options, set_dir=set_dir, pseudo_labels=table)
     print_result(run.result)
     print(f"run: {run.run_dir}\nnext: longtail monitor --runs_dir {options.runs_dir} --once")
+
+
+def train_rounds(
+    spark: SparkSession,
+    options: TrainSemiOptions,
+    *,
+    set_dir: Path,
+    pseudo_labels: Path,
+    show_progress: bool = True,
+) -> FinishedRun:
+    """The run of the last of --rounds; each starts anew, on the pseudo-labels of the network of the one before."""
+    run = train_run(spark, options, set_dir=set_dir, pseudo_labels=pseudo_labels, show_progress=show_progress)
+    for this_round in range(2, options.rounds + 1):
+        print(f"round {this_round}: pseudo-labels by {run.run_dir}")
+        table = labels_of_run(spark, options, run, set_dir=set_dir)
+        anew = options.model_copy(update={"resume": None})
+        run = train_run(spark, anew, set_dir=set_dir, pseudo_labels=table, show_progress=show_progress)
+    return run
 
 
 def pseudo_label_table(options: TrainSemiOptions) -> Path:

@@ -9,6 +9,7 @@ import pytest
 import torch
 from torch import Tensor
 
+from conf.files import content_hash
 from conf.schema import TrainClassifierOptions, TrainOptions
 from data.contract import TEST, TRAIN, VAL
 from data.manifest import read_manifest
@@ -19,7 +20,7 @@ from tests.tiny_set import COUNTS, paths_of, same_tensors, tiny_options, weights
 from training import run as run_module
 from training.classifier import TAU_GRID, choose_tau, tau_normalised
 from training.distributed import Rank
-from training.inference import predict
+from training.inference import infer
 from training.run import run_evaluation, run_training
 from training.tasks import Samples, supervised_task
 
@@ -97,8 +98,10 @@ def test_what_comes_out_is_evaluated_and_labels_like_any_network(
     again = run_evaluation(options, paths_of(set_dir, tmp_path / "none"), ALONE)
     assert again["splits"][TEST]["class_accuracy"] == result["splits"][TEST]["class_accuracy"]
     test = split_of(set_dir, TEST)
-    labels, confidences = predict(checkpoint, test.images.permute(0, 2, 3, 1).numpy(), batch_size=7)
-    assert (labels == test.labels.numpy()).mean() == pytest.approx(result["splits"][TEST]["accuracy"])
+    images = test.images.permute(0, 2, 3, 1).numpy()
+    logits = infer(checkpoint, content_hash(checkpoint), images, batch_size=7).logits
+    confidences, labels = logits.softmax(dim=1).max(dim=1)
+    assert (labels == test.labels).double().mean().item() == pytest.approx(result["splits"][TEST]["accuracy"])
     assert confidences.sum() == pytest.approx(sum(result["splits"][TEST]["totals"]["confidence_sum"]), rel=1e-4)
 
 

@@ -160,7 +160,7 @@ def test_pre_training_learns_to_find_the_other_view(set_dir: Path, tmp_path: Pat
     for learning_rate in (1e-30, 0.05):
         changes: dict[str, Any] = {"epochs": 20, "learning_rate": learning_rate}
         if method == "moco":
-            changes["key_momentum"] = 0.9  # 60 steps in all
+            changes |= {"key_momentum": 0.9, "epochs": 40}  # 120 steps in all
         result = pretrain(set_dir, tmp_path / str(learning_rate), method, **changes)
         assert (result["phase"], set(result["splits"])) == (f"pretrain_{method}", {TRAIN})
         assert result["splits"][TRAIN]["totals"]["support"] == [40 * anchors, 0]

@@ -105,7 +105,7 @@ def test_a_second_stage_takes_the_network_and_not_the_epochs():
 
 def test_the_batch_of_a_training_is_not_that_of_the_labelling():
     _, semi = planned(D_U, options={"batch_size": 17})
-    assert step(semi, "gen_pseudolabels").planned.batch_size == 512
+    assert step(semi, "gen_pseudolabels").planned.batch_size == 500
 
 
 def test_an_option_that_a_job_refuses_is_named_with_its_trial():

@@ -65,6 +65,25 @@ def test_the_pipeline_again_reuses_all_that_is_done(longtail: RunJob, tmp_path: 
     assert {path: path.stat().st_mtime_ns for path in tmp_path.glob("runs/*/ckpt.pth.tar")} == before
 
 
+@pytest.mark.long
+def test_rounds_of_self_training_each_learn_from_the_pseudo_labels_of_the_one_before(longtail: RunJob, tmp_path: Path):
+    arguments = ["--epochs", 1, "--rounds", 2, "--pseudo_label_type", "soft", "--unlabeled_ratio", 2]
+    done = longtail("pipeline", *arguments)
+    assert done.returncode == 0, done.stderr
+    (base,) = _runs(tmp_path, "train")
+    first, second = sorted(_runs(tmp_path, "train_semi"), key=lambda run: _result(run)["pseudo_label_round"])
+    assert [_result(run)["pseudo_label_round"] for run in (base, first, second)] == [0, 1, 2]
+    for run, number in ((base, 1), (first, 2)):
+        table = pq.read_table(run / "pseudo_labels/pseudo_labels.parquet")
+        assert table.num_rows == 650 and set(table.column("round").to_pylist()) == {number}
+    assert not (second / "pseudo_labels").exists()
+    # Twice 131 pseudo-labelled images an epoch, beside the labelled ones.
+    assert sum(_result(second)["splits"]["train"]["totals"]["support"]) == 3 * 131
+    assert json.loads((second / "comparison.json").read_text())["semi"] == _result(second)
+    again = longtail("pipeline", *arguments)
+    assert again.returncode == 0 and again.stdout.count("is done already") == 3
+
+
 def test_the_published_sequence_of_commands_works_step_by_step(longtail: RunJob, tmp_path: Path):
     """prepare, pretrain_rot, train from it, evaluate, gen_pseudolabels as pickle, train_semi, monitor."""
     data = ["--imb_factor", 0.1, "--imb_factor_unlabel", 0.5, "--unlabel_size_factor", 2, "--val_fraction", 0.2]

@@ -18,14 +18,16 @@ from data.contract import (
     ID,
     IMAGE,
     LABEL,
+    PROBABILITIES,
     PSEUDO_LABEL,
     PSEUDO_LABEL_SCHEMA,
+    ROUND,
     TEST,
     TRAIN,
     UNLABELED,
     VAL,
 )
-from data.loader import image_array, load_hidden_labels, load_pseudo_labels, load_split
+from data.loader import image_array, load_hidden_labels, load_probabilities, load_pseudo_labels, load_round, load_split
 from data.manifest import Manifest, read_manifest
 from tests.prepared_set import ROW_SCHEMA, image_rows, write_manifest, write_split
 from tests.refusals import refused
@@ -110,14 +112,30 @@ def test_withheld_labels_come_with_their_ids(tmp_path: Path) -> None:
 
 def test_pseudo_labels_come_sorted_by_id(tmp_path: Path) -> None:
     for name, columns in {
-        "a": {ID: [9, 2], PSEUDO_LABEL: [1, 0], CONFIDENCE: [0.5, 0.75]},
-        "b": {ID: [4], PSEUDO_LABEL: [2], CONFIDENCE: [1.0]},
+        "a": {
+            ID: [9, 2],
+            PSEUDO_LABEL: [1, 0],
+            CONFIDENCE: [0.5, 0.75],
+            PROBABILITIES: [[0, 0.5, 0.5], [0.75, 0.25, 0]],
+        },
+        "b": {ID: [4], PSEUDO_LABEL: [2], CONFIDENCE: [1.0], PROBABILITIES: [[0, 0, 1]]},
     }.items():
+        columns[ROUND] = [3] * len(columns[ID])
         pq.write_table(pa.table(columns, schema=PSEUDO_LABEL_SCHEMA), tmp_path / f"{name}.parquet")
     ids, labels, confidences = load_pseudo_labels(tmp_path)
     assert ids.tolist() == [2, 4, 9]
     assert labels.tolist() == [0, 2, 1]
     assert confidences.tolist() == [0.75, 1.0, 0.5]
+    assert load_probabilities(tmp_path).tolist() == [[0.75, 0.25, 0], [0, 0, 1], [0, 0.5, 0.5]]
+    assert load_round(tmp_path) == 3
+
+
+def test_probabilities_of_different_numbers_of_classes_are_refused(tmp_path: Path) -> None:
+    columns = {ID: [1, 2], PSEUDO_LABEL: [0, 0], CONFIDENCE: [1.0, 1.0], PROBABILITIES: [[1, 0], [1]], ROUND: [1, 1]}
+    pq.write_table(pa.table(columns, schema=PSEUDO_LABEL_SCHEMA), tmp_path / "a.parquet")
+    with refused() as messages:
+        load_probabilities(tmp_path)
+    assert f"{tmp_path} has probabilities of [1, 2] classes" in messages[0]
 
 
 def test_another_table_is_not_taken_for_pseudo_labels(train_file: Path) -> None:

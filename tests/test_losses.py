@@ -17,6 +17,7 @@ from training.losses import (
     head_of,
     ldam_loss,
     ldam_margins,
+    likeliest,
     log_priors,
     logit_adjusted_loss,
     logit_scale_of,
@@ -67,13 +68,25 @@ def test_margins_fall_with_the_fourth_root_of_the_class_size() -> None:
 
 def test_ldam_loss_of_two_classes_by_hand() -> None:
     cosines = torch.tensor([[0.1, 0.2], [0.1, 0.2]], dtype=torch.float64)
-    losses = ldam_loss(30 * cosines, torch.tensor([0, 1]), margins=ldam_margins([16, 1], max_margin=0.5))
+    losses = ldam_loss(30 * cosines, torch.tensor([0, 1]), margins=30 * ldam_margins([16, 1], max_margin=0.5))
     # Target 0: logit 3 less 30 * 0.25 is -4.5, against 6. Target 1: 6 less 30 * 0.5 is -9, against 3.
     assert losses.tolist() == pytest.approx([math.log1p(math.exp(10.5)), math.log1p(math.exp(12))], rel=1e-6)
 
 
-def test_ldam_loss_without_margins_is_cross_entropy(batch: tuple[Tensor, Tensor]) -> None:
-    assert torch.equal(ldam_loss(*batch, margins=torch.zeros(4)), cross_entropy(*batch))
+def test_ldam_loss_is_cross_entropy_after_the_target_s_logit_lost_its_margin(batch: tuple[Tensor, Tensor]) -> None:
+    logits, targets = batch[0].numpy().copy(), batch[1].numpy()
+    margins = np.array([0.5, 1.0, 4.0, 12.0])
+    logits[np.arange(12), targets] -= margins[targets]
+    expected = -np.log(target_probabilities(logits, targets))
+    assert np.allclose(ldam_loss(*batch, margins=torch.from_numpy(margins)), expected, rtol=1e-8)
+    assert np.allclose(ldam_loss(*batch, margins=torch.zeros(4)), cross_entropy(*batch), rtol=1e-8)
+
+
+def test_ldam_loss_in_float32_keeps_what_little_the_others_have_left() -> None:
+    # Of e^-20 beside 1 float32 keeps nothing; the margin of 15 makes it e^-5 beside 1.
+    logits = torch.tensor([[20.0, 0.0], [0.0, 20.0]])
+    losses = ldam_loss(logits, torch.tensor([0, 1]), margins=torch.tensor([15.0, 15.0]))
+    assert losses.tolist() == pytest.approx([math.log1p(math.exp(-5))] * 2, rel=1e-5)
 
 
 COUNTS = [100, 30, 5, 1]
@@ -113,7 +126,9 @@ LOSSES = {
     "cross entropy": cross_entropy,
     "focal 1": partial(focal_loss, gamma=1.0),
     "focal 2": partial(focal_loss, gamma=2.0),
-    "ldam": partial(ldam_loss, margins=ldam_margins(COUNTS, max_margin=0.5)),
+    "focal 1/2": partial(focal_loss, gamma=0.5),
+    "ldam": partial(ldam_loss, margins=30 * ldam_margins(COUNTS, max_margin=0.5)),
+    "ldam scaled by 10": partial(ldam_loss, margins=10 * ldam_margins(COUNTS, max_margin=0.5)),
     "balanced softmax": partial(logit_adjusted_loss, adjustment=log_priors(COUNTS)),
     "logit adjusted 2": partial(logit_adjusted_loss, adjustment=2 * log_priors(COUNTS)),
 }
@@ -125,6 +140,38 @@ def test_gradients_are_those_of_the_values(
 ) -> None:
     logits, targets = batch
     assert torch.autograd.gradcheck(lambda x: loss(x, targets), logits.requires_grad_())
+
+
+@pytest.fixture
+def soft_targets() -> Tensor:
+    """Probabilities (12, 4) float64: some certain, some without a class, most in between."""
+    probabilities = torch.rand(12, 4, generator=torch.Generator().manual_seed(1), dtype=torch.float64) ** 3
+    probabilities[0], probabilities[1, 2] = torch.tensor([0.0, 0, 1, 0]), 0
+    return probabilities / probabilities.sum(dim=1, keepdim=True)
+
+
+@pytest.mark.parametrize("loss", LOSSES.values(), ids=LOSSES.keys())
+def test_the_loss_of_probabilities_is_the_mean_of_the_losses_of_the_classes(
+    batch: tuple[Tensor, Tensor], soft_targets: Tensor, loss: Callable[[Tensor, Tensor], Tensor]
+) -> None:
+    logits, _ = batch
+    of_class = torch.stack([loss(logits, torch.full((12,), class_id)) for class_id in range(4)], dim=1)
+    assert torch.allclose(loss(logits, soft_targets), (soft_targets * of_class).sum(dim=1), rtol=1e-9)
+    assert torch.autograd.gradcheck(lambda x: loss(x, soft_targets), logits.requires_grad_())
+
+
+def test_the_soft_loss_of_two_classes_by_hand() -> None:
+    # Log probabilities -log 4 and -log 4/3 of logits 0 and log 3: a quarter and three quarters.
+    logits = torch.tensor([[0.0, math.log(3)]], dtype=torch.float64)
+    targets = torch.tensor([[0.4, 0.6]], dtype=torch.float64)
+    assert cross_entropy(logits, targets).item() == pytest.approx(0.4 * math.log(4) + 0.6 * math.log(4 / 3))
+    focal = focal_loss(logits, targets, gamma=1)
+    assert focal.item() == pytest.approx(0.4 * 0.75 * math.log(4) + 0.6 * 0.25 * math.log(4 / 3))
+
+
+def test_the_likeliest_class_of_targets_is_the_class_or_has_the_largest_probability() -> None:
+    assert likeliest(torch.tensor([2, 0])).tolist() == [2, 0]
+    assert likeliest(torch.tensor([[0.2, 0.3, 0.5], [0.6, 0.4, 0.0]])).tolist() == [2, 0]
 
 
 @pytest.mark.parametrize("loss", LOSSES.values(), ids=LOSSES.keys())
@@ -145,6 +192,7 @@ def test_a_loss_is_one_value_a_sample_and_stays_finite(loss: Callable[[Tensor, T
         ({"loss_type": "Focal"}, "focal 1"),
         ({"loss_type": "Focal", "focal_gamma": 2}, "focal 2"),
         ({"loss_type": "LDAM"}, "ldam"),
+        ({"loss_type": "LDAM", "ldam_scale": 10}, "ldam scaled by 10"),
         ({"loss_type": "BalancedSoftmax"}, "balanced softmax"),
         ({"loss_type": "BalancedSoftmax", "tau": 2}, "balanced softmax"),
         ({"loss_type": "LogitAdjusted"}, "balanced softmax"),
@@ -159,10 +207,12 @@ def test_the_loss_of_an_option_is_the_one_it_names(
 
 def test_the_largest_margin_of_ldam_is_an_option(batch: tuple[Tensor, Tensor]) -> None:
     loss = build_loss(TrainOptions(loss_type="LDAM", ldam_max_margin=0.25), COUNTS, CPU)
-    assert torch.equal(loss(*batch), ldam_loss(*batch, margins=ldam_margins(COUNTS, max_margin=0.25)))
+    assert torch.equal(loss(*batch), ldam_loss(*batch, margins=30 * ldam_margins(COUNTS, max_margin=0.25)))
 
 
-def test_only_ldam_has_the_normalised_head_whose_cosines_are_scaled_by_30() -> None:
+def test_only_ldam_has_the_normalised_head_whose_cosines_are_scaled_by_30_or_as_asked() -> None:
     linear = ("CE", "Focal", "BalancedSoftmax", "LogitAdjusted")
     assert {loss: head_of(loss) for loss in (*linear, "LDAM")} == {**dict.fromkeys(linear, "linear"), "LDAM": "cosine"}
-    assert (logit_scale_of("linear"), logit_scale_of("cosine")) == (1, 30)
+    scales = [logit_scale_of(head, TrainOptions()) for head in ("linear", "scaled", "cosine")]
+    assert scales == [1, 1, 30]
+    assert logit_scale_of("cosine", TrainOptions(ldam_scale=10)) == 10

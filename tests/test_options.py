@@ -203,7 +203,6 @@ def test_a_bad_value_is_refused_in_one_line_that_names_it(command_line: str, nam
         (GenPseudolabelsOptions, f"--resume {__file__} --align 1.5", "--align 1.5"),
         (GenPseudolabelsOptions, f"--resume {__file__} --threshold 1.5", "--threshold 1.5"),
         (GenPseudolabelsOptions, f"--resume {__file__} --top_k 0", "--top_k 0"),
-        (GenPseudolabelsOptions, f"--resume {__file__} --round 0", "--round 0"),
         (
             GenPseudolabelsOptions,
             f"--resume {__file__} --top_k 5 --output_filename x.pickle",
@@ -214,6 +213,15 @@ def test_a_bad_value_is_refused_in_one_line_that_names_it(command_line: str, nam
         (EvaluateOptions, f"--resume {__file__} --splits val,", "--splits val,"),
         (TrainSemiOptions, "", "--imb_factor_unlabel is required"),
         (TrainSemiOptions, "--imb_factor_unlabel 1 --confidence_threshold 1.5", "--confidence_threshold 1.5"),
+        (TrainSemiOptions, "--imb_factor_unlabel 1 --confidence_threshold .5,2", "a threshold lies in 0..1"),
+        (TrainSemiOptions, "--imb_factor_unlabel 1 --confidence_threshold .5,", "numbers with commas between them"),
+        (TrainSemiOptions, "--imb_factor_unlabel 1 --unlabeled_ratio 0", "--unlabeled_ratio 0"),
+        (TrainSemiOptions, "--imb_factor_unlabel 1 --rounds 0", "--rounds 0"),
+        (
+            TrainSemiOptions,
+            f"--imb_factor_unlabel 1 --pseudo_label_type soft --pseudo_labels {__file__}",
+            "test_options.py has no probabilities: --pseudo_label_type soft needs a table",
+        ),
         (TrainSemiOptions, "--imb_factor_unlabel 1 --pseudo_labels no/such", "there is no such table or file"),
         (
             TrainSemiOptions,
@@ -362,9 +370,9 @@ OUTCOME = {
     "arch": "resnet44", "epochs": 199, "batch_size": 64, "learning_rate": 0.2, "momentum": 0.8, "weight_decay": 1e-4,
     "counts": "50,30,10", "unlabeled": "svhn_extra", "test_fraction": 0.1, "image_size": 64, "on_bad_image": "skip",
     "seed": 1, "world_size": 2, "threads": 1, "exp_str": "again", "loss_type": "LDAM", "train_rule": "DRW",
-    "max_resident_gib": 0.5, "shuffle_buffer": 500,
-    "image_column": "picture", "label_column": "kind",
-    "focal_gamma": 2.0, "ldam_max_margin": 0.25, "tau": 2.0, "lr_schedule": "cosine", "eval_every": 2,
+    "max_resident_gib": 0.5, "shuffle_buffer": 500, "image_column": "picture", "label_column": "kind",
+    "focal_gamma": 2.0, "ldam_max_margin": 0.25, "ldam_scale": 10.0, "tau": 2.0, "lr_schedule": "cosine",
+    "precision": "bfloat16", "compile": "default", "eval_every": 2,
 }  # fmt: skip
 PLACES = {
     "master": "local[2]", "verbose": True, "data_dir": "elsewhere", "runs_dir": "elsewhere",
@@ -427,11 +435,28 @@ def test_the_run_name_changes_with_the_content_of_the_files_that_a_run_starts_fr
     assert len({*names, options.run_name({"resume": "2e"})}) == 4
 
 
+def semi_options(command_line: str = "") -> TrainSemiOptions:
+    argv = shlex.split(f"--imb_factor_unlabel 1 {command_line}")
+    return parse_options(TrainSemiOptions, argv, prog="longtail train_semi")
+
+
 def test_the_options_of_semi_supervision_change_the_run_name() -> None:
-    given = ["", "--unlabeled_weight 0.5", "--confidence_threshold 0.9"]
-    command_lines = [shlex.split(f"--imb_factor_unlabel 1 {variant}") for variant in given]
-    names = {parse_options(TrainSemiOptions, argv, prog="longtail train_semi").run_name({}) for argv in command_lines}
-    assert len(names) == 3
+    given = [
+        "", "--unlabeled_weight 0.5", "--confidence_threshold 0.9", "--confidence_threshold 0.9,0.8",
+        "--pseudo_label_type soft", "--unlabeled_ratio 2", "--class_counts labelled",
+    ]  # fmt: skip
+    assert len({semi_options(variant).run_name({}) for variant in given}) == len(given)
+    # Each round is a run of its own, whose name its pseudo-labels change.
+    assert semi_options("--rounds 3").run_name({}) == semi_options().run_name({})
+
+
+def test_thresholds_are_one_or_several_numbers_on_the_command_line_and_in_a_file(config: Path) -> None:
+    assert semi_options().confidence_threshold == (0,)
+    assert semi_options("--confidence_threshold 0.9").confidence_threshold == (0.9,)
+    assert semi_options("--confidence_threshold 0.9,.8,1").confidence_threshold == (0.9, 0.8, 1)
+    for text, thresholds in (("0.9", (0.9,)), ("[0.9, 1]", (0.9, 1)), ("0.9,0.8", (0.9, 0.8))):
+        config.write_text(f"confidence_threshold: {text}\n")
+        assert semi_options(f"--config {config}").confidence_threshold == thresholds
 
 
 @pytest.fixture

@@ -33,11 +33,12 @@ from tests.tiny_set import (
     write_tiny_set,
 )
 from training.__main__ import main
+from training.batches import Batch, epoch_batches
 from training.distributed import Rank
 from training.evaluation import predict_all
-from training.feeding import epoch_batches
+from training.pseudo_labels import semi_supervised_task
 from training.run import run_training
-from training.tasks import semi_supervised_task, supervised_task
+from training.tasks import Task, supervised_task
 
 CPU = torch.device("cpu")
 ALONE = Rank(0, 1, CPU)
@@ -304,6 +305,13 @@ def test_predictions_from_files_are_those_from_memory(tiny_set: Path) -> None:
     assert torch.allclose(found[0], found[1], atol=1e-5) and found[0].abs().max() > 0
 
 
+def steps_of(task: Task, rank: Rank, *, batch_size: int, shuffle_buffer: int) -> list[Batch]:
+    generator = torch.Generator().manual_seed(4)
+    return epoch_batches(
+        task, batch_size, rank, epoch=0, num_epochs=10, shuffle_buffer=shuffle_buffer, generator=generator
+    )
+
+
 def test_pseudo_labels_go_with_their_images_when_these_stay_on_disk(tiny_set: Path, tmp_path: Path) -> None:
     """Also if the files hold them in another order than that of their ids."""
     (file,) = (tiny_set / "rows" / "split=unlabeled").glob("*.parquet")
@@ -318,9 +326,7 @@ def test_pseudo_labels_go_with_their_images_when_these_stay_on_disk(tiny_set: Pa
         )
         task = semi_supervised_task(options, tiny_set, read_manifest(tiny_set), CPU, pseudo_labels=table)
         assert isinstance(task.train.images, StreamedImages) == (limit == 0)
-        batches = epoch_batches(
-            task.train, torch.arange(46), ALONE, num_steps=5, shuffle_buffer=7, generator=torch.Generator()
-        )
+        batches = steps_of(task, ALONE, batch_size=10, shuffle_buffer=7)
         places = torch.cat([batch.places for batch in batches])
         if limit:
             images = task.train.images.permute(0, 2, 3, 1).numpy()[places]
@@ -336,6 +342,14 @@ def test_pseudo_labels_go_with_their_images_when_these_stay_on_disk(tiny_set: Pa
         )
     assert found[0] == found[1] and len(found[0]) == 40 + 6
     assert [found[1][unlabeled_ids()[i]][0] for i in (0, 2, 4, 6, 8, 10)] == [0, 0, 0, 1, 2, 2]
+
+
+def test_a_ratio_of_pseudo_labels_needs_the_images_in_memory(tiny_set: Path, tmp_path: Path) -> None:
+    table = write_pseudo_labels(tmp_path / "pseudo.parquet", unlabeled_ids(), [0] * 12, [1.0] * 12)
+    options = tiny_options(TrainSemiOptions, imb_factor_unlabel=1.0, unlabeled_ratio=1.0, **STREAMED)
+    with refused() as messages:
+        semi_supervised_task(options, tiny_set, read_manifest(tiny_set), CPU, pseudo_labels=table)
+    assert messages[0].startswith("--unlabeled_ratio draws each step's images from all of the set")
 
 
 @pytest.mark.parametrize("options_type", [PretrainRotOptions, PretrainMocoOptions])
@@ -380,13 +394,7 @@ def test_a_set_in_another_place_is_trained_on_by_its_url(
 
 def test_the_parts_of_the_ranks_fill_each_batch(tiny_set: Path) -> None:
     task = supervised_task(tiny_options(TrainOptions, **STREAMED), tiny_set, read_manifest(tiny_set), CPU)
-    of_rank = [
-        epoch_batches(
-            task.train, torch.arange(40), Rank(rank, 3, CPU), num_steps=3, shuffle_buffer=9,
-            generator=torch.Generator().manual_seed(4),
-        )
-        for rank in range(3)
-    ]  # fmt: skip
+    of_rank = [steps_of(task, Rank(rank, 3, CPU), batch_size=14, shuffle_buffer=9) for rank in range(3)]
     for step in range(3):
         together = [batch.places[batch.part].tolist() for batch in (of_rank[rank][step] for rank in range(3))]
         assert sum(together, []) == of_rank[0][step].places.tolist() == of_rank[2][step].places.tolist()

@@ -28,10 +28,13 @@ from tests.tiny_set import (
     write_tiny_set,
 )
 from training.augmentation import Normalisation
+from training.batches import Batch, epoch_batches, epoch_size, loss_weights
 from training.distributed import Rank
+from training.inference import load_classifier_checkpoint
 from training.loop import build_optimizer, fit
+from training.pseudo_labels import semi_supervised_task
 from training.run import run_training
-from training.tasks import Task, rotation_task, semi_supervised_task, supervised_task
+from training.tasks import Task, rotation_task, supervised_task
 
 CPU = torch.device("cpu")
 ALONE = Rank(0, 1, CPU)
@@ -112,12 +115,165 @@ def test_a_selection_brings_only_its_own_images(set_dir: Path, tmp_path: Path, t
     assert torch.equal(task.train.images[40:], everything.train.images[40:][places])
 
 
+def test_each_class_can_have_a_threshold_of_its_own(set_dir: Path, table: Path) -> None:
+    # Of class 0 three labels are sure (0.75) and two are not (0.5), of 1 one and two, of 2 two and two.
+    task = semi_task(set_dir, table, confidence_threshold=(0.6, 0.4, 0.8))
+    assert task.class_counts == [24 + 3, 12 + 3, 4 + 0]
+    assert task.train.labels[40:].tolist() == [0, 0, 0, 1, 1, 1]
+
+
+def test_as_many_thresholds_as_classes_are_needed(set_dir: Path, table: Path) -> None:
+    with refused() as messages:
+        semi_task(set_dir, table, confidence_threshold=(0.5, 0.5))
+    assert "--confidence_threshold has 2 thresholds, the set 3 classes" in messages[0]
+
+
+def test_hard_pseudo_labels_are_classes_and_soft_ones_the_probabilities_of_the_table(
+    set_dir: Path, table: Path
+) -> None:
+    assert torch.equal(semi_task(set_dir, table).train.targets, semi_task(set_dir, table).train.labels)
+    soft = semi_task(set_dir, table, pseudo_label_type="soft", confidence_threshold=0.6).train
+    assert soft.labels[40:].tolist() == PSEUDO_LABELS[::2]
+    # A labelled image is certain; of the sure ones 0.75 goes to the label and 0.125 to each other class.
+    assert soft.targets[[0, 24, 36]].tolist() == [[1, 0, 0], [0, 1, 0], [0, 0, 1]]
+    assert soft.targets[[40, 43, 45]].tolist() == [[0.75, 0.125, 0.125], [0.125, 0.75, 0.125], [0.125, 0.125, 0.75]]
+    assert soft.targets.shape == (40 + 6, 3)
+
+
+def test_probabilities_of_another_number_of_classes_are_refused(tmp_path: Path, set_dir: Path) -> None:
+    table = write_pseudo_labels(
+        tmp_path / "other", unlabeled_ids(), PSEUDO_LABELS, CONFIDENCES, probabilities=[[0.5, 0.5]] * 12
+    )
+    with refused() as messages:
+        semi_task(set_dir, table, pseudo_label_type="soft")
+    assert f"{table} has probabilities of 2 classes, the set has 3" in messages[0]
+
+
+@pytest.mark.parametrize("loss_type", ["CE", "LDAM"])
+def test_loss_and_rule_go_by_all_samples_or_by_the_labelled_alone(set_dir: Path, table: Path, loss_type: str) -> None:
+    logits, targets = torch.tensor([[3.0, 2.0, 1.0]]), torch.tensor([1])
+    losses = {}
+    for counted, counts in {"all": [29, 15, 8], "labelled": [24, 12, 4]}.items():
+        task = semi_task(set_dir, table, class_counts=counted, loss_type=loss_type, train_rule="Reweight")
+        assert (task.class_counts, task.rule_counts) == ([29, 15, 8], counts)
+        losses[counted] = task.loss(logits, targets).item()
+        raw = np.array([1 / sum(0.9999**k for k in range(n)) for n in counts])
+        weights = loss_weights(task, [whole(torch.arange(52))], epoch=0, num_epochs=10)
+        expected = raw[task.train.labels]
+        assert np.allclose(weights, expected / expected.sum(), rtol=1e-5)
+    # LDAM's margin of class 1 is 0.5 (8 / 15)^(1/4) with all samples and 0.5 (4 / 12)^(1/4) without.
+    margins = [30 * 0.5 * share**0.25 if loss_type == "LDAM" else 0 for share in (8 / 15, 4 / 12)]
+    by_hand = [np.log(1 + (np.exp(3) + np.exp(1)) / np.exp(2 - margin)) for margin in margins]
+    assert [losses["all"], losses["labelled"]] == pytest.approx(by_hand, rel=1e-5)
+
+
+def test_the_round_of_the_pseudo_labels_is_recorded(tmp_path: Path, set_dir: Path) -> None:
+    table = write_pseudo_labels(tmp_path / "second", unlabeled_ids(), PSEUDO_LABELS, CONFIDENCES, this_round=2)
+    paths = paths_of(set_dir, tmp_path / "run", pseudo_labels=table)
+    result = run_training(semi_options(), paths, ALONE, attempt=1)
+    assert result["pseudo_label_round"] == 2
+    assert load_classifier_checkpoint(tmp_path / "run" / LAST).model_card.pseudo_label_round == 2
+    assert supervised_task(tiny_options(TrainOptions), set_dir, read_manifest(set_dir), CPU).pseudo_label_round == 0
+
+
+def test_a_table_of_several_rounds_is_refused(tmp_path: Path, set_dir: Path) -> None:
+    for number, ids in ((1, unlabeled_ids()[:6]), (2, unlabeled_ids()[6:])):
+        write_pseudo_labels(tmp_path / str(number), ids, PSEUDO_LABELS[:6], CONFIDENCES[:6], this_round=number)
+    (tmp_path / "2" / "part-0.parquet").rename(tmp_path / "1" / "part-1.parquet")
+    with refused() as messages:
+        semi_task(set_dir, tmp_path / "1")
+    assert f"{tmp_path / '1'} holds pseudo-labels of rounds [1, 2]" in messages[0]
+
+
 def test_sample_weights_are_those_of_the_classes_times_those_of_the_samples(set_dir: Path, table: Path) -> None:
     task = semi_task(set_dir, table, unlabeled_weight=0.25, train_rule="DRW")
-    assert torch.equal(task.sample_weights(epoch=7, num_epochs=10), task.train.weights)
+    batches = [whole(places) for places in torch.arange(52).split(26)]
+    of_samples = np.array([1.0] * 40 + [0.25] * 12)
     raw = np.array([1 / sum(0.9999**k for k in range(n)) for n in (29, 15, 8)])
-    expected = (raw / raw.mean())[task.train.labels] * np.array([1.0] * 40 + [0.25] * 12)
-    assert np.allclose(task.sample_weights(epoch=8, num_epochs=10), expected, rtol=1e-5)
+    for epoch, of_classes in ((7, np.ones(3)), (8, raw)):
+        weights = of_classes[task.train.labels] * of_samples
+        expected = np.concatenate([weights[:26] / weights[:26].sum(), weights[26:] / weights[26:].sum()])
+        assert np.allclose(loss_weights(task, batches, epoch=epoch, num_epochs=10), expected, rtol=1e-5)
+
+
+def epoch_of(task: Task, *, batch_size: int, seed: int = 0) -> list[torch.Tensor]:
+    generator = torch.Generator().manual_seed(seed)
+    when = {"epoch": 0, "num_epochs": 10}
+    batches = epoch_batches(task, batch_size, ALONE, **when, shuffle_buffer=100, generator=generator)
+    return [batch.places for batch in batches]
+
+
+def whole(places: torch.Tensor) -> Batch:
+    """A step of one rank."""
+    return Batch(places, slice(0, len(places)))
+
+
+def test_without_a_ratio_all_samples_are_shuffled_together(set_dir: Path, table: Path) -> None:
+    task = semi_task(set_dir, table)
+    batches = epoch_of(task, batch_size=20)
+    assert sorted(torch.cat(batches).tolist()) == list(range(52))
+    assert [len(batch) for batch in batches] == [18, 17, 17]
+    assert {
+        int((batch >= 40).sum()) for batch in (b for s in range(20) for b in epoch_of(task, batch_size=20, seed=s))
+    } > {4}
+
+
+@pytest.mark.parametrize(("ratio", "unlabeled"), [(0.2, 8), (1.5, 60)])
+def test_with_a_ratio_every_batch_has_its_part_of_both(
+    set_dir: Path, table: Path, ratio: float, unlabeled: int
+) -> None:
+    task = semi_task(set_dir, table, unlabeled_ratio=ratio)
+    batches = epoch_of(task, batch_size=20)
+    seen = torch.cat(batches)
+    assert sorted(seen[seen < 40].tolist()) == list(range(40)), "every labelled sample comes once"
+    assert epoch_size(task) == len(seen) == 40 + unlabeled
+    assert [int((batch < 40).sum()) for batch in batches] == [20, 20]
+    assert [int((batch >= 40).sum()) for batch in batches] == [unlabeled // 2] * 2
+    # Of 12 none comes a second time before all came.
+    times = torch.bincount(seen[seen >= 40] - 40, minlength=12)
+    assert times.max() - times.min() <= 1
+    assert (batches[0][:20] >= 40).any(), "mixed, so that each rank has its share of both"
+
+
+def test_the_loss_of_two_batches_is_the_mean_of_one_plus_omega_times_that_of_the_other(
+    set_dir: Path, table: Path
+) -> None:
+    task = semi_task(set_dir, table, unlabeled_ratio=0.5, unlabeled_weight=0.3, train_rule="Reweight")
+    batches = epoch_of(task, batch_size=20)
+    weights = loss_weights(task, [whole(places) for places in batches], epoch=0, num_epochs=10)
+    raw = np.array([1 / sum(0.9999**k for k in range(n)) for n in (29, 15, 8)])
+    for batch, of_batch in zip(batches, weights.split([30, 30]), strict=True):
+        expected = raw[task.train.labels[batch]]
+        own = batch.numpy() < 40
+        expected[own] /= expected[own].sum()
+        expected[~own] *= 0.3 / expected[~own].sum()
+        assert np.allclose(of_batch, expected, rtol=1e-5)
+
+
+def test_a_ratio_needs_a_pseudo_label(set_dir: Path, table: Path) -> None:
+    with refused() as messages:
+        semi_task(set_dir, table, unlabeled_ratio=1.0, confidence_threshold=0.9)
+    assert "no pseudo-label is confident enough for a batch: lower --confidence_threshold" in messages[0]
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"pseudo_label_type": "soft"},
+        {"unlabeled_ratio": 2.0, "train_rule": "Resample"},
+        {"pseudo_label_type": "soft", "unlabeled_ratio": 0.5, "loss_type": "LDAM", "train_rule": "DRW"},
+        {"pseudo_label_type": "soft", "loss_type": "Focal", "class_counts": "labelled", "train_rule": "ClassBalanced"},
+    ],
+)
+def test_every_way_to_use_pseudo_labels_trains(
+    tmp_path: Path, set_dir: Path, table: Path, changes: dict[str, Any]
+) -> None:
+    paths = paths_of(set_dir, tmp_path / "run", pseudo_labels=table)
+    result = run_training(semi_options(epochs=2, **changes), paths, ALONE, attempt=1)
+    train = result["splits"][TRAIN]
+    images = 40 * (1 + changes["unlabeled_ratio"]) if "unlabeled_ratio" in changes else 52
+    assert sum(train["totals"]["support"]) == images
+    assert np.isfinite(train["loss"])
 
 
 @pytest.mark.parametrize(
@@ -238,6 +394,24 @@ def test_the_step_under_reweighting_is_that_of_the_weighted_mean(set_dir: Path) 
     # Inverse effective numbers, which for sizes so small are nearly inverse sizes: each class a third.
     weights = np.array([n / sum(0.9999**k for k in range(n)) for n in (24, 12, 4)])
     assert learned_bias(task, options) == pytest.approx(weights / weights.sum() - 1 / 3, abs=1e-6)
+
+
+def test_the_step_with_soft_pseudo_labels_is_that_of_their_probabilities(set_dir: Path, table: Path) -> None:
+    options = semi_options(pseudo_label_type="soft", **ONE_STEP)
+    task = semi_supervised_task(options, set_dir, read_manifest(set_dir), CPU, pseudo_labels=table)
+    labels, confidences = np.array(PSEUDO_LABELS), np.array(CONFIDENCES)
+    shares = [
+        ((labels == c) * confidences + (labels != c) * (1 - confidences) / 2).sum() + n
+        for c, n in enumerate((24, 12, 4))
+    ]
+    assert learned_bias(task, options) == pytest.approx(np.array(shares) / 52 - 1 / 3, abs=1e-6)
+
+
+def test_the_step_with_a_batch_of_pseudo_labels_adds_omega_times_their_mean(set_dir: Path, table: Path) -> None:
+    options = semi_options(unlabeled_ratio=0.3, unlabeled_weight=0.5, **ONE_STEP)
+    task = semi_supervised_task(options, set_dir, read_manifest(set_dir), CPU, pseudo_labels=table)
+    own, pseudo = np.array([24, 12, 4]) / 40, np.array([5, 3, 4]) / 12
+    assert learned_bias(task, options) == pytest.approx(own - 1 / 3 + 0.5 * (pseudo - 1 / 3), abs=1e-6)
 
 
 def test_the_step_with_pseudo_labels_weights_them_by_omega(set_dir: Path, table: Path) -> None:

@@ -10,7 +10,18 @@ import torch
 from torch import Tensor
 
 from conf.schema import RunOptions
-from data.contract import CONFIDENCE, ID, PSEUDO_LABEL, PSEUDO_LABEL_SCHEMA, TEST, TRAIN, UNLABELED, VAL
+from data.contract import (
+    CONFIDENCE,
+    ID,
+    PROBABILITIES,
+    PSEUDO_LABEL,
+    PSEUDO_LABEL_SCHEMA,
+    ROUND,
+    TEST,
+    TRAIN,
+    UNLABELED,
+    VAL,
+)
 from tests.prepared_set import image_rows, write_manifest, write_split
 from training.run_directory import RunPaths
 
@@ -50,11 +61,26 @@ def unlabeled_ids() -> list[int]:
     return list(range(first, first + sum(COUNTS[UNLABELED])))
 
 
-def write_pseudo_labels(table: Path, ids: list[int], labels: list[int], confidences: list[float]) -> Path:
-    """A table as gen_pseudolabels writes it."""
+def write_pseudo_labels(
+    table: Path,
+    ids: list[int],
+    labels: list[int],
+    confidences: list[float],
+    *,
+    probabilities: list[list[float]] | None = None,
+    this_round: int = 1,
+) -> Path:
+    """A table as gen_pseudolabels writes it; what the labels leave of the probabilities, the other classes share."""
+    if probabilities is None:
+        others = [(1 - confidence) / 2 for confidence in confidences]
+        probabilities = [
+            [confidence if class_id == label else other for class_id in range(3)]
+            for label, confidence, other in zip(labels, confidences, others, strict=True)
+        ]
     table.mkdir(parents=True)
-    columns = {ID: ids, PSEUDO_LABEL: labels, CONFIDENCE: confidences}
-    pq.write_table(pa.table(columns, schema=PSEUDO_LABEL_SCHEMA), table / "part-0.parquet", write_page_checksum=True)
+    columns = {ID: ids, PSEUDO_LABEL: labels, CONFIDENCE: confidences, PROBABILITIES: probabilities}
+    rows = pa.table({**columns, ROUND: [this_round] * len(ids)}, schema=PSEUDO_LABEL_SCHEMA)
+    pq.write_table(rows, table / "part-0.parquet", write_page_checksum=True)
     return table
 
 

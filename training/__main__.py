@@ -52,6 +52,8 @@ def main(argv: Sequence[str]) -> None:
     options = parse_options(OPTIONS[job], argv[3:], prog=f"python -m training {job}")
     if isinstance(options, TrainSemiOptions) and options.pseudo_labels is None:
         raise UserError("without Spark, train_semi needs --pseudo_labels, a table of gen_pseudolabels")
+    if isinstance(options, TrainSemiOptions) and options.rounds > 1:
+        raise UserError("without Spark there is one round: label with `longtail gen_pseudolabels`, then train again")
     if options.threads is not None:
         torch.set_num_threads(options.threads)
     rank = _join(options.world_size)

@@ -1,14 +1,38 @@
 """Whole batches of images as tensors: normalise, crop, flip, rotate.
 
-Every random choice is drawn for the global batch and then cut to a rank's
-part, so that what happens to an image does not depend on the world size.
+Every random choice of an epoch is drawn at once, for all ranks, moved to the device, and then cut to a rank's part of
+a step: what happens to an image does not depend on the world size, and no step waits for a copy.
 """
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, fields
+from functools import lru_cache
+from typing import Self
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
+
+
+@lru_cache(maxsize=64)
+def constants(values: Sequence[float], device: torch.device) -> Tensor:
+    """(1, C, 1, 1) float32, one value a channel; kept, because a new copy would make the device wait in every step."""
+    with torch.inference_mode(False):  # one made there could not be used for learning
+        return torch.tensor(values, device=device).view(1, -1, 1, 1)
+
+
+class Choices:
+    """Random choices, a row a sample: base of dataclasses of tensors (N,) and of such dataclasses."""
+
+    def part(self, selection: slice) -> Self:
+        """The choices of some samples."""
+        return type(self)(**{name: c.part(selection) if isinstance(c, Choices) else c[selection] for name, c in self})
+
+    def to(self, device: torch.device) -> Self:
+        return type(self)(**{name: choice.to(device) for name, choice in self})
+
+    def __iter__(self):
+        return ((field.name, getattr(self, field.name)) for field in fields(self))
 
 
 @dataclass(frozen=True)
@@ -24,9 +48,7 @@ class Normalisation:
 
     def apply_to_unit(self, images: Tensor) -> Tensor:
         """(N, C, H, W) float32 in [0, 1] to the same."""
-        mean = torch.tensor(self.mean, device=images.device).view(1, -1, 1, 1)
-        std = torch.tensor(self.std, device=images.device).view(1, -1, 1, 1)
-        return (images - mean) / std
+        return (images - constants(self.mean, images.device)) / constants(self.std, images.device)
 
 
 def measured_normalisation(images: Tensor) -> Normalisation:
@@ -38,15 +60,12 @@ def measured_normalisation(images: Tensor) -> Normalisation:
 
 
 @dataclass(frozen=True)
-class CropFlip:
-    """Random choices of one batch: (N,) offsets of the crop in the padded image, (N,) flips."""
+class CropFlip(Choices):
+    """(N,) offsets of the crop in the padded image, (N,) flips."""
 
     top: Tensor
     left: Tensor
     flip: Tensor
-
-    def part(self, selection: slice) -> "CropFlip":
-        return CropFlip(self.top[selection], self.left[selection], self.flip[selection])
 
 
 def crop_padding(height: int) -> int:
@@ -55,7 +74,7 @@ def crop_padding(height: int) -> int:
 
 
 def draw_crop_flip(num_images: int, *, height: int, flip: bool, generator: torch.Generator) -> CropFlip:
-    """Choices for a batch; with flip=False no image is mirrored."""
+    """Choices for the images; with flip=False no image is mirrored."""
     span = 2 * crop_padding(height) + 1
     offsets = torch.randint(span, (2, num_images), generator=generator)
     mirrored = torch.rand(num_images, generator=generator) < 0.5
@@ -79,8 +98,8 @@ def crop_and_flip(images: Tensor, choices: CropFlip) -> Tensor:
 
 def rotate_quarter_turns(images: Tensor, turns: Tensor) -> Tensor:
     """Rotate each of (N, C, S, S) square images by its number of quarter turns (N,) in 0..3, counter-clockwise."""
-    rotated = images.clone()
+    turns = turns.to(images.device).view(-1, 1, 1, 1)
+    # All turns of all images: picking out those of one turn would make a GPU wait for their number.
     for quarter in (1, 2, 3):
-        chosen = (turns == quarter).to(images.device)
-        rotated[chosen] = torch.rot90(images[chosen], quarter, dims=(2, 3))
-    return rotated
+        images = torch.where(turns == quarter, torch.rot90(images, quarter, dims=(2, 3)), images)
+    return images

@@ -3,7 +3,8 @@
 A checkpoint is a dict of tensors, numbers, strings and plain containers, so it
 loads with torch's weights-only reader, which runs no code. Keys as published:
 epoch, arch, state_dict, best_acc1, optimizer. All else lies under "longtail" and
-"companion".
+"companion". There is no state of a random generator: all that is random in an
+epoch follows from the seed and the number of the epoch, which are there.
 """
 
 import io
@@ -35,8 +36,11 @@ class ModelCard:
     """What is needed to use the weights: kept in the checkpoint beside them.
 
     phase: pretrain_rot, train, train_semi or classifier
+    logit_scale: what the head's outputs are multiplied with to be logits
     image_shape: (height, width, channels)
     class_counts: training images per class, pseudo-labelled ones included
+    rule_counts: the class sizes that loss and rule went by
+    pseudo_label_round: of the pseudo-labels that it learned from, 0 for none
     options: the job's options, by name
     """
 
@@ -44,8 +48,11 @@ class ModelCard:
     phase: str
     arch: str
     head: str
+    logit_scale: float
     class_names: list[str]
     class_counts: list[int]
+    rule_counts: list[int]
+    pseudo_label_round: int
     image_shape: tuple[int, int, int]
     normalisation: Normalisation
     options: dict[str, Any]

@@ -23,6 +23,7 @@ from models.heads import CosineHead
 from training.checkpoints import HEAD_PREFIX, Checkpoint, check_architecture, load_checkpoint, load_weights
 from training.distributed import Rank
 from training.evaluation import class_means, split_features
+from training.losses import logit_scale_of
 from training.tasks import Task
 
 TAU_GRID = tuple(step / 10 for step in range(21))
@@ -51,7 +52,7 @@ def second_stage(options: TrainClassifierOptions, task: Task, rank: Rank) -> tup
             with_scales = replace(checkpoint, state_dict={**checkpoint.state_dict, **scales})
             load_weights(model, with_scales, path=path)
             freeze(model, learned=(f"{HEAD_PREFIX}scales",))
-            return replace(task, head="scaled", frozen_backbone=True), model
+            return replace(_with_head(task, "scaled", options), frozen_backbone=True), model
         case "tau":
             model = _network("linear", options, task, rank)
             _need_linear_head(checkpoint, path, options)
@@ -64,7 +65,7 @@ def second_stage(options: TrainClassifierOptions, task: Task, rank: Rank) -> tup
                 model.fc.weight.copy_(tau_normalised(model.fc.weight, tau))
                 model.fc.bias.zero_()
             freeze(model, learned=())
-            return replace(task, head="linear", chosen=chosen), model
+            return replace(_with_head(task, "linear", options), chosen=chosen), model
         case "NCM":
             model = _network("cosine", options, task, rank)
             load_weights(model, checkpoint, path=path, backbone_only=True)
@@ -72,8 +73,12 @@ def second_stage(options: TrainClassifierOptions, task: Task, rank: Rank) -> tup
             with torch.no_grad():
                 model.fc.weight.copy_(class_means(model, task.train, task, rank).T)
             freeze(model, learned=())
-            return replace(task, head="cosine"), model
+            return _with_head(task, "cosine", options), model
     raise AssertionError(options.method)
+
+
+def _with_head(task: Task, head: str, options: TrainClassifierOptions) -> Task:
+    return replace(task, head=head, logit_scale=logit_scale_of(head, options))
 
 
 def freeze(model: nn.Module, *, learned: Sequence[str]) -> None:

@@ -9,8 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from training.distributed import Rank, sum_over_ranks
-from training.feeding import image_batches
-from training.losses import logit_scale_of
+from training.images import image_batches
 from training.metrics import ClassTotals, Predictions, Totals
 from training.tasks import Samples, Task
 
@@ -48,8 +47,8 @@ def predict_all(
     predictions = {}
     for split, samples in task.evaluation.items():
         found = Predictions.zeros(len(samples), rank.device)
-        for index, inputs, targets in _my_batches(samples, task, rank):
-            found.put(index, _logits(model, inputs, task, adjustment), targets)
+        for places, inputs, targets in _my_batches(samples, task, rank):
+            found.put(places, _logits(model, inputs, task, adjustment), targets)
         sum_over_ranks(found.values, rank)
         predictions[split] = found
     return predictions
@@ -83,17 +82,21 @@ def class_means(model: nn.Module, samples: Samples, task: Task, rank: Rank) -> T
     return (sum_over_ranks(sums, rank) / sum_over_ranks(counts, rank).clamp(min=1)).float()
 
 
-def _my_batches(samples: Samples, task: Task, rank: Rank) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
-    """This rank's share in large batches: places in the split (n,), network inputs and targets (n,)."""
-    batches = torch.arange(len(samples))[rank.part(len(samples))].split(EVALUATION_BATCH_SIZE)
-    for index, pixels in zip(batches, image_batches(samples, batches), strict=True):
+def _my_batches(samples: Samples, task: Task, rank: Rank) -> Iterator[tuple[slice, Tensor, Tensor]]:
+    """This rank's share in large batches: places in the split (n of them), network inputs and targets (n,)."""
+    mine = rank.part(len(samples))
+    # A rank with no share gets one empty batch.
+    starts = range(mine.start, max(mine.stop, mine.start + 1), EVALUATION_BATCH_SIZE)
+    batches = [slice(start, min(start + EVALUATION_BATCH_SIZE, mine.stop)) for start in starts]
+    pixels = image_batches(samples.images, [torch.arange(it.start, it.stop) for it in batches], rank.device)
+    for places, images in zip(batches, pixels, strict=True):
         rank.alive("evaluation")
-        images = task.normalisation.apply(pixels)
+        images = task.normalisation.apply(images)
         # Rotation is measured at a turn fixed by the image, so that every epoch is asked the same.
-        inputs, targets = task.make_targets(images, samples.labels[index], samples.ids[index] % 4)
-        yield index, inputs, targets
+        inputs, targets = task.make_targets(images, samples.labels[places], samples.ids[places] % 4)
+        yield places, inputs, targets
 
 
 def _logits(model: nn.Module, inputs: Tensor, task: Task, adjustment: Tensor | None) -> Tensor:
-    logits = logit_scale_of(task.head) * model(inputs)  # (n, num_classes)
+    logits = task.logit_scale * model(inputs)  # (n, num_classes)
     return logits if adjustment is None else logits - adjustment

@@ -18,10 +18,10 @@ from conf.files import content_hash
 from conf.schema import SupervisedOptions
 from models.build import build_model
 from training.checkpoints import Checkpoint, ModelCard, load_checkpoint, load_weights
-from training.losses import build_loss, log_priors, logit_scale_of
-from training.tasks import image_tensor
+from training.images import image_tensor
+from training.losses import build_loss, log_priors
 
-LOSS_OPTIONS = ("loss_type", "focal_gamma", "ldam_max_margin", "tau")
+LOSS_OPTIONS = ("loss_type", "focal_gamma", "ldam_max_margin", "ldam_scale", "tau")
 """The options of a training that its loss depends on."""
 
 
@@ -70,14 +70,13 @@ def infer(path: Path, version: str, images: np.ndarray, *, batch_size: int, with
     model, card = load_classifier(path, version)
     if images.shape[1:] != card.image_shape:
         raise UserError(f"{path} was trained on images of shape {card.image_shape}, these have {images.shape[1:]}")
-    scale = logit_scale_of(card.head)
     logits, features = [torch.empty(0, len(card.class_names))], []
     for batch in image_tensor(images).split(batch_size):
         full = torch.cat([batch, batch.new_zeros(batch_size - len(batch), *batch.shape[1:])])
         full = full.contiguous(memory_format=torch.channels_last)
         inputs = card.normalisation.apply(full)  # (batch_size, C, H, W)
         before_head = model.features(inputs)  # (batch_size, D)
-        logits.append((scale * model.fc(before_head)).float()[: len(batch)])
+        logits.append((card.logit_scale * model.fc(before_head)).float()[: len(batch)])
         features.append(before_head.float()[: len(batch)])
     return Inference(torch.cat(logits), torch.cat(features) if with_features and features else None)
 

@@ -1,10 +1,12 @@
 """The training loop: one for supervised, semi-supervised and self-supervised training, and for classifiers alone.
 
 Everything random in an epoch comes from one generator seeded by (seed, epoch),
-drawn for the global batch on every rank alike. So a run that was stopped goes
+drawn for all ranks on every rank alike. So a run that was stopped goes
 on exactly as it would have, and no generator state needs saving; and which
 images meet in a batch does not depend on the world size, unless they are read
-from files (training/feeding.py).
+from files (training/batches.py). It is drawn when the
+epoch begins and moved to the device; from then on no step waits for the host,
+nor the host for the device.
 """
 
 import math
@@ -18,12 +20,13 @@ from torch import nn
 
 from conf.errors import UserError
 from conf.schema import RunOptions
+from training.batches import epoch_batches, epoch_size, loss_weights, num_steps
 from training.distributed import Rank, share_buffers, sum_over_ranks, with_averaged_gradients
 from training.evaluation import evaluate, evaluate_all
-from training.feeding import epoch_batches, image_batches
-from training.losses import logit_scale_of
+from training.images import image_batches
+from training.losses import likeliest
 from training.metrics import ClassTotals, Totals
-from training.rebalancing import epoch_order
+from training.precision import autocast, compiled
 from training.schedule import learning_rate
 from training.tasks import Task
 
@@ -73,13 +76,13 @@ def fit(
 
     Returns the totals of the last epoch; if none was left to train, those of the held-out splits.
     """
-    num_steps = math.ceil(len(task.train) / options.batch_size)
-    if len(task.train) // num_steps < rank.world_size:
+    images, steps = epoch_size(task), num_steps(task, options.batch_size)
+    if images // steps < rank.world_size:
         raise UserError(
-            f"{len(task.train)} images in {num_steps} batches are too few for --world_size {rank.world_size}: "
+            f"{images} images in {steps} batches are too few for --world_size {rank.world_size}: "
             f"lower --world_size or raise --batch_size"
         )
-    trained = with_averaged_gradients(model, rank) if optimizer else model
+    trained = compiled(with_averaged_gradients(model, rank), options, rank.device) if optimizer else model
     totals = evaluate_all(model, task, rank) if first_epoch >= options.epochs else {}
     for epoch in range(first_epoch, options.epochs):
         started = time.monotonic()
@@ -89,7 +92,7 @@ def fit(
             group["lr"] = rate
         # 2. Learn from every sample once (or from the drawn ones, when resampling).
         if optimizer:
-            train_totals = _train_epoch(trained, optimizer, task, options, rank, epoch=epoch, num_steps=num_steps)
+            train_totals = _train_epoch(trained, optimizer, task, options, rank, epoch=epoch)
         else:
             train_totals = evaluate(model, task.train, task, rank)
         train_seconds = time.monotonic() - started
@@ -107,55 +110,47 @@ def fit(
                 learning_rate=rate,
                 totals=totals,
                 epoch_seconds=time.monotonic() - started,
-                images_per_second=len(task.train) / train_seconds,
+                images_per_second=images / train_seconds,
             )
         )
     return totals
 
 
 def _train_epoch(
-    model: nn.Module,
-    optimizer: torch.optim.Optimizer,
-    task: Task,
-    options: RunOptions,
-    rank: Rank,
-    *,
-    epoch: int,
-    num_steps: int,
+    model: nn.Module, optimizer: torch.optim.Optimizer, task: Task, options: RunOptions, rank: Rank, *, epoch: int
 ) -> Totals:
     _set_training_mode(model, task)
-    generator = epoch_generator(options.seed, epoch)
-    sample_weights = task.sample_weights(epoch=epoch, num_epochs=options.epochs)  # (N,)
     totals = ClassTotals.zeros(len(task.class_names), rank.device)
-    scale = logit_scale_of(task.head)
-    order = epoch_order(
-        task.train_rule,
-        task.train.labels.cpu(),
-        task.class_counts,
-        epoch=epoch,
-        num_epochs=options.epochs,
-        generator=generator,
-    )
+    when = {"epoch": epoch, "num_epochs": options.epochs}
+    # 1. Which samples meet in a step, what each counts for, how it is augmented: M samples in order, for all ranks.
+    generator = epoch_generator(options.seed, epoch)
     batches = epoch_batches(
-        task.train, order, rank, num_steps=num_steps, shuffle_buffer=options.shuffle_buffer, generator=generator
+        task, options.batch_size, rank, **when, shuffle_buffer=options.shuffle_buffer, generator=generator
     )
-    images_of_batches = image_batches(task.train, [batch.places[batch.part] for batch in batches])
-    for batch, images in zip(batches, images_of_batches, strict=True):
-        part = batch.part
-        inputs, targets = task.training_inputs(task, images, batch.places, part, generator)  # (n, C, H, W), (n,)
-        weights = sample_weights[batch.places]  # (global N,)
-        # Gradients are averaged over the ranks: times world_size makes that the weighted mean of the global batch.
-        weights = weights * (rank.world_size / weights.sum())
+    order = torch.cat([batch.places for batch in batches])  # (M,)
+    choices = task.draw(task, len(order), generator).to(rank.device)
+    # Gradients are averaged over the ranks: times world_size makes that their sum.
+    weights = (rank.world_size * loss_weights(task, batches, **when)).to(rank.device)  # (M,)
+    targets_in_order = task.train.targets[order.to(rank.device)]  # (M,), or (M, C) probabilities
+    my_images = image_batches(task.train.images, [batch.places[batch.part] for batch in batches], rank.device)
+    # 2. Step by step: this rank's part of the batch.
+    step_start = 0
+    for batch, images in zip(batches, my_images, strict=True):  # (n, C, H, W) uint8
+        mine = slice(step_start + batch.part.start, step_start + batch.part.stop)
+        step_start += len(batch.places)
+        inputs, targets = task.training_inputs(task, images, targets_in_order[mine], choices.part(mine))
         rank.alive("forward")
         optimizer.zero_grad(set_to_none=True)
-        logits = scale * model(inputs)  # (n, num_classes)
+        with autocast(options.precision, rank.device):
+            outputs = model(inputs)  # (n, num_classes)
+        logits = task.logit_scale * outputs.float()
         losses = task.loss(logits, targets)  # (n,), of contrasts n or 2 n
         # (n,): where an image is asked twice, its loss is the mean of the two.
-        image_losses = losses.view(len(weights[part]), -1).mean(dim=1)
+        image_losses = losses.view(len(images), -1).mean(dim=1)
         rank.alive("backward")
-        (image_losses * weights[part]).sum().backward()
+        (image_losses * weights[mine]).sum().backward()
         optimizer.step()
-        totals.add(logits.detach(), targets, losses.detach())
+        totals.add(logits.detach(), likeliest(targets), losses.detach())
     sum_over_ranks(totals.values, rank)
     return totals.as_lists()
 

@@ -1,7 +1,9 @@
 """Losses for long-tailed classification, one value a sample.
 
-Every loss maps logits (N, C) and targets (N,) to (N,) values without class
-weights or reduction; the loop weights and averages them in one place.
+Every loss maps logits (N, C) and targets to (N,) values without class weights
+or reduction; the loop weights and averages them in one place. Targets are (N,)
+classes, or (N, C) probabilities of them: then a value is the mean of the loss
+over the classes, each as likely as its probability says.
 """
 
 from collections.abc import Callable, Sequence
@@ -15,8 +17,6 @@ from conf.schema import SupervisedOptions
 
 LossFunction = Callable[[Tensor, Tensor], Tensor]
 
-LDAM_SCALE = 30.0
-
 
 def cross_entropy(logits: Tensor, targets: Tensor) -> Tensor:
     return F.cross_entropy(logits, targets, reduction="none")
@@ -24,8 +24,22 @@ def cross_entropy(logits: Tensor, targets: Tensor) -> Tensor:
 
 def focal_loss(logits: Tensor, targets: Tensor, *, gamma: float) -> Tensor:
     """(1 - p)^gamma * CE with p the probability of the target (Lin et al. 2017, eq. 4, without alpha)."""
-    ce = cross_entropy(logits, targets)  # (N,)
-    return (1 - torch.exp(-ce)) ** gamma * ce
+    log_p = logits.log_softmax(dim=1)  # (N, C)
+    # Of a power below 1 the slope at 0 is infinite.
+    wrong = (-torch.expm1(log_p)).clamp_min(torch.finfo(log_p.dtype).tiny)
+    return _expected(wrong**gamma * -log_p, targets)
+
+
+def _expected(losses: Tensor, targets: Tensor) -> Tensor:
+    """(N,) of losses (N, C) by what the target were: that of the target, or their mean by its probabilities."""
+    if targets.dim() == 1:
+        return losses.gather(1, targets[:, None]).squeeze(1)
+    return (targets * losses).sum(dim=1)
+
+
+def likeliest(targets: Tensor) -> Tensor:
+    """(N,) classes of targets."""
+    return targets if targets.dim() == 1 else targets.argmax(dim=1)
 
 
 def ldam_margins(class_counts: Sequence[int], *, max_margin: float) -> Tensor:
@@ -37,10 +51,19 @@ def ldam_margins(class_counts: Sequence[int], *, max_margin: float) -> Tensor:
 def ldam_loss(logits: Tensor, targets: Tensor, *, margins: Tensor) -> Tensor:
     """CE after the target's logit is lowered by its class's margin (Cao et al. 2019, eq. 10).
 
-    logits: scaled cosines, LDAM_SCALE * cos; the margin is in units of the cosine.
+    margins: (C,) in units of the logits: the scale of the cosines times margins between these
     """
-    lowered = logits - F.one_hot(targets, logits.shape[1]) * (LDAM_SCALE * margins[targets])[:, None]
-    return cross_entropy(lowered, targets)
+    # CE is log(1 + e^(lse of the others - own logit)).
+    return _expected(F.softplus(_others(logits) - logits + margins), targets)
+
+
+def _others(logits: Tensor) -> Tensor:
+    """(N, C) logarithm of the summed exponentials of all logits (N, C) but the class's own."""
+    top = F.one_hot(logits.argmax(dim=1), logits.shape[1]).bool()  # (N, C)
+    # The others of the largest are summed without it: their share may be too small to be left by a subtraction.
+    of_the_top = logits.masked_fill(top, -torch.inf).logsumexp(dim=1, keepdim=True)  # (N, 1)
+    p = logits.softmax(dim=1).masked_fill(top, 0)  # (N, C), at most 1/2
+    return torch.where(top, of_the_top, logits.logsumexp(dim=1, keepdim=True) + torch.log1p(-p))
 
 
 def log_priors(class_counts: Sequence[int]) -> Tensor:
@@ -65,7 +88,8 @@ def build_loss(options: SupervisedOptions, class_counts: Sequence[int], device: 
         return partial(logit_adjusted_loss, adjustment=tau * log_priors(class_counts).to(device))
 
     def ldam() -> LossFunction:
-        return partial(ldam_loss, margins=ldam_margins(class_counts, max_margin=options.ldam_max_margin).to(device))
+        margins = ldam_margins(class_counts, max_margin=options.ldam_max_margin)
+        return partial(ldam_loss, margins=(options.ldam_scale * margins).to(device))
 
     builders: dict[str, Callable[[], LossFunction]] = {
         "CE": lambda: cross_entropy,
@@ -82,6 +106,6 @@ def head_of(loss_type: str) -> str:
     return "cosine" if loss_type == "LDAM" else "linear"
 
 
-def logit_scale_of(head: str) -> float:
+def logit_scale_of(head: str, options: SupervisedOptions) -> float:
     """What the head's output is multiplied with to be logits: cosines need a temperature, linear outputs do not."""
-    return LDAM_SCALE if head == "cosine" else 1.0
+    return options.ldam_scale if head == "cosine" else 1.0

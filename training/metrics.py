@@ -59,13 +59,13 @@ class Predictions:
     def zeros(cls, num_images: int, device: torch.device) -> "Predictions":
         return cls(torch.zeros(4, num_images, dtype=torch.float64, device=device))
 
-    def put(self, index: Tensor, logits: Tensor, targets: Tensor) -> None:
-        """Enter the images at index (n,): logits (n, C), targets (n,)."""
+    def put(self, places: slice, logits: Tensor, targets: Tensor) -> None:
+        """Enter the images at these places: logits (n, C), targets (n,)."""
         confidence, predicted = logits.float().softmax(dim=1).max(dim=1)  # (n,), (n,)
         likeliest = logits.topk(min(5, logits.shape[1]), dim=1).indices  # (n, 5)
         in_top5 = (likeliest == targets[:, None]).any(dim=1)  # (n,)
         columns = [targets.double(), predicted.double(), confidence.double(), in_top5.double()]
-        self.values[:, index.to(self.values.device)] = torch.stack(columns)
+        self.values[:, places] = torch.stack(columns)
 
     @property
     def targets(self) -> Tensor:

@@ -50,8 +50,9 @@ from training.heartbeat import Heartbeat
 from training.loop import EpochReport, build_optimizer, fit
 from training.losses import log_priors
 from training.metrics import Predictions, Totals, class_accuracy, split_scores, summarise
+from training.pseudo_labels import semi_supervised_task
 from training.run_directory import BEST_CHECKPOINT_FILE, CHECKPOINT_FILE, RESULT_FILE, RunPaths
-from training.tasks import Task, contrastive_task, rotation_task, semi_supervised_task, supervised_task
+from training.tasks import Task, contrastive_task, rotation_task, supervised_task
 
 TENSORBOARD_DIRECTORY = "tensorboard"
 
@@ -104,13 +105,13 @@ def run_evaluation(options: TrainOptions, paths: RunPaths, rank: Rank) -> dict[s
     task = _task(options, paths, rank)
     card = load_checkpoint(options.resume).model_card
     if card is not None:
-        task = replace(task, head=card.head)
+        task = replace(task, head=card.head, logit_scale=card.logit_scale)
     model = _model(options, task, rank)
     checkpoint = _load_into(model, options.resume, options)
     adjustment = None
     if options.logit_adjustment is not None:
         # The prior that the weights were trained under; a checkpoint of another origin does not say it.
-        priors = log_priors(card.class_counts if card else task.class_counts)
+        priors = log_priors(card.rule_counts if card else task.rule_counts)
         adjustment = options.logit_adjustment * priors.to(rank.device)
     totals = evaluate_all(model, task, rank, adjustment=adjustment)
     predictions = predict_all(model, task, rank, adjustment=adjustment)
@@ -302,8 +303,11 @@ class _Reporter:
                 phase=self._task.phase,
                 arch=self._options.arch,
                 head=self._task.head,
+                logit_scale=self._task.logit_scale,
                 class_names=self._task.class_names,
                 class_counts=self._task.class_counts,
+                rule_counts=self._task.rule_counts,
+                pseudo_label_round=self._task.pseudo_label_round,
                 image_shape=_image_shape(self._task),
                 normalisation=self._task.normalisation,
                 options=self._options.model_dump(mode="json"),
@@ -350,6 +354,7 @@ def _result(
         "epoch": epoch,
         "class_names": task.class_names,
         "class_counts": task.class_counts,
+        "pseudo_label_round": task.pseudo_label_round,
         "shot_groups": groups,
         "best_on_validation": asdict(best) if best else None,
         "chosen_on_validation": task.chosen,

@@ -21,10 +21,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from conf.errors import UserError
 from conf.files import write_json_atomically
-from conf.schema import RunOptions, fingerprint
-from data.loader import load_pseudo_labels
+from conf.schema import RunOptions, TrainSemiOptions, fingerprint
+from data.loader import load_probabilities, load_pseudo_labels, load_round
 from data.manifest import read_manifest
 from data.storage import Place
 from streaming.writer import EVENTS_DIRECTORY
@@ -75,7 +77,8 @@ def run_paths(options: RunOptions, *, set_dir: Place, pseudo_labels: Path | None
         if (path := getattr(options, name, None)) is not None
     }
     if pseudo_labels is not None:
-        inputs["pseudo_labels"] = _rows_hash(pseudo_labels)
+        assert isinstance(options, TrainSemiOptions)
+        inputs["pseudo_labels"] = _rows_hash(pseudo_labels, options)
     if options.own_places():
         # The options name the user's own files; what was in them when the set was prepared, its rows tell.
         inputs["set"] = fingerprint(read_manifest(set_dir).checksums)
@@ -101,11 +104,14 @@ def _content_hash(option_name: str, path: Path) -> str:
         raise UserError(f"--{option_name}: cannot read the checkpoint {path}: {error.strerror}") from None
 
 
-def _rows_hash(pseudo_labels: Path) -> str:
+def _rows_hash(pseudo_labels: Path, options: TrainSemiOptions) -> str:
     if pseudo_labels.is_file():
         return hashlib.sha256(pseudo_labels.read_bytes()).hexdigest()
+    columns = [*load_pseudo_labels(pseudo_labels), np.array(load_round(pseudo_labels))]
+    if options.pseudo_label_type == "soft":
+        columns.append(load_probabilities(pseudo_labels))
     digest = hashlib.sha256()
-    for column in load_pseudo_labels(pseudo_labels):
+    for column in columns:
         digest.update(column.tobytes())
     return digest.hexdigest()
 

@@ -1,16 +1,15 @@
 """What is learned: the images and targets of a training, and how it counts classes.
 
-Supervised training learns the labels, semi-supervised training labels and
-pseudo-labels together, rotation pre-training (Gidaris et al. 2018) by how many
+Supervised training learns the labels, semi-supervised training (training/pseudo_labels.py)
+labels and pseudo-labels together, rotation pre-training (Gidaris et al. 2018) by how many
 quarter turns an image was rotated, contrastive pre-training which view is of the
 same image. The loop (training/loop.py) is the same for all.
 """
 
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
-from pathlib import Path
 
 import numpy as np
 import torch
@@ -18,30 +17,34 @@ from torch import Tensor
 
 from conf.datasets import dataset_facts
 from conf.errors import UserError
-from conf.schema import ContrastiveOptions, PretrainRotOptions, RunOptions, SupervisedOptions, TrainSemiOptions
-from data.contract import TEST, TRAIN, UNLABELED, VAL
-from data.loader import load_pseudo_labels, load_published_pseudo_labels, load_split
+from conf.schema import ContrastiveOptions, PretrainRotOptions, RunOptions, SupervisedOptions
+from data.contract import TEST, TRAIN, VAL
+from data.loader import load_split
 from data.longtail import shot_groups
 from data.manifest import Manifest
 from data.storage import Place
 from data.stream import StreamedImages, open_split
 from training.augmentation import (
+    Choices,
+    CropFlip,
     Normalisation,
     crop_and_flip,
     draw_crop_flip,
     measured_normalisation,
     rotate_quarter_turns,
 )
-from training.losses import LossFunction, build_loss, cross_entropy, head_of
-from training.rebalancing import class_weights
-from training.views import draw_view, view
+from training.images import image_tensor, placed
+from training.losses import LossFunction, build_loss, cross_entropy, head_of, logit_scale_of
+from training.views import ViewChoices, draw_view, view
 
 TargetMaker = Callable[[Tensor, Tensor, Tensor], tuple[Tensor, Tensor]]
-"""(images (N, C, S, S), labels (N,), quarter turns (N,)) to network inputs and targets (N,)."""
+"""(images (N, C, S, S), their targets, quarter turns (N,)) to network inputs and targets."""
 
-TrainingInputs = Callable[["Task", Tensor, Tensor, slice, torch.Generator], tuple[Tensor, Tensor]]
-"""(task, this rank's images (n, C, H, W), indices of the global batch (N,), this rank's part of it, generator) to
-network inputs and targets."""
+Draw = Callable[["Task", int, torch.Generator], Choices]
+"""(task, number of samples, generator) to the random choices of an epoch."""
+
+TrainingInputs = Callable[["Task", Tensor, Tensor, Choices], tuple[Tensor, Tensor]]
+"""(task, images (n, C, H, W) uint8, their targets, their choices) to network inputs and targets."""
 
 VIEW_NAMES = ["same image", "another image"]
 ROTATION_NAMES = ["0 degrees", "90 degrees", "180 degrees", "270 degrees"]
@@ -49,15 +52,18 @@ ROTATION_NAMES = ["0 degrees", "90 degrees", "180 degrees", "270 degrees"]
 
 @dataclass(frozen=True)
 class Samples:
-    """Images of a split on the device of the training, or on disk (training/feeding.py reads either).
+    """Images of a split (training/images.py says where), and what is known of them, on the device of the training.
 
-    ids: (N,) int64; images: (N, C, H, W) uint8; labels: (N,) int64; weights: (N,) float32, 1 or omega
+    ids: (N,) int64, on the CPU; images: (N, C, H, W) uint8, or on disk; labels: (N,) int64
+    weights: (N,) float32, 1 or omega
+    probabilities: (N, C) float32 of all classes where pseudo-labels are soft; the label is the likeliest one
     """
 
     ids: Tensor
     images: Tensor | StreamedImages
     labels: Tensor
     weights: Tensor
+    probabilities: Tensor | None = None
 
     def __len__(self) -> int:
         return len(self.labels)
@@ -70,6 +76,22 @@ class Samples:
             return channels, height, width
         return tuple(self.images.shape[1:])
 
+    @property
+    def targets(self) -> Tensor:
+        """What is to be learned: (N,) classes, or (N, C) probabilities."""
+        return self.labels if self.probabilities is None else self.probabilities
+
+    def to(self, device: torch.device) -> "Samples":
+        """The same with the images on the device if they fit, and all but the ids there in any case."""
+        probabilities = None if self.probabilities is None else self.probabilities.to(device)
+        return Samples(
+            self.ids, placed(self.images, device), self.labels.to(device), self.weights.to(device), probabilities
+        )
+
+    def class_counts(self, num_classes: int) -> list[int]:
+        """Samples of each class, a soft label counting for the likeliest one."""
+        return torch.bincount(self.labels, minlength=num_classes).tolist()
+
 
 @dataclass(frozen=True, kw_only=True)
 class Task:
@@ -77,7 +99,12 @@ class Task:
 
     evaluation: the splits that are measured after every epoch, by name
     class_counts: training images per class, pseudo-labelled ones included
+    rule_counts: the class sizes that loss and rule go by: class_counts, or those of the labelled images alone
     shot_groups: many, medium or few, by the labelled images alone: pseudo-labels do not move a class to another group
+    num_labelled: how many training samples, the first ones, have labels of their own
+    unlabeled_ratio: of a step's pseudo-labelled to its labelled samples, None where all are shuffled together
+    pseudo_label_round: 0 without pseudo-labels, 1 with those of a network that had none, and so on
+    logit_scale: what the head's outputs are multiplied with to be logits
     chosen: what validation data chose before the training, by name
     frozen_backbone: only the head learns
     """
@@ -85,8 +112,10 @@ class Task:
     phase: str
     class_names: list[str]
     class_counts: list[int]
+    rule_counts: list[int]
     shot_groups: list[str]
     train: Samples
+    num_labelled: int
     evaluation: dict[str, Samples]
     normalisation: Normalisation
     head: str
@@ -94,73 +123,71 @@ class Task:
     train_rule: str
     make_targets: TargetMaker
     mirror: bool
+    logit_scale: float = 1.0
+    unlabeled_ratio: float | None = None
+    pseudo_label_round: int = 0
+    draw: Draw = field(default_factory=lambda: draw_crops)
     training_inputs: TrainingInputs = field(default_factory=lambda: cropped_inputs)
     chosen: dict[str, float] = field(default_factory=dict)
     frozen_backbone: bool = False
 
-    def sample_weights(self, *, epoch: int, num_epochs: int) -> Tensor:
-        """(N,) loss weight of each training sample in an epoch counted from 0."""
-        if self.train_rule == "None":
-            return self.train.weights
-        weights = class_weights(self.train_rule, self.class_counts, epoch=epoch, num_epochs=num_epochs)
-        return self.train.weights * weights.to(self.train.labels.device)[self.train.labels]
+
+@dataclass(frozen=True)
+class Crops(Choices):
+    """A crop and flip of each image, and quarter turns (N,) for who learns these."""
+
+    crop_flip: CropFlip
+    turns: Tensor
 
 
-def cropped_inputs(
-    task: Task, images: Tensor, batch: Tensor, part: slice, generator: torch.Generator
-) -> tuple[Tensor, Tensor]:
+def draw_crops(task: Task, num_samples: int, generator: torch.Generator) -> Crops:
+    _, height, _ = task.train.image_shape
+    crop_flip = draw_crop_flip(num_samples, height=height, flip=task.mirror, generator=generator)
+    return Crops(crop_flip, torch.randint(4, (num_samples,), generator=generator))
+
+
+def cropped_inputs(task: Task, images: Tensor, targets: Tensor, choices: Crops) -> tuple[Tensor, Tensor]:
     """Randomly cropped and flipped images (n, C, H, W), as the task's targets (n,) want them."""
-    choices = draw_crop_flip(len(batch), height=images.shape[2], flip=task.mirror, generator=generator)
-    turns = torch.randint(4, (len(batch),), generator=generator)
-    mine = batch[part].to(task.train.labels.device)
     # Cropped before it is normalised, as published: the padding is black, not the mean colour.
-    cropped = crop_and_flip(images, choices.part(part))
-    return task.make_targets(task.normalisation.apply(cropped), task.train.labels[mine], turns[part])
+    images = task.normalisation.apply(crop_and_flip(images, choices.crop_flip))
+    return task.make_targets(images, targets, choices.turns)
+
+
+@dataclass(frozen=True)
+class TwoViews(Choices):
+    """Those of an image's two views."""
+
+    first: ViewChoices
+    second: ViewChoices
+
+
+def draw_two_views(task: Task, num_samples: int, generator: torch.Generator) -> TwoViews:
+    _, height, width = task.train.image_shape
+    one = partial(draw_view, num_samples, height=height, width=width, flip=task.mirror, generator=generator)
+    return TwoViews(one(), one())
 
 
 def two_views(
-    task: Task, images: Tensor, batch: Tensor, part: slice, generator: torch.Generator, *, anchors_per_image: int
+    task: Task, images: Tensor, targets: Tensor, choices: TwoViews, *, anchors_per_image: int
 ) -> tuple[Tensor, Tensor]:
     """Two strongly augmented views (2, n, C, H, W); targets (n * anchors_per_image,): always 0, the same image."""
     images = images.float() / 255  # (n, C, H, W)
-    height, width = images.shape[2:]
-    views = []
-    for _ in range(2):
-        choices = draw_view(len(batch), height=height, width=width, flip=task.mirror, generator=generator)
-        views.append(task.normalisation.apply_to_unit(view(images, choices.part(part))))
-    targets = torch.zeros(anchors_per_image * len(images), dtype=torch.int64, device=images.device)
-    return torch.stack(views), targets
+    views = [task.normalisation.apply_to_unit(view(images, of_view)) for of_view in (choices.first, choices.second)]
+    return torch.stack(views), torch.zeros(anchors_per_image * len(images), dtype=torch.int64, device=images.device)
 
 
-def own_labels(images: Tensor, labels: Tensor, turns: Tensor) -> tuple[Tensor, Tensor]:
-    return images, labels
+def own_labels(images: Tensor, targets: Tensor, turns: Tensor) -> tuple[Tensor, Tensor]:
+    return images, targets
 
 
-def rotations(images: Tensor, labels: Tensor, turns: Tensor) -> tuple[Tensor, Tensor]:
+def rotations(images: Tensor, targets: Tensor, turns: Tensor) -> tuple[Tensor, Tensor]:
     return rotate_quarter_turns(images, turns), turns.to(images.device)
 
 
 def supervised_task(options: SupervisedOptions, set_dir: Place, manifest: Manifest, device: torch.device) -> Task:
     """Labels only."""
-    labelled = _load(set_dir, TRAIN, manifest, options, device)
-    return _label_task(options, labelled, labelled, set_dir, manifest, device)
-
-
-def semi_supervised_task(
-    options: TrainSemiOptions, set_dir: Place, manifest: Manifest, device: torch.device, *, pseudo_labels: Path
-) -> Task:
-    """Labelled and pseudo-labelled samples together; class counts are those of both."""
-    # Both are kept in memory, or neither: they become one.
-    streamed = _is_streamed(options, manifest, (TRAIN, UNLABELED))
-    labelled = _load(set_dir, TRAIN, manifest, options, device, streamed=streamed)
-    pseudo = _pseudo_labelled(options, set_dir, manifest, device, pseudo_labels, streamed=streamed)
-    joined = Samples(
-        torch.cat([labelled.ids, pseudo.ids]),
-        labelled.images.followed_by(pseudo.images) if streamed else torch.cat([labelled.images, pseudo.images]),
-        torch.cat([labelled.labels, pseudo.labels]),
-        torch.cat([labelled.weights, pseudo.weights]),
-    )
-    return _label_task(options, joined, labelled, set_dir, manifest, device)
+    labelled = load_samples(options, set_dir, TRAIN, manifest)
+    return label_task(options, labelled, labelled, set_dir, manifest, device)
 
 
 def rotation_task(options: PretrainRotOptions, set_dir: Place, manifest: Manifest, device: torch.device) -> Task:
@@ -168,16 +195,18 @@ def rotation_task(options: PretrainRotOptions, set_dir: Place, manifest: Manifes
     height, width, _ = manifest.image_shape
     if height != width:
         raise UserError(f"rotation needs square images, {manifest.dataset} has {height}x{width}")
-    images = _load(set_dir, TRAIN, manifest, options, device)
+    images = _without_labels(load_samples(options, set_dir, TRAIN, manifest))
     # Each image is seen at one random turn an epoch.
     counts = [len(images) // len(ROTATION_NAMES)] * len(ROTATION_NAMES)
     return Task(
         phase=options.phase,
         class_names=ROTATION_NAMES,
         class_counts=counts,
+        rule_counts=counts,
         shot_groups=_groups(counts, options),
-        train=images,
-        evaluation=_evaluation_splits(set_dir, manifest, options, device),
+        train=images.to(device),
+        num_labelled=0,
+        evaluation=_evaluation_splits(options, set_dir, manifest, device),
         normalisation=_normalisation(options, images, manifest),
         head="linear",
         loss=cross_entropy,
@@ -191,14 +220,16 @@ def contrastive_task(
     options: ContrastiveOptions, set_dir: Place, manifest: Manifest, device: torch.device, *, anchors_per_image: int
 ) -> Task:
     """The labelled part's images without their labels, each the only one of its kind. There is nothing to evaluate."""
-    images = _load(set_dir, TRAIN, manifest, options, device)
+    images = _without_labels(load_samples(options, set_dir, TRAIN, manifest))
     counts = [len(images), 0]
     return Task(
         phase=options.phase,
         class_names=VIEW_NAMES,
         class_counts=counts,
+        rule_counts=counts,
         shot_groups=_groups(counts, options),
-        train=images,
+        train=images.to(device),
+        num_labelled=0,
         evaluation={},
         normalisation=_normalisation(options, images, manifest),
         head="projection",
@@ -206,29 +237,45 @@ def contrastive_task(
         train_rule="None",
         make_targets=own_labels,
         mirror=dataset_facts(options.dataset).horizontal_flip,
+        draw=draw_two_views,
         training_inputs=partial(two_views, anchors_per_image=anchors_per_image),
     )
 
 
-def _label_task(
+def label_task(
     options: SupervisedOptions,
     train: Samples,
     labelled: Samples,
     set_dir: Place,
     manifest: Manifest,
     device: torch.device,
+    *,
+    rule_counts: list[int] | None = None,
+    unlabeled_ratio: float | None = None,
+    pseudo_label_round: int = 0,
 ) -> Task:
-    counts = torch.bincount(train.labels, minlength=manifest.num_classes).tolist()
+    """A training on train, of which the first ones are the labelled.
+
+    rule_counts: class sizes that loss and rule go by, if they are not those of train
+    """
+    counts = train.class_counts(manifest.num_classes)
+    rule_counts = rule_counts or counts
+    head = head_of(options.loss_type)
     return Task(
         phase=options.phase,
         class_names=manifest.class_names,
         class_counts=counts,
+        rule_counts=rule_counts,
         shot_groups=_groups(manifest.counts[TRAIN], options),
-        train=train,
-        evaluation=_evaluation_splits(set_dir, manifest, options, device),
+        train=train.to(device),
+        num_labelled=len(labelled),
+        unlabeled_ratio=unlabeled_ratio,
+        pseudo_label_round=pseudo_label_round,
+        evaluation=_evaluation_splits(options, set_dir, manifest, device),
         normalisation=_normalisation(options, labelled, manifest),
-        head=head_of(options.loss_type),
-        loss=build_loss(options, counts, device),
+        head=head,
+        logit_scale=logit_scale_of(head, options),
+        loss=build_loss(options, rule_counts, device),
         train_rule=options.train_rule,
         make_targets=own_labels,
         mirror=dataset_facts(options.dataset).horizontal_flip,
@@ -250,74 +297,38 @@ def _normalisation(options: RunOptions, labelled: Samples, manifest: Manifest) -
 
 
 def _evaluation_splits(
-    set_dir: Place, manifest: Manifest, options: RunOptions, device: torch.device
+    options: RunOptions, set_dir: Place, manifest: Manifest, device: torch.device
 ) -> dict[str, Samples]:
-    return {
-        split: _load(set_dir, split, manifest, options, device) for split in (VAL, TEST) if sum(manifest.counts[split])
-    }
+    present = [split for split in (VAL, TEST) if sum(manifest.counts[split])]
+    return {split: load_samples(options, set_dir, split, manifest).to(device) for split in present}
 
 
-def _is_streamed(options: RunOptions, manifest: Manifest, splits: Sequence[str]) -> bool:
+def new_samples(ids: np.ndarray, images: np.ndarray | StreamedImages, labels: np.ndarray, weight: float) -> Samples:
+    """On the CPU or on disk, all of one weight."""
+    return Samples(
+        torch.from_numpy(ids.copy()),
+        images if isinstance(images, StreamedImages) else image_tensor(images),
+        torch.from_numpy(labels),
+        torch.full((len(labels),), weight),
+    )
+
+
+def _without_labels(samples: Samples) -> Samples:
+    """All of class 0: so that what ignores the labels cannot have learned them."""
+    return replace(samples, labels=torch.zeros_like(samples.labels))
+
+
+def is_streamed(options: RunOptions, manifest: Manifest, splits: Sequence[str]) -> bool:
     """Whether the decoded images of the splits together are more than --max_resident_gib."""
     num_images = sum(manifest.num_images(split) for split in splits)
     return num_images * math.prod(manifest.image_shape) > options.max_resident_gib * 2**30
 
 
-def image_tensor(images: np.ndarray) -> Tensor:
-    """(N, H, W, C) uint8 array to (N, C, H, W), channels last in memory."""
-    # Arrow's buffers are read-only, which torch does not know of.
-    own = images if images.flags.writeable else images.copy()
-    return torch.from_numpy(own).permute(0, 3, 1, 2)
-
-
-def _samples(
-    ids: np.ndarray, images: np.ndarray | StreamedImages, labels: np.ndarray, weight: float, device: torch.device
+def load_samples(
+    options: RunOptions, set_dir: Place, split: str, manifest: Manifest, *, streamed: bool | None = None
 ) -> Samples:
-    return Samples(
-        torch.from_numpy(ids.copy()),
-        images if isinstance(images, StreamedImages) else image_tensor(images).to(device),
-        torch.from_numpy(labels).to(device),
-        torch.full((len(labels),), weight, device=device),
-    )
-
-
-def _load(
-    set_dir: Place,
-    split: str,
-    manifest: Manifest,
-    options: RunOptions,
-    device: torch.device,
-    *,
-    streamed: bool | None = None,
-) -> Samples:
-    """A labelled split, its images in memory or on disk, by their size if nothing is said."""
-    streamed = _is_streamed(options, manifest, (split,)) if streamed is None else streamed
+    """A split with labels, on the CPU or on disk, by its size if nothing is said."""
+    streamed = is_streamed(options, manifest, (split,)) if streamed is None else streamed
     found = (open_split if streamed else load_split)(set_dir, split, manifest)
     assert found.labels is not None, "the unlabeled part is never trained on without pseudo-labels"
-    return _samples(found.ids, found.images, found.labels, 1.0, device)
-
-
-def _pseudo_labelled(
-    options: TrainSemiOptions, set_dir: Place, manifest: Manifest, device: torch.device, table: Path, *, streamed: bool
-) -> Samples:
-    unlabeled = (open_split if streamed else load_split)(set_dir, UNLABELED, manifest)
-    by_id = np.argsort(unlabeled.ids)  # the order of the pseudo-labels
-    wanted = unlabeled.ids[by_id]
-    if table.is_file():
-        ids, found = wanted, load_published_pseudo_labels(table, wanted)
-        confident = np.ones(len(ids), bool)
-    else:
-        ids, found, confidence = load_pseudo_labels(table)
-        confident = confidence >= options.confidence_threshold
-    # A selection labels some of the images only, each once.
-    if not np.isin(ids, wanted).all() or len(np.unique(ids)) != len(ids):
-        raise UserError(
-            f"{table} labels other images than the unlabeled part of {set_dir}: run gen_pseudolabels for it"
-        )
-    if found.size and not 0 <= found.min() <= found.max() < manifest.num_classes:
-        raise UserError(f"{table} has labels outside 0..{manifest.num_classes - 1}: write them again")
-    labels, kept = np.zeros(len(wanted), found.dtype), np.zeros(len(wanted), bool)
-    places = by_id[np.searchsorted(wanted, ids)]
-    labels[places], kept[places] = found, confident
-    images = unlabeled.images.only(kept) if streamed else unlabeled.images[kept]
-    return _samples(unlabeled.ids[kept], images, labels[kept], options.unlabeled_weight, device)
+    return new_samples(found.ids, found.images, found.labels, 1.0)

@@ -1,15 +1,17 @@
 """Strong augmentation of whole batches: random resized crops, flips, colours, grayscale, blur (Chen et al. 2020a, A).
 
-As in training/augmentation.py every choice is drawn for the global batch and cut to a rank's part.
+As in training/augmentation.py every choice is drawn for all ranks and cut to a rank's part.
 Images are float in [0, 1].
 """
 
 import math
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
+
+from training.augmentation import Choices, constants
 
 CROP_AREA = (0.2, 1.0)
 CROP_RATIO = (3 / 4, 4 / 3)
@@ -26,8 +28,8 @@ GRAY_WEIGHTS = (0.2989, 0.587, 0.114)
 
 
 @dataclass(frozen=True, kw_only=True)
-class ViewChoices:
-    """Random choices of one batch, a row an image: (N,) each.
+class ViewChoices(Choices):
+    """(N,) each.
 
     top, left, height, width: the crop in pixels; flip, gray: whether; brightness, contrast, saturation: factors;
     hue: turn in -0.5..0.5. Where colours stay, factors are 1 and the turn is 0. blur: sigma in pixels, 0 for none
@@ -45,12 +47,9 @@ class ViewChoices:
     gray: Tensor
     blur: Tensor
 
-    def part(self, selection: slice) -> "ViewChoices":
-        return ViewChoices(**{field.name: getattr(self, field.name)[selection] for field in fields(self)})
-
 
 def draw_view(num_images: int, *, height: int, width: int, flip: bool, generator: torch.Generator) -> ViewChoices:
-    """Choices for a batch. A crop that would leave the image in one direction is cut there, not drawn again."""
+    """Choices for the images. A crop that would leave the image in one direction is cut there, not drawn again."""
 
     def uniform(low: float, high: float) -> Tensor:
         return low + (high - low) * torch.rand(num_images, generator=generator)
@@ -59,7 +58,7 @@ def draw_view(num_images: int, *, height: int, width: int, flip: bool, generator
     ratio = uniform(math.log(CROP_RATIO[0]), math.log(CROP_RATIO[1])).exp()
     crop_height = (area / ratio).sqrt().round().clamp(1, height)
     crop_width = (area * ratio).sqrt().round().clamp(1, width)
-    is_blurred = torch.tensor(min(height, width) >= MIN_BLURRED_SIZE)
+    is_blurred = torch.tensor(_are_blurred(height, width))
     jittered = uniform(0, 1) < JITTER_PROBABILITY
 
     def factor() -> Tensor:
@@ -90,7 +89,11 @@ def view(images: Tensor, choices: ViewChoices) -> Tensor:
         images = _blend(images, grayscale(images), choices.saturation)
         images = turn_hue(images, choices.hue)
         images = torch.where(_column(choices.gray, images), grayscale(images), images)
-    return blurred(images, choices.blur) if choices.blur.any() else images
+    return blurred(images, choices.blur) if _are_blurred(*images.shape[2:]) else images
+
+
+def _are_blurred(height: int, width: int) -> bool:
+    return min(height, width) >= MIN_BLURRED_SIZE
 
 
 def resized_crop(images: Tensor, choices: ViewChoices) -> Tensor:
@@ -116,8 +119,7 @@ def grayscale(images: Tensor) -> Tensor:
     """(N, 1, H, W) brightness as the eye weighs the colours; of one channel itself."""
     if images.shape[1] != 3:
         return images.mean(dim=1, keepdim=True)
-    weights = torch.tensor(GRAY_WEIGHTS, device=images.device, dtype=images.dtype).view(1, 3, 1, 1)
-    return (images * weights).sum(dim=1, keepdim=True)
+    return (images * constants(GRAY_WEIGHTS, images.device)).sum(dim=1, keepdim=True)
 
 
 def turn_hue(images: Tensor, turns: Tensor) -> Tensor:
@@ -133,8 +135,7 @@ def turn_hue(images: Tensor, turns: Tensor) -> Tensor:
     )
     sixths = sixths + 6 * turns.to(images.device)[:, None, None]
     # A channel is the value less the chroma, as far as the hue is from the channel's own (red 0, green 2, blue 4).
-    offsets = torch.tensor([5.0, 3.0, 1.0], device=images.device).view(1, 3, 1, 1)
-    distance = (sixths[:, None] + offsets) % 6  # (N, 3, H, W)
+    distance = (sixths[:, None] + constants((5.0, 3.0, 1.0), images.device)) % 6  # (N, 3, H, W)
     share = torch.minimum(distance, 4 - distance).clamp(0, 1)
     return value[:, None] - chroma[:, None] * share
 
