@@ -33,7 +33,14 @@ setup(
         "markdown-it-py==4.3.0",
     ],
     extras_require={
-        "test": ["pytest==9.2.0", "nbclient==0.11.0", "ipykernel==7.4.0", "ruff==0.17.6", "deltalake==1.6.6"],
+        "test": [
+            "pytest==9.2.0",
+            "hypothesis==6.170.17",
+            "nbclient==0.11.0",
+            "ipykernel==7.4.0",
+            "ruff==0.17.6",
+            "deltalake==1.6.6",
+        ],
         "delta": ["deltalake==1.6.6"],
         "notebook": ["jupyterlab"],
     },

@@ -38,6 +38,7 @@ from data.loader import load_pseudo_labels
 from data.manifest import Manifest, read_manifest
 from spark_jobs.cli import run_job
 from spark_jobs.inference import Classifier, classifier_of, with_predictions
+from spark_jobs.labelling_events import tell_of_labelling
 from spark_jobs.prepare import prepare
 from spark_jobs.runs import DATA_OPTIONS, options_of_checkpoint
 from spark_jobs.selection import keep_confident, keep_top_k_per_class, with_aligned_distribution
@@ -95,6 +96,7 @@ def gen_pseudolabels(spark: SparkSession, options: GenPseudolabelsOptions, *, se
         labelled.unpersist()
     quality = with_label_quality(spark.read.parquet(str(table)), prepared, num_classes=manifest.num_classes)
     _report_quality(quality, manifest.class_names, table)
+    tell_of_labelling(spark, table, checkpoint=options.resume.absolute(), manifest=manifest)
     spark.sparkContext.setJobDescription(None)
     if options.output_filename.endswith(".pickle"):
         _write_published_layout(

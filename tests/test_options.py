@@ -21,6 +21,7 @@ from conf.schema import (
     PretrainMocoOptions,
     PretrainRotOptions,
     PretrainSimclrOptions,
+    RelayOptions,
     StatsOptions,
     TrainClassifierOptions,
     TrainOptions,
@@ -234,6 +235,10 @@ def test_a_bad_value_is_refused_in_one_line_that_names_it(command_line: str, nam
         (PrepareOptions, "--format csv", "--format csv: input should be 'parquet' or 'delta'"),
         (MonitorOptions, "--trigger soon", "--trigger soon"),
         (MonitorOptions, "--dataset digits", "--dataset"),
+        (MonitorOptions, "--source kafka", "--source kafka and --bootstrap_servers HOST:PORT go together"),
+        (MonitorOptions, "--bootstrap_servers h:1", "--source kafka and --bootstrap_servers HOST:PORT go together"),
+        (RelayOptions, "", "--bootstrap_servers is required"),
+        (RelayOptions, "--bootstrap_servers h:1 --topic 'a b'", "--topic a b"),
         (PretrainRotOptions, "--loss_type CE", "--loss_type"),
     ],
 )

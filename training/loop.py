@@ -22,12 +22,13 @@ from conf.errors import UserError
 from conf.schema import RunOptions
 from training.batches import epoch_batches, epoch_size, loss_weights, num_steps
 from training.distributed import Rank, share_buffers, sum_over_ranks, with_averaged_gradients
-from training.evaluation import evaluate, evaluate_all
+from training.evaluation import evaluate, evaluate_all, evaluate_with_confusion
 from training.images import image_batches
 from training.losses import likeliest
-from training.metrics import ClassTotals, Totals
+from training.metrics import ClassTotals, Confusion, Totals
 from training.precision import autocast, compiled
 from training.schedule import learning_rate
+from training.step_watch import StepReport, StepWatch
 from training.tasks import Task
 
 
@@ -37,11 +38,13 @@ class EpochReport:
 
     epoch: finished epochs, from 1
     totals: per split, per-class sums over all ranks; of a held-out split if this epoch was evaluated
+    confusion: per held-out split, likewise
     """
 
     epoch: int
     learning_rate: float
     totals: dict[str, Totals]
+    confusion: dict[str, Confusion]
     epoch_seconds: float
     images_per_second: float
 
@@ -69,8 +72,11 @@ def fit(
     *,
     first_epoch: int,
     on_epoch: Callable[[EpochReport], None],
+    on_steps: Callable[[StepReport], None] | None = None,
 ) -> dict[str, Totals]:
     """Train from first_epoch (counted from 0) to the last; on_epoch is called on every rank after each.
+
+    on_steps: called every few seconds inside an epoch, with what this rank saw since
 
     Without an optimizer there is nothing to learn, and an epoch only measures.
 
@@ -84,6 +90,7 @@ def fit(
         )
     trained = compiled(with_averaged_gradients(model, rank), options, rank.device) if optimizer else model
     totals = evaluate_all(model, task, rank) if first_epoch >= options.epochs else {}
+    watch = StepWatch(on_steps) if on_steps else None
     for epoch in range(first_epoch, options.epochs):
         started = time.monotonic()
         # 1. Set the learning rate.
@@ -92,14 +99,15 @@ def fit(
             group["lr"] = rate
         # 2. Learn from every sample once (or from the drawn ones, when resampling).
         if optimizer:
-            train_totals = _train_epoch(trained, optimizer, task, options, rank, epoch=epoch)
+            train_totals = _train_epoch(trained, optimizer, task, options, rank, epoch=epoch, watch=watch)
         else:
             train_totals = evaluate(model, task.train, task, rank)
         train_seconds = time.monotonic() - started
         # 3. Measure.
         share_buffers(model, rank)
         is_due = (epoch + 1) % options.eval_every == 0 or epoch + 1 == options.epochs
-        totals = {"train": train_totals, **(evaluate_all(model, task, rank) if is_due else {})}
+        held_out, confusion = evaluate_with_confusion(model, task, rank) if is_due else ({}, {})
+        totals = {"train": train_totals, **held_out}
         loss = sum(train_totals["loss_sum"])
         if not math.isfinite(loss):
             raise UserError(f"the training loss became {loss} in epoch {epoch + 1}: lower --lr (it is {rate:g})")
@@ -109,6 +117,7 @@ def fit(
                 epoch=epoch + 1,
                 learning_rate=rate,
                 totals=totals,
+                confusion=confusion,
                 epoch_seconds=time.monotonic() - started,
                 images_per_second=images / train_seconds,
             )
@@ -117,7 +126,14 @@ def fit(
 
 
 def _train_epoch(
-    model: nn.Module, optimizer: torch.optim.Optimizer, task: Task, options: RunOptions, rank: Rank, *, epoch: int
+    model: nn.Module,
+    optimizer: torch.optim.Optimizer,
+    task: Task,
+    options: RunOptions,
+    rank: Rank,
+    *,
+    epoch: int,
+    watch: StepWatch | None,
 ) -> Totals:
     _set_training_mode(model, task)
     totals = ClassTotals.zeros(len(task.class_names), rank.device)
@@ -135,6 +151,8 @@ def _train_epoch(
     my_images = image_batches(task.train.images, [batch.places[batch.part] for batch in batches], rank.device)
     # 2. Step by step: this rank's part of the batch.
     step_start = 0
+    if watch:
+        watch.begin_epoch(epoch + 1, num_steps=len(batches), totals=totals)
     for batch, images in zip(batches, my_images, strict=True):  # (n, C, H, W) uint8
         mine = slice(step_start + batch.part.start, step_start + batch.part.stop)
         step_start += len(batch.places)
@@ -151,6 +169,10 @@ def _train_epoch(
         (image_losses * weights[mine]).sum().backward()
         optimizer.step()
         totals.add(logits.detach(), likeliest(targets), losses.detach())
+        if watch:
+            watch.step_done()
+    if watch and not totals.values.isfinite().all():
+        watch.tell_now()  # the last that is heard of this run
     sum_over_ranks(totals.values, rank)
     return totals.as_lists()
 

@@ -100,6 +100,7 @@ class Task:
     evaluation: the splits that are measured after every epoch, by name
     class_counts: training images per class, pseudo-labelled ones included
     rule_counts: the class sizes that loss and rule go by: class_counts, or those of the labelled images alone
+    pseudo_label_counts: of class_counts, the pseudo-labelled ones; empty: none
     shot_groups: many, medium or few, by the labelled images alone: pseudo-labels do not move a class to another group
     num_labelled: how many training samples, the first ones, have labels of their own
     unlabeled_ratio: of a step's pseudo-labelled to its labelled samples, None where all are shuffled together
@@ -128,6 +129,7 @@ class Task:
     pseudo_label_round: int = 0
     draw: Draw = field(default_factory=lambda: draw_crops)
     training_inputs: TrainingInputs = field(default_factory=lambda: cropped_inputs)
+    pseudo_label_counts: list[int] = field(default_factory=list)
     chosen: dict[str, float] = field(default_factory=dict)
     frozen_backbone: bool = False
 
@@ -279,6 +281,7 @@ def label_task(
         train_rule=options.train_rule,
         make_targets=own_labels,
         mirror=dataset_facts(options.dataset).horizontal_flip,
+        pseudo_label_counts=[of_all - own for of_all, own in zip(counts, manifest.counts[TRAIN], strict=True)],
     )
 
 
