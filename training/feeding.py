@@ -14,7 +14,7 @@ from torch import Tensor
 
 from data.stream import StreamedImages, epoch_orders, read_images
 from training.distributed import Rank
-from training.tasks import Samples, image_tensor
+from training.tasks import Samples, image_tensor, images_at
 
 
 @dataclass(frozen=True)
@@ -57,4 +57,4 @@ def image_batches(samples: Samples, batches: Sequence[Tensor]) -> Iterator[Tenso
             yield image_tensor(images).to(device)
     else:
         for places in batches:
-            yield samples.images[places.to(device)]
+            yield images_at(samples.images, places.to(device))

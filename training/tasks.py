@@ -270,6 +270,11 @@ def image_tensor(images: np.ndarray) -> Tensor:
     return torch.from_numpy(own).permute(0, 3, 1, 2)
 
 
+def images_at(images: Tensor, places: Tensor) -> Tensor:
+    """(n, C, H, W) images at places (n,), channels last in memory like ``images``; faster than images[places]."""
+    return images.permute(0, 2, 3, 1).index_select(0, places).permute(0, 3, 1, 2)
+
+
 def _samples(
     ids: np.ndarray, images: np.ndarray | StreamedImages, labels: np.ndarray, weight: float, device: torch.device
 ) -> Samples:
