@@ -1,11 +1,13 @@
 """From a prepared set's Parquet files to arrays in memory.
 
-Raw images are sliced from the Arrow buffers without a Python object per row,
-encoded ones are decoded in threads. Rows come sorted by id, so the result does
+Raw images are copied from the Arrow buffers without a Python object per row,
+encoded ones are decoded, both in threads. Rows come sorted by id, so the result does
 not depend on how they were spread over files. Every page is checked against its CRC, the rows against the manifest.
 """
 
+import os
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -18,7 +20,6 @@ from data.contract import (
     ENCODED,
     HIDDEN_LABEL,
     ID,
-    IMAGE,
     LABEL,
     NO_CLASS,
     PROBABILITIES,
@@ -33,6 +34,7 @@ from data.contract import (
 from data.delta import delta_files, is_delta
 from data.image_files import decoded_images
 from data.manifest import Manifest
+from data.row_groups import RowGroup, read_image_column, row_groups
 from data.storage import Place, child, damaged, open_parquet, table_files
 from data.unpickle import load_array_dict
 
@@ -57,10 +59,22 @@ def load_split(set_dir: Place, split: str, manifest: Manifest) -> ImageArrays:
     Raises UserError if a file is missing or damaged, or if the rows are not those of the manifest.
     """
     labelled = split != UNLABELED
-    table = read_columns(split_files(set_dir, split), [ID, IMAGE, *([LABEL] if labelled else [])])
-    ids, labels = checked_rows(table, set_dir, split, manifest)
+    files = split_files(set_dir, split)
+    ids, labels = checked_rows(read_columns(files, [ID, *([LABEL] if labelled else [])]), set_dir, split, manifest)
     order = np.argsort(ids, kind="stable")
-    images = images_of(table.column(IMAGE), manifest.image_shape, manifest.encoding)[order]
+    groups = row_groups(files)
+    images = np.empty((len(ids), *manifest.image_shape), np.uint8)
+    places = np.empty_like(order)
+    places[order] = np.arange(len(order))
+    places_of_groups = np.split(places, np.cumsum([group.num_rows for group in groups])[:-1])
+
+    def fill(group: RowGroup, of_group: np.ndarray) -> None:
+        images[of_group] = images_of(read_image_column(group), manifest.image_shape, manifest.encoding)
+
+    # Decoding has threads of its own. No more than some row groups are in memory beside the array.
+    with ThreadPoolExecutor(1 if manifest.encoding == ENCODED else os.cpu_count()) as threads:
+        for _ in threads.map(fill, groups, places_of_groups):
+            pass
     return ImageArrays(ids[order], images, None if labels is None else labels[order])
 
 

@@ -15,19 +15,12 @@ from dataclasses import dataclass
 import numpy as np
 import pyarrow as pa
 
-from data.contract import ENCODED, ID, IMAGE, LABEL, UNLABELED
+from data.contract import ENCODED, ID, LABEL, UNLABELED
 from data.image_files import decoded_images
 from data.loader import checked_rows, image_array, read_columns, split_files
 from data.manifest import Manifest
-from data.storage import Place, damaged, open_parquet
-
-
-@dataclass(frozen=True)
-class RowGroup:
-    """file, and the number of the row group in it"""
-
-    file: Place
-    number: int
+from data.row_groups import RowGroup, read_image_column, row_groups
+from data.storage import Place
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -84,12 +77,8 @@ def open_split(set_dir: Place, split: str, manifest: Manifest) -> StreamedSplit:
     files = split_files(set_dir, split)
     table = read_columns(files, [ID] if split == UNLABELED else [ID, LABEL])
     ids, labels = checked_rows(table, set_dir, split, manifest)
-    groups, sizes = [], []
-    for file in files:
-        with open_parquet(file) as parquet:
-            groups += [RowGroup(file, number) for number in range(parquet.num_row_groups)]
-            sizes += [parquet.metadata.row_group(number).num_rows for number in range(parquet.num_row_groups)]
-    first_rows = np.concatenate([[0], np.cumsum(sizes, dtype=np.int64)])
+    groups = row_groups(files)
+    first_rows = np.concatenate([[0], np.cumsum([group.num_rows for group in groups], dtype=np.int64)])
     images = StreamedImages(
         image_shape=manifest.image_shape,
         encoding=manifest.encoding,
@@ -145,7 +134,7 @@ def read_images(images: StreamedImages, batches: Sequence[np.ndarray]) -> Iterat
         needed = np.unique(groups[number]).tolist()
         for group in needed:
             if group not in held:
-                held[group] = _read_group(images.groups[group])
+                held[group] = read_image_column(images.groups[group])
         found = _gather(images, held, groups[number], batches[number])
         for group in needed:
             if last_use[group] == number:
@@ -159,15 +148,6 @@ def read_images(images: StreamedImages, batches: Sequence[np.ndarray]) -> Iterat
             ready = coming.result()
             coming = ahead.submit(load, number + 1) if number + 1 < len(batches) else None
             yield ready
-
-
-def _read_group(group: RowGroup) -> pa.Array:
-    with open_parquet(group.file) as parquet:
-        try:
-            column = parquet.read_row_group(group.number, columns=[IMAGE]).column(IMAGE)
-        except (OSError, pa.ArrowException) as error:
-            raise damaged(group.file, error) from None
-    return column.chunk(0) if column.num_chunks == 1 else pa.concat_arrays(column.chunks)
 
 
 def _gather(images: StreamedImages, held: dict[int, pa.Array], groups: np.ndarray, places: np.ndarray) -> np.ndarray:

@@ -18,6 +18,7 @@ from data import stream
 from data.contract import ENCODED, HIDDEN_LABEL, ID, IMAGE, LABEL, TEST, TRAIN, UNLABELED, VAL
 from data.loader import load_split
 from data.manifest import read_manifest
+from data.row_groups import RowGroup
 from data.storage import child, place_of, table_files
 from data.stream import StreamedImages, epoch_orders, open_split, read_images
 from tests.prepared_set import ROW_SCHEMA, image_rows, write_manifest, write_split
@@ -89,7 +90,7 @@ def test_images_are_read_byte_for_byte_in_any_order(set_dir: Path) -> None:
 def groups_of(sizes: list[int]) -> StreamedImages:
     """Row groups of these sizes, of no file."""
     first_rows = np.concatenate([[0], np.cumsum(sizes, dtype=np.int64)])
-    groups = tuple(stream.RowGroup(Path("f"), number) for number in range(len(sizes)))
+    groups = tuple(RowGroup(Path("f"), number, size) for number, size in enumerate(sizes))
     return StreamedImages(
         image_shape=(1, 1, 1), encoding="raw", groups=groups, first_rows=first_rows, rows=np.arange(first_rows[-1])
     )
@@ -155,8 +156,8 @@ def test_a_row_group_is_read_once_and_let_go_after_its_last_image(
     set_dir: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     read, held = [], []
-    read_group, gather = stream._read_group, stream._gather
-    monkeypatch.setattr(stream, "_read_group", lambda group: read.append(group.number) or read_group(group))
+    read_group, gather = stream.read_image_column, stream._gather
+    monkeypatch.setattr(stream, "read_image_column", lambda group: read.append(group.number) or read_group(group))
     monkeypatch.setattr(stream, "_gather", lambda images, groups, *rest: held.append(len(groups)) or gather(
         images, groups, *rest
     ))  # fmt: skip

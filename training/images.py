@@ -38,7 +38,12 @@ def image_batches(images: Tensor | StreamedImages, batches: Sequence[Tensor], de
     # Moved in one go: no step waits for its own few numbers.
     order = torch.cat(list(batches)).to(images.device)
     for places in order.split([len(places) for places in batches]):
-        yield on_device(images[places], device)
+        yield on_device(images_at(images, places), device)
+
+
+def images_at(images: Tensor, places: Tensor) -> Tensor:
+    """(n, C, H, W) images at places (n,), channels last in memory like ``images``; faster than images[places]."""
+    return images.permute(0, 2, 3, 1).index_select(0, places).permute(0, 3, 1, 2)
 
 
 def on_device(images: Tensor, device: torch.device) -> Tensor:
