@@ -124,7 +124,7 @@ class Waits(TorchDispatchMode):
 
 
 def waits(set_dir: Path, run_dir: Path, options: Any, pseudo_labels: Path) -> Counter[str]:
-    semi = pseudo_labels if isinstance(options, TrainSemiOptions) else None
+    semi = pseudo_labels if isinstance(options, TrainSemiOptions) and options.needs_pseudo_labels else None
     with Waits() as mode:
         run_training(options, paths_of(set_dir, run_dir, pseudo_labels=semi), ALONE, attempt=1)
     return mode.counts
@@ -136,6 +136,7 @@ def waits(set_dir: Path, run_dir: Path, options: Any, pseudo_labels: Path) -> Co
         (TrainOptions, {"loss_type": "LDAM", "train_rule": "Reweight"}),
         (TrainOptions, {"loss_type": "Focal", "train_rule": "Resample", "precision": "bfloat16"}),
         (TrainSemiOptions, {"imb_factor_unlabel": 1.0, "pseudo_label_type": "soft", "unlabeled_ratio": 1.0}),
+        (TrainSemiOptions, {"imb_factor_unlabel": 1.0, "semi_method": "fixmatch", "unlabeled_ratio": 1.0}),
         (PretrainRotOptions, {}),
         (PretrainMocoOptions, {}),
         (PretrainSimclrOptions, {}),

@@ -29,7 +29,7 @@ def semi_supervised_task(
         raise UserError("no pseudo-label is confident enough for a batch: lower --confidence_threshold")
     return label_task(
         options,
-        _joined(labelled, pseudo),
+        joined(labelled, pseudo),
         labelled,
         set_dir,
         manifest,
@@ -40,7 +40,8 @@ def semi_supervised_task(
     )
 
 
-def _joined(labelled: Samples, pseudo: Samples) -> Samples:
+def joined(labelled: Samples, pseudo: Samples) -> Samples:
+    """All samples, the labelled first; soft if the others are."""
     probabilities = None
     if pseudo.probabilities is not None:
         certain = F.one_hot(labelled.labels, pseudo.probabilities.shape[1]).float()
@@ -67,7 +68,7 @@ def _pseudo_labelled(options: TrainSemiOptions, set_dir: Path, manifest: Manifes
         )
     if labels.size and not 0 <= labels.min() <= labels.max() < manifest.num_classes:
         raise UserError(f"{table} has labels outside 0..{manifest.num_classes - 1}: write them again")
-    kept = confidence >= _class_thresholds(options, manifest.num_classes)[labels]
+    kept = confidence >= class_thresholds(options, manifest.num_classes)[labels]
     samples = new_samples(ids[kept], unlabeled.images[kept], labels[kept], options.unlabeled_weight)
     if options.pseudo_label_type == "hard":
         return samples
@@ -80,7 +81,7 @@ def _pseudo_labelled(options: TrainSemiOptions, set_dir: Path, manifest: Manifes
     return replace(samples, probabilities=torch.from_numpy(probabilities))
 
 
-def _class_thresholds(options: TrainSemiOptions, num_classes: int) -> np.ndarray:
+def class_thresholds(options: TrainSemiOptions, num_classes: int) -> np.ndarray:
     """(C,) float32 smallest confidence of a pseudo-label of each class."""
     thresholds = options.confidence_threshold
     if len(thresholds) not in (1, num_classes):
