@@ -522,10 +522,38 @@ class TrainSemiOptions(PseudoLabelOptions, TrainOptions):
     phase: ClassVar[str] = "train_semi"
 
     batch_size: int = option(256, "images a step, over all ranks together", flags=("-b", "--batch-size"), gt=0)
+    semi_method: Literal["pseudo_label", "fixmatch"] = option(
+        "pseudo_label", "learn pseudo-labels that were made before, or make them in every step (FixMatch; by default "
+        "with --unlabeled_ratio 7 and --confidence_threshold 0.95)",
+    )  # fmt: skip
     pseudo_labels: Path | None = option(
         None,
         "table written by gen_pseudolabels, or a file laid out as pseudo_labeled_cifar.pickle; by default its table",
     )
+
+    @property
+    def needs_pseudo_labels(self) -> bool:
+        """Whether there must be pseudo-labels before the training."""
+        return self.semi_method == "pseudo_label"
+
+    @model_validator(mode="before")
+    @classmethod
+    def _fixmatch_has_its_own_defaults(cls, values: dict[str, Any]) -> dict[str, Any]:
+        if values.get("semi_method") == "fixmatch":
+            return {"unlabeled_ratio": 7.0, "confidence_threshold": 0.95, **values}
+        return values
+
+    @model_validator(mode="after")
+    def _fixmatch_makes_its_pseudo_labels_itself(self) -> "TrainSemiOptions":
+        if self.semi_method == "fixmatch":
+            if self.pseudo_labels is not None or self.rounds > 1 or self.pseudo_label_type == "soft":
+                raise ValueError(
+                    "--semi_method fixmatch makes its own hard pseudo-labels in every step: leave out "
+                    "--pseudo_labels, --rounds and --pseudo_label_type"
+                )
+            if self.unlabeled_ratio is None:
+                raise ValueError("--semi_method fixmatch needs --unlabeled_ratio")
+        return self
 
     @field_validator("pseudo_labels")
     @classmethod

@@ -7,6 +7,7 @@ Needs the table that gen_pseudolabels wrote for the same set, or pseudo-labels
 for its unlabeled part in the published layout (--pseudo_labels FILE.pickle).
 With --rounds N the network that comes out labels the unlabeled part again and
 another one is trained on that, N - 1 times; each round is a run of its own.
+With --semi_method fixmatch nothing has to be labelled before.
 """
 
 import sys
@@ -27,7 +28,7 @@ from spark_jobs.session import spark_session
 
 def main(argv: Sequence[str]) -> None:
     options = parse_options(TrainSemiOptions, argv, prog="longtail train_semi")
-    table = pseudo_label_table(options)
+    table = pseudo_label_table(options) if options.needs_pseudo_labels else None
     spark = spark_session("train_semi", options, slots=options.world_size)
     set_dir = prepare(spark, options)
     if options.evaluate:
@@ -43,7 +44,7 @@ def train_rounds(
     options: TrainSemiOptions,
     *,
     set_dir: Path,
-    pseudo_labels: Path,
+    pseudo_labels: Path | None,
     show_progress: bool = True,
 ) -> FinishedRun:
     """The run of the last of --rounds; each starts anew, on the pseudo-labels of the network of the one before."""

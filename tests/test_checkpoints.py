@@ -40,8 +40,11 @@ def checkpoint_of(model: nn.Module, *, epoch: int = 7) -> Checkpoint:
             phase="train",
             arch="resnet20",
             head="linear",
+            logit_scale=1.0,
             class_names=["zero", "one", "two"],
             class_counts=[40, 9, 2],
+            rule_counts=[30, 8, 1],
+            pseudo_label_round=2,
             image_shape=(8, 8, 1),
             normalisation=Normalisation(mean=(0.25,), std=(0.5,)),
             options={"dataset": "digits", "resume": None, "learning_rate": 0.1},
@@ -106,7 +109,9 @@ def test_a_save_that_fails_leaves_the_checkpoint_before(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == [file]
 
 
-@pytest.mark.parametrize("prefix", ["", "module.", "module.encoder_q."])
+@pytest.mark.parametrize(
+    "prefix", ["", "module.", "module.encoder_q.", "encoder_q.", "_orig_mod.", "module.backbone.", "model.net.encoder."]
+)
 @pytest.mark.parametrize("head_name", ["fc", "linear"])
 def test_the_published_layout_loads_whatever_wrapped_the_network(tmp_path: Path, prefix: str, head_name: str) -> None:
     source, target = new_model(seed=1), new_model(seed=2)
@@ -126,6 +131,12 @@ def test_of_a_moco_checkpoint_the_query_encoder_is_taken(tmp_path: Path) -> None
     write_published(tmp_path / "c", {**key, **query, "module.queue": torch.zeros(128, 16)})
     load_weights(target, load_checkpoint(tmp_path / "c"), path=tmp_path / "c", backbone_only=True)
     assert torch.equal(target.conv1.weight, source.conv1.weight)
+
+
+def test_under_a_prefix_too_a_missing_tensor_is_named(tmp_path: Path) -> None:
+    state = {f"module.backbone.{name}": tensor for name, tensor in new_model(seed=1).state_dict().items()}
+    del state["module.backbone.layer3.0.conv2.weight"]
+    assert "layer3.0.conv2.weight is missing" in refused_state(tmp_path, state)
 
 
 def test_the_backbone_alone_loads_beside_a_head_of_another_size(tmp_path: Path) -> None:

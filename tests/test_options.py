@@ -448,11 +448,25 @@ def semi_options(command_line: str = "") -> TrainSemiOptions:
 def test_the_options_of_semi_supervision_change_the_run_name() -> None:
     given = [
         "", "--unlabeled_weight 0.5", "--confidence_threshold 0.9", "--confidence_threshold 0.9,0.8",
-        "--pseudo_label_type soft", "--unlabeled_ratio 2", "--class_counts labelled",
+        "--pseudo_label_type soft", "--unlabeled_ratio 2", "--class_counts labelled", "--semi_method fixmatch",
     ]  # fmt: skip
     assert len({semi_options(variant).run_name({}) for variant in given}) == len(given)
     # Each round is a run of its own, whose name its pseudo-labels change.
     assert semi_options("--rounds 3").run_name({}) == semi_options().run_name({})
+
+
+def test_fixmatch_has_its_published_ratio_and_threshold_unless_said_otherwise() -> None:
+    fixmatch = semi_options("--semi_method fixmatch")
+    assert (fixmatch.unlabeled_ratio, fixmatch.confidence_threshold) == (7, (0.95,))
+    fixmatch = semi_options("--semi_method fixmatch --unlabeled_ratio 2 --confidence_threshold 0.7,0.8")
+    assert (fixmatch.unlabeled_ratio, fixmatch.confidence_threshold) == (2, (0.7, 0.8))
+    assert (semi_options().needs_pseudo_labels, fixmatch.needs_pseudo_labels) == (True, False)
+
+
+@pytest.mark.parametrize("given", ["--rounds 2", "--pseudo_label_type soft", f"--pseudo_labels {__file__}"])
+def test_fixmatch_refuses_what_is_for_pseudo_labels_made_before(given: str) -> None:
+    message = refusal(TrainSemiOptions, f"--imb_factor_unlabel 1 --semi_method fixmatch {given}")
+    assert "fixmatch makes its own hard pseudo-labels in every step" in message
 
 
 def test_thresholds_are_one_or_several_numbers_on_the_command_line_and_in_a_file(config: Path) -> None:

@@ -11,15 +11,22 @@ import torch.distributed as dist
 import torch.multiprocessing as mp
 from torch import nn
 
-from conf.schema import PretrainMocoOptions, PretrainSimclrOptions, TrainClassifierOptions, TrainOptions
+from conf.schema import (
+    PretrainMocoOptions,
+    PretrainSimclrOptions,
+    TrainClassifierOptions,
+    TrainOptions,
+    TrainSemiOptions,
+)
 from data.contract import TEST, TRAIN, VAL
 from data.manifest import read_manifest
 from models.build import build_model
-from tests.tiny_set import COUNTS, paths_of, tiny_options, write_tiny_set
+from tests.tiny_set import COUNTS, paths_of, tiny_options, unlabeled_ids, write_pseudo_labels, write_tiny_set
 from training.contrastive import MoCo, SimCLR
 from training.distributed import Rank
 from training.evaluation import class_means
-from training.loop import build_optimizer, fit
+from training.loop import EpochReport, build_optimizer, fit
+from training.pseudo_labels import semi_supervised_task
 from training.run import run_training
 from training.tasks import contrastive_task, supervised_task
 
@@ -27,6 +34,11 @@ CPU = torch.device("cpu")
 WORLD_SIZE = 2
 # 40 images in 3 batches: 14, 13 and 13, so the ranks' parts are unequal; DRW weights the last two of nine epochs.
 LINEAR = tiny_options(TrainOptions, epochs=9, train_rule="DRW", world_size=WORLD_SIZE)
+# A batch of 16 labelled and 24 pseudo-labelled images, shared out.
+MIXED = tiny_options(
+    TrainSemiOptions, epochs=3, imb_factor_unlabel=1.0, unlabeled_ratio=1.5, pseudo_label_type="soft",
+    unlabeled_weight=0.5, world_size=WORLD_SIZE,
+)  # fmt: skip
 # One step of all images: the weights move by the learning rate times the gradient.
 ONE_STEP = tiny_options(
     TrainOptions, batch_size=41, learning_rate=1.0, momentum=0.0, weight_decay=0.0, train_rule="Reweight"
@@ -38,15 +50,21 @@ STREAMED = tiny_options(TrainOptions, epochs=2, world_size=WORLD_SIZE, max_resid
 
 
 def fit_linear(set_dir: Path, rank: Rank, options: TrainOptions) -> dict[str, Any]:
-    """Weights, totals and rates of a linear classifier, which has no batch norm to tell the world sizes apart."""
-    task = supervised_task(options, set_dir, read_manifest(set_dir), CPU)
+    """Weights, totals and losses of a linear classifier, which has no batch norm to tell the world sizes apart."""
+    manifest = read_manifest(set_dir)
+    if isinstance(options, TrainSemiOptions):
+        task = semi_supervised_task(options, set_dir, manifest, CPU, pseudo_labels=set_dir.parent / "pseudo")
+    else:
+        task = supervised_task(options, set_dir, manifest, CPU)
     torch.manual_seed(0)
     model = nn.Sequential(nn.Flatten(), nn.Linear(64, 3))
     before = model[1].weight.detach().clone()
+    reports: list[EpochReport] = []
     totals = fit(
-        model, build_optimizer(model, options), task, options, rank, first_epoch=0, on_epoch=lambda report: None
+        model, build_optimizer(model, options), task, options, rank, first_epoch=0, on_epoch=reports.append
     )  # fmt: skip
-    return {"before": before.tolist(), "after": model[1].weight.tolist(), "totals": totals}
+    losses = [[sum(report.totals[split]["loss_sum"]) for split in (TRAIN, TEST)] for report in reports]
+    return {"before": before.tolist(), "after": model[1].weight.tolist(), "totals": totals, "losses": losses}
 
 
 def fit_contrastive(set_dir: Path, rank: Rank, method: str) -> dict[str, Any]:
@@ -97,6 +115,7 @@ def rank_main(rank: int, directory: Path, set_dir: Path) -> None:
         this = Rank(rank, WORLD_SIZE, CPU)
         outcome = {
             "linear": fit_linear(set_dir, this, LINEAR),
+            "mixed": fit_linear(set_dir, this, MIXED),
             "one step": fit_linear(set_dir, this, ONE_STEP),
             # A directory of its own for each rank, to see which of them writes.
             "network": run_training(NETWORK, paths_of(set_dir, directory / f"rank{rank}" / "run"), this, attempt=1),
@@ -120,7 +139,10 @@ def one_thread() -> Iterator[None]:
 
 @pytest.fixture(scope="module")
 def set_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return write_tiny_set(tmp_path_factory.mktemp("set"))
+    """Beside it the pseudo-labels of its unlabeled part."""
+    parent = tmp_path_factory.mktemp("data")
+    write_pseudo_labels(parent / "pseudo", unlabeled_ids(), [0, 1, 2] * 4, [0.75, 0.5] * 6)
+    return write_tiny_set(parent / "set")
 
 
 @pytest.fixture(scope="module")
@@ -142,7 +164,8 @@ def outcomes(directory: Path) -> list[dict[str, Any]]:
 def alone(set_dir: Path, one_thread: None) -> dict[str, Any]:
     """The linear trainings of one process."""
     rank = Rank(0, 1, CPU)
-    return {"linear": fit_linear(set_dir, rank, LINEAR), "one step": fit_linear(set_dir, rank, ONE_STEP)}
+    given = {"linear": LINEAR, "mixed": MIXED, "one step": ONE_STEP}
+    return {name: fit_linear(set_dir, rank, options) for name, options in given.items()}
 
 
 def test_two_ranks_take_the_step_of_one(outcomes: list[dict[str, Any]], alone: dict[str, Any]) -> None:
@@ -160,10 +183,22 @@ def test_two_ranks_see_every_image_once_when_they_read_from_files(outcomes: list
     assert support == {split: COUNTS[split] for split in (TRAIN, VAL, TEST)}
 
 
-def test_two_ranks_learn_what_one_learns(outcomes: list[dict[str, Any]], alone: dict[str, Any]) -> None:
+@pytest.mark.parametrize("training", ["linear", "mixed"])
+def test_two_ranks_learn_what_one_learns(outcomes: list[dict[str, Any]], alone: dict[str, Any], training: str) -> None:
     for outcome in outcomes:
-        trained = torch.tensor(outcome["linear"]["after"])
-        assert torch.allclose(trained, torch.tensor(alone["linear"]["after"]), rtol=1e-3, atol=1e-5)
+        trained = torch.tensor(outcome[training]["after"])
+        assert torch.allclose(trained, torch.tensor(alone[training]["after"]), rtol=1e-3, atol=1e-5)
+
+
+@pytest.mark.parametrize(("training", "epochs"), [("linear", 9), ("mixed", 3)])
+def test_two_ranks_have_the_loss_curve_of_one(
+    outcomes: list[dict[str, Any]], alone: dict[str, Any], training: str, epochs: int
+) -> None:
+    curve = torch.tensor(alone[training]["losses"])
+    assert curve.shape == (epochs, 2)
+    assert abs(curve[-1, 0] - curve[0, 0]) > 0.1 * curve[0, 0], "a curve, not a line"
+    for outcome in outcomes:
+        assert torch.allclose(torch.tensor(outcome[training]["losses"]), curve, rtol=1e-4)
 
 
 def test_the_ranks_have_the_same_weights(outcomes: list[dict[str, Any]]) -> None:

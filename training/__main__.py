@@ -50,7 +50,7 @@ def main(argv: Sequence[str]) -> None:
         raise UserError(f"usage: python -m training {'|'.join(OPTIONS)} --set_dir DIR [OPTIONS]")
     job, set_dir = argv[0], place_of(argv[2])
     options = parse_options(OPTIONS[job], argv[3:], prog=f"python -m training {job}")
-    if isinstance(options, TrainSemiOptions) and options.pseudo_labels is None:
+    if isinstance(options, TrainSemiOptions) and options.needs_pseudo_labels and options.pseudo_labels is None:
         raise UserError("without Spark, train_semi needs --pseudo_labels, a table of gen_pseudolabels")
     if isinstance(options, TrainSemiOptions) and options.rounds > 1:
         raise UserError("without Spark there is one round: label with `longtail gen_pseudolabels`, then train again")

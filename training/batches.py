@@ -106,7 +106,7 @@ def loss_weights(task: Task, batches: Sequence[Batch], *, epoch: int, num_epochs
 
     It is the weight of the sample (1 or omega) times that of its class, over the sum of these in the step: the loss of
     a step is a weighted mean. With a ratio it is the mean over the labelled samples plus omega times that over the
-    pseudo-labelled ones, both weighted by class.
+    pseudo-labelled ones, both weighted by class (unlabeled ones are all of one, so that their mean is a plain one).
     """
     order = torch.cat([batch.places for batch in batches])  # (M,)
     of_class = class_weights(task.train_rule, task.rule_counts, epoch=epoch, num_epochs=num_epochs)  # (C,)

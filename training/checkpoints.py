@@ -26,9 +26,9 @@ from training.augmentation import Normalisation
 HEAD_PREFIX = "fc."
 NETWORK_PREFIX = "network."
 """What a learner that is more than the network puts before the network's names."""
-# What wrappers put before the names. A MoCo checkpoint also holds the key encoder and the queue, which nobody needs.
-_DATA_PARALLEL_PREFIX = "module."
-_MOCO_QUERY_PREFIX = "module.encoder_q."
+# Every network's first tensor: what stands before it was put there by a wrapper (module., encoder_q., _orig_mod., ...).
+_FIRST_TENSOR = "conv1.weight"
+_MOCO_QUERY = "encoder_q."
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -165,17 +165,21 @@ def _longtail_part(content: dict[str, Any], path: Path) -> tuple[ModelCard | Non
 
 
 def _plain_names(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
-    """The network's own names, without what wrappers put before them."""
-    if any(name.startswith(_MOCO_QUERY_PREFIX) for name in tensors):
-        query = {name: tensor for name, tensor in tensors.items() if name.startswith(_MOCO_QUERY_PREFIX)}
-        bare = {name.removeprefix(_MOCO_QUERY_PREFIX): tensor for name, tensor in query.items()}
-    else:
-        bare = {name.removeprefix(_DATA_PARALLEL_PREFIX): tensor for name, tensor in tensors.items()}
+    """The network's own names, without what wrappers put before them; and without what is not the network's."""
+    prefix = _prefix(tensors)
+    bare = {name.removeprefix(prefix): tensor for name, tensor in tensors.items() if name.startswith(prefix)}
     # Older published checkpoints call the head "linear".
     return {
         f"{HEAD_PREFIX}{name.removeprefix('linear.')}" if name.startswith("linear.") else name: tensor
         for name, tensor in bare.items()
     }
+
+
+def _prefix(tensors: dict[str, Tensor]) -> str:
+    """What stands before the network's first tensor; of MoCo's two networks the query encoder is the one to use."""
+    found = [name.removesuffix(_FIRST_TENSOR) for name in tensors if f".{name}".endswith(f".{_FIRST_TENSOR}")]
+    # Blocks have a first convolution too, further down.
+    return min(found, key=lambda prefix: (prefix.count("."), _MOCO_QUERY not in prefix), default="")
 
 
 def check_architecture(checkpoint: Checkpoint, arch: str, *, path: Path) -> None:

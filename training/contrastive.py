@@ -81,8 +81,8 @@ class SimCLR(nn.Module):
         own = torch.arange(num_images, device=views.device)
         with_itself = similarities[own, :, first + own]  # (n, 2, 2)
         same = torch.stack([with_itself[:, 0, 1], with_itself[:, 1, 0]], dim=1)  # (n, 2)
-        is_own = F.one_hot(first + own, len(candidates)).bool()[:, None, :, None]  # (n, 1, N, 1)
-        others = similarities.masked_fill(is_own, -torch.inf).flatten(2).logsumexp(dim=2)  # (n, 2)
+        is_own = torch.arange(len(candidates), device=views.device) == (first + own)[:, None]  # (n, N)
+        others = similarities.masked_fill(is_own[:, None, :, None], -torch.inf).flatten(2).logsumexp(dim=2)  # (n, 2)
         return torch.stack([same, others], dim=2).flatten(0, 1)
 
 

@@ -162,13 +162,14 @@ def _train_epoch(
         with autocast(options.precision, rank.device):
             outputs = model(inputs)  # (n, num_classes)
         logits = task.logit_scale * outputs.float()
-        losses = task.loss(logits, targets)  # (n,), of contrasts n or 2 n
+        losses = (task.training_loss or task.loss)(logits, targets)  # (n,), of contrasts n or 2 n
         # (n,): where an image is asked twice, its loss is the mean of the two.
         image_losses = losses.view(len(images), -1).mean(dim=1)
         rank.alive("backward")
         (image_losses * weights[mine]).sum().backward()
         optimizer.step()
-        totals.add(logits.detach(), likeliest(targets), losses.detach())
+        # Of two views of an image the first is counted.
+        totals.add(logits[: len(targets)].detach(), likeliest(targets), losses.detach())
         if watch:
             watch.step_done()
     if watch and not totals.values.isfinite().all():

@@ -59,7 +59,7 @@ def ldam_loss(logits: Tensor, targets: Tensor, *, margins: Tensor) -> Tensor:
 
 def _others(logits: Tensor) -> Tensor:
     """(N, C) logarithm of the summed exponentials of all logits (N, C) but the class's own."""
-    top = F.one_hot(logits.argmax(dim=1), logits.shape[1]).bool()  # (N, C)
+    top = torch.arange(logits.shape[1], device=logits.device) == logits.argmax(dim=1, keepdim=True)  # (N, C)
     # The others of the largest are summed without it: their share may be too small to be left by a subtraction.
     of_the_top = logits.masked_fill(top, -torch.inf).logsumexp(dim=1, keepdim=True)  # (N, 1)
     p = logits.softmax(dim=1).masked_fill(top, 0)  # (N, C), at most 1/2

@@ -7,6 +7,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from data.contract import NO_CLASS
+
 SHOT_GROUPS = ("many", "medium", "few")
 CALIBRATION_BINS = 15
 
@@ -34,15 +36,19 @@ class ClassTotals:
 
     @torch.no_grad()
     def add(self, logits: Tensor, targets: Tensor, losses: Tensor) -> None:
-        """Count a batch: logits (N, C), targets (N,), unweighted losses (N,). Nothing leaves the device."""
+        """Count a batch: logits (N, C), targets (N,), unweighted losses (N,). Nothing leaves the device.
+
+        A target NO_CLASS is not counted.
+        """
         confidence, predicted = logits.float().softmax(dim=1).max(dim=1)  # (N,), (N,)
-        ones = torch.ones_like(targets, dtype=torch.float64)
+        counted = (targets != NO_CLASS).double()
+        targets = targets.clamp(min=0)
         support, correct, predicted_count, loss_sum, confidence_sum = self.values
-        support.index_add_(0, targets, ones)
-        correct.index_add_(0, targets, (predicted == targets).double())
-        predicted_count.index_add_(0, predicted, ones)
-        loss_sum.index_add_(0, targets, losses.double())
-        confidence_sum.index_add_(0, targets, confidence.double())
+        support.index_add_(0, targets, counted)
+        correct.index_add_(0, targets, (predicted == targets) * counted)
+        predicted_count.index_add_(0, predicted, counted)
+        loss_sum.index_add_(0, targets, losses.double() * counted)
+        confidence_sum.index_add_(0, targets, confidence.double() * counted)
 
     def as_lists(self) -> Totals:
         return dict(zip(self.FIELDS, self.values.tolist(), strict=True))

@@ -25,20 +25,14 @@ def semi_supervised_task(
     options: TrainSemiOptions, set_dir: Place, manifest: Manifest, device: torch.device, *, pseudo_labels: Path
 ) -> Task:
     """Labelled samples and behind them the pseudo-labelled ones; class counts are those of both."""
-    # Both are kept in memory, or neither: they become one.
-    streamed = is_streamed(options, manifest, (TRAIN, UNLABELED))
-    if streamed and options.unlabeled_ratio is not None:
-        raise UserError(
-            "--unlabeled_ratio draws each step's images from all of the set, which is too large for memory: raise "
-            f"--max_resident_gib (it is {options.max_resident_gib:g}), or leave the ratio out"
-        )
+    streamed = stays_on_disk(options, manifest)
     labelled = load_samples(options, set_dir, TRAIN, manifest, streamed=streamed)
     pseudo = _pseudo_labelled(options, set_dir, manifest, pseudo_labels, streamed=streamed)
     if options.unlabeled_ratio is not None and not len(pseudo):
         raise UserError("no pseudo-label is confident enough for a batch: lower --confidence_threshold")
     return label_task(
         options,
-        _joined(labelled, pseudo),
+        joined(labelled, pseudo),
         labelled,
         set_dir,
         manifest,
@@ -49,7 +43,22 @@ def semi_supervised_task(
     )
 
 
-def _joined(labelled: Samples, pseudo: Samples) -> Samples:
+def stays_on_disk(options: TrainSemiOptions, manifest: Manifest) -> bool:
+    """Whether the images of both parts are read from files. They become one, so both are in memory, or neither.
+
+    Raises UserError if they do, and each step's are to be drawn from all.
+    """
+    streamed = is_streamed(options, manifest, (TRAIN, UNLABELED))
+    if streamed and options.unlabeled_ratio is not None:
+        raise UserError(
+            "--unlabeled_ratio draws each step's images from all of the set, which is too large for memory: raise "
+            f"--max_resident_gib (it is {options.max_resident_gib:g}), or leave the ratio out"
+        )
+    return streamed
+
+
+def joined(labelled: Samples, pseudo: Samples) -> Samples:
+    """All samples, the labelled first; soft if the others are."""
     probabilities = None
     if pseudo.probabilities is not None:
         certain = F.one_hot(labelled.labels, pseudo.probabilities.shape[1]).float()
@@ -87,7 +96,7 @@ def _pseudo_labelled(
         )
     if labels.size and not 0 <= labels.min() <= labels.max() < manifest.num_classes:
         raise UserError(f"{table} has labels outside 0..{manifest.num_classes - 1}: write them again")
-    confident = confidence >= _class_thresholds(options, manifest.num_classes)[labels]
+    confident = confidence >= class_thresholds(options, manifest.num_classes)[labels]
     # The images in the order in which they lie, each with its row of the table.
     places = by_id[np.searchsorted(wanted, ids[confident])]
     rows = np.full(len(wanted), -1)
@@ -107,7 +116,7 @@ def _pseudo_labelled(
     return replace(samples, probabilities=torch.from_numpy(probabilities))
 
 
-def _class_thresholds(options: TrainSemiOptions, num_classes: int) -> np.ndarray:
+def class_thresholds(options: TrainSemiOptions, num_classes: int) -> np.ndarray:
     """(C,) float32 smallest confidence of a pseudo-label of each class."""
     thresholds = options.confidence_threshold
     if len(thresholds) not in (1, num_classes):

@@ -44,6 +44,7 @@ from training.classifier import second_stage
 from training.contrastive import MoCo, SimCLR
 from training.distributed import Rank
 from training.evaluation import evaluate_all, predict_all, split_features
+from training.fixmatch import fixmatch_task
 from training.heartbeat import Heartbeat
 from training.loop import EpochReport, build_optimizer, fit
 from training.losses import log_priors
@@ -149,6 +150,8 @@ def _export_features(
 
 def _task(options: RunOptions, paths: RunPaths, rank: Rank) -> Task:
     manifest = read_manifest(paths.set_dir)
+    if isinstance(options, TrainSemiOptions) and options.semi_method == "fixmatch":
+        return fixmatch_task(options, paths.set_dir, manifest, rank.device)
     if isinstance(options, TrainSemiOptions):
         assert paths.pseudo_labels is not None
         return semi_supervised_task(options, paths.set_dir, manifest, rank.device, pseudo_labels=paths.pseudo_labels)

@@ -18,7 +18,7 @@ from torch import Tensor
 from conf.datasets import dataset_facts
 from conf.errors import UserError
 from conf.schema import ContrastiveOptions, PretrainRotOptions, RunOptions, SupervisedOptions
-from data.contract import TEST, TRAIN, VAL
+from data.contract import NO_CLASS, TEST, TRAIN, VAL
 from data.loader import load_split
 from data.longtail import shot_groups
 from data.manifest import Manifest
@@ -89,8 +89,8 @@ class Samples:
         )
 
     def class_counts(self, num_classes: int) -> list[int]:
-        """Samples of each class, a soft label counting for the likeliest one."""
-        return torch.bincount(self.labels, minlength=num_classes).tolist()
+        """Samples of each class, a soft label counting for the likeliest one, NO_CLASS for none."""
+        return torch.bincount(self.labels[self.labels != NO_CLASS], minlength=num_classes).tolist()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -105,6 +105,7 @@ class Task:
     num_labelled: how many training samples, the first ones, have labels of their own
     unlabeled_ratio: of a step's pseudo-labelled to its labelled samples, None where all are shuffled together
     pseudo_label_round: 0 without pseudo-labels, 1 with those of a network that had none, and so on
+    training_loss: what is learned, where it is not the loss that held-out images are measured by
     logit_scale: what the head's outputs are multiplied with to be logits
     chosen: what validation data chose before the training, by name
     frozen_backbone: only the head learns
@@ -124,6 +125,7 @@ class Task:
     train_rule: str
     make_targets: TargetMaker
     mirror: bool
+    training_loss: LossFunction | None = None
     logit_scale: float = 1.0
     unlabeled_ratio: float | None = None
     pseudo_label_round: int = 0
@@ -255,14 +257,20 @@ def label_task(
     rule_counts: list[int] | None = None,
     unlabeled_ratio: float | None = None,
     pseudo_label_round: int = 0,
+    draw: Draw | None = None,
+    training_inputs: TrainingInputs | None = None,
+    training_loss: Callable[[LossFunction], LossFunction] | None = None,
 ) -> Task:
     """A training on train, of which the first ones are the labelled.
 
     rule_counts: class sizes that loss and rule go by, if they are not those of train
+    draw, training_inputs: if the images are not just cropped and flipped
+    training_loss: what makes the loss that is learned of the one that is measured
     """
     counts = train.class_counts(manifest.num_classes)
     rule_counts = rule_counts or counts
     head = head_of(options.loss_type)
+    loss = build_loss(options, rule_counts, device)
     return Task(
         phase=options.phase,
         class_names=manifest.class_names,
@@ -277,11 +285,14 @@ def label_task(
         normalisation=_normalisation(options, labelled, manifest),
         head=head,
         logit_scale=logit_scale_of(head, options),
-        loss=build_loss(options, rule_counts, device),
+        loss=loss,
+        training_loss=training_loss and training_loss(loss),
         train_rule=options.train_rule,
         make_targets=own_labels,
         mirror=dataset_facts(options.dataset).horizontal_flip,
         pseudo_label_counts=[of_all - own for of_all, own in zip(counts, manifest.counts[TRAIN], strict=True)],
+        draw=draw or draw_crops,
+        training_inputs=training_inputs or cropped_inputs,
     )
 
 

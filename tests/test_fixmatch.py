@@ -1,0 +1,162 @@
+"""FixMatch: its loss by hand, its views, and that unlabeled images count for no class and keep their secret."""
+
+import math
+from collections.abc import Iterator
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import pyarrow.parquet as pq
+import pytest
+import torch
+
+from conf.schema import TrainSemiOptions
+from data.contract import HIDDEN_LABEL, NO_CLASS, TRAIN, UNLABELED, split_directory
+from data.manifest import read_manifest
+from tests.refusals import refused
+from tests.tiny_set import COUNTS, paths_of, same_tensors, tiny_options, unlabeled_ids, weights_in, write_tiny_set
+from training.augmentation import crop_and_flip
+from training.batches import epoch_batches, epoch_size, loss_weights
+from training.distributed import Rank
+from training.fixmatch import draw_weak_and_strong, fixmatch_loss, fixmatch_task, weak_and_strong, without_square
+from training.losses import cross_entropy
+from training.metrics import ClassTotals
+from training.run import run_training
+from training.tasks import Task
+from training.views import view
+
+CPU = torch.device("cpu")
+ALONE = Rank(0, 1, CPU)
+LAST = "ckpt.pth.tar"
+
+
+@pytest.fixture(scope="module", autouse=True)
+def one_thread() -> Iterator[None]:
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+@pytest.fixture
+def set_dir(tmp_path: Path) -> Path:
+    return write_tiny_set(tmp_path / "set")
+
+
+def options(**changes: Any) -> TrainSemiOptions:
+    return tiny_options(TrainSemiOptions, imb_factor_unlabel=1.0, semi_method="fixmatch", **changes)
+
+
+def task_of(set_dir: Path, **changes: Any) -> Task:
+    return fixmatch_task(options(**changes), set_dir, read_manifest(set_dir), CPU)
+
+
+def test_the_loss_by_hand() -> None:
+    # Probabilities 1/4 and 3/4 of logits 0 and log 3, or turned round.
+    low, high = [0.0, math.log(3)], [math.log(3), 0.0]
+    weak = [low, low, low, high]
+    strong = [high, high, low, low]
+    targets = torch.tensor([0, NO_CLASS, NO_CLASS, NO_CLASS])
+    losses = fixmatch_loss(
+        torch.tensor(weak + strong), targets, loss=cross_entropy, thresholds=torch.tensor([0.8, 0.75])
+    )
+    # Labelled 0: its weak view. Taken for 1 surely enough: strong views that say 1/4 and 3/4. For 0: not surely enough.
+    assert losses.tolist() == pytest.approx([math.log(4), math.log(4), math.log(4 / 3), 0], rel=1e-5)
+
+
+def test_nothing_is_learned_from_the_weak_view_of_an_unlabeled_image_or_the_strong_one_of_a_labelled() -> None:
+    logits = torch.randn(6, 4, dtype=torch.float64, requires_grad=True)
+    targets = torch.tensor([2, NO_CLASS, NO_CLASS])
+    loss = partial(fixmatch_loss, loss=cross_entropy, thresholds=torch.zeros(4))
+    loss(logits, targets).sum().backward()
+    assert (logits.grad.abs().sum(dim=1) > 0).tolist() == [True, False, False, False, True, True]
+    fixed = logits.detach()[:3]
+    assert torch.autograd.gradcheck(
+        lambda strong: loss(torch.cat([fixed, strong]), targets), logits.detach()[3:].requires_grad_()
+    )
+
+
+def test_labels_come_first_and_unlabeled_images_are_of_no_class(set_dir: Path) -> None:
+    task = task_of(set_dir, unlabeled_weight=0.5)
+    assert task.train.ids[40:].tolist() == unlabeled_ids()
+    assert task.train.labels[40:].tolist() == [NO_CLASS] * 12
+    assert task.train.weights.tolist() == [1.0] * 40 + [0.5] * 12
+    assert (task.class_counts, task.rule_counts) == (COUNTS[TRAIN], COUNTS[TRAIN])
+    assert (epoch_size(task), task.unlabeled_ratio) == (40 + 280, 7)
+
+
+@pytest.mark.parametrize("train_rule", ["None", "Reweight", "Resample", "ClassBalanced"])
+def test_unlabeled_images_weigh_alike_whatever_the_rule(set_dir: Path, train_rule: str) -> None:
+    task = task_of(set_dir, unlabeled_weight=0.5, train_rule=train_rule)
+    batches = epoch_batches(task, 20, epoch=0, num_epochs=1, generator=torch.Generator().manual_seed(0))
+    order, weights = torch.cat(batches), loss_weights(task, batches, epoch=0, num_epochs=1)
+    assert torch.allclose(weights[order >= 40], torch.tensor(0.5 / 140))
+    assert weights[order < 40].sum() == pytest.approx(2, rel=1e-5)
+
+
+def test_the_weak_views_are_cropped_and_flipped_and_the_strong_ones_also_coloured_and_cut(set_dir: Path) -> None:
+    task = task_of(set_dir)
+    images, targets = task.train.images[:6], task.train.targets[:6]
+    choices = draw_weak_and_strong(task, 6, torch.Generator().manual_seed(0))
+    inputs, same = weak_and_strong(task, images, targets, choices)
+    assert same is targets and inputs.shape == (12, 1, 8, 8)
+    assert torch.equal(inputs[:6], task.normalisation.apply(crop_and_flip(images, choices.weak)))
+    coloured = task.normalisation.apply_to_unit(view(images / 255, choices.strong))
+    for strong, whole, row, column in zip(inputs[6:], coloured, choices.row, choices.column, strict=True):
+        rows, columns = slice(max(0, row - 2), row + 2), slice(max(0, column - 2), column + 2)
+        expected = whole.clone()
+        expected[:, rows, columns] = 0
+        assert torch.allclose(strong, expected, atol=1e-6)
+    assert {int(n) for field in (choices.row, choices.column) for n in field} <= set(range(8))
+
+
+def test_the_square_has_half_the_height_and_may_reach_over_the_border() -> None:
+    cut = without_square(torch.ones(2, 3, 8, 8), torch.tensor([4, 0]), torch.tensor([4, 7]))
+    assert (cut == 0).sum(dim=(1, 2, 3)).tolist() == [3 * 4 * 4, 3 * 2 * 3]
+    assert (cut[0, :, 2:6, 2:6] == 0).all() and (cut[1, :, 0:2, 5:8] == 0).all()
+
+
+def test_totals_leave_out_what_has_no_class() -> None:
+    totals = ClassTotals.zeros(2, CPU)
+    logits = torch.tensor([[9.0, 0.0], [9.0, 0.0], [0.0, 9.0]])
+    totals.add(logits, torch.tensor([0, NO_CLASS, NO_CLASS]), torch.tensor([1.0, 2.0, 4.0]))
+    found = totals.as_lists()
+    assert (found["support"], found["correct"], found["predicted"]) == ([1, 0], [1, 0], [1, 0])
+    assert found["loss_sum"] == [1, 0] and found["confidence_sum"][1] == 0
+
+
+def test_a_training_counts_the_labelled_images_and_never_reads_the_withheld_labels(
+    set_dir: Path, tmp_path: Path
+) -> None:
+    def train(name: str) -> dict[str, Any]:
+        given = options(unlabeled_ratio=0.5, confidence_threshold=0.4)
+        return run_training(given, paths_of(set_dir, tmp_path / name), ALONE, attempt=1)
+
+    result = train("with")
+    assert result["splits"][TRAIN]["totals"]["support"] == COUNTS[TRAIN]
+    assert math.isfinite(result["splits"][TRAIN]["loss"])
+    assert (result["class_counts"], result["pseudo_label_round"]) == (COUNTS[TRAIN], 0)
+    file = split_directory(set_dir, UNLABELED) / "part-0.parquet"
+    pq.write_table(pq.read_table(file, partitioning=None).drop_columns([HIDDEN_LABEL]), file)
+    train("without")
+    assert same_tensors(weights_in(tmp_path / "with" / LAST), weights_in(tmp_path / "without" / LAST))
+
+
+def test_the_unlabeled_images_are_learned_from(set_dir: Path, tmp_path: Path) -> None:
+    for name, threshold in (("all", 0.0), ("none", 1.0)):
+        given = options(unlabeled_ratio=0.5, confidence_threshold=threshold)
+        run_training(given, paths_of(set_dir, tmp_path / name), ALONE, attempt=1)
+    assert not same_tensors(weights_in(tmp_path / "all" / LAST), weights_in(tmp_path / "none" / LAST))
+
+
+def test_a_set_without_an_unlabeled_part_is_refused(set_dir: Path, tmp_path: Path) -> None:
+    manifest = read_manifest(set_dir)
+    (tmp_path / "less").mkdir()
+    (tmp_path / "less" / "rows").symlink_to(set_dir / "rows")
+    file = split_directory(set_dir, UNLABELED) / "part-0.parquet"
+    pq.write_table(pq.read_table(file, partitioning=None)[:0], file)
+    replace(manifest, counts={**manifest.counts, UNLABELED: [0, 0, 0]}).write(tmp_path / "less")
+    with refused() as messages:
+        task_of(tmp_path / "less")
+    assert "has no unlabeled part: give --imb_factor_unlabel" in messages[0]

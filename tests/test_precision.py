@@ -1,0 +1,161 @@
+"""Short floats, compiled networks, and where images lie: what they change, what they leave, and that no step waits."""
+
+import math
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import nn
+from torch.utils._python_dispatch import TorchDispatchMode
+
+from conf.schema import PretrainMocoOptions, PretrainRotOptions, PretrainSimclrOptions, TrainOptions, TrainSemiOptions
+from data.contract import TRAIN
+from models.build import build_model
+from models.heads import CosineHead
+from tests.refusals import refused
+from tests.tiny_set import paths_of, tiny_options, unlabeled_ids, weights_in, write_pseudo_labels, write_tiny_set
+from training.distributed import Rank
+from training.images import fits, on_device, placed
+from training.precision import autocast, compiled
+from training.run import run_training
+
+CPU = torch.device("cpu")
+ALONE = Rank(0, 1, CPU)
+LAST = "ckpt.pth.tar"
+
+
+@pytest.fixture(scope="module", autouse=True)
+def one_thread() -> Iterator[None]:
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+@pytest.fixture(scope="module")
+def set_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_tiny_set(tmp_path_factory.mktemp("set"))
+
+
+def test_in_bfloat16_a_network_multiplies_in_it_and_in_float32_it_does_not() -> None:
+    model, images = build_model("resnet20", num_classes=3, in_channels=1), torch.randn(4, 1, 8, 8)
+    for precision, dtype in (("float32", torch.float32), ("bfloat16", torch.bfloat16)):
+        with autocast(precision, CPU):
+            assert model(images).dtype == dtype
+
+
+def test_cosines_stay_exact_in_bfloat16_because_they_are_scaled_up() -> None:
+    head, features = CosineHead(64, 5), torch.randn(7, 64)
+    with autocast("bfloat16", CPU):
+        assert torch.equal(head(features), head.forward(features))
+        cosines = head(features)
+    exact = nn.functional.cosine_similarity(features.double()[:, :, None], head.weight.double()[None], dim=1)
+    assert (cosines - exact).abs().max() < 1e-6
+
+
+def test_a_training_in_bfloat16_keeps_float32_weights_and_goes_nearly_the_same_way(
+    set_dir: Path, tmp_path: Path
+) -> None:
+    results = {}
+    for precision in ("float32", "bfloat16"):
+        # At a higher rate so small a set sends them apart.
+        options = tiny_options(TrainOptions, learning_rate=0.005, precision=precision)
+        results[precision] = run_training(options, paths_of(set_dir, tmp_path / precision), ALONE, attempt=1)
+    short, full = weights_in(tmp_path / "bfloat16" / LAST), weights_in(tmp_path / "float32" / LAST)
+    assert {tensor.dtype for tensor in short.values()} == {torch.float32, torch.int64}
+    assert not torch.equal(short["fc.weight"], full["fc.weight"])
+    losses = [results[precision]["splits"][TRAIN]["loss"] for precision in ("float32", "bfloat16")]
+    assert losses[1] == pytest.approx(losses[0], rel=0.05)
+
+
+def test_without_compiling_the_model_is_itself() -> None:
+    model = nn.Linear(2, 2)
+    assert compiled(model, TrainOptions(), CPU) is model
+
+
+def test_graphs_need_a_gpu_and_compiling_a_compiler(monkeypatch: pytest.MonkeyPatch) -> None:
+    with refused() as messages:
+        compiled(nn.Linear(2, 2), TrainOptions(compile="cuda_graphs"), CPU)
+    assert "--compile cuda_graphs needs a GPU" in messages[0]
+    monkeypatch.setenv("CXX", "/no/such/compiler")
+    with refused() as messages:
+        compiled(nn.Linear(2, 2), TrainOptions(compile="default"), CPU)
+    assert "--compile needs the C++ compiler /no/such/compiler, which is not installed" in messages[0]
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("precision", ["float32", "bfloat16"])
+def test_a_compiled_training_ends_nearly_alike_and_its_checkpoint_is_an_ordinary_one(
+    set_dir: Path, tmp_path: Path, precision: str
+) -> None:
+    losses = []
+    for compile in ("off", "default"):
+        options = tiny_options(TrainOptions, learning_rate=0.005, compile=compile, precision=precision)
+        result = run_training(options, paths_of(set_dir, tmp_path / compile), ALONE, attempt=1)
+        losses.append(result["splits"][TRAIN]["loss"])
+    assert losses[1] == pytest.approx(losses[0], rel=1e-3 if precision == "float32" else 0.05)
+    plain, fast = (weights_in(tmp_path / compile / LAST) for compile in ("off", "default"))
+    assert plain.keys() == fast.keys()
+
+
+def test_images_lie_on_the_device_if_they_leave_half_of_it_free() -> None:
+    assert fits(500, 1000) and not fits(501, 1000)
+    images = torch.zeros(3, 1, 2, 2, dtype=torch.uint8)
+    assert placed(images, CPU) is images and on_device(images, CPU) is images
+
+
+class Waits(TorchDispatchMode):
+    """Counts what would make a GPU wait for the host or the host for it: numbers read, sizes that data decides."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.counts: Counter[str] = Counter()
+
+    def __torch_dispatch__(self, function: Any, types: Any, arguments: Any = (), named: Any = None) -> Any:
+        name = function.overloadpacket.__name__
+        if name in ("_local_scalar_dense", "nonzero", "masked_select", "unique_dim", "_unique2"):
+            self.counts[name] += 1
+        if name in ("index", "index_put", "index_put_"):
+            self.counts["by mask"] += sum(i is not None and i.dtype == torch.bool for i in arguments[1])
+        return function(*arguments, **(named or {}))
+
+
+def waits(set_dir: Path, run_dir: Path, options: Any, pseudo_labels: Path) -> Counter[str]:
+    semi = pseudo_labels if isinstance(options, TrainSemiOptions) and options.needs_pseudo_labels else None
+    with Waits() as mode:
+        run_training(options, paths_of(set_dir, run_dir, pseudo_labels=semi), ALONE, attempt=1)
+    return mode.counts
+
+
+@pytest.mark.parametrize(
+    ("options_type", "changes"),
+    [
+        (TrainOptions, {"loss_type": "LDAM", "train_rule": "Reweight"}),
+        (TrainOptions, {"loss_type": "Focal", "train_rule": "Resample", "precision": "bfloat16"}),
+        (TrainSemiOptions, {"imb_factor_unlabel": 1.0, "pseudo_label_type": "soft", "unlabeled_ratio": 1.0}),
+        (TrainSemiOptions, {"imb_factor_unlabel": 1.0, "semi_method": "fixmatch", "unlabeled_ratio": 1.0}),
+        (PretrainRotOptions, {}),
+        (PretrainMocoOptions, {}),
+        (PretrainSimclrOptions, {}),
+    ],
+)
+def test_no_step_waits_for_a_number(set_dir: Path, tmp_path: Path, options_type: Any, changes: dict[str, Any]) -> None:
+    table = write_pseudo_labels(tmp_path / "pseudo", unlabeled_ids(), [0, 1, 2] * 4, [0.5] * 12)
+    counts = []
+    for batch_size in (20, 10):
+        options = tiny_options(options_type, batch_size=batch_size, **changes)
+        assert math.ceil(40 / batch_size) in (2, 4), "steps"
+        counts.append(waits(set_dir, tmp_path / str(batch_size), options, table))
+    assert counts[0] == counts[1], "twice the steps, no more waits"
+
+
+def test_the_counter_of_waits_sees_them() -> None:
+    with Waits() as mode:
+        values = torch.arange(4.0)
+        values.sum().item()
+        values[values > 1]
+        values.nonzero()
+    assert mode.counts == {"_local_scalar_dense": 1, "by mask": 1, "nonzero": 1}
