@@ -17,12 +17,14 @@ from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 from pyspark import BarrierTaskContext
-from pyspark.sql import SparkSession
+from pyspark.resource import ResourceProfile, ResourceProfileBuilder, TaskResourceRequests
+from pyspark.sql import DataFrame, SparkSession
 
 from conf.errors import UserError
 from spark_jobs.session import is_local
 
 if TYPE_CHECKING:
+    import torch
     from torch.distributed import TCPStore
 
     from training.distributed import Rank
@@ -34,58 +36,87 @@ _LOOPBACK = "127.0.0.1"
 
 def run_in_barrier_stage(
     spark: SparkSession,
-    rank_main: Callable[["Rank"], dict[str, Any]],
+    rank_main: Callable[..., dict[str, Any]],
     *,
     world_size: int,
     description: str,
     threads: int | None = None,
+    rows: DataFrame | None = None,
 ) -> list[dict[str, Any]]:
-    """Run rank_main in every task of a barrier stage; what the ranks return (JSON-able), in rank order.
+    """Run rank_main(rank) in every task of a barrier stage; what the ranks return (JSON-able), in rank order.
 
     threads: torch's threads in a rank; None: the cores of its task, of a local master its share of the machine's
+    rows: what to bring to the ranks, a near-equal part to each: rank_main(rank, rows) gets its own as a pa.Table
 
     Raises UserError at once if the cluster has too few slots: Spark itself would wait for minutes.
     """
-    check_slots(spark, world_size)
+    profile = stage_profile(spark)
+    check_slots(spark, world_size, profile=profile)
     master = spark.sparkContext.master
     if threads is None and is_local(master):
         threads = max(1, (os.cpu_count() or 1) // world_size)
 
+    brings_rows = rows is not None
+
     def task(batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
-        for _ in batches:
-            pass
+        mine = pa.Table.from_batches(batches)
         with _process_group(BarrierTaskContext.get(), world_size, threads) as rank:
-            result = rank_main(rank)
+            result = rank_main(rank, mine) if brings_rows else rank_main(rank)
         yield pa.RecordBatch.from_pydict({"rank": [rank.rank], "result": [json.dumps(result)]})
 
+    if rows is None:
+        partitions = spark.range(0, world_size, 1, numPartitions=world_size)
+    else:
+        partitions = rows.repartition(world_size)
     spark.sparkContext.setJobDescription(description)
     try:
-        rows = (
-            spark.range(0, world_size, 1, numPartitions=world_size)
-            .mapInArrow(task, "rank long, result string", barrier=True)
-            .collect()
-        )
+        results = partitions.mapInArrow(task, "rank long, result string", barrier=True, profile=profile).collect()
     finally:
         spark.sparkContext.setJobDescription(None)
-    return [json.loads(row.result) for row in sorted(rows)]
+    return [json.loads(row.result) for row in sorted(results)]
 
 
-def check_slots(spark: SparkSession, needed: int) -> None:
+def stage_profile(spark: SparkSession) -> ResourceProfile | None:
+    """What a rank needs beyond an ordinary task: a GPU, if the executors own some; None if nothing.
+
+    So only the ranks hold GPUs, and all cores serve the other stages. Where the cluster manager has no profiles by
+    stage, spark.task.resource.gpu.amount gives every task its GPU, and nothing is left to ask for here.
+    """
+    configuration = spark.sparkContext.getConf()
+    if not configuration.contains("spark.executor.resource.gpu.amount"):
+        return None
+    if configuration.contains("spark.task.resource.gpu.amount"):
+        return None
+    task = TaskResourceRequests().cpus(int(configuration.get("spark.task.cpus", "1"))).resource("gpu", 1)
+    return ResourceProfileBuilder().require(task).build
+
+
+def check_slots(spark: SparkSession, needed: int, *, profile: ResourceProfile | None = None) -> None:
     """Raises UserError unless the cluster can run `needed` tasks at once; waits a little for executors to register."""
     deadline = time.monotonic() + (0 if is_local(spark.sparkContext.master) else SLOT_WAIT_SECONDS)
-    while (slots := num_slots(spark)) < needed:
+    while (slots := num_slots(spark, profile)) < needed:
         if time.monotonic() >= deadline:
             raise UserError(
-                f"{needed} tasks must run at once, {spark.sparkContext.master} has {slots} slots: "
+                f"{needed} tasks must run at once, {spark.sparkContext.master} has {slots} slots"
+                f"{' with a GPU' if profile else ''}: "
                 f"lower --world_size or give a larger master (for one machine: --master 'local[{needed}]')"
             )
         time.sleep(0.5)
 
 
-def num_slots(spark: SparkSession) -> int:
-    """How many tasks the cluster can run at the same time."""
+def num_slots(spark: SparkSession, profile: ResourceProfile | None = None) -> int:
+    """How many tasks (of a profile) the cluster can run at the same time."""
     context = spark.sparkContext._jsc.sc()
-    return context.maxNumConcurrentTasks(context.resourceProfileManager().defaultResourceProfile())
+    profiles = context.resourceProfileManager()
+    if profile is None:
+        return context.maxNumConcurrentTasks(profiles.defaultResourceProfile())
+    profiles.addResourceProfile(profile._java_resource_profile)  # once more does nothing
+    return context.maxNumConcurrentTasks(profile._java_resource_profile)
+
+
+def backend_of(device: "torch.device") -> str:
+    """How ranks on such a device talk to each other."""
+    return "nccl" if device.type == "cuda" else "gloo"
 
 
 @contextmanager
@@ -105,8 +136,9 @@ def _process_group(context: BarrierTaskContext, world_size: int, threads: int | 
         return
     hosts = {info.address.rpartition(":")[0] for info in context.getTaskInfos()}
     with _store(context, rank, one_host=len(hosts) == 1) as store, _interface(one_host=len(hosts) == 1):
-        backend = "nccl" if device.type == "cuda" else "gloo"
-        dist.init_process_group(backend, store=store, rank=rank, world_size=world_size, timeout=GROUP_TIMEOUT)
+        dist.init_process_group(
+            backend_of(device), store=store, rank=rank, world_size=world_size, timeout=GROUP_TIMEOUT
+        )
         # Not taken down on an error: Spark ends the worker then, and if the group went first, the peers' complaint
         # about their lost connection could reach the driver before the error itself.
         yield Rank(rank, world_size, device)
@@ -115,7 +147,7 @@ def _process_group(context: BarrierTaskContext, world_size: int, threads: int | 
         dist.destroy_process_group()
 
 
-def _device(context: BarrierTaskContext) -> Any:
+def _device(context: BarrierTaskContext) -> "torch.device":
     import torch
 
     if not torch.cuda.is_available():

@@ -68,7 +68,11 @@ def evaluate(spark: SparkSession, options: EvaluateOptions, *, set_dir: Path) ->
         raise UserError(f"{set_dir} has no labelled images in {options.splits}: choose other --splits, or --features")
     checkpoint = load_classifier_checkpoint(options.resume)
     classifier = classifier_of(
-        options.resume, manifest, batch_size=options.batch_size, logit_adjustment=options.logit_adjustment
+        options.resume,
+        manifest,
+        batch_size=options.batch_size,
+        threads=options.threads,
+        logit_adjustment=options.logit_adjustment,
     )
     output_dir = (options.output_dir or options.resume.parent / EVALUATION_DIRECTORY).absolute()
     predictions = output_dir / PREDICTIONS_DIRECTORY

@@ -77,7 +77,7 @@ def gen_pseudolabels(spark: SparkSession, options: GenPseudolabelsOptions, *, se
     table = (output_dir / options.output_filename).with_suffix(".parquet")
     prepared = read_prepared(spark, set_dir)
     images = prepared.where(prepared[SPLIT] == UNLABELED).select(ID, IMAGE)
-    classifier = classifier_of(options.resume, manifest, batch_size=options.batch_size)
+    classifier = classifier_of(options.resume, manifest, batch_size=options.batch_size, threads=options.threads)
     spark.sparkContext.setJobDescription(f"pseudo-labels from {classifier.checkpoint}")
     labelled = with_pseudo_labels(images, classifier, number=options.round)
     if options.align is not None:

@@ -9,10 +9,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 from pyspark.sql import SparkSession
 
 from conf.errors import UserError
-from spark_jobs.barrier import num_slots, run_in_barrier_stage
+from spark_jobs.barrier import backend_of, num_slots, run_in_barrier_stage, stage_profile
 from spark_jobs.cli import user_message
 
 
@@ -119,6 +120,15 @@ def test_a_failing_rank_ends_its_blocked_peer_and_its_error_is_the_one_told(spar
 
     assert time.monotonic() - started < 30
     assert user_message(error.value) == f"rank {failing} cannot go on: lower --lr (it is 0.1)"
+
+
+def test_ranks_on_gpus_talk_by_nccl_and_others_by_gloo() -> None:
+    assert backend_of(torch.device("cuda", 3)) == "nccl"
+    assert backend_of(torch.device("cpu")) == "gloo"
+
+
+def test_executors_without_gpus_need_no_profile(spark: SparkSession) -> None:
+    assert stage_profile(spark) is None
 
 
 def test_too_few_slots_are_said_at_once(spark: SparkSession) -> None:

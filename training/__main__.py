@@ -50,6 +50,8 @@ def main(argv: Sequence[str]) -> None:
     options = parse_options(OPTIONS[job], argv[3:], prog=f"python -m training {job}")
     if isinstance(options, TrainSemiOptions) and options.pseudo_labels is None:
         raise UserError("without Spark, train_semi needs --pseudo_labels, a table of gen_pseudolabels")
+    if options.data_through != "path":
+        raise UserError(f"without Spark, nobody brings the images: leave out --data_through {options.data_through}")
     if options.threads is not None:
         torch.set_num_threads(options.threads)
     rank = _join(options.world_size)
