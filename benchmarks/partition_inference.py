@@ -152,9 +152,7 @@ def main() -> None:
         seconds = {"plain loop": plain_loop(directory, checkpoint, arguments.threads)}
         seconds |= in_process(**places, slots=arguments.threads, peers=["longtail", "predict_batch_udf"])
         one_slot = in_process(**places, slots=1, peers=["longtail"])["longtail"]
-    print(
-        f"{arguments.images} images of 32x32x3, {arguments.arch}, {arguments.threads} threads in all, batch {BATCH_SIZE}"
-    )
+    print(f"{arguments.images} images of 32x32x3, {arguments.arch}, batch {BATCH_SIZE}, {arguments.threads} threads")
     for way, taken in {**seconds, "longtail, one slot": one_slot}.items():
         print(f"{way:<22}{arguments.images / taken:8.0f} images/s")
     print(f"longtail / plain loop           {seconds['plain loop'] / seconds['longtail']:.2f}")

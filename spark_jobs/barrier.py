@@ -9,10 +9,12 @@ whole: when one rank raises, Spark ends the others.
 import json
 import os
 import socket
+import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import timedelta
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
@@ -21,7 +23,7 @@ from pyspark.resource import ResourceProfile, ResourceProfileBuilder, TaskResour
 from pyspark.sql import DataFrame, SparkSession
 
 from conf.errors import UserError
-from spark_jobs.session import is_local
+from spark_jobs.session import described, is_local
 
 if TYPE_CHECKING:
     import torch
@@ -42,11 +44,14 @@ def run_in_barrier_stage(
     description: str,
     threads: int | None = None,
     rows: DataFrame | None = None,
+    verbose: bool = False,
 ) -> list[dict[str, Any]]:
     """Run rank_main(rank) in every task of a barrier stage; what the ranks return (JSON-able), in rank order.
 
     threads: torch's threads in a rank; None: the cores of its task, of a local master its share of the machine's
     rows: what to bring to the ranks, a near-equal part to each: rank_main(rank, rows) gets its own as a pa.Table
+    verbose: each rank says on its own standard error when it begins and ends: here if the master is local, else in the
+        executor's log
 
     Raises UserError at once if the cluster has too few slots: Spark itself would wait for minutes.
     """
@@ -61,18 +66,20 @@ def run_in_barrier_stage(
     def task(batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
         mine = pa.Table.from_batches(batches)
         with _process_group(BarrierTaskContext.get(), world_size, threads) as rank:
+            say = partial(print, f"rank {rank.rank} of {world_size}:", file=sys.stderr, flush=True)
+            if verbose:
+                say(f"process {os.getpid()} on {socket.gethostname()}, device {rank.device}, begins")
             result = rank_main(rank, mine) if brings_rows else rank_main(rank)
+            if verbose:
+                say("ends")
         yield pa.RecordBatch.from_pydict({"rank": [rank.rank], "result": [json.dumps(result)]})
 
     if rows is None:
         partitions = spark.range(0, world_size, 1, numPartitions=world_size)
     else:
         partitions = rows.repartition(world_size)
-    spark.sparkContext.setJobDescription(description)
-    try:
+    with described(spark, description):
         results = partitions.mapInArrow(task, "rank long, result string", barrier=True, profile=profile).collect()
-    finally:
-        spark.sparkContext.setJobDescription(None)
     return [json.loads(row.result) for row in sorted(results)]
 
 

@@ -142,7 +142,13 @@ def _in_barrier_stage(
             pseudo_labels=packed_pseudo_labels(paths.pseudo_labels) if paths.pseudo_labels else None,
         )
     return run_in_barrier_stage(
-        spark, in_rank, world_size=options.world_size, threads=options.threads, description=description, rows=rows
+        spark,
+        in_rank,
+        world_size=options.world_size,
+        threads=options.threads,
+        description=description,
+        rows=rows,
+        verbose=options.verbose,
     )
 
 

@@ -44,13 +44,23 @@ def two_ranks(spark: SparkSession) -> list[dict[str, Any]]:
             "pid": os.getpid(),
         }
 
-    return run_in_barrier_stage(spark, rank_main, world_size=2, description="two ranks")
+    return run_in_barrier_stage(spark, rank_main, world_size=2, description="two ranks that meet")
 
 
 def test_two_ranks_form_one_group_and_add_up(two_ranks: list[dict[str, Any]]) -> None:
     assert [seen["sum"] for seen in two_ranks] == [[1 + 2, 10 + 10]] * 2
     assert [seen["backend"] for seen in two_ranks] == ["gloo"] * 2
     assert two_ranks[0]["pid"] != two_ranks[1]["pid"]
+
+
+def test_spark_s_ui_says_what_the_stage_is_for_and_then_what_the_job_is(
+    spark: SparkSession, two_ranks: list[dict[str, Any]]
+) -> None:
+    spark.range(1).collect()
+    jobs = spark.sparkContext._jsc.sc().statusStore().jobsList(None)  # the newest first
+    described = [jobs.apply(i).description() for i in range(jobs.size())]
+    assert [text.get() for text in described if text.isDefined()].count("two ranks that meet") == 1
+    assert described[0].get() == "longtail tests"
 
 
 def test_results_come_in_rank_order(two_ranks: list[dict[str, Any]]) -> None:

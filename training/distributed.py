@@ -36,8 +36,13 @@ class Rank:
 
 
 def with_averaged_gradients(model: nn.Module, rank: Rank) -> nn.Module:
-    """The model, its gradients averaged over the ranks during backward. Batch norm uses each rank's own batch."""
-    return DistributedDataParallel(model) if rank.world_size > 1 else model
+    """The model, its gradients averaged over the ranks during backward. Batch norm uses each rank's own batch.
+
+    Its statistics are not sent in every step, as they would be by default: share_buffers sends them when they matter.
+    """
+    if rank.world_size == 1:
+        return model
+    return DistributedDataParallel(model, broadcast_buffers=False, gradient_as_bucket_view=True)
 
 
 def sum_over_ranks(values: Tensor, rank: Rank) -> Tensor:
