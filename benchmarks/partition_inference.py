@@ -33,7 +33,7 @@ import torch
 from conf.files import content_hash
 from conf.schema import JobOptions, TrainOptions
 from data.contract import ID, IMAGE, RAW
-from data.loader import images_of, read_columns
+from data.loader import images_of, read_table
 from models.build import build_model
 from spark_jobs.inference import Classifier, with_predictions
 from spark_jobs.session import spark_session
@@ -74,7 +74,7 @@ def plain_loop(directory: Path, checkpoint: Path, threads: int) -> float:
     version = content_hash(checkpoint)
 
     def label(limit: int | None) -> None:
-        images = images_of(read_columns(directory, [ID, IMAGE]).column(IMAGE).slice(0, limit), SHAPE, RAW)
+        images = images_of(read_table(directory, [ID, IMAGE]).column(IMAGE).slice(0, limit), SHAPE, RAW)
         infer(checkpoint, version, images, batch_size=BATCH_SIZE).logits.softmax(dim=1)
 
     label(WARM_UP)

@@ -51,7 +51,7 @@ def load_split(set_dir: Path, split: str, manifest: Manifest) -> ImageArrays:
     Raises UserError if a file is missing or damaged, or if the rows are not those of the manifest.
     """
     labelled = split != UNLABELED
-    table = read_columns(split_directory(set_dir, split), [ID, IMAGE, *([LABEL] if labelled else [])])
+    table = read_table(split_directory(set_dir, split), [ID, IMAGE, *([LABEL] if labelled else [])])
     expected = manifest.counts[split]
     if table.num_rows != manifest.num_images(split):
         raise UserError(
@@ -77,13 +77,13 @@ def load_hidden_labels(set_dir: Path) -> tuple[np.ndarray, np.ndarray]:
 
     The label is NO_CLASS where an image belongs to none of the classes, or nobody knows.
     """
-    table = read_columns(split_directory(set_dir, UNLABELED), [ID, HIDDEN_LABEL])
+    table = read_table(split_directory(set_dir, UNLABELED), [ID, HIDDEN_LABEL])
     return table.column(ID).to_numpy(), table.column(HIDDEN_LABEL).fill_null(NO_CLASS).to_numpy().astype(np.int64)
 
 
 def load_pseudo_labels(table_dir: Path) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """A gen_pseudolabels table sorted by id: ids (N,) int64, pseudo-labels (N,) int64, confidences (N,) float32."""
-    table = read_columns(table_dir, [ID, PSEUDO_LABEL, CONFIDENCE]).sort_by(ID)
+    table = read_table(table_dir, [ID, PSEUDO_LABEL, CONFIDENCE]).sort_by(ID)
     labels = table.column(PSEUDO_LABEL).to_numpy().astype(np.int64)
     return table.column(ID).to_numpy(), labels, table.column(CONFIDENCE).to_numpy()
 
@@ -141,7 +141,7 @@ def _fixed_size_view(chunk: pa.BinaryArray, size: int) -> np.ndarray:
     return pixels
 
 
-def read_columns(directory: Path, columns: list[str]) -> pa.Table:
+def read_table(directory: Path, columns: list[str]) -> pa.Table:
     """The columns of all Parquet files of a directory. Raises UserError if one is damaged, or there is none."""
     files = sorted(directory.glob("*.parquet"))
     if not files:

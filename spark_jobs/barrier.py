@@ -12,7 +12,9 @@ import socket
 import sys
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
+from dataclasses import dataclass
 from datetime import timedelta
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -129,29 +131,29 @@ def backend_of(device: "torch.device") -> str:
 @contextmanager
 def _process_group(context: BarrierTaskContext, world_size: int, threads: int | None) -> Iterator["Rank"]:
     """This task as a rank: threads, device and process group set up, and taken down again."""
-    # Imported here: only the tasks need torch, not the driver.
-    import torch
-    import torch.distributed as dist
+    with _meeting(context, world_size) as meeting:
+        # Imported here: only the tasks need torch, not the driver.
+        import torch
+        import torch.distributed as dist
 
-    from training.distributed import Rank
+        from training.distributed import Rank
 
-    torch.set_num_threads(threads or context.cpus())
-    rank = context.partitionId()
-    device = _device(context)
-    if world_size == 1:
-        yield Rank(0, 1, device)
-        return
-    hosts = {info.address.rpartition(":")[0] for info in context.getTaskInfos()}
-    with _store(context, rank, one_host=len(hosts) == 1) as store, _interface(one_host=len(hosts) == 1):
-        dist.init_process_group(
-            backend_of(device), store=store, rank=rank, world_size=world_size, timeout=GROUP_TIMEOUT
-        )
-        # Not taken down on an error: Spark ends the worker then, and if the group went first, the peers' complaint
-        # about their lost connection could reach the driver before the error itself.
-        yield Rank(rank, world_size, device)
-        # No rank leaves while another still waits for its last message.
-        dist.barrier()
-        dist.destroy_process_group()
+        torch.set_num_threads(threads or context.cpus())
+        rank = context.partitionId()
+        device = _device(context)
+        if meeting is None:
+            yield Rank(0, 1, device)
+            return
+        with _interface(one_host=meeting.one_host):
+            dist.init_process_group(
+                backend_of(device), store=meeting.store(), rank=rank, world_size=world_size, timeout=GROUP_TIMEOUT
+            )
+            # Not taken down on an error: Spark ends the worker then, and if the group went first, the peers' complaint
+            # about their lost connection could reach the driver before the error itself.
+            yield Rank(rank, world_size, device)
+            # No rank leaves while another still waits for its last message.
+            dist.barrier()
+            dist.destroy_process_group()
 
 
 def _device(context: BarrierTaskContext) -> "torch.device":
@@ -165,22 +167,47 @@ def _device(context: BarrierTaskContext) -> "torch.device":
     return torch.device("cuda", index)
 
 
-@contextmanager
-def _store(context: BarrierTaskContext, rank: int, *, one_host: bool) -> Iterator["TCPStore"]:
-    """The key-value store in which the ranks meet. Rank 0 serves it, on loopback if all ranks share its host."""
-    from torch.distributed import TCPStore
+@dataclass(frozen=True)
+class _Meeting:
+    """Where the ranks meet. addresses: told by all of them; the first is that of rank 0, which listens there."""
 
-    with socket.socket() as listener:
-        if rank == 0:
-            # Bound before the address is told, so the port cannot be taken in between.
+    one_host: bool
+    addresses: "Future[list[str]]"
+    listener: socket.socket | None
+
+    def store(self) -> "TCPStore":
+        """The key-value store of the group; rank 0 serves it."""
+        from torch.distributed import TCPStore
+
+        host, _, port = self.addresses.result()[0].rpartition(":")
+        served = {} if self.listener is None else {"master_listen_fd": self.listener.detach()}
+        return TCPStore(
+            host,
+            int(port),
+            is_master=self.listener is not None,
+            wait_for_workers=False,
+            timeout=GROUP_TIMEOUT,
+            **served,
+        )
+
+
+@contextmanager
+def _meeting(context: BarrierTaskContext, world_size: int) -> Iterator[_Meeting | None]:
+    """Begin to tell where to meet; None for a rank that is alone."""
+    if world_size == 1:
+        yield None
+        return
+    one_host = len({info.address.rpartition(":")[0] for info in context.getTaskInfos()}) == 1
+    is_first = context.partitionId() == 0
+    with socket.socket() as listener, ThreadPoolExecutor(1) as beside:
+        if is_first:
+            # Bound before the address is told, so the port cannot be taken in between; on loopback if all share a host.
             listener.bind((_LOOPBACK if one_host else _own_address(context), 0))
             listener.listen()
-            host, port = listener.getsockname()
-        # One allGather: each costs about a second.
-        address = context.allGather(f"{host}:{port}" if rank == 0 else "")[0]
-        host, _, port = address.rpartition(":")
-        served = {"master_listen_fd": listener.detach()} if rank == 0 else {}
-        yield TCPStore(host, int(port), is_master=rank == 0, wait_for_workers=False, timeout=GROUP_TIMEOUT, **served)
+        mine = ":".join(map(str, listener.getsockname())) if is_first else ""
+        # One allGather, which takes about a second: torch is imported meanwhile.
+        addresses = beside.submit(context.allGather, mine)
+        yield _Meeting(one_host, addresses, listener if is_first else None)
 
 
 def _own_address(context: BarrierTaskContext) -> str:

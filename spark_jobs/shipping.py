@@ -20,7 +20,7 @@ from pyspark.sql import DataFrame, SparkSession
 
 from conf.errors import UserError
 from data.contract import ID, IMAGE, LABEL, SPLIT, SPLITS, split_directory
-from data.loader import read_columns
+from data.loader import read_table
 from data.manifest import Manifest
 from training.run_directory import RunPaths
 
@@ -39,7 +39,7 @@ def set_rows(spark: SparkSession, set_dir: Path) -> DataFrame:
     tables = []
     for split in SPLITS:
         if split_directory(set_dir, split).exists():
-            rows = read_columns(split_directory(set_dir, split), [ID, IMAGE, LABEL])
+            rows = read_table(split_directory(set_dir, split), [ID, IMAGE, LABEL])
             tables.append(rows.append_column(SPLIT, pa.array([split] * rows.num_rows, pa.string())))
     return spark.createDataFrame(pa.concat_tables(tables))
 
