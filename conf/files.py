@@ -41,8 +41,7 @@ def write_atomically(path: Path, write: Callable[[Path], None]) -> None:
         if error.errno not in _NO_ROOM:
             raise
         raise UserError(
-            f"cannot write {path}: {error.strerror}; make room, then give the same command again (the old file is "
-            "intact)"
+            f"cannot write {path}: {error.strerror}; make room and give the same command again (the old file is intact)"
         ) from None
     finally:
         temporary.unlink(missing_ok=True)

@@ -252,7 +252,7 @@ class StatsOptions(DataOptions):
 # What a run's outcome does not depend on; of the files that it starts from, the content enters its name, not the place.
 _NOT_OF_THE_OUTCOME = {
     "master", "verbose", "data_dir", "runs_dir", "evaluate", "resume", "pretrained_model", "pseudo_labels",
-    "retries", "rank_timeout", "logit_adjustment", "features", "tsne", "rounds",
+    "retries", "rank_timeout", "data_through", "logit_adjustment", "features", "tsne", "rounds",
 }  # fmt: skip
 
 
@@ -291,6 +291,10 @@ class RunOptions(DataOptions):
     shuffle_buffer: int = option(10_000, "images that a rank mixes when they are read from the files", gt=0)
     retries: int = option(2, "how often a failed training goes on from its last checkpoint by itself", ge=0)
     rank_timeout: float = option(600.0, "seconds without a sign of life after which a rank counts as hanging", gt=0)
+    data_through: Literal["path", "partitions"] = option(
+        "path",
+        "how images reach the ranks: they read --data_dir themselves, or Spark brings them what the driver reads",
+    )
     exp_str: str = option("0", "tells apart runs of one configuration", pattern=r"^[A-Za-z0-9_.]+$")
     runs_dir: Path = option(Path("runs"), "directory of checkpoints, logs and metric events")
 
@@ -447,6 +451,7 @@ class GenPseudolabelsOptions(DataOptions):
 
     resume: FilePath = option(..., "checkpoint of the base classifier")
     batch_size: int = option(INFERENCE_BATCH_SIZE, "images a forward pass", flags=("-b", "--batch-size"), gt=0)
+    threads: int | None = option(None, "CPU threads of a task; by default its share of the cores", gt=0)
     align: float | None = option(
         None, "distribution alignment: pull the mean prediction to the labelled class sizes to this power (1: as the "
         "labelled part; 0: classes alike)", ge=0, le=1,
@@ -473,6 +478,7 @@ class EvaluateOptions(DataOptions):
 
     resume: FilePath = option(..., "checkpoint to evaluate")
     batch_size: int = option(INFERENCE_BATCH_SIZE, "images a forward pass", flags=("-b", "--batch-size"), gt=0)
+    threads: int | None = option(None, "CPU threads of a task; by default its share of the cores", gt=0)
     splits: str = option(
         "val,test", "parts of the set, with commas between: train, val, test (scores), unlabeled (no scores)",
         pattern=r"^(train|val|unlabeled|test)(,(train|val|unlabeled|test))*$",

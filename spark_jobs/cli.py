@@ -3,7 +3,7 @@
     longtail train --dataset cifar10 --imb_factor 0.01
     spark-submit spark_jobs/train.py --dataset cifar10 --imb_factor 0.01
 
-are the same. Exit status: 0 done, 1 failed, 2 bad input, 130 interrupted.
+are the same. Exit status: 0 done, 1 failed, 2 bad input (or too few slots, no room on the disk), 130 interrupted.
 """
 
 import importlib

@@ -33,7 +33,7 @@ from spark_jobs.cli import run_job
 from spark_jobs.inference import IN_TOP5, LOSS, classifier_of, with_predictions
 from spark_jobs.prepare import prepare
 from spark_jobs.runs import DATA_OPTIONS, options_of_checkpoint, print_result
-from spark_jobs.session import spark_session
+from spark_jobs.session import described, spark_session
 from spark_jobs.transforms import read_prepared
 
 if TYPE_CHECKING:
@@ -68,18 +68,21 @@ def evaluate(spark: SparkSession, options: EvaluateOptions, *, set_dir: Path) ->
         raise UserError(f"{set_dir} has no labelled images in {options.splits}: choose other --splits, or --features")
     checkpoint = load_classifier_checkpoint(options.resume)
     classifier = classifier_of(
-        options.resume, manifest, batch_size=options.batch_size, logit_adjustment=options.logit_adjustment
+        options.resume,
+        manifest,
+        batch_size=options.batch_size,
+        threads=options.threads,
+        logit_adjustment=options.logit_adjustment,
     )
     output_dir = (options.output_dir or options.resume.parent / EVALUATION_DIRECTORY).absolute()
     predictions = output_dir / PREDICTIONS_DIRECTORY
     images = read_prepared(spark, set_dir).where(F.col(SPLIT).isin(splits)).select(SPLIT, ID, LABEL, IMAGE)
-    spark.sparkContext.setJobDescription(f"evaluate {classifier.checkpoint} on {options.splits}")
-    with new_directory(predictions, replace=True) as directory:
-        said = with_predictions(images, classifier, with_scores=True, with_features=options.features)
-        said.write.mode("append").parquet(str(directory))
-    rows = spark.read.parquet(str(predictions)).where(F.col(SPLIT) != UNLABELED)
-    rows = rows.select(SPLIT, ID, LABEL, PREDICTED, CONFIDENCE, LOSS, IN_TOP5).orderBy(ID).toArrow()
-    spark.sparkContext.setJobDescription(None)
+    with described(spark, f"evaluate {classifier.checkpoint} on {options.splits}"):
+        with new_directory(predictions, replace=True) as directory:
+            said = with_predictions(images, classifier, with_scores=True, with_features=options.features)
+            said.write.mode("append").parquet(str(directory))
+        rows = spark.read.parquet(str(predictions)).where(F.col(SPLIT) != UNLABELED)
+        rows = rows.select(SPLIT, ID, LABEL, PREDICTED, CONFIDENCE, LOSS, IN_TOP5).orderBy(ID).toArrow()
     by_split = {split: rows.filter(pc.equal(rows[SPLIT], split)) for split in measured}
     result = _result(checkpoint, by_split, manifest, options)
     write_json_atomically(output_dir / SCORES_FILE, {"model_version": classifier.version, **result})

@@ -42,7 +42,7 @@ from spark_jobs.labelling_events import tell_of_labelling
 from spark_jobs.prepare import prepare
 from spark_jobs.runs import DATA_OPTIONS, options_of_checkpoint
 from spark_jobs.selection import keep_confident, keep_top_k_per_class, with_aligned_distribution
-from spark_jobs.session import spark_session
+from spark_jobs.session import described, spark_session
 from spark_jobs.transforms import read_prepared, with_label_quality
 from streaming.tables import percent
 from training.run_directory import FinishedRun
@@ -84,25 +84,27 @@ def gen_pseudolabels(spark: SparkSession, options: GenPseudolabelsOptions, *, se
     table = (output_dir / options.output_filename).with_suffix(".parquet")
     prepared = read_prepared(spark, set_dir)
     images = prepared.where(prepared[SPLIT] == UNLABELED).select(ID, IMAGE)
-    classifier = classifier_of(options.resume, manifest, batch_size=options.batch_size)
-    spark.sparkContext.setJobDescription(f"pseudo-labels from {classifier.checkpoint}")
-    labelled = with_pseudo_labels(images, classifier)
-    if options.align is not None:
-        labelled = labelled.persist()  # it is read twice, and should be inferred once
-    try:
-        with new_directory(table, replace=True) as directory:
-            selected(labelled, options, manifest).write.mode("append").parquet(str(directory))
-    finally:
-        labelled.unpersist()
-    quality = with_label_quality(spark.read.parquet(str(table)), prepared, num_classes=manifest.num_classes)
-    _report_quality(quality, manifest.class_names, table)
-    tell_of_labelling(spark, table, checkpoint=options.resume.absolute(), manifest=manifest)
-    spark.sparkContext.setJobDescription(None)
+    classifier = classifier_of(options.resume, manifest, batch_size=options.batch_size, threads=options.threads)
+    with described(spark, f"pseudo-labels from {classifier.checkpoint}"):
+        _write_table(with_pseudo_labels(images, classifier), table, options, manifest)
+        quality = with_label_quality(spark.read.parquet(str(table)), prepared, num_classes=manifest.num_classes)
+        _report_quality(quality, manifest.class_names, table)
+        tell_of_labelling(spark, table, checkpoint=options.resume.absolute(), manifest=manifest)
     if options.output_filename.endswith(".pickle"):
         _write_published_layout(
             table, output_dir / options.output_filename, prediction_model=str(classifier.checkpoint)
         )
     return table
+
+
+def _write_table(pseudo_labels: DataFrame, table: Path, options: GenPseudolabelsOptions, manifest: Manifest) -> None:
+    if options.align is not None:
+        pseudo_labels = pseudo_labels.persist()  # it is read twice, and should be inferred once
+    try:
+        with new_directory(table, replace=True) as directory:
+            selected(pseudo_labels, options, manifest).write.mode("append").parquet(str(directory))
+    finally:
+        pseudo_labels.unpersist()
 
 
 def with_pseudo_labels(images: DataFrame, classifier: Classifier) -> DataFrame:

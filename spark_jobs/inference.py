@@ -53,7 +53,7 @@ class Classifier:
     """A checkpoint as the tasks use it: they get its path and its hash, not its weights.
 
     image_shape, encoding: of the images that it is given
-    batch_size: images of a forward pass
+    batch_size: images of a forward pass; threads: torch's, in a task; None: its share of the cores
     logit_adjustment: strength of post-hoc logit adjustment, None for none
     """
 
@@ -62,11 +62,17 @@ class Classifier:
     image_shape: tuple[int, int, int]
     encoding: str
     batch_size: int
+    threads: int | None = None
     logit_adjustment: float | None = None
 
 
 def classifier_of(
-    checkpoint: Path, manifest: Manifest, *, batch_size: int, logit_adjustment: float | None = None
+    checkpoint: Path,
+    manifest: Manifest,
+    *,
+    batch_size: int,
+    threads: int | None = None,
+    logit_adjustment: float | None = None,
 ) -> Classifier:
     """The checkpoint as it is now, for the images of a prepared set. Raises UserError if it cannot be read."""
     path = checkpoint.absolute()
@@ -80,6 +86,7 @@ def classifier_of(
         image_shape=manifest.image_shape,
         encoding=manifest.encoding,
         batch_size=batch_size,
+        threads=threads,
         logit_adjustment=logit_adjustment,
     )
 
@@ -92,8 +99,10 @@ def with_predictions(
     images: with ID and IMAGE; with_scores: with LABEL too
     """
     context = images.sparkSession.sparkContext
-    # Local tasks share the machine's cores; elsewhere a task uses the cores that Spark gave it.
-    threads = max(1, (os.cpu_count() or 1) // context.defaultParallelism) if is_local(context.master) else None
+    threads = classifier.threads
+    if threads is None and is_local(context.master):
+        # Local tasks share the machine's cores; elsewhere a task uses the cores that Spark gave it.
+        threads = max(1, (os.cpu_count() or 1) // context.defaultParallelism)
     kept = [name for name in images.columns if name != IMAGE]
     extra = [*(SCORE_FIELDS if with_scores else []), *([pa.field(FEATURES, pa.list_(pa.float32()))] * with_features)]
     said = pa.schema([*PREDICTION_SCHEMA, *extra])

@@ -12,9 +12,11 @@ from rich.table import Table
 
 from conf.schema import DataOptions, JobOptions, RunOptions, TrainOptions
 from data.contract import TEST, TRAIN, VAL
-from spark_jobs.barrier import check_slots, run_in_barrier_stage
+from data.manifest import read_manifest
+from spark_jobs.barrier import check_slots, run_in_barrier_stage, stage_profile
 from spark_jobs.cli import failure_line, user_message
 from spark_jobs.progress import EpochProgress
+from spark_jobs.shipping import packed_pseudo_labels, set_rows, with_brought_set
 from spark_jobs.watchdog import Watchdog
 from streaming.tables import percent
 from streaming.writer import EventWriter
@@ -67,7 +69,7 @@ def train_run(
     Raises UserError for bad input, too few slots, or a run that another process is working on.
     """
     paths = run_paths(options, set_dir=set_dir, pseudo_labels=pseudo_labels)
-    check_slots(spark, options.world_size)
+    check_slots(spark, options.world_size, profile=stage_profile(spark))
     with exclusive_run(paths.run_dir):
         if (finished := finished_run(paths.run_dir)) is not None:
             print(f"{paths.run_dir.name} is done already; --exp_str NAME runs it again beside it")
@@ -98,7 +100,7 @@ def _attempt(
     spark: SparkSession, options: RunOptions, paths: RunPaths, attempt: int, *, show_progress: bool
 ) -> dict[str, Any]:
     """One start of the barrier stage, watched; rank 0's result."""
-    rank_main = partial(_train_rank, options=options, paths=paths, attempt=attempt)
+    rank_main = partial(_train_rank, options=options, attempt=attempt)
     tag = f"{paths.run_dir.name}-attempt{attempt}"
     watchdog = Watchdog(
         paths.heartbeats_dir,
@@ -112,7 +114,7 @@ def _attempt(
     spark.sparkContext.addJobTag(tag)
     try:
         with progress, watchdog:
-            return _in_barrier_stage(spark, rank_main, options, description=f"train {paths.run_dir.name}")[0]
+            return _in_barrier_stage(spark, rank_main, options, paths, description=f"train {paths.run_dir.name}")[0]
     finally:
         spark.sparkContext.removeJobTag(tag)
 
@@ -122,8 +124,8 @@ def evaluate_run(
 ) -> dict[str, Any]:
     """Scores of the checkpoint --resume on the set's held-out splits; says which files were written on the way."""
     paths = run_paths(options, set_dir=set_dir, pseudo_labels=pseudo_labels)
-    rank_main = partial(_evaluate_rank, options=options, paths=paths)
-    result = _in_barrier_stage(spark, rank_main, options, description=f"evaluate {options.resume}")[0]
+    rank_main = partial(_evaluate_rank, options=options)
+    result = _in_barrier_stage(spark, rank_main, options, paths, description=f"evaluate {options.resume}")[0]
     for name in ("features", "tsne"):
         if (file := getattr(options, name)) is not None:
             print(f"{name}: {file}")
@@ -131,10 +133,32 @@ def evaluate_run(
 
 
 def _in_barrier_stage(
-    spark: SparkSession, rank_main: Callable[["Rank"], dict[str, Any]], options: RunOptions, *, description: str
+    spark: SparkSession,
+    rank_main: Callable[["Rank", RunPaths], dict[str, Any]],
+    options: RunOptions,
+    paths: RunPaths,
+    *,
+    description: str,
 ) -> list[dict[str, Any]]:
+    """rank_main(rank, paths) in every rank; with --data_through partitions the paths are those of what was brought."""
+    rows, in_rank = None, partial(rank_main, paths=paths)
+    if options.data_through == "partitions":
+        rows = set_rows(spark, paths.set_dir)
+        in_rank = partial(
+            with_brought_set,
+            rank_main,
+            paths=paths,
+            manifest=read_manifest(paths.set_dir),
+            pseudo_labels=packed_pseudo_labels(paths.pseudo_labels) if paths.pseudo_labels else None,
+        )
     return run_in_barrier_stage(
-        spark, rank_main, world_size=options.world_size, threads=options.threads, description=description
+        spark,
+        in_rank,
+        world_size=options.world_size,
+        threads=options.threads,
+        description=description,
+        rows=rows,
+        verbose=options.verbose,
     )
 
 
@@ -198,13 +222,13 @@ def mistakes_line(confusion: dict[str, list[int]], class_names: list[str]) -> st
     return f"most often mistaken: {', '.join(shown)}" if shown else ""
 
 
-def _train_rank(rank: "Rank", *, options: RunOptions, paths: RunPaths, attempt: int) -> dict[str, Any]:
+def _train_rank(rank: "Rank", paths: RunPaths, *, options: RunOptions, attempt: int) -> dict[str, Any]:
     from training.run import run_training  # torch is for the tasks, not for the driver
 
     return run_training(options, paths, rank, attempt=attempt)
 
 
-def _evaluate_rank(rank: "Rank", *, options: TrainOptions, paths: RunPaths) -> dict[str, Any]:
+def _evaluate_rank(rank: "Rank", paths: RunPaths, *, options: TrainOptions) -> dict[str, Any]:
     from training.run import run_evaluation
 
     return run_evaluation(options, paths, rank)

@@ -10,7 +10,8 @@ import re
 import shutil
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
 from pyspark import SparkConf, SparkContext
@@ -70,7 +71,21 @@ def spark_session(name: str, options: JobOptions, *, slots: int = 1, packages: S
         spark.sparkContext.setLogLevel("OFF" if submitted else "ERROR")
         # py4j logs the trace of every interrupted call, Ctrl-C included, on the root logger.
         logging.getLogger().setLevel(logging.CRITICAL)
+    # What a job says of itself in Spark's UI, unless a step of it says more.
+    spark.sparkContext.setJobDescription(f"longtail {name}")
     return spark
+
+
+@contextmanager
+def described(spark: SparkSession, description: str) -> Iterator[None]:
+    """What Spark's UI says of the jobs and stages of the block, as long as it lasts."""
+    context = spark.sparkContext
+    before = context.getLocalProperty("spark.job.description")
+    context.setJobDescription(description)
+    try:
+        yield
+    finally:
+        context.setJobDescription(before)
 
 
 def _settings(options: JobOptions, *, local: bool) -> dict[str, str]:

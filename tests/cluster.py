@@ -47,7 +47,7 @@ class Cluster:
             worker += ["--properties-file", file]
         wanted = self._alive_workers() + number
         self._processes += [self._start([*worker, "--webui-port", 0, self.url]) for _ in range(number)]
-        deadline = time.monotonic() + 90
+        deadline = time.monotonic() + 300
         while self._alive_workers() < wanted:
             assert time.monotonic() < deadline, "the cluster did not come up"
             time.sleep(0.5)
@@ -139,7 +139,7 @@ def _status(pid: int) -> tuple[str, int] | None:
     return state, int(parent)
 
 
-def wait_until_gone(mark: str, *, but: set[int] = frozenset(), seconds: float = 30) -> None:
+def wait_until_gone(mark: str, *, but: set[int] = frozenset(), seconds: float = 120) -> None:
     """No process with the mark may stay, but those named; what holds no process holds no port."""
     deadline = time.monotonic() + seconds
     while left := marked_processes(mark) - but:

@@ -9,10 +9,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 from pyspark.sql import SparkSession
 
 from conf.errors import UserError
-from spark_jobs.barrier import num_slots, run_in_barrier_stage
+from spark_jobs.barrier import backend_of, num_slots, run_in_barrier_stage, stage_profile
 from spark_jobs.cli import user_message
 
 
@@ -43,13 +44,23 @@ def two_ranks(spark: SparkSession) -> list[dict[str, Any]]:
             "pid": os.getpid(),
         }
 
-    return run_in_barrier_stage(spark, rank_main, world_size=2, description="two ranks")
+    return run_in_barrier_stage(spark, rank_main, world_size=2, description="two ranks that meet")
 
 
 def test_two_ranks_form_one_group_and_add_up(two_ranks: list[dict[str, Any]]) -> None:
     assert [seen["sum"] for seen in two_ranks] == [[1 + 2, 10 + 10]] * 2
     assert [seen["backend"] for seen in two_ranks] == ["gloo"] * 2
     assert two_ranks[0]["pid"] != two_ranks[1]["pid"]
+
+
+def test_spark_s_ui_says_what_the_stage_is_for_and_then_what_the_job_is(
+    spark: SparkSession, two_ranks: list[dict[str, Any]]
+) -> None:
+    spark.range(1).collect()
+    jobs = spark.sparkContext._jsc.sc().statusStore().jobsList(None)  # the newest first
+    described = [jobs.apply(i).description() for i in range(jobs.size())]
+    assert [text.get() for text in described if text.isDefined()].count("two ranks that meet") == 1
+    assert described[0].get() == "longtail tests"
 
 
 def test_results_come_in_rank_order(two_ranks: list[dict[str, Any]]) -> None:
@@ -119,6 +130,15 @@ def test_a_failing_rank_ends_its_blocked_peer_and_its_error_is_the_one_told(spar
 
     assert time.monotonic() - started < 30
     assert user_message(error.value) == f"rank {failing} cannot go on: lower --lr (it is 0.1)"
+
+
+def test_ranks_on_gpus_talk_by_nccl_and_others_by_gloo() -> None:
+    assert backend_of(torch.device("cuda", 3)) == "nccl"
+    assert backend_of(torch.device("cpu")) == "gloo"
+
+
+def test_executors_without_gpus_need_no_profile(spark: SparkSession) -> None:
+    assert stage_profile(spark) is None
 
 
 def test_too_few_slots_are_said_at_once(spark: SparkSession) -> None:

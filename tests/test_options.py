@@ -381,7 +381,7 @@ OUTCOME = {
 }  # fmt: skip
 PLACES = {
     "master": "local[2]", "verbose": True, "data_dir": "elsewhere", "runs_dir": "elsewhere",
-    "retries": 5, "rank_timeout": 9.0,
+    "retries": 5, "rank_timeout": 9.0, "data_through": "partitions",
 }  # fmt: skip
 # What is valid only together with others.
 OUTCOME_TOGETHER = {

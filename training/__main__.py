@@ -54,6 +54,8 @@ def main(argv: Sequence[str]) -> None:
         raise UserError("without Spark, train_semi needs --pseudo_labels, a table of gen_pseudolabels")
     if isinstance(options, TrainSemiOptions) and options.rounds > 1:
         raise UserError("without Spark there is one round: label with `longtail gen_pseudolabels`, then train again")
+    if options.data_through != "path":
+        raise UserError(f"without Spark, nobody brings the images: leave out --data_through {options.data_through}")
     if options.threads is not None:
         torch.set_num_threads(options.threads)
     rank = _join(options.world_size)

@@ -7,6 +7,7 @@ or torchrun); here it is only used.
 from collections.abc import Callable
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 import torch.distributed as dist
 from torch import Tensor, nn
@@ -35,14 +36,34 @@ class Rank:
 
 
 def with_averaged_gradients(model: nn.Module, rank: Rank) -> nn.Module:
-    """The model, its gradients averaged over the ranks during backward. Batch norm uses each rank's own batch."""
-    return DistributedDataParallel(model) if rank.world_size > 1 else model
+    """The model, its gradients averaged over the ranks during backward. Batch norm uses each rank's own batch.
+
+    Its statistics are not sent in every step, as they would be by default: share_buffers sends them when they matter.
+    """
+    if rank.world_size == 1:
+        return model
+    return DistributedDataParallel(model, broadcast_buffers=False, gradient_as_bucket_view=True)
 
 
 def sum_over_ranks(values: Tensor, rank: Rank) -> Tensor:
     if rank.world_size > 1:
         dist.all_reduce(values)
     return values
+
+
+def gather_bytes(payload: bytes, rank: Rank) -> list[bytes]:
+    """What each rank has, in rank order, on every rank."""
+    if rank.world_size == 1:
+        return [payload]
+    own_size = torch.tensor([len(payload)], device=rank.device)
+    sizes = [torch.zeros_like(own_size) for _ in range(rank.world_size)]
+    dist.all_gather(sizes, own_size)
+    # All pieces of a gathering are of one size: that of the largest.
+    piece = torch.zeros(int(max(sizes)), dtype=torch.uint8, device=rank.device)
+    piece[: len(payload)] = torch.from_numpy(np.frombuffer(payload, np.uint8).copy())
+    pieces = [torch.empty_like(piece) for _ in range(rank.world_size)]
+    dist.all_gather(pieces, piece)
+    return [found[: int(size)].cpu().numpy().tobytes() for found, size in zip(pieces, sizes, strict=True)]
 
 
 def share_buffers(model: nn.Module, rank: Rank) -> None:

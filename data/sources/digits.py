@@ -8,7 +8,6 @@ from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
-from sklearn.datasets import load_digits
 
 from conf.schema import DataOptions
 from data.contract import TEST, TRAIN
@@ -27,6 +26,9 @@ def locate(options: DataOptions) -> Located:
 
 
 def read(shard: Shard) -> pa.RecordBatch:
+    # Every job knows of every source: only who reads this one waits two seconds for the import.
+    from sklearn.datasets import load_digits
+
     digits = load_digits()
     # Sixteen grey levels (0 to 16) are spread over the range of a byte.
     images = np.rint(digits.images * (255 / 16)).astype(np.uint8)[..., None]  # (1797, 8, 8, 1)

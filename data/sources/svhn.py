@@ -11,8 +11,6 @@ from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
-from scipy.io import loadmat
-from scipy.io.matlab import MatReadError
 
 from conf.errors import UserError
 from conf.schema import DataOptions
@@ -62,6 +60,10 @@ def located(shards: list[Shard], origin: str) -> Located:
 
 
 def read(shard: Shard) -> pa.RecordBatch:
+    # Every job knows of every source: only who reads this one waits for the imports.
+    from scipy.io import loadmat
+    from scipy.io.matlab import MatReadError
+
     path = shard.path
     try:
         with path.open("rb") as file:
