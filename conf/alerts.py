@@ -39,6 +39,17 @@ class RunSilent(_Rule):
     seconds: float = Field(gt=0)
 
 
+class NanLoss(_Rule):
+    """Nothing to choose."""
+
+
+class UnlabeledIrrelevant(_Rule):
+    """confidence_drop: of mean confidence, in [0, 1]; rho_factor: of rho_U over rho"""
+
+    confidence_drop: float = Field(gt=0, le=1)
+    rho_factor: float = Field(gt=0)
+
+
 class AlertRules(_Rule):
     """A rule that the file leaves out is off."""
 
@@ -46,6 +57,8 @@ class AlertRules(_Rule):
     tail_falling: ForEpochs | None = None
     gap_widening: ForEpochs | None = None
     plateau: Plateau | None = None
+    nan_loss: NanLoss | None = None
+    unlabeled_irrelevant: UnlabeledIrrelevant | None = None
     run_silent: RunSilent | None = None
 
 

@@ -9,6 +9,7 @@ from rich import get_console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from data.contract import TRAIN
+from streaming.events import ClassEvent
 
 POLL_SECONDS = 0.5
 
@@ -18,7 +19,7 @@ class EpochProgress:
 
     def __init__(self, events_dir: Path, *, run: str, attempt: int, num_epochs: int) -> None:
         self._events_dir = events_dir
-        self._pattern = f"{run}-attempt{attempt:03d}-epoch*.jsonl"
+        self._pattern = f"{run}-attempt{attempt:03d}-epoch?????.jsonl"
         self._num_epochs = num_epochs
         self._seen: set[Path] = set()
         self._stop = threading.Event()
@@ -56,7 +57,7 @@ class EpochProgress:
         for file in sorted(set(self._events_dir.glob(self._pattern)) - self._seen):
             self._seen.add(file)
             events = [json.loads(line) for line in file.read_text().splitlines()]
-            learned = [event for event in events if event["split"] == TRAIN]
+            learned = [event for event in events if event["kind"] == ClassEvent.kind and event["split"] == TRAIN]
             epoch, speed = learned[0]["epoch"], learned[0]["images_per_second"]
             loss = sum(event["loss_sum"] for event in learned) / sum(event["support"] for event in learned)
             measure = f"loss {loss:.4f}, {speed:.0f} images/s"

@@ -17,6 +17,7 @@ from spark_jobs.cli import failure_line, user_message
 from spark_jobs.progress import EpochProgress
 from spark_jobs.watchdog import Watchdog
 from streaming.tables import percent
+from streaming.writer import EventWriter
 from training.run_directory import (
     CHECKPOINT_FILE,
     FinishedRun,
@@ -26,6 +27,7 @@ from training.run_directory import (
     finished_run,
     run_paths,
 )
+from training.run_events import failure_told
 
 MISTAKES_SHOWN = 5
 MAX_CLASSES_SHOWN = 100
@@ -74,14 +76,22 @@ def train_run(
             attempt = begin_attempt(paths.run_dir, options)
             if attempt > 1 and (paths.run_dir / CHECKPOINT_FILE).exists():
                 print(f"attempt {attempt}: goes on from {paths.run_dir / CHECKPOINT_FILE}")
+            writer = EventWriter(paths.events_dir, run=paths.run_dir.name, attempt=attempt)
             try:
-                return FinishedRun(paths.run_dir, _attempt(spark, options, paths, attempt, show_progress=show_progress))
+                # A rank that is killed tells nothing, and a rank other than the first only to the driver.
+                with failure_told(writer, options, run=paths.run_dir.name, attempt=attempt, say=_said):
+                    result = _attempt(spark, options, paths, attempt, show_progress=show_progress)
+                return FinishedRun(paths.run_dir, result)
             except Exception as error:
                 # Bad input stays bad; anything else may have been a lost worker. Spark itself never retries this stage.
                 if user_message(error) is not None or not retries_left:
                     raise
                 print(f"attempt {attempt} failed ({failure_line(error)}); retries left: {retries_left}")
     raise AssertionError("the last attempt returns or raises")
+
+
+def _said(error: BaseException) -> str:
+    return user_message(error) or failure_line(error)
 
 
 def _attempt(

@@ -1,96 +1,90 @@
-"""The live view: a streaming query over the events directory, and the tables it keeps up to date.
+"""The live query: metric events as they come, into result tables that are always up to date.
 
-    view = LiveView()
-    query = start_live_query(spark, events_dir, on_tables=view.update, state_dir=...)
+    query = start_live_query(spark, file_lines(spark, events_dir), tables_dir=..., trigger="1 second")
+    table = read_table(tables_dir, "epochs")      # streaming/result_tables.py, in this process or any other
 
-The query reads new event files as they appear, keeps the latest event per run,
-split, epoch and class, and hands the tables of streaming/queries.py to
-on_tables after each micro-batch. With the same state_dir it goes on where
-it was stopped. Each batch is a complete result, so a repeated one changes nothing.
+The query parses what comes (streaming/lines.py) and gives each micro-batch to the
+keeper of the tables (streaming/keeper.py). Its checkpoint lies beside the tables:
+started again it goes on where it was stopped or killed, and events that come
+twice count once.
 """
 
-import time
 from collections.abc import Callable
-from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
-import pyarrow as pa
 from pyspark.sql import DataFrame, SparkSession
+from pyspark.sql import functions as F
 from pyspark.sql.streaming import StreamingQuery
 
 from conf.alerts import AlertRules, read_alert_rules
-from streaming.alerts import alerts
-from streaming.events import spark_ddl
-from streaming.queries import epoch_summary, latest_events, per_class_accuracy
+from streaming.keeper import TableKeeper
+from streaming.lines import LINE, SOURCE, parsed_events
 
-Rows = list[dict[str, Any]]
+CHECKPOINT_DIRECTORY = "checkpoint"
+MAX_BYTES_A_BATCH = 32 << 20
+"""What waits when the query starts comes in pieces of this size, so that memory is bounded."""
 
-
-@dataclass(frozen=True)
-class LiveTables:
-    """The results of one micro-batch over all runs: per_class_accuracy, epoch_summary and alerts."""
-
-    per_class: pa.Table
-    epochs: pa.Table
-    alerts: pa.Table
-
-
-@dataclass
-class LiveView:
-    """The latest tables as rows, for whoever draws them; replaced whole, so any thread may read."""
-
-    per_class: Rows = field(default_factory=list)
-    epochs: Rows = field(default_factory=list)
-    alerts: Rows = field(default_factory=list)
-
-    def update(self, tables: LiveTables) -> None:
-        self.per_class, self.epochs = tables.per_class.to_pylist(), tables.epochs.to_pylist()
-        self.alerts = tables.alerts.to_pylist()
+OWN_SETTINGS = {
+    # Event batches are small: one task beats the start-up of many, and a plan fixed at once beats one found in stages.
+    "spark.sql.shuffle.partitions": "1",
+    "spark.sql.adaptive.enabled": "false",
+    # A batch comes from the driver and goes back to it whole.
+    "spark.sql.execution.arrow.maxRecordsPerBatch": "1000000",
+}
 
 
-def read_event_stream(spark: SparkSession, events_dir: Path) -> DataFrame:
-    """The events of all runs as a streaming DataFrame; the directory is made if it is not there."""
+def file_lines(spark: SparkSession, events_dir: Path) -> DataFrame:
+    """The lines of all event files as a streaming DataFrame; the directory is made if it is not there."""
     events_dir.mkdir(parents=True, exist_ok=True)
-    # A line that is no event (broken JSON, a value of another type) is passed over; it must not stop the view.
-    return spark.readStream.schema(spark_ddl()).json(str(events_dir.absolute()), mode="DROPMALFORMED")
+    lines = (
+        spark.readStream.format("text")
+        .option("pathGlobFilter", "*.jsonl")
+        # A step event's file goes when its epoch is told whole.
+        .option("ignoreMissingFiles", True)
+        .option("maxBytesPerTrigger", MAX_BYTES_A_BATCH)
+        # Files brought from another machine may keep old dates; they count all the same.
+        .option("maxFileAge", "3650d")
+        .load(str(events_dir.absolute()))
+    )
+    return lines.select(F.col("value").alias(LINE), F.col("_metadata.file_path").alias(SOURCE))
 
 
 def start_live_query(
     spark: SparkSession,
-    events_dir: Path,
+    read_lines: Callable[[SparkSession], DataFrame],
     *,
-    on_tables: Callable[[LiveTables], None],
-    state_dir: Path,
+    tables_dir: Path,
     trigger: str | None,
     rules: AlertRules | None = None,
+    on_update: Callable[[list[str]], None] = lambda runs: None,
 ) -> StreamingQuery:
     """Start the query; trigger as Spark spells it ("1 second"), or None to process what is there and end.
 
+    read_lines: makes the streaming DataFrame of lines (value, source) in a session of the query's own
     rules: when to raise an alert; None: longtail's own (conf/alerts.yaml)
+    on_update: called with the names of the runs whose tables have changed
+
+    Raises UserError if another process keeps these tables.
     """
-    rules = rules or read_alert_rules()
     own_session = spark.newSession()
-    # Event batches are small: one task beats the start-up of many.
-    own_session.conf.set("spark.sql.shuffle.partitions", "1")
-    facts_dir = state_dir.absolute() / "latest_events"
+    for key, value in OWN_SETTINGS.items():
+        own_session.conf.set(key, value)
+    keeper = TableKeeper(own_session, tables_dir, rules or read_alert_rules())
     when = {"availableNow": True} if trigger is None else {"processingTime": trigger}
 
     def process(batch: DataFrame, batch_id: int) -> None:
-        # Written once and read back: every action on a streaming batch computes it, state included, anew.
-        batch.coalesce(1).write.mode("overwrite").parquet(str(facts_dir))
-        facts = own_session.read.schema(batch.schema).parquet(str(facts_dir))
-        per_class, epochs = per_class_accuracy(facts).toArrow(), epoch_summary(facts).toArrow()
-        frames = (own_session.createDataFrame(table) for table in (per_class, epochs))
-        found = alerts(*frames, rules, now=time.time()).toArrow()
-        on_tables(LiveTables(per_class=per_class, epochs=epochs, alerts=found))
+        if changed := keeper.update(batch.toArrow(), batch_id=batch_id):
+            on_update(changed)
 
-    return (
-        latest_events(read_event_stream(own_session, events_dir))
-        .writeStream.outputMode("complete")
-        .option("checkpointLocation", str(state_dir.absolute() / "checkpoint"))
-        .trigger(**when)
-        .queryName("longtail live view")
-        .foreachBatch(process)
-        .start()
-    )
+    try:
+        return (
+            parsed_events(read_lines(own_session))
+            .writeStream.option("checkpointLocation", str(tables_dir.absolute() / CHECKPOINT_DIRECTORY))
+            .trigger(**when)
+            .queryName("longtail live view")
+            .foreachBatch(process)
+            .start()
+        )
+    except BaseException:
+        keeper.close()
+        raise

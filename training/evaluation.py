@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from training.distributed import Rank, sum_over_ranks
 from training.losses import logit_scale_of
-from training.metrics import ClassTotals, Predictions, Totals
+from training.metrics import ClassTotals, Confusion, Predictions, Totals, confusion_of
 from training.tasks import Samples, Task
 
 EVALUATION_BATCH_SIZE = 1000
@@ -23,17 +23,40 @@ def evaluate_all(model: nn.Module, task: Task, rank: Rank, *, adjustment: Tensor
     }
 
 
+def evaluate_with_confusion(model: nn.Module, task: Task, rank: Rank) -> tuple[dict[str, Totals], dict[str, Confusion]]:
+    """Per-class sums and confusion matrix of each held-out split, in one pass."""
+    totals, confusion = {}, {}
+    for split, samples in task.evaluation.items():
+        # A number an image, not one a pair of classes: of 8,142 classes the matrix has 66 million cells.
+        cells = torch.zeros(len(samples), dtype=torch.int64, device=rank.device)
+        totals[split] = evaluate(model, samples, task, rank, cells=cells)
+        confusion[split] = confusion_of(sum_over_ranks(cells, rank), len(task.class_names))
+    return totals, confusion
+
+
 @torch.inference_mode()
-def evaluate(model: nn.Module, samples: Samples, task: Task, rank: Rank, *, adjustment: Tensor | None = None) -> Totals:
+def evaluate(
+    model: nn.Module,
+    samples: Samples,
+    task: Task,
+    rank: Rank,
+    *,
+    adjustment: Tensor | None = None,
+    cells: Tensor | None = None,
+) -> Totals:
     """Per-class sums over a split, in evaluation mode.
 
     adjustment: (C,) what the logits are lowered by (post-hoc logit adjustment, Menon et al. 2021, eq. 9)
+    cells: (N,) int64 zeros, where target * C + prediction of each image of this rank's share is put
     """
     model.eval()
-    totals = ClassTotals.zeros(len(task.class_names), rank.device)
-    for _, inputs, targets in _my_batches(samples, task, rank):
+    num_classes = len(task.class_names)
+    totals = ClassTotals.zeros(num_classes, rank.device)
+    for index, inputs, targets in _my_batches(samples, task, rank):
         logits = _logits(model, inputs, task, adjustment)  # (n, num_classes)
         totals.add(logits, targets, task.loss(logits, targets))
+        if cells is not None:
+            cells[index.to(cells.device)] = targets * num_classes + logits.argmax(dim=1)
     sum_over_ranks(totals.values, rank)
     return totals.as_lists()
 

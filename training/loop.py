@@ -18,21 +18,26 @@ from torch import nn
 from conf.errors import UserError
 from conf.schema import RunOptions
 from training.distributed import Rank, share_buffers, sum_over_ranks, with_averaged_gradients
-from training.evaluation import evaluate, evaluate_all
+from training.evaluation import evaluate, evaluate_all, evaluate_with_confusion
 from training.losses import logit_scale_of
-from training.metrics import ClassTotals, Totals
+from training.metrics import ClassTotals, Confusion, Totals
 from training.rebalancing import epoch_order
 from training.schedule import learning_rate
+from training.step_watch import StepReport, StepWatch
 from training.tasks import Task
 
 
 @dataclass(frozen=True, kw_only=True)
 class EpochReport:
-    """What an epoch gave. epoch: finished epochs, from 1; totals: per split, per-class sums over all ranks."""
+    """What an epoch gave.
+
+    epoch: finished epochs, from 1; totals: per split, per-class sums over all ranks; confusion: per held-out split
+    """
 
     epoch: int
     learning_rate: float
     totals: dict[str, Totals]
+    confusion: dict[str, Confusion]
     epoch_seconds: float
     images_per_second: float
 
@@ -60,8 +65,11 @@ def fit(
     *,
     first_epoch: int,
     on_epoch: Callable[[EpochReport], None],
+    on_steps: Callable[[StepReport], None] | None = None,
 ) -> dict[str, Totals]:
     """Train from first_epoch (counted from 0) to the last; on_epoch is called on every rank after each.
+
+    on_steps: called every few seconds inside an epoch, with what this rank saw since
 
     Without an optimizer there is nothing to learn, and an epoch only measures.
 
@@ -75,6 +83,7 @@ def fit(
         )
     trained = with_averaged_gradients(model, rank) if optimizer else model
     totals = evaluate_all(model, task, rank) if first_epoch >= options.epochs else {}
+    watch = StepWatch(on_steps) if on_steps else None
     for epoch in range(first_epoch, options.epochs):
         started = time.monotonic()
         # 1. Set the learning rate.
@@ -83,13 +92,16 @@ def fit(
             group["lr"] = rate
         # 2. Learn from every sample once (or from the drawn ones, when resampling).
         if optimizer:
-            train_totals = _train_epoch(trained, optimizer, task, options, rank, epoch=epoch, num_steps=num_steps)
+            train_totals = _train_epoch(
+                trained, optimizer, task, options, rank, epoch=epoch, num_steps=num_steps, watch=watch
+            )
         else:
             train_totals = evaluate(model, task.train, task, rank)
         train_seconds = time.monotonic() - started
         # 3. Measure.
         share_buffers(model, rank)
-        totals = {"train": train_totals, **evaluate_all(model, task, rank)}
+        held_out, confusion = evaluate_with_confusion(model, task, rank)
+        totals = {"train": train_totals, **held_out}
         loss = sum(train_totals["loss_sum"])
         if not math.isfinite(loss):
             raise UserError(f"the training loss became {loss} in epoch {epoch + 1}: lower --lr (it is {rate:g})")
@@ -99,6 +111,7 @@ def fit(
                 epoch=epoch + 1,
                 learning_rate=rate,
                 totals=totals,
+                confusion=confusion,
                 epoch_seconds=time.monotonic() - started,
                 images_per_second=len(task.train) / train_seconds,
             )
@@ -115,11 +128,14 @@ def _train_epoch(
     *,
     epoch: int,
     num_steps: int,
+    watch: StepWatch | None,
 ) -> Totals:
     _set_training_mode(model, task)
     generator = epoch_generator(options.seed, epoch)
     sample_weights = task.sample_weights(epoch=epoch, num_epochs=options.epochs)  # (N,)
     totals = ClassTotals.zeros(len(task.class_names), rank.device)
+    if watch:
+        watch.begin_epoch(epoch + 1, num_steps=num_steps, totals=totals)
     scale = logit_scale_of(task.head)
     order = epoch_order(
         task.train_rule,
@@ -146,6 +162,10 @@ def _train_epoch(
         (image_losses * weights[part]).sum().backward()
         optimizer.step()
         totals.add(logits.detach(), targets, losses.detach())
+        if watch:
+            watch.step_done()
+    if watch and not totals.values.isfinite().all():
+        watch.tell_now()  # the last that is heard of this run
     sum_over_ranks(totals.values, rank)
     return totals.as_lists()
 

@@ -13,6 +13,9 @@ CALIBRATION_BINS = 15
 Totals = dict[str, list[float]]
 """ClassTotals by field."""
 
+Confusion = dict[str, list[int]]
+"""The cells of a confusion matrix that are not zero: target, predicted and count of each."""
+
 
 @dataclass
 class ClassTotals:
@@ -140,20 +143,26 @@ def prediction_scores(predictions: Predictions, num_classes: int) -> dict[str, A
 
     top5_accuracy: None with five classes or fewer, where it says nothing
     expected_calibration_error: see below
-    confusion: the cells of the confusion matrix that are not zero, as three lists: target, predicted, count. There
-        are at most as many as images, however many classes there are.
+    confusion: see confusion_of
     """
     num_images = len(predictions.targets)
-    cells = predictions.targets * num_classes + predictions.predicted  # (N,)
-    cells, counts = cells.unique(return_counts=True)
     return {
         "top5_accuracy": predictions.in_top5.double().mean().item() if num_images and num_classes > 5 else None,
         "expected_calibration_error": expected_calibration_error(predictions),
-        "confusion": {
-            "target": (cells // num_classes).tolist(),
-            "predicted": (cells % num_classes).tolist(),
-            "count": counts.tolist(),
-        },
+        "confusion": confusion_of(predictions.targets * num_classes + predictions.predicted, num_classes),
+    }
+
+
+def confusion_of(cells: Tensor, num_classes: int) -> Confusion:
+    """The confusion matrix of images whose target * num_classes + prediction is given (N,) int64.
+
+    It has at most as many cells as there are images, however many classes there are.
+    """
+    cells, counts = cells.unique(return_counts=True)
+    return {
+        "target": (cells // num_classes).tolist(),
+        "predicted": (cells % num_classes).tolist(),
+        "count": counts.tolist(),
     }
 
 

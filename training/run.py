@@ -4,7 +4,6 @@ Runs in a task of the Spark barrier stage, or in any process that torchrun (or
 nobody) started; it does not know which.
 """
 
-import time
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
@@ -29,7 +28,6 @@ from conf.schema import (
 from data.contract import TEST, VAL
 from data.manifest import read_manifest
 from models.build import build_model
-from streaming.events import EVENT_SCHEMA_VERSION, ClassEvent
 from streaming.writer import EventWriter
 from training.checkpoints import (
     BestEpoch,
@@ -51,6 +49,7 @@ from training.loop import EpochReport, build_optimizer, fit
 from training.losses import log_priors
 from training.metrics import Predictions, Totals, class_accuracy, class_scores, prediction_scores, summarise
 from training.run_directory import BEST_CHECKPOINT_FILE, CHECKPOINT_FILE, RESULT_FILE, RunPaths
+from training.run_events import RunEvents, failure_told
 from training.tasks import Task, contrastive_task, rotation_task, semi_supervised_task, supervised_task
 
 TENSORBOARD_DIRECTORY = "tensorboard"
@@ -78,21 +77,33 @@ def _run_training(options: RunOptions, paths: RunPaths, rank: Rank, *, attempt: 
         fit(model, optimizer, task, options, rank, first_epoch=first_epoch, on_epoch=lambda report: None)
         predict_all(model, task, rank)
         return {}
-    with _Reporter(
-        model, network, optimizer, task, options, paths, attempt=attempt, first_epoch=first_epoch, best=best
-    ) as reporter:
-        totals = fit(model, optimizer, task, options, rank, first_epoch=first_epoch, on_epoch=reporter.record)
-    predictions = predict_all(model, task, rank)
-    result = _result(
-        paths.run_dir.name,
-        task,
-        epoch=options.epochs,
-        totals=totals,
-        predictions=predictions,
-        best=reporter.best,
-    )
-    write_json_atomically(paths.run_dir / RESULT_FILE, result)
+    run = paths.run_dir.name
+    writer = EventWriter(paths.events_dir, run=run, attempt=attempt)
+    events = RunEvents(writer, task, options, run=run, attempt=attempt)
+    with failure_told(writer, options, run=run, attempt=attempt, say=_failure_line):
+        events.started(epoch=first_epoch)
+        with _Reporter(
+            model, network, optimizer, task, options, paths, events, first_epoch=first_epoch, best=best
+        ) as reporter:
+            totals = fit(
+                model,
+                optimizer,
+                task,
+                options,
+                rank,
+                first_epoch=first_epoch,
+                on_epoch=reporter.record,
+                on_steps=events.steps,
+            )
+        predictions = predict_all(model, task, rank)
+        result = _result(run, task, epoch=options.epochs, totals=totals, predictions=predictions, best=reporter.best)
+        write_json_atomically(paths.run_dir / RESULT_FILE, result)
+        events.finished()
     return result
+
+
+def _failure_line(error: BaseException) -> str:
+    return f"{type(error).__name__}: {' '.join(str(error).split())}"
 
 
 def run_evaluation(options: TrainOptions, paths: RunPaths, rank: Rank) -> dict[str, Any]:
@@ -222,17 +233,16 @@ class _Reporter:
         task: Task,
         options: RunOptions,
         paths: RunPaths,
+        events: RunEvents,
         *,
-        attempt: int,
         first_epoch: int,
         best: BestEpoch | None,
     ) -> None:
         self.best = best
         self._model, self._network, self._optimizer, self._task = model, network, optimizer, task
-        self._options, self._paths, self._attempt = options, paths, attempt
+        self._options, self._paths, self._events = options, paths, events
         self._groups = task.shot_groups
         self._run = paths.run_dir.name
-        self._events = EventWriter(paths.events_dir, run=self._run, attempt=attempt)
         # Of an epoch that a killed attempt logged but did not save, TensorBoard is told to keep the repetition.
         self._scalars = SummaryWriter(str(paths.run_dir / TENSORBOARD_DIRECTORY), purge_step=first_epoch + 1)
 
@@ -245,37 +255,9 @@ class _Reporter:
     def record(self, report: EpochReport) -> None:
         # Events before the checkpoint: a run killed between the two repeats the epoch, and readers take the later
         # attempt; the other way round the epoch's events would be lost for good.
-        self._events.write_epoch(report.epoch, self._class_events(report))
+        self._events.epoch(report)
         self._log_scalars(report)
         self._save(report)
-
-    def _class_events(self, report: EpochReport) -> list[ClassEvent]:
-        task = self._task
-        return [
-            ClassEvent(
-                schema_version=EVENT_SCHEMA_VERSION,
-                run=self._run,
-                attempt=self._attempt,
-                phase=task.phase,
-                epoch=report.epoch,
-                num_epochs=self._options.epochs,
-                split=split,
-                class_id=class_id,
-                class_name=task.class_names[class_id],
-                shot_group=self._groups[class_id],
-                train_count=task.class_counts[class_id],
-                support=int(totals["support"][class_id]),
-                correct=int(totals["correct"][class_id]),
-                predicted=int(totals["predicted"][class_id]),
-                loss_sum=totals["loss_sum"][class_id],
-                confidence_sum=totals["confidence_sum"][class_id],
-                epoch_seconds=report.epoch_seconds,
-                images_per_second=report.images_per_second,
-                emitted_at=time.time(),
-            )
-            for split, totals in report.totals.items()
-            for class_id in range(len(task.class_names))
-        ]
 
     def _log_scalars(self, report: EpochReport) -> None:
         values = {"learning_rate": report.learning_rate, "images_per_second": report.images_per_second}

@@ -7,7 +7,7 @@ same image. The loop (training/loop.py) is the same for all.
 """
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 
@@ -65,6 +65,7 @@ class Task:
 
     evaluation: the splits that are measured after every epoch, by name
     class_counts: training images per class, pseudo-labelled ones included
+    pseudo_label_counts: of these, the pseudo-labelled ones; empty: none
     shot_groups: many, medium or few, by the labelled images alone: pseudo-labels do not move a class to another group
     chosen: what validation data chose before the training, by name
     frozen_backbone: only the head learns
@@ -83,6 +84,7 @@ class Task:
     make_targets: TargetMaker
     mirror: bool
     training_inputs: TrainingInputs = field(default_factory=lambda: cropped_inputs)
+    pseudo_label_counts: list[int] = field(default_factory=list)
     chosen: dict[str, float] = field(default_factory=dict)
     frozen_backbone: bool = False
 
@@ -144,7 +146,8 @@ def semi_supervised_task(
         torch.cat([labelled.labels, pseudo.labels]),
         torch.cat([labelled.weights, pseudo.weights]),
     )
-    return _label_task(options, joined, labelled, set_dir, manifest, device)
+    task = _label_task(options, joined, labelled, set_dir, manifest, device)
+    return replace(task, pseudo_label_counts=torch.bincount(pseudo.labels, minlength=manifest.num_classes).tolist())
 
 
 def rotation_task(options: PretrainRotOptions, set_dir: Path, manifest: Manifest, device: torch.device) -> Task:

@@ -1,0 +1,138 @@
+"""What a run tells of itself in metric events (streaming/events.py), made from what the loop reports.
+
+Nothing here needs torch: a Spark driver tells of a failure as a rank does.
+"""
+
+import json
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+from conf.schema import RunOptions
+from streaming.events import (
+    EPOCH_DONE,
+    FAILED,
+    FINISHED,
+    STARTED,
+    ClassEvent,
+    ConfusionEvent,
+    Event,
+    RunEvent,
+    StepEvent,
+)
+from streaming.writer import EventWriter
+
+if TYPE_CHECKING:
+    from training.loop import EpochReport
+    from training.step_watch import StepReport
+    from training.tasks import Task
+
+
+class RunEvents:
+    """Rank 0's events of one attempt of a run."""
+
+    def __init__(self, writer: EventWriter, task: "Task", options: RunOptions, *, run: str, attempt: int) -> None:
+        self._writer, self._task, self._options = writer, task, options
+        self._of_run = {"run": run, "attempt": attempt, "phase": options.phase}
+
+    def started(self, *, epoch: int) -> None:
+        """epoch: how many are finished already."""
+        self._writer.write_run(self._run_event(STARTED, epoch))
+
+    def finished(self) -> None:
+        self._writer.write_run(self._run_event(FINISHED, self._options.epochs))
+
+    def steps(self, report: "StepReport") -> None:
+        speed = report.images_per_second * self._options.world_size
+        told = {**vars(report), "images_per_second": speed}
+        self._writer.write_step(StepEvent(**self._of_run, **told, emitted_at=time.time()))
+
+    def epoch(self, report: "EpochReport") -> None:
+        now = time.time()
+        events = [
+            *self._class_events(report, now),
+            *self._confusion_events(report, now),
+            self._run_event(EPOCH_DONE, report.epoch),
+        ]
+        self._writer.write_epoch(report.epoch, events)
+
+    def _run_event(self, state: str, epoch: int) -> RunEvent:
+        return run_event(state, self._options, **self._of_run, epoch=epoch)
+
+    def _class_events(self, report: "EpochReport", now: float) -> list[Event]:
+        task = self._task
+        pseudo_label_counts = task.pseudo_label_counts or [0] * len(task.class_names)
+        return [
+            ClassEvent(
+                **self._of_run,
+                epoch=report.epoch,
+                num_epochs=self._options.epochs,
+                split=split,
+                class_id=class_id,
+                class_name=task.class_names[class_id],
+                shot_group=task.shot_groups[class_id],
+                train_count=task.class_counts[class_id],
+                pseudo_label_count=pseudo_label_counts[class_id],
+                support=int(totals["support"][class_id]),
+                correct=int(totals["correct"][class_id]),
+                predicted=int(totals["predicted"][class_id]),
+                loss_sum=totals["loss_sum"][class_id],
+                confidence_sum=totals["confidence_sum"][class_id],
+                epoch_seconds=report.epoch_seconds,
+                images_per_second=report.images_per_second,
+                emitted_at=now,
+            )
+            for split, totals in report.totals.items()
+            for class_id in range(len(task.class_names))
+        ]
+
+    def _confusion_events(self, report: "EpochReport", now: float) -> list[Event]:
+        return [
+            ConfusionEvent(
+                **self._of_run,
+                epoch=report.epoch,
+                split=split,
+                true_class=target,
+                predicted_class=predicted,
+                count=count,
+                emitted_at=now,
+            )
+            for split, cells in report.confusion.items()
+            for target, predicted, count in zip(cells["target"], cells["predicted"], cells["count"], strict=True)
+        ]
+
+
+def run_event(
+    state: str, options: RunOptions, *, run: str, attempt: int, phase: str, epoch: int, message: str = ""
+) -> RunEvent:
+    return RunEvent(
+        run=run,
+        attempt=attempt,
+        phase=phase,
+        state=state,
+        epoch=epoch,
+        num_epochs=options.epochs,
+        configuration=json.dumps(options.model_dump(mode="json")),
+        message=message,
+        emitted_at=time.time(),
+    )
+
+
+@contextmanager
+def failure_told(
+    writer: EventWriter, options: RunOptions, *, run: str, attempt: int, say: Callable[[BaseException], str]
+) -> Iterator[None]:
+    """Whatever ends the block before its time is told as the run's failure, once, if the run had begun.
+
+    say: the exception as a line
+    """
+    try:
+        yield
+    except BaseException as error:
+        if writer.has_written(STARTED) and not writer.has_written(FAILED):
+            # How far it came is known from its earlier events; who tells of the failure may not know it.
+            writer.write_run(
+                run_event(FAILED, options, run=run, attempt=attempt, phase=options.phase, epoch=0, message=say(error))
+            )
+        raise
