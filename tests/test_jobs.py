@@ -305,7 +305,7 @@ def test_every_job_explains_itself(longtail: RunJob):
     jobs = re.findall(r"^  (\w+) ", listing.stdout, re.MULTILINE)
     assert jobs == [
         "prepare", "stats", "pretrain_rot", "pretrain_moco", "pretrain_simclr", "train", "train_classifier",
-        "gen_pseudolabels", "train_semi", "monitor", "theory", "package", "pipeline",
+        "gen_pseudolabels", "train_semi", "monitor", "dashboard", "theory", "package", "pipeline",
     ]  # fmt: skip
     for job in jobs:
         shown = longtail(job, "--help")

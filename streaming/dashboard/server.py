@@ -12,7 +12,9 @@ import gzip
 import hashlib
 import json
 import socket
-from collections.abc import Callable
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from importlib.resources import files
 
 import uvicorn
@@ -91,9 +93,23 @@ def listening_socket(host: str, port: int) -> socket.socket:
         raise UserError(f"cannot listen on {host} port {port}: {error.strerror}; choose another --port") from None
 
 
-def serve(app: Starlette, listening: socket.socket) -> None:
-    """Answer requests until the process is interrupted."""
-    uvicorn.Server(uvicorn.Config(app, log_level="warning", access_log=False)).run(sockets=[listening])
+@contextmanager
+def serving(app: Starlette, listening: socket.socket) -> Iterator[threading.Thread]:
+    """Requests are answered, in a thread of their own, as long as the block lasts."""
+    server = uvicorn.Server(uvicorn.Config(app, log_level="warning", access_log=False))
+    thread = threading.Thread(target=server.run, kwargs={"sockets": [listening]}, daemon=True)
+    thread.start()
+    try:
+        yield thread
+    finally:
+        server.should_exit = True
+        thread.join()
+
+
+def address(listening: socket.socket) -> str:
+    """What to type into a browser on this machine."""
+    host, port = listening.getsockname()[:2]
+    return f"http://{f'[{host}]' if ':' in host else host}:{port}/"
 
 
 def _fixed(content: bytes, media_type: str) -> Callable[[Request], Response]:

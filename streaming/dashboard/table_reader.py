@@ -24,36 +24,41 @@ _COLUMNS = {
 
 
 class TableReader:
-    """Tables by name and run. Any thread may read."""
+    """Tables by name and run. Any thread may read.
+
+    directory: of the tables; it may appear later
+    """
 
     def __init__(self, tables_dir: Path) -> None:
-        self._tables_dir = tables_dir
+        self.directory = tables_dir
         self._lock = Lock()
         self._kept: dict[str, OrderedDict[str, tuple[str, pa.Table]]] = {name: OrderedDict() for name in TABLES}
 
     def version(self) -> str:
         """A text that changes whenever a table does."""
-        runs = list_runs(self._tables_dir)
-        marks = hashlib.sha256(repr([(run, manifest_mark(self._tables_dir, run)) for run in runs]).encode()).hexdigest()
+        runs = list_runs(self.directory)
+        marks = hashlib.sha256(repr([(run, manifest_mark(self.directory, run)) for run in runs]).encode()).hexdigest()
         running = RUNNING in self.read("runs")["status"].to_pylist()
         return f"{marks[:16]}-{int(time.time() // SILENCE_SECONDS) if running else 0}"
 
     def read(self, name: str, run: str | None = None) -> pa.Table:
+        """Empty for a run that the tables do not know, whatever its name."""
+        runs = [known for known in list_runs(self.directory) if run in (None, known)]
         if name == "alerts":  # the present decides which run is silent
-            return read_table(self._tables_dir, name, run)
-        runs = list_runs(self._tables_dir) if run is None else [run]
-        parts = [self._of_run(name, one) for one in runs]
+            parts = [read_table(self.directory, name, one) for one in runs]
+        else:
+            parts = [self._of_run(name, one) for one in runs]
         schema = TABLES[name].empty_table().select(_COLUMNS.get(name, TABLES[name].names))
         return pa.concat_tables([schema, *parts])
 
     def _of_run(self, name: str, run: str) -> pa.Table:
-        mark = manifest_mark(self._tables_dir, run)
+        mark = manifest_mark(self.directory, run)
         kept = self._kept[name]
         with self._lock:
             if run in kept and kept[run][0] == mark:
                 kept.move_to_end(run)
                 return kept[run][1]
-        table = read_table(self._tables_dir, name, run, columns=_COLUMNS.get(name))
+        table = read_table(self.directory, name, run, columns=_COLUMNS.get(name))
         with self._lock:
             kept[run] = (mark, table)
             kept.move_to_end(run)
