@@ -31,6 +31,7 @@ from data.contract import CONFIDENCE, ID, IMAGE, PSEUDO_LABEL, PSEUDO_LABEL_SCHE
 from data.loader import images_of, load_pseudo_labels
 from data.manifest import read_manifest
 from spark_jobs.cli import run_job
+from spark_jobs.labelling_events import tell_of_labelling
 from spark_jobs.prepare import prepare
 from spark_jobs.runs import DATA_OPTIONS, options_of_checkpoint
 from spark_jobs.session import is_local, spark_session
@@ -76,6 +77,7 @@ def gen_pseudolabels(spark: SparkSession, options: GenPseudolabelsOptions, *, se
         labelled.write.mode("append").parquet(str(directory))
     quality = with_label_quality(spark.read.parquet(str(table)), prepared, num_classes=manifest.num_classes)
     _report_quality(quality, manifest.class_names, table)
+    tell_of_labelling(spark, table, checkpoint=options.resume.absolute(), manifest=manifest)
     spark.sparkContext.setJobDescription(None)
     if options.output_filename.endswith(".pickle"):
         _write_published_layout(table, output_dir / options.output_filename, prediction_model=str(checkpoint))

@@ -38,7 +38,7 @@ from spark_jobs.prepare import prepare
 from spark_jobs.runs import FinishedRun, scores_line, train_run
 from spark_jobs.session import spark_session
 from spark_jobs.stats import stats
-from streaming.live import start_live_query
+from streaming.live import file_lines, start_live_query
 from streaming.tables import percent, signed_percent
 from streaming.writer import EVENTS_DIRECTORY
 
@@ -54,13 +54,14 @@ def main(argv: Sequence[str]) -> None:
     spark = spark_session("pipeline", options, slots=slots)
     check_slots(spark, slots)
     steps = ["prepare", "stats", *(["pretrain_rot"] if options.ssp else []), "train", "gen_pseudolabels", "train_semi"]
-    with tempfile.TemporaryDirectory() as state, PipelineScreen(steps) as screen:
+    # Tables of its own: a monitor of all runs may keep the others at the same time.
+    with tempfile.TemporaryDirectory() as tables, PipelineScreen(steps, Path(tables)) as screen:
         query = start_live_query(
             spark,
-            options.runs_dir / EVENTS_DIRECTORY,
-            on_tables=screen.update,
-            state_dir=Path(state),
+            lambda session: file_lines(session, options.runs_dir / EVENTS_DIRECTORY),
+            tables_dir=Path(tables),
             trigger="500 milliseconds",
+            on_update=screen.update,
         )
         try:
             base, semi = run_steps(spark, options, screen)

@@ -7,6 +7,7 @@ elsewhere it prints a line a step and a line an epoch.
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 
 from rich import get_console
 from rich.console import Group
@@ -16,20 +17,20 @@ from rich.table import Table
 from rich.text import Text
 
 from data.contract import TEST
-from streaming.live import LiveTables, LiveView
-from streaming.tables import alert_lines, latest_summaries, per_class_table, summary_line
+from streaming.tables import alert_lines, per_class_table, summary_line
+from streaming.view import RunView, newest_runs
 
 
 class PipelineScreen:
-    """A context manager; `step` marks what is going on, `update` takes the live query's tables."""
+    """A context manager; `step` marks what is going on, `update` shows what the live query's tables say."""
 
-    def __init__(self, steps: list[str]) -> None:
+    def __init__(self, steps: list[str], tables_dir: Path) -> None:
         self._console = get_console()
-        self._view = LiveView()
+        self._tables_dir = tables_dir
+        self._view: RunView | None = None
         self._steps = steps
         self._seconds: dict[str, float] = {}
         self._current: tuple[str, float] | None = None
-        self._run: str | None = None
         self._shown_epochs: set[tuple[str, int]] = set()
         self._live = Live(get_renderable=self._render, console=self._console, refresh_per_second=4)
 
@@ -53,15 +54,12 @@ class PipelineScreen:
         self._seconds[name] = time.monotonic() - self._current[1]
         self._current = None
 
-    def update(self, tables: LiveTables) -> None:
-        """New tables of the live query; called from its thread."""
-        self._view.update(tables)
-        newest = latest_summaries(self._view.epochs, split=TEST)
-        if not newest:
-            return
-        self._run = max(newest.values(), key=lambda row: row["emitted_at"])["run"]
-        if not self._console.is_terminal:
-            self._print_new_epoch(newest[self._run])
+    def update(self, runs: list[str]) -> None:
+        """The tables of these runs have changed; called from the live query's thread."""
+        for view in newest_runs(self._tables_dir, split=TEST, limit=1)[0]:
+            self._view = view
+            if not self._console.is_terminal:
+                self._print_new_epoch(view.summary)
 
     def _print_new_epoch(self, row: dict) -> None:
         if (row["run"], row["epoch"]) not in self._shown_epochs:
@@ -70,15 +68,13 @@ class PipelineScreen:
 
     def _render(self) -> Group:
         parts: list = [self._step_table()]
-        newest = latest_summaries(self._view.epochs, split=TEST)
-        if self._run in newest:
-            row = newest[self._run]
-            rows = [r for r in self._view.per_class if r["run"] == self._run and r["split"] == TEST]
+        if (view := self._view) is not None:
+            row = view.summary
             progress = Table.grid(padding=(0, 1))
             bar = ProgressBar(total=row["num_epochs"], completed=row["epoch"], width=40)
             progress.add_row(row["phase"], bar, f"{row['epoch']}/{row['num_epochs']}")
-            parts += [progress, per_class_table(rows), Text(summary_line(row))]
-            parts += alert_lines(self._view.alerts, run=row["run"])
+            parts += [progress, per_class_table(view.classes), Text(summary_line(row))]
+            parts += alert_lines(view.alerts, run=view.run)
         return Group(*parts)
 
     def _step_table(self) -> Text:

@@ -11,7 +11,7 @@ from functools import reduce
 from pyspark.sql import Column, DataFrame, Window, WindowSpec
 from pyspark.sql import functions as F
 
-from conf.alerts import AlertRules, ForEpochs, Plateau, UnlabeledIrrelevant
+from conf.alerts import AlertRules, ClassCollapsed, ForEpochs, Plateau, UnlabeledIrrelevant
 from streaming.events import TRAIN_SPLIT
 from streaming.result_tables import TABLES
 
@@ -26,37 +26,54 @@ def alerts(
     classes, epochs, steps, unlabeled: the tables of the same names. Of epochs the last epochs_needed(rules) are enough,
     of classes and steps the last one.
     """
-    summary = epochs.where(F.col("split") != TRAIN_SPLIT)
-    found = [summary.limit(0).select("run", "split", "epoch", F.lit("").alias("rule"), F.lit("").alias("message"))]
+    found = [_of_epochs(epochs, rules)]
     if rules.class_collapsed:
-        collapsed = rules.class_collapsed
-        found.append(
-            _latest(classes.where(F.col("split") != TRAIN_SPLIT))
-            .where((F.col("best_accuracy") > collapsed.once_above) & (F.col("accuracy") < collapsed.now_below))
-            .select(*_alert("class_collapsed", "class %s fell to %.1f %%", "class_name", F.col("accuracy") * 100))
-        )
-    if rules.tail_falling:
-        falling = _changed_in_a_row(summary, F.col("few_shot_accuracy"), rules.tail_falling, sign=-1)
-        text = f"few-shot accuracy fell {rules.tail_falling.epochs} epochs in a row, to %.1f %%"
-        found.append(falling.select(*_alert("tail_falling", text, F.col("few_shot_accuracy") * 100)))
-    if rules.gap_widening:
-        widening = _changed_in_a_row(summary, F.col("head_tail_gap"), rules.gap_widening, sign=1)
-        text = f"the head-tail gap grew {rules.gap_widening.epochs} epochs in a row, to %.1f points"
-        found.append(widening.select(*_alert("gap_widening", text, F.col("head_tail_gap") * 100)))
-    if rules.plateau:
-        text = f"no gain in {rules.plateau.epochs} epochs, balanced accuracy %.1f %%"
-        stuck = _on_plateau(summary, rules.plateau)
-        found.append(stuck.select(*_alert("plateau", text, F.col("balanced_accuracy") * 100)))
+        found.append(_collapsed(classes, rules.class_collapsed))
     if rules.nan_loss:
-        lost = _latest(epochs).where(~_is_finite("loss"))
-        found.append(lost.select(*_alert("nan_loss", "the loss is %s", F.col("loss").cast("string"))))
-        inside = _latest(steps.withColumn("split", F.lit(TRAIN_SPLIT))).where(~_is_finite("loss"))
-        first = inside.groupBy("run", "split", "epoch").agg(F.min(F.struct("step", "loss")).alias("first"))
-        loss, step = F.col("first.loss").cast("string"), F.col("first.step")
-        found.append(first.select(*_alert("nan_loss", "the loss is %s at step %d", loss, step)))
+        found.append(_nan_inside(steps))
     if rules.unlabeled_irrelevant:
         found.append(_irrelevant(unlabeled, rules.unlabeled_irrelevant))
     return reduce(DataFrame.unionByName, found).orderBy("run", "rule", "split", "message")
+
+
+def _of_epochs(epochs: DataFrame, rules: AlertRules) -> DataFrame:
+    """What a run's last epochs say: all of these rules look at the same row, beside those before it."""
+    held_out = F.col("split") != TRAIN_SPLIT
+    found = []
+    if rule := rules.tail_falling:
+        text = f"few-shot accuracy fell {rule.epochs} epochs in a row, to %.1f %%"
+        falls = held_out & _moved_in_a_row(F.col("few_shot_accuracy"), rule, sign=-1)
+        found.append(_alert_if(falls, "tail_falling", text, F.col("few_shot_accuracy") * 100))
+    if rule := rules.gap_widening:
+        text = f"the head-tail gap grew {rule.epochs} epochs in a row, to %.1f points"
+        grows = held_out & _moved_in_a_row(F.col("head_tail_gap"), rule, sign=1)
+        found.append(_alert_if(grows, "gap_widening", text, F.col("head_tail_gap") * 100))
+    if rule := rules.plateau:
+        text = f"no gain in {rule.epochs} epochs, balanced accuracy %.1f %%"
+        stuck = held_out & _on_plateau(rule)
+        found.append(_alert_if(stuck, "plateau", text, F.col("balanced_accuracy") * 100))
+    if rules.nan_loss:
+        found.append(_alert_if(~_is_finite("loss"), "nan_loss", "the loss is %s", F.col("loss").cast("string")))
+    none = F.lit(None).cast("struct<rule: string, message: string>")
+    last = _latest(epochs.withColumn("found", F.array_compact(F.array(none, *found))))
+    return last.select("run", "split", "epoch", F.explode("found").alias("alert")).select(
+        "run", "split", "epoch", "alert.rule", "alert.message"
+    )
+
+
+def _collapsed(classes: DataFrame, rule: ClassCollapsed) -> DataFrame:
+    collapsed = (F.col("best_accuracy") > rule.once_above) & (F.col("accuracy") < rule.now_below)
+    message = F.format_string("class %s fell to %.1f %%", "class_name", F.col("accuracy") * 100)
+    last = _latest(classes.where(F.col("split") != TRAIN_SPLIT)).where(collapsed)
+    return last.select("run", "split", "epoch", F.lit("class_collapsed").alias("rule"), message.alias("message"))
+
+
+def _nan_inside(steps: DataFrame) -> DataFrame:
+    """The first step of a run's last epoch at which the loss was lost."""
+    last = _latest(steps.withColumn("split", F.lit(TRAIN_SPLIT))).where(~_is_finite("loss"))
+    first = last.groupBy("run", "split", "epoch").agg(F.min(F.struct("step", "loss")).alias("first"))
+    message = F.format_string("the loss is %s at step %d", F.col("first.loss").cast("string"), F.col("first.step"))
+    return first.select("run", "split", "epoch", F.lit("nan_loss").alias("rule"), message.alias("message"))
 
 
 def epochs_needed(rules: AlertRules) -> int:
@@ -69,8 +86,10 @@ def _by_epoch() -> WindowSpec:
     return Window.partitionBy("run", "split").orderBy("epoch")
 
 
-def _alert(rule: str, text: str, *arguments: Column | str) -> list[Column | str]:
-    return ["run", "split", "epoch", F.lit(rule).alias("rule"), F.format_string(text, *arguments).alias("message")]
+def _alert_if(condition: Column, rule: str, text: str, *arguments: Column) -> Column:
+    """The alert as a struct, or null."""
+    message = F.format_string(text, *arguments).alias("message")
+    return F.when(condition, F.struct(F.lit(rule).alias("rule"), message))
 
 
 def _latest(table: DataFrame) -> DataFrame:
@@ -85,20 +104,21 @@ def _is_finite(name: str) -> Column:
     return F.coalesce(~F.isnan(value) & (F.abs(value) != float("inf")), F.lit(True))
 
 
-def _changed_in_a_row(summary: DataFrame, value: Column, rule: ForEpochs, *, sign: int) -> DataFrame:
-    """The latest epochs up to which `value` rose (sign 1) or fell (sign -1) rule.epochs times in a row."""
-    recent = _by_epoch().rowsBetween(1 - rule.epochs, Window.currentRow)
+def _moved_in_a_row(value: Column, rule: ForEpochs, *, sign: int) -> Column:
+    """Whether the value rose (sign 1) or fell (sign -1) in each of the last rule.epochs epochs."""
+    moves = [
+        sign * (F.lag(value, back).over(_by_epoch()) - F.lag(value, back + 1).over(_by_epoch())) > 0
+        for back in range(rule.epochs)
+    ]
     # Null where there is no epoch before, or no class in a group: then nothing is said to have changed.
-    moved = F.coalesce((sign * (value - F.lag(value).over(_by_epoch())) > 0).cast("int"), F.lit(0))
-    with_streak = summary.withColumn("moved", moved).withColumn("streak", F.sum("moved").over(recent))
-    return _latest(with_streak).where(F.col("streak") == rule.epochs)
+    return F.coalesce(reduce(Column.__and__, moves), F.lit(False))
 
 
-def _on_plateau(summary: DataFrame, rule: Plateau) -> DataFrame:
+def _on_plateau(rule: Plateau) -> Column:
     best_recent = F.max("balanced_accuracy").over(_by_epoch().rowsBetween(1 - rule.epochs, Window.currentRow))
     best_before = F.lag("best_balanced_accuracy", rule.epochs).over(_by_epoch())
     # Null while there are no epochs before the recent ones: no plateau yet.
-    return _latest(summary.withColumn("gained", best_recent - best_before)).where(F.col("gained") < rule.gain)
+    return F.coalesce(best_recent - best_before < rule.gain, F.lit(False))
 
 
 def _irrelevant(unlabeled: DataFrame, rule: UnlabeledIrrelevant) -> DataFrame:

@@ -28,6 +28,8 @@ OWN_SETTINGS = {
     # Event batches are small: one task beats the start-up of many, and a plan fixed at once beats one found in stages.
     "spark.sql.shuffle.partitions": "1",
     "spark.sql.adaptive.enabled": "false",
+    # Of expressions as long as a line's checks, what follows from what takes the optimizer minutes to find out.
+    "spark.sql.constraintPropagation.enabled": "false",
     # A batch comes from the driver and goes back to it whole.
     "spark.sql.execution.arrow.maxRecordsPerBatch": "1000000",
 }

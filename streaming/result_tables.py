@@ -39,6 +39,8 @@ import pyarrow.parquet as pq
 from conf.files import write_atomically, write_text_atomically
 from streaming.events import RUN_NAME
 
+TABLES_DIRECTORY = "analytics"
+"""In the directory of the runs, where the tables are unless something else is said."""
 RUNNING, DONE, BROKEN = "running", "finished", "failed"
 
 _TEXT, _WHOLE, _REAL = pa.string(), pa.int64(), pa.float64()

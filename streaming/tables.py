@@ -23,17 +23,8 @@ def signed_percent(value: float | None) -> Text:
     return Text(f"{100 * value:+.1f}", style="green" if value > 0 else "red" if value < 0 else "")
 
 
-def latest_summaries(epochs: Sequence[Row], *, split: str) -> dict[str, Row]:
-    """The newest row of epoch_summary for each run."""
-    newest: dict[str, Row] = {}
-    for row in epochs:
-        if row["split"] == split and row["epoch"] >= newest.get(row["run"], {"epoch": -1})["epoch"]:
-            newest[row["run"]] = row
-    return newest
-
-
 def per_class_table(rows: Sequence[Row]) -> Table:
-    """per_class_accuracy of one run and split; of many classes, those with the most and the fewest training images."""
+    """class_epochs of one run, split and epoch; of many classes, those with the most and the fewest training images."""
     table = Table()
     for heading in ("class", "shots", "train", "accuracy %", "change", "best %", "true share %", "predicted %"):
         table.add_column(heading, justify="left" if heading in ("class", "shots") else "right")
@@ -59,7 +50,8 @@ def per_class_table(rows: Sequence[Row]) -> Table:
 def alert_lines(alerts: Sequence[Row], *, run: str) -> list[Text]:
     """What is to be said of a run, a line each."""
     found = (row for row in alerts if row["run"] == run)
-    return [Text(f"! {row['split']}: {row['message']}", style="bold red") for row in found]
+    places = ((f"{row['split']}: " if row["split"] else "", row["message"]) for row in found)
+    return [Text(f"! {place}{message}", style="bold red") for place, message in places]
 
 
 def summary_line(row: Row) -> str:

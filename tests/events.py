@@ -1,4 +1,4 @@
-"""Metric events for tests: one plain event, and what a test wants to be different about it."""
+"""Metric events for tests: one plain event of each kind, and what a test wants to be different about it."""
 
 import dataclasses
 from collections.abc import Sequence
@@ -6,36 +6,54 @@ from typing import Any
 
 from pyspark.sql import DataFrame, SparkSession
 
-from streaming.events import ClassEvent, spark_ddl
-
-PLAIN = ClassEvent(
-    schema_version=1,
-    run="base",
-    attempt=1,
-    phase="train",
-    epoch=1,
-    num_epochs=3,
-    split="test",
-    class_id=0,
-    class_name="head",
-    shot_group="many",
-    train_count=200,
-    support=4,
-    correct=3,
-    predicted=5,
-    loss_sum=2.0,
-    confidence_sum=3.0,
-    epoch_seconds=1.5,
-    images_per_second=100.0,
-    emitted_at=1000.0,
+from conf.alerts import AlertRules
+from streaming.batch import tables_of
+from streaming.events import (
+    ClassEvent,
+    ConfusionEvent,
+    Event,
+    PseudoLabelEvent,
+    RunEvent,
+    StepEvent,
+    event_line,
 )
+
+_OF_RUN = {"run": "base", "attempt": 1, "phase": "train", "emitted_at": 1000.0}
+PLAIN = {
+    ClassEvent: ClassEvent(
+        **_OF_RUN, epoch=1, num_epochs=3, split="test", class_id=0, class_name="head", shot_group="many",
+        train_count=200, pseudo_label_count=0, support=4, correct=3, predicted=5, loss_sum=2.0, confidence_sum=3.0,
+        epoch_seconds=1.5, images_per_second=100.0,
+    ),
+    ConfusionEvent: ConfusionEvent(**_OF_RUN, epoch=1, split="test", true_class=0, predicted_class=0, count=3),
+    StepEvent: StepEvent(
+        **_OF_RUN, epoch=1, step=5, num_steps=10, loss=0.5, accuracy=0.75, images_per_second=80.0
+    ),
+    RunEvent: RunEvent(**_OF_RUN, state="started", epoch=0, num_epochs=3, configuration="{}", message=""),
+    PseudoLabelEvent: PseudoLabelEvent(
+        **{**_OF_RUN, "phase": "gen_pseudolabels"}, previous_run="", round=1, class_id=0, class_name="head",
+        labelled_count=200, pseudo_label_count=90, mean_confidence=0.9, confidence_p10=0.5, confidence_p50=0.9,
+        confidence_p90=1.0,
+    ),
+}  # fmt: skip
+
+
+def an_event(kind: type[Event], **changes: Any) -> Event:
+    return dataclasses.replace(PLAIN[kind], **changes)
 
 
 def class_event(**changes: Any) -> ClassEvent:
-    return dataclasses.replace(PLAIN, **changes)
+    return an_event(ClassEvent, **changes)
 
 
-def event_frame(spark: SparkSession, events: Sequence[ClassEvent | dict[str, Any]]) -> DataFrame:
-    """Events (or their fields as a dict, for what no ClassEvent may be) as the static twin of the event stream."""
-    rows = [dataclasses.asdict(event) if isinstance(event, ClassEvent) else event for event in events]
-    return spark.createDataFrame(rows, spark_ddl())
+def line_frame(spark: SparkSession, lines: Sequence[Event | str]) -> DataFrame:
+    """Events, or lines that are none, as the static twin of the stream of lines."""
+    texts = [event_line(line) if isinstance(line, Event) else line for line in lines]
+    return spark.createDataFrame([(text, "a file") for text in texts], "value STRING, source STRING").coalesce(1)
+
+
+def batch_tables(
+    spark: SparkSession, lines: Sequence[Event | str], rules: AlertRules | None = None
+) -> dict[str, DataFrame]:
+    """All result tables, computed from the events at once."""
+    return tables_of(line_frame(spark, lines), rules or AlertRules())

@@ -1,5 +1,6 @@
 """Alerts (streaming/alerts.py): each rule speaks when its condition holds, by hand, and is silent one step before."""
 
+import math
 from pathlib import Path
 
 import pytest
@@ -7,10 +8,9 @@ from pyspark.sql import SparkSession
 
 from conf.alerts import AlertRules, read_alert_rules
 from conf.errors import UserError
-from streaming.alerts import ALERT_COLUMNS, alerts
-from streaming.events import ClassEvent
-from streaming.queries import epoch_summary, latest_events, per_class_accuracy
-from tests.events import class_event, event_frame
+from streaming.alerts import ALERT_COLUMNS
+from streaming.events import ClassEvent, ConfusionEvent, Event, PseudoLabelEvent, StepEvent
+from tests.events import an_event, batch_tables, class_event
 
 HEAD, TAIL = 0, 1
 
@@ -26,10 +26,9 @@ def history(head: list[int], tail: list[int], *, num_epochs: int = 100) -> list[
     return events
 
 
-def raised(spark: SparkSession, events: list[ClassEvent], now: float = 1000.0, **rules: dict) -> list[tuple[str, str]]:
+def raised(spark: SparkSession, events: list[Event], **rules: dict) -> list[tuple[str, str]]:
     """(rule, message) of the alerts."""
-    facts = latest_events(event_frame(spark, events))
-    found = alerts(per_class_accuracy(facts), epoch_summary(facts), AlertRules.model_validate(rules), now=now)
+    found = batch_tables(spark, events, AlertRules.model_validate(rules))["alerts"]
     assert found.columns == ALERT_COLUMNS
     return [(row["rule"], row["message"]) for row in found.collect()]
 
@@ -69,13 +68,45 @@ def test_no_gain_over_the_best_before_is_a_plateau(spark: SparkSession) -> None:
     assert raised(spark, history(head=[60, 60], tail=[40, 40]), plateau=rule) == []
 
 
-def test_an_unfinished_run_without_news_is_silent_and_a_finished_one_is_not(spark: SparkSession) -> None:
-    rule = {"seconds": 60}
-    # The last event of two epochs is at 1002.
-    events = history(head=[60, 60], tail=[40, 40])
-    assert raised(spark, events, now=1072.0, run_silent=rule) == [("run_silent", "no event for 70 s")]
-    assert raised(spark, events, now=1061.0, run_silent=rule) == []
-    assert raised(spark, history(head=[60, 60], tail=[40, 40], num_epochs=2), now=9999.0, run_silent=rule) == []
+def test_a_loss_that_is_no_number_is_told_after_the_epoch_and_inside_it(spark: SparkSession) -> None:
+    rule = {"nan_loss": {}}
+    good = history(head=[60], tail=[40])
+    lost = [class_event(epoch=2, loss_sum=math.inf), class_event(epoch=2, split="train", loss_sum=math.nan)]
+    told = [("nan_loss", "the loss is Infinity"), ("nan_loss", "the loss is NaN")]
+    assert raised(spark, [*good, *lost], **rule) == told
+    assert raised(spark, good, **rule) == []
+    # Only the run's last epoch is looked at; the attempt that went on after the loss was lost has put it right.
+    assert raised(spark, [*lost, *history(head=[60, 60, 60], tail=[40, 40, 40])], **rule) == [told[1]]
+    inside = [an_event(StepEvent, step=step, loss=loss) for step, loss in ((5, 0.5), (9, math.nan), (14, math.nan))]
+    assert raised(spark, inside, **rule) == [("nan_loss", "the loss is NaN at step 9")]
+    assert raised(spark, [*inside, an_event(StepEvent, epoch=2, step=5)], **rule) == []
+
+
+def test_unlabeled_images_that_the_classifier_is_unsure_of_may_be_irrelevant(spark: SparkSession) -> None:
+    """Held out, both classes are told apart without a mistake, at a mean confidence of 90 %."""
+    rule = {"unlabeled_irrelevant": {"confidence_drop": 0.2, "rho_factor": 2}}
+    held_out = [class_event(class_id=c, correct=10, support=10, predicted=10, confidence_sum=9.0) for c in (0, 1)]
+    cells = [an_event(ConfusionEvent, true_class=c, predicted_class=c, count=10) for c in (0, 1)]
+
+    def labelled(confidence: float, counts: tuple[int, int]) -> list[Event]:
+        return [
+            an_event(
+                PseudoLabelEvent, class_id=c, labelled_count=(20, 10)[c], pseudo_label_count=counts[c],
+                mean_confidence=confidence,
+            )
+            for c in (0, 1)
+        ]  # fmt: skip
+
+    unsure = "the unlabeled images may not be of these classes: mean confidence 60.0 %, expected 90.0 %"
+    assert raised(spark, [*held_out, *cells, *labelled(0.6, (30, 30))], **rule) == [("unlabeled_irrelevant", unsure)]
+    # Twice the labels' own imbalance of 2 is the most.
+    assert raised(spark, [*held_out, *cells, *labelled(0.8, (40, 10))], **rule) == []
+    imbalanced = "the unlabeled part may be too imbalanced to help: rho_U about 5.0, rho 2.0"
+    assert raised(spark, [*held_out, *cells, *labelled(0.8, (50, 10))], **rule) == [
+        ("unlabeled_irrelevant", imbalanced)
+    ]
+    # Without any held-out image nothing is known to compare with.
+    assert raised(spark, labelled(0.1, (50, 10)), **rule) == []
 
 
 def test_the_own_rules_are_all_on_and_another_file_may_leave_some_out(tmp_path: Path) -> None:

@@ -1,0 +1,60 @@
+"""The files of metric events (streaming/writer.py): whole, one an epoch, and none of two writers the same."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+from streaming.events import PseudoLabelEvent, RunEvent, StepEvent
+from streaming.writer import EventWriter, write_pseudo_label_events
+from tests.events import an_event, class_event
+
+
+def lines_of(file: Path) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in file.read_text().splitlines()]
+
+
+def names(events_dir: Path) -> list[str]:
+    return sorted(file.name for file in events_dir.iterdir())
+
+
+def test_an_epoch_repeats_its_steps_and_their_files_go(tmp_path: Path) -> None:
+    writer = EventWriter(tmp_path, run="base", attempt=2)
+    writer.write_step(an_event(StepEvent, step=5))
+    writer.write_step(an_event(StepEvent, step=9))
+    assert names(tmp_path) == [f"base-attempt002-epoch00001-step{step:06d}.jsonl" for step in (5, 9)]
+
+    writer.write_epoch(1, [class_event()])
+
+    assert names(tmp_path) == ["base-attempt002-epoch00001.jsonl"]
+    assert [line["kind"] for line in lines_of(tmp_path / "base-attempt002-epoch00001.jsonl")] == [
+        "class", "step", "step",
+    ]  # fmt: skip
+    writer.write_epoch(2, [class_event(epoch=2)])
+    assert [line["kind"] for line in lines_of(tmp_path / "base-attempt002-epoch00002.jsonl")] == ["class"]
+
+
+def test_ranks_attempts_and_runs_write_files_of_their_own(tmp_path: Path) -> None:
+    for run, attempt, rank in (("base", 1, 0), ("base", 1, 3), ("base", 2, 0), ("semi", 1, 0)):
+        EventWriter(tmp_path, run=run, attempt=attempt, rank=rank).write_epoch(1, [class_event()])
+
+    assert names(tmp_path) == [
+        "base-attempt001-epoch00001.jsonl",
+        "base-attempt001-rank0003-epoch00001.jsonl",
+        "base-attempt002-epoch00001.jsonl",
+        "semi-attempt001-epoch00001.jsonl",
+    ]
+
+
+def test_a_writer_knows_what_its_attempt_has_said_by_whatever_process(tmp_path: Path) -> None:
+    EventWriter(tmp_path, run="base", attempt=1).write_run(an_event(RunEvent))
+
+    other = EventWriter(tmp_path, run="base", attempt=1)
+    assert other.has_written("started") and not other.has_written("failed")
+    assert not EventWriter(tmp_path, run="base", attempt=2).has_written("started")
+
+
+def test_two_labellings_by_one_run_leave_two_files(tmp_path: Path) -> None:
+    for _ in range(2):
+        write_pseudo_label_events(tmp_path, [an_event(PseudoLabelEvent), an_event(PseudoLabelEvent, class_id=1)])
+
+    assert [len(lines_of(file)) for file in tmp_path.iterdir()] == [2, 2]

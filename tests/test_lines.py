@@ -1,0 +1,83 @@
+"""From lines to events (streaming/lines.py): what is an event arrives unchanged, all else is told why it is none."""
+
+import dataclasses
+import json
+import math
+from typing import Any
+
+import pytest
+from pyspark.sql import SparkSession
+
+from streaming.events import EVENT_KINDS, ClassEvent, Event, StepEvent, event_line
+from streaming.lines import MAX_LINE_KEPT, bad_lines, good_events, parsed_events
+from tests.events import PLAIN, an_event, line_frame
+
+
+def changed(**changes: Any) -> str:
+    """The plain class event as a line, with other values; of a value ... nothing is left."""
+    fields = {**json.loads(event_line(PLAIN[ClassEvent])), **changes}
+    return json.dumps({name: value for name, value in fields.items() if value is not ...})
+
+
+LINE = event_line(PLAIN[ClassEvent])
+BAD = {
+    "not JSON": "not a whole JSON object",
+    LINE[:-40]: "not a whole JSON object",
+    "null": "not a whole JSON object",
+    "[1, 2]": "not a whole JSON object",
+    '"text"': "not a whole JSON object",
+    "\ufffd\ufffd\x00": "not a whole JSON object",
+    "{}": "no schema_version",
+    changed(schema_version=1): "schema version 1, not 2",
+    changed(schema_version="new"): "schema version new, not 2",
+    changed(kind="telemetry"): "unknown kind telemetry",
+    changed(mood="good", colour=3): "unknown fields: mood, colour",
+    # A field of another kind is as unknown.
+    changed(step=3): "unknown fields: step",
+    changed(support=..., correct=...): "missing fields: support, correct",
+    changed(support="many"): "not of their type: support",
+    changed(run=None): "not of their type: run",
+    changed(epoch=1.5): "not of their type: epoch",
+    changed(run="../../etc"): "no run has such a name",
+    changed(run=""): "no run has such a name",
+    changed(run="a\nb"): "no run has such a name",
+    changed(run="x" * 201): "no run has such a name",
+    changed(support=-1): "a number is out of range",
+    changed(correct=5): "a number is out of range",
+}
+
+
+def test_a_line_that_is_no_event_is_told_why(spark: SparkSession) -> None:
+    lines = [LINE, "", *BAD, "   ", event_line(PLAIN[StepEvent])]
+
+    parsed = parsed_events(line_frame(spark, lines)).persist()
+    told = {row.line: row.reason for row in bad_lines(parsed).collect()}
+    kinds = [row.kind for row in good_events(parsed).collect()]
+    parsed.unpersist()
+
+    assert told == BAD
+    assert sorted(kinds) == ["class", "step"]
+
+
+def test_of_a_very_long_line_the_beginning_is_kept(spark: SparkSession) -> None:
+    (row,) = bad_lines(parsed_events(line_frame(spark, ["x" * 100_000]))).collect()
+
+    assert row.line == "x" * MAX_LINE_KEPT and row.source == "a file"
+
+
+@pytest.mark.parametrize("kind", EVENT_KINDS.values(), ids=EVENT_KINDS)
+def test_what_an_event_holds_arrives_unchanged(spark: SparkSession, kind: type[Event]) -> None:
+    changes = {"emitted_at": 1_700_000_000.123456}
+    if kind is ClassEvent:
+        changes |= {"class_name": 'naïve "quoted"\n名前', "loss_sum": 0.1 + 0.2, "confidence_sum": -math.inf}
+    event = an_event(kind, **changes)
+
+    (row,) = good_events(parsed_events(line_frame(spark, [event]))).collect()
+
+    assert {name: row[name] for name in dataclasses.asdict(event)} == dataclasses.asdict(event)
+
+
+def test_a_number_that_json_lacks_is_still_json() -> None:
+    line = event_line(an_event(StepEvent, loss=math.nan))
+
+    assert json.loads(line, parse_constant=pytest.fail)["loss"] == "NaN"

@@ -1,0 +1,137 @@
+"""The result tables on disk (streaming/result_tables.py): one moment or the next, for every reader. No Spark."""
+
+import threading
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pytest
+
+from streaming.result_tables import (
+    TABLES,
+    RunManifest,
+    latest_epochs,
+    list_runs,
+    read_manifest,
+    read_table,
+    run_directory,
+    write_quarantine,
+    write_run,
+    write_silence_rule,
+)
+
+
+def epochs(run: str, *numbers: int, accuracy: float = 0.5) -> pa.Table:
+    rows = [{"run": run, "split": "test", "epoch": number, "accuracy": accuracy} for number in numbers]
+    return pa.Table.from_pylist(rows, schema=TABLES["epochs"])
+
+
+def state(run: str, **changes: Any) -> dict[str, Any]:
+    plain = {"run": run, "attempt": 1, "phase": "train", "status": "running", "started_at": 0.0, "updated_at": 100.0}
+    return {**plain, "epoch": 1, "num_epochs": 3, "configuration": "{}", "message": "", "state_at": 0.0, **changes}
+
+
+def write(tables_dir: Path, run: str, segments: dict[str, pa.Table], **rows: list[dict[str, Any]]) -> None:
+    manifest = read_manifest(tables_dir, run) or RunManifest(run, {"epochs": 2})
+    write_run(tables_dir, manifest, {"epochs": segments}, rows)
+
+
+def test_a_table_is_read_of_one_run_or_of_all_and_is_empty_without_any(tmp_path: Path) -> None:
+    assert list_runs(tmp_path) == []
+    for name, schema in TABLES.items():
+        assert read_table(tmp_path, name).schema == schema
+    write(tmp_path, "base", {"0": epochs("base", 1), "1": epochs("base", 2, 3)}, runs=[state("base")])
+    write(tmp_path, "semi", {"0": epochs("semi", 1)}, runs=[state("semi")])
+
+    assert list_runs(tmp_path) == ["base", "semi"]
+    assert sorted(read_table(tmp_path, "epochs", "base")["epoch"].to_pylist()) == [1, 2, 3]
+    assert read_table(tmp_path, "epochs").num_rows == 4
+    assert read_table(tmp_path, "epochs", columns=["run"]).column_names == ["run"]
+    assert read_table(tmp_path, "runs")["run"].to_pylist() == ["base", "semi"]
+    assert read_table(tmp_path, "epochs", "unheard of").num_rows == 0
+
+
+def test_a_segment_is_replaced_and_the_others_stay(tmp_path: Path) -> None:
+    write(tmp_path, "base", {"0": epochs("base", 1), "1": epochs("base", 2)})
+    before = read_manifest(tmp_path, "base").files["epochs"]
+
+    write(tmp_path, "base", {"1": epochs("base", 2, 3)})
+
+    after = read_manifest(tmp_path, "base").files["epochs"]
+    assert after["0"] == before["0"] and after["1"] != before["1"]
+    assert sorted(read_table(tmp_path, "epochs", "base")["epoch"].to_pylist()) == [1, 2, 3]
+    # What no manifest names is gone.
+    kept = {file.name for file in run_directory(tmp_path, "base").iterdir()}
+    assert kept == {"manifest.json", *after.values()}
+
+
+def test_what_a_writer_left_that_was_killed_before_the_manifest_is_not_read_and_goes(tmp_path: Path) -> None:
+    write(tmp_path, "base", {"0": epochs("base", 1)})
+    (file,) = run_directory(tmp_path, "base").glob("*.parquet")
+    orphan = file.with_name("epochs-0-00000000.parquet")
+    orphan.write_bytes(file.read_bytes())
+    (tmp_path / "runs" / "begun").mkdir()
+
+    assert list_runs(tmp_path) == ["base"]
+    assert read_table(tmp_path, "epochs", "base").num_rows == 1
+    write(tmp_path, "base", {"0": epochs("base", 1, 2)})
+    assert not orphan.exists()
+
+
+def test_a_reader_sees_one_moment_or_the_next_while_the_tables_change(tmp_path: Path) -> None:
+    write(tmp_path, "base", {"0": epochs("base", 0, 1, accuracy=0.0), "1": epochs("base", 2, accuracy=0.0)})
+    stop = threading.Event()
+
+    def keep_writing() -> None:
+        for value in range(1, 10_000):
+            if stop.is_set():
+                return
+            both = {str(s): epochs("base", *numbers, accuracy=float(value)) for s, numbers in ((0, (0, 1)), (1, (2,)))}
+            write(tmp_path, "base", both)
+
+    writer = threading.Thread(target=keep_writing)
+    writer.start()
+    try:
+        seen = [read_table(tmp_path, "epochs", "base") for _ in range(100)]
+    finally:
+        stop.set()
+        writer.join()
+
+    assert all(table.num_rows == 3 and len(table["accuracy"].unique()) == 1 for table in seen)
+    assert len({table["accuracy"][0].as_py() for table in seen}) > 1
+
+
+def test_bad_lines_of_a_batch_that_is_repeated_are_there_once(tmp_path: Path) -> None:
+    lines = pa.Table.from_pylist([{"reason": "torn", "line": "{", "source": "x"}], schema=TABLES["quarantine"])
+    for batch_id in (3, 3, 4):
+        write_quarantine(tmp_path, batch_id, lines)
+
+    assert read_table(tmp_path, "quarantine")["reason"].to_pylist() == ["torn", "torn"]
+
+
+def test_a_run_that_neither_ended_nor_was_heard_of_is_silent(tmp_path: Path) -> None:
+    for run, status, updated_at in (("a", "running", 100.0), ("b", "finished", 100.0), ("c", "running", 150.0)):
+        write(tmp_path, run, {}, runs=[state(run, status=status, updated_at=updated_at)])
+    alert = {"run": "c", "split": "test", "epoch": 1, "rule": "plateau", "message": "no gain"}
+    write(tmp_path, "c", {}, alerts=[alert])
+
+    assert read_table(tmp_path, "alerts", now=170.0).to_pylist() == [alert]  # no rule of silence yet
+    write_silence_rule(tmp_path, 60)
+    silent = {"run": "a", "split": "", "epoch": 1, "rule": "run_silent", "message": "no event for 70 s"}
+    assert read_table(tmp_path, "alerts", now=170.0).to_pylist() == [alert, silent]
+    assert read_table(tmp_path, "alerts", now=160.0).to_pylist() == [alert]
+    assert read_table(tmp_path, "alerts", "b", now=9999.0).to_pylist() == []
+
+
+@pytest.mark.parametrize("name", ["../etc", "a/b", "", ".", "..", ".hidden", "a\nb", "x" * 201])
+def test_no_name_leads_out_of_the_tables(tmp_path: Path, name: str) -> None:
+    with pytest.raises(ValueError, match="is no name of a run"):
+        read_table(tmp_path, "epochs", name)
+
+
+def test_the_latest_epoch_is_that_of_each_run_and_split() -> None:
+    table = pa.concat_tables([epochs("base", 1, 3, 2), epochs("semi", 1)])
+
+    found = latest_epochs(table)
+
+    assert {(row["run"], row["epoch"]) for row in found.to_pylist()} == {("base", 3), ("semi", 1)}
