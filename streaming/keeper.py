@@ -256,7 +256,8 @@ class TableKeeper:
         return rows
 
     def _frame(self, tables: Sequence[pa.Table]) -> DataFrame:
-        return self._spark.createDataFrame(pa.concat_tables(tables)).coalesce(1)
+        # In one piece: of a table in chunks Spark reads nothing after the first chunk that is empty.
+        return self._spark.createDataFrame(pa.concat_tables(tables).combine_chunks()).coalesce(1)
 
 
 def _by(table: pa.Table, column: str) -> dict[str, pa.Table]:
