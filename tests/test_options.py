@@ -11,6 +11,7 @@ from conf.arguments import data_flags, parse_options, resolve_options
 from conf.datasets import dataset_facts, known_datasets
 from conf.schema import (
     IMAGE_TREES,
+    DashboardOptions,
     DataOptions,
     GenPseudolabelsOptions,
     JobOptions,
@@ -205,6 +206,9 @@ def test_a_bad_value_is_refused_in_one_line_that_names_it(command_line: str, nam
         (TrainSemiOptions, "--imb_factor_unlabel 1 --unlabeled_weight 0", "--unlabeled_weight 0"),
         (MonitorOptions, "--trigger soon", "--trigger soon"),
         (MonitorOptions, "--dataset digits", "--dataset"),
+        (DashboardOptions, "--port 65536", "--port 65536"),
+        (DashboardOptions, "--tables_dir no/such", "--tables_dir no/such: there is no such directory"),
+        (DashboardOptions, "--tables_dir / --output_dir x", "--tables_dir shows what a monitor keeps"),
         (PretrainRotOptions, "--loss_type CE", "--loss_type"),
     ],
 )

@@ -33,7 +33,7 @@ def accuracy_map(class_epochs: pa.Table, axis: ClassAxis, *, view: str) -> go.Fi
     figure.add_heatmap(
         z=accuracies, x=epochs, y=list(range(len(axis))), zmin=0, zmax=1, colorscale=SHARE_SCALE,
         colorbar=colour_bar("accuracy"), ygap=1 if len(axis) <= _MAX_ROWS_WITH_GAPS else 0, hoverongaps=False,
-        customdata=_repeated(axis.hovers, len(epochs)),
+        customdata=np.repeat(_texts(axis.hovers)[:, None], len(epochs), axis=1),
         hovertemplate="%{customdata}<br>epoch %{x}: %{z:.1%}<extra></extra>",
     )  # fmt: skip
     figure.update_xaxes(**epoch_axis(epochs))
@@ -99,10 +99,10 @@ def confusion_matrix(confusion: pa.Table, axis: ClassAxis, *, view: str) -> go.F
                             ticktext=[f"{s:.0%}" for s in _SHARES_AT_THE_SCALE]),
         text=[[f"{100 * share:.0f}" if share >= 0.005 else "" for share in row] for row in shares] if few else None,
         texttemplate="%{text}" if few else None, textfont={"size": 11},
-        customdata=[
+        customdata=_texts([
             [f"{true}<br>predicted as<br>{guess}<br>{share:.1%}" for guess, share in zip(axis.hovers, row, strict=True)]
             for true, row in zip(axis.hovers, shares, strict=True)
-        ],
+        ]),
         hovertemplate="%{customdata}<extra></extra>",
     )  # fmt: skip
     names = axis.ticks() if axis.is_banded else {**axis.ticks(), "ticktext": _names_at(axis)}
@@ -184,8 +184,9 @@ def _row_height(axis: ClassAxis) -> float:
     return (_height(axis) - _AROUND_PIXELS) / max(4, len(axis))
 
 
-def _repeated(texts: list[str], times: int) -> list[list[str]]:
-    return [[text] * times for text in texts]
+def _texts(texts: list) -> np.ndarray:
+    """As an array: of lists in lists the chart library would look at every cell."""
+    return np.array(texts, dtype=object)
 
 
 def _line_mode(epochs: list[int]) -> str:

@@ -20,6 +20,7 @@ from importlib.resources import files
 import uvicorn
 from starlette.applications import Starlette
 from starlette.middleware import Middleware
+from starlette.middleware.gzip import GZipMiddleware
 from starlette.middleware.trustedhost import TrustedHostMiddleware
 from starlette.requests import Request
 from starlette.responses import HTMLResponse, Response
@@ -74,7 +75,11 @@ def dashboard(read: ReadTable, version: Callable[[], str], *, host: str) -> Star
         Route("/plotly.min.js", _fixed(plotly, "text/javascript")),
     ]
     trusted = [*LOOPBACK, f"[{LOOPBACK[2]}]"] if host in LOOPBACK else ["*"]
-    return Starlette(routes=routes, middleware=[Middleware(TrustedHostMiddleware, allowed_hosts=trusted)])
+    middleware = [
+        Middleware(TrustedHostMiddleware, allowed_hosts=trusted),
+        Middleware(GZipMiddleware, minimum_size=10_000, compresslevel=3),  # what is packed already stays as it is
+    ]
+    return Starlette(routes=routes, middleware=middleware)
 
 
 def state_json(state: PageState, version: str) -> str:
