@@ -48,7 +48,14 @@ setup(
         "uvicorn==0.54.0",
     ],
     extras_require={
-        "test": ["pytest==9.2.0", "nbclient==0.11.0", "ipykernel==7.4.0", "ruff==0.17.6", "selenium==4.51.0"],
+        "test": [
+            "pytest==9.2.0",
+            "hypothesis==6.170.17",
+            "nbclient==0.11.0",
+            "ipykernel==7.4.0",
+            "ruff==0.17.6",
+            "selenium==4.51.0",
+        ],
         "notebook": ["jupyterlab"],
     },
     entry_points={"console_scripts": ["longtail = spark_jobs.cli:main"]},

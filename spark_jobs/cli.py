@@ -25,6 +25,7 @@ JOBS = {
     "gen_pseudolabels": "label the unlabeled part with a trained classifier",
     "train_semi": "training on labels and pseudo-labels together",
     "monitor": "live per-class accuracy of running trainings",
+    "relay": "send the metric events of running trainings to a Kafka topic",
     "dashboard": "the live page of running trainings, in a browser",
     "theory": "the three theorems, checked by Monte-Carlo simulation",
     "package": "zip of the code, for spark-submit --py-files",

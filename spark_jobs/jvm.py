@@ -11,7 +11,15 @@ import threading
 from pyspark import SparkConf, SparkContext
 from pyspark.java_gateway import launch_gateway
 
-_REPEATED = ("WARNING: Using incubator modules: jdk.incubator.vector",)
+_REPEATED = (
+    "WARNING: Using incubator modules: jdk.incubator.vector",
+    # What resolving a package says when all is well.
+    ":: ",
+    "\tconfs:",
+    "\tfound ",
+    "Ivy Default Cache set to:",
+    "The jars for the packages stored in:",
+)
 
 
 def start_quiet_jvm(configuration: SparkConf) -> None:

@@ -2,6 +2,7 @@
 
     longtail monitor --runs_dir runs
     spark-submit spark_jobs/monitor.py --runs_dir runs
+    longtail monitor --source kafka --bootstrap_servers HOST:9092    # what `longtail relay` sends
 
 A Structured Streaming query over the metric events of all runs. The terminal
 shows, per run, each class's accuracy on the test set, its change from the epoch
@@ -15,7 +16,7 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
-from pyspark.sql.streaming import StreamingQuery
+from pyspark.sql import DataFrame, SparkSession
 from rich import get_console
 from rich.console import Console, Group
 from rich.live import Live
@@ -28,7 +29,8 @@ from conf.schema import MonitorOptions
 from data.contract import TEST
 from spark_jobs.cli import run_job
 from spark_jobs.session import spark_session
-from streaming.live import file_lines, start_live_query
+from streaming.kafka import KAFKA_PACKAGE, kafka_lines
+from streaming.live import LiveQuery, file_lines, start_live_query
 from streaming.result_tables import TABLES_DIRECTORY, list_runs
 from streaming.tables import alert_lines, per_class_table, summary_line
 from streaming.view import newest_runs
@@ -39,13 +41,20 @@ _MAX_RUNS_SHOWN = 3
 
 def main(argv: Sequence[str]) -> None:
     options = parse_options(MonitorOptions, argv, prog="longtail monitor")
-    if not options.runs_dir.is_dir():
+    of_kafka = options.source == "kafka"
+    if not of_kafka and not options.runs_dir.is_dir():
         raise UserError(f"there is no directory {options.runs_dir}: name the --runs_dir of the trainings to watch")
     tables_dir = options.output_dir or options.runs_dir / TABLES_DIRECTORY
-    spark = spark_session("monitor", options)
+    spark = spark_session("monitor", options, packages=(KAFKA_PACKAGE,) if of_kafka else ())
+
+    def lines(session: SparkSession) -> DataFrame:
+        if of_kafka:
+            return kafka_lines(session, bootstrap_servers=options.bootstrap_servers, topic=options.topic)
+        return file_lines(session, options.runs_dir / EVENTS_DIRECTORY)
+
     query = start_live_query(
         spark,
-        lambda session: file_lines(session, options.runs_dir / EVENTS_DIRECTORY),
+        lines,
         tables_dir=tables_dir,
         trigger=None if options.once else options.trigger,
         rules=read_alert_rules(options.alerts),
@@ -54,7 +63,8 @@ def main(argv: Sequence[str]) -> None:
     if options.once:
         query.awaitTermination()
         if not list_runs(tables_dir):
-            raise UserError(f"no metric event lies in {options.runs_dir / EVENTS_DIRECTORY}: start a training first")
+            where = f"the topic {options.topic}" if of_kafka else options.runs_dir / EVENTS_DIRECTORY
+            raise UserError(f"no metric event lies in {where}: start a training first")
         console.print(screen(tables_dir, options.run))
     elif console.is_terminal:
         with Live(get_renderable=lambda: screen(tables_dir, options.run), console=console, refresh_per_second=2):
@@ -78,7 +88,7 @@ def screen(tables_dir: Path, run_filter: str | None) -> Group | Text:
     return Group(*parts)
 
 
-def _print_lines(console: Console, tables_dir: Path, query: StreamingQuery, run_filter: str | None) -> None:
+def _print_lines(console: Console, tables_dir: Path, query: LiveQuery, run_filter: str | None) -> None:
     """Without a terminal: a line per run and epoch as they come."""
     seen: dict[str, int] = {}
     while query.isActive:

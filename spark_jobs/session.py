@@ -10,9 +10,11 @@ import re
 import shutil
 import subprocess
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 from pyspark import SparkConf, SparkContext
+from pyspark.errors import PySparkRuntimeError
 from pyspark.sql import SparkSession
 
 import conf
@@ -24,12 +26,13 @@ MINIMUM_JAVA = 17
 _LOG_CONFIGURATION = Path(conf.__file__).parent / "log4j2.properties"
 
 
-def spark_session(name: str, options: JobOptions, *, slots: int = 1) -> SparkSession:
+def spark_session(name: str, options: JobOptions, *, slots: int = 1, packages: Sequence[str] = ()) -> SparkSession:
     """The session of a job, made or found.
 
     slots: how many tasks the job needs at once; if nobody chose a master, local[*] grows to that.
+    packages: Maven coordinates of what the job needs beside Spark; to spark-submit they are given with --packages
 
-    Raises UserError if Java is missing or too old, or if the master is given in two ways.
+    Raises UserError if Java is missing or too old, if the master is given in two ways, or if a package can't be had.
     """
     submitted = "PYSPARK_GATEWAY_PORT" in os.environ
     if submitted:
@@ -45,8 +48,18 @@ def spark_session(name: str, options: JobOptions, *, slots: int = 1) -> SparkSes
         configuration.setMaster(options.master)
     for key, value in _settings(options, local=is_local(configuration.get("spark.master", "local"))).items():
         configuration.setIfMissing(key, value)
+    if packages:
+        configuration.setIfMissing("spark.jars.packages", ",".join(packages))
     if not submitted and not options.verbose:
-        start_quiet_jvm(configuration)
+        try:
+            start_quiet_jvm(configuration)
+        except PySparkRuntimeError:
+            if not packages:
+                raise
+            raise UserError(
+                f"Spark did not start with {', '.join(packages)}: it is fetched from Maven Central when it is first "
+                f"used; --verbose shows what went wrong"
+            ) from None
     spark = SparkSession.builder.config(conf=configuration).getOrCreate()
     context = spark.sparkContext
     if not submitted and options.master is None and is_local(context.master) and context.defaultParallelism < slots:
@@ -71,6 +84,8 @@ def _settings(options: JobOptions, *, local: bool) -> dict[str, str]:
         # A rank that never reaches the barrier fails the stage instead of blocking it for ever.
         "spark.barrier.sync.timeout": "300s",
         "spark.sql.session.timeZone": "UTC",
+        # What follows from expressions as long as the checks of an event line takes the optimizer minutes to find out.
+        "spark.sql.constraintPropagation.enabled": "false",
     }
     if not options.verbose:
         settings["spark.driver.extraJavaOptions"] = f"-Dlog4j2.configurationFile={_LOG_CONFIGURATION.as_uri()}"

@@ -25,7 +25,9 @@ def parsed_events(lines: DataFrame) -> DataFrame:
     options = {"columnNameOfCorruptRecord": _UNREADABLE}
     event = F.from_json(LINE, f"{spark_ddl()}, {_UNREADABLE} STRING", options)
     columns = [field.partition(" ")[0] for field in spark_ddl().split(", ")]
-    parsed = lines.where(F.trim(LINE) != "").select(LINE, SOURCE, event.alias("event"))
+    # Null unless the line is a whole JSON object.
+    keys = F.json_object_keys(LINE)
+    parsed = lines.where(F.trim(LINE) != "").select(LINE, SOURCE, event.alias("event"), keys.alias("keys"))
     return parsed.select(
         LINE, SOURCE, _reason().alias(REASON), *(F.col(f"event.{column}").alias(column) for column in columns)
     )
@@ -42,8 +44,7 @@ def bad_lines(parsed: DataFrame) -> DataFrame:
 
 
 def _reason() -> Column:
-    keys = F.json_object_keys(LINE)  # null unless the line is a whole JSON object
-    kind = F.col("event.kind")
+    keys, kind = F.col("keys"), F.col("event.kind")
 
     def of_kind(names: dict[str, list[str]]) -> Column:
         """The array of the line's own kind."""
@@ -53,13 +54,11 @@ def _reason() -> Column:
         return chosen
 
     fields = of_kind({name: field_names(event) for name, event in EVENT_KINDS.items()})
+    required = of_kind({name: field_names(event, nullable=False) for name, event in EVENT_KINDS.items()})
+    columns = {name for event in EVENT_KINDS.values() for name in field_names(event)}
+    present = (F.when(F.col(f"event.{name}").isNotNull(), F.lit(name)) for name in sorted(columns))
     # A field that is there and null all the same did not have its type.
-    required = {name: field_names(event, nullable=False) for name, event in EVENT_KINDS.items()}
-    mistyped = F.lit(None)
-    for name, of_event in required.items():
-        nulls = F.array_compact(F.array(*(F.when(F.col(f"event.{f}").isNull(), F.lit(f)) for f in of_event)))
-        mistyped = F.when(kind == name, nulls).otherwise(mistyped)
-
+    mistyped = F.array_except(required, F.array(*present))
     return (
         F.when(keys.isNull(), "not a whole JSON object")
         .when(~F.array_contains(keys, "schema_version"), "no schema_version")
@@ -83,10 +82,7 @@ def _reason() -> Column:
         )
         .when(F.size(mistyped) > 0, F.concat(F.lit("not of their type: "), F.array_join(mistyped, ", ")))
         .when(F.col(f"event.{_UNREADABLE}").isNotNull(), "a field is not of its type")
-        .when(
-            F.length("event.run") != F.length(F.regexp_extract("event.run", f"^{RUN_NAME.pattern}$", 0)),
-            "no run has such a name",
-        )
+        .when(~F.col("event.run").rlike(rf"\A{RUN_NAME.pattern}\z"), "no run has such a name")
         .when(_impossible(), "a number is out of range")
     )
 

@@ -48,7 +48,7 @@ def test_a_table_is_read_of_one_run_or_of_all_and_is_empty_without_any(tmp_path:
     assert read_table(tmp_path, "epochs").num_rows == 4
     assert read_table(tmp_path, "epochs", columns=["run"]).column_names == ["run"]
     assert read_table(tmp_path, "runs")["run"].to_pylist() == ["base", "semi"]
-    assert read_table(tmp_path, "epochs", "unheard of").num_rows == 0
+    assert read_table(tmp_path, "epochs", "unheard_of").num_rows == 0
 
 
 def test_a_segment_is_replaced_and_the_others_stay(tmp_path: Path) -> None:

@@ -136,7 +136,7 @@ def key_figures(epochs: pa.Table) -> list[Score]:
         )
 
     return [
-        score("balanced accuracy", "balanced_accuracy"),
+        score("balanced", "balanced_accuracy"),
         score("many-shot", "many_shot_accuracy", group="many"),
         score("medium-shot", "medium_shot_accuracy", group="medium"),
         score("few-shot", "few_shot_accuracy", group="few"),
@@ -152,8 +152,9 @@ def number(value: float | None, unit: str) -> str:
     return f"{value:.3f}" if unit == "nats" else f"{100 * value:.1f}"
 
 
-def latest_step(steps: pa.Table) -> Row | None:
-    """The newest step-level row of a run."""
+def latest_step(steps: pa.Table, *, after_epoch: int) -> Row | None:
+    """The newest step-level row of the epoch that a run is in, None before its first."""
+    steps = steps.filter(pc.greater(steps["epoch"], after_epoch))
     rows = steps.sort_by([("epoch", "descending"), ("step", "descending")]).slice(0, 1).to_pylist()
     return rows[0] if rows else None
 

@@ -111,7 +111,7 @@ def page_state(read: ReadTable, selection: Selection) -> PageState:
         split=split,
         splits=splits,
         selection=selection,
-        step=facts.latest_step(read("steps", run)) if card.status == "running" else None,
+        step=facts.latest_step(read("steps", run), after_epoch=card.epoch) if card.status == "running" else None,
         scores=facts.key_figures(facts.of_run(of_split, run)),
         alerts=facts.of_run(alerts, run).to_pylist(),
     )

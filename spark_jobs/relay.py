@@ -1,0 +1,44 @@
+"""Sends the metric events of running trainings to a Kafka topic.
+
+    longtail relay --runs_dir runs --bootstrap_servers HOST:9092 --topic longtail-events
+    spark-submit --packages org.apache.spark:spark-sql-kafka-0-10_2.13:4.3.0 spark_jobs/relay.py --bootstrap_servers ...
+
+Trainings write files only, so that they need neither Kafka nor its clients; this
+job carries on what they write, in messages of one event each, for
+`longtail monitor --source kafka` on any machine. Ctrl-C ends it; started again, it
+goes on. --once sends what is there and ends.
+"""
+
+import sys
+from collections.abc import Sequence
+
+from conf.arguments import parse_options
+from conf.errors import UserError
+from conf.schema import RelayOptions
+from spark_jobs.cli import run_job
+from spark_jobs.session import spark_session
+from streaming.kafka import KAFKA_PACKAGE, start_relay
+from streaming.live import file_lines
+from streaming.writer import EVENTS_DIRECTORY
+
+STATE_DIRECTORY = "relay"
+
+
+def main(argv: Sequence[str]) -> None:
+    options = parse_options(RelayOptions, argv, prog="longtail relay")
+    if not options.runs_dir.is_dir():
+        raise UserError(f"there is no directory {options.runs_dir}: name the --runs_dir of the trainings to relay")
+    spark = spark_session("relay", options, packages=(KAFKA_PACKAGE,))
+    query = start_relay(
+        file_lines(spark, options.runs_dir / EVENTS_DIRECTORY),
+        bootstrap_servers=options.bootstrap_servers,
+        topic=options.topic,
+        state_dir=options.runs_dir / STATE_DIRECTORY / options.topic,
+        trigger=None if options.once else options.trigger,
+    )
+    query.awaitTermination()
+    print(f"sent: {options.runs_dir / EVENTS_DIRECTORY} to {options.topic} at {options.bootstrap_servers}")
+
+
+if __name__ == "__main__":
+    run_job("relay", main, sys.argv[1:])

@@ -1,0 +1,55 @@
+"""Metric events through Kafka, by Spark's own connector: DataFrames of lines in, and lines out.
+
+The connector is no part of the pyspark package: a session needs KAFKA_PACKAGE
+(spark.jars.packages, or --packages of spark-submit). A message is one event, the
+line that an event file would have; its key is the run, so that a run's events keep
+their order.
+"""
+
+from pathlib import Path
+
+import pyspark
+from pyspark.sql import DataFrame, SparkSession
+from pyspark.sql import functions as F
+from pyspark.sql.streaming import StreamingQuery
+
+from streaming.lines import LINE, SOURCE
+
+KAFKA_PACKAGE = f"org.apache.spark:spark-sql-kafka-0-10_2.13:{pyspark.__version__}"
+MAX_MESSAGES_A_BATCH = 100_000
+"""What waits in the topic when a query starts comes in batches of this size, so that memory is bounded."""
+
+
+def kafka_lines(spark: SparkSession, *, bootstrap_servers: str, topic: str) -> DataFrame:
+    """The messages of a topic, from its beginning, as a streaming DataFrame of lines (value, source)."""
+    messages = (
+        spark.readStream.format("kafka")
+        .option("kafka.bootstrap.servers", bootstrap_servers)
+        .option("subscribe", topic)
+        .option("startingOffsets", "earliest")
+        .option("maxOffsetsPerTrigger", MAX_MESSAGES_A_BATCH)
+        .load()
+    )
+    place = F.format_string("%s, partition %d, offset %d", "topic", "partition", "offset")
+    return messages.select(F.col("value").cast("string").alias(LINE), place.alias(SOURCE))
+
+
+def start_relay(
+    lines: DataFrame, *, bootstrap_servers: str, topic: str, state_dir: Path, trigger: str | None
+) -> StreamingQuery:
+    """Send lines (value, source) to a topic as they come; trigger None: what is there, then end.
+
+    With the same state_dir it goes on where it was stopped. A line may be sent again then; readers count it once.
+    """
+    key = F.get_json_object(LINE, "$.run").alias("key")
+    return (
+        lines.where(F.trim(LINE) != "")
+        .select(key, LINE)
+        .writeStream.format("kafka")
+        .option("kafka.bootstrap.servers", bootstrap_servers)
+        .option("topic", topic)
+        .option("checkpointLocation", str(state_dir.absolute()))
+        .trigger(**({"availableNow": True} if trigger is None else {"processingTime": trigger}))
+        .queryName("longtail relay")
+        .start()
+    )

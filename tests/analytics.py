@@ -1,0 +1,32 @@
+"""Whether the tables that the live query keeps are those that all events give at once."""
+
+import math
+from pathlib import Path
+from typing import Any
+
+from pyspark.sql import SparkSession
+
+from conf.alerts import AlertRules, read_alert_rules
+from streaming.batch import tables_of
+from streaming.result_tables import TABLES, read_table
+
+
+def rounded(rows: list[dict[str, Any]], names: list[str]) -> list[tuple[Any, ...]]:
+    """Rows in an order of their own; sums in another order differ in the last digits."""
+    found = [tuple(float(f"{v:.9g}") if isinstance(v := row[name], float) else v for name in names) for row in rows]
+    # NaN equals NaN here.
+    found = [tuple("NaN" if isinstance(v, float) and math.isnan(v) else v for v in row) for row in found]
+    return sorted(found, key=repr)
+
+
+def assert_tables_are_those_of_all_lines(
+    spark: SparkSession, tables_dir: Path, events_dir: Path, rules: AlertRules | None = None
+) -> None:
+    """tables_dir: kept by the live query; events_dir: all that it was given. Silence is not judged here."""
+    lines = spark.read.text(str(events_dir), pathGlobFilter="*.jsonl").selectExpr("value", "'a file' AS source")
+    whole = tables_of(lines.coalesce(1), rules or read_alert_rules())
+    for name, table in whole.items():
+        names = [column for column in TABLES[name].names if column != "source"]
+        expected = rounded(table.toArrow().to_pylist(), names)
+        found = rounded(read_table(tables_dir, name, now=-math.inf).to_pylist(), names)
+        assert found == expected, f"table {name}"

@@ -1,0 +1,107 @@
+"""A real Kafka broker (KRaft, one node) for tests; its jars come from Maven Central, by the Ivy that Spark brings."""
+
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import time
+import uuid
+from pathlib import Path
+
+import pyspark
+
+KAFKA_VERSION = "4.0.0"
+START_SECONDS = 120
+SPARK_JARS = Path(pyspark.__file__).parent / "jars"
+# Fetched once for all tests of this user, like Spark's own packages.
+JARS = Path.home() / ".ivy2" / f"longtail-test-kafka-{KAFKA_VERSION}"
+
+
+def kafka_jars() -> Path:
+    """Directory of the broker's jars, fetched if they are not there."""
+    if not JARS.is_dir():
+        fetched = JARS.with_name(f"{JARS.name}.{uuid.uuid4().hex}")
+        pattern = f"{fetched}/[artifact]-[revision](-[classifier]).[ext]"
+        command = [
+            "java", "-cp", f"{SPARK_JARS}/*", "org.apache.ivy.Main", "-confs", "default", "-types", "jar", "bundle",
+            "-dependency", "org.apache.kafka", "kafka_2.13", KAFKA_VERSION, "-retrieve", pattern,
+        ]  # fmt: skip
+        subprocess.run(command, check=True, capture_output=True, timeout=300)
+        fetched.rename(JARS)
+    return JARS
+
+
+def free_port() -> int:
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        return listener.getsockname()[1]
+
+
+class Broker:
+    """A context manager; stop and start keep address and messages."""
+
+    def __init__(self, directory: Path) -> None:
+        self._directory = directory
+        self._classpath = f"{kafka_jars()}/*"
+        port, controller = free_port(), free_port()
+        self.address = f"127.0.0.1:{port}"
+        self._configuration = directory / "server.properties"
+        directory.mkdir(parents=True)
+        settings = {
+            "process.roles": "broker,controller",
+            "node.id": 1,
+            "controller.quorum.voters": f"1@127.0.0.1:{controller}",
+            "listeners": f"PLAINTEXT://{self.address},CONTROLLER://127.0.0.1:{controller}",
+            "advertised.listeners": f"PLAINTEXT://{self.address}",
+            "controller.listener.names": "CONTROLLER",
+            "listener.security.protocol.map": "CONTROLLER:PLAINTEXT,PLAINTEXT:PLAINTEXT",
+            "log.dirs": directory / "log",
+            "num.partitions": 2,
+            "offsets.topic.replication.factor": 1,
+            "transaction.state.log.replication.factor": 1,
+            "transaction.state.log.min.isr": 1,
+        }
+        self._configuration.write_text("".join(f"{key}={value}\n" for key, value in settings.items()))
+        self._java("kafka.tools.StorageTool", "format", "-t", "MkU3OEVBNTcwNTJENDM2Qg", "-c", self._configuration)
+        self._process: subprocess.Popen[bytes] | None = None
+
+    def __enter__(self) -> "Broker":
+        self.start()
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self.stop()
+        shutil.rmtree(self._directory)
+
+    def start(self) -> None:
+        with (self._directory / "output.txt").open("ab") as output:
+            self._process = subprocess.Popen(
+                self._command("kafka.Kafka", self._configuration), stdout=output, stderr=output
+            )
+        host, _, port = self.address.partition(":")
+        deadline = time.monotonic() + START_SECONDS
+        while True:
+            assert self._process.poll() is None, (self._directory / "output.txt").read_text()[-3000:]
+            assert time.monotonic() < deadline, "the broker did not start"
+            with socket.socket() as client:
+                if client.connect_ex((host, int(port))) == 0:
+                    return
+            time.sleep(0.2)
+
+    def stop(self) -> None:
+        if self._process is not None:
+            os.kill(self._process.pid, signal.SIGTERM)
+            try:
+                self._process.wait(30)
+            except subprocess.TimeoutExpired:
+                self._process.kill()
+                self._process.wait()
+            self._process = None
+
+    def _java(self, *arguments: object) -> None:
+        subprocess.run(self._command(*arguments), check=True, capture_output=True, timeout=START_SECONDS)
+
+    def _command(self, *arguments: object) -> list[str]:
+        quick = ["-Xmx256m", "-XX:TieredStopAtLevel=1", "-XX:+UseSerialGC"]
+        return ["java", *quick, "-cp", self._classpath, *map(str, arguments)]

@@ -1,0 +1,22 @@
+"""The live query in a process of its own, for tests that kill it.
+
+python -m tests.live_process EVENTS_DIR TABLES_DIR [once]
+"""
+
+import sys
+from pathlib import Path
+
+from conf.schema import JobOptions
+from spark_jobs.session import spark_session
+from streaming.live import file_lines, start_live_query
+
+if __name__ == "__main__":
+    events_dir, tables_dir = map(Path, sys.argv[1:3])
+    query = start_live_query(
+        spark_session("live", JobOptions(master="local[2]")),
+        lambda session: file_lines(session, events_dir),
+        tables_dir=tables_dir,
+        trigger=None if sys.argv[3:] == ["once"] else "50 milliseconds",
+    )
+    print("started", flush=True)
+    query.awaitTermination()

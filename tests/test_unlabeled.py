@@ -1,0 +1,93 @@
+"""What pseudo-labels say of the unlabeled part (streaming/unlabeled.py), against values computed by hand."""
+
+import math
+from typing import Any
+
+import numpy as np
+import pytest
+from pyspark.sql import SparkSession
+from scipy.sparse import csr_array
+
+from streaming.events import ConfusionEvent, Event, PseudoLabelEvent
+from streaming.unlabeled import pseudo_label_drift, unfolded_shares
+from tests.events import an_event, batch_tables, class_event
+
+
+def labelling(counts: list[int], confidence: float | None = 0.8, **changes: Any) -> list[Event]:
+    """100 and 50 labels of two classes, and these pseudo-labels."""
+    return [
+        an_event(
+            PseudoLabelEvent, class_id=c, labelled_count=(100, 50)[c], pseudo_label_count=count,
+            mean_confidence=confidence if count else None, **changes,
+        )
+        for c, count in enumerate(counts)
+    ]  # fmt: skip
+
+
+# Held out, a tenth of the head is taken for the tail, and two fifths of the tail for the head.
+MISTAKES = [(0, 0, 9), (0, 1, 1), (1, 0, 4), (1, 1, 6)]
+CELLS = [
+    an_event(ConfusionEvent, true_class=true, predicted_class=predicted, count=count)
+    for true, predicted, count in MISTAKES
+]
+HELD_OUT = [class_event(class_id=c, support=10, correct=6, confidence_sum=(9.0, 7.0)[c]) for c in (0, 1)]
+
+
+def test_the_imbalance_of_the_unlabeled_part_is_told_without_its_labels(spark: SparkSession) -> None:
+    # 75 images of the head and 25 of the tail: .9 x 75 + .4 x 25 = 77.5 are taken for the head; of 400, 310 and 90.
+    (row,) = batch_tables(spark, [*labelling([310, 90]), *CELLS, *HELD_OUT])["unlabeled"].toArrow().to_pylist()
+
+    assert row["num_pseudo_labels"] == 400
+    assert row["rho"] == 2
+    assert row["rho_pseudo_labels"] == 310 / 90
+    assert row["rho_unlabeled"] == pytest.approx(3, rel=1e-6)
+    assert row["mean_confidence"] == pytest.approx(0.8)
+    assert row["expected_confidence"] == pytest.approx(0.75 * 0.9 + 0.25 * 0.7, rel=1e-6)
+    p, q = (310 / 400, 90 / 400), (2 / 3, 1 / 3)
+    assert row["histogram_divergence"] == pytest.approx(sum(a * math.log(a / b) for a, b in zip(p, q, strict=True)))
+
+
+def test_without_held_out_images_or_pseudo_labels_nothing_is_made_up(spark: SparkSession) -> None:
+    told = [*labelling([310, 90]), *labelling([0, 0], run="none"), *labelling([5, 0], run="one")]
+
+    rows = {row["run"]: row for row in batch_tables(spark, told)["unlabeled"].toArrow().to_pylist()}
+
+    assert (rows["base"]["rho_unlabeled"], rows["base"]["expected_confidence"]) == (None, None)
+    assert (rows["none"]["rho_pseudo_labels"], rows["none"]["mean_confidence"]) == (None, None)
+    assert (rows["one"]["rho_pseudo_labels"], rows["one"]["mean_confidence"]) == (math.inf, 0.8)
+
+
+def test_shares_are_found_again_from_what_the_mistakes_make_of_them() -> None:
+    """Against the inverse of the confusion matrix; a class that was never held out is taken to be predicted right."""
+    confusion = np.array([[8, 1, 1, 0], [2, 6, 2, 0], [1, 2, 7, 0], [0, 0, 0, 0]], float)
+    true = np.array([0.5, 0.2, 0.1, 0.2])
+    given_true = confusion / np.array([10, 10, 10, 1])[:, None]
+    given_true[3, 3] = 1.0
+
+    found = unfolded_shares(1e6 * true @ given_true, csr_array(confusion))
+
+    assert found == pytest.approx(np.linalg.solve(given_true.T, true @ given_true), abs=1e-4)
+
+
+def test_drift_compares_a_labelling_with_the_one_that_its_classifier_learned_from(spark: SparkSession) -> None:
+    told = [
+        *labelling([300, 100]),
+        *labelling([250, 150], 0.9, run="semi", previous_run="base", round=2),
+        *labelling([1, 1], run="other"),
+    ]
+
+    rows = pseudo_label_drift(batch_tables(spark, told)["pseudo_labels"]).toArrow().to_pylist()
+
+    assert [(row["run"], row["previous_run"], row["class_id"], row["count_change"]) for row in rows] == [
+        ("semi", "base", 0, -50),
+        ("semi", "base", 1, 50),
+    ]
+    assert rows[0]["confidence_change"] == pytest.approx(0.1)
+
+
+def test_a_labelling_again_replaces_the_one_before(spark: SparkSession) -> None:
+    told = [*labelling([310, 90]), *labelling([200, 200], emitted_at=2000.0)]
+
+    rows = batch_tables(spark, told)["pseudo_labels"].toArrow().to_pylist()
+
+    assert sorted(row["pseudo_label_count"] for row in rows) == [200, 200]
