@@ -12,8 +12,21 @@ setup(
     version="0.1.0",
     description="Learning from long-tailed data: Spark data sets, barrier-stage training, live per-class analytics",
     python_requires=">=3.11",
-    packages=["conf", "data", "data.sources", "models", "training", "training.theory", "streaming", "spark_jobs"],
-    package_data={"conf": ["*.properties", "*.yaml", "datasets/*.yaml", "spark-defaults/*", "experiments/*.yaml"]},
+    packages=[
+        "conf",
+        "data",
+        "data.sources",
+        "models",
+        "training",
+        "training.theory",
+        "streaming",
+        "streaming.dashboard",
+        "spark_jobs",
+    ],
+    package_data={
+        "conf": ["*.properties", "*.yaml", "datasets/*.yaml", "spark-defaults/*", "experiments/*.yaml"],
+        "streaming.dashboard": ["templates/*", "static/*"],
+    },
     install_requires=[
         "torch==2.15.0",
         "torchvision==0.29.2",
@@ -31,6 +44,10 @@ setup(
         "pydantic==2.14.4",
         "rich==15.0.0",
         "markdown-it-py==4.3.0",
+        "plotly==7.1.0",
+        "jinja2==3.1.6",
+        "starlette==1.10.0",
+        "uvicorn==0.54.0",
     ],
     extras_require={
         "test": [
@@ -40,6 +57,7 @@ setup(
             "ipykernel==7.4.0",
             "ruff==0.17.6",
             "deltalake==1.6.6",
+            "selenium==4.51.0",
         ],
         "delta": ["deltalake==1.6.6"],
         "notebook": ["jupyterlab"],

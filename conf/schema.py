@@ -621,6 +621,26 @@ class RelayOptions(JobOptions):
     trigger: str = option("1 second", "how often to look for new events", pattern=_TRIGGER)
 
 
+class DashboardOptions(JobOptions):
+    """dashboard: the live page over all runs."""
+
+    runs_dir: Path = option(Path("runs"), "directory of the runs to watch; made if it is not there")
+    output_dir: Path | None = option(None, "where the tables are kept; by default dashboard/ in --runs_dir")
+    tables_dir: DirectoryPath | None = option(
+        None, "show the tables that a monitor keeps here, without a query of the page's own"
+    )
+    alerts: FilePath | None = option(None, "YAML file of alert rules instead of conf/alerts.yaml")
+    trigger: str = option("1 second", "how often to look for new events", pattern=_TRIGGER)
+    host: str = option("127.0.0.1", "address to listen on; 0.0.0.0: whoever reaches this machine may read the page")
+    port: int = option(8050, "port to listen on; 0: any that is free", ge=0, le=65535)
+
+    @model_validator(mode="after")
+    def _tables_are_its_own_or_another_s(self) -> "DashboardOptions":
+        if self.tables_dir is not None and (self.output_dir or self.alerts):
+            raise ValueError("--tables_dir shows what a monitor keeps: give --output_dir and --alerts to that")
+        return self
+
+
 class PackageOptions(JobOptions):
     """package: zip of longtail's own code, for --py-files."""
 

@@ -27,6 +27,7 @@ JOBS = {
     "train_semi": "training on labels and pseudo-labels together",
     "monitor": "live per-class accuracy of running trainings",
     "relay": "send the metric events of running trainings to a Kafka topic",
+    "dashboard": "the live page of running trainings, in a browser",
     "experiment": "a grid of trials over seeds, with shared steps and a table of results",
     "report": "what an experiment's trials say, as a page and as Markdown",
     "theory": "the three theorems, checked by Monte-Carlo simulation",

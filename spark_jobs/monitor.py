@@ -17,7 +17,6 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from pyspark.sql import DataFrame, SparkSession
-from pyspark.sql.streaming import StreamingQuery
 from rich import get_console
 from rich.console import Console, Group
 from rich.live import Live
@@ -31,7 +30,7 @@ from data.contract import TEST
 from spark_jobs.cli import run_job
 from spark_jobs.session import spark_session
 from streaming.kafka import KAFKA_PACKAGE, kafka_lines
-from streaming.live import file_lines, start_live_query
+from streaming.live import LiveQuery, file_lines, start_live_query
 from streaming.result_tables import TABLES_DIRECTORY, list_runs
 from streaming.tables import alert_lines, per_class_table, summary_line
 from streaming.view import newest_runs
@@ -89,7 +88,7 @@ def screen(tables_dir: Path, run_filter: str | None) -> Group | Text:
     return Group(*parts)
 
 
-def _print_lines(console: Console, tables_dir: Path, query: StreamingQuery, run_filter: str | None) -> None:
+def _print_lines(console: Console, tables_dir: Path, query: LiveQuery, run_filter: str | None) -> None:
     """Without a terminal: a line per run and epoch as they come."""
     seen: dict[str, int] = {}
     while query.isActive:

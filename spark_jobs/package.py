@@ -23,7 +23,7 @@ from conf.schema import PackageOptions
 from spark_jobs.cli import run_job
 
 PACKAGES = ("conf", "data", "models", "training", "streaming", "spark_jobs")
-_KINDS = (".py", ".yaml", ".properties")
+_KINDS = (".py", ".yaml", ".properties", ".html", ".css", ".js")
 
 
 def main(argv: Sequence[str]) -> None:

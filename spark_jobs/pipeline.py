@@ -54,7 +54,9 @@ def main(argv: Sequence[str]) -> None:
     check_slots(spark, slots)
     steps = ["prepare", "stats", *(["pretrain_rot"] if options.ssp else []), "train", "gen_pseudolabels", "train_semi"]
     # Tables of its own: a monitor of all runs may keep the others at the same time.
-    with tempfile.TemporaryDirectory() as tables, PipelineScreen(steps, Path(tables)) as screen:
+    options.runs_dir.mkdir(parents=True, exist_ok=True)
+    tables_place = tempfile.TemporaryDirectory(dir=options.runs_dir, prefix=".live-")
+    with tables_place as tables, PipelineScreen(steps, Path(tables)) as screen:
         query = start_live_query(
             spark,
             lambda session: file_lines(session, options.runs_dir / EVENTS_DIRECTORY),

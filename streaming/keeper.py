@@ -21,8 +21,9 @@ from conf.alerts import AlertRules
 from conf.errors import UserError
 from streaming import queries
 from streaming.alerts import alerts, epochs_needed
-from streaming.events import ClassEvent, ConfusionEvent, PseudoLabelEvent, StepEvent
-from streaming.lines import LINE, REASON, SOURCE
+from streaming.events import ClassEvent, ConfusionEvent, Event, PseudoLabelEvent, StepEvent
+from streaming.lines import LINE, REASON, SOURCE, parsed_events
+from streaming.prepared import PreparedQuery
 from streaming.result_tables import (
     TABLES,
     RunManifest,
@@ -39,8 +40,16 @@ SEGMENT_ROWS = 20_000
 """A segment of class_epochs has as many epochs as give about so many rows: what an update rewrites is bounded."""
 SEGMENT_EPOCHS = {"epochs": 1000, "steps": 100}
 """Epochs of a segment of the tables that have a few rows an epoch, however many classes there are."""
+BATCH_DIRECTORY = "batch"
+"""Where the inputs of the queries lie, those of one micro-batch after another."""
 WHOLE = "all"
 """The one segment of a table that is not kept by epochs."""
+_SIGN_SCHEMA = pa.schema(
+    [(name, pa.string()) for name in ("kind", "run", "phase", "state", "configuration", "message")]
+    + [(name, pa.int64()) for name in ("attempt", "epoch", "num_epochs")]
+    + [("emitted_at", pa.float64())]
+)
+"""What queries.run_signs looks at."""
 
 
 @dataclass
@@ -68,7 +77,7 @@ class TableKeeper:
 
     def __init__(self, spark: SparkSession, tables_dir: Path, rules: AlertRules) -> None:
         tables_dir.mkdir(parents=True, exist_ok=True)
-        self._spark, self._tables_dir, self._rules = spark, tables_dir, rules
+        self._tables_dir, self._rules = tables_dir, rules
         self._lock = (tables_dir / "lock").open("w")
         try:
             fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -78,12 +87,14 @@ class TableKeeper:
                 f"another process keeps the tables in {tables_dir}: read them, or give another --output_dir"
             ) from None
         write_silence_rule(tables_dir, rules.run_silent.seconds if rules.run_silent else None)
+        self._queries = _prepared_queries(spark, tables_dir.absolute() / BATCH_DIRECTORY, rules)
 
     def close(self) -> None:
         self._lock.close()
 
-    def update(self, parsed: pa.Table, *, batch_id: int) -> list[str]:
-        """Take the lines of a batch (parsed_events) into the tables; the names of the runs that changed."""
+    def update(self, lines: pa.Table, *, batch_id: int) -> list[str]:
+        """Take the lines of a batch (value, source) into the tables; the names of the runs that changed."""
+        parsed = self._queries["parsed"](lines=[lines])
         is_bad = pc.is_valid(parsed[REASON])
         bad = parsed.filter(is_bad).select([REASON, LINE, SOURCE]).rename_columns(TABLES["quarantine"].names)
         if bad.num_rows:
@@ -92,8 +103,8 @@ class TableKeeper:
         updates = [self._begin(run, of_run) for run, of_run in _by(events, "run").items()]
         if updates:
             self._class_epochs([update for update in updates if ClassEvent.kind in update.new])
-            self._small("confusion", ConfusionEvent, queries.confusion, updates)
-            self._small("pseudo_labels", PseudoLabelEvent, pseudo_labels, updates)
+            self._small("confusion", ConfusionEvent, updates)
+            self._small("pseudo_labels", PseudoLabelEvent, updates)
             self._steps([update for update in updates if StepEvent.kind in update.new])
             self._unlabeled(updates)
             self._runs(updates, events)
@@ -128,9 +139,8 @@ class TableKeeper:
             update.now["class_epochs"] = self._last_before(update, "class_epochs", first, ["split", "class_id"], new)
             history.append(update.now["class_epochs"])
             history_of_epochs.append(self._last_before(update, "epochs", first, ["split"], new))
-        latest = queries.latest_class_events(self._frame(facts))
-        classes = queries.class_epochs(latest, self._frame(history)).toArrow().cast(TABLES["class_epochs"])
-        summaries = queries.epochs(self._frame([classes]), self._frame(history_of_epochs)).toArrow()
+        classes = self._queries["class_epochs"](events=facts, before=history).cast(TABLES["class_epochs"])
+        summaries = self._queries["epochs"](classes=[classes], before=history_of_epochs)
         found = {"class_epochs": _by(classes, "run"), "epochs": _by(summaries.cast(TABLES["epochs"]), "run")}
         for update in updates:
             for name, tables in found.items():
@@ -148,14 +158,12 @@ class TableKeeper:
             new = update.new[StepEvent.kind]
             kept[update.run], redone = self._around(update, "steps", pc.min(new["epoch"]).as_py())
             parts += [new.select(names), redone]
-        found = _by(queries.steps(self._frame(parts)).toArrow().cast(TABLES["steps"]), "run")
+        found = _by(self._queries["steps"](reports=parts).cast(TABLES["steps"]), "run")
         for update in updates:
             whole = pa.concat_tables([kept[update.run], found[update.run]])
             update.segments["steps"] = _by_segment(update.manifest, "steps", whole)
 
-    def _small(
-        self, name: str, kind: type, query: Callable[[DataFrame], DataFrame], updates: Sequence[_RunUpdate]
-    ) -> None:
+    def _small(self, name: str, kind: type[Event], updates: Sequence[_RunUpdate]) -> None:
         """A table that stays small: its stored rows and the new events through the query."""
         parts = []
         spoken_of = [update for update in updates if kind.kind in update.new]
@@ -163,7 +171,7 @@ class TableKeeper:
             parts += [update.new[kind.kind].select(TABLES[name].names), self._stored(update, name)]
         if not spoken_of:
             return
-        found = _by(query(self._frame(parts)).toArrow().cast(TABLES[name]), "run")
+        found = _by(self._queries[name](reports=parts).cast(TABLES[name]), "run")
         for update in spoken_of:
             update.segments[name] = {WHOLE: found[update.run]}
 
@@ -178,8 +186,8 @@ class TableKeeper:
         ]
         if not concerned:
             return
-        tables = [[self._now(update, name) for update in concerned] for name in sources]
-        found = _by(unlabeled(*map(self._frame, tables)).toArrow().cast(TABLES["unlabeled"]), "run")
+        tables = {name: [self._now(update, name) for update in concerned] for name in sources}
+        found = _by(self._queries["unlabeled"](**tables).cast(TABLES["unlabeled"]), "run")
         for update in concerned:
             update.segments["unlabeled"] = {WHOLE: found[update.run]}
 
@@ -187,8 +195,7 @@ class TableKeeper:
         known = pa.Table.from_pylist(
             [row for update in updates for row in update.manifest.rows.get("runs", [])], schema=TABLES["runs"]
         )
-        signs = queries.run_signs(self._frame([events])).unionByName(self._frame([known]))
-        found = _by(queries.runs(signs).toArrow(), "run")
+        found = _by(self._queries["runs"](events=[events], known=[known]).cast(TABLES["runs"]), "run")
         for update in updates:
             # A run that is known from its pseudo-labels alone has no row.
             update.rows["runs"] = found[update.run].to_pylist() if update.run in found else []
@@ -198,8 +205,8 @@ class TableKeeper:
         if not concerned:
             return
         names = ("class_epochs", "epochs", "steps", "unlabeled")
-        tables = [[self._now(update, name) for update in concerned] for name in names]
-        found = _by(alerts(*map(self._frame, tables), self._rules).toArrow(), "run")
+        tables = {name: [self._now(update, name) for update in concerned] for name in names}
+        found = _by(self._queries["alerts"](**tables).cast(TABLES["alerts"]), "run")
         for update in concerned:
             update.rows["alerts"] = found[update.run].to_pylist() if update.run in found else []
 
@@ -255,9 +262,48 @@ class TableKeeper:
                 break
         return rows
 
-    def _frame(self, tables: Sequence[pa.Table]) -> DataFrame:
-        # In one piece: of a table in chunks Spark reads nothing after the first chunk that is empty.
-        return self._spark.createDataFrame(pa.concat_tables(tables).combine_chunks()).coalesce(1)
+
+def _prepared_queries(spark: SparkSession, directory: Path, rules: AlertRules) -> dict[str, PreparedQuery]:
+    """The queries of streaming/queries.py and its like over what a batch brings and what is known already."""
+
+    def prepared(name: str, query: Callable[..., DataFrame], **inputs: pa.Schema) -> PreparedQuery:
+        return PreparedQuery(spark, query, inputs, directory=directory / name)
+
+    def of(name: str, fields: Sequence[str] | None = None) -> pa.Schema:
+        return pa.schema([TABLES[name].field(field) for field in fields or TABLES[name].names])
+
+    def class_epochs(events: DataFrame, before: DataFrame) -> DataFrame:
+        return queries.class_epochs(queries.latest_class_events(events), before)
+
+    def runs(events: DataFrame, known: DataFrame) -> DataFrame:
+        return queries.runs(queries.run_signs(events).unionByName(known))
+
+    def found_alerts(class_epochs: DataFrame, epochs: DataFrame, steps: DataFrame, unlabeled: DataFrame) -> DataFrame:
+        return alerts(class_epochs, epochs, steps, unlabeled, rules)
+
+    def of_unlabeled(pseudo_labels: DataFrame, confusion: DataFrame, class_epochs: DataFrame) -> DataFrame:
+        return unlabeled(pseudo_labels, confusion, class_epochs)
+
+    classes, summaries = of("class_epochs"), of("epochs")
+    return {
+        "parsed": prepared("parsed", parsed_events, lines=pa.schema([(LINE, pa.string()), (SOURCE, pa.string())])),
+        "class_epochs": prepared(
+            "class_epochs", class_epochs, events=of("class_epochs", queries.own_fields(ClassEvent)), before=classes
+        ),
+        "epochs": prepared("epochs", queries.epochs, classes=classes, before=summaries),
+        "confusion": prepared("confusion", queries.confusion, reports=of("confusion")),
+        "steps": prepared("steps", queries.steps, reports=of("steps")),
+        "pseudo_labels": prepared("pseudo_labels", pseudo_labels, reports=of("pseudo_labels")),
+        "unlabeled": prepared(
+            "unlabeled", of_unlabeled,
+            pseudo_labels=of("pseudo_labels"), confusion=of("confusion"), class_epochs=classes,
+        ),
+        "runs": prepared("runs", runs, events=_SIGN_SCHEMA, known=of("runs")),
+        "alerts": prepared(
+            "alerts", found_alerts,
+            class_epochs=classes, epochs=summaries, steps=of("steps"), unlabeled=of("unlabeled"),
+        ),
+    }  # fmt: skip
 
 
 def _by(table: pa.Table, column: str) -> dict[str, pa.Table]:

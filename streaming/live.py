@@ -3,8 +3,8 @@
     query = start_live_query(spark, file_lines(spark, events_dir), tables_dir=..., trigger="1 second")
     table = read_table(tables_dir, "epochs")      # streaming/result_tables.py, in this process or any other
 
-The query parses what comes (streaming/lines.py) and gives each micro-batch to the
-keeper of the tables (streaming/keeper.py). Its checkpoint lies beside the tables:
+Each micro-batch of lines goes to the keeper of the tables (streaming/keeper.py),
+which parses it and works out what changes. The query's checkpoint lies beside the tables:
 started again it goes on where it was stopped or killed, and events that come
 twice count once.
 """
@@ -12,13 +12,15 @@ twice count once.
 from collections.abc import Callable
 from pathlib import Path
 
+from pyspark.errors import StreamingQueryException
 from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
 from pyspark.sql.streaming import StreamingQuery
+from pyspark.sql.streaming.listener import StreamingQueryProgress
 
 from conf.alerts import AlertRules, read_alert_rules
 from streaming.keeper import TableKeeper
-from streaming.lines import LINE, SOURCE, parsed_events
+from streaming.lines import LINE, SOURCE
 
 CHECKPOINT_DIRECTORY = "checkpoint"
 MAX_BYTES_A_BATCH = 32 << 20
@@ -49,6 +51,38 @@ def file_lines(spark: SparkSession, events_dir: Path) -> DataFrame:
     return lines.select(F.col("value").alias(LINE), F.col("_metadata.file_path").alias(SOURCE))
 
 
+class LiveQuery:
+    """The running query, with the names of Spark's own; when it ends, others may keep its tables."""
+
+    def __init__(self, query: StreamingQuery, keeper: TableKeeper) -> None:
+        self._query, self._keeper = query, keeper
+
+    @property
+    def isActive(self) -> bool:
+        return self._query.isActive
+
+    @property
+    def lastProgress(self) -> StreamingQueryProgress | None:
+        return self._query.lastProgress
+
+    def exception(self) -> StreamingQueryException | None:
+        return self._query.exception()
+
+    def processAllAvailable(self) -> None:
+        self._query.processAllAvailable()
+
+    def awaitTermination(self) -> None:
+        try:
+            self._query.awaitTermination()
+        finally:
+            if not self._query.isActive:
+                self._keeper.close()
+
+    def stop(self) -> None:
+        self._query.stop()
+        self._keeper.close()
+
+
 def start_live_query(
     spark: SparkSession,
     read_lines: Callable[[SparkSession], DataFrame],
@@ -57,7 +91,7 @@ def start_live_query(
     trigger: str | None,
     rules: AlertRules | None = None,
     on_update: Callable[[list[str]], None] = lambda runs: None,
-) -> StreamingQuery:
+) -> LiveQuery:
     """Start the query; trigger as Spark spells it ("1 second"), or None to process what is there and end.
 
     read_lines: makes the streaming DataFrame of lines (value, source) in a session of the query's own
@@ -77,8 +111,8 @@ def start_live_query(
             on_update(changed)
 
     try:
-        return (
-            parsed_events(read_lines(own_session))
+        query = (
+            read_lines(own_session)
             .writeStream.option("checkpointLocation", str(tables_dir.absolute() / CHECKPOINT_DIRECTORY))
             .trigger(**when)
             .queryName("longtail live view")
@@ -88,3 +122,4 @@ def start_live_query(
     except BaseException:
         keeper.close()
         raise
+    return LiveQuery(query, keeper)

@@ -149,13 +149,13 @@ def _with_history(
     )
 
 
-def confusion(cells: DataFrame) -> DataFrame:
+def confusion(reports: DataFrame) -> DataFrame:
     """The confusion matrix of each run and split at its latest epoch, by the highest attempt: its cells above zero.
 
-    cells: confusion events, and rows of this table
+    reports: confusion events, and rows of this table
     """
     newest = F.max(F.struct("epoch", "attempt")).over(Window.partitionBy("run", "split"))
-    of_newest = cells.withColumn("newest", newest).where(F.struct("epoch", "attempt") == F.col("newest"))
+    of_newest = reports.withColumn("newest", newest).where(F.struct("epoch", "attempt") == F.col("newest"))
     return latest(
         of_newest.select(*TABLES["confusion"].names), ["run", "split", "epoch", "true_class", "predicted_class"]
     )

@@ -195,6 +195,15 @@ def read_manifest(tables_dir: Path, run: str) -> RunManifest | None:
     return RunManifest(**content)
 
 
+def manifest_mark(tables_dir: Path, run: str) -> tuple[int, int] | None:
+    """What changes whenever the run's tables do; None if there are none."""
+    try:
+        found = (run_directory(tables_dir, run) / _MANIFEST).stat()
+    except FileNotFoundError:
+        return None
+    return found.st_mtime_ns, found.st_ino
+
+
 def write_run(
     tables_dir: Path,
     manifest: RunManifest,

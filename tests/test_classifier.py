@@ -205,7 +205,9 @@ def test_a_classifier_that_learns_nothing_still_reports_its_one_epoch(
     result = second_stage(set_dir, tmp_path / "run", base, method="NCM")
     assert result["epoch"] == 1
     assert result["splits"][TRAIN]["totals"]["support"] == COUNTS[TRAIN]
-    assert [path.name for path in (tmp_path / "events").iterdir()] == ["run-attempt001-epoch00001.jsonl"]
+    assert sorted(path.name for path in (tmp_path / "events").iterdir()) == [
+        f"run-attempt001-{what}.jsonl" for what in ("epoch00001", "finished", "started")
+    ]
 
 
 def test_a_stopped_classifier_goes_on_as_if_it_had_not_stopped(

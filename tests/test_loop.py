@@ -55,10 +55,11 @@ def result_of(run_dir: Path) -> dict[str, Any]:
     return json.loads((run_dir / "result.json").read_text())
 
 
-def events_of(run_dir: Path) -> list[dict[str, Any]]:
-    """All metric events of the runs beside run_dir, by attempt and epoch."""
+def events_of(run_dir: Path, kind: str = "class") -> list[dict[str, Any]]:
+    """All metric events of a kind of the run, by attempt and epoch."""
     files = sorted((run_dir.parent / "events").glob(f"{run_dir.name}-*.jsonl"))
-    return [json.loads(line) for file in files for line in file.read_text().splitlines()]
+    events = [json.loads(line) for file in files for line in file.read_text().splitlines()]
+    return [event for event in events if event["kind"] == kind]
 
 
 def test_learning_lowers_the_loss_and_tells_the_classes_apart(long_run: Path) -> None:
@@ -83,8 +84,33 @@ def test_a_run_leaves_result_events_checkpoints_and_scalars(long_run: Path) -> N
     assert {"result.json", LAST, BEST, "tensorboard"} <= files
     assert list((long_run / "tensorboard").glob("events.out.tfevents.*"))
     assert sorted(path.name for path in (long_run.parent / "events").iterdir()) == [
-        f"undisturbed-attempt001-epoch{epoch:05d}.jsonl" for epoch in range(1, 11)
+        *(f"undisturbed-attempt001-epoch{epoch:05d}.jsonl" for epoch in range(1, 11)),
+        "undisturbed-attempt001-finished.jsonl",
+        "undisturbed-attempt001-started.jsonl",
     ]
+
+
+def test_a_run_tells_where_it_stands_and_with_which_options(long_run: Path) -> None:
+    told = sorted(events_of(long_run, "run"), key=lambda event: event["emitted_at"])
+    assert [event["state"] for event in told] == ["started", *["epoch_done"] * 10, "finished"]
+    assert [event["epoch"] for event in told] == [0, *range(1, 11), 10]
+    assert json.loads(told[0]["configuration"]) == LONG.model_dump(mode="json")
+    assert {event["message"] for event in told} == {""}
+
+
+def test_the_confusion_matrix_of_every_epoch_has_the_counts_of_its_classes(long_run: Path) -> None:
+    for split in (VAL, TEST):
+        for epoch in range(1, 11):
+            cells = [e for e in events_of(long_run, "confusion") if (e["split"], e["epoch"]) == (split, epoch)]
+            classes = [e for e in events_of(long_run) if (e["split"], e["epoch"]) == (split, epoch)]
+            matrix = np.zeros((3, 3), int)
+            for cell in cells:
+                assert cell["count"] > 0
+                matrix[cell["true_class"], cell["predicted_class"]] += cell["count"]
+            assert matrix.sum(axis=1).tolist() == [event["support"] for event in classes]
+            assert matrix.sum(axis=0).tolist() == [event["predicted"] for event in classes]
+            assert matrix.diagonal().tolist() == [event["correct"] for event in classes]
+    assert {cell["split"] for cell in events_of(long_run, "confusion")} == {VAL, TEST}
 
 
 def test_the_last_events_are_the_result(long_run: Path) -> None:

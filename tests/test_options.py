@@ -11,6 +11,7 @@ from conf.arguments import data_flags, parse_options, resolve_options
 from conf.datasets import dataset_facts, known_datasets
 from conf.schema import (
     OWN_IMAGES,
+    DashboardOptions,
     DataOptions,
     EvaluateOptions,
     GenPseudolabelsOptions,
@@ -235,6 +236,9 @@ def test_a_bad_value_is_refused_in_one_line_that_names_it(command_line: str, nam
         (PrepareOptions, "--format csv", "--format csv: input should be 'parquet' or 'delta'"),
         (MonitorOptions, "--trigger soon", "--trigger soon"),
         (MonitorOptions, "--dataset digits", "--dataset"),
+        (DashboardOptions, "--port 65536", "--port 65536"),
+        (DashboardOptions, "--tables_dir no/such", "--tables_dir no/such: there is no such directory"),
+        (DashboardOptions, "--tables_dir / --output_dir x", "--tables_dir shows what a monitor keeps"),
         (MonitorOptions, "--source kafka", "--source kafka and --bootstrap_servers HOST:PORT go together"),
         (MonitorOptions, "--bootstrap_servers h:1", "--source kafka and --bootstrap_servers HOST:PORT go together"),
         (RelayOptions, "", "--bootstrap_servers is required"),

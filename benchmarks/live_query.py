@@ -1,0 +1,291 @@
+"""How soon, how much and for how long the live query keeps up, beside plain Structured Streaming over the same files.
+
+    python benchmarks/live_query.py latency      # about 1.5 minutes: an epoch's rename -> its row for the readers
+    python benchmarks/live_query.py throughput   # about 2 minutes: class events a second, written without a pause
+    python benchmarks/live_query.py day          # about 3 minutes: 24 hours of epochs of one run, time compressed
+    python benchmarks/live_query.py runs         # about 3 minutes: size of the state, cost of an epoch among many runs
+
+The peer is what Spark's guide would do: one aggregation that keeps the latest
+event of every key in Spark's state, complete output mode, each result written
+over the last with foreachBatch. It computes no scores, only the latest events:
+its figures flatter it.
+"""
+
+import argparse
+import dataclasses
+import shutil
+import statistics
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import numpy as np
+import pyarrow.dataset as ds
+from pyspark.sql import DataFrame, SparkSession
+from pyspark.sql import functions as F
+from pyspark.sql.streaming import StreamingQuery
+
+from conf.schema import JobOptions
+from spark_jobs.session import spark_session
+from streaming.events import ClassEvent, ConfusionEvent, Event, RunEvent, spark_ddl
+from streaming.live import OWN_SETTINGS, file_lines, start_live_query
+from streaming.result_tables import list_runs, read_manifest, read_table, run_directory
+from streaming.writer import EventWriter
+
+TRIGGER = "50 milliseconds"
+PATIENCE_SECONDS = 300
+
+
+def epoch_events(run: str, epoch: int, *, num_classes: int, num_epochs: int, splits: int = 2) -> list[Event]:
+    """What a training says after an epoch, with a confusion matrix of about two cells a class."""
+    draw = np.random.default_rng(epoch)
+    of_run = {"run": run, "attempt": 1, "phase": "train", "emitted_at": time.time()}
+    correct = draw.integers(0, 50, (splits, num_classes))
+    found: list[Event] = [
+        ClassEvent(
+            **of_run, epoch=epoch, num_epochs=num_epochs, split=("test", "train")[split], class_id=c,
+            class_name=f"class {c}", shot_group=("many", "medium", "few")[3 * c // num_classes],
+            train_count=5000 // (c + 1), pseudo_label_count=0, support=50, correct=int(correct[split, c]), predicted=50,
+            loss_sum=40.0, confidence_sum=35.0, epoch_seconds=10.0, images_per_second=1000.0,
+        )
+        for split in range(splits)
+        for c in range(num_classes)
+    ]  # fmt: skip
+    for c in range(num_classes):
+        for predicted in {c, (c * 7) % num_classes}:
+            cell = {"true_class": c, "predicted_class": predicted, "count": 1 + c % 9}
+            found.append(ConfusionEvent(**of_run, epoch=epoch, split="test", **cell))
+    of_epoch = {"state": "epoch_done", "epoch": epoch, "num_epochs": num_epochs}
+    found.append(RunEvent(**of_run, **of_epoch, configuration="{}", message=""))
+    return found
+
+
+def num_class_events(events: list[Event]) -> int:
+    return sum(isinstance(event, ClassEvent) for event in events)
+
+
+@contextmanager
+def ours(spark: SparkSession, events_dir: Path, tables_dir: Path) -> Iterator[StreamingQuery]:
+    query = start_live_query(
+        spark, lambda session: file_lines(session, events_dir), tables_dir=tables_dir, trigger=TRIGGER
+    )
+    try:
+        yield query
+    finally:
+        query.stop()
+
+
+@contextmanager
+def peer(spark: SparkSession, events_dir: Path, tables_dir: Path) -> Iterator[StreamingQuery]:
+    session = spark.newSession()
+    for key, value in OWN_SETTINGS.items():
+        session.conf.set(key, value)
+    key = ["run", "split", "epoch", "class_id"]
+    events = session.readStream.schema(spark_ddl(ClassEvent)).json(str(events_dir), pathGlobFilter="*.jsonl")
+    payload = F.struct(*(name for name in events.columns if name not in key))
+    latest = F.max_by(payload, F.struct("attempt", "emitted_at")).alias("payload")
+    newest = events.where(F.col("kind") == "class").groupBy(*key).agg(latest).select(*key, "payload.*")
+
+    def write(batch: DataFrame, batch_id: int) -> None:
+        directory = tables_dir / f"batch{batch_id}"
+        batch.coalesce(1).write.parquet(str(directory))
+        (tables_dir / ".newest").write_text(directory.name)
+        (tables_dir / ".newest").rename(tables_dir / "newest")
+        for old in tables_dir.glob("batch*"):
+            if old != directory:
+                shutil.rmtree(old)
+
+    tables_dir.mkdir(parents=True)
+    query = (
+        newest.writeStream.outputMode("complete")
+        .option("checkpointLocation", str(tables_dir / "checkpoint"))
+        .trigger(processingTime=TRIGGER)
+        .foreachBatch(write)
+        .start()
+    )
+    try:
+        yield query
+    finally:
+        query.stop()
+
+
+def epoch_in_our_tables(tables_dir: Path, run: str) -> int:
+    """The newest epoch of the run that a reader finds."""
+    manifest = read_manifest(tables_dir, run)
+    return manifest.rows["runs"][0]["epoch"] if manifest else 0
+
+
+def epoch_in_peer_s_table(tables_dir: Path, run: str) -> int:
+    try:
+        table = ds.dataset(tables_dir / (tables_dir / "newest").read_text()).to_table(
+            columns=["epoch"], filter=ds.field("run") == run
+        )
+    except FileNotFoundError:
+        return 0
+    return max(table["epoch"].to_pylist(), default=0)
+
+
+BOTH = {"longtail": (ours, epoch_in_our_tables), "complete mode": (peer, epoch_in_peer_s_table)}
+
+
+def wait_for(epoch: int, query: StreamingQuery, newest: Callable[[Path, str], int], tables_dir: Path, run: str) -> None:
+    deadline = time.monotonic() + PATIENCE_SECONDS
+    while newest(tables_dir, run) < epoch:
+        if not query.isActive:
+            raise RuntimeError(str(query.exception()))
+        if time.monotonic() > deadline:
+            raise RuntimeError(f"epoch {epoch} did not come within {PATIENCE_SECONDS} s")
+        time.sleep(0.002)
+
+
+def percentiles(seconds: list[float]) -> str:
+    return f"p50 {1000 * np.percentile(seconds, 50):.0f} ms, p99 {1000 * np.percentile(seconds, 99):.0f} ms"
+
+
+def latency(spark: SparkSession, root: Path, arguments: argparse.Namespace) -> None:
+    """Epochs of one run, one every half second, after some to warm up."""
+    for name, (start, newest) in BOTH.items():
+        events_dir, tables_dir = root / name / "events", root / name / "tables"
+        events_dir.mkdir(parents=True)
+        writer = EventWriter(events_dir, run="base", attempt=1)
+        seconds = []
+        with start(spark, events_dir, tables_dir) as query:
+            for epoch in range(1, arguments.warm_up + arguments.epochs + 1):
+                events = epoch_events("base", epoch, num_classes=arguments.classes, num_epochs=1000)
+                writer.write_epoch(epoch, events)
+                renamed = time.monotonic()
+                wait_for(epoch, query, newest, tables_dir, "base")
+                if epoch > arguments.warm_up:
+                    seconds.append(time.monotonic() - renamed)
+                time.sleep(max(0.0, 0.5 - (time.monotonic() - renamed)))
+        print(f"{name}: {percentiles(seconds)} over {len(seconds)} epochs of {arguments.classes} classes", flush=True)
+
+
+def throughput(spark: SparkSession, root: Path, arguments: argparse.Namespace) -> None:
+    """A backlog, class events of runs of many classes, and the time until all of it is in the tables."""
+    events_dir = root / "events"
+    total = 0
+    for number in range(arguments.backlog_runs):
+        writer = EventWriter(events_dir, run=f"run{number}", attempt=1)
+        for epoch in range(1, arguments.epochs + 1):
+            events = epoch_events(f"run{number}", epoch, num_classes=arguments.classes, num_epochs=arguments.epochs)
+            writer.write_epoch(epoch, events)
+            total += num_class_events(events)
+    rates = {}
+    for name, (start, newest) in BOTH.items():
+        tables_dir = root / name / "tables"
+        began = time.monotonic()
+        with start(spark, events_dir, tables_dir) as query:
+            for number in range(arguments.backlog_runs):
+                run = f"run{number}"
+                wait_for(arguments.epochs, query, newest, tables_dir, run)
+        rates[name] = total / (time.monotonic() - began)
+        print(f"{name}: {rates[name]:.0f} class events/s over {total}, the query's start included", flush=True)
+    print(f"ratio {rates['longtail'] / rates['complete mode']:.2f}")
+
+
+def day(spark: SparkSession, root: Path, arguments: argparse.Namespace) -> None:
+    """One run that reports 24 hours of epochs, as fast as they are taken: the first epochs' cost against the last's."""
+    num_epochs = 24 * 3600 // arguments.epoch_seconds
+    ratios = {}
+    for name, (start, newest) in BOTH.items():
+        events_dir, tables_dir = root / name / "events", root / name / "tables"
+        events_dir.mkdir(parents=True)
+        writer = EventWriter(events_dir, run="base", attempt=1)
+        probes: dict[int, list[float]] = {}
+        with start(spark, events_dir, tables_dir) as query:
+            epoch = 0
+            # Epochs in bulk, and after each tenth of the day some one by one, timed.
+            for tenth in range(11):
+                while epoch < tenth * num_epochs // 10:
+                    epoch += 1
+                    writer.write_epoch(epoch, epoch_events("base", epoch, num_classes=10, num_epochs=num_epochs))
+                wait_for(epoch, query, newest, tables_dir, "base")
+                for _ in range(arguments.probes):
+                    epoch += 1
+                    writer.write_epoch(epoch, epoch_events("base", epoch, num_classes=10, num_epochs=num_epochs))
+                    renamed = time.monotonic()
+                    wait_for(epoch, query, newest, tables_dir, "base")
+                    probes.setdefault(tenth, []).append(time.monotonic() - renamed)
+        medians = {tenth: statistics.median(seconds) for tenth, seconds in probes.items()}
+        ratios[name] = medians[10] / medians[1]
+        shown = ", ".join(f"{1000 * seconds:.0f}" for seconds in medians.values())
+        print(f"{name}: median ms of an epoch after each tenth of {num_epochs} epochs: {shown}", flush=True)
+    print("last tenth over first: " + ", ".join(f"{name} {ratio:.2f}" for name, ratio in ratios.items()))
+
+
+def runs(spark: SparkSession, root: Path, arguments: argparse.Namespace) -> None:
+    """Many runs of many classes: bytes of state, and the cost of one run's next epoch among them."""
+    events_dir, tables_dir = root / "events", root / "tables"
+    template = epoch_events("RUN", 1, num_classes=arguments.classes, num_epochs=90, splits=1)
+    shutil.rmtree(events_dir, ignore_errors=True)
+    sizes, costs = {}, {}
+    done = 0
+    with ours(spark, events_dir, tables_dir) as query:
+        for target in (arguments.runs // 10, arguments.runs):
+            while done < target:
+                run = f"run{done:04d}"
+                own = [dataclasses.replace(event, run=run) for event in template]
+                EventWriter(events_dir, run=run, attempt=1).write_epoch(1, own)
+                done += 1
+            while len(list_runs(tables_dir)) < target:
+                assert query.isActive, query.exception()
+                time.sleep(0.2)
+            seconds = []
+            for epoch in range(2, 2 + arguments.probes):
+                run = f"run{target - 1:04d}"
+                own = epoch_events(run, epoch, num_classes=arguments.classes, num_epochs=90, splits=1)
+                EventWriter(events_dir, run=run, attempt=1).write_epoch(epoch, own)
+                renamed = time.monotonic()
+                wait_for(epoch, query, epoch_in_our_tables, tables_dir, run)
+                seconds.append(time.monotonic() - renamed)
+            costs[target] = statistics.median(seconds)
+            sizes[target] = sum(
+                file.stat().st_size
+                for run in list_runs(tables_dir)
+                for file in run_directory(tables_dir, run).iterdir()
+            )
+    began = time.monotonic()
+    rows = read_table(tables_dir, "runs").num_rows
+    read_seconds = time.monotonic() - began
+    for target in sizes:
+        print(
+            f"{target} runs x {arguments.classes} classes: {sizes[target] / 2**20:.0f} MiB of tables, "
+            f"an epoch more of one run: median {1000 * costs[target]:.0f} ms"
+        )
+    print(f"the list of {rows} runs is read in {1000 * read_seconds:.0f} ms")
+
+
+MEASUREMENTS = {"latency": latency, "throughput": throughput, "day": day, "runs": runs}
+DEFAULTS = {
+    "latency": {"classes": 100, "epochs": 60},
+    "throughput": {"classes": 1000, "epochs": 20},
+    "day": {"classes": 10, "epochs": 0},
+    "runs": {"classes": 8142, "epochs": 0},
+}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("what", choices=MEASUREMENTS)
+    parser.add_argument("--classes", type=int, help="classes of a run")
+    parser.add_argument("--epochs", type=int, help="epochs that are measured")
+    parser.add_argument("--warm_up", type=int, default=20, help="latency: epochs before that")
+    parser.add_argument("--backlog_runs", type=int, default=50, help="throughput: runs")
+    parser.add_argument("--epoch_seconds", type=int, default=20, help="day: seconds that an epoch stands for")
+    parser.add_argument("--probes", type=int, default=5, help="day, runs: epochs that are timed one by one")
+    parser.add_argument("--runs", type=int, default=1000, help="runs: how many")
+    arguments = parser.parse_args()
+    for name, value in DEFAULTS[arguments.what].items():
+        if getattr(arguments, name) is None:
+            setattr(arguments, name, value)
+    spark = spark_session("benchmark", JobOptions())
+    with tempfile.TemporaryDirectory() as root:
+        MEASUREMENTS[arguments.what](spark, Path(root), arguments)
+    spark.stop()
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,50 @@
+"""The live page: what the imbalance does to running trainings, class by class, in a browser.
+
+    longtail dashboard --runs_dir runs
+    spark-submit spark_jobs/dashboard.py --runs_dir runs
+
+The streaming query over the metric events of all runs and the page's server in one
+process. The page is at http://127.0.0.1:8050/ and for this machine only; --host and
+--port change that. The query keeps its tables in OUTPUT_DIR, which is not that of
+`monitor`, so both may run; with --tables_dir the page shows the tables that a monitor
+keeps, and starts no Spark.
+Ctrl-C ends it; started again, it goes on.
+"""
+
+import sys
+from collections.abc import Sequence
+from functools import partial
+
+from conf.alerts import read_alert_rules
+from conf.arguments import parse_options
+from conf.schema import DashboardOptions
+from spark_jobs.cli import run_job
+from spark_jobs.session import spark_session
+from streaming.dashboard.server import address, dashboard, listening_socket, serving
+from streaming.dashboard.table_reader import TableReader
+from streaming.live import file_lines, start_live_query
+from streaming.writer import EVENTS_DIRECTORY
+
+
+def main(argv: Sequence[str]) -> None:
+    options = parse_options(DashboardOptions, argv, prog="longtail dashboard")
+    rules = read_alert_rules(options.alerts)
+    tables = TableReader(options.tables_dir or options.output_dir or options.runs_dir / "dashboard")
+    listening = listening_socket(options.host, options.port)
+    with serving(dashboard(tables.read, tables.version, host=options.host), listening) as server:
+        print(f"dashboard: {address(listening)} (Ctrl-C ends it)", flush=True)
+        if options.tables_dir:
+            server.join()
+            return
+        query = start_live_query(
+            spark_session("dashboard", options),
+            partial(file_lines, events_dir=options.runs_dir / EVENTS_DIRECTORY),
+            tables_dir=tables.directory,
+            trigger=options.trigger,
+            rules=rules,
+        )
+        query.awaitTermination()
+
+
+if __name__ == "__main__":
+    run_job("dashboard", main, sys.argv[1:])

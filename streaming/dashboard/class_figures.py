@@ -1,0 +1,198 @@
+"""Charts of the classes of one run: table -> figure.
+
+Every function takes rows of the result tables that are already one run's and
+one split's, the axis that says which classes are shown and in which order, and
+a name of the view (style.new_figure).
+"""
+
+import numpy as np
+import plotly.graph_objects as go
+import pyarrow as pa
+from plotly.subplots import make_subplots
+
+from streaming.dashboard.class_axis import ClassAxis
+from streaming.dashboard.style import NEUTRAL, SHARE_SCALE, colour_bar, epoch_axis, new_figure, plain_axes, share_axis
+
+_ROW_PIXELS, _MOST_PIXELS, _AROUND_PIXELS = 26, 460, 70
+_MAX_ROWS_WITH_GAPS = 40
+_MAX_CELLS_WITH_TEXT = 12
+_SHARES_AT_THE_SCALE = (0, 0.01, 0.05, 0.25, 0.5, 1)
+
+
+def accuracy_by_epoch(class_epochs: pa.Table, axis: ClassAxis) -> tuple[np.ndarray, list[int]]:
+    """((rows, epochs) mean accuracy, NaN without images; the epochs)"""
+    epochs, columns = np.unique(class_epochs["epoch"].to_numpy(), return_inverse=True)
+    accuracies = floats(class_epochs["accuracy"])
+    return axis.means(class_epochs["class_id"].to_numpy(), columns, accuracies, len(epochs)), epochs.tolist()
+
+
+def accuracy_map(class_epochs: pa.Table, axis: ClassAxis, *, view: str) -> go.Figure:
+    """Class x epoch, the head on top; a cell without images stays empty."""
+    accuracies, epochs = accuracy_by_epoch(class_epochs, axis)
+    figure = new_figure(height=_height(axis), view=view)
+    figure.add_heatmap(
+        z=accuracies, x=epochs, y=list(range(len(axis))), zmin=0, zmax=1, colorscale=SHARE_SCALE,
+        colorbar=colour_bar("accuracy"), ygap=1 if len(axis) <= _MAX_ROWS_WITH_GAPS else 0, hoverongaps=False,
+        customdata=np.repeat(_texts(axis.hovers)[:, None], len(epochs), axis=1),
+        hovertemplate="%{customdata}<br>epoch %{x}: %{z:.1%}<extra></extra>",
+    )  # fmt: skip
+    figure.update_xaxes(**epoch_axis(epochs))
+    figure.update_yaxes(autorange="reversed", showgrid=False, **axis.ticks())
+    return figure
+
+
+def accuracy_lines(class_epochs: pa.Table, axis: ClassAxis, *, view: str) -> go.Figure:
+    """A line a class, from the head's colour to the tail's; the tail is drawn last, on top."""
+    accuracies, epochs = accuracy_by_epoch(class_epochs, axis)
+    figure = new_figure(height=340, view=view)
+    for hover, colour, values in zip(axis.hovers, axis.colours, accuracies, strict=True):
+        figure.add_scatter(
+            x=epochs, y=values, mode=_line_mode(epochs), line={"color": colour, "width": 2}, marker={"size": 5},
+            hovertemplate=f"{hover}<br>epoch %{{x}}: %{{y:.1%}}<extra></extra>",
+        )  # fmt: skip
+    figure.update_xaxes(**epoch_axis(epochs))
+    figure.update_yaxes(**share_axis())
+    return figure
+
+
+def label_bias(latest: pa.Table, axis: ClassAxis, *, view: str) -> go.Figure:
+    """What share of the split's images is predicted as each class (bars), and what share is of it (ticks).
+
+    latest: the class_epochs of one epoch
+    """
+    class_ids = latest["class_id"].to_numpy()
+    predicted, true = (
+        axis.means_of_classes(class_ids, floats(latest[f"{kind}_share"])) for kind in ("predicted", "true")
+    )
+    rows = list(range(len(axis)))
+    figure = new_figure(height=_height(axis), view=view)
+    hover = "%{customdata}<br>predicted %{x:.2%}, true %{text}<extra></extra>"
+    figure.add_bar(
+        y=rows, x=predicted, orientation="h", marker={"color": axis.colours, "line": {"width": 0}},
+        customdata=axis.hovers, text=[f"{share:.2%}" for share in true], textposition="none", hovertemplate=hover,
+    )  # fmt: skip
+    figure.add_scatter(
+        y=rows, x=true, mode="markers", hoverinfo="skip",
+        marker={"symbol": "line-ns", "size": _row_height(axis) * 0.8, "line": {"width": 2, "color": NEUTRAL}},
+    )  # fmt: skip
+    figure.update_layout(bargap=0.25 if len(axis) <= _MAX_ROWS_WITH_GAPS else 0)
+    figure.update_xaxes(tickformat=".3~p", rangemode="tozero", showgrid=True, nticks=6)
+    figure.update_yaxes(autorange="reversed", showgrid=False, **axis.ticks())
+    return figure
+
+
+def confusion_matrix(confusion: pa.Table, axis: ClassAxis, *, view: str) -> go.Figure:
+    """Row: true class; column: predicted class; cell: share of the row's images, empty if there is none.
+
+    What is predicted as a class that the axis does not show counts in the row's whole. The colour follows the root of
+    the share: what one class loses to many others would not be seen else.
+    """
+    size = len(axis)
+    shares = confusion_shares(confusion, axis)
+    seen = np.where(shares > 0, shares, np.nan)
+    few, gap = size <= _MAX_CELLS_WITH_TEXT, 1 if size <= _MAX_ROWS_WITH_GAPS else 0
+    figure = new_figure(height=_height(axis), view=view)
+    figure.add_heatmap(
+        z=np.sqrt(seen), x=list(range(size)), y=list(range(size)), zmin=0, zmax=1, colorscale=SHARE_SCALE,
+        showscale=not few, hoverongaps=False, xgap=gap, ygap=gap,
+        colorbar=colour_bar("share of the true class", tickformat=None, tickvals=[s**0.5 for s in _SHARES_AT_THE_SCALE],
+                            ticktext=[f"{s:.0%}" for s in _SHARES_AT_THE_SCALE]),
+        text=[[f"{100 * share:.0f}" if share >= 0.005 else "" for share in row] for row in shares] if few else None,
+        texttemplate="%{text}" if few else None, textfont={"size": 11},
+        customdata=_texts([
+            [f"{true}<br>predicted as<br>{guess}<br>{share:.1%}" for guess, share in zip(axis.hovers, row, strict=True)]
+            for true, row in zip(axis.hovers, shares, strict=True)
+        ]),
+        hovertemplate="%{customdata}<extra></extra>",
+    )  # fmt: skip
+    names = axis.ticks() if axis.is_banded else {**axis.ticks(), "ticktext": _names_at(axis)}
+    ends = {"tickvals": [0, size - 1], "ticktext": ["head", "tail"]} if size > _MAX_CELLS_WITH_TEXT else names
+    figure.update_xaxes(title={"text": "predicted", "standoff": 6}, **ends)
+    figure.update_yaxes(autorange="reversed", showgrid=False, title={"text": "true"}, **names)
+    return figure
+
+
+def confusion_shares(confusion: pa.Table, axis: ClassAxis) -> np.ndarray:
+    """(rows, rows) what share of the images of a row's classes is predicted as a column's, NaN without images."""
+    size = len(axis)
+    rows, columns = (axis.rows_of(confusion[f"{kind}_class"].to_numpy()) for kind in ("true", "predicted"))
+    counts = floats(confusion["count"])
+    in_row, in_cell = rows >= 0, (rows >= 0) & (columns >= 0)
+    cells = np.bincount(rows[in_cell] * size + columns[in_cell], weights=counts[in_cell], minlength=size * size)
+    whole = np.bincount(rows[in_row], weights=counts[in_row], minlength=size)
+    with np.errstate(invalid="ignore"):
+        return cells.reshape(size, size) / whole[:, None]
+
+
+def pseudo_labels(pseudo: pa.Table, axis: ClassAxis, *, view: str, before: pa.Table | None = None) -> go.Figure:
+    """Left: how many images of each class have labels and pseudo-labels. Right, if it is known: the confidence of the
+    pseudo-labels, their mean and where 10 to 90 % of them lie, and hollow the mean of the round before.
+
+    pseudo: rows of pseudo_labels, of one run and round; before: those of the round before
+    """
+    has_confidence = pseudo["mean_confidence"].null_count < len(pseudo)
+    figure = make_subplots(
+        1, 1 + has_confidence, figure=new_figure(height=_height(axis), view=view), shared_yaxes=True,
+        horizontal_spacing=0.06,
+    )  # fmt: skip
+    figure = plain_axes(figure)
+    rows = list(range(len(axis)))
+
+    def column(name: str, table: pa.Table = pseudo) -> np.ndarray:
+        return axis.means_of_classes(table["class_id"].to_numpy(), floats(table[name]))
+
+    series = (("labelled_count", "labels", NEUTRAL), ("pseudo_label_count", "pseudo-labels", axis.colours))
+    for name, words, colour in series:
+        figure.add_bar(
+            x=column(name), y=rows, orientation="h", marker={"color": colour}, customdata=axis.hovers,
+            hovertemplate=f"%{{customdata}}<br>%{{x:,.0f}} with {words}<extra></extra>", row=1, col=1,
+        )  # fmt: skip
+    figure.update_layout(barmode="group", bargap=0.2, bargroupgap=0)
+    images = {"title": {"text": "images", "standoff": 6}, "rangemode": "tozero", "nticks": 5, "showgrid": True}
+    figure.update_xaxes(**images, row=1, col=1)
+    figure.update_yaxes(autorange="reversed", showgrid=False, **axis.ticks())
+    if not has_confidence:
+        return figure
+    mean, low, high = column("mean_confidence"), column("confidence_p10"), column("confidence_p90")
+    figure.add_scatter(
+        x=mean, y=rows, mode="markers", marker={"color": axis.colours, "size": 8}, customdata=axis.hovers,
+        error_x={"type": "data", "symmetric": False, "array": high - mean, "arrayminus": mean - low, "width": 0,
+                 "thickness": 2, "color": NEUTRAL},
+        hovertemplate="%{customdata}<br>mean confidence %{x:.1%}<extra></extra>", row=1, col=2,
+    )  # fmt: skip
+    if before is not None:
+        figure.add_scatter(
+            x=column("mean_confidence", before), y=rows, mode="markers", customdata=axis.hovers,
+            marker={"symbol": "circle-open", "color": NEUTRAL, "size": 9, "line": {"width": 2}},
+            hovertemplate="%{customdata}<br>the round before: %{x:.1%}<extra></extra>", row=1, col=2,
+        )  # fmt: skip
+    confidence = {"title": {"text": "confidence", "standoff": 6}, "range": [0, 1.02], "tickformat": ".0%"}
+    figure.update_xaxes(**confidence, showgrid=True, row=1, col=2)
+    return figure
+
+
+def floats(column: pa.ChunkedArray) -> np.ndarray:
+    """A column as float64, NaN where it is null."""
+    return column.cast(pa.float64()).to_numpy()
+
+
+def _height(axis: ClassAxis) -> int:
+    return _AROUND_PIXELS + min(_MOST_PIXELS, max(4, len(axis)) * _ROW_PIXELS)
+
+
+def _row_height(axis: ClassAxis) -> float:
+    return (_height(axis) - _AROUND_PIXELS) / max(4, len(axis))
+
+
+def _texts(texts: list) -> np.ndarray:
+    """As an array: of lists in lists the chart library would look at every cell."""
+    return np.array(texts, dtype=object)
+
+
+def _line_mode(epochs: list[int]) -> str:
+    return "lines+markers" if len(epochs) <= 12 else "lines"
+
+
+def _names_at(axis: ClassAxis) -> list[str]:
+    """Names without the counts, which stand at the other charts."""
+    return [axis.names[row] for row in axis.ticks()["tickvals"]]

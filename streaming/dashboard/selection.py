@@ -1,0 +1,50 @@
+"""What the reader looks at. It lives in the page's address, so that a reload, a bookmark or a mail shows the same."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+from urllib.parse import urlencode
+
+GROUPS = ("all", "many", "medium", "few")
+MAX_COMPARED = 4
+
+
+@dataclass(frozen=True)
+class Selection:
+    """run: None follows the newest run; compare: runs set against it; split: None takes the best that there is (test,
+    then val, then train); group, classes: which classes are shown, by shot group and by a part of their name"""
+
+    run: str | None = None
+    compare: tuple[str, ...] = ()
+    split: str | None = None
+    group: str = "all"
+    classes: str = ""
+
+    def link(self, **changes: Any) -> str:
+        """The address of this page with another selection."""
+        wanted = replace(self, **changes)
+        parameters = {name: value for name, value in vars(wanted).items() if value and value != "all"}
+        return "?" + urlencode(parameters, doseq=True)
+
+    def toggled(self, run: str) -> tuple[str, ...]:
+        """The compared runs with one more, or one fewer; of too many, the first goes."""
+        if run in self.compare:
+            return tuple(other for other in self.compare if other != run)
+        return (*self.compare, run)[-MAX_COMPARED:]
+
+
+def read_selection(parameters: Sequence[tuple[str, str]]) -> Selection:
+    """The selection of an address; what it does not understand has no effect.
+
+    parameters: names and values of its query, in order
+    """
+    last = {name: value for name, value in parameters if value}
+    compared = dict.fromkeys(value for name, value in parameters if name == "compare" and value)
+    group = last.get("group", "all")
+    return Selection(
+        run=last.get("run"),
+        compare=tuple(compared)[:MAX_COMPARED],
+        split=last.get("split"),
+        group=group if group in GROUPS else "all",
+        classes=last.get("classes", "")[:100],
+    )

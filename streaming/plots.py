@@ -1,0 +1,57 @@
+"""Charts of the result tables for notebooks. matplotlib draws them; nothing is shown or saved here."""
+
+from typing import Any
+
+from matplotlib.figure import Figure
+
+GROUP_COLOURS = {"many": "tab:cyan", "medium": "tab:orange", "few": "tab:purple"}
+
+
+def accuracy_figure(epochs: Any) -> Figure:
+    """Balanced accuracy and that of each shot group over the epochs of one run and split.
+
+    epochs: `epochs` as a pandas DataFrame
+    """
+    figure = Figure(figsize=(6, 3.5), layout="constrained")
+    axes = figure.subplots()
+    ordered = epochs.sort_values("epoch")
+    axes.plot(ordered["epoch"], 100 * ordered["balanced_accuracy"], color="black", label="balanced")
+    for group, colour in GROUP_COLOURS.items():
+        axes.plot(ordered["epoch"], 100 * ordered[f"{group}_shot_accuracy"], color=colour, label=f"{group}-shot")
+    axes.set(xlabel="epoch", ylabel="accuracy %", ylim=(0, 100))
+    axes.legend()
+    return figure
+
+
+def class_counts_figure(counts: Any) -> Figure:
+    """Images of each class, labelled and unlabeled, on a logarithmic axis.
+
+    counts: a pandas DataFrame with class_name and a column of counts for each bar
+    """
+    figure = Figure(figsize=(6, 3.5), layout="constrained")
+    axes = figure.subplots()
+    bars = [name for name in counts.columns if name != "class_name"]
+    for place, name in enumerate(bars):
+        offset = (place - (len(bars) - 1) / 2) * 0.8 / len(bars)
+        axes.bar([i + offset for i in range(len(counts))], counts[name], width=0.8 / len(bars), label=name)
+    axes.set_xticks(range(len(counts)), counts["class_name"])
+    axes.set(xlabel="class", ylabel="images", yscale="log")
+    axes.legend()
+    return figure
+
+
+def gain_figure(compared: Any) -> Figure:
+    """What a run gains over another by shot group, at each epoch.
+
+    compared: streaming.queries.compared of one split, as a pandas DataFrame
+    """
+    figure = Figure(figsize=(6, 3.5), layout="constrained")
+    axes = figure.subplots()
+    ordered = compared.sort_values("epoch")
+    axes.axhline(0, color="grey", linewidth=0.8)
+    axes.plot(ordered["epoch"], 100 * ordered["balanced_accuracy_gain"], color="black", label="balanced")
+    for group, colour in GROUP_COLOURS.items():
+        axes.plot(ordered["epoch"], 100 * ordered[f"{group}_shot_accuracy_gain"], color=colour, label=f"{group}-shot")
+    axes.set(xlabel="epoch", ylabel="gain, points of accuracy")
+    axes.legend()
+    return figure

@@ -1,0 +1,252 @@
+"""The live page in a real headless Chromium: over a real training, without any, and with 1000 classes.
+
+`--screenshots DIR` keeps the pictures that the README shows.
+"""
+
+import json
+import os
+import re
+import signal
+import subprocess
+import time
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+import pytest
+from pyspark.sql import SparkSession
+
+from streaming.dashboard.server import address, dashboard, listening_socket, serving
+from streaming.dashboard.table_reader import TableReader
+from streaming.events import ClassEvent, ConfusionEvent, Event, PseudoLabelEvent, RunEvent
+from streaming.live import file_lines, start_live_query
+from streaming.writer import EventWriter, write_pseudo_label_events
+from tests.browser import LAPTOP, PHONE, Page, browser, wait_until
+from tests.conftest import SCRIPTS
+
+pytestmark = pytest.mark.long
+
+MORE_EPOCHS_THAN_ANYBODY_WAITS_FOR = 2000
+
+
+@contextmanager
+def job(root: Path, *arguments: object) -> Iterator[subprocess.Popen[str]]:
+    """`longtail ARGS` in a directory, ended with the block."""
+    process = subprocess.Popen(
+        [SCRIPTS / "longtail", *map(str, arguments)],
+        cwd=root, env=os.environ, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, start_new_session=True,
+    )  # fmt: skip
+    try:
+        yield process
+    finally:
+        if process.poll() is None:
+            os.killpg(process.pid, signal.SIGINT)
+        try:
+            process.communicate(timeout=60)
+        except subprocess.TimeoutExpired:
+            os.killpg(process.pid, signal.SIGKILL)
+            process.communicate()
+
+
+@pytest.fixture
+def pictures(request: pytest.FixtureRequest, tmp_path: Path) -> Path:
+    """Where pictures go; without --screenshots nobody keeps them."""
+    directory = request.config.getoption("--screenshots") or tmp_path / "pictures"
+    directory.mkdir(parents=True, exist_ok=True)
+    return directory.absolute()
+
+
+def test_a_training_is_seen_while_it_runs(tmp_path: Path, pictures: Path) -> None:
+    """Empty at first; fills by itself; keeps the reader's zoom, choice and place over updates and a reload."""
+    with job(tmp_path, "dashboard", "--port", 0, "--master", "local[1]") as server:
+        said = server.stdout.readline()
+        (url,) = re.findall(r"dashboard: (http://127\.0\.0\.1:\d+/) ", said)
+        with browser(url) as page:
+            page.open()
+            assert "No training has reported yet" in page.text()
+            page.picture(pictures / "empty.png")
+            page.run_script("window.neverReloaded = true")
+
+            epochs = ("--epochs", MORE_EPOCHS_THAN_ANYBODY_WAITS_FOR)
+            with job(tmp_path, "train", *epochs, "--threads", 1, "--master", "local[1]"):
+                watch(page, pictures)
+            assert page.run_script("window.neverReloaded") is None  # it was reloaded once, in between
+            shows_what_was_measured(page, tmp_path / "runs" / "events")
+            assert page.asked_hosts() == {url.rstrip("/")}  # nothing from anywhere else
+            assert page.complaints() == []
+
+
+def watch(page: Page, pictures: Path) -> None:
+    """What a reader does while the training runs."""
+    first = wait_until(lambda: page.chart("accuracy_map"))
+    assert first["type"] == "heatmap" and first["rows"] == 10
+
+    more = wait_until(lambda: (found := page.chart("accuracy_map"))["columns"] > max(3, first["columns"]) and found)
+    page.drag_across("accuracy_map")
+    zoomed = page.horizontal_range("accuracy_map")
+    assert zoomed[1] - zoomed[0] < 0.8 * more["columns"]
+    page.click("few")
+    wait_until(lambda: page.chart("accuracy_map")["rows"] == 3)
+    assert "group=few" in page.driver.current_url
+    page.drag_across("accuracy_lines")
+    zoomed = page.horizontal_range("accuracy_lines")
+    before = page.chart("accuracy_lines")["columns"]
+    wait_until(lambda: page.chart("accuracy_lines")["columns"] > before)
+    assert page.horizontal_range("accuracy_lines") == zoomed
+    assert page.run_script("window.neverReloaded") is True
+
+    page.driver.refresh()
+    wait_until(lambda: (found := page.chart("accuracy_map")) and found["rows"] == 3)
+    assert page.run_script("window.neverReloaded") is None
+    assert page.element(".choice [aria-current]:not([href*=split])").text in ("test", "few")
+    page.click("all classes")
+    wait_until(lambda: page.chart("accuracy_map")["rows"] == 10)
+    wait_until(lambda: page.chart("confusion_matrix"))
+    page.picture(pictures / "training.png")
+
+    fits_a_phone(page)
+    page.picture(pictures / "phone.png")
+    page.resize(LAPTOP)
+
+
+def shows_what_was_measured(page: Page, events_dir: Path) -> None:
+    """The map's last column against the event file of its epoch."""
+    epoch, shown = page.run_script(
+        """(trace => [trace.x.at(-1), Array.from(trace.z, row => row.at(-1))])
+        (document.querySelector('[data-figure=accuracy_map]')._fullData[0])"""
+    )
+    (file,) = events_dir.glob(f"*-epoch{epoch:05d}.jsonl")
+    events = [json.loads(line) for line in file.read_text().splitlines()]
+    test = [event for event in events if event["kind"] == "class" and event["split"] == "test"]
+    assert shown == [event["correct"] / event["support"] for event in sorted(test, key=lambda e: e["class_id"])]
+
+
+def fits_a_phone(page: Page) -> None:
+    page.resize(PHONE)
+    widest = "Math.max(...[...document.querySelectorAll('.chart:not([hidden]) .main-svg')].map(svg => svg.clientWidth))"
+    wait_until(lambda: page.run_script(widest) < PHONE[0])
+    assert page.overflow() == 0
+
+
+def events_of_run(
+    run: str, phase: str, *, num_classes: int, epochs: int, gain: float, pseudo: int, generator: np.random.Generator
+) -> list[list[Event]]:
+    """Made-up metric events of a run on a long tail, a list an epoch: the rarer a class, the worse it is learned."""
+    rank = np.linspace(0, 1, num_classes)
+    counts = np.maximum(1, 1280 * 0.01**rank).round().astype(int)
+    groups = ["many" if count > 100 else "few" if count < 20 else "medium" for count in counts]
+    common = {"run": run, "attempt": 1, "phase": phase, "emitted_at": time.time()}
+    best = 0.95 - 0.8 * rank**1.5 + gain * rank + generator.normal(0, 0.05, num_classes)
+    support = 50
+    found = []
+    for epoch in range(1, epochs + 1):
+        noise = generator.normal(0, 0.02, num_classes)
+        correct = (np.clip(best * (1 - np.exp(-epoch / (3 + 5 * rank))) + noise, 0, 1) * support).astype(int)
+        # For another class, mostly one nearer to the head.
+        taken_for = (np.arange(num_classes) * generator.uniform(0.2, 0.95, num_classes)).astype(int)
+        taken_for[0] = 1
+        wrong = support - correct
+        predicted = correct + np.bincount(taken_for, weights=wrong, minlength=num_classes).astype(int)
+        events: list[Event] = [
+            ClassEvent(
+                **common, epoch=epoch, num_epochs=epochs, split="test", class_id=i, class_name=f"species {i}",
+                shot_group=groups[i], train_count=int(counts[i]) + pseudo, pseudo_label_count=pseudo, support=support,
+                correct=int(correct[i]), predicted=int(predicted[i]), loss_sum=float(wrong[i]),
+                confidence_sum=0.8 * support, epoch_seconds=60.0, images_per_second=1500.0,
+            )
+            for i in range(num_classes)
+        ]  # fmt: skip
+        cells = Counter({(i, i): int(correct[i]) for i in range(num_classes)})
+        cells.update({(i, int(taken_for[i])): int(wrong[i]) for i in range(num_classes)})
+        events += [
+            ConfusionEvent(**common, epoch=epoch, split="test", true_class=true, predicted_class=guess, count=count)
+            for (true, guess), count in cells.items()
+            if count
+        ]
+        found.append(events)
+    return found
+
+
+def write_run(events_dir: Path, run: str, phase: str, epochs: list[list[Event]]) -> None:
+    writer = EventWriter(events_dir, run=run, attempt=1)
+    configuration = json.dumps({"dataset": "folder", "arch": "resnet50", "loss_type": "CE", "train_rule": "None"})
+    run_event = partial(
+        RunEvent, run=run, attempt=1, phase=phase, configuration=configuration, message="", num_epochs=len(epochs)
+    )
+    writer.write_run(run_event(state="started", epoch=0, emitted_at=time.time() - 60))
+    for number, events in enumerate(epochs, start=1):
+        writer.write_epoch(number, events)
+    writer.write_run(run_event(state="finished", epoch=len(epochs), emitted_at=time.time() + 1))
+
+
+@contextmanager
+def page_over(spark: SparkSession, root: Path) -> Iterator[Page]:
+    """The page over all events in a directory."""
+    query = start_live_query(
+        spark, partial(file_lines, events_dir=root / "events"), tables_dir=root / "tables", trigger=None
+    )
+    query.awaitTermination()
+    tables = TableReader(root / "tables")
+    listening = listening_socket("127.0.0.1", 0)
+    with (
+        serving(dashboard(tables.read, tables.version, host="127.0.0.1"), listening),
+        browser(address(listening)) as page,
+    ):
+        yield page
+
+
+def test_a_thousand_classes_can_be_read(spark: SparkSession, tmp_path: Path, pictures: Path) -> None:
+    generator = np.random.default_rng(0)
+    epochs = events_of_run("birds", "train", num_classes=1000, epochs=12, gain=0.0, pseudo=0, generator=generator)
+    write_run(tmp_path / "events", "birds", "train", epochs)
+    with page_over(spark, tmp_path) as page:
+        page.open()
+        assert wait_until(lambda: page.chart("accuracy_map")) == {"type": "heatmap", "columns": 12, "rows": 100}
+        assert "1,000 classes in 100 bands" in page.text("#note-accuracy_map")
+        ticks = page.run_script(
+            "[...document.querySelectorAll('[data-figure=accuracy_map] .ytick text')].map(t => t.textContent)"
+        )
+        assert any("head" in tick for tick in ticks) and any("tail" in tick for tick in ticks)
+        assert page.overflow() == 0
+        page.picture(pictures / "thousand_classes.png")
+        page.element("#find input").send_keys("species 77")
+        wait_until(lambda: page.chart("accuracy_map")["rows"] == 11)  # 77 and 770 to 779
+        assert "classes=species+77" in page.driver.current_url
+        fits_a_phone(page)
+        assert page.complaints() == []
+
+
+def test_runs_are_compared_and_pseudo_labels_shown(spark: SparkSession, tmp_path: Path, pictures: Path) -> None:
+    generator = np.random.default_rng(1)
+    for run, phase, gain, pseudo in (("labels-alone", "train", 0.0, 0), ("with-pseudo-labels", "train_semi", 0.2, 40)):
+        epochs = events_of_run(run, phase, num_classes=10, epochs=20, gain=gain, pseudo=pseudo, generator=generator)
+        write_run(tmp_path / "events", run, phase, epochs)
+    labelling = [
+        PseudoLabelEvent(
+            run="labels-alone", attempt=1, phase="gen_pseudolabels", emitted_at=time.time(), previous_run="", round=1,
+            class_id=i, class_name=f"species {i}", labelled_count=int(1280 * 0.01 ** (i / 9)), pseudo_label_count=40,
+            mean_confidence=0.9 - 0.04 * i, confidence_p10=0.7 - 0.05 * i, confidence_p50=0.92 - 0.04 * i,
+            confidence_p90=0.98 - 0.02 * i,
+        )
+        for i in range(10)
+    ]  # fmt: skip
+    write_pseudo_label_events(tmp_path / "events", labelling)
+    with page_over(spark, tmp_path) as page:
+        page.open("?run=labels-alone")
+        page.darken()
+        wait_until(lambda: page.chart("pseudo_labels"))
+        assert page.chart("class_changes") is None
+        page.click("+ compare")
+        assert wait_until(lambda: page.chart("class_changes")) == {"type": "bar", "columns": 10, "rows": 1}
+        assert "compare=with-pseudo-labels" in page.driver.current_url
+        assert "Epoch 20" in page.text("#note-comparison")
+        page.picture(pictures / "comparison.png", whole=True)
+
+        page.driver.back()
+        wait_until(lambda: page.chart("class_changes") is None)
+        page.driver.forward()
+        wait_until(lambda: page.chart("class_changes"))
+        assert page.complaints() == []

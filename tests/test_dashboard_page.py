@@ -1,0 +1,362 @@
+"""What the live page says of tables and a selection, and its server, over a real socket."""
+
+import http.client
+import json
+import socket
+from collections.abc import Iterator
+from pathlib import Path
+from urllib.parse import parse_qsl, urlencode
+
+import pyarrow as pa
+import pyarrow.compute as pc
+import pytest
+
+from conf.errors import UserError
+from streaming.dashboard.page import PageState, ReadTable, page_state, whole_page
+from streaming.dashboard.selection import Selection, read_selection
+from streaming.dashboard.server import address, dashboard, listening_socket, serving
+from streaming.dashboard.table_reader import TableReader
+from streaming.result_tables import TABLES, RunManifest, write_run
+from tests.result_rows import PLAIN, class_rows, table
+
+CHARTS_OF_A_RUN = {"accuracy_map", "accuracy_lines", "group_lines", "label_bias"}
+
+
+def reader_of(tables: dict[str, pa.Table]) -> ReadTable:
+    """Of these tables; the others are empty."""
+
+    def read(name: str, run: str | None = None) -> pa.Table:
+        rows = tables.get(name, TABLES[name].empty_table())
+        return rows if run is None else rows.filter(pc.equal(rows["run"], run))
+
+    return read
+
+
+def with_tables(**tables: pa.Table) -> ReadTable:
+    return reader_of(tables)
+
+
+ONE_RUN = {
+    "runs": table("runs", {}),
+    "epochs": table("epochs", {}, {"epoch": 2, "balanced_accuracy": 0.625, "few_shot_accuracy": 0.05}),
+    "class_epochs": class_rows({0: [0.5, 0.75], 1: [0.25, 0.5], 2: [0.0, 0.25]}),
+}
+TWO_RUNS = {
+    "runs": table("runs", {"status": "finished"}, {"run": "semi", "phase": "train_semi", "started_at": 2000.0}),
+    "epochs": table(
+        "epochs", {}, {"epoch": 2, "few_shot_accuracy": 0.125}, {"epoch": 3},
+        {"run": "semi"}, {"run": "semi", "epoch": 2, "few_shot_accuracy": 0.25},
+    ),
+    "class_epochs": pa.concat_tables(
+        [
+            class_rows({0: [0.5, 0.5, 1.0], 1: [0.5, 0.25, 1.0]}),
+            class_rows({0: [0.5, 0.25], 1: [0.5, 0.75]}, run="semi"),
+        ]
+    ),
+}  # fmt: skip
+
+
+def drawn(state: PageState) -> set[str]:
+    return {name for name, figure in state.figures.items() if figure is not None}
+
+
+def test_without_any_run_the_page_says_how_to_get_one() -> None:
+    state = page_state(with_tables(), Selection())
+    assert "No training has reported yet" in state.html["overview"] and "longtail pipeline" in state.html["overview"]
+    assert drawn(state) == set()
+
+
+def test_a_run_that_has_no_epoch_yet_is_listed_and_has_no_chart() -> None:
+    state = page_state(with_tables(runs=table("runs", {"epoch": 0})), Selection())
+    assert "0/4 epochs" in state.html["runs"] and "running" in state.html["overview"]
+    assert drawn(state) == set()
+
+
+def test_one_run_has_its_charts_and_nothing_to_compare_with() -> None:
+    state = page_state(reader_of(ONE_RUN), Selection())
+    assert drawn(state) == CHARTS_OF_A_RUN
+    assert "one run only" in state.html["note-comparison"]
+    assert "No confusion counts" in state.html["note-confusion_matrix"]
+    assert "neither made nor had pseudo-labels" in state.html["note-pseudo_labels"]
+
+
+def test_the_key_figures_are_of_the_last_epoch_with_the_change_from_the_one_before() -> None:
+    words = " ".join(page_state(reader_of(ONE_RUN), Selection()).html["overview"].split())
+    assert '62.5<small> %</small> <span class="change better">+12.5</span>' in words
+    assert '5.0<small> %</small> <span class="change worse">-5.0</span>' in words  # few-shot
+    assert "<dt>medium-shot</dt> <dd>–" in words  # no such class
+
+
+def test_without_a_choice_the_newest_running_run_is_shown() -> None:
+    assert "semi" in page_state(reader_of(TWO_RUNS), Selection()).html["overview"]
+    done = {**TWO_RUNS, "runs": table("runs", {"started_at": 1.0}, {"run": "semi", "status": "failed"})}
+    assert '<p class="run-name">base</p>' in page_state(reader_of(done), Selection()).html["overview"]
+
+
+def test_a_run_that_is_not_there_is_waited_for() -> None:
+    state = page_state(reader_of(ONE_RUN), Selection(run="../../etc/passwd"))
+    assert "There is no run of this name (yet)" in state.html["overview"]
+    assert drawn(state) == set()
+
+
+def test_runs_are_compared_at_the_last_epoch_that_all_have_reached() -> None:
+    state = page_state(reader_of(TWO_RUNS), Selection(run="base", compare=("semi",)))
+    (bars,) = state.figures["class_changes"].data
+    assert list(bars.y) == [-0.25, 0.5]  # at epoch 2, although base has 3
+    assert "Epoch 2, the last that all have reached" in state.html["note-comparison"]
+    assert "+12.5" in state.html["note-comparison"]  # few-shot, 25.0 - 12.5 points
+    assert {"compared_balanced", "compared_few"} <= drawn(state)
+
+
+def test_a_run_of_other_classes_is_not_compared() -> None:
+    other = class_rows({0: [0.5], 1: [0.5]}, run="semi", class_name="another")
+    tables = {**TWO_RUNS, "class_epochs": pa.concat_tables([class_rows({0: [0.5], 1: [0.5]}), other])}
+    state = page_state(reader_of(tables), Selection(run="base", compare=("semi",)))
+    assert state.figures["class_changes"] is None
+    assert "Not compared" in state.html["note-comparison"]
+
+
+def test_held_out_data_is_shown_unless_training_data_is_asked_for() -> None:
+    tables = {
+        **ONE_RUN,
+        "epochs": table("epochs", {"split": "train", "balanced_accuracy": 1.0}, {}),
+        "class_epochs": pa.concat_tables([class_rows({0: [1.0]}, split="train"), class_rows({0: [0.5]})]),
+    }
+    (cells,) = page_state(reader_of(tables), Selection()).figures["accuracy_map"].data
+    assert cells.z.tolist() == [[0.5]]
+    (cells,) = page_state(reader_of(tables), Selection(split="train")).figures["accuracy_map"].data
+    assert cells.z.tolist() == [[1.0]]
+    (cells,) = page_state(reader_of(tables), Selection(split="nonsense")).figures["accuracy_map"].data
+    assert cells.z.tolist() == [[0.5]]
+
+
+def test_a_selection_without_a_class_says_so() -> None:
+    state = page_state(reader_of(ONE_RUN), Selection(group="few", classes="dog"))
+    assert drawn(state) == set()
+    assert "No class of this run is few-shot and has “dog” in its name." in state.html["note-accuracy_map"]
+
+
+def test_a_labelling_shows_its_confidence_and_what_it_says_of_the_unlabeled_part() -> None:
+    tables = {**ONE_RUN, "pseudo_labels": table("pseudo_labels", {}), "unlabeled": table("unlabeled", {})}
+    state = page_state(reader_of(tables), Selection())
+    assert len(state.figures["pseudo_labels"].data) == 3
+    assert "estimate for the unlabeled images <b>2.5</b>" in state.html["note-pseudo_labels"]
+
+
+def test_a_second_round_is_set_against_that_of_the_run_before() -> None:
+    labels = table("pseudo_labels", {"run": "first"}, {"round": 2, "previous_run": "first", "mean_confidence": 0.5})
+    state = page_state(reader_of({**ONE_RUN, "pseudo_labels": labels}), Selection())
+    *_, now, before = state.figures["pseudo_labels"].data
+    assert (now.x[0], before.x[0]) == (0.5, PLAIN["pseudo_labels"]["mean_confidence"])
+
+
+def test_a_training_on_pseudo_labels_shows_how_many_it_has() -> None:
+    rows = class_rows({0: [0.5]}, train_count=350, pseudo_label_count=300)
+    state = page_state(reader_of({**ONE_RUN, "class_epochs": rows}), Selection())
+    labels, pseudo = state.figures["pseudo_labels"].data
+    assert (list(labels.x), list(pseudo.x)) == ([50], [300])
+
+
+def test_the_most_mistaken_tail_classes_are_named() -> None:
+    cells = ({"true_class": 2, "predicted_class": 0, "count": 7}, {"true_class": 2, "predicted_class": 2, "count": 3})
+    state = page_state(reader_of({**ONE_RUN, "confusion": table("confusion", *cells)}), Selection())
+    assert "<b>class 2</b> as <b>class 0</b> 70 %" in state.html["note-confusion_matrix"]
+    assert state.figures["confusion_matrix"] is not None
+
+
+def test_alerts_and_steps_of_a_running_epoch_are_shown() -> None:
+    tables = {**ONE_RUN, "alerts": table("alerts", {}), "steps": table("steps", {}, {"step": 2})}
+    state = page_state(reader_of(tables), Selection())
+    assert "class 9 fell to 0.0 %" in state.html["overview"] and "1 alert" in state.html["runs"]
+    assert "in epoch 3: step 5/9, loss 0.125, 1,234 images/s" in " ".join(state.html["overview"].split())
+
+
+def test_what_failed_is_said() -> None:
+    tables = {**ONE_RUN, "runs": table("runs", {"status": "failed", "message": "rank 1 <died>"})}
+    assert "rank 1 &lt;died&gt;" in page_state(reader_of(tables), Selection()).html["overview"]
+
+
+def test_nothing_from_an_event_becomes_markup() -> None:
+    evil = "<script>alert(1)</script>"
+    tables = {
+        "runs": table(
+            "runs", {"run": evil, "message": evil, "phase": evil, "configuration": json.dumps({"arch": evil})}
+        ),
+        "epochs": table("epochs", {"run": evil}),
+        "class_epochs": class_rows({0: [0.5], 1: [0.5]}, run=evil, class_name=evil, shot_group="few"),
+        "confusion": table("confusion", {"run": evil, "predicted_class": 1}),
+        "alerts": table("alerts", {"run": evil, "rule": evil, "message": evil}),
+    }
+    page = whole_page(page_state(reader_of(tables), Selection(classes="script")))
+    assert "alert(1)" in page and evil not in page
+
+
+def test_a_thousand_classes_are_few_rows() -> None:
+    rows = class_rows({i: [0.5] for i in range(1000)})
+    state = page_state(reader_of({**ONE_RUN, "class_epochs": rows}), Selection())
+    assert "1,000 classes in 100 bands" in state.html["note-accuracy_map"]
+    assert len(state.figures["accuracy_map"].data[0].z) == 100
+    assert len(state.figures["accuracy_lines"].data) == 12
+    one = page_state(reader_of({**ONE_RUN, "class_epochs": rows}), Selection(classes="class 77"))
+    assert len(one.figures["accuracy_map"].data[0].z) == 11  # class 77 and class 770 to 779
+
+
+@pytest.mark.parametrize(
+    "selection",
+    [Selection(), Selection(run="a b&c", compare=("x", "y"), split="val", group="few", classes="ünï#?")],
+)
+def test_an_address_says_the_whole_selection(selection: Selection) -> None:
+    assert read_selection(parse_qsl(selection.link().removeprefix("?"))) == selection
+
+
+def test_what_an_address_says_wrong_has_no_effect() -> None:
+    assert read_selection([("group", "huge"), ("nonsense", "1"), ("run", ""), ("compare", "a"), ("compare", "a")]) == (
+        Selection(compare=("a",))
+    )
+
+
+def test_a_run_is_added_to_the_comparison_and_taken_out_again() -> None:
+    chosen = Selection(compare=("a",))
+    assert chosen.toggled("b") == ("a", "b") and chosen.toggled("a") == ()
+    assert Selection(compare=("a", "b", "c", "d")).toggled("e") == ("b", "c", "d", "e")
+
+
+# --- the server
+
+
+@pytest.fixture(scope="module")
+def server() -> Iterator[socket.socket]:
+    """A server of one run on a free port of the loopback interface."""
+    listening = listening_socket("127.0.0.1", 0)
+    with serving(dashboard(reader_of(ONE_RUN), lambda: "7", host="127.0.0.1"), listening):
+        yield listening
+
+
+def ask(
+    server: socket.socket, path: str, *, method: str = "GET", **headers: str
+) -> tuple[int, http.client.HTTPMessage, bytes]:
+    connection = http.client.HTTPConnection(*server.getsockname()[:2], timeout=60)
+    connection.request(method, path, headers=headers)
+    reply = connection.getresponse()
+    try:
+        return reply.status, reply.headers, reply.read()
+    finally:
+        connection.close()
+
+
+def test_the_page_comes_with_all_that_it_needs_from_this_server_alone(server: socket.socket) -> None:
+    status, headers, body = ask(server, "/")
+    assert status == 200 and b"digits, labels alone" in body
+    assert b"http://" not in body and b"https://" not in body and b"//cdn" not in body
+    assert "default-src 'none'" in headers["Content-Security-Policy"]
+    for path, kind in (
+        ("/page.css", "text/css"),
+        ("/page.js", "text/javascript"),
+        ("/plotly.min.js", "text/javascript"),
+    ):
+        status, headers, body = ask(server, path)
+        assert status == 200 and headers["Content-Type"].startswith(kind) and len(body) > 1000
+        assert ask(server, path, **{"If-None-Match": headers["ETag"]})[0] == 304
+
+
+def test_the_state_comes_once_a_version(server: socket.socket) -> None:
+    status, _, body = ask(server, "/state?version=6")
+    state = json.loads(body)
+    assert status == 200 and state["version"] == "7"
+    assert (
+        state["figures"]["accuracy_map"]["data"][0]["type"] == "heatmap"
+        and state["figures"]["confusion_matrix"] is None
+    )
+    assert ask(server, "/state?version=7")[0] == 204
+
+
+def test_the_state_follows_the_address(server: socket.socket) -> None:
+    query = urlencode({"run": "base", "classes": "class 2"})
+    state = json.loads(ask(server, f"/state?{query}")[2])
+    assert state["figures"]["accuracy_map"]["layout"]["yaxis"]["ticktext"] == ["<b>class 2  </b>98"]
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        "/../../../../etc/passwd", "/..%2f..%2f..%2fetc/passwd", "/%2e%2e/%2e%2e/etc/passwd", "//etc/passwd",
+        "/page.css/../../server.py", "/static/page.css", "/server.py", "/runs/base/manifest.json",
+        "/page.css%00", "/state/../page", "/favicon.ico",
+    ],
+)  # fmt: skip
+def test_a_path_that_is_none_of_the_page_s_own_is_not_found(server: socket.socket, path: str) -> None:
+    assert ask(server, path)[0] == 404
+
+
+@pytest.mark.parametrize("run", ["../../etc", "/etc/passwd", "..", "base/../base", "\0", "x" * 5000])
+def test_a_run_that_the_tables_do_not_know_reaches_no_file(tmp_path: Path, run: str) -> None:
+    write_base(tmp_path / "tables")
+    (tmp_path / "manifest.json").write_text("not a manifest")
+    reader = TableReader(tmp_path / "tables")
+    state = page_state(reader.read, Selection(run=run, compare=(run,)))
+    assert "There is no run of this name" in state.html["overview"]
+    assert len(reader.read("class_epochs", run)) == 0
+
+
+def test_only_questions_are_answered(server: socket.socket) -> None:
+    assert {ask(server, path, method="POST")[0] for path in ("/", "/state", "/page.js")} == {405}
+
+
+def test_another_host_s_name_is_refused_on_loopback(server: socket.socket) -> None:
+    assert ask(server, "/state", Host="rebound.example.org")[0] == 400
+    assert ask(server, "/state", Host="localhost:8050")[0] == 200
+
+
+def test_it_listens_on_loopback_only(server: socket.socket) -> None:
+    host, port = server.getsockname()
+    assert host == "127.0.0.1" and address(server) == f"http://127.0.0.1:{port}/"
+    listening = {
+        line.split()[1]
+        for line in Path("/proc/net/tcp").read_text().splitlines()[1:]
+        if line.split()[3] == "0A" and line.split()[1].endswith(f":{port:04X}")
+    }
+    assert listening == {f"0100007F:{port:04X}"}  # 127.0.0.1, as Linux writes it
+
+
+def test_a_port_that_is_taken_is_refused_in_a_line(server: socket.socket) -> None:
+    with pytest.raises(UserError, match=r"cannot listen on 127.0.0.1 port \d+: .*; choose another --port"):
+        listening_socket(*server.getsockname())
+
+
+# --- the tables as the server reads them
+
+
+def write_base(tables_dir: Path, *, accuracies: tuple[float, ...] = (0.5,), status: str = "finished") -> None:
+    """The tables of run base, as the live query keeps them."""
+    rows = class_rows({0: list(accuracies)})
+    segments = {"class_epochs": {"0": rows}, "epochs": {"0": table("epochs", {})}}
+    manifest = RunManifest(run="base", segment_epochs={"class_epochs": 1000, "epochs": 1000, "steps": 100})
+    write_run(tables_dir, manifest, segments, {"runs": table("runs", {"status": status}).to_pylist()})
+
+
+def test_a_directory_without_tables_is_an_empty_page(tmp_path: Path) -> None:
+    reader = TableReader(tmp_path / "nowhere")
+    assert "No training has reported yet" in page_state(reader.read, Selection()).html["overview"]
+    assert reader.version() == reader.version()
+
+
+def test_new_rows_are_read_and_change_the_version(tmp_path: Path) -> None:
+    write_base(tmp_path)
+    reader = TableReader(tmp_path)
+    before = reader.version()
+    assert reader.read("class_epochs", "base")["accuracy"].to_pylist() == [0.5]
+    assert reader.version() == before
+
+    write_base(tmp_path, accuracies=(0.5, 0.75))
+
+    assert reader.read("class_epochs", "base")["accuracy"].to_pylist() == [0.5, 0.75]
+    assert reader.version() != before
+
+
+def test_an_unchanged_table_is_read_once(tmp_path: Path) -> None:
+    write_base(tmp_path)
+    reader = TableReader(tmp_path)
+    assert reader.read("epochs").equals(reader.read("epochs"))
+    for file in tmp_path.glob("runs/base/*.parquet"):
+        file.unlink()
+    assert len(reader.read("epochs")) == 1  # from memory
