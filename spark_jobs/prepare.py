@@ -78,7 +78,7 @@ from spark_jobs.transforms import (
 )
 
 PREPARED_DIRECTORY = "prepared"
-FULL = os.strerror(errno.ENOSPC)
+NO_ROOM = [os.strerror(number) for number in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)]
 TARGET_FILE_BYTES = 128 * 1024**2
 ROW_GROUP_BYTES = 16 * 1024**2
 
@@ -136,9 +136,10 @@ def prepare(spark: SparkSession, options: DataOptions, *, as_delta: bool = False
         raise UserError(f"cannot write {set_dir}: {error.strerror}; free it or choose another --data_dir") from None
     except Exception as error:
         # Spark tells of a full disk by the text of its own exceptions.
-        if FULL not in str(error):
+        reason = next((reason for reason in NO_ROOM if reason in str(error)), None)
+        if reason is None:
             raise
-        raise UserError(f"cannot write {set_dir}: {FULL}; free some or choose another --data_dir") from None
+        raise UserError(f"cannot write {set_dir}: {reason}; free some or choose another --data_dir") from None
     else:
         if manifest.num_bad_images:
             print(f"{manifest.num_bad_images} images that cannot be decoded, or are not there, were left out")
