@@ -17,7 +17,7 @@ round, in one process; each peer's copy of the data is written before:
 - mosaicml: mosaicml-streaming's shards of raw arrays, StreamingDataset, DataLoader.
 
 The last two run in a process of their own, in an environment of their own, which takes its turns like the others:
-petastorm needs pyarrow below 16 and numpy below 2 (`pip install "pyarrow<16" "numpy<2" setuptools petastorm torch`);
+petastorm needs an old pyarrow (`pip install "pyarrow==11.0.0" "numpy<2" setuptools petastorm torch`);
 mosaicml-streaming is imported by the name of one of longtail's packages (`pip install mosaicml-streaming`).
 
 DataLoaders run in the process itself (num_workers=0): on few cores their
@@ -207,13 +207,20 @@ def peer_process(
         env={"PATH": "/usr/bin:/bin"},
     )
 
+    def answer(word: str) -> list[str]:
+        # Libraries print lines of their own.
+        for line in process.stdout:
+            if line.startswith(word):
+                return line.split()[1:]
+        raise RuntimeError(f"{peer} does not run: try {' '.join(map(str, command))}")
+
     def measure() -> tuple[float, float]:
         print(file=process.stdin, flush=True)
-        first, second = map(float, process.stdout.readline().split())
+        first, second = map(float, answer("speeds"))
         return first, second
 
     try:
-        assert process.stdout.readline() == "ready\n", f"{peer} does not run: try {' '.join(map(str, command))}"
+        answer("ready")
         yield measure
     finally:
         process.stdin.close()

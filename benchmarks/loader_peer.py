@@ -5,8 +5,8 @@
 petastorm wants an older pyarrow than longtail, and mosaicml-streaming is
 imported by the name of one of longtail's packages. FILES are the Parquet files
 of the split. Writes its copy of the data if it needs one, says "ready", and for
-every line on standard input answers with the images/s of a first pass, opening
-included, and of a second pass with the reader kept.
+every line on standard input answers "speeds" with the images/s of a first pass,
+opening included, and of a second pass with the reader kept.
 """
 
 import argparse
@@ -122,7 +122,7 @@ def main() -> None:
     open_reader = {"petastorm": petastorm, "mosaicml": mosaicml}[arguments.peer](arguments.files, arguments)
     print("ready", flush=True)
     for _ in sys.stdin:
-        print(*images_per_second(open_reader, arguments.shape, num_images), flush=True)
+        print("speeds", *images_per_second(open_reader, arguments.shape, num_images), flush=True)
 
 
 if __name__ == "__main__":

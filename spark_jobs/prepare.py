@@ -17,7 +17,7 @@ import os
 import sys
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from functools import reduce
 from pathlib import Path
 
@@ -52,7 +52,7 @@ from data.longtail import (
     validation_counts,
 )
 from data.manifest import Manifest, read_manifest
-from data.sources.base import Located
+from data.sources.base import Located, Source, UnlabeledSource, without_second_check
 from data.sources.own_files import state_of_own_files
 from data.sources.registry import SOURCES
 from data.sources.unlabeled import unlabeled_source
@@ -78,7 +78,7 @@ from spark_jobs.transforms import (
 )
 
 PREPARED_DIRECTORY = "prepared"
-FULL = os.strerror(errno.ENOSPC)
+NO_ROOM = [os.strerror(number) for number in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)]
 TARGET_FILE_BYTES = 128 * 1024**2
 ROW_GROUP_BYTES = 16 * 1024**2
 
@@ -111,8 +111,8 @@ def prepare(spark: SparkSession, options: DataOptions, *, as_delta: bool = False
         print(f"the files that {set_dir.name} was prepared from have changed: it is prepared again")
     source = SOURCES[options.dataset]
     located = source.locate(options)
-    sources = [(located, source_images(spark, source, located.shards)), *_unlabeled_images(spark, options, located)]
-    images = reduce(DataFrame.unionByName, (rows for _, rows in sources))
+    sources = [_LocatedSource(source, located), *_unlabeled_sources(options, located)]
+    images = _images(spark, sources)
     bucket_counts = with_bucket_counts(images, seed=options.rand_number).collect()
     found: Counter[tuple[str, int]] = Counter()
     for split, label, _, count in bucket_counts:
@@ -120,11 +120,13 @@ def prepare(spark: SparkSession, options: DataOptions, *, as_delta: bool = False
     if not any(split == TEST for split, _ in found):
         raise UserError(f"{options.dataset} has no test image left: mend the bad ones")
     counts = plan_counts(found, options, located)
-    long_tail = keep_long_tail(images, counts, bucket_counts, seed=options.rand_number)
+    # To be counted, all of them were read, and images of the user's own decoded.
+    checked = _images(spark, sources, is_checked=True)
+    long_tail = keep_long_tail(checked, counts, bucket_counts, seed=options.rand_number)
     try:
         with new_directory(set_dir, replace=outdated) as directory:
             _write(long_tail, directory, located, counts)
-            manifest = _describe(spark, directory, options, [where for where, _ in sources], found, counts)
+            manifest = _describe(spark, directory, options, [source.located for source in sources], found, counts)
             replace(manifest, source_state=source_state).write(directory)
             if as_delta:
                 write_log(directory / ROWS_DIRECTORY, partition_column=SPLIT)
@@ -134,9 +136,10 @@ def prepare(spark: SparkSession, options: DataOptions, *, as_delta: bool = False
         raise UserError(f"cannot write {set_dir}: {error.strerror}; free it or choose another --data_dir") from None
     except Exception as error:
         # Spark tells of a full disk by the text of its own exceptions.
-        if FULL not in str(error):
+        reason = next((reason for reason in NO_ROOM if reason in str(error)), None)
+        if reason is None:
             raise
-        raise UserError(f"cannot write {set_dir}: {FULL}; free some or choose another --data_dir") from None
+        raise UserError(f"cannot write {set_dir}: {reason}; free some or choose another --data_dir") from None
     else:
         if manifest.num_bad_images:
             print(f"{manifest.num_bad_images} images that cannot be decoded, or are not there, were left out")
@@ -145,12 +148,30 @@ def prepare(spark: SparkSession, options: DataOptions, *, as_delta: bool = False
     return set_dir
 
 
-def _unlabeled_images(spark: SparkSession, options: DataOptions, base: Located) -> Iterator[tuple[Located, DataFrame]]:
+@dataclass(frozen=True)
+class _LocatedSource:
+    """is_irrelevant: its training images become unlabeled ones of no class"""
+
+    source: Source | UnlabeledSource
+    located: Located
+    is_irrelevant: bool = False
+
+
+def _images(spark: SparkSession, sources: Sequence[_LocatedSource], *, is_checked: bool = False) -> DataFrame:
+    """The images of all sources (SOURCE_SCHEMA); is_checked: they have been read before."""
+    frames = []
+    for of in sources:
+        shards = without_second_check(of.located.shards) if is_checked else of.located.shards
+        rows = source_images(spark, of.source, shards)
+        frames.append(as_irrelevant(rows) if of.is_irrelevant else rows)
+    return reduce(DataFrame.unionByName, frames)
+
+
+def _unlabeled_sources(options: DataOptions, base: Located) -> Iterator[_LocatedSource]:
     """The sources that only the unlabeled part draws from."""
     if options.unlabeled is not None:
         source = unlabeled_source(options, base)
-        located = source.locate(options, base)
-        yield located, source_images(spark, source, located.shards)
+        yield _LocatedSource(source, source.locate(options, base))
     if options.irrelevant_dataset is not None:
         other = SOURCES[options.irrelevant_dataset]
         located = other.locate(options)
@@ -159,7 +180,7 @@ def _unlabeled_images(spark: SparkSession, options: DataOptions, base: Located) 
                 f"--irrelevant_dataset {options.irrelevant_dataset} has {located.encoding} images of "
                 f"{located.image_shape}, {options.dataset} {base.encoding} ones of {base.image_shape}: choose one alike"
             )
-        yield located, as_irrelevant(source_images(spark, other, located.shards))
+        yield _LocatedSource(other, located, is_irrelevant=True)
 
 
 def plan_counts(found: Mapping[tuple[str, int], int], options: DataOptions, located: Located) -> LongTail:

@@ -1,6 +1,7 @@
 """The user's own images: class folders, lists, what is refused by name, and decoding."""
 
 import io
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -25,7 +26,7 @@ from data.contract import (
 )
 from data.image_files import decode, decoded_images
 from data.sources import folder, image_list
-from data.sources.base import Located
+from data.sources.base import Located, without_second_check
 from data.sources.unlabeled import DirectoryOfImages, unlabeled_source
 from tests.image_tree import colour_of, write_class, write_image
 from tests.refusals import refused
@@ -196,6 +197,19 @@ def test_a_bad_image_stops_by_name_or_is_left_out(tmp_path: Path, suffix: str, k
         rows_of(located["stop"])
     assert f"{tmp_path}/a/1{suffix} is no whole image" in messages[0] and "--on_bad_image skip" in messages[0]
     assert rows_of(located["skip"]).num_rows == located["skip"].num_images - 1 == 5
+
+
+def test_images_that_a_pass_has_checked_are_not_decoded_again(tmp_path: Path) -> None:
+    """But where bad ones are left out, they must be found in every pass."""
+    for name in ("a", "b"):
+        write_class(tmp_path / name, 2)
+    located = {how: folder.locate(of_folder(tmp_path, on_bad_image=how)) for how in ("stop", "skip")}
+    (tmp_path / "a" / "000.png").write_bytes(b"no image")
+    again = {how: replace(located[how], shards=without_second_check(located[how].shards)) for how in located}
+    assert b"no image" in rows_of(again["stop"]).column(IMAGE).to_pylist()
+    assert rows_of(again["skip"]).num_rows == 3
+    with refused():
+        rows_of(located["stop"])
 
 
 def test_a_list_names_training_and_test_images(tmp_path: Path) -> None:

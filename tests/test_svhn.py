@@ -57,6 +57,7 @@ def test_a_mat_file_becomes_rows_and_label_10_is_the_digit_0(tmp_path: Path, mon
 def test_extra_images_are_all_unlabeled_with_ids_of_their_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     images = random_images(2)
     path = write_mat(tmp_path / "svhn", UNLABELED, images, [3, 10], monkeypatch)
+    monkeypatch.setattr(svhn, "NUM_EXTRA", 2)
     options = in_directory(tmp_path, dataset="svhn")
     located = svhn_extra.locate(options, svhn.located([], "unused"))
     (shard,) = located.shards
@@ -65,6 +66,23 @@ def test_extra_images_are_all_unlabeled_with_ids_of_their_own(tmp_path: Path, mo
     assert batch.column(ID).to_pylist() == [UNLABELED_FIRST_ID, UNLABELED_FIRST_ID + 1]
     assert batch.column(LABEL).to_pylist() == [3, 0]
     assert batch.column(SPLIT).to_pylist() == [UNLABELED] * 2
+
+
+@pytest.mark.parametrize("compressed", [True, False])
+def test_a_file_is_read_in_parts_by_several_tasks(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, compressed: bool
+) -> None:
+    images, labels = random_images(7), [1, 2, 3, 4, 5, 6, 10]
+    path = write_mat(tmp_path, UNLABELED, images, labels, monkeypatch)
+    savemat(path, {"y": np.array(labels, np.uint8)[:, None], "X": np.moveaxis(images, 0, 3)}, do_compression=compressed)
+    monkeypatch.setitem(svhn._MD5, UNLABELED, hashlib.md5(path.read_bytes()).hexdigest())
+    monkeypatch.setattr(svhn, "IMAGES_PER_SHARD", 3)
+    batches = [svhn.read(shard) for shard in svhn.shards_of(path, UNLABELED, 7, first_id=50)]
+    assert [batch.num_rows for batch in batches] == [3, 3, 1]
+    rows = [row for batch in batches for row in batch.to_pylist()]
+    assert [row[ID] for row in rows] == list(range(50, 57))
+    assert [row[LABEL] for row in rows] == [1, 2, 3, 4, 5, 6, 0]
+    assert [row[IMAGE] for row in rows] == [image.tobytes() for image in images]
 
 
 def test_extra_images_do_not_go_with_another_data_set(tmp_path: Path) -> None:
@@ -99,9 +117,9 @@ def test_svhn_that_is_nowhere_is_refused_with_the_remedy(tmp_path: Path, monkeyp
         ({"y": np.array([[1], [11]], np.uint8)}, "has the label 10, the 10 classes are 0..9"),
         ({"y": np.array([[1]], np.uint8)}, "2 images and 1 labels"),
         ({"y": None}, "cannot be read as SVHN"),
-        ({"X": np.zeros((32, 32, 3), np.uint8)}, "cannot be read as SVHN"),
+        ({"X": np.zeros((32, 32, 3), np.uint8)}, "holds images of uint8 (32, 32)"),
         ({"X": np.zeros((28, 28, 3, 2), np.uint8)}, "holds images of uint8 (28, 28, 3)"),
-        ({"X": np.zeros((32, 32, 3, 2))}, "holds images of float64"),
+        ({"X": np.zeros((32, 32, 3, 2))}, "holds images of double"),
     ],
     ids=["label 11", "fewer labels", "no labels", "one image", "other size", "other numbers"],
 )
@@ -142,6 +160,7 @@ def small_svhn(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path
         labels = [1 + i % 10 for i in range(10 * of_each)]
         write_mat(tmp_path, split, random_images(len(labels)), labels, monkeypatch)
     monkeypatch.setattr(svhn, "NUM_TRAIN", 60)
+    monkeypatch.setattr(svhn, "NUM_EXTRA", 120)
     # Spark's tasks run in other processes: the modules go there with the hashes of the small files.
     for module in (svhn, svhn_extra):
         cloudpickle.register_pickle_by_value(module)

@@ -7,7 +7,7 @@ conf/datasets/.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Protocol
 
@@ -59,6 +59,17 @@ class Located:
     @property
     def labels_head_to_tail(self) -> list[int]:
         return list(range(len(self.class_names)) if self.head_to_tail is None else self.head_to_tail)
+
+
+def without_second_check(shards: Sequence[Shard]) -> list[Shard]:
+    """The same shards for a further pass over images of which a whole pass found none bad.
+
+    Decoding is most of the time that large images take. Where bad ones are left out, they must be found again.
+    """
+    return [
+        replace(shard, is_checked=True) if hasattr(shard, "is_checked") and not shard.skip_bad else shard
+        for shard in shards
+    ]
 
 
 class Source(Protocol):

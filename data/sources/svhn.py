@@ -3,6 +3,7 @@
 A file holds X, 32 x 32 x 3 x N uint8, and y, N x 1, in which 10 means the digit
 0. As the published long-tailed sets count classes, the head is digit 1 and the
 tail is digit 0. Each file is verified by the MD5 that torchvision knows it by.
+A task reads IMAGES_PER_SHARD images (300 MB) and no more.
 """
 
 import hashlib
@@ -17,11 +18,13 @@ from conf.schema import DataOptions
 from data.contract import TEST, TRAIN, UNLABELED
 from data.sources.base import Located, Shard, check_labels, source_batch
 from data.sources.download import download
+from data.sources.mat_files import read_bytes_of
 
 CLASS_NAMES = [str(digit) for digit in range(10)]
 IMAGE_SHAPE = (32, 32, 3)
 HEAD_TO_TAIL = (1, 2, 3, 4, 5, 6, 7, 8, 9, 0)
-NUM_TRAIN = 73_257
+NUM_TRAIN, NUM_TEST, NUM_EXTRA = 73_257, 26_032, 531_131
+IMAGES_PER_SHARD = 100_000
 
 OFFICIAL_URL = "http://ufldl.stanford.edu/housenumbers"
 FILE = {TRAIN: "train_32x32.mat", TEST: "test_32x32.mat", UNLABELED: "extra_32x32.mat"}
@@ -34,7 +37,16 @@ _MD5 = {
 
 def locate(options: DataOptions) -> Located:
     paths, origin = find_files(options.data_dir.absolute(), (TRAIN, TEST))
-    return located([Shard(paths[TRAIN], TRAIN, 0, 0), Shard(paths[TEST], TEST, 0, NUM_TRAIN)], origin)
+    train = shards_of(paths[TRAIN], TRAIN, NUM_TRAIN, first_id=0)
+    return located([*train, *shards_of(paths[TEST], TEST, NUM_TEST, first_id=NUM_TRAIN)], origin)
+
+
+def shards_of(path: Path, split: str, num_images: int, *, first_id: int) -> list[Shard]:
+    """The parts of a file of so many images."""
+    return [
+        Shard(path, split, index, first_id + first)
+        for index, first in enumerate(range(0, num_images, IMAGES_PER_SHARD))
+    ]
 
 
 def find_files(data_dir: Path, splits: tuple[str, ...]) -> tuple[dict[str, Path], str]:
@@ -61,25 +73,42 @@ def located(shards: list[Shard], origin: str) -> Located:
 
 def read(shard: Shard) -> pa.RecordBatch:
     # Every job knows of every source: only who reads this one waits for the imports.
-    from scipy.io import loadmat
+    from scipy.io import loadmat, whosmat
     from scipy.io.matlab import MatReadError
 
     path = shard.path
     try:
         with path.open("rb") as file:
             digest = hashlib.file_digest(file, lambda: hashlib.md5(usedforsecurity=False)).hexdigest()
-        content = loadmat(path, variable_names=["X", "y"])
-        images = np.ascontiguousarray(content["X"].transpose(3, 0, 1, 2))  # (32, 32, 3, N) to (N, 32, 32, 3)
-        labels = content["y"].reshape(-1).astype(np.int64)
+        shape, kind = {name: (shape, kind) for name, shape, kind in whosmat(path)}["X"]
+        *image_shape, num_images = shape
+        labels = loadmat(path, variable_names=["y"])["y"].reshape(-1).astype(np.int64)
     # What a damaged file raises, and a file of another content.
     except (OSError, EOFError, KeyError, ValueError, TypeError, IndexError, zlib.error, MatReadError) as error:
         reason = " ".join(str(error).split())
         raise UserError(f"{path} cannot be read as SVHN ({reason}): delete it and run again") from None
-    if images.shape[1:] != IMAGE_SHAPE or images.dtype != np.uint8:
-        raise UserError(f"{path} holds images of {images.dtype} {images.shape[1:]}, SVHN's are uint8 {IMAGE_SHAPE}")
+    if tuple(image_shape) != IMAGE_SHAPE or kind != "uint8":
+        raise UserError(f"{path} holds images of {kind} {tuple(image_shape)}, SVHN's are uint8 {IMAGE_SHAPE}")
     check_labels(labels - 1, num_classes=len(CLASS_NAMES), path=path)
     if digest != _MD5[shard.split]:
         raise UserError(
             f"{path} is not the official file: MD5 {digest}, expected {_MD5[shard.split]}; delete it and run again"
         )
-    return source_batch(shard, images, labels % 10)
+    if len(labels) != num_images:
+        raise UserError(f"{path} has {num_images} images and {len(labels)} labels: get the files again")
+    first = shard.index * IMAGES_PER_SHARD
+    labels = labels[first : first + IMAGES_PER_SHARD]
+    return source_batch(shard, _images(path, first, len(labels)), labels % 10)
+
+
+def _images(path: Path, first: int, num_images: int) -> np.ndarray:
+    """(num_images, 32, 32, 3) uint8, from the first-th on."""
+    height, width, channels = IMAGE_SHAPE
+    image_bytes = height * width * channels
+    try:
+        content = read_bytes_of(path, "X", first=first * image_bytes, num_bytes=num_images * image_bytes)
+    except (OSError, EOFError, ValueError, zlib.error) as error:
+        raise UserError(f"{path} cannot be read as SVHN ({error}): delete it and run again") from None
+    # In Fortran order: rows change fastest, then columns, channels, images.
+    pixels = np.frombuffer(content, np.uint8).reshape(num_images, channels, width, height)
+    return np.ascontiguousarray(pixels.transpose(0, 3, 2, 1))

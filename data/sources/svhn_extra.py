@@ -1,7 +1,7 @@
 """SVHN's 531,131 further images, extra_32x32.mat, for the unlabeled part. Their labels are withheld.
 
-One task reads the file (1.6 GB of pixels): MATLAB's format stores them as one
-compressed array.
+MATLAB's format stores all pixels (1.6 GB) as one compressed array: each task
+unpacks it as far as its own part, and keeps that alone.
 """
 
 import pyarrow as pa
@@ -17,7 +17,8 @@ def locate(options: DataOptions, base: Located) -> Located:
     if options.dataset != "svhn":
         raise UserError(f"--unlabeled svhn_extra has SVHN's classes, not those of {options.dataset}: leave it out")
     paths, origin = svhn.find_files(options.data_dir.absolute(), (UNLABELED,))
-    return svhn.located([Shard(paths[UNLABELED], UNLABELED, 0, UNLABELED_FIRST_ID)], origin)
+    shards = svhn.shards_of(paths[UNLABELED], UNLABELED, svhn.NUM_EXTRA, first_id=UNLABELED_FIRST_ID)
+    return svhn.located(shards, origin)
 
 
 def read(shard: Shard) -> pa.RecordBatch:

@@ -1,0 +1,80 @@
+"""A part of an array in a MATLAB file (version 5), without the rest of it in memory.
+
+scipy reads arrays whole. An array lies in Fortran order, so along its last axis
+parts are contiguous; a compressed one can only be read from its beginning, but
+what is passed over need not be kept. The layout is that of MathWorks' "MAT-File
+Format", chapter 1.
+"""
+
+import struct
+import zlib
+from pathlib import Path
+from typing import IO
+
+HEADER_BYTES = 128
+LITTLE_ENDIAN = b"IM"
+UINT8, MATRIX, COMPRESSED = 2, 14, 15
+CHUNK_BYTES = 2**20
+
+
+def read_bytes_of(path: Path, name: str, *, first: int, num_bytes: int) -> bytes:
+    """Bytes of the uint8 array ``name``, from the first-th on.
+
+    Raises OSError, EOFError, ValueError or zlib.error for a damaged file, and one of another layout.
+    """
+    with path.open("rb") as file:
+        if file.read(HEADER_BYTES)[-2:] != LITTLE_ENDIAN:
+            raise ValueError("it is no little-endian MATLAB file")
+        while True:
+            kind, size = struct.unpack("<II", _exactly(file, 8))
+            end = file.tell() + size
+            stream: IO[bytes] | _Inflated = file
+            if kind == COMPRESSED:
+                stream = _Inflated(file)
+                kind, _ = struct.unpack("<II", _exactly(stream, 8))
+            if kind != MATRIX:
+                raise ValueError(f"it has an element of type {kind} where an array was expected")
+            _element(stream)  # flags
+            _element(stream)  # sizes
+            if _element(stream) == name.encode():
+                kind, size = struct.unpack("<II", _exactly(stream, 8))
+                if kind != UINT8 or size < first + num_bytes:
+                    raise ValueError(f"{name} holds {size} bytes of type {kind}")
+                left = first
+                while left:
+                    left -= len(_exactly(stream, min(left, CHUNK_BYTES)))
+                return _exactly(stream, num_bytes)
+            file.seek(end)
+
+
+def _element(stream: "IO[bytes] | _Inflated") -> bytes:
+    """The content of a data element; small ones stand in their tag."""
+    tag = _exactly(stream, 8)
+    kind, size = struct.unpack("<II", tag)
+    if kind >> 16:
+        return tag[4 : 4 + (kind >> 16)]
+    return _exactly(stream, size + -size % 8)[:size]
+
+
+def _exactly(stream: "IO[bytes] | _Inflated", num_bytes: int) -> bytes:
+    content = stream.read(num_bytes)
+    if len(content) != num_bytes:
+        raise EOFError(f"it ends {num_bytes - len(content)} bytes too early")
+    return content
+
+
+class _Inflated:
+    """What zlib compressed, from where ``file`` stands."""
+
+    def __init__(self, file: IO[bytes]) -> None:
+        self._file = file
+        self._inflate = zlib.decompressobj()
+
+    def read(self, num_bytes: int) -> bytes:
+        parts = bytearray()
+        while len(parts) < num_bytes and not self._inflate.eof:
+            packed = self._inflate.unconsumed_tail or self._file.read(CHUNK_BYTES)
+            if not packed:
+                break
+            parts += self._inflate.decompress(packed, num_bytes - len(parts))
+        return bytes(parts)
