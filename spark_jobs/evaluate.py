@@ -38,6 +38,7 @@ from spark_jobs.transforms import read_prepared
 
 if TYPE_CHECKING:
     from training.checkpoints import Checkpoint
+    from training.metrics import Predictions
 
 EVALUATION_DIRECTORY = "evaluation"
 PREDICTIONS_DIRECTORY = "predictions.parquet"
@@ -130,7 +131,7 @@ def _totals(rows: pa.Table, num_classes: int) -> dict[str, list[float]]:
     }
 
 
-def _predictions(rows: pa.Table):
+def _predictions(rows: pa.Table) -> "Predictions":
     import torch
 
     from training.metrics import Predictions

@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pyarrow as pa
@@ -34,6 +35,11 @@ from data.contract import (
 from data.loader import images_of
 from data.manifest import Manifest
 from spark_jobs.session import is_local
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from training.checkpoints import ModelCard
 
 FEATURES = "features"
 LOSS = "loss"
@@ -132,7 +138,7 @@ def _predict_partition(
 ) -> Iterator[pa.RecordBatch]:
     import torch  # only the tasks need it
 
-    from training.inference import infer, load_classifier
+    from training.inference import adjustment, infer, load_classifier
 
     torch.set_num_threads(threads or TaskContext.get().cpus())
     for batch in batches:
@@ -146,7 +152,9 @@ def _predict_partition(
         )
         _, card = load_classifier(classifier.checkpoint, classifier.version)
         columns = {name: batch.column(name) for name in kept}
-        logits = _adjusted(found.logits, card, classifier.logit_adjustment)
+        logits = found.logits  # (n, C)
+        if classifier.logit_adjustment is not None:
+            logits = logits - adjustment(card, classifier.logit_adjustment)
         columns |= _predictions(logits, version=classifier.version, this_round=card.pseudo_label_round + 1)
         if with_scores:
             columns |= _scores(logits, batch.column(LABEL), card)
@@ -155,13 +163,7 @@ def _predict_partition(
         yield pa.RecordBatch.from_pydict(columns)
 
 
-def _adjusted(logits, card, strength: float | None):
-    from training.inference import adjustment
-
-    return logits if strength is None else logits - adjustment(card, strength)
-
-
-def _predictions(logits, *, version: str, this_round: int) -> dict[str, pa.Array]:
+def _predictions(logits: "Tensor", *, version: str, this_round: int) -> dict[str, pa.Array]:
     """The columns of PREDICTION_SCHEMA for logits (N, C)."""
     probabilities = logits.softmax(dim=1)  # (N, C)
     confidence, predicted = probabilities.max(dim=1)  # (N,), (N,)
@@ -176,7 +178,7 @@ def _predictions(logits, *, version: str, this_round: int) -> dict[str, pa.Array
     }
 
 
-def _scores(logits, labels: pa.Array, card) -> dict[str, pa.Array]:
+def _scores(logits: "Tensor", labels: pa.Array, card: "ModelCard") -> dict[str, pa.Array]:
     """The columns of SCORE_FIELDS for logits (N, C) and labels (N,), null where nobody knows."""
     import torch
 

@@ -4,6 +4,7 @@ What runs in a rank is defined inside the tests: Spark ships such functions whol
 """
 
 import os
+import re
 import time
 from pathlib import Path
 from typing import Any
@@ -105,6 +106,22 @@ def test_one_rank_needs_no_group(spark: SparkSession) -> None:
     seen = run_in_barrier_stage(spark, rank_main, world_size=1, description="one rank")
 
     assert seen == [{"rank": 0, "world_size": 1, "grouped": False}]
+
+
+def test_a_rank_says_on_request_when_it_begins_and_ends(
+    spark: SparkSession, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run_in_barrier_stage(spark, lambda rank: {}, world_size=1, description="silent")
+    run_in_barrier_stage(spark, lambda rank: {}, world_size=1, description="verbose", verbose=True)
+
+    said, deadline = "", time.monotonic() + 30
+    while "ends" not in said:  # it comes by way of the JVM
+        assert time.monotonic() < deadline, said
+        time.sleep(0.1)
+        said += capsys.readouterr().err
+    begins, ends = (line for line in said.splitlines() if line.startswith("rank "))
+    assert re.fullmatch(r"rank 0 of 1: process \d+ on \S+, device cpu, begins", begins)
+    assert ends == "rank 0 of 1: ends"
 
 
 @pytest.mark.parametrize("failing", [0, 1])

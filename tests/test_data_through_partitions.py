@@ -14,6 +14,7 @@ from data.manifest import read_manifest
 from spark_jobs.barrier import run_in_barrier_stage
 from spark_jobs.runs import train_run
 from spark_jobs.shipping import packed_pseudo_labels, set_rows, with_brought_set
+from tests.refusals import refused
 from tests.tiny_set import (
     COUNTS,
     paths_of,
@@ -24,6 +25,7 @@ from tests.tiny_set import (
     write_pseudo_labels,
     write_tiny_set,
 )
+from training.__main__ import main as bare_main
 from training.distributed import Rank, gather_bytes
 
 
@@ -105,3 +107,9 @@ def test_pieces_of_unequal_size_come_whole_and_in_rank_order(spark: SparkSession
 
     seen = run_in_barrier_stage(spark, rank_main, world_size=2, description="gather")
     assert [rank["pieces"] for rank in seen] == [["a" * sizes[0], "b" * sizes[1]]] * 2
+
+
+def test_without_spark_nobody_brings_the_images(tmp_path: Path) -> None:
+    with refused() as messages:
+        bare_main(["train", "--set_dir", str(tmp_path), "--data_through", "partitions"])
+    assert messages[0] == "without Spark, nobody brings the images: leave out --data_through partitions"

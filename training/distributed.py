@@ -42,7 +42,7 @@ def with_averaged_gradients(model: nn.Module, rank: Rank) -> nn.Module:
     """
     if rank.world_size == 1:
         return model
-    return DistributedDataParallel(model, broadcast_buffers=False, gradient_as_bucket_view=True)
+    return DistributedDataParallel(model, forward_sync_buffers=False, gradient_as_bucket_view=True)
 
 
 def sum_over_ranks(values: Tensor, rank: Rank) -> Tensor:
