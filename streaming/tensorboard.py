@@ -1,4 +1,4 @@
-"""The scores of every epoch as TensorBoard scalars, one log directory a run, kept like the tables they are read from."""
+"""The scores of every epoch as TensorBoard scalars, a log directory a run, kept like the tables they are read from."""
 
 import shutil
 from collections.abc import Sequence
@@ -26,17 +26,17 @@ class TensorBoardSink:
         process sees the run for the first time: TensorBoard can't take a value back.
         """
         for run in runs:
-            epochs = read_table(self._tables_dir, "epochs", run).sort_by(
-                [("epoch", "ascending"), ("split", "ascending")]
-            )
-            rows = [tuple(row.values()) for row in epochs.select(["split", "epoch", *SCALARS]).to_pylist()]
+            epochs = read_table(self._tables_dir, "epochs", run, columns=["epoch", "split", *SCALARS])
+            ordered = epochs.sort_by([("epoch", "ascending"), ("split", "ascending")])
+            rows = [tuple(row.values()) for row in ordered.to_pylist()]
             written = self._written.get(run)
             if written is None or rows[: len(written)] != written:
                 shutil.rmtree(self._log_dir / run, ignore_errors=True)
                 written = []
             if new := rows[len(written) :]:
-                with SummaryWriter(str(self._log_dir / run)) as scalars:
-                    for split, epoch, *values in new:
+                # Two files of one second would have one name.
+                with SummaryWriter(str(self._log_dir / run), filename_suffix=f".{len(written)}") as scalars:
+                    for epoch, split, *values in new:
                         for name, value in zip(SCALARS, values, strict=True):
                             if value is not None:
                                 scalars.add_scalar(f"{split}/{name}", value, epoch)
