@@ -137,7 +137,7 @@ def test_options_sources_and_events_load_neither_spark_nor_torch() -> None:
 
 
 def test_the_tables_of_the_live_query_are_read_and_drawn_without_loading_spark() -> None:
-    loaded = modules_loaded_by("streaming.result_tables", "streaming.view", "streaming.plots", "streaming.tensorboard")
+    loaded = modules_loaded_by("streaming.result_tables", "streaming.view", "streaming.plots")
     assert "pyarrow" in loaded
     assert not loaded & {"pyspark", "py4j", "torch", "training"}
 
