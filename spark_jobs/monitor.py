@@ -13,7 +13,7 @@ it goes on. --once processes what is there and ends.
 
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from pyspark.sql import DataFrame, SparkSession
@@ -58,6 +58,7 @@ def main(argv: Sequence[str]) -> None:
         tables_dir=tables_dir,
         trigger=None if options.once else options.trigger,
         rules=read_alert_rules(options.alerts),
+        on_update=_tensorboard_update(tables_dir, options.tensorboard),
     )
     console = get_console()
     if options.once:
@@ -72,6 +73,16 @@ def main(argv: Sequence[str]) -> None:
     else:
         _print_lines(console, tables_dir, query, options.run)
     print(f"tables: {tables_dir}")
+
+
+def _tensorboard_update(tables_dir: Path, log_dir: Path | None) -> Callable[[list[str]], None]:
+    """What is done for TensorBoard when the tables of runs have changed: nothing without a directory."""
+    if log_dir is None:
+        return lambda runs: None
+    # The writer loads torch if it is there, for seconds: only who asks for scalars waits for that.
+    from streaming.tensorboard import TensorBoardSink
+
+    return TensorBoardSink(tables_dir, log_dir).update
 
 
 def screen(tables_dir: Path, run_filter: str | None) -> Group | Text:
