@@ -71,15 +71,17 @@ def training_part(set_dir: Path, directory: Path) -> Path:
     return directory
 
 
-def longtail(set_dir: Path, options: TrainOptions, device: torch.device) -> None:
-    """A whole run in a directory of its own, which is removed."""
+def longtail(set_dir: Path, options: TrainOptions, device: torch.device) -> int:
+    """A whole run in a directory of its own, which is removed; how many images it took."""
     runs = Path(tempfile.mkdtemp(prefix="run-", dir=options.runs_dir))
     paths = RunPaths(set_dir=set_dir, run_dir=runs / "run", events_dir=runs / EVENTS_DIRECTORY)
     run_training(options, paths, Rank(0, 1, device), attempt=1)
     shutil.rmtree(runs)
+    return options.epochs * read_manifest(set_dir).num_images(TRAIN)
 
 
-def bare(set_dir: Path, options: TrainOptions, device: torch.device, *, num_steps: int | None = None) -> None:
+def bare(set_dir: Path, options: TrainOptions, device: torch.device, *, num_steps: int | None = None) -> int:
+    """As many steps as the others take; how many images these are: a few more, because all batches are full."""
     manifest = read_manifest(set_dir)
     height, width, channels = manifest.image_shape
     model = build_model(ARCH, num_classes=manifest.num_classes, in_channels=channels)
@@ -87,16 +89,18 @@ def bare(set_dir: Path, options: TrainOptions, device: torch.device, *, num_step
     learner, optimizer = compiled(model, options, device), build_optimizer(model, options)
     images = torch.randn(BATCH_SIZE, channels, height, width, device=device).to(memory_format=torch.channels_last)
     labels = torch.randint(manifest.num_classes, (BATCH_SIZE,), device=device)
-    for _ in range(num_steps or options.epochs * -(-manifest.num_images(TRAIN) // BATCH_SIZE)):
+    num_steps = num_steps or options.epochs * -(-manifest.num_images(TRAIN) // BATCH_SIZE)
+    for _ in range(num_steps):
         optimizer.zero_grad(set_to_none=True)
         with autocast(options.precision, device):
             logits = learner(images)
         F.cross_entropy(logits.float(), labels).backward()
         optimizer.step()
     synchronise(device)
+    return num_steps * BATCH_SIZE
 
 
-def conventional(set_dir: Path, options: TrainOptions, device: torch.device) -> None:
+def conventional(set_dir: Path, options: TrainOptions, device: torch.device) -> int:
     manifest = read_manifest(set_dir)
     arrays = load_split(set_dir, TRAIN, manifest)
     height, _, channels = manifest.image_shape
@@ -117,6 +121,7 @@ def conventional(set_dir: Path, options: TrainOptions, device: torch.device) -> 
             optimizer.step()
             total += loss.item()
             right += (logits.argmax(1) == labels).sum().item()
+    return options.epochs * len(arrays.labels)
 
 
 WAYS = {"longtail": longtail, "bare": bare, "conventional": conventional}
@@ -157,7 +162,6 @@ def main() -> None:
     parser.add_argument("--full_run", action="store_true")
     arguments = parser.parse_args()
     device, manifest = arguments.device, read_manifest(arguments.set_dir)
-    num_images = manifest.num_images(TRAIN)
     with tempfile.TemporaryDirectory() as directory:
         options = TrainOptions(
             dataset=manifest.dataset,
@@ -172,29 +176,30 @@ def main() -> None:
         bare(labelled_set, options, device, num_steps=WARM_UP_STEPS)
         plain = options.model_copy(update={"precision": "float32", "compile": "off"})
         bare(labelled_set, plain, device, num_steps=WARM_UP_STEPS)
-        seconds: dict[str, list[float]] = {name: [] for name in WAYS}
+        speeds: dict[str, list[float]] = {name: [] for name in WAYS}
         for _ in range(arguments.rounds):
             for name, train in WAYS.items():
                 started = time.monotonic()
-                train(labelled_set, options, device)
-                seconds[name].append(time.monotonic() - started)
+                images = train(labelled_set, options, device)
+                speeds[name].append(images / (time.monotonic() - started))
         print(
-            f"{manifest.dataset}, {num_images} images, {arguments.epochs} epochs, {ARCH}, batch {BATCH_SIZE}, "
-            f"{device}, {torch.get_num_threads()} threads, {options.precision}, compile {options.compile}"
+            f"{manifest.dataset}, {manifest.num_images(TRAIN)} images, {arguments.epochs} epochs, {ARCH}, "
+            f"batch {BATCH_SIZE}, {device}, {torch.get_num_threads()} threads, {options.precision}, "
+            f"compile {options.compile}"
         )
-        images = num_images * arguments.epochs
-        for name, times in seconds.items():
-            print(f"{name:<13}{images / statistics.median(times):9.0f} images/s")
+        for name, found in speeds.items():
+            print(f"{name:<13}{statistics.median(found):9.0f} images/s")
         for name in ("bare", "conventional"):
-            ratios = [theirs / ours for ours, theirs in zip(seconds["longtail"], seconds[name], strict=True)]
+            ratios = [ours / theirs for ours, theirs in zip(speeds["longtail"], speeds[name], strict=True)]
             shown = ", ".join(f"{ratio:.3f}" for ratio in sorted(ratios))
             print(f"longtail / {name:<13}{statistics.median(ratios):6.3f}  (rounds: {shown})")
         if device.type == "cuda":
-            report_gpu(images / statistics.median(seconds["longtail"]), labelled_set, device)
+            report_gpu(statistics.median(speeds["longtail"]), labelled_set, device)
         if arguments.full_run:
             started = time.monotonic()
             longtail(arguments.set_dir, options.model_copy(update={"epochs": 200}), device)
-            print(f"200 epochs of {num_images} images, tested after each: {time.monotonic() - started:.1f} s")
+            took = time.monotonic() - started
+            print(f"200 epochs of {manifest.num_images(TRAIN)} images, tested after each: {took:.1f} s")
 
 
 if __name__ == "__main__":

@@ -9,6 +9,7 @@ from torch import Tensor
 from training.augmentation import (
     CropFlip,
     Normalisation,
+    constants,
     crop_and_flip,
     crop_padding,
     draw_crop_flip,
@@ -91,6 +92,21 @@ def test_normalisation_takes_the_mean_off_each_channel_and_divides_by_its_deviat
     assert normalised.dtype == torch.float32
     # (0 - 0.5) / 0.25, (1 - 0.5) / 0.25; (0.2 - 0.2) / 0.1, (0.4 - 0.2) / 0.1
     assert normalised.flatten().tolist() == pytest.approx([-2, 2, 0, 2], abs=1e-5)
+
+
+def test_normalisation_is_that_of_torchvision() -> None:
+    images = torch.randint(256, (20, 3, 5, 7), generator=generator(), dtype=torch.uint8)
+    mean, std = (0.4914, 0.4822, 0.4465), (0.2023, 0.1994, 0.2010)
+    normalised = Normalisation(mean, std).apply(images)
+    for image, ours in zip(images, normalised, strict=True):
+        assert torch.allclose(ours, TF.normalize(TF.convert_image_dtype(image), mean, std), atol=1e-6)
+
+
+def test_constants_are_made_once_and_fit_for_learning_wherever_they_were_made() -> None:
+    with torch.inference_mode():
+        first = constants((0.25, 0.75), torch.device("cpu"))
+    assert constants((0.25, 0.75), torch.device("cpu")) is first
+    assert first.flatten().tolist() == [0.25, 0.75] and not first.is_inference()
 
 
 def test_measured_constants_are_the_moments_over_all_pixels_of_a_channel() -> None:

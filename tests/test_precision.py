@@ -93,7 +93,8 @@ def test_a_compiled_training_ends_nearly_alike_and_its_checkpoint_is_an_ordinary
 ) -> None:
     losses = []
     for compile in ("off", "default"):
-        options = tiny_options(TrainOptions, learning_rate=0.005, compile=compile, precision=precision)
+        # Batches of one size, for which code is made once.
+        options = tiny_options(TrainOptions, batch_size=20, learning_rate=0.005, compile=compile, precision=precision)
         result = run_training(options, paths_of(set_dir, tmp_path / compile), ALONE, attempt=1)
         losses.append(result["splits"][TRAIN]["loss"])
     assert losses[1] == pytest.approx(losses[0], rel=1e-3 if precision == "float32" else 0.05)

@@ -5,7 +5,7 @@ say of the strongly augmented one. Weak: random crop and flip, as for labels. St
 (training/views.py) and a square cut out; the paper has RandAugment in the place of the first three.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 
 import numpy as np
@@ -47,18 +47,14 @@ def fixmatch_task(options: TrainSemiOptions, set_dir: Place, manifest: Manifest,
         raise UserError(f"{set_dir} has no unlabeled part: give --imb_factor_unlabel (1 for a balanced one)")
     no_labels = np.full(len(arrays.ids), NO_CLASS, np.int64)
     unlabeled = new_samples(arrays.ids, arrays.images, no_labels, options.unlabeled_weight)
+    task = label_task(options, joined(labelled, unlabeled), labelled, set_dir, manifest, device)
     thresholds = torch.from_numpy(class_thresholds(options, manifest.num_classes).copy()).to(device)
-    return label_task(
-        options,
-        joined(labelled, unlabeled),
-        labelled,
-        set_dir,
-        manifest,
-        device,
+    return replace(
+        task,
         unlabeled_ratio=options.unlabeled_ratio,
         draw=draw_weak_and_strong,
         training_inputs=weak_and_strong,
-        training_loss=lambda loss: partial(fixmatch_loss, loss=loss, thresholds=thresholds),
+        training_loss=partial(fixmatch_loss, loss=task.loss, thresholds=thresholds),
     )
 
 

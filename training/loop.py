@@ -4,9 +4,8 @@ Everything random in an epoch comes from one generator seeded by (seed, epoch),
 drawn for all ranks on every rank alike. So a run that was stopped goes
 on exactly as it would have, and no generator state needs saving; and which
 images meet in a batch does not depend on the world size, unless they are read
-from files (training/batches.py). It is drawn when the
-epoch begins and moved to the device; from then on no step waits for the host,
-nor the host for the device.
+from files (training/batches.py). It is drawn when the epoch begins and moved to
+the device, so that no step waits for a copy.
 """
 
 import math

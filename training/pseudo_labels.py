@@ -30,14 +30,10 @@ def semi_supervised_task(
     pseudo = _pseudo_labelled(options, set_dir, manifest, pseudo_labels, streamed=streamed)
     if options.unlabeled_ratio is not None and not len(pseudo):
         raise UserError("no pseudo-label is confident enough for a batch: lower --confidence_threshold")
-    return label_task(
-        options,
-        joined(labelled, pseudo),
-        labelled,
-        set_dir,
-        manifest,
-        device,
-        rule_counts=labelled.class_counts(manifest.num_classes) if options.class_counts == "labelled" else None,
+    rule_counts = labelled.class_counts(manifest.num_classes) if options.class_counts == "labelled" else None
+    task = label_task(options, joined(labelled, pseudo), labelled, set_dir, manifest, device, rule_counts=rule_counts)
+    return replace(
+        task,
         unlabeled_ratio=options.unlabeled_ratio,
         pseudo_label_round=1 if pseudo_labels.is_file() else load_round(pseudo_labels),
     )

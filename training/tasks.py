@@ -255,22 +255,14 @@ def label_task(
     device: torch.device,
     *,
     rule_counts: list[int] | None = None,
-    unlabeled_ratio: float | None = None,
-    pseudo_label_round: int = 0,
-    draw: Draw | None = None,
-    training_inputs: TrainingInputs | None = None,
-    training_loss: Callable[[LossFunction], LossFunction] | None = None,
 ) -> Task:
     """A training on train, of which the first ones are the labelled.
 
     rule_counts: class sizes that loss and rule go by, if they are not those of train
-    draw, training_inputs: if the images are not just cropped and flipped
-    training_loss: what makes the loss that is learned of the one that is measured
     """
     counts = train.class_counts(manifest.num_classes)
     rule_counts = rule_counts or counts
     head = head_of(options.loss_type)
-    loss = build_loss(options, rule_counts, device)
     return Task(
         phase=options.phase,
         class_names=manifest.class_names,
@@ -279,20 +271,15 @@ def label_task(
         shot_groups=_groups(manifest.counts[TRAIN], options),
         train=train.to(device),
         num_labelled=len(labelled),
-        unlabeled_ratio=unlabeled_ratio,
-        pseudo_label_round=pseudo_label_round,
         evaluation=_evaluation_splits(options, set_dir, manifest, device),
         normalisation=_normalisation(options, labelled, manifest),
         head=head,
         logit_scale=logit_scale_of(head, options),
-        loss=loss,
-        training_loss=training_loss and training_loss(loss),
+        loss=build_loss(options, rule_counts, device),
         train_rule=options.train_rule,
         make_targets=own_labels,
         mirror=dataset_facts(options.dataset).horizontal_flip,
         pseudo_label_counts=[of_all - own for of_all, own in zip(counts, manifest.counts[TRAIN], strict=True)],
-        draw=draw or draw_crops,
-        training_inputs=training_inputs or cropped_inputs,
     )
 
 
