@@ -16,8 +16,8 @@ from streaming.dashboard.page import PageState, ReadTable, page_state, whole_pag
 from streaming.dashboard.selection import Selection, read_selection
 from streaming.dashboard.server import address, dashboard, listening_socket, serving
 from streaming.dashboard.table_reader import TableReader
-from streaming.result_tables import TABLES, RunManifest, write_run
-from tests.result_rows import PLAIN, class_rows, table
+from streaming.result_tables import TABLES
+from tests.result_rows import PLAIN, class_rows, table, write_base
 
 CHARTS_OF_A_RUN = {"accuracy_map", "accuracy_lines", "group_lines", "label_bias"}
 
@@ -324,14 +324,6 @@ def test_a_port_that_is_taken_is_refused_in_a_line(server: socket.socket) -> Non
 
 
 # --- the tables as the server reads them
-
-
-def write_base(tables_dir: Path, *, accuracies: tuple[float, ...] = (0.5,), status: str = "finished") -> None:
-    """The tables of run base, as the live query keeps them."""
-    rows = class_rows({0: list(accuracies)})
-    segments = {"class_epochs": {"0": rows}, "epochs": {"0": table("epochs", {})}}
-    manifest = RunManifest(run="base", segment_epochs={"class_epochs": 1000, "epochs": 1000, "steps": 100})
-    write_run(tables_dir, manifest, segments, {"runs": table("runs", {"status": status}).to_pylist()})
 
 
 def test_a_directory_without_tables_is_an_empty_page(tmp_path: Path) -> None:

@@ -32,7 +32,7 @@ def accuracy_map(class_epochs: pa.Table, axis: ClassAxis, *, view: str) -> go.Fi
     figure = new_figure(height=_height(axis), view=view)
     figure.add_heatmap(
         z=accuracies, x=epochs, y=list(range(len(axis))), zmin=0, zmax=1, colorscale=SHARE_SCALE,
-        colorbar=colour_bar("accuracy"), ygap=1 if len(axis) <= _MAX_ROWS_WITH_GAPS else 0, hoverongaps=False,
+        colorbar=colour_bar(), ygap=1 if len(axis) <= _MAX_ROWS_WITH_GAPS else 0, hoverongaps=False,
         customdata=np.repeat(_texts(axis.hovers)[:, None], len(epochs), axis=1),
         hovertemplate="%{customdata}<br>epoch %{x}: %{z:.1%}<extra></extra>",
     )  # fmt: skip
@@ -95,7 +95,7 @@ def confusion_matrix(confusion: pa.Table, axis: ClassAxis, *, view: str) -> go.F
     figure.add_heatmap(
         z=np.sqrt(seen), x=list(range(size)), y=list(range(size)), zmin=0, zmax=1, colorscale=SHARE_SCALE,
         showscale=not few, hoverongaps=False, xgap=gap, ygap=gap,
-        colorbar=colour_bar("share of the true class", tickformat=None, tickvals=[s**0.5 for s in _SHARES_AT_THE_SCALE],
+        colorbar=colour_bar(tickformat=None, tickvals=[s**0.5 for s in _SHARES_AT_THE_SCALE],
                             ticktext=[f"{s:.0%}" for s in _SHARES_AT_THE_SCALE]),
         text=[[f"{100 * share:.0f}" if share >= 0.005 else "" for share in row] for row in shares] if few else None,
         texttemplate="%{text}" if few else None, textfont={"size": 11},
