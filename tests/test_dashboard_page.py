@@ -176,6 +176,21 @@ def test_what_failed_is_said() -> None:
     assert "rank 1 &lt;died&gt;" in page_state(reader_of(tables), Selection()).html["overview"]
 
 
+@pytest.mark.parametrize("configuration", ["", "not JSON", "[1]", "null", '{"dataset": null}'])
+def test_a_run_that_tells_no_options_is_shown_all_the_same(configuration: str) -> None:
+    tables = {**ONE_RUN, "runs": table("runs", {"configuration": configuration})}
+    assert "<h1>labels alone</h1>" in page_state(reader_of(tables), Selection()).html["overview"]
+
+
+def test_an_infinite_bias_is_shown_without_a_change() -> None:
+    tables = {
+        **ONE_RUN,
+        "epochs": table("epochs", {"label_bias": float("inf")}, {"epoch": 2, "label_bias": float("inf")}),
+    }
+    state = page_state(reader_of(tables), Selection())
+    assert "inf" in state.html["overview"] and "nan" not in state.html["overview"]
+
+
 def test_nothing_from_an_event_becomes_markup() -> None:
     evil = "<script>alert(1)</script>"
     tables = {
