@@ -72,8 +72,8 @@ def test_a_training_is_seen_while_it_runs(tmp_path: Path, pictures: Path) -> Non
             page.picture(pictures / "empty.png")
             page.run_script("window.neverReloaded = true")
 
-            epochs = ("--epochs", MORE_EPOCHS_THAN_ANYBODY_WAITS_FOR)
-            with job(tmp_path, "train", *epochs, "--threads", 1, "--master", "local[1]"):
+            long = ("--epochs", MORE_EPOCHS_THAN_ANYBODY_WAITS_FOR, "--lr", 0.02)
+            with job(tmp_path, "train", *long, "--threads", 1, "--master", "local[1]"):
                 watch(page, pictures)
             shows_what_was_measured(page, tmp_path / "runs" / "events")
             assert page.asked_hosts() == {url.rstrip("/")}  # nothing from anywhere else

@@ -42,17 +42,38 @@ def accuracy_map(class_epochs: pa.Table, axis: ClassAxis, *, view: str) -> go.Fi
 
 
 def accuracy_lines(class_epochs: pa.Table, axis: ClassAxis, *, view: str) -> go.Figure:
-    """A line a class, from the head's colour to the tail's; the tail is drawn last, on top."""
+    """A line a class, from the head's colour to the tail's; the tail is drawn last, on top.
+
+    Of long trainings each point is the mean of the last few epochs, or many lines would hide each other.
+    """
     accuracies, epochs = accuracy_by_epoch(class_epochs, axis)
+    window = smoothing_window(len(epochs))
+    hover = "epoch %{x}: %{customdata:.1%}" + (f"<br>mean of the last {window}: %{{y:.1%}}" if window > 1 else "")
     figure = new_figure(height=340, view=view)
-    for hover, colour, values in zip(axis.hovers, axis.colours, accuracies, strict=True):
+    for name, colour, values in zip(axis.hovers, axis.colours, accuracies, strict=True):
         figure.add_scatter(
-            x=epochs, y=values, mode=_line_mode(epochs), line={"color": colour, "width": 2}, marker={"size": 5},
-            hovertemplate=f"{hover}<br>epoch %{{x}}: %{{y:.1%}}<extra></extra>",
+            x=epochs, y=mean_of_last(values, window), customdata=values, mode=_line_mode(epochs),
+            line={"color": colour, "width": 2}, marker={"size": 5},
+            hovertemplate=f"{name}<br>{hover}<extra></extra>",
         )  # fmt: skip
     figure.update_xaxes(**epoch_axis(epochs))
     figure.update_yaxes(**share_axis())
     return figure
+
+
+def smoothing_window(num_epochs: int) -> int:
+    """Over how many epochs a line of many is averaged: 1 up to 20 epochs, then a tenth of them."""
+    return 1 if num_epochs <= 20 else num_epochs // 10
+
+
+def mean_of_last(values: np.ndarray, window: int) -> np.ndarray:
+    """(epochs,) mean of each value and the window - 1 before it, of those that are there; NaN where the value is."""
+    there = ~np.isnan(values)
+    sums, counts = (np.concatenate([[0.0], np.cumsum(part)]) for part in (np.where(there, values, 0.0), there))
+    first = np.maximum(np.arange(len(values)) + 1 - window, 0)
+    with np.errstate(invalid="ignore"):
+        means = (sums[1:] - sums[first]) / (counts[1:] - counts[first])
+    return np.where(there, means, np.nan)
 
 
 def label_bias(latest: pa.Table, axis: ClassAxis, *, view: str) -> go.Figure:

@@ -15,7 +15,14 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from streaming.dashboard import facts
 from streaming.dashboard.class_axis import ClassAxis, class_axis
-from streaming.dashboard.class_figures import accuracy_lines, accuracy_map, confusion_matrix, label_bias, pseudo_labels
+from streaming.dashboard.class_figures import (
+    accuracy_lines,
+    accuracy_map,
+    confusion_matrix,
+    label_bias,
+    pseudo_labels,
+    smoothing_window,
+)
 from streaming.dashboard.run_figures import class_changes, group_lines, score_of_runs
 from streaming.dashboard.selection import GROUPS, Selection
 from streaming.dashboard.style import GROUP_COLOURS, NEUTRAL, RUN_COLOURS
@@ -152,12 +159,12 @@ def _accuracy_panels(state: PageState, view: RunView, epochs: pa.Table) -> None:
     )
     axis = view.axis(_LINES)
     state.figures["accuracy_lines"] = accuracy_lines(view.rows, axis, view=view.name)
-    state.html["note-accuracy_lines"] = _note(
-        f"A line is the mean of about {len(axis.class_ids) // len(axis)} classes of like size."
-        if axis.is_banded
-        else "",
-        legend=_head_to_tail(axis),
-    )
+    notes = []
+    if axis.is_banded:
+        notes.append(f"A line is the mean of about {len(axis.class_ids) // len(axis)} classes of like size.")
+    if (window := smoothing_window(len(epochs))) > 1:
+        notes.append(f"A point is the mean of the last {window} epochs.")
+    state.html["note-accuracy_lines"] = _note(" ".join(notes), legend=_head_to_tail(axis))
     state.figures["group_lines"] = group_lines(epochs, view=view.name)
     state.html["note-group_lines"] = _note(
         "Mean accuracy of the classes of each group.",
