@@ -428,6 +428,7 @@ class MonitorOptions(JobOptions):
     alerts: FilePath | None = option(None, "YAML file of alert rules instead of conf/alerts.yaml")
     once: bool = option(False, "process what is there, show it, and end")
     trigger: str = option("1 second", "how often to look for new events", pattern=_TRIGGER)
+    tensorboard: Path | None = option(None, "directory for TensorBoard scalars of all runs; by default none")
     source: Literal["files", "kafka"] = option("files", "where events come from: files in --runs_dir, or a Kafka topic")
     bootstrap_servers: str | None = option(None, "with --source kafka: HOST:PORT of its brokers, separated by commas")
     topic: str = option(EVENTS_TOPIC, "with --source kafka: the topic of the events", pattern=_TOPIC)

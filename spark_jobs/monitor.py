@@ -33,6 +33,7 @@ from streaming.kafka import KAFKA_PACKAGE, kafka_lines
 from streaming.live import LiveQuery, file_lines, start_live_query
 from streaming.result_tables import TABLES_DIRECTORY, list_runs
 from streaming.tables import alert_lines, per_class_table, summary_line
+from streaming.tensorboard import TensorBoardSink
 from streaming.view import newest_runs
 from streaming.writer import EVENTS_DIRECTORY
 
@@ -58,6 +59,7 @@ def main(argv: Sequence[str]) -> None:
         tables_dir=tables_dir,
         trigger=None if options.once else options.trigger,
         rules=read_alert_rules(options.alerts),
+        on_update=TensorBoardSink(tables_dir, options.tensorboard).update if options.tensorboard else lambda runs: None,
     )
     console = get_console()
     if options.once:

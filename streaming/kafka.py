@@ -8,14 +8,14 @@ their order.
 
 from pathlib import Path
 
-import pyspark
 from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
 from pyspark.sql.streaming import StreamingQuery
 
 from streaming.lines import LINE, SOURCE
 
-KAFKA_PACKAGE = f"org.apache.spark:spark-sql-kafka-0-10_2.13:{pyspark.__version__}"
+KAFKA_PACKAGE = "org.apache.spark:spark-sql-kafka-0-10_2.13:4.2.0"
+"""The newest that Maven Central has; it works with the Spark 4.3 that is pinned (tests/test_kafka.py)."""
 MAX_MESSAGES_A_BATCH = 100_000
 """What waits in the topic when a query starts comes in batches of this size, so that memory is bounded."""
 

@@ -27,7 +27,9 @@ def parsed_events(lines: DataFrame) -> DataFrame:
     columns = [field.partition(" ")[0] for field in spark_ddl().split(", ")]
     # Null unless the line is a whole JSON object.
     keys = F.json_object_keys(LINE)
-    parsed = lines.where(F.trim(LINE) != "").select(LINE, SOURCE, event.alias("event"), keys.alias("keys"))
+    # A line may be any bytes; those that are no text become marks of that.
+    texts = lines.withColumn(LINE, F.make_valid_utf8(LINE)).where(F.trim(LINE) != "")
+    parsed = texts.select(LINE, SOURCE, event.alias("event"), keys.alias("keys"))
     return parsed.select(
         LINE, SOURCE, _reason().alias(REASON), *(F.col(f"event.{column}").alias(column) for column in columns)
     )

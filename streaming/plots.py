@@ -1,7 +1,9 @@
 """Charts of the result tables for notebooks. matplotlib draws them; nothing is shown or saved here."""
 
+from collections.abc import Mapping
 from typing import Any
 
+import numpy as np
 from matplotlib.figure import Figure
 
 GROUP_COLOURS = {"many": "tab:cyan", "medium": "tab:orange", "few": "tab:purple"}
@@ -54,4 +56,18 @@ def gain_figure(compared: Any) -> Figure:
         axes.plot(ordered["epoch"], 100 * ordered[f"{group}_shot_accuracy_gain"], color=colour, label=f"{group}-shot")
     axes.set(xlabel="epoch", ylabel="gain, points of accuracy")
     axes.legend()
+    return figure
+
+
+def images_figure(rows: Mapping[str, np.ndarray]) -> Figure:
+    """Images in rows, each (N, height, width, channels) uint8, with the row's name before it."""
+    num_columns = max(map(len, rows.values()))
+    figure = Figure(figsize=(0.7 * num_columns + 1, 0.8 * len(rows)), layout="constrained")
+    axes = figure.subplots(len(rows), num_columns, squeeze=False)
+    for of_row, (name, images) in zip(axes, rows.items(), strict=True):
+        of_row[0].set_ylabel(name, rotation=0, horizontalalignment="right", verticalalignment="center")
+        for axis in of_row:
+            axis.set(xticks=[], yticks=[], frame_on=False)
+        for axis, image in zip(of_row, images, strict=False):
+            axis.imshow(image.squeeze(-1) if image.shape[-1] == 1 else image, cmap="gray")
     return figure
