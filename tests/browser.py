@@ -78,14 +78,16 @@ class Page:
         """What the browser itself had to complain about since it was asked last: failed requests, script errors."""
         return [entry["message"] for entry in self.driver.get_log("browser") if entry["level"] in ("SEVERE", "WARNING")]
 
-    def picture(self, file: Path, *, whole: bool = False) -> None:
-        """A PNG of what the window shows, or of the page from top to bottom."""
-        self.driver.execute_script("if (!arguments[0]) scrollTo(0, 0)", whole)
-        if whole:
-            width = self.run_script("innerWidth")
-            self.resize((width, self.run_script("document.documentElement.scrollHeight")))
-            time.sleep(1)
+    def picture(self, file: Path, *, top: str = "body") -> None:
+        """A PNG of what the window shows with this element at its top."""
+        self.driver.execute_script("arguments[0].scrollIntoView()", self.element(top))
+        time.sleep(0.5)
         assert self.driver.save_screenshot(str(file))
+
+    def picture_of_all(self, file: Path) -> None:
+        """A PNG of the page from top to bottom; the window is that high afterwards."""
+        self.resize((self.run_script("innerWidth"), self.run_script("document.documentElement.scrollHeight")))
+        self.picture(file)
 
 
 def wait_until(condition: Callable[[], Any]) -> Any:

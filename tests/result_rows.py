@@ -1,10 +1,11 @@
 """Rows of the result tables for tests: plain ones, and what a test wants to be different about them."""
 
+from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
 
-from streaming.result_tables import TABLES
+from streaming.result_tables import TABLES, RunManifest, write_run
 
 PLAIN: dict[str, dict[str, Any]] = {
     "runs": {
@@ -70,3 +71,11 @@ def class_rows(accuracies: dict[int, list[float | None]], **changes: Any) -> pa.
             for epoch, accuracy in enumerate(of_class, start=1)
         ),
     )
+
+
+def write_base(tables_dir: Path, *, accuracies: tuple[float, ...] = (0.5,), status: str = "finished") -> None:
+    """The tables of run base, as the live query keeps them."""
+    rows = class_rows({0: list(accuracies)})
+    segments = {"class_epochs": {"0": rows}, "epochs": {"0": table("epochs", {})}}
+    manifest = RunManifest(run="base", segment_epochs={"class_epochs": 1000, "epochs": 1000, "steps": 100})
+    write_run(tables_dir, manifest, segments, {"runs": table("runs", {"status": status}).to_pylist()})

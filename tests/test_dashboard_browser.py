@@ -9,6 +9,7 @@ import re
 import signal
 import subprocess
 import time
+import urllib.request
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -26,6 +27,7 @@ from streaming.live import file_lines, start_live_query
 from streaming.writer import EventWriter, write_pseudo_label_events
 from tests.browser import LAPTOP, PHONE, Page, browser, wait_until
 from tests.conftest import SCRIPTS
+from tests.result_rows import write_base
 
 pytestmark = pytest.mark.long
 
@@ -70,10 +72,9 @@ def test_a_training_is_seen_while_it_runs(tmp_path: Path, pictures: Path) -> Non
             page.picture(pictures / "empty.png")
             page.run_script("window.neverReloaded = true")
 
-            epochs = ("--epochs", MORE_EPOCHS_THAN_ANYBODY_WAITS_FOR)
-            with job(tmp_path, "train", *epochs, "--threads", 1, "--master", "local[1]"):
+            long = ("--epochs", MORE_EPOCHS_THAN_ANYBODY_WAITS_FOR, "--lr", 0.02)
+            with job(tmp_path, "train", *long, "--threads", 1, "--master", "local[1]"):
                 watch(page, pictures)
-            assert page.run_script("window.neverReloaded") is None  # it was reloaded once, in between
             shows_what_was_measured(page, tmp_path / "runs" / "events")
             assert page.asked_hosts() == {url.rstrip("/")}  # nothing from anywhere else
             assert page.complaints() == []
@@ -108,7 +109,7 @@ def watch(page: Page, pictures: Path) -> None:
     page.picture(pictures / "training.png")
 
     fits_a_phone(page)
-    page.picture(pictures / "phone.png")
+    page.picture(pictures / "phone.png", top="#find")
     page.resize(LAPTOP)
 
 
@@ -125,9 +126,11 @@ def shows_what_was_measured(page: Page, events_dir: Path) -> None:
 
 
 def fits_a_phone(page: Page) -> None:
+    sizes = """[...document.querySelectorAll('.chart:not([hidden]) .main-svg:first-child')]
+        .map(svg => [svg.clientWidth, svg.clientHeight, svg.closest('.chart').clientHeight])"""
     page.resize(PHONE)
-    widest = "Math.max(...[...document.querySelectorAll('.chart:not([hidden]) .main-svg')].map(svg => svg.clientWidth))"
-    wait_until(lambda: page.run_script(widest) < PHONE[0])
+    wait_until(lambda: all(width < PHONE[0] for width, _, _ in page.run_script(sizes)))
+    assert all(height > 150 and of_place == height for _, height, of_place in page.run_script(sizes))
     assert page.overflow() == 0
 
 
@@ -180,6 +183,18 @@ def write_run(events_dir: Path, run: str, phase: str, epochs: list[list[Event]])
     for number, events in enumerate(epochs, start=1):
         writer.write_epoch(number, events)
     writer.write_run(run_event(state="finished", epoch=len(epochs), emitted_at=time.time() + 1))
+
+
+def test_tables_that_a_monitor_keeps_are_shown_without_spark(tmp_path: Path) -> None:
+    write_base(tmp_path / "tables")
+    with job(tmp_path, "dashboard", "--port", 0, "--tables_dir", tmp_path / "tables") as server:
+        (url,) = re.findall(r"dashboard: (http://127\.0\.0\.1:\d+/) ", server.stdout.readline())
+        with urllib.request.urlopen(url, timeout=60) as reply:
+            assert "digits, labels alone" in reply.read().decode()
+        children = Path(f"/proc/{server.pid}/task/{server.pid}/children").read_text()
+        assert children == ""  # no Java
+        os.killpg(server.pid, signal.SIGINT)
+        assert server.wait(timeout=60) == 130
 
 
 @contextmanager
@@ -243,7 +258,7 @@ def test_runs_are_compared_and_pseudo_labels_shown(spark: SparkSession, tmp_path
         assert wait_until(lambda: page.chart("class_changes")) == {"type": "bar", "columns": 10, "rows": 1}
         assert "compare=with-pseudo-labels" in page.driver.current_url
         assert "Epoch 20" in page.text("#note-comparison")
-        page.picture(pictures / "comparison.png", whole=True)
+        page.picture_of_all(pictures / "comparison.png")
 
         page.driver.back()
         wait_until(lambda: page.chart("class_changes") is None)

@@ -12,6 +12,7 @@ from streaming.dashboard.class_figures import (
     confusion_matrix,
     confusion_shares,
     label_bias,
+    mean_of_last,
     pseudo_labels,
 )
 from streaming.dashboard.run_figures import class_changes, group_lines, score_of_runs
@@ -124,6 +125,19 @@ def test_lines_go_from_the_head_s_colour_to_the_tail_s() -> None:
     head, tail = accuracy_lines(rows, class_axis(rows.take([0, 2]), max_rows=5), view="v").data
     assert (head.line.color, tail.line.color) == (head_tail_colour(0), head_tail_colour(1))
     assert list(head.y) == [0.5, 0.75] and list(tail.y) == pytest.approx([0.25, NAN], nan_ok=True)
+
+
+def test_a_long_line_is_averaged_over_the_last_epochs_and_holes_stay() -> None:
+    values = np.array([1.0, 0.0, NAN, 1.0, 0.5])
+    assert mean_of_last(values, 2) == pytest.approx([1.0, 0.5, NAN, 1.0, 0.75], nan_ok=True)
+    assert mean_of_last(values, 1) == pytest.approx(values, nan_ok=True)
+
+
+def test_the_line_of_a_long_training_has_its_own_values_under_the_pointer() -> None:
+    rows = class_rows({0: [0.0, 1.0] * 20})
+    (line,) = accuracy_lines(rows, class_axis(rows.slice(0, 1), max_rows=5), view="v").data
+    assert list(line.customdata) == [0.0, 1.0] * 20
+    assert list(line.y[3:]) == [0.5] * 37  # over the last 4
 
 
 def test_label_bias_sets_predicted_beside_true_shares() -> None:

@@ -16,8 +16,8 @@ from streaming.dashboard.page import PageState, ReadTable, page_state, whole_pag
 from streaming.dashboard.selection import Selection, read_selection
 from streaming.dashboard.server import address, dashboard, listening_socket, serving
 from streaming.dashboard.table_reader import TableReader
-from streaming.result_tables import TABLES, RunManifest, write_run
-from tests.result_rows import PLAIN, class_rows, table
+from streaming.result_tables import TABLES
+from tests.result_rows import PLAIN, class_rows, table, write_base
 
 CHARTS_OF_A_RUN = {"accuracy_map", "accuracy_lines", "group_lines", "label_bias"}
 
@@ -176,6 +176,21 @@ def test_what_failed_is_said() -> None:
     assert "rank 1 &lt;died&gt;" in page_state(reader_of(tables), Selection()).html["overview"]
 
 
+@pytest.mark.parametrize("configuration", ["", "not JSON", "[1]", "null", '{"dataset": null}'])
+def test_a_run_that_tells_no_options_is_shown_all_the_same(configuration: str) -> None:
+    tables = {**ONE_RUN, "runs": table("runs", {"configuration": configuration})}
+    assert "<h1>labels alone</h1>" in page_state(reader_of(tables), Selection()).html["overview"]
+
+
+def test_an_infinite_bias_is_shown_without_a_change() -> None:
+    tables = {
+        **ONE_RUN,
+        "epochs": table("epochs", {"label_bias": float("inf")}, {"epoch": 2, "label_bias": float("inf")}),
+    }
+    state = page_state(reader_of(tables), Selection())
+    assert "inf" in state.html["overview"] and "nan" not in state.html["overview"]
+
+
 def test_nothing_from_an_event_becomes_markup() -> None:
     evil = "<script>alert(1)</script>"
     tables = {
@@ -324,14 +339,6 @@ def test_a_port_that_is_taken_is_refused_in_a_line(server: socket.socket) -> Non
 
 
 # --- the tables as the server reads them
-
-
-def write_base(tables_dir: Path, *, accuracies: tuple[float, ...] = (0.5,), status: str = "finished") -> None:
-    """The tables of run base, as the live query keeps them."""
-    rows = class_rows({0: list(accuracies)})
-    segments = {"class_epochs": {"0": rows}, "epochs": {"0": table("epochs", {})}}
-    manifest = RunManifest(run="base", segment_epochs={"class_epochs": 1000, "epochs": 1000, "steps": 100})
-    write_run(tables_dir, manifest, segments, {"runs": table("runs", {"status": status}).to_pylist()})
 
 
 def test_a_directory_without_tables_is_an_empty_page(tmp_path: Path) -> None:

@@ -32,7 +32,7 @@ def accuracy_map(class_epochs: pa.Table, axis: ClassAxis, *, view: str) -> go.Fi
     figure = new_figure(height=_height(axis), view=view)
     figure.add_heatmap(
         z=accuracies, x=epochs, y=list(range(len(axis))), zmin=0, zmax=1, colorscale=SHARE_SCALE,
-        colorbar=colour_bar("accuracy"), ygap=1 if len(axis) <= _MAX_ROWS_WITH_GAPS else 0, hoverongaps=False,
+        colorbar=colour_bar(), ygap=1 if len(axis) <= _MAX_ROWS_WITH_GAPS else 0, hoverongaps=False,
         customdata=np.repeat(_texts(axis.hovers)[:, None], len(epochs), axis=1),
         hovertemplate="%{customdata}<br>epoch %{x}: %{z:.1%}<extra></extra>",
     )  # fmt: skip
@@ -42,17 +42,38 @@ def accuracy_map(class_epochs: pa.Table, axis: ClassAxis, *, view: str) -> go.Fi
 
 
 def accuracy_lines(class_epochs: pa.Table, axis: ClassAxis, *, view: str) -> go.Figure:
-    """A line a class, from the head's colour to the tail's; the tail is drawn last, on top."""
+    """A line a class, from the head's colour to the tail's; the tail is drawn last, on top.
+
+    Of long trainings each point is the mean of the last few epochs, or many lines would hide each other.
+    """
     accuracies, epochs = accuracy_by_epoch(class_epochs, axis)
+    window = smoothing_window(len(epochs))
+    hover = "epoch %{x}: %{customdata:.1%}" + (f"<br>mean of the last {window}: %{{y:.1%}}" if window > 1 else "")
     figure = new_figure(height=340, view=view)
-    for hover, colour, values in zip(axis.hovers, axis.colours, accuracies, strict=True):
+    for name, colour, values in zip(axis.hovers, axis.colours, accuracies, strict=True):
         figure.add_scatter(
-            x=epochs, y=values, mode=_line_mode(epochs), line={"color": colour, "width": 2}, marker={"size": 5},
-            hovertemplate=f"{hover}<br>epoch %{{x}}: %{{y:.1%}}<extra></extra>",
+            x=epochs, y=mean_of_last(values, window), customdata=values, mode=_line_mode(epochs),
+            line={"color": colour, "width": 2}, marker={"size": 5},
+            hovertemplate=f"{name}<br>{hover}<extra></extra>",
         )  # fmt: skip
     figure.update_xaxes(**epoch_axis(epochs))
     figure.update_yaxes(**share_axis())
     return figure
+
+
+def smoothing_window(num_epochs: int) -> int:
+    """Over how many epochs a line of many is averaged: 1 up to 20 epochs, then a tenth of them."""
+    return 1 if num_epochs <= 20 else num_epochs // 10
+
+
+def mean_of_last(values: np.ndarray, window: int) -> np.ndarray:
+    """(epochs,) mean of each value and the window - 1 before it, of those that are there; NaN where the value is."""
+    there = ~np.isnan(values)
+    sums, counts = (np.concatenate([[0.0], np.cumsum(part)]) for part in (np.where(there, values, 0.0), there))
+    first = np.maximum(np.arange(len(values)) + 1 - window, 0)
+    with np.errstate(invalid="ignore"):
+        means = (sums[1:] - sums[first]) / (counts[1:] - counts[first])
+    return np.where(there, means, np.nan)
 
 
 def label_bias(latest: pa.Table, axis: ClassAxis, *, view: str) -> go.Figure:
@@ -95,7 +116,7 @@ def confusion_matrix(confusion: pa.Table, axis: ClassAxis, *, view: str) -> go.F
     figure.add_heatmap(
         z=np.sqrt(seen), x=list(range(size)), y=list(range(size)), zmin=0, zmax=1, colorscale=SHARE_SCALE,
         showscale=not few, hoverongaps=False, xgap=gap, ygap=gap,
-        colorbar=colour_bar("share of the true class", tickformat=None, tickvals=[s**0.5 for s in _SHARES_AT_THE_SCALE],
+        colorbar=colour_bar(tickformat=None, tickvals=[s**0.5 for s in _SHARES_AT_THE_SCALE],
                             ticktext=[f"{s:.0%}" for s in _SHARES_AT_THE_SCALE]),
         text=[[f"{100 * share:.0f}" if share >= 0.005 else "" for share in row] for row in shares] if few else None,
         texttemplate="%{text}" if few else None, textfont={"size": 11},

@@ -1,6 +1,7 @@
 """What the page says in words and numbers: table -> plain values, ready for the templates."""
 
 import json
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -78,32 +79,38 @@ def last_epoch(table: pa.Table) -> int:
     return pc.max(table["epoch"]).as_py() or 0
 
 
-def run_card(row: Row, epochs: pa.Table, alerts: pa.Table, *, split: str | None) -> RunCard:
-    """split: None takes the run's best"""
+def run_card(row: Row, latest: pa.Table, alerts: pa.Table, *, split: str | None) -> RunCard:
+    """latest: the epochs table at each run's and split's newest; split: None takes the run's best"""
     run = row["run"]
-    splits = splits_of(epochs, run)
+    splits = splits_of(latest, run)
     shown = split if split in splits else next(iter(splits), None)
-    latest: Row = {}
-    if shown:
-        rows = of_split(of_run(epochs, run), shown)
-        (latest,) = at_epoch(rows, last_epoch(rows)).to_pylist()
-    configuration = json.loads(row["configuration"] or "{}")
-    parts = [configuration.get(name) for name in ("arch", "method", "loss_type", "train_rule")]
+    scores: Row = of_split(of_run(latest, run), shown).to_pylist()[0] if shown else {}
+    configuration = configuration_of(row)
+    words = [configuration.get("dataset"), phase_words(row["phase"])]
+    method = [configuration.get(name) for name in ("arch", "method", "loss_type", "train_rule")]
     return RunCard(
         run=run,
-        title=f"{configuration['dataset']}, {phase_words(row['phase'])}" if "dataset" in configuration
-        else phase_words(row["phase"]),
-        method=" · ".join(str(part) for part in parts if part not in (None, "None")),
+        title=", ".join(str(part) for part in words if part),
+        method=" · ".join(str(part) for part in method if part not in (None, "None")),
         status=row["status"],
         message=row["message"] or "",
         epoch=row["epoch"] or 0,
         num_epochs=row["num_epochs"] or 0,
         progress=(row["epoch"] or 0) / row["num_epochs"] if row["num_epochs"] else 0.0,
         updated_at=row["updated_at"] or 0.0,
-        balanced_accuracy=latest.get("balanced_accuracy"),
-        few_shot_accuracy=latest.get("few_shot_accuracy"),
+        balanced_accuracy=scores.get("balanced_accuracy"),
+        few_shot_accuracy=scores.get("few_shot_accuracy"),
         num_alerts=len(of_run(alerts, run)),
-    )  # fmt: skip
+    )
+
+
+def configuration_of(row: Row) -> Row:
+    """The run's options; none if the event that told them had something else there: the page shows the others still."""
+    try:
+        found = json.loads(row["configuration"] or "{}")
+    except json.JSONDecodeError:
+        return {}
+    return found if isinstance(found, dict) else {}
 
 
 def phase_words(phase: str) -> str:
@@ -124,7 +131,8 @@ def key_figures(epochs: pa.Table) -> list[Score]:
         value, earlier = latest[column], before.get(column)
         # A smaller change than is shown would be "+0.0".
         least, factor, digits = (0.0005, 1, 3) if unit == "nats" else (0.0005, 100, 1)
-        if value is None or earlier is None or abs(value - earlier) < least:
+        # An infinite bias has no change, and neither has one that is not there.
+        if None in (value, earlier) or not math.isfinite(value - earlier) or abs(value - earlier) < least:
             return Score(name=name, text=number(value, unit), unit=unit, change=None, better=None, group=group)
         return Score(
             name=name,

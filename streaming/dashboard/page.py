@@ -15,10 +15,18 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from streaming.dashboard import facts
 from streaming.dashboard.class_axis import ClassAxis, class_axis
-from streaming.dashboard.class_figures import accuracy_lines, accuracy_map, confusion_matrix, label_bias, pseudo_labels
+from streaming.dashboard.class_figures import (
+    accuracy_lines,
+    accuracy_map,
+    confusion_matrix,
+    label_bias,
+    pseudo_labels,
+    smoothing_window,
+)
 from streaming.dashboard.run_figures import class_changes, group_lines, score_of_runs
 from streaming.dashboard.selection import GROUPS, Selection
 from streaming.dashboard.style import GROUP_COLOURS, NEUTRAL, RUN_COLOURS
+from streaming.result_tables import latest_epochs
 
 ReadTable = Callable[[str, str | None], pa.Table]
 """read(table's name, run or None): a result table, or its rows of one run."""
@@ -93,17 +101,18 @@ def page_state(read: ReadTable, selection: Selection) -> PageState:
     # Only a name that is in the tables goes on from here: what the address says reaches no file.
     known = {row["run"]: row for row in listed}
     run = selection.run if selection.run is not None else next(iter(known), None)
-    cards = [facts.run_card(row, epochs, alerts, split=selection.split) for row in listed[:MAX_RUNS_LISTED]]
+    latest = latest_epochs(epochs)
+    cards = [facts.run_card(row, latest, alerts, split=selection.split) for row in listed[:MAX_RUNS_LISTED]]
     state.html["runs"] = _render(
         "runs.html", cards=cards, shown=run, selection=selection, num_more=len(listed) - len(cards)
     )
     if run not in known:
         state.html["overview"] = _render("no_run.html", run=run, selection=selection)
         return state
-    splits = facts.splits_of(epochs, run)
+    splits = facts.splits_of(latest, run)
     split = selection.split if selection.split in splits else next(iter(splits), None)
     of_split = facts.of_split(epochs, split) if split else epochs.slice(0, 0)
-    card = facts.run_card(known[run], epochs, alerts, split=split)
+    card = facts.run_card(known[run], latest, alerts, split=split)
     state.title = f"{card.title} – Longtail"
     state.html["overview"] = _render(
         "overview.html",
@@ -150,12 +159,12 @@ def _accuracy_panels(state: PageState, view: RunView, epochs: pa.Table) -> None:
     )
     axis = view.axis(_LINES)
     state.figures["accuracy_lines"] = accuracy_lines(view.rows, axis, view=view.name)
-    state.html["note-accuracy_lines"] = _note(
-        f"A line is the mean of about {len(axis.class_ids) // len(axis)} classes of like size."
-        if axis.is_banded
-        else "",
-        legend=_head_to_tail(axis),
-    )
+    notes = []
+    if axis.is_banded:
+        notes.append(f"A line is the mean of about {len(axis.class_ids) // len(axis)} classes of like size.")
+    if (window := smoothing_window(len(epochs))) > 1:
+        notes.append(f"A point is the mean of the last {window} epochs.")
+    state.html["note-accuracy_lines"] = _note(" ".join(notes), legend=_head_to_tail(axis))
     state.figures["group_lines"] = group_lines(epochs, view=view.name)
     state.html["note-group_lines"] = _note(
         "Mean accuracy of the classes of each group.",

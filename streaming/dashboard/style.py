@@ -80,9 +80,6 @@ def share_axis(title: str | None = None) -> dict[str, Any]:
     return {"range": [-0.02, 1.02], "tickformat": ".0%", "dtick": 0.25, "title": {"text": title}}
 
 
-def colour_bar(title: str, **changes: Any) -> dict[str, Any]:
+def colour_bar(**changes: Any) -> dict[str, Any]:
     """A slim scale beside a heat map."""
-    return {
-        "title": {"text": title, "side": "right"}, "thickness": 10, "outlinewidth": 0, "tickformat": ".0%",
-        "len": 1, "lenmode": "fraction", "ypad": 0, **changes,
-    }  # fmt: skip
+    return {"thickness": 10, "outlinewidth": 0, "tickformat": ".0%", "len": 1, "ypad": 0, "xpad": 6, **changes}

@@ -49,6 +49,7 @@ function draw(chart, figure) {
   box.hidden = chart.hidden = !figure;
   if (!figure) return chart.data && Plotly.purge(chart);
   if (byTouch) figure.layout.dragmode = false;
+  chart.style.height = `${figure.layout.height}px`;  // else a chart that follows the window's width loses its height
   Plotly.react(chart, figure.data, figure.layout, CHART);
 }
 
