@@ -15,8 +15,8 @@ from data.loader import load_published_pseudo_labels
 from data.manifest import read_manifest
 from tests.refusals import refused
 from tests.tiny_set import tiny_options, unlabeled_ids, write_tiny_set
+from training.pseudo_labels import semi_supervised_task
 from training.run_directory import run_paths
-from training.tasks import semi_supervised_task
 
 
 def write_pickle(path: Path, **content: Any) -> Path:
