@@ -1,0 +1,61 @@
+"""`python -m training`: the same trainings without Spark, which need their pseudo-labels made before, or none."""
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import torch
+
+from tests.refusals import refused
+from tests.tiny_set import COUNTS, unlabeled_ids, write_pseudo_labels, write_tiny_set
+from training.__main__ import main
+
+
+@pytest.fixture(autouse=True)
+def one_thread() -> Iterator[None]:
+    before = torch.get_num_threads()
+    yield
+    torch.set_num_threads(before)
+
+
+@pytest.fixture
+def command(tmp_path: Path) -> list[str]:
+    """train_semi for an epoch on the tiny set, what it learns from left open."""
+    set_dir = write_tiny_set(tmp_path / "set")
+    given = (
+        f"train_semi --set_dir {set_dir} --runs_dir {tmp_path / 'runs'} --imb_factor_unlabel 1 --epochs 1 --threads 1"
+    )
+    return given.split()
+
+
+def result_of(tmp_path: Path) -> dict:
+    (file,) = tmp_path.glob("runs/*/result.json")
+    return json.loads(file.read_text())
+
+
+def test_pseudo_labels_must_be_named(command: list[str]) -> None:
+    with refused() as messages:
+        main(command)
+    assert "without Spark, train_semi needs --pseudo_labels" in messages[0]
+
+
+def test_a_table_is_learned_from_and_its_round_recorded(command: list[str], tmp_path: Path) -> None:
+    table = write_pseudo_labels(tmp_path / "pseudo", unlabeled_ids(), [0, 1, 2] * 4, [0.5] * 12, this_round=3)
+    main([*command, "--pseudo_labels", str(table), "--pseudo_label_type", "soft"])
+    result = result_of(tmp_path)
+    assert result["pseudo_label_round"] == 3
+    assert sum(result["class_counts"]) == 40 + 12
+
+
+def test_there_are_no_further_rounds(command: list[str]) -> None:
+    with refused() as messages:
+        main([*command, "--pseudo_labels", __file__, "--rounds", "2"])
+    assert "without Spark there is one round" in messages[0]
+
+
+def test_fixmatch_needs_no_pseudo_labels(command: list[str], tmp_path: Path) -> None:
+    main([*command, "--semi_method", "fixmatch", "--unlabeled_ratio", "0.5"])
+    result = result_of(tmp_path)
+    assert result["pseudo_label_round"] == 0
+    assert result["splits"]["train"]["totals"]["support"] == COUNTS["train"]
