@@ -202,6 +202,7 @@ def test_hidden_names_behind_a_url_are_passed_over() -> None:
         files.pipe(f"/hidden/t/{name}", b"")
     found = [str(file).rpartition("/t/")[2] for file in table_files("memory://hidden/t")]
     assert found == ["a.parquet", "e/f.parquet"]
+    assert table_files("memory://hidden/t/a.parquet") == ["memory://hidden/t/a.parquet"]
     assert child("memory://hidden/", "t") == "memory://hidden/t"
 
 
