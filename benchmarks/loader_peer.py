@@ -41,9 +41,14 @@ def petastorm(files: list[Path], arguments: argparse.Namespace) -> Callable[[], 
 
     def open_files() -> Passes:
         def one_pass() -> Iterator[tuple[Tensor, Tensor]]:
-            # A reader of one epoch cannot be taken back to its beginning: each pass opens one.
+            # A reader of one epoch cannot be taken back to its beginning: each pass opens one. In the process itself:
+            # its thread pool (0.13.1) sometimes ends an epoch of few row groups without a row.
             with make_batch_reader(
-                urls, schema_fields=["image", "label"], transform_spec=spec, num_epochs=1, workers_count=2
+                urls,
+                schema_fields=["image", "label"],
+                transform_spec=spec,
+                num_epochs=1,
+                reader_pool_type="dummy",
             ) as reader:
                 loader = BatchedDataLoader(
                     reader, batch_size=arguments.batch_size, shuffling_queue_capacity=1000 + arguments.batch_size

@@ -48,7 +48,9 @@ def table_files(table: Place) -> list[Place]:
         found: list[Place] = delta_files(table) if is_delta(table) else list(table.rglob("*.parquet"))
     else:
         filesystem, path = _filesystem(table)
-        found = [filesystem.unstrip_protocol(name) for name in filesystem.find(path) if name.endswith(".parquet")]
+        # As the user wrote the URL: a file system's own names lack the host.
+        relative = [name.removeprefix(path).strip("/") for name in filesystem.find(path) if name.endswith(".parquet")]
+        found = [child(table, name) if name else table for name in relative]
     base = str(table).rstrip("/")
     files = sorted((file for file in found if not _is_hidden(str(file).removeprefix(base))), key=str)
     if not files:

@@ -37,6 +37,7 @@ from training.__main__ import main
 from training.batches import Batch, epoch_batches
 from training.distributed import Rank
 from training.evaluation import predict_all
+from training.heartbeat import Heartbeat
 from training.pseudo_labels import semi_supervised_task
 from training.run import run_training
 from training.tasks import Task, supervised_task
@@ -203,6 +204,7 @@ def test_hidden_names_behind_a_url_are_passed_over() -> None:
         files.pipe(f"/hidden/t/{name}", b"")
     found = [str(file).rpartition("/t/")[2] for file in table_files("memory://hidden/t")]
     assert found == ["a.parquet", "e/f.parquet"]
+    assert table_files("memory://hidden/t/a.parquet") == ["memory://hidden/t/a.parquet"]
     assert child("memory://hidden/", "t") == "memory://hidden/t"
 
 
@@ -276,21 +278,18 @@ def test_a_training_from_files_goes_on_as_if_undisturbed(tiny_set: Path, tmp_pat
     class Killed(Exception):
         pass
 
-    def die_in_the_second_epoch(doing: str, seen: list[str] = []) -> None:  # noqa: B006
+    seen: list[str] = []
+
+    def die_in_the_second_epoch(heartbeat: Heartbeat, doing: str) -> None:
         seen.append(doing)
         if seen.count("forward") > 4:  # three steps an epoch
             raise Killed
 
-    with pytest.raises(Killed):
-        _run_with_sign(whole, tiny_set, tmp_path / "cut", die_in_the_second_epoch)
+    with pytest.MonkeyPatch.context() as patch, pytest.raises(Killed):
+        patch.setattr(Heartbeat, "beat", die_in_the_second_epoch)
+        run_training(whole, paths_of(tiny_set, tmp_path / "cut"), ALONE, attempt=1)
     run_training(whole, paths_of(tiny_set, tmp_path / "cut"), ALONE, attempt=2)
     assert same_tensors(*(weights_in(tmp_path / name / "ckpt.pth.tar") for name in ("whole", "cut")))
-
-
-def _run_with_sign(options: TrainOptions, set_dir: Path, run_dir: Path, alive: object) -> None:
-    from training.run import _run_training
-
-    _run_training(options, paths_of(set_dir, run_dir), Rank(0, 1, CPU, alive), attempt=1)
 
 
 def test_predictions_from_files_are_those_from_memory(tiny_set: Path) -> None:
