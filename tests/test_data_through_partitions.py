@@ -72,6 +72,7 @@ def test_every_rank_gets_every_row_but_no_withheld_label_though_the_set_is_out_o
     assert set(expected) == {TRAIN, VAL, UNLABELED, TEST}
 
 
+@pytest.mark.long
 def test_a_training_on_what_was_brought_gives_the_weights_of_one_by_path(spark: SparkSession, tmp_path: Path) -> None:
     set_dir = write_tiny_set(tmp_path / "set")
     table = write_pseudo_labels(tmp_path / "labels.parquet", unlabeled_ids()[:5], [0, 1, 2, 0, 1], [1.0] * 5)

@@ -10,21 +10,20 @@ import pytest
 import torch
 from pyspark.sql import SparkSession
 
-from conf.arguments import resolve_options
 from conf.errors import UserError
 from conf.schema import EvaluateOptions, TrainOptions
 from data.contract import TEST, TRAIN, VAL
 from data.loader import load_split
 from data.manifest import read_manifest
-from spark_jobs.evaluate import evaluate, main
-from spark_jobs.prepare import prepare
+from spark_jobs.evaluate import evaluate
+from tests.conftest import RunJob
+from tests.tiny_set import paths_of, tiny_options, write_tiny_set
 from training.distributed import Rank
 from training.run import run_evaluation, run_training
-from training.run_directory import RunPaths
 
 ALONE = Rank(0, 1, torch.device("cpu"))
 # LDAM: its loss needs the class sizes, its cosines a scale.
-TRAINING = {"imb_factor_unlabel": 1.0, "val_fraction": 0.2, "epochs": 2, "batch_size": 16, "loss_type": "LDAM"}
+LOSS = {"loss_type": "LDAM"}
 
 
 @pytest.fixture(scope="module")
@@ -33,31 +32,25 @@ def directory(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def set_dir(spark: SparkSession, directory: Path) -> Path:
-    return prepare(spark, resolve_options(TrainOptions, {"data_dir": directory, **TRAINING}))
+def set_dir(directory: Path) -> Path:
+    return write_tiny_set(directory / "set")
 
 
 @pytest.fixture(scope="module")
 def checkpoint(directory: Path, set_dir: Path) -> Path:
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    options = resolve_options(TrainOptions, {"data_dir": directory, **TRAINING})
-    paths = RunPaths(set_dir=set_dir, run_dir=directory / "run", events_dir=directory / "events")
-    run_training(options, paths, ALONE, attempt=1)
-    torch.set_num_threads(threads)
+    paths = paths_of(set_dir, directory / "run")
+    run_training(tiny_options(TrainOptions, epochs=2, **LOSS), paths, ALONE, attempt=1)
     return paths.run_dir / "ckpt.pth.tar"
 
 
 def in_process(directory: Path, set_dir: Path, checkpoint: Path, **values: Any) -> dict[str, Any]:
     """What `longtail train -e` says."""
-    given = {"data_dir": directory, **TRAINING, "resume": checkpoint, "evaluate": True, **values}
-    paths = RunPaths(set_dir=set_dir, run_dir=directory / "unused", events_dir=directory / "events")
-    return run_evaluation(resolve_options(TrainOptions, given), paths, ALONE)
+    options = tiny_options(TrainOptions, resume=checkpoint, evaluate=True, **LOSS, **values)
+    return run_evaluation(options, paths_of(set_dir, directory / "unused"), ALONE)
 
 
-def options_for(directory: Path, checkpoint: Path, **values: Any) -> EvaluateOptions:
-    given = {"data_dir": directory, "resume": checkpoint, "imb_factor_unlabel": 1.0, "val_fraction": 0.2}
-    return resolve_options(EvaluateOptions, {**given, **values})
+def options_for(checkpoint: Path, **values: Any) -> EvaluateOptions:
+    return EvaluateOptions(dataset="digits", resume=checkpoint, many_shot=20, few_shot=10, **values)
 
 
 def assert_alike(found: Any, expected: Any) -> None:
@@ -74,7 +67,7 @@ def assert_alike(found: Any, expected: Any) -> None:
         assert found == expected
 
 
-@pytest.mark.parametrize("logit_adjustment", [None, 1.0])
+@pytest.mark.parametrize("logit_adjustment", [None, pytest.param(1.0, marks=pytest.mark.long)])
 def test_the_scores_are_those_of_the_in_process_evaluation(
     spark: SparkSession,
     directory: Path,
@@ -83,7 +76,7 @@ def test_the_scores_are_those_of_the_in_process_evaluation(
     logit_adjustment: float | None,
     tmp_path: Path,
 ) -> None:
-    options = options_for(directory, checkpoint, output_dir=tmp_path, logit_adjustment=logit_adjustment)
+    options = options_for(checkpoint, output_dir=tmp_path, logit_adjustment=logit_adjustment)
 
     output_dir, found = evaluate(spark, options, set_dir=set_dir)
 
@@ -94,11 +87,12 @@ def test_the_scores_are_those_of_the_in_process_evaluation(
     assert len(written.pop("model_version")) == 64 and written == found
 
 
+@pytest.mark.long
 def test_features_of_every_image_are_those_of_the_in_process_export(
     spark: SparkSession, directory: Path, set_dir: Path, checkpoint: Path, tmp_path: Path
 ) -> None:
     options = options_for(
-        directory, checkpoint, output_dir=tmp_path, features=True, splits="train,val,unlabeled,test", batch_size=64
+        checkpoint, output_dir=tmp_path, features=True, splits="train,val,unlabeled,test", batch_size=64
     )
     output_dir, result = evaluate(spark, options, set_dir=set_dir)
     rows = {row["id"]: row for row in pq.read_table(output_dir / "predictions.parquet").to_pylist()}
@@ -120,17 +114,22 @@ def test_features_of_every_image_are_those_of_the_in_process_export(
         np.testing.assert_allclose(found["features"], expected["features"], rtol=1e-4, atol=1e-5)
 
 
-def test_main_takes_the_data_set_from_the_checkpoint_and_shows_the_scores(
-    spark: SparkSession, checkpoint: Path, capsys: pytest.CaptureFixture[str]
+@pytest.mark.long
+def test_the_job_takes_the_data_set_from_the_checkpoint_and_says_what_the_training_said(
+    longtail: RunJob, tmp_path: Path
 ) -> None:
-    main(["--resume", str(checkpoint), "--splits", "val"])
-    said = capsys.readouterr().out
-    assert "val set" in said and "balanced accuracy" in said
-    assert f"evaluation: {checkpoint.parent / 'evaluation'}" in said
+    trained = longtail("train", "--epochs", 2, "--n_max", 30, timeout=600)
+    assert trained.returncode == 0, trained.stderr
+    (checkpoint,) = tmp_path.glob("runs/*/ckpt.pth.tar")
+    done = longtail("evaluate", "--resume", checkpoint, timeout=600)
+    assert done.returncode == 0 and done.stderr == ""
+    scores = [line for line in trained.stdout.splitlines() if line.startswith(("last epoch:", "most often mistaken:"))]
+    assert len(scores) == 3 and all(line in done.stdout for line in scores)
+    assert f"evaluation: {checkpoint.parent / 'evaluation'}" in done.stdout
 
 
 def test_parts_without_labels_have_nothing_to_score(
     spark: SparkSession, directory: Path, set_dir: Path, checkpoint: Path
 ) -> None:
     with pytest.raises(UserError, match="has no labelled images in unlabeled: choose other --splits, or --features"):
-        evaluate(spark, options_for(directory, checkpoint, splits="unlabeled"), set_dir=set_dir)
+        evaluate(spark, options_for(checkpoint, splits="unlabeled"), set_dir=set_dir)

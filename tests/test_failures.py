@@ -17,15 +17,7 @@ import pyarrow.parquet as pq
 import pytest
 import torch
 
-from tests.cluster import (
-    MARK,
-    children,
-    kill_worker_of,
-    marked_processes,
-    running_cluster,
-    wait_until_gone,
-    zombie_children,
-)
+from tests.cluster import MARK, kill_worker_of, marked_processes, running_cluster, wait_until_childless, wait_until_gone
 from tests.conftest import SCRIPTS, RunJob
 
 TRAIN = ["train", "--epochs", "60", "--world_size", "2", "--master", "local[2]"]
@@ -192,7 +184,7 @@ def test_a_training_outlives_a_lost_worker_while_another_is_spare_and_says_so_wh
         still_there = cluster.reap()
         assert len(still_there) == 2
         wait_until_gone(str(tmp_path), but=still_there)
-        assert {pid for parent in still_there for pid in children(parent) | zombie_children(parent)} == set()
+        wait_until_childless(still_there)
 
         cluster.add_workers(1)
         again = longtail(*TRAIN, *options, timeout=600)

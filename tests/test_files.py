@@ -1,5 +1,6 @@
 """Files and directories appear whole or not at all."""
 
+import resource
 import subprocess
 import sys
 import time
@@ -9,6 +10,7 @@ import pytest
 
 from conf.files import new_directory, write_atomically, write_json_atomically, write_text_atomically
 from tests.conftest import REPOSITORY
+from tests.refusals import refused
 
 
 def names(directory: Path) -> list[str]:
@@ -67,6 +69,22 @@ def test_a_failure_while_writing_leaves_the_old_file_and_nothing_else(
         write_atomically(file, write)
     assert file.read_text() == "old"
     assert names(tmp_path) == ["f"]
+
+
+def test_no_room_for_a_file_is_said_in_one_line_and_leaves_the_old_one(tmp_path: Path) -> None:
+    path = tmp_path / "table"
+    write_text_atomically(path, "old")
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (1000, hard))  # the kernel refuses longer files, as a full disk does
+    try:
+        with refused() as messages:
+            write_text_atomically(path, "new" * 1000)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    assert messages[0] == (
+        f"cannot write {path}: File too large; make room and give the same command again (the old file is intact)"
+    )
+    assert path.read_text() == "old" and list(tmp_path.iterdir()) == [path]
 
 
 def test_a_value_that_is_not_json_leaves_the_old_file(tmp_path: Path) -> None:

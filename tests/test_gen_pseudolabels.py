@@ -327,6 +327,7 @@ def test_a_directory_holds_only_what_was_asked_for_and_a_second_run_replaces_it(
     assert second["pseudo_label"] != first["pseudo_label"]
 
 
+@pytest.mark.long
 def test_a_selection_is_written_and_its_quality_told_over_all_images(
     spark: SparkSession, options_for, checkpoints: dict[str, Path], set_dir: Path, table: pa.Table, tmp_path: Path
 ) -> None:

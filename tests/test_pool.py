@@ -51,7 +51,7 @@ def test_trials_run_side_by_side_but_never_in_more_slots_than_there_are(spark: S
     told: list[str] = []
     outcomes = run_trials(
         spark,
-        [barrier_trial(spark, name, size, tmp_path, seconds=2) for name, size in sizes.items()],
+        [barrier_trial(spark, name, size, tmp_path, seconds=1) for name, size in sizes.items()],
         on_outcome=lambda outcome: told.append(outcome.name),
     )
     assert [outcome.name for outcome in outcomes] == list(sizes)
