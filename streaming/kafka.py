@@ -22,16 +22,17 @@ MAX_MESSAGES_A_BATCH = 100_000
 """What waits in the topic when a query starts comes in batches of this size, so that memory is bounded."""
 
 
-def kafka_lines(spark: SparkSession, *, bootstrap_servers: str, topic: str) -> DataFrame:
-    """The messages of a topic, from its beginning, as a streaming DataFrame of lines (value, source)."""
-    messages = (
-        spark.readStream.format("kafka")
-        .option("kafka.bootstrap.servers", bootstrap_servers)
-        .option("subscribe", topic)
-        .option("startingOffsets", "earliest")
-        .option("maxOffsetsPerTrigger", MAX_MESSAGES_A_BATCH)
-        .load()
-    )
+def kafka_lines(
+    spark: SparkSession, *, bootstrap_servers: str, topic: str, max_messages: int | None = MAX_MESSAGES_A_BATCH
+) -> DataFrame:
+    """The messages of a topic, from its beginning, as a streaming DataFrame of lines (value, source).
+
+    max_messages: in a micro-batch; None: as many as wait, which is all that the real-time trigger takes
+    """
+    options = {"kafka.bootstrap.servers": bootstrap_servers, "subscribe": topic, "startingOffsets": "earliest"}
+    if max_messages is not None:
+        options["maxOffsetsPerTrigger"] = str(max_messages)
+    messages = spark.readStream.format("kafka").options(**options).load()
     place = F.format_string("%s, partition %d, offset %d", "topic", "partition", "offset")
     return messages.select(F.col("value").cast("string").alias(LINE), place.alias(SOURCE))
 
@@ -72,7 +73,7 @@ def start_score_stream(
     slot for each partition of the topic. {"processingTime": "1 second"} takes them in micro-batches. The tables of
     streaming/keeper.py have no real-time mode: Spark has none for foreachBatch, nor for Python functions.
     """
-    lines = kafka_lines(spark, bootstrap_servers=bootstrap_servers, topic=topic)
+    lines = kafka_lines(spark, bootstrap_servers=bootstrap_servers, topic=topic, max_messages=None)
     events = events_of(good_events(parsed_events(lines)), ClassEvent)
     return (
         class_scores(events)
