@@ -5,20 +5,19 @@ the lines that every start repeats and nobody can act on.
 """
 
 import os
+import re
 import sys
 import threading
 
 from pyspark import SparkConf, SparkContext
 from pyspark.java_gateway import launch_gateway
 
-_REPEATED = (
-    "WARNING: Using incubator modules: jdk.incubator.vector",
+_REPEATED = re.compile(
+    r"WARNING: Using incubator modules: jdk\.incubator\.vector"
     # What resolving a package says when all is well.
-    ":: ",
-    "\tconfs:",
-    "\tfound ",
-    "Ivy Default Cache set to:",
-    "The jars for the packages stored in:",
+    r"|:: |Ivy Default Cache set to:|The jars for the packages stored in:|\S+#\S+ added as a dependency"
+    r"|\t(confs:|found |modules in use:|:: modules in use:|[\w.-]+#[\w.-]+;\S+ from |-+$|\||\d+ artifacts copied)"
+    r"|\s*$"
 )
 
 
@@ -38,6 +37,6 @@ def start_quiet_jvm(configuration: SparkConf) -> None:
 def _pass_on(read_end: int) -> None:
     with open(read_end, encoding="utf-8", errors="replace") as lines:
         for line in lines:
-            if not line.startswith(_REPEATED):
+            if not _REPEATED.match(line):
                 sys.stderr.write(line)
                 sys.stderr.flush()

@@ -13,7 +13,7 @@ it goes on. --once processes what is there and ends.
 
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from pyspark.sql import DataFrame, SparkSession
@@ -33,7 +33,6 @@ from streaming.kafka import KAFKA_PACKAGE, kafka_lines
 from streaming.live import LiveQuery, file_lines, start_live_query
 from streaming.result_tables import TABLES_DIRECTORY, list_runs
 from streaming.tables import alert_lines, per_class_table, summary_line
-from streaming.tensorboard import TensorBoardSink
 from streaming.view import newest_runs
 from streaming.writer import EVENTS_DIRECTORY
 
@@ -59,7 +58,7 @@ def main(argv: Sequence[str]) -> None:
         tables_dir=tables_dir,
         trigger=None if options.once else options.trigger,
         rules=read_alert_rules(options.alerts),
-        on_update=TensorBoardSink(tables_dir, options.tensorboard).update if options.tensorboard else lambda runs: None,
+        on_update=_tensorboard_update(tables_dir, options.tensorboard),
     )
     console = get_console()
     if options.once:
@@ -74,6 +73,16 @@ def main(argv: Sequence[str]) -> None:
     else:
         _print_lines(console, tables_dir, query, options.run)
     print(f"tables: {tables_dir}")
+
+
+def _tensorboard_update(tables_dir: Path, log_dir: Path | None) -> Callable[[list[str]], None]:
+    """What is done for TensorBoard when the tables of runs have changed: nothing without a directory."""
+    if log_dir is None:
+        return lambda runs: None
+    # The writer loads torch if it is there, for seconds: only who asks for scalars waits for that.
+    from streaming.tensorboard import TensorBoardSink
+
+    return TensorBoardSink(tables_dir, log_dir).update
 
 
 def screen(tables_dir: Path, run_filter: str | None) -> Group | Text:

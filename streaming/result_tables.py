@@ -146,7 +146,8 @@ def read_table(
         parts = [part for one in runs for part in _of_run(tables_dir, name, one)]
         if name == "alerts":
             parts.append(_silent_runs(tables_dir, runs, time.time() if now is None else now))
-    table = pa.concat_tables([schema.empty_table(), *parts])
+    # In one piece: createDataFrame reads nothing after a chunk that is empty.
+    table = pa.concat_tables([schema.empty_table(), *parts]).combine_chunks()
     return table.select(columns) if columns is not None else table
 
 

@@ -136,6 +136,12 @@ def test_options_sources_and_events_load_neither_spark_nor_torch() -> None:
     assert not loaded & {"pyspark", "py4j", "torch", "training"}
 
 
+def test_the_tables_of_the_live_query_are_read_and_drawn_without_loading_spark() -> None:
+    loaded = modules_loaded_by("streaming.result_tables", "streaming.view", "streaming.plots")
+    assert "pyarrow" in loaded
+    assert not loaded & {"pyspark", "py4j", "torch", "training"}
+
+
 @pytest.mark.parametrize("package", ["training", "streaming", "spark_jobs", "data", "models", "conf"])
 def test_importing_a_package_imports_nothing_else(package: str) -> None:
     assert (REPOSITORY / package / "__init__.py").read_text().strip() == ""

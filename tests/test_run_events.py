@@ -1,0 +1,54 @@
+"""How a run's failure is told (training/run_events.py): once, by who notices first, if the run had begun."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from conf.schema import TrainOptions
+from streaming.writer import EventWriter
+from tests.tiny_set import tiny_options
+from training.run_events import failure_told, run_event
+
+OPTIONS = tiny_options(TrainOptions, epochs=7)
+OF_RUN = {"run": "base", "attempt": 2}
+
+
+def fail(events_dir: Path, error: BaseException) -> None:
+    writer = EventWriter(events_dir, **OF_RUN)
+    with pytest.raises(type(error)), failure_told(writer, OPTIONS, **OF_RUN, say=lambda e: f"because of {e}"):
+        raise error
+
+
+def failures(events_dir: Path) -> list[dict[str, Any]]:
+    return [json.loads(file.read_text()) for file in events_dir.glob("*-failed.jsonl")]
+
+
+@pytest.mark.parametrize("error", [RuntimeError("no memory"), KeyboardInterrupt()])
+def test_a_failure_is_told_with_its_reason_and_the_options(tmp_path: Path, error: BaseException) -> None:
+    started = run_event("started", OPTIONS, **OF_RUN, phase="train", epoch=3)
+    EventWriter(tmp_path, **OF_RUN).write_run(started)
+
+    fail(tmp_path, error)
+    fail(tmp_path, RuntimeError("the driver's own words for the same"))
+
+    (event,) = failures(tmp_path)
+    assert event["message"] == f"because of {error}"
+    assert (event["state"], event["run"], event["attempt"], event["phase"]) == ("failed", "base", 2, "train")
+    assert event["num_epochs"] == 7 and json.loads(event["configuration"])["learning_rate"] == 0.05
+
+
+def test_bad_input_before_the_run_began_leaves_nothing(tmp_path: Path) -> None:
+    fail(tmp_path / "events", ValueError("bad input"))
+
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_what_succeeds_is_no_failure(tmp_path: Path) -> None:
+    writer = EventWriter(tmp_path, **OF_RUN)
+    writer.write_run(run_event("started", OPTIONS, **OF_RUN, phase="train", epoch=0))
+    with failure_told(writer, OPTIONS, **OF_RUN, say=str):
+        pass
+
+    assert failures(tmp_path) == []
