@@ -84,11 +84,6 @@ class Page:
         time.sleep(0.5)
         assert self.driver.save_screenshot(str(file))
 
-    def picture_of_all(self, file: Path) -> None:
-        """A PNG of the page from top to bottom; the window is that high afterwards."""
-        self.resize((self.run_script("innerWidth"), self.run_script("document.documentElement.scrollHeight")))
-        self.picture(file)
-
 
 def wait_until(condition: Callable[[], Any]) -> Any:
     """What the condition gives as soon as it is not empty."""

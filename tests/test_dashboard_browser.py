@@ -258,7 +258,8 @@ def test_runs_are_compared_and_pseudo_labels_shown(spark: SparkSession, tmp_path
         assert wait_until(lambda: page.chart("class_changes")) == {"type": "bar", "columns": 10, "rows": 1}
         assert "compare=with-pseudo-labels" in page.driver.current_url
         assert "Epoch 20" in page.text("#note-comparison")
-        page.picture_of_all(pictures / "comparison.png")
+        page.resize((LAPTOP[0], 1200))
+        page.picture(pictures / "comparison.png", top="#panel-pseudo_labels")
 
         page.driver.back()
         wait_until(lambda: page.chart("class_changes") is None)

@@ -218,9 +218,14 @@ def test_a_thousand_classes_are_few_rows() -> None:
 
 @pytest.mark.parametrize(
     "selection",
-    [Selection(), Selection(run="a b&c", compare=("x", "y"), split="val", group="few", classes="ünï#?")],
+    [
+        Selection(),
+        Selection(classes="all"),
+        Selection(run="a b&c", compare=("x", "y"), split="val", group="few", classes="ünï#?"),
+    ],
 )
 def test_an_address_says_the_whole_selection(selection: Selection) -> None:
+    assert Selection().link() == "?"
     assert read_selection(parse_qsl(selection.link().removeprefix("?"))) == selection
 
 

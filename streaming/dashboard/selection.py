@@ -23,7 +23,7 @@ class Selection:
     def link(self, **changes: Any) -> str:
         """The address of this page with another selection."""
         wanted = replace(self, **changes)
-        parameters = {name: value for name, value in vars(wanted).items() if value and value != "all"}
+        parameters = {name: value for name, value in vars(wanted).items() if value != getattr(Selection, name)}
         return "?" + urlencode(parameters, doseq=True)
 
     def toggled(self, run: str) -> tuple[str, ...]:
