@@ -3,7 +3,9 @@
     longtail relay --runs_dir runs --bootstrap_servers HOST:9092 --topic longtail-events
     spark-submit spark_jobs/relay.py --runs_dir runs --bootstrap_servers HOST:9092
 
-(spark-submit also needs --packages org.apache.spark:spark-sql-kafka-0-10_2.13:4.2.0.) Trainings write files only, so that they need neither Kafka nor its clients; this
+(spark-submit also needs --packages org.apache.spark:spark-sql-kafka-0-10_2.13:4.2.0.)
+
+Trainings write files only, so that they need neither Kafka nor its clients; this
 job carries on what they write, in messages of one event each, for
 `longtail monitor --source kafka` on any machine. Ctrl-C ends it; started again, it
 goes on. --once sends what is there and ends.
