@@ -142,7 +142,8 @@ def test_an_unknown_job_exits_with_2_and_lists_the_known(
     assert capsys.readouterr() == (
         "",
         "longtail: error: unknown job 'trian': choose one of prepare, stats, pretrain_rot, pretrain_moco, "
-        "pretrain_simclr, train, train_classifier, gen_pseudolabels, train_semi, monitor, relay, theory, package, pipeline\n",
+        "pretrain_simclr, train, train_classifier, gen_pseudolabels, train_semi, monitor, relay, theory, "
+        "package, pipeline\n",
     )
 
 
