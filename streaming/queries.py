@@ -53,6 +53,20 @@ def latest_class_events(class_events: DataFrame) -> DataFrame:
     return latest(class_events.select(*own_fields(ClassEvent)), ["run", "split", "epoch", "class_id"])
 
 
+def class_scores(class_events: DataFrame) -> DataFrame:
+    """Adds what an event says by itself: accuracy, precision, f1, mean_confidence and calibration_gap.
+
+    It needs no other event, so that it runs on a stream without any state.
+    """
+    return (
+        class_events.withColumn("accuracy", F.try_divide("correct", "support"))
+        .withColumn("precision", F.try_divide("correct", "predicted"))
+        .withColumn("f1", F.try_divide(2 * F.col("correct"), F.col("support") + F.col("predicted")))
+        .withColumn("mean_confidence", F.try_divide("confidence_sum", "support"))
+        .withColumn("calibration_gap", F.col("mean_confidence") - F.col("accuracy"))
+    )
+
+
 def class_epochs(facts: DataFrame, before: DataFrame | None = None) -> DataFrame:
     """A row per run, split, epoch and class.
 
@@ -67,13 +81,9 @@ def class_epochs(facts: DataFrame, before: DataFrame | None = None) -> DataFrame
     """
     of_epoch = Window.partitionBy("run", "split", "epoch")
     scored = (
-        facts.withColumn("accuracy", F.try_divide("correct", "support"))
-        .withColumn("precision", F.try_divide("correct", "predicted"))
-        .withColumn("f1", F.try_divide(2 * F.col("correct"), F.col("support") + F.col("predicted")))
+        class_scores(facts)
         .withColumn("true_share", F.try_divide("support", F.sum("support").over(of_epoch)))
         .withColumn("predicted_share", F.try_divide("predicted", F.sum("predicted").over(of_epoch)))
-        .withColumn("mean_confidence", F.try_divide("confidence_sum", "support"))
-        .withColumn("calibration_gap", F.col("mean_confidence") - F.col("accuracy"))
     )
     return _with_history(
         scored, before, key=["run", "split", "class_id"], value="accuracy", best="best_accuracy", change="change"
