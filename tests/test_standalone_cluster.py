@@ -47,12 +47,12 @@ def test_two_ranks_train_on_two_workers_with_the_code_from_a_zip(
         env={**os.environ, "PYSPARK_PYTHON": sys.executable, "SPARK_LOCAL_IP": LOOPBACK},
         capture_output=True,
         text=True,
-        timeout=300,
+        timeout=600,
     )
     assert probed.returncode == 0, probed.stderr
     assert "code.zip/training/shipped.py" in probed.stdout
 
-    done = spark_submit("train", "--epochs", 3, "--world_size", 2, submit=tuple(submit))
+    done = spark_submit("train", "--epochs", 3, "--world_size", 2, submit=tuple(submit), timeout=600)
     assert done.returncode == 0, done.stderr
     (result,) = tmp_path.glob("runs/*/result.json")
     assert json.loads(result.read_text())["splits"]["train"]["totals"]["support"] == [40, 28, 20, 14, 10, 7, 5, 3, 2, 2]
