@@ -104,6 +104,7 @@ def _result(
         "epoch": checkpoint.epoch,
         "class_names": card.class_names,
         "class_counts": card.class_counts,
+        "pseudo_label_round": card.pseudo_label_round,
         "shot_groups": groups,
         "best_on_validation": asdict(checkpoint.best) if checkpoint.best else None,
         "chosen_on_validation": {},

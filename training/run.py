@@ -117,7 +117,7 @@ def run_evaluation(options: TrainOptions, paths: RunPaths, rank: Rank) -> dict[s
     task = _task(options, paths, rank)
     card = load_checkpoint(options.resume).model_card
     if card is not None:
-        task = replace(task, head=card.head, logit_scale=card.logit_scale)
+        task = replace(task, head=card.head, logit_scale=card.logit_scale, pseudo_label_round=card.pseudo_label_round)
     model = _model(options, task, rank)
     checkpoint = _load_into(model, options.resume, options)
     adjustment = None
