@@ -4,6 +4,10 @@ Spark plans a query anew for every DataFrame, which for a small batch takes many
 times as long as to run it. Here the inputs are Arrow files of fixed names: a
 DataFrame over them is made and planned once, and reads at each action what lies
 there then. The executors must see the directory.
+
+What a plan exchanges between tasks, by shuffle or broadcast, Spark keeps from one
+action to the next: it would be an old input's. A query whose plan has an exchange is
+therefore planned anew each time.
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -32,7 +36,10 @@ class PreparedQuery:
         directory.mkdir(parents=True, exist_ok=True)
         self._schemas = dict(inputs)
         self._files = {name: directory / f"{name}.arrow" for name in inputs}
-        self._result = query(**{name: self._frame(spark, name) for name in inputs})
+        frames = {name: self._frame(spark, name) for name in inputs}
+        self._plan = partial(query, **frames)
+        self._result = self._plan()
+        self.keeps_exchanges = "Exchange" in self._result._jdf.queryExecution().executedPlan().toString()
 
     def __call__(self, **inputs: Sequence[pa.Table]) -> pa.Table:
         """The result for these inputs, each in pieces."""
@@ -42,7 +49,8 @@ class PreparedQuery:
             with pa.OSFile(str(self._files[name]), "wb") as sink, pa.ipc.new_file(sink, schema) as file:
                 for piece in pieces:
                     file.write_table(piece.select(schema.names).cast(schema), max_chunksize=ROWS_A_PIECE)
-        return self._result.toArrow()
+        result = self._plan() if self.keeps_exchanges else self._result
+        return result.toArrow()
 
     def _frame(self, spark: SparkSession, name: str) -> DataFrame:
         ddl = ", ".join(f"{field.name} {_SQL_TYPES[field.type]}" for field in self._schemas[name])
