@@ -13,10 +13,10 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-import pyarrow.parquet as pq
 import pytest
 import torch
 
+from streaming.result_tables import read_table
 from tests.cluster import MARK, kill_worker_of, marked_processes, running_cluster, wait_until_childless, wait_until_gone
 from tests.conftest import SCRIPTS, RunJob
 
@@ -84,7 +84,7 @@ def _assert_as_undisturbed(directory: Path, undisturbed: dict[str, torch.Tensor]
     ours = _weights(directory)
     assert all(torch.equal(ours[name], undisturbed[name]) for name in undisturbed)
     assert longtail("monitor", "--once").returncode == 0
-    epochs = pq.read_table(directory / "runs/analytics/epochs.parquet").to_pylist()
+    epochs = read_table(directory / "runs/analytics", "epochs").to_pylist()
     assert sorted(row["epoch"] for row in epochs if row["split"] == "test") == list(range(1, NUM_EPOCHS + 1))
     assert list(directory.glob("runs/*/heartbeats/*")) == []
 
