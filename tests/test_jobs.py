@@ -85,6 +85,7 @@ def test_rounds_of_self_training_each_learn_from_the_pseudo_labels_of_the_one_be
     assert again.returncode == 0 and again.stdout.count("is done already") == 3
 
 
+@pytest.mark.long
 def test_the_published_sequence_of_commands_works_step_by_step(longtail: RunJob, tmp_path: Path):
     """prepare, pretrain_rot, train from it, evaluate, gen_pseudolabels as pickle, train_semi, monitor."""
     data = ["--imb_factor", 0.1, "--imb_factor_unlabel", 0.5, "--unlabel_size_factor", 2, "--val_fraction", 0.2]
@@ -147,6 +148,7 @@ def test_the_published_sequence_of_commands_works_step_by_step(longtail: RunJob,
             assert shown[run.name, class_id] == accuracy
 
 
+@pytest.mark.long
 def test_a_classifier_is_made_anew_on_the_data_set_and_the_network_of_its_checkpoint(longtail: RunJob, tmp_path: Path):
     data = ["--imb_factor", 0.1, "--val_fraction", 0.2]
     assert longtail("train", *data, "-a", "resnet32", "--epochs", 1).returncode == 0
@@ -191,6 +193,7 @@ def test_spark_submit_and_longtail_train_the_same_weights(longtail: RunJob, spar
     assert all(torch.equal(ours[name], theirs[name]) for name in ours)
 
 
+@pytest.mark.long
 def test_one_and_two_ranks_count_the_same_classes_and_learn_alike(longtail: RunJob, tmp_path: Path):
     for world_size in (1, 2):
         done = longtail("train", "--epochs", 30, "--world_size", world_size)
@@ -270,6 +273,7 @@ def test_bad_options_are_one_line_and_leave_nothing_behind(longtail: RunJob, tmp
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.long
 def test_bad_checkpoints_are_one_line_and_leave_nothing_behind(longtail: RunJob, tmp_path: Path):
     assert longtail("train", "--epochs", 2, "--runs_dir", "good").returncode == 0
     (checkpoint,) = tmp_path.glob("good/*/ckpt.pth.tar")
