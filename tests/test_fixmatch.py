@@ -89,8 +89,10 @@ def test_labels_come_first_and_unlabeled_images_are_of_no_class(set_dir: Path) -
 @pytest.mark.parametrize("train_rule", ["None", "Reweight", "Resample", "ClassBalanced"])
 def test_unlabeled_images_weigh_alike_whatever_the_rule(set_dir: Path, train_rule: str) -> None:
     task = task_of(set_dir, unlabeled_weight=0.5, train_rule=train_rule)
-    batches = epoch_batches(task, 20, epoch=0, num_epochs=1, generator=torch.Generator().manual_seed(0))
-    order, weights = torch.cat(batches), loss_weights(task, batches, epoch=0, num_epochs=1)
+    when = {"epoch": 0, "num_epochs": 1}
+    generator = torch.Generator().manual_seed(0)
+    batches = epoch_batches(task, 20, Rank(0, 1, torch.device("cpu")), **when, shuffle_buffer=100, generator=generator)
+    order, weights = torch.cat([batch.places for batch in batches]), loss_weights(task, batches, **when)
     assert torch.allclose(weights[order >= 40], torch.tensor(0.5 / 140))
     assert weights[order < 40].sum() == pytest.approx(2, rel=1e-5)
 

@@ -321,7 +321,8 @@ def test_a_directory_holds_only_what_was_asked_for_and_a_second_run_replaces_it(
     again = options.model_copy(update={"resume": checkpoints["LDAM"]})
     gen_pseudolabels(spark, again, set_dir=set_dir)
 
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["labels.parquet", "labels.quality.json"]
+    names = ["labels.origin.json", "labels.parquet", "labels.quality.json"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == names
     second = pq.read_table(tmp_path / "labels.parquet").sort_by("id")
     assert second["id"] == first["id"]
     assert second["pseudo_label"] != first["pseudo_label"]
