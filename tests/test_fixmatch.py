@@ -91,7 +91,7 @@ def test_unlabeled_images_weigh_alike_whatever_the_rule(set_dir: Path, train_rul
     task = task_of(set_dir, unlabeled_weight=0.5, train_rule=train_rule)
     when = {"epoch": 0, "num_epochs": 1}
     generator = torch.Generator().manual_seed(0)
-    batches = epoch_batches(task, 20, Rank(0, 1, torch.device("cpu")), **when, shuffle_buffer=100, generator=generator)
+    batches = epoch_batches(task, 20, ALONE, **when, shuffle_buffer=100, generator=generator)
     order, weights = torch.cat([batch.places for batch in batches]), loss_weights(task, batches, **when)
     assert torch.allclose(weights[order >= 40], torch.tensor(0.5 / 140))
     assert weights[order < 40].sum() == pytest.approx(2, rel=1e-5)
