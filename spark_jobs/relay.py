@@ -1,9 +1,9 @@
 """Sends the metric events of running trainings to a Kafka topic.
 
     longtail relay --runs_dir runs --bootstrap_servers HOST:9092 --topic longtail-events
-    spark-submit --packages org.apache.spark:spark-sql-kafka-0-10_2.13:4.2.0 \\
-        spark_jobs/relay.py --runs_dir runs --bootstrap_servers HOST:9092
+    spark-submit spark_jobs/relay.py --runs_dir runs --bootstrap_servers HOST:9092
 
+With spark-submit, --packages org.apache.spark:spark-sql-kafka-0-10_2.13:4.2.0 goes before the script.
 Trainings write files only, so that they need neither Kafka nor its clients; this
 job carries on what they write, in messages of one event each, for
 `longtail monitor --source kafka` on any machine. Ctrl-C ends it; started again, it

@@ -38,7 +38,8 @@ def test_a_labelling_tells_of_each_class_and_of_the_labelling_that_its_classifie
     set_dir = write_tiny_set(tmp_path / "set")
     manifest = read_manifest(set_dir)
     first, second = (
-        write_pseudo_labels(tmp_path / f"labels{i}.parquet", unlabeled_ids(), LABELS, CONFIDENCES) for i in (1, 2)
+        write_pseudo_labels(tmp_path / f"labels{i}.parquet", unlabeled_ids(), LABELS, CONFIDENCES, this_round=i)
+        for i in (1, 2)
     )
     runs = tmp_path / "runs"
     run_training(tiny_options(TrainOptions), paths_of(set_dir, runs / "base"), ALONE, attempt=1)
