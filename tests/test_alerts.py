@@ -68,6 +68,7 @@ def test_no_gain_over_the_best_before_is_a_plateau(spark: SparkSession) -> None:
     assert raised(spark, history(head=[60, 60], tail=[40, 40]), plateau=rule) == []
 
 
+@pytest.mark.long
 def test_a_loss_that_is_no_number_is_told_after_the_epoch_and_inside_it(spark: SparkSession) -> None:
     rule = {"nan_loss": {}}
     good = history(head=[60], tail=[40])
@@ -82,6 +83,7 @@ def test_a_loss_that_is_no_number_is_told_after_the_epoch_and_inside_it(spark: S
     assert raised(spark, [*inside, an_event(StepEvent, epoch=2, step=5)], **rule) == []
 
 
+@pytest.mark.long
 def test_unlabeled_images_that_the_classifier_is_unsure_of_may_be_irrelevant(spark: SparkSession) -> None:
     """Held out, both classes are told apart without a mistake, at a mean confidence of 90 %."""
     rule = {"unlabeled_irrelevant": {"confidence_drop": 0.2, "rho_factor": 2}}

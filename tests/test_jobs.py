@@ -160,6 +160,7 @@ def test_a_classifier_is_made_anew_on_the_data_set_and_the_network_of_its_checkp
     assert "tau_norm" in done.stdout and "last epoch:" in done.stdout
 
 
+@pytest.mark.long
 def test_momentum_contrast_is_trained_by_two_ranks_and_says_what_comes_next(longtail: RunJob, tmp_path: Path):
     done = longtail("pretrain_moco", "--epochs", 1, "--world_size", 2)
     assert done.returncode == 0, done.stderr
@@ -208,6 +209,7 @@ def test_one_and_two_ranks_count_the_same_classes_and_learn_alike(longtail: RunJ
     assert min(accuracies) > 0.4 and abs(accuracies[0] - accuracies[1]) < 0.2, accuracies
 
 
+@pytest.mark.long
 def test_a_run_killed_with_sigkill_goes_on_and_ends_as_if_undisturbed(longtail: RunJob, tmp_path: Path):
     arguments = ["--epochs", 40]
     command = [SCRIPTS / "longtail", "train", *map(str, arguments)]
@@ -301,6 +303,7 @@ class _RunsCode:
         return os.system, ("touch code_ran",)
 
 
+@pytest.mark.long
 def test_damaged_data_is_one_line_that_names_the_file(longtail: RunJob, tmp_path: Path):
     assert longtail("prepare").returncode == 0
     (file,) = tmp_path.glob("datasets/prepared/*/rows/split=train/*.parquet")

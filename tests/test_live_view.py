@@ -80,6 +80,7 @@ def accuracies(tables_dir: Path) -> Callable[..., list[float]]:
     return of
 
 
+@pytest.mark.long
 def test_epochs_show_up_as_they_are_written_and_a_restart_goes_on(
     spark: SparkSession, start, accuracies, events_dir: Path, tables_dir: Path
 ) -> None:
@@ -104,6 +105,7 @@ def test_epochs_show_up_as_they_are_written_and_a_restart_goes_on(
         assert accuracies() == [1 / 4, 2 / 4, 4 / 4]
 
 
+@pytest.mark.long
 def test_late_epochs_change_what_comes_after_them(
     spark: SparkSession, start, accuracies, events_dir: Path, tables_dir: Path
 ) -> None:
