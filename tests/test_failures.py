@@ -143,7 +143,9 @@ def test_a_training_goes_on_when_the_events_directory_vanishes(tmp_path: Path, u
     assert error == ""
     ours = _weights(tmp_path)
     assert all(torch.equal(ours[name], undisturbed[name]) for name in undisturbed)
-    epochs = {path.name[-11:] for place in ("taken", "runs/events") for path in (tmp_path / place).glob("*.jsonl")}
+    epochs = {
+        path.name[-11:] for place in ("taken", "runs/events") for path in (tmp_path / place).glob("*-epoch?????.jsonl")
+    }
     assert len(epochs) == NUM_EPOCHS
 
 
