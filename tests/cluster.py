@@ -107,15 +107,6 @@ def marked_processes(mark: str) -> set[int]:
     return found
 
 
-def children(pid: int) -> set[int]:
-    """Zombies, which nobody has waited for yet, included."""
-    return {
-        int(directory.name)
-        for directory in Path("/proc").glob("[0-9]*")
-        if (status := _status(int(directory.name))) and status[1] == pid
-    }
-
-
 def ancestors(pid: int) -> list[int]:
     """The parent, its parent, and so on."""
     found = []
@@ -142,14 +133,6 @@ def wait_until_gone(mark: str, *, but: set[int] = frozenset(), seconds: float = 
     while left := marked_processes(mark) - but:
         commands = [Path(f"/proc/{pid}/cmdline").read_text().replace("\0", " ")[:200] for pid in left]
         assert time.monotonic() < deadline, f"still running: {commands}"
-        time.sleep(0.2)
-
-
-def wait_until_childless(parents: set[int], *, seconds: float = 120) -> None:
-    """None of the processes may keep a child, not even a zombie."""
-    deadline = time.monotonic() + seconds
-    while left := {child for parent in parents for child in children(parent)}:
-        assert time.monotonic() < deadline, f"still there: {[(pid, _status(pid)) for pid in left]}"
         time.sleep(0.2)
 
 
