@@ -22,7 +22,7 @@ def plot_arms(arms: Sequence[Arm]) -> Figure | None:
     figure = Figure(figsize=(9, 1.2 + 0.42 * len(arms)), layout="constrained")
     all_axes = figure.subplots(1, len(_GROUPS), sharex=True, sharey=True)
     places = range(len(arms))
-    for axes, (score, name), colour in zip(all_axes, _GROUPS.items(), _COLOURS, strict=False):
+    for axes, (score, name), colour in zip(all_axes, _GROUPS.items(), _COLOURS[: len(_GROUPS)], strict=True):
         present = [(place, arm) for place, arm in zip(places, arms, strict=True) if arm.mean(score) is not None]
         axes.errorbar(
             [100 * (arm.mean(score) or 0.0) for _, arm in present],
@@ -71,7 +71,7 @@ def plot_confusion(arms: Sequence[Arm]) -> Figure | None:
     figure = Figure(figsize=(3.2 * columns, 3.1 * rows), layout="constrained")
     grid = figure.subplots(rows, columns, squeeze=False).ravel()
     image = None
-    for axes, arm in zip(grid, shown, strict=False):
+    for axes, arm in zip(grid[: len(shown)], shown, strict=True):
         image = axes.imshow(100 * arm.confusion_shares(), cmap="cividis", vmin=0, vmax=100)
         axes.set_title(_label(arm), fontsize=8)
         _class_ticks(axes, arm)
