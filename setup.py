@@ -14,6 +14,7 @@ setup(
     python_requires=">=3.11",
     packages=[
         "conf",
+        "conf.options",
         "data",
         "data.sources",
         "models",

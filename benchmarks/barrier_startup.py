@@ -32,7 +32,7 @@ COMMON = ["--dataset", "digits", "--threads", "1"]
 
 def first_step(peer: str) -> dict[str, float]:
     """Seconds from the call to the first all-reduce, twice in one session; runs in a process of its own."""
-    from conf.schema import JobOptions
+    from conf.options.base import JobOptions
     from spark_jobs.barrier import run_in_barrier_stage
     from spark_jobs.session import spark_session
 
@@ -76,7 +76,7 @@ def warm_training(directory: str, epochs: int) -> dict[str, float]:
         seconds[what], started = time.time() - started, time.time()
 
     from conf.arguments import parse_options
-    from conf.schema import TrainOptions
+    from conf.options.training import TrainOptions
     from spark_jobs.prepare import prepare
     from spark_jobs.runs import train_run
     from spark_jobs.session import spark_session

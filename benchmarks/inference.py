@@ -7,7 +7,7 @@ A resnet32 and random images of 32x32 pixels. In turns, round by round, in one p
 - bare: forward passes in inference mode on one batch that stays in memory, as many as evaluation takes;
 - evaluation: training.evaluation.evaluate, normalisation and sums by class included;
 - autograd on: the same forward passes as bare, recording what a backward pass would need;
-- pseudo-labels: training.inference.predict from a checkpoint and uint8 arrays to labels and probabilities (CPU only).
+- pseudo-labels: training.inference.infer from a checkpoint and uint8 arrays to logits (CPU only).
 
 Prints the median images/s, the ratios to bare, and then a profile of one evaluation: the operators by their own time.
 """
@@ -23,12 +23,13 @@ import numpy as np
 import torch
 from torch.profiler import ProfilerActivity, profile
 
+from conf.files import content_hash
 from models.build import build_model
 from training.augmentation import Normalisation
 from training.checkpoints import Checkpoint, ModelCard, save_checkpoint
 from training.distributed import Rank
 from training.evaluation import EVALUATION_BATCH_SIZE, evaluate
-from training.inference import predict
+from training.inference import infer
 from training.losses import cross_entropy
 from training.tasks import Samples, Task, new_samples, own_labels
 
@@ -106,7 +107,8 @@ def main() -> None:
             "autograd on": forward,
         }
         if device.type == "cpu":
-            ways["pseudo-labels"] = lambda: predict(checkpoint, pixels, batch_size=512)
+            version = content_hash(checkpoint)
+            ways["pseudo-labels"] = lambda: infer(checkpoint, version, pixels, batch_size=500)
         seconds: dict[str, list[float]] = {name: [] for name in ways}
         for _ in range(1 + arguments.rounds):
             for name, way in ways.items():

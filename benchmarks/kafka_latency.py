@@ -18,7 +18,7 @@ import numpy as np
 from pyspark.sql import SparkSession
 from pyspark.sql import functions as F
 
-from conf.schema import JobOptions
+from conf.options.base import JobOptions
 from spark_jobs.session import spark_session
 from streaming.events import event_line
 from streaming.kafka import KAFKA_PACKAGE, start_score_stream

@@ -27,7 +27,7 @@ from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
 from pyspark.sql.streaming import StreamingQuery
 
-from conf.schema import JobOptions
+from conf.options.base import JobOptions
 from spark_jobs.session import spark_session
 from streaming.events import ClassEvent, ConfusionEvent, Event, RunEvent, spark_ddl
 from streaming.live import OWN_SETTINGS, file_lines, start_live_query

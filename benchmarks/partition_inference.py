@@ -31,9 +31,10 @@ import pyarrow.parquet as pq
 import torch
 
 from conf.files import content_hash
-from conf.schema import JobOptions, TrainOptions
+from conf.options.base import JobOptions
+from conf.options.training import TrainOptions
 from data.contract import ID, IMAGE, RAW
-from data.loader import images_of, read_table
+from data.loader import images_of, read_columns
 from models.build import build_model
 from spark_jobs.inference import Classifier, with_predictions
 from spark_jobs.session import spark_session
@@ -74,7 +75,8 @@ def plain_loop(directory: Path, checkpoint: Path, threads: int) -> float:
     version = content_hash(checkpoint)
 
     def label(limit: int | None) -> None:
-        images = images_of(read_table(directory, [ID, IMAGE]).column(IMAGE).slice(0, limit), SHAPE, RAW)
+        column = read_columns([directory / "rows.parquet"], [ID, IMAGE]).column(IMAGE)
+        images = images_of(column.slice(0, limit), SHAPE, RAW)
         infer(checkpoint, version, images, batch_size=BATCH_SIZE).logits.softmax(dim=1)
 
     label(WARM_UP)

@@ -35,7 +35,8 @@ from PIL import Image
 from pyspark.sql import SparkSession
 
 from conf.arguments import resolve_options
-from conf.schema import JobOptions, PrepareOptions
+from conf.options.base import JobOptions
+from conf.options.data import PrepareOptions
 from data.manifest import read_manifest
 from spark_jobs.prepare import prepare
 from spark_jobs.session import spark_session

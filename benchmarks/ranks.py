@@ -18,7 +18,7 @@ import torch
 import torch.distributed as dist
 import torch.multiprocessing as mp
 
-from conf.schema import TrainOptions
+from conf.options.training import TrainOptions
 from data.manifest import read_manifest
 from models.build import build_model
 from training.distributed import Rank

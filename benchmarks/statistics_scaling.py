@@ -27,7 +27,8 @@ import pandas as pd
 from pyspark.sql import SparkSession
 
 from conf.arguments import resolve_options
-from conf.schema import JobOptions, StatsOptions
+from conf.options.base import JobOptions
+from conf.options.data import StatsOptions
 from spark_jobs.session import spark_session
 from spark_jobs.stats import stats_of_labels
 

@@ -23,7 +23,7 @@ import time
 from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor
 
-from conf.schema import TheoryOptions
+from conf.options.studies import TheoryOptions
 from conf.theory_grid import Point, Sweep, TheoryGrid
 from spark_jobs.session import spark_session
 from spark_jobs.theory import evaluate

@@ -34,7 +34,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from torchvision import transforms
 from torchvision.datasets import CIFAR10
 
-from conf.schema import TrainOptions
+from conf.options.training import TrainOptions
 from data.contract import ROWS_DIRECTORY, SPLITS, TRAIN
 from data.loader import ImageArrays, load_split
 from data.manifest import read_manifest

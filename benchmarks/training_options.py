@@ -14,7 +14,7 @@ import time
 import torch
 import torch.nn.functional as F
 
-from conf.schema import TrainOptions
+from conf.options.training import TrainOptions
 from models.build import build_model
 from training.precision import autocast, compiled
 

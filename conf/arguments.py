@@ -1,6 +1,6 @@
 """From a command line to validated options.
 
-Every field of a job's options (conf/schema.py) is a flag and a YAML key of the
+Every field of a job's options (conf/options/) is a flag and a YAML key of the
 same name. What is not given on the command line comes from the file named by
 --config, then from the data set's defaults (conf/datasets/), then from the
 field's own default.
@@ -19,7 +19,9 @@ from pydantic_core import ErrorDetails
 
 from conf.datasets import dataset_facts
 from conf.errors import UserError
-from conf.schema import DataOptions, JobOptions, PipelineOptions
+from conf.options.base import JobOptions
+from conf.options.data import DataOptions
+from conf.options.semi import PipelineOptions
 
 Options = TypeVar("Options", bound=JobOptions)
 

@@ -26,7 +26,7 @@ import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from conf.errors import UserError
-from conf.schema import fingerprint
+from conf.options.base import fingerprint
 
 PRETRAINING_JOB = "pretraining_job"
 CLASSIFIER = "classifier"

@@ -18,7 +18,7 @@ FILE_NAME = "manifest.json"
 class Manifest:
     """Contents of manifest.json.
 
-    parameters: the options that decide the content (conf/schema.py, set_parameters)
+    parameters: the options that decide the content (conf/options/, set_parameters)
     image_shape: (height, width, channels) of every image, of an encoded one when it is loaded
     encoding: RAW pixels, or ENCODED files
     counts: images per class, by split; for the unlabeled part by the withheld label

@@ -17,7 +17,7 @@ from functools import partial
 
 from conf.alerts import read_alert_rules
 from conf.arguments import parse_options
-from conf.schema import DashboardOptions
+from conf.options.live import DashboardOptions
 from spark_jobs.cli import run_job
 from spark_jobs.session import spark_session
 from streaming.dashboard.server import address, dashboard, listening_socket, serving

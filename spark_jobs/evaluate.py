@@ -25,7 +25,7 @@ from pyspark.sql import functions as F
 from conf.arguments import given_values, resolve_options
 from conf.errors import UserError
 from conf.files import new_directory, write_json_atomically
-from conf.schema import EvaluateOptions
+from conf.options.inference import EvaluateOptions
 from data.contract import CONFIDENCE, ID, IMAGE, LABEL, PREDICTED, SPLIT, TRAIN, UNLABELED
 from data.longtail import shot_groups
 from data.manifest import Manifest, read_manifest

@@ -19,7 +19,7 @@ from pyspark.sql import SparkSession
 
 from conf.arguments import parse_options
 from conf.experiment import read_experiment
-from conf.schema import ExperimentOptions
+from conf.options.studies import ExperimentOptions
 from spark_jobs import pool
 from spark_jobs.cli import run_job
 from spark_jobs.experiment_cost import StepTime, images_of_step, kind_of

@@ -3,7 +3,7 @@
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from conf.schema import DataOptions
+from conf.options.data import DataOptions
 from data.contract import TRAIN, UNLABELED
 from data.longtail import labelled_counts, unlabeled_counts
 from data.manifest import read_manifest

@@ -18,19 +18,12 @@ from typing import Any
 from conf.arguments import resolve_options
 from conf.errors import UserError
 from conf.experiment import CLASSIFIER, PRETRAINING_JOB, Experiment, Options, Trial
-from conf.schema import (
-    DataOptions,
-    GenPseudolabelsOptions,
-    PrepareOptions,
-    PretrainMocoOptions,
-    PretrainRotOptions,
-    PretrainSimclrOptions,
-    RunOptions,
-    TrainClassifierOptions,
-    TrainOptions,
-    TrainSemiOptions,
-    fingerprint,
-)
+from conf.options.base import fingerprint
+from conf.options.data import DataOptions, PrepareOptions
+from conf.options.inference import GenPseudolabelsOptions
+from conf.options.pretraining import PretrainMocoOptions, PretrainRotOptions, PretrainSimclrOptions
+from conf.options.semi import TrainSemiOptions
+from conf.options.training import RunOptions, TrainClassifierOptions, TrainOptions
 
 OPTIONS_OF_JOB: dict[str, type[DataOptions]] = {
     "prepare": PrepareOptions,

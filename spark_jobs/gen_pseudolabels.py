@@ -24,7 +24,8 @@ from rich.table import Table
 from conf.arguments import data_flags, given_values, resolve_options
 from conf.errors import UserError
 from conf.files import new_directory, write_atomically, write_json_atomically
-from conf.schema import DataOptions, GenPseudolabelsOptions
+from conf.options.data import DataOptions
+from conf.options.inference import GenPseudolabelsOptions
 from data.contract import (
     ID,
     IMAGE,

@@ -25,7 +25,7 @@ from rich.text import Text
 from conf.alerts import read_alert_rules
 from conf.arguments import parse_options
 from conf.errors import UserError
-from conf.schema import MonitorOptions
+from conf.options.live import MonitorOptions
 from data.contract import TEST
 from spark_jobs.cli import run_job
 from spark_jobs.session import spark_session

@@ -19,7 +19,7 @@ from pathlib import Path
 from conf.arguments import parse_options
 from conf.errors import UserError
 from conf.files import write_atomically
-from conf.schema import PackageOptions
+from conf.options.package import PackageOptions
 from spark_jobs.cli import run_job
 
 PACKAGES = ("conf", "data", "models", "training", "streaming", "spark_jobs")

@@ -21,13 +21,10 @@ from rich.table import Table
 
 from conf.arguments import parse_options
 from conf.files import write_json_atomically
-from conf.schema import (
-    DataOptions,
-    PipelineOptions,
-    PretrainRotOptions,
-    TrainOptions,
-    TrainSemiOptions,
-)
+from conf.options.data import DataOptions
+from conf.options.pretraining import PretrainRotOptions
+from conf.options.semi import PipelineOptions, TrainSemiOptions
+from conf.options.training import TrainOptions
 from data.contract import TEST
 from spark_jobs.barrier import check_slots
 from spark_jobs.cli import run_job

@@ -28,7 +28,7 @@ from pyspark.sql import functions as F
 from conf.arguments import data_flags, parse_options
 from conf.errors import UserError
 from conf.files import new_directory
-from conf.schema import DataOptions, PrepareOptions
+from conf.options.data import DataOptions, PrepareOptions
 from data.contract import (
     ID,
     IMAGE,

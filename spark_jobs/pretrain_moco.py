@@ -10,7 +10,7 @@ the start of a supervised training: longtail train ... --pretrained_model CKPT
 import sys
 from collections.abc import Sequence
 
-from conf.schema import PretrainMocoOptions
+from conf.options.pretraining import PretrainMocoOptions
 from spark_jobs.cli import run_job
 from spark_jobs.pretraining import pretrain
 

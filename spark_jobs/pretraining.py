@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 
 from conf.arguments import data_flags, parse_options
-from conf.schema import RunOptions
+from conf.options.training import RunOptions
 from spark_jobs.prepare import prepare
 from spark_jobs.runs import print_result, train_run
 from spark_jobs.session import spark_session

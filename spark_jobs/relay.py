@@ -15,7 +15,7 @@ from collections.abc import Sequence
 
 from conf.arguments import parse_options
 from conf.errors import UserError
-from conf.schema import RelayOptions
+from conf.options.live import RelayOptions
 from spark_jobs.cli import run_job
 from spark_jobs.session import spark_session
 from streaming.kafka import KAFKA_PACKAGE, start_relay

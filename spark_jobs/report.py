@@ -25,7 +25,7 @@ from conf.arguments import parse_options
 from conf.errors import UserError
 from conf.experiment import Experiment
 from conf.files import new_directory
-from conf.schema import ReportOptions
+from conf.options.studies import ReportOptions
 from spark_jobs.cli import run_job
 from spark_jobs.experiment_results import read_definition, read_trials
 from spark_jobs.experiment_statistics import Row, arms

@@ -10,7 +10,9 @@ from pyspark.sql import SparkSession
 from rich import get_console
 from rich.table import Table
 
-from conf.schema import DataOptions, JobOptions, RunOptions, TrainOptions
+from conf.options.base import JobOptions
+from conf.options.data import DataOptions
+from conf.options.training import RunOptions, TrainOptions
 from data.contract import TEST, TRAIN, VAL
 from data.manifest import read_manifest
 from spark_jobs.barrier import check_slots, run_in_barrier_stage, stage_profile

@@ -20,7 +20,7 @@ from pyspark.sql import SparkSession
 
 import conf
 from conf.errors import UserError
-from conf.schema import JobOptions
+from conf.options.base import JobOptions
 from spark_jobs.jvm import start_quiet_jvm
 
 MINIMUM_JAVA = 17

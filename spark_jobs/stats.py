@@ -31,7 +31,7 @@ from rich.table import Table
 from conf.arguments import data_flags, parse_options
 from conf.errors import UserError
 from conf.files import write_atomically, write_json_atomically
-from conf.schema import DataOptions, StatsOptions
+from conf.options.data import DataOptions, StatsOptions
 from data.contract import HIDDEN_LABEL, LABEL, NO_CLASS, SPLIT, SPLITS, TRAIN
 from data.longtail import shot_groups
 from data.manifest import read_manifest

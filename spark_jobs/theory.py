@@ -25,7 +25,8 @@ from rich import get_console
 from conf.arguments import parse_options
 from conf.errors import UserError
 from conf.files import new_directory
-from conf.schema import TheoryOptions, fingerprint
+from conf.options.base import fingerprint
+from conf.options.studies import TheoryOptions
 from conf.theory_grid import TheoryGrid, read_grid
 from spark_jobs.cli import run_job
 from spark_jobs.session import spark_session

@@ -12,7 +12,7 @@ import sys
 from collections.abc import Sequence
 
 from conf.arguments import parse_options
-from conf.schema import TrainOptions
+from conf.options.training import TrainOptions
 from spark_jobs.cli import run_job
 from spark_jobs.prepare import prepare
 from spark_jobs.runs import evaluate_run, print_result, train_run

@@ -10,7 +10,7 @@ import sys
 from collections.abc import Sequence
 
 from conf.arguments import given_values, resolve_options
-from conf.schema import TrainClassifierOptions
+from conf.options.training import TrainClassifierOptions
 from spark_jobs.cli import run_job
 from spark_jobs.prepare import prepare
 from spark_jobs.runs import DATA_OPTIONS, options_of_checkpoint, print_result, train_run

@@ -18,7 +18,7 @@ from pyspark.sql import SparkSession
 
 from conf.arguments import parse_options
 from conf.errors import UserError
-from conf.schema import TrainSemiOptions
+from conf.options.semi import TrainSemiOptions
 from spark_jobs.cli import run_job
 from spark_jobs.gen_pseudolabels import default_table, labels_of_run
 from spark_jobs.prepare import prepare

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 from pyspark.sql import SparkSession
 
-from conf.schema import JobOptions
+from conf.options.base import JobOptions
 from spark_jobs.session import spark_session
 
 REPOSITORY = Path(__file__).parent.parent

@@ -6,7 +6,7 @@ python -m tests.live_process EVENTS_DIR TABLES_DIR [once]
 import sys
 from pathlib import Path
 
-from conf.schema import JobOptions
+from conf.options.base import JobOptions
 from spark_jobs.session import spark_session
 from streaming.live import file_lines, start_live_query
 

@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from conf.arguments import resolve_options
-from conf.schema import DataOptions
+from conf.options.data import DataOptions
 
 
 def in_directory(data_dir: Path, **values: object) -> DataOptions:

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from conf.files import content_hash
-from conf.schema import TrainClassifierOptions, TrainOptions
+from conf.options.training import TrainClassifierOptions, TrainOptions
 from data.contract import TEST, TRAIN, VAL
 from data.manifest import read_manifest
 from models.build import build_model

@@ -9,7 +9,8 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from conf.schema import PretrainMocoOptions, PretrainRotOptions, PretrainSimclrOptions, RunOptions, TrainOptions
+from conf.options.pretraining import PretrainMocoOptions, PretrainRotOptions, PretrainSimclrOptions
+from conf.options.training import RunOptions, TrainOptions
 from data.contract import TRAIN
 from tests.refusals import refused
 from tests.tiny_set import paths_of, same_tensors, tiny_options, weights_in, write_tiny_set

@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 from pyspark.sql import SparkSession
 
-from conf.schema import TrainOptions, TrainSemiOptions
+from conf.options.semi import TrainSemiOptions
+from conf.options.training import TrainOptions
 from data.contract import TEST, TRAIN, UNLABELED, VAL
 from data.loader import load_split
 from data.manifest import read_manifest

@@ -11,7 +11,7 @@ import pytest
 from pyspark.sql import SparkSession
 
 from conf.arguments import resolve_options
-from conf.schema import PrepareOptions
+from conf.options.data import PrepareOptions
 from data import delta
 from data.contract import ROWS_DIRECTORY, TEST, TRAIN
 from data.loader import load_split

@@ -11,7 +11,8 @@ import torch
 from pyspark.sql import SparkSession
 
 from conf.errors import UserError
-from conf.schema import EvaluateOptions, TrainOptions
+from conf.options.inference import EvaluateOptions
+from conf.options.training import TrainOptions
 from data.contract import TEST, TRAIN, VAL
 from data.loader import load_split
 from data.manifest import read_manifest

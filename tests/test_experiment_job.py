@@ -11,7 +11,7 @@ import pyarrow.parquet as pq
 import pytest
 from pyspark.sql import SparkSession
 
-from conf.schema import PrepareOptions
+from conf.options.data import PrepareOptions
 from data.contract import ID, TRAIN
 from spark_jobs.experiment_results import read_step_times, read_trials
 from spark_jobs.prepare import prepare

@@ -9,7 +9,7 @@ import pyarrow.parquet as pq
 import pytest
 import torch
 
-from conf.schema import TrainOptions
+from conf.options.training import TrainOptions
 from data.contract import TEST, TRAIN, VAL
 from data.manifest import read_manifest
 from models.build import build_model

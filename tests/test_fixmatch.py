@@ -11,7 +11,7 @@ import pyarrow.parquet as pq
 import pytest
 import torch
 
-from conf.schema import TrainSemiOptions
+from conf.options.semi import TrainSemiOptions
 from data.contract import HIDDEN_LABEL, NO_CLASS, TRAIN, UNLABELED, split_directory
 from data.manifest import read_manifest
 from tests.refusals import refused

@@ -1,6 +1,7 @@
 """The floors of the house: imports go down only, training needs no Spark, and no job hides a package."""
 
 import ast
+import runpy
 import subprocess
 import sys
 from pathlib import Path
@@ -155,3 +156,8 @@ def test_no_job_hides_a_package(file: Path) -> None:
     third_parties = {"torch", "torchvision", "pyspark", "pandas", "pyarrow", "numpy", "scipy", "sklearn", "PIL", "yaml"}
     third_parties |= {"pydantic", "pydantic_core", "rich", "tensorboardX", "matplotlib"}
     assert file.stem not in packages | third_parties | sys.stdlib_module_names
+
+
+@pytest.mark.parametrize("file", sorted((REPOSITORY / "benchmarks").glob("*.py")), ids=lambda file: file.stem)
+def test_a_benchmark_finds_all_that_it_imports(file):
+    assert "main" in runpy.run_path(str(file), run_name="imported")

@@ -22,7 +22,8 @@ from pyspark.sql import DataFrame, SparkSession
 from conf.arguments import resolve_options
 from conf.errors import UserError
 from conf.files import content_hash
-from conf.schema import GenPseudolabelsOptions, TrainOptions
+from conf.options.inference import GenPseudolabelsOptions
+from conf.options.training import TrainOptions
 from data.loader import load_hidden_labels, load_split
 from data.manifest import read_manifest
 from models.build import build_model

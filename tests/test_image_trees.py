@@ -9,7 +9,7 @@ import pyarrow as pa
 import pytest
 from PIL import Image
 
-from conf.schema import DataOptions
+from conf.options.data import DataOptions
 from data.contract import (
     ENCODED,
     ID,

@@ -11,7 +11,7 @@ import pytest
 from pyspark.sql import DataFrame, SparkSession
 
 from conf.arguments import resolve_options
-from conf.schema import StatsOptions
+from conf.options.data import StatsOptions
 from data.contract import HIDDEN_LABEL, ID, IMAGE, LABEL, UNLABELED
 from spark_jobs.label_statistics import QUANTILES, count_labels, with_confidence_quantiles
 from spark_jobs.pseudo_label_statistics import pseudo_label_statistics

@@ -9,7 +9,8 @@ import pytest
 import torch
 from pyspark.sql import SparkSession
 
-from conf.schema import TrainOptions, TrainSemiOptions
+from conf.options.semi import TrainSemiOptions
+from conf.options.training import TrainOptions
 from data.manifest import read_manifest
 from spark_jobs.labelling_events import tell_of_labelling
 from tests.tiny_set import paths_of, tiny_options, unlabeled_ids, write_pseudo_labels, write_tiny_set

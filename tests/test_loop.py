@@ -12,7 +12,7 @@ import pyarrow.parquet as pq
 import pytest
 import torch
 
-from conf.schema import TrainOptions
+from conf.options.training import TrainOptions
 from data.contract import TEST, TRAIN, VAL, split_directory
 from models.build import build_model
 from tests.refusals import refused

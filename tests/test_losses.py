@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from conf.schema import TrainOptions
+from conf.options.training import TrainOptions
 from training.losses import (
     build_loss,
     cross_entropy,

@@ -8,7 +8,7 @@ import pytest
 import torch
 import torchvision
 
-from conf.schema import RunOptions
+from conf.options.training import RunOptions
 from models.build import ARCHITECTURES, build_model
 from models.heads import CosineHead
 from models.resnet import BLOCKS_PER_STAGE, BasicBlock

@@ -9,25 +9,13 @@ from pydantic import ValidationError
 
 from conf.arguments import data_flags, parse_options, resolve_options
 from conf.datasets import dataset_facts, known_datasets
-from conf.schema import (
-    OWN_IMAGES,
-    DashboardOptions,
-    DataOptions,
-    EvaluateOptions,
-    GenPseudolabelsOptions,
-    JobOptions,
-    MonitorOptions,
-    PipelineOptions,
-    PrepareOptions,
-    PretrainMocoOptions,
-    PretrainRotOptions,
-    PretrainSimclrOptions,
-    RelayOptions,
-    StatsOptions,
-    TrainClassifierOptions,
-    TrainOptions,
-    TrainSemiOptions,
-)
+from conf.options.base import JobOptions
+from conf.options.data import OWN_IMAGES, DataOptions, PrepareOptions, StatsOptions
+from conf.options.inference import EvaluateOptions, GenPseudolabelsOptions
+from conf.options.live import DashboardOptions, MonitorOptions, RelayOptions
+from conf.options.pretraining import PretrainMocoOptions, PretrainRotOptions, PretrainSimclrOptions
+from conf.options.semi import PipelineOptions, TrainSemiOptions
+from conf.options.training import TrainClassifierOptions, TrainOptions
 from data.sources.registry import SOURCES
 from tests.refusals import refused
 

@@ -7,7 +7,8 @@ import pytest
 from pyspark.sql import SparkSession
 
 from conf.arguments import resolve_options
-from conf.schema import DataOptions, PrepareOptions, TrainOptions
+from conf.options.data import DataOptions, PrepareOptions
+from conf.options.training import TrainOptions
 from data.manifest import read_manifest
 from data.sources.own_files import state_of_own_files
 from spark_jobs.prepare import prepare

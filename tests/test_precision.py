@@ -11,7 +11,9 @@ import torch
 from torch import nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from conf.schema import PretrainMocoOptions, PretrainRotOptions, PretrainSimclrOptions, TrainOptions, TrainSemiOptions
+from conf.options.pretraining import PretrainMocoOptions, PretrainRotOptions, PretrainSimclrOptions
+from conf.options.semi import TrainSemiOptions
+from conf.options.training import TrainOptions
 from data.contract import TRAIN
 from models.build import build_model
 from models.heads import CosineHead

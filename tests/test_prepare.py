@@ -19,7 +19,7 @@ from sklearn.datasets import load_digits
 import spark_jobs.prepare as job
 from conf.arguments import resolve_options
 from conf.errors import UserError
-from conf.schema import PrepareOptions
+from conf.options.data import PrepareOptions
 from data.loader import load_hidden_labels, load_split
 from data.manifest import read_manifest
 from spark_jobs.prepare import prepare, prepared_set_dir

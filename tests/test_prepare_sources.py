@@ -10,7 +10,7 @@ from pyspark.sql import functions as F
 
 from conf.arguments import resolve_options
 from conf.errors import UserError
-from conf.schema import PrepareOptions
+from conf.options.data import PrepareOptions
 from data.contract import ID, IMAGE, IRRELEVANT_FIRST_ID, LABEL, SPLIT, TEST, TRAIN, UNLABELED
 from data.loader import load_hidden_labels, load_split
 from data.longtail import labelled_counts, unlabeled_counts

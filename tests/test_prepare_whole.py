@@ -16,7 +16,7 @@ from pyspark.sql import SparkSession
 
 from conf.arguments import resolve_options
 from conf.errors import UserError
-from conf.schema import DataOptions, PrepareOptions
+from conf.options.data import DataOptions, PrepareOptions
 from data.manifest import read_manifest
 from data.sources.base import Located, Shard, source_batch
 from data.sources.registry import SOURCES

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 
-from conf.schema import TrainSemiOptions
+from conf.options.semi import TrainSemiOptions
 from data.contract import UNLABELED_FIRST_ID
 from data.loader import load_published_pseudo_labels
 from data.manifest import read_manifest

@@ -11,13 +11,9 @@ import torch.distributed as dist
 import torch.multiprocessing as mp
 from torch import nn
 
-from conf.schema import (
-    PretrainMocoOptions,
-    PretrainSimclrOptions,
-    TrainClassifierOptions,
-    TrainOptions,
-    TrainSemiOptions,
-)
+from conf.options.pretraining import PretrainMocoOptions, PretrainSimclrOptions
+from conf.options.semi import TrainSemiOptions
+from conf.options.training import TrainClassifierOptions, TrainOptions
 from data.contract import TEST, TRAIN, VAL
 from data.manifest import read_manifest
 from models.build import build_model

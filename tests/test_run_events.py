@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from conf.schema import TrainOptions
+from conf.options.training import TrainOptions
 from streaming.writer import EventWriter
 from tests.tiny_set import tiny_options
 from training.run_events import failure_told, run_event

@@ -9,7 +9,7 @@ import pytest
 from pyspark.sql import SparkSession
 
 from conf.errors import UserError
-from conf.schema import JobOptions
+from conf.options.base import JobOptions
 from spark_jobs.session import check_java, is_local, spark_session
 
 LISTEN = "0A"  # the state's code in /proc/net/tcp

@@ -15,7 +15,7 @@ from PIL import Image
 from pyspark.sql import SparkSession
 
 from conf.arguments import resolve_options
-from conf.schema import StatsOptions
+from conf.options.data import StatsOptions
 from data.loader import load_split
 from data.manifest import read_manifest
 from spark_jobs.image_statistics import channel_statistics, duplicate_lines, with_duplicates

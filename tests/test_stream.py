@@ -13,7 +13,9 @@ import pytest
 import torch
 from PIL import Image
 
-from conf.schema import PretrainMocoOptions, PretrainRotOptions, TrainClassifierOptions, TrainOptions, TrainSemiOptions
+from conf.options.pretraining import PretrainMocoOptions, PretrainRotOptions
+from conf.options.semi import TrainSemiOptions
+from conf.options.training import TrainClassifierOptions, TrainOptions
 from data import stream
 from data.contract import ENCODED, HIDDEN_LABEL, ID, IMAGE, LABEL, TEST, TRAIN, UNLABELED, VAL
 from data.loader import load_split

@@ -12,7 +12,7 @@ from pyspark.sql import SparkSession
 from scipy.io import savemat
 
 from conf.arguments import resolve_options
-from conf.schema import PrepareOptions
+from conf.options.data import PrepareOptions
 from data.contract import ID, IMAGE, LABEL, SOURCE_SCHEMA, SPLIT, TEST, TRAIN, UNLABELED, UNLABELED_FIRST_ID
 from data.loader import load_hidden_labels
 from data.manifest import read_manifest

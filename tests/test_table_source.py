@@ -12,7 +12,7 @@ import pytest
 from PIL import Image
 from pyspark.sql import SparkSession
 
-from conf.schema import DataOptions, PrepareOptions
+from conf.options.data import DataOptions, PrepareOptions
 from data.contract import ENCODED, ID, IMAGE, LABEL, RAW, SOURCE_SCHEMA, SPLIT, TEST, TRAIN
 from data.loader import load_split
 from data.manifest import read_manifest

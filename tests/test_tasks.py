@@ -11,7 +11,9 @@ import pytest
 import torch
 from torch import nn
 
-from conf.schema import PretrainRotOptions, TrainOptions, TrainSemiOptions
+from conf.options.pretraining import PretrainRotOptions
+from conf.options.semi import TrainSemiOptions
+from conf.options.training import TrainOptions
 from data.contract import HIDDEN_LABEL, TEST, TRAIN, UNLABELED, split_directory
 from data.manifest import read_manifest
 from models.build import build_model

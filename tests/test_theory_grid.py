@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from conf.schema import TheoryOptions
+from conf.options.studies import TheoryOptions
 from conf.theory_grid import T1Point, T2Point, T3Point, read_grid
 from tests.refusals import refused
 

@@ -12,7 +12,7 @@ from pyspark.sql import SparkSession
 from rich.console import Console
 
 from conf.arguments import resolve_options
-from conf.schema import TheoryOptions
+from conf.options.studies import TheoryOptions
 from conf.theory_grid import read_grid
 from spark_jobs.theory import evaluate, main, write_result
 from spark_jobs.theory_plots import PLOTS

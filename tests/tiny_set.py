@@ -9,7 +9,7 @@ import pyarrow.parquet as pq
 import torch
 from torch import Tensor
 
-from conf.schema import RunOptions
+from conf.options.training import RunOptions
 from data.contract import (
     CONFIDENCE,
     ID,

@@ -20,14 +20,9 @@ import torch.distributed as dist
 
 from conf.arguments import parse_options
 from conf.errors import UserError
-from conf.schema import (
-    PretrainMocoOptions,
-    PretrainRotOptions,
-    PretrainSimclrOptions,
-    TrainClassifierOptions,
-    TrainOptions,
-    TrainSemiOptions,
-)
+from conf.options.pretraining import PretrainMocoOptions, PretrainRotOptions, PretrainSimclrOptions
+from conf.options.semi import TrainSemiOptions
+from conf.options.training import TrainClassifierOptions, TrainOptions
 from data.contract import TEST, TRAIN
 from data.storage import place_of
 from training.distributed import Rank

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from conf.errors import UserError
-from conf.schema import TrainClassifierOptions
+from conf.options.training import TrainClassifierOptions
 from data.contract import VAL
 from models.build import build_model
 from models.heads import CosineHead

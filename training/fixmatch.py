@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from conf.errors import UserError
-from conf.schema import TrainSemiOptions
+from conf.options.semi import TrainSemiOptions
 from data.contract import NO_CLASS, TRAIN, UNLABELED
 from data.loader import load_split
 from data.manifest import Manifest

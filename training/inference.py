@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from conf.errors import UserError
 from conf.files import content_hash
-from conf.schema import SupervisedOptions
+from conf.options.training import SupervisedOptions
 from models.build import build_model
 from training.checkpoints import Checkpoint, ModelCard, load_checkpoint, load_weights
 from training.images import image_tensor

@@ -18,7 +18,7 @@ import torch
 from torch import nn
 
 from conf.errors import UserError
-from conf.schema import RunOptions
+from conf.options.training import RunOptions
 from training.batches import epoch_batches, epoch_size, loss_weights, num_steps
 from training.distributed import Rank, share_buffers, sum_over_ranks, with_averaged_gradients
 from training.evaluation import evaluate, evaluate_all, evaluate_with_confusion

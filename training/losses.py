@@ -13,7 +13,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from conf.schema import SupervisedOptions
+from conf.options.training import SupervisedOptions
 
 LossFunction = Callable[[Tensor, Tensor], Tensor]
 

@@ -7,7 +7,7 @@ import torch
 from torch import nn
 
 from conf.errors import UserError
-from conf.schema import RunOptions
+from conf.options.training import RunOptions
 
 COMPILE_MODES = {"default": "default", "cuda_graphs": "reduce-overhead"}
 """torch.compile's own names."""

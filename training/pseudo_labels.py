@@ -12,7 +12,7 @@ import torch
 import torch.nn.functional as F
 
 from conf.errors import UserError
-from conf.schema import TrainSemiOptions
+from conf.options.semi import TrainSemiOptions
 from data.contract import TRAIN, UNLABELED
 from data.loader import load_probabilities, load_pseudo_labels, load_published_pseudo_labels, load_round, load_split
 from data.manifest import Manifest

@@ -14,17 +14,9 @@ from torch import nn
 
 from conf.errors import UserError
 from conf.files import write_json_atomically
-from conf.schema import (
-    ContrastiveOptions,
-    PretrainMocoOptions,
-    PretrainRotOptions,
-    PretrainSimclrOptions,
-    RunOptions,
-    SupervisedOptions,
-    TrainClassifierOptions,
-    TrainOptions,
-    TrainSemiOptions,
-)
+from conf.options.pretraining import ContrastiveOptions, PretrainMocoOptions, PretrainRotOptions, PretrainSimclrOptions
+from conf.options.semi import TrainSemiOptions
+from conf.options.training import RunOptions, SupervisedOptions, TrainClassifierOptions, TrainOptions
 from data.contract import TEST, VAL
 from data.manifest import read_manifest
 from models.build import build_model

@@ -25,7 +25,9 @@ import numpy as np
 
 from conf.errors import UserError
 from conf.files import write_json_atomically
-from conf.schema import RunOptions, TrainSemiOptions, fingerprint
+from conf.options.base import fingerprint
+from conf.options.semi import TrainSemiOptions
+from conf.options.training import RunOptions
 from data.loader import load_probabilities, load_pseudo_labels, load_round
 from data.manifest import read_manifest
 from data.storage import Place

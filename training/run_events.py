@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
-from conf.schema import RunOptions
+from conf.options.training import RunOptions
 from streaming.events import (
     EPOCH_DONE,
     FAILED,

@@ -17,7 +17,8 @@ from torch import Tensor
 
 from conf.datasets import dataset_facts
 from conf.errors import UserError
-from conf.schema import ContrastiveOptions, PretrainRotOptions, RunOptions, SupervisedOptions
+from conf.options.pretraining import ContrastiveOptions, PretrainRotOptions
+from conf.options.training import RunOptions, SupervisedOptions
 from data.contract import NO_CLASS, TEST, TRAIN, VAL
 from data.loader import load_split
 from data.longtail import shot_groups

@@ -15,7 +15,7 @@ import numpy as np
 import pyarrow as pa
 
 from conf.errors import UserError
-from conf.schema import DataOptions
+from conf.options.data import DataOptions
 from data.contract import RAW, SOURCE_SCHEMA
 
 

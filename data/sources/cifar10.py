@@ -23,7 +23,7 @@ from PIL import Image
 
 from conf.errors import UserError
 from conf.files import new_directory
-from conf.schema import DataOptions
+from conf.options.data import DataOptions
 from data.contract import TEST, TRAIN
 from data.sources.base import Located, Shard, source_batch
 from data.sources.cifar_files import DAMAGE, images_and_labels, read_file, unreadable

@@ -10,7 +10,7 @@ from pathlib import Path
 import pyarrow as pa
 
 from conf.errors import UserError
-from conf.schema import DataOptions
+from conf.options.data import DataOptions
 from data.contract import TEST, TRAIN
 from data.sources.base import Located, Shard, check_labels, source_batch
 from data.sources.cifar_files import DAMAGE, IMAGE_SHAPE, images_and_labels, read_file, unreadable

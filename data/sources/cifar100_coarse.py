@@ -2,7 +2,7 @@
 
 import pyarrow as pa
 
-from conf.schema import DataOptions
+from conf.options.data import DataOptions
 from data.sources.base import Located, Shard
 from data.sources.cifar100 import locate_files, read_labels
 from data.sources.cifar_files import IMAGE_SHAPE as IMAGE_SHAPE

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 
-from conf.schema import DataOptions
+from conf.options.data import DataOptions
 from data.contract import TEST, TRAIN
 from data.sources.base import Located, Shard, source_batch
 

@@ -11,7 +11,7 @@ from pathlib import Path
 import pyarrow as pa
 
 from conf.errors import UserError
-from conf.schema import DataOptions
+from conf.options.data import DataOptions
 from data.sources.base import Located, Shard
 from data.sources.download import download
 from data.sources.idx_files import IMAGE_SHAPE, idx_batch, idx_shards, split_files, unpack

@@ -12,7 +12,7 @@ from pathlib import Path
 import pyarrow as pa
 
 from conf.errors import UserError
-from conf.schema import DataOptions
+from conf.options.data import DataOptions
 from data.contract import TEST, TRAIN
 from data.image_files import SUFFIXES
 from data.sources import image_trees

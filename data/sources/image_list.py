@@ -8,7 +8,7 @@ from pathlib import Path, PurePosixPath
 import pyarrow as pa
 
 from conf.errors import UserError
-from conf.schema import DataOptions
+from conf.options.data import DataOptions
 from data.sources import image_trees
 from data.sources.base import Located
 from data.sources.image_trees import ImageShard, located_tree

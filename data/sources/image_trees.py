@@ -13,7 +13,7 @@ import numpy as np
 import pyarrow as pa
 
 from conf.errors import UserError
-from conf.schema import DataOptions
+from conf.options.data import DataOptions
 from data.contract import ENCODED, RAW, SOURCE_SCHEMA, TEST, TRAIN
 from data.image_files import BAD_IMAGE, CHANNELS, check_image, decode
 from data.longtail import validation_counts

@@ -7,7 +7,7 @@ MNIST and Fashion-MNIST name their files alike, so these are not looked for in
 import pyarrow as pa
 
 from conf.errors import UserError
-from conf.schema import DataOptions
+from conf.options.data import DataOptions
 from data.sources.base import Located, Shard
 from data.sources.download import download, verify_md5
 from data.sources.idx_files import IMAGE_SHAPE, idx_batch, idx_shards, split_files, unpack

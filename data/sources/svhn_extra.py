@@ -7,7 +7,7 @@ unpacks it as far as its own part, and keeps that alone.
 import pyarrow as pa
 
 from conf.errors import UserError
-from conf.schema import DataOptions
+from conf.options.data import DataOptions
 from data.contract import UNLABELED, UNLABELED_FIRST_ID
 from data.sources import svhn
 from data.sources.base import Located, Shard

@@ -24,7 +24,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from conf.errors import UserError
-from conf.schema import DataOptions
+from conf.options.data import DataOptions
 from data.contract import ENCODED, RAW, SOURCE_SCHEMA, TEST, TRAIN
 from data.image_files import BAD_IMAGE, CHANNELS, check_image
 from data.longtail import validation_counts

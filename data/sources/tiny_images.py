@@ -14,7 +14,7 @@ import numpy as np
 import pyarrow as pa
 
 from conf.errors import UserError
-from conf.schema import DataOptions
+from conf.options.data import DataOptions
 from data.contract import UNLABELED, UNLABELED_FIRST_ID
 from data.sources.base import Located, Shard, check_labels, source_batch
 from data.unpickle import load_array_dict

@@ -5,7 +5,7 @@ from pathlib import Path
 import pyarrow as pa
 
 from conf.errors import UserError
-from conf.schema import DataOptions
+from conf.options.data import DataOptions
 from data.contract import ENCODED, NO_CLASS, UNLABELED, UNLABELED_FIRST_ID
 from data.sources import image_trees, svhn_extra, tiny_images
 from data.sources.base import Located, UnlabeledSource

@@ -7,7 +7,7 @@ import numpy as np
 import pyarrow as pa
 from scipy.special import betainccinv, betaincinv, ndtri
 
-from conf.schema import fingerprint
+from conf.options.base import fingerprint
 from conf.theory_grid import POINT_TYPES, Point
 from training.theory import t1, t2, t3
 from training.theory.blocks import BlockSums
