@@ -40,13 +40,15 @@ def delta_files(table: Path) -> list[Path]:
     return [Path(unquote(name.removeprefix("file://"))) for name in names]
 
 
-def write_log(table: Path, *, partition_column: str) -> None:
-    """Make the Parquet files in ``table``/COLUMN=VALUE/ a Delta table; they stay as they are.
+def write_log(table: Path, *, partition_column: str | None = None) -> None:
+    """Make the Parquet files in ``table``, or in ``table``/COLUMN=VALUE/, a Delta table; they stay as they are.
 
     Raises UserError if delta-rs is not installed.
     """
     deltalake = _deltalake()
-    partition = deltalake.Schema.from_arrow(pa.schema([pa.field(partition_column, pa.string())]))
+    partition = None
+    if partition_column is not None:
+        partition = deltalake.Schema.from_arrow(pa.schema([pa.field(partition_column, pa.string())]))
     deltalake.convert_to_deltalake(str(table), partition_by=partition, partition_strategy="hive", mode="ignore")
 
 

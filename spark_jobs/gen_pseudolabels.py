@@ -7,8 +7,9 @@ The data set is the checkpoint's own unless options say otherwise. Writes a
 Parquet table (id, pseudo_label, confidence, margin, probabilities,
 model_version, round) and NAME.quality.json, in which the withheld labels tell how
 right it is. --align, --threshold and --top_k, in this order, choose what the
-table holds; without them it holds every image. A name that ends in .pickle also
-gets the published layout: a dict with extrapolated_targets and prediction_model.
+table holds; without them it holds every image. --format delta makes it a Delta
+table as well. A name that ends in .pickle also gets the published layout: a dict
+with extrapolated_targets and prediction_model.
 """
 
 import pickle
@@ -35,6 +36,7 @@ from data.contract import (
     TRAIN,
     UNLABELED,
 )
+from data.delta import require_delta, write_log
 from data.loader import load_pseudo_labels
 from data.manifest import Manifest, read_manifest
 from spark_jobs.cli import run_job
@@ -44,7 +46,7 @@ from spark_jobs.prepare import prepare
 from spark_jobs.runs import DATA_OPTIONS, options_of_checkpoint
 from spark_jobs.selection import keep_confident, keep_top_k_per_class, with_aligned_distribution
 from spark_jobs.session import described, spark_session
-from spark_jobs.transforms import read_prepared, with_label_quality
+from spark_jobs.transforms import read_prepared, read_table, with_label_quality
 from streaming.tables import percent
 from training.run_directory import FinishedRun
 
@@ -78,6 +80,8 @@ def labels_of_run(spark: SparkSession, options: DataOptions, run: FinishedRun, *
 
 def gen_pseudolabels(spark: SparkSession, options: GenPseudolabelsOptions, *, set_dir: Path) -> Path:
     """Write the table; its path. Raises UserError for bad input."""
+    if options.format == "delta":
+        require_delta()
     manifest = read_manifest(set_dir)
     if not manifest.num_images(UNLABELED):
         raise UserError(f"{set_dir} has no unlabeled part: give --imb_factor_unlabel (1 for a balanced one)")
@@ -88,7 +92,7 @@ def gen_pseudolabels(spark: SparkSession, options: GenPseudolabelsOptions, *, se
     classifier = classifier_of(options.resume, manifest, batch_size=options.batch_size, threads=options.threads)
     with described(spark, f"pseudo-labels from {classifier.checkpoint}"):
         _write_table(with_pseudo_labels(images, classifier), table, options, manifest)
-        quality = with_label_quality(spark.read.parquet(str(table)), prepared, num_classes=manifest.num_classes)
+        quality = with_label_quality(read_table(spark, table), prepared, num_classes=manifest.num_classes)
         _report_quality(quality, manifest.class_names, table)
         tell_of_labelling(spark, table, checkpoint=options.resume.absolute(), manifest=manifest)
     if options.output_filename.endswith(".pickle"):
@@ -104,6 +108,8 @@ def _write_table(pseudo_labels: DataFrame, table: Path, options: GenPseudolabels
     try:
         with new_directory(table, replace=True) as directory:
             selected(pseudo_labels, options, manifest).write.mode("append").parquet(str(directory))
+            if options.format == "delta":
+                write_log(directory)
     finally:
         pseudo_labels.unpersist()
 

@@ -10,6 +10,7 @@ from pyspark.sql import functions as F
 from conf.files import write_json_atomically
 from data.contract import CONFIDENCE, PSEUDO_LABEL, ROUND, TRAIN
 from data.manifest import Manifest
+from spark_jobs.transforms import read_table
 from streaming.events import PseudoLabelEvent
 from streaming.writer import EVENTS_DIRECTORY, write_pseudo_label_events
 
@@ -28,7 +29,7 @@ def tell_of_labelling(spark: SparkSession, table: Path, *, checkpoint: Path, man
     events_dir = checkpoint.parent.parent / EVENTS_DIRECTORY
     if not events_dir.is_dir():
         return
-    pseudo_labels = spark.read.parquet(str(table))
+    pseudo_labels = read_table(spark, table)
     found = {row.class_id: row for row in confidence_by_class(pseudo_labels).collect()}
     first = pseudo_labels.first()
     if first is None:

@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import deltalake
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -24,13 +25,14 @@ from conf.errors import UserError
 from conf.files import content_hash
 from conf.options.inference import GenPseudolabelsOptions
 from conf.options.training import TrainOptions
-from data.loader import load_hidden_labels, load_split
+from data.loader import load_hidden_labels, load_pseudo_labels, load_split
 from data.manifest import read_manifest
 from models.build import build_model
 from spark_jobs.cli import user_message
 from spark_jobs.gen_pseudolabels import default_table, gen_pseudolabels, main, with_pseudo_labels
 from spark_jobs.inference import Classifier, classifier_of
 from spark_jobs.prepare import prepare
+from spark_jobs.transforms import read_table
 from training.distributed import Rank
 from training.inference import infer
 from training.run import run_training
@@ -327,6 +329,29 @@ def test_a_directory_holds_only_what_was_asked_for_and_a_second_run_replaces_it(
     second = pq.read_table(tmp_path / "labels.parquet").sort_by("id")
     assert second["id"] == first["id"]
     assert second["pseudo_label"] != first["pseudo_label"]
+
+
+def test_a_delta_table_is_read_as_its_log_says(
+    spark: SparkSession, options_for, set_dir: Path, table: pa.Table, tmp_path: Path
+) -> None:
+    """Somebody selects with Delta's own DELETE: what it gave up, no reader and no training sees."""
+    options = options_for(output_dir=tmp_path, output_filename="labels.parquet", format="delta")
+    written = gen_pseudolabels(spark, options, set_dir=set_dir)
+    assert written == tmp_path / "labels.parquet"
+    delta_table = deltalake.DeltaTable(str(written))
+    assert delta_table.version() == 0
+    assert pa.table(delta_table.to_pyarrow_table()).sort_by("id").select(["id", "confidence"]) == table.select(
+        ["id", "confidence"]
+    )
+
+    delta_table.delete("confidence < 0.5")
+
+    confident = [
+        i for i, c in zip(*(table[name].to_pylist() for name in ("id", "confidence")), strict=True) if c >= 0.5
+    ]
+    assert 0 < len(confident) < len(table)
+    assert load_pseudo_labels(written)[0].tolist() == confident
+    assert sorted(row.id for row in read_table(spark, written).select("id").collect()) == confident
 
 
 @pytest.mark.long

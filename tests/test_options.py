@@ -221,6 +221,11 @@ def test_a_bad_value_is_refused_in_one_line_that_names_it(command_line: str, nam
         (TrainSemiOptions, "--imb_factor_unlabel 1 --unlabeled_weight 0", "--unlabeled_weight 0"),
         (StatsOptions, "--labels no/such", "--labels no/such: there is no such table"),
         (StatsOptions, "--labels / --pseudo_labels /", "--pseudo_labels are those of a prepared set"),
+        (
+            GenPseudolabelsOptions,
+            f"--resume {__file__} --format csv",
+            "--format csv: input should be 'parquet' or 'delta'",
+        ),
         (PrepareOptions, "--format csv", "--format csv: input should be 'parquet' or 'delta'"),
         (MonitorOptions, "--trigger soon", "--trigger soon"),
         (MonitorOptions, "--dataset digits", "--dataset"),

@@ -7,7 +7,7 @@ published code know. Values are frozen; unknown keys are refused.
 
 import hashlib
 import json
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -30,6 +30,10 @@ class JobOptions(BaseModel):
 
     master: str | None = option(None, "Spark master URL; local[*] if none is given here or to spark-submit")
     verbose: bool = option(False, "show stack traces and Spark's own log")
+
+
+TableFormat = Literal["parquet", "delta"]
+"""How a job writes a table: Parquet files, or the same with a Delta Lake log beside them."""
 
 
 def fingerprint(parameters: dict[str, Any]) -> str:

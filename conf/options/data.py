@@ -6,7 +6,7 @@ from typing import Any, Literal
 from pydantic import FilePath, field_validator, model_validator
 
 from conf.datasets import dataset_facts
-from conf.options.base import JobOptions, fingerprint, option
+from conf.options.base import JobOptions, TableFormat, fingerprint, option
 
 IMAGE_TREES = ("folder", "image_list")
 """The data sets whose images are the user's own files."""
@@ -191,7 +191,7 @@ class DataOptions(JobOptions):
 class PrepareOptions(DataOptions):
     """prepare: build the long-tailed Parquet data set."""
 
-    format: Literal["parquet", "delta"] = option(
+    format: TableFormat = option(
         "parquet", "delta: make the Parquet files a Delta Lake table as well (needs the extra delta)"
     )
 

@@ -5,7 +5,7 @@ from typing import ClassVar
 
 from pydantic import FilePath, model_validator
 
-from conf.options.base import option
+from conf.options.base import TableFormat, option
 from conf.options.data import DataOptions
 
 INFERENCE_BATCH_SIZE = 500
@@ -31,6 +31,10 @@ class GenPseudolabelsOptions(DataOptions):
         "pseudo_labels.parquet", "name in --output_dir; with .pickle the published layout is written as well",
         pattern=r"^[A-Za-z0-9_.-]*[A-Za-z0-9_-]$",
     )  # fmt: skip
+
+    format: TableFormat = option(
+        "parquet", "delta: make the Parquet files a Delta Lake table as well (needs the extra delta)"
+    )
 
     @model_validator(mode="after")
     def _the_published_layout_has_every_image(self) -> "GenPseudolabelsOptions":
