@@ -42,6 +42,17 @@ def spark() -> Iterator[SparkSession]:
     session.stop()
 
 
+@pytest.fixture(scope="module")
+def one_thread() -> Iterator[None]:
+    """Networks and batches as small as the tests' only lose by being shared out over threads."""
+    import torch  # here, because not every test needs it
+
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
 @pytest.fixture
 def longtail(tmp_path: Path) -> RunJob:
     """`longtail ARGS` as a subprocess in an empty directory of its own; never raises on a bad exit status."""

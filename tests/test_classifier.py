@@ -1,6 +1,5 @@
 """The second stage of decoupled training: what is learned, what stays as it was, and what the formulas give."""
 
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -16,26 +15,17 @@ from data.manifest import read_manifest
 from models.build import build_model
 from models.heads import ScaledLinearHead
 from tests.refusals import refused
-from tests.tiny_set import COUNTS, paths_of, same_tensors, tiny_options, weights_in, write_tiny_set
+from tests.tiny_set import ALONE, COUNTS, paths_of, same_tensors, tiny_options, weights_in, write_tiny_set
 from training import run as run_module
 from training.classifier import TAU_GRID, choose_tau, tau_normalised
-from training.distributed import Rank
 from training.inference import infer
 from training.run import run_evaluation, run_training
 from training.tasks import Samples, supervised_task
 
+pytestmark = pytest.mark.usefixtures("one_thread")
+
 CPU = torch.device("cpu")
-ALONE = Rank(0, 1, CPU)
 LAST = "ckpt.pth.tar"
-
-
-@pytest.fixture(scope="module", autouse=True)
-def one_thread() -> Iterator[None]:
-    """Batches this small only lose by being shared out."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
 
 
 @pytest.fixture(scope="module")

@@ -1,6 +1,5 @@
 """Contrastive pre-training: InfoNCE by formulas written anew, the queue, the key network, and whole runs."""
 
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -13,25 +12,16 @@ from conf.options.pretraining import PretrainMocoOptions, PretrainRotOptions, Pr
 from conf.options.training import RunOptions, TrainOptions
 from data.contract import TRAIN
 from tests.refusals import refused
-from tests.tiny_set import paths_of, same_tensors, tiny_options, weights_in, write_tiny_set
+from tests.tiny_set import ALONE, paths_of, same_tensors, tiny_options, weights_in, write_tiny_set
 from training import run as run_module
 from training.contrastive import MoCo, SimCLR
-from training.distributed import Rank
 from training.losses import cross_entropy
 from training.run import run_training
 
-ALONE = Rank(0, 1, torch.device("cpu"))
+pytestmark = pytest.mark.usefixtures("one_thread")
+
 LAST = "ckpt.pth.tar"
 METHODS = {"moco": PretrainMocoOptions, "simclr": PretrainSimclrOptions}
-
-
-@pytest.fixture(scope="module", autouse=True)
-def one_thread() -> Iterator[None]:
-    """Batches this small only lose by being shared out."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
 
 
 def linear_network() -> nn.Module:

@@ -7,7 +7,6 @@ from typing import Any
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
-import torch
 from pyspark.sql import SparkSession
 
 from conf.errors import UserError
@@ -18,11 +17,9 @@ from data.loader import load_split
 from data.manifest import read_manifest
 from spark_jobs.evaluate import evaluate
 from tests.conftest import RunJob
-from tests.tiny_set import paths_of, tiny_options, write_tiny_set
-from training.distributed import Rank
+from tests.tiny_set import ALONE, paths_of, tiny_options, write_tiny_set
 from training.run import run_evaluation, run_training
 
-ALONE = Rank(0, 1, torch.device("cpu"))
 # LDAM: its loss needs the class sizes, its cosines a scale.
 LOSS = {"loss_type": "LDAM"}
 

@@ -1,6 +1,5 @@
 """Features of a trained network: as a table, and as a t-SNE map."""
 
-from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -13,22 +12,14 @@ from conf.options.training import TrainOptions
 from data.contract import TEST, TRAIN, VAL
 from data.manifest import read_manifest
 from models.build import build_model
-from tests.tiny_set import COUNTS, paths_of, tiny_options, weights_in, write_tiny_set
-from training.distributed import Rank
+from tests.tiny_set import ALONE, COUNTS, paths_of, tiny_options, weights_in, write_tiny_set
 from training.features import tsne_map, write_tsne_plot
 from training.run import run_evaluation, run_training
 from training.tasks import Task, supervised_task
 
+pytestmark = pytest.mark.usefixtures("one_thread")
+
 CPU = torch.device("cpu")
-ALONE = Rank(0, 1, CPU)
-
-
-@pytest.fixture(scope="module", autouse=True)
-def one_thread() -> Iterator[None]:
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
 
 
 @pytest.fixture(scope="module")

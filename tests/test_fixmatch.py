@@ -1,7 +1,6 @@
 """FixMatch: its loss by hand, its views, and that unlabeled images count for no class and keep their secret."""
 
 import math
-from collections.abc import Iterator
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -15,10 +14,18 @@ from conf.options.semi import TrainSemiOptions
 from data.contract import HIDDEN_LABEL, NO_CLASS, TRAIN, UNLABELED, split_directory
 from data.manifest import read_manifest
 from tests.refusals import refused
-from tests.tiny_set import COUNTS, paths_of, same_tensors, tiny_options, unlabeled_ids, weights_in, write_tiny_set
+from tests.tiny_set import (
+    ALONE,
+    COUNTS,
+    paths_of,
+    same_tensors,
+    tiny_options,
+    unlabeled_ids,
+    weights_in,
+    write_tiny_set,
+)
 from training.augmentation import crop_and_flip
 from training.batches import epoch_batches, epoch_size, loss_weights
-from training.distributed import Rank
 from training.fixmatch import draw_weak_and_strong, fixmatch_loss, fixmatch_task, weak_and_strong, without_square
 from training.losses import cross_entropy
 from training.metrics import ClassTotals
@@ -26,17 +33,10 @@ from training.run import run_training
 from training.tasks import Task
 from training.views import view
 
+pytestmark = pytest.mark.usefixtures("one_thread")
+
 CPU = torch.device("cpu")
-ALONE = Rank(0, 1, CPU)
 LAST = "ckpt.pth.tar"
-
-
-@pytest.fixture(scope="module", autouse=True)
-def one_thread() -> Iterator[None]:
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
 
 
 @pytest.fixture

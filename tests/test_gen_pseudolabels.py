@@ -8,7 +8,7 @@ import hashlib
 import json
 import pickle
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -38,16 +38,9 @@ from training.inference import infer
 from training.run import run_training
 from training.run_directory import RunPaths
 
+pytestmark = pytest.mark.usefixtures("one_thread")
+
 DATA = {"imb_factor_unlabel": 0.5, "unlabel_size_factor": 3.0, "rand_number": 5}
-
-
-@pytest.fixture(scope="module", autouse=True)
-def one_thread() -> Iterator[None]:
-    """So small a network waits for its threads longer than it computes."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
 
 
 @pytest.fixture(scope="module")

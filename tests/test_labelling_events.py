@@ -13,11 +13,9 @@ from conf.options.semi import TrainSemiOptions
 from conf.options.training import TrainOptions
 from data.manifest import read_manifest
 from spark_jobs.labelling_events import tell_of_labelling
-from tests.tiny_set import paths_of, tiny_options, unlabeled_ids, write_pseudo_labels, write_tiny_set
-from training.distributed import Rank
+from tests.tiny_set import ALONE, paths_of, tiny_options, unlabeled_ids, write_pseudo_labels, write_tiny_set
 from training.run import run_training
 
-ALONE = Rank(0, 1, torch.device("cpu"))
 LABELS = [0] * 7 + [1] * 5
 CONFIDENCES = [0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.5, 0.5, 0.6, 0.9, 1.0]
 

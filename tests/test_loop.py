@@ -3,7 +3,6 @@
 import json
 import math
 import typing
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -16,23 +15,15 @@ from conf.options.training import TrainOptions
 from data.contract import TEST, TRAIN, VAL, split_directory
 from models.build import build_model
 from tests.refusals import refused
-from tests.tiny_set import COUNTS, paths_of, same_tensors, tiny_options, weights_in, write_tiny_set
+from tests.tiny_set import ALONE, COUNTS, paths_of, same_tensors, tiny_options, weights_in, write_tiny_set
 from training import run as run_module
 from training.distributed import Rank
 from training.loop import epoch_generator
 from training.run import run_evaluation, run_training
 
-ALONE = Rank(0, 1, torch.device("cpu"))
+pytestmark = pytest.mark.usefixtures("one_thread")
+
 LAST, BEST = "ckpt.pth.tar", "ckpt.best.pth.tar"
-
-
-@pytest.fixture(scope="module", autouse=True)
-def one_thread() -> Iterator[None]:
-    """Batches this small only lose by being shared out."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
 
 
 @pytest.fixture(scope="module")

@@ -1,7 +1,6 @@
 """The networks: published sizes, any input size, shortcuts without parameters, names of the published checkpoints."""
 
 import typing
-from collections.abc import Iterator
 
 import numpy as np
 import pytest
@@ -14,14 +13,7 @@ from models.heads import CosineHead
 from models.resnet import BLOCKS_PER_STAGE, BasicBlock
 from models.wide_resnet import PreActivationBlock
 
-
-@pytest.fixture(scope="module", autouse=True)
-def one_thread() -> Iterator[None]:
-    """Batches this small only lose by being shared out."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 @pytest.mark.parametrize(

@@ -2,7 +2,6 @@
 
 import math
 from collections import Counter
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -18,23 +17,15 @@ from data.contract import TRAIN
 from models.build import build_model
 from models.heads import CosineHead
 from tests.refusals import refused
-from tests.tiny_set import paths_of, tiny_options, unlabeled_ids, weights_in, write_pseudo_labels, write_tiny_set
-from training.distributed import Rank
+from tests.tiny_set import ALONE, paths_of, tiny_options, unlabeled_ids, weights_in, write_pseudo_labels, write_tiny_set
 from training.images import fits, on_device, placed
 from training.precision import autocast, compiled
 from training.run import run_training
 
+pytestmark = pytest.mark.usefixtures("one_thread")
+
 CPU = torch.device("cpu")
-ALONE = Rank(0, 1, CPU)
 LAST = "ckpt.pth.tar"
-
-
-@pytest.fixture(scope="module", autouse=True)
-def one_thread() -> Iterator[None]:
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
 
 
 @pytest.fixture(scope="module")

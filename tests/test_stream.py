@@ -26,6 +26,7 @@ from data.stream import StreamedImages, epoch_orders, open_split, read_images
 from tests.prepared_set import ROW_SCHEMA, image_rows, write_manifest, write_split
 from tests.refusals import refused
 from tests.tiny_set import (
+    ALONE,
     COUNTS,
     paths_of,
     same_tensors,
@@ -45,7 +46,6 @@ from training.run import run_training
 from training.tasks import Task, supervised_task
 
 CPU = torch.device("cpu")
-ALONE = Rank(0, 1, CPU)
 SHAPE = (3, 2, 4)
 IMAGES = np.arange(10 * 24, dtype=np.uint8).reshape(10, *SHAPE)
 LABELS = [0, 1, 0, 2, 0, 1, 0, 0, 1, 0]

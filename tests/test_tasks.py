@@ -1,6 +1,5 @@
 """What is learned: labels, pseudo-labels or rotations; and that withheld labels are not."""
 
-from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -20,6 +19,7 @@ from models.build import build_model
 from tests.prepared_set import image_rows, write_manifest, write_split
 from tests.refusals import refused
 from tests.tiny_set import (
+    ALONE,
     COUNTS,
     paths_of,
     same_tensors,
@@ -31,28 +31,19 @@ from tests.tiny_set import (
 )
 from training.augmentation import Normalisation
 from training.batches import Batch, epoch_batches, epoch_size, loss_weights
-from training.distributed import Rank
 from training.inference import load_classifier_checkpoint
 from training.loop import build_optimizer, fit
 from training.pseudo_labels import semi_supervised_task
 from training.run import run_training
 from training.tasks import Task, rotation_task, supervised_task
 
+pytestmark = pytest.mark.usefixtures("one_thread")
+
 CPU = torch.device("cpu")
-ALONE = Rank(0, 1, CPU)
 LAST = "ckpt.pth.tar"
 # Twelve unlabeled images: five said to be of class 0, three of 1, four of 2; every other one surely.
 PSEUDO_LABELS = [0, 0, 0, 0, 0, 1, 1, 1, 2, 2, 2, 2]
 CONFIDENCES = [0.75, 0.5] * 6
-
-
-@pytest.fixture(scope="module", autouse=True)
-def one_thread() -> Iterator[None]:
-    """Batches this small only lose by being shared out."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
 
 
 @pytest.fixture

@@ -23,8 +23,11 @@ from data.contract import (
     VAL,
 )
 from tests.prepared_set import image_rows, write_manifest, write_split
+from training.distributed import Rank
 from training.run_directory import RunPaths
 
+ALONE = Rank(0, 1, torch.device("cpu"))
+"""The one rank of a training without others."""
 IMAGE_SHAPE = (8, 8, 1)
 COUNTS = {TRAIN: [24, 12, 4], VAL: [2, 2, 2], UNLABELED: [3, 4, 5], TEST: [10, 10, 10]}
 
