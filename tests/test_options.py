@@ -7,8 +7,9 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
-from conf.arguments import data_flags, parse_options, resolve_options
+from conf.arguments import data_flags, options_for, parse_options, resolve_options
 from conf.datasets import dataset_facts, known_datasets
+from conf.options.advise import AdviseOptions
 from conf.options.base import JobOptions
 from conf.options.data import OWN_IMAGES, DataOptions, PrepareOptions, StatsOptions
 from conf.options.inference import EvaluateOptions, GenPseudolabelsOptions
@@ -227,6 +228,9 @@ def test_a_bad_value_is_refused_in_one_line_that_names_it(command_line: str, nam
             "--format csv: input should be 'parquet' or 'delta'",
         ),
         (PrepareOptions, "--format csv", "--format csv: input should be 'parquet' or 'delta'"),
+        (AdviseOptions, "", "--unlabeled is required: the unlabeled images (or --imb_factor_unlabel)"),
+        (AdviseOptions, "--labelled no/such --unlabeled x", "--labelled no/such: there is no such directory or file"),
+        (AdviseOptions, "--unlabeled x --val_fraction 0", "give --val_fraction (0.2), with --resume a checkpoint"),
         (MonitorOptions, "--trigger soon", "--trigger soon"),
         (MonitorOptions, "--dataset digits", "--dataset"),
         (DashboardOptions, "--port 65536", "--port 65536"),
@@ -521,6 +525,17 @@ def test_jobs_that_share_their_options_do_not_share_runs() -> None:
     jobs = (PretrainRotOptions, PretrainMocoOptions, PretrainSimclrOptions, TrainOptions, TrainSemiOptions)
     names = {resolve_options(job, {"imb_factor_unlabel": 1}).run_name({}) for job in jobs}
     assert len(names) == len(jobs)
+
+
+def test_advice_holds_labelled_images_out_whatever_the_data_set_s_default_is() -> None:
+    for dataset in ("digits", "cifar10"):
+        options = parse_options(
+            AdviseOptions, ["--dataset", dataset, "--imb_factor_unlabel", "1"], prog="longtail advise"
+        )
+        assert options.val_fraction == 0.2
+        base = options_for(TrainOptions, options)
+        # The base classifier is that of `train`, on the labelled images that are left.
+        assert base == train_options(f"--dataset {dataset} --imb_factor_unlabel 1 --val_fraction 0.2")
 
 
 @pytest.mark.parametrize("options_type", [PretrainMocoOptions, PretrainSimclrOptions])

@@ -13,6 +13,9 @@ IMAGE_TREES = ("folder", "image_list")
 OWN_IMAGES = (*IMAGE_TREES, "table")
 """Those whose images are the user's own, in files or in a table."""
 
+OF_UNLABELED = frozenset({"imb_factor_unlabel", "unlabeled", "unlabel_size_factor", "relevance", "irrelevant_dataset"})
+"""The options that name the unlabeled part; the labelled one is the same whatever they are."""
+
 
 class DataOptions(JobOptions):
     """Which long-tailed data set: these options alone decide what a prepared set contains."""
