@@ -157,6 +157,8 @@ def test_a_data_set_brings_its_defaults(
         ("--relevance 0.5 --irrelevant_dataset svhn", "give --imb_factor_unlabel"),
         ("--irrelevant_dataset imagenet", "unknown data set 'imagenet'"),
         ("--relevance .5 --imb_factor_unlabel 1 --irrelevant_dataset digits", "is the data set itself"),
+        ("--num_classes 1", "--num_classes 1"),
+        ("--dataset folder --path / --num_classes 3", "--num_classes is not for --dataset folder"),
         ("--relevance 0", "--relevance 0"),
         ("--counts 3,x", "--counts 3,x"),
         ("--counts 3", "--counts 3"),
@@ -312,6 +314,8 @@ def test_the_set_name_changes_with_every_parameter_of_the_content() -> None:
         f"{unlabeled} --relevance 0.5 --irrelevant_dataset cifar100",
         f"{unlabeled} --relevance 0.6 --irrelevant_dataset cifar100",
         f"{unlabeled} --relevance 0.5 --irrelevant_dataset svhn",
+        f"{base} --num_classes 7",
+        f"{unlabeled} --num_classes 7 --relevance 0.5 --irrelevant_dataset cifar10",
         f"{base} --unlabeled images",
         f"{base} --imb_type pareto",
         f"{base} --imb_type natural",
@@ -378,7 +382,7 @@ OUTCOME = {
     "seed": 1, "world_size": 2, "threads": 1, "exp_str": "again", "loss_type": "LDAM", "train_rule": "DRW",
     "max_resident_gib": 0.5, "shuffle_buffer": 500, "image_column": "picture", "label_column": "kind",
     "focal_gamma": 2.0, "ldam_max_margin": 0.25, "ldam_scale": 10.0, "tau": 2.0, "lr_schedule": "cosine",
-    "precision": "bfloat16", "compile": "default", "eval_every": 2,
+    "num_classes": 7, "precision": "bfloat16", "compile": "default", "eval_every": 2,
 }  # fmt: skip
 PLACES = {
     "master": "local[2]", "verbose": True, "data_dir": "elsewhere", "runs_dir": "elsewhere",
@@ -561,6 +565,7 @@ def test_momentum_contrast_has_the_published_defaults() -> None:
         "--dataset folder --path '/' --image_size 16",
         "--dataset cifar10 --counts 9,8,7 --unlabeled 'some images'",
         "--dataset cifar10 --imb_factor_unlabel 10 --relevance 0.5 --irrelevant_dataset svhn",
+        "--dataset cifar10 --imb_factor_unlabel 1 --relevance 0.5 --irrelevant_dataset cifar10 --num_classes 7",
     ],
 )
 def test_data_flags_name_the_same_data_set_to_another_job(command_line: str) -> None:
