@@ -21,6 +21,7 @@ from pathlib import Path
 
 from markdown_it import MarkdownIt
 from matplotlib.figure import Figure
+from PIL import Image
 
 from conf.arguments import parse_options
 from conf.errors import UserError
@@ -34,6 +35,7 @@ from spark_jobs.feature_maps import FeatureMap, read_maps
 from spark_jobs.report_plots import report_figures
 from spark_jobs.report_text import report_markdown, sentences
 
+_PNG_COLOURS = 256
 _PAGE = """<!doctype html>
 <html lang="en">
 <meta charset="utf-8">
@@ -87,9 +89,11 @@ def write_report(
 
 
 def _png(figure: Figure) -> bytes:
-    buffer = BytesIO()
-    figure.savefig(buffer, format="png", dpi=130)
-    return buffer.getvalue()
+    drawn, small = BytesIO(), BytesIO()
+    figure.savefig(drawn, format="png", dpi=130)
+    # A third of the bytes, and no eye sees it: a figure has few colours.
+    Image.open(drawn).convert("RGB").quantize(_PNG_COLOURS, dither=Image.Dither.NONE).save(small, "png", optimize=True)
+    return small.getvalue()
 
 
 def _data_uri(png: bytes) -> str:

@@ -100,7 +100,7 @@ def plot_curve(axis: NumericAxis, arms: Sequence[Arm]) -> Figure | None:
                 [axis.places[arm.levels[axis.axis]] for arm in points],
                 [100 * (arm.mean(score) or 0.0) for arm in points],
                 yerr=[100 * (arm.deviation(score) or 0.0) for arm in points],
-                fmt="o-", color=colour, capsize=3, label=", ".join(others) or SCORES[score],
+                fmt="o-", color=colour, capsize=3, label=", ".join(others) or axis.axis,
             )  # fmt: skip
             for arm in of_line:
                 if (mean := arm.mean(score)) is not None and arm.levels[axis.axis] in axis.references:
