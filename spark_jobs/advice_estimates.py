@@ -31,7 +31,9 @@ PRIOR_IMAGES = 2.0
 """Held-out images that a class counts more than it has; the classifier errs on them as on others of the half."""
 FREQUENT_MISTAKES = 10
 """Classes that these are mistaken for: of 8,142 classes all pairs would be 66 million cells."""
-NUM_DRAWS = 200
+MOST_DRAWS, LEAST_DRAWS = 200, 20
+MOST_DRAWN_CLASSES = 200_000
+"""Of all draws together: of 8,142 classes 24 draws are what a minute has time for."""
 INTERVAL = (0.05, 0.95)
 LARGEST_RHO = 1e4
 IMAGES_AT_ONCE = 1000
@@ -107,13 +109,14 @@ def estimates(*, train: Said, val: Said, unlabeled: Said, is_head: np.ndarray, s
     assert val.labels is not None and len(val.labels) and len(unlabeled.predicted)
     rng = np.random.default_rng(seed)
     val_distances, unlabeled_distances = nearest_distances(val, train), nearest_distances(unlabeled, train)
+    num_draws = max(LEAST_DRAWS, min(MOST_DRAWS, MOST_DRAWN_CLASSES // len(is_head)))
     found = []
     for limit in np.quantile(val_distances, THRESHOLD_QUANTILES):
         counts = _counts(val, val_distances <= limit, is_head)
         below = unlabeled_distances <= limit
         told = np.append(np.bincount(unlabeled.predicted[below], minlength=len(is_head)), np.count_nonzero(~below))
-        drawn_told = rng.gamma(np.broadcast_to(told.astype(float), (NUM_DRAWS, len(told))))
-        drawn = _class_shares(drawn_told, _drawn_outcomes(counts, rng))
+        drawn_told = rng.gamma(np.broadcast_to(told.astype(float), (num_draws, len(told))))
+        drawn = _class_shares(drawn_told, _drawn_outcomes(counts, num_draws, rng))
         bound = np.quantile(drawn.sum(axis=1), UPPER_BOUND)
         found.append((float(bound), _class_shares(told[None].astype(float), _mean_outcomes(counts)), drawn))
     _, shares, drawn = min(found, key=lambda of_limit: of_limit[0])
@@ -122,7 +125,7 @@ def estimates(*, train: Said, val: Said, unlabeled: Said, is_head: np.ndarray, s
     outcomes = _mean_outcomes(counts)
     num_images = len(unlabeled.predicted)
     of_all = _summary(shares, outcomes, is_head, num_images=num_images)
-    of_draws = _summary(drawn, _drawn_outcomes(counts, rng), is_head, num_images=num_images)
+    of_draws = _summary(drawn, _drawn_outcomes(counts, num_draws, rng), is_head, num_images=num_images)
 
     def estimate(name: str) -> Estimate:
         low, high = np.quantile(of_draws[name], INTERVAL)
@@ -216,13 +219,13 @@ def _mean_outcomes(counts: _Counts) -> _Outcomes:
     return _Outcomes(_over_rows(counts.taken_for, below), (below / (below + counts.beyond))[None])
 
 
-def _drawn_outcomes(counts: _Counts, rng: np.random.Generator) -> _Outcomes:
-    """NUM_DRAWS draws from the Dirichlet distributions that have the counts as parameters."""
-    drawn = csr_array(kron(eye_array(NUM_DRAWS), counts.taken_for, format="csr"))
+def _drawn_outcomes(counts: _Counts, num_draws: int, rng: np.random.Generator) -> _Outcomes:
+    """Draws from the Dirichlet distributions that have the counts as parameters."""
+    drawn = csr_array(kron(eye_array(num_draws), counts.taken_for, format="csr"))
     drawn.data = rng.gamma(drawn.data)
     below = drawn.sum(axis=1)  # (K C,)
-    beyond = rng.gamma(np.tile(counts.beyond, NUM_DRAWS))
-    return _Outcomes(_over_rows(drawn, below), (below / (below + beyond)).reshape(NUM_DRAWS, -1))
+    beyond = rng.gamma(np.tile(counts.beyond, num_draws))
+    return _Outcomes(_over_rows(drawn, below), (below / (below + beyond)).reshape(num_draws, -1))
 
 
 def _over_rows(matrix: csr_array, totals: np.ndarray) -> csr_array:
