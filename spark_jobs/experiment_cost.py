@@ -7,7 +7,7 @@ from conf.options.data import DataOptions
 from data.contract import TRAIN, UNLABELED
 from data.longtail import labelled_counts, unlabeled_counts
 from data.manifest import read_manifest
-from data.sources.registry import SOURCES
+from data.sources.registry import source_of
 from spark_jobs.experiment_plan import Step
 from spark_jobs.prepare import prepared_set_dir
 
@@ -70,7 +70,7 @@ def _part_sizes(options: DataOptions) -> tuple[int, int] | None:
         return None
     labelled = options.class_sizes()
     if labelled is None:
-        num_classes = len(SOURCES[options.dataset].locate(options).class_names)
+        num_classes = len(source_of(options).locate(options).class_names)
         labelled = labelled_counts(
             num_classes, imb_type=options.imb_type, imb_factor=options.imb_factor, n_max=options.n_max
         )

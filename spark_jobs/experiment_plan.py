@@ -19,7 +19,7 @@ from conf.arguments import resolve_options
 from conf.errors import UserError
 from conf.experiment import CLASSIFIER, PRETRAINING_JOB, Experiment, Options, Trial
 from conf.options.base import fingerprint
-from conf.options.data import DataOptions, PrepareOptions
+from conf.options.data import OF_UNLABELED, DataOptions, PrepareOptions
 from conf.options.inference import GenPseudolabelsOptions
 from conf.options.pretraining import PretrainMocoOptions, PretrainRotOptions, PretrainSimclrOptions
 from conf.options.semi import TrainSemiOptions
@@ -40,7 +40,6 @@ SET = "set"
 
 _OF_SECOND_STAGE = frozenset(RunOptions.model_fields) - {"epochs", "batch_size", "learning_rate", "lr_schedule"}
 """What a second stage takes over from the training before it; how long and how fast it learns is its own."""
-_OF_UNLABELED = ("imb_factor_unlabel", "unlabeled", "unlabel_size_factor", "relevance", "irrelevant_dataset")
 
 
 @dataclass(frozen=True)
@@ -141,7 +140,7 @@ class _Planner:
         self._experiment, self._trial = experiment, trial
         own = {name: value for name, value in trial.options.items() if name not in (PRETRAINING_JOB, CLASSIFIER)}
         self._with_unlabeled = {**own, **common}
-        self._labelled = {name: value for name, value in self._with_unlabeled.items() if name not in _OF_UNLABELED}
+        self._labelled = {name: value for name, value in self._with_unlabeled.items() if name not in OF_UNLABELED}
 
     def last_step(self) -> Step:
         trained = self._semi() if self._trial.is_semi_supervised else self._train(self._labelled)

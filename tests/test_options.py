@@ -7,8 +7,9 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
-from conf.arguments import data_flags, parse_options, resolve_options
+from conf.arguments import data_flags, options_for, parse_options, resolve_options
 from conf.datasets import dataset_facts, known_datasets
+from conf.options.advise import AdviseOptions
 from conf.options.base import JobOptions
 from conf.options.data import OWN_IMAGES, DataOptions, PrepareOptions, StatsOptions
 from conf.options.inference import EvaluateOptions, GenPseudolabelsOptions
@@ -156,6 +157,8 @@ def test_a_data_set_brings_its_defaults(
         ("--relevance 0.5 --irrelevant_dataset svhn", "give --imb_factor_unlabel"),
         ("--irrelevant_dataset imagenet", "unknown data set 'imagenet'"),
         ("--relevance .5 --imb_factor_unlabel 1 --irrelevant_dataset digits", "is the data set itself"),
+        ("--num_classes 1", "--num_classes 1"),
+        ("--dataset folder --path / --num_classes 3", "--num_classes is not for --dataset folder"),
         ("--relevance 0", "--relevance 0"),
         ("--counts 3,x", "--counts 3,x"),
         ("--counts 3", "--counts 3"),
@@ -227,6 +230,9 @@ def test_a_bad_value_is_refused_in_one_line_that_names_it(command_line: str, nam
             "--format csv: input should be 'parquet' or 'delta'",
         ),
         (PrepareOptions, "--format csv", "--format csv: input should be 'parquet' or 'delta'"),
+        (AdviseOptions, "", "--unlabeled is required: the unlabeled images (or --imb_factor_unlabel)"),
+        (AdviseOptions, "--labelled no/such --unlabeled x", "--labelled no/such: there is no such directory or file"),
+        (AdviseOptions, "--unlabeled x --val_fraction 0", "give --val_fraction (0.2), with --resume a checkpoint"),
         (MonitorOptions, "--trigger soon", "--trigger soon"),
         (MonitorOptions, "--dataset digits", "--dataset"),
         (DashboardOptions, "--port 65536", "--port 65536"),
@@ -308,6 +314,8 @@ def test_the_set_name_changes_with_every_parameter_of_the_content() -> None:
         f"{unlabeled} --relevance 0.5 --irrelevant_dataset cifar100",
         f"{unlabeled} --relevance 0.6 --irrelevant_dataset cifar100",
         f"{unlabeled} --relevance 0.5 --irrelevant_dataset svhn",
+        f"{base} --num_classes 7",
+        f"{unlabeled} --num_classes 7 --relevance 0.5 --irrelevant_dataset cifar10",
         f"{base} --unlabeled images",
         f"{base} --imb_type pareto",
         f"{base} --imb_type natural",
@@ -374,7 +382,7 @@ OUTCOME = {
     "seed": 1, "world_size": 2, "threads": 1, "exp_str": "again", "loss_type": "LDAM", "train_rule": "DRW",
     "max_resident_gib": 0.5, "shuffle_buffer": 500, "image_column": "picture", "label_column": "kind",
     "focal_gamma": 2.0, "ldam_max_margin": 0.25, "ldam_scale": 10.0, "tau": 2.0, "lr_schedule": "cosine",
-    "precision": "bfloat16", "compile": "default", "eval_every": 2,
+    "num_classes": 7, "precision": "bfloat16", "compile": "default", "eval_every": 2,
 }  # fmt: skip
 PLACES = {
     "master": "local[2]", "verbose": True, "data_dir": "elsewhere", "runs_dir": "elsewhere",
@@ -523,6 +531,17 @@ def test_jobs_that_share_their_options_do_not_share_runs() -> None:
     assert len(names) == len(jobs)
 
 
+def test_advice_holds_labelled_images_out_whatever_the_data_set_s_default_is() -> None:
+    for dataset in ("digits", "cifar10"):
+        options = parse_options(
+            AdviseOptions, ["--dataset", dataset, "--imb_factor_unlabel", "1"], prog="longtail advise"
+        )
+        assert options.val_fraction == 0.2
+        base = options_for(TrainOptions, options)
+        # The base classifier is that of `train`, on the labelled images that are left.
+        assert base == train_options(f"--dataset {dataset} --imb_factor_unlabel 1 --val_fraction 0.2")
+
+
 @pytest.mark.parametrize("options_type", [PretrainMocoOptions, PretrainSimclrOptions])
 def test_a_contrast_needs_others_to_compare_with(options_type: type[JobOptions]) -> None:
     assert "--batch_size 3" in refusal(options_type, "--batch_size 3")
@@ -546,6 +565,7 @@ def test_momentum_contrast_has_the_published_defaults() -> None:
         "--dataset folder --path '/' --image_size 16",
         "--dataset cifar10 --counts 9,8,7 --unlabeled 'some images'",
         "--dataset cifar10 --imb_factor_unlabel 10 --relevance 0.5 --irrelevant_dataset svhn",
+        "--dataset cifar10 --imb_factor_unlabel 1 --relevance 0.5 --irrelevant_dataset cifar10 --num_classes 7",
     ],
 )
 def test_data_flags_name_the_same_data_set_to_another_job(command_line: str) -> None:
