@@ -145,6 +145,17 @@ def test_the_trained_network_and_the_average_start_from_what_was_pre_trained(set
     assert not torch.equal(after["fc.weight"], before["fc.weight"])
 
 
+def test_batch_norm_takes_as_much_of_a_batch_as_it_is_told(set_dir: Path, tmp_path: Path) -> None:
+    train(set_dir, tmp_path / "run", "none", bn_momentum=1e-12)
+    assert weights_in(tmp_path / "run" / LAST)["bn1.running_mean"].abs().max() < 1e-9
+
+
+def test_nesterov_s_momentum_takes_another_way(set_dir: Path, tmp_path: Path) -> None:
+    for name in ("plain", "nesterov"):
+        train(set_dir, tmp_path / name, "none", nesterov=name == "nesterov")
+    assert not same_tensors(weights_in(tmp_path / "plain" / LAST), weights_in(tmp_path / "nesterov" / LAST))
+
+
 def test_a_training_is_not_gone_on_from_with_another_method(set_dir: Path, tmp_path: Path) -> None:
     train(set_dir, tmp_path / "one", "ABC")
     with refused() as messages:
