@@ -124,7 +124,7 @@ def test_a_wide_block_adds_its_convolutions_to_its_input_or_to_a_convolution_of_
             block.conv2.weight[0, 0, 1, 1] = -2
         for block in (of_input, of_activated):
             block.convShortcut.weight[:, 0, 0, 0] = torch.tensor([10.0, 20.0])
-    # Batch norm at rest divides by sqrt(1.001). A tenth of what is below 0 is left by each activation: 2, -0.1, 0.5, -0.3
+    # Batch norm at rest divides by sqrt(1.001). Each activation leaves a tenth of what is below 0: 2, -0.1, 0.5, -0.3,
     # times 3, and of these 6, -0.03, 1.5, -0.09, times -2.
     assert same(x).flatten().tolist() == pytest.approx([2 - 12, -1 + 0.06, 0.5 - 3, -3 + 0.18], rel=2e-3)
     # Every second pixel, that is the first one: -2, or -0.2 activated; through the convolutions 0.12.
