@@ -35,14 +35,14 @@ COUNTS = [24, 12, 4]
 
 
 class Network(nn.Module):
-    """Features are the inputs themselves."""
+    """Features are the inputs themselves, (N, 4) or (N, 4, 1, 1)."""
 
     def __init__(self) -> None:
         super().__init__()
         self.fc = nn.Linear(4, 3)
 
     def features(self, images: Tensor) -> Tensor:
-        return images
+        return images.flatten(1)
 
     def forward(self, images: Tensor) -> Tensor:
         return self.fc(self.features(images))
@@ -409,7 +409,7 @@ def test_while_training_the_trained_network_answers_and_else_the_averaged_one() 
     of_both = learner()
     with torch.no_grad():
         of_both.trained.fc.weight.add_(1)
-    images = torch.randn(4, 4)
+    images = torch.randn(4, 4, 1, 1)
     assert torch.equal(of_both.train()(images).logits, of_both.trained(images))
     assert torch.equal(of_both.eval()(images), of_both.network(images))
     assert [name for name, parameter in of_both.named_parameters() if parameter.requires_grad] == [
@@ -417,9 +417,22 @@ def test_while_training_the_trained_network_answers_and_else_the_averaged_one() 
     ]  # fmt: skip
 
 
+def test_weak_views_apart_are_answered_as_in_one_batch_and_have_no_gradient() -> None:
+    both = learner().train()  # without batch norm it makes no difference who is with whom
+    images = torch.randn(10, 4, 1, 1)
+    labelled, unlabeled = torch.tensor([0, 3]), torch.tensor([1, 2, 4])
+    together, apart = both(images), both(images, labelled, unlabeled)
+    wanted = torch.tensor([0, 1, 2, 3, 4, 6, 7, 9])  # all but the strong views of the labelled ones
+    for part in ("features", "logits", "backbone_logits"):
+        assert torch.allclose(getattr(apart, part)[wanted], getattr(together, part)[wanted], atol=1e-6)
+        assert not getattr(apart, part)[[5, 8]].any()
+    assert torch.autograd.grad(apart.logits[unlabeled].sum(), both.trained.fc.weight)[0].abs().sum() == 0
+    assert torch.autograd.grad(both(images, labelled, unlabeled).logits[6].sum(), both.trained.fc.weight)[0].any()
+
+
 def test_without_an_average_there_is_one_network() -> None:
     alone = learner(ema_decay=0.0)
-    images = torch.randn(4, 4)
+    images = torch.randn(4, 4, 1, 1)
     assert torch.equal(alone.train()(images).logits, alone.eval()(images))
     assert all(parameter.requires_grad for parameter in alone.parameters())
     alone.after_step(step(0, targets=[0], places=[]))

@@ -33,6 +33,8 @@ from training.distributed import Rank
 from training.fixmatch import METHODS, fixmatch_task
 from training.inference import infer
 from training.run import run_evaluation, run_training
+from training.semi.learner import SemiLearner
+from training.semi.method import Answers
 from training.tasks import Task
 
 ALONE = Rank(0, 1, torch.device("cpu"))
@@ -143,6 +145,24 @@ def test_the_trained_network_and_the_average_start_from_what_was_pre_trained(set
     assert torch.allclose(after["conv1.weight"], before["conv1.weight"])
     assert torch.equal(beside["trained.conv1.weight"], before["conv1.weight"])
     assert not torch.equal(after["fc.weight"], before["fc.weight"])
+
+
+def test_a_training_with_its_weak_views_apart_learns_and_looks_at_fewer_images(
+    set_dir: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen: list[tuple[int, bool]] = []
+    answers = SemiLearner._answers
+
+    def counted(learner: SemiLearner, images: torch.Tensor) -> Answers:
+        seen.append((len(images), torch.is_grad_enabled()))
+        return answers(learner, images)
+
+    monkeypatch.setattr(SemiLearner, "_answers", counted)
+    result = train(set_dir, tmp_path / "run", "DASO", weak_views="apart", epochs=2, daso_warmup=0.2)
+    # Three steps an epoch: each of 40 labelled images and 40 unlabeled ones is learned once, and 40 are asked before.
+    assert sum(number for number, learned in seen if learned) == 2 * 80
+    assert sum(number for number, learned in seen if not learned) == 2 * 40
+    assert result["splits"][TRAIN]["totals"]["support"] == COUNTS[TRAIN]
 
 
 def test_batch_norm_takes_as_much_of_a_batch_as_it_is_told(set_dir: Path, tmp_path: Path) -> None:

@@ -33,6 +33,7 @@ from training.semi.daso import SemanticPseudoLabels
 from training.semi.learner import SemiLearner
 from training.semi.method import FixMatch, Setting
 from training.semi.truth import known_truth
+from training.step import Step
 from training.tasks import Samples, Task, label_task, load_samples, new_samples
 from training.views import ViewChoices, draw_view, view
 
@@ -129,7 +130,13 @@ def fixmatch_learner(network: nn.Module, options: TrainSemiOptions, task: Task, 
             generation=task.pseudo_label_round,
         )
     )
-    return replace(task, step_losses=learner.step_losses, after_step=learner.after_step), learner
+    with_rows = {"model_inputs": images_and_rows} if options.weak_views == "apart" else {}
+    return replace(task, step_losses=learner.step_losses, after_step=learner.after_step, **with_rows), learner
+
+
+def images_and_rows(step: Step) -> tuple[Tensor, Tensor, Tensor]:
+    assert step.labelled is not None and step.unlabeled is not None
+    return step.inputs, step.labelled.mine, step.unlabeled.mine
 
 
 def draw_weak_and_strong(task: Task, num_samples: int, generator: torch.Generator) -> WeakAndStrong:

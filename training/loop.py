@@ -180,7 +180,7 @@ def _train_epoch(
         rank.alive("forward")
         optimizer.zero_grad(set_to_none=True)
         with autocast(options.precision, rank.device):
-            outputs = model(inputs)  # (n, num_classes)
+            outputs = model(*task.model_inputs(step))  # (n, num_classes)
         logits, losses = task.step_losses(task, outputs, step)  # losses: (n,), of contrasts n or 2 n
         # (n,): where an image is asked twice, its loss is the mean of the two.
         image_losses = losses.view(len(images), -1).mean(dim=1)

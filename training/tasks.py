@@ -113,6 +113,7 @@ class Task:
     num_labelled: how many training samples, the first ones, have labels of their own
     unlabeled_ratio: of a step's pseudo-labelled to its labelled samples, None where all are shuffled together
     pseudo_label_round: 0 without pseudo-labels, 1 with those of a network that had none, and so on
+    model_inputs: what of a step the trained module is called with
     step_losses: what is learned in a step
     after_step: what else moves on when the weights have
     unlabeled_truth: (U,) classes of the unlabeled images, if known: only to count how many pseudo-labels are right
@@ -136,6 +137,7 @@ class Task:
     train_rule: str
     make_targets: TargetMaker
     mirror: bool
+    model_inputs: Callable[[Step], tuple[Tensor, ...]] = lambda step: (step.inputs,)
     step_losses: StepLosses = field(default_factory=lambda: own_losses)
     after_step: Callable[[Step], None] = lambda step: None
     unlabeled_truth: Tensor | None = None

@@ -54,6 +54,10 @@ class FixMatchOptions(JobOptions):
         0.999, "decay of the average of the weights that is measured and kept, lower in the first steps; 0: no average",
         ge=0, lt=1,
     )  # fmt: skip
+    weak_views: Literal["joint", "apart"] = option(
+        "joint", "unlabeled weak views in one batch with all others, as published; or in a pass of their own without "
+        "gradients, which takes less time: batch norm then sees them by themselves",
+    )  # fmt: skip
     pseudo_label_tau: float = option(
         0.0, "lower the logits that pseudo-labels are made of by this times the log prior of the labelled classes"
     )

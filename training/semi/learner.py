@@ -70,12 +70,32 @@ class SemiLearner(nn.Module):
             self.network.eval()
         return self
 
-    def forward(self, images: Tensor) -> Answers | Tensor:
+    def forward(
+        self, images: Tensor, labelled: Tensor | None = None, unlabeled: Tensor | None = None
+    ) -> Answers | Tensor:
+        """labelled, unlabeled: their rows among n, where the weak views of the unlabeled ones have a pass of their own:
+        then what is learned from nothing, the strong views of the labelled ones, is not looked at, its answers are 0.
+        """
         if not self.training:
             return self.network(images)
+        if labelled is None or unlabeled is None:
+            return self._answers(images)
+        num_images = len(images) // 2
+        with torch.no_grad():
+            taken_for = self._answers(images[unlabeled])
+        rows = torch.cat([labelled, num_images + unlabeled])
+        learned = self._answers(images[rows])
+        return Answers(
+            *(
+                own.new_zeros(2 * num_images, own.shape[1]).index_copy(0, rows, own).index_copy(0, unlabeled, other)
+                for own, other in zip(learned, taken_for, strict=True)
+            )
+        )
+
+    def _answers(self, images: Tensor) -> Answers:
         trained = self.network if self.trained is None else self.trained
-        features = trained.features(images)  # (2 n, D)
-        logits = trained.fc(features)  # (2 n, C)
+        features = trained.features(images.contiguous(memory_format=torch.channels_last))  # (N, D)
+        logits = trained.fc(features)  # (N, C)
         return Answers(features, logits, self.method.backbone_logits(features, logits))
 
     def step_losses(self, task: "Task", outputs: Answers, step: Step) -> tuple[Tensor, Tensor]:
