@@ -4,17 +4,18 @@
         [--arch resnet20] [--epochs 10] [--batch_size 32] [--ratio 2] [--seeds 0,1,2] [--threads 1]
 
 --set_dir is a prepared set with an unlabeled part; --semilearn_python is an interpreter in whose environment semilearn
-and torch are installed. Both train --epochs epochs of as many steps, with SGD (Nesterov) and 7/16 of a cosine, an average
-of the weights and a threshold of 0.95. The network is longtail's in both: semilearn takes any. What differs is what each
-library does for itself: semilearn reads PIL images in 3 worker processes and augments by RandAugment, longtail augments
-tensors; and semilearn lowers the rate in every step, longtail in every epoch.
+and torch are installed. Both train --epochs epochs of as many steps, with SGD (Nesterov) and 7/16 of a cosine, an
+average of the weights and a threshold of 0.95. The network is longtail's in both: semilearn takes any. What differs is
+what each library does for itself: semilearn reads PIL images in 3 worker processes and augments by RandAugment,
+longtail augments tensors; and semilearn lowers the rate in every step, longtail in every epoch.
 
-The ways take turns, seed by seed: semilearn, longtail with all views in one batch as semilearn has them, and longtail with
-the unlabeled weak views apart (--weak_views apart), which semilearn's `use_cat: False` is. images/s are labelled and
-unlabeled images, each counted once, of the epochs after the first, without evaluation.
+The ways take turns, seed by seed: semilearn, longtail with all views in one batch as semilearn has them, and longtail
+with the unlabeled weak views apart (--weak_views apart), which semilearn calls `use_cat: False`. images/s are labelled
+and unlabeled images, each counted once, of the epochs after the first, without evaluation.
 """
 
 import argparse
+import importlib.util
 import json
 import os
 import statistics
@@ -23,6 +24,7 @@ import sys
 import tempfile
 import time
 from functools import partial
+from importlib.machinery import ModuleSpec
 from pathlib import Path
 
 import numpy as np
@@ -104,6 +106,9 @@ def semilearn(arguments: argparse.Namespace, seed: int) -> dict[str, float]:
 
 def as_peer(arguments: argparse.Namespace) -> dict[str, float]:
     """Runs in semilearn's environment; of longtail it knows the network alone."""
+    for name in ("aim", "wandb", "torchaudio"):  # it imports them for loggers and sounds, which are not used here
+        if importlib.util.find_spec(name) is None:
+            sys.modules[name] = importlib.util.module_from_spec(ModuleSpec(name, None))
     from semilearn.algorithms.fixmatch import FixMatch
     from semilearn.algorithms.hooks import FixedThresholdingHook, PseudoLabelingHook
     from semilearn.core.hooks import DistSamplerSeedHook, EMAHook, ParamUpdateHook
