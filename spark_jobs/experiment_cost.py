@@ -41,7 +41,13 @@ def images_of_step(step: Step) -> int | None:
     labelled, unlabeled = sizes
     if step.job == "gen_pseudolabels":
         return unlabeled
-    return options.epochs * (labelled + unlabeled if step.job == "train_semi" else labelled)
+    if step.job != "train_semi":
+        return options.epochs * labelled
+    if options.unlabeled_ratio is not None:
+        unlabeled = round(options.unlabeled_ratio * labelled)
+    # FixMatch sees every image twice.
+    views = 1 if options.needs_pseudo_labels else 2
+    return options.rounds * options.epochs * views * (labelled + unlabeled)
 
 
 def kind_of(step: Step) -> Kind:

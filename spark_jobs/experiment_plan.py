@@ -1,6 +1,7 @@
 """From an experiment's trials to the steps that they share.
 
     prepare -> [pretrain_*] -> train -> [train_classifier]
+    prepare -> [pretrain_*] -> train_semi (FixMatch) -> [train_classifier]
     prepare -> [pretrain_*] -> train (the labeller) -> gen_pseudolabels -> train_semi -> [train_classifier]
 
 A step is a job with its options and the steps whose output it takes. Equal steps
@@ -151,11 +152,14 @@ class _Planner:
         return _step("train_classifier", values, {SET: trained.inputs[SET], "resume": trained})
 
     def _semi(self) -> Step:
-        labeller = self._train({**self._labelled, **self._experiment.labeller})
         data = self._prepare(self._with_unlabeled)
-        labels = _step("gen_pseudolabels", _without_batch_size(self._with_unlabeled), {SET: data, "resume": labeller})
         values = {**self._with_unlabeled, **self._experiment.semi}
-        return _step("train_semi", values, {SET: data, "pseudo_labels": labels, **self._pretrained()})
+        by_itself = _step("train_semi", values, {SET: data, **self._pretrained()})
+        if not by_itself.planned.needs_pseudo_labels:
+            return by_itself
+        labeller = self._train({**self._labelled, **self._experiment.labeller})
+        labels = _step("gen_pseudolabels", _without_batch_size(self._with_unlabeled), {SET: data, "resume": labeller})
+        return _step("train_semi", values, {**by_itself.inputs, "pseudo_labels": labels})
 
     def _train(self, values: Options) -> Step:
         return _step("train", values, {SET: self._prepare(self._labelled), **self._pretrained()})

@@ -15,7 +15,7 @@ from conf.options.data import OWN_IMAGES, DataOptions, PrepareOptions, StatsOpti
 from conf.options.inference import EvaluateOptions, GenPseudolabelsOptions
 from conf.options.live import DashboardOptions, MonitorOptions, RelayOptions
 from conf.options.pretraining import PretrainMocoOptions, PretrainRotOptions, PretrainSimclrOptions
-from conf.options.semi import PipelineOptions, TrainSemiOptions
+from conf.options.semi import FixMatchOptions, PipelineOptions, TrainSemiOptions
 from conf.options.training import TrainClassifierOptions, TrainOptions
 from data.sources.registry import SOURCES
 from tests.refusals import refused
@@ -382,7 +382,8 @@ OUTCOME = {
     "seed": 1, "world_size": 2, "threads": 1, "exp_str": "again", "loss_type": "LDAM", "train_rule": "DRW",
     "max_resident_gib": 0.5, "shuffle_buffer": 500, "image_column": "picture", "label_column": "kind",
     "focal_gamma": 2.0, "ldam_max_margin": 0.25, "ldam_scale": 10.0, "tau": 2.0, "lr_schedule": "cosine",
-    "num_classes": 7, "precision": "bfloat16", "compile": "default", "eval_every": 2,
+    "num_classes": 7, "precision": "bfloat16", "compile": "default", "eval_every": 2, "nesterov": True,
+    "bn_momentum": 0.01,
 }  # fmt: skip
 PLACES = {
     "master": "local[2]", "verbose": True, "data_dir": "elsewhere", "runs_dir": "elsewhere",
@@ -450,10 +451,49 @@ def semi_options(command_line: str = "") -> TrainSemiOptions:
     return parse_options(TrainSemiOptions, argv, prog="longtail train_semi")
 
 
+# Each with another value than its default.
+OF_FIXMATCH = {
+    "ema_decay": 0.9, "weak_views": "apart", "pseudo_label_tau": 1.0, "balancing": "CReST+", "da_window": 16,
+    "darp_warmup": 0.1, "darp_every": 5, "darp_rounds": 3, "darp_delta": 1.5, "unlabeled_shares": "1,2",
+    "crest_alpha": 0.5, "crest_t_min": 0.25, "daso_warmup": 0.1, "daso_queue": 8, "daso_t_proto": 0.1,
+    "daso_t_dist": 0.3, "daso_period": 10, "daso_alignment": 0.5,
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(("name", "value"), OF_FIXMATCH.items())
+def test_an_option_of_fixmatch_is_refused_without_it(name: str, value: object) -> None:
+    assert OF_FIXMATCH.keys() == set(FixMatchOptions.own_fields())
+    message = refusal(TrainSemiOptions, f"--imb_factor_unlabel 1 --{name} {value}")
+    assert f"--{name} is for --semi_method fixmatch" in message
+
+
+def test_crest_has_its_published_number_of_generations_and_goes_on_from_tables() -> None:
+    crest = semi_options("--semi_method fixmatch --balancing CReST+")
+    assert (crest.rounds, crest.needs_pseudo_labels) == (6, False)
+    assert semi_options("--semi_method fixmatch --balancing CReST+ --rounds 2").rounds == 2
+    given = f"--imb_factor_unlabel 1 --semi_method fixmatch --balancing CReST+ --pseudo_labels {__file__}"
+    assert "--balancing CReST+ needs confidences" in refusal(TrainSemiOptions, given)
+
+
+@pytest.mark.parametrize(
+    ("shares", "named"), [("1,x", "numbers with commas"), ("0,0", "not all are 0"), ("1,-1", "0 or more")]
+)
+def test_shares_are_numbers_of_which_some_are_positive(shares: str, named: str) -> None:
+    given = f"--imb_factor_unlabel 1 --semi_method fixmatch --unlabeled_shares {shares}"
+    assert named in refusal(TrainSemiOptions, given)
+
+
+def test_nesterov_without_momentum_is_refused() -> None:
+    assert "--nesterov needs a --momentum above 0" in refusal(TrainOptions, "--nesterov --momentum 0")
+
+
 def test_the_options_of_semi_supervision_change_the_run_name() -> None:
     given = [
         "", "--unlabeled_weight 0.5", "--confidence_threshold 0.9", "--confidence_threshold 0.9,0.8",
         "--pseudo_label_type soft", "--unlabeled_ratio 2", "--class_counts labelled", "--semi_method fixmatch",
+        *(f"--semi_method fixmatch --{name} {value}" for name, value in OF_FIXMATCH.items()),
+        # The power of a generation's alignment follows from how many there are.
+        "--semi_method fixmatch --balancing CReST+ --rounds 3",
     ]  # fmt: skip
     assert len({semi_options(variant).run_name({}) for variant in given}) == len(given)
     # Each round is a run of its own, whose name its pseudo-labels change.
