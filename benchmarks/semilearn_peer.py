@@ -32,7 +32,9 @@ import torch
 
 REPOSITORY = Path(__file__).parents[1]
 SEMILEARN = "semilearn"
-THRESHOLD, LEARNING_RATE, WEIGHT_DECAY, EMA = 0.95, 0.03, 5e-4, 0.999
+THRESHOLD, LEARNING_RATE, WEIGHT_DECAY = 0.95, 0.03, 5e-4
+EMA = 0.95
+"""Of a few hundred steps; semilearn never forgets its first weights faster than this says."""
 
 
 def parsed() -> argparse.Namespace:

@@ -384,9 +384,13 @@ def test_daso_blends_after_its_warm_up_by_shares_of_the_period_before() -> None:
 
 
 def learner(**options: Any) -> SemiLearner:
-    found = SemiLearner(Network(), truth=None, thresholds=torch.zeros(3), **{"ema_decay": 0.5, **options})
+    usual = {"ema_decay": 0.5, "weak_apart": False}
+    found = SemiLearner(Network(), truth=None, thresholds=torch.zeros(3), **{**usual, **options})
     found.method = method("none")
     return found
+
+
+ALL_UNLABELED = (torch.tensor([], dtype=torch.int64), torch.tensor([0, 1]))
 
 
 def test_the_average_follows_the_weights_slower_and_slower_up_to_its_decay() -> None:
@@ -408,30 +412,34 @@ def test_while_training_the_trained_network_answers_and_else_the_averaged_one() 
     with torch.no_grad():
         of_both.trained.fc.weight.add_(1)
     images = torch.randn(4, 4, 1, 1)
-    assert torch.equal(of_both.train()(images).logits, of_both.trained(images))
+    assert torch.equal(of_both.train()(images, *ALL_UNLABELED).logits, of_both.trained(images))
     assert torch.equal(of_both.eval()(images), of_both.network(images))
     assert [name for name, parameter in of_both.named_parameters() if parameter.requires_grad] == [
         "trained.fc.weight", "trained.fc.bias"
     ]  # fmt: skip
 
 
-def test_weak_views_apart_are_answered_as_in_one_batch_and_have_no_gradient() -> None:
-    both = learner().train()  # without batch norm it makes no difference who is with whom
+@pytest.mark.parametrize("weak_apart", [False, True])
+def test_all_views_are_answered_but_those_that_nothing_is_learned_from(weak_apart: bool) -> None:
+    given = learner(weak_apart=weak_apart).train()  # without batch norm it makes no difference who is with whom
     images = torch.randn(10, 4, 1, 1)
     labelled, unlabeled = torch.tensor([0, 3]), torch.tensor([1, 2, 4])
-    together, apart = both(images), both(images, labelled, unlabeled)
-    wanted = torch.tensor([0, 1, 2, 3, 4, 6, 7, 9])  # all but the strong views of the labelled ones
-    for part in ("features", "logits", "backbone_logits"):
-        assert torch.allclose(getattr(apart, part)[wanted], getattr(together, part)[wanted], atol=1e-6)
-        assert not getattr(apart, part)[[5, 8]].any()
-    assert torch.autograd.grad(apart.logits[unlabeled].sum(), both.trained.fc.weight)[0].abs().sum() == 0
-    assert torch.autograd.grad(both(images, labelled, unlabeled).logits[6].sum(), both.trained.fc.weight)[0].any()
+    found, expected = given(images, labelled, unlabeled), given.trained(images)
+    there = torch.tensor([0, 1, 2, 3, 4, 6, 7, 9])  # the strong views of the labelled ones are 5 and 8
+    assert torch.allclose(found.logits[there], expected[there], atol=1e-6)
+    assert torch.equal(found.features[there], images[there].flatten(1))
+    assert not any(part[[5, 8]].any() for part in found)
+    # Apart, the weak views of unlabeled images have no gradient at all.
+    for rows, has_gradient in (([0, 3, 6, 7, 9], True), ([1, 2, 4], not weak_apart)):
+        logits = given(images, labelled, unlabeled).logits[rows].sum()
+        gradient = torch.autograd.grad(logits, given.trained.fc.weight)[0]
+        assert bool(gradient.any()) == has_gradient
 
 
 def test_without_an_average_there_is_one_network() -> None:
     alone = learner(ema_decay=0.0)
     images = torch.randn(4, 4, 1, 1)
-    assert torch.equal(alone.train()(images).logits, alone.eval()(images))
+    assert torch.equal(alone.train()(images, *ALL_UNLABELED).logits, alone.eval()(images))
     assert all(parameter.requires_grad for parameter in alone.parameters())
     alone.after_step(step(0, targets=[0], places=[]))
 
@@ -440,7 +448,7 @@ def test_both_networks_have_the_same_batch_norm_statistics() -> None:
     network = nn.Sequential(nn.BatchNorm1d(4))
     network.fc = nn.Identity()
     network.features = nn.Sequential.forward.__get__(network)
-    both = SemiLearner(network, ema_decay=0.9, truth=None, thresholds=torch.zeros(3))
+    both = SemiLearner(network, ema_decay=0.9, weak_apart=False, truth=None, thresholds=torch.zeros(3))
     both.train()
     both.trained[0](torch.randn(8, 4) + 3)
     assert torch.equal(both.network[0].running_mean, both.trained[0].running_mean)

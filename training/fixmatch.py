@@ -115,7 +115,13 @@ def _selected(options: TrainSemiOptions, unlabeled: ImageArrays, manifest: Manif
 def fixmatch_learner(network: nn.Module, options: TrainSemiOptions, task: Task, rank: Rank) -> tuple[Task, SemiLearner]:
     """What is trained, with the method of --balancing, and the task that learns by it."""
     thresholds = torch.from_numpy(class_thresholds(options, len(task.class_names)).copy()).to(rank.device)
-    learner = SemiLearner(network, ema_decay=options.ema_decay, thresholds=thresholds, truth=task.unlabeled_truth)
+    learner = SemiLearner(
+        network,
+        ema_decay=options.ema_decay,
+        weak_apart=options.weak_views == "apart",
+        thresholds=thresholds,
+        truth=task.unlabeled_truth,
+    )
     learner.method = METHODS[options.balancing](
         Setting(
             options=options,
@@ -130,8 +136,15 @@ def fixmatch_learner(network: nn.Module, options: TrainSemiOptions, task: Task, 
             generation=task.pseudo_label_round,
         )
     )
-    with_rows = {"model_inputs": images_and_rows} if options.weak_views == "apart" else {}
-    return replace(task, step_losses=learner.step_losses, after_step=learner.after_step, **with_rows), learner
+    return (
+        replace(
+            task,
+            model_inputs=images_and_rows,
+            step_losses=learner.step_losses,
+            after_step=learner.after_step,
+        ),
+        learner,
+    )
 
 
 def images_and_rows(step: Step) -> tuple[Tensor, Tensor, Tensor]:

@@ -47,8 +47,11 @@ class SemiLearner(nn.Module):
     network: the averaged one; trained: the other, None if --ema_decay 0 averages nothing and there is but one
     """
 
-    def __init__(self, network: nn.Module, *, ema_decay: float, thresholds: Tensor, truth: Tensor | None) -> None:
-        """thresholds: (C,) smallest confidence of a pseudo-label; truth: (U,) classes of the unlabeled images, if known
+    def __init__(
+        self, network: nn.Module, *, ema_decay: float, weak_apart: bool, thresholds: Tensor, truth: Tensor | None
+    ) -> None:
+        """weak_apart: the weak views of unlabeled images have a pass of their own, without gradients
+        thresholds: (C,) smallest confidence of a pseudo-label; truth: (U,) classes of the unlabeled images, if known
 
         The method is given afterwards (`method`), as it may use the averaged network.
         """
@@ -56,7 +59,7 @@ class SemiLearner(nn.Module):
         self.network = network
         self.trained = None
         self._average = None
-        self._thresholds, self._truth = thresholds, truth
+        self._weak_apart, self._thresholds, self._truth = weak_apart, thresholds, truth
         if ema_decay:
             self.trained = copy.deepcopy(network)
             network.requires_grad_(False)
@@ -73,21 +76,24 @@ class SemiLearner(nn.Module):
     def forward(
         self, images: Tensor, labelled: Tensor | None = None, unlabeled: Tensor | None = None
     ) -> Answers | Tensor:
-        """labelled, unlabeled: their rows among n, where the weak views of the unlabeled ones have a pass of their own:
-        then what is learned from nothing, the strong views of the labelled ones, is not looked at, its answers are 0.
+        """labelled, unlabeled: their rows among the n; needed while training.
+
+        Nothing is learned from the strong views of labelled images: they are not looked at, and their answers are 0.
         """
         if not self.training:
             return self.network(images)
-        if labelled is None or unlabeled is None:
-            return self._answers(images)
+        assert labelled is not None and unlabeled is not None
         num_images = len(images) // 2
+        if not self._weak_apart:
+            rows = torch.cat([torch.arange(num_images, device=images.device), num_images + unlabeled])
+            return Answers(*(_in_place(part, rows, 2 * num_images) for part in self._answers(images[rows])))
         with torch.no_grad():
             taken_for = self._answers(images[unlabeled])
         rows = torch.cat([labelled, num_images + unlabeled])
         learned = self._answers(images[rows])
         return Answers(
             *(
-                own.new_zeros(2 * num_images, own.shape[1]).index_copy(0, rows, own).index_copy(0, unlabeled, other)
+                _in_place(own, rows, 2 * num_images).index_copy(0, unlabeled, other)
                 for own, other in zip(learned, taken_for, strict=True)
             )
         )
@@ -123,6 +129,11 @@ class SemiLearner(nn.Module):
         assert step.unlabeled is not None and self._truth is not None
         truth = self._truth[step.unlabeled.my_places - self.method.setting.num_labelled]
         count_pseudo_labels(totals, truth, *(values[step.unlabeled.mine] for values in of_samples))
+
+
+def _in_place(values: Tensor, rows: Tensor, num_rows: int) -> Tensor:
+    """(num_rows, K) values (k, K) in their rows (k,), and 0 elsewhere."""
+    return values.new_zeros(num_rows, values.shape[1]).index_copy(0, rows, values)
 
 
 def fixmatch_losses(
