@@ -173,15 +173,15 @@ class Trial:
         self._set_dir = write_set(directory / "labelled", self._parts)
         self.base, base_accuracy = self._run(TrainOptions, "base", self._set_dir)
         self.base_accuracy = base_accuracy
-        self._said = {split: self.says(self._parts[split]) for split in (TRAIN, VAL)}
+        self._held_out = self.says(self._parts[VAL])
 
     def says(self, images: Images, *, with_labels: bool = True) -> Said:
         """As spark_jobs/diagnosis.py reads it from the tables of `evaluate`."""
-        found = infer(self.base, content_hash(self.base), images.pixels, batch_size=500, with_features=True)
+        found = infer(self.base, content_hash(self.base), images.pixels, batch_size=500)
         logits = found.logits.double().numpy()
         return Said(
             predicted=logits.argmax(axis=1),
-            features=found.features.numpy(),
+            energy=-logsumexp(logits, axis=1),
             head_log_odds=logsumexp(logits[:, self.is_head], axis=1) - logsumexp(logits[:, ~self.is_head], axis=1),
             labels=images.labels if with_labels else None,
         )
@@ -200,7 +200,7 @@ class Trial:
     def advise(self, rho_unlabeled: float, relevance: float, unlabeled: Images) -> dict[str, Any]:
         """The case's truth, estimates and verdicts."""
         said = self.says(unlabeled, with_labels=False)
-        found = estimates(train=self._said[TRAIN], val=self._said[VAL], unlabeled=said, is_head=self.is_head)
+        found = estimates(val=self._held_out, unlabeled=said, is_head=self.is_head)
         sizes = np.bincount(unlabeled.labels, minlength=10)[:NUM_CLASSES]
         tail_share = float(np.array(self.labelled)[~self.is_head].sum() / sum(self.labelled))
         truth = {
