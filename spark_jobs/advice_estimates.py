@@ -31,7 +31,7 @@ PRIOR_IMAGES = 2.0
 """Held-out images that a class counts more than it has; the classifier errs on them as on others of its half."""
 FREQUENT_MISTAKES = 10
 """Classes that these are mistaken for: of 8,142 classes all pairs would be 66 million cells."""
-MOST_DRAWS, LEAST_DRAWS = 200, 20
+MOST_DRAWS, LEAST_DRAWS = 100, 20
 MOST_DRAWN_CLASSES = 200_000
 """Of all draws together: of 8,142 classes 24 draws are what a minute has time for."""
 INTERVAL = (0.05, 0.95)
@@ -55,7 +55,8 @@ class Said:
 
 @dataclass(frozen=True)
 class Estimate:
-    """Median, and quantiles INTERVAL, of the posterior of a number."""
+    """A number: the median of its posterior at the chosen threshold, and the quantiles INTERVAL over all thresholds:
+    what they differ by is doubt as well."""
 
     value: float
     low: float
@@ -76,7 +77,8 @@ class Estimates:
     head_precision, tail_precision: share of the relevant images taken for classes of the half that are of the half (p
     and q of theorem 1); precision_difference: p - q
     class_shares: (C,) share of each class of the relevant images
-    recall, precision: (C,); NaN where nothing is taken for the class
+    recall, precision: (C,) share of a class's images that are taken for it, and of the relevant images taken for it that
+    are of it; NaN where nothing is
     """
 
     relevance: Estimate
@@ -108,25 +110,30 @@ def estimates(*, val: Said, unlabeled: Said, is_head: np.ndarray, seed: int = 0)
     assert val.labels is not None and len(val.labels) and len(unlabeled.predicted)
     rng = np.random.default_rng(seed)
     num_draws = max(LEAST_DRAWS, min(MOST_DRAWS, MOST_DRAWN_CLASSES // len(is_head)))
-    bounds = []
+    of_thresholds = []
     for limit in np.quantile(val.energy, THRESHOLD_QUANTILES):
         outcomes = _drawn_outcomes(val, val.energy <= limit, is_head, num_draws, rng)
         below = unlabeled.energy <= limit
         told = np.append(np.bincount(unlabeled.predicted[below], minlength=len(is_head)), np.count_nonzero(~below))
-        shares = _class_shares(rng.gamma(np.tile(told.astype(float), (num_draws, 1))), outcomes)
-        bounds.append((float(np.quantile(shares.sum(axis=1), UPPER_BOUND)), shares))
-    _, shares = min(bounds, key=lambda bound: bound[0])
+        of_thresholds.append(_class_shares(rng.gamma(np.tile(told.astype(float), (num_draws, 1))), outcomes))
     # What an image is taken for, however strange it is.
     outcomes = _drawn_outcomes(val, np.ones(len(val.labels), bool), is_head, num_draws, rng)
-    recall = outcomes.taken_for.diagonal().reshape(shares.shape)
+    num_images = len(unlabeled.predicted)
+    numbers = [_summary(shares, outcomes, is_head, num_images=num_images) for shares in of_thresholds]
+    bounds = [np.quantile(shares.sum(axis=1), UPPER_BOUND) for shares in of_thresholds]
+    best = int(np.argmin(bounds))
+    shares, recall = of_thresholds[best], outcomes.taken_for.diagonal().reshape(num_draws, -1)
     taken_for = (shares.ravel() @ outcomes.taken_for).reshape(shares.shape)
-    numbers = _summary(shares, outcomes, is_head, num_images=len(unlabeled.predicted))
-    quantiles = {name: np.quantile(values, (0.5, *INTERVAL)) for name, values in numbers.items()}
+
+    def estimate(name: str) -> Estimate:
+        low, high = np.quantile([of_threshold[name] for of_threshold in numbers], INTERVAL)
+        return Estimate(float(np.median(numbers[best][name])), float(low), float(high))
+
     return Estimates(
-        **{name: Estimate(*map(float, of_name)) for name, of_name in quantiles.items()},
+        **{name: estimate(name) for name in numbers[best]},
         class_shares=(shares / shares.sum(axis=1, keepdims=True)).mean(axis=0),
         recall=recall.mean(axis=0),
-        precision=(shares * recall / taken_for).mean(axis=0),
+        precision=_ratio((shares * recall).mean(axis=0), taken_for.mean(axis=0), of_nothing=np.nan),
     )
 
 
@@ -224,7 +231,7 @@ def _summary(shares: np.ndarray, outcomes: _Outcomes, is_head: np.ndarray, *, nu
     # taken[i][j]: relevant images of half i that are taken for classes of half j
     by_half = [((shares * half).ravel() @ outcomes.taken_for).reshape(shares.shape) for half in halves]
     taken = [[of_half[:, half].sum(axis=1) for half in halves] for of_half in by_half]
-    p, q = taken[0][0] / (taken[0][0] + taken[1][0]), taken[1][1] / (taken[0][1] + taken[1][1])
+    p, q = (_ratio(taken[half][half], taken[0][half] + taken[1][half], of_nothing=0.0) for half in (0, 1))
     head_recall, tail_recall = (recall[:, half].mean(axis=1) for half in halves)
     tail_share = shares[:, ~is_head].sum(axis=1)
     return {
@@ -242,3 +249,7 @@ def _summary(shares: np.ndarray, outcomes: _Outcomes, is_head: np.ndarray, *, nu
         "tail_precision": q,
         "precision_difference": p - q,
     }
+
+
+def _ratio(part: np.ndarray, whole: np.ndarray, *, of_nothing: float) -> np.ndarray:
+    return np.divide(part, whole, out=np.full_like(part, of_nothing), where=whole > 0)

@@ -196,5 +196,5 @@ def sentences(diagnosis: Diagnosis) -> list[str]:
         ("unlabeled data", diagnosis.on_unlabeled),
         ("self-supervision", diagnosis.on_self_supervision),
     ):
-        lines += [f"{name}: {advice.verdict}", *(f"- {reason}" for reason in advice.reasons)]
+        lines += [f"{name}: {advice.said}", *(f"- {reason}" for reason in advice.reasons)]
     return [*lines, threshold_sentence(diagnosis.bias)]

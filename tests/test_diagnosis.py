@@ -55,7 +55,8 @@ DIAGNOSIS = Diagnosis(
     checkpoint=Path("/runs/base/ckpt.pth.tar"), class_names=["cat", "dog"], shot_groups=["many", "few"],
     is_head=np.array([True, False]), labelled=np.array([40, 5]), held_out=np.array([8, 1]),
     predicted=np.array([75, 25]), rho=8.0, tail_share=5 / 45, bias=None,
-    on_unlabeled=Advice("gain", ["So it is."]), on_self_supervision=Advice("no gain", ["No gap."]),
+    on_unlabeled=Advice("cannot tell", "gain", ["So it is."]),
+    on_self_supervision=Advice("no gain", "no gain", ["No gap."]),
     found=Estimates(
         relevance=sure(0.8), tail_share=sure(0.5), rho=sure(1.0), rho_of_classes=sure(1.0), head_recall=sure(0.9),
         tail_recall=sure(0.6), recall_gap=sure(0.3), right=sure(0.6), head_precision=sure(0.7),
@@ -77,8 +78,8 @@ def test_what_is_written_is_what_is_said(tmp_path: Path) -> None:
     write_diagnosis(DIAGNOSIS, tmp_path)
     written = json.loads((tmp_path / "advice.json").read_text())
     assert sentences(DIAGNOSIS) == [
-        written["conclusion"], "unlabeled data: gain", "- So it is.", "self-supervision: no gain", "- No gap.",
-        written["theorem_1"],
+        written["conclusion"], "unlabeled data: cannot tell, rather gain", "- So it is.", "self-supervision: no gain",
+        "- No gap.", written["theorem_1"],
     ]  # fmt: skip
     assert written["estimates"]["relevance"] == {"value": 0.8, "low": 0.8, "high": 0.8}
     assert written["threshold_bias"] is None and written["labelled"]["rho"] == 8
