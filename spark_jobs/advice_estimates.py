@@ -21,7 +21,7 @@ import numpy as np
 from scipy.optimize import brentq
 from scipy.sparse import csr_array, diags_array
 
-from streaming.unlabeled import largest_over_smallest, unfolded_shares
+from streaming.unlabeled import unfolded_shares
 
 THRESHOLD_QUANTILES = (0.6, 0.7, 0.8, 0.9, 1.0)
 """Of the energies of held-out images."""
@@ -69,22 +69,19 @@ class Estimates:
     tail_share: share of these that belong to the tail half of the classes
     rho: largest over smallest class of an exponential profile, in the order of the labelled classes, whose tail half
     has that share; below 1 the labelled head is the tail
-    rho_of_classes: largest over smallest of class_shares, a class counting for at least one image; where classes are
-    hard to tell apart much too large, since it looks at the two that err most
     head_recall, tail_recall: share of a class's images that are taken for it, mean over the half; recall_gap: the
     difference
     right: share of all pseudo-labels that are right; an irrelevant image has none
     head_precision, tail_precision: share of the relevant images taken for classes of the half that are of the half (p
     and q of theorem 1); precision_difference: p - q
     class_shares: (C,) share of each class of the relevant images
-    recall, precision: (C,) share of a class's images that are taken for it, and of the relevant images taken for it that
-    are of it; NaN where nothing is
+    recall, precision: (C,) share of a class's images that are taken for it, and of the relevant images taken for it
+    that are of it; NaN where nothing is
     """
 
     relevance: Estimate
     tail_share: Estimate
     rho: Estimate
-    rho_of_classes: Estimate
     head_recall: Estimate
     tail_recall: Estimate
     recall_gap: Estimate
@@ -118,8 +115,7 @@ def estimates(*, val: Said, unlabeled: Said, is_head: np.ndarray, seed: int = 0)
         of_thresholds.append(_class_shares(rng.gamma(np.tile(told.astype(float), (num_draws, 1))), outcomes))
     # What an image is taken for, however strange it is.
     outcomes = _drawn_outcomes(val, np.ones(len(val.labels), bool), is_head, num_draws, rng)
-    num_images = len(unlabeled.predicted)
-    numbers = [_summary(shares, outcomes, is_head, num_images=num_images) for shares in of_thresholds]
+    numbers = [_summary(shares, outcomes, is_head) for shares in of_thresholds]
     bounds = [np.quantile(shares.sum(axis=1), UPPER_BOUND) for shares in of_thresholds]
     best = int(np.argmin(bounds))
     shares, recall = of_thresholds[best], outcomes.taken_for.diagonal().reshape(num_draws, -1)
@@ -222,8 +218,8 @@ def _class_shares(told: np.ndarray, outcomes: _Outcomes) -> np.ndarray:
     return shares * np.maximum(below / told.sum(axis=1, keepdims=True), _TRACE) / outcomes.below
 
 
-def _summary(shares: np.ndarray, outcomes: _Outcomes, is_head: np.ndarray, *, num_images: int) -> dict[str, np.ndarray]:
-    """The numbers of `Estimates`, each (K,). shares: (K, C) relevant images of each class over all num_images"""
+def _summary(shares: np.ndarray, outcomes: _Outcomes, is_head: np.ndarray) -> dict[str, np.ndarray]:
+    """The numbers of `Estimates`, each (K,). shares: (K, C) relevant images of each class over all images"""
     relevance = np.minimum(shares.sum(axis=1), 1.0)
     shares = shares / shares.sum(axis=1, keepdims=True)
     recall = outcomes.taken_for.diagonal().reshape(shares.shape)
@@ -238,9 +234,6 @@ def _summary(shares: np.ndarray, outcomes: _Outcomes, is_head: np.ndarray, *, nu
         "relevance": relevance,
         "tail_share": tail_share,
         "rho": np.array([profile_imbalance(share, num_classes=len(is_head)) for share in tail_share]),
-        "rho_of_classes": np.array(
-            [largest_over_smallest(*one) for one in zip(shares, relevance * num_images, strict=True)]
-        ),
         "head_recall": head_recall,
         "tail_recall": tail_recall,
         "recall_gap": head_recall - tail_recall,

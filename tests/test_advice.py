@@ -26,7 +26,7 @@ def about(value: float, spread: float = SURE) -> Estimate:
 def found(**changes: Any) -> Estimates:
     """Estimates that speak for both cures: relevant, right, balanced unlabeled images; a gap between head and tail."""
     values = {
-        "relevance": about(0.95), "tail_share": about(0.5), "rho": about(1.0), "rho_of_classes": about(1.5),
+        "relevance": about(0.95), "tail_share": about(0.5), "rho": about(1.0),
         "head_recall": about(0.9), "tail_recall": about(0.5), "recall_gap": about(0.4), "right": about(0.7),
         "head_precision": about(0.65), "tail_precision": about(0.85), "precision_difference": about(-0.2),
         "class_shares": np.array([0.5, 0.5]), "recall": np.array([0.9, 0.5]), "precision": np.array([0.65, 0.85]),

@@ -58,7 +58,7 @@ DIAGNOSIS = Diagnosis(
     on_unlabeled=Advice("cannot tell", "gain", ["So it is."]),
     on_self_supervision=Advice("no gain", "no gain", ["No gap."]),
     found=Estimates(
-        relevance=sure(0.8), tail_share=sure(0.5), rho=sure(1.0), rho_of_classes=sure(1.0), head_recall=sure(0.9),
+        relevance=sure(0.8), tail_share=sure(0.5), rho=sure(1.0), head_recall=sure(0.9),
         tail_recall=sure(0.6), recall_gap=sure(0.3), right=sure(0.6), head_precision=sure(0.7),
         tail_precision=sure(0.9), precision_difference=sure(-0.2), class_shares=np.array([0.5, 0.5]),
         recall=np.array([0.9, 0.6]), precision=np.array([0.7, np.nan]),
