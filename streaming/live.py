@@ -21,6 +21,7 @@ from pyspark.sql.streaming.listener import StreamingQueryProgress
 from conf.alerts import AlertRules, read_alert_rules
 from streaming.keeper import TableKeeper
 from streaming.lines import LINE, SOURCE
+from streaming.result_tables import list_runs
 
 CHECKPOINT_DIRECTORY = "checkpoint"
 MAX_BYTES_A_BATCH = 32 << 20
@@ -96,7 +97,8 @@ def start_live_query(
 
     read_lines: makes the streaming DataFrame of lines (value, source) in a session of the query's own
     rules: when to raise an alert; None: longtail's own (conf/alerts.yaml)
-    on_update: called with the names of the runs whose tables have changed
+    on_update: called with all runs at the start, then after each batch with the names of those whose tables have
+    changed; for a batch that was cut short by a kill it is called again
 
     Raises UserError if another process keeps these tables.
     """
@@ -107,10 +109,10 @@ def start_live_query(
     when = {"availableNow": True} if trigger is None else {"processingTime": trigger}
 
     def process(batch: DataFrame, batch_id: int) -> None:
-        if changed := keeper.update(batch.toArrow(), batch_id=batch_id):
-            on_update(changed)
+        on_update(keeper.update(batch.toArrow(), batch_id=batch_id))
 
     try:
+        on_update(list_runs(tables_dir))
         query = (
             read_lines(own_session)
             .writeStream.option("checkpointLocation", str(tables_dir.absolute() / CHECKPOINT_DIRECTORY))

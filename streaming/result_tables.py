@@ -95,6 +95,9 @@ IN_MANIFEST = ("runs", "alerts")
 BY_EPOCH = ("class_epochs", "epochs", "steps")
 """Tables that grow with the epochs, kept in segments."""
 
+QUARANTINE = "quarantine"
+"""The table that belongs to no run."""
+
 _FORMAT = 1
 _MANIFEST = "manifest.json"
 _RULES = "rules.json"
@@ -139,9 +142,9 @@ def read_table(
     now: seconds since 1970-01-01 UTC up to which `alerts` judges whether a run is silent; by default the present
     """
     schema = TABLES[name]
-    if name == "quarantine":
+    if name == QUARANTINE:
         assert run is None, "a line that is no event belongs to no run"
-        parts = [_read_file(file, name, columns) for file in sorted((tables_dir / name).glob("*.parquet"))]
+        parts = [_read_file(file, name, columns) for file in quarantine_files(tables_dir)]
     else:
         runs = list_runs(tables_dir) if run is None else [run]
         parts = [part for one in runs for part in read_parts(tables_dir, name, one, columns=columns).values()]
@@ -256,8 +259,14 @@ def write_run(
 
 def write_quarantine(tables_dir: Path, batch_id: int, lines: pa.Table) -> None:
     """The bad lines of a micro-batch; written again for the same batch, they are there once."""
-    file = tables_dir / "quarantine" / f"batch-{batch_id:09d}.parquet"
-    write_atomically(file, _parquet_writer(lines.select(TABLES["quarantine"].names).cast(TABLES["quarantine"])))
+    schema = TABLES[QUARANTINE]
+    file = tables_dir / QUARANTINE / f"batch-{batch_id:09d}.parquet"
+    write_atomically(file, _parquet_writer(lines.select(schema.names).cast(schema)))
+
+
+def quarantine_files(tables_dir: Path) -> list[Path]:
+    """A file a micro-batch that had bad lines."""
+    return sorted((tables_dir / QUARANTINE).glob("*.parquet"))
 
 
 def write_silence_rule(tables_dir: Path, seconds: float | None) -> None:

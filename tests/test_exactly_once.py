@@ -28,7 +28,11 @@ from streaming.events import (
 from streaming.keeper import TableKeeper
 from streaming.live import OWN_SETTINGS
 from streaming.result_tables import read_table
-from tests.analytics import assert_tables_are_those_of_all_lines, rounded
+from tests.analytics import (
+    assert_delta_tables_have_the_same_rows,
+    assert_tables_are_those_of_all_lines,
+    rounded,
+)
 from tests.conftest import REPOSITORY
 from tests.events import an_event, batch_tables
 
@@ -153,4 +157,5 @@ def test_a_query_killed_twenty_times_keeps_the_tables_of_all_events(spark: Spark
     assert done.returncode == 0, done.stderr
 
     assert_tables_are_those_of_all_lines(spark, tables_dir, events_dir)
+    assert_delta_tables_have_the_same_rows(tables_dir)
     assert read_table(tables_dir, "quarantine").num_rows == (NUM_KILLS + 1) * (len(BAD_LINES) + 3)
