@@ -1,4 +1,4 @@
-"""Events through a real Kafka broker: `longtail relay` to a topic, `longtail monitor` or `dashboard` from it; scores."""
+"""Events through a real Kafka broker: `longtail relay` to a topic; monitor, dashboard and the scores from it."""
 
 import json
 import os
