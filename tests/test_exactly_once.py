@@ -8,7 +8,6 @@ import sys
 import time
 from pathlib import Path
 
-import pyarrow as pa
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
@@ -26,6 +25,7 @@ from streaming.events import (
     event_line,
 )
 from streaming.keeper import TableKeeper
+from streaming.lines import parsed_events
 from streaming.live import OWN_SETTINGS
 from streaming.result_tables import read_table
 from tests.analytics import (
@@ -34,7 +34,7 @@ from tests.analytics import (
     rounded,
 )
 from tests.conftest import REPOSITORY
-from tests.events import an_event, batch_tables
+from tests.events import an_event, batch_tables, line_frame
 
 NUM_KILLS = 20
 BAD_LINES = ["not JSON", '{"kind": "class", ', '{"schema_version": 1, "kind": "class"}', "[]"]
@@ -111,10 +111,11 @@ def test_any_order_repetition_and_cutting_into_batches_gives_the_same_tables(
     keeper = TableKeeper(session, tables_dir, read_alert_rules())
     try:
         for number, (start, end) in enumerate(zip([0, *cuts], [*cuts, len(places)], strict=True)):
-            lines = pa.table({"value": [LINES[i] for i in places[start:end]], "source": ["f"] * (end - start)})
-            if lines.num_rows:
+            if start < end:
+                lines = line_frame(session, [LINES[i] for i in places[start:end]])
+                parsed = parsed_events(lines).toArrow()
                 for _ in range(2 if number == again else 1):  # as after a kill between the tables and the checkpoint
-                    keeper.update(lines, batch_id=number)
+                    keeper.update(parsed, batch_id=number)
     finally:
         keeper.close()
 
