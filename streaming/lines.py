@@ -55,16 +55,16 @@ def _reason() -> Column:
     keys, kind = F.col("keys"), F.col("event.kind")
 
     def of_kind(names: dict[str, list[str]]) -> Column:
-        """Those of the line's own kind, separated by commas."""
+        """Those of the line's own kind."""
         joined = F.create_map(*(F.lit(part) for name, values in names.items() for part in (name, ",".join(values))))
-        return F.try_element_at(joined, kind)
+        return F.split(F.try_element_at(joined, kind), ",")
 
     fields = of_kind({name: field_names(event) for name, event in EVENT_KINDS.items()})
     required = of_kind({name: field_names(event, nullable=False) for name, event in EVENT_KINDS.items()})
-    differ = F.array_join(keys, ",") != fields
-    unknown, missing = F.array_except(keys, F.split(fields, ",")), F.array_except(F.split(fields, ","), keys)
+    differ = keys != fields
+    unknown, missing = F.array_except(keys, fields), F.array_except(fields, keys)
     # A field that is there and null all the same did not have its type. JSON that Spark writes has no nulls.
-    mistyped = F.array_except(F.split(required, ","), F.json_object_keys(F.to_json("event")))
+    mistyped = F.array_except(required, F.json_object_keys(F.to_json("event")))
     unreadable = F.col(f"event.{_UNREADABLE}").isNotNull()
     return (
         F.when(keys.isNull(), "not a whole JSON object")
