@@ -119,9 +119,31 @@ def test_any_order_repetition_and_cutting_into_batches_gives_the_same_tables(
     finally:
         keeper.close()
 
+    assert_tables(tables_dir, expected)
+
+
+def assert_tables(tables_dir: Path, expected: dict[str, list[tuple]]) -> None:
     for name, rows in expected.items():
         found = read_table(tables_dir, name, now=0.0)
         assert rounded(found.to_pylist(), [c for c in found.column_names if c != "source"]) == rows, name
+
+
+@pytest.mark.long
+def test_scores_are_there_before_the_alerts_and_a_batch_cut_short_between_is_made_whole(
+    session: SparkSession, expected: dict[str, list[tuple]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    parsed = parsed_events(line_frame(session, LINES)).toArrow()
+    keeper = TableKeeper(session, tmp_path, read_alert_rules())
+    try:
+        with monkeypatch.context() as patched, pytest.raises(KeyboardInterrupt):
+            patched.setattr(TableKeeper, "_alerts", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
+            keeper.update(parsed, batch_id=0)
+        assert_tables(tmp_path, {name: expected[name] for name in expected if name not in ("alerts", "unlabeled")})
+        assert not read_table(tmp_path, "alerts", now=0.0).num_rows and expected["alerts"]
+        keeper.update(parsed, batch_id=0)
+    finally:
+        keeper.close()
+    assert_tables(tmp_path, expected)
 
 
 def write_storm(events_dir: Path, part: int, draw: random.Random) -> None:
