@@ -63,7 +63,8 @@ class PreparedQuery:
         schema, file = self._schemas[name], self._files[name]
         _write(file, schema.empty_table())
         ddl = ", ".join(f"{field.name} {_SQL_TYPES[field.type]}" for field in schema)
-        return spark.read.schema(ddl).orc(str(file)).coalesce(1)
+        # In one partition, so that nothing is exchanged; of this machine, whatever file system is Spark's default.
+        return spark.read.schema(ddl).orc(f"file://{file.absolute()}").coalesce(1)
 
 
 def _of_schema(table: pa.Table, schema: pa.Schema) -> pa.Table:
