@@ -97,7 +97,7 @@ class TableKeeper:
 
     def __init__(self, spark: SparkSession, tables_dir: Path, rules: AlertRules) -> None:
         tables_dir.mkdir(parents=True, exist_ok=True)
-        self._tables_dir, self._rules = tables_dir, rules
+        self._spark, self._tables_dir, self._rules = spark, tables_dir, rules
         self._lock = (tables_dir / "lock").open("w")
         try:
             fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -127,7 +127,8 @@ class TableKeeper:
         updates = [self._begin(run, of_run) for run, of_run in _by(events, "run").items()]
         if updates:
             scored = [update for update in updates if ClassEvent.kind in update.new]
-            scores = self._beside.submit(inheritable_thread_target(partial(self._scores, scored)))
+            beside = inheritable_thread_target(self._spark)(partial(self._scores, scored))
+            scores = self._beside.submit(beside)
             self._reports(updates, events)
             scores.result()
             self._write(updates)
