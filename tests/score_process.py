@@ -16,23 +16,26 @@ from streaming.kafka import KAFKA_PACKAGE, start_score_stream
 from tests.events import an_event, class_event
 
 EVENTS, SCORES = "events", "scores"
+FIRST = "{}"
+"""A message that makes the topic of the scores: who reads one that is not there fails."""
 PATIENCE_SECONDS = 240
 
 
-def send(spark: SparkSession, broker: str, *lines: str) -> None:
+def send(spark: SparkSession, broker: str, *lines: str, topic: str = EVENTS) -> None:
     frame = spark.createDataFrame([(line,) for line in lines], "value STRING").coalesce(1)
-    frame.write.format("kafka").options(**{"kafka.bootstrap.servers": broker, "topic": EVENTS}).save()
+    frame.write.format("kafka").options(**{"kafka.bootstrap.servers": broker, "topic": topic}).save()
 
 
 def scores(spark: SparkSession, broker: str) -> set[str]:
     messages = spark.read.format("kafka").options(**{"kafka.bootstrap.servers": broker, "subscribe": SCORES}).load()
-    return {row.value for row in messages.selectExpr("CAST(value AS STRING)").collect()}
+    return {row.value for row in messages.selectExpr("CAST(value AS STRING)").collect()} - {FIRST}
 
 
 def main() -> None:
     broker, state_dir = sys.argv[1], Path(sys.argv[2])
     # In real time a query holds a slot for each of the two partitions.
     spark = spark_session("scores", JobOptions(master="local[4]"), packages=(KAFKA_PACKAGE,))
+    send(spark, broker, FIRST, topic=SCORES)
     base, semi = event_line(class_event()), event_line(class_event(run="semi", support=0, correct=0))
     sent = [
         ({"realTime": "5 minutes"}, [base, "not JSON", event_line(an_event(ConfusionEvent)), semi], 2),
