@@ -19,6 +19,7 @@ setup(
         "data.sources",
         "models",
         "training",
+        "training.semi",
         "training.theory",
         "streaming",
         "streaming.dashboard",

@@ -60,10 +60,19 @@ def write_checkpoint(path: Path, arch: str) -> None:
     torch.manual_seed(0)
     model = build_model(arch, num_classes=10, in_channels=SHAPE[2])
     card = ModelCard(
-        run="benchmark", phase="train", arch=arch, head="linear", class_names=[str(i) for i in range(10)],
-        class_counts=[1] * 10, image_shape=SHAPE, normalisation=Normalisation((0.5,) * 3, (0.25,) * 3),
+        run="benchmark",
+        phase="train",
+        arch=arch,
+        head="linear",
+        logit_scale=1.0,
+        class_names=[str(i) for i in range(10)],
+        class_counts=[1] * 10,
+        rule_counts=[1] * 10,
+        pseudo_label_round=0,
+        image_shape=SHAPE,
+        normalisation=Normalisation((0.5,) * 3, (0.25,) * 3),
         options=TrainOptions(arch=arch).model_dump(mode="json"),
-    )  # fmt: skip
+    )
     save_checkpoint(
         path, Checkpoint(epoch=1, arch=arch, state_dict=model.state_dict(), optimizer=None, best=None, model_card=card)
     )

@@ -60,6 +60,12 @@ def resolve_options(options_type: type[Options], values: dict[str, Any]) -> Opti
         raise UserError(_one_line("; ".join(_describe(detail, options_type) for detail in error.errors()))) from None
 
 
+def options_for(options_type: type[Options], options: JobOptions, **changes: Any) -> Options:
+    """The options of a job that another one runs: the other's own where the job has them, and the changes."""
+    shared = {name: value for name, value in options if name in options_type.model_fields}
+    return options_type.model_validate({**shared, **changes})
+
+
 def data_flags(options: DataOptions) -> str:
     """The flags that name the same data set to another job: --dataset, and what differs from its defaults."""
     defaults = dataset_facts(options.dataset).defaults

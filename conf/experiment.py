@@ -10,12 +10,16 @@
       rule: {CE: {}, LDAM-DRW: {loss_type: LDAM, train_rule: DRW}}
       D_U: {none: {}, rho_U=1: {imb_factor_unlabel: 1}}
     published: [{at: {rule: CE, D_U: none}, error: 29.64}]
+    shown: [{rule: CE, D_U: none}, {rule: CE, D_U: rho_U=1}]
 
 An axis gives each of its levels a name and options; a trial is one level of each
 axis and a seed. Options are those of `longtail train` and `train_semi`, and two
 more: `pretraining_job`, the self-supervised job that comes first, and `classifier`,
 options of `train_classifier` for a second stage. A trial whose options name an
-unlabeled part (imb_factor_unlabel or unlabeled) is trained with pseudo-labels.
+unlabeled part (imb_factor_unlabel or unlabeled) is trained with pseudo-labels. Of
+the arms with the levels under `shown` the report has the confusion, the classes and,
+of their first seed, a map of the test images' features; without it, of the first
+arms the confusion and the classes.
 """
 
 import itertools
@@ -58,6 +62,7 @@ class Experiment(_Part):
     semi: Options = {}
     axes: dict[str, dict[str, Options]] = Field(min_length=1)
     published: tuple[Published, ...] = ()
+    shown: tuple[dict[str, str], ...] = ()
 
     @model_validator(mode="after")
     def _seeds_are_told_apart(self) -> "Experiment":
@@ -85,6 +90,14 @@ class Experiment(_Part):
             for axis, level in figure.at.items():
                 if level not in self.axes.get(axis, {}):
                     raise ValueError(f"published error {figure.error:g} is at {axis}: {level}, which no axis has")
+        return self
+
+    @model_validator(mode="after")
+    def _shown_arms_are_at_levels(self) -> "Experiment":
+        for levels in self.shown:
+            for axis, level in levels.items():
+                if level not in self.axes.get(axis, {}):
+                    raise ValueError(f"shown has {axis}: {level}, which no axis has")
         return self
 
     def trials(self) -> list["Trial"]:

@@ -28,6 +28,7 @@ JOBS = {
     "monitor": "live per-class accuracy of running trainings",
     "relay": "send the metric events of running trainings to a Kafka topic",
     "dashboard": "the live page of running trainings, in a browser",
+    "advise": "what unlabeled data and self-supervision are likely to add to your own labelled images",
     "experiment": "a grid of trials over seeds, with shared steps and a table of results",
     "report": "what an experiment's trials say, as a page and as Markdown",
     "theory": "the three theorems, checked by Monte-Carlo simulation",

@@ -18,7 +18,7 @@ from functools import partial
 from pyspark.sql import SparkSession
 
 from conf.arguments import parse_options
-from conf.experiment import read_experiment
+from conf.experiment import Experiment, read_experiment
 from conf.options.studies import ExperimentOptions
 from spark_jobs import pool
 from spark_jobs.cli import run_job
@@ -35,6 +35,7 @@ from spark_jobs.experiment_results import (
 )
 from spark_jobs.experiment_screen import print_plan, print_scores
 from spark_jobs.experiment_steps import Output, Outputs, run_step
+from spark_jobs.feature_maps import features_file, is_mapped, write_features
 from spark_jobs.session import spark_session
 
 
@@ -46,17 +47,19 @@ def main(argv: Sequence[str]) -> None:
         print_plan(trials, read_step_times(options.results_dir))
         return
     write_definition(options.results_dir, experiment, name=options.name)
-    to_do = [trial for trial in trials if not trial_file(options.results_dir, options.name, trial).exists()]
+    to_do = [trial for trial in trials if not _is_done(options, experiment, trial)]
     print(f"{options.name}: {len(trials)} trials, {len(trials) - len(to_do)} of them done already")
     if to_do:
         slots = options.slots or max(step.num_slots for step in all_steps(to_do))
-        run_experiment(spark_session("experiment", options, slots=slots), options, to_do)
+        run_experiment(spark_session("experiment", options, slots=slots), options, experiment, to_do)
     wanted = {trial.trial.trial_id for trial in trials}
     print_scores(experiment, [row for row in read_trials(options.results_dir, options.name) if row["trial"] in wanted])
     print(f"results: {options.results_dir}\nnext: longtail report {options.name} --results_dir {options.results_dir}")
 
 
-def run_experiment(spark: SparkSession, options: ExperimentOptions, trials: Sequence[PlannedTrial]) -> None:
+def run_experiment(
+    spark: SparkSession, options: ExperimentOptions, experiment: Experiment, trials: Sequence[PlannedTrial]
+) -> None:
     """Run what the trials need, steps of one depth side by side, and write a row for each trial that is done.
 
     A step that fails takes with it only the trials that need it; the first failure is raised when all else is done.
@@ -78,7 +81,7 @@ def run_experiment(spark: SparkSession, options: ExperimentOptions, trials: Sequ
                 outputs[step.step_id] = outcome.value
             else:
                 failures.append(outcome.error)
-        _write_finished(options, trials, outputs)
+        _write_finished(spark, options, experiment, trials, outputs)
     if failures:
         raise failures[0]
 
@@ -92,13 +95,28 @@ def _timed_step(spark: SparkSession, options: ExperimentOptions, step: Step, out
     return output
 
 
-def _write_finished(options: ExperimentOptions, trials: Sequence[PlannedTrial], outputs: Outputs) -> None:
+def _write_finished(
+    spark: SparkSession,
+    options: ExperimentOptions,
+    experiment: Experiment,
+    trials: Sequence[PlannedTrial],
+    outputs: Outputs,
+) -> None:
     times = read_step_times(options.results_dir)
     for trial in trials:
-        if trial.last_step.step_id not in outputs or trial_file(options.results_dir, options.name, trial).exists():
+        if trial.last_step.step_id not in outputs or _is_done(options, experiment, trial):
             continue
+        if is_mapped(experiment, trial):
+            write_features(spark, trial, outputs, results_dir=options.results_dir, experiment=options.name)
         row = trial_row(trial, outputs, times)
         write_trial(options.results_dir, row, trial, experiment=options.name)
+
+
+def _is_done(options: ExperimentOptions, experiment: Experiment, trial: PlannedTrial) -> bool:
+    files = [trial_file(options.results_dir, options.name, trial)]
+    if is_mapped(experiment, trial):
+        files.append(features_file(options.results_dir, options.name, trial.trial.trial_id))
+    return all(file.exists() for file in files)
 
 
 if __name__ == "__main__":

@@ -7,7 +7,7 @@ from conf.options.data import DataOptions
 from data.contract import TRAIN, UNLABELED
 from data.longtail import labelled_counts, unlabeled_counts
 from data.manifest import read_manifest
-from data.sources.registry import SOURCES
+from data.sources.registry import source_of
 from spark_jobs.experiment_plan import Step
 from spark_jobs.prepare import prepared_set_dir
 
@@ -41,7 +41,13 @@ def images_of_step(step: Step) -> int | None:
     labelled, unlabeled = sizes
     if step.job == "gen_pseudolabels":
         return unlabeled
-    return options.epochs * (labelled + unlabeled if step.job == "train_semi" else labelled)
+    if step.job != "train_semi":
+        return options.epochs * labelled
+    if options.unlabeled_ratio is not None:
+        unlabeled = round(options.unlabeled_ratio * labelled)
+    # FixMatch sees every image twice.
+    views = 1 if options.needs_pseudo_labels else 2
+    return options.rounds * options.epochs * views * (labelled + unlabeled)
 
 
 def kind_of(step: Step) -> Kind:
@@ -70,7 +76,7 @@ def _part_sizes(options: DataOptions) -> tuple[int, int] | None:
         return None
     labelled = options.class_sizes()
     if labelled is None:
-        num_classes = len(SOURCES[options.dataset].locate(options).class_names)
+        num_classes = len(source_of(options).locate(options).class_names)
         labelled = labelled_counts(
             num_classes, imb_type=options.imb_type, imb_factor=options.imb_factor, n_max=options.n_max
         )

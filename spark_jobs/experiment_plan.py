@@ -1,6 +1,7 @@
 """From an experiment's trials to the steps that they share.
 
     prepare -> [pretrain_*] -> train -> [train_classifier]
+    prepare -> [pretrain_*] -> train_semi (FixMatch) -> [train_classifier]
     prepare -> [pretrain_*] -> train (the labeller) -> gen_pseudolabels -> train_semi -> [train_classifier]
 
 A step is a job with its options and the steps whose output it takes. Equal steps
@@ -19,7 +20,7 @@ from conf.arguments import resolve_options
 from conf.errors import UserError
 from conf.experiment import CLASSIFIER, PRETRAINING_JOB, Experiment, Options, Trial
 from conf.options.base import fingerprint
-from conf.options.data import DataOptions, PrepareOptions
+from conf.options.data import OF_UNLABELED, DataOptions, PrepareOptions
 from conf.options.inference import GenPseudolabelsOptions
 from conf.options.pretraining import PretrainMocoOptions, PretrainRotOptions, PretrainSimclrOptions
 from conf.options.semi import TrainSemiOptions
@@ -40,7 +41,6 @@ SET = "set"
 
 _OF_SECOND_STAGE = frozenset(RunOptions.model_fields) - {"epochs", "batch_size", "learning_rate", "lr_schedule"}
 """What a second stage takes over from the training before it; how long and how fast it learns is its own."""
-_OF_UNLABELED = ("imb_factor_unlabel", "unlabeled", "unlabel_size_factor", "relevance", "irrelevant_dataset")
 
 
 @dataclass(frozen=True)
@@ -141,7 +141,7 @@ class _Planner:
         self._experiment, self._trial = experiment, trial
         own = {name: value for name, value in trial.options.items() if name not in (PRETRAINING_JOB, CLASSIFIER)}
         self._with_unlabeled = {**own, **common}
-        self._labelled = {name: value for name, value in self._with_unlabeled.items() if name not in _OF_UNLABELED}
+        self._labelled = {name: value for name, value in self._with_unlabeled.items() if name not in OF_UNLABELED}
 
     def last_step(self) -> Step:
         trained = self._semi() if self._trial.is_semi_supervised else self._train(self._labelled)
@@ -152,11 +152,14 @@ class _Planner:
         return _step("train_classifier", values, {SET: trained.inputs[SET], "resume": trained})
 
     def _semi(self) -> Step:
-        labeller = self._train({**self._labelled, **self._experiment.labeller})
         data = self._prepare(self._with_unlabeled)
-        labels = _step("gen_pseudolabels", _without_batch_size(self._with_unlabeled), {SET: data, "resume": labeller})
         values = {**self._with_unlabeled, **self._experiment.semi}
-        return _step("train_semi", values, {SET: data, "pseudo_labels": labels, **self._pretrained()})
+        by_itself = _step("train_semi", values, {SET: data, **self._pretrained()})
+        if not by_itself.planned.needs_pseudo_labels:
+            return by_itself
+        labeller = self._train({**self._labelled, **self._experiment.labeller})
+        labels = _step("gen_pseudolabels", _without_batch_size(self._with_unlabeled), {SET: data, "resume": labeller})
+        return _step("train_semi", values, {**by_itself.inputs, "pseudo_labels": labels})
 
     def _train(self, values: Options) -> Step:
         return _step("train", values, {SET: self._prepare(self._labelled), **self._pretrained()})

@@ -29,6 +29,7 @@ from data.contract import TEST
 from spark_jobs.experiment_cost import StepTime
 from spark_jobs.experiment_plan import PlannedTrial
 from spark_jobs.experiment_steps import Outputs
+from spark_jobs.label_quality import read_quality
 
 TRIALS_DIRECTORY = "trials"
 TIMES_DIRECTORY = "step_times"
@@ -114,9 +115,7 @@ def trial_row(planned: PlannedTrial, outputs: Outputs, times: Mapping[str, StepT
 
 def _pseudo_label_accuracy(planned: PlannedTrial, outputs: Outputs) -> float | None:
     tables = [outputs[step.step_id].path for step in planned.steps() if step.job == "gen_pseudolabels"]
-    if not tables:
-        return None
-    return json.loads(tables[0].with_suffix(".quality.json").read_text(encoding="utf-8"))["accuracy"]
+    return read_quality(tables[0])["accuracy"] if tables else None
 
 
 def _git_commit() -> str | None:

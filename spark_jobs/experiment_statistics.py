@@ -17,6 +17,14 @@ from conf.experiment import Experiment
 
 Row = dict[str, Any]
 
+SCORES = {
+    "balanced_accuracy": "balanced accuracy",
+    "many_shot_accuracy": "many-shot",
+    "medium_shot_accuracy": "medium-shot",
+    "few_shot_accuracy": "few-shot",
+}
+"""What a report shows of a trial: the column of the results table, and how it is called."""
+
 CONFIDENCE = 0.95
 _RESAMPLES = 10_000
 
@@ -31,6 +39,10 @@ class Arm:
     @property
     def name(self) -> str:
         return ", ".join(f"{axis} {level}" for axis, level in self.levels.items())
+
+    @property
+    def label(self) -> str:
+        return ", ".join(self.levels.values())
 
     def mean(self, score: str) -> float | None:
         """Over the seeds; None if no trial has the score."""
@@ -47,6 +59,12 @@ class Arm:
         by_class = zip(*(row[score] for row in self.rows), strict=True)
         present = ([value for value in values if value is not None] for values in by_class)
         return [fmean(values) if values else None for values in present]
+
+    def class_deviations(self, score: str) -> list[float | None]:
+        """By class, sample standard deviation over the seeds; None for fewer than two."""
+        by_class = zip(*(row[score] for row in self.rows), strict=True)
+        present = ([value for value in values if value is not None] for values in by_class)
+        return [stdev(values) if len(values) > 1 else None for values in present]
 
     def confusion_shares(self) -> np.ndarray:
         """(C, C): of the test images of class i, the share predicted as class j, over all seeds; NaN without images."""

@@ -55,7 +55,7 @@ def run_step(spark: SparkSession, step: Step, outputs: Outputs) -> Output:
         return Output(table, options, seconds=seconds)
     options = step.options(**before)
     if step.job == "train_semi":
-        train = partial(train_rounds, spark, options, set_dir=set_dir, pseudo_labels=before["pseudo_labels"])
+        train = partial(train_rounds, spark, options, set_dir=set_dir, pseudo_labels=before.get("pseudo_labels"))
     else:
         train = partial(train_run, spark, options, set_dir=set_dir)
     return _trained(train, options, set_dir=set_dir, pseudo_labels=before.get("pseudo_labels"))

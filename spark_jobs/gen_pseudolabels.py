@@ -19,12 +19,10 @@ from pathlib import Path
 
 import numpy as np
 from pyspark.sql import DataFrame, SparkSession
-from rich import get_console
-from rich.table import Table
 
 from conf.arguments import data_flags, given_values, resolve_options
 from conf.errors import UserError
-from conf.files import new_directory, write_atomically, write_json_atomically
+from conf.files import new_directory, write_atomically
 from conf.options.data import DataOptions
 from conf.options.inference import GenPseudolabelsOptions
 from data.contract import (
@@ -41,13 +39,13 @@ from data.loader import load_pseudo_labels
 from data.manifest import Manifest, read_manifest
 from spark_jobs.cli import run_job
 from spark_jobs.inference import Classifier, classifier_of, with_predictions
+from spark_jobs.label_quality import show_quality, write_quality
 from spark_jobs.labelling_events import tell_of_labelling
 from spark_jobs.prepare import prepare
 from spark_jobs.runs import DATA_OPTIONS, options_of_checkpoint
 from spark_jobs.selection import keep_confident, keep_top_k_per_class, with_aligned_distribution
 from spark_jobs.session import described, spark_session
 from spark_jobs.transforms import read_prepared, read_table, with_label_quality
-from streaming.tables import percent
 from training.run_directory import FinishedRun
 
 PSEUDO_LABELS_DIRECTORY = "pseudo_labels"
@@ -60,6 +58,7 @@ def main(argv: Sequence[str]) -> None:
     options = resolve_options(GenPseudolabelsOptions, {**options_of_checkpoint(given, DATA_OPTIONS), **given})
     spark = spark_session("gen_pseudolabels", options)
     table = gen_pseudolabels(spark, options, set_dir=prepare(spark, options))
+    show_quality(table)
     print(f"pseudo-labels: {table}\nnext: longtail train_semi {data_flags(options)} --pseudo_labels {table}")
 
 
@@ -69,13 +68,19 @@ def default_table(options: DataOptions) -> Path:
 
 
 def labels_of_run(spark: SparkSession, options: DataOptions, run: FinishedRun, *, set_dir: Path) -> Path:
-    """The table of a run's own pseudo-labels, written if it is not there; beside the run, so that others stay."""
+    """The table of a run's own pseudo-labels, written if it is not there; beside the run, so that others stay.
+
+    Prints how right they are.
+    """
     fields = GenPseudolabelsOptions.model_fields
     shared = {name: value for name, value in options if name in fields and name != "batch_size"}
     own = {"resume": run.checkpoint, "output_dir": run.run_dir / PSEUDO_LABELS_DIRECTORY}
     labelling = GenPseudolabelsOptions.model_validate({**shared, **own})
     table = run.run_dir / PSEUDO_LABELS_DIRECTORY / DEFAULT_FILENAME
-    return table if table.is_dir() else gen_pseudolabels(spark, labelling, set_dir=set_dir)
+    if not table.is_dir():
+        gen_pseudolabels(spark, labelling, set_dir=set_dir)
+    show_quality(table)
+    return table
 
 
 def gen_pseudolabels(spark: SparkSession, options: GenPseudolabelsOptions, *, set_dir: Path) -> Path:
@@ -93,7 +98,7 @@ def gen_pseudolabels(spark: SparkSession, options: GenPseudolabelsOptions, *, se
     with described(spark, f"pseudo-labels from {classifier.checkpoint}"):
         _write_table(with_pseudo_labels(images, classifier), table, options, manifest)
         quality = with_label_quality(read_table(spark, table), prepared, num_classes=manifest.num_classes)
-        _report_quality(quality, manifest.class_names, table)
+        write_quality(quality, manifest.class_names, table)
         tell_of_labelling(spark, table, checkpoint=options.resume.absolute(), manifest=manifest)
     if options.output_filename.endswith(".pickle"):
         _write_published_layout(
@@ -129,34 +134,6 @@ def selected(pseudo_labels: DataFrame, options: GenPseudolabelsOptions, manifest
     if options.top_k is not None:
         pseudo_labels = keep_top_k_per_class(pseudo_labels, k=options.top_k)
     return pseudo_labels
-
-
-def _report_quality(quality: DataFrame, class_names: list[str], table: Path) -> None:
-    """Print and keep precision and recall per class; null where there is nothing to divide by."""
-    rows = [row.asDict() for row in quality.collect()]
-    shown = Table(title="pseudo-labels against the withheld labels", title_justify="left")
-    for heading in ("class", "unlabeled", "pseudo-labelled as", "precision %", "recall %"):
-        shown.add_column(heading, justify="left" if heading == "class" else "right")
-    for row in rows:
-        row["class_name"] = class_names[row["class_id"]]
-        row["precision"] = row["correct"] / row["predicted"] if row["predicted"] else None
-        row["recall"] = row["correct"] / row["support"] if row["support"] else None
-        shown.add_row(
-            row["class_name"], str(row["support"]), str(row["predicted"]),
-            percent(row["precision"]), percent(row["recall"]),
-        )  # fmt: skip
-    right, total = sum(row["correct"] for row in rows), sum(row["labelled"] for row in rows)
-    write_json_atomically(
-        table.with_suffix(".quality.json"), {"accuracy": right / total if total else None, "classes": rows}
-    )
-    console = get_console()
-    console.print(shown)
-    if total:
-        console.print(f"{right} of {total} right: {percent(right / total)} %")
-    elif any(row["support"] for row in rows):
-        console.print("none was chosen whose class is known")
-    else:
-        console.print("nobody knows the classes of the unlabeled part")
 
 
 def _write_published_layout(table: Path, path: Path, *, prediction_model: str) -> None:

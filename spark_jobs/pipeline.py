@@ -13,15 +13,14 @@ import sys
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 from pyspark.sql import SparkSession
 from rich import get_console
 from rich.table import Table
 
-from conf.arguments import parse_options
+from conf.arguments import options_for, parse_options
 from conf.files import write_json_atomically
-from conf.options.data import DataOptions
 from conf.options.pretraining import PretrainRotOptions
 from conf.options.semi import PipelineOptions, TrainSemiOptions
 from conf.options.training import TrainOptions
@@ -38,8 +37,6 @@ from spark_jobs.train_semi import train_rounds
 from streaming.live import file_lines, start_live_query
 from streaming.tables import percent, signed_percent
 from streaming.writer import EVENTS_DIRECTORY
-
-JobOptionsType = TypeVar("JobOptionsType", bound=DataOptions)
 
 COMPARISON_FILE = "comparison.json"
 
@@ -102,12 +99,6 @@ def run_steps(spark: SparkSession, options: PipelineOptions, screen: PipelineScr
         )
         semi = train_rounds(spark, semi_training, set_dir=set_dir, pseudo_labels=table, show_progress=False)
     return base, semi
-
-
-def options_for(options_type: type[JobOptionsType], options: PipelineOptions, **changes: Any) -> JobOptionsType:
-    """The options of one step: the pipeline's own where the step has them, and the changes."""
-    shared = {name: value for name, value in options if name in options_type.model_fields}
-    return options_type.model_validate({**shared, **changes})
 
 
 def print_comparison(base: dict[str, Any], semi: dict[str, Any]) -> None:

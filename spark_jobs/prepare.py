@@ -54,7 +54,7 @@ from data.longtail import (
 from data.manifest import Manifest, read_manifest
 from data.sources.base import Located, Source, UnlabeledSource, without_second_check
 from data.sources.own_files import state_of_own_files
-from data.sources.registry import SOURCES
+from data.sources.registry import irrelevant_source, source_of
 from data.sources.unlabeled import unlabeled_source
 from spark_jobs.cli import run_job
 from spark_jobs.image_statistics import (
@@ -109,7 +109,7 @@ def prepare(spark: SparkSession, options: DataOptions, *, as_delta: bool = False
                 write_log(set_dir / ROWS_DIRECTORY, partition_column=SPLIT)
             return set_dir
         print(f"the files that {set_dir.name} was prepared from have changed: it is prepared again")
-    source = SOURCES[options.dataset]
+    source = source_of(options)
     located = source.locate(options)
     sources = [_LocatedSource(source, located), *_unlabeled_sources(options, located)]
     images = _images(spark, sources)
@@ -173,7 +173,7 @@ def _unlabeled_sources(options: DataOptions, base: Located) -> Iterator[_Located
         source = unlabeled_source(options, base)
         yield _LocatedSource(source, source.locate(options, base))
     if options.irrelevant_dataset is not None:
-        other = SOURCES[options.irrelevant_dataset]
+        other = irrelevant_source(options)
         located = other.locate(options)
         if (located.image_shape, located.encoding) != (base.image_shape, base.encoding):
             raise UserError(

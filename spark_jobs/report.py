@@ -6,8 +6,9 @@
 Reads the results table that `longtail experiment` wrote, also of one that is not
 finished. Writes OUTPUT_DIR/NAME/report.html (figures inside), report.md and the
 figures as PNG: scores by arm, paired differences with bootstrap intervals and what
-they support, the paper's figures beside ours, and every trial. Needs no Spark: a
-trial is a row, and even thousands fit in memory.
+they support, the paper's figures beside ours, curves over the axes that are numbers,
+classes, confusion, t-SNE maps of the arms that the experiment shows more of, and every
+trial. Starts no Spark: a trial is a row, and even thousands fit in memory.
 """
 
 import base64
@@ -20,6 +21,7 @@ from pathlib import Path
 
 from markdown_it import MarkdownIt
 from matplotlib.figure import Figure
+from PIL import Image
 
 from conf.arguments import parse_options
 from conf.errors import UserError
@@ -29,9 +31,11 @@ from conf.options.studies import ReportOptions
 from spark_jobs.cli import run_job
 from spark_jobs.experiment_results import read_definition, read_trials
 from spark_jobs.experiment_statistics import Row, arms
-from spark_jobs.report_plots import PLOTS
+from spark_jobs.feature_maps import FeatureMap, read_maps
+from spark_jobs.report_plots import report_figures
 from spark_jobs.report_text import report_markdown, sentences
 
+_PNG_COLOURS = 256
 _PAGE = """<!doctype html>
 <html lang="en">
 <meta charset="utf-8">
@@ -51,23 +55,27 @@ img {{ max-width: 100%; }}
 def main(argv: Sequence[str]) -> None:
     options = parse_options(ReportOptions, argv, prog="longtail report")
     experiment = read_definition(options.results_dir, options.experiment)
-    wanted = {trial.trial_id for trial in experiment.trials()}
-    rows = [row for row in read_trials(options.results_dir, options.experiment) if row["trial"] in wanted]
+    found = {row["trial"]: row for row in read_trials(options.results_dir, options.experiment)}
+    rows = [found[trial.trial_id] for trial in experiment.trials() if trial.trial_id in found]
     if not rows:
         raise UserError(
             f"no trial of {options.experiment} is finished: run `longtail experiment {options.experiment}.yaml` again"
         )
     output_dir = options.output_dir or options.results_dir / "reports"
-    directory = write_report(experiment, rows, output_dir / options.experiment)
+    maps = read_maps(options.results_dir, options.experiment, rows)
+    directory = write_report(experiment, rows, output_dir / options.experiment, maps=maps)
     print(*sentences(experiment, rows), sep="\n")
     print(f"report: {directory / 'report.html'}")
 
 
-def write_report(experiment: Experiment, rows: Sequence[Row], directory: Path) -> Path:
+def write_report(
+    experiment: Experiment, rows: Sequence[Row], directory: Path, *, maps: Sequence[FeatureMap] = ()
+) -> Path:
     """The directory of the report, written as a whole. Raises UserError if it cannot be written."""
-    drawn = {name: plot(arms(experiment, rows)) for name, plot in PLOTS.items()}
-    images = {name: _png(figure) for name, figure in drawn.items() if figure is not None}
-    text = partial(report_markdown, experiment, rows, num_planned=len(experiment.trials()), figures=list(images))
+    drawn = report_figures(experiment, arms(experiment, rows), maps)
+    images = {name: _png(one.figure) for name, one in drawn.items()}
+    captions = {name: one.caption for name, one in drawn.items()}
+    text = partial(report_markdown, experiment, rows, num_planned=len(experiment.trials()), figures=captions)
     try:
         with new_directory(directory, replace=True) as new:
             for name, content in images.items():
@@ -81,9 +89,11 @@ def write_report(experiment: Experiment, rows: Sequence[Row], directory: Path) -
 
 
 def _png(figure: Figure) -> bytes:
-    buffer = BytesIO()
-    figure.savefig(buffer, format="png", dpi=130)
-    return buffer.getvalue()
+    drawn, small = BytesIO(), BytesIO()
+    figure.savefig(drawn, format="png", dpi=130)
+    # A third of the bytes, and no eye sees it: a figure has few colours.
+    Image.open(drawn).convert("RGB").quantize(_PNG_COLOURS, dither=Image.Dither.NONE).save(small, "png", optimize=True)
+    return small.getvalue()
 
 
 def _data_uri(png: bytes) -> str:

@@ -1,28 +1,15 @@
 """The words and tables of a report, as Markdown. Every sentence is made from the rows; none is there without them."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any
 
 from conf.experiment import Experiment
 from spark_jobs.experiment_screen import mean_and_deviation
-from spark_jobs.experiment_statistics import CONFIDENCE, Arm, Comparison, Row, arms, compare, published_order
+from spark_jobs.experiment_statistics import CONFIDENCE, SCORES, Arm, Comparison, Row, arms, compare, published_order
 from streaming.tables import percent
 
-SCORES = {
-    "balanced_accuracy": "balanced accuracy",
-    "many_shot_accuracy": "many-shot",
-    "medium_shot_accuracy": "medium-shot",
-    "few_shot_accuracy": "few-shot",
-}
 _COMPARED = {"balanced_accuracy": "balanced accuracy", "few_shot_accuracy": "few-shot accuracy"}
-FIGURES = {
-    "arms": "Balanced accuracy and its groups, mean and standard deviation over the seeds",
-    "classes": "Accuracy by class, from head to tail, mean over the seeds",
-    "confusion": "Of the images of a class (row), the share predicted as a class (column)",
-    "pseudo_labels": "Share of pseudo-labels that are right, and the balanced accuracy that came of them",
-}
-"""By name, what each figure shows (spark_jobs/report_plots.py draws them)."""
 
 
 def report_markdown(
@@ -30,10 +17,10 @@ def report_markdown(
     rows: Sequence[Row],
     *,
     num_planned: int,
-    figures: Sequence[str],
+    figures: Mapping[str, str],
     source: Callable[[str], str],
 ) -> str:
-    """The report. figures: those that were drawn; source: what an image's link is, by the figure's name."""
+    """The report. figures: by name, what each shows; source: what an image's link is, by the figure's name."""
     found = arms(experiment, rows)
     sections = [
         f"# {experiment.title}",
@@ -46,7 +33,7 @@ def report_markdown(
         *(f"- {sentence}" for sentence in sentences(experiment, rows)),
         *_beside_the_paper(experiment, found, rows),
     ]
-    sections += [f"## {FIGURES[name]}\n\n![{FIGURES[name]}]({source(name)})" for name in figures]
+    sections += [f"## {caption}\n\n![{caption}]({source(name)})" for name, caption in figures.items()]
     sections += ["## The trials", _trials_table(experiment, rows)]
     return _joined(section for section in sections if section) + "\n"
 

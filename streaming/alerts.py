@@ -12,7 +12,7 @@ from pyspark.sql import Column, DataFrame, Window, WindowSpec
 from pyspark.sql import functions as F
 
 from conf.alerts import AlertRules, ClassCollapsed, ForEpochs, Plateau, UnlabeledIrrelevant
-from streaming.events import TRAIN_SPLIT
+from streaming.events import HELD_OUT_SPLITS, TRAIN_SPLIT
 from streaming.result_tables import TABLES
 
 ALERT_COLUMNS = TABLES["alerts"].names
@@ -38,7 +38,7 @@ def alerts(
 
 def _of_epochs(epochs: DataFrame, rules: AlertRules) -> DataFrame:
     """What a run's last epochs say: all of these rules look at the same row, beside those before it."""
-    held_out = F.col("split") != TRAIN_SPLIT
+    held_out = F.col("split").isin(*HELD_OUT_SPLITS)
     found = []
     if rule := rules.tail_falling:
         text = f"few-shot accuracy fell {rule.epochs} epochs in a row, to %.1f %%"
@@ -64,7 +64,7 @@ def _of_epochs(epochs: DataFrame, rules: AlertRules) -> DataFrame:
 def _collapsed(classes: DataFrame, rule: ClassCollapsed) -> DataFrame:
     collapsed = (F.col("best_accuracy") > rule.once_above) & (F.col("accuracy") < rule.now_below)
     message = F.format_string("class %s fell to %.1f %%", "class_name", F.col("accuracy") * 100)
-    last = _latest(classes.where(F.col("split") != TRAIN_SPLIT)).where(collapsed)
+    last = _latest(classes.where(F.col("split").isin(*HELD_OUT_SPLITS))).where(collapsed)
     return last.select("run", "split", "epoch", F.lit("class_collapsed").alias("rule"), message.alias("message"))
 
 

@@ -16,7 +16,12 @@ from typing import Any
 EVENT_SCHEMA_VERSION = 2
 
 TRAIN_SPLIT = "train"
-"""The split that is measured while learning; all others are held out."""
+"""The split that is measured while learning."""
+
+UNLABELED_SPLIT = "unlabeled"
+"""Unlabeled images whose truth is known, as far as the pseudo-labels of a step are sure of them."""
+
+HELD_OUT_SPLITS = ("val", "test")
 
 RUN_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.+-]{0,199}")
 """Names that a run may have: they are also names of files and directories."""
@@ -53,7 +58,9 @@ class ClassEvent(Event):
     """Counts over the images of one class (or, for `predicted`, over all images of the split) after an epoch.
 
     epoch, num_epochs: the finished epoch, counted from 1, and how many there will be
-    split: train (measured on the augmented batches, while learning), val or test
+    split: train (measured on the augmented batches, while learning), val or test; or unlabeled, where pseudo-labels are
+        made in every step and the truth is known: only sure ones are predictions, so that correct/support is their
+        recall and correct/predicted their precision, and the loss is what was learned of them
     class_id, class_name: class index from 0, and its name
     shot_group: many, medium or few
     train_count: training images of the class, pseudo-labelled ones included

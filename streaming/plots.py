@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
+from matplotlib import colormaps
 from matplotlib.figure import Figure
 
 GROUP_COLOURS = {"many": "tab:cyan", "medium": "tab:orange", "few": "tab:purple"}
@@ -56,6 +57,25 @@ def gain_figure(compared: Any) -> Figure:
         axes.plot(ordered["epoch"], 100 * ordered[f"{group}_shot_accuracy_gain"], color=colour, label=f"{group}-shot")
     axes.set(xlabel="epoch", ylabel="gain, points of accuracy")
     axes.legend()
+    return figure
+
+
+def pseudo_label_figure(scores: Any) -> Figure:
+    """Precision and recall of each class's pseudo-labels over the epochs of one run.
+
+    scores: streaming.queries.pseudo_label_scores as a pandas DataFrame
+    """
+    figure = Figure(figsize=(9, 3.5), layout="constrained")
+    both = figure.subplots(1, 2, sharey=True)
+    names = scores.drop_duplicates("class_id").sort_values("class_id")
+    for place, (class_id, name) in enumerate(zip(names["class_id"], names["class_name"], strict=True)):
+        ordered = scores[scores["class_id"] == class_id].sort_values("epoch")
+        colour = colormaps["viridis"](place / max(1, len(names) - 1))
+        for axes, score in zip(both, ("precision", "recall"), strict=True):
+            axes.plot(ordered["epoch"], 100 * ordered[score], color=colour, label=name)
+    for axes, score in zip(both, ("precision", "recall"), strict=True):
+        axes.set(xlabel="epoch", ylabel=f"{score} %", ylim=(0, 100))
+    both[1].legend(fontsize="small")
     return figure
 
 

@@ -19,6 +19,7 @@ from pyspark.sql import functions as F
 from streaming.events import (
     FAILED,
     FINISHED,
+    UNLABELED_SPLIT,
     ClassEvent,
     Event,
     PseudoLabelEvent,
@@ -88,6 +89,25 @@ def class_epochs(facts: DataFrame, before: DataFrame | None = None) -> DataFrame
     return _with_history(
         scored, before, key=["run", "split", "class_id"], value="accuracy", best="best_accuracy", change="change"
     ).select(*TABLES["class_epochs"].names)
+
+
+def pseudo_label_scores(classes: DataFrame) -> DataFrame:
+    """How right the pseudo-labels were that a training made in its steps: a row per run, epoch and class.
+
+    classes: class_epochs
+
+    images: unlabeled images of the class that the epoch saw; pseudo_labels: surely taken for the class; correct: of
+    these, those that are of it; precision: correct over pseudo_labels; recall: correct over images; null without any
+    """
+    return (
+        classes.where(F.col("split") == UNLABELED_SPLIT)
+        .select(
+            "run", "epoch", "class_id", "class_name", "shot_group",
+            F.col("support").alias("images"), F.col("predicted").alias("pseudo_labels"), "correct", "precision",
+            F.col("accuracy").alias("recall"),
+        )
+        .orderBy("run", "epoch", "class_id")
+    )  # fmt: skip
 
 
 def epochs(classes: DataFrame, before: DataFrame | None = None) -> DataFrame:

@@ -113,7 +113,7 @@ def _summary(
     }
     if cells and pseudo.sum():
         shares = unfolded_shares(pseudo, _confusion_matrix(cells, num_classes))
-        found["rho_unlabeled"] = float(shares.max() / max(shares.min(), 1 / pseudo.sum()))
+        found["rho_unlabeled"] = largest_over_smallest(shares, pseudo.sum())
         held_out = {row["class_id"]: row["confidence"] for row in confidences or () if row["confidence"] is not None}
         covered = [c for c in range(num_classes) if c in held_out]
         if covered and shares[covered].sum() > 0:
@@ -147,6 +147,11 @@ def unfolded_shares(predicted: np.ndarray, confusion: csr_array) -> np.ndarray:
         shares = shares * (given_true @ ratio)
         shares = shares / shares.sum()
     return shares
+
+
+def largest_over_smallest(shares: np.ndarray, num_images: float) -> float:
+    """rho by estimated class shares (C,); a class counts for at least one of the images."""
+    return float(shares.max() / max(shares.min(), 1 / num_images))
 
 
 def _ratio(counts: np.ndarray) -> float | None:

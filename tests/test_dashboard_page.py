@@ -150,6 +150,21 @@ def test_a_second_round_is_set_against_that_of_the_run_before() -> None:
     assert (now.x[0], before.x[0]) == (0.5, PLAIN["pseudo_labels"]["mean_confidence"])
 
 
+def test_the_pseudo_labels_of_the_steps_show_how_right_they_are_and_are_no_split_to_choose() -> None:
+    of_steps = class_rows({0: [0.25, 0.5], 1: [0.75, 1.0]}, split="unlabeled", precision=0.125)
+    tables = {**ONE_RUN, "class_epochs": pa.concat_tables([class_rows({0: [0.5], 1: [0.5]}), of_steps])}
+    state = page_state(reader_of(tables), Selection(split="unlabeled"))
+    lines = {
+        name: [list(t.y) for t in state.figures["pseudo_label_quality"].data if name in t.hovertemplate]
+        for name in ("precision", "recall")
+    }
+    assert lines == {"precision": [[0.125, 0.125], [0.125, 0.125]], "recall": [[0.25, 0.5], [0.75, 1.0]]}
+    assert "pseudo-labels that are right" in state.html["note-pseudo_label_quality"]
+    (cells,) = state.figures["accuracy_map"].data
+    assert cells.z.tolist() == [[0.5], [0.5]]
+    assert page_state(reader_of(ONE_RUN), Selection()).figures["pseudo_label_quality"] is None
+
+
 def test_a_training_on_pseudo_labels_shows_how_many_it_has() -> None:
     rows = class_rows({0: [0.5]}, train_count=350, pseudo_label_count=300)
     state = page_state(reader_of({**ONE_RUN, "class_epochs": rows}), Selection())

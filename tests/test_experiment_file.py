@@ -80,6 +80,7 @@ def test_a_published_figure_holds_at_its_levels_and_the_more_exact_one_goes_firs
             "title: t\nseeds: [0]\naxes: {a: {b: {}}}\npublished: [{at: {a: c}, error: 3}]\n",
             "published error 3 is at a: c, which no axis has",
         ),
+        ("title: t\nseeds: [0]\naxes: {a: {b: {}}}\nshown: [{c: b}]\n", "shown has c: b, which no axis has"),
         ("title: t\nseeds: [0]\naxes: {a: {b: {pretraining_job: moco}}}\n", "pretraining_job moco: choose one of"),
         ("title: t\nseeds: [0]\naxes: {a: {b: {classifier: cRT}}}\n", "classifier must be options of train_classifier"),
         ("title: t\nseeds: [0]\nsteps: 3\naxes: {a: {b: {}}}\n", "steps: Extra inputs are not permitted"),

@@ -25,6 +25,7 @@ pretraining: {epochs: 1}
 axes:
   D_U: {none: {}, balanced: {imb_factor_unlabel: 1, unlabel_size_factor: 1}}
   SSP: {none: {}, rotation: {pretraining_job: pretrain_rot}}
+shown: [{SSP: none}]
 """
 
 
@@ -77,6 +78,10 @@ def test_an_experiment_runs_its_grid_once_whatever_kills_it(
     assert report.returncode == 0, report.stderr
     assert "D_U: balanced against none, balanced accuracy: " in report.stdout
     assert (tmp_path / "results/reports/two/report.html").stat().st_size > 10_000
+    # Of the two arms without pre-training, at the first seed.
+    features = [pq.read_table(file) for file in tmp_path.glob("results/features/experiment=two/*.parquet")]
+    assert [table.num_rows for table in features] == [500, 500]
+    assert (tmp_path / "results/reports/two/maps.png").exists()
 
 
 def test_a_dry_run_shows_the_steps_and_writes_nothing(longtail: RunJob, file: Path, tmp_path: Path):

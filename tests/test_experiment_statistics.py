@@ -93,6 +93,7 @@ def test_the_share_of_confusions_is_of_the_true_class_over_all_seeds():
 def test_the_mean_of_a_class_leaves_out_seeds_without_it():
     arm = Arm({}, [{"class_accuracy": [0.2, None]}, {"class_accuracy": [0.4, None]}])
     assert arm.class_means("class_accuracy") == [pytest.approx(0.3), None]
+    assert arm.class_deviations("class_accuracy") == [pytest.approx(math.sqrt(0.02)), None]  # 0.1^2 + 0.1^2 over 2 - 1
 
 
 def test_the_order_of_arms_is_held_beside_the_papers():

@@ -2,13 +2,13 @@
 
 import math
 from dataclasses import replace
-from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pyarrow.parquet as pq
 import pytest
 import torch
+from torch import Tensor
 
 from conf.options.semi import TrainSemiOptions
 from data.contract import HIDDEN_LABEL, NO_CLASS, TRAIN, UNLABELED, split_directory
@@ -26,10 +26,11 @@ from tests.tiny_set import (
 )
 from training.augmentation import crop_and_flip
 from training.batches import epoch_batches, epoch_size, loss_weights
-from training.fixmatch import draw_weak_and_strong, fixmatch_loss, fixmatch_task, weak_and_strong, without_square
+from training.fixmatch import draw_weak_and_strong, fixmatch_task, weak_and_strong, without_square
 from training.losses import cross_entropy
 from training.metrics import ClassTotals
 from training.run import run_training
+from training.semi.learner import fixmatch_losses
 from training.tasks import Task
 from training.views import view
 
@@ -52,15 +53,21 @@ def task_of(set_dir: Path, **changes: Any) -> Task:
     return fixmatch_task(options(**changes), set_dir, read_manifest(set_dir), CPU)
 
 
+def losses_of(logits: Tensor, targets: Tensor, thresholds: Tensor) -> Tensor:
+    """FixMatch's, with pseudo-labels as the weak views have them."""
+    weak = logits.detach().chunk(2)[0].softmax(dim=1)
+    confidence, pseudo_labels = weak.max(dim=1)
+    is_sure = confidence >= thresholds[pseudo_labels]
+    return fixmatch_losses(logits, targets, pseudo_labels, is_sure, loss=cross_entropy)
+
+
 def test_the_loss_by_hand() -> None:
     # Probabilities 1/4 and 3/4 of logits 0 and log 3, or turned round.
     low, high = [0.0, math.log(3)], [math.log(3), 0.0]
     weak = [low, low, low, high]
     strong = [high, high, low, low]
     targets = torch.tensor([0, NO_CLASS, NO_CLASS, NO_CLASS])
-    losses = fixmatch_loss(
-        torch.tensor(weak + strong), targets, loss=cross_entropy, thresholds=torch.tensor([0.8, 0.75])
-    )
+    losses = losses_of(torch.tensor(weak + strong), targets, torch.tensor([0.8, 0.75]))
     # Labelled 0: its weak view. Taken for 1 surely enough: strong views that say 1/4 and 3/4. For 0: not surely enough.
     assert losses.tolist() == pytest.approx([math.log(4), math.log(4), math.log(4 / 3), 0], rel=1e-5)
 
@@ -68,12 +75,12 @@ def test_the_loss_by_hand() -> None:
 def test_nothing_is_learned_from_the_weak_view_of_an_unlabeled_image_or_the_strong_one_of_a_labelled() -> None:
     logits = torch.randn(6, 4, dtype=torch.float64, requires_grad=True)
     targets = torch.tensor([2, NO_CLASS, NO_CLASS])
-    loss = partial(fixmatch_loss, loss=cross_entropy, thresholds=torch.zeros(4))
-    loss(logits, targets).sum().backward()
+    losses_of(logits, targets, torch.zeros(4)).sum().backward()
     assert (logits.grad.abs().sum(dim=1) > 0).tolist() == [True, False, False, False, True, True]
     fixed = logits.detach()[:3]
     assert torch.autograd.gradcheck(
-        lambda strong: loss(torch.cat([fixed, strong]), targets), logits.detach()[3:].requires_grad_()
+        lambda strong: losses_of(torch.cat([fixed, strong]), targets, torch.zeros(4)),
+        logits.detach()[3:].requires_grad_(),
     )
 
 
@@ -128,7 +135,7 @@ def test_totals_leave_out_what_has_no_class() -> None:
     assert found["loss_sum"] == [1, 0] and found["confidence_sum"][1] == 0
 
 
-def test_a_training_counts_the_labelled_images_and_never_reads_the_withheld_labels(
+def test_a_training_counts_the_labelled_images_and_learns_nothing_from_the_withheld_labels(
     set_dir: Path, tmp_path: Path
 ) -> None:
     def train(name: str) -> dict[str, Any]:

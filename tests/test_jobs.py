@@ -87,6 +87,27 @@ def test_rounds_of_self_training_each_learn_from_the_pseudo_labels_of_the_one_be
 
 
 @pytest.mark.long
+def test_crest_trains_a_generation_on_the_selected_pseudo_labels_of_the_one_before(longtail: RunJob, tmp_path: Path):
+    method = ["--semi_method", "fixmatch", "--balancing", "CReST+", "--rounds", 2, "--unlabeled_ratio", 2]
+    done = longtail("train_semi", "--imb_factor_unlabel", 1, "--epochs", 1, *method)
+    assert done.returncode == 0, done.stderr
+    first, second = sorted(_runs(tmp_path, "train_semi"), key=lambda run: _result(run)["pseudo_label_round"])
+    assert [_result(run)["pseudo_label_round"] for run in (first, second)] == [0, 1]
+    assert all("CReST+2" in run.name for run in (first, second))
+    table = pq.read_table(first / "pseudo_labels/pseudo_labels.parquet")
+    labelled = _result(first)["class_counts"]
+    added = [after - before for after, before in zip(_result(second)["class_counts"], labelled, strict=True)]
+    taken_for = np.bincount(table.column("pseudo_label").to_numpy(), minlength=10)
+    # Of the class of rank l the share (N_{11-l}/N_1)^(1/3), rounded up: all of the smallest, the fewest of the largest.
+    assert added == [int(np.ceil(n * (labelled[9 - i] / 40) ** (1 / 3) - 1e-9)) for i, n in enumerate(taken_for)]
+    # The truth of the unlabeled digits is known: each epoch tells of the pseudo-labels of each class.
+    assert longtail("monitor", "--once").returncode == 0
+    for run in (first, second):
+        told = read_table(tmp_path / "runs/analytics", "class_epochs", run=run.name).to_pylist()
+        assert len([row for row in told if row["split"] == "unlabeled" and row["support"]]) == 10
+
+
+@pytest.mark.long
 def test_the_published_sequence_of_commands_works_step_by_step(longtail: RunJob, tmp_path: Path):
     """prepare, pretrain_rot, train from it, evaluate, gen_pseudolabels as pickle, train_semi, monitor."""
     data = ["--imb_factor", 0.1, "--imb_factor_unlabel", 0.5, "--unlabel_size_factor", 2, "--val_fraction", 0.2]

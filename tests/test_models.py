@@ -103,20 +103,33 @@ def test_images_of_any_size_fit_a_wide_network(size: tuple[int, int]) -> None:
     assert model.features(torch.randn(2, 1, *size)).shape == (2, 128)
 
 
-def test_a_wide_block_adds_its_convolutions_to_its_input_or_to_a_convolution_of_what_is_activated() -> None:
+def test_a_wide_block_adds_its_convolutions_to_its_input_or_to_a_convolution_of_it() -> None:
     x = torch.tensor([[[[2.0, -1.0], [0.5, -3.0]]]])
-    same, wider = PreActivationBlock(1, 1, stride=1).eval(), PreActivationBlock(1, 2, stride=2).eval()
+    same = PreActivationBlock(1, 1, stride=1, shortcut_of_activated=False).eval()
+    of_input = PreActivationBlock(1, 2, stride=2, shortcut_of_activated=False).eval()
+    of_activated = PreActivationBlock(1, 2, stride=2, shortcut_of_activated=True).eval()
     with torch.no_grad():
-        for block in (same, wider):
+        for block in (same, of_input, of_activated):
             block.conv1.weight.zero_()
             block.conv1.weight[0, 0, 1, 1] = 3
             block.conv2.weight.zero_()
             block.conv2.weight[0, 0, 1, 1] = -2
-        wider.convShortcut.weight[:, 0, 0, 0] = torch.tensor([10.0, 20.0])
-    # Batch norm at rest divides by sqrt(1 + 1e-5). Activated: 2, 0, 0.5, 0; through both convolutions times -6.
-    assert same(x).flatten().tolist() == pytest.approx([2 - 12, -1, 0.5 - 3, -3], rel=1e-4)
-    # Every second pixel: the first one. The activated input goes through the shortcut.
-    assert wider(x).flatten().tolist() == pytest.approx([20 - 12, 40], rel=1e-4)
+        for block in (of_input, of_activated):
+            block.convShortcut.weight[:, 0, 0, 0] = torch.tensor([10.0, 20.0])
+    # Batch norm at rest divides by sqrt(1.001). Each activation leaves a tenth of what is below 0: 2, -0.1, 0.5, -0.3,
+    # times 3, and of these 6, -0.03, 1.5, -0.09, times -2.
+    assert same(x).flatten().tolist() == pytest.approx([2 - 12, -1 + 0.06, 0.5 - 3, -3 + 0.18], rel=2e-3)
+    # Every second pixel, that is the first one: -2, or -0.2 activated; through the convolutions 0.12.
+    assert of_input(-x).flatten().tolist() == pytest.approx([-20 + 0.12, -40], rel=2e-3)
+    assert of_activated(-x).flatten().tolist() == pytest.approx([-2 + 0.12, -4], rel=2e-3)
+
+
+def test_only_the_first_stage_of_a_wide_network_has_its_shortcut_after_the_activation() -> None:
+    model = build_model("wrn28_2", num_classes=5, in_channels=3)
+    blocks = {name: block for name, block in model.named_modules() if isinstance(block, PreActivationBlock)}
+    assert [name for name, block in blocks.items() if block._shortcut_of_activated] == ["block1.layer.0"]
+    # 3x3 kernels to 128 channels, each normal of variance 2/(9 * 128).
+    assert model.block3.layer[0].conv1.weight.std().item() == pytest.approx((2 / (9 * 128)) ** 0.5, rel=0.02)
 
 
 def test_channels_and_classes_change_only_the_first_and_the_last_layer() -> None:

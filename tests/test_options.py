@@ -7,14 +7,15 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
-from conf.arguments import data_flags, parse_options, resolve_options
+from conf.arguments import data_flags, options_for, parse_options, resolve_options
 from conf.datasets import dataset_facts, known_datasets
+from conf.options.advise import AdviseOptions
 from conf.options.base import JobOptions
 from conf.options.data import OWN_IMAGES, DataOptions, PrepareOptions, StatsOptions
 from conf.options.inference import EvaluateOptions, GenPseudolabelsOptions
 from conf.options.live import DashboardOptions, MonitorOptions, RelayOptions
 from conf.options.pretraining import PretrainMocoOptions, PretrainRotOptions, PretrainSimclrOptions
-from conf.options.semi import PipelineOptions, TrainSemiOptions
+from conf.options.semi import FixMatchOptions, PipelineOptions, TrainSemiOptions
 from conf.options.training import TrainClassifierOptions, TrainOptions
 from data.sources.registry import SOURCES
 from tests.refusals import refused
@@ -156,6 +157,8 @@ def test_a_data_set_brings_its_defaults(
         ("--relevance 0.5 --irrelevant_dataset svhn", "give --imb_factor_unlabel"),
         ("--irrelevant_dataset imagenet", "unknown data set 'imagenet'"),
         ("--relevance .5 --imb_factor_unlabel 1 --irrelevant_dataset digits", "is the data set itself"),
+        ("--num_classes 1", "--num_classes 1"),
+        ("--dataset folder --path / --num_classes 3", "--num_classes is not for --dataset folder"),
         ("--relevance 0", "--relevance 0"),
         ("--counts 3,x", "--counts 3,x"),
         ("--counts 3", "--counts 3"),
@@ -227,6 +230,9 @@ def test_a_bad_value_is_refused_in_one_line_that_names_it(command_line: str, nam
             "--format csv: input should be 'parquet' or 'delta'",
         ),
         (PrepareOptions, "--format csv", "--format csv: input should be 'parquet' or 'delta'"),
+        (AdviseOptions, "", "--unlabeled is required: the unlabeled images (or --imb_factor_unlabel)"),
+        (AdviseOptions, "--labelled no/such --unlabeled x", "--labelled no/such: there is no such directory or file"),
+        (AdviseOptions, "--unlabeled x --val_fraction 0", "give --val_fraction (0.2), with --resume a checkpoint"),
         (MonitorOptions, "--trigger soon", "--trigger soon"),
         (MonitorOptions, "--dataset digits", "--dataset"),
         (DashboardOptions, "--port 65536", "--port 65536"),
@@ -315,6 +321,8 @@ def test_the_set_name_changes_with_every_parameter_of_the_content() -> None:
         f"{unlabeled} --relevance 0.5 --irrelevant_dataset cifar100",
         f"{unlabeled} --relevance 0.6 --irrelevant_dataset cifar100",
         f"{unlabeled} --relevance 0.5 --irrelevant_dataset svhn",
+        f"{base} --num_classes 7",
+        f"{unlabeled} --num_classes 7 --relevance 0.5 --irrelevant_dataset cifar10",
         f"{base} --unlabeled images",
         f"{base} --imb_type pareto",
         f"{base} --imb_type natural",
@@ -381,7 +389,8 @@ OUTCOME = {
     "seed": 1, "world_size": 2, "threads": 1, "exp_str": "again", "loss_type": "LDAM", "train_rule": "DRW",
     "max_resident_gib": 0.5, "shuffle_buffer": 500, "image_column": "picture", "label_column": "kind",
     "focal_gamma": 2.0, "ldam_max_margin": 0.25, "ldam_scale": 10.0, "tau": 2.0, "lr_schedule": "cosine",
-    "precision": "bfloat16", "compile": "default", "eval_every": 2,
+    "num_classes": 7, "precision": "bfloat16", "compile": "default", "eval_every": 2, "nesterov": True,
+    "bn_momentum": 0.01,
 }  # fmt: skip
 PLACES = {
     "master": "local[2]", "verbose": True, "data_dir": "elsewhere", "runs_dir": "elsewhere",
@@ -449,10 +458,49 @@ def semi_options(command_line: str = "") -> TrainSemiOptions:
     return parse_options(TrainSemiOptions, argv, prog="longtail train_semi")
 
 
+# Each with another value than its default.
+OF_FIXMATCH = {
+    "ema_decay": 0.9, "weak_views": "apart", "pseudo_label_tau": 1.0, "balancing": "CReST+", "da_window": 16,
+    "darp_warmup": 0.1, "darp_every": 5, "darp_rounds": 3, "darp_delta": 1.5, "unlabeled_shares": "1,2",
+    "crest_alpha": 0.5, "crest_t_min": 0.25, "daso_warmup": 0.1, "daso_queue": 8, "daso_t_proto": 0.1,
+    "daso_t_dist": 0.3, "daso_period": 10, "daso_alignment": 0.5,
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(("name", "value"), OF_FIXMATCH.items())
+def test_an_option_of_fixmatch_is_refused_without_it(name: str, value: object) -> None:
+    assert OF_FIXMATCH.keys() == set(FixMatchOptions.own_fields())
+    message = refusal(TrainSemiOptions, f"--imb_factor_unlabel 1 --{name} {value}")
+    assert f"--{name} is for --semi_method fixmatch" in message
+
+
+def test_crest_has_its_published_number_of_generations_and_goes_on_from_tables() -> None:
+    crest = semi_options("--semi_method fixmatch --balancing CReST+")
+    assert (crest.rounds, crest.needs_pseudo_labels) == (6, False)
+    assert semi_options("--semi_method fixmatch --balancing CReST+ --rounds 2").rounds == 2
+    given = f"--imb_factor_unlabel 1 --semi_method fixmatch --balancing CReST+ --pseudo_labels {__file__}"
+    assert "--balancing CReST+ needs confidences" in refusal(TrainSemiOptions, given)
+
+
+@pytest.mark.parametrize(
+    ("shares", "named"), [("1,x", "numbers with commas"), ("0,0", "not all are 0"), ("1,-1", "0 or more")]
+)
+def test_shares_are_numbers_of_which_some_are_positive(shares: str, named: str) -> None:
+    given = f"--imb_factor_unlabel 1 --semi_method fixmatch --unlabeled_shares {shares}"
+    assert named in refusal(TrainSemiOptions, given)
+
+
+def test_nesterov_without_momentum_is_refused() -> None:
+    assert "--nesterov needs a --momentum above 0" in refusal(TrainOptions, "--nesterov --momentum 0")
+
+
 def test_the_options_of_semi_supervision_change_the_run_name() -> None:
     given = [
         "", "--unlabeled_weight 0.5", "--confidence_threshold 0.9", "--confidence_threshold 0.9,0.8",
         "--pseudo_label_type soft", "--unlabeled_ratio 2", "--class_counts labelled", "--semi_method fixmatch",
+        *(f"--semi_method fixmatch --{name} {value}" for name, value in OF_FIXMATCH.items()),
+        # The power of a generation's alignment follows from how many there are.
+        "--semi_method fixmatch --balancing CReST+ --rounds 3",
     ]  # fmt: skip
     assert len({semi_options(variant).run_name({}) for variant in given}) == len(given)
     # Each round is a run of its own, whose name its pseudo-labels change.
@@ -530,6 +578,17 @@ def test_jobs_that_share_their_options_do_not_share_runs() -> None:
     assert len(names) == len(jobs)
 
 
+def test_advice_holds_labelled_images_out_whatever_the_data_set_s_default_is() -> None:
+    for dataset in ("digits", "cifar10"):
+        options = parse_options(
+            AdviseOptions, ["--dataset", dataset, "--imb_factor_unlabel", "1"], prog="longtail advise"
+        )
+        assert options.val_fraction == 0.2
+        base = options_for(TrainOptions, options)
+        # The base classifier is that of `train`, on the labelled images that are left.
+        assert base == train_options(f"--dataset {dataset} --imb_factor_unlabel 1 --val_fraction 0.2")
+
+
 @pytest.mark.parametrize("options_type", [PretrainMocoOptions, PretrainSimclrOptions])
 def test_a_contrast_needs_others_to_compare_with(options_type: type[JobOptions]) -> None:
     assert "--batch_size 3" in refusal(options_type, "--batch_size 3")
@@ -553,6 +612,7 @@ def test_momentum_contrast_has_the_published_defaults() -> None:
         "--dataset folder --path '/' --image_size 16",
         "--dataset cifar10 --counts 9,8,7 --unlabeled 'some images'",
         "--dataset cifar10 --imb_factor_unlabel 10 --relevance 0.5 --irrelevant_dataset svhn",
+        "--dataset cifar10 --imb_factor_unlabel 1 --relevance 0.5 --irrelevant_dataset cifar10 --num_classes 7",
     ],
 )
 def test_data_flags_name_the_same_data_set_to_another_job(command_line: str) -> None:

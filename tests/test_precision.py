@@ -131,6 +131,19 @@ def waits(set_dir: Path, run_dir: Path, options: Any, pseudo_labels: Path) -> Co
         (TrainOptions, {"loss_type": "Focal", "train_rule": "Resample", "precision": "bfloat16"}),
         (TrainSemiOptions, {"imb_factor_unlabel": 1.0, "pseudo_label_type": "soft", "unlabeled_ratio": 1.0}),
         (TrainSemiOptions, {"imb_factor_unlabel": 1.0, "semi_method": "fixmatch", "unlabeled_ratio": 1.0}),
+        *(
+            (
+                TrainSemiOptions,
+                # Less than a step of warm-up, so that every mechanism is at work in every step.
+                {"imb_factor_unlabel": 1.0, "semi_method": "fixmatch", "unlabeled_ratio": 1.0, "balancing": method}
+                | {"darp_warmup": 0.0, "darp_every": 1, "daso_warmup": 0.0},
+            )
+            for method in ("DA", "DARP", "ABC", "DASO")
+        ),
+        (
+            TrainSemiOptions,
+            {"imb_factor_unlabel": 1.0, "semi_method": "fixmatch", "unlabeled_ratio": 1.0, "weak_views": "apart"},
+        ),
         (PretrainRotOptions, {}),
         (PretrainMocoOptions, {}),
         (PretrainSimclrOptions, {}),

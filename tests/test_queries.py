@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from pyspark.sql import DataFrame, SparkSession
 
-from streaming.events import ClassEvent, ConfusionEvent, RunEvent, StepEvent, spark_ddl
+from streaming.events import UNLABELED_SPLIT, ClassEvent, ConfusionEvent, RunEvent, StepEvent, spark_ddl
 from streaming.queries import (
     class_epochs,
     compared,
@@ -18,6 +18,7 @@ from streaming.queries import (
     confusion_flow,
     epochs,
     latest_class_events,
+    pseudo_label_scores,
     run_signs,
     runs,
     steps,
@@ -124,6 +125,21 @@ def test_runs_and_splits_are_kept_apart(spark: SparkSession) -> None:
     assert column(shown, "change")[4:] == [None] * 8
     assert column(shown, "best_accuracy")[:4] == [1, 1, 1 / 2, None]
     assert column(shown, "predicted_share")[4:] == [2 / 8, 2 / 8, 4 / 8, 0, 0, 0, 1, 0]
+
+
+def test_pseudo_labels_have_a_precision_and_a_recall_by_class_and_epoch(spark: SparkSession) -> None:
+    events = [
+        class_event(split=UNLABELED_SPLIT, class_id=0, support=8, correct=4, predicted=5),
+        class_event(split=UNLABELED_SPLIT, class_id=1, support=2, correct=0, predicted=0),
+        class_event(split=UNLABELED_SPLIT, class_id=0, epoch=2, support=8, correct=6, predicted=12),
+        class_event(split="test", class_id=0, support=4, correct=4, predicted=4),
+    ]
+    found = rows(pseudo_label_scores(class_epochs(latest_class_events(frame(spark, events)))))
+    assert [(row["epoch"], row["class_id"], row["images"], row["pseudo_labels"]) for row in found] == [
+        (1, 0, 8, 5), (1, 1, 2, 0), (2, 0, 8, 12)
+    ]  # fmt: skip
+    assert column(found, "precision") == [0.8, None, 0.5]
+    assert column(found, "recall") == [0.5, 0.0, 0.75]
 
 
 def test_an_epoch_is_summed_up_over_images_classes_and_groups(spark: SparkSession) -> None:

@@ -1,7 +1,6 @@
 """Two ranks, two processes: they learn what one would, each sample once, and only the first one writes."""
 
 import json
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +20,7 @@ from tests.tiny_set import COUNTS, paths_of, tiny_options, unlabeled_ids, write_
 from training.contrastive import MoCo, SimCLR
 from training.distributed import Rank
 from training.evaluation import class_means
+from training.fixmatch import METHODS, fixmatch_learner, fixmatch_task
 from training.loop import EpochReport, build_optimizer, fit
 from training.pseudo_labels import semi_supervised_task
 from training.run import run_training
@@ -87,6 +87,42 @@ def fit_contrastive(set_dir: Path, rank: Rank, method: str) -> dict[str, Any]:
     }
 
 
+class Pixels(nn.Module):
+    """A linear classifier whose features are the pixels: without batch norm, to tell no world sizes apart."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.fc = nn.Linear(64, 3)
+
+    def features(self, images: torch.Tensor) -> torch.Tensor:
+        return images.flatten(1)
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        return self.fc(self.features(images))
+
+
+def fit_semi(set_dir: Path, rank: Rank, method: str) -> dict[str, Any]:
+    """What three epochs of FixMatch with a method leave: weights, the method's state, counts of pseudo-labels."""
+    options = tiny_options(
+        TrainSemiOptions, epochs=3, imb_factor_unlabel=1.0, semi_method="fixmatch", balancing=method,
+        unlabeled_ratio=1.5, confidence_threshold=0.4, darp_warmup=0.2, darp_every=2, daso_warmup=0.2,
+        world_size=rank.world_size,
+    )  # fmt: skip
+    torch.manual_seed(0)
+    task = fixmatch_task(options, set_dir, read_manifest(set_dir), CPU)
+    network = Pixels()
+    before = network.fc.weight.detach().clone()
+    task, learner = fixmatch_learner(network, options, task, rank)
+    reports: list[EpochReport] = []
+    fit(learner, build_optimizer(learner, options), task, options, rank, first_epoch=0, on_epoch=reports.append)
+    return {
+        "moved": (network.fc.weight - before).tolist(),
+        "state": {name: values.tolist() for name, values in learner.method.state_dict().items()},
+        "losses": [sum(report.totals[TRAIN]["loss_sum"]) for report in reports],
+        "pseudo_labels": [report.pseudo_labels for report in reports],
+    }
+
+
 def mean_features(set_dir: Path, rank: Rank) -> list[list[float]]:
     """Mean feature of each class, by a network that has learned nothing."""
     task = supervised_task(LINEAR, set_dir, read_manifest(set_dir), CPU)
@@ -118,19 +154,12 @@ def rank_main(rank: int, directory: Path, set_dir: Path) -> None:
         }
         outcome["streamed"] = run_training(STREAMED, paths_of(set_dir, directory / f"streamed{rank}"), this, attempt=1)
         outcome |= {method: fit_contrastive(set_dir, this, method) for method in CONTRASTIVE}
+        outcome |= {method: fit_semi(set_dir, this, method) for method in METHODS}
         outcome["means"] = mean_features(set_dir, this)
         outcome["classifier"] = train_classifier(set_dir, directory, this)
         (directory / f"outcome{rank}.json").write_text(json.dumps(outcome))
     finally:
         dist.destroy_process_group()
-
-
-@pytest.fixture(scope="module")
-def one_thread() -> Iterator[None]:
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
 
 
 @pytest.fixture(scope="module")
@@ -246,6 +275,24 @@ def test_two_ranks_contrast_what_one_does(outcomes: list[dict[str, Any]], set_di
         assert torch.allclose(torch.tensor(ours["queue"]), torch.tensor(alone["queue"]), rtol=1e-3, atol=1e-5)
         assert ours["loss"] == pytest.approx(alone["loss"], rel=1e-4)
         assert ours["support"] == alone["support"] == [40 if method == "moco" else 80, 0]
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_two_ranks_learn_by_fixmatch_and_its_methods_what_one_does(
+    outcomes: list[dict[str, Any]], set_dir: Path, method: str, one_thread: None
+) -> None:
+    alone = fit_semi(set_dir, Rank(0, 1, CPU), method)
+    assert torch.tensor(alone["moved"]).abs().max() > 0.01
+    for outcome in outcomes:
+        ours = outcome[method]
+        assert torch.allclose(torch.tensor(ours["moved"]), torch.tensor(alone["moved"]), rtol=1e-2, atol=1e-5)
+        assert ours["losses"] == pytest.approx(alone["losses"], rel=1e-4)
+        assert ours["state"].keys() == alone["state"].keys()
+        for name, values in alone["state"].items():
+            assert torch.allclose(torch.tensor(ours["state"][name]), torch.tensor(values), rtol=1e-3, atol=1e-4), name
+        for epoch, counts in enumerate(alone["pseudo_labels"]):
+            for field in ("support", "correct", "predicted"):
+                assert ours["pseudo_labels"][epoch][field] == counts[field], field
 
 
 def test_the_mean_features_are_those_of_all_ranks(outcomes: list[dict[str, Any]], set_dir: Path) -> None:

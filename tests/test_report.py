@@ -30,7 +30,7 @@ def row(level: str, seed: int, accuracy: float) -> dict[str, Any]:
         "epochs": 3, "accuracy": accuracy, "balanced_accuracy": accuracy, "many_shot_accuracy": accuracy,
         "medium_shot_accuracy": None, "few_shot_accuracy": accuracy / 2,
         "pseudo_label_accuracy": None if level == "none" else 0.8, "class_names": ["a", "b"],
-        "class_counts": [40, 2], "class_accuracy": [accuracy, None],
+        "class_counts": [40, 2], "shot_groups": ["many", "few"], "class_accuracy": [accuracy, None],
         "confusion": [{"target": 0, "predicted": 0, "count": 5}], "seconds": 60.0, "finished_at": 1e9 + seed,
         "versions": {"torch": "2.15.0"}, "git_commit": None, "machine": "m, 2 cores",
     }  # fmt: skip
@@ -85,7 +85,7 @@ def test_the_tables_hold_means_deviations_and_the_papers_errors(tmp_path: Path):
 def test_the_page_needs_nothing_but_itself_and_takes_titles_as_text(tmp_path: Path):
     _, page = report(tmp_path, GAIN)
     assert "<h1>Labels &lt;b&gt;&amp; more&lt;/b&gt;</h1>" in page
-    assert page.count('<img src="data:image/png;base64,') == 4
+    assert page.count('<img src="data:image/png;base64,') == 5
     assert not re.search(r'(src|href)="(?!data:)', page)
     assert "<td>with|out</td>" in page
 
@@ -93,7 +93,7 @@ def test_the_page_needs_nothing_but_itself_and_takes_titles_as_text(tmp_path: Pa
 def test_a_report_of_labels_alone_has_no_figure_of_pseudo_labels(tmp_path: Path):
     report(tmp_path, GAIN[:3])
     assert sorted(file.name for file in (tmp_path / "r").iterdir()) == [
-        "arms.png", "classes.png", "confusion.png", "report.html", "report.md",
+        "arms.png", "bars.png", "classes.png", "confusion.png", "report.html", "report.md",
     ]  # fmt: skip
 
 

@@ -36,6 +36,15 @@ def test_rates_are_in_proportion_to_the_first_one() -> None:
     assert rates(200, base=0.4) == pytest.approx([4 * rate for rate in rates(200)], rel=1e-12)
 
 
+def test_seven_sixteenths_of_a_cosine_fall_slowly_and_a_constant_rate_never() -> None:
+    rates = [learning_rate("cosine_7_16", 0.03, epoch=epoch, num_epochs=7) for epoch in range(7)]
+    # 7/16 of half a turn in seven steps of 180/16 degrees; cos 22.5 = sqrt(2 + sqrt 2)/2 and cos 45 = sqrt(2)/2.
+    assert rates[0] == pytest.approx(0.03)
+    assert rates[2] == pytest.approx(0.03 * (2 + 2**0.5) ** 0.5 / 2)
+    assert rates[4] == pytest.approx(0.03 * 2**0.5 / 2)
+    assert {learning_rate("constant", 0.03, epoch=epoch, num_epochs=7) for epoch in range(7)} == {0.03}
+
+
 def test_a_cosine_falls_from_the_base_through_its_half_in_the_middle() -> None:
     rates = [learning_rate("cosine", 0.2, epoch=epoch, num_epochs=12) for epoch in range(12)]
     # cos 0, 30, 60, 90, 120, 150 degrees and so on: (1 + cos) / 2.

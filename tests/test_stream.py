@@ -45,20 +45,14 @@ from training.pseudo_labels import semi_supervised_task
 from training.run import run_training
 from training.tasks import Task, supervised_task
 
+pytestmark = pytest.mark.usefixtures("one_thread")
+
 CPU = torch.device("cpu")
 SHAPE = (3, 2, 4)
 IMAGES = np.arange(10 * 24, dtype=np.uint8).reshape(10, *SHAPE)
 LABELS = [0, 1, 0, 2, 0, 1, 0, 0, 1, 0]
 # Three files of row groups of two: [8 1] [6], [3 0] [9 2], [5 7] [4]
 SPREAD = [[8, 1, 6], [3, 0, 9, 2], [5, 7, 4]]
-
-
-@pytest.fixture(autouse=True)
-def one_thread():
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
 
 
 @pytest.fixture

@@ -13,7 +13,7 @@ from training.__main__ import main
 
 
 @pytest.fixture(autouse=True)
-def one_thread() -> Iterator[None]:
+def as_many_threads_as_before() -> Iterator[None]:
     before = torch.get_num_threads()
     yield
     torch.set_num_threads(before)
@@ -52,6 +52,13 @@ def test_there_are_no_further_rounds(command: list[str]) -> None:
     with refused() as messages:
         main([*command, "--pseudo_labels", __file__, "--rounds", "2"])
     assert "without Spark there is one round" in messages[0]
+
+
+def test_a_generation_of_crest_is_told_which_it_is_by_its_table(command: list[str], tmp_path: Path) -> None:
+    table = write_pseudo_labels(tmp_path / "pseudo", unlabeled_ids(), [0, 1, 2] * 4, [0.5] * 12, this_round=2)
+    crest = ["--semi_method", "fixmatch", "--balancing", "CReST+", "--unlabeled_ratio", "0.5", "--rounds", "3"]
+    main([*command, *crest, "--pseudo_labels", str(table)])
+    assert result_of(tmp_path)["pseudo_label_round"] == 2
 
 
 def test_fixmatch_needs_no_pseudo_labels(command: list[str], tmp_path: Path) -> None:

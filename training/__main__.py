@@ -47,7 +47,8 @@ def main(argv: Sequence[str]) -> None:
     options = parse_options(OPTIONS[job], argv[3:], prog=f"python -m training {job}")
     if isinstance(options, TrainSemiOptions) and options.needs_pseudo_labels and options.pseudo_labels is None:
         raise UserError("without Spark, train_semi needs --pseudo_labels, a table of gen_pseudolabels")
-    if isinstance(options, TrainSemiOptions) and options.rounds > 1:
+    # A generation of CReST+ knows how many there are; which it is, its table of pseudo-labels says.
+    if isinstance(options, TrainSemiOptions) and options.needs_pseudo_labels and options.rounds > 1:
         raise UserError("without Spark there is one round: label with `longtail gen_pseudolabels`, then train again")
     if options.data_through != "path":
         raise UserError(f"without Spark, nobody brings the images: leave out --data_through {options.data_through}")

@@ -75,7 +75,7 @@ class Checkpoint:
     """A checkpoint in memory; model_card is None for one that longtail did not write.
 
     epoch: number of finished epochs
-    companion: tensors beside the network that only its own training needs to go on (MoCo's key network and queue)
+    companion: tensors beside the network that only its own training needs to go on (MoCo's keys, FixMatch's weights)
     best: None without validation data
     """
 
@@ -227,7 +227,7 @@ def load_companion(learner: nn.Module, network: nn.Module, checkpoint: Checkpoin
     """Copy the checkpoint's companion. Raises UserError if it is not that of such a training."""
     wanted, offered = companion_of(learner, network), checkpoint.companion
     if {n: t.shape for n, t in wanted.items()} != {n: t.shape for n, t in offered.items()}:
-        raise UserError(f"{path} is of another kind of training or has another queue: give it as --pretrained_model")
+        raise UserError(f"{path} is of another kind of training or of other options: give it as --pretrained_model")
     with torch.no_grad():
         for name, tensor in wanted.items():
             tensor.copy_(offered[name])

@@ -3,40 +3,76 @@
 An unlabeled image is seen twice. What the network takes the weakly augmented one for, if it is sure, is what it has to
 say of the strongly augmented one. Weak: random crop and flip, as for labels. Strong: random resized crop, flip, colours
 (training/views.py) and a square cut out; the paper has RandAugment in the place of the first three.
+
+What pseudo-labels are made of, and what is learned beside them, is the method's of --balancing (training/semi/).
 """
 
 from dataclasses import dataclass, replace
-from functools import partial
+from pathlib import Path
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from conf.errors import UserError
 from conf.options.semi import TrainSemiOptions
 from data.contract import NO_CLASS, TRAIN, UNLABELED
-from data.loader import load_split
+from data.loader import ImageArrays, load_pseudo_labels, load_round, load_split
 from data.manifest import Manifest
 from data.storage import Place
+from models.build import ARCHITECTURES
 from training.augmentation import Choices, CropFlip, crop_and_flip, draw_crop_flip
-from training.losses import LossFunction
+from training.distributed import Rank
+from training.metrics import ClassTotals
 from training.pseudo_labels import class_thresholds, joined, stays_on_disk
-from training.tasks import Task, label_task, load_samples, new_samples
+from training.semi.abc_head import AuxiliaryBalancedClassifier
+from training.semi.alignment import DistributionAlignment, ProgressiveAlignment
+from training.semi.crest import rebalanced_selection
+from training.semi.darp import DistributionAligningRefinery
+from training.semi.daso import SemanticPseudoLabels
+from training.semi.learner import SemiLearner
+from training.semi.method import FixMatch, Setting
+from training.semi.truth import known_truth
+from training.step import Step
+from training.tasks import Samples, Task, label_task, load_samples, new_samples
 from training.views import ViewChoices, draw_view, view
+
+METHODS: dict[str, type[FixMatch]] = {
+    "none": FixMatch,
+    "DA": DistributionAlignment,
+    "DARP": DistributionAligningRefinery,
+    "CReST+": ProgressiveAlignment,
+    "ABC": AuxiliaryBalancedClassifier,
+    "DASO": SemanticPseudoLabels,
+}
+"""By --balancing."""
 
 
 @dataclass(frozen=True)
 class WeakAndStrong(Choices):
-    """Those of both views of an image; row, column: (N,) middle of the square that the strong one lacks."""
+    """Those of both views of an image; row, column: (N,) middle of the square that the strong one lacks.
+
+    uniform: (N,) in [0, 1), for methods that draw which images count
+    """
 
     weak: CropFlip
     strong: ViewChoices
     row: Tensor
     column: Tensor
+    uniform: Tensor
 
 
-def fixmatch_task(options: TrainSemiOptions, set_dir: Place, manifest: Manifest, device: torch.device) -> Task:
+def fixmatch_task(
+    options: TrainSemiOptions,
+    set_dir: Place,
+    manifest: Manifest,
+    device: torch.device,
+    *,
+    pseudo_labels: Path | None = None,
+) -> Task:
     """Labelled samples and behind them the unlabeled ones, of class NO_CLASS. Class counts are those of the labelled.
+
+    pseudo_labels: table of the generation before; those that CReST selects of it are labels in this one
 
     Raises UserError if there is no unlabeled image.
     """
@@ -45,17 +81,75 @@ def fixmatch_task(options: TrainSemiOptions, set_dir: Place, manifest: Manifest,
     arrays = load_split(set_dir, UNLABELED, manifest)
     if not len(arrays.ids):
         raise UserError(f"{set_dir} has no unlabeled part: give --imb_factor_unlabel (1 for a balanced one)")
+    generation = 0
+    if pseudo_labels is not None:
+        generation = load_round(pseudo_labels)
+        labelled = joined(labelled, _selected(options, arrays, manifest, pseudo_labels))
     no_labels = np.full(len(arrays.ids), NO_CLASS, np.int64)
     unlabeled = new_samples(arrays.ids, arrays.images, no_labels, options.unlabeled_weight)
-    task = label_task(options, joined(labelled, unlabeled), labelled, set_dir, manifest, device)
-    thresholds = torch.from_numpy(class_thresholds(options, manifest.num_classes).copy()).to(device)
+    own_counts = manifest.counts[TRAIN] if options.class_counts == "labelled" else None
+    everything = joined(labelled, unlabeled)
+    task = label_task(options, everything, labelled, set_dir, manifest, device, rule_counts=own_counts)
+    truth = known_truth(set_dir, arrays.ids)
     return replace(
         task,
         unlabeled_ratio=options.unlabeled_ratio,
+        pseudo_label_round=generation,
         draw=draw_weak_and_strong,
         training_inputs=weak_and_strong,
-        training_loss=partial(fixmatch_loss, loss=task.loss, thresholds=thresholds),
+        unlabeled_truth=None if truth is None else truth.to(device),
+        pseudo_label_totals=None if truth is None else ClassTotals.zeros(manifest.num_classes, device),
     )
+
+
+def _selected(options: TrainSemiOptions, unlabeled: ImageArrays, manifest: Manifest, table: Path) -> Samples:
+    """The unlabeled images that CReST takes for labelled ones, by their pseudo-labels in the table."""
+    ids, labels, confidence = load_pseudo_labels(table)
+    places = np.searchsorted(unlabeled.ids, ids)
+    if not np.array_equal(unlabeled.ids[places.clip(max=len(unlabeled.ids) - 1)], ids):
+        raise UserError(f"{table} labels other images than the unlabeled part of the set: label that one")
+    chosen = rebalanced_selection(labels, confidence, manifest.counts[TRAIN], alpha=options.crest_alpha)
+    return new_samples(ids[chosen], unlabeled.images[places[chosen]], labels[chosen], 1.0)
+
+
+def fixmatch_learner(network: nn.Module, options: TrainSemiOptions, task: Task, rank: Rank) -> tuple[Task, SemiLearner]:
+    """What is trained, with the method of --balancing, and the task that learns by it."""
+    thresholds = torch.from_numpy(class_thresholds(options, len(task.class_names)).copy()).to(rank.device)
+    learner = SemiLearner(
+        network,
+        ema_decay=options.ema_decay,
+        weak_apart=options.weak_views == "apart",
+        thresholds=thresholds,
+        truth=task.unlabeled_truth,
+    )
+    learner.method = METHODS[options.balancing](
+        Setting(
+            options=options,
+            rank=rank,
+            labelled_counts=[n - added for n, added in zip(task.class_counts, task.pseudo_label_counts, strict=True)],
+            num_labelled=task.num_labelled,
+            num_unlabeled=len(task.train) - task.num_labelled,
+            num_features=ARCHITECTURES[options.arch].num_features,
+            head=task.head,
+            thresholds=thresholds,
+            average=network,
+            generation=task.pseudo_label_round,
+        )
+    )
+    return (
+        replace(
+            task,
+            model_inputs=images_and_rows,
+            step_losses=learner.step_losses,
+            after_step=learner.after_step,
+        ),
+        learner,
+    )
+
+
+def images_and_rows(step: Step) -> tuple[Tensor, Tensor, Tensor]:
+    assert step.labelled is not None and step.unlabeled is not None
+    return step.inputs, step.labelled.mine, step.unlabeled.mine
 
 
 def draw_weak_and_strong(task: Task, num_samples: int, generator: torch.Generator) -> WeakAndStrong:
@@ -65,6 +159,7 @@ def draw_weak_and_strong(task: Task, num_samples: int, generator: torch.Generato
         draw_view(num_samples, height=height, width=width, flip=task.mirror, generator=generator),
         torch.randint(height, (num_samples,), generator=generator),
         torch.randint(width, (num_samples,), generator=generator),
+        torch.rand(num_samples, generator=generator),
     )
 
 
@@ -85,19 +180,3 @@ def without_square(images: Tensor, row: Tensor, column: Tensor) -> Tensor:
 
     cut = within(row, height)[:, None, :, None] & within(column, width)[:, None, None, :]  # (N, 1, H, W)
     return images.masked_fill(cut, 0)
-
-
-def fixmatch_loss(logits: Tensor, targets: Tensor, *, loss: LossFunction, thresholds: Tensor) -> Tensor:
-    """(N,) the loss of a labelled image's weak view; of an unlabeled one's strong view, for what its weak one is.
-
-    The latter is 0 unless the weak view's confidence reaches the threshold of that class.
-
-    logits: (2 N, C) of the weak and then the strong views; targets: (N,), NO_CLASS for unlabeled; thresholds: (C,)
-    """
-    weak, strong = logits.chunk(2)  # (N, C), (N, C)
-    confidence, pseudo_labels = weak.detach().softmax(dim=1).max(dim=1)  # (N,), (N,)
-    is_sure = confidence >= thresholds[pseudo_labels]
-    # Both for every image: to pick out those with labels would make a GPU wait for their number.
-    own = loss(weak, targets.clamp(min=0))
-    others = loss(strong, pseudo_labels) * is_sure
-    return torch.where(targets == NO_CLASS, others, own)

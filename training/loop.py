@@ -27,6 +27,7 @@ from training.losses import likeliest
 from training.metrics import ClassTotals, Confusion, Totals
 from training.precision import autocast, compiled
 from training.schedule import learning_rate
+from training.step import Step, rows_of_steps
 from training.step_watch import StepReport, StepWatch
 from training.tasks import Task
 
@@ -38,12 +39,14 @@ class EpochReport:
     epoch: finished epochs, from 1
     totals: per split, per-class sums over all ranks; of a held-out split if this epoch was evaluated
     confusion: per held-out split, likewise
+    pseudo_labels: sums over the pseudo-labels that were learned, if the truth is known (training/semi/truth.py)
     """
 
     epoch: int
     learning_rate: float
     totals: dict[str, Totals]
     confusion: dict[str, Confusion]
+    pseudo_labels: Totals | None
     epoch_seconds: float
     images_per_second: float
 
@@ -57,6 +60,7 @@ def build_optimizer(model: nn.Module, options: RunOptions) -> torch.optim.SGD | 
         learned,
         lr=options.learning_rate,
         momentum=options.momentum,
+        nesterov=options.nesterov,
         weight_decay=options.weight_decay,
         fused=True,
     )
@@ -117,6 +121,7 @@ def fit(
                 learning_rate=rate,
                 totals=totals,
                 confusion=confusion,
+                pseudo_labels=task.pseudo_label_totals.as_lists() if task.pseudo_label_totals else None,
                 epoch_seconds=time.monotonic() - started,
                 images_per_second=images / train_seconds,
             )
@@ -148,25 +153,41 @@ def _train_epoch(
     weights = (rank.world_size * loss_weights(task, batches, **when)).to(rank.device)  # (M,)
     targets_in_order = task.train.targets[order.to(rank.device)]  # (M,), or (M, C) probabilities
     my_images = image_batches(task.train.images, [batch.places[batch.part] for batch in batches], rank.device)
+    who_is_who = [(None, None)] * len(batches)
+    if task.unlabeled_ratio is not None:
+        who_is_who = rows_of_steps(batches, num_labelled=task.num_labelled, device=rank.device)
+    if task.pseudo_label_totals:
+        task.pseudo_label_totals.values.zero_()
     # 2. Step by step: this rank's part of the batch.
     step_start = 0
     if watch:
         watch.begin_epoch(epoch + 1, num_steps=len(batches), totals=totals)
-    for batch, images in zip(batches, my_images, strict=True):  # (n, C, H, W) uint8
+    for number, (batch, images) in enumerate(zip(batches, my_images, strict=True)):  # (n, C, H, W) uint8
         mine = slice(step_start + batch.part.start, step_start + batch.part.stop)
         step_start += len(batch.places)
-        inputs, targets = task.training_inputs(task, images, targets_in_order[mine], choices.part(mine))
+        drawn = choices.part(mine)
+        inputs, targets = task.training_inputs(task, images, targets_in_order[mine], drawn)
+        labelled, unlabeled = who_is_who[number]
+        step = Step(
+            number=epoch * len(batches) + number,
+            num_steps=options.epochs * len(batches),
+            inputs=inputs,
+            targets=targets,
+            choices=drawn,
+            labelled=labelled,
+            unlabeled=unlabeled,
+        )
         rank.alive("forward")
         optimizer.zero_grad(set_to_none=True)
         with autocast(options.precision, rank.device):
-            outputs = model(inputs)  # (n, num_classes)
-        logits = task.logit_scale * outputs.float()
-        losses = (task.training_loss or task.loss)(logits, targets)  # (n,), of contrasts n or 2 n
+            outputs = model(*task.model_inputs(step))  # (n, num_classes)
+        logits, losses = task.step_losses(task, outputs, step)  # losses: (n,), of contrasts n or 2 n
         # (n,): where an image is asked twice, its loss is the mean of the two.
         image_losses = losses.view(len(images), -1).mean(dim=1)
         rank.alive("backward")
         (image_losses * weights[mine]).sum().backward()
         optimizer.step()
+        task.after_step(step)
         # Of two views of an image the first is counted.
         totals.add(logits[: len(targets)].detach(), likeliest(targets), losses.detach())
         if watch:
@@ -174,6 +195,8 @@ def _train_epoch(
     if watch and not totals.values.isfinite().all():
         watch.tell_now()  # the last that is heard of this run
     sum_over_ranks(totals.values, rank)
+    if task.pseudo_label_totals:
+        sum_over_ranks(task.pseudo_label_totals.values, rank)
     return totals.as_lists()
 
 

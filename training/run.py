@@ -17,7 +17,7 @@ from conf.files import write_json_atomically
 from conf.options.pretraining import ContrastiveOptions, PretrainMocoOptions, PretrainRotOptions, PretrainSimclrOptions
 from conf.options.semi import TrainSemiOptions
 from conf.options.training import RunOptions, SupervisedOptions, TrainClassifierOptions, TrainOptions
-from data.contract import TEST, VAL
+from data.contract import TEST, UNLABELED, VAL
 from data.manifest import read_manifest
 from models.build import build_model
 from streaming.writer import EventWriter
@@ -36,7 +36,7 @@ from training.classifier import second_stage
 from training.contrastive import MoCo, SimCLR
 from training.distributed import Rank
 from training.evaluation import evaluate_all, predict_all, split_features
-from training.fixmatch import fixmatch_task
+from training.fixmatch import fixmatch_learner, fixmatch_task
 from training.heartbeat import Heartbeat
 from training.loop import EpochReport, build_optimizer, fit
 from training.losses import log_priors
@@ -64,7 +64,8 @@ def _run_training(options: RunOptions, paths: RunPaths, rank: Rank, *, attempt: 
         task, network = second_stage(options, task, rank)
     else:
         network = _model(options, task, rank)
-    model = _learner(network, options, task, rank)
+        _load_pretrained(network, options)
+    task, model = _learner(network, options, task, rank)
     optimizer = build_optimizer(model, options)
     first_epoch, best = _restore(model, network, optimizer, options, paths)
     if not rank.is_first:
@@ -143,7 +144,7 @@ def _export_features(
 def _task(options: RunOptions, paths: RunPaths, rank: Rank) -> Task:
     manifest = read_manifest(paths.set_dir)
     if isinstance(options, TrainSemiOptions) and options.semi_method == "fixmatch":
-        return fixmatch_task(options, paths.set_dir, manifest, rank.device)
+        return fixmatch_task(options, paths.set_dir, manifest, rank.device, pseudo_labels=paths.pseudo_labels)
     if isinstance(options, TrainSemiOptions):
         assert paths.pseudo_labels is not None
         return semi_supervised_task(options, paths.set_dir, manifest, rank.device, pseudo_labels=paths.pseudo_labels)
@@ -163,13 +164,27 @@ def _model(options: RunOptions, task: Task, rank: Rank) -> nn.Module:
     channels = task.train.image_shape[0]
     num_outputs = options.projection_dim if isinstance(options, ContrastiveOptions) else len(task.class_names)
     model = build_model(options.arch, num_classes=num_outputs, in_channels=channels, head=task.head)
+    for module in model.modules():
+        if isinstance(module, nn.BatchNorm2d):
+            module.momentum = options.bn_momentum
     return model.to(rank.device, memory_format=torch.channels_last)
 
 
-def _learner(network: nn.Module, options: RunOptions, task: Task, rank: Rank) -> nn.Module:
-    """What the loop trains: the network itself, or with all that a contrastive training puts around it."""
+def _load_pretrained(network: nn.Module, options: RunOptions) -> None:
+    """The backbone of --pretrained_model: what goes on from a checkpoint replaces it with that of the checkpoint."""
+    if isinstance(options, TrainOptions) and options.pretrained_model is not None:
+        _load_into(network, options.pretrained_model, options, backbone_only=True)
+
+
+def _learner(network: nn.Module, options: RunOptions, task: Task, rank: Rank) -> tuple[Task, nn.Module]:
+    """What the loop trains: the network itself, or with all that a contrastive or FixMatch training puts around it.
+
+    And the task that learns by it.
+    """
+    if isinstance(options, TrainSemiOptions) and options.semi_method == "fixmatch":
+        return fixmatch_learner(network, options, task, rank)
     if isinstance(options, PretrainMocoOptions):
-        return MoCo(
+        return task, MoCo(
             network,
             rank,
             dimension=options.projection_dim,
@@ -180,8 +195,8 @@ def _learner(network: nn.Module, options: RunOptions, task: Task, rank: Rank) ->
             temperature=options.temperature,
         )
     if isinstance(options, PretrainSimclrOptions):
-        return SimCLR(network, rank, temperature=options.temperature)
-    return network
+        return task, SimCLR(network, rank, temperature=options.temperature)
+    return task, network
 
 
 def _restore(
@@ -189,7 +204,7 @@ def _restore(
 ) -> tuple[int, BestEpoch | None]:
     """Load what the run starts from; the first epoch to train (from 0), and the best so far.
 
-    Its own last checkpoint goes first (the same command again goes on), then --resume, then --pretrained_model.
+    Its own last checkpoint goes first (the same command again goes on), then --resume; without any, nothing is loaded.
     A classifier alone has its backbone from --resume already.
     """
     own = paths.run_dir / CHECKPOINT_FILE
@@ -205,8 +220,6 @@ def _restore(
         if optimizer:
             optimizer.load_state_dict(checkpoint.optimizer)
         return checkpoint.epoch, checkpoint.best
-    if isinstance(options, TrainOptions) and options.pretrained_model is not None:
-        _load_into(network, options.pretrained_model, options, backbone_only=True)
     return 0, None
 
 
@@ -257,7 +270,8 @@ class _Reporter:
 
     def _log_scalars(self, report: EpochReport) -> None:
         values = {"learning_rate": report.learning_rate, "images_per_second": report.images_per_second}
-        for split, totals in report.totals.items():
+        measured = {**report.totals, **({UNLABELED: report.pseudo_labels} if report.pseudo_labels else {})}
+        for split, totals in measured.items():
             values |= {f"{split}/{name}": value for name, value in summarise(totals, self._groups).items()}
             accuracies = zip(self._task.class_names, class_accuracy(totals), strict=True)
             values |= {f"{split}_class/{name}": accuracy for name, accuracy in accuracies}

@@ -10,6 +10,7 @@ import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
+from typing import Any
 
 import numpy as np
 import torch
@@ -36,6 +37,8 @@ from training.augmentation import (
 )
 from training.images import image_tensor, placed
 from training.losses import LossFunction, build_loss, cross_entropy, head_of, logit_scale_of
+from training.metrics import ClassTotals
+from training.step import Step
 from training.views import ViewChoices, draw_view, view
 
 TargetMaker = Callable[[Tensor, Tensor, Tensor], tuple[Tensor, Tensor]]
@@ -46,6 +49,10 @@ Draw = Callable[["Task", int, torch.Generator], Choices]
 
 TrainingInputs = Callable[["Task", Tensor, Tensor, Choices], tuple[Tensor, Tensor]]
 """(task, images (n, C, H, W) uint8, their targets, their choices) to network inputs and targets."""
+
+StepLosses = Callable[["Task", Any, Step], tuple[Tensor, Tensor]]
+"""(task, what the trained module returns, step) to logits (m, C), of which the first are measured by the targets, and
+losses (n,), or (2 n,) where an image is asked twice."""
 
 VIEW_NAMES = ["same image", "another image"]
 ROTATION_NAMES = ["0 degrees", "90 degrees", "180 degrees", "270 degrees"]
@@ -106,7 +113,11 @@ class Task:
     num_labelled: how many training samples, the first ones, have labels of their own
     unlabeled_ratio: of a step's pseudo-labelled to its labelled samples, None where all are shuffled together
     pseudo_label_round: 0 without pseudo-labels, 1 with those of a network that had none, and so on
-    training_loss: what is learned, where it is not the loss that held-out images are measured by
+    model_inputs: what of a step the trained module is called with
+    step_losses: what is learned in a step
+    after_step: what else moves on when the weights have
+    unlabeled_truth: (U,) classes of the unlabeled images, if known: only to count how many pseudo-labels are right
+    pseudo_label_totals: these counts, of an epoch
     logit_scale: what the head's outputs are multiplied with to be logits
     chosen: what validation data chose before the training, by name
     frozen_backbone: only the head learns
@@ -126,7 +137,11 @@ class Task:
     train_rule: str
     make_targets: TargetMaker
     mirror: bool
-    training_loss: LossFunction | None = None
+    model_inputs: Callable[[Step], tuple[Tensor, ...]] = lambda step: (step.inputs,)
+    step_losses: StepLosses = field(default_factory=lambda: own_losses)
+    after_step: Callable[[Step], None] = lambda step: None
+    unlabeled_truth: Tensor | None = None
+    pseudo_label_totals: ClassTotals | None = None
     logit_scale: float = 1.0
     unlabeled_ratio: float | None = None
     pseudo_label_round: int = 0
@@ -135,6 +150,12 @@ class Task:
     pseudo_label_counts: list[int] = field(default_factory=list)
     chosen: dict[str, float] = field(default_factory=dict)
     frozen_backbone: bool = False
+
+
+def own_losses(task: Task, outputs: Tensor, step: Step) -> tuple[Tensor, Tensor]:
+    """The loss that held-out images are measured by, too."""
+    logits = task.logit_scale * outputs.float()
+    return logits, task.loss(logits, step.targets)
 
 
 @dataclass(frozen=True)

@@ -13,6 +13,9 @@ IMAGE_TREES = ("folder", "image_list")
 OWN_IMAGES = (*IMAGE_TREES, "table")
 """Those whose images are the user's own, in files or in a table."""
 
+OF_UNLABELED = frozenset({"imb_factor_unlabel", "unlabeled", "unlabel_size_factor", "relevance", "irrelevant_dataset"})
+"""The options that name the unlabeled part; the labelled one is the same whatever they are."""
+
 
 class DataOptions(JobOptions):
     """Which long-tailed data set: these options alone decide what a prepared set contains."""
@@ -61,7 +64,11 @@ class DataOptions(JobOptions):
     relevance: float = option(
         1.0, "share of the unlabeled part that belongs to the classes; the rest is of --irrelevant_dataset", gt=0, le=1
     )
-    irrelevant_dataset: str | None = option(None, "data set of the same image shape for the share 1 - relevance")
+    irrelevant_dataset: str | None = option(
+        None, "data set of the same image shape for the share 1 - relevance; the data set itself: its classes that "
+        "--num_classes leaves out",
+    )  # fmt: skip
+    num_classes: int | None = option(None, "only the first so many classes of the data set", ge=2)
     unlabel_size_factor: float = option(5.0, "unlabeled images per labelled image (K of D_U@Kx)", gt=0)
     val_fraction: float = option(
         0.0, "share of each labelled class held out for validation (at least one image of a class of two or more)",
@@ -127,8 +134,17 @@ class DataOptions(JobOptions):
             raise ValueError("--relevance below 1 and --irrelevant_dataset NAME go together")
         if self.relevance < 1 and self.imb_factor_unlabel is None:
             raise ValueError("--relevance needs an unlabeled part of known size: give --imb_factor_unlabel")
-        if self.irrelevant_dataset == self.dataset:
-            raise ValueError(f"--irrelevant_dataset {self.dataset} is the data set itself: choose another")
+        if self.irrelevant_dataset == self.dataset and self.num_classes is None:
+            raise ValueError(
+                f"--irrelevant_dataset {self.dataset} is the data set itself: choose another, or leave some of its "
+                f"classes out with --num_classes"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _classes_are_left_out_by_whoever_made_the_folders(self) -> "DataOptions":
+        if self.num_classes is not None and self.dataset in OWN_IMAGES:
+            raise ValueError(f"--num_classes is not for --dataset {self.dataset}: leave the images out themselves")
         return self
 
     @model_validator(mode="after")
@@ -152,6 +168,8 @@ class DataOptions(JobOptions):
         if self.dataset == "table":
             names += ["path", "test_path", "image_column", "label_column"]
             names += ["test_fraction", "image_size", "on_bad_image"]
+        if self.num_classes is not None:
+            names.append("num_classes")
         if self.unlabeled is not None:
             names.append("unlabeled")
         if self.imb_factor_unlabel is not None:
@@ -172,7 +190,7 @@ class DataOptions(JobOptions):
 
     def set_name(self) -> str:
         """Directory name of the prepared set: readable, and different for different parameters."""
-        name = self.dataset
+        name = self.dataset if self.num_classes is None else f"{self.dataset}-c{self.num_classes}"
         if self.counts is not None:
             name += "-counts"
         elif self.imb_type == "natural":

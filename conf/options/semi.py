@@ -41,7 +41,71 @@ class PseudoLabelOptions(JobOptions):
         return thresholds
 
 
-class TrainSemiOptions(PseudoLabelOptions, TrainOptions):
+CREST_ROUNDS = 6
+"""Generations (Wei et al. 2021, section 4.1)."""
+
+Balancing = Literal["none", "DA", "DARP", "CReST+", "ABC", "DASO"]
+
+
+class FixMatchOptions(JobOptions):
+    """FixMatch, and the methods on top of it for imbalanced data (training/semi/); the defaults are their papers'."""
+
+    ema_decay: float = option(
+        0.999, "decay of the average of the weights that is measured and kept, lower in the first steps; 0: no average",
+        ge=0, lt=1,
+    )  # fmt: skip
+    weak_views: Literal["joint", "apart"] = option(
+        "joint", "unlabeled weak views in one batch with all others, as published; or in a pass of their own without "
+        "gradients, which takes less time: batch norm then sees them by themselves",
+    )  # fmt: skip
+    pseudo_label_tau: float = option(
+        0.0, "lower the logits that pseudo-labels are made of by this times the log prior of the labelled classes"
+    )
+    balancing: Balancing = option(
+        "none", "what is done about imbalance: distribution alignment (DA), DARP, CReST+ (by default 6 --rounds), an "
+        "auxiliary balanced classifier (ABC), DASO",
+    )  # fmt: skip
+    da_window: int = option(128, "DA, CReST+: steps over whose predictions the running mean goes", gt=0)
+    darp_warmup: float = option(0.4, "DARP: share of the training before pseudo-labels are refined", ge=0, le=1)
+    darp_every: int = option(10, "DARP: steps from one solution of its problem to the next", gt=0)
+    darp_rounds: int = option(10, "DARP: rounds of coordinate ascent of a solution", gt=0)
+    darp_delta: float = option(2.0, "DARP: entries of a class that are kept, as a multiple of the class's size", gt=0)
+    unlabeled_shares: tuple[float, ...] | None = option(
+        None,
+        "DARP: shares of the unlabeled classes where they are known, as 0.5,0.3,0.2; by default the labelled ones'",
+    )
+    crest_alpha: float = option(1 / 3, "CReST+: exponent of the rates at which classes' pseudo-labels are taken", ge=0)
+    crest_t_min: float = option(0.5, "CReST+: power of the labelled shares in the last round's alignment", ge=0, le=1)
+    daso_warmup: float = option(0.02, "DASO: share of the training with FixMatch's own pseudo-labels", ge=0, le=1)
+    daso_queue: int = option(256, "DASO: labelled images of a class whose mean feature is its prototype", gt=0)
+    daso_t_proto: float = option(0.05, "DASO: temperature of the cosines to the prototypes", gt=0)
+    daso_t_dist: float = option(
+        1.5, "DASO: temperature of the pseudo-labels' shares in the blend; the paper has 0.3 where the unlabeled "
+        "part has other shares than the labelled one", gt=0,
+    )  # fmt: skip
+    daso_period: int = option(100, "DASO: steps over which the pseudo-labels' shares are counted", gt=0)
+    daso_alignment: float = option(1.0, "DASO: weight of the semantic alignment loss", ge=0)
+
+    @field_validator("unlabeled_shares", mode="before")
+    @classmethod
+    def _shares_are_positive(cls, value: Any) -> tuple[float, ...] | None:
+        if value is None:
+            return None
+        parts = value.split(",") if isinstance(value, str) else value
+        try:
+            shares = tuple(map(float, parts))
+        except (TypeError, ValueError):
+            raise ValueError("input should be numbers with commas between them") from None
+        if not shares or not all(share >= 0 for share in shares) or not sum(shares) > 0:
+            raise ValueError("shares are 0 or more, and not all are 0")
+        return shares
+
+    @classmethod
+    def own_fields(cls) -> list[str]:
+        return [name for name in FixMatchOptions.model_fields if name not in JobOptions.model_fields]
+
+
+class TrainSemiOptions(FixMatchOptions, PseudoLabelOptions, TrainOptions):
     """train_semi: training on the labelled and the pseudo-labelled part together."""
 
     phase: ClassVar[str] = "train_semi"
@@ -65,20 +129,37 @@ class TrainSemiOptions(PseudoLabelOptions, TrainOptions):
     @classmethod
     def _fixmatch_has_its_own_defaults(cls, values: dict[str, Any]) -> dict[str, Any]:
         if values.get("semi_method") == "fixmatch":
-            return {"unlabeled_ratio": 7.0, "confidence_threshold": 0.95, **values}
+            rounds = {"rounds": CREST_ROUNDS} if values.get("balancing") == "CReST+" else {}
+            return {"unlabeled_ratio": 7.0, "confidence_threshold": 0.95, **rounds, **values}
         return values
 
     @model_validator(mode="after")
     def _fixmatch_makes_its_pseudo_labels_itself(self) -> "TrainSemiOptions":
         if self.semi_method == "fixmatch":
-            if self.pseudo_labels is not None or self.rounds > 1 or self.pseudo_label_type == "soft":
+            by_generations = self.balancing == "CReST+"
+            if self.pseudo_label_type == "soft" or (
+                not by_generations and (self.pseudo_labels is not None or self.rounds > 1)
+            ):
                 raise ValueError(
                     "--semi_method fixmatch makes its own hard pseudo-labels in every step: leave out "
-                    "--pseudo_labels, --rounds and --pseudo_label_type"
+                    "--pseudo_labels, --rounds (both are for --balancing CReST+) and --pseudo_label_type"
                 )
+            if self.pseudo_labels is not None and self.pseudo_labels.is_file():
+                raise ValueError(f"--balancing CReST+ needs confidences, {self.pseudo_labels} has none: name a table")
             if self.unlabeled_ratio is None:
                 raise ValueError("--semi_method fixmatch needs --unlabeled_ratio")
+        elif given := sorted(
+            n for n in FixMatchOptions.own_fields() if getattr(self, n) != FixMatchOptions.model_fields[n].default
+        ):
+            raise ValueError(f"--{given[0]} is for --semi_method fixmatch")
         return self
+
+    def _method(self) -> tuple[str, ...]:
+        if self.balancing == "none":
+            return super()._method()
+        # Of CReST+ a round's alignment depends on how many there are.
+        rounds = f"{self.rounds}" if self.balancing == "CReST+" else ""
+        return (*super()._method(), f"{self.balancing}{rounds}")
 
     @field_validator("pseudo_labels")
     @classmethod

@@ -29,10 +29,16 @@ class RunOptions(DataOptions):
     batch_size: int = option(128, "images a step, over all ranks together", flags=("-b", "--batch-size"), gt=0)
     learning_rate: float = option(0.1, "initial learning rate", flags=("--lr", "--learning-rate"), gt=0)
     momentum: float = option(0.9, "momentum of SGD", ge=0, lt=1)
+    nesterov: bool = option(False, "Nesterov's momentum in the place of the plain one")
     weight_decay: float = option(2e-4, "weight decay", flags=("--wd", "--weight-decay"), ge=0)
-    lr_schedule: Literal["steps", "cosine"] = option(
-        "steps", "learning rate over the epochs: warm-up, x 0.01 after 80 % and x 0.0001 after 90 %; or half a cosine"
-    )
+    lr_schedule: Literal["steps", "cosine", "cosine_7_16", "constant"] = option(
+        "steps", "learning rate over the epochs: warm-up, x 0.01 after 80 % and x 0.0001 after 90 %; or half a cosine; "
+        "or 7/16 of one, as FixMatch has it; or always the same",
+    )  # fmt: skip
+    bn_momentum: float = option(
+        0.1, "share of a batch in batch norm's running statistics; 0.001 where 10^4 steps and more are taken",
+        gt=0, le=1,
+    )  # fmt: skip
     eval_every: int = option(1, "epochs from one evaluation of the held-out splits to the next; the last is one", gt=0)
     precision: Literal["float32", "bfloat16"] = option(
         "float32", "what the network computes in while it learns; weights, losses and measurements are float32"
@@ -56,6 +62,12 @@ class RunOptions(DataOptions):
     )
     exp_str: str = option("0", "tells apart runs of one configuration", pattern=r"^[A-Za-z0-9_.]+$")
     runs_dir: Path = option(Path("runs"), "directory of checkpoints, logs and metric events")
+
+    @model_validator(mode="after")
+    def _nesterov_has_a_momentum(self) -> "RunOptions":
+        if self.nesterov and not self.momentum:
+            raise ValueError("--nesterov needs a --momentum above 0")
+        return self
 
     def run_name(self, inputs: dict[str, str]) -> str:
         """The run's directory: readable, and different for whatever can change the outcome.

@@ -1,5 +1,6 @@
 """The sources by data set name; a test holds these equal to the files of conf/datasets/."""
 
+from conf.options.data import DataOptions
 from data.sources import (
     cifar10,
     cifar100,
@@ -13,6 +14,7 @@ from data.sources import (
     table,
 )
 from data.sources.base import Source
+from data.sources.first_classes import FirstClasses, OtherClasses
 
 SOURCES: dict[str, Source] = {
     "cifar10": cifar10,
@@ -26,3 +28,19 @@ SOURCES: dict[str, Source] = {
     "svhn": svhn,
     "table": table,
 }
+
+
+def source_of(options: DataOptions) -> Source:
+    """Where the data set comes from."""
+    source = SOURCES[options.dataset]
+    return source if options.num_classes is None else FirstClasses(source, options.num_classes)
+
+
+def irrelevant_source(options: DataOptions) -> Source:
+    """Where images of no class come from; --irrelevant_dataset is given."""
+    assert options.irrelevant_dataset is not None
+    source = SOURCES[options.irrelevant_dataset]
+    if options.irrelevant_dataset != options.dataset:
+        return source
+    assert options.num_classes is not None, "DataOptions sees to it"
+    return OtherClasses(source, options.num_classes)

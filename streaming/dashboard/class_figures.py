@@ -192,6 +192,31 @@ def pseudo_labels(pseudo: pa.Table, axis: ClassAxis, *, view: str, before: pa.Ta
     return figure
 
 
+def pseudo_label_quality(class_epochs: pa.Table, axis: ClassAxis, *, view: str) -> go.Figure:
+    """Precision (left) and recall (right) of the pseudo-labels of each class over the epochs, a line a class.
+
+    class_epochs: those of the unlabeled images
+    """
+    figure = make_subplots(
+        1, 2, figure=new_figure(height=340, view=view), shared_yaxes=True, horizontal_spacing=0.06
+    )  # fmt: skip
+    figure = plain_axes(figure)
+    epochs, columns = np.unique(class_epochs["epoch"].to_numpy(), return_inverse=True)
+    class_ids, window = class_epochs["class_id"].to_numpy(), smoothing_window(len(epochs))
+    for place, (name, title) in enumerate((("precision", "precision"), ("accuracy", "recall")), start=1):
+        shares = axis.means(class_ids, columns, floats(class_epochs[name]), len(epochs))
+        for hover, colour, values in zip(axis.hovers, axis.colours, shares, strict=True):
+            figure.add_scatter(
+                x=epochs, y=mean_of_last(values, window), customdata=values, mode=_line_mode(epochs),
+                line={"color": colour, "width": 2}, marker={"size": 5},
+                hovertemplate=f"{hover}<br>epoch %{{x}}: {title} %{{customdata:.1%}}<extra></extra>", row=1, col=place,
+            )  # fmt: skip
+        figure.update_xaxes(**epoch_axis(epochs.tolist()), row=1, col=place)
+        figure.layout[f"xaxis{place if place > 1 else ''}"].title.text = f"epoch: {title}"
+    figure.update_yaxes(**share_axis())
+    return figure
+
+
 def floats(column: pa.ChunkedArray) -> np.ndarray:
     """A column as float64, NaN where it is null."""
     return column.cast(pa.float64()).to_numpy()

@@ -20,12 +20,14 @@ from streaming.dashboard.class_figures import (
     accuracy_map,
     confusion_matrix,
     label_bias,
+    pseudo_label_quality,
     pseudo_labels,
     smoothing_window,
 )
 from streaming.dashboard.run_figures import class_changes, group_lines, score_of_runs
 from streaming.dashboard.selection import GROUPS, Selection
 from streaming.dashboard.style import GROUP_COLOURS, NEUTRAL, RUN_COLOURS
+from streaming.events import UNLABELED_SPLIT
 from streaming.result_tables import latest_epochs
 
 ReadTable = Callable[[str, str | None], pa.Table]
@@ -83,6 +85,7 @@ PANELS = {
     "label_bias": "Label bias",
     "confusion_matrix": "Confusion",
     "pseudo_labels": "Pseudo-labels",
+    "pseudo_label_quality": "Pseudo-labels over the epochs: right and found",
     "comparison": "Runs at the same epoch",
 }
 _FIGURES = [*(name for name in PANELS if name != "comparison"), "compared_balanced", "compared_few", "class_changes"]
@@ -194,6 +197,7 @@ def _prediction_panels(state: PageState, view: RunView, read: ReadTable) -> None
         flows=facts.largest_confusions(confusion, view.latest, group=group, most=5),
     )
     _pseudo_label_panel(state, view, read)
+    _pseudo_label_quality_panel(state, view, read)
 
 
 def _pseudo_label_panel(state: PageState, view: RunView, read: ReadTable) -> None:
@@ -212,6 +216,22 @@ def _pseudo_label_panel(state: PageState, view: RunView, read: ReadTable) -> Non
         banded=axis.is_banded,
         has_round_before=before is not None,
         unlabeled=facts.latest_round(read("unlabeled", view.run)).to_pylist(),
+    )
+
+
+def _pseudo_label_quality_panel(state: PageState, view: RunView, read: ReadTable) -> None:
+    rows = facts.of_split(read("class_epochs", view.run), UNLABELED_SPLIT)
+    if not len(rows):
+        state.html["note-pseudo_label_quality"] = _note(
+            "This run makes no pseudo-labels while it learns, or nobody knows the truth of its unlabeled images."
+        )
+        return
+    axis = view.axis(_LINES)
+    state.figures["pseudo_label_quality"] = pseudo_label_quality(rows, axis, view=view.name)
+    state.html["note-pseudo_label_quality"] = _note(
+        "Left: the share of a class's pseudo-labels that are right. Right: the share of its unlabeled images that got "
+        "the right one. Only those sure enough to be learned count.",
+        legend=_head_to_tail(axis),
     )
 
 

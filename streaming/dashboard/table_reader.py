@@ -18,7 +18,7 @@ _MAX_KEPT = {"class_epochs": 8, "confusion": 8, "pseudo_labels": 8, "unlabeled":
 _COLUMNS = {
     "class_epochs": [
         "run", "split", "epoch", "class_id", "class_name", "shot_group", "train_count", "pseudo_label_count", "support",
-        "accuracy", "true_share", "predicted_share",
+        "accuracy", "precision", "true_share", "predicted_share",
     ]
 }  # fmt: skip
 """What the page shows of the one table that is large."""

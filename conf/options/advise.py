@@ -1,0 +1,50 @@
+"""What the diagnosis of a user's own data understands."""
+
+from pathlib import Path
+from typing import ClassVar
+
+from pydantic import FilePath, field_validator, model_validator
+
+from conf.options.base import option
+from conf.options.training import SupervisedOptions
+
+
+class AdviseOptions(SupervisedOptions):
+    """advise: what unlabeled data and self-supervised pre-training are likely to add to a labelled set."""
+
+    own_defaults: ClassVar[frozenset[str]] = frozenset({"val_fraction"})
+
+    labelled: Path | None = option(
+        None, "the labelled images: a directory with a folder a class, a Parquet or Delta table, or a prepared set; or "
+        "name them by --dataset",
+    )  # fmt: skip
+    val_fraction: float = option(
+        0.2, "share of each labelled class that the base classifier does not learn from, to measure how it errs",
+        ge=0, lt=1,
+    )  # fmt: skip
+    resume: FilePath | None = option(
+        None, "checkpoint of a base classifier, trained with --val_fraction; without it one is trained"
+    )
+    output_dir: Path | None = option(None, "where to write; by default advice/ beside the checkpoint")
+
+    @field_validator("labelled")
+    @classmethod
+    def _labelled_images_are_there(cls, value: Path | None) -> Path | None:
+        if value is not None and not value.exists():
+            raise ValueError("there is no such directory or file")
+        return value
+
+    @model_validator(mode="after")
+    def _something_is_held_out(self) -> "AdviseOptions":
+        if self.val_fraction == 0:
+            raise ValueError(
+                "how the classifier errs is measured on labelled images that it did not learn from: give "
+                "--val_fraction (0.2), with --resume a checkpoint that was trained with it"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _there_is_an_unlabeled_part(self) -> "AdviseOptions":
+        if self.imb_factor_unlabel is None and self.unlabeled is None:
+            raise ValueError("--unlabeled is required: the unlabeled images (or --imb_factor_unlabel)")
+        return self

@@ -1,0 +1,51 @@
+"""A data set cut to its first classes; images of the others can be the irrelevant ones of its unlabeled part."""
+
+from dataclasses import dataclass, replace
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from conf.errors import UserError
+from conf.options.data import DataOptions
+from data.contract import LABEL
+from data.sources.base import Located, Shard, Source
+
+
+@dataclass(frozen=True)
+class FirstClasses:
+    """The images of the classes 0 .. num_classes - 1 of a source."""
+
+    source: Source
+    num_classes: int
+
+    def locate(self, options: DataOptions) -> Located:
+        """Raises UserError also if the source has not more classes than that."""
+        located = self.source.locate(options)
+        if self.num_classes >= (there := len(located.class_names)):
+            raise UserError(f"--num_classes {self.num_classes}: {options.dataset} has {there}, ask for fewer")
+        return replace(
+            located,
+            origin=f"{located.origin}, first {self.num_classes} classes",
+            class_names=located.class_names[: self.num_classes],
+            head_to_tail=[label for label in located.labels_head_to_tail if label < self.num_classes],
+        )
+
+    def read(self, shard: Shard) -> pa.RecordBatch:
+        rows = self.source.read(shard)
+        return rows.filter(pc.less(rows[LABEL], self.num_classes))
+
+
+@dataclass(frozen=True)
+class OtherClasses:
+    """The images of all other classes of a source."""
+
+    source: Source
+    num_classes: int
+
+    def locate(self, options: DataOptions) -> Located:
+        located = self.source.locate(options)
+        return replace(located, origin=f"{located.origin}, all but the first {self.num_classes} classes")
+
+    def read(self, shard: Shard) -> pa.RecordBatch:
+        rows = self.source.read(shard)
+        return rows.filter(pc.greater_equal(rows[LABEL], self.num_classes))

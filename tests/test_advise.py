@@ -1,0 +1,160 @@
+"""`advise`: what --labelled and --resume mean, and the job on images whose truth is known."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from PIL import Image
+
+from conf.options.data import DataOptions
+from spark_jobs.advise import advise_options
+from tests.conftest import RunJob
+from tests.image_tree import write_class
+from tests.prepared_set import write_manifest
+from tests.refusals import refused
+from training.augmentation import Normalisation
+from training.checkpoints import Checkpoint, ModelCard, save_checkpoint
+
+
+def refusal(given: dict[str, Any]) -> str:
+    with refused() as messages:
+        advise_options(given)
+    return messages[0]
+
+
+@pytest.fixture
+def images(tmp_path: Path) -> Path:
+    write_class(tmp_path / "labelled" / "cat", 3)
+    return tmp_path / "labelled"
+
+
+def test_a_directory_with_a_folder_a_class_is_the_data_set_folder(images: Path) -> None:
+    options = advise_options({"labelled": images, "unlabeled": "some"})
+    assert (options.dataset, options.path, options.imb_type, options.val_fraction) == ("folder", images, "natural", 0.2)
+
+
+def test_a_file_or_a_directory_of_parquet_is_the_data_set_table(tmp_path: Path) -> None:
+    (tmp_path / "table" / "label=cat").mkdir(parents=True)
+    file = tmp_path / "table" / "label=cat" / "part.parquet"
+    pq.write_table(pa.table({"image": [b"x"]}), file)
+    for place in (file, tmp_path / "table"):
+        options = advise_options({"labelled": place, "unlabeled": "some"})
+        assert (options.dataset, options.path) == ("table", place)
+
+
+def a_prepared_set(tmp_path: Path, **values: Any) -> Path:
+    """The directory that `prepare` would make, with its manifest alone."""
+    parameters = DataOptions(dataset="digits", n_max=33, **values).set_parameters()
+    set_dir = tmp_path / "here" / "prepared" / "digits-x"
+    set_dir.mkdir(parents=True)
+    write_manifest(set_dir, {"train": [3, 2]}, image_shape=(8, 8, 1))
+    file = set_dir / "manifest.json"
+    file.write_text(json.dumps({**json.loads(file.read_text()), "parameters": parameters}))
+    return set_dir
+
+
+def test_a_prepared_set_is_named_by_its_parameters_with_its_unlabeled_part(tmp_path: Path) -> None:
+    set_dir = a_prepared_set(tmp_path, val_fraction=0.3, imb_factor_unlabel=0.5)
+    options = advise_options({"labelled": set_dir})
+    assert (options.n_max, options.val_fraction, options.imb_factor_unlabel) == (33, 0.3, 0.5)
+    assert options.data_dir == tmp_path / "here"
+
+
+def test_a_prepared_set_without_held_out_images_gets_some_and_other_unlabeled_ones_where_they_are_named(
+    tmp_path: Path,
+) -> None:
+    set_dir = a_prepared_set(tmp_path, imb_factor_unlabel=0.5, unlabel_size_factor=3)
+    options = advise_options({"labelled": set_dir, "unlabeled": "some"})
+    assert (options.val_fraction, options.imb_factor_unlabel, options.unlabeled) == (0.2, None, "some")
+
+
+@pytest.mark.parametrize("other", ["dataset", "path"])
+def test_what_has_labels_is_said_once(images: Path, other: str) -> None:
+    message = refusal({"labelled": images, other: "digits", "unlabeled": "some"})
+    assert message == f"--labelled {images} says what --{other} says: leave one of them out"
+
+
+def write_checkpoint(path: Path, **values: Any) -> Path:
+    """A checkpoint as a training with these options leaves it, with no weights."""
+    options = {**DataOptions(dataset="digits").model_dump(mode="json"), **values}
+    card = ModelCard(
+        run="base", phase="train", class_names=["a", "b"], class_counts=[3, 2], rule_counts=[3, 2],
+        image_shape=(8, 8, 1), arch="resnet20", head="linear", logit_scale=1.0, options=options,
+        normalisation=Normalisation((0.0,), (1.0,)), pseudo_label_round=0,
+    )  # fmt: skip
+    nothing = Checkpoint(epoch=1, arch="resnet20", state_dict={}, optimizer=None, best=None, model_card=card)
+    save_checkpoint(path, nothing)
+    return path
+
+
+def test_a_checkpoint_names_its_labelled_images_and_not_the_unlabeled_ones(tmp_path: Path) -> None:
+    checkpoint = write_checkpoint(tmp_path / "c.tar", n_max=33, val_fraction=0.3, imb_factor_unlabel=0.5)
+    options = advise_options({"resume": checkpoint, "unlabeled": "some"})
+    assert (options.n_max, options.val_fraction, options.imb_factor_unlabel) == (33, 0.3, None)
+    assert advise_options({"resume": checkpoint}).imb_factor_unlabel == 0.5
+
+
+def test_a_checkpoint_that_learned_from_all_labels_or_from_others_is_refused(tmp_path: Path) -> None:
+    of_all = write_checkpoint(tmp_path / "all.tar", val_fraction=0.0)
+    assert "with --resume a checkpoint that was trained with it" in refusal({"resume": of_all, "unlabeled": "some"})
+    checkpoint = write_checkpoint(tmp_path / "c.tar", n_max=33, val_fraction=0.3)
+    message = refusal({"resume": checkpoint, "n_max": 34, "unlabeled": "some"})
+    assert f"{checkpoint} learned from other labelled images: n_max 33 (here 34); leave out --resume" == message
+
+
+SIDE = 8
+NUM_LABELLED = (60, 30, 12, 6)
+NUM_UNLABELED = (40, 40, 40, 40)
+NUM_OTHERS = 160
+
+
+def write_images(directory: Path, kind: int, number: int, *, seed: int) -> None:
+    """Noise with one bright quarter: a class; with a bright cross through all of it: something else."""
+    rng = np.random.default_rng((seed, kind))
+    directory.mkdir(parents=True, exist_ok=True)
+    for index in range(number):
+        pixels = rng.integers(0, 120, (SIDE, SIDE, 3), dtype=np.uint8)
+        half = SIDE // 2
+        if kind < len(NUM_LABELLED):
+            row, column = kind // 2 * half, kind % 2 * half
+            pixels[row : row + half, column : column + half] += 130
+        else:
+            pixels[half - 1 : half + 1] += 130
+            pixels[:, half - 1 : half + 1] |= 128
+        Image.fromarray(pixels).save(directory / f"{kind}-{index}.png")
+
+
+@pytest.mark.long
+def test_advice_on_images_of_ones_own_is_right_where_the_truth_is_known(longtail: RunJob, tmp_path: Path) -> None:
+    for kind, number in enumerate(NUM_LABELLED):
+        write_images(tmp_path / "labelled" / f"kind {kind}", kind, number, seed=0)
+        write_images(tmp_path / "relevant", kind, NUM_UNLABELED[kind], seed=1)
+        write_images(tmp_path / "mixed", kind, NUM_UNLABELED[kind], seed=1)
+    write_images(tmp_path / "mixed", len(NUM_LABELLED), NUM_OTHERS, seed=1)
+    arguments = ["--labelled", "labelled", "--image_size", SIDE, "-a", "resnet20", "--lr", 0.05, "--threads", 1]
+
+    done = longtail("advise", *arguments, "--unlabeled", "relevant", "--epochs", 12, "-b", 16, timeout=900)
+
+    assert done.returncode == 0, done.stderr
+    (file,) = tmp_path.glob("runs/*/advice/*/advice.json")
+    advice = json.loads(file.read_text())
+    assert advice["conclusion"] in done.stdout and advice["theorem_1"] in done.stdout
+    # A fifth of each class is the test set: of 60, 30, 12 and 6 labels 48, 24, 10 and 5 are left.
+    assert advice["labelled"] == {"rho": 9.6, "tail_share": 15 / 87}
+    assert [row["held_out"] for row in advice["classes"]] == [10, 5, 2, 1]
+    assert advice["estimates"]["relevance"]["value"] > 0.85
+    assert advice["estimates"]["tail_share"]["low"] < 0.5 < advice["estimates"]["tail_share"]["high"]
+    assert pq.read_table(file.parent / "classes.parquet").to_pylist() == advice["classes"]
+
+    (checkpoint,) = tmp_path.glob("runs/*/ckpt.pth.tar")
+    mixed = longtail("advise", "--resume", checkpoint, "--unlabeled", "mixed", "--output_dir", "other", timeout=900)
+
+    assert mixed.returncode == 0, mixed.stderr
+    assert len(list(tmp_path.glob("runs/*/result.json"))) == 1  # nothing was trained
+    advice = json.loads((tmp_path / "other/advice.json").read_text())
+    assert advice["estimates"]["relevance"]["value"] == pytest.approx(0.5, abs=0.15)
+    assert advice["unlabeled_data"]["verdict"] != "gain"

@@ -1,0 +1,161 @@
+"""The figures of a report: which axes are numbers, what a curve goes through, which arms are shown, the maps."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from conf.experiment import Experiment
+from spark_jobs.experiment_curves import numeric_axes
+from spark_jobs.experiment_plan import plan
+from spark_jobs.experiment_statistics import Arm
+from spark_jobs.feature_maps import FeatureMap, features_file, is_mapped, read_maps
+from spark_jobs.report_plots import plot_bars, plot_curve, plot_maps, report_figures, shown_arms
+
+AMOUNTS = {
+    "none": {},
+    "5x": {"imb_factor_unlabel": 1, "unlabel_size_factor": 5},
+    "0.5x": {"imb_factor_unlabel": 1, "unlabel_size_factor": 0.5},
+}
+
+
+def experiment(axes: dict[str, Any], **parts: Any) -> Experiment:
+    return Experiment.model_validate({"title": "t", "seeds": [3, 5], "axes": axes, **parts})
+
+
+def arm(levels: dict[str, str], accuracies: list[float]) -> Arm:
+    rows = [
+        {
+            "levels": levels, "seed": seed, "balanced_accuracy": accuracy, "few_shot_accuracy": accuracy / 2,
+            "many_shot_accuracy": accuracy, "medium_shot_accuracy": None, "pseudo_label_accuracy": None,
+            "class_names": ["a", "b"], "class_counts": [2, 40], "shot_groups": ["few", "many"],
+            "class_accuracy": [accuracy, None], "confusion": [{"target": 0, "predicted": 1, "count": 1}],
+        }
+        for seed, accuracy in enumerate(accuracies)
+    ]  # fmt: skip
+    return Arm(levels, rows)
+
+
+def test_an_axis_is_a_number_if_its_levels_give_an_option_different_ones() -> None:
+    rho, amount = numeric_axes(
+        experiment(
+            {
+                "rho": {"100": {"imb_factor": 0.01}, "10": {"imb_factor": 0.1}},
+                "rule": {"CE": {}, "DRW": {"train_rule": "DRW"}},
+                "D_U": {"none": {}, "a": {"imb_factor_unlabel": 1}},
+                "amount": {"5x": {"unlabel_size_factor": 5}, "1x": {"unlabel_size_factor": 1}},
+            },
+            options={"imb_factor_unlabel": 1},
+        )
+    )
+    assert (rho.axis, rho.name, rho.references) == ("rho", "rho", [])
+    assert rho.places == {"100": pytest.approx(100), "10": pytest.approx(10)}
+    assert (amount.axis, amount.places) == ("amount", {"5x": 5, "1x": 1})
+
+
+def test_labels_alone_stand_beside_the_amounts_of_unlabeled_data() -> None:
+    (amount,) = numeric_axes(experiment({"D_U": AMOUNTS}))
+    assert (amount.name, amount.places) == ("unlabeled images per labelled one", {"5x": 5, "0.5x": 0.5})
+    assert amount.references == ["none"]
+
+
+def test_a_level_that_says_nothing_of_relevance_is_wholly_relevant() -> None:
+    (axis,) = numeric_axes(
+        experiment({"relevance": {"all": {}, "half": {"relevance": 0.5}}}, options={"imb_factor_unlabel": 1})
+    )
+    assert (axis.name, axis.places, axis.references) == ("relevance", {"all": 1, "half": 0.5}, [])
+
+
+def test_switches_and_names_are_no_numbers() -> None:
+    assert numeric_axes(experiment({"a": {"x": {"evaluate": True}, "y": {"loss_type": "LDAM"}}})) == []
+
+
+def test_a_curve_goes_through_the_means_by_their_numbers_with_deviations_and_references() -> None:
+    (amount,) = numeric_axes(experiment({"D_U": AMOUNTS, "rule": {"CE": {}}}))
+    arms = [
+        arm({"D_U": level, "rule": "CE"}, accuracies)
+        for level, accuracies in (("none", [0.1, 0.3]), ("5x", [0.5, 0.7]), ("0.5x", [0.4, 0.4]))
+    ]
+    figure = plot_curve(amount, arms)
+    assert figure is not None
+    axes = figure.axes[0]
+    line, reference = axes.containers[0].lines[0], axes.lines[-1]
+    np.testing.assert_allclose(line.get_xydata(), [[0.5, 40], [5, 60]])
+    # 5x: 0.5 and 0.7, whose sample standard deviation is sqrt(0.02) = 14.1 points.
+    bar = axes.containers[0].lines[2][0].get_segments()[1]
+    np.testing.assert_allclose(bar[:, 1], [60 - 100 * 0.02**0.5, 60 + 100 * 0.02**0.5])
+    assert reference.get_ydata()[0] == pytest.approx(20) and reference.get_label() == "CE, none"
+    assert axes.get_xscale() == "log"
+
+
+def test_one_point_is_no_curve() -> None:
+    (amount,) = numeric_axes(experiment({"D_U": AMOUNTS}))
+    assert plot_curve(amount, [arm({"D_U": "none"}, [0.1]), arm({"D_U": "5x"}, [0.2])]) is None
+
+
+def test_the_arms_that_are_named_are_shown_and_without_names_the_first_twelve() -> None:
+    levels = {str(i): {"epochs": i} for i in range(1, 15)}
+    arms = [arm({"n": level}, [0.5]) for level in levels]
+    assert shown_arms(experiment({"n": levels}), arms) == arms[:12]
+    assert shown_arms(experiment({"n": levels}, shown=[{"n": "14"}, {"n": "2"}]), arms) == [arms[13], arms[1]]
+
+
+def test_bars_go_from_head_to_tail_and_an_absent_class_has_none() -> None:
+    # Class b has 40 labels, but its accuracy is unknown: one bar, of a, in the second place.
+    figure = plot_bars([arm({"n": "1"}, [0.2, 0.4])])
+    assert figure is not None
+    axes = figure.axes[0]
+    assert [label.get_text() for label in axes.get_xticklabels()] == ["b", "a"]
+    (bar,) = axes.patches
+    assert bar.get_x() + bar.get_width() / 2 == 1 and bar.get_height() == pytest.approx(30)
+
+
+def test_the_report_has_curves_and_maps_where_there_are_any() -> None:
+    of_amounts = experiment({"D_U": AMOUNTS})
+    arms = [arm({"D_U": level}, [0.2, 0.4]) for level in AMOUNTS]
+    plain = ["arms", "curve_1", "classes", "bars", "confusion"]
+    assert list(report_figures(of_amounts, arms)) == plain
+    places = np.zeros((3, 2))
+    one = FeatureMap("none, seed 3", places, np.array([0, 1, 1]), ["a", "b"], ["few", "many"])
+    figures = report_figures(of_amounts, arms, [one])
+    assert list(figures) == [*plain, "maps"]
+    assert figures["curve_1"].caption == "D_U: accuracy by unlabeled images per labelled one"
+
+
+def test_of_many_classes_a_map_shows_the_shot_groups() -> None:
+    names = [f"class {i}" for i in range(30)]
+    groups = ["many"] * 10 + ["few"] * 20
+    figure = plot_maps([FeatureMap("t", np.arange(6.0).reshape(3, 2), np.array([0, 5, 29]), names, groups)])
+    assert figure is not None
+    dots = [collection.get_offsets() for collection in figure.axes[0].collections]
+    assert [len(of_group) for of_group in dots] == [2, 0, 1]  # many, medium, few
+
+
+def test_a_map_is_of_the_shown_arms_first_seed_alone() -> None:
+    found = experiment({"D_U": AMOUNTS}, options={"dataset": "digits"}, shown=[{"D_U": "5x"}])
+    trials = plan(found, path=Path("x.yaml"), common={})
+    mapped = [trial.trial for trial in trials if is_mapped(found, trial)]
+    assert [(trial.levels["D_U"], trial.options["seed"]) for trial in mapped] == [("5x", 3)]
+
+
+def test_maps_are_made_of_the_features_that_were_kept_and_the_same_every_time(tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    features = np.concatenate([rng.normal(0, 1, (20, 4)), rng.normal(9, 1, (20, 4))]).astype(np.float32)
+    lists = pa.array(features.tolist(), pa.list_(pa.float32()))
+    labels = np.repeat([0, 1], 20)
+    file = features_file(tmp_path, "e", "t1")
+    file.parent.mkdir(parents=True)
+    pq.write_table(pa.table({"label": labels, "features": lists}), file)
+    names = {"class_names": ["a", "b"], "shot_groups": ["few", "many"]}
+    rows = [{"trial": trial, "levels": {"D_U": "5x"}, "seed": 3, **names} for trial in ("t0", "t1")]
+
+    (one,), (again,) = read_maps(tmp_path, "e", rows), read_maps(tmp_path, "e", rows)
+
+    assert one.title == "5x, seed 3" and one.labels.tolist() == labels.tolist()
+    np.testing.assert_array_equal(one.places, again.places)
+    # Two far clusters stay apart: each point's nearest other is of its class.
+    distances = np.linalg.norm(one.places[:, None] - one.places[None], axis=2) + np.diag(np.full(40, np.inf))
+    assert (labels[distances.argmin(axis=1)] == labels).all()

@@ -1,0 +1,64 @@
+"""ABC: an auxiliary balanced classifier beside the one of FixMatch, on the same features (Lee et al. 2021).
+
+The network keeps the balanced head, so that all that evaluates, labels or goes on from a checkpoint finds an ordinary
+network; FixMatch's own head is what only the training needs.
+"""
+
+import torch
+from torch import Tensor
+
+from data.contract import NO_CLASS
+from models.heads import HEADS
+from training.losses import cross_entropy
+from training.semi.method import Answers, FixMatch, Setting
+from training.step import Step
+
+
+class AuxiliaryBalancedClassifier(FixMatch):
+    """L_cls + L_con (Lee et al. 2021, eq. 1 to 5) of the balanced head, beside FixMatch's losses of its own.
+
+    One strong view, which the paper has two of.
+    """
+
+    def __init__(self, setting: Setting) -> None:
+        super().__init__(setting)
+        self.backbone_head = HEADS[setting.head](setting.num_features, setting.num_classes).to(setting.rank.device)
+        counts = torch.tensor(setting.labelled_counts, dtype=torch.float64)
+        # N_L / N_y, with N_L the smallest class. A class without labelled images is never left out.
+        keep = (counts[counts > 0].min() / counts.clamp(min=1)).clamp(max=1).float()
+        self.register_buffer("keep", keep.to(setting.rank.device), persistent=False)
+
+    def backbone_logits(self, features: Tensor, logits: Tensor) -> Tensor:
+        return self.backbone_head(features)
+
+    def further_losses(self, answers: Answers, step: Step) -> Tensor:
+        weak, strong = answers.logits.chunk(2)  # (n, C), (n, C) of the balanced head
+        return balanced_losses(
+            weak,
+            strong,
+            step.targets,
+            keep=self.keep,
+            uniform=step.choices.uniform,
+            thresholds=self.setting.thresholds,
+            progress=step.number / step.num_steps,
+        )
+
+
+def balanced_losses(
+    weak: Tensor, strong: Tensor, targets: Tensor, *, keep: Tensor, uniform: Tensor, thresholds: Tensor, progress: float
+) -> Tensor:
+    """(n,) losses of the balanced head by its logits (n, C) of both views; targets (n,), NO_CLASS for unlabeled.
+
+    A labelled image of class y: its cross-entropy, masked by a draw of Bernoulli(N_L/N_y). An unlabeled one whose weak
+    view is surely enough taken for class y, with probabilities q: the cross-entropy of its strong view to q, masked by
+    a draw of a Bernoulli whose parameter falls over the training from 1 to N_L/N_y.
+
+    keep: (C,) N_L/N_y; thresholds: (C,); uniform: (n,) random numbers in [0, 1), below the parameter for a draw of 1
+    progress: share of the training that is done
+    """
+    own = cross_entropy(weak, targets.clamp(min=0)) * (uniform < keep[targets.clamp(min=0)])
+    q = weak.detach().softmax(dim=1)  # (n, C)
+    confidence, taken_for = q.max(dim=1)  # (n,), (n,)
+    counts = (uniform < 1 - progress * (1 - keep[taken_for])) & (confidence >= thresholds[taken_for])
+    others = cross_entropy(strong, q) * counts
+    return torch.where(targets == NO_CLASS, others, own)

@@ -1,0 +1,110 @@
+"""DARP: pseudo-labels refined to the class sizes of the unlabeled images (Kim et al. 2020).
+
+The refined labels x (M, C) of predictions y (M, C) solve the convex problem (eq. 2)
+
+    min sum_m w_m KL(x_m || y_m)   with   sum_k x_mk = 1,   sum_m x_mk = M_k,   w_m = 1/H(y_m)
+
+so the surer a prediction, the less it moves. With a multiplier b_k for each class they are
+
+    x_mk = y_mk e^(b_k H(y_m)) / sum_j y_mj e^(b_j H(y_m))
+
+and b is found by coordinate ascent (algorithm 1): the multipliers one after the other's row sums, each the root of
+sum_m x_mk = M_k. Before, of each class only the ceil(delta M_k) largest entries are kept, the rest is noise.
+"""
+
+import torch
+from torch import Tensor
+
+from conf.errors import UserError
+from training.semi.method import Answers, FixMatch, Setting
+from training.step import Step
+
+NEWTON_STEPS = 8
+LARGEST_MULTIPLIER = 30.0
+"""A class of which all predictions are certain has no root: no multiplier moves them."""
+
+
+class DistributionAligningRefinery(FixMatch):
+    """Every unlabeled image's latest prediction is remembered; from them the multipliers are found anew, now and then.
+
+    A step's pseudo-labels are its predictions refined by these multipliers, from --darp_warmup of the training on.
+    M_k follows the shares of --unlabeled_shares, else those of the labelled images.
+    """
+
+    def __init__(self, setting: Setting) -> None:
+        super().__init__(setting)
+        classes, device = setting.num_classes, setting.rank.device
+        given = setting.options.unlabeled_shares
+        if given is not None and len(given) != classes:
+            raise UserError(f"--unlabeled_shares has {len(given)} shares, the set {classes} classes: give one of each")
+        shares = setting.shares() if given is None else torch.tensor(given, device=device)
+        self.register_buffer("sizes", setting.num_unlabeled * (shares / shares.sum()).double(), persistent=False)
+        self.register_buffer("predictions", torch.full((setting.num_unlabeled, classes), 1 / classes, device=device))
+        self.register_buffer("multipliers", torch.zeros(classes, dtype=torch.float64, device=device))
+        self.register_buffer("smallest_kept", torch.zeros(classes, dtype=torch.float64, device=device))
+
+    def probabilities(self, weak: Answers, step: Step) -> Tensor:
+        predicted = super().probabilities(weak, step)  # (n, C)
+        options = self.setting.options
+        assert step.unlabeled is not None
+        self._remember(
+            step.unlabeled.places - self.setting.num_labelled, step.unlabeled.over_ranks(predicted, self.setting.rank)
+        )
+        if step.number < round(options.darp_warmup * step.num_steps):
+            return predicted
+        if step.number % options.darp_every == 0:
+            everything = self.predictions.double()
+            self.smallest_kept.copy_(smallest_kept(everything, self.sizes, delta=options.darp_delta))
+            self.multipliers.copy_(
+                multipliers(without_noise(everything, self.smallest_kept), self.sizes, num_rounds=options.darp_rounds)
+            )
+        return refined(without_noise(predicted.double(), self.smallest_kept), self.multipliers).float()
+
+    def _remember(self, places: Tensor, predicted: Tensor) -> None:
+        """predicted (k, C) of the images at places (k,); of one that is there twice the mean."""
+        times = (places[:, None] == places).sum(dim=1, keepdim=True)  # (k, 1)
+        self.predictions.index_fill_(0, places, 0)
+        self.predictions.index_add_(0, places, predicted / times)
+
+
+def smallest_kept(predicted: Tensor, sizes: Tensor, *, delta: float) -> Tensor:
+    """(C,) the ceil(delta M_k)-th largest entry of each class of predictions (M, C); sizes (C,): M_k."""
+    places = (delta * sizes).ceil().long().clamp(min=1, max=len(predicted)) - 1  # (C,)
+    return predicted.sort(dim=0, descending=True).values.gather(0, places[None])[0]
+
+
+def without_noise(predicted: Tensor, smallest: Tensor) -> Tensor:
+    """(N, C) predictions, 0 below the smallest that is kept of their class (C,), normalised; rows without any stay."""
+    kept = torch.where(predicted >= smallest, predicted, 0)
+    total = kept.sum(dim=1, keepdim=True)  # (N, 1)
+    return torch.where(total > 0, kept / total.clamp(min=torch.finfo(kept.dtype).tiny), predicted)
+
+
+def entropy(predicted: Tensor) -> Tensor:
+    """(N, 1) H of each row of (N, C) probabilities, in nats."""
+    return -torch.xlogy(predicted, predicted).sum(dim=1, keepdim=True)
+
+
+def refined(predicted: Tensor, multipliers: Tensor) -> Tensor:
+    """(N, C) x of predictions y (N, C) and multipliers b (C,)."""
+    return (predicted.log() + multipliers * entropy(predicted)).softmax(dim=1)
+
+
+def multipliers(predicted: Tensor, sizes: Tensor, *, num_rounds: int) -> Tensor:
+    """(C,) b for predictions (M, C), float64, and class sizes (C,) that sum to M, after so many rounds of ascent.
+
+    Within a round the rows are normalised, then each b_k is set to the root of log sum_m a_m y_mk e^(b_k H_m) = log M_k
+    by Newton's method: the left side is convex and grows.
+    """
+    b, h = torch.zeros_like(sizes), entropy(predicted)  # (C,), (M, 1)
+    log_y = predicted.log()  # (M, C)
+    wanted = sizes.clamp(min=torch.finfo(sizes.dtype).tiny).log()  # (C,)
+    for _ in range(num_rounds):
+        log_a = -(log_y + b * h).logsumexp(dim=1, keepdim=True)  # (M, 1)
+        for _ in range(NEWTON_STEPS):
+            terms = log_a + log_y + b * h  # (M, C)
+            value = terms.logsumexp(dim=0)  # (C,)
+            slope = ((terms - value).exp() * h).sum(dim=0)  # (C,)
+            step = (wanted - value) / slope.clamp(min=1e-6)
+            b = torch.where(value.isfinite(), (b + step).clamp(-LARGEST_MULTIPLIER, LARGEST_MULTIPLIER), b)
+    return b

@@ -1,0 +1,115 @@
+"""DASO: pseudo-labels blended of what the classifier says and of which class's images are alike (Oh et al. 2022).
+
+- Prototypes (section 3.2): the mean features of the last labelled images of each class, by the averaged network;
+  q^ = softmax(cosine(z, prototypes)/T_proto) is what an image is taken for by them.
+- Blending (eq. 3): p' = (1 - v_k) p^ + v_k q^, with k the class that the classifier's p^ is for, and
+  v_k = m_k^(1/T_dist) / max_j m_j^(1/T_dist); m are the shares of the latest pseudo-labels (eq. 4): where too many
+  images are taken for a class, the prototypes have their say.
+- Semantic alignment (eq. 5): cross-entropy of q^ of the strong view to that of the weak one.
+"""
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from training.losses import cross_entropy
+from training.semi.method import Answers, FixMatch, Setting
+from training.step import Step
+
+
+class SemanticPseudoLabels(FixMatch):
+    """Until --daso_warmup of the training the pseudo-labels are FixMatch's; prototypes and shares are gathered."""
+
+    def __init__(self, setting: Setting) -> None:
+        super().__init__(setting)
+        classes, device = setting.num_classes, setting.rank.device
+        queue = torch.zeros(classes, setting.options.daso_queue, setting.num_features, device=device)
+        self.register_buffer("queue", queue)
+        self.register_buffer("num_queued", torch.zeros(classes, dtype=torch.int64, device=device))
+        self.register_buffer("shares", torch.full((classes,), 1 / classes, device=device))
+        self.register_buffer("counted", torch.zeros(classes, device=device))
+
+    def probabilities(self, weak: Answers, step: Step) -> Tensor:
+        options, rank = self.setting.options, self.setting.rank
+        assert step.labelled is not None and step.unlabeled is not None
+        self._enqueue(step)
+        # There are shares when the warm-up ends, however short it is.
+        if step.number and step.number % min(options.daso_period, self._warm_up_steps(step)) == 0:
+            self.shares.copy_(self.counted / self.counted.sum())
+            self.counted.zero_()
+        blend = super().probabilities(weak, step)  # (n, C)
+        if not self._is_warm_up(step):
+            semantic = similarities(weak.features, self.prototypes(), temperature=options.daso_t_proto).softmax(dim=1)
+            blend = blended(blend, semantic, self.shares, temperature=options.daso_t_dist)
+        # A pseudo-label counts for its class whether it is sure or not.
+        taken_for = step.unlabeled.over_ranks(blend.argmax(dim=1), rank)  # (k,)
+        self.counted.index_add_(0, taken_for, torch.ones_like(taken_for, dtype=torch.float32))
+        return blend
+
+    def further_losses(self, answers: Answers, step: Step) -> Tensor | None:
+        if self._is_warm_up(step):
+            return None
+        options, prototypes = self.setting.options, self.prototypes()
+        told = similarities(answers.weak().features, prototypes, temperature=options.daso_t_proto).softmax(dim=1)
+        asked = similarities(answers.strong().features, prototypes, temperature=options.daso_t_proto)
+        losses = options.daso_alignment * cross_entropy(asked, told)  # (n,)
+        return losses.index_fill(0, step.labelled.mine, 0)
+
+    def prototypes(self) -> Tensor:
+        """(C, D) mean of each class's queue; zeros as long as it is empty."""
+        there = self.num_queued.clamp(min=1, max=self.queue.shape[1])  # (C,)
+        return self.queue.sum(dim=1) / there[:, None]
+
+    def _enqueue(self, step: Step) -> None:
+        """The labelled images' features, of all ranks, in the place of their classes' oldest."""
+        rank = self.setting.rank
+        images = step.inputs[step.labelled.mine]  # the first n inputs are the weak views
+        average, was_training = self.setting.average, self.setting.average.training
+        average.eval()
+        mine = average.features(images).float()  # (m, D)
+        average.train(was_training)
+        features = step.inputs.new_zeros(len(step.targets), mine.shape[1]).index_copy(0, step.labelled.mine, mine)
+        features = step.labelled.over_ranks(features, rank)  # (k, D)
+        classes = step.labelled.over_ranks(step.targets, rank)  # (k,)
+        enqueue(self.queue, self.num_queued, features, classes)
+
+    def _warm_up_steps(self, step: Step) -> int:
+        return max(1, round(self.setting.options.daso_warmup * step.num_steps))
+
+    def _is_warm_up(self, step: Step) -> bool:
+        return step.number < self._warm_up_steps(step)
+
+
+def enqueue(queue: Tensor, num_queued: Tensor, features: Tensor, classes: Tensor) -> None:
+    """Put features (k, D) of classes (k,) into the queues (C, L, D), in their order, over the oldest.
+
+    num_queued: (C,) how many there have been; of one class no more than the last L are kept
+    """
+    num_classes, length, _ = queue.shape
+    is_of = (classes[:, None] == torch.arange(num_classes, device=classes.device)).long()  # (k, C)
+    before = (is_of.cumsum(dim=0) - is_of).gather(1, classes[:, None])[:, 0]  # (k,) of its class in this batch
+    of_class = is_of.sum(dim=0)  # (C,)
+    places = (num_queued[classes] + before) % length  # (k,)
+    is_kept = before >= of_class[classes] - length  # (k,)
+    # What is not kept goes where nobody looks, and no two others go to one place.
+    flat = torch.cat([queue.view(num_classes * length, -1), queue.new_zeros(1, queue.shape[2])])
+    flat[torch.where(is_kept, classes * length + places, num_classes * length)] = features
+    queue.copy_(flat[:-1].view_as(queue))
+    num_queued.add_(of_class)
+
+
+def similarities(features: Tensor, prototypes: Tensor, *, temperature: float) -> Tensor:
+    """(N, C) cosines of features (N, D) and prototypes (C, D) over the temperature: logits of q^.
+
+    A class without a prototype (zeros) is least alike.
+    """
+    cosines = F.normalize(features, dim=1) @ F.normalize(prototypes, dim=1).T  # (N, C)
+    is_there = prototypes.abs().sum(dim=1) > 0  # (C,)
+    return torch.where(is_there, cosines, -1) / temperature
+
+
+def blended(linear: Tensor, semantic: Tensor, shares: Tensor, *, temperature: float) -> Tensor:
+    """(N, C) p' of p^ = linear and q^ = semantic (N, C), and shares m (C,) of the pseudo-labels."""
+    powers = shares ** (1 / temperature)  # (C,)
+    v = (powers / powers.max())[linear.argmax(dim=1)][:, None]  # (N, 1)
+    return (1 - v) * linear + v * semantic

@@ -1,0 +1,159 @@
+"""What FixMatch trains: a network, the average of its weights, and the method that makes the pseudo-labels.
+
+The average (Tarvainen & Valpola 2017) is the network that is measured, saved and labels; the trained weights and the
+method's state lie in the checkpoint beside it.
+"""
+
+import copy
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor, nn
+from torch.optim.swa_utils import get_ema_multi_avg_fn
+
+from data.contract import NO_CLASS
+from training.losses import LossFunction
+from training.metrics import ClassTotals
+from training.semi.method import Answers, FixMatch
+from training.semi.truth import count_pseudo_labels
+from training.step import Step
+
+if TYPE_CHECKING:
+    from training.tasks import Task
+
+
+class WeightAverage:
+    """Moves the average after each step: w' <- d w' + (1 - d) w, d = min(decay, (1 + t)/(10 + t)) in step t from 1.
+
+    A short training would else never forget the random weights that it began with.
+    """
+
+    def __init__(self, average: nn.Module, trained: nn.Module, decay: float) -> None:
+        self._average = list(average.parameters())
+        self._trained = list(trained.parameters())
+        self._decay = decay
+
+    @torch.no_grad()
+    def follow(self, step: Step) -> None:
+        number = step.number + 1
+        decay = min(self._decay, (1 + number) / (10 + number))
+        get_ema_multi_avg_fn(decay)(self._average, [it.detach() for it in self._trained], None)
+
+
+class SemiLearner(nn.Module):
+    """While training, images (2 n, C, H, W) to Answers of the trained network; else to logits of the averaged one.
+
+    network: the averaged one; trained: the other, None if --ema_decay 0 averages nothing and there is but one
+    """
+
+    def __init__(
+        self, network: nn.Module, *, ema_decay: float, weak_apart: bool, thresholds: Tensor, truth: Tensor | None
+    ) -> None:
+        """weak_apart: the weak views of unlabeled images have a pass of their own, without gradients
+        thresholds: (C,) smallest confidence of a pseudo-label; truth: (U,) classes of the unlabeled images, if known
+
+        The method is given afterwards (`method`), as it may use the averaged network.
+        """
+        super().__init__()
+        self.network = network
+        self.trained = None
+        self._average = None
+        self._weak_apart, self._thresholds, self._truth = weak_apart, thresholds, truth
+        if ema_decay:
+            self.trained = copy.deepcopy(network)
+            network.requires_grad_(False)
+            _share_buffers(network, self.trained)
+            self._average = WeightAverage(network, self.trained, ema_decay)
+        self.method: FixMatch
+
+    def train(self, mode: bool = True) -> "SemiLearner":
+        super().train(mode)
+        if self.trained is not None:
+            self.network.eval()
+        return self
+
+    def forward(
+        self, images: Tensor, labelled: Tensor | None = None, unlabeled: Tensor | None = None
+    ) -> Answers | Tensor:
+        """labelled, unlabeled: their rows among the n; needed while training.
+
+        Nothing is learned from the strong views of labelled images: they are not looked at, and their answers are 0.
+        """
+        if not self.training:
+            return self.network(images)
+        assert labelled is not None and unlabeled is not None
+        num_images = len(images) // 2
+        if not self._weak_apart:
+            rows = torch.cat([torch.arange(num_images, device=images.device), num_images + unlabeled])
+            return Answers(*(_in_place(part, rows, 2 * num_images) for part in self._answers(images[rows])))
+        with torch.no_grad():
+            taken_for = self._answers(images[unlabeled])
+        rows = torch.cat([labelled, num_images + unlabeled])
+        learned = self._answers(images[rows])
+        return Answers(
+            *(
+                _in_place(own, rows, 2 * num_images).index_copy(0, unlabeled, other)
+                for own, other in zip(learned, taken_for, strict=True)
+            )
+        )
+
+    def _answers(self, images: Tensor) -> Answers:
+        trained = self.network if self.trained is None else self.trained
+        features = trained.features(images.contiguous(memory_format=torch.channels_last))  # (N, D)
+        logits = trained.fc(features)  # (N, C)
+        return Answers(features, logits, self.method.backbone_logits(features, logits))
+
+    def step_losses(self, task: "Task", outputs: Answers, step: Step) -> tuple[Tensor, Tensor]:
+        """(n, C) logits of the weak views, by the head that is kept, and losses (n,) of the images."""
+        answers = Answers(
+            outputs.features.float(),
+            task.logit_scale * outputs.logits.float(),
+            task.logit_scale * outputs.backbone_logits.float(),
+        )
+        with torch.no_grad():
+            probabilities = self.method.probabilities(answers.weak(), step)  # (n, C)
+            confidence, pseudo_labels = probabilities.max(dim=1)  # (n,), (n,)
+            is_sure = confidence >= self._thresholds[pseudo_labels]  # (n,)
+        losses = fixmatch_losses(answers.backbone_logits, step.targets, pseudo_labels, is_sure, loss=task.loss)
+        if task.pseudo_label_totals is not None:
+            self._count(task.pseudo_label_totals, step, pseudo_labels, is_sure, confidence, losses.detach())
+        further = self.method.further_losses(answers, step)
+        return answers.logits[: len(step.targets)], losses if further is None else losses + further
+
+    def after_step(self, step: Step) -> None:
+        if self._average:
+            self._average.follow(step)
+
+    def _count(self, totals: ClassTotals, step: Step, *of_samples: Tensor) -> None:
+        assert step.unlabeled is not None and self._truth is not None
+        truth = self._truth[step.unlabeled.my_places - self.method.setting.num_labelled]
+        count_pseudo_labels(totals, truth, *(values[step.unlabeled.mine] for values in of_samples))
+
+
+def _in_place(values: Tensor, rows: Tensor, num_rows: int) -> Tensor:
+    """(num_rows, K) values (k, K) in their rows (k,), and 0 elsewhere."""
+    return values.new_zeros(num_rows, values.shape[1]).index_copy(0, rows, values)
+
+
+def fixmatch_losses(
+    logits: Tensor, targets: Tensor, pseudo_labels: Tensor, is_sure: Tensor, *, loss: LossFunction
+) -> Tensor:
+    """(n,) the loss of a labelled image's weak view; of an unlabeled one's strong view for its pseudo-label, if sure.
+
+    logits: (2 n, C) of the weak and then the strong views; targets: (n,), NO_CLASS for unlabeled
+    pseudo_labels, is_sure: (n,) of all images
+    """
+    weak, strong = logits.chunk(2)  # (n, C), (n, C)
+    # Both for every image: to pick out those with labels would make a GPU wait for their number.
+    own = loss(weak, targets.clamp(min=0))
+    others = loss(strong, pseudo_labels) * is_sure
+    return torch.where(targets == NO_CLASS, others, own)
+
+
+def _share_buffers(network: nn.Module, trained: nn.Module) -> None:
+    """Give the averaged network the trained one's batch-norm statistics themselves: they are averages already."""
+    pairs: Sequence[tuple[nn.Module, nn.Module]] = list(zip(network.modules(), trained.modules(), strict=True))
+    for ours, theirs in pairs:
+        for name, buffer in theirs.named_buffers(recurse=False):
+            setattr(ours, name, buffer)
