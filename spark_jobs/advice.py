@@ -2,7 +2,7 @@
 
 Every rule is a sentence of the paper (Yang & Xu 2020) or of arithmetic, applied to
 an estimate and its interval; where the interval lies on both sides, the answer is
-that the data does not tell.
+that the data does not tell, and to which side the estimate itself leans.
 """
 
 from dataclasses import dataclass
@@ -26,10 +26,15 @@ Verdict = Literal["gain", "no gain", "cannot tell"]
 
 @dataclass(frozen=True)
 class Advice:
-    """reasons: whole sentences, the decisive one first"""
+    """leaning: the verdict if every estimate were exact; reasons: whole sentences, of what decides"""
 
     verdict: Verdict
+    leaning: Verdict
     reasons: list[str]
+
+    @property
+    def said(self) -> str:
+        return self.verdict if self.verdict == self.leaning else f"{self.verdict}, rather {self.leaning}"
 
 
 def advice_on_unlabeled(found: Estimates, *, rho: float, tail_share: float) -> Advice:
@@ -70,32 +75,36 @@ def advice_on_self_supervision(found: Estimates) -> Advice:
     return _decided([gap, _room(found)], "so the labels' imbalance costs features that need no labels to be learned")
 
 
-_Check = tuple[Verdict, str]
+_Check = tuple[Verdict, Verdict, str]
+"""Verdict, leaning and sentence."""
 
 
 def _above(estimate: Estimate, least: float, measured: str, rule: str) -> _Check:
     if estimate.low >= least:
-        return "gain", f"{measured}."
+        return "gain", "gain", f"{measured}."
     if estimate.high < least:
-        return "no gain", f"{measured}: {rule}."
-    return "cannot tell", f"{measured}: {rule}, and the estimate is too uncertain to tell."
+        return "no gain", "no gain", f"{measured}: {rule}."
+    leaning: Verdict = "gain" if estimate.value >= least else "no gain"
+    return "cannot tell", leaning, f"{measured}: {rule}, and the estimate is too uncertain to tell."
 
 
 def _room(found: Estimates) -> _Check:
     missed = 1 - float(found.recall.mean())
     said = f"labels alone miss {percent(missed)} % of a class's images (mean over the classes)"
     if missed >= LEAST_MISSED:
-        return "gain", f"{said}."
-    return "no gain", f"{said}: there is hardly anything left to gain."
+        return "gain", "gain", f"{said}."
+    return "no gain", "no gain", f"{said}: there is hardly anything left to gain."
 
 
 def _decided(checks: list[_Check], then: str) -> Advice:
-    """The worst of the checks decides; its sentence comes first."""
-    for verdict in ("no gain", "cannot tell"):
-        if decisive := [text for of, text in checks if of == verdict]:
-            return Advice(verdict, [_sentence(text) for text in decisive])
-    texts = [_sentence(text) for _, text in checks]
-    return Advice("gain", [*texts[:-1], f"{texts[-1].removesuffix('.')}, {then}."])
+    """The worst of the checks decides."""
+    leaning: Verdict = "no gain" if any(of == "no gain" for _, of, _ in checks) else "gain"
+    verdicts: tuple[Verdict, ...] = ("no gain", "cannot tell")
+    for verdict in verdicts:
+        if decisive := [text for of, _, text in checks if of == verdict]:
+            return Advice(verdict, leaning, [_sentence(text) for text in decisive])
+    texts = [_sentence(text) for *_, text in checks]
+    return Advice("gain", "gain", [*texts[:-1], f"{texts[-1].removesuffix('.')}, {then}."])
 
 
 def conclusion(unlabeled: Advice, self_supervision: Advice) -> str:

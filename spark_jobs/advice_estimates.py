@@ -1,14 +1,14 @@
 """What a labelled set and a classifier of it tell of unlabeled images: how many are of its classes, and of which.
 
-A held-out image lies about as far from the nearest training image, in the network's
-features, as an unlabeled one of its class does; an image of something else lies
-further. So among the images nearer than some threshold few are irrelevant. How the
-classifier errs on the held-out ones undoes its errors on the unlabeled ones
-(streaming/unlabeled.py): that gives the images of each class below the threshold,
-and the share of the class's held-out images below it gives all of them. Their sum
-over the unlabeled images is the relevance. Too high a threshold lets irrelevant
-images in, too low a one leaves too few to count: the one with the lowest upper
-bound is taken (after the best-bin estimate of Garg et al. 2021).
+The classifier finds a held-out image about as strange (by its energy, Liu et al.
+2020) as an unlabeled one of its class, and an image of something else stranger. So
+among the images below some threshold few are irrelevant. How the classifier errs
+on the held-out ones undoes its errors on the unlabeled ones (streaming/unlabeled.py):
+that gives the images of each class below the threshold, and the share of the
+class's held-out images below it gives all of them. Their sum over the unlabeled
+images is the relevance. Too high a threshold lets irrelevant images in, too low a
+one leaves too few to count: the one with the lowest upper bound is taken (after
+the best-bin estimate of Garg et al. 2021).
 
 Nothing here sees test images, or the withheld labels of unlabeled ones.
 """
@@ -19,24 +19,23 @@ from dataclasses import dataclass
 
 import numpy as np
 from scipy.optimize import brentq
-from scipy.sparse import csr_array, diags_array, eye_array, kron
+from scipy.sparse import csr_array, diags_array
 
-from streaming.unlabeled import largest_over_smallest, unfolded_shares
+from streaming.unlabeled import unfolded_shares
 
-THRESHOLD_QUANTILES = (0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 1.0)
-"""Of the distances of held-out images."""
+THRESHOLD_QUANTILES = (0.6, 0.7, 0.8, 0.9, 1.0)
+"""Of the energies of held-out images."""
 UPPER_BOUND = 0.9
 """Share of the draws below the bound by which a threshold is chosen."""
 PRIOR_IMAGES = 2.0
-"""Held-out images that a class counts more than it has; the classifier errs on them as on others of the half."""
+"""Held-out images that a class counts more than it has; the classifier errs on them as on others of its half."""
 FREQUENT_MISTAKES = 10
 """Classes that these are mistaken for: of 8,142 classes all pairs would be 66 million cells."""
-MOST_DRAWS, LEAST_DRAWS = 200, 20
+MOST_DRAWS, LEAST_DRAWS = 100, 20
 MOST_DRAWN_CLASSES = 200_000
 """Of all draws together: of 8,142 classes 24 draws are what a minute has time for."""
 INTERVAL = (0.05, 0.95)
 LARGEST_RHO = 1e4
-IMAGES_AT_ONCE = 1000
 _TRACE = 1e-12
 
 
@@ -44,19 +43,20 @@ _TRACE = 1e-12
 class Said:
     """What the classifier says of N images.
 
-    predicted: (N,) classes; features: (N, D), before the head; head_log_odds: (N,) log odds of the head half of the
-    classes against the tail half; labels: (N,), None of unlabeled images
+    predicted: (N,) classes; energy: (N,), higher of stranger images; head_log_odds: (N,) log odds of the head half of
+    the classes against the tail half; labels: (N,), None of unlabeled images
     """
 
     predicted: np.ndarray
-    features: np.ndarray
+    energy: np.ndarray
     head_log_odds: np.ndarray
     labels: np.ndarray | None = None
 
 
 @dataclass(frozen=True)
 class Estimate:
-    """A number, and the quantiles INTERVAL of its posterior."""
+    """A number: the median of its posterior at the chosen threshold, and the quantiles INTERVAL over all thresholds:
+    what they differ by is doubt as well."""
 
     value: float
     low: float
@@ -69,21 +69,19 @@ class Estimates:
     tail_share: share of these that belong to the tail half of the classes
     rho: largest over smallest class of an exponential profile, in the order of the labelled classes, whose tail half
     has that share; below 1 the labelled head is the tail
-    rho_of_classes: largest over smallest of class_shares, a class counting for at least one image; where classes are
-    hard to tell apart much too large, since it looks at the two that err most
     head_recall, tail_recall: share of a class's images that are taken for it, mean over the half; recall_gap: the
     difference
     right: share of all pseudo-labels that are right; an irrelevant image has none
     head_precision, tail_precision: share of the relevant images taken for classes of the half that are of the half (p
     and q of theorem 1); precision_difference: p - q
     class_shares: (C,) share of each class of the relevant images
-    recall, precision: (C,); NaN where nothing is taken for the class
+    recall, precision: (C,) share of a class's images that are taken for it, and of the relevant images taken for it
+    that are of it; NaN where nothing is
     """
 
     relevance: Estimate
     tail_share: Estimate
     rho: Estimate
-    rho_of_classes: Estimate
     head_recall: Estimate
     tail_recall: Estimate
     recall_gap: Estimate
@@ -104,39 +102,34 @@ def head_half(counts: Sequence[int]) -> np.ndarray:
     return is_head
 
 
-def estimates(*, train: Said, val: Said, unlabeled: Said, is_head: np.ndarray, seed: int = 0) -> Estimates:
+def estimates(*, val: Said, unlabeled: Said, is_head: np.ndarray, seed: int = 0) -> Estimates:
     """Estimates for the unlabeled images; is_head (C,) tells the halves of the classes. The same for the same seed."""
     assert val.labels is not None and len(val.labels) and len(unlabeled.predicted)
     rng = np.random.default_rng(seed)
-    val_distances, unlabeled_distances = nearest_distances(val, train), nearest_distances(unlabeled, train)
     num_draws = max(LEAST_DRAWS, min(MOST_DRAWS, MOST_DRAWN_CLASSES // len(is_head)))
-    found = []
-    for limit in np.quantile(val_distances, THRESHOLD_QUANTILES):
-        counts = _counts(val, val_distances <= limit, is_head)
-        below = unlabeled_distances <= limit
+    of_thresholds = []
+    for limit in np.quantile(val.energy, THRESHOLD_QUANTILES):
+        outcomes = _drawn_outcomes(val, val.energy <= limit, is_head, num_draws, rng)
+        below = unlabeled.energy <= limit
         told = np.append(np.bincount(unlabeled.predicted[below], minlength=len(is_head)), np.count_nonzero(~below))
-        drawn_told = rng.gamma(np.broadcast_to(told.astype(float), (num_draws, len(told))))
-        drawn = _class_shares(drawn_told, _drawn_outcomes(counts, num_draws, rng))
-        bound = np.quantile(drawn.sum(axis=1), UPPER_BOUND)
-        found.append((float(bound), _class_shares(told[None].astype(float), _mean_outcomes(counts)), drawn))
-    _, shares, drawn = min(found, key=lambda of_limit: of_limit[0])
-    # What an image is taken for, whatever its distance.
-    counts = _counts(val, np.ones(len(val.labels), bool), is_head)
-    outcomes = _mean_outcomes(counts)
-    num_images = len(unlabeled.predicted)
-    of_all = _summary(shares, outcomes, is_head, num_images=num_images)
-    of_draws = _summary(drawn, _drawn_outcomes(counts, num_draws, rng), is_head, num_images=num_images)
+        of_thresholds.append(_class_shares(rng.gamma(np.tile(told.astype(float), (num_draws, 1))), outcomes))
+    # What an image is taken for, however strange it is.
+    outcomes = _drawn_outcomes(val, np.ones(len(val.labels), bool), is_head, num_draws, rng)
+    numbers = [_summary(shares, outcomes, is_head) for shares in of_thresholds]
+    bounds = [np.quantile(shares.sum(axis=1), UPPER_BOUND) for shares in of_thresholds]
+    best = int(np.argmin(bounds))
+    shares, recall = of_thresholds[best], outcomes.taken_for.diagonal().reshape(num_draws, -1)
+    taken_for = (shares.ravel() @ outcomes.taken_for).reshape(shares.shape)
 
     def estimate(name: str) -> Estimate:
-        low, high = np.quantile(of_draws[name], INTERVAL)
-        return Estimate(float(of_all[name][0]), float(low), float(high))
+        low, high = np.quantile([of_threshold[name] for of_threshold in numbers], INTERVAL)
+        return Estimate(float(np.median(numbers[best][name])), float(low), float(high))
 
-    taken_for, right = shares[0] @ outcomes.taken_for, shares[0] * outcomes.taken_for.diagonal()
     return Estimates(
-        **{name: estimate(name) for name in of_all},
-        class_shares=shares[0] / shares[0].sum(),
-        recall=outcomes.taken_for.diagonal(),
-        precision=np.divide(right, taken_for, out=np.full(len(right), np.nan), where=taken_for > 0),
+        **{name: estimate(name) for name in numbers[best]},
+        class_shares=(shares / shares.sum(axis=1, keepdims=True)).mean(axis=0),
+        recall=recall.mean(axis=0),
+        precision=_ratio((shares * recall).mean(axis=0), taken_for.mean(axis=0), of_nothing=np.nan),
     )
 
 
@@ -157,79 +150,58 @@ def profile_imbalance(tail_share: float, *, num_classes: int) -> float:
     return math.exp(brentq(excess, -limit, limit))
 
 
-def nearest_distances(images: Said, known: Said) -> np.ndarray:
-    """(N,) one less the cosine between an image's features and those of the nearest known one (Sun et al. 2022)."""
-    directions = _directions(known.features)
-    starts = range(0, len(images.features), IMAGES_AT_ONCE)
-    blocks = (_directions(images.features[start : start + IMAGES_AT_ONCE]) for start in starts)
-    return np.concatenate([1 - (block @ directions.T).max(axis=1) for block in blocks])
-
-
-def _directions(features: np.ndarray) -> np.ndarray:
-    lengths = np.linalg.norm(features, axis=1, keepdims=True)
-    return features / np.maximum(lengths, np.finfo(np.float32).tiny)
-
-
-@dataclass(frozen=True)
-class _Counts:
-    """Held-out images by class i. taken_for: (C, C), of those below a threshold, by what they are taken for; beyond:
-    (C,), the others."""
-
-    taken_for: csr_array
-    beyond: np.ndarray
-
-
 @dataclass(frozen=True)
 class _Outcomes:
     """What becomes of the images of a class, K times. taken_for: (K C, K C), K blocks along the diagonal whose rows add
-    up to 1: what those below the threshold are taken for; below: (K, C), the share of a class's images below."""
+    up to 1: what those below a threshold are taken for; below: (K, C), the share of a class's images below."""
 
     taken_for: csr_array
     below: np.ndarray
 
 
-def _counts(val: Said, below: np.ndarray, is_head: np.ndarray) -> _Counts:
-    """PRIOR_IMAGES more of each class than the held-out ones included: these are as often below as all are, and are
-    mistaken as often as others of the half are, for what others are. below: (N,) bool"""
+def _drawn_outcomes(
+    val: Said, below: np.ndarray, is_head: np.ndarray, num_draws: int, rng: np.random.Generator
+) -> _Outcomes:
+    """Draws of the posterior, given the held-out images; below: (N,) bool, those below the threshold.
+
+    Of a half, how many images are below and how many of these are recognised has the posterior of the uniform prior.
+    Of a class, what becomes of its images has a Dirichlet prior worth PRIOR_IMAGES: as of the half, and mistakes like
+    all that are seen.
+    """
     assert val.labels is not None
     num_classes = len(is_head)
     is_right, of_head = val.predicted == val.labels, is_head[val.labels]
-    recalls = [
-        (np.count_nonzero(half & below & is_right) + 1) / (np.count_nonzero(half & below) + 2)
-        for half in (of_head, ~of_head)
-    ]
-    recall = np.where(is_head, *recalls)  # (C,)
+    rate, recall = (
+        np.where(is_head, *(_drawn_share(half & given, these, num_draws, rng) for half in (of_head, ~of_head)))
+        for given, these in ((np.ones(len(below), bool), below), (below, is_right))
+    )  # (K, C) each
     wrong = np.bincount(val.predicted[~is_right], minlength=num_classes) + 1 / num_classes
     frequent = np.argsort(-wrong, kind="stable")[:FREQUENT_MISTAKES]
-    mistakes = np.outer(1 - recall, wrong[frequent] / wrong[frequent].sum())  # (C, frequent)
-    prior_below = PRIOR_IMAGES * (np.count_nonzero(below) + 1) / (len(below) + 2)
+    mistakes = ((1 - recall) * rate)[:, :, None] * (wrong[frequent] / wrong[frequent].sum())  # (K, C, frequent)
+    seen, seen_count = np.unique(val.labels[below] * num_classes + val.predicted[below], return_counts=True)
     every = np.arange(num_classes)
-    cells = [
-        (np.ones(np.count_nonzero(below)), val.labels[below], val.predicted[below]),
-        (prior_below * recall, every, every),
-        (prior_below * mistakes.ravel(), every.repeat(len(frequent)), np.tile(frequent, num_classes)),
+    parameters = [
+        np.tile(seen_count.astype(float), (num_draws, 1)),
+        PRIOR_IMAGES * rate * recall,
+        PRIOR_IMAGES * mistakes.reshape(num_draws, -1),
     ]
-    values, true, predicted = (np.concatenate(parts) for parts in zip(*cells, strict=True))
-    beyond = np.bincount(val.labels[~below], minlength=num_classes) + PRIOR_IMAGES - prior_below
-    return _Counts(csr_array((values, (true, predicted)), shape=(num_classes, num_classes)), beyond)
+    true = np.concatenate([seen // num_classes, every, every.repeat(len(frequent))])
+    taken = np.concatenate([seen % num_classes, every, np.tile(frequent, num_classes)])
+    # A Dirichlet distribution is made of gamma ones; of a cell that is there twice they add up.
+    block = num_classes * np.arange(num_draws)[:, None]
+    drawn = rng.gamma(np.concatenate(parameters, axis=1)).ravel()
+    size = num_draws * num_classes
+    counts = csr_array((drawn, ((block + true).ravel(), (block + taken).ravel())), shape=(size, size))
+    num_below = np.maximum(counts.sum(axis=1), _TRACE)  # (K C,)
+    beyond = np.bincount(val.labels[~below], minlength=num_classes) + PRIOR_IMAGES * (1 - rate)
+    rates = num_below.reshape(num_draws, -1)
+    return _Outcomes(csr_array(diags_array(1 / num_below) @ counts), rates / (rates + rng.gamma(beyond)))
 
 
-def _mean_outcomes(counts: _Counts) -> _Outcomes:
-    below = counts.taken_for.sum(axis=1)  # (C,)
-    return _Outcomes(_over_rows(counts.taken_for, below), (below / (below + counts.beyond))[None])
-
-
-def _drawn_outcomes(counts: _Counts, num_draws: int, rng: np.random.Generator) -> _Outcomes:
-    """Draws from the Dirichlet distributions that have the counts as parameters."""
-    drawn = csr_array(kron(eye_array(num_draws), counts.taken_for, format="csr"))
-    drawn.data = rng.gamma(drawn.data)
-    below = drawn.sum(axis=1)  # (K C,)
-    beyond = rng.gamma(np.tile(counts.beyond, num_draws))
-    return _Outcomes(_over_rows(drawn, below), (below / (below + beyond)).reshape(num_draws, -1))
-
-
-def _over_rows(matrix: csr_array, totals: np.ndarray) -> csr_array:
-    return csr_array(diags_array(1 / totals) @ matrix)
+def _drawn_share(images: np.ndarray, these: np.ndarray, num_draws: int, rng: np.random.Generator) -> np.ndarray:
+    """(K, 1): which share of the images are these, both (N,) bool, given those that were seen."""
+    hits, total = np.count_nonzero(images & these), np.count_nonzero(images)
+    return rng.beta(hits + 1, total - hits + 1, (num_draws, 1))
 
 
 def _class_shares(told: np.ndarray, outcomes: _Outcomes) -> np.ndarray:
@@ -246,8 +218,8 @@ def _class_shares(told: np.ndarray, outcomes: _Outcomes) -> np.ndarray:
     return shares * np.maximum(below / told.sum(axis=1, keepdims=True), _TRACE) / outcomes.below
 
 
-def _summary(shares: np.ndarray, outcomes: _Outcomes, is_head: np.ndarray, *, num_images: int) -> dict[str, np.ndarray]:
-    """The numbers of `Estimates`, each (K,). shares: (K, C) relevant images of each class over all num_images"""
+def _summary(shares: np.ndarray, outcomes: _Outcomes, is_head: np.ndarray) -> dict[str, np.ndarray]:
+    """The numbers of `Estimates`, each (K,). shares: (K, C) relevant images of each class over all images"""
     relevance = np.minimum(shares.sum(axis=1), 1.0)
     shares = shares / shares.sum(axis=1, keepdims=True)
     recall = outcomes.taken_for.diagonal().reshape(shares.shape)
@@ -255,16 +227,13 @@ def _summary(shares: np.ndarray, outcomes: _Outcomes, is_head: np.ndarray, *, nu
     # taken[i][j]: relevant images of half i that are taken for classes of half j
     by_half = [((shares * half).ravel() @ outcomes.taken_for).reshape(shares.shape) for half in halves]
     taken = [[of_half[:, half].sum(axis=1) for half in halves] for of_half in by_half]
-    p, q = taken[0][0] / (taken[0][0] + taken[1][0]), taken[1][1] / (taken[0][1] + taken[1][1])
+    p, q = (_ratio(taken[half][half], taken[0][half] + taken[1][half], of_nothing=0.0) for half in (0, 1))
     head_recall, tail_recall = (recall[:, half].mean(axis=1) for half in halves)
     tail_share = shares[:, ~is_head].sum(axis=1)
     return {
         "relevance": relevance,
         "tail_share": tail_share,
         "rho": np.array([profile_imbalance(share, num_classes=len(is_head)) for share in tail_share]),
-        "rho_of_classes": np.array(
-            [largest_over_smallest(*one) for one in zip(shares, relevance * num_images, strict=True)]
-        ),
         "head_recall": head_recall,
         "tail_recall": tail_recall,
         "recall_gap": head_recall - tail_recall,
@@ -273,3 +242,7 @@ def _summary(shares: np.ndarray, outcomes: _Outcomes, is_head: np.ndarray, *, nu
         "tail_precision": q,
         "precision_difference": p - q,
     }
+
+
+def _ratio(part: np.ndarray, whole: np.ndarray, *, of_nothing: float) -> np.ndarray:
+    return np.divide(part, whole, out=np.full_like(part, of_nothing), where=whole > 0)

@@ -26,13 +26,13 @@ from spark_jobs.advice import Advice, advice_on_self_supervision, advice_on_unla
 from spark_jobs.advice_estimates import Estimate, Estimates, Said, estimates, head_half
 from spark_jobs.advice_threshold import ThresholdBias, threshold_bias
 from spark_jobs.evaluate import PREDICTIONS_DIRECTORY, evaluate
-from spark_jobs.inference import FEATURES
+from spark_jobs.inference import ENERGY
 from streaming.tables import percent
 
 ADVICE_FILE = "advice.json"
 CLASSES_FILE = "classes.parquet"
 MAX_CLASSES_SHOWN = 100
-MOST_IMAGES = {TRAIN: 20_000, VAL: 20_000, UNLABELED: 50_000}
+MOST_IMAGES = {VAL: 50_000, UNLABELED: 50_000}
 """More images of a part make the estimates no better and take memory; which, a hash of the id decides."""
 LEAST_PROBABILITY = 1e-12
 """What float32 rounds to 0 has finite odds all the same."""
@@ -77,13 +77,13 @@ def diagnose(
     labelled = np.array(manifest.counts[TRAIN]) + held_out
     is_head = head_half(labelled.tolist())
     evaluation = options_for(
-        EvaluateOptions, options, resume=checkpoint, splits=",".join(MOST_IMAGES), features=True,
+        EvaluateOptions, options, resume=checkpoint, splits=",".join(MOST_IMAGES),
         batch_size=INFERENCE_BATCH_SIZE, output_dir=output_dir,
     )  # fmt: skip
     evaluate(spark, evaluation, set_dir=set_dir)
     predictions = output_dir / PREDICTIONS_DIRECTORY
     said = {split: read_said(spark, predictions, split, is_head, most=most) for split, most in MOST_IMAGES.items()}
-    found = estimates(train=said[TRAIN], val=said[VAL], unlabeled=said[UNLABELED], is_head=is_head, seed=options.seed)
+    found = estimates(val=said[VAL], unlabeled=said[UNLABELED], is_head=is_head, seed=options.seed)
     rho = class_distribution(labelled.tolist()).rho
     assert rho is not None, "prepare leaves no class without an image"
     tail_share = float(labelled[~is_head].sum() / labelled.sum())
@@ -110,15 +110,14 @@ def read_said(spark: SparkSession, predictions: Path, split: str, is_head: np.nd
     rows = (
         spark.read.parquet(str(predictions))
         .where(F.col(SPLIT) == split)
-        .select(ID, LABEL, PREDICTED, FEATURES, (F.log(of_head) - F.log(of_tail)).alias(_LOG_ODDS))
+        .select(ID, LABEL, PREDICTED, ENERGY, (F.log(of_head) - F.log(of_tail)).alias(_LOG_ODDS))
         .orderBy(F.xxhash64(ID), ID)
         .limit(most)
         .toArrow()
     )
-    features = rows[FEATURES].combine_chunks().flatten().to_numpy()
     return Said(
         predicted=rows[PREDICTED].to_numpy(),
-        features=features.reshape(rows.num_rows, -1),
+        energy=rows[ENERGY].to_numpy(),
         head_log_odds=rows[_LOG_ODDS].to_numpy(),
         labels=None if split == UNLABELED else rows[LABEL].to_numpy(),
     )
@@ -197,5 +196,5 @@ def sentences(diagnosis: Diagnosis) -> list[str]:
         ("unlabeled data", diagnosis.on_unlabeled),
         ("self-supervision", diagnosis.on_self_supervision),
     ):
-        lines += [f"{name}: {advice.verdict}", *(f"- {reason}" for reason in advice.reasons)]
+        lines += [f"{name}: {advice.said}", *(f"- {reason}" for reason in advice.reasons)]
     return [*lines, threshold_sentence(diagnosis.bias)]

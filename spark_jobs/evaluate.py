@@ -7,7 +7,7 @@ The data set is the checkpoint's own unless options say otherwise. The scores ar
 those of `longtail train -e`, which needs no cluster for them; here the images may
 be more than one process holds. Writes scores.json and predictions.parquet: a row
 an image, with its label, what is said of it (data/contract.py,
-PREDICTION_SCHEMA), its loss, and with --features its features.
+PREDICTION_SCHEMA), its energy, its loss, and with --features its features.
 """
 
 import sys

@@ -42,16 +42,20 @@ if TYPE_CHECKING:
     from training.checkpoints import ModelCard
 
 FEATURES = "features"
+ENERGY = "energy"
 LOSS = "loss"
 IN_TOP5 = "in_top5"
 
 SCORE_FIELDS = [
+    # Minus the logarithm of the sum of the logits' exponentials: high of an image the like of which the classifier has
+    # not seen (Liu et al. 2020, energy-based out-of-distribution detection).
+    pa.field(ENERGY, pa.float32()),
     # By the loss that the checkpoint was trained with; null without a label, as is the next.
     pa.field(LOSS, pa.float32()),
     # Whether the label is among the five likeliest classes.
     pa.field(IN_TOP5, pa.bool_()),
 ]
-"""Of a labelled image, what the prediction is worth."""
+"""What a prediction is worth; all but the energy of a labelled image."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -188,6 +192,7 @@ def _scores(logits: "Tensor", labels: pa.Array, card: "ModelCard") -> dict[str, 
     targets = torch.from_numpy(labels.fill_null(0).to_numpy(zero_copy_only=False).astype(np.int64))  # (N,)
     likeliest = logits.topk(min(5, logits.shape[1]), dim=1).indices  # (N, 5)
     return {
+        ENERGY: pa.array((-logits.logsumexp(dim=1)).numpy()),
         LOSS: pa.array(losses(card, logits, targets).numpy(), mask=unknown),
         IN_TOP5: pa.array((likeliest == targets[:, None]).any(dim=1).numpy(), mask=unknown),
     }

@@ -146,7 +146,7 @@ def test_advice_on_images_of_ones_own_is_right_where_the_truth_is_known(longtail
     # A fifth of each class is the test set: of 60, 30, 12 and 6 labels 48, 24, 10 and 5 are left.
     assert advice["labelled"] == {"rho": 9.6, "tail_share": 15 / 87}
     assert [row["held_out"] for row in advice["classes"]] == [10, 5, 2, 1]
-    assert advice["estimates"]["relevance"]["value"] > 0.85
+    assert advice["estimates"]["relevance"]["high"] > 0.9
     assert advice["estimates"]["tail_share"]["low"] < 0.5 < advice["estimates"]["tail_share"]["high"]
     assert pq.read_table(file.parent / "classes.parquet").to_pylist() == advice["classes"]
 
@@ -156,5 +156,5 @@ def test_advice_on_images_of_ones_own_is_right_where_the_truth_is_known(longtail
     assert mixed.returncode == 0, mixed.stderr
     assert len(list(tmp_path.glob("runs/*/result.json"))) == 1  # nothing was trained
     advice = json.loads((tmp_path / "other/advice.json").read_text())
-    assert advice["estimates"]["relevance"]["value"] == pytest.approx(0.5, abs=0.15)
+    assert advice["estimates"]["relevance"]["low"] < 0.5 < advice["estimates"]["relevance"]["high"]
     assert advice["unlabeled_data"]["verdict"] != "gain"

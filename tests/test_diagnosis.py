@@ -22,7 +22,7 @@ def write_predictions(file: Path) -> None:
         "label": pa.array([0, 2, None], pa.int32()),
         "predicted": pa.array([0, 1, 2], pa.int32()),
         "probabilities": pa.array([[0.5, 0.2, 0.3], [0.0, 1.0, 0.0], [0.1, 0.1, 0.8]], pa.list_(pa.float32())),
-        "features": pa.array([[1.0, 2.0], [3.0, 4.0], [5.0, 6.0]], pa.list_(pa.float32())),
+        "energy": pa.array([-4.0, -3.0, -1.0], pa.float32()),
     }
     pq.write_table(pa.table(columns), file)
 
@@ -34,7 +34,7 @@ def test_the_log_odds_are_of_the_halves_probabilities_and_always_finite(spark: S
     by_label = dict(zip(said.labels.tolist(), said.head_log_odds, strict=True))
     assert by_label[0] == pytest.approx(math.log(0.7 / 0.3), rel=1e-6)
     assert by_label[2] == pytest.approx(math.log(1 / 1e-12), rel=1e-6)  # a probability of 0 is taken for 1e-12
-    assert sorted(said.features.tolist()) == [[1, 2], [3, 4]]
+    assert dict(zip(said.labels.tolist(), said.energy, strict=True)) == {0: -4, 2: -3}
 
 
 def test_of_many_images_so_many_are_looked_at_and_unlabeled_ones_have_no_labels(
@@ -55,9 +55,10 @@ DIAGNOSIS = Diagnosis(
     checkpoint=Path("/runs/base/ckpt.pth.tar"), class_names=["cat", "dog"], shot_groups=["many", "few"],
     is_head=np.array([True, False]), labelled=np.array([40, 5]), held_out=np.array([8, 1]),
     predicted=np.array([75, 25]), rho=8.0, tail_share=5 / 45, bias=None,
-    on_unlabeled=Advice("gain", ["So it is."]), on_self_supervision=Advice("no gain", ["No gap."]),
+    on_unlabeled=Advice("cannot tell", "gain", ["So it is."]),
+    on_self_supervision=Advice("no gain", "no gain", ["No gap."]),
     found=Estimates(
-        relevance=sure(0.8), tail_share=sure(0.5), rho=sure(1.0), rho_of_classes=sure(1.0), head_recall=sure(0.9),
+        relevance=sure(0.8), tail_share=sure(0.5), rho=sure(1.0), head_recall=sure(0.9),
         tail_recall=sure(0.6), recall_gap=sure(0.3), right=sure(0.6), head_precision=sure(0.7),
         tail_precision=sure(0.9), precision_difference=sure(-0.2), class_shares=np.array([0.5, 0.5]),
         recall=np.array([0.9, 0.6]), precision=np.array([0.7, np.nan]),
@@ -77,8 +78,8 @@ def test_what_is_written_is_what_is_said(tmp_path: Path) -> None:
     write_diagnosis(DIAGNOSIS, tmp_path)
     written = json.loads((tmp_path / "advice.json").read_text())
     assert sentences(DIAGNOSIS) == [
-        written["conclusion"], "unlabeled data: gain", "- So it is.", "self-supervision: no gain", "- No gap.",
-        written["theorem_1"],
+        written["conclusion"], "unlabeled data: cannot tell, rather gain", "- So it is.", "self-supervision: no gain",
+        "- No gap.", written["theorem_1"],
     ]  # fmt: skip
     assert written["estimates"]["relevance"] == {"value": 0.8, "low": 0.8, "high": 0.8}
     assert written["threshold_bias"] is None and written["labelled"]["rho"] == 8
