@@ -12,7 +12,9 @@ its figures flatter it.
 """
 
 import argparse
-import dataclasses
+import contextlib
+import os
+import re
 import shutil
 import statistics
 import tempfile
@@ -27,9 +29,10 @@ from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
 from pyspark.sql.streaming import StreamingQuery
 
+from conf.files import write_text_atomically
 from conf.options.base import JobOptions
 from spark_jobs.session import spark_session
-from streaming.events import ClassEvent, ConfusionEvent, Event, RunEvent, spark_ddl
+from streaming.events import ClassEvent, ConfusionEvent, Event, RunEvent, event_line, spark_ddl
 from streaming.live import OWN_SETTINGS, file_lines, start_live_query
 from streaming.result_tables import list_runs, read_manifest, read_table, run_directory
 from streaming.writer import EventWriter
@@ -216,23 +219,47 @@ def day(spark: SparkSession, root: Path, arguments: argparse.Namespace) -> None:
     print("last tenth over first: " + ", ".join(f"{name} {ratio:.2f}" for name, ratio in ratios.items()))
 
 
+def peak_memory_mib() -> dict[str, float]:
+    """The most that this process, Spark's JVM and the Python workers had of memory so far, each."""
+    found: dict[str, float] = {}
+    waiting = [os.getpid()]
+    while waiting:
+        pid = waiting.pop()
+        with contextlib.suppress(FileNotFoundError, ProcessLookupError):
+            children = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
+            # The JVM's threads have children of their own.
+            for file in Path(f"/proc/{pid}/task").glob("*/children"):
+                children += file.read_text().split()
+            waiting += sorted({int(child) for child in children} - {pid})
+            status = Path(f"/proc/{pid}/status").read_text()
+            peak = re.search(r"VmHWM:\s+(\d+) kB", status)
+            name = "driver" if pid == os.getpid() else "JVM" if "Name:\tjava" in status else "workers"
+            if peak:
+                found[name] = found.get(name, 0) + int(peak[1]) / 1024
+    return found
+
+
 def runs(spark: SparkSession, root: Path, arguments: argparse.Namespace) -> None:
-    """Many runs of many classes: bytes of state, and the cost of one run's next epoch among them."""
+    """Many runs of many classes: size of the state, memory, and the cost of one run's next epoch among them."""
     events_dir, tables_dir = root / "events", root / "tables"
-    template = epoch_events("RUN", 1, num_classes=arguments.classes, num_epochs=90, splits=1)
-    shutil.rmtree(events_dir, ignore_errors=True)
-    sizes, costs = {}, {}
+    text = "".join(
+        f"{event_line(event)}\n"
+        for event in epoch_events("RUN", 1, num_classes=arguments.classes, num_epochs=90, splits=1)
+    )
+    costs: dict[int, float] = {}
     done = 0
     with ours(spark, events_dir, tables_dir) as query:
         for target in (arguments.runs // 10, arguments.runs):
+            began, before = time.monotonic(), done
             while done < target:
                 run = f"run{done:04d}"
-                own = [dataclasses.replace(event, run=run) for event in template]
-                EventWriter(events_dir, run=run, attempt=1).write_epoch(1, own)
+                file = events_dir / f"{run}-attempt001-epoch00001.jsonl"
+                write_text_atomically(file, text.replace('"run": "RUN"', f'"run": "{run}"'))
                 done += 1
             while len(list_runs(tables_dir)) < target:
                 assert query.isActive, query.exception()
                 time.sleep(0.2)
+            rate = (done - before) * arguments.classes / (time.monotonic() - began)
             seconds = []
             for epoch in range(2, 2 + arguments.probes):
                 run = f"run{target - 1:04d}"
@@ -242,20 +269,20 @@ def runs(spark: SparkSession, root: Path, arguments: argparse.Namespace) -> None
                 wait_for(epoch, query, epoch_in_our_tables, tables_dir, run)
                 seconds.append(time.monotonic() - renamed)
             costs[target] = statistics.median(seconds)
-            sizes[target] = sum(
-                file.stat().st_size
-                for run in list_runs(tables_dir)
-                for file in run_directory(tables_dir, run).iterdir()
+            files = [file for run in list_runs(tables_dir) for file in run_directory(tables_dir, run).iterdir()]
+            size = sum(file.stat().st_size for file in files)
+            checkpoint = sum(file.stat().st_size for file in (tables_dir / "checkpoint").rglob("*") if file.is_file())
+            memory = ", ".join(f"{name} {peak:.0f}" for name, peak in peak_memory_mib().items())
+            print(
+                f"{target} runs x {arguments.classes} classes: {rate:.0f} class events/s, {size / 2**20:.0f} MiB of "
+                f"tables, {checkpoint / 2**20:.1f} MiB of checkpoint, peak MiB of memory: {memory}; an epoch more of "
+                f"one run: median {1000 * costs[target]:.0f} ms",
+                flush=True,
             )
     began = time.monotonic()
     rows = read_table(tables_dir, "runs").num_rows
-    read_seconds = time.monotonic() - began
-    for target in sizes:
-        print(
-            f"{target} runs x {arguments.classes} classes: {sizes[target] / 2**20:.0f} MiB of tables, "
-            f"an epoch more of one run: median {1000 * costs[target]:.0f} ms"
-        )
-    print(f"the list of {rows} runs is read in {1000 * read_seconds:.0f} ms")
+    print(f"the list of {rows} runs is read in {1000 * (time.monotonic() - began):.0f} ms")
+    print(f"an epoch among ten times the runs: ratio {costs[arguments.runs] / costs[arguments.runs // 10]:.2f}")
 
 
 MEASUREMENTS = {"latency": latency, "throughput": throughput, "day": day, "runs": runs}

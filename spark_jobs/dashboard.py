@@ -2,6 +2,7 @@
 
     longtail dashboard --runs_dir runs
     spark-submit spark_jobs/dashboard.py --runs_dir runs
+    longtail dashboard --source kafka --bootstrap_servers HOST:9092    # what `longtail relay` sends
 
 The streaming query over the metric events of all runs and the page's server in one
 process. The page is at http://127.0.0.1:8050/ and for this machine only; --host and
@@ -13,17 +14,16 @@ Ctrl-C ends it; started again, it goes on.
 
 import sys
 from collections.abc import Sequence
-from functools import partial
 
 from conf.alerts import read_alert_rules
 from conf.arguments import parse_options
 from conf.options.live import DashboardOptions
 from spark_jobs.cli import run_job
+from spark_jobs.event_lines import lines_of, packages_of
 from spark_jobs.session import spark_session
 from streaming.dashboard.server import address, dashboard, listening_socket, serving
 from streaming.dashboard.table_reader import TableReader
-from streaming.live import file_lines, start_live_query
-from streaming.writer import EVENTS_DIRECTORY
+from streaming.live import start_live_query
 
 
 def main(argv: Sequence[str]) -> None:
@@ -37,8 +37,8 @@ def main(argv: Sequence[str]) -> None:
             server.join()
             return
         query = start_live_query(
-            spark_session("dashboard", options),
-            partial(file_lines, events_dir=options.runs_dir / EVENTS_DIRECTORY),
+            spark_session("dashboard", options, packages=packages_of(options)),
+            lines_of(options),
             tables_dir=tables.directory,
             trigger=options.trigger,
             rules=rules,

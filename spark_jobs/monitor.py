@@ -7,7 +7,8 @@
 A Structured Streaming query over the metric events of all runs. The terminal
 shows, per run, each class's accuracy on the test set, its change from the epoch
 before, and its predicted against its true share; all tables are kept below
-OUTPUT_DIR, for streaming/result_tables.py to read. Ctrl-C ends it; started again,
+OUTPUT_DIR, for streaming/result_tables.py to read, with --format delta also as
+Delta tables, delta/NAME. Ctrl-C ends it; started again,
 it goes on. --once processes what is there and ends.
 """
 
@@ -16,7 +17,6 @@ import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from pyspark.sql import DataFrame, SparkSession
 from rich import get_console
 from rich.console import Console, Group
 from rich.live import Live
@@ -28,44 +28,34 @@ from conf.errors import UserError
 from conf.options.live import MonitorOptions
 from data.contract import TEST
 from spark_jobs.cli import run_job
+from spark_jobs.event_lines import lines_of, packages_of, place_of
 from spark_jobs.session import spark_session
-from streaming.kafka import KAFKA_PACKAGE, kafka_lines
-from streaming.live import LiveQuery, file_lines, start_live_query
+from streaming.live import LiveQuery, start_live_query
 from streaming.result_tables import TABLES_DIRECTORY, list_runs
 from streaming.tables import alert_lines, per_class_table, summary_line
 from streaming.view import newest_runs
-from streaming.writer import EVENTS_DIRECTORY
 
 _MAX_RUNS_SHOWN = 3
 
 
 def main(argv: Sequence[str]) -> None:
     options = parse_options(MonitorOptions, argv, prog="longtail monitor")
-    of_kafka = options.source == "kafka"
-    if not of_kafka and not options.runs_dir.is_dir():
+    if options.source == "files" and not options.runs_dir.is_dir():
         raise UserError(f"there is no directory {options.runs_dir}: name the --runs_dir of the trainings to watch")
     tables_dir = options.output_dir or options.runs_dir / TABLES_DIRECTORY
-    spark = spark_session("monitor", options, packages=(KAFKA_PACKAGE,) if of_kafka else ())
-
-    def lines(session: SparkSession) -> DataFrame:
-        if of_kafka:
-            return kafka_lines(session, bootstrap_servers=options.bootstrap_servers, topic=options.topic)
-        return file_lines(session, options.runs_dir / EVENTS_DIRECTORY)
-
     query = start_live_query(
-        spark,
-        lines,
+        spark_session("monitor", options, packages=packages_of(options)),
+        lines_of(options),
         tables_dir=tables_dir,
         trigger=None if options.once else options.trigger,
         rules=read_alert_rules(options.alerts),
-        on_update=_tensorboard_update(tables_dir, options.tensorboard),
+        on_update=_sinks(options, tables_dir),
     )
     console = get_console()
     if options.once:
         query.awaitTermination()
         if not list_runs(tables_dir):
-            where = f"the topic {options.topic}" if of_kafka else options.runs_dir / EVENTS_DIRECTORY
-            raise UserError(f"no metric event lies in {where}: start a training first")
+            raise UserError(f"no metric event lies in {place_of(options)}: start a training first")
         console.print(screen(tables_dir, options.run))
     elif console.is_terminal:
         with Live(get_renderable=lambda: screen(tables_dir, options.run), console=console, refresh_per_second=2):
@@ -75,14 +65,23 @@ def main(argv: Sequence[str]) -> None:
     print(f"tables: {tables_dir}")
 
 
-def _tensorboard_update(tables_dir: Path, log_dir: Path | None) -> Callable[[list[str]], None]:
-    """What is done for TensorBoard when the tables of runs have changed: nothing without a directory."""
-    if log_dir is None:
-        return lambda runs: None
-    # The writer loads torch if it is there, for seconds: only who asks for scalars waits for that.
-    from streaming.tensorboard import TensorBoardSink
+def _sinks(options: MonitorOptions, tables_dir: Path) -> Callable[[list[str]], None]:
+    """What else is done when the tables of runs have changed. What takes a while to load is loaded if asked for."""
+    updates: list[Callable[[list[str]], None]] = []
+    if options.tensorboard is not None:
+        from streaming.tensorboard import TensorBoardSink
 
-    return TensorBoardSink(tables_dir, log_dir).update
+        updates.append(TensorBoardSink(tables_dir, options.tensorboard).update)
+    if options.format == "delta":
+        from streaming.delta_tables import DELTA_DIRECTORY, DeltaTables
+
+        updates.append(DeltaTables(tables_dir, tables_dir / DELTA_DIRECTORY).update)
+
+    def update(runs: list[str]) -> None:
+        for one in updates:
+            one(runs)
+
+    return update
 
 
 def screen(tables_dir: Path, run_filter: str | None) -> Group | Text:

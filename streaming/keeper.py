@@ -9,22 +9,28 @@ moment, leaves the tables as they were.
 
 import fcntl
 from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
+from pyspark import inheritable_thread_target
 from pyspark.sql import DataFrame, SparkSession
 
 from conf.alerts import AlertRules
 from conf.errors import UserError
 from streaming import queries
 from streaming.alerts import alerts, epochs_needed
+from streaming.bundle import bundled, unbundled
 from streaming.events import ClassEvent, ConfusionEvent, Event, PseudoLabelEvent, StepEvent
-from streaming.lines import LINE, REASON, SOURCE, parsed_events
+from streaming.lines import LINE, REASON, SOURCE
 from streaming.prepared import PreparedQuery
 from streaming.result_tables import (
+    BY_EPOCH,
+    QUARANTINE,
     TABLES,
     RunManifest,
     latest_epochs,
@@ -34,7 +40,8 @@ from streaming.result_tables import (
     write_run,
     write_silence_rule,
 )
-from streaming.unlabeled import pseudo_labels, unlabeled
+from streaming.unlabeled import pseudo_labels as labels_of
+from streaming.unlabeled import unlabeled
 
 SEGMENT_ROWS = 20_000
 """A segment of class_epochs has as many epochs as give about so many rows: what an update rewrites is bounded."""
@@ -42,6 +49,13 @@ SEGMENT_EPOCHS = {"epochs": 1000, "steps": 100}
 """Epochs of a segment of the tables that have a few rows an epoch, however many classes there are."""
 BATCH_DIRECTORY = "batch"
 """Where the inputs of the queries lie, those of one micro-batch after another."""
+SCORE_TABLES = ("class_epochs", "epochs")
+REPORT_TABLES: dict[str, type[Event]] = {
+    "confusion": ConfusionEvent,
+    "steps": StepEvent,
+    "pseudo_labels": PseudoLabelEvent,
+}
+"""Tables whose rows are what the events of one kind tell."""
 WHOLE = "all"
 """The one segment of a table that is not kept by epochs."""
 _SIGN_SCHEMA = pa.schema(
@@ -57,13 +71,15 @@ class _RunUpdate:
     """One run in a batch.
 
     new: its events by kind
-    segments: what will be written, per table and segment; rows: per table of a few rows
+    segments: what changes, per table and segment; unwritten: the tables of which that is not written yet
+    rows: what changes, per table of a few rows
     now: per table, rows as they are after the update; of tables that grow with the epochs, the latest
     """
 
     manifest: RunManifest
     new: dict[str, pa.Table]
     segments: dict[str, dict[str, pa.Table]] = field(default_factory=dict)
+    unwritten: set[str] = field(default_factory=set)
     rows: dict[str, list[dict[str, Any]]] = field(default_factory=dict)
     now: dict[str, pa.Table] = field(default_factory=dict)
 
@@ -71,13 +87,17 @@ class _RunUpdate:
     def run(self) -> str:
         return self.manifest.run
 
+    def found(self, name: str, segments: dict[str, pa.Table]) -> None:
+        self.segments[name] = segments
+        self.unwritten.add(name)
+
 
 class TableKeeper:
     """The one writer of a directory of result tables. Raises UserError if another process keeps them already."""
 
     def __init__(self, spark: SparkSession, tables_dir: Path, rules: AlertRules) -> None:
         tables_dir.mkdir(parents=True, exist_ok=True)
-        self._tables_dir, self._rules = tables_dir, rules
+        self._spark, self._tables_dir, self._rules = spark, tables_dir, rules
         self._lock = (tables_dir / "lock").open("w")
         try:
             fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -88,30 +108,43 @@ class TableKeeper:
             ) from None
         write_silence_rule(tables_dir, rules.run_silent.seconds if rules.run_silent else None)
         self._queries = _prepared_queries(spark, tables_dir.absolute() / BATCH_DIRECTORY, rules)
+        self._beside = ThreadPoolExecutor(max_workers=1)
 
     def close(self) -> None:
+        self._beside.shutdown()
         self._lock.close()
 
-    def update(self, lines: pa.Table, *, batch_id: int) -> list[str]:
-        """Take the lines of a batch (value, source) into the tables; the names of the runs that changed."""
-        parsed = self._queries["parsed"](lines=[lines])
+    def update(self, parsed: pa.Table, *, batch_id: int) -> list[str]:
+        """Take a batch of parsed_events into the tables; the names of the runs that changed.
+
+        What the events themselves tell comes first: readers see it while the alerts are still worked out.
+        """
         is_bad = pc.is_valid(parsed[REASON])
-        bad = parsed.filter(is_bad).select([REASON, LINE, SOURCE]).rename_columns(TABLES["quarantine"].names)
+        bad = parsed.filter(is_bad).select([REASON, LINE, SOURCE]).rename_columns(TABLES[QUARANTINE].names)
         if bad.num_rows:
             write_quarantine(self._tables_dir, batch_id, bad)
         events = parsed.filter(pc.invert(is_bad)).drop_columns([REASON, LINE, SOURCE])
         updates = [self._begin(run, of_run) for run, of_run in _by(events, "run").items()]
         if updates:
-            self._class_epochs([update for update in updates if ClassEvent.kind in update.new])
-            self._small("confusion", ConfusionEvent, updates)
-            self._small("pseudo_labels", PseudoLabelEvent, updates)
-            self._steps([update for update in updates if StepEvent.kind in update.new])
+            scored = [update for update in updates if ClassEvent.kind in update.new]
+            beside = inheritable_thread_target(self._spark)(partial(self._scores, scored))
+            scores = self._beside.submit(beside)
+            self._reports(updates, events)
+            scores.result()
+            self._write(updates)
             self._unlabeled(updates)
-            self._runs(updates, events)
             self._alerts(updates)
-        for update in updates:
-            write_run(self._tables_dir, update.manifest, update.segments, update.rows)
+            self._write(updates)
         return [update.run for update in updates]
+
+    def _write(self, updates: Sequence[_RunUpdate]) -> None:
+        """What is worked out and not yet written."""
+        for update in updates:
+            changed = {name: rows for name, rows in update.rows.items() if update.manifest.rows.get(name, []) != rows}
+            if update.unwritten or changed:
+                segments = {name: update.segments[name] for name in update.unwritten}
+                update.manifest = write_run(self._tables_dir, update.manifest, segments, changed)
+                update.unwritten.clear()
 
     def _begin(self, run: str, events: pa.Table) -> _RunUpdate:
         new = _by(events, "kind")
@@ -123,7 +156,7 @@ class TableKeeper:
             manifest.segment_epochs["class_epochs"] = max(1, SEGMENT_ROWS // of_epoch)
         return _RunUpdate(manifest, new)
 
-    def _class_epochs(self, updates: Sequence[_RunUpdate]) -> None:
+    def _scores(self, updates: Sequence[_RunUpdate]) -> None:
         """class_epochs and epochs, from the first epoch on that a run's events speak of."""
         if not updates:
             return
@@ -139,41 +172,41 @@ class TableKeeper:
             update.now["class_epochs"] = self._last_before(update, "class_epochs", first, ["split", "class_id"], new)
             history.append(update.now["class_epochs"])
             history_of_epochs.append(self._last_before(update, "epochs", first, ["split"], new))
-        classes = self._queries["class_epochs"](events=facts, before=history).cast(TABLES["class_epochs"])
-        summaries = self._queries["epochs"](classes=[classes], before=history_of_epochs)
-        found = {"class_epochs": _by(classes, "run"), "epochs": _by(summaries.cast(TABLES["epochs"]), "run")}
+        told = self._queries["scores"](events=facts, before=history, before_epochs=history_of_epochs)
+        found = {name: _by(table, "run") for name, table in unbundled(told, _schemas(*SCORE_TABLES)).items()}
         for update in updates:
             for name, tables in found.items():
                 whole = pa.concat_tables([kept[update.run, name], tables[update.run]])
-                update.segments[name] = _by_segment(update.manifest, name, whole)
+                update.found(name, _by_segment(update.manifest, name, whole))
             known = [update.now["class_epochs"], found["class_epochs"][update.run]]
             update.now["class_epochs"] = latest_epochs(pa.concat_tables(known))
 
-    def _steps(self, updates: Sequence[_RunUpdate]) -> None:
-        if not updates:
-            return
-        kept, parts = {}, []
-        names = TABLES["steps"].names
+    def _reports(self, updates: Sequence[_RunUpdate], events: pa.Table) -> None:
+        """The tables that need nothing but the events and their own rows: where the runs stand, steps, and others."""
+        inputs: dict[str, list[pa.Table]] = {name: [] for name in REPORT_TABLES}
+        kept: dict[tuple[str, str], pa.Table] = {}
+        told = [(update, name) for update in updates for name, kind in REPORT_TABLES.items() if kind.kind in update.new]
+        for update, name in told:
+            new = update.new[REPORT_TABLES[name].kind]
+            if name in BY_EPOCH:
+                kept[update.run, name], before = self._around(update, name, pc.min(new["epoch"]).as_py())
+            else:
+                before = self._stored(update, name)
+            inputs[name] += [new.select(TABLES[name].names), before]
+        known = [row for update in updates for row in update.manifest.rows.get("runs", [])]
+        inputs["runs"] = [pa.Table.from_pylist(known, schema=TABLES["runs"])]
+        whole = self._queries["reports"](events=[events], **inputs)
+        found = {name: _by(table, "run") for name, table in unbundled(whole, _schemas(*inputs)).items()}
         for update in updates:
-            new = update.new[StepEvent.kind]
-            kept[update.run], redone = self._around(update, "steps", pc.min(new["epoch"]).as_py())
-            parts += [new.select(names), redone]
-        found = _by(self._queries["steps"](reports=parts).cast(TABLES["steps"]), "run")
-        for update in updates:
-            whole = pa.concat_tables([kept[update.run], found[update.run]])
-            update.segments["steps"] = _by_segment(update.manifest, "steps", whole)
-
-    def _small(self, name: str, kind: type[Event], updates: Sequence[_RunUpdate]) -> None:
-        """A table that stays small: its stored rows and the new events through the query."""
-        parts = []
-        spoken_of = [update for update in updates if kind.kind in update.new]
-        for update in spoken_of:
-            parts += [update.new[kind.kind].select(TABLES[name].names), self._stored(update, name)]
-        if not spoken_of:
-            return
-        found = _by(self._queries[name](reports=parts).cast(TABLES[name]), "run")
-        for update in spoken_of:
-            update.segments[name] = {WHOLE: found[update.run]}
+            # A run that is known from its pseudo-labels alone has no row.
+            update.rows["runs"] = found["runs"][update.run].to_pylist() if update.run in found["runs"] else []
+        for update, name in told:
+            rows = found[name][update.run]
+            if name in BY_EPOCH:
+                rows = pa.concat_tables([kept[update.run, name], rows])
+                update.found(name, _by_segment(update.manifest, name, rows))
+            else:
+                update.found(name, {WHOLE: rows})
 
     def _unlabeled(self, updates: Sequence[_RunUpdate]) -> None:
         """For runs that labelled, whenever their pseudo-labels change or what is known of their mistakes."""
@@ -189,16 +222,7 @@ class TableKeeper:
         tables = {name: [self._now(update, name) for update in concerned] for name in sources}
         found = _by(self._queries["unlabeled"](**tables).cast(TABLES["unlabeled"]), "run")
         for update in concerned:
-            update.segments["unlabeled"] = {WHOLE: found[update.run]}
-
-    def _runs(self, updates: Sequence[_RunUpdate], events: pa.Table) -> None:
-        known = pa.Table.from_pylist(
-            [row for update in updates for row in update.manifest.rows.get("runs", [])], schema=TABLES["runs"]
-        )
-        found = _by(self._queries["runs"](events=[events], known=[known]).cast(TABLES["runs"]), "run")
-        for update in updates:
-            # A run that is known from its pseudo-labels alone has no row.
-            update.rows["runs"] = found[update.run].to_pylist() if update.run in found else []
+            update.found("unlabeled", {WHOLE: found[update.run]})
 
     def _alerts(self, updates: Sequence[_RunUpdate]) -> None:
         concerned = [update for update in updates if self._may_change_alerts(update)]
@@ -223,7 +247,7 @@ class TableKeeper:
         """What the table says after the update: of epochs as many of the latest as the rules need, else the last."""
         if name in update.now:
             return update.now[name]
-        if name in ("class_epochs", "epochs", "steps"):
+        if name in BY_EPOCH:
             needed = epochs_needed(self._rules) if name == "epochs" else 1
             stored, written = update.manifest.files.get(name, {}), update.segments.get(name, {})
             rows = TABLES[name].empty_table()
@@ -269,14 +293,19 @@ def _prepared_queries(spark: SparkSession, directory: Path, rules: AlertRules) -
     def prepared(name: str, query: Callable[..., DataFrame], **inputs: pa.Schema) -> PreparedQuery:
         return PreparedQuery(spark, query, inputs, directory=directory / name)
 
-    def of(name: str, fields: Sequence[str] | None = None) -> pa.Schema:
-        return pa.schema([TABLES[name].field(field) for field in fields or TABLES[name].names])
+    def scores(events: DataFrame, before: DataFrame, before_epochs: DataFrame) -> DataFrame:
+        classes = queries.class_epochs(queries.latest_class_events(events), before)
+        return bundled(class_epochs=classes, epochs=queries.epochs(classes, before_epochs))
 
-    def class_epochs(events: DataFrame, before: DataFrame) -> DataFrame:
-        return queries.class_epochs(queries.latest_class_events(events), before)
-
-    def runs(events: DataFrame, known: DataFrame) -> DataFrame:
-        return queries.runs(queries.run_signs(events).unionByName(known))
+    def reports(
+        events: DataFrame, runs: DataFrame, confusion: DataFrame, steps: DataFrame, pseudo_labels: DataFrame
+    ) -> DataFrame:
+        return bundled(
+            runs=queries.runs(queries.run_signs(events).unionByName(runs)),
+            confusion=queries.confusion(confusion),
+            steps=queries.steps(steps),
+            pseudo_labels=labels_of(pseudo_labels),
+        )
 
     def found_alerts(class_epochs: DataFrame, epochs: DataFrame, steps: DataFrame, unlabeled: DataFrame) -> DataFrame:
         return alerts(class_epochs, epochs, steps, unlabeled, rules)
@@ -284,26 +313,19 @@ def _prepared_queries(spark: SparkSession, directory: Path, rules: AlertRules) -
     def of_unlabeled(pseudo_labels: DataFrame, confusion: DataFrame, class_epochs: DataFrame) -> DataFrame:
         return unlabeled(pseudo_labels, confusion, class_epochs)
 
-    classes, summaries = of("class_epochs"), of("epochs")
+    facts = pa.schema([TABLES["class_epochs"].field(name) for name in queries.own_fields(ClassEvent)])
     return {
-        "parsed": prepared("parsed", parsed_events, lines=pa.schema([(LINE, pa.string()), (SOURCE, pa.string())])),
-        "class_epochs": prepared(
-            "class_epochs", class_epochs, events=of("class_epochs", queries.own_fields(ClassEvent)), before=classes
+        "scores": prepared(
+            "scores", scores, events=facts, before=TABLES["class_epochs"], before_epochs=TABLES["epochs"]
         ),
-        "epochs": prepared("epochs", queries.epochs, classes=classes, before=summaries),
-        "confusion": prepared("confusion", queries.confusion, reports=of("confusion")),
-        "steps": prepared("steps", queries.steps, reports=of("steps")),
-        "pseudo_labels": prepared("pseudo_labels", pseudo_labels, reports=of("pseudo_labels")),
-        "unlabeled": prepared(
-            "unlabeled", of_unlabeled,
-            pseudo_labels=of("pseudo_labels"), confusion=of("confusion"), class_epochs=classes,
-        ),
-        "runs": prepared("runs", runs, events=_SIGN_SCHEMA, known=of("runs")),
-        "alerts": prepared(
-            "alerts", found_alerts,
-            class_epochs=classes, epochs=summaries, steps=of("steps"), unlabeled=of("unlabeled"),
-        ),
-    }  # fmt: skip
+        "reports": prepared("reports", reports, events=_SIGN_SCHEMA, **_schemas("runs", *REPORT_TABLES)),
+        "unlabeled": prepared("unlabeled", of_unlabeled, **_schemas("pseudo_labels", "confusion", "class_epochs")),
+        "alerts": prepared("alerts", found_alerts, **_schemas("class_epochs", "epochs", "steps", "unlabeled")),
+    }
+
+
+def _schemas(*names: str) -> dict[str, pa.Schema]:
+    return {name: TABLES[name] for name in names}
 
 
 def _by(table: pa.Table, column: str) -> dict[str, pa.Table]:

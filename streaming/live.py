@@ -3,8 +3,8 @@
     query = start_live_query(spark, file_lines(spark, events_dir), tables_dir=..., trigger="1 second")
     table = read_table(tables_dir, "epochs")      # streaming/result_tables.py, in this process or any other
 
-Each micro-batch of lines goes to the keeper of the tables (streaming/keeper.py),
-which parses it and works out what changes. The query's checkpoint lies beside the tables:
+Each micro-batch of parsed lines goes to the keeper of the tables (streaming/keeper.py),
+which works out what changes. The query's checkpoint lies beside the tables:
 started again it goes on where it was stopped or killed, and events that come
 twice count once.
 """
@@ -20,7 +20,8 @@ from pyspark.sql.streaming.listener import StreamingQueryProgress
 
 from conf.alerts import AlertRules, read_alert_rules
 from streaming.keeper import TableKeeper
-from streaming.lines import LINE, SOURCE
+from streaming.lines import LINE, SOURCE, parsed_events
+from streaming.result_tables import list_runs
 
 CHECKPOINT_DIRECTORY = "checkpoint"
 MAX_BYTES_A_BATCH = 32 << 20
@@ -96,7 +97,8 @@ def start_live_query(
 
     read_lines: makes the streaming DataFrame of lines (value, source) in a session of the query's own
     rules: when to raise an alert; None: longtail's own (conf/alerts.yaml)
-    on_update: called with the names of the runs whose tables have changed
+    on_update: called with all runs at the start, then after each batch with the names of those whose tables have
+    changed; for a batch that was cut short by a kill it is called again
 
     Raises UserError if another process keeps these tables.
     """
@@ -107,12 +109,12 @@ def start_live_query(
     when = {"availableNow": True} if trigger is None else {"processingTime": trigger}
 
     def process(batch: DataFrame, batch_id: int) -> None:
-        if changed := keeper.update(batch.toArrow(), batch_id=batch_id):
-            on_update(changed)
+        on_update(keeper.update(batch.toArrow(), batch_id=batch_id))
 
     try:
+        on_update(list_runs(tables_dir))
         query = (
-            read_lines(own_session)
+            parsed_events(read_lines(own_session))
             .writeStream.option("checkpointLocation", str(tables_dir.absolute() / CHECKPOINT_DIRECTORY))
             .trigger(**when)
             .queryName("longtail live view")

@@ -30,6 +30,7 @@ import uuid
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import pyarrow as pa
@@ -94,6 +95,9 @@ IN_MANIFEST = ("runs", "alerts")
 BY_EPOCH = ("class_epochs", "epochs", "steps")
 """Tables that grow with the epochs, kept in segments."""
 
+QUARANTINE = "quarantine"
+"""The table that belongs to no run."""
+
 _FORMAT = 1
 _MANIFEST = "manifest.json"
 _RULES = "rules.json"
@@ -138,17 +142,18 @@ def read_table(
     now: seconds since 1970-01-01 UTC up to which `alerts` judges whether a run is silent; by default the present
     """
     schema = TABLES[name]
-    if name == "quarantine":
+    if name == QUARANTINE:
         assert run is None, "a line that is no event belongs to no run"
-        parts = [pq.read_table(file, schema=schema) for file in sorted((tables_dir / name).glob("*.parquet"))]
+        parts = [_read_file(file, name, columns) for file in quarantine_files(tables_dir)]
     else:
         runs = list_runs(tables_dir) if run is None else [run]
-        parts = [part for one in runs for part in _of_run(tables_dir, name, one)]
+        parts = [part for one in runs for part in read_parts(tables_dir, name, one, columns=columns).values()]
         if name == "alerts":
-            parts.append(_silent_runs(tables_dir, runs, time.time() if now is None else now))
+            silent = _silent_runs(tables_dir, runs, time.time() if now is None else now)
+            parts.append(silent.select(columns or silent.column_names))
     # In one piece: createDataFrame reads nothing after a chunk that is empty.
-    table = pa.concat_tables([schema.empty_table(), *parts]).combine_chunks()
-    return table.select(columns) if columns is not None else table
+    empty = schema.empty_table().select(columns or schema.names)
+    return pa.concat_tables([empty, *parts]).combine_chunks()
 
 
 def latest_epochs(table: pa.Table) -> pa.Table:
@@ -157,26 +162,44 @@ def latest_epochs(table: pa.Table) -> pa.Table:
     return table.join(last, keys=["run", "split", "epoch"], join_type="inner").select(table.column_names)
 
 
-def _of_run(tables_dir: Path, name: str, run: str) -> list[pa.Table]:
+def read_parts(
+    tables_dir: Path,
+    name: str,
+    run: str,
+    *,
+    columns: Sequence[str] | None = None,
+    known: Mapping[str, pa.Table] = MappingProxyType({}),
+) -> dict[str, pa.Table]:
+    """A run's rows of a table, by the name of the file that has them; none of a run that is not known.
+
+    known: what was read before; a file never changes, so that it is not read again
+    """
     schema = TABLES[name]
     for _ in range(_READ_TRIES):
         manifest = read_manifest(tables_dir, run)
         if manifest is None:
-            return []
+            return {}
         if name in IN_MANIFEST:
-            return [pa.Table.from_pylist(manifest.rows.get(name, []), schema=schema)]
-        directory = run_directory(tables_dir, run)
+            rows = pa.Table.from_pylist(manifest.rows.get(name, []), schema=schema)
+            return {_MANIFEST: rows.select(columns or schema.names)}
+        directory, files = run_directory(tables_dir, run), manifest.files.get(name, {}).values()
         try:
-            return [pq.read_table(directory / file, schema=schema) for file in manifest.files.get(name, {}).values()]
+            return {
+                file: known[file] if file in known else _read_file(directory / file, name, columns) for file in files
+            }
         except FileNotFoundError:
             continue  # replaced since the manifest was read
     raise RuntimeError(f"the tables of {run} in {tables_dir} change faster than they can be read")
 
 
+def _read_file(file: Path, name: str, columns: Sequence[str] | None = None) -> pa.Table:
+    return pq.read_table(file, schema=TABLES[name], columns=list(columns) if columns is not None else None)
+
+
 def read_segments(tables_dir: Path, manifest: RunManifest, name: str, segments: Iterable[str]) -> pa.Table:
     """These segments of one table, for who keeps the tables: nobody else changes them meanwhile."""
     directory, files = run_directory(tables_dir, manifest.run), manifest.files.get(name, {})
-    parts = [pq.read_table(directory / files[s], schema=TABLES[name]) for s in segments if s in files]
+    parts = [_read_file(directory / files[s], name) for s in segments if s in files]
     return pa.concat_tables([TABLES[name].empty_table(), *parts])
 
 
@@ -236,8 +259,14 @@ def write_run(
 
 def write_quarantine(tables_dir: Path, batch_id: int, lines: pa.Table) -> None:
     """The bad lines of a micro-batch; written again for the same batch, they are there once."""
-    file = tables_dir / "quarantine" / f"batch-{batch_id:09d}.parquet"
-    write_atomically(file, _parquet_writer(lines.select(TABLES["quarantine"].names).cast(TABLES["quarantine"])))
+    schema = TABLES[QUARANTINE]
+    file = tables_dir / QUARANTINE / f"batch-{batch_id:09d}.parquet"
+    write_atomically(file, _parquet_writer(lines.select(schema.names).cast(schema)))
+
+
+def quarantine_files(tables_dir: Path) -> list[Path]:
+    """A file a micro-batch that had bad lines."""
+    return sorted((tables_dir / QUARANTINE).glob("*.parquet"))
 
 
 def write_silence_rule(tables_dir: Path, seconds: float | None) -> None:
@@ -259,7 +288,7 @@ def _silent_runs(tables_dir: Path, runs: Sequence[str], now: float) -> pa.Table:
         seconds = json.loads((tables_dir / _RULES).read_text(encoding="utf-8"))["run_silent_seconds"]
     found = []
     for run in runs if seconds is not None else ():
-        for row in [row for part in _of_run(tables_dir, "runs", run) for row in part.to_pylist()]:
+        for row in [row for part in read_parts(tables_dir, "runs", run).values() for row in part.to_pylist()]:
             quiet = now - row["updated_at"]
             if row["status"] == RUNNING and quiet > seconds:
                 message = f"no event for {quiet:.0f} s"

@@ -1,13 +1,16 @@
-"""Whether the tables that the live query keeps are those that all events give at once."""
+"""Whether the tables that the live query keeps are those that all events give at once, in each form that it keeps."""
 
 import math
 from pathlib import Path
 from typing import Any
 
+import deltalake
+import pyarrow as pa
 from pyspark.sql import SparkSession
 
 from conf.alerts import AlertRules, read_alert_rules
 from streaming.batch import tables_of
+from streaming.delta_tables import DELTA_DIRECTORY
 from streaming.result_tables import TABLES, read_table
 
 
@@ -30,3 +33,15 @@ def assert_tables_are_those_of_all_lines(
         expected = rounded(table.toArrow().to_pylist(), names)
         found = rounded(read_table(tables_dir, name, now=-math.inf).to_pylist(), names)
         assert found == expected, f"table {name}"
+
+
+def delta_table(tables_dir: Path, name: str) -> deltalake.DeltaTable:
+    return deltalake.DeltaTable(str(tables_dir / DELTA_DIRECTORY / name))
+
+
+def assert_delta_tables_have_the_same_rows(tables_dir: Path) -> None:
+    """As the Parquet tables beside them."""
+    for name, schema in TABLES.items():
+        found = pa.table(delta_table(tables_dir, name).to_pyarrow_table()).to_pylist()
+        expected = read_table(tables_dir, name, now=-math.inf).to_pylist()
+        assert rounded(found, schema.names) == rounded(expected, schema.names), f"Delta table {name}"

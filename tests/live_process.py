@@ -1,4 +1,4 @@
-"""The live query in a process of its own, for tests that kill it.
+"""The live query, Delta tables included, in a process of its own, for tests that kill it.
 
 python -m tests.live_process EVENTS_DIR TABLES_DIR [once]
 """
@@ -8,6 +8,7 @@ from pathlib import Path
 
 from conf.options.base import JobOptions
 from spark_jobs.session import spark_session
+from streaming.delta_tables import DELTA_DIRECTORY, DeltaTables
 from streaming.live import file_lines, start_live_query
 
 if __name__ == "__main__":
@@ -17,6 +18,7 @@ if __name__ == "__main__":
         lambda session: file_lines(session, events_dir),
         tables_dir=tables_dir,
         trigger=None if sys.argv[3:] == ["once"] else "50 milliseconds",
+        on_update=DeltaTables(tables_dir, tables_dir / DELTA_DIRECTORY).update,
     )
     print("started", flush=True)
     query.awaitTermination()

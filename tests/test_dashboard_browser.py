@@ -1,4 +1,4 @@
-"""The live page in a real headless Chromium: over a real training, without any, and with 1000 classes.
+"""The live page in a real headless Chromium: over a real training, without any, with 1000 and with 8,142 classes.
 
 `--screenshots DIR` keeps the pictures that the README shows.
 """
@@ -24,10 +24,11 @@ from streaming.dashboard.server import address, dashboard, listening_socket, ser
 from streaming.dashboard.table_reader import TableReader
 from streaming.events import ClassEvent, ConfusionEvent, Event, PseudoLabelEvent, RunEvent
 from streaming.live import file_lines, start_live_query
+from streaming.result_tables import RunManifest, write_run
 from streaming.writer import EventWriter, write_pseudo_label_events
 from tests.browser import LAPTOP, PHONE, Page, browser, wait_until
 from tests.conftest import SCRIPTS
-from tests.result_rows import write_base
+from tests.result_rows import class_rows, table, write_base
 
 pytestmark = pytest.mark.long
 
@@ -173,7 +174,7 @@ def events_of_run(
     return found
 
 
-def write_run(events_dir: Path, run: str, phase: str, epochs: list[list[Event]]) -> None:
+def write_events(events_dir: Path, run: str, phase: str, epochs: list[list[Event]]) -> None:
     writer = EventWriter(events_dir, run=run, attempt=1)
     configuration = json.dumps({"dataset": "folder", "arch": "resnet50", "loss_type": "CE", "train_rule": "None"})
     run_event = partial(
@@ -204,7 +205,14 @@ def page_over(spark: SparkSession, root: Path) -> Iterator[Page]:
         spark, partial(file_lines, events_dir=root / "events"), tables_dir=root / "tables", trigger=None
     )
     query.awaitTermination()
-    tables = TableReader(root / "tables")
+    with page_of(root / "tables") as page:
+        yield page
+
+
+@contextmanager
+def page_of(tables_dir: Path) -> Iterator[Page]:
+    """The page over tables that are there."""
+    tables = TableReader(tables_dir)
     listening = listening_socket("127.0.0.1", 0)
     with (
         serving(dashboard(tables.read, tables.version, host="127.0.0.1"), listening),
@@ -216,7 +224,7 @@ def page_over(spark: SparkSession, root: Path) -> Iterator[Page]:
 def test_a_thousand_classes_can_be_read(spark: SparkSession, tmp_path: Path, pictures: Path) -> None:
     generator = np.random.default_rng(0)
     epochs = events_of_run("birds", "train", num_classes=1000, epochs=12, gain=0.0, pseudo=0, generator=generator)
-    write_run(tmp_path / "events", "birds", "train", epochs)
+    write_events(tmp_path / "events", "birds", "train", epochs)
     with page_over(spark, tmp_path) as page:
         page.open()
         assert wait_until(lambda: page.chart("accuracy_map")) == {"type": "heatmap", "columns": 12, "rows": 100}
@@ -234,11 +242,31 @@ def test_a_thousand_classes_can_be_read(spark: SparkSession, tmp_path: Path, pic
         assert page.complaints() == []
 
 
+def test_eight_thousand_classes_are_shown_and_each_is_found(tmp_path: Path) -> None:
+    rows = class_rows({i: [0.25, 1 - i / 8141] for i in range(8142)}, train_count=10)
+    summaries = table("epochs", {"epoch": 1}, {"epoch": 2})
+    confusion = table("confusion", *({"true_class": i, "predicted_class": i // 2} for i in range(8142)))
+    manifest = RunManifest("base", {"class_epochs": 1, "epochs": 1000, "steps": 100})
+    segments = {"class_epochs": {"1": rows}, "epochs": {"0": summaries}, "confusion": {"all": confusion}}
+    write_run(tmp_path, manifest, segments, {"runs": table("runs", {"status": "finished"}).to_pylist()})
+    with page_of(tmp_path) as page:
+        page.open()
+        assert wait_until(lambda: page.chart("accuracy_map")) == {"type": "heatmap", "columns": 2, "rows": 100}
+        assert "8,142 classes in 100 bands" in page.text("#note-accuracy_map")
+        assert wait_until(lambda: page.chart("confusion_matrix"))["rows"] == 50
+        assert page.overflow() == 0
+        page.element("#find input").send_keys("class 8141")
+        wait_until(lambda: page.chart("accuracy_map")["rows"] == 1)
+        assert "class 8141" in page.text("[data-figure=accuracy_map]")
+        fits_a_phone(page)
+        assert page.complaints() == []
+
+
 def test_runs_are_compared_and_pseudo_labels_shown(spark: SparkSession, tmp_path: Path, pictures: Path) -> None:
     generator = np.random.default_rng(1)
     for run, phase, gain, pseudo in (("labels-alone", "train", 0.0, 0), ("with-pseudo-labels", "train_semi", 0.2, 40)):
         epochs = events_of_run(run, phase, num_classes=10, epochs=20, gain=gain, pseudo=pseudo, generator=generator)
-        write_run(tmp_path / "events", run, phase, epochs)
+        write_events(tmp_path / "events", run, phase, epochs)
     labelling = [
         PseudoLabelEvent(
             run="labels-alone", attempt=1, phase="gen_pseudolabels", emitted_at=time.time(), previous_run="", round=1,

@@ -16,7 +16,7 @@ from streaming.dashboard.page import PageState, ReadTable, page_state, whole_pag
 from streaming.dashboard.selection import Selection, read_selection
 from streaming.dashboard.server import address, dashboard, listening_socket, serving
 from streaming.dashboard.table_reader import TableReader
-from streaming.result_tables import TABLES
+from streaming.result_tables import TABLES, RunManifest, write_run
 from tests.result_rows import PLAIN, class_rows, table, write_base
 
 CHARTS_OF_A_RUN = {"accuracy_map", "accuracy_lines", "group_lines", "label_bias"}
@@ -231,6 +231,21 @@ def test_a_thousand_classes_are_few_rows() -> None:
     assert len(one.figures["accuracy_map"].data[0].z) == 11  # class 77 and class 770 to 779
 
 
+def test_of_eight_thousand_classes_a_band_shows_its_mean_and_the_search_each() -> None:
+    """8,142 in 100 bands: 42 of 82 classes, then 58 of 81; the upper half is always right, the lower never."""
+    rows = class_rows({i: [1.0 if i < 4071 else 0.0] for i in range(8142)}, train_count=10)
+    read = reader_of({**ONE_RUN, "class_epochs": rows})
+    state = page_state(read, Selection())
+    bands = state.figures["accuracy_map"].data[0].z[:, 0]
+    assert [*bands[:49], *bands[50:]] == [1.0] * 49 + [0.0] * 50
+    assert bands[49] == pytest.approx((4071 - 42 * 82 - 7 * 81) / 81)
+    assert {name: figure.layout.height < 600 for name, figure in state.figures.items() if figure} == dict.fromkeys(
+        drawn(state), True
+    )
+    (one,) = page_state(read, Selection(classes="class 8141")).figures["accuracy_map"].data[0].z
+    assert one == [0.0]
+
+
 @pytest.mark.parametrize(
     "selection",
     [
@@ -387,3 +402,16 @@ def test_an_unchanged_table_is_read_once(tmp_path: Path) -> None:
     for file in tmp_path.glob("runs/base/*.parquet"):
         file.unlink()
     assert len(reader.read("epochs")) == 1  # from memory
+
+
+def test_of_a_long_run_only_the_file_that_an_epoch_changed_is_read_again(tmp_path: Path) -> None:
+    segments = {"0": class_rows({0: [0.5]}), "1": table("class_epochs", {"epoch": 2, "accuracy": 0.25})}
+    manifest = RunManifest(run="base", segment_epochs={"class_epochs": 1})
+    manifest = write_run(tmp_path, manifest, {"class_epochs": segments}, {})
+    reader = TableReader(tmp_path)
+    assert reader.read("class_epochs", "base")["accuracy"].to_pylist() == [0.5, 0.25]
+    (tmp_path / "runs" / "base" / manifest.files["class_epochs"]["0"]).write_text("not read")
+
+    write_run(tmp_path, manifest, {"class_epochs": {"1": table("class_epochs", {"epoch": 2, "accuracy": 0.75})}}, {})
+
+    assert reader.read("class_epochs", "base")["accuracy"].to_pylist() == [0.5, 0.75]

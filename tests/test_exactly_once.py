@@ -8,7 +8,6 @@ import sys
 import time
 from pathlib import Path
 
-import pyarrow as pa
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
@@ -26,11 +25,16 @@ from streaming.events import (
     event_line,
 )
 from streaming.keeper import TableKeeper
+from streaming.lines import parsed_events
 from streaming.live import OWN_SETTINGS
 from streaming.result_tables import read_table
-from tests.analytics import assert_tables_are_those_of_all_lines, rounded
+from tests.analytics import (
+    assert_delta_tables_have_the_same_rows,
+    assert_tables_are_those_of_all_lines,
+    rounded,
+)
 from tests.conftest import REPOSITORY
-from tests.events import an_event, batch_tables
+from tests.events import an_event, batch_tables, line_frame
 
 NUM_KILLS = 20
 BAD_LINES = ["not JSON", '{"kind": "class", ', '{"schema_version": 1, "kind": "class"}', "[]"]
@@ -107,16 +111,39 @@ def test_any_order_repetition_and_cutting_into_batches_gives_the_same_tables(
     keeper = TableKeeper(session, tables_dir, read_alert_rules())
     try:
         for number, (start, end) in enumerate(zip([0, *cuts], [*cuts, len(places)], strict=True)):
-            lines = pa.table({"value": [LINES[i] for i in places[start:end]], "source": ["f"] * (end - start)})
-            if lines.num_rows:
+            if start < end:
+                lines = line_frame(session, [LINES[i] for i in places[start:end]])
+                parsed = parsed_events(lines).toArrow()
                 for _ in range(2 if number == again else 1):  # as after a kill between the tables and the checkpoint
-                    keeper.update(lines, batch_id=number)
+                    keeper.update(parsed, batch_id=number)
     finally:
         keeper.close()
 
+    assert_tables(tables_dir, expected)
+
+
+def assert_tables(tables_dir: Path, expected: dict[str, list[tuple]]) -> None:
     for name, rows in expected.items():
         found = read_table(tables_dir, name, now=0.0)
         assert rounded(found.to_pylist(), [c for c in found.column_names if c != "source"]) == rows, name
+
+
+@pytest.mark.long
+def test_scores_are_there_before_the_alerts_and_a_batch_cut_short_between_is_made_whole(
+    session: SparkSession, expected: dict[str, list[tuple]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    parsed = parsed_events(line_frame(session, LINES)).toArrow()
+    keeper = TableKeeper(session, tmp_path, read_alert_rules())
+    try:
+        with monkeypatch.context() as patched, pytest.raises(KeyboardInterrupt):
+            patched.setattr(TableKeeper, "_alerts", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
+            keeper.update(parsed, batch_id=0)
+        assert_tables(tmp_path, {name: expected[name] for name in expected if name not in ("alerts", "unlabeled")})
+        assert not read_table(tmp_path, "alerts", now=0.0).num_rows and expected["alerts"]
+        keeper.update(parsed, batch_id=0)
+    finally:
+        keeper.close()
+    assert_tables(tmp_path, expected)
 
 
 def write_storm(events_dir: Path, part: int, draw: random.Random) -> None:
@@ -153,4 +180,5 @@ def test_a_query_killed_twenty_times_keeps_the_tables_of_all_events(spark: Spark
     assert done.returncode == 0, done.stderr
 
     assert_tables_are_those_of_all_lines(spark, tables_dir, events_dir)
+    assert_delta_tables_have_the_same_rows(tables_dir)
     assert read_table(tables_dir, "quarantine").num_rows == (NUM_KILLS + 1) * (len(BAD_LINES) + 3)

@@ -16,6 +16,7 @@ import torch
 
 from spark_jobs.cli import JOBS
 from streaming.result_tables import latest_epochs, read_table
+from tests.analytics import assert_delta_tables_have_the_same_rows
 from tests.conftest import SCRIPTS, RunJob
 
 EPOCHS = 3
@@ -160,8 +161,9 @@ def test_the_published_sequence_of_commands_works_step_by_step(longtail: RunJob,
     (semi_run,) = _runs(tmp_path, "train_semi")
     assert sum(_result(semi_run)["class_counts"]) == sum(_result(base)["class_counts"]) + confident
 
-    seen = longtail("monitor", "--once")
+    seen = longtail("monitor", "--once", "--format", "delta")
     assert seen.returncode == 0, seen.stderr
+    assert_delta_tables_have_the_same_rows(tmp_path / "runs/analytics")
     newest = latest_epochs(read_table(tmp_path / "runs/analytics", "class_epochs")).to_pylist()
     shown = {(row["run"], row["class_id"]): row["accuracy"] for row in newest if row["split"] == "test"}
     for run in (base, semi_run):

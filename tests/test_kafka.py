@@ -1,9 +1,13 @@
-"""Events through a real Kafka broker: `longtail relay` to a topic, `longtail monitor --source kafka` from it."""
+"""Events through a real Kafka broker: `longtail relay` to a topic; monitor, dashboard and the scores from it."""
 
+import json
 import os
+import re
 import signal
 import subprocess
+import sys
 import time
+import urllib.request
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -15,7 +19,7 @@ from streaming.result_tables import read_table
 from streaming.writer import EventWriter
 from tests.analytics import assert_tables_are_those_of_all_lines
 from tests.broker import Broker
-from tests.conftest import SCRIPTS
+from tests.conftest import REPOSITORY, SCRIPTS
 from tests.events import an_event, class_event
 
 PATIENCE_SECONDS = 420  # a loaded machine takes minutes to start three processes
@@ -91,3 +95,30 @@ def test_events_come_through_a_broker_that_stops_and_starts(
     wait_for([1, 2, 3, 4], relay, monitor)
     assert read_table(tables_dir, "quarantine")["line"].to_pylist() == ["not JSON"]
     assert_tables_are_those_of_all_lines(spark, tables_dir, events_dir)
+
+    os.kill(monitor.pid, signal.SIGINT)
+    monitor.wait(60)
+    page = started("dashboard", "--source", "kafka", *to_kafka, "--port", 0, "--output_dir", tmp_path / "page")
+    deadline = time.monotonic() + PATIENCE_SECONDS
+    while sorted(read_table(tmp_path / "page", "epochs")["epoch"].to_pylist()) != [1, 2, 3, 4]:
+        assert page.poll() is None and time.monotonic() < deadline
+        time.sleep(0.2)
+    (said,) = [file.read_text() for file in tmp_path.glob("output*.txt") if "dashboard: " in file.read_text()]
+    (url,) = re.findall(r"dashboard: (http://127\.0\.0\.1:\d+/) ", said)
+    with urllib.request.urlopen(f"{url}state", timeout=60) as reply:
+        assert len(json.load(reply)["figures"]["accuracy_map"]["data"][0]["x"]) > 0
+
+
+@pytest.mark.long
+def test_scores_of_class_events_come_out_of_another_topic_as_they_go_in(broker: Broker, tmp_path: Path) -> None:
+    """In real time, then in micro-batches from where that was stopped. Of 4 images 3 and of 5 guesses 3 are right."""
+    command = [sys.executable, "-m", "tests.score_process", broker.address, str(tmp_path / "state")]
+    done = subprocess.run(command, cwd=REPOSITORY, capture_output=True, text=True, timeout=PATIENCE_SECONDS)
+    assert done.returncode == 0, done.stderr[-3000:]
+    found = {(row["run"], row["epoch"]): row for row in map(json.loads, done.stdout.splitlines())}
+    assert sorted(found) == [("base", 1), ("base", 2), ("semi", 1)]
+    row = found["base", 1]
+    assert (row["accuracy"], row["precision"], row["f1"]) == (3 / 4, 3 / 5, 6 / 9)
+    assert (row["mean_confidence"], row["calibration_gap"]) == (3 / 4, 0.0)
+    assert found["base", 2]["accuracy"] == 1 / 4
+    assert "accuracy" not in found["semi", 1], "of no image there is no accuracy"

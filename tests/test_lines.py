@@ -34,6 +34,8 @@ BAD = {
     changed(mood="good", colour=3): "unknown fields: mood, colour",
     # A field of another kind is as unknown.
     changed(step=3): "unknown fields: step",
+    # Names that together look like those that are missing.
+    changed(**{"correct": ..., "predicted": ..., "correct,predicted": 3}): "unknown fields: correct,predicted",
     changed(support=..., correct=...): "missing fields: support, correct",
     changed(support="many"): "not of their type: support",
     changed(run=None): "not of their type: run",

@@ -238,6 +238,13 @@ def test_a_bad_value_is_refused_in_one_line_that_names_it(command_line: str, nam
         (DashboardOptions, "--port 65536", "--port 65536"),
         (DashboardOptions, "--tables_dir no/such", "--tables_dir no/such: there is no such directory"),
         (DashboardOptions, "--tables_dir / --output_dir x", "--tables_dir shows what a monitor keeps"),
+        (
+            DashboardOptions,
+            "--tables_dir / --source kafka --bootstrap_servers h:1",
+            "--tables_dir shows what a monitor",
+        ),
+        (DashboardOptions, "--source kafka", "--source kafka and --bootstrap_servers HOST:PORT go together"),
+        (MonitorOptions, "--format csv", "--format csv: input should be 'parquet' or 'delta'"),
         (MonitorOptions, "--source kafka", "--source kafka and --bootstrap_servers HOST:PORT go together"),
         (MonitorOptions, "--bootstrap_servers h:1", "--source kafka and --bootstrap_servers HOST:PORT go together"),
         (RelayOptions, "", "--bootstrap_servers is required"),

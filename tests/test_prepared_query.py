@@ -47,3 +47,11 @@ def test_a_query_without_an_exchange_is_planned_once(spark: SparkSession, tmp_pa
     assert prepared(rows=[table((1, 10))]).to_pylist() == [{"key": 1, "value": 20}]
     assert prepared(rows=[table((1, 30))]).to_pylist() == [{"key": 1, "value": 60}]
     assert len(calls) == 1 and not prepared.keeps_exchanges
+
+
+def test_an_input_is_read_whole_however_long_it_has_become(spark: SparkSession, tmp_path: Path) -> None:
+    prepared = PreparedQuery(spark, lambda rows: rows.groupBy().sum("key"), {"rows": SCHEMA}, directory=tmp_path)
+    keys = range(1_000_000)
+    found = prepared(rows=[pa.table({"key": keys, "value": keys}), table((1, 1))])
+    assert found.to_pylist() == [{"sum(key)": 499_999_500_001}]
+    assert prepared(rows=[table((7, 1))]).to_pylist() == [{"sum(key)": 7}]

@@ -3,12 +3,13 @@
 import hashlib
 import time
 from collections import OrderedDict
+from dataclasses import dataclass
 from pathlib import Path
 from threading import Lock
 
 import pyarrow as pa
 
-from streaming.result_tables import RUNNING, TABLES, list_runs, manifest_mark, read_table
+from streaming.result_tables import RUNNING, TABLES, list_runs, manifest_mark, read_parts, read_table
 
 SILENCE_SECONDS = 15
 """While a training runs, alerts are judged anew so often even if no event comes: that is what one of them is about."""
@@ -23,6 +24,18 @@ _COLUMNS = {
 """What the page shows of the one table that is large."""
 
 
+_Mark = tuple[int, int] | None
+
+
+@dataclass(frozen=True)
+class _Kept:
+    """One run's rows of a table. mark: changes with the run's tables; parts: by file; whole: all of them"""
+
+    mark: _Mark
+    parts: dict[str, pa.Table]
+    whole: pa.Table
+
+
 class TableReader:
     """Tables by name and run. Any thread may read.
 
@@ -32,7 +45,7 @@ class TableReader:
     def __init__(self, tables_dir: Path) -> None:
         self.directory = tables_dir
         self._lock = Lock()
-        self._kept: dict[str, OrderedDict[str, tuple[str, pa.Table]]] = {name: OrderedDict() for name in TABLES}
+        self._kept: dict[str, OrderedDict[str, _Kept]] = {name: OrderedDict() for name in TABLES}
 
     def version(self) -> str:
         """A text that changes whenever a table does."""
@@ -55,13 +68,18 @@ class TableReader:
         mark = manifest_mark(self.directory, run)
         kept = self._kept[name]
         with self._lock:
-            if run in kept and kept[run][0] == mark:
+            before = kept.get(run)
+            if before is not None and before.mark == mark:
                 kept.move_to_end(run)
-                return kept[run][1]
-        table = read_table(self.directory, name, run, columns=_COLUMNS.get(name))
+                return before.whole
+        # Of a long run with many classes an epoch changes one file of many.
+        columns = _COLUMNS.get(name)
+        parts = read_parts(self.directory, name, run, columns=columns, known=before.parts if before else {})
+        empty = TABLES[name].empty_table().select(columns or TABLES[name].names)
+        whole = pa.concat_tables([empty, *parts.values()])
         with self._lock:
-            kept[run] = (mark, table)
+            kept[run] = _Kept(mark, parts, whole)
             kept.move_to_end(run)
             while len(kept) > _MAX_KEPT.get(name, len(kept)):
                 kept.popitem(last=False)
-        return table
+        return whole
