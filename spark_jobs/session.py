@@ -109,8 +109,9 @@ def _settings(options: JobOptions, *, local: bool) -> dict[str, str]:
         os.environ.setdefault("SPARK_LOCAL_IP", "127.0.0.1")
         settings["spark.driver.memory"] = "2g"
         settings["spark.sql.shuffle.partitions"] = str(os.cpu_count() or 1)
-        # A local session lives for minutes: quick to start beats fast after long.
-        quick = "-XX:TieredStopAtLevel=1 -XX:+UseSerialGC"
+        # A local session lives for minutes: quick to start beats fast after long. A live query's code outgrows the room
+        # that Java gives to quick code, and from then on none is compiled.
+        quick = "-XX:TieredStopAtLevel=1 -XX:ReservedCodeCacheSize=240m -XX:+UseSerialGC"
         settings["spark.driver.extraJavaOptions"] = (
             f"{settings.get('spark.driver.extraJavaOptions', '')} {quick}".strip()
         )
