@@ -165,9 +165,10 @@ class Trial:
             rho: unlabeled_counts(labelled, imb_factor_unlabel=1 / rho, unlabel_size_factor=settings["size_factor"])
             for rho, _ in CASES
         }
-        val = np.concatenate([places[:n] for places, n in zip(by_class, held_out, strict=False)])
+        of_classes = by_class[:NUM_CLASSES]
+        val = np.concatenate([places[:n] for places, n in zip(of_classes, held_out, strict=True)])
         learned = np.concatenate(
-            [places[n:size] for places, n, size in zip(by_class, held_out, labelled, strict=False)]
+            [places[n:size] for places, n, size in zip(of_classes, held_out, labelled, strict=True)]
         )
         self._parts = {TRAIN: train[learned], VAL: train[val], TEST: test}
         self._set_dir = write_set(directory / "labelled", self._parts)
@@ -191,7 +192,7 @@ class Trial:
         counts = self._unlabeled_counts[rho_unlabeled]
         chosen = [
             self._rng.choice(places, size=count, replace=False)
-            for places, count in zip(self._left, counts, strict=False)
+            for places, count in zip(self._left[:NUM_CLASSES], counts, strict=True)
         ]
         others = np.concatenate(self._left[NUM_CLASSES:])
         num_others = round(sum(counts) * (1 - relevance) / relevance)

@@ -1,6 +1,6 @@
 """How soon the live page shows a run of very many classes, beside a page that draws every class.
 
-    python benchmarks/live_page.py [--classes 8142] [--epochs 90]      # about 1 minute
+    python -m benchmarks.live_page [--classes 8142] [--epochs 90]      # about 1 minute
 
 A run's tables are written as the live query keeps them, an epoch a file. Timed are the page's state from cold tables,
 the state after one more epoch, a search for one class, and a real headless Chromium from its request to the drawn map

@@ -21,6 +21,7 @@ import numpy as np
 from pyspark.sql import DataFrame, SparkSession
 
 from conf.arguments import data_flags, given_values, resolve_options
+from conf.delta_package import deltalake
 from conf.errors import UserError
 from conf.files import new_directory, write_atomically
 from conf.options.data import DataOptions
@@ -34,7 +35,7 @@ from data.contract import (
     TRAIN,
     UNLABELED,
 )
-from data.delta import require_delta, write_log
+from data.delta import write_log
 from data.loader import load_pseudo_labels
 from data.manifest import Manifest, read_manifest
 from spark_jobs.cli import run_job
@@ -86,7 +87,7 @@ def labels_of_run(spark: SparkSession, options: DataOptions, run: FinishedRun, *
 def gen_pseudolabels(spark: SparkSession, options: GenPseudolabelsOptions, *, set_dir: Path) -> Path:
     """Write the table; its path. Raises UserError for bad input."""
     if options.format == "delta":
-        require_delta()
+        deltalake()  # or say that it is missing, before any work
     manifest = read_manifest(set_dir)
     if not manifest.num_images(UNLABELED):
         raise UserError(f"{set_dir} has no unlabeled part: give --imb_factor_unlabel (1 for a balanced one)")

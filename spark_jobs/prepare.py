@@ -26,6 +26,7 @@ from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
 
 from conf.arguments import data_flags, parse_options
+from conf.delta_package import deltalake
 from conf.errors import UserError
 from conf.files import new_directory
 from conf.options.data import DataOptions, PrepareOptions
@@ -42,7 +43,7 @@ from data.contract import (
     UNLABELED,
     VAL,
 )
-from data.delta import require_delta, write_log
+from data.delta import write_log
 from data.longtail import (
     by_label,
     check_pool,
@@ -100,7 +101,7 @@ def prepare(spark: SparkSession, options: DataOptions, *, as_delta: bool = False
     as_delta: make its rows a Delta table too
     """
     if as_delta:
-        require_delta()
+        deltalake()  # or say that it is missing, before any work
     set_dir, source_state = prepared_set_dir(options), state_of_own_files(options)
     outdated = set_dir.exists()
     if outdated:

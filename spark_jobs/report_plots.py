@@ -216,7 +216,7 @@ def plot_maps(maps: Sequence[FeatureMap]) -> Figure | None:
             names = list(_GROUP_COLOURS)
             numbers = np.array([names.index(mapped.shot_groups[label]) for label in mapped.labels])
         palette = colormaps["tab20" if len(names) > 10 else "tab10"].colors
-        colours = dict(zip(names, palette, strict=False))
+        colours = dict(zip(names, palette[: len(names)], strict=True))
         for number, name in enumerate(names):
             these = mapped.places[numbers == number]
             axes.scatter(these[:, 0], these[:, 1], s=4, color=colours[name])

@@ -8,7 +8,7 @@ them where the file system has such. An update is one transaction a table: it ad
 removes those that no manifest names any more. What the log has is read from the log; so an update that was cut short,
 or is repeated after a restart, adds each row once.
 
-The log is written by delta-rs: the connector that Delta publishes for Spark is built for Spark up to 4.2.
+delta-rs writes the log (conf/delta_package.py).
 """
 
 import hashlib
@@ -25,7 +25,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from conf.errors import UserError
+from conf.delta_package import deltalake
 from conf.files import write_atomically
 from streaming.result_tables import (
     IN_MANIFEST,
@@ -51,7 +51,7 @@ class DeltaTables:
     """
 
     def __init__(self, tables_dir: Path, delta_dir: Path) -> None:
-        self._deltalake = _deltalake()
+        self._deltalake = deltalake()
         self._tables_dir, self._delta_dir = tables_dir, delta_dir
         configuration = {"delta.logRetentionDuration": RETENTION, "delta.deletedFileRetentionDuration": RETENTION}
         self._tables: dict[str, Any] = {}
@@ -152,11 +152,3 @@ def _link(file: Path, link: Path) -> None:
         os.link(file, link)
     except OSError:  # another file system, or one without such links
         write_atomically(link, partial(shutil.copyfile, file))
-
-
-def _deltalake() -> Any:
-    try:
-        import deltalake
-    except ImportError:
-        raise UserError("Delta tables need the package deltalake: pip install 'longtail[delta]'") from None
-    return deltalake

@@ -1,5 +1,6 @@
 """Alerts (streaming/alerts.py): each rule speaks when its condition holds, by hand, and is silent one step before."""
 
+import dataclasses
 import math
 from pathlib import Path
 
@@ -9,7 +10,7 @@ from pyspark.sql import SparkSession
 from conf.alerts import AlertRules, read_alert_rules
 from conf.errors import UserError
 from streaming.alerts import ALERT_COLUMNS
-from streaming.events import ClassEvent, ConfusionEvent, Event, PseudoLabelEvent, StepEvent
+from streaming.events import UNLABELED_SPLIT, ClassEvent, ConfusionEvent, Event, PseudoLabelEvent, StepEvent
 from tests.events import an_event, batch_tables, class_event
 
 HEAD, TAIL = 0, 1
@@ -49,6 +50,14 @@ def test_a_tail_that_falls_some_epochs_in_a_row_is_told_and_the_head_is_not(spar
     assert raised(spark, history(head=[50, 40, 30, 20], tail=[40, 39, 39, 37]), tail_falling=rule) == []
     # Three epochs are two falls.
     assert raised(spark, history(head=[50, 40, 30], tail=[40, 39, 38]), tail_falling=rule) == []
+
+
+def test_what_becomes_of_pseudo_labels_in_a_training_is_no_fall_of_a_class(spark: SparkSession) -> None:
+    falls = history(head=[90, 80, 70], tail=[40, 30, 4])
+    of_pseudo_labels = [dataclasses.replace(event, split=UNLABELED_SPLIT) for event in falls]
+    rules = {"class_collapsed": {"once_above": 0.3, "now_below": 0.05}, "tail_falling": {"epochs": 2}}
+    assert {rule for rule, _ in raised(spark, falls, **rules)} == set(rules)
+    assert raised(spark, of_pseudo_labels, **rules) == []
 
 
 def test_a_gap_between_head_and_tail_that_keeps_growing_is_told(spark: SparkSession) -> None:

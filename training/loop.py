@@ -19,6 +19,7 @@ from torch import nn
 
 from conf.errors import UserError
 from conf.options.training import RunOptions
+from data.contract import UNLABELED
 from training.batches import epoch_batches, epoch_size, loss_weights, num_steps
 from training.distributed import Rank, share_buffers, sum_over_ranks, with_averaged_gradients
 from training.evaluation import evaluate, evaluate_all, evaluate_with_confusion
@@ -49,6 +50,11 @@ class EpochReport:
     pseudo_labels: Totals | None
     epoch_seconds: float
     images_per_second: float
+
+    @property
+    def all_totals(self) -> dict[str, Totals]:
+        """Those of the splits, and of the unlabeled images under the name of theirs."""
+        return self.totals if self.pseudo_labels is None else {**self.totals, UNLABELED: self.pseudo_labels}
 
 
 def build_optimizer(model: nn.Module, options: RunOptions) -> torch.optim.SGD | None:

@@ -17,7 +17,7 @@ from conf.files import write_json_atomically
 from conf.options.pretraining import ContrastiveOptions, PretrainMocoOptions, PretrainRotOptions, PretrainSimclrOptions
 from conf.options.semi import TrainSemiOptions
 from conf.options.training import RunOptions, SupervisedOptions, TrainClassifierOptions, TrainOptions
-from data.contract import TEST, UNLABELED, VAL
+from data.contract import TEST, VAL
 from data.manifest import read_manifest
 from models.build import build_model
 from streaming.writer import EventWriter
@@ -270,8 +270,7 @@ class _Reporter:
 
     def _log_scalars(self, report: EpochReport) -> None:
         values = {"learning_rate": report.learning_rate, "images_per_second": report.images_per_second}
-        measured = {**report.totals, **({UNLABELED: report.pseudo_labels} if report.pseudo_labels else {})}
-        for split, totals in measured.items():
+        for split, totals in report.all_totals.items():
             values |= {f"{split}/{name}": value for name, value in summarise(totals, self._groups).items()}
             accuracies = zip(self._task.class_names, class_accuracy(totals), strict=True)
             values |= {f"{split}_class/{name}": accuracy for name, accuracy in accuracies}

@@ -15,7 +15,6 @@ from streaming.events import (
     FAILED,
     FINISHED,
     STARTED,
-    UNLABELED_SPLIT,
     ClassEvent,
     ConfusionEvent,
     Event,
@@ -64,7 +63,6 @@ class RunEvents:
     def _class_events(self, report: "EpochReport", now: float) -> list[Event]:
         task = self._task
         pseudo_label_counts = task.pseudo_label_counts or [0] * len(task.class_names)
-        measured = {**report.totals, **({UNLABELED_SPLIT: report.pseudo_labels} if report.pseudo_labels else {})}
         return [
             ClassEvent(
                 **self._of_run,
@@ -85,7 +83,7 @@ class RunEvents:
                 images_per_second=report.images_per_second,
                 emitted_at=now,
             )
-            for split, totals in measured.items()
+            for split, totals in report.all_totals.items()
             for class_id in range(len(task.class_names))
         ]
 

@@ -101,6 +101,12 @@ class Samples:
         return torch.bincount(self.labels[self.labels != NO_CLASS], minlength=num_classes).tolist()
 
 
+def own_losses(task: "Task", outputs: Tensor, step: Step) -> tuple[Tensor, Tensor]:
+    """The loss that held-out images are measured by, too."""
+    logits = task.logit_scale * outputs.float()
+    return logits, task.loss(logits, step.targets)
+
+
 @dataclass(frozen=True, kw_only=True)
 class Task:
     """One training's data and rules.
@@ -138,7 +144,7 @@ class Task:
     make_targets: TargetMaker
     mirror: bool
     model_inputs: Callable[[Step], tuple[Tensor, ...]] = lambda step: (step.inputs,)
-    step_losses: StepLosses = field(default_factory=lambda: own_losses)
+    step_losses: StepLosses = own_losses
     after_step: Callable[[Step], None] = lambda step: None
     unlabeled_truth: Tensor | None = None
     pseudo_label_totals: ClassTotals | None = None
@@ -150,12 +156,6 @@ class Task:
     pseudo_label_counts: list[int] = field(default_factory=list)
     chosen: dict[str, float] = field(default_factory=dict)
     frozen_backbone: bool = False
-
-
-def own_losses(task: Task, outputs: Tensor, step: Step) -> tuple[Tensor, Tensor]:
-    """The loss that held-out images are measured by, too."""
-    logits = task.logit_scale * outputs.float()
-    return logits, task.loss(logits, step.targets)
 
 
 @dataclass(frozen=True)

@@ -48,7 +48,7 @@ def score_of_runs(epochs: pa.Table, runs: Sequence[str], score: str, *, view: st
     """
     figure = new_figure(height=260, view=view)
     numbers: set[int] = set()
-    for run, colour, dash in zip(runs, RUN_COLOURS, RUN_DASHES, strict=False):
+    for run, colour, dash in zip(runs, RUN_COLOURS[: len(runs)], RUN_DASHES[: len(runs)], strict=True):
         of_run = epochs.filter(pc.equal(epochs["run"], run))
         numbers |= set(of_run["epoch"].to_pylist())
         figure.add_scatter(
@@ -70,7 +70,7 @@ def class_changes(reference: pa.Table, others: dict[str, pa.Table], axis: ClassA
     base = axis.means_of_classes(reference["class_id"].to_numpy(), floats(reference["accuracy"]))
     figure = new_figure(height=320, view=view)
     columns = list(range(len(axis)))
-    for (run, latest), colour in zip(others.items(), RUN_COLOURS[1:], strict=False):
+    for (run, latest), colour in zip(others.items(), RUN_COLOURS[1 : 1 + len(others)], strict=True):
         accuracies = axis.means_of_classes(latest["class_id"].to_numpy(), floats(latest["accuracy"]))
         figure.add_bar(
             x=columns, y=accuracies - base, name=shown_name(run, 200), marker={"color": colour},
