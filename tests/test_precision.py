@@ -101,6 +101,12 @@ def test_images_lie_on_the_device_if_they_leave_half_of_it_free() -> None:
     assert placed(images, CPU) is images and on_device(images, CPU) is images
 
 
+def test_a_device_with_and_without_its_number_is_the_same() -> None:
+    there = torch.zeros(3, 1, 2, 2, dtype=torch.uint8, device="meta")
+    assert there.device != torch.device("meta", 0)
+    assert on_device(there, torch.device("meta", 0)) is there
+
+
 class Waits(TorchDispatchMode):
     """Counts what would make a GPU wait for the host or the host for it: numbers read, sizes that data decides."""
 

@@ -48,7 +48,8 @@ def images_at(images: Tensor, places: Tensor) -> Tensor:
 
 def on_device(images: Tensor, device: torch.device) -> Tensor:
     """A batch of images; one that comes from the host's memory is copied while the device computes."""
-    if images.device == device:
+    # By type: a rank has one device, and "cuda" and "cuda:0", the same GPU, are not equal.
+    if images.device.type == device.type:
         return images
     return images.pin_memory().to(device, non_blocking=True)
 
