@@ -84,17 +84,13 @@ def _how(experiment: Experiment, rows: Sequence[Row], num_planned: int) -> str:
 
 
 def _scores_table(experiment: Experiment, found: Sequence[Arm]) -> str:
-    header = [*experiment.axes, "seeds", *SCORES.values(), "pseudo-labels right"]
+    columns = {**SCORES, "pseudo_label_accuracy": "pseudo-labels right"}
+    shown = {score: title for score, title in columns.items() if any(arm.mean(score) is not None for arm in found)}
     body = [
-        [
-            *arm.levels.values(),
-            str(len(arm.rows)),
-            *(mean_and_deviation(arm, score) for score in SCORES),
-            mean_and_deviation(arm, "pseudo_label_accuracy"),
-        ]
+        [*arm.levels.values(), str(len(arm.rows)), *(mean_and_deviation(arm, score) for score in shown)]
         for arm in found
     ]
-    return _table(header, body, numbers_from=len(experiment.axes))
+    return _table([*experiment.axes, "seeds", *shown.values()], body, numbers_from=len(experiment.axes))
 
 
 def _beside_the_paper(experiment: Experiment, found: Sequence[Arm], rows: Sequence[Row]) -> list[str]:

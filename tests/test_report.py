@@ -74,8 +74,9 @@ def test_one_level_alone_is_compared_with_nothing():
 def test_the_tables_hold_means_deviations_and_the_papers_errors(tmp_path: Path):
     markdown, _ = report(tmp_path, GAIN)
     assert "6 of 6 trials are finished, seeds 0, 1, 2." in markdown
-    # 0.50, 0.51, 0.52: mean 51.0, deviation 1.0. No class is medium-shot.
-    assert "| none | 3 | 51.0 ± 1.0 | 51.0 ± 1.0 | - | 25.5 ± 0.5 | - |" in markdown
+    # 0.50, 0.51, 0.52: mean 51.0, deviation 1.0. No class is medium-shot, so there is no column for it.
+    assert "medium-shot" not in markdown
+    assert "| none | 3 | 51.0 ± 1.0 | 51.0 ± 1.0 | 25.5 ± 0.5 | - |" in markdown
     # 0.60, 0.62, 0.64: error 38.00, beside the paper's 20.
     assert "| with\\|out | 20.00 | 38.00 ± 2.00 | 3 |" in markdown
     assert "Of 1 pairs of these arms, 1 are in the paper's order." in markdown
@@ -90,8 +91,9 @@ def test_the_page_needs_nothing_but_itself_and_takes_titles_as_text(tmp_path: Pa
     assert "<td>with|out</td>" in page
 
 
-def test_a_report_of_labels_alone_has_no_figure_of_pseudo_labels(tmp_path: Path):
-    report(tmp_path, GAIN[:3])
+def test_a_report_of_labels_alone_says_nothing_of_pseudo_labels(tmp_path: Path):
+    assert "pseudo-labels right" in report(tmp_path / "both", GAIN)[0]
+    assert "pseudo-labels right" not in report(tmp_path, GAIN[:3])[0]
     assert sorted(file.name for file in (tmp_path / "r").iterdir()) == [
         "arms.png", "bars.png", "classes.png", "confusion.png", "report.html", "report.md",
     ]  # fmt: skip
