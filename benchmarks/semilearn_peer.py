@@ -4,10 +4,11 @@
         [--arch resnet20] [--epochs 10] [--batch_size 32] [--ratio 2] [--seeds 0,1,2] [--threads 1]
 
 --set_dir is a prepared set with an unlabeled part; --semilearn_python is an interpreter in whose environment semilearn
-and torch are installed. Both train --epochs epochs of as many steps, with SGD (Nesterov) and 7/16 of a cosine, an
-average of the weights and a threshold of 0.95. The network is longtail's in both: semilearn takes any. What differs is
-what each library does for itself: semilearn reads PIL images in 3 worker processes and augments by RandAugment,
-longtail augments tensors; and semilearn lowers the rate in every step, longtail in every epoch.
+and torch are installed (without the torchaudio that it brings, if that is of another build than torch). Both train
+--epochs epochs of as many steps, with SGD (Nesterov) and 7/16 of a cosine, an average of the weights and a threshold of
+0.95. The network is longtail's in both: semilearn takes any. What differs is what each library does for itself:
+semilearn reads PIL images in 3 worker processes and augments by RandAugment, longtail augments tensors; and semilearn
+lowers the rate in every step, longtail in every epoch.
 
 The ways take turns, seed by seed: semilearn, longtail with all views in one batch as semilearn has them, and longtail
 with the unlabeled weak views apart (--weak_views apart), which semilearn calls `use_cat: False`. images/s are labelled
