@@ -11,7 +11,7 @@ from statistics import fmean, stdev
 from typing import Any
 
 import numpy as np
-from scipy.stats import bootstrap
+from scipy.stats import bootstrap, ttest_1samp
 
 from conf.experiment import Experiment
 
@@ -85,6 +85,7 @@ class Comparison:
 
     by_setting: by the levels of the other axes, mean difference over the seeds
     low, high: bootstrap interval (BCa) of the mean over all pairs; None for fewer than three pairs or equal ones
+    p_value: of Student's two-sided t-test that the mean is zero; None where there is no interval
     """
 
     axis: str
@@ -94,9 +95,21 @@ class Comparison:
     mean: float
     low: float | None
     high: float | None
+    p_value: float | None
     num_pairs: int
     num_seeds: int
     by_setting: dict[tuple[str, ...], float]
+
+    @property
+    def is_supported(self) -> bool:
+        """Whether the pairs show that the mean is not zero.
+
+        Both must say so: the bootstrap of few pairs is too sure (of normal differences, its 95 % intervals hold the
+        mean 73 times in 100 for 3 pairs, 86 for 5, 91 for 18), and the t-test takes the differences for normal ones.
+        """
+        if self.low is None or self.high is None or self.p_value is None:
+            return False
+        return not self.low <= 0 <= self.high and self.p_value < 1 - CONFIDENCE
 
 
 def arms(experiment: Experiment, rows: Sequence[Row]) -> list[Arm]:
@@ -135,6 +148,7 @@ def compare(experiment: Experiment, rows: Sequence[Row], *, axis: str, level: st
         mean=fmean(differences),
         low=low,
         high=high,
+        p_value=None if low is None else float(ttest_1samp(differences, 0).pvalue),
         num_pairs=len(differences),
         num_seeds=len(seeds),
         by_setting={setting: fmean(of_setting) for setting, of_setting in pairs.items()},

@@ -54,15 +54,14 @@ def _sentence(comparison: Comparison, score: str) -> str:
     change = f"{100 * comparison.mean:+.1f} points over {comparison.num_pairs} pairs ({comparison.num_seeds} seeds)"
     higher = sum(difference > 0 for difference in comparison.by_setting.values())
     settings = f"higher in {higher} of {len(comparison.by_setting)} settings of the other axes"
-    if comparison.low is None or comparison.high is None:
+    if comparison.low is None or comparison.high is None or comparison.p_value is None:
         return f"{what}: {change}; {settings}. No interval (too few pairs, or all alike): the data does not tell."
     interval = f"{CONFIDENCE:.0%} interval {100 * comparison.low:+.1f} to {100 * comparison.high:+.1f}"
-    verdict = "the data supports a gain"
-    if comparison.high < 0:
-        verdict = "the data supports a loss"
-    elif comparison.low <= 0:
-        verdict = "the data does not tell whether it helps"
-    return f"{what}: {change}, {interval}; {settings}: **{verdict}**."
+    test = f"t-test p {'< 0.001' if comparison.p_value < 0.001 else f'= {comparison.p_value:.3f}'}"
+    verdict = "the data does not tell whether it helps"
+    if comparison.is_supported:
+        verdict = f"the data supports a {'gain' if comparison.mean > 0 else 'loss'}"
+    return f"{what}: {change}, {interval}, {test}; {settings}: **{verdict}**."
 
 
 def _how(experiment: Experiment, rows: Sequence[Row], num_planned: int) -> str:

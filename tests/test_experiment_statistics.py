@@ -61,6 +61,10 @@ def test_levels_are_compared_seed_by_seed_and_setting_by_setting():
     assert found.mean == pytest.approx((0.1 + 0.2 + 0.1) / 3)
     assert found.by_setting == {("CE",): pytest.approx(0.15), ("DRW",): pytest.approx(0.1)}
     assert found.low is not None and 0.099 < found.low < found.mean < found.high < 0.201
+    # t = mean / (deviation / sqrt 3) = 0.1333 / (0.0577 / 1.732) = 4; with 2 degrees of freedom p = 1 - t / sqrt(2 + t^2).
+    assert found.p_value == pytest.approx(1 - 4 / math.sqrt(18))
+    # All three differences are above 0, but three say little.
+    assert found.low > 0 and not found.is_supported
 
 
 def test_levels_without_a_pair_are_not_compared():
@@ -79,6 +83,18 @@ def test_the_interval_covers_the_mean_as_often_as_it_says():
     covered = sum(low <= 0.03 <= high for low, high in map(mean_interval, draws.tolist()))
     # 95 % of 150 are 142.5; a bootstrap of 20 values covers a little less. Below 131 is a chance of 1 in 10,000.
     assert 131 <= covered <= 150
+
+
+def test_of_levels_that_do_not_differ_one_in_twenty_is_taken_to():
+    generator, claims = np.random.default_rng(7), 0
+    for _ in range(200):
+        noise = generator.normal(0, 0.05, size=(2, 3))
+        rows = [row(rule, "none", seed, noise[i, seed]) for i, rule in enumerate(("CE", "DRW")) for seed in range(3)]
+        found = compare(EXPERIMENT, rows, axis="rule", level="DRW", score="accuracy")
+        assert found is not None
+        claims += found.is_supported
+    # 5 % of 200 are 10; 22 and more are a chance of 1 in 2,000. By the bootstrap alone it would be some 54.
+    assert claims < 22
 
 
 def test_the_share_of_confusions_is_of_the_true_class_over_all_seeds():
