@@ -71,15 +71,44 @@ from training.run import run_training
 from training.run_directory import RunPaths
 
 NUM_CLASSES = 7
-RHO = 20
+RELEVANCES = (1.0, 0.7, 0.4)
 VAL_FRACTION = 0.2
-CASES = [(rho_unlabeled, relevance) for rho_unlabeled in (1, RHO, 1 / RHO) for relevance in (1.0, 0.7, 0.4)]
-TEST_IMAGES = 50
-"""Of each class."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Setting:
+    """Cases of a data set.
+
+    rho, n_max: of the labels; size_factor: relevant unlabeled images per label; test_images: of each class
+    is_shuffled: a seed draws which classes are the classes, in which order, and which are irrelevant; else the first
+    seven, in theirs, are the classes
+    shrunk: so many pixels a side become one, their mean
+    """
+
+    rho: int
+    n_max: int
+    size_factor: float
+    test_images: int
+    is_shuffled: bool
+    shrunk: int
+    options: dict[str, int]
+
+    @property
+    def cases(self) -> list[tuple[float, float]]:
+        """rho_U and relevance."""
+        return [(rho, relevance) for rho in (1, self.rho, 1 / self.rho) for relevance in RELEVANCES]
+
+
 SETTINGS = {
-    "digits": {"n_max": 40, "size_factor": 2.0, "options": {"epochs": 40, "batch_size": 32}},
-    "fashion_mnist": {"n_max": 300, "size_factor": 1.5, "options": {"epochs": 30, "batch_size": 32}},
-}
+    "digits": Setting(
+        rho=20, n_max=40, size_factor=2.0, test_images=50, is_shuffled=False, shrunk=1,
+        options={"epochs": 40, "batch_size": 32},
+    ),
+    "fashion_mnist": Setting(
+        rho=10, n_max=400, size_factor=1.5, test_images=200, is_shuffled=True, shrunk=2,
+        options={"epochs": 20, "batch_size": 32},
+    ),
+}  # fmt: skip
 ALONE = Rank(0, 1, torch.device("cpu"))
 
 
@@ -95,15 +124,22 @@ class Images:
 
 
 def read_images(dataset: str, data_dir: Path) -> tuple[Images, Images]:
-    """Training and test images."""
+    """Training and test images, labels as the data set numbers them."""
     source, options = SOURCES[dataset], resolve_options(DataOptions, {"dataset": dataset, "data_dir": data_dir})
     located = source.locate(options)
     rows = pa.Table.from_batches([source.read(shard) for shard in located.shards])
     pixels = images_of(rows[IMAGE], located.image_shape, located.encoding)
+    pixels = shrink(pixels, SETTINGS[dataset].shrunk)
     labels, splits = rows[LABEL].to_numpy(), np.array(rows[SPLIT].to_pylist())
     train, test = (Images(pixels[splits == split], labels[splits == split]) for split in (TRAIN, TEST))
-    chosen = [np.flatnonzero(test.labels == label)[:TEST_IMAGES] for label in range(NUM_CLASSES)]
-    return train, test[np.concatenate(chosen)]
+    return train, test
+
+
+def shrink(pixels: np.ndarray, side: int) -> np.ndarray:
+    """(N, height/side, width/side, channels) uint8 of (N, height, width, channels)."""
+    num_images, height, width, channels = pixels.shape
+    blocks = pixels.reshape(num_images, height // side, side, width // side, side, channels)
+    return blocks.mean(axis=(2, 4)).round().astype(np.uint8)
 
 
 def write_set(set_dir: Path, parts: dict[str, Images]) -> Path:
@@ -149,11 +185,15 @@ class Trial:
     """One seed: its labelled images, its base classifier, and what that says."""
 
     def __init__(self, train: Images, test: Images, *, dataset: str, seed: int, directory: Path) -> None:
-        settings = SETTINGS[dataset]
+        setting = SETTINGS[dataset]
         self._rng = np.random.default_rng(seed)
         self._dataset, self._seed, self._directory = dataset, seed, directory
-        self._options = {"arch": "resnet20", **settings["options"], "eval_every": settings["options"]["epochs"]}
-        labelled = labelled_counts(NUM_CLASSES, imb_type="exp", imb_factor=1 / RHO, n_max=settings["n_max"])
+        self._options = {"arch": "resnet20", **setting.options, "eval_every": setting.options["epochs"]}
+        if setting.is_shuffled:
+            numbers = self._rng.permutation(10)
+            train, test = (Images(images.pixels, numbers[images.labels]) for images in (train, test))
+        tested = [np.flatnonzero(test.labels == label)[: setting.test_images] for label in range(NUM_CLASSES)]
+        labelled = labelled_counts(NUM_CLASSES, imb_type="exp", imb_factor=1 / setting.rho, n_max=setting.n_max)
         held_out = validation_counts(labelled, val_fraction=VAL_FRACTION)
         self.labelled = labelled
         self.is_head = head_half(labelled)
@@ -162,15 +202,15 @@ class Trial:
             places[labelled[label] :] if label < NUM_CLASSES else places for label, places in enumerate(by_class)
         ]  # fmt: skip
         self._unlabeled_counts = {
-            rho: unlabeled_counts(labelled, imb_factor_unlabel=1 / rho, unlabel_size_factor=settings["size_factor"])
-            for rho, _ in CASES
+            rho: unlabeled_counts(labelled, imb_factor_unlabel=1 / rho, unlabel_size_factor=setting.size_factor)
+            for rho, _ in setting.cases
         }
         of_classes = by_class[:NUM_CLASSES]
         val = np.concatenate([places[:n] for places, n in zip(of_classes, held_out, strict=True)])
         learned = np.concatenate(
             [places[n:size] for places, n, size in zip(of_classes, held_out, labelled, strict=True)]
         )
-        self._parts = {TRAIN: train[learned], VAL: train[val], TEST: test}
+        self._parts = {TRAIN: train[learned], VAL: train[val], TEST: test[np.concatenate(tested)]}
         self._set_dir = write_set(directory / "labelled", self._parts)
         self.base, base_accuracy = self._run(TrainOptions, "base", self._set_dir)
         self.base_accuracy = base_accuracy
@@ -267,7 +307,7 @@ def measure(dataset: str, data_dir: Path, *, seeds: int, gain_seeds: int) -> Ite
             trial = Trial(train, test, dataset=dataset, seed=seed, directory=Path(directory))
             if seed < gain_seeds:
                 yield {"seed": seed, "base": trial.base_accuracy, "ssp_gain": trial.gain_of_self_supervision()}
-            for number, case in enumerate(CASES):
+            for number, case in enumerate(SETTINGS[dataset].cases):
                 unlabeled = trial.draw(*case)
                 row = trial.advise(*case, unlabeled)
                 yield {
@@ -278,7 +318,8 @@ def measure(dataset: str, data_dir: Path, *, seeds: int, gain_seeds: int) -> Ite
 
 def report(rows: Sequence[dict[str, Any]]) -> None:
     cases = [row for row in rows if "case" in row]
-    print(f"{len(cases)} cases: {len({row['seed'] for row in cases})} seeds x {len(CASES)} of rho_U x relevance")
+    drawn = list(dict.fromkeys(tuple(row["case"]) for row in cases))
+    print(f"{len(cases)} cases: {len({row['seed'] for row in cases})} seeds x {len(drawn)} of rho_U x relevance")
     print(f"{'estimate':<16}{'median error':>14}{'90 % within':>14}{'inside the interval':>22}")
     for name in cases[0]["truth"]:
         is_ratio = name == "rho"
@@ -294,7 +335,7 @@ def report(rows: Sequence[dict[str, Any]]) -> None:
         )
         print(f"{name:<16}{middle:>14}{most:>14}{100 * inside:>20.0f} %")
     print(f"\n{'rho_U':>7}{'relevance':>11}  {'verdicts':<64}{'gain, points':>16}")
-    for case in CASES:
+    for case in drawn:
         of_case = [row for row in cases if tuple(row["case"]) == case]
         verdicts = Counter(row["unlabeled"] for row in of_case)
         said = ", ".join(f"{verdict} {count}" for verdict, count in verdicts.most_common())
