@@ -1,17 +1,18 @@
 """How often `advise` is right, on generated cases whose truth is known.
 
-    python benchmarks/advice_accuracy.py [--dataset digits] [--seeds 10] [--gain_seeds 0] [--output FILE.jsonl]
+    python benchmarks/advice_accuracy.py [--dataset digits] [--seeds 10] [--first_seed 0] [--output FILE.jsonl]
+        [--gain_seeds 0 [--gain_cases 1:1.0,1:0.4]] [--ssp_gain_seeds 0] [--work_dir DIR]
 
-Of a data set of ten classes the first seven are the classes; images of the other
-three are what is irrelevant. Labels have rho 20; the unlabeled images of a case
+Of a data set of ten classes seven are the classes; images of the other three are
+what is irrelevant (SETTINGS says which, and how many labels). The unlabeled images of a case
 have a rho_U (below 1: the tail is turned round) and a relevance. Per seed a base
 classifier learns from four fifths of the labels, and what it says of all images
 is what `advise` gets; then each case draws its unlabeled images from those that
 have no label. Tells, over seeds and cases: how far the estimates are from the
 truth, how often their 90 % intervals have it inside, and the verdicts. With
---gain_seeds the base classifier, the training on pseudo-labels of each case and
-the one from rotation pre-training are also measured on test images: a verdict is
-then held against the mean gain of its case. Trains in this process, without
+--gain_seeds the training on the pseudo-labels of a case is measured on test images
+too, beside the base classifier, with --ssp_gain_seeds the one from rotation
+pre-training: a verdict is then held against the mean gain of its case. Trains in this process, without
 Spark; on digits a seed takes about half a minute on a free core, its gains two more.
 """
 
@@ -156,7 +157,7 @@ def write_set(set_dir: Path, parts: dict[str, Images]) -> Path:
         }
         schema = pa.schema([field for field in PREPARED_SCHEMA if field.name != SPLIT])
         directory = split_directory(set_dir, split)
-        directory.mkdir(parents=True)
+        directory.mkdir(parents=True, exist_ok=True)
         pq.write_table(pa.table(rows, schema=schema), directory / "part-0.parquet", write_page_checksum=True)
         first_id += len(known)
         counts[split] = np.bincount(images.labels, minlength=NUM_CLASSES)[:NUM_CLASSES].tolist()
@@ -218,11 +219,12 @@ class Trial:
 
     def says(self, images: Images, *, with_labels: bool = True) -> Said:
         """As spark_jobs/diagnosis.py reads it from the tables of `evaluate`."""
-        found = infer(self.base, content_hash(self.base), images.pixels, batch_size=500)
+        found = infer(self.base, content_hash(self.base), images.pixels, batch_size=500, with_features=True)
+        assert found.features is not None
         logits = found.logits.double().numpy()
         return Said(
             predicted=logits.argmax(axis=1),
-            energy=-logsumexp(logits, axis=1),
+            features=found.features.numpy(),
             head_log_odds=logsumexp(logits[:, self.is_head], axis=1) - logsumexp(logits[:, ~self.is_head], axis=1),
             labels=images.labels if with_labels else None,
         )
@@ -273,7 +275,7 @@ class Trial:
             ROUND: np.ones(len(probabilities), np.int32),
         }
         table = self._directory / f"{name}-labels.parquet"
-        table.mkdir()
+        table.mkdir(exist_ok=True)
         pq.write_table(pa.table(rows, schema=PSEUDO_LABEL_SCHEMA), table / "part-0.parquet", write_page_checksum=True)
         _, accuracy = self._run(
             TrainSemiOptions, name, set_dir, pseudo_labels=table, imb_factor_unlabel=1.0,
@@ -299,21 +301,21 @@ class Trial:
         return run_dir / "ckpt.pth.tar", result["splits"][TEST]["balanced_accuracy"]
 
 
-def measure(dataset: str, data_dir: Path, *, seeds: int, gain_seeds: int) -> Iterator[dict[str, Any]]:
+def measure(arguments: argparse.Namespace, work_dir: Path) -> Iterator[dict[str, Any]]:
     """A row a seed and case, and with gains a row a seed for self-supervision."""
-    train, test = read_images(dataset, data_dir)
-    for seed in range(seeds):
-        with tempfile.TemporaryDirectory() as directory:
-            trial = Trial(train, test, dataset=dataset, seed=seed, directory=Path(directory))
-            if seed < gain_seeds:
-                yield {"seed": seed, "base": trial.base_accuracy, "ssp_gain": trial.gain_of_self_supervision()}
-            for number, case in enumerate(SETTINGS[dataset].cases):
-                unlabeled = trial.draw(*case)
-                row = trial.advise(*case, unlabeled)
-                yield {
-                    **row,
-                    "gain": trial.gain_of_unlabeled(f"semi{number}", unlabeled) if seed < gain_seeds else None,
-                }
+    train, test = read_images(arguments.dataset, arguments.data_dir)
+    for seed in range(arguments.first_seed, arguments.first_seed + arguments.seeds):
+        trial = Trial(train, test, dataset=arguments.dataset, seed=seed, directory=work_dir / str(seed))
+        gain = None
+        if seed < arguments.first_seed + arguments.ssp_gain_seeds:
+            gain = trial.gain_of_self_supervision()
+        yield {"seed": seed, "base": trial.base_accuracy, "ssp_gain": gain}
+        for number, case in enumerate(SETTINGS[arguments.dataset].cases):
+            unlabeled = trial.draw(*case)
+            row = trial.advise(*case, unlabeled)
+            is_trained = seed < arguments.first_seed + arguments.gain_seeds
+            is_trained &= arguments.gain_cases is None or case in arguments.gain_cases
+            yield {**row, "gain": trial.gain_of_unlabeled(f"semi{number}", unlabeled) if is_trained else None}
 
 
 def report(rows: Sequence[dict[str, Any]]) -> None:
@@ -342,7 +344,7 @@ def report(rows: Sequence[dict[str, Any]]) -> None:
         print(f"{case[0]:>7.3g}{case[1]:>11}  {said:<64}{gain_of([row['gain'] for row in of_case]):>16}")
     verdicts = Counter({row["seed"]: row["self_supervision"] for row in cases}.values())
     said = ", ".join(f"{verdict} {count}" for verdict, count in verdicts.most_common())
-    print(f"self-supervision    {said:<64}{gain_of([row['ssp_gain'] for row in rows if 'ssp_gain' in row]):>16}")
+    print(f"self-supervision    {said:<64}{gain_of([row['ssp_gain'] for row in rows if 'base' in row]):>16}")
 
 
 def gain_of(gains: Sequence[float | None]) -> str:
@@ -353,22 +355,31 @@ def gain_of(gains: Sequence[float | None]) -> str:
     return f"{fmean(known):+.1f} +- {student.ppf(0.95, len(known) - 1) * stdev(known) / math.sqrt(len(known)):.1f}"
 
 
+def cases_of(text: str) -> list[tuple[float, float]]:
+    return [(float(rho), float(relevance)) for rho, relevance in (case.split(":") for case in text.split(","))]
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--dataset", choices=SETTINGS, default="digits")
     parser.add_argument("--data_dir", type=Path, default=Path("datasets"))
     parser.add_argument("--seeds", type=int, default=10)
-    parser.add_argument("--gain_seeds", type=int, default=0)
+    parser.add_argument("--first_seed", type=int, default=0)
+    parser.add_argument("--gain_seeds", type=int, default=0, help="seeds that also train on the pseudo-labels")
+    parser.add_argument("--gain_cases", type=cases_of, help="only of these, as 1:1.0,1:0.4 (rho_U:relevance)")
+    parser.add_argument("--ssp_gain_seeds", type=int, default=0, help="seeds that also pre-train by rotation")
+    parser.add_argument("--work_dir", type=Path, help="where trainings are kept: those that are there are not repeated")
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--output", type=Path, help="file for the rows, a line each")
     arguments = parser.parse_args()
     torch.set_num_threads(arguments.threads)
     rows = []
-    for row in measure(arguments.dataset, arguments.data_dir, seeds=arguments.seeds, gain_seeds=arguments.gain_seeds):
-        rows.append(row)
-        if arguments.output:
-            with arguments.output.open("a", encoding="utf-8") as file:
-                file.write(json.dumps(row) + "\n")
+    with tempfile.TemporaryDirectory() as temporary:
+        for row in measure(arguments, arguments.work_dir or Path(temporary)):
+            rows.append(row)
+            if arguments.output:
+                with arguments.output.open("a", encoding="utf-8") as file:
+                    file.write(json.dumps(row) + "\n")
     report(rows)
 
 
