@@ -3,7 +3,7 @@
 A held-out image is about as strange (advice_strangeness.py) as an unlabeled one of
 its class, and an image of something else stranger. So among the images below some
 threshold few are irrelevant. How the classifier errs
-on the held-out ones undoes its errors on the unlabeled ones (streaming/unlabeled.py):
+on the held-out ones undoes its errors on the unlabeled ones (streaming/unfolding.py):
 that gives the images of each class below the threshold, and the share of the
 class's held-out images below it gives all of them. Their sum over the unlabeled
 images is the relevance. Too high a threshold lets irrelevant images in, too low a
@@ -22,7 +22,7 @@ from scipy.optimize import brentq
 from scipy.sparse import csr_array, diags_array
 
 from spark_jobs.advice_strangeness import strangeness
-from streaming.unlabeled import unfolded_shares
+from streaming.unfolding import unfolded_shares
 
 THRESHOLD_QUANTILES = (0.6, 0.7, 0.8, 0.9, 1.0)
 """Of the strangeness of held-out images."""
