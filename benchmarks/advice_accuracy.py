@@ -1,17 +1,18 @@
 """How often `advise` is right, on generated cases whose truth is known.
 
-    python benchmarks/advice_accuracy.py [--dataset digits] [--seeds 10] [--gain_seeds 0] [--output FILE.jsonl]
+    python benchmarks/advice_accuracy.py [--dataset digits] [--seeds 10] [--first_seed 0] [--output FILE.jsonl]
+        [--gain_seeds 0 [--gain_cases 1:1.0,1:0.4]] [--ssp_gain_seeds 0] [--work_dir DIR]
 
-Of a data set of ten classes the first seven are the classes; images of the other
-three are what is irrelevant. Labels have rho 20; the unlabeled images of a case
+Of a data set of ten classes seven are the classes; images of the other three are
+what is irrelevant (SETTINGS says which, and how many labels). The unlabeled images of a case
 have a rho_U (below 1: the tail is turned round) and a relevance. Per seed a base
 classifier learns from four fifths of the labels, and what it says of all images
 is what `advise` gets; then each case draws its unlabeled images from those that
 have no label. Tells, over seeds and cases: how far the estimates are from the
 truth, how often their 90 % intervals have it inside, and the verdicts. With
---gain_seeds the base classifier, the training on pseudo-labels of each case and
-the one from rotation pre-training are also measured on test images: a verdict is
-then held against the mean gain of its case. Trains in this process, without
+--gain_seeds the training on the pseudo-labels of a case is measured on test images
+too, beside the base classifier, with --ssp_gain_seeds the one from rotation
+pre-training: a verdict is then held against the mean gain of its case. Trains in this process, without
 Spark; on digits a seed takes about half a minute on a free core, its gains two more.
 """
 
@@ -71,15 +72,44 @@ from training.run import run_training
 from training.run_directory import RunPaths
 
 NUM_CLASSES = 7
-RHO = 20
+RELEVANCES = (1.0, 0.7, 0.4)
 VAL_FRACTION = 0.2
-CASES = [(rho_unlabeled, relevance) for rho_unlabeled in (1, RHO, 1 / RHO) for relevance in (1.0, 0.7, 0.4)]
-TEST_IMAGES = 50
-"""Of each class."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Setting:
+    """Cases of a data set.
+
+    rho, n_max: of the labels; size_factor: relevant unlabeled images per label; test_images: of each class
+    is_shuffled: a seed draws which classes are the classes, in which order, and which are irrelevant; else the first
+    seven, in theirs, are the classes
+    shrunk: so many pixels a side become one, their mean
+    """
+
+    rho: int
+    n_max: int
+    size_factor: float
+    test_images: int
+    is_shuffled: bool
+    shrunk: int
+    options: dict[str, int]
+
+    @property
+    def cases(self) -> list[tuple[float, float]]:
+        """rho_U and relevance."""
+        return [(rho, relevance) for rho in (1, self.rho, 1 / self.rho) for relevance in RELEVANCES]
+
+
 SETTINGS = {
-    "digits": {"n_max": 40, "size_factor": 2.0, "options": {"epochs": 40, "batch_size": 32}},
-    "fashion_mnist": {"n_max": 300, "size_factor": 1.5, "options": {"epochs": 30, "batch_size": 32}},
-}
+    "digits": Setting(
+        rho=20, n_max=40, size_factor=2.0, test_images=50, is_shuffled=False, shrunk=1,
+        options={"epochs": 40, "batch_size": 32},
+    ),
+    "fashion_mnist": Setting(
+        rho=10, n_max=400, size_factor=1.5, test_images=200, is_shuffled=True, shrunk=2,
+        options={"epochs": 20, "batch_size": 32},
+    ),
+}  # fmt: skip
 ALONE = Rank(0, 1, torch.device("cpu"))
 
 
@@ -95,15 +125,22 @@ class Images:
 
 
 def read_images(dataset: str, data_dir: Path) -> tuple[Images, Images]:
-    """Training and test images."""
+    """Training and test images, labels as the data set numbers them."""
     source, options = SOURCES[dataset], resolve_options(DataOptions, {"dataset": dataset, "data_dir": data_dir})
     located = source.locate(options)
     rows = pa.Table.from_batches([source.read(shard) for shard in located.shards])
     pixels = images_of(rows[IMAGE], located.image_shape, located.encoding)
+    pixels = shrink(pixels, SETTINGS[dataset].shrunk)
     labels, splits = rows[LABEL].to_numpy(), np.array(rows[SPLIT].to_pylist())
     train, test = (Images(pixels[splits == split], labels[splits == split]) for split in (TRAIN, TEST))
-    chosen = [np.flatnonzero(test.labels == label)[:TEST_IMAGES] for label in range(NUM_CLASSES)]
-    return train, test[np.concatenate(chosen)]
+    return train, test
+
+
+def shrink(pixels: np.ndarray, side: int) -> np.ndarray:
+    """(N, height/side, width/side, channels) uint8 of (N, height, width, channels)."""
+    num_images, height, width, channels = pixels.shape
+    blocks = pixels.reshape(num_images, height // side, side, width // side, side, channels)
+    return blocks.mean(axis=(2, 4)).round().astype(np.uint8)
 
 
 def write_set(set_dir: Path, parts: dict[str, Images]) -> Path:
@@ -120,7 +157,7 @@ def write_set(set_dir: Path, parts: dict[str, Images]) -> Path:
         }
         schema = pa.schema([field for field in PREPARED_SCHEMA if field.name != SPLIT])
         directory = split_directory(set_dir, split)
-        directory.mkdir(parents=True)
+        directory.mkdir(parents=True, exist_ok=True)
         pq.write_table(pa.table(rows, schema=schema), directory / "part-0.parquet", write_page_checksum=True)
         first_id += len(known)
         counts[split] = np.bincount(images.labels, minlength=NUM_CLASSES)[:NUM_CLASSES].tolist()
@@ -149,11 +186,15 @@ class Trial:
     """One seed: its labelled images, its base classifier, and what that says."""
 
     def __init__(self, train: Images, test: Images, *, dataset: str, seed: int, directory: Path) -> None:
-        settings = SETTINGS[dataset]
+        setting = SETTINGS[dataset]
         self._rng = np.random.default_rng(seed)
         self._dataset, self._seed, self._directory = dataset, seed, directory
-        self._options = {"arch": "resnet20", **settings["options"], "eval_every": settings["options"]["epochs"]}
-        labelled = labelled_counts(NUM_CLASSES, imb_type="exp", imb_factor=1 / RHO, n_max=settings["n_max"])
+        self._options = {"arch": "resnet20", **setting.options, "eval_every": setting.options["epochs"]}
+        if setting.is_shuffled:
+            numbers = self._rng.permutation(10)
+            train, test = (Images(images.pixels, numbers[images.labels]) for images in (train, test))
+        tested = [np.flatnonzero(test.labels == label)[: setting.test_images] for label in range(NUM_CLASSES)]
+        labelled = labelled_counts(NUM_CLASSES, imb_type="exp", imb_factor=1 / setting.rho, n_max=setting.n_max)
         held_out = validation_counts(labelled, val_fraction=VAL_FRACTION)
         self.labelled = labelled
         self.is_head = head_half(labelled)
@@ -162,15 +203,15 @@ class Trial:
             places[labelled[label] :] if label < NUM_CLASSES else places for label, places in enumerate(by_class)
         ]  # fmt: skip
         self._unlabeled_counts = {
-            rho: unlabeled_counts(labelled, imb_factor_unlabel=1 / rho, unlabel_size_factor=settings["size_factor"])
-            for rho, _ in CASES
+            rho: unlabeled_counts(labelled, imb_factor_unlabel=1 / rho, unlabel_size_factor=setting.size_factor)
+            for rho, _ in setting.cases
         }
         of_classes = by_class[:NUM_CLASSES]
         val = np.concatenate([places[:n] for places, n in zip(of_classes, held_out, strict=True)])
         learned = np.concatenate(
             [places[n:size] for places, n, size in zip(of_classes, held_out, labelled, strict=True)]
         )
-        self._parts = {TRAIN: train[learned], VAL: train[val], TEST: test}
+        self._parts = {TRAIN: train[learned], VAL: train[val], TEST: test[np.concatenate(tested)]}
         self._set_dir = write_set(directory / "labelled", self._parts)
         self.base, base_accuracy = self._run(TrainOptions, "base", self._set_dir)
         self.base_accuracy = base_accuracy
@@ -178,11 +219,12 @@ class Trial:
 
     def says(self, images: Images, *, with_labels: bool = True) -> Said:
         """As spark_jobs/diagnosis.py reads it from the tables of `evaluate`."""
-        found = infer(self.base, content_hash(self.base), images.pixels, batch_size=500)
+        found = infer(self.base, content_hash(self.base), images.pixels, batch_size=500, with_features=True)
+        assert found.features is not None
         logits = found.logits.double().numpy()
         return Said(
             predicted=logits.argmax(axis=1),
-            energy=-logsumexp(logits, axis=1),
+            features=found.features.numpy(),
             head_log_odds=logsumexp(logits[:, self.is_head], axis=1) - logsumexp(logits[:, ~self.is_head], axis=1),
             labels=images.labels if with_labels else None,
         )
@@ -233,7 +275,7 @@ class Trial:
             ROUND: np.ones(len(probabilities), np.int32),
         }
         table = self._directory / f"{name}-labels.parquet"
-        table.mkdir()
+        table.mkdir(exist_ok=True)
         pq.write_table(pa.table(rows, schema=PSEUDO_LABEL_SCHEMA), table / "part-0.parquet", write_page_checksum=True)
         _, accuracy = self._run(
             TrainSemiOptions, name, set_dir, pseudo_labels=table, imb_factor_unlabel=1.0,
@@ -259,26 +301,27 @@ class Trial:
         return run_dir / "ckpt.pth.tar", result["splits"][TEST]["balanced_accuracy"]
 
 
-def measure(dataset: str, data_dir: Path, *, seeds: int, gain_seeds: int) -> Iterator[dict[str, Any]]:
+def measure(arguments: argparse.Namespace, work_dir: Path) -> Iterator[dict[str, Any]]:
     """A row a seed and case, and with gains a row a seed for self-supervision."""
-    train, test = read_images(dataset, data_dir)
-    for seed in range(seeds):
-        with tempfile.TemporaryDirectory() as directory:
-            trial = Trial(train, test, dataset=dataset, seed=seed, directory=Path(directory))
-            if seed < gain_seeds:
-                yield {"seed": seed, "base": trial.base_accuracy, "ssp_gain": trial.gain_of_self_supervision()}
-            for number, case in enumerate(CASES):
-                unlabeled = trial.draw(*case)
-                row = trial.advise(*case, unlabeled)
-                yield {
-                    **row,
-                    "gain": trial.gain_of_unlabeled(f"semi{number}", unlabeled) if seed < gain_seeds else None,
-                }
+    train, test = read_images(arguments.dataset, arguments.data_dir)
+    for seed in range(arguments.first_seed, arguments.first_seed + arguments.seeds):
+        trial = Trial(train, test, dataset=arguments.dataset, seed=seed, directory=work_dir / str(seed))
+        gain = None
+        if seed < arguments.first_seed + arguments.ssp_gain_seeds:
+            gain = trial.gain_of_self_supervision()
+        yield {"seed": seed, "base": trial.base_accuracy, "ssp_gain": gain}
+        for number, case in enumerate(SETTINGS[arguments.dataset].cases):
+            unlabeled = trial.draw(*case)
+            row = trial.advise(*case, unlabeled)
+            is_trained = seed < arguments.first_seed + arguments.gain_seeds
+            is_trained &= arguments.gain_cases is None or case in arguments.gain_cases
+            yield {**row, "gain": trial.gain_of_unlabeled(f"semi{number}", unlabeled) if is_trained else None}
 
 
 def report(rows: Sequence[dict[str, Any]]) -> None:
     cases = [row for row in rows if "case" in row]
-    print(f"{len(cases)} cases: {len({row['seed'] for row in cases})} seeds x {len(CASES)} of rho_U x relevance")
+    drawn = list(dict.fromkeys(tuple(row["case"]) for row in cases))
+    print(f"{len(cases)} cases: {len({row['seed'] for row in cases})} seeds x {len(drawn)} of rho_U x relevance")
     print(f"{'estimate':<16}{'median error':>14}{'90 % within':>14}{'inside the interval':>22}")
     for name in cases[0]["truth"]:
         is_ratio = name == "rho"
@@ -294,14 +337,14 @@ def report(rows: Sequence[dict[str, Any]]) -> None:
         )
         print(f"{name:<16}{middle:>14}{most:>14}{100 * inside:>20.0f} %")
     print(f"\n{'rho_U':>7}{'relevance':>11}  {'verdicts':<64}{'gain, points':>16}")
-    for case in CASES:
+    for case in drawn:
         of_case = [row for row in cases if tuple(row["case"]) == case]
         verdicts = Counter(row["unlabeled"] for row in of_case)
         said = ", ".join(f"{verdict} {count}" for verdict, count in verdicts.most_common())
         print(f"{case[0]:>7.3g}{case[1]:>11}  {said:<64}{gain_of([row['gain'] for row in of_case]):>16}")
     verdicts = Counter({row["seed"]: row["self_supervision"] for row in cases}.values())
     said = ", ".join(f"{verdict} {count}" for verdict, count in verdicts.most_common())
-    print(f"self-supervision    {said:<64}{gain_of([row['ssp_gain'] for row in rows if 'ssp_gain' in row]):>16}")
+    print(f"self-supervision    {said:<64}{gain_of([row['ssp_gain'] for row in rows if 'base' in row]):>16}")
 
 
 def gain_of(gains: Sequence[float | None]) -> str:
@@ -312,22 +355,31 @@ def gain_of(gains: Sequence[float | None]) -> str:
     return f"{fmean(known):+.1f} +- {student.ppf(0.95, len(known) - 1) * stdev(known) / math.sqrt(len(known)):.1f}"
 
 
+def cases_of(text: str) -> list[tuple[float, float]]:
+    return [(float(rho), float(relevance)) for rho, relevance in (case.split(":") for case in text.split(","))]
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--dataset", choices=SETTINGS, default="digits")
     parser.add_argument("--data_dir", type=Path, default=Path("datasets"))
     parser.add_argument("--seeds", type=int, default=10)
-    parser.add_argument("--gain_seeds", type=int, default=0)
+    parser.add_argument("--first_seed", type=int, default=0)
+    parser.add_argument("--gain_seeds", type=int, default=0, help="seeds that also train on the pseudo-labels")
+    parser.add_argument("--gain_cases", type=cases_of, help="only of these, as 1:1.0,1:0.4 (rho_U:relevance)")
+    parser.add_argument("--ssp_gain_seeds", type=int, default=0, help="seeds that also pre-train by rotation")
+    parser.add_argument("--work_dir", type=Path, help="where trainings are kept: those that are there are not repeated")
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--output", type=Path, help="file for the rows, a line each")
     arguments = parser.parse_args()
     torch.set_num_threads(arguments.threads)
     rows = []
-    for row in measure(arguments.dataset, arguments.data_dir, seeds=arguments.seeds, gain_seeds=arguments.gain_seeds):
-        rows.append(row)
-        if arguments.output:
-            with arguments.output.open("a", encoding="utf-8") as file:
-                file.write(json.dumps(row) + "\n")
+    with tempfile.TemporaryDirectory() as temporary:
+        for row in measure(arguments, arguments.work_dir or Path(temporary)):
+            rows.append(row)
+            if arguments.output:
+                with arguments.output.open("a", encoding="utf-8") as file:
+                    file.write(json.dumps(row) + "\n")
     report(rows)
 
 

@@ -15,6 +15,8 @@ from fsspec.spec import AbstractFileSystem
 from conf.errors import UserError
 from data.delta import delta_files, is_delta
 
+_PARQUET_MAGIC = b"PAR1"
+
 Place = Path | str
 """A path of this machine, or a URL."""
 
@@ -56,6 +58,14 @@ def table_files(table: Place) -> list[Place]:
     if not files:
         raise UserError(f"{table} holds no Parquet file: run the job that writes it again, or name another table")
     return files
+
+
+def is_table(place: Path) -> bool:
+    """Whether a directory holds Parquet files or is a Delta table, or a file is a Parquet one."""
+    if place.is_file():
+        with place.open("rb") as file:
+            return file.read(len(_PARQUET_MAGIC)) == _PARQUET_MAGIC
+    return is_delta(place) or any(not _is_hidden(str(file.relative_to(place))) for file in place.rglob("*.parquet"))
 
 
 def open_parquet(file: Place) -> pq.ParquetFile:

@@ -1,9 +1,9 @@
 """What a labelled set and a classifier of it tell of unlabeled images: how many are of its classes, and of which.
 
-The classifier finds a held-out image about as strange (by its energy, Liu et al.
-2020) as an unlabeled one of its class, and an image of something else stranger. So
-among the images below some threshold few are irrelevant. How the classifier errs
-on the held-out ones undoes its errors on the unlabeled ones (streaming/unlabeled.py):
+A held-out image is about as strange (advice_strangeness.py) as an unlabeled one of
+its class, and an image of something else stranger. So among the images below some
+threshold few are irrelevant. How the classifier errs
+on the held-out ones undoes its errors on the unlabeled ones (streaming/unfolding.py):
 that gives the images of each class below the threshold, and the share of the
 class's held-out images below it gives all of them. Their sum over the unlabeled
 images is the relevance. Too high a threshold lets irrelevant images in, too low a
@@ -21,10 +21,11 @@ import numpy as np
 from scipy.optimize import brentq
 from scipy.sparse import csr_array, diags_array
 
-from streaming.unlabeled import unfolded_shares
+from spark_jobs.advice_strangeness import strangeness
+from streaming.unfolding import unfolded_shares
 
 THRESHOLD_QUANTILES = (0.6, 0.7, 0.8, 0.9, 1.0)
-"""Of the energies of held-out images."""
+"""Of the strangeness of held-out images."""
 UPPER_BOUND = 0.9
 """Share of the draws below the bound by which a threshold is chosen."""
 PRIOR_IMAGES = 2.0
@@ -43,12 +44,12 @@ _TRACE = 1e-12
 class Said:
     """What the classifier says of N images.
 
-    predicted: (N,) classes; energy: (N,), higher of stranger images; head_log_odds: (N,) log odds of the head half of
-    the classes against the tail half; labels: (N,), None of unlabeled images
+    predicted: (N,) classes; features: (N, D); head_log_odds: (N,) log odds of the head half of the classes against the
+    tail half; labels: (N,), None of unlabeled images
     """
 
     predicted: np.ndarray
-    energy: np.ndarray
+    features: np.ndarray
     head_log_odds: np.ndarray
     labels: np.ndarray | None = None
 
@@ -108,9 +109,12 @@ def estimates(*, val: Said, unlabeled: Said, is_head: np.ndarray, seed: int = 0)
     rng = np.random.default_rng(seed)
     num_draws = max(LEAST_DRAWS, min(MOST_DRAWS, MOST_DRAWN_CLASSES // len(is_head)))
     of_thresholds = []
-    for limit in np.quantile(val.energy, THRESHOLD_QUANTILES):
-        outcomes = _drawn_outcomes(val, val.energy <= limit, is_head, num_draws, rng)
-        below = unlabeled.energy <= limit
+    held_out_strangeness, unlabeled_strangeness = strangeness(
+        (val.features, unlabeled.features), (val.predicted, unlabeled.predicted), num_classes=len(is_head), seed=seed
+    )
+    for limit in np.quantile(held_out_strangeness, THRESHOLD_QUANTILES):
+        outcomes = _drawn_outcomes(val, held_out_strangeness <= limit, is_head, num_draws, rng)
+        below = unlabeled_strangeness <= limit
         told = np.append(np.bincount(unlabeled.predicted[below], minlength=len(is_head)), np.count_nonzero(~below))
         of_thresholds.append(_class_shares(rng.gamma(np.tile(told.astype(float), (num_draws, 1))), outcomes))
     # What an image is taken for, however strange it is.

@@ -24,7 +24,7 @@ from conf.options.advise import AdviseOptions
 from conf.options.data import OF_UNLABELED, DataOptions
 from conf.options.training import TrainOptions
 from data.manifest import FILE_NAME, read_manifest
-from data.storage import table_files
+from data.storage import is_table
 from spark_jobs.cli import run_job
 from spark_jobs.diagnosis import ADVICE_FILE, CLASSES_FILE, diagnose, print_diagnosis, write_diagnosis
 from spark_jobs.prepare import PREPARED_DIRECTORY, prepare
@@ -63,8 +63,7 @@ def advise_options(given: Mapping[str, Any]) -> AdviseOptions:
         named, of_checkpoint = _without_unlabeled(named), _without_unlabeled(of_checkpoint)
     options = resolve_options(AdviseOptions, {**of_checkpoint, **named, **given})
     if learned_from:
-        theirs = _without_unlabeled(resolve_options(DataOptions, learned_from).set_parameters())
-        ours = _without_unlabeled(options.set_parameters())
+        theirs, ours = (_labelled_part(of) for of in (resolve_options(DataOptions, learned_from), options))
         if differing := [name for name in {**theirs, **ours} if theirs.get(name) != ours.get(name)]:
             said = ", ".join(f"{name} {theirs.get(name)} (here {ours.get(name)})" for name in differing)
             raise UserError(f"{options.resume} learned from other labelled images: {said}; leave out --resume")
@@ -84,18 +83,17 @@ def _labelled_options(given: Mapping[str, Any]) -> dict[str, Any]:
             del values["val_fraction"]  # another set is prepared, like this one but for the images held out
         place = place.absolute()
         return {**values, **({"data_dir": place.parents[1]} if place.parent.name == PREPARED_DIRECTORY else {})}
-    return {"dataset": "table" if _is_table(place) else "folder", "path": place}
-
-
-def _is_table(place: Path) -> bool:
-    try:
-        return bool(table_files(place))
-    except UserError:
-        return False
+    return {"dataset": "table" if place.is_file() or is_table(place) else "folder", "path": place}
 
 
 def _without_unlabeled(values: Mapping[str, Any]) -> dict[str, Any]:
     return {name: value for name, value in values.items() if name not in OF_UNLABELED}
+
+
+def _labelled_part(options: DataOptions) -> dict[str, Any]:
+    """What decides which images have labels."""
+    without = {name: DataOptions.model_fields[name].default for name in OF_UNLABELED}
+    return options.model_copy(update=without).set_parameters()
 
 
 if __name__ == "__main__":

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from pyspark.sql import SparkSession
 from pyspark.sql import functions as F
@@ -26,13 +27,13 @@ from spark_jobs.advice import Advice, advice_on_self_supervision, advice_on_unla
 from spark_jobs.advice_estimates import Estimate, Estimates, Said, estimates, head_half
 from spark_jobs.advice_threshold import ThresholdBias, threshold_bias
 from spark_jobs.evaluate import PREDICTIONS_DIRECTORY, evaluate
-from spark_jobs.inference import ENERGY
+from spark_jobs.inference import FEATURES
 from streaming.tables import percent
 
 ADVICE_FILE = "advice.json"
 CLASSES_FILE = "classes.parquet"
 MAX_CLASSES_SHOWN = 100
-MOST_IMAGES = {VAL: 50_000, UNLABELED: 50_000}
+MOST_IMAGES = {VAL: 20_000, UNLABELED: 20_000}
 """More images of a part make the estimates no better and take memory; which, a hash of the id decides."""
 LEAST_PROBABILITY = 1e-12
 """What float32 rounds to 0 has finite odds all the same."""
@@ -78,7 +79,7 @@ def diagnose(
     is_head = head_half(labelled.tolist())
     evaluation = options_for(
         EvaluateOptions, options, resume=checkpoint, splits=",".join(MOST_IMAGES),
-        batch_size=INFERENCE_BATCH_SIZE, output_dir=output_dir,
+        batch_size=INFERENCE_BATCH_SIZE, output_dir=output_dir, features=True,
     )  # fmt: skip
     evaluate(spark, evaluation, set_dir=set_dir)
     predictions = output_dir / PREDICTIONS_DIRECTORY
@@ -110,14 +111,14 @@ def read_said(spark: SparkSession, predictions: Path, split: str, is_head: np.nd
     rows = (
         spark.read.parquet(str(predictions))
         .where(F.col(SPLIT) == split)
-        .select(ID, LABEL, PREDICTED, ENERGY, (F.log(of_head) - F.log(of_tail)).alias(_LOG_ODDS))
+        .select(ID, LABEL, PREDICTED, FEATURES, (F.log(of_head) - F.log(of_tail)).alias(_LOG_ODDS))
         .orderBy(F.xxhash64(ID), ID)
         .limit(most)
         .toArrow()
     )
     return Said(
         predicted=rows[PREDICTED].to_numpy(),
-        energy=rows[ENERGY].to_numpy(),
+        features=pc.list_flatten(rows[FEATURES]).to_numpy().reshape(rows.num_rows, -1),
         head_log_odds=rows[_LOG_ODDS].to_numpy(),
         labels=None if split == UNLABELED else rows[LABEL].to_numpy(),
     )

@@ -7,7 +7,8 @@ from conf.options.data import DataOptions
 from data.contract import TRAIN, UNLABELED
 from data.longtail import labelled_counts, unlabeled_counts
 from data.manifest import read_manifest
-from data.sources.registry import source_of
+from data.sources.image_list import read_list
+from data.sources.registry import known_num_classes, source_of
 from spark_jobs.experiment_plan import Step
 from spark_jobs.prepare import prepared_set_dir
 
@@ -30,7 +31,7 @@ class StepTime:
 def images_of_step(step: Step) -> int | None:
     """Images that the step takes through the network, every epoch counted; None if nobody knows before it ran.
 
-    Raises UserError if the data set cannot be found.
+    Nothing is downloaded for a published data set. Raises UserError if the user's own images cannot be found.
     """
     if step.job == "prepare":
         return 0
@@ -72,11 +73,13 @@ def _part_sizes(options: DataOptions) -> tuple[int, int] | None:
     if set_dir.exists():
         manifest = read_manifest(set_dir)
         return manifest.num_images(TRAIN), manifest.num_images(UNLABELED)
-    if options.imb_type == "natural" and options.counts is None:
-        return None
     labelled = options.class_sizes()
+    if labelled is None and options.imb_type == "natural":
+        if options.list_file is None or options.test_list_file is None or options.unlabeled is not None:
+            return None
+        return len(read_list(options.list_file)), 0
     if labelled is None:
-        num_classes = len(source_of(options).locate(options).class_names)
+        num_classes = known_num_classes(options) or len(source_of(options).locate(options).class_names)
         labelled = labelled_counts(
             num_classes, imb_type=options.imb_type, imb_factor=options.imb_factor, n_max=options.n_max
         )

@@ -17,8 +17,8 @@ from scipy.sparse import csr_array
 
 from streaming.queries import latest
 from streaming.result_tables import TABLES
+from streaming.unfolding import unfolded_shares
 
-UNFOLDING_STEPS = 1000
 _TYPES = {pa.string(): "string", pa.int64(): "bigint", pa.float64(): "double"}
 
 
@@ -128,25 +128,6 @@ def _confusion_matrix(cells: list[dict], num_classes: int) -> csr_array:
     kept = [i for i in range(len(cells)) if max(columns[1][i], columns[2][i]) < num_classes]
     counts, true, predicted = (np.array(column)[kept] for column in columns)
     return csr_array((counts.astype(float), (true, predicted)), shape=(num_classes, num_classes))
-
-
-def unfolded_shares(predicted: np.ndarray, confusion: csr_array) -> np.ndarray:
-    """(C,) class shares that explain the predicted counts (C,) best, given how a held-out split (C, C) is mistaken.
-
-    Expectation-maximisation of the multinomial likelihood (Saerens et al. 2002, on hard predictions). A class that
-    the held-out split lacks is taken to be predicted right.
-    """
-    support = np.asarray(confusion.sum(axis=1)).ravel()
-    counts = confusion + csr_array((np.where(support == 0, 1.0, 0.0), (range(len(support)), range(len(support)))))
-    given_true = csr_array(counts / np.maximum(support, 1)[:, None])  # rows: P(predicted | true)
-    told = predicted / predicted.sum()
-    shares = np.full(len(told), 1 / len(told))
-    for _ in range(UNFOLDING_STEPS):
-        explained = shares @ given_true
-        ratio = np.divide(told, explained, out=np.zeros_like(told), where=explained > 0)
-        shares = shares * (given_true @ ratio)
-        shares = shares / shares.sum()
-    return shares
 
 
 def largest_over_smallest(shares: np.ndarray, num_images: float) -> float:

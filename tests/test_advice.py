@@ -109,7 +109,7 @@ IS_HEAD = np.array([True, True, False])
 def images(predicted: list[int], odds: list[float], labels: list[int] | None = None) -> Said:
     return Said(
         predicted=np.array(predicted),
-        energy=np.zeros(len(predicted)),
+        features=np.zeros((len(predicted), 1)),
         head_log_odds=np.array(odds),
         labels=None if labels is None else np.array(labels),
     )

@@ -13,9 +13,10 @@ def said(*groups: tuple[int, int, int], labelled: bool = True) -> Said:
     """Images in groups: (class, what they are taken for, how many). Those of class NOTHING_KNOWN are the strangest."""
     labels, predicted = (np.repeat([group[i] for group in groups], [group[2] for group in groups]) for i in (0, 1))
     # Within a class they are not all alike, so that a threshold has images on both sides.
-    energy = np.random.default_rng(len(labels)).uniform(-10, -5, len(labels)) + np.where(labels == NOTHING_KNOWN, 5, 0)
+    rng = np.random.default_rng(len(labels))
+    features = rng.uniform(-10, -5, (len(labels), 2)) + np.where(labels == NOTHING_KNOWN, 5, 0)[:, None]
     return Said(
-        predicted=predicted, energy=energy, head_log_odds=np.zeros(len(labels)), labels=labels if labelled else None
+        predicted=predicted, features=features, head_log_odds=np.zeros(len(labels)), labels=labels if labelled else None
     )
 
 
@@ -49,16 +50,17 @@ def test_shares_recall_and_precision_are_those_that_the_mistakes_hide() -> None:
 
     found = estimates(val=VAL, unlabeled=unlabeled, is_head=HEAD_AND_TAIL)
 
-    assert found.relevance.value == pytest.approx(1, abs=0.03)
-    assert found.class_shares == pytest.approx([0.75, 0.25], abs=0.02)
+    # Of several thresholds the lowest bound is taken: that errs downwards by what chance makes of their differences.
+    assert found.relevance.value == pytest.approx(1, abs=0.08) and found.relevance.high > 0.99
+    assert found.class_shares == pytest.approx([0.75, 0.25], abs=0.04)
     assert found.tail_share.value == pytest.approx(found.class_shares[1], abs=0.01)
-    assert found.rho.value == pytest.approx(3, rel=0.1)
+    assert found.rho.value == pytest.approx(3, rel=0.25)
     assert found.recall == pytest.approx([0.9, 0.6], abs=0.01)
     assert found.recall_gap.value == pytest.approx(0.3, abs=0.01)
     # Of 3100 taken for the head 2700 are of it, of 900 taken for the tail 600.
-    assert found.precision == pytest.approx([2700 / 3100, 600 / 900], abs=0.03)
-    assert found.precision_difference.value == pytest.approx(2700 / 3100 - 600 / 900, abs=0.04)
-    assert found.right.value == pytest.approx(3300 / 4000, abs=0.03)
+    assert found.precision == pytest.approx([2700 / 3100, 600 / 900], abs=0.05)
+    assert found.precision_difference.value == pytest.approx(2700 / 3100 - 600 / 900, abs=0.07)
+    assert found.right.value == pytest.approx(3300 / 4000, abs=0.08)
 
 
 def test_every_interval_has_its_estimate_and_here_the_truth_inside() -> None:

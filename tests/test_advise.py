@@ -106,6 +106,14 @@ def test_a_checkpoint_that_learned_from_all_labels_or_from_others_is_refused(tmp
     assert f"{checkpoint} learned from other labelled images: n_max 33 (here 34); leave out --resume" == message
 
 
+def test_the_column_of_an_unlabeled_table_s_images_says_nothing_of_the_labelled_ones(tmp_path: Path) -> None:
+    checkpoint = write_checkpoint(tmp_path / "c.tar", n_max=33, val_fraction=0.3)
+    table = tmp_path / "more.parquet"
+    pq.write_table(pa.table({"picture": [b"x"]}), table)
+    options = advise_options({"resume": checkpoint, "unlabeled": str(table), "image_column": "picture"})
+    assert options.set_parameters()["image_column"] == "picture"
+
+
 SIDE = 8
 NUM_LABELLED = (60, 30, 12, 6)
 NUM_UNLABELED = (40, 40, 40, 40)

@@ -22,7 +22,7 @@ def write_predictions(file: Path) -> None:
         "label": pa.array([0, 2, None], pa.int32()),
         "predicted": pa.array([0, 1, 2], pa.int32()),
         "probabilities": pa.array([[0.5, 0.2, 0.3], [0.0, 1.0, 0.0], [0.1, 0.1, 0.8]], pa.list_(pa.float32())),
-        "energy": pa.array([-4.0, -3.0, -1.0], pa.float32()),
+        "features": pa.array([[1.0, 2.0], [3.0, 4.0], [5.0, 6.0]], pa.list_(pa.float32())),
     }
     pq.write_table(pa.table(columns), file)
 
@@ -34,7 +34,9 @@ def test_the_log_odds_are_of_the_halves_probabilities_and_always_finite(spark: S
     by_label = dict(zip(said.labels.tolist(), said.head_log_odds, strict=True))
     assert by_label[0] == pytest.approx(math.log(0.7 / 0.3), rel=1e-6)
     assert by_label[2] == pytest.approx(math.log(1 / 1e-12), rel=1e-6)  # a probability of 0 is taken for 1e-12
-    assert dict(zip(said.labels.tolist(), said.energy, strict=True)) == {0: -4, 2: -3}
+    assert {label: row.tolist() for label, row in zip(said.labels.tolist(), said.features, strict=True)} == {
+        0: [1, 2], 2: [3, 4]
+    }  # fmt: skip
 
 
 def test_of_many_images_so_many_are_looked_at_and_unlabeled_ones_have_no_labels(

@@ -1,5 +1,6 @@
 """From trials to steps: what is shared, what waits for what, and which options each step gets."""
 
+import re
 from pathlib import Path
 from typing import Any
 
@@ -7,12 +8,16 @@ import pytest
 
 import conf
 from conf.experiment import Experiment, read_experiment
+from spark_jobs.experiment import main
 from spark_jobs.experiment_cost import StepTime, images_of_step, kind_of, seconds_by_image
 from spark_jobs.experiment_plan import PlannedTrial, Step, all_steps, plan
 from tests.refusals import refused
 
 FILE = Path("x.yaml")
 SHIPPED = sorted((Path(conf.__file__).parent / "experiments").glob("*.yaml"))
+EXPERIMENTS = [file for file in SHIPPED if file.stem != "theory"]  # that one is a grid of points
+NUM_IMAGES = {"imagenet_lt_ssp": 115_846, "inaturalist_ssp": 437_513}
+"""Lines of the lists as they are published."""
 D_U = {"D_U": {"none": {}, "balanced": {"imb_factor_unlabel": 1}}}
 
 
@@ -120,19 +125,49 @@ def test_an_option_that_no_job_has_is_named():
     assert messages[0].startswith("x.yaml: no job has an option epoch;")
 
 
-@pytest.mark.parametrize("file", [file for file in SHIPPED if file.name != "theory.yaml"], ids=lambda file: file.stem)
-def test_every_experiment_that_is_shipped_can_be_planned(file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+@pytest.mark.parametrize("file", EXPERIMENTS, ids=lambda file: file.stem)
+def test_every_experiment_that_is_shipped_has_the_trials_and_images_that_are_documented(
+    file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+):
     monkeypatch.chdir(tmp_path)
-    experiment = read_experiment(file)
+    options = read_experiment(file).options
     # Where an image tree and its lists are expected, they are.
-    for name in ("list_file", "test_list_file"):
-        if name in experiment.options:
-            list_file = Path(experiment.options[name])
+    for name, num_lines in (("list_file", NUM_IMAGES.get(file.stem, 0)), ("test_list_file", 1)):
+        if name in options:
+            list_file = Path(options[name])
             list_file.parent.mkdir(exist_ok=True)
-            list_file.touch()
-    Path(experiment.options.get("path", ".")).mkdir(exist_ok=True)
-    trials = plan(experiment, path=file, common={})
-    assert len({trial.last_step.step_id for trial in trials}) == len(experiment.trials())
+            list_file.write_text("".join(f"{i}.jpg {i % 2}\n" for i in range(num_lines)))
+    Path(options.get("path", ".")).mkdir(exist_ok=True)
+    before = set(tmp_path.rglob("*"))
+
+    main([str(file), "--dry_run"])
+
+    lines = capsys.readouterr().out.splitlines()
+    (num_trials,) = (int(found[1]) for line in lines if (found := re.match(r"(\d+) trials, \d+ steps", line)))
+    images = [line.split()[0].replace(",", "") for line in lines if re.match(r" *([\d,]+|[?]) ", line)]
+    num_images = sum(map(int, images)) / 1e6
+    rounded = f"{num_images:,.0f} M" if num_images >= 10 else f"{num_images:.2f} M"
+    assert documented_counts()[file.stem] == (str(num_trials), rounded)
+    assert set(tmp_path.rglob("*")) == before, "a plan fetches no data set"
+
+
+def documented_counts() -> dict[str, tuple[str, str]]:
+    """Trials and images by file, of the table in docs/experiments.md."""
+    found: dict[str, tuple[str, str]] = {}
+    for line in (Path(__file__).parents[1] / "docs" / "experiments.md").read_text().splitlines():
+        cells = [cell.strip() for cell in line.split("|")[1:-1]]
+        if len(cells) != 8 or "`" not in line:
+            continue
+        for name, trials, images in ((cells[1], *cells[3:5]), (cells[5], *cells[6:])):
+            if trials:
+                file = re.findall(r"`(\w+)`", name)[0]
+                assert file not in found, f"{file} is there twice"
+                found[file] = (trials, images.removesuffix(" of 224x224"))
+    return found
+
+
+def test_the_documented_experiments_are_those_that_are_shipped():
+    assert sorted(documented_counts()) == sorted(file.stem for file in EXPERIMENTS)
 
 
 def test_the_cost_of_a_step_is_the_images_of_its_epochs(tmp_path: Path):

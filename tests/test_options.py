@@ -490,6 +490,12 @@ def test_shares_are_numbers_of_which_some_are_positive(shares: str, named: str) 
     assert named in refusal(TrainSemiOptions, given)
 
 
+def test_shares_are_estimated_where_images_are_held_out() -> None:
+    given = "--semi_method fixmatch --balancing DARP --unlabeled_shares estimated"
+    assert "needs held-out images: give --val_fraction" in refusal(TrainSemiOptions, f"--imb_factor_unlabel 1 {given}")
+    assert semi_options(f"{given} --val_fraction 0.1").unlabeled_shares == "estimated"
+
+
 def test_nesterov_without_momentum_is_refused() -> None:
     assert "--nesterov needs a --momentum above 0" in refusal(TrainOptions, "--nesterov --momentum 0")
 

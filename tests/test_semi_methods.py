@@ -2,6 +2,7 @@
 
 import math
 from collections import deque
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -16,7 +17,7 @@ from tests.refusals import refused
 from tests.tiny_set import ALONE, tiny_options
 from training.augmentation import Choices
 from training.fixmatch import METHODS
-from training.metrics import ClassTotals
+from training.metrics import ClassTotals, Confusion
 from training.semi.abc_head import balanced_losses
 from training.semi.alignment import aligned, alignment_power
 from training.semi.crest import rebalanced_selection, sampling_rates
@@ -46,7 +47,14 @@ class Network(nn.Module):
         return self.fc(self.features(images))
 
 
-def method(name: str, *, num_unlabeled: int = 6, generation: int = 0, **options: Any) -> FixMatch:
+def method(
+    name: str,
+    *,
+    num_unlabeled: int = 6,
+    generation: int = 0,
+    held_out_confusion: Callable[[], Confusion] | None = None,
+    **options: Any,
+) -> FixMatch:
     given = tiny_options(
         TrainSemiOptions, imb_factor_unlabel=1.0, semi_method="fixmatch", balancing=name, **options
     )  # fmt: skip
@@ -61,6 +69,7 @@ def method(name: str, *, num_unlabeled: int = 6, generation: int = 0, **options:
         thresholds=torch.full((3,), 0.5),
         average=Network(),
         generation=generation,
+        held_out_confusion=held_out_confusion,
     )
     return METHODS[name](setting)
 
@@ -298,6 +307,33 @@ def test_darp_remembers_all_images_and_refines_after_its_warm_up() -> None:
     # Between two solutions the multipliers are those of the last.
     again = darp.probabilities(answers(logits.flip(0)), step(11, targets=[NO_CLASS] * 4, places=[0, 1, 2, 3]))
     assert torch.allclose(again.double(), expected.flip(0), atol=1e-5)
+
+
+def test_darp_estimates_the_sizes_once_when_refining_begins_by_undoing_the_mistakes() -> None:
+    # Half of the held-out images of class 1 are taken for class 0, all others for what they are.
+    cells = {"target": [0, 1, 1, 2], "predicted": [0, 0, 1, 2], "count": [10, 5, 5, 2]}
+    darp = method(
+        "DARP", num_unlabeled=9, darp_warmup=0.1, darp_every=4, darp_delta=9, unlabeled_shares="estimated",
+        val_fraction=0.1, held_out_confusion=lambda: cells,
+    )  # fmt: skip
+    # Of eight images four are taken for class 0, two for class 1 and two for class 2; the ninth has not been seen.
+    taken_for = 4.0 * torch.eye(3)[[0, 0, 0, 0, 1, 1, 2, 2]]
+    shares_before = darp.sizes.tolist()
+    for number, places in ((10, range(8)), (12, range(8)), (16, [0] * 8)):
+        logits = taken_for if number < 16 else taken_for.flip(0)
+        darp.probabilities(answers(logits), step(number, targets=[NO_CLASS] * 8, places=list(places)))
+        if number == 10:
+            assert darp.sizes.tolist() == shares_before  # step 12 is the first after a tenth of 100 that solves
+        else:
+            # As many of class 1 as are taken for it are taken for class 0: 2, 4 and 2 of 8.
+            assert darp.sizes.tolist() == pytest.approx([9 * 2 / 8, 9 * 4 / 8, 9 * 2 / 8], rel=1e-3)
+    assert "sizes" in darp.state_dict() and "sizes" not in method("DARP").state_dict()
+
+
+def test_darp_wants_held_out_images_for_its_estimate() -> None:
+    with refused() as messages:
+        method("DARP", unlabeled_shares="estimated", val_fraction=0.1)
+    assert "no image of the set is held out" in messages[0]
 
 
 def test_darp_wants_a_share_of_each_class() -> None:

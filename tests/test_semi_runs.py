@@ -93,6 +93,15 @@ def test_a_stopped_training_goes_on_as_if_it_had_not_stopped(
     )
 
 
+def test_darp_s_estimate_is_not_the_labelled_shares_and_lies_in_the_checkpoint(set_dir: Path, tmp_path: Path) -> None:
+    changes = {"unlabeled_shares": "estimated", "val_fraction": 0.1, "darp_warmup": 0.2}
+    train(set_dir, tmp_path / "run", "DARP", epochs=2, **changes)
+    sizes = torch.load(tmp_path / "run" / LAST, weights_only=True)["companion"]["method.sizes"]
+    labelled = torch.tensor(COUNTS[TRAIN], dtype=torch.float64)
+    assert sizes.sum() == pytest.approx(sum(COUNTS[UNLABELED]))
+    assert not torch.allclose(sizes, sizes.sum() * labelled / labelled.sum())
+
+
 @pytest.mark.long
 @pytest.mark.parametrize("method", METHODS)
 def test_every_method_takes_another_way(set_dir: Path, tmp_path: Path, method: str) -> None:

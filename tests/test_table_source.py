@@ -16,7 +16,7 @@ from conf.options.data import DataOptions, PrepareOptions
 from data.contract import ENCODED, ID, IMAGE, LABEL, RAW, SOURCE_SCHEMA, SPLIT, TEST, TRAIN
 from data.loader import load_split
 from data.manifest import read_manifest
-from data.sources import table
+from data.sources import table, table_images
 from data.sources.base import Located
 from spark_jobs.prepare import prepare
 from tests.image_tree import colour_of
@@ -114,11 +114,11 @@ def test_spark_s_images_come_out_red_first(tmp_path: Path, channels: int, as_rgb
 
 
 def test_rows_of_large_row_groups_are_read_by_several_tasks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(table, "ROWS_PER_SHARD", 3)
-    monkeypatch.setattr(table, "ROWS_AT_ONCE", 2)
+    monkeypatch.setattr(table_images, "ROWS_PER_SHARD", 3)
+    monkeypatch.setattr(table_images, "ROWS_AT_ONCE", 2)
     columns = {"image": [png(i) for i in range(10)], "label": LABELS}
     located = table.locate(options_of(write(tmp_path / "t.parquet", columns, row_group_size=8)))
-    assert [shard.num_rows for shard in located.shards] == [3, 3, 2, 2]
+    assert [shard.rows.num_rows for shard in located.shards] == [3, 3, 2, 2]
     assert [(row[IMAGE], row[LABEL]) for row in rows_of(located)] == [(png(i), LABELS[i]) for i in range(10)]
 
 

@@ -9,7 +9,8 @@ from pyspark.sql import SparkSession
 from scipy.sparse import csr_array
 
 from streaming.events import ConfusionEvent, Event, PseudoLabelEvent
-from streaming.unlabeled import pseudo_label_drift, unfolded_shares
+from streaming.unfolding import unfolded_shares
+from streaming.unlabeled import pseudo_label_drift
 from tests.events import an_event, batch_tables, class_event
 
 

@@ -27,11 +27,16 @@ def evaluate_with_confusion(model: nn.Module, task: Task, rank: Rank) -> tuple[d
     """Per-class sums and confusion matrix of each held-out split, in one pass."""
     totals, confusion = {}, {}
     for split, samples in task.evaluation.items():
-        # A number an image, not one a pair of classes: of 8,142 classes the matrix has 66 million cells.
-        cells = torch.zeros(len(samples), dtype=torch.int64, device=rank.device)
-        totals[split] = evaluate(model, samples, task, rank, cells=cells)
-        confusion[split] = confusion_of(sum_over_ranks(cells, rank), len(task.class_names))
+        totals[split], confusion[split] = totals_and_confusion(model, samples, task, rank)
     return totals, confusion
+
+
+def totals_and_confusion(model: nn.Module, samples: Samples, task: Task, rank: Rank) -> tuple[Totals, Confusion]:
+    """Of one split."""
+    # A number an image, not one a pair of classes: of 8,142 classes the matrix has 66 million cells.
+    cells = torch.zeros(len(samples), dtype=torch.int64, device=rank.device)
+    totals = evaluate(model, samples, task, rank, cells=cells)
+    return totals, confusion_of(sum_over_ranks(cells, rank), len(task.class_names))
 
 
 @torch.inference_mode()

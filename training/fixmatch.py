@@ -8,6 +8,7 @@ What pseudo-labels are made of, and what is learned beside them, is the method's
 """
 
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -16,14 +17,15 @@ from torch import Tensor, nn
 
 from conf.errors import UserError
 from conf.options.semi import TrainSemiOptions
-from data.contract import NO_CLASS, TRAIN, UNLABELED
+from data.contract import NO_CLASS, TRAIN, UNLABELED, VAL
 from data.loader import ImageArrays, load_pseudo_labels, load_round, load_split
 from data.manifest import Manifest
 from data.storage import Place
 from models.build import ARCHITECTURES
 from training.augmentation import Choices, CropFlip, crop_and_flip, draw_crop_flip
 from training.distributed import Rank
-from training.metrics import ClassTotals
+from training.evaluation import totals_and_confusion
+from training.metrics import ClassTotals, Confusion
 from training.pseudo_labels import class_thresholds, joined, stays_on_disk
 from training.semi.abc_head import AuxiliaryBalancedClassifier
 from training.semi.alignment import DistributionAlignment, ProgressiveAlignment
@@ -134,6 +136,7 @@ def fixmatch_learner(network: nn.Module, options: TrainSemiOptions, task: Task, 
             thresholds=thresholds,
             average=network,
             generation=task.pseudo_label_round,
+            held_out_confusion=partial(held_out_confusion, network, task, rank) if VAL in task.evaluation else None,
         )
     )
     return (
@@ -145,6 +148,14 @@ def fixmatch_learner(network: nn.Module, options: TrainSemiOptions, task: Task, 
         ),
         learner,
     )
+
+
+def held_out_confusion(network: nn.Module, task: Task, rank: Rank) -> Confusion:
+    """How the network is mistaken on the validation images; for use within a training."""
+    was_training = network.training
+    _, confusion = totals_and_confusion(network, task.evaluation[VAL], task, rank)
+    network.train(was_training)
+    return confusion
 
 
 def images_and_rows(step: Step) -> tuple[Tensor, Tensor, Tensor]:

@@ -35,7 +35,7 @@ class DataOptions(JobOptions):
     test_path: Path | None = option(
         None, "with --dataset table: a table of the test images; without it --test_fraction of the training images"
     )
-    image_column: str = option("image", "with --dataset table: the column of the images")
+    image_column: str = option("image", "with --dataset table, or a table for --unlabeled: the column of the images")
     label_column: str = option("label", "with --dataset table: the column of the labels")
     test_fraction: float = option(
         0.2, "share of each class for the test set, where the user's own images have none", gt=0, lt=1
@@ -59,7 +59,8 @@ class DataOptions(JobOptions):
     )  # fmt: skip
     unlabeled: str | None = option(
         None, "other images for the unlabeled part than the training split's: svhn_extra, a file laid out as "
-        "ti_80M_selected.pickle, or a directory of images; without --imb_factor_unlabel all of them",
+        "ti_80M_selected.pickle, a directory of images, or a Parquet or Delta table of them; without "
+        "--imb_factor_unlabel all of them",
     )  # fmt: skip
     relevance: float = option(
         1.0, "share of the unlabeled part that belongs to the classes; the rest is of --irrelevant_dataset", gt=0, le=1
@@ -172,6 +173,8 @@ class DataOptions(JobOptions):
             names.append("num_classes")
         if self.unlabeled is not None:
             names.append("unlabeled")
+            if "image_column" not in names and self.image_column != type(self).model_fields["image_column"].default:
+                names.append("image_column")
         if self.imb_factor_unlabel is not None:
             names += ["imb_factor_unlabel", "unlabel_size_factor"]
         if self.relevance < 1:

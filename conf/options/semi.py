@@ -44,6 +44,8 @@ class PseudoLabelOptions(JobOptions):
 CREST_ROUNDS = 6
 """Generations (Wei et al. 2021, section 4.1)."""
 
+ESTIMATED = "estimated"
+
 Balancing = Literal["none", "DA", "DARP", "CReST+", "ABC", "DASO"]
 
 
@@ -70,9 +72,10 @@ class FixMatchOptions(JobOptions):
     darp_every: int = option(10, "DARP: steps from one solution of its problem to the next", gt=0)
     darp_rounds: int = option(10, "DARP: rounds of coordinate ascent of a solution", gt=0)
     darp_delta: float = option(2.0, "DARP: entries of a class that are kept, as a multiple of the class's size", gt=0)
-    unlabeled_shares: tuple[float, ...] | None = option(
+    unlabeled_shares: tuple[float, ...] | Literal["estimated"] | None = option(
         None,
-        "DARP: shares of the unlabeled classes where they are known, as 0.5,0.3,0.2; by default the labelled ones'",
+        "DARP: shares of the unlabeled classes where they are known, as 0.5,0.3,0.2; `estimated`: by how the held-out "
+        "images (--val_fraction) are mistaken when refining begins; by default the labelled ones'",
     )
     crest_alpha: float = option(1 / 3, "CReST+: exponent of the rates at which classes' pseudo-labels are taken", ge=0)
     crest_t_min: float = option(0.5, "CReST+: power of the labelled shares in the last round's alignment", ge=0, le=1)
@@ -88,14 +91,14 @@ class FixMatchOptions(JobOptions):
 
     @field_validator("unlabeled_shares", mode="before")
     @classmethod
-    def _shares_are_positive(cls, value: Any) -> tuple[float, ...] | None:
-        if value is None:
-            return None
+    def _shares_are_positive(cls, value: Any) -> tuple[float, ...] | str | None:
+        if value in (None, ESTIMATED):
+            return value
         parts = value.split(",") if isinstance(value, str) else value
         try:
             shares = tuple(map(float, parts))
         except (TypeError, ValueError):
-            raise ValueError("input should be numbers with commas between them") from None
+            raise ValueError(f"input should be numbers with commas between them, or {ESTIMATED}") from None
         if not shares or not all(share >= 0 for share in shares) or not sum(shares) > 0:
             raise ValueError("shares are 0 or more, and not all are 0")
         return shares
@@ -146,6 +149,8 @@ class TrainSemiOptions(FixMatchOptions, PseudoLabelOptions, TrainOptions):
                 )
             if self.pseudo_labels is not None and self.pseudo_labels.is_file():
                 raise ValueError(f"--balancing CReST+ needs confidences, {self.pseudo_labels} has none: name a table")
+            if self.unlabeled_shares == ESTIMATED and self.val_fraction == 0:
+                raise ValueError("--unlabeled_shares estimated needs held-out images: give --val_fraction")
             if self.unlabeled_ratio is None:
                 raise ValueError("--semi_method fixmatch needs --unlabeled_ratio")
         elif given := sorted(

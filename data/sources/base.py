@@ -73,7 +73,7 @@ def without_second_check(shards: Sequence[Shard]) -> list[Shard]:
 
 
 class Source(Protocol):
-    """The interface of the modules in this package."""
+    """The interface of the modules in this package; one of a published data set has its CLASS_NAMES as well."""
 
     @staticmethod
     def locate(options: DataOptions) -> Located:

@@ -36,6 +36,12 @@ def source_of(options: DataOptions) -> Source:
     return source if options.num_classes is None else FirstClasses(source, options.num_classes)
 
 
+def known_num_classes(options: DataOptions) -> int | None:
+    """How many classes the data set has, without a look at its files; None where only they tell."""
+    class_names = getattr(SOURCES[options.dataset], "CLASS_NAMES", None)
+    return options.num_classes or (len(class_names) if class_names else None)
+
+
 def irrelevant_source(options: DataOptions) -> Source:
     """Where images of no class come from; --irrelevant_dataset is given."""
     assert options.irrelevant_dataset is not None

@@ -1,15 +1,9 @@
 """Any Parquet or Delta table with an image and a label column: --dataset table --path TABLE.
 
-The image column (--image_column) holds one of
-
-- a JPEG or PNG file's bytes, or a struct with such `bytes`, as Hugging Face's data sets have;
-- uint8 pixels in row order, where the table has the columns height, width and channels;
-- Spark's image struct (height, width, nChannels, data), whose colours go from blue to red.
-
-Labels (--label_column) are the numbers 0, 1, ... of the classes, or their names, numbered as they sort; the column may
-be a directory's name (label=cat/). The driver reads the label column alone; images are read by the tasks, some rows of
-a row group each. --test_path names a table of test images; without it --test_fraction of each class is drawn by a hash
-of the row's place, so that the share is exact and the same for everybody.
+The image column (--image_column) is one of those that table_images.py reads. Labels (--label_column) are the numbers 0,
+1, ... of the classes, or their names, numbered as they sort; the column may be a directory's name (label=cat/). The
+driver reads the label column alone. --test_path names a table of test images; without it --test_fraction of each class
+is drawn by a hash of the row's place, so that the share is exact and the same for everybody.
 """
 
 from collections.abc import Iterator, Sequence
@@ -21,58 +15,31 @@ from urllib.parse import unquote
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.parquet as pq
 
 from conf.errors import UserError
 from conf.options.data import DataOptions
 from data.contract import ENCODED, RAW, SOURCE_SCHEMA, TEST, TRAIN
-from data.image_files import BAD_IMAGE, CHANNELS, check_image
+from data.image_files import CHANNELS
 from data.longtail import validation_counts
-from data.sources.base import Located, Shard
+from data.sources.base import Located
+from data.sources.table_images import Layout, RowShard, images_of, layout_of, row_group_sizes, row_ranges
 from data.storage import damaged, open_parquet, table_files
 
-ROWS_PER_SHARD = 4096
-ROWS_AT_ONCE = 256
-SIZE_COLUMNS = ("height", "width", "channels")
-_SPARK_FIELDS = ("height", "width", "nChannels", "data")
-# OpenCV's orders of the channels, which Spark's images are in, as RGB and RGBA.
-_FROM_OPENCV = {1: [0], 3: [2, 1, 0], 4: [2, 1, 0, 3]}
 READERS = 8
 
 
-@dataclass(frozen=True)
-class Layout:
-    """How a table holds its images.
+@dataclass(frozen=True, kw_only=True)
+class TableShard(RowShard):
+    """Rows with labels.
 
-    columns: what is to be read for an image, the image column first
-    shape: (height, width, channels) of every image; None where they are files
-    """
-
-    columns: tuple[str, ...]
-    shape: tuple[int, int, int] | None
-    is_spark_struct: bool = False
-    is_struct_of_bytes: bool = False
-
-
-@dataclass(frozen=True)
-class TableShard(Shard):
-    """Some rows of one row group.
-
-    row_group, first_row, num_rows: which; first_row counts within the row group
     labels: (num_rows,) int32
-    is_checked: a pass before this one decoded each image to the last pixel
     test_limits: (num_classes,) uint64: a row whose hash lies below its class's is a test image; None: none is
+    seed: of the hash
     """
 
-    row_group: int
-    first_row: int
-    num_rows: int
     labels: np.ndarray
-    layout: Layout
     test_limits: np.ndarray | None
     seed: int
-    skip_bad: bool
-    is_checked: bool = False
 
 
 @dataclass(frozen=True)
@@ -89,7 +56,7 @@ def locate(options: DataOptions) -> Located:
     assert options.path is not None
     train = _labels_of(options.path, options)
     names = _class_names(train, options.path, options.label_column)
-    layout = _layout(train[0].file, options)
+    layout = layout_of(train[0].file, options.image_column)
     labels = _as_classes(train, names, options.path)
     limits, origin = None, f"table {options.path.name}"
     if options.test_path is None:
@@ -98,7 +65,7 @@ def locate(options: DataOptions) -> Located:
     shards = list(_shards(train, labels, TRAIN, layout, limits, options, first_id=0))
     if options.test_path is not None:
         test = _labels_of(options.test_path, options)
-        if (of_test := _layout(test[0].file, options)) != layout:
+        if (of_test := layout_of(test[0].file, options.image_column)) != layout:
             raise UserError(f"{options.test_path} has images as {of_test}, {options.path} as {layout}: make them alike")
         test_labels = _as_classes(test, names, options.test_path)
         shards += _shards(test, test_labels, TEST, layout, None, options, first_id=len(labels))
@@ -108,26 +75,13 @@ def locate(options: DataOptions) -> Located:
         class_names=[str(name) for name in names],
         image_shape=layout.shape or (options.image_size, options.image_size, CHANNELS),
         encoding=RAW if layout.shape else ENCODED,
-        num_images=sum(shard.num_rows for shard in shards),
+        num_images=sum(shard.rows.num_rows for shard in shards),
     )
 
 
 def read(shard: TableShard) -> pa.RecordBatch:
-    """The shard's rows. Raises UserError at a bad image, unless the shard says to skip it."""
-    places, contents = [], []
-    for place, row in enumerate(_rows(shard)):
-        try:
-            content = _image(row, shard)
-        except BAD_IMAGE as error:
-            if shard.skip_bad:
-                continue
-            raise UserError(
-                f"{shard.path}: the image of row {shard.first_row + place} of row group {shard.row_group} is no whole "
-                f"one ({' '.join(str(error).split())}): mend it, or leave it out with --on_bad_image skip"
-            ) from None
-        places.append(place)
-        contents.append(content)
-    chosen = np.array(places, np.int64)
+    """The shard's rows. Raises UserError as images_of does."""
+    chosen, contents = images_of(shard)
     ids, labels = shard.first_id + chosen, shard.labels[chosen]
     splits = np.full(len(ids), shard.split, dtype=object)
     if shard.test_limits is not None:
@@ -145,7 +99,7 @@ def _labels_of(table: Path, options: DataOptions) -> list[_Labels]:
 def _labels_of_file(file: Path, options: DataOptions) -> _Labels:
     name = options.label_column
     with open_parquet(file) as parquet:
-        sizes = [parquet.metadata.row_group(i).num_rows for i in range(parquet.num_row_groups)]
+        sizes = row_group_sizes(parquet)
         missing = [column for column in (options.image_column, name) if column not in parquet.schema_arrow.names]
         directory = _directory_value(file, name)
         if missing == [name] and directory is not None:
@@ -206,44 +160,6 @@ def _as_classes(parts: Sequence[_Labels], names: Sequence[int | str], table: Pat
     return np.concatenate([np.array([numbers[name] for name in part.names], np.int32)[part.codes] for part in parts])
 
 
-def _layout(file: Path, options: DataOptions) -> Layout:
-    """Raises UserError if the image column is none of the known kinds."""
-    name = options.image_column
-    with open_parquet(file) as parquet:
-        kind = parquet.schema_arrow.field(name).type
-        names = parquet.schema_arrow.names
-        if pa.types.is_struct(kind):
-            fields = {field.name for field in kind}
-            if fields.issuperset(_SPARK_FIELDS):
-                first = _first_row(parquet, [name], file)[name] or {}
-                shape = tuple(first.get(key) for key in _SPARK_FIELDS[:3])
-                return Layout((name,), _checked(shape, file), is_spark_struct=True)
-            if "bytes" in fields:
-                return Layout((name,), None, is_struct_of_bytes=True)
-        if pa.types.is_binary(kind) or pa.types.is_large_binary(kind):
-            if set(SIZE_COLUMNS) <= set(names):
-                first = _first_row(parquet, list(SIZE_COLUMNS), file)
-                return Layout((name, *SIZE_COLUMNS), _checked(tuple(first[key] for key in SIZE_COLUMNS), file))
-            return Layout((name,), None)
-    raise UserError(
-        f"{file} has images of the type {kind} in {name!r}: bytes of a file or of pixels, a struct with `bytes`, or "
-        f"Spark's image struct were expected"
-    )
-
-
-def _first_row(parquet: pq.ParquetFile, columns: list[str], file: Path) -> dict:
-    try:
-        return next(parquet.iter_batches(1, columns=columns)).to_pylist()[0]
-    except (OSError, pa.ArrowException) as error:
-        raise damaged(file, error) from None
-
-
-def _checked(shape: tuple[int, ...], file: Path) -> tuple[int, int, int]:
-    if not all(isinstance(side, int) and side > 0 for side in shape) or shape[2] not in _FROM_OPENCV:
-        raise UserError(f"{file} has a first image of height, width and channels {shape}: 1, 3 or 4 channels are known")
-    return shape
-
-
 def _test_limits(labels: np.ndarray, options: DataOptions, *, num_classes: int) -> np.ndarray:
     """(num_classes,) uint64: as many hashes of a class lie below its limit as it has test images.
 
@@ -278,51 +194,11 @@ def _shards(
 ) -> Iterator[TableShard]:
     place = index = 0
     for part in parts:
-        for row_group, size in enumerate(part.group_sizes):
-            for first_row in range(0, size, ROWS_PER_SHARD):
-                num_rows = min(ROWS_PER_SHARD, size - first_row)
-                yield TableShard(
-                    part.file, split, index, first_id + place, row_group, first_row, num_rows,
-                    labels[place : place + num_rows], layout, limits, options.rand_number,
-                    options.on_bad_image == "skip",
-                )  # fmt: skip
-                place += num_rows
-                index += 1
-
-
-def _rows(shard: TableShard) -> Iterator[dict]:
-    """The image columns of the shard's rows. What lies before them in the row group is decompressed and passed over."""
-    end, place = shard.first_row + shard.num_rows, 0
-    try:
-        with open_parquet(shard.path) as parquet:
-            for batch in parquet.iter_batches(ROWS_AT_ONCE, [shard.row_group], columns=list(shard.layout.columns)):
-                first = max(shard.first_row - place, 0)
-                yield from batch.slice(first, max(min(end - place, batch.num_rows) - first, 0)).to_pylist()
-                place += batch.num_rows
-                if place >= end:
-                    return
-    except (OSError, pa.ArrowException) as error:
-        raise damaged(shard.path, error) from None
-
-
-def _image(row: dict, shard: TableShard) -> bytes:
-    """A row's image as it is stored in the set. Raises BAD_IMAGE."""
-    layout = shard.layout
-    value = row[layout.columns[0]]
-    if layout.is_struct_of_bytes:
-        value = value and value["bytes"]
-    if value is None:
-        raise ValueError("it is null")
-    if layout.shape is None:
-        if not shard.is_checked:
-            check_image(value)
-        return value
-    if layout.is_spark_struct:
-        shape, pixels = (value["height"], value["width"], value["nChannels"]), value["data"]
-    else:
-        shape, pixels = tuple(row[name] for name in SIZE_COLUMNS), value
-    if shape != layout.shape or len(pixels) != np.prod(layout.shape):
-        raise ValueError(f"{len(pixels)} bytes of {shape}, all images must be of {layout.shape}")
-    if layout.is_spark_struct:
-        return np.frombuffer(pixels, np.uint8).reshape(shape)[..., _FROM_OPENCV[shape[2]]].tobytes()
-    return pixels
+        for rows in row_ranges(part.group_sizes):
+            yield TableShard(
+                part.file, split, index, first_id + place, rows=rows, layout=layout,
+                skip_bad=options.on_bad_image == "skip", labels=labels[place : place + rows.num_rows],
+                test_limits=limits, seed=options.rand_number,
+            )  # fmt: skip
+            place += rows.num_rows
+            index += 1

@@ -7,10 +7,11 @@ import pyarrow as pa
 from conf.errors import UserError
 from conf.options.data import DataOptions
 from data.contract import ENCODED, NO_CLASS, UNLABELED, UNLABELED_FIRST_ID
-from data.sources import image_trees, svhn_extra, tiny_images
+from data.sources import image_trees, svhn_extra, tiny_images, unlabeled_table
 from data.sources.base import Located, UnlabeledSource
 from data.sources.folder import image_names
 from data.sources.image_trees import ImageShard, shards_of
+from data.storage import is_table
 
 BY_NAME: dict[str, UnlabeledSource] = {"svhn_extra": svhn_extra}
 
@@ -60,6 +61,8 @@ def unlabeled_source(options: DataOptions, base: Located) -> UnlabeledSource:
     assert options.unlabeled is not None
     if options.unlabeled in BY_NAME:
         source = BY_NAME[options.unlabeled]
+    elif is_table(Path(options.unlabeled)):
+        return unlabeled_table
     elif Path(options.unlabeled).is_dir():
         return DirectoryOfImages
     elif Path(options.unlabeled).is_file():
@@ -70,6 +73,7 @@ def unlabeled_source(options: DataOptions, base: Located) -> UnlabeledSource:
         )
     if base.encoding == ENCODED:
         raise UserError(
-            f"--unlabeled {options.unlabeled} has raw pixels, {options.dataset} has files: name a directory"
+            f"--unlabeled {options.unlabeled} has raw pixels, {options.dataset} has files: name a directory or a table "
+            f"of files"
         )
     return source

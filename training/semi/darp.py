@@ -12,10 +12,14 @@ and b is found by coordinate ascent (algorithm 1): the multipliers one after the
 sum_m x_mk = M_k. Before, of each class only the ceil(delta M_k) largest entries are kept, the rest is noise.
 """
 
+import numpy as np
 import torch
+from scipy.sparse import csr_array
 from torch import Tensor
 
 from conf.errors import UserError
+from conf.options.semi import ESTIMATED
+from streaming.unfolding import unfolded_shares
 from training.semi.method import Answers, FixMatch, Setting
 from training.step import Step
 
@@ -28,17 +32,23 @@ class DistributionAligningRefinery(FixMatch):
     """Every unlabeled image's latest prediction is remembered; from them the multipliers are found anew, now and then.
 
     A step's pseudo-labels are its predictions refined by these multipliers, from --darp_warmup of the training on.
-    M_k follows the shares of --unlabeled_shares, else those of the labelled images.
+    M_k follows the shares of --unlabeled_shares, else those of the labelled images. `estimated` ones are those that
+    explain what the images are taken for when refining begins, given how the network is then mistaken on held-out ones:
+    they are state from there on.
     """
 
     def __init__(self, setting: Setting) -> None:
         super().__init__(setting)
         classes, device = setting.num_classes, setting.rank.device
         given = setting.options.unlabeled_shares
-        if given is not None and len(given) != classes:
+        self.is_estimated = given == ESTIMATED
+        if self.is_estimated and setting.held_out_confusion is None:
+            raise UserError("--unlabeled_shares estimated: no image of the set is held out, raise --val_fraction")
+        if isinstance(given, tuple) and len(given) != classes:
             raise UserError(f"--unlabeled_shares has {len(given)} shares, the set {classes} classes: give one of each")
-        shares = setting.shares() if given is None else torch.tensor(given, device=device)
-        self.register_buffer("sizes", setting.num_unlabeled * (shares / shares.sum()).double(), persistent=False)
+        shares = torch.tensor(given, device=device) if isinstance(given, tuple) else setting.shares()
+        sizes = setting.num_unlabeled * (shares / shares.sum()).double()
+        self.register_buffer("sizes", sizes, persistent=self.is_estimated)
         self.register_buffer("predictions", torch.full((setting.num_unlabeled, classes), 1 / classes, device=device))
         self.register_buffer("multipliers", torch.zeros(classes, dtype=torch.float64, device=device))
         self.register_buffer("smallest_kept", torch.zeros(classes, dtype=torch.float64, device=device))
@@ -50,15 +60,30 @@ class DistributionAligningRefinery(FixMatch):
         self._remember(
             step.unlabeled.places - self.setting.num_labelled, step.unlabeled.over_ranks(predicted, self.setting.rank)
         )
-        if step.number < round(options.darp_warmup * step.num_steps):
+        first = round(options.darp_warmup * step.num_steps)
+        if step.number < first:
             return predicted
         if step.number % options.darp_every == 0:
+            if self.is_estimated and step.number - first < options.darp_every:
+                self.sizes.copy_(self._estimated_sizes())
             everything = self.predictions.double()
             self.smallest_kept.copy_(smallest_kept(everything, self.sizes, delta=options.darp_delta))
             self.multipliers.copy_(
                 multipliers(without_noise(everything, self.smallest_kept), self.sizes, num_rounds=options.darp_rounds)
             )
         return refined(without_noise(predicted.double(), self.smallest_kept), self.multipliers).float()
+
+    def _estimated_sizes(self) -> Tensor:
+        """(C,) by what the images that have been seen are taken for, and the confusion matrix."""
+        assert self.setting.held_out_confusion is not None
+        classes = self.setting.num_classes
+        is_seen = self.predictions.amax(dim=1) > self.predictions.amin(dim=1)  # (M,)
+        taken_for = torch.bincount(self.predictions[is_seen].argmax(dim=1), minlength=classes)  # (C,)
+        cells = self.setting.held_out_confusion()
+        counts, places = np.array(cells["count"], float), (cells["target"], cells["predicted"])
+        confusion = csr_array((counts, places), shape=(classes, classes))
+        shares = unfolded_shares(taken_for.cpu().double().numpy(), confusion)
+        return self.setting.num_unlabeled * torch.from_numpy(shares).to(self.sizes.device)
 
     def _remember(self, places: Tensor, predicted: Tensor) -> None:
         """predicted (k, C) of the images at places (k,); of one that is there twice the mean."""

@@ -1,5 +1,6 @@
 """FixMatch's pseudo-labels, and what a method on top of it may change: base of the others in this directory."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -8,6 +9,7 @@ from torch import Tensor, nn
 
 from conf.options.semi import TrainSemiOptions
 from training.distributed import Rank
+from training.metrics import Confusion
 from training.step import Step
 
 
@@ -41,6 +43,7 @@ class Setting:
     head: the network's, a key of models.heads.HEADS
     thresholds: (C,) smallest confidence of a pseudo-label of each class
     average: the network of the averaged weights; the trained one itself if none are averaged
+    held_out_confusion: how that network is mistaken on the held-out images as it is then; None if none are held out
     generation: 0 for a first training, 1 for one on the pseudo-labels of that, ...
     """
 
@@ -54,6 +57,7 @@ class Setting:
     thresholds: Tensor
     average: nn.Module
     generation: int
+    held_out_confusion: Callable[[], Confusion] | None
 
     @property
     def num_classes(self) -> int:

@@ -1,0 +1,72 @@
+"""--unlabeled TABLE: the images of a Parquet or Delta table, whose classes nobody knows; a label column is not read."""
+
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+
+from conf.errors import UserError
+from conf.options.data import DataOptions
+from data.contract import ENCODED, NO_CLASS, SOURCE_SCHEMA, UNLABELED, UNLABELED_FIRST_ID
+from data.image_files import CHANNELS
+from data.sources.base import Located
+from data.sources.table_images import RowShard, images_of, layout_of, row_group_sizes, row_ranges
+from data.storage import open_parquet, table_files
+
+
+def locate(options: DataOptions, base: Located) -> Located:
+    table = Path(options.unlabeled or "")
+    if options.imb_factor_unlabel is not None:
+        raise UserError(f"{table} has images of unknown class, so --imb_factor_unlabel cannot shape them: leave it out")
+    shards: list[RowShard] = []
+    num_images = 0
+    for file in table_files(table):
+        with open_parquet(file) as parquet:
+            sizes = row_group_sizes(parquet)
+        if not sum(sizes):
+            continue
+        layout = layout_of(file, options.image_column)
+        if not _fits(layout.shape, base):
+            ours = "files" if layout.shape is None else f"pixels of {layout.shape}"
+            theirs = "files" if base.encoding == ENCODED else f"pixels of {base.image_shape}"
+            raise UserError(f"{table} has {ours}, {options.dataset} has {theirs}: make them alike")
+        for rows in row_ranges(sizes):
+            shards.append(
+                RowShard(
+                    file, UNLABELED, len(shards), UNLABELED_FIRST_ID + num_images, rows=rows, layout=layout,
+                    skip_bad=options.on_bad_image == "skip",
+                    decoded_size=None if base.encoding == ENCODED else base.image_shape[0],
+                )
+            )  # fmt: skip
+            num_images += rows.num_rows
+    if not shards:
+        raise UserError(f"{table} has no row: name a table of images with --unlabeled")
+    return Located(
+        shards=shards,
+        origin=f"images of the table {table.name}",
+        class_names=base.class_names,
+        image_shape=base.image_shape,
+        encoding=base.encoding,
+        num_images=num_images,
+    )
+
+
+def read(shard: RowShard) -> pa.RecordBatch:
+    """The shard's rows. Raises UserError as images_of does."""
+    places, contents = images_of(shard)
+    columns = [
+        pa.array(shard.first_id + places),
+        pa.array(contents, pa.binary()),
+        pa.array(np.full(len(places), NO_CLASS, np.int32)),
+        pa.array([UNLABELED] * len(places), pa.string()),
+    ]
+    return pa.RecordBatch.from_arrays(columns, schema=SOURCE_SCHEMA)
+
+
+def _fits(shape: tuple[int, int, int] | None, base: Located) -> bool:
+    """Whether images of this shape, None for files, can become those of the data set; files become square RGB."""
+    if base.encoding == ENCODED:
+        return shape is None
+    if shape is None:
+        return base.image_shape[2] == CHANNELS and base.image_shape[0] == base.image_shape[1]
+    return shape == tuple(base.image_shape)
