@@ -61,7 +61,7 @@ def test_levels_are_compared_seed_by_seed_and_setting_by_setting():
     assert found.mean == pytest.approx((0.1 + 0.2 + 0.1) / 3)
     assert found.by_setting == {("CE",): pytest.approx(0.15), ("DRW",): pytest.approx(0.1)}
     assert found.low is not None and 0.099 < found.low < found.mean < found.high < 0.201
-    # t = mean / (deviation / sqrt 3) = 0.1333 / (0.0577 / 1.732) = 4; with 2 degrees of freedom p = 1 - t / sqrt(2 + t^2).
+    # t = mean / (deviation / sqrt 3) = 0.1333 / (0.0577 / 1.732) = 4; of 2 degrees p = 1 - t / sqrt(2 + t^2).
     assert found.p_value == pytest.approx(1 - 4 / math.sqrt(18))
     # All three differences are above 0, but three say little.
     assert found.low > 0 and not found.is_supported
