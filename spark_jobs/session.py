@@ -101,6 +101,8 @@ def _settings(options: JobOptions, *, local: bool) -> dict[str, str]:
         "spark.sql.session.timeZone": "UTC",
         # What follows from expressions as long as the checks of an event line takes the optimizer minutes to find out.
         "spark.sql.constraintPropagation.enabled": "false",
+        # A live query's plans have more classes than the 100 that Spark keeps: they would be compiled anew each time.
+        "spark.sql.codegen.cache.maxEntries": "2000",
     }
     if not options.verbose:
         settings["spark.driver.extraJavaOptions"] = f"-Dlog4j2.configurationFile={_LOG_CONFIGURATION.as_uri()}"

@@ -8,7 +8,7 @@ moment, leaves the tables as they were.
 """
 
 import fcntl
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from functools import partial
@@ -26,11 +26,10 @@ from streaming import queries
 from streaming.alerts import alerts, epochs_needed
 from streaming.bundle import bundled, unbundled
 from streaming.events import ClassEvent, ConfusionEvent, Event, PseudoLabelEvent, StepEvent
-from streaming.lines import LINE, REASON, SOURCE
+from streaming.line_reader import LineReader
 from streaming.prepared import PreparedQuery
 from streaming.result_tables import (
     BY_EPOCH,
-    QUARANTINE,
     TABLES,
     RunManifest,
     latest_epochs,
@@ -49,7 +48,8 @@ SEGMENT_EPOCHS = {"epochs": 1000, "steps": 100}
 """Epochs of a segment of the tables that have a few rows an epoch, however many classes there are."""
 BATCH_DIRECTORY = "batch"
 """Where the inputs of the queries lie, those of one micro-batch after another."""
-SCORE_TABLES = ("class_epochs", "epochs")
+CLASS_KEY = ["run", "split", "class_id", "epoch"]
+"""Names a row of class_epochs."""
 REPORT_TABLES: dict[str, type[Event]] = {
     "confusion": ConfusionEvent,
     "steps": StepEvent,
@@ -64,6 +64,15 @@ _SIGN_SCHEMA = pa.schema(
     + [("emitted_at", pa.float64())]
 )
 """What queries.run_signs looks at."""
+_SCORE_SCHEMAS = {
+    # What a class event itself says stays here and is not sent through Spark and back.
+    "class_epochs": pa.schema(
+        [field for field in TABLES["class_epochs"] if field.name in CLASS_KEY]
+        + [field for field in TABLES["class_epochs"] if field.name not in queries.own_fields(ClassEvent)]
+    ),
+    "epochs": TABLES["epochs"],
+}
+"""What the query of the scores gives."""
 
 
 @dataclass
@@ -107,24 +116,28 @@ class TableKeeper:
                 f"another process keeps the tables in {tables_dir}: read them, or give another --output_dir"
             ) from None
         write_silence_rule(tables_dir, rules.run_silent.seconds if rules.run_silent else None)
-        self._queries = _prepared_queries(spark, tables_dir.absolute() / BATCH_DIRECTORY, rules)
+        directory = tables_dir.absolute() / BATCH_DIRECTORY
+        self._read = LineReader(spark, directory / "lines")
+        self._queries = _prepared_queries(spark, directory, rules)
         self._beside = ThreadPoolExecutor(max_workers=1)
 
     def close(self) -> None:
         self._beside.shutdown()
         self._lock.close()
 
-    def update(self, parsed: pa.Table, *, batch_id: int) -> list[str]:
-        """Take a batch of parsed_events into the tables; the names of the runs that changed.
+    def update(self, lines: pa.Table, *, batch_id: int) -> list[str]:
+        """Take a batch of lines (value, source) into the tables; the names of the runs that changed.
 
         What the events themselves tell comes first: readers see it while the alerts are still worked out.
         """
-        is_bad = pc.is_valid(parsed[REASON])
-        bad = parsed.filter(is_bad).select([REASON, LINE, SOURCE]).rename_columns(TABLES[QUARANTINE].names)
+        events, bad = self._read(lines)
         if bad.num_rows:
             write_quarantine(self._tables_dir, batch_id, bad)
-        events = parsed.filter(pc.invert(is_bad)).drop_columns([REASON, LINE, SOURCE])
-        updates = [self._begin(run, of_run) for run, of_run in _by(events, "run").items()]
+        by_run: dict[str, dict[str, pa.Table]] = {}
+        for kind, of_kind in events.items():
+            for run, of_run in _by(of_kind, "run").items():
+                by_run.setdefault(run, {})[kind] = of_run
+        updates = [self._begin(run, new) for run, new in by_run.items()]
         if updates:
             scored = [update for update in updates if ClassEvent.kind in update.new]
             beside = inheritable_thread_target(self._spark)(partial(self._scores, scored))
@@ -146,8 +159,7 @@ class TableKeeper:
                 update.manifest = write_run(self._tables_dir, update.manifest, segments, changed)
                 update.unwritten.clear()
 
-    def _begin(self, run: str, events: pa.Table) -> _RunUpdate:
-        new = _by(events, "kind")
+    def _begin(self, run: str, new: dict[str, pa.Table]) -> _RunUpdate:
         manifest = read_manifest(self._tables_dir, run) or RunManifest(run)
         if not manifest.segment_epochs:
             manifest.segment_epochs.update(SEGMENT_EPOCHS)
@@ -169,19 +181,28 @@ class TableKeeper:
             kept[update.run, "class_epochs"], redone = self._around(update, "class_epochs", first)
             kept[update.run, "epochs"], _ = self._around(update, "epochs", first)
             facts += [new.select(fields), redone.select(fields)]
-            update.now["class_epochs"] = self._last_before(update, "class_epochs", first, ["split", "class_id"], new)
-            history.append(update.now["class_epochs"])
+            history.append(self._last_before(update, "class_epochs", first, ["split", "class_id"], new))
             history_of_epochs.append(self._last_before(update, "epochs", first, ["split"], new))
-        told = self._queries["scores"](events=facts, before=history, before_epochs=history_of_epochs)
-        found = {name: _by(table, "run") for name, table in unbundled(told, _schemas(*SCORE_TABLES)).items()}
+        known = self._distinct(pa.concat_tables(facts))
+        told = unbundled(
+            self._queries["scores"](events=[known], before=history, before_epochs=history_of_epochs), _SCORE_SCHEMAS
+        )
+        classes = _beside(known, told["class_epochs"], CLASS_KEY).select(TABLES["class_epochs"].names)
+        found = {"class_epochs": _by(classes, "run"), "epochs": _by(told["epochs"], "run")}
+        newest = _by(latest_epochs(pa.concat_tables([*history, classes])), "run")
         for update in updates:
             for name, tables in found.items():
                 whole = pa.concat_tables([kept[update.run, name], tables[update.run]])
                 update.found(name, _by_segment(update.manifest, name, whole))
-            known = [update.now["class_epochs"], found["class_epochs"][update.run]]
-            update.now["class_epochs"] = latest_epochs(pa.concat_tables(known))
+            update.now["class_epochs"] = newest[update.run]
 
-    def _reports(self, updates: Sequence[_RunUpdate], events: pa.Table) -> None:
+    def _distinct(self, facts: pa.Table) -> pa.Table:
+        """One row a key. Repetitions are rare, so that Spark is asked about them only if there are some."""
+        if facts.group_by(CLASS_KEY).aggregate([]).num_rows == facts.num_rows:
+            return facts
+        return self._queries["latest"](class_events=[facts])
+
+    def _reports(self, updates: Sequence[_RunUpdate], events: dict[str, pa.Table]) -> None:
         """The tables that need nothing but the events and their own rows: where the runs stand, steps, and others."""
         inputs: dict[str, list[pa.Table]] = {name: [] for name in REPORT_TABLES}
         kept: dict[tuple[str, str], pa.Table] = {}
@@ -192,10 +213,12 @@ class TableKeeper:
                 kept[update.run, name], before = self._around(update, name, pc.min(new["epoch"]).as_py())
             else:
                 before = self._stored(update, name)
-            inputs[name] += [new.select(TABLES[name].names), before]
+            new = new.select(TABLES[name].names)
+            # The confusion matrix is that of the latest epoch: what lies before it need not be looked at.
+            inputs[name] += [latest_epochs(new) if name == "confusion" else new, before]
         known = [row for update in updates for row in update.manifest.rows.get("runs", [])]
         inputs["runs"] = [pa.Table.from_pylist(known, schema=TABLES["runs"])]
-        whole = self._queries["reports"](events=[events], **inputs)
+        whole = self._queries["reports"](events=_signs(events), **inputs)
         found = {name: _by(table, "run") for name, table in unbundled(whole, _schemas(*inputs)).items()}
         for update in updates:
             # A run that is known from its pseudo-labels alone has no row.
@@ -294,8 +317,9 @@ def _prepared_queries(spark: SparkSession, directory: Path, rules: AlertRules) -
         return PreparedQuery(spark, query, inputs, directory=directory / name)
 
     def scores(events: DataFrame, before: DataFrame, before_epochs: DataFrame) -> DataFrame:
-        classes = queries.class_epochs(queries.latest_class_events(events), before)
-        return bundled(class_epochs=classes, epochs=queries.epochs(classes, before_epochs))
+        classes = queries.class_epochs(events, before)
+        of_classes = classes.select(*_SCORE_SCHEMAS["class_epochs"].names)
+        return bundled(class_epochs=of_classes, epochs=queries.epochs(classes, before_epochs))
 
     def reports(
         events: DataFrame, runs: DataFrame, confusion: DataFrame, steps: DataFrame, pseudo_labels: DataFrame
@@ -315,6 +339,7 @@ def _prepared_queries(spark: SparkSession, directory: Path, rules: AlertRules) -
 
     facts = pa.schema([TABLES["class_epochs"].field(name) for name in queries.own_fields(ClassEvent)])
     return {
+        "latest": prepared("latest", queries.latest_class_events, class_events=facts),
         "scores": prepared(
             "scores", scores, events=facts, before=TABLES["class_epochs"], before_epochs=TABLES["epochs"]
         ),
@@ -328,18 +353,36 @@ def _schemas(*names: str) -> dict[str, pa.Schema]:
     return {name: TABLES[name] for name in names}
 
 
+def _signs(events: Mapping[str, pa.Table]) -> list[pa.Table]:
+    """What run_signs looks at; of events that differ in their time alone the first and the last tell all."""
+    signs = []
+    for of_kind in events.values():
+        names = [name for name in _SIGN_SCHEMA.names if name in of_kind.column_names and name != "emitted_at"]
+        spans = of_kind.group_by(names).aggregate([("emitted_at", "min"), ("emitted_at", "max")])
+        for end in ("emitted_at_min", "emitted_at_max"):
+            told = spans.select([*names, end]).rename_columns([*names, "emitted_at"])
+            signs.append(pa.concat_tables([_SIGN_SCHEMA.empty_table(), told], promote_options="default"))
+    return signs
+
+
+def _beside(table: pa.Table, more: pa.Table, key: list[str]) -> pa.Table:
+    """The rows of two tables that have the same keys, side by side, in the order of the keys."""
+    ordered, others = (one.sort_by([(name, "ascending") for name in key]) for one in (table, more))
+    assert ordered.select(key).equals(others.select(key))
+    for name in others.column_names:
+        if name not in key:
+            ordered = ordered.append_column(name, others[name])
+    return ordered
+
+
 def _by(table: pa.Table, column: str) -> dict[str, pa.Table]:
     """The table's rows by the value of a column."""
-    values = table[column].unique().to_pylist()
-    if len(values) == 1:
-        return {values[0]: table}
-    ordered = table.sort_by(column)
-    counts = ordered[column].combine_chunks().value_counts()
-    parts, start = {}, 0
-    for value, count in zip(counts.field("values").to_pylist(), counts.field("counts").to_pylist(), strict=True):
-        parts[value] = ordered.slice(start, count)
-        start += count
-    return parts
+    runs = pc.run_end_encode(table[column].combine_chunks())
+    if len(runs.values) > len(runs.values.unique()):
+        return _by(table.sort_by(column), column)
+    starts = [0, *runs.run_ends.to_pylist()]
+    values = zip(runs.values.to_pylist(), starts[:-1], starts[1:], strict=True)
+    return {value: table.slice(start, end - start) for value, start, end in values}
 
 
 def _by_segment(manifest: RunManifest, name: str, table: pa.Table) -> dict[str, pa.Table]:

@@ -3,7 +3,7 @@
     query = start_live_query(spark, file_lines(spark, events_dir), tables_dir=..., trigger="1 second")
     table = read_table(tables_dir, "epochs")      # streaming/result_tables.py, in this process or any other
 
-Each micro-batch of parsed lines goes to the keeper of the tables (streaming/keeper.py),
+Each micro-batch of lines goes to the keeper of the tables (streaming/keeper.py),
 which works out what changes. The query's checkpoint lies beside the tables:
 started again it goes on where it was stopped or killed, and events that come
 twice count once.
@@ -20,7 +20,7 @@ from pyspark.sql.streaming.listener import StreamingQueryProgress
 
 from conf.alerts import AlertRules, read_alert_rules
 from streaming.keeper import TableKeeper
-from streaming.lines import LINE, SOURCE, parsed_events
+from streaming.lines import LINE, SOURCE
 from streaming.result_tables import list_runs
 
 CHECKPOINT_DIRECTORY = "checkpoint"
@@ -114,7 +114,7 @@ def start_live_query(
     try:
         on_update(list_runs(tables_dir))
         query = (
-            parsed_events(read_lines(own_session))
+            read_lines(own_session)
             .writeStream.option("checkpointLocation", str(tables_dir.absolute() / CHECKPOINT_DIRECTORY))
             .trigger(**when)
             .queryName("longtail live view")
