@@ -113,7 +113,7 @@ def _settings(options: JobOptions, *, local: bool) -> dict[str, str]:
         settings["spark.sql.shuffle.partitions"] = str(os.cpu_count() or 1)
         # A local session lives for minutes: quick to start beats fast after long. A live query's code outgrows the room
         # that Java gives to quick code, and from then on none is compiled.
-        quick = "-XX:TieredStopAtLevel=1 -XX:ReservedCodeCacheSize=240m -XX:+UseSerialGC"
+        quick = "-XX:TieredStopAtLevel=1 -XX:ReservedCodeCacheSize=240m -XX:+UseSerialGC -Xmn600m"
         settings["spark.driver.extraJavaOptions"] = (
             f"{settings.get('spark.driver.extraJavaOptions', '')} {quick}".strip()
         )

@@ -56,6 +56,7 @@ REPORT_TABLES: dict[str, type[Event]] = {
     "pseudo_labels": PseudoLabelEvent,
 }
 """Tables whose rows are what the events of one kind tell."""
+SUMMARY_TABLES = ("runs", "epochs", *REPORT_TABLES)
 WHOLE = "all"
 """The one segment of a table that is not kept by epochs."""
 _SIGN_SCHEMA = pa.schema(
@@ -64,15 +65,12 @@ _SIGN_SCHEMA = pa.schema(
     + [("emitted_at", pa.float64())]
 )
 """What queries.run_signs looks at."""
-_SCORE_SCHEMAS = {
-    # What a class event itself says stays here and is not sent through Spark and back.
-    "class_epochs": pa.schema(
-        [field for field in TABLES["class_epochs"] if field.name in CLASS_KEY]
-        + [field for field in TABLES["class_epochs"] if field.name not in queries.own_fields(ClassEvent)]
-    ),
-    "epochs": TABLES["epochs"],
-}
-"""What the query of the scores gives."""
+_FACTS = pa.schema([field for field in TABLES["class_epochs"] if field.name in queries.own_fields(ClassEvent)])
+"""What a class event says."""
+_SCORES = pa.schema(
+    [field for field in TABLES["class_epochs"] if field.name in CLASS_KEY or field.name not in _FACTS.names]
+)
+"""What Spark makes of that: the rest stays here and is not sent there and back."""
 
 
 @dataclass
@@ -99,6 +97,22 @@ class _RunUpdate:
     def found(self, name: str, segments: dict[str, pa.Table]) -> None:
         self.segments[name] = segments
         self.unwritten.add(name)
+
+
+@dataclass
+class _History:
+    """What the scores of the runs with class events in a batch are made of.
+
+    facts: what their class events say, one row a key, from the first epoch on that the batch speaks of
+    before, before_epochs: the last rows of class_epochs and of epochs before that
+    kept: per run and table, the earlier rows of the segments that change
+    """
+
+    updates: Sequence[_RunUpdate]
+    facts: pa.Table = field(default_factory=_FACTS.empty_table)
+    before: list[pa.Table] = field(default_factory=list)
+    before_epochs: list[pa.Table] = field(default_factory=list)
+    kept: dict[tuple[str, str], pa.Table] = field(default_factory=dict)
 
 
 class TableKeeper:
@@ -139,11 +153,11 @@ class TableKeeper:
                 by_run.setdefault(run, {})[kind] = of_run
         updates = [self._begin(run, new) for run, new in by_run.items()]
         if updates:
-            scored = [update for update in updates if ClassEvent.kind in update.new]
-            beside = inheritable_thread_target(self._spark)(partial(self._scores, scored))
-            scores = self._beside.submit(beside)
-            self._reports(updates, events)
-            scores.result()
+            history = self._history([update for update in updates if ClassEvent.kind in update.new])
+            beside = inheritable_thread_target(self._spark)(partial(self._class_epochs, history))
+            classes = self._beside.submit(beside)
+            self._summaries(updates, events, history)
+            classes.result()
             self._write(updates)
             self._unlabeled(updates)
             self._alerts(updates)
@@ -168,33 +182,37 @@ class TableKeeper:
             manifest.segment_epochs["class_epochs"] = max(1, SEGMENT_ROWS // of_epoch)
         return _RunUpdate(manifest, new)
 
-    def _scores(self, updates: Sequence[_RunUpdate]) -> None:
-        """class_epochs and epochs, from the first epoch on that a run's events speak of."""
-        if not updates:
-            return
-        facts, history, history_of_epochs = [], [], []
-        fields = queries.own_fields(ClassEvent)
-        kept: dict[tuple[str, str], pa.Table] = {}
+    def _history(self, updates: Sequence[_RunUpdate]) -> _History:
+        """What the scores of these runs are made of, from the first epoch on that their class events speak of."""
+        history = _History(updates)
+        facts = [_FACTS.empty_table()]
         for update in updates:
             new = update.new[ClassEvent.kind]
             first = pc.min(new["epoch"]).as_py()
-            kept[update.run, "class_epochs"], redone = self._around(update, "class_epochs", first)
-            kept[update.run, "epochs"], _ = self._around(update, "epochs", first)
-            facts += [new.select(fields), redone.select(fields)]
-            history.append(self._last_before(update, "class_epochs", first, ["split", "class_id"], new))
-            history_of_epochs.append(self._last_before(update, "epochs", first, ["split"], new))
-        known = self._distinct(pa.concat_tables(facts))
-        told = unbundled(
-            self._queries["scores"](events=[known], before=history, before_epochs=history_of_epochs), _SCORE_SCHEMAS
-        )
-        classes = _beside(known, told["class_epochs"], CLASS_KEY).select(TABLES["class_epochs"].names)
-        found = {"class_epochs": _by(classes, "run"), "epochs": _by(told["epochs"], "run")}
-        newest = _by(latest_epochs(pa.concat_tables([*history, classes])), "run")
-        for update in updates:
-            for name, tables in found.items():
-                whole = pa.concat_tables([kept[update.run, name], tables[update.run]])
-                update.found(name, _by_segment(update.manifest, name, whole))
+            for name in ("class_epochs", "epochs"):
+                history.kept[update.run, name], redone = self._around(update, name, first)
+                if name == "class_epochs":
+                    facts += [new.select(_FACTS.names), redone.select(_FACTS.names)]
+            history.before += [self._last_before(update, "class_epochs", first, ["split", "class_id"], new)]
+            history.before_epochs += [self._last_before(update, "epochs", first, ["split"], new)]
+        history.facts = self._distinct(pa.concat_tables(facts))
+        return history
+
+    def _class_epochs(self, history: _History) -> None:
+        if not history.updates:
+            return
+        scores = self._queries["class_epochs"](events=[history.facts], before=history.before).cast(_SCORES)
+        classes = _beside(history.facts, scores, CLASS_KEY).select(TABLES["class_epochs"].names)
+        self._found(history, "class_epochs", classes)
+        newest = _by(latest_epochs(pa.concat_tables([*history.before, classes])), "run")
+        for update in history.updates:
             update.now["class_epochs"] = newest[update.run]
+
+    def _found(self, history: _History, name: str, table: pa.Table) -> None:
+        of_run = _by(table, "run")
+        for update in history.updates:
+            whole = pa.concat_tables([history.kept[update.run, name], of_run[update.run]])
+            update.found(name, _by_segment(update.manifest, name, whole))
 
     def _distinct(self, facts: pa.Table) -> pa.Table:
         """One row a key. Repetitions are rare, so that Spark is asked about them only if there are some."""
@@ -202,8 +220,8 @@ class TableKeeper:
             return facts
         return self._queries["latest"](class_events=[facts])
 
-    def _reports(self, updates: Sequence[_RunUpdate], events: dict[str, pa.Table]) -> None:
-        """The tables that need nothing but the events and their own rows: where the runs stand, steps, and others."""
+    def _summaries(self, updates: Sequence[_RunUpdate], events: dict[str, pa.Table], history: _History) -> None:
+        """The tables of fewer rows, all by one action: where the runs stand, epochs, steps, and others."""
         inputs: dict[str, list[pa.Table]] = {name: [] for name in REPORT_TABLES}
         kept: dict[tuple[str, str], pa.Table] = {}
         told = [(update, name) for update in updates for name, kind in REPORT_TABLES.items() if kind.kind in update.new]
@@ -218,8 +236,10 @@ class TableKeeper:
             inputs[name] += [latest_epochs(new) if name == "confusion" else new, before]
         known = [row for update in updates for row in update.manifest.rows.get("runs", [])]
         inputs["runs"] = [pa.Table.from_pylist(known, schema=TABLES["runs"])]
-        whole = self._queries["reports"](events=_signs(events), **inputs)
-        found = {name: _by(table, "run") for name, table in unbundled(whole, _schemas(*inputs)).items()}
+        inputs["class_events"], inputs["before_epochs"] = [history.facts], history.before_epochs
+        whole = unbundled(self._queries["summaries"](signs=_signs(events), **inputs), _schemas(*SUMMARY_TABLES))
+        self._found(history, "epochs", whole["epochs"])
+        found = {name: _by(table, "run") for name, table in whole.items()}
         for update in updates:
             # A run that is known from its pseudo-labels alone has no row.
             update.rows["runs"] = found["runs"][update.run].to_pylist() if update.run in found["runs"] else []
@@ -316,16 +336,21 @@ def _prepared_queries(spark: SparkSession, directory: Path, rules: AlertRules) -
     def prepared(name: str, query: Callable[..., DataFrame], **inputs: pa.Schema) -> PreparedQuery:
         return PreparedQuery(spark, query, inputs, directory=directory / name)
 
-    def scores(events: DataFrame, before: DataFrame, before_epochs: DataFrame) -> DataFrame:
-        classes = queries.class_epochs(events, before)
-        of_classes = classes.select(*_SCORE_SCHEMAS["class_epochs"].names)
-        return bundled(class_epochs=of_classes, epochs=queries.epochs(classes, before_epochs))
+    def class_epochs(events: DataFrame, before: DataFrame) -> DataFrame:
+        return queries.class_epochs(events, before).select(*_SCORES.names)
 
-    def reports(
-        events: DataFrame, runs: DataFrame, confusion: DataFrame, steps: DataFrame, pseudo_labels: DataFrame
+    def summaries(
+        signs: DataFrame,
+        runs: DataFrame,
+        class_events: DataFrame,
+        before_epochs: DataFrame,
+        confusion: DataFrame,
+        steps: DataFrame,
+        pseudo_labels: DataFrame,
     ) -> DataFrame:
         return bundled(
-            runs=queries.runs(queries.run_signs(events).unionByName(runs)),
+            runs=queries.runs(queries.run_signs(signs).unionByName(runs)),
+            epochs=queries.epochs(queries.class_epochs(class_events), before_epochs),
             confusion=queries.confusion(confusion),
             steps=queries.steps(steps),
             pseudo_labels=labels_of(pseudo_labels),
@@ -337,13 +362,17 @@ def _prepared_queries(spark: SparkSession, directory: Path, rules: AlertRules) -
     def of_unlabeled(pseudo_labels: DataFrame, confusion: DataFrame, class_epochs: DataFrame) -> DataFrame:
         return unlabeled(pseudo_labels, confusion, class_epochs)
 
-    facts = pa.schema([TABLES["class_epochs"].field(name) for name in queries.own_fields(ClassEvent)])
     return {
-        "latest": prepared("latest", queries.latest_class_events, class_events=facts),
-        "scores": prepared(
-            "scores", scores, events=facts, before=TABLES["class_epochs"], before_epochs=TABLES["epochs"]
+        "latest": prepared("latest", queries.latest_class_events, class_events=_FACTS),
+        "class_epochs": prepared("class_epochs", class_epochs, events=_FACTS, before=TABLES["class_epochs"]),
+        "summaries": prepared(
+            "summaries",
+            summaries,
+            signs=_SIGN_SCHEMA,
+            class_events=_FACTS,
+            before_epochs=TABLES["epochs"],
+            **_schemas("runs", *REPORT_TABLES),
         ),
-        "reports": prepared("reports", reports, events=_SIGN_SCHEMA, **_schemas("runs", *REPORT_TABLES)),
         "unlabeled": prepared("unlabeled", of_unlabeled, **_schemas("pseudo_labels", "confusion", "class_epochs")),
         "alerts": prepared("alerts", found_alerts, **_schemas("class_epochs", "epochs", "steps", "unlabeled")),
     }

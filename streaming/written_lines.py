@@ -40,20 +40,24 @@ def written_events(lines: pa.Table) -> tuple[dict[str, pa.Table], pa.Table]:
 
     lines: of LINE_SCHEMA, in any bytes
     """
+    values = lines["value"]
     events: dict[str, pa.Table] = {}
-    left = lines.filter(pc.not_equal(lines["value"], ""))
+    others = [lines.slice(0, 0)]
+    # An empty line is none.
+    is_left = pc.not_equal(values, "")
     for name, kind in EVENT_KINDS.items():
-        is_written = pc.match_substring_regex(left["value"], _LINES[name])
-        written = left.filter(is_written)
-        if not written.num_rows:
+        is_written = pc.match_substring_regex(values, _LINES[name])
+        is_left = pc.and_not(is_left, is_written)
+        written = values.filter(is_written)
+        if not len(written):
             continue
-        left = left.filter(pc.invert(is_written))
-        events[name] = _values(written["value"], kind)
+        events[name] = _values(written, kind)
         if kind is ClassEvent:
             is_possible = pc.less_equal(events[name]["correct"], events[name]["support"])
-            events[name] = events[name].filter(is_possible)
-            left = pa.concat_tables([left, written.filter(pc.invert(is_possible))])
-    return events, left
+            if not pc.all(is_possible).as_py():
+                events[name] = events[name].filter(is_possible)
+                others.append(lines.filter(is_written).filter(pc.invert(is_possible)))
+    return events, pa.concat_tables([lines.filter(is_left), *others])
 
 
 def _values(lines: pa.ChunkedArray, kind: type[Event]) -> pa.Table:
