@@ -8,7 +8,7 @@ moment, leaves the tables as they were.
 """
 
 import fcntl
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from functools import partial
@@ -18,16 +18,24 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.compute as pc
 from pyspark import inheritable_thread_target
-from pyspark.sql import DataFrame, SparkSession
+from pyspark.sql import SparkSession
 
 from conf.alerts import AlertRules
 from conf.errors import UserError
-from streaming import queries
-from streaming.alerts import alerts, epochs_needed
-from streaming.bundle import bundled, unbundled
-from streaming.events import ClassEvent, ConfusionEvent, Event, PseudoLabelEvent, StepEvent
+from streaming.alerts import epochs_needed
+from streaming.bundle import unbundled
+from streaming.events import ClassEvent, StepEvent
+from streaming.keeper_queries import (
+    CLASS_KEY,
+    FACTS,
+    REPORT_TABLES,
+    SCORES,
+    SUMMARY_TABLES,
+    prepared_queries,
+    schemas_of,
+    signs_of,
+)
 from streaming.line_reader import LineReader
-from streaming.prepared import PreparedQuery
 from streaming.result_tables import (
     BY_EPOCH,
     TABLES,
@@ -39,8 +47,6 @@ from streaming.result_tables import (
     write_run,
     write_silence_rule,
 )
-from streaming.unlabeled import pseudo_labels as labels_of
-from streaming.unlabeled import unlabeled
 
 SEGMENT_ROWS = 20_000
 """A segment of class_epochs has as many epochs as give about so many rows: what an update rewrites is bounded."""
@@ -48,29 +54,8 @@ SEGMENT_EPOCHS = {"epochs": 1000, "steps": 100}
 """Epochs of a segment of the tables that have a few rows an epoch, however many classes there are."""
 BATCH_DIRECTORY = "batch"
 """Where the inputs of the queries lie, those of one micro-batch after another."""
-CLASS_KEY = ["run", "split", "class_id", "epoch"]
-"""Names a row of class_epochs."""
-REPORT_TABLES: dict[str, type[Event]] = {
-    "confusion": ConfusionEvent,
-    "steps": StepEvent,
-    "pseudo_labels": PseudoLabelEvent,
-}
-"""Tables whose rows are what the events of one kind tell."""
-SUMMARY_TABLES = ("runs", "epochs", *REPORT_TABLES)
 WHOLE = "all"
 """The one segment of a table that is not kept by epochs."""
-_SIGN_SCHEMA = pa.schema(
-    [(name, pa.string()) for name in ("kind", "run", "phase", "state", "configuration", "message")]
-    + [(name, pa.int64()) for name in ("attempt", "epoch", "num_epochs")]
-    + [("emitted_at", pa.float64())]
-)
-"""What queries.run_signs looks at."""
-_FACTS = pa.schema([field for field in TABLES["class_epochs"] if field.name in queries.own_fields(ClassEvent)])
-"""What a class event says."""
-_SCORES = pa.schema(
-    [field for field in TABLES["class_epochs"] if field.name in CLASS_KEY or field.name not in _FACTS.names]
-)
-"""What Spark makes of that: the rest stays here and is not sent there and back."""
 
 
 @dataclass
@@ -109,7 +94,7 @@ class _History:
     """
 
     updates: Sequence[_RunUpdate]
-    facts: pa.Table = field(default_factory=_FACTS.empty_table)
+    facts: pa.Table = field(default_factory=FACTS.empty_table)
     before: list[pa.Table] = field(default_factory=list)
     before_epochs: list[pa.Table] = field(default_factory=list)
     kept: dict[tuple[str, str], pa.Table] = field(default_factory=dict)
@@ -132,7 +117,7 @@ class TableKeeper:
         write_silence_rule(tables_dir, rules.run_silent.seconds if rules.run_silent else None)
         directory = tables_dir.absolute() / BATCH_DIRECTORY
         self._read = LineReader(spark, directory / "lines")
-        self._queries = _prepared_queries(spark, directory, rules)
+        self._queries = prepared_queries(spark, directory, rules)
         self._beside = ThreadPoolExecutor(max_workers=1)
 
     def close(self) -> None:
@@ -185,14 +170,14 @@ class TableKeeper:
     def _history(self, updates: Sequence[_RunUpdate]) -> _History:
         """What the scores of these runs are made of, from the first epoch on that their class events speak of."""
         history = _History(updates)
-        facts = [_FACTS.empty_table()]
+        facts = [FACTS.empty_table()]
         for update in updates:
             new = update.new[ClassEvent.kind]
             first = pc.min(new["epoch"]).as_py()
             for name in ("class_epochs", "epochs"):
                 history.kept[update.run, name], redone = self._around(update, name, first)
                 if name == "class_epochs":
-                    facts += [new.select(_FACTS.names), redone.select(_FACTS.names)]
+                    facts += [new.select(FACTS.names), redone.select(FACTS.names)]
             history.before += [self._last_before(update, "class_epochs", first, ["split", "class_id"], new)]
             history.before_epochs += [self._last_before(update, "epochs", first, ["split"], new)]
         history.facts = self._distinct(pa.concat_tables(facts))
@@ -201,7 +186,7 @@ class TableKeeper:
     def _class_epochs(self, history: _History) -> None:
         if not history.updates:
             return
-        scores = self._queries["class_epochs"](events=[history.facts], before=history.before).cast(_SCORES)
+        scores = self._queries["class_epochs"](events=[history.facts], before=history.before).cast(SCORES)
         classes = _beside(history.facts, scores, CLASS_KEY).select(TABLES["class_epochs"].names)
         self._found(history, "class_epochs", classes)
         newest = _by(latest_epochs(pa.concat_tables([*history.before, classes])), "run")
@@ -237,7 +222,7 @@ class TableKeeper:
         known = [row for update in updates for row in update.manifest.rows.get("runs", [])]
         inputs["runs"] = [pa.Table.from_pylist(known, schema=TABLES["runs"])]
         inputs["class_events"], inputs["before_epochs"] = [history.facts], history.before_epochs
-        whole = unbundled(self._queries["summaries"](signs=_signs(events), **inputs), _schemas(*SUMMARY_TABLES))
+        whole = unbundled(self._queries["summaries"](signs=signs_of(events), **inputs), schemas_of(*SUMMARY_TABLES))
         self._found(history, "epochs", whole["epochs"])
         found = {name: _by(table, "run") for name, table in whole.items()}
         for update in updates:
@@ -328,70 +313,6 @@ class TableKeeper:
             if rows.num_rows >= wanted:
                 break
         return rows
-
-
-def _prepared_queries(spark: SparkSession, directory: Path, rules: AlertRules) -> dict[str, PreparedQuery]:
-    """The queries of streaming/queries.py and its like over what a batch brings and what is known already."""
-
-    def prepared(name: str, query: Callable[..., DataFrame], **inputs: pa.Schema) -> PreparedQuery:
-        return PreparedQuery(spark, query, inputs, directory=directory / name)
-
-    def class_epochs(events: DataFrame, before: DataFrame) -> DataFrame:
-        return queries.class_epochs(events, before).select(*_SCORES.names)
-
-    def summaries(
-        signs: DataFrame,
-        runs: DataFrame,
-        class_events: DataFrame,
-        before_epochs: DataFrame,
-        confusion: DataFrame,
-        steps: DataFrame,
-        pseudo_labels: DataFrame,
-    ) -> DataFrame:
-        return bundled(
-            runs=queries.runs(queries.run_signs(signs).unionByName(runs)),
-            epochs=queries.epochs(queries.class_epochs(class_events), before_epochs),
-            confusion=queries.confusion(confusion),
-            steps=queries.steps(steps),
-            pseudo_labels=labels_of(pseudo_labels),
-        )
-
-    def found_alerts(class_epochs: DataFrame, epochs: DataFrame, steps: DataFrame, unlabeled: DataFrame) -> DataFrame:
-        return alerts(class_epochs, epochs, steps, unlabeled, rules)
-
-    def of_unlabeled(pseudo_labels: DataFrame, confusion: DataFrame, class_epochs: DataFrame) -> DataFrame:
-        return unlabeled(pseudo_labels, confusion, class_epochs)
-
-    return {
-        "latest": prepared("latest", queries.latest_class_events, class_events=_FACTS),
-        "class_epochs": prepared("class_epochs", class_epochs, events=_FACTS, before=TABLES["class_epochs"]),
-        "summaries": prepared(
-            "summaries",
-            summaries,
-            signs=_SIGN_SCHEMA,
-            class_events=_FACTS,
-            before_epochs=TABLES["epochs"],
-            **_schemas("runs", *REPORT_TABLES),
-        ),
-        "unlabeled": prepared("unlabeled", of_unlabeled, **_schemas("pseudo_labels", "confusion", "class_epochs")),
-        "alerts": prepared("alerts", found_alerts, **_schemas("class_epochs", "epochs", "steps", "unlabeled")),
-    }
-
-
-def _schemas(*names: str) -> dict[str, pa.Schema]:
-    return {name: TABLES[name] for name in names}
-
-
-def _signs(events: Mapping[str, pa.Table]) -> list[pa.Table]:
-    """What run_signs looks at; of events that differ in their time alone the first and the last tell all."""
-    signs = []
-    for of_kind in events.values():
-        names = [name for name in _SIGN_SCHEMA.names if name in of_kind.column_names and name != "emitted_at"]
-        spans = of_kind.group_by(names).aggregate([("emitted_at", "min"), ("emitted_at", "max")])
-        for end in ("emitted_at_min", "emitted_at_max"):
-            told = spans.select([*names, end]).rename_columns([*names, "emitted_at"])
-            signs.append(pa.concat_tables([_SIGN_SCHEMA.empty_table(), told], promote_options="default"))
-    return signs
 
 
 def _beside(table: pa.Table, more: pa.Table, key: list[str]) -> pa.Table:

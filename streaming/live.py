@@ -87,7 +87,7 @@ class LiveQuery:
                 self._keeper.close()
 
     def stop(self) -> None:
-        """Ends the query after the batch that is under way: one that is interrupted fills the terminal with its trace."""
+        """Ends the query after the batch that is under way: an interrupted one fills the terminal with its trace."""
         with self._in_batch:
             self._query.stop()
         self._keeper.close()
