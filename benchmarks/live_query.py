@@ -24,6 +24,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
 import pyarrow.dataset as ds
 from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
@@ -125,7 +126,7 @@ def epoch_in_peer_s_table(tables_dir: Path, run: str) -> int:
         table = ds.dataset(tables_dir / (tables_dir / "newest").read_text()).to_table(
             columns=["epoch"], filter=ds.field("run") == run
         )
-    except FileNotFoundError:
+    except (FileNotFoundError, pa.ArrowInvalid):  # given up for a newer one while it was read
         return 0
     return max(table["epoch"].to_pylist(), default=0)
 
