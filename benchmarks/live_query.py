@@ -24,6 +24,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
 import pyarrow.dataset as ds
 from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
@@ -125,7 +126,7 @@ def epoch_in_peer_s_table(tables_dir: Path, run: str) -> int:
         table = ds.dataset(tables_dir / (tables_dir / "newest").read_text()).to_table(
             columns=["epoch"], filter=ds.field("run") == run
         )
-    except FileNotFoundError:
+    except (FileNotFoundError, pa.ArrowInvalid):  # given up for a newer one while it was read
         return 0
     return max(table["epoch"].to_pylist(), default=0)
 
@@ -147,6 +148,43 @@ def percentiles(seconds: list[float]) -> str:
     return f"p50 {1000 * np.percentile(seconds, 50):.0f} ms, p99 {1000 * np.percentile(seconds, 99):.0f} ms"
 
 
+def process_tree() -> list[int]:
+    """This process, Spark's JVM and the Python workers."""
+    found: list[int] = []
+    waiting = [os.getpid()]
+    while waiting:
+        pid = waiting.pop()
+        with contextlib.suppress(FileNotFoundError, ProcessLookupError):
+            # The JVM's threads have children of their own.
+            children = [file.read_text().split() for file in Path(f"/proc/{pid}/task").glob("*/children")]
+            waiting += sorted({int(child) for of_thread in children for child in of_thread})
+            found.append(pid)
+    return found
+
+
+def peak_memory_mib() -> dict[str, float]:
+    """The most that each of these had of memory so far."""
+    found: dict[str, float] = {}
+    for pid in process_tree():
+        with contextlib.suppress(FileNotFoundError, ProcessLookupError):
+            status = Path(f"/proc/{pid}/status").read_text()
+            peak = re.search(r"VmHWM:\s+(\d+) kB", status)
+            name = "driver" if pid == os.getpid() else "JVM" if "Name:\tjava" in status else "workers"
+            if peak:
+                found[name] = found.get(name, 0) + int(peak[1]) / 1024
+    return found
+
+
+def cpu_seconds() -> float:
+    """What all of these took of the processors so far: on a busy machine it says more than the time that went by."""
+    found = 0
+    for pid in process_tree():
+        with contextlib.suppress(FileNotFoundError, ProcessLookupError):
+            after_name = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+            found += int(after_name[11]) + int(after_name[12])
+    return found / os.sysconf("SC_CLK_TCK")
+
+
 def latency(spark: SparkSession, root: Path, arguments: argparse.Namespace) -> None:
     """Epochs of one run, one every half second, after some to warm up."""
     for name, (start, newest) in BOTH.items():
@@ -163,7 +201,14 @@ def latency(spark: SparkSession, root: Path, arguments: argparse.Namespace) -> N
                 if epoch > arguments.warm_up:
                     seconds.append(time.monotonic() - renamed)
                 time.sleep(max(0.0, 0.5 - (time.monotonic() - renamed)))
-        print(f"{name}: {percentiles(seconds)} over {len(seconds)} epochs of {arguments.classes} classes", flush=True)
+                if epoch == arguments.warm_up:
+                    began_cpu = cpu_seconds()
+            cpu = (cpu_seconds() - began_cpu) / len(seconds)
+        print(
+            f"{name}: {percentiles(seconds)} over {len(seconds)} epochs of {arguments.classes} classes, {cpu:.2f} s of "
+            f"the processors each",
+            flush=True,
+        )
 
 
 def throughput(spark: SparkSession, root: Path, arguments: argparse.Namespace) -> None:
@@ -179,13 +224,18 @@ def throughput(spark: SparkSession, root: Path, arguments: argparse.Namespace) -
     rates = {}
     for name, (start, newest) in BOTH.items():
         tables_dir = root / name / "tables"
-        began = time.monotonic()
+        began, began_cpu = time.monotonic(), cpu_seconds()
         with start(spark, events_dir, tables_dir) as query:
             for number in range(arguments.backlog_runs):
                 run = f"run{number}"
                 wait_for(arguments.epochs, query, newest, tables_dir, run)
-        rates[name] = total / (time.monotonic() - began)
-        print(f"{name}: {rates[name]:.0f} class events/s over {total}, the query's start included", flush=True)
+            rates[name] = total / (time.monotonic() - began)
+            cpu = cpu_seconds() - began_cpu
+        print(
+            f"{name}: {rates[name]:.0f} class events/s over {total}, {total / cpu:.0f} a second of one processor, the "
+            f"query's start included",
+            flush=True,
+        )
     print(f"ratio {rates['longtail'] / rates['complete mode']:.2f}")
 
 
@@ -217,26 +267,6 @@ def day(spark: SparkSession, root: Path, arguments: argparse.Namespace) -> None:
         shown = ", ".join(f"{1000 * seconds:.0f}" for seconds in medians.values())
         print(f"{name}: median ms of an epoch after each tenth of {num_epochs} epochs: {shown}", flush=True)
     print("last tenth over first: " + ", ".join(f"{name} {ratio:.2f}" for name, ratio in ratios.items()))
-
-
-def peak_memory_mib() -> dict[str, float]:
-    """The most that this process, Spark's JVM and the Python workers had of memory so far, each."""
-    found: dict[str, float] = {}
-    waiting = [os.getpid()]
-    while waiting:
-        pid = waiting.pop()
-        with contextlib.suppress(FileNotFoundError, ProcessLookupError):
-            children = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
-            # The JVM's threads have children of their own.
-            for file in Path(f"/proc/{pid}/task").glob("*/children"):
-                children += file.read_text().split()
-            waiting += sorted({int(child) for child in children} - {pid})
-            status = Path(f"/proc/{pid}/status").read_text()
-            peak = re.search(r"VmHWM:\s+(\d+) kB", status)
-            name = "driver" if pid == os.getpid() else "JVM" if "Name:\tjava" in status else "workers"
-            if peak:
-                found[name] = found.get(name, 0) + int(peak[1]) / 1024
-    return found
 
 
 def runs(spark: SparkSession, root: Path, arguments: argparse.Namespace) -> None:

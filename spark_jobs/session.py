@@ -101,6 +101,8 @@ def _settings(options: JobOptions, *, local: bool) -> dict[str, str]:
         "spark.sql.session.timeZone": "UTC",
         # What follows from expressions as long as the checks of an event line takes the optimizer minutes to find out.
         "spark.sql.constraintPropagation.enabled": "false",
+        # A live query's plans have more classes than the 100 that Spark keeps: they would be compiled anew each time.
+        "spark.sql.codegen.cache.maxEntries": "2000",
     }
     if not options.verbose:
         settings["spark.driver.extraJavaOptions"] = f"-Dlog4j2.configurationFile={_LOG_CONFIGURATION.as_uri()}"
@@ -111,7 +113,7 @@ def _settings(options: JobOptions, *, local: bool) -> dict[str, str]:
         settings["spark.sql.shuffle.partitions"] = str(os.cpu_count() or 1)
         # A local session lives for minutes: quick to start beats fast after long. A live query's code outgrows the room
         # that Java gives to quick code, and from then on none is compiled.
-        quick = "-XX:TieredStopAtLevel=1 -XX:ReservedCodeCacheSize=240m -XX:+UseSerialGC"
+        quick = "-XX:TieredStopAtLevel=1 -XX:ReservedCodeCacheSize=240m -XX:+UseSerialGC -Xmn600m"
         settings["spark.driver.extraJavaOptions"] = (
             f"{settings.get('spark.driver.extraJavaOptions', '')} {quick}".strip()
         )

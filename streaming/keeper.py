@@ -8,7 +8,7 @@ moment, leaves the tables as they were.
 """
 
 import fcntl
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from functools import partial
@@ -18,19 +18,26 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.compute as pc
 from pyspark import inheritable_thread_target
-from pyspark.sql import DataFrame, SparkSession
+from pyspark.sql import SparkSession
 
 from conf.alerts import AlertRules
 from conf.errors import UserError
-from streaming import queries
-from streaming.alerts import alerts, epochs_needed
-from streaming.bundle import bundled, unbundled
-from streaming.events import ClassEvent, ConfusionEvent, Event, PseudoLabelEvent, StepEvent
-from streaming.lines import LINE, REASON, SOURCE
-from streaming.prepared import PreparedQuery
+from streaming.alerts import epochs_needed
+from streaming.bundle import unbundled
+from streaming.events import ClassEvent, StepEvent
+from streaming.keeper_queries import (
+    CLASS_KEY,
+    FACTS,
+    REPORT_TABLES,
+    SCORES,
+    SUMMARY_TABLES,
+    prepared_queries,
+    schemas_of,
+    signs_of,
+)
+from streaming.line_reader import LineReader
 from streaming.result_tables import (
     BY_EPOCH,
-    QUARANTINE,
     TABLES,
     RunManifest,
     latest_epochs,
@@ -40,8 +47,6 @@ from streaming.result_tables import (
     write_run,
     write_silence_rule,
 )
-from streaming.unlabeled import pseudo_labels as labels_of
-from streaming.unlabeled import unlabeled
 
 SEGMENT_ROWS = 20_000
 """A segment of class_epochs has as many epochs as give about so many rows: what an update rewrites is bounded."""
@@ -49,21 +54,8 @@ SEGMENT_EPOCHS = {"epochs": 1000, "steps": 100}
 """Epochs of a segment of the tables that have a few rows an epoch, however many classes there are."""
 BATCH_DIRECTORY = "batch"
 """Where the inputs of the queries lie, those of one micro-batch after another."""
-SCORE_TABLES = ("class_epochs", "epochs")
-REPORT_TABLES: dict[str, type[Event]] = {
-    "confusion": ConfusionEvent,
-    "steps": StepEvent,
-    "pseudo_labels": PseudoLabelEvent,
-}
-"""Tables whose rows are what the events of one kind tell."""
 WHOLE = "all"
 """The one segment of a table that is not kept by epochs."""
-_SIGN_SCHEMA = pa.schema(
-    [(name, pa.string()) for name in ("kind", "run", "phase", "state", "configuration", "message")]
-    + [(name, pa.int64()) for name in ("attempt", "epoch", "num_epochs")]
-    + [("emitted_at", pa.float64())]
-)
-"""What queries.run_signs looks at."""
 
 
 @dataclass
@@ -92,6 +84,22 @@ class _RunUpdate:
         self.unwritten.add(name)
 
 
+@dataclass
+class _History:
+    """What the scores of the runs with class events in a batch are made of.
+
+    facts: what their class events say, one row a key, from the first epoch on that the batch speaks of
+    before, before_epochs: the last rows of class_epochs and of epochs before that
+    kept: per run and table, the earlier rows of the segments that change
+    """
+
+    updates: Sequence[_RunUpdate]
+    facts: pa.Table = field(default_factory=FACTS.empty_table)
+    before: list[pa.Table] = field(default_factory=list)
+    before_epochs: list[pa.Table] = field(default_factory=list)
+    kept: dict[tuple[str, str], pa.Table] = field(default_factory=dict)
+
+
 class TableKeeper:
     """The one writer of a directory of result tables. Raises UserError if another process keeps them already."""
 
@@ -107,30 +115,34 @@ class TableKeeper:
                 f"another process keeps the tables in {tables_dir}: read them, or give another --output_dir"
             ) from None
         write_silence_rule(tables_dir, rules.run_silent.seconds if rules.run_silent else None)
-        self._queries = _prepared_queries(spark, tables_dir.absolute() / BATCH_DIRECTORY, rules)
+        directory = tables_dir.absolute() / BATCH_DIRECTORY
+        self._read = LineReader(spark, directory / "lines")
+        self._queries = prepared_queries(spark, directory, rules)
         self._beside = ThreadPoolExecutor(max_workers=1)
 
     def close(self) -> None:
         self._beside.shutdown()
         self._lock.close()
 
-    def update(self, parsed: pa.Table, *, batch_id: int) -> list[str]:
-        """Take a batch of parsed_events into the tables; the names of the runs that changed.
+    def update(self, lines: pa.Table, *, batch_id: int) -> list[str]:
+        """Take a batch of lines (value, source) into the tables; the names of the runs that changed.
 
         What the events themselves tell comes first: readers see it while the alerts are still worked out.
         """
-        is_bad = pc.is_valid(parsed[REASON])
-        bad = parsed.filter(is_bad).select([REASON, LINE, SOURCE]).rename_columns(TABLES[QUARANTINE].names)
+        events, bad = self._read(lines)
         if bad.num_rows:
             write_quarantine(self._tables_dir, batch_id, bad)
-        events = parsed.filter(pc.invert(is_bad)).drop_columns([REASON, LINE, SOURCE])
-        updates = [self._begin(run, of_run) for run, of_run in _by(events, "run").items()]
+        by_run: dict[str, dict[str, pa.Table]] = {}
+        for kind, of_kind in events.items():
+            for run, of_run in _by(of_kind, "run").items():
+                by_run.setdefault(run, {})[kind] = of_run
+        updates = [self._begin(run, new) for run, new in by_run.items()]
         if updates:
-            scored = [update for update in updates if ClassEvent.kind in update.new]
-            beside = inheritable_thread_target(self._spark)(partial(self._scores, scored))
-            scores = self._beside.submit(beside)
-            self._reports(updates, events)
-            scores.result()
+            history = self._history([update for update in updates if ClassEvent.kind in update.new])
+            beside = inheritable_thread_target(self._spark)(partial(self._class_epochs, history))
+            classes = self._beside.submit(beside)
+            self._summaries(updates, events, history)
+            classes.result()
             self._write(updates)
             self._unlabeled(updates)
             self._alerts(updates)
@@ -146,8 +158,7 @@ class TableKeeper:
                 update.manifest = write_run(self._tables_dir, update.manifest, segments, changed)
                 update.unwritten.clear()
 
-    def _begin(self, run: str, events: pa.Table) -> _RunUpdate:
-        new = _by(events, "kind")
+    def _begin(self, run: str, new: dict[str, pa.Table]) -> _RunUpdate:
         manifest = read_manifest(self._tables_dir, run) or RunManifest(run)
         if not manifest.segment_epochs:
             manifest.segment_epochs.update(SEGMENT_EPOCHS)
@@ -156,33 +167,46 @@ class TableKeeper:
             manifest.segment_epochs["class_epochs"] = max(1, SEGMENT_ROWS // of_epoch)
         return _RunUpdate(manifest, new)
 
-    def _scores(self, updates: Sequence[_RunUpdate]) -> None:
-        """class_epochs and epochs, from the first epoch on that a run's events speak of."""
-        if not updates:
-            return
-        facts, history, history_of_epochs = [], [], []
-        fields = queries.own_fields(ClassEvent)
-        kept: dict[tuple[str, str], pa.Table] = {}
+    def _history(self, updates: Sequence[_RunUpdate]) -> _History:
+        """What the scores of these runs are made of, from the first epoch on that their class events speak of."""
+        history = _History(updates)
+        facts = [FACTS.empty_table()]
         for update in updates:
             new = update.new[ClassEvent.kind]
             first = pc.min(new["epoch"]).as_py()
-            kept[update.run, "class_epochs"], redone = self._around(update, "class_epochs", first)
-            kept[update.run, "epochs"], _ = self._around(update, "epochs", first)
-            facts += [new.select(fields), redone.select(fields)]
-            update.now["class_epochs"] = self._last_before(update, "class_epochs", first, ["split", "class_id"], new)
-            history.append(update.now["class_epochs"])
-            history_of_epochs.append(self._last_before(update, "epochs", first, ["split"], new))
-        told = self._queries["scores"](events=facts, before=history, before_epochs=history_of_epochs)
-        found = {name: _by(table, "run") for name, table in unbundled(told, _schemas(*SCORE_TABLES)).items()}
-        for update in updates:
-            for name, tables in found.items():
-                whole = pa.concat_tables([kept[update.run, name], tables[update.run]])
-                update.found(name, _by_segment(update.manifest, name, whole))
-            known = [update.now["class_epochs"], found["class_epochs"][update.run]]
-            update.now["class_epochs"] = latest_epochs(pa.concat_tables(known))
+            for name in ("class_epochs", "epochs"):
+                history.kept[update.run, name], redone = self._around(update, name, first)
+                if name == "class_epochs":
+                    facts += [new.select(FACTS.names), redone.select(FACTS.names)]
+            history.before += [self._last_before(update, "class_epochs", first, ["split", "class_id"], new)]
+            history.before_epochs += [self._last_before(update, "epochs", first, ["split"], new)]
+        history.facts = self._distinct(pa.concat_tables(facts))
+        return history
 
-    def _reports(self, updates: Sequence[_RunUpdate], events: pa.Table) -> None:
-        """The tables that need nothing but the events and their own rows: where the runs stand, steps, and others."""
+    def _class_epochs(self, history: _History) -> None:
+        if not history.updates:
+            return
+        scores = self._queries["class_epochs"](events=[history.facts], before=history.before).cast(SCORES)
+        classes = _beside(history.facts, scores, CLASS_KEY).select(TABLES["class_epochs"].names)
+        self._found(history, "class_epochs", classes)
+        newest = _by(latest_epochs(pa.concat_tables([*history.before, classes])), "run")
+        for update in history.updates:
+            update.now["class_epochs"] = newest[update.run]
+
+    def _found(self, history: _History, name: str, table: pa.Table) -> None:
+        of_run = _by(table, "run")
+        for update in history.updates:
+            whole = pa.concat_tables([history.kept[update.run, name], of_run[update.run]])
+            update.found(name, _by_segment(update.manifest, name, whole))
+
+    def _distinct(self, facts: pa.Table) -> pa.Table:
+        """One row a key. Repetitions are rare, so that Spark is asked about them only if there are some."""
+        if facts.group_by(CLASS_KEY).aggregate([]).num_rows == facts.num_rows:
+            return facts
+        return self._queries["latest"](class_events=[facts])
+
+    def _summaries(self, updates: Sequence[_RunUpdate], events: dict[str, pa.Table], history: _History) -> None:
+        """The tables of fewer rows, all by one action: where the runs stand, epochs, steps, and others."""
         inputs: dict[str, list[pa.Table]] = {name: [] for name in REPORT_TABLES}
         kept: dict[tuple[str, str], pa.Table] = {}
         told = [(update, name) for update in updates for name, kind in REPORT_TABLES.items() if kind.kind in update.new]
@@ -192,11 +216,15 @@ class TableKeeper:
                 kept[update.run, name], before = self._around(update, name, pc.min(new["epoch"]).as_py())
             else:
                 before = self._stored(update, name)
-            inputs[name] += [new.select(TABLES[name].names), before]
+            new = new.select(TABLES[name].names)
+            # The confusion matrix is that of the latest epoch: what lies before it need not be looked at.
+            inputs[name] += [latest_epochs(new) if name == "confusion" else new, before]
         known = [row for update in updates for row in update.manifest.rows.get("runs", [])]
         inputs["runs"] = [pa.Table.from_pylist(known, schema=TABLES["runs"])]
-        whole = self._queries["reports"](events=[events], **inputs)
-        found = {name: _by(table, "run") for name, table in unbundled(whole, _schemas(*inputs)).items()}
+        inputs["class_events"], inputs["before_epochs"] = [history.facts], history.before_epochs
+        whole = unbundled(self._queries["summaries"](signs=signs_of(events), **inputs), schemas_of(*SUMMARY_TABLES))
+        self._found(history, "epochs", whole["epochs"])
+        found = {name: _by(table, "run") for name, table in whole.items()}
         for update in updates:
             # A run that is known from its pseudo-labels alone has no row.
             update.rows["runs"] = found["runs"][update.run].to_pylist() if update.run in found["runs"] else []
@@ -287,59 +315,24 @@ class TableKeeper:
         return rows
 
 
-def _prepared_queries(spark: SparkSession, directory: Path, rules: AlertRules) -> dict[str, PreparedQuery]:
-    """The queries of streaming/queries.py and its like over what a batch brings and what is known already."""
-
-    def prepared(name: str, query: Callable[..., DataFrame], **inputs: pa.Schema) -> PreparedQuery:
-        return PreparedQuery(spark, query, inputs, directory=directory / name)
-
-    def scores(events: DataFrame, before: DataFrame, before_epochs: DataFrame) -> DataFrame:
-        classes = queries.class_epochs(queries.latest_class_events(events), before)
-        return bundled(class_epochs=classes, epochs=queries.epochs(classes, before_epochs))
-
-    def reports(
-        events: DataFrame, runs: DataFrame, confusion: DataFrame, steps: DataFrame, pseudo_labels: DataFrame
-    ) -> DataFrame:
-        return bundled(
-            runs=queries.runs(queries.run_signs(events).unionByName(runs)),
-            confusion=queries.confusion(confusion),
-            steps=queries.steps(steps),
-            pseudo_labels=labels_of(pseudo_labels),
-        )
-
-    def found_alerts(class_epochs: DataFrame, epochs: DataFrame, steps: DataFrame, unlabeled: DataFrame) -> DataFrame:
-        return alerts(class_epochs, epochs, steps, unlabeled, rules)
-
-    def of_unlabeled(pseudo_labels: DataFrame, confusion: DataFrame, class_epochs: DataFrame) -> DataFrame:
-        return unlabeled(pseudo_labels, confusion, class_epochs)
-
-    facts = pa.schema([TABLES["class_epochs"].field(name) for name in queries.own_fields(ClassEvent)])
-    return {
-        "scores": prepared(
-            "scores", scores, events=facts, before=TABLES["class_epochs"], before_epochs=TABLES["epochs"]
-        ),
-        "reports": prepared("reports", reports, events=_SIGN_SCHEMA, **_schemas("runs", *REPORT_TABLES)),
-        "unlabeled": prepared("unlabeled", of_unlabeled, **_schemas("pseudo_labels", "confusion", "class_epochs")),
-        "alerts": prepared("alerts", found_alerts, **_schemas("class_epochs", "epochs", "steps", "unlabeled")),
-    }
-
-
-def _schemas(*names: str) -> dict[str, pa.Schema]:
-    return {name: TABLES[name] for name in names}
+def _beside(table: pa.Table, more: pa.Table, key: list[str]) -> pa.Table:
+    """The rows of two tables that have the same keys, side by side, in the order of the keys."""
+    ordered, others = (one.sort_by([(name, "ascending") for name in key]) for one in (table, more))
+    assert ordered.select(key).equals(others.select(key))
+    for name in others.column_names:
+        if name not in key:
+            ordered = ordered.append_column(name, others[name])
+    return ordered
 
 
 def _by(table: pa.Table, column: str) -> dict[str, pa.Table]:
     """The table's rows by the value of a column."""
-    values = table[column].unique().to_pylist()
-    if len(values) == 1:
-        return {values[0]: table}
-    ordered = table.sort_by(column)
-    counts = ordered[column].combine_chunks().value_counts()
-    parts, start = {}, 0
-    for value, count in zip(counts.field("values").to_pylist(), counts.field("counts").to_pylist(), strict=True):
-        parts[value] = ordered.slice(start, count)
-        start += count
-    return parts
+    runs = pc.run_end_encode(table[column].combine_chunks())
+    if len(runs.values) > len(runs.values.unique()):
+        return _by(table.sort_by(column), column)
+    starts = [0, *runs.run_ends.to_pylist()]
+    values = zip(runs.values.to_pylist(), starts[:-1], starts[1:], strict=True)
+    return {value: table.slice(start, end - start) for value, start, end in values}
 
 
 def _by_segment(manifest: RunManifest, name: str, table: pa.Table) -> dict[str, pa.Table]:

@@ -3,7 +3,7 @@
     query = start_live_query(spark, file_lines(spark, events_dir), tables_dir=..., trigger="1 second")
     table = read_table(tables_dir, "epochs")      # streaming/result_tables.py, in this process or any other
 
-Each micro-batch of parsed lines goes to the keeper of the tables (streaming/keeper.py),
+Each micro-batch of lines goes to the keeper of the tables (streaming/keeper.py),
 which works out what changes. The query's checkpoint lies beside the tables:
 started again it goes on where it was stopped or killed, and events that come
 twice count once.
@@ -11,6 +11,7 @@ twice count once.
 
 from collections.abc import Callable
 from pathlib import Path
+from threading import Lock
 
 from pyspark.errors import StreamingQueryException
 from pyspark.sql import DataFrame, SparkSession
@@ -20,19 +21,25 @@ from pyspark.sql.streaming.listener import StreamingQueryProgress
 
 from conf.alerts import AlertRules, read_alert_rules
 from streaming.keeper import TableKeeper
-from streaming.lines import LINE, SOURCE, parsed_events
+from streaming.lines import LINE, SOURCE
 from streaming.result_tables import list_runs
 
 CHECKPOINT_DIRECTORY = "checkpoint"
-MAX_BYTES_A_BATCH = 32 << 20
+MAX_BYTES_A_BATCH = 64 << 20
 """What waits when the query starts comes in pieces of this size, so that memory is bounded."""
 
 OWN_SETTINGS = {
     # Event batches are small: one task beats the start-up of many, and a plan fixed at once beats one found in stages.
     "spark.sql.shuffle.partitions": "1",
     "spark.sql.adaptive.enabled": "false",
-    # A batch comes from the driver and goes back to it whole.
-    "spark.sql.execution.arrow.maxRecordsPerBatch": "1000000",
+    # The checkpoint is on this machine, where Spark's other way starts some 30 processes (readlink, chmod) a batch.
+    "spark.sql.streaming.checkpointFileManagerClass": (
+        "org.apache.spark.sql.execution.streaming.checkpointing.FileSystemBasedCheckpointFileManager"
+    ),
+    # The files of a batch are known: to look at each is not worth tasks of their own.
+    "spark.sql.sources.parallelPartitionDiscovery.threshold": "1000000",
+    # Few pieces, none so large that the JVM moves it about.
+    "spark.sql.execution.arrow.maxRecordsPerBatch": "20000",
 }
 
 
@@ -55,8 +62,8 @@ def file_lines(spark: SparkSession, events_dir: Path) -> DataFrame:
 class LiveQuery:
     """The running query, with the names of Spark's own; when it ends, others may keep its tables."""
 
-    def __init__(self, query: StreamingQuery, keeper: TableKeeper) -> None:
-        self._query, self._keeper = query, keeper
+    def __init__(self, query: StreamingQuery, keeper: TableKeeper, in_batch: Lock) -> None:
+        self._query, self._keeper, self._in_batch = query, keeper, in_batch
 
     @property
     def isActive(self) -> bool:
@@ -80,7 +87,9 @@ class LiveQuery:
                 self._keeper.close()
 
     def stop(self) -> None:
-        self._query.stop()
+        """Ends the query after the batch that is under way: an interrupted one fills the terminal with its trace."""
+        with self._in_batch:
+            self._query.stop()
         self._keeper.close()
 
 
@@ -108,13 +117,20 @@ def start_live_query(
     keeper = TableKeeper(own_session, tables_dir, rules or read_alert_rules())
     when = {"availableNow": True} if trigger is None else {"processingTime": trigger}
 
+    in_batch = Lock()
+
     def process(batch: DataFrame, batch_id: int) -> None:
-        on_update(keeper.update(batch.toArrow(), batch_id=batch_id))
+        if not in_batch.acquire(blocking=False):
+            raise InterruptedError("the query is being stopped")
+        try:
+            on_update(keeper.update(batch.toArrow(), batch_id=batch_id))
+        finally:
+            in_batch.release()
 
     try:
         on_update(list_runs(tables_dir))
         query = (
-            parsed_events(read_lines(own_session))
+            read_lines(own_session)
             .writeStream.option("checkpointLocation", str(tables_dir.absolute() / CHECKPOINT_DIRECTORY))
             .trigger(**when)
             .queryName("longtail live view")
@@ -124,4 +140,4 @@ def start_live_query(
     except BaseException:
         keeper.close()
         raise
-    return LiveQuery(query, keeper)
+    return LiveQuery(query, keeper, in_batch)

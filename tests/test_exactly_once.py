@@ -25,7 +25,6 @@ from streaming.events import (
     event_line,
 )
 from streaming.keeper import TableKeeper
-from streaming.lines import parsed_events
 from streaming.live import OWN_SETTINGS
 from streaming.result_tables import read_table
 from tests.analytics import (
@@ -112,10 +111,9 @@ def test_any_order_repetition_and_cutting_into_batches_gives_the_same_tables(
     try:
         for number, (start, end) in enumerate(zip([0, *cuts], [*cuts, len(places)], strict=True)):
             if start < end:
-                lines = line_frame(session, [LINES[i] for i in places[start:end]])
-                parsed = parsed_events(lines).toArrow()
+                lines = line_frame(session, [LINES[i] for i in places[start:end]]).toArrow()
                 for _ in range(2 if number == again else 1):  # as after a kill between the tables and the checkpoint
-                    keeper.update(parsed, batch_id=number)
+                    keeper.update(lines, batch_id=number)
     finally:
         keeper.close()
 
@@ -132,15 +130,15 @@ def assert_tables(tables_dir: Path, expected: dict[str, list[tuple]]) -> None:
 def test_scores_are_there_before_the_alerts_and_a_batch_cut_short_between_is_made_whole(
     session: SparkSession, expected: dict[str, list[tuple]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    parsed = parsed_events(line_frame(session, LINES)).toArrow()
+    lines = line_frame(session, LINES).toArrow()
     keeper = TableKeeper(session, tmp_path, read_alert_rules())
     try:
         with monkeypatch.context() as patched, pytest.raises(KeyboardInterrupt):
             patched.setattr(TableKeeper, "_alerts", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
-            keeper.update(parsed, batch_id=0)
+            keeper.update(lines, batch_id=0)
         assert_tables(tmp_path, {name: expected[name] for name in expected if name not in ("alerts", "unlabeled")})
         assert not read_table(tmp_path, "alerts", now=0.0).num_rows and expected["alerts"]
-        keeper.update(parsed, batch_id=0)
+        keeper.update(lines, batch_id=0)
     finally:
         keeper.close()
     assert_tables(tmp_path, expected)

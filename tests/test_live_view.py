@@ -3,7 +3,9 @@
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
+from threading import Event
 
 import pytest
 from pyspark.sql import SparkSession
@@ -103,6 +105,27 @@ def test_epochs_show_up_as_they_are_written_and_a_restart_goes_on(
     assert_tables_are_those_of_all_lines(spark, tables_dir, events_dir)
     with start(trigger=None):  # nothing new
         assert accuracies() == [1 / 4, 2 / 4, 4 / 4]
+
+
+def test_a_query_that_is_stopped_ends_the_batch_it_is_in(
+    spark: SparkSession, accuracies, events_dir: Path, tables_dir: Path
+) -> None:
+    in_batch, ended = Event(), []
+
+    def take_a_while(runs: list[str]) -> None:
+        if runs:
+            in_batch.set()
+            time.sleep(1)
+            ended.extend(runs)
+
+    write_epoch(events_dir, 1, correct=1)
+    lines = partial(file_lines, events_dir=events_dir)
+    query = start_live_query(spark, lines, tables_dir=tables_dir, trigger=TRIGGER, on_update=take_a_while)
+    assert in_batch.wait(PATIENCE_SECONDS)
+    query.stop()
+
+    assert ended == ["base"] and query.exception() is None
+    assert accuracies() == [1 / 4]
 
 
 @pytest.mark.long

@@ -1,0 +1,46 @@
+"""What the keeper of the tables hands to Spark says the same as the events themselves."""
+
+import dataclasses
+import math
+
+import pyarrow as pa
+from pyspark.sql import SparkSession
+
+from streaming import queries
+from streaming.events import EVENT_KINDS, ClassEvent, RunEvent, StepEvent, spark_ddl
+from streaming.keeper_queries import signs_of
+from streaming.written_lines import event_schema
+from tests.analytics import rounded
+from tests.events import PLAIN, an_event
+
+EVENTS = [
+    *PLAIN.values(),
+    *(an_event(ClassEvent, class_id=c, emitted_at=900.0 + c) for c in range(5)),
+    an_event(ClassEvent, epoch=2, attempt=2, emitted_at=2000.0),
+    an_event(RunEvent, state="failed", message="no room", emitted_at=1500.0, attempt=2),
+    an_event(StepEvent, epoch=3, emitted_at=2500.0, attempt=2),
+    an_event(StepEvent, run="other", emitted_at=math.nan),
+    an_event(StepEvent, run="other", emitted_at=7.0),
+    an_event(StepEvent, run="alone", emitted_at=math.nan),
+]
+
+
+def test_signs_of_events_tell_where_their_runs_stand(spark: SparkSession) -> None:
+    rows = [dataclasses.asdict(event) for event in EVENTS]
+    by_kind = {
+        name: pa.Table.from_pylist([row for row in rows if row["kind"] == name], schema=event_schema(kind))
+        for name, kind in EVENT_KINDS.items()
+    }
+    names = [column.partition(" ")[0] for column in spark_ddl().split(", ")]
+    whole = spark.createDataFrame([tuple(row.get(name) for name in names) for row in rows], spark_ddl())
+
+    # In one piece: createDataFrame reads nothing after a chunk that is empty.
+    signs = pa.concat_tables(signs_of(by_kind)).combine_chunks()
+
+    found, expected = (
+        queries.runs(queries.run_signs(events)).toArrow().to_pylist()
+        for events in (spark.createDataFrame(signs), whole)
+    )
+    assert signs["kind"].to_pylist().count("class") == 4, "the first and the last of each epoch"
+    assert len(found) == 3
+    assert rounded(found, list(found[0])) == rounded(expected, list(found[0]))
