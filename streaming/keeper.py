@@ -30,7 +30,7 @@ from streaming.keeper_queries import (
     FACTS,
     REPORT_TABLES,
     SCORES,
-    SUMMARY_TABLES,
+    STANDING_TABLES,
     prepared_queries,
     schemas_of,
     signs_of,
@@ -127,7 +127,7 @@ class TableKeeper:
     def update(self, lines: pa.Table, *, batch_id: int) -> list[str]:
         """Take a batch of lines (value, source) into the tables; the names of the runs that changed.
 
-        What the events themselves tell comes first: readers see it while the alerts are still worked out.
+        Scores come first, then what else the events tell: readers see them while the alerts are still worked out.
         """
         events, bad = self._read(lines)
         if bad.num_rows:
@@ -141,8 +141,10 @@ class TableKeeper:
             history = self._history([update for update in updates if ClassEvent.kind in update.new])
             beside = inheritable_thread_target(self._spark)(partial(self._class_epochs, history))
             classes = self._beside.submit(beside)
-            self._summaries(updates, events, history)
+            self._standing(updates, events, history)
             classes.result()
+            self._write(updates)
+            self._reports(updates)
             self._write(updates)
             self._unlabeled(updates)
             self._alerts(updates)
@@ -205,11 +207,28 @@ class TableKeeper:
             return facts
         return self._queries["latest"](class_events=[facts])
 
-    def _summaries(self, updates: Sequence[_RunUpdate], events: dict[str, pa.Table], history: _History) -> None:
-        """The tables of fewer rows, all by one action: where the runs stand, epochs, steps, and others."""
+    def _standing(self, updates: Sequence[_RunUpdate], events: dict[str, pa.Table], history: _History) -> None:
+        """Where the runs stand, and the scores of their epochs."""
+        known = [row for update in updates for row in update.manifest.rows.get("runs", [])]
+        inputs = {
+            "runs": [pa.Table.from_pylist(known, schema=TABLES["runs"])],
+            "class_events": [history.facts],
+            "before_epochs": history.before_epochs,
+        }
+        whole = unbundled(self._queries["standing"](signs=signs_of(events), **inputs), schemas_of(*STANDING_TABLES))
+        self._found(history, "epochs", whole["epochs"])
+        runs = _by(whole["runs"], "run")
+        for update in updates:
+            # A run that is known from its pseudo-labels alone has no row.
+            update.rows["runs"] = runs[update.run].to_pylist() if update.run in runs else []
+
+    def _reports(self, updates: Sequence[_RunUpdate]) -> None:
+        """The tables whose rows are what the events of one kind tell."""
         inputs: dict[str, list[pa.Table]] = {name: [] for name in REPORT_TABLES}
         kept: dict[tuple[str, str], pa.Table] = {}
         told = [(update, name) for update in updates for name, kind in REPORT_TABLES.items() if kind.kind in update.new]
+        if not told:
+            return
         for update, name in told:
             new = update.new[REPORT_TABLES[name].kind]
             if name in BY_EPOCH:
@@ -219,15 +238,8 @@ class TableKeeper:
             new = new.select(TABLES[name].names)
             # The confusion matrix is that of the latest epoch: what lies before it need not be looked at.
             inputs[name] += [latest_epochs(new) if name == "confusion" else new, before]
-        known = [row for update in updates for row in update.manifest.rows.get("runs", [])]
-        inputs["runs"] = [pa.Table.from_pylist(known, schema=TABLES["runs"])]
-        inputs["class_events"], inputs["before_epochs"] = [history.facts], history.before_epochs
-        whole = unbundled(self._queries["summaries"](signs=signs_of(events), **inputs), schemas_of(*SUMMARY_TABLES))
-        self._found(history, "epochs", whole["epochs"])
+        whole = unbundled(self._queries["reports"](**inputs), schemas_of(*REPORT_TABLES))
         found = {name: _by(table, "run") for name, table in whole.items()}
-        for update in updates:
-            # A run that is known from its pseudo-labels alone has no row.
-            update.rows["runs"] = found["runs"][update.run].to_pylist() if update.run in found["runs"] else []
         for update, name in told:
             rows = found[name][update.run]
             if name in BY_EPOCH:

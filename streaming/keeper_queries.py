@@ -1,7 +1,7 @@
 """The queries that streaming/keeper.py asks Spark: what goes in, and what comes out.
 
-Two of them are asked in every batch, side by side: class_epochs gives the table with a row a class, summaries all
-tables with fewer rows. Each is an action over a plan that is made once (streaming/prepared.py).
+Each is an action over a plan that is made once (streaming/prepared.py). Of small tables several come from one action:
+standing, where the runs and their epochs stand, and reports, what events of the other kinds tell.
 """
 
 from collections.abc import Callable, Mapping
@@ -29,7 +29,7 @@ REPORT_TABLES: dict[str, type[Event]] = {
     "pseudo_labels": PseudoLabelEvent,
 }
 """Tables whose rows are what the events of one kind tell."""
-SUMMARY_TABLES = ("runs", "epochs", *REPORT_TABLES)
+STANDING_TABLES = ("runs", "epochs")
 _SIGNS = pa.schema(
     [(name, pa.string()) for name in ("kind", "run", "phase", "state", "configuration", "message")]
     + [(name, pa.int64()) for name in ("attempt", "epoch", "num_epochs")]
@@ -53,21 +53,15 @@ def prepared_queries(spark: SparkSession, directory: Path, rules: AlertRules) ->
     def class_epochs(events: DataFrame, before: DataFrame) -> DataFrame:
         return queries.class_epochs(events, before).select(*SCORES.names)
 
-    def summaries(
-        signs: DataFrame,
-        runs: DataFrame,
-        class_events: DataFrame,
-        before_epochs: DataFrame,
-        confusion: DataFrame,
-        steps: DataFrame,
-        pseudo_labels: DataFrame,
-    ) -> DataFrame:
+    def standing(signs: DataFrame, runs: DataFrame, class_events: DataFrame, before_epochs: DataFrame) -> DataFrame:
         return bundled(
             runs=queries.runs(queries.run_signs(signs).unionByName(runs)),
             epochs=queries.epochs(queries.class_epochs(class_events), before_epochs),
-            confusion=queries.confusion(confusion),
-            steps=queries.steps(steps),
-            pseudo_labels=labels_of(pseudo_labels),
+        )
+
+    def reports(confusion: DataFrame, steps: DataFrame, pseudo_labels: DataFrame) -> DataFrame:
+        return bundled(
+            confusion=queries.confusion(confusion), steps=queries.steps(steps), pseudo_labels=labels_of(pseudo_labels)
         )
 
     def found_alerts(class_epochs: DataFrame, epochs: DataFrame, steps: DataFrame, unlabeled: DataFrame) -> DataFrame:
@@ -79,14 +73,15 @@ def prepared_queries(spark: SparkSession, directory: Path, rules: AlertRules) ->
     return {
         "latest": prepared("latest", queries.latest_class_events, class_events=FACTS),
         "class_epochs": prepared("class_epochs", class_epochs, events=FACTS, before=TABLES["class_epochs"]),
-        "summaries": prepared(
-            "summaries",
-            summaries,
+        "standing": prepared(
+            "standing",
+            standing,
             signs=_SIGNS,
             class_events=FACTS,
             before_epochs=TABLES["epochs"],
-            **schemas_of("runs", *REPORT_TABLES),
+            **schemas_of("runs"),
         ),
+        "reports": prepared("reports", reports, **schemas_of(*REPORT_TABLES)),
         "unlabeled": prepared("unlabeled", of_unlabeled, **schemas_of("pseudo_labels", "confusion", "class_epochs")),
         "alerts": prepared("alerts", found_alerts, **schemas_of("class_epochs", "epochs", "steps", "unlabeled")),
     }
