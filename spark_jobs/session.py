@@ -112,7 +112,8 @@ def _settings(options: JobOptions, *, local: bool) -> dict[str, str]:
         settings["spark.driver.memory"] = "2g"
         settings["spark.sql.shuffle.partitions"] = str(os.cpu_count() or 1)
         # A local session lives for minutes: quick to start beats fast after long. A live query's code outgrows the room
-        # that Java gives to quick code, and from then on none is compiled.
+        # that Java gives to quick code, and from then on none is compiled. What a batch makes dies young, if it has the
+        # room for that: else every few batches the whole heap is collected.
         quick = "-XX:TieredStopAtLevel=1 -XX:ReservedCodeCacheSize=240m -XX:+UseSerialGC -Xmn600m"
         settings["spark.driver.extraJavaOptions"] = (
             f"{settings.get('spark.driver.extraJavaOptions', '')} {quick}".strip()

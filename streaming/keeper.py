@@ -176,10 +176,9 @@ class TableKeeper:
         for update in updates:
             new = update.new[ClassEvent.kind]
             first = pc.min(new["epoch"]).as_py()
-            for name in ("class_epochs", "epochs"):
-                history.kept[update.run, name], redone = self._around(update, name, first)
-                if name == "class_epochs":
-                    facts += [new.select(FACTS.names), redone.select(FACTS.names)]
+            history.kept[update.run, "class_epochs"], redone = self._around(update, "class_epochs", first)
+            history.kept[update.run, "epochs"], _ = self._around(update, "epochs", first)
+            facts += [new.select(FACTS.names), redone.select(FACTS.names)]
             history.before += [self._last_before(update, "class_epochs", first, ["split", "class_id"], new)]
             history.before_epochs += [self._last_before(update, "epochs", first, ["split"], new)]
         history.facts = self._distinct(pa.concat_tables(facts))
