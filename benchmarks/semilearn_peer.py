@@ -7,12 +7,13 @@
 and torch are installed (without the torchaudio that it brings, if that is of another build than torch). Both train
 --epochs epochs of as many steps, with SGD (Nesterov) and 7/16 of a cosine, an average of the weights and a threshold of
 0.95. The network is longtail's in both: semilearn takes any. What differs is what each library does for itself:
-semilearn reads PIL images in 3 worker processes and augments by RandAugment, longtail augments tensors; and semilearn
-lowers the rate in every step, longtail in every epoch.
+semilearn augments PIL images in 3 worker processes, longtail whole batches of tensors; the square that is cut out has
+half the side here and up to half there; crops are filled with black here and mirrored there; and semilearn spares batch
+norm the weight decay.
 
-The ways take turns, seed by seed: semilearn, longtail with all views in one batch as semilearn has them, and longtail
-with the unlabeled weak views apart (--weak_views apart), which semilearn calls `use_cat: False`. images/s are labelled
-and unlabeled images, each counted once, of the epochs after the first, without evaluation.
+The ways take turns, seed by seed: semilearn; longtail with all views in one batch, as semilearn has them; longtail with
+the unlabeled weak views apart (--weak_views apart), which semilearn calls `use_cat: False`; and that in bfloat16.
+images/s are labelled and unlabeled images, each counted once, of the epochs after the first, without evaluation.
 """
 
 import argparse
@@ -34,6 +35,8 @@ import torch
 REPOSITORY = Path(__file__).parents[1]
 SEMILEARN = "semilearn"
 THRESHOLD, LEARNING_RATE, WEIGHT_DECAY = 0.95, 0.03, 5e-4
+OPERATIONS = 3
+"""Of RandAugment on a strong view, as semilearn has them; the paper has 2."""
 EMA = 0.95
 """Of a few hundred steps; semilearn never forgets its first weights faster than this says."""
 
@@ -54,8 +57,11 @@ def parsed() -> argparse.Namespace:
     return parser.parse_args()
 
 
-def longtail(arguments: argparse.Namespace, seed: int, *, weak_views: str) -> dict[str, float]:
-    """A whole run in a directory that is removed. Accuracy %, and images/s by its own events."""
+def longtail(arguments: argparse.Namespace, seed: int, **further: str) -> dict[str, float]:
+    """A whole run in a directory that is removed. Accuracy %, and images/s by its own events.
+
+    further: options of train_semi
+    """
     from conf.options.semi import TrainSemiOptions
     from training.distributed import Rank
     from training.run import run_training
@@ -63,10 +69,9 @@ def longtail(arguments: argparse.Namespace, seed: int, *, weak_views: str) -> di
 
     options = TrainSemiOptions(
         dataset="cifar10", imb_factor_unlabel=1.0, semi_method="fixmatch", arch=arguments.arch, seed=seed,
-        weak_views=weak_views,
         epochs=arguments.epochs, batch_size=arguments.batch_size, unlabeled_ratio=arguments.ratio,
-        confidence_threshold=THRESHOLD, ema_decay=EMA, learning_rate=LEARNING_RATE, nesterov=True,
-        weight_decay=WEIGHT_DECAY, lr_schedule="cosine_7_16", eval_every=arguments.epochs,
+        strong_operations=OPERATIONS, confidence_threshold=THRESHOLD, ema_decay=EMA, learning_rate=LEARNING_RATE,
+        nesterov=True, weight_decay=WEIGHT_DECAY, lr_schedule="cosine_7_16", eval_every=arguments.epochs, **further,
     )  # fmt: skip
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     with tempfile.TemporaryDirectory() as directory:
@@ -142,7 +147,7 @@ def as_peer(arguments: argparse.Namespace) -> dict[str, float]:
     normalise = [transforms.ToTensor(), transforms.Normalize(arrays["mean"], arrays["std"])]
     crop = [transforms.RandomCrop(size, padding=size // 8, padding_mode="reflect"), transforms.RandomHorizontalFlip()]
     weak = transforms.Compose([*crop, *normalise])
-    strong = transforms.Compose([*crop, RandAugment(3, 5), *normalise])
+    strong = transforms.Compose([*crop, RandAugment(OPERATIONS, 5), *normalise])
 
     def dataset(images, labels, transform, *, unlabeled: bool = False):
         return BasicDataset("fixmatch", images, labels, 10, transform, unlabeled, strong if unlabeled else None, False)
@@ -205,7 +210,11 @@ def main() -> None:
     if arguments.images:
         print(json.dumps(as_peer(arguments)))
         return
-    ways = {f"longtail, {views}": partial(longtail, weak_views=views) for views in ("joint", "apart")}
+    ways = {
+        "longtail": longtail,
+        "longtail, apart": partial(longtail, weak_views="apart"),
+        "longtail, apart, bfloat16": partial(longtail, weak_views="apart", precision="bfloat16"),
+    }
     if arguments.semilearn_python:
         ways = {SEMILEARN: semilearn, **ways}
     found: dict[str, list[dict[str, float]]] = {name: [] for name in ways}
@@ -222,7 +231,7 @@ def main() -> None:
         accuracies, speeds = ([result[key] for result in results] for key in ("accuracy", "speed"))
         spread = f" +- {statistics.stdev(accuracies):.2f}" if len(accuracies) > 1 else ""
         line = (
-            f"{name:16} accuracy {statistics.mean(accuracies):.2f}{spread} %, {statistics.median(speeds):,.0f} images/s"
+            f"{name:25} accuracy {statistics.mean(accuracies):.2f}{spread} %, {statistics.median(speeds):,.0f} images/s"
         )
         if SEMILEARN in found and name != SEMILEARN:
             pairs = zip(results, found[SEMILEARN], strict=True)

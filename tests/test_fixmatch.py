@@ -26,13 +26,13 @@ from tests.tiny_set import (
 )
 from training.augmentation import crop_and_flip
 from training.batches import epoch_batches, epoch_size, loss_weights
-from training.fixmatch import draw_weak_and_strong, fixmatch_task, weak_and_strong, without_square
+from training.fixmatch import fixmatch_task, weak_and_strong, without_square
 from training.losses import cross_entropy
 from training.metrics import ClassTotals
+from training.randaugment import randaugment
 from training.run import run_training
 from training.semi.learner import fixmatch_losses
 from training.tasks import Task
-from training.views import view
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -104,15 +104,18 @@ def test_unlabeled_images_weigh_alike_whatever_the_rule(set_dir: Path, train_rul
     assert weights[order < 40].sum() == pytest.approx(2, rel=1e-5)
 
 
-def test_the_weak_views_are_cropped_and_flipped_and_the_strong_ones_also_coloured_and_cut(set_dir: Path) -> None:
-    task = task_of(set_dir)
+def test_the_weak_views_are_cropped_and_flipped_and_the_strong_ones_also_changed_and_cut(set_dir: Path) -> None:
+    task = task_of(set_dir, strong_operations=3)
     images, targets = task.train.images[:6], task.train.targets[:6]
-    choices = draw_weak_and_strong(task, 6, torch.Generator().manual_seed(0))
+    choices = task.draw(task, 6, torch.Generator().manual_seed(0))
     inputs, same = weak_and_strong(task, images, targets, choices)
     assert same is targets and inputs.shape == (12, 1, 8, 8)
     assert torch.equal(inputs[:6], task.normalisation.apply(crop_and_flip(images, choices.weak)))
-    coloured = task.normalisation.apply_to_unit(view(images / 255, choices.strong))
-    for strong, whole, row, column in zip(inputs[6:], coloured, choices.row, choices.column, strict=True):
+    assert choices.operations.operation.shape == (6, 3)
+    assert not torch.equal(choices.weak.top, choices.strong.top)
+    changed = randaugment(crop_and_flip(images, choices.strong) / 255, choices.operations)
+    changed = task.normalisation.apply_to_unit(changed)
+    for strong, whole, row, column in zip(inputs[6:], changed, choices.row, choices.column, strict=True):
         rows, columns = slice(max(0, row - 2), row + 2), slice(max(0, column - 2), column + 2)
         expected = whole.clone()
         expected[:, rows, columns] = 0

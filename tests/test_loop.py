@@ -10,6 +10,7 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 import torch
+from torch.optim.optimizer import register_optimizer_step_pre_hook
 
 from conf.options.training import TrainOptions
 from data.contract import TEST, TRAIN, VAL, split_directory
@@ -233,6 +234,25 @@ def test_every_epoch_of_every_seed_has_random_numbers_of_its_own() -> None:
     assert draws(5, 2) == draws(5, 2)
     # Neither sums nor products of the two may be all that counts.
     assert len({draws(seed, epoch) for seed in range(10) for epoch in range(10)}) == 100
+
+
+@pytest.mark.parametrize("lr_schedule", ["cosine", "cosine_7_16"])
+def test_a_step_learns_at_the_rate_of_its_place_in_the_training(
+    set_dir: Path, tmp_path: Path, lr_schedule: str
+) -> None:
+    rates = []
+    hook = register_optimizer_step_pre_hook(lambda optimizer, *_: rates.append(optimizer.param_groups[0]["lr"]))
+    options = tiny_options(TrainOptions, epochs=2, batch_size=10, lr_schedule=lr_schedule)
+    try:
+        run_training(options, paths_of(set_dir, tmp_path / "run"), ALONE, attempt=1)
+    finally:
+        hook.remove()
+    assert len(rates) == 8
+    share = [step / 8 if lr_schedule == "cosine_7_16" else step // 4 / 2 for step in range(8)]
+    turned = 7 / 16 if lr_schedule == "cosine_7_16" else 1
+    cosines = np.cos(np.pi * turned * np.array(share))
+    expected = cosines if lr_schedule == "cosine_7_16" else (1 + cosines) / 2
+    assert rates == pytest.approx(options.learning_rate * expected)
 
 
 def test_the_seed_decides_everything(set_dir: Path, tmp_path: Path) -> None:

@@ -1,5 +1,7 @@
 """The learning rate: the published recipe at 200 epochs, and the same shape at any other number."""
 
+import math
+
 import pytest
 
 from training.schedule import learning_rate
@@ -43,6 +45,16 @@ def test_seven_sixteenths_of_a_cosine_fall_slowly_and_a_constant_rate_never() ->
     assert rates[2] == pytest.approx(0.03 * (2 + 2**0.5) ** 0.5 / 2)
     assert rates[4] == pytest.approx(0.03 * 2**0.5 / 2)
     assert {learning_rate("constant", 0.03, epoch=epoch, num_epochs=7) for epoch in range(7)} == {0.03}
+
+
+def test_only_seven_sixteenths_of_a_cosine_fall_within_an_epoch() -> None:
+    def rate(lr_schedule: str, share: float) -> float:
+        return learning_rate(lr_schedule, 0.03, epoch=3, share=share, num_epochs=7)
+
+    # The middle of the training: half of 7/16 of 180 degrees.
+    assert rate("cosine_7_16", 0.5) == pytest.approx(0.03 * math.cos(math.radians(180 * 7 / 32)))
+    for lr_schedule in ("steps", "cosine", "constant"):
+        assert rate(lr_schedule, 0.0) == rate(lr_schedule, 0.99)
 
 
 def test_a_cosine_falls_from_the_base_through_its_half_in_the_middle() -> None:

@@ -1,8 +1,8 @@
 """FixMatch (Sohn et al. 2020): pseudo-labels made in every step, by the network as it is then.
 
 An unlabeled image is seen twice. What the network takes the weakly augmented one for, if it is sure, is what it has to
-say of the strongly augmented one. Weak: random crop and flip, as for labels. Strong: random resized crop, flip, colours
-(training/views.py) and a square cut out; the paper has RandAugment in the place of the first three.
+say of the strongly augmented one. Weak: random crop and flip, as for labels. Strong: crop and flip of its own,
+RandAugment (training/randaugment.py) and a square cut out.
 
 What pseudo-labels are made of, and what is learned beside them, is the method's of --balancing (training/semi/).
 """
@@ -27,6 +27,7 @@ from training.distributed import Rank
 from training.evaluation import totals_and_confusion
 from training.metrics import ClassTotals, Confusion
 from training.pseudo_labels import class_thresholds, joined, stays_on_disk
+from training.randaugment import Operations, draw_operations, randaugment
 from training.semi.abc_head import AuxiliaryBalancedClassifier
 from training.semi.alignment import DistributionAlignment, ProgressiveAlignment
 from training.semi.crest import rebalanced_selection
@@ -37,7 +38,6 @@ from training.semi.method import FixMatch, Setting
 from training.semi.truth import known_truth
 from training.step import Step
 from training.tasks import Samples, Task, label_task, load_samples, new_samples
-from training.views import ViewChoices, draw_view, view
 
 METHODS: dict[str, type[FixMatch]] = {
     "none": FixMatch,
@@ -52,13 +52,16 @@ METHODS: dict[str, type[FixMatch]] = {
 
 @dataclass(frozen=True)
 class WeakAndStrong(Choices):
-    """Those of both views of an image; row, column: (N,) middle of the square that the strong one lacks.
+    """Those of both views of an image.
 
+    weak, strong: crop and flip of each; operations: what is done to the strong one then
+    row, column: (N,) middle of the square that it lacks
     uniform: (N,) in [0, 1), for methods that draw which images count
     """
 
     weak: CropFlip
-    strong: ViewChoices
+    strong: CropFlip
+    operations: Operations
     row: Tensor
     column: Tensor
     uniform: Tensor
@@ -97,7 +100,7 @@ def fixmatch_task(
         task,
         unlabeled_ratio=options.unlabeled_ratio,
         pseudo_label_round=generation,
-        draw=draw_weak_and_strong,
+        draw=partial(draw_weak_and_strong, num_operations=options.strong_operations),
         training_inputs=weak_and_strong,
         unlabeled_truth=None if truth is None else truth.to(device),
         pseudo_label_totals=None if truth is None else ClassTotals.zeros(manifest.num_classes, device),
@@ -163,11 +166,15 @@ def images_and_rows(step: Step) -> tuple[Tensor, Tensor, Tensor]:
     return step.inputs, step.labelled.mine, step.unlabeled.mine
 
 
-def draw_weak_and_strong(task: Task, num_samples: int, generator: torch.Generator) -> WeakAndStrong:
+def draw_weak_and_strong(
+    task: Task, num_samples: int, generator: torch.Generator, *, num_operations: int
+) -> WeakAndStrong:
     _, height, width = task.train.image_shape
+    crop_flip = partial(draw_crop_flip, num_samples, height=height, flip=task.mirror, generator=generator)
     return WeakAndStrong(
-        draw_crop_flip(num_samples, height=height, flip=task.mirror, generator=generator),
-        draw_view(num_samples, height=height, width=width, flip=task.mirror, generator=generator),
+        crop_flip(),
+        crop_flip(),
+        draw_operations(num_samples, num_operations=num_operations, generator=generator),
         torch.randint(height, (num_samples,), generator=generator),
         torch.randint(width, (num_samples,), generator=generator),
         torch.rand(num_samples, generator=generator),
@@ -177,7 +184,8 @@ def draw_weak_and_strong(task: Task, num_samples: int, generator: torch.Generato
 def weak_and_strong(task: Task, images: Tensor, targets: Tensor, choices: WeakAndStrong) -> tuple[Tensor, Tensor]:
     """(2 n, C, H, W): all weak views, then all strong ones, in one batch for the batch norm; targets (n,) as given."""
     weak = task.normalisation.apply(crop_and_flip(images, choices.weak))
-    strong = task.normalisation.apply_to_unit(view(images.float() / 255, choices.strong))
+    strong = randaugment(crop_and_flip(images, choices.strong).float() / 255, choices.operations)
+    strong = task.normalisation.apply_to_unit(strong)
     return torch.cat([weak, without_square(strong, choices.row, choices.column)]), targets
 
 

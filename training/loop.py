@@ -38,6 +38,7 @@ class EpochReport:
     """What an epoch gave.
 
     epoch: finished epochs, from 1
+    learning_rate: of its first step
     totals: per split, per-class sums over all ranks; of a held-out split if this epoch was evaluated
     confusion: per held-out split, likewise
     pseudo_labels: sums over the pseudo-labels that were learned, if the truth is known (training/semi/truth.py)
@@ -102,17 +103,14 @@ def fit(
     watch = StepWatch(on_steps) if on_steps else None
     for epoch in range(first_epoch, options.epochs):
         started = time.monotonic()
-        # 1. Set the learning rate.
         rate = learning_rate(options.lr_schedule, options.learning_rate, epoch=epoch, num_epochs=options.epochs)
-        for group in optimizer.param_groups if optimizer else ():
-            group["lr"] = rate
-        # 2. Learn from every sample once (or from the drawn ones, when resampling).
+        # 1. Learn from every sample once (or from the drawn ones, when resampling).
         if optimizer:
             train_totals = _train_epoch(trained, optimizer, task, options, rank, epoch=epoch, watch=watch)
         else:
             train_totals = evaluate(model, task.train, task, rank)
         train_seconds = time.monotonic() - started
-        # 3. Measure.
+        # 2. Measure.
         share_buffers(model, rank)
         is_due = (epoch + 1) % options.eval_every == 0 or epoch + 1 == options.epochs
         held_out, confusion = evaluate_with_confusion(model, task, rank) if is_due else ({}, {})
@@ -120,7 +118,7 @@ def fit(
         loss = sum(train_totals["loss_sum"])
         if not math.isfinite(loss):
             raise UserError(f"the training loss became {loss} in epoch {epoch + 1}: lower --lr (it is {rate:g})")
-        # 4. Report: events, checkpoint, logs.
+        # 3. Report: events, checkpoint, logs.
         on_epoch(
             EpochReport(
                 epoch=epoch + 1,
@@ -183,6 +181,9 @@ def _train_epoch(
             labelled=labelled,
             unlabeled=unlabeled,
         )
+        rate = learning_rate(options.lr_schedule, options.learning_rate, share=number / len(batches), **when)
+        for group in optimizer.param_groups:
+            group["lr"] = rate
         rank.alive("forward")
         optimizer.zero_grad(set_to_none=True)
         with autocast(options.precision, rank.device):

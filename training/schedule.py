@@ -6,18 +6,18 @@ WARMUP = 5 / 200
 DECAYS = ((160 / 200, 0.01), (180 / 200, 0.0001))
 
 
-def learning_rate(lr_schedule: str, base: float, *, epoch: int, num_epochs: int) -> float:
-    """Rate for an epoch counted from 0.
+def learning_rate(lr_schedule: str, base: float, *, epoch: int, share: float = 0.0, num_epochs: int) -> float:
+    """Rate for an epoch counted from 0, of which a share is done. All but cosine_7_16 keep theirs for the whole epoch.
 
     cosine: from base in epoch 0 along half a cosine towards 0 after the last.
-    cosine_7_16: base cos(7 pi t / 16) at share t of the training (Sohn et al. 2020, section 2.3).
+    cosine_7_16: base cos(7 pi t / 16) after share t of the training's steps (Sohn et al. 2020, section 2.3).
     constant: base.
     steps: linear warm-up over 5 of 200 epochs (one at the least), then base, x 0.01 after 160, x 0.0001 after 180.
     """
     if lr_schedule == "cosine":
         return base * 0.5 * (1 + math.cos(math.pi * epoch / num_epochs))
     if lr_schedule == "cosine_7_16":
-        return base * math.cos(7 * math.pi * epoch / (16 * num_epochs))
+        return base * math.cos(7 * math.pi * (epoch + share) / (16 * num_epochs))
     if lr_schedule == "constant":
         return base
     warmup_epochs = max(1, round(num_epochs * WARMUP))

@@ -60,6 +60,7 @@ class FixMatchOptions(JobOptions):
         "joint", "unlabeled weak views in one batch with all others, as published; or in a pass of their own without "
         "gradients, which takes less time: batch norm then sees them by themselves",
     )  # fmt: skip
+    strong_operations: int = option(2, "operations of RandAugment, one after the other, on a strong view", gt=0)
     pseudo_label_tau: float = option(
         0.0, "lower the logits that pseudo-labels are made of by this times the log prior of the labelled classes"
     )
