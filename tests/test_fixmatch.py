@@ -54,8 +54,9 @@ def task_of(set_dir: Path, **changes: Any) -> Task:
 
 
 def losses_of(logits: Tensor, targets: Tensor, thresholds: Tensor) -> Tensor:
-    """FixMatch's, with pseudo-labels as the weak views have them."""
-    weak = logits.detach().chunk(2)[0].softmax(dim=1)
+    """FixMatch's, of logits (V n, C), with pseudo-labels as the weak views have them."""
+    logits = logits.view(-1, len(targets), len(thresholds))
+    weak = logits[0].detach().softmax(dim=1)
     confidence, pseudo_labels = weak.max(dim=1)
     is_sure = confidence >= thresholds[pseudo_labels]
     return fixmatch_losses(logits, targets, pseudo_labels, is_sure, loss=cross_entropy)
@@ -70,6 +71,10 @@ def test_the_loss_by_hand() -> None:
     losses = losses_of(torch.tensor(weak + strong), targets, torch.tensor([0.8, 0.75]))
     # Labelled 0: its weak view. Taken for 1 surely enough: strong views that say 1/4 and 3/4. For 0: not surely enough.
     assert losses.tolist() == pytest.approx([math.log(4), math.log(4), math.log(4 / 3), 0], rel=1e-5)
+    # With a second strong view, that always says 0 with 3/4, the mean of both.
+    losses = losses_of(torch.tensor(weak + strong + [high] * 4), targets, torch.tensor([0.8, 0.75]))
+    means = [math.log(4), math.log(4), (math.log(4 / 3) + math.log(4)) / 2, 0]
+    assert losses.tolist() == pytest.approx(means, rel=1e-5)
 
 
 def test_nothing_is_learned_from_the_weak_view_of_an_unlabeled_image_or_the_strong_one_of_a_labelled() -> None:
@@ -104,23 +109,33 @@ def test_unlabeled_images_weigh_alike_whatever_the_rule(set_dir: Path, train_rul
     assert weights[order < 40].sum() == pytest.approx(2, rel=1e-5)
 
 
-def test_the_weak_views_are_cropped_and_flipped_and_the_strong_ones_also_changed_and_cut(set_dir: Path) -> None:
-    task = task_of(set_dir, strong_operations=3)
+@pytest.mark.parametrize(("balancing", "num_strong"), [("none", 1), ("ABC", 2)])
+def test_the_weak_views_are_cropped_and_flipped_and_the_strong_ones_also_changed_and_cut(
+    set_dir: Path, balancing: str, num_strong: int
+) -> None:
+    task = task_of(set_dir, strong_operations=3, balancing=balancing)
     images, targets = task.train.images[:6], task.train.targets[:6]
-    choices = task.draw(task, 6, torch.Generator().manual_seed(0))
+    drawn = task.draw(task, 8, torch.Generator().manual_seed(0))
+    choices = drawn.part(slice(2, 8)).to(CPU)
     inputs, same = weak_and_strong(task, images, targets, choices)
-    assert same is targets and inputs.shape == (12, 1, 8, 8)
+    assert same is targets and inputs.shape == (6 + 6 * num_strong, 1, 8, 8)
     assert torch.equal(inputs[:6], task.normalisation.apply(crop_and_flip(images, choices.weak)))
-    assert choices.operations.operation.shape == (6, 3)
-    assert not torch.equal(choices.weak.top, choices.strong.top)
-    changed = randaugment(crop_and_flip(images, choices.strong) / 255, choices.operations)
-    changed = task.normalisation.apply_to_unit(changed)
-    for strong, whole, row, column in zip(inputs[6:], changed, choices.row, choices.column, strict=True):
-        rows, columns = slice(max(0, row - 2), row + 2), slice(max(0, column - 2), column + 2)
-        expected = whole.clone()
-        expected[:, rows, columns] = 0
-        assert torch.allclose(strong, expected, atol=1e-6)
-    assert {int(n) for field in (choices.row, choices.column) for n in field} <= set(range(8))
+    assert len(choices.strong) == num_strong
+    crops = [choices.weak, *(strong.crop_flip for strong in choices.strong)]
+    assert len({tuple(crop.top.tolist()) for crop in crops}) == 1 + num_strong
+    for view, strong in enumerate(choices.strong, start=1):
+        assert torch.equal(strong.operations.operation, drawn.strong[view - 1].operations.operation[2:])
+        assert strong.operations.operation.shape == (6, 3)
+        changed = randaugment(crop_and_flip(images, strong.crop_flip) / 255, strong.operations)
+        changed = task.normalisation.apply_to_unit(changed)
+        for found, whole, row, column in zip(
+            inputs[6 * view : 6 * view + 6], changed, strong.row, strong.column, strict=True
+        ):
+            rows, columns = slice(max(0, row - 2), row + 2), slice(max(0, column - 2), column + 2)
+            expected = whole.clone()
+            expected[:, rows, columns] = 0
+            assert torch.allclose(found, expected, atol=1e-6)
+        assert {int(n) for field in (strong.row, strong.column) for n in field} <= set(range(8))
 
 
 def test_the_square_has_half_the_height_and_may_reach_over_the_border() -> None:

@@ -182,13 +182,13 @@ def test_the_most_confident_of_each_class_are_selected() -> None:
 
 def test_the_balanced_head_s_losses_are_those_of_the_masked_images() -> None:
     generator = torch.Generator().manual_seed(0)
-    weak, strong = (3 * torch.randn(40, 3, generator=generator, dtype=torch.float64) for _ in range(2))
+    weak, *strong = (3 * torch.randn(40, 3, generator=generator, dtype=torch.float64) for _ in range(3))
     uniform = torch.rand(40, generator=generator)
     targets = torch.tensor([0, 1, 2, NO_CLASS] * 10)
     keep = torch.tensor([4 / 24, 4 / 12, 1.0])
     thresholds = torch.tensor([0.5, 0.9, 0.6])
     found = balanced_losses(weak, strong, targets, keep=keep, uniform=uniform, thresholds=thresholds, progress=0.25)
-    q, asked = softmax(weak.numpy()), np.log(softmax(strong.numpy()))
+    q, asked = softmax(weak.numpy()), sum(np.log(softmax(logits.numpy())) for logits in strong)
     kinds = set()
     for i, target in enumerate(targets.tolist()):
         if target != NO_CLASS:
@@ -205,13 +205,14 @@ def test_the_balanced_head_s_losses_are_those_of_the_masked_images() -> None:
 
 
 def test_the_balanced_head_learns_nothing_from_the_weak_view_of_an_unlabeled_image() -> None:
-    weak, strong = (torch.randn(4, 3, dtype=torch.float64).requires_grad_() for _ in range(2))
+    weak, *strong = (torch.randn(4, 3, dtype=torch.float64).requires_grad_() for _ in range(3))
     targets = torch.tensor([0, NO_CLASS, NO_CLASS, NO_CLASS])
     balanced_losses(
         weak, strong, targets, keep=torch.ones(3), uniform=torch.zeros(4), thresholds=torch.zeros(3), progress=1.0
     ).sum().backward()
     assert (weak.grad.abs().sum(dim=1) > 0).tolist() == [True, False, False, False]
-    assert (strong.grad.abs().sum(dim=1) > 0).tolist() == [False, True, True, True]
+    for of_view in strong:
+        assert (of_view.grad.abs().sum(dim=1) > 0).tolist() == [False, True, True, True]
 
 
 def test_the_balanced_head_is_kept_and_fixmatch_learns_the_other() -> None:
@@ -388,7 +389,7 @@ def test_daso_blends_after_its_warm_up_by_shares_of_the_period_before() -> None:
         inputs = torch.randn(10, 4, generator=generator)
         logits = torch.randn(10, 3, generator=generator)
         now = step(number, targets=targets, places=[0, 1], inputs=inputs)
-        of_step = answers(logits, inputs)
+        of_step = answers(logits.view(2, 5, 3), inputs.view(2, 5, 4))
         taken.append(inputs[:3].double().numpy())
         found = daso.probabilities(of_step.weak(), now)
         further = daso.further_losses(of_step, now)
@@ -448,26 +449,31 @@ def test_while_training_the_trained_network_answers_and_else_the_averaged_one() 
     with torch.no_grad():
         of_both.trained.fc.weight.add_(1)
     images = torch.randn(4, 4, 1, 1)
-    assert torch.equal(of_both.train()(images, *ALL_UNLABELED).logits, of_both.trained(images))
+    assert torch.equal(of_both.train()(images, *ALL_UNLABELED).logits.flatten(0, 1), of_both.trained(images))
     assert torch.equal(of_both.eval()(images), of_both.network(images))
     assert [name for name, parameter in of_both.named_parameters() if parameter.requires_grad] == [
         "trained.fc.weight", "trained.fc.bias"
     ]  # fmt: skip
 
 
+@pytest.mark.parametrize("num_strong", [1, 2])
 @pytest.mark.parametrize("weak_apart", [False, True])
-def test_all_views_are_answered_but_those_that_nothing_is_learned_from(weak_apart: bool) -> None:
+def test_all_views_are_answered_but_those_that_nothing_is_learned_from(weak_apart: bool, num_strong: int) -> None:
     given = learner(weak_apart=weak_apart).train()  # without batch norm it makes no difference who is with whom
-    images = torch.randn(10, 4, 1, 1)
+    images = torch.randn(5 + 5 * num_strong, 4, 1, 1)
     labelled, unlabeled = torch.tensor([0, 3]), torch.tensor([1, 2, 4])
-    found, expected = given(images, labelled, unlabeled), given.trained(images)
-    there = torch.tensor([0, 1, 2, 3, 4, 6, 7, 9])  # the strong views of the labelled ones are 5 and 8
+    answers, expected = given(images, labelled, unlabeled), given.trained(images)
+    assert answers.logits.shape == (1 + num_strong, 5, 3)
+    found = Answers(*(part.flatten(0, 1) for part in answers))
+    unseen = [5 * view + row for view in range(1, 1 + num_strong) for row in (0, 3)]
+    strong = [5 * view + row for view in range(1, 1 + num_strong) for row in (1, 2, 4)]
+    there = [*range(5), *strong]
     assert torch.allclose(found.logits[there], expected[there], atol=1e-6)
     assert torch.equal(found.features[there], images[there].flatten(1))
-    assert not any(part[[5, 8]].any() for part in found)
+    assert not any(part[unseen].any() for part in found)
     # Apart, the weak views of unlabeled images have no gradient at all.
-    for rows, has_gradient in (([0, 3, 6, 7, 9], True), ([1, 2, 4], not weak_apart)):
-        logits = given(images, labelled, unlabeled).logits[rows].sum()
+    for rows, has_gradient in (([0, 3, *strong], True), ([1, 2, 4], not weak_apart)):
+        logits = given(images, labelled, unlabeled).logits.flatten(0, 1)[rows].sum()
         gradient = torch.autograd.grad(logits, given.trained.fc.weight)[0]
         assert bool(gradient.any()) == has_gradient
 
@@ -475,7 +481,7 @@ def test_all_views_are_answered_but_those_that_nothing_is_learned_from(weak_apar
 def test_without_an_average_there_is_one_network() -> None:
     alone = learner(ema_decay=0.0)
     images = torch.randn(4, 4, 1, 1)
-    assert torch.equal(alone.train()(images, *ALL_UNLABELED).logits, alone.eval()(images))
+    assert torch.equal(alone.train()(images, *ALL_UNLABELED).logits.flatten(0, 1), alone.eval()(images))
     assert all(parameter.requires_grad for parameter in alone.parameters())
     alone.after_step(step(0, targets=[0], places=[]))
 

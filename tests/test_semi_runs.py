@@ -148,9 +148,18 @@ def test_the_trained_network_and_the_average_start_from_what_was_pre_trained(set
     assert not torch.equal(after["fc.weight"], before["fc.weight"])
 
 
-@pytest.mark.parametrize(("weak_views", "learned", "asked"), [("joint", 120, 0), ("apart", 80, 40)])
+@pytest.mark.parametrize(
+    ("method", "weak_views", "learned", "asked"),
+    [("DASO", "joint", 120, 0), ("DASO", "apart", 80, 40), ("ABC", "joint", 160, 0), ("ABC", "apart", 120, 40)],
+)
 def test_a_training_looks_at_the_views_that_it_needs(
-    set_dir: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, weak_views: str, learned: int, asked: int
+    set_dir: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    method: str,
+    weak_views: str,
+    learned: int,
+    asked: int,
 ) -> None:
     seen: list[tuple[int, bool]] = []
     answers = SemiLearner._answers
@@ -160,8 +169,9 @@ def test_a_training_looks_at_the_views_that_it_needs(
         return answers(learner, images)
 
     monkeypatch.setattr(SemiLearner, "_answers", counted)
-    result = train(set_dir, tmp_path / "run", "DASO", weak_views=weak_views, epochs=2, daso_warmup=0.2)
-    # An epoch has 40 labelled images in their weak views, and 40 unlabeled ones in both.
+    changes = {"daso_warmup": 0.2} if method == "DASO" else {}
+    result = train(set_dir, tmp_path / "run", method, weak_views=weak_views, epochs=2, **changes)
+    # An epoch has 40 labelled images in their weak views, and 40 unlabeled ones in two, with ABC three.
     assert sum(number for number, has_gradient in seen if has_gradient) == 2 * learned
     assert sum(number for number, has_gradient in seen if not has_gradient) == 2 * asked
     assert result["splits"][TRAIN]["totals"]["support"] == COUNTS[TRAIN]

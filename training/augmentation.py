@@ -4,10 +4,10 @@ Every random choice of an epoch is drawn at once, for all ranks, moved to the de
 a step: what happens to an image does not depend on the world size, and no step waits for a copy.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, fields
 from functools import lru_cache
-from typing import Self
+from typing import Any, Self
 
 import torch
 import torch.nn.functional as F
@@ -22,14 +22,19 @@ def constants(values: Sequence[float], device: torch.device) -> Tensor:
 
 
 class Choices:
-    """Random choices, a row a sample: base of dataclasses of tensors (N,) and of such dataclasses."""
+    """Random choices, a row a sample: base of dataclasses of tensors (N, ...), of such ones, and of tuples of them."""
 
     def part(self, selection: slice) -> Self:
         """The choices of some samples."""
-        return type(self)(**{name: c.part(selection) if isinstance(c, Choices) else c[selection] for name, c in self})
+        return self._each(lambda c: c.part(selection) if isinstance(c, Choices) else c[selection])
 
     def to(self, device: torch.device) -> Self:
-        return type(self)(**{name: choice.to(device) for name, choice in self})
+        return self._each(lambda c: c.to(device))
+
+    def _each(self, change: Callable[[Any], Any]) -> Self:
+        return type(self)(**{
+            name: tuple(map(change, choice)) if isinstance(choice, tuple) else change(choice) for name, choice in self
+        })  # fmt: skip
 
     def __iter__(self):
         return ((field.name, getattr(self, field.name)) for field in fields(self))

@@ -51,19 +51,24 @@ METHODS: dict[str, type[FixMatch]] = {
 
 
 @dataclass(frozen=True)
-class WeakAndStrong(Choices):
-    """Those of both views of an image.
+class StrongChoices(Choices):
+    """Crop and flip, operations, and (N,) row and column of the middle of the square that is cut out."""
 
-    weak, strong: crop and flip of each; operations: what is done to the strong one then
-    row, column: (N,) middle of the square that it lacks
+    crop_flip: CropFlip
+    operations: Operations
+    row: Tensor
+    column: Tensor
+
+
+@dataclass(frozen=True)
+class WeakAndStrong(Choices):
+    """Those of an image's views, of which all but one are strong.
+
     uniform: (N,) in [0, 1), for methods that draw which images count
     """
 
     weak: CropFlip
-    strong: CropFlip
-    operations: Operations
-    row: Tensor
-    column: Tensor
+    strong: tuple[StrongChoices, ...]
     uniform: Tensor
 
 
@@ -100,7 +105,11 @@ def fixmatch_task(
         task,
         unlabeled_ratio=options.unlabeled_ratio,
         pseudo_label_round=generation,
-        draw=partial(draw_weak_and_strong, num_operations=options.strong_operations),
+        draw=partial(
+            draw_weak_and_strong,
+            num_strong_views=METHODS[options.balancing].num_strong_views,
+            num_operations=options.strong_operations,
+        ),
         training_inputs=weak_and_strong,
         unlabeled_truth=None if truth is None else truth.to(device),
         pseudo_label_totals=None if truth is None else ClassTotals.zeros(manifest.num_classes, device),
@@ -167,26 +176,34 @@ def images_and_rows(step: Step) -> tuple[Tensor, Tensor, Tensor]:
 
 
 def draw_weak_and_strong(
-    task: Task, num_samples: int, generator: torch.Generator, *, num_operations: int
+    task: Task, num_samples: int, generator: torch.Generator, *, num_strong_views: int, num_operations: int
 ) -> WeakAndStrong:
     _, height, width = task.train.image_shape
     crop_flip = partial(draw_crop_flip, num_samples, height=height, flip=task.mirror, generator=generator)
+
+    def strong() -> StrongChoices:
+        return StrongChoices(
+            crop_flip(),
+            draw_operations(num_samples, num_operations=num_operations, generator=generator),
+            torch.randint(height, (num_samples,), generator=generator),
+            torch.randint(width, (num_samples,), generator=generator),
+        )
+
+    weak = crop_flip()
     return WeakAndStrong(
-        crop_flip(),
-        crop_flip(),
-        draw_operations(num_samples, num_operations=num_operations, generator=generator),
-        torch.randint(height, (num_samples,), generator=generator),
-        torch.randint(width, (num_samples,), generator=generator),
-        torch.rand(num_samples, generator=generator),
+        weak, tuple(strong() for _ in range(num_strong_views)), torch.rand(num_samples, generator=generator)
     )
 
 
 def weak_and_strong(task: Task, images: Tensor, targets: Tensor, choices: WeakAndStrong) -> tuple[Tensor, Tensor]:
-    """(2 n, C, H, W): all weak views, then all strong ones, in one batch for the batch norm; targets (n,) as given."""
+    """(V n, C, H, W): all weak views, then all strong ones, in one batch for the batch norm; targets (n,) as given."""
     weak = task.normalisation.apply(crop_and_flip(images, choices.weak))
-    strong = randaugment(crop_and_flip(images, choices.strong).float() / 255, choices.operations)
-    strong = task.normalisation.apply_to_unit(strong)
-    return torch.cat([weak, without_square(strong, choices.row, choices.column)]), targets
+    return torch.cat([weak, *(_strong_view(task, images, strong) for strong in choices.strong)]), targets
+
+
+def _strong_view(task: Task, images: Tensor, choices: StrongChoices) -> Tensor:
+    changed = randaugment(crop_and_flip(images, choices.crop_flip).float() / 255, choices.operations)
+    return without_square(task.normalisation.apply_to_unit(changed), choices.row, choices.column)
 
 
 def without_square(images: Tensor, row: Tensor, column: Tensor) -> Tensor:

@@ -4,6 +4,8 @@ The network keeps the balanced head, so that all that evaluates, labels or goes 
 network; FixMatch's own head is what only the training needs.
 """
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor
 
@@ -15,10 +17,9 @@ from training.step import Step
 
 
 class AuxiliaryBalancedClassifier(FixMatch):
-    """L_cls + L_con (Lee et al. 2021, eq. 1 to 5) of the balanced head, beside FixMatch's losses of its own.
+    """L_cls + L_con (Lee et al. 2021, eq. 1 to 5) of the balanced head, beside FixMatch's losses of its own."""
 
-    One strong view, which the paper has two of.
-    """
+    num_strong_views = 2
 
     def __init__(self, setting: Setting) -> None:
         super().__init__(setting)
@@ -32,7 +33,7 @@ class AuxiliaryBalancedClassifier(FixMatch):
         return self.backbone_head(features)
 
     def further_losses(self, answers: Answers, step: Step) -> Tensor:
-        weak, strong = answers.logits.chunk(2)  # (n, C), (n, C) of the balanced head
+        weak, *strong = answers.logits  # (n, C) each, of the balanced head
         return balanced_losses(
             weak,
             strong,
@@ -45,13 +46,20 @@ class AuxiliaryBalancedClassifier(FixMatch):
 
 
 def balanced_losses(
-    weak: Tensor, strong: Tensor, targets: Tensor, *, keep: Tensor, uniform: Tensor, thresholds: Tensor, progress: float
+    weak: Tensor,
+    strong: Sequence[Tensor],
+    targets: Tensor,
+    *,
+    keep: Tensor,
+    uniform: Tensor,
+    thresholds: Tensor,
+    progress: float,
 ) -> Tensor:
-    """(n,) losses of the balanced head by its logits (n, C) of both views; targets (n,), NO_CLASS for unlabeled.
+    """(n,) losses of the balanced head by its logits (n, C) of each view; targets (n,), NO_CLASS for unlabeled.
 
     A labelled image of class y: its cross-entropy, masked by a draw of Bernoulli(N_L/N_y). An unlabeled one whose weak
-    view is surely enough taken for class y, with probabilities q: the cross-entropy of its strong view to q, masked by
-    a draw of a Bernoulli whose parameter falls over the training from 1 to N_L/N_y.
+    view is surely enough taken for class y, with probabilities q: the cross-entropies of its strong views to q, masked
+    by a draw of a Bernoulli whose parameter falls over the training from 1 to N_L/N_y.
 
     keep: (C,) N_L/N_y; thresholds: (C,); uniform: (n,) random numbers in [0, 1), below the parameter for a draw of 1
     progress: share of the training that is done
@@ -60,5 +68,5 @@ def balanced_losses(
     q = weak.detach().softmax(dim=1)  # (n, C)
     confidence, taken_for = q.max(dim=1)  # (n,), (n,)
     counts = (uniform < 1 - progress * (1 - keep[taken_for])) & (confidence >= thresholds[taken_for])
-    others = cross_entropy(strong, q) * counts
+    others = sum(cross_entropy(logits, q) for logits in strong) * counts
     return torch.where(targets == NO_CLASS, others, own)

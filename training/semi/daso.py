@@ -51,7 +51,7 @@ class SemanticPseudoLabels(FixMatch):
             return None
         options, prototypes = self.setting.options, self.prototypes()
         told = similarities(answers.weak().features, prototypes, temperature=options.daso_t_proto).softmax(dim=1)
-        asked = similarities(answers.strong().features, prototypes, temperature=options.daso_t_proto)
+        asked = similarities(answers.features[1], prototypes, temperature=options.daso_t_proto)
         losses = options.daso_alignment * cross_entropy(asked, told)  # (n,)
         return losses.index_fill(0, step.labelled.mine, 0)
 

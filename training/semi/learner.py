@@ -42,7 +42,7 @@ class WeightAverage:
 
 
 class SemiLearner(nn.Module):
-    """While training, images (2 n, C, H, W) to Answers of the trained network; else to logits of the averaged one.
+    """While training, images (V n, C, H, W) to Answers of the trained network; else to logits of the averaged one.
 
     network: the averaged one; trained: the other, None if --ema_decay 0 averages nothing and there is but one
     """
@@ -76,27 +76,30 @@ class SemiLearner(nn.Module):
     def forward(
         self, images: Tensor, labelled: Tensor | None = None, unlabeled: Tensor | None = None
     ) -> Answers | Tensor:
-        """labelled, unlabeled: their rows among the n; needed while training.
+        """images: all weak views, then all strong ones, once or more; labelled, unlabeled: their rows among the n
 
         Nothing is learned from the strong views of labelled images: they are not looked at, and their answers are 0.
         """
         if not self.training:
             return self.network(images)
         assert labelled is not None and unlabeled is not None
-        num_images = len(images) // 2
+        num_images = len(labelled) + len(unlabeled)
+        strong = [start + unlabeled for start in range(num_images, len(images), num_images)]
+
+        def by_view(values: Tensor, rows: Tensor) -> Tensor:
+            """(V, n, K) values (k, K) in their rows (k,) of all views, and 0 elsewhere."""
+            everywhere = values.new_zeros(len(images), values.shape[1]).index_copy(0, rows, values)
+            return everywhere.view(-1, num_images, values.shape[1])
+
         if not self._weak_apart:
-            rows = torch.cat([torch.arange(num_images, device=images.device), num_images + unlabeled])
-            return Answers(*(_in_place(part, rows, 2 * num_images) for part in self._answers(images[rows])))
+            rows = torch.cat([torch.arange(num_images, device=images.device), *strong])
+            return Answers(*(by_view(part, rows) for part in self._answers(images[rows])))
         with torch.no_grad():
             taken_for = self._answers(images[unlabeled])
-        rows = torch.cat([labelled, num_images + unlabeled])
+        rows = torch.cat([labelled, *strong])
         learned = self._answers(images[rows])
-        return Answers(
-            *(
-                _in_place(own, rows, 2 * num_images).index_copy(0, unlabeled, other)
-                for own, other in zip(learned, taken_for, strict=True)
-            )
-        )
+        rows = torch.cat([rows, unlabeled])
+        return Answers(*(by_view(torch.cat([own, other]), rows) for own, other in zip(learned, taken_for, strict=True)))
 
     def _answers(self, images: Tensor) -> Answers:
         trained = self.network if self.trained is None else self.trained
@@ -119,7 +122,7 @@ class SemiLearner(nn.Module):
         if task.pseudo_label_totals is not None:
             self._count(task.pseudo_label_totals, step, pseudo_labels, is_sure, confidence, losses.detach())
         further = self.method.further_losses(answers, step)
-        return answers.logits[: len(step.targets)], losses if further is None else losses + further
+        return answers.logits[0], losses if further is None else losses + further
 
     def after_step(self, step: Step) -> None:
         if self._average:
@@ -131,23 +134,18 @@ class SemiLearner(nn.Module):
         count_pseudo_labels(totals, truth, *(values[step.unlabeled.mine] for values in of_samples))
 
 
-def _in_place(values: Tensor, rows: Tensor, num_rows: int) -> Tensor:
-    """(num_rows, K) values (k, K) in their rows (k,), and 0 elsewhere."""
-    return values.new_zeros(num_rows, values.shape[1]).index_copy(0, rows, values)
-
-
 def fixmatch_losses(
     logits: Tensor, targets: Tensor, pseudo_labels: Tensor, is_sure: Tensor, *, loss: LossFunction
 ) -> Tensor:
-    """(n,) the loss of a labelled image's weak view; of an unlabeled one's strong view for its pseudo-label, if sure.
+    """(n,) the loss of a labelled image's weak view; of an unlabeled one's strong views for its pseudo-label, if sure.
 
-    logits: (2 n, C) of the weak and then the strong views; targets: (n,), NO_CLASS for unlabeled
-    pseudo_labels, is_sure: (n,) of all images
+    logits: (V, n, C) of the weak and then the strong views, over which the loss is the mean
+    targets: (n,), NO_CLASS for unlabeled; pseudo_labels, is_sure: (n,) of all images
     """
-    weak, strong = logits.chunk(2)  # (n, C), (n, C)
+    weak, *strong = logits  # (n, C) each
     # Both for every image: to pick out those with labels would make a GPU wait for their number.
     own = loss(weak, targets.clamp(min=0))
-    others = loss(strong, pseudo_labels) * is_sure
+    others = torch.stack([loss(of_view, pseudo_labels) for of_view in strong]).mean(dim=0) * is_sure
     return torch.where(targets == NO_CLASS, others, own)
 
 

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import ClassVar, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -14,11 +14,13 @@ from training.step import Step
 
 
 class Answers(NamedTuple):
-    """What a network says of the views of a step's n images: all weak ones, then all strong ones.
+    """What a network says of the V views of a step's n images: of the weak ones, then of the strong ones.
 
-    features: (2 n, D)
-    logits: (2 n, C) of the head that the network keeps
-    backbone_logits: (2 n, C) of the one that FixMatch learns: the same, but for a method with a head of its own
+    features: (V, n, D)
+    logits: (V, n, C) of the head that the network keeps
+    backbone_logits: (V, n, C) of the one that FixMatch learns: the same, but for a method with a head of its own
+
+    Of weak views alone there is no V.
     """
 
     features: Tensor
@@ -27,11 +29,7 @@ class Answers(NamedTuple):
 
     def weak(self) -> "Answers":
         """Of the n weak views, without gradients."""
-        return Answers(*(part.detach().chunk(2)[0] for part in self))
-
-    def strong(self) -> "Answers":
-        """Of the n strong views."""
-        return Answers(*(part.chunk(2)[1] for part in self))
+        return Answers(*(part.detach()[0] for part in self))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -78,6 +76,8 @@ class FixMatch(nn.Module):
     A method's buffers are its state over the steps. They are the same on all ranks, and lie in the checkpoint.
     """
 
+    num_strong_views: ClassVar[int] = 1
+
     def __init__(self, setting: Setting) -> None:
         super().__init__()
         self.setting = setting
@@ -87,7 +87,7 @@ class FixMatch(nn.Module):
         self.register_buffer("adjustment", adjustment.float().to(setting.rank.device), persistent=False)
 
     def backbone_logits(self, features: Tensor, logits: Tensor) -> Tensor:
-        """(2 n, C) of the head that FixMatch learns, by features (2 n, D) and logits (2 n, C) of the kept head."""
+        """(N, C) of the head that FixMatch learns, by features (N, D) and logits (N, C) of the kept head."""
         return logits
 
     def probabilities(self, weak: Answers, step: Step) -> Tensor:
