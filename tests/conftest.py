@@ -53,6 +53,14 @@ def one_thread() -> Iterator[None]:
     torch.set_num_threads(before)
 
 
+@pytest.fixture(scope="module")
+def set_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The tiny prepared set, for modules that change nothing in it."""
+    from tests.tiny_set import write_tiny_set  # with torch
+
+    return write_tiny_set(tmp_path_factory.mktemp("set"))
+
+
 @pytest.fixture
 def longtail(tmp_path: Path) -> RunJob:
     """`longtail ARGS` as a subprocess in an empty directory of its own; never raises on a bad exit status."""

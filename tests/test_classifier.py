@@ -28,11 +28,6 @@ CPU = torch.device("cpu")
 LAST = "ckpt.pth.tar"
 
 
-@pytest.fixture(scope="module")
-def set_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return write_tiny_set(tmp_path_factory.mktemp("set"))
-
-
 def trained(set_dir: Path, run_dir: Path, **changes: Any) -> Path:
     run_training(tiny_options(TrainOptions, **changes), paths_of(set_dir, run_dir), ALONE, attempt=1)
     return run_dir / LAST

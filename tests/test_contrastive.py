@@ -135,11 +135,6 @@ def test_the_key_network_follows_slowly_and_has_no_gradient() -> None:
     assert all(parameter.grad is None for parameter in learner.key_network.parameters())
 
 
-@pytest.fixture(scope="module")
-def set_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return write_tiny_set(tmp_path_factory.mktemp("set"))
-
-
 def pretrain(set_dir: Path, run_dir: Path, method: str, **changes: Any) -> dict[str, Any]:
     options: RunOptions = tiny_options(METHODS[method], **{"epochs": 3, **changes})
     return run_training(options, paths_of(set_dir, run_dir), ALONE, attempt=1)

@@ -12,7 +12,7 @@ from conf.options.training import TrainOptions
 from data.contract import TEST, TRAIN, VAL
 from data.manifest import read_manifest
 from models.build import build_model
-from tests.tiny_set import ALONE, COUNTS, paths_of, tiny_options, weights_in, write_tiny_set
+from tests.tiny_set import ALONE, COUNTS, paths_of, tiny_options, weights_in
 from training.features import tsne_map, write_tsne_plot
 from training.run import run_evaluation, run_training
 from training.tasks import Task, supervised_task
@@ -20,11 +20,6 @@ from training.tasks import Task, supervised_task
 pytestmark = pytest.mark.usefixtures("one_thread")
 
 CPU = torch.device("cpu")
-
-
-@pytest.fixture(scope="module")
-def set_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return write_tiny_set(tmp_path_factory.mktemp("set"))
 
 
 @pytest.fixture(scope="module")

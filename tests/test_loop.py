@@ -27,11 +27,6 @@ pytestmark = pytest.mark.usefixtures("one_thread")
 LAST, BEST = "ckpt.pth.tar", "ckpt.best.pth.tar"
 
 
-@pytest.fixture(scope="module")
-def set_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return write_tiny_set(tmp_path_factory.mktemp("set"))
-
-
 LONG = tiny_options(TrainOptions, epochs=10, val_fraction=0.1)
 
 

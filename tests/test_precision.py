@@ -17,7 +17,7 @@ from data.contract import TRAIN
 from models.build import build_model
 from models.heads import CosineHead
 from tests.refusals import refused
-from tests.tiny_set import ALONE, paths_of, tiny_options, unlabeled_ids, weights_in, write_pseudo_labels, write_tiny_set
+from tests.tiny_set import ALONE, paths_of, tiny_options, unlabeled_ids, weights_in, write_pseudo_labels
 from training.images import fits, on_device, placed
 from training.precision import autocast, compiled
 from training.run import run_training
@@ -26,11 +26,6 @@ pytestmark = pytest.mark.usefixtures("one_thread")
 
 CPU = torch.device("cpu")
 LAST = "ckpt.pth.tar"
-
-
-@pytest.fixture(scope="module")
-def set_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return write_tiny_set(tmp_path_factory.mktemp("set"))
 
 
 def test_in_bfloat16_a_network_multiplies_in_it_and_in_float32_it_does_not() -> None:

@@ -41,11 +41,6 @@ pytestmark = pytest.mark.usefixtures("one_thread")
 LAST = "ckpt.pth.tar"
 
 
-@pytest.fixture(scope="module")
-def set_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return write_tiny_set(tmp_path_factory.mktemp("set"))
-
-
 def options(method: str, **changes: Any) -> TrainSemiOptions:
     usual = {"unlabeled_ratio": 1.0, "confidence_threshold": 0.4, "darp_every": 2, "da_window": 4, "daso_queue": 5}
     return tiny_options(
