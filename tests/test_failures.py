@@ -20,8 +20,8 @@ from streaming.result_tables import read_table
 from tests.cluster import MARK, kill_worker_of, marked_processes, running_cluster, wait_until_gone
 from tests.conftest import SCRIPTS, RunJob
 
-TRAIN = ["train", "--epochs", "60", "--world_size", "2", "--master", "local[2]"]
-NUM_EPOCHS = 60
+TRAIN = ["train", "--epochs", "30", "--world_size", "2", "--master", "local[2]"]
+NUM_EPOCHS = 30
 
 
 @pytest.fixture(scope="module")
