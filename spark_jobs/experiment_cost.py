@@ -46,9 +46,8 @@ def images_of_step(step: Step) -> int | None:
         return options.epochs * labelled
     if options.unlabeled_ratio is not None:
         unlabeled = round(options.unlabeled_ratio * labelled)
-    # FixMatch sees every image twice.
-    views = 1 if options.needs_pseudo_labels else 2
-    return options.rounds * options.epochs * views * (labelled + unlabeled)
+    views = 1 if options.needs_pseudo_labels else 1 + options.num_strong_views
+    return options.rounds * options.epochs * (labelled + views * unlabeled)
 
 
 def kind_of(step: Step) -> Kind:

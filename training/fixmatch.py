@@ -107,7 +107,7 @@ def fixmatch_task(
         pseudo_label_round=generation,
         draw=partial(
             draw_weak_and_strong,
-            num_strong_views=METHODS[options.balancing].num_strong_views,
+            num_strong_views=options.num_strong_views,
             num_operations=options.strong_operations,
         ),
         training_inputs=weak_and_strong,

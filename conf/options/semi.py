@@ -129,6 +129,11 @@ class TrainSemiOptions(FixMatchOptions, PseudoLabelOptions, TrainOptions):
         """Whether there must be pseudo-labels before the training."""
         return self.semi_method == "pseudo_label"
 
+    @property
+    def num_strong_views(self) -> int:
+        """Of an unlabeled image in a step of FixMatch; ABC has two (Lee et al. 2021)."""
+        return 2 if self.balancing == "ABC" else 1
+
     @model_validator(mode="before")
     @classmethod
     def _fixmatch_has_its_own_defaults(cls, values: dict[str, Any]) -> dict[str, Any]:

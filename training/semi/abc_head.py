@@ -19,8 +19,6 @@ from training.step import Step
 class AuxiliaryBalancedClassifier(FixMatch):
     """L_cls + L_con (Lee et al. 2021, eq. 1 to 5) of the balanced head, beside FixMatch's losses of its own."""
 
-    num_strong_views = 2
-
     def __init__(self, setting: Setting) -> None:
         super().__init__(setting)
         self.backbone_head = HEADS[setting.head](setting.num_features, setting.num_classes).to(setting.rank.device)

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import ClassVar, NamedTuple
+from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -75,8 +75,6 @@ class FixMatch(nn.Module):
 
     A method's buffers are its state over the steps. They are the same on all ranks, and lie in the checkpoint.
     """
-
-    num_strong_views: ClassVar[int] = 1
 
     def __init__(self, setting: Setting) -> None:
         super().__init__()
