@@ -1,4 +1,4 @@
-"""RandAugment of whole batches, with the operations and ranges of FixMatch (Sohn et al. 2020, appendix D, table 11).
+"""RandAugment of whole batches, with the operations and ranges of FixMatch (Sohn et al. 2020, appendix).
 
 Each image is given K operations one after the other (Cubuk et al. 2020), each drawn from all of them, as is how much
 of it. Images are float in [0, 1]; what was outside of a turned, sheared or moved image is black.
