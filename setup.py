@@ -54,7 +54,6 @@ setup(
     extras_require={
         "test": [
             "pytest==9.2.0",
-            "pytest-xdist==3.8.0",
             "hypothesis==6.170.17",
             "nbclient==0.11.0",
             "ipykernel==7.4.0",

@@ -8,11 +8,10 @@ and torch are installed (without the torchaudio that it brings, if that is of an
 --epochs epochs of as many steps, with SGD (Nesterov) and 7/16 of a cosine, an average of the weights and a threshold of
 0.95. The network is longtail's in both: semilearn takes any. What differs is what each library does for itself:
 semilearn augments PIL images in 3 worker processes, longtail whole batches of tensors; the square that is cut out has
-half the side here and up to half there; crops are filled with black here and mirrored there; and semilearn spares batch
-norm the weight decay.
+half the side here and up to half there, and semilearn spares batch norm the weight decay.
 
-The ways take turns, seed by seed: semilearn; longtail with all views in one batch, as semilearn has them; longtail with
-the unlabeled weak views apart (--weak_views apart), which semilearn calls `use_cat: False`; and that in bfloat16.
+The ways take turns, seed by seed: semilearn; longtail with all views in one batch, as semilearn has them; and with
+the unlabeled weak views apart (--weak_views apart), which semilearn calls `use_cat: False`.
 images/s are labelled and unlabeled images, each counted once, of the epochs after the first, without evaluation.
 """
 
@@ -210,11 +209,7 @@ def main() -> None:
     if arguments.images:
         print(json.dumps(as_peer(arguments)))
         return
-    ways = {
-        "longtail": longtail,
-        "longtail, apart": partial(longtail, weak_views="apart"),
-        "longtail, apart, bfloat16": partial(longtail, weak_views="apart", precision="bfloat16"),
-    }
+    ways = {"longtail": longtail, "longtail, apart": partial(longtail, weak_views="apart")}
     if arguments.semilearn_python:
         ways = {SEMILEARN: semilearn, **ways}
     found: dict[str, list[dict[str, float]]] = {name: [] for name in ways}
@@ -231,7 +226,7 @@ def main() -> None:
         accuracies, speeds = ([result[key] for result in results] for key in ("accuracy", "speed"))
         spread = f" +- {statistics.stdev(accuracies):.2f}" if len(accuracies) > 1 else ""
         line = (
-            f"{name:25} accuracy {statistics.mean(accuracies):.2f}{spread} %, {statistics.median(speeds):,.0f} images/s"
+            f"{name:16} accuracy {statistics.mean(accuracies):.2f}{spread} %, {statistics.median(speeds):,.0f} images/s"
         )
         if SEMILEARN in found and name != SEMILEARN:
             pairs = zip(results, found[SEMILEARN], strict=True)

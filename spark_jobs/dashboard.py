@@ -31,10 +31,10 @@ def main(argv: Sequence[str]) -> None:
     rules = read_alert_rules(options.alerts)
     tables = TableReader(options.tables_dir or options.output_dir or options.runs_dir / "dashboard")
     listening = listening_socket(options.host, options.port)
-    with serving(dashboard(tables.read, tables.version, host=options.host), listening) as server:
+    with serving(dashboard(tables.read, tables.version, host=options.host), listening) as ended:
         print(f"dashboard: {address(listening)} (Ctrl-C ends it)", flush=True)
         if options.tables_dir:
-            server.join()
+            ended.wait()
             return
         query = start_live_query(
             spark_session("dashboard", options, packages=packages_of(options)),

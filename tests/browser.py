@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from selenium import webdriver
+from selenium.common.exceptions import StaleElementReferenceException
 from selenium.webdriver.common.action_chains import ActionChains
 from selenium.webdriver.common.by import By
 from selenium.webdriver.remote.webelement import WebElement
@@ -43,7 +44,16 @@ class Page:
         return self.driver.find_element(By.CSS_SELECTOR, selector)
 
     def click(self, link_text: str) -> None:
-        self.driver.find_element(By.LINK_TEXT, link_text).click()
+        """An update of the page may replace the link between its being found and clicked."""
+
+        def is_clicked() -> bool:
+            try:
+                self.driver.find_element(By.LINK_TEXT, link_text).click()
+            except StaleElementReferenceException:
+                return False
+            return True
+
+        wait_until(is_clicked)
 
     def chart(self, name: str) -> Any:
         """Type, numbers of columns and rows of the chart's first trace; None if it is not drawn."""

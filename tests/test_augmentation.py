@@ -32,13 +32,14 @@ def test_padding_is_four_pixels_for_32_and_in_proportion_otherwise(height: int, 
 
 
 @pytest.mark.parametrize("shape", [(40, 3, 32, 32), (40, 1, 28, 28), (40, 1, 8, 8), (40, 2, 9, 14)])
-def test_crops_and_flips_are_those_of_torchvision(shape: tuple[int, ...]) -> None:
+@pytest.mark.parametrize(("mirrored", "mode"), [(False, "constant"), (True, "reflect")])
+def test_crops_and_flips_are_those_of_torchvision(shape: tuple[int, ...], mirrored: bool, mode: str) -> None:
     images, height, width = images_of(shape), shape[2], shape[3]
     choices = draw_crop_flip(len(images), height=height, flip=True, generator=generator(1))
-    for image, result, top, left, flip in zip(
-        images, crop_and_flip(images, choices), choices.top, choices.left, choices.flip, strict=True
-    ):
-        expected = TF.crop(TF.pad(image, [crop_padding(height)] * 4), int(top), int(left), height, width)
+    results = crop_and_flip(images, choices, mirrored=mirrored)
+    for image, result, top, left, flip in zip(images, results, choices.top, choices.left, choices.flip, strict=True):
+        padded = TF.pad(image, [crop_padding(height)] * 4, padding_mode=mode)
+        expected = TF.crop(padded, int(top), int(left), height, width)
         assert torch.equal(result, TF.hflip(expected) if flip else expected)
 
 

@@ -119,14 +119,14 @@ def test_the_weak_views_are_cropped_and_flipped_and_the_strong_ones_also_changed
     choices = drawn.part(slice(2, 8)).to(CPU)
     inputs, same = weak_and_strong(task, images, targets, choices)
     assert same is targets and inputs.shape == (6 + 6 * num_strong, 1, 8, 8)
-    assert torch.equal(inputs[:6], task.normalisation.apply(crop_and_flip(images, choices.weak)))
+    assert torch.equal(inputs[:6], task.normalisation.apply(crop_and_flip(images, choices.weak, mirrored=True)))
     assert len(choices.strong) == num_strong
     crops = [choices.weak, *(strong.crop_flip for strong in choices.strong)]
     assert len({tuple(crop.top.tolist()) for crop in crops}) == 1 + num_strong
     for view, strong in enumerate(choices.strong, start=1):
         assert torch.equal(strong.operations.operation, drawn.strong[view - 1].operations.operation[2:])
         assert strong.operations.operation.shape == (6, 3)
-        changed = randaugment(crop_and_flip(images, strong.crop_flip) / 255, strong.operations)
+        changed = randaugment(crop_and_flip(images, strong.crop_flip, mirrored=True) / 255, strong.operations)
         changed = task.normalisation.apply_to_unit(changed)
         for found, whole, row, column in zip(
             inputs[6 * view : 6 * view + 6], changed, strong.row, strong.column, strict=True

@@ -86,19 +86,27 @@ def draw_crop_flip(num_images: int, *, height: int, flip: bool, generator: torch
     return CropFlip(offsets[0], offsets[1], mirrored & flip)
 
 
-def crop_and_flip(images: Tensor, choices: CropFlip) -> Tensor:
-    """Zero-pad (N, C, H, W) images, cut H x W at the chosen offsets, mirror where chosen."""
+def crop_and_flip(images: Tensor, choices: CropFlip, *, mirrored: bool = False) -> Tensor:
+    """Pad (N, C, H, W) images by zeros, or mirrored at their edges; cut H x W at the offsets, mirror where chosen."""
     num_images, _, height, width = images.shape
     padding = crop_padding(height)
-    padded = F.pad(images, (padding,) * 4)  # (N, C, H + 2p, W + 2p)
     device = images.device
     rows = choices.top.to(device)[:, None] + torch.arange(height, device=device)  # (N, H)
     columns = torch.arange(width, device=device).expand(num_images, width)  # (N, W)
     columns = torch.where(choices.flip.to(device)[:, None], width - 1 - columns, columns)
     columns = columns + choices.left.to(device)[:, None]
+    if mirrored:
+        padded, rows, columns = images, _mirrored(rows - padding, height), _mirrored(columns - padding, width)
+    else:
+        padded = F.pad(images, (padding,) * 4)  # (N, C, H + 2p, W + 2p)
     index = torch.arange(num_images, device=device)[:, None, None]
     cropped = padded[index, :, rows[:, :, None], columns[:, None, :]]  # (N, H, W, C)
     return cropped.permute(0, 3, 1, 2)  # (N, C, H, W), channels last in memory
+
+
+def _mirrored(places: Tensor, size: int) -> Tensor:
+    """Places in 0..size - 1 for those up to size - 1 outside; the edge itself comes once."""
+    return size - 1 - (size - 1 - places.abs()).abs()
 
 
 def rotate_quarter_turns(images: Tensor, turns: Tensor) -> Tensor:

@@ -1,7 +1,7 @@
 """FixMatch (Sohn et al. 2020): pseudo-labels made in every step, by the network as it is then.
 
 An unlabeled image is seen twice. What the network takes the weakly augmented one for, if it is sure, is what it has to
-say of the strongly augmented one. Weak: random crop and flip, as for labels. Strong: crop and flip of its own,
+say of the strongly augmented one. Weak: random crop and flip, mirrored beyond the edges. Strong: the same drawn anew,
 RandAugment (training/randaugment.py) and a square cut out.
 
 What pseudo-labels are made of, and what is learned beside them, is the method's of --balancing (training/semi/).
@@ -197,12 +197,12 @@ def draw_weak_and_strong(
 
 def weak_and_strong(task: Task, images: Tensor, targets: Tensor, choices: WeakAndStrong) -> tuple[Tensor, Tensor]:
     """(V n, C, H, W): all weak views, then all strong ones, in one batch for the batch norm; targets (n,) as given."""
-    weak = task.normalisation.apply(crop_and_flip(images, choices.weak))
+    weak = task.normalisation.apply(crop_and_flip(images, choices.weak, mirrored=True))
     return torch.cat([weak, *(_strong_view(task, images, strong) for strong in choices.strong)]), targets
 
 
 def _strong_view(task: Task, images: Tensor, choices: StrongChoices) -> Tensor:
-    changed = randaugment(crop_and_flip(images, choices.crop_flip).float() / 255, choices.operations)
+    changed = randaugment(crop_and_flip(images, choices.crop_flip, mirrored=True).float() / 255, choices.operations)
     return without_square(task.normalisation.apply_to_unit(changed), choices.row, choices.column)
 
 

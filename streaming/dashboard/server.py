@@ -31,6 +31,8 @@ from streaming.dashboard.page import PageState, ReadTable, page_state, whole_pag
 from streaming.dashboard.selection import Selection, read_selection
 
 LOOPBACK = ("127.0.0.1", "localhost", "::1")
+SECONDS_TO_ANSWER = 5
+"""That requests under way have when the server ends."""
 
 # The browser asks this server only, whatever the tables contain; the charts set styles of their own.
 _CONTENT_POLICY = (
@@ -99,13 +101,25 @@ def listening_socket(host: str, port: int) -> socket.socket:
 
 
 @contextmanager
-def serving(app: Starlette, listening: socket.socket) -> Iterator[threading.Thread]:
-    """Requests are answered, in a thread of their own, as long as the block lasts."""
-    server = uvicorn.Server(uvicorn.Config(app, log_level="warning", access_log=False))
-    thread = threading.Thread(target=server.run, kwargs={"sockets": [listening]}, daemon=True)
+def serving(app: Starlette, listening: socket.socket) -> Iterator[threading.Event]:
+    """Requests are answered, in a thread of their own, as long as the block lasts; the event comes if they end before.
+
+    To wait for the event, not for the thread: Python 3.11 takes a thread for ended whose join() was interrupted by
+    Ctrl-C, and the process would end under it.
+    """
+    config = uvicorn.Config(app, log_level="warning", access_log=False, timeout_graceful_shutdown=SECONDS_TO_ANSWER)
+    server, ended = uvicorn.Server(config), threading.Event()
+
+    def serve() -> None:
+        try:
+            server.run(sockets=[listening])
+        finally:
+            ended.set()
+
+    thread = threading.Thread(target=serve, daemon=True)
     thread.start()
     try:
-        yield thread
+        yield ended
     finally:
         server.should_exit = True
         thread.join()
