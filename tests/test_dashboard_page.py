@@ -294,6 +294,14 @@ def ask(
         connection.close()
 
 
+def test_who_waits_for_the_server_is_told_when_it_ends() -> None:
+    listening = listening_socket("127.0.0.1", 0)
+    with serving(dashboard(reader_of(ONE_RUN), lambda: "7", host="127.0.0.1"), listening) as ended:
+        assert ask(listening, "/")[0] == 200
+        assert not ended.is_set()
+    assert ended.is_set()
+
+
 def test_the_page_comes_with_all_that_it_needs_from_this_server_alone(server: socket.socket) -> None:
     status, headers, body = ask(server, "/")
     assert status == 200 and b"digits, labels alone" in body
