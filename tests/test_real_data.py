@@ -48,7 +48,7 @@ def test_cifar10_goes_through_the_pipeline(longtail: RunJob, data_dir: Path, tmp
     """A twentieth of the data set, two epochs: that every joint holds, not that it learns."""
     size = ["--n_max", 100, "--imb_factor", 0.1, "--imb_factor_unlabel", 0.1, "--epochs", 2]
     quick = ["--arch", "resnet20", "--eval_every", 2]
-    done = longtail("pipeline", "--dataset", "cifar10", *size, *quick, "--data_dir", data_dir, timeout=900)
+    done = longtail("pipeline", "--dataset", "cifar10", *size, *quick, "--data_dir", data_dir, timeout=1800)
     assert done.returncode == 0, done.stderr
     (comparison,) = tmp_path.glob("runs/*/comparison.json")
     assert json.loads(comparison.read_text())["semi"]["splits"]["test"]["totals"]["support"] == [1000] * 10
