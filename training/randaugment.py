@@ -5,6 +5,7 @@ of it. Images are float in [0, 1]; what was outside of a turned, sheared or move
 
 As in training/augmentation.py every choice is drawn for all ranks and cut to a rank's part. Which operation an image is
 given stays known to the host: images of the same one are taken together, and a GPU need not be asked for their number.
+The price is a copy of their order, a few hundred bytes, to the device in each step.
 """
 
 import math
@@ -152,7 +153,10 @@ def _translate_y(images: Tensor, amount: Tensor) -> Tensor:
 
 
 def _taken_from(images: Tensor, source: Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]) -> Tensor:
-    """The images whose pixels are the nearest ones to source(x, y), all (n, 1, H, W), 0 at the left and upper edge."""
+    """Each pixel at (x, y) from the one nearest to source(x, y).
+
+    Coordinates are (n, 1, H, W), in pixels from the left and upper edge; the middle of the first pixel is at 0.5.
+    """
     num_images, _, height, width = images.shape
     x = (torch.arange(width, device=images.device) + 0.5).expand(num_images, 1, height, width)
     y = (torch.arange(height, device=images.device) + 0.5)[:, None].expand(num_images, 1, height, width)
