@@ -28,15 +28,14 @@ from data.storage import is_table
 from spark_jobs.cli import run_job
 from spark_jobs.diagnosis import ADVICE_FILE, CLASSES_FILE, diagnose, print_diagnosis, write_diagnosis
 from spark_jobs.prepare import PREPARED_DIRECTORY, prepare
-from spark_jobs.runs import DATA_OPTIONS, options_of_checkpoint, train_run
-from spark_jobs.session import spark_session
+from spark_jobs.runs import DATA_OPTIONS, options_of_checkpoint, train_run, training_session
 
 ADVICE_DIRECTORY = "advice"
 
 
 def main(argv: Sequence[str]) -> None:
     options = advise_options(given_values(AdviseOptions, argv, prog="longtail advise"))
-    spark = spark_session("advise", options, slots=options.world_size)
+    spark = training_session("advise", options)
     set_dir = prepare(spark, options)
     checkpoint = options.resume or train_run(spark, options_for(TrainOptions, options), set_dir=set_dir).checkpoint
     output_dir = (options.output_dir or checkpoint.parent / ADVICE_DIRECTORY / set_dir.name).absolute()

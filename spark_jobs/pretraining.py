@@ -5,15 +5,14 @@ from collections.abc import Sequence
 from conf.arguments import data_flags, parse_options
 from conf.options.training import RunOptions
 from spark_jobs.prepare import prepare
-from spark_jobs.runs import print_result, train_run
-from spark_jobs.session import spark_session
+from spark_jobs.runs import print_result, train_run, training_session
 
 
 def pretrain(options_type: type[RunOptions], argv: Sequence[str]) -> None:
     """Train what options_type says on the labelled part's images, and name the checkpoint to start a training from."""
     job = options_type.phase
     options = parse_options(options_type, argv, prog=f"longtail {job}")
-    spark = spark_session(job, options, slots=options.world_size)
+    spark = training_session(job, options)
     run = train_run(spark, options, set_dir=prepare(spark, options))
     print_result(run.result)
     print(

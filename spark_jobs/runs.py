@@ -18,6 +18,7 @@ from data.manifest import read_manifest
 from spark_jobs.barrier import check_slots, run_in_barrier_stage, stage_profile
 from spark_jobs.cli import failure_line, user_message
 from spark_jobs.progress import EpochProgress
+from spark_jobs.session import spark_session
 from spark_jobs.shipping import packed_pseudo_labels, set_rows, with_brought_set
 from spark_jobs.watchdog import Watchdog
 from streaming.tables import percent
@@ -56,6 +57,17 @@ def options_of_checkpoint(given: dict[str, Any], names: frozenset[str]) -> dict[
     if card is None or ("dataset" in given and given["dataset"] != card.options["dataset"]):
         return {}
     return {name: value for name, value in card.options.items() if name in names and value is not None}
+
+
+def training_session(job: str, options: RunOptions) -> SparkSession:
+    """The session of a job that trains.
+
+    Raises what spark_session does, and UserError if the cluster cannot run all ranks at once: before a set is prepared,
+    which can take an hour.
+    """
+    spark = spark_session(job, options, slots=options.world_size)
+    check_slots(spark, options.world_size, profile=stage_profile(spark))
+    return spark
 
 
 def train_run(

@@ -15,13 +15,12 @@ from conf.arguments import parse_options
 from conf.options.training import TrainOptions
 from spark_jobs.cli import run_job
 from spark_jobs.prepare import prepare
-from spark_jobs.runs import evaluate_run, print_result, train_run
-from spark_jobs.session import spark_session
+from spark_jobs.runs import evaluate_run, print_result, train_run, training_session
 
 
 def main(argv: Sequence[str]) -> None:
     options = parse_options(TrainOptions, argv, prog="longtail train")
-    spark = spark_session("train", options, slots=options.world_size)
+    spark = training_session("train", options)
     set_dir = prepare(spark, options)
     if options.evaluate:
         print_result(evaluate_run(spark, options, set_dir=set_dir))

@@ -13,15 +13,14 @@ from conf.arguments import given_values, resolve_options
 from conf.options.training import TrainClassifierOptions
 from spark_jobs.cli import run_job
 from spark_jobs.prepare import prepare
-from spark_jobs.runs import DATA_OPTIONS, options_of_checkpoint, print_result, train_run
-from spark_jobs.session import spark_session
+from spark_jobs.runs import DATA_OPTIONS, options_of_checkpoint, print_result, train_run, training_session
 
 
 def main(argv: Sequence[str]) -> None:
     given = given_values(TrainClassifierOptions, argv, prog="longtail train_classifier")
     of_checkpoint = options_of_checkpoint(given, DATA_OPTIONS | {"arch"})
     options = resolve_options(TrainClassifierOptions, {**of_checkpoint, **given})
-    spark = spark_session("train_classifier", options, slots=options.world_size)
+    spark = training_session("train_classifier", options)
     run = train_run(spark, options, set_dir=prepare(spark, options))
     print_result(run.result)
     print(f"run: {run.run_dir}\nnext: longtail gen_pseudolabels --resume {run.checkpoint}")

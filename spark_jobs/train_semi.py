@@ -22,14 +22,13 @@ from conf.options.semi import TrainSemiOptions
 from spark_jobs.cli import run_job
 from spark_jobs.gen_pseudolabels import default_table, labels_of_run
 from spark_jobs.prepare import prepare
-from spark_jobs.runs import FinishedRun, evaluate_run, print_result, train_run
-from spark_jobs.session import spark_session
+from spark_jobs.runs import FinishedRun, evaluate_run, print_result, train_run, training_session
 
 
 def main(argv: Sequence[str]) -> None:
     options = parse_options(TrainSemiOptions, argv, prog="longtail train_semi")
     table = pseudo_label_table(options) if options.needs_pseudo_labels else None
-    spark = spark_session("train_semi", options, slots=options.world_size)
+    spark = training_session("train_semi", options)
     set_dir = prepare(spark, options)
     if options.evaluate:
         print_result(evaluate_run(spark, options, set_dir=set_dir, pseudo_labels=table))

@@ -5,6 +5,7 @@ takes minutes or downloads real data.
 """
 
 import os
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -59,6 +60,20 @@ def set_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
     from tests.tiny_set import write_tiny_set  # with torch
 
     return write_tiny_set(tmp_path_factory.mktemp("set"))
+
+
+@pytest.fixture(scope="session")
+def prepared_digits(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """`datasets/` as `longtail prepare` without options writes it."""
+    directory = tmp_path_factory.mktemp("prepared_digits")
+    subprocess.run([SCRIPTS / "longtail", "prepare"], cwd=directory, capture_output=True, timeout=300, check=True)
+    return directory / "datasets"
+
+
+@pytest.fixture
+def with_digits(tmp_path: Path, prepared_digits: Path) -> None:
+    """The test's directory has the prepared digits, for tests of what comes after: preparing takes longer than that."""
+    shutil.copytree(prepared_digits, tmp_path / "datasets")
 
 
 @pytest.fixture

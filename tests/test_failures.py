@@ -7,6 +7,7 @@ epoch must count once.
 import json
 import os
 import resource
+import shutil
 import signal
 import subprocess
 import time
@@ -20,14 +21,17 @@ from streaming.result_tables import read_table
 from tests.cluster import MARK, kill_worker_of, marked_processes, running_cluster, wait_until_gone
 from tests.conftest import SCRIPTS, RunJob
 
+pytestmark = pytest.mark.usefixtures("with_digits")
+
 TRAIN = ["train", "--epochs", "30", "--world_size", "2", "--master", "local[2]"]
 NUM_EPOCHS = 30
 
 
 @pytest.fixture(scope="module")
-def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> dict[str, torch.Tensor]:
+def undisturbed(tmp_path_factory: pytest.TempPathFactory, prepared_digits: Path) -> dict[str, torch.Tensor]:
     """The weights of the same training without a disturbance."""
     directory = tmp_path_factory.mktemp("undisturbed")
+    shutil.copytree(prepared_digits, directory / "datasets")
     done = subprocess.run([SCRIPTS / "longtail", *TRAIN], cwd=directory, capture_output=True, text=True, timeout=600)
     assert done.returncode == 0, done.stderr
     return _weights(directory)

@@ -184,6 +184,7 @@ def test_a_classifier_is_made_anew_on_the_data_set_and_the_network_of_its_checkp
 
 
 @pytest.mark.long
+@pytest.mark.usefixtures("with_digits")
 def test_momentum_contrast_is_trained_by_two_ranks_and_says_what_comes_next(longtail: RunJob, tmp_path: Path):
     done = longtail("pretrain_moco", "--epochs", 1, "--world_size", 2)
     assert done.returncode == 0, done.stderr
@@ -193,6 +194,7 @@ def test_momentum_contrast_is_trained_by_two_ranks_and_says_what_comes_next(long
 
 
 @pytest.mark.long
+@pytest.mark.usefixtures("with_digits")
 def test_what_simclr_pre_trained_starts_a_supervised_training(longtail: RunJob, tmp_path: Path):
     assert longtail("pretrain_simclr", "--epochs", 1).returncode == 0
     (run,) = _runs(tmp_path, "pretrain_simclr")
@@ -205,6 +207,7 @@ def _manifest(root: Path) -> str:
     return file.read_text()
 
 
+@pytest.mark.usefixtures("with_digits")
 def test_spark_submit_and_longtail_train_the_same_weights(longtail: RunJob, spark_submit: RunJob, tmp_path: Path):
     arguments = ["--epochs", EPOCHS, "--master", "local[2]"]
     direct = longtail("train", *arguments, "--runs_dir", "direct/runs")
@@ -218,6 +221,7 @@ def test_spark_submit_and_longtail_train_the_same_weights(longtail: RunJob, spar
 
 
 @pytest.mark.long
+@pytest.mark.usefixtures("with_digits")
 def test_one_and_two_ranks_count_the_same_classes_and_learn_alike(longtail: RunJob, tmp_path: Path):
     for world_size in (1, 2):
         done = longtail("train", "--epochs", 30, "--world_size", world_size)
@@ -233,6 +237,7 @@ def test_one_and_two_ranks_count_the_same_classes_and_learn_alike(longtail: RunJ
 
 
 @pytest.mark.long
+@pytest.mark.usefixtures("with_digits")
 def test_a_run_killed_with_sigkill_goes_on_and_ends_as_if_undisturbed(longtail: RunJob, tmp_path: Path):
     arguments = ["--epochs", 40]
     command = [SCRIPTS / "longtail", "train", *map(str, arguments)]
@@ -264,6 +269,7 @@ def test_a_run_killed_with_sigkill_goes_on_and_ends_as_if_undisturbed(longtail: 
 
 
 @pytest.mark.long
+@pytest.mark.usefixtures("with_digits")
 def test_a_run_is_not_trained_by_two_processes_at_once(longtail: RunJob, tmp_path: Path):
     command = [SCRIPTS / "longtail", "train", "--epochs", "200"]
     first = subprocess.Popen(command, cwd=tmp_path, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
@@ -299,6 +305,7 @@ def test_bad_options_are_one_line_and_leave_nothing_behind(longtail: RunJob, tmp
 
 
 @pytest.mark.long
+@pytest.mark.usefixtures("with_digits")
 def test_bad_checkpoints_are_one_line_and_leave_nothing_behind(longtail: RunJob, tmp_path: Path):
     assert longtail("train", "--epochs", 2, "--runs_dir", "good").returncode == 0
     (checkpoint,) = tmp_path.glob("good/*/ckpt.pth.tar")

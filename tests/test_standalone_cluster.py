@@ -58,8 +58,9 @@ def test_two_ranks_train_on_two_workers_with_the_code_from_a_zip(
     assert json.loads(result.read_text())["splits"]["train"]["totals"]["support"] == [40, 28, 20, 14, 10, 7, 5, 3, 2, 2]
 
 
-def test_more_ranks_than_slots_are_refused_in_one_line(longtail: RunJob, cluster: str):
+def test_more_ranks_than_slots_are_refused_in_one_line(longtail: RunJob, cluster: str, tmp_path: Path):
     done = longtail("train", "--epochs", 1, "--world_size", 8, "--master", cluster)
     assert done.returncode == 2
     assert "8 tasks must run at once" in done.stderr and "has 2 slots" in done.stderr
     assert done.stderr.count("\n") == 1
+    assert list(tmp_path.iterdir()) == []  # nothing was prepared for it
