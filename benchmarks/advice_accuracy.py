@@ -252,13 +252,14 @@ class Trial:
             "rho": rho_unlabeled,
             "right": float(np.mean(said.predicted == unlabeled.labels)),
         }
+        on_self_supervision = advice_on_self_supervision(found, num_labelled=sum(self.labelled))
         advice = advice_on_unlabeled(found, rho=max(self.labelled) / min(self.labelled), tail_share=tail_share)
         told = {
             name: [getattr(found, name).value, getattr(found, name).low, getattr(found, name).high] for name in truth
         }
         return {
             "case": [rho_unlabeled, relevance], "seed": self._seed, "truth": truth, "told": told,
-            "unlabeled": advice.said, "self_supervision": advice_on_self_supervision(found).said,
+            "unlabeled": advice.said, "self_supervision": on_self_supervision.said,
         }  # fmt: skip
 
     def gain_of_unlabeled(self, name: str, unlabeled: Images) -> float:

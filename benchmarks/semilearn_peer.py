@@ -10,9 +10,8 @@ and torch are installed (without the torchaudio that it brings, if that is of an
 semilearn augments PIL images in 3 worker processes, longtail whole batches of tensors; the square that is cut out has
 half the side here and up to half there, and semilearn spares batch norm the weight decay.
 
-The ways take turns, seed by seed: semilearn; longtail with all views in one batch, as semilearn has them; the same
-with --precision bfloat16 (semilearn's `amp` is for a GPU); and with the unlabeled weak views apart (--weak_views
-apart), which semilearn calls `use_cat: False`.
+The ways take turns, seed by seed: semilearn; longtail with all views in one batch, as semilearn has them; and with
+the unlabeled weak views apart (--weak_views apart), which semilearn calls `use_cat: False`.
 images/s are labelled and unlabeled images, each counted once, of the epochs after the first, without evaluation. p is
 that of Student's t-test over the pairs of a seed.
 """
@@ -212,11 +211,7 @@ def main() -> None:
     if arguments.images:
         print(json.dumps(as_peer(arguments)))
         return
-    ways = {
-        "longtail": longtail,
-        "longtail, bfloat16": partial(longtail, precision="bfloat16"),
-        "longtail, apart": partial(longtail, weak_views="apart"),
-    }
+    ways = {"longtail": longtail, "longtail, apart": partial(longtail, weak_views="apart")}
     if arguments.semilearn_python:
         ways = {SEMILEARN: semilearn, **ways}
     found: dict[str, list[dict[str, float]]] = {name: [] for name in ways}
@@ -233,7 +228,7 @@ def main() -> None:
         accuracies, speeds = ([result[key] for result in results] for key in ("accuracy", "speed"))
         spread = f" +- {statistics.stdev(accuracies):.2f}" if len(accuracies) > 1 else ""
         line = (
-            f"{name:18} accuracy {statistics.mean(accuracies):.2f}{spread} %, {statistics.median(speeds):,.0f} images/s"
+            f"{name:16} accuracy {statistics.mean(accuracies):.2f}{spread} %, {statistics.median(speeds):,.0f} images/s"
         )
         if SEMILEARN in found and name != SEMILEARN:
             pairs = list(zip(results, found[SEMILEARN], strict=True))

@@ -23,7 +23,14 @@ from data.contract import ID, LABEL, PREDICTED, PROBABILITIES, SPLIT, TRAIN, UNL
 from data.longtail import shot_groups
 from data.manifest import read_manifest
 from data.statistics import class_distribution
-from spark_jobs.advice import Advice, advice_on_self_supervision, advice_on_unlabeled, conclusion, threshold_sentence
+from spark_jobs.advice import (
+    Advice,
+    advice_on_self_supervision,
+    advice_on_unlabeled,
+    conclusion,
+    gap_sentence,
+    threshold_sentence,
+)
 from spark_jobs.advice_estimates import Estimate, Estimates, Said, estimates, head_half
 from spark_jobs.advice_threshold import ThresholdBias, threshold_bias
 from spark_jobs.evaluate import PREDICTIONS_DIRECTORY, evaluate
@@ -101,7 +108,7 @@ def diagnose(
         found=found,
         bias=threshold_bias(said[VAL], said[UNLABELED], found, is_head=is_head),
         on_unlabeled=advice_on_unlabeled(found, rho=rho, tail_share=tail_share),
-        on_self_supervision=advice_on_self_supervision(found),
+        on_self_supervision=advice_on_self_supervision(found, num_labelled=int(labelled.sum())),
     )
 
 
@@ -138,6 +145,7 @@ def write_diagnosis(diagnosis: Diagnosis, output_dir: Path) -> None:
         "conclusion": conclusion(diagnosis.on_unlabeled, diagnosis.on_self_supervision),
         "unlabeled_data": asdict(diagnosis.on_unlabeled),
         "self_supervision": asdict(diagnosis.on_self_supervision),
+        "head_tail_gap": gap_sentence(diagnosis.found),
         "theorem_1": threshold_sentence(diagnosis.bias),
         "labelled": {"rho": diagnosis.rho, "tail_share": diagnosis.tail_share},
         "estimates": {
@@ -191,11 +199,11 @@ def print_diagnosis(diagnosis: Diagnosis) -> None:
 
 
 def sentences(diagnosis: Diagnosis) -> list[str]:
-    """The conclusion, each verdict with its reasons, and theorem 1's view, a line each."""
+    """The conclusion, each verdict with its reasons, the gap of head and tail, and theorem 1's view, a line each."""
     lines = [conclusion(diagnosis.on_unlabeled, diagnosis.on_self_supervision)]
     for name, advice in (
         ("unlabeled data", diagnosis.on_unlabeled),
         ("self-supervision", diagnosis.on_self_supervision),
     ):
         lines += [f"{name}: {advice.said}", *(f"- {reason}" for reason in advice.reasons)]
-    return [*lines, threshold_sentence(diagnosis.bias)]
+    return [*lines, gap_sentence(diagnosis.found), threshold_sentence(diagnosis.bias)]

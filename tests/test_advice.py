@@ -11,6 +11,7 @@ from spark_jobs.advice import (
     advice_on_self_supervision,
     advice_on_unlabeled,
     conclusion,
+    gap_sentence,
     threshold_sentence,
 )
 from spark_jobs.advice_estimates import Estimate, Estimates, Said
@@ -24,7 +25,7 @@ def about(value: float, spread: float = SURE) -> Estimate:
 
 
 def found(**changes: Any) -> Estimates:
-    """Estimates that speak for both cures: relevant, right, balanced unlabeled images; a gap between head and tail."""
+    """Estimates that speak for both cures: relevant, right, balanced unlabeled images; much left to gain."""
     values = {
         "relevance": about(0.95), "tail_share": about(0.5), "rho": about(1.0),
         "head_recall": about(0.9), "tail_recall": about(0.5), "recall_gap": about(0.4), "right": about(0.7),
@@ -75,18 +76,27 @@ def test_only_what_decides_is_told_and_a_no_goes_before_a_doubt() -> None:
 
 
 @pytest.mark.parametrize(
-    ("changes", "verdict"),
+    ("changes", "num_labelled", "verdict"),
     [
-        ({}, "gain"),
-        ({"recall_gap": about(0.0)}, "no gain"),
-        ({"recall_gap": about(0.1, 0.08)}, "cannot tell"),
-        ({"recall": np.array([1.0, 0.97])}, "no gain"),
+        ({}, 500, "gain"),
+        ({}, 499, "cannot tell, rather gain"),
+        ({"recall": np.array([1.0, 0.97])}, 500, "no gain"),
+        ({"recall": np.array([1.0, 0.97])}, 499, "no gain"),
+        # No gap between head and tail is needed.
+        ({"recall_gap": about(0.0)}, 500, "gain"),
         # What is wrong with the unlabeled images is no matter: pre-training takes the labelled ones.
-        ({"relevance": about(0.1), "right": about(0.1)}, "gain"),
+        ({"relevance": about(0.1), "right": about(0.1)}, 500, "gain"),
     ],
 )
-def test_self_supervision_is_for_a_gap_between_head_and_tail(changes: dict[str, Any], verdict: str) -> None:
-    assert advice_on_self_supervision(found(**changes)).verdict == verdict
+def test_self_supervision_is_for_images_enough(changes: dict[str, Any], num_labelled: int, verdict: str) -> None:
+    assert advice_on_self_supervision(found(**changes), num_labelled=num_labelled).said == verdict
+
+
+def test_the_gap_between_head_and_tail_is_told() -> None:
+    assert gap_sentence(found()) == (
+        "The base classifier recognises 90.0 % (89.0 to 91.0) of a class's images in the head half of the classes and "
+        "50.0 % (49.0 to 51.0) in the tail half: the gap is 40.0 % (39.0 to 41.0)."
+    )
 
 
 @pytest.mark.parametrize(

@@ -58,7 +58,7 @@ DIAGNOSIS = Diagnosis(
     is_head=np.array([True, False]), labelled=np.array([40, 5]), held_out=np.array([8, 1]),
     predicted=np.array([75, 25]), rho=8.0, tail_share=5 / 45, bias=None,
     on_unlabeled=Advice("cannot tell", "gain", ["So it is."]),
-    on_self_supervision=Advice("no gain", "no gain", ["No gap."]),
+    on_self_supervision=Advice("no gain", "no gain", ["Nothing to gain."]),
     found=Estimates(
         relevance=sure(0.8), tail_share=sure(0.5), rho=sure(1.0), head_recall=sure(0.9),
         tail_recall=sure(0.6), recall_gap=sure(0.3), right=sure(0.6), head_precision=sure(0.7),
@@ -81,7 +81,7 @@ def test_what_is_written_is_what_is_said(tmp_path: Path) -> None:
     written = json.loads((tmp_path / "advice.json").read_text())
     assert sentences(DIAGNOSIS) == [
         written["conclusion"], "unlabeled data: cannot tell, rather gain", "- So it is.", "self-supervision: no gain",
-        "- No gap.", written["theorem_1"],
+        "- Nothing to gain.", written["head_tail_gap"], written["theorem_1"],
     ]  # fmt: skip
     assert written["estimates"]["relevance"] == {"value": 0.8, "low": 0.8, "high": 0.8}
     assert written["threshold_bias"] is None and written["labelled"]["rho"] == 8

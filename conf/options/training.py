@@ -41,8 +41,9 @@ class RunOptions(DataOptions):
     )  # fmt: skip
     eval_every: int = option(1, "epochs from one evaluation of the held-out splits to the next; the last is one", gt=0)
     precision: Literal["float32", "bfloat16"] = option(
-        "float32", "what the network computes in while it learns; weights, losses and measurements are float32"
-    )
+        "float32", "what the network computes in while it learns; weights, losses and measurements are float32. "
+        "bfloat16 is for GPUs and CPUs with AVX-512: others take ten times as long",
+    )  # fmt: skip
     compile: Literal["off", "default", "cuda_graphs"] = option(
         "off", "torch.compile of the network while it learns; cuda_graphs: replayed as graphs, on a GPU"
     )
