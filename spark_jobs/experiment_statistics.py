@@ -1,17 +1,21 @@
 """What the trials of an experiment say: means over seeds, and paired differences between levels.
 
 Two levels of an axis are compared pair by pair: trials that agree in all other
-axes and in the seed, so that what the seed does to both cancels out.
+axes and in the seed, so that what the seed does to both cancels out. Pairs of one
+seed are not independent of each other (they share first weights, a pre-training or a
+labeller), so a difference must stand out among the means of the seeds as well.
 """
 
 import itertools
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from statistics import fmean, stdev
 from typing import Any
 
 import numpy as np
-from scipy.stats import bootstrap, ttest_1samp
+from scipy.stats import bootstrap
+from scipy.stats import t as student
 
 from conf.experiment import Experiment
 
@@ -85,7 +89,8 @@ class Comparison:
 
     by_setting: by the levels of the other axes, mean difference over the seeds
     low, high: bootstrap interval (BCa) of the mean over all pairs; None for fewer than three pairs or equal ones
-    p_value: of Student's two-sided t-test that the mean is zero; None where there is no interval
+    p_value: of Student's two-sided t-test that the mean is zero, over the pairs or over the means of the seeds, the
+    larger one; None for one seed
     """
 
     axis: str
@@ -127,15 +132,15 @@ def compare(experiment: Experiment, rows: Sequence[Row], *, axis: str, level: st
     against = next(iter(experiment.axes[axis]))
     values = {(*row["levels"].items(), row["seed"]): row[score] for row in rows if row[score] is not None}
     pairs: dict[tuple[str, ...], list[float]] = {}
-    seeds = set()
+    by_seed: dict[int, list[float]] = {}
     for row in rows:
         other = {**row["levels"], axis: against}
         base = values.get((*other.items(), row["seed"]))
         if row["levels"][axis] != level or row[score] is None or base is None:
             continue
         setting = tuple(name for of_axis, name in row["levels"].items() if of_axis != axis)
-        pairs.setdefault(setting, []).append(row[score] - base)
-        seeds.add(row["seed"])
+        for group in (pairs.setdefault(setting, []), by_seed.setdefault(row["seed"], [])):
+            group.append(row[score] - base)
     differences = [difference for of_setting in pairs.values() for difference in of_setting]
     if not differences:
         return None
@@ -148,11 +153,19 @@ def compare(experiment: Experiment, rows: Sequence[Row], *, axis: str, level: st
         mean=fmean(differences),
         low=low,
         high=high,
-        p_value=None if low is None else float(ttest_1samp(differences, 0).pvalue),
+        p_value=max(p_value(differences), p_value(list(map(fmean, by_seed.values())))) if len(by_seed) > 1 else None,
         num_pairs=len(differences),
-        num_seeds=len(seeds),
+        num_seeds=len(by_seed),
         by_setting={setting: fmean(of_setting) for setting, of_setting in pairs.items()},
     )
+
+
+def p_value(values: Sequence[float]) -> float:
+    """Student's two-sided t-test, of two values or more, that they are drawn from a normal law of mean zero."""
+    mean, deviation = fmean(values), stdev(values)
+    if deviation == 0:
+        return float(mean == 0)
+    return float(2 * student.sf(abs(mean) / deviation * math.sqrt(len(values)), len(values) - 1))
 
 
 def mean_interval(differences: Sequence[float]) -> tuple[float | None, float | None]:

@@ -55,7 +55,7 @@ def _sentence(comparison: Comparison, score: str) -> str:
     higher = sum(difference > 0 for difference in comparison.by_setting.values())
     settings = f"higher in {higher} of {len(comparison.by_setting)} settings of the other axes"
     if comparison.low is None or comparison.high is None or comparison.p_value is None:
-        return f"{what}: {change}; {settings}. No interval (too few pairs, or all alike): the data does not tell."
+        return f"{what}: {change}; {settings}. No test (too few pairs, one seed, or all alike): the data does not tell."
     interval = f"{CONFIDENCE:.0%} interval {100 * comparison.low:+.1f} to {100 * comparison.high:+.1f}"
     test = f"t-test p {'< 0.001' if comparison.p_value < 0.001 else f'= {comparison.p_value:.3f}'}"
     verdict = "the data does not tell whether it helps"

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from conf.experiment import Experiment
-from spark_jobs.experiment_statistics import Arm, arms, compare, mean_interval, published_order
+from spark_jobs.experiment_statistics import Arm, arms, compare, mean_interval, p_value, published_order
 
 EXPERIMENT = Experiment.model_validate(
     {
@@ -31,6 +31,20 @@ ROWS = [
     row("CE", "none", 0, 0.5), row("CE", "none", 1, 0.7), row("CE", "U", 0, 0.6), row("CE", "U", 1, 0.9),
     row("DRW", "none", 0, 0.4), row("DRW", "none", 1, 0.4), row("DRW", "U", 0, 0.5),
 ]  # fmt: skip
+
+
+RULES = ("CE", "DRW")
+
+
+def _with_settings(number: int) -> Experiment:
+    rhos = {str(i): {"imb_factor": 1 / (2 + i)} for i in range(number)}
+    return Experiment.model_validate(
+        {"title": "t", "seeds": [0, 1, 2], "axes": {"rule": {"CE": {}, "DRW": {"train_rule": "DRW"}}, "rho": rhos}}
+    )
+
+
+def _setting_row(rule: str, setting: int, seed: int, accuracy: float) -> dict[str, Any]:
+    return {"levels": {"rule": rule, "rho": str(setting)}, "seed": seed, "accuracy": accuracy}
 
 
 def test_an_arm_is_the_trials_of_a_combination_in_the_order_of_the_experiment():
@@ -61,10 +75,46 @@ def test_levels_are_compared_seed_by_seed_and_setting_by_setting():
     assert found.mean == pytest.approx((0.1 + 0.2 + 0.1) / 3)
     assert found.by_setting == {("CE",): pytest.approx(0.15), ("DRW",): pytest.approx(0.1)}
     assert found.low is not None and 0.099 < found.low < found.mean < found.high < 0.201
-    # t = mean / (deviation / sqrt 3) = 0.1333 / (0.0577 / 1.732) = 4; of 2 degrees p = 1 - t / sqrt(2 + t^2).
-    assert found.p_value == pytest.approx(1 - 4 / math.sqrt(18))
+    # Pairs: t = mean / (deviation / sqrt 3) = 0.1333 / (0.0577 / 1.732) = 4; of 2 degrees p = 1 - t / sqrt(2 + t^2).
+    assert p_value([0.1, 0.2, 0.1]) == pytest.approx(1 - 4 / math.sqrt(18))
+    # Seeds: 0.1 and 0.2, t = 0.15 / (0.0707 / 1.414) = 3; of 1 degree p = 1 - 2 atan(t) / pi. The larger one counts.
+    assert found.p_value == pytest.approx(1 - 2 * math.atan(3) / math.pi)
     # All three differences are above 0, but three say little.
     assert found.low > 0 and not found.is_supported
+
+
+def test_values_without_a_spread_are_beyond_doubt():
+    assert p_value([0.1, 0.1]) == 0 and p_value([0.0, 0.0]) == 1
+
+
+def test_one_seed_supports_nothing_however_many_its_pairs_are():
+    experiment = _with_settings(6)
+    rows = [
+        *(_setting_row("CE", i, 0, 0.5) for i in range(6)),
+        *(_setting_row("DRW", i, 0, 0.6 + 0.001 * i) for i in range(6)),
+    ]
+    found = compare(experiment, rows, axis="rule", level="DRW", score="accuracy")
+    assert found is not None and found.num_pairs == 6 and found.low is not None
+    assert found.p_value is None and not found.is_supported
+
+
+def test_what_a_seed_does_to_all_settings_is_not_taken_for_many_proofs():
+    """A pre-training that came out well helps in every setting: six pairs a seed, but three draws in all."""
+    generator, claims = np.random.default_rng(11), 0
+    experiment = _with_settings(6)
+    for _ in range(200):
+        luck, noise = generator.normal(0, 0.05, size=3), generator.normal(0, 0.01, size=(2, 6, 3))
+        rows = [
+            _setting_row(rule, i, seed, luck[seed] * (rule == "DRW") + noise[j, i, seed])
+            for j, rule in enumerate(RULES)
+            for i in range(6)
+            for seed in range(3)
+        ]
+        found = compare(experiment, rows, axis="rule", level="DRW", score="accuracy")
+        assert found is not None
+        claims += found.is_supported
+    # As above. Over the pairs alone it would be 110.
+    assert claims < 22
 
 
 def test_levels_without_a_pair_are_not_compared():
