@@ -20,7 +20,7 @@ LEAST_RIGHT = 0.5
 LEAST_MISSED = 0.03
 """Share of a class's images, mean over classes, that labels alone must miss for anything to be gained."""
 LEAST_LABELLED = 500
-"""Labelled images: with 840 and 1,167 pre-training gained, with 96 to 330 by chance (docs/advice.md)."""
+"""Labelled images: with 840 and 1,167 pre-training gained, with 96 to 330 chance decided (docs/advice.md)."""
 
 Verdict = Literal["gain", "no gain", "cannot tell"]
 
@@ -98,7 +98,7 @@ def _images(num_labelled: int) -> _Check:
     said = f"there are {num_labelled:,} labelled images to learn features from"
     if num_labelled >= LEAST_LABELLED:
         return "gain", "gain", f"{said}."
-    return "cannot tell", "gain", f"{said}: with less than {LEAST_LABELLED} it has gained or cost, as chance had it."
+    return "cannot tell", "gain", f"{said}: with fewer than {LEAST_LABELLED} it has gained or cost, as chance had it."
 
 
 def _room(found: Estimates) -> _Check:

@@ -162,6 +162,7 @@ def compare(experiment: Experiment, rows: Sequence[Row], *, axis: str, level: st
 
 def p_value(values: Sequence[float]) -> float:
     """Student's two-sided t-test, of two values or more, that they are drawn from a normal law of mean zero."""
+    # scipy's own warns on values that are alike or nearly so, as the means of few test images are; stdev is exact.
     mean, deviation = fmean(values), stdev(values)
     if deviation == 0:
         return float(mean == 0)
