@@ -1,68 +1,92 @@
 """Longtail: learning from imbalanced data as a Spark-orchestrated pipeline.
 
-Versions are pinned because three of them must move together: torchvision is
-built against one torch, and the Spark behaviour that the barrier stage relies
-on was measured with one pyspark (which in turn wants pandas below 3).
+`src/longtail/` links to the six code folders of this directory, so that they are installed as one package. The ranges
+below begin with the lowest versions that are tested (constraints-lowest.txt); constraints.txt has the newest.
 """
 
-from setuptools import setup
+import re
+from pathlib import Path
+
+from setuptools import find_packages, setup
+
+HERE = Path(__file__).parent
+VERSION = re.search(r'^__version__ = "(.+)"$', (HERE / "src/longtail/__init__.py").read_text(), re.MULTILINE)[1]
 
 setup(
     name="longtail",
-    version="0.1.0",
+    version=VERSION,
     description="Learning from long-tailed data: Spark data sets, barrier-stage training, live per-class analytics",
-    python_requires=">=3.11",
-    packages=[
-        "conf",
-        "conf.options",
-        "data",
-        "data.sources",
-        "models",
-        "training",
-        "training.semi",
-        "training.theory",
-        "streaming",
-        "streaming.dashboard",
-        "spark_jobs",
+    long_description=(HERE / "README.md").read_text(encoding="utf-8"),
+    long_description_content_type="text/markdown",
+    license="Apache-2.0",
+    license_files=["LICENSE"],
+    author="The Longtail developers",
+    keywords=["imbalanced learning", "long-tailed recognition", "semi-supervised learning", "Spark", "PyTorch"],
+    classifiers=[
+        "Development Status :: 4 - Beta",
+        "Intended Audience :: Science/Research",
+        "Intended Audience :: Developers",
+        "Operating System :: POSIX :: Linux",
+        "Operating System :: MacOS",
+        "Programming Language :: Python :: 3",
+        "Programming Language :: Python :: 3 :: Only",
+        "Programming Language :: Python :: 3.11",
+        "Topic :: Scientific/Engineering :: Artificial Intelligence",
+        "Typing :: Typed",
     ],
+    python_requires=">=3.11",
+    package_dir={"": "src"},
+    packages=find_packages("src"),
     package_data={
-        "conf": ["*.properties", "*.yaml", "datasets/*.yaml", "spark-defaults/*", "experiments/*.yaml"],
-        "streaming.dashboard": ["templates/*", "static/*"],
+        "longtail": ["py.typed"],
+        "longtail.conf": [
+            "*.properties",
+            "*.yaml",
+            "datasets/*.yaml",
+            "experiments/*.yaml",
+            "spark-defaults/*",
+            "kubernetes/*",
+        ],
+        "longtail.streaming.dashboard": ["templates/*", "static/*"],
     },
     install_requires=[
-        "torch==2.15.0",
-        "torchvision==0.29.2",
-        "pyspark==4.3.0",
-        "pandas==2.3.3",
-        "pyarrow==26.0.1",
-        "fsspec==2026.9.0",
-        "numpy==2.4.6",
-        "scipy==1.17.1",
-        "scikit-learn==1.9.1",
-        "matplotlib==3.11.2",
-        "pillow==13.0.0",
-        "tensorboardX==2.6.5",
-        "pyyaml==6.0.4",
-        "pydantic==2.14.4",
-        "rich==15.0.0",
-        "markdown-it-py==4.3.0",
-        "plotly==7.1.0",
-        "jinja2==3.1.6",
-        "starlette==1.10.0",
-        "uvicorn==0.54.0",
+        "torch>=2.8",
+        "torchvision>=0.23",
+        "pyspark>=4.1.4,<5",
+        "pandas>=2.2.3",
+        "pyarrow>=18.1",
+        "fsspec>=2024.10",
+        "numpy>=2.0.2",
+        "scipy>=1.14.1",
+        "scikit-learn>=1.5.2",
+        "matplotlib>=3.9.2",
+        "pillow>=11.0",
+        "tensorboardX>=2.6.2.2",
+        "pyyaml>=6.0.2",
+        "pydantic>=2.8.2",
+        "rich>=13.9",
+        "markdown-it-py>=3.0",
+        "plotly>=6.0",
+        "jinja2>=3.1.4",
+        "starlette>=0.41",
+        "uvicorn>=0.32",
     ],
     extras_require={
-        "test": [
-            "pytest==9.2.0",
-            "hypothesis==6.170.17",
-            "nbclient==0.11.0",
-            "ipykernel==7.4.0",
-            "ruff==0.17.6",
-            "deltalake==1.6.6",
-            "selenium==4.51.0",
-        ],
-        "delta": ["deltalake==1.6.6"],
+        "delta": ["deltalake>=1.0"],
         "notebook": ["jupyterlab"],
+        "test": [
+            "coverage[toml]",
+            "deltalake>=1.0",
+            "hypothesis",
+            "ipykernel",
+            "nbclient",
+            "pandas-stubs",
+            "pyright[nodejs]",
+            "pytest",
+            "ruff",
+            "selenium",
+            "types-PyYAML",
+        ],
     },
-    entry_points={"console_scripts": ["longtail = spark_jobs.cli:main"]},
+    entry_points={"console_scripts": ["longtail = longtail.spark_jobs.cli:main"]},
 )

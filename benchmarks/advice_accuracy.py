@@ -34,13 +34,13 @@ import torch
 from scipy.special import logsumexp
 from scipy.stats import t as student
 
-from conf.arguments import resolve_options
-from conf.files import content_hash
-from conf.options.data import DataOptions
-from conf.options.pretraining import PretrainRotOptions
-from conf.options.semi import TrainSemiOptions
-from conf.options.training import RunOptions, TrainOptions
-from data.contract import (
+from longtail.conf.arguments import resolve_options
+from longtail.conf.base.files import content_hash
+from longtail.conf.options.data import DataOptions
+from longtail.conf.options.pretraining import PretrainRotOptions
+from longtail.conf.options.semi import TrainSemiOptions
+from longtail.conf.options.training import RunOptions, TrainOptions
+from longtail.data.contract import (
     CONFIDENCE,
     HIDDEN_LABEL,
     ID,
@@ -60,16 +60,16 @@ from data.contract import (
     VAL,
     split_directory,
 )
-from data.loader import images_of
-from data.longtail import labelled_counts, unlabeled_counts, validation_counts
-from data.manifest import Manifest
-from data.sources.registry import SOURCES
-from spark_jobs.advice import advice_on_self_supervision, advice_on_unlabeled
-from spark_jobs.advice_estimates import Said, estimates, head_half
-from training.distributed import Rank
-from training.inference import infer
-from training.run import run_training
-from training.run_directory import RunPaths
+from longtail.data.loader import images_of
+from longtail.data.longtail import labelled_counts, unlabeled_counts, validation_counts
+from longtail.data.manifest import Manifest
+from longtail.data.sources.registry import SOURCES
+from longtail.spark_jobs.advising.estimates import Said, estimates, head_half
+from longtail.spark_jobs.advising.sentences import advice_on_self_supervision, advice_on_unlabeled
+from longtail.training.distributed import Rank
+from longtail.training.inference import infer
+from longtail.training.run import run_training
+from longtail.training.run_directory import RunPaths
 
 NUM_CLASSES = 7
 RELEVANCES = (1.0, 0.7, 0.4)
@@ -218,7 +218,7 @@ class Trial:
         self._held_out = self.says(self._parts[VAL])
 
     def says(self, images: Images, *, with_labels: bool = True) -> Said:
-        """As spark_jobs/diagnosis.py reads it from the tables of `evaluate`."""
+        """As spark_jobs/advising/diagnosis.py reads it from the tables of `evaluate`."""
         found = infer(self.base, content_hash(self.base), images.pixels, batch_size=500, with_features=True)
         assert found.features is not None
         logits = found.logits.double().numpy()

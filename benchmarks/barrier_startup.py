@@ -6,7 +6,7 @@ On the embedded digits, which the benchmark prepares in a directory of its own. 
 round, one after the other:
 
 - cold: the time of `longtail train` less the time of the same training without Spark
-  (`python -m training train`), both from the start of the process to its end;
+  (`python -m longtail.training train`), both from the start of the process to its end;
 - warm: the time of a second training in a session that ran one, less the time of its
   epochs by its own events;
 - first step: from the call to the first all-reduce of two ranks, in the barrier stage and
@@ -32,9 +32,9 @@ COMMON = ["--dataset", "digits", "--threads", "1"]
 
 def first_step(peer: str) -> dict[str, float]:
     """Seconds from the call to the first all-reduce, twice in one session; runs in a process of its own."""
-    from conf.options.base import JobOptions
-    from spark_jobs.barrier import run_in_barrier_stage
-    from spark_jobs.session import spark_session
+    from longtail.conf.options.base import JobOptions
+    from longtail.spark_jobs.cluster.barrier import run_in_barrier_stage
+    from longtail.spark_jobs.cluster.session import spark_session
 
     started = time.monotonic()
     spark = spark_session("startup", JobOptions(master="local[2]"))
@@ -75,11 +75,11 @@ def warm_training(directory: str, epochs: int) -> dict[str, float]:
         nonlocal started
         seconds[what], started = time.time() - started, time.time()
 
-    from conf.arguments import parse_options
-    from conf.options.training import TrainOptions
-    from spark_jobs.prepare import prepare
-    from spark_jobs.runs import train_run
-    from spark_jobs.session import spark_session
+    from longtail.conf.arguments import parse_options
+    from longtail.conf.options.training import TrainOptions
+    from longtail.spark_jobs.cluster.session import spark_session
+    from longtail.spark_jobs.prepare import prepare
+    from longtail.spark_jobs.steps.training import train_run
 
     take("imports")
     flags = [*COMMON, "--epochs", str(epochs), "--data_dir", f"{directory}/data", "--runs_dir", f"{directory}/runs"]

@@ -23,15 +23,15 @@ import numpy as np
 import torch
 from torch.profiler import ProfilerActivity, profile
 
-from conf.files import content_hash
-from models.build import build_model
-from training.augmentation import Normalisation
-from training.checkpoints import Checkpoint, ModelCard, save_checkpoint
-from training.distributed import Rank
-from training.evaluation import EVALUATION_BATCH_SIZE, evaluate
-from training.inference import infer
-from training.losses import cross_entropy
-from training.tasks import Samples, Task, new_samples, own_labels
+from longtail.conf.base.files import content_hash
+from longtail.models.build import build_model
+from longtail.training.augmentation import Normalisation
+from longtail.training.checkpoints import Checkpoint, ModelCard, save_checkpoint
+from longtail.training.distributed import Rank
+from longtail.training.evaluation import EVALUATION_BATCH_SIZE, evaluate
+from longtail.training.inference import infer
+from longtail.training.losses import cross_entropy
+from longtail.training.tasks import Samples, Task, new_samples, own_labels
 
 NUM_CLASSES = 10
 NORMALISATION = Normalisation((0.5,) * 3, (0.25,) * 3)

@@ -18,10 +18,10 @@ import numpy as np
 from pyspark.sql import SparkSession
 from pyspark.sql import functions as F
 
-from conf.options.base import JobOptions
-from spark_jobs.session import spark_session
-from streaming.events import event_line
-from streaming.kafka import KAFKA_PACKAGE, start_score_stream
+from longtail.conf.options.base import JobOptions
+from longtail.spark_jobs.cluster.session import spark_session
+from longtail.streaming.events.schema import event_line
+from longtail.streaming.live.kafka import KAFKA_PACKAGE, start_score_stream
 from tests.broker import Broker
 from tests.events import class_event
 

@@ -19,14 +19,14 @@ from typing import Any, TypeVar
 import numpy as np
 import pyarrow as pa
 
-from streaming.dashboard.class_axis import class_axis
-from streaming.dashboard.class_figures import accuracy_map
-from streaming.dashboard.facts import at_epoch, last_epoch, of_split
-from streaming.dashboard.page import page_state
-from streaming.dashboard.selection import Selection
-from streaming.dashboard.server import address, dashboard, listening_socket, serving, state_json
-from streaming.dashboard.table_reader import TableReader
-from streaming.result_tables import TABLES, RunManifest, write_run
+from longtail.streaming.dashboard.class_axis import class_axis
+from longtail.streaming.dashboard.class_figures import accuracy_map
+from longtail.streaming.dashboard.facts import at_epoch, last_epoch, of_split
+from longtail.streaming.dashboard.page import page_state
+from longtail.streaming.dashboard.selection import Selection
+from longtail.streaming.dashboard.server import address, dashboard, listening_socket, serving, state_json
+from longtail.streaming.dashboard.table_reader import TableReader
+from longtail.streaming.tables.store import TABLES, RunManifest, write_run
 from tests.browser import browser, wait_until
 
 RUN = "many"

@@ -30,13 +30,13 @@ from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
 from pyspark.sql.streaming import StreamingQuery
 
-from conf.files import write_text_atomically
-from conf.options.base import JobOptions
-from spark_jobs.session import spark_session
-from streaming.events import ClassEvent, ConfusionEvent, Event, RunEvent, event_line, spark_ddl
-from streaming.live import OWN_SETTINGS, file_lines, start_live_query
-from streaming.result_tables import list_runs, read_manifest, read_table, run_directory
-from streaming.writer import EventWriter
+from longtail.conf.base.files import write_text_atomically
+from longtail.conf.options.base import JobOptions
+from longtail.spark_jobs.cluster.session import spark_session
+from longtail.streaming.events.schema import ClassEvent, ConfusionEvent, Event, RunEvent, event_line, spark_ddl
+from longtail.streaming.events.writer import EventWriter
+from longtail.streaming.live.query import OWN_SETTINGS, file_lines, start_live_query
+from longtail.streaming.tables.store import list_runs, read_manifest, read_table, run_directory
 
 TRIGGER = "50 milliseconds"
 PATIENCE_SECONDS = 300

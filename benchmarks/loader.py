@@ -47,11 +47,11 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 from torchvision import transforms
 
-from data.contract import IMAGE, LABEL, split_directory
-from data.loader import ImageArrays, load_split, split_files
-from data.manifest import Manifest, read_manifest
-from data.stream import epoch_orders, open_split, read_images
-from training.images import image_tensor, images_at
+from longtail.data.contract import IMAGE, LABEL, split_directory
+from longtail.data.loader import ImageArrays, load_split, split_files
+from longtail.data.manifest import Manifest, read_manifest
+from longtail.data.stream import epoch_orders, open_split, read_images
+from longtail.training.images import image_tensor, images_at
 
 BATCH_SIZE = 128
 SHUFFLE_BUFFER = 1000

@@ -30,17 +30,17 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import torch
 
-from conf.files import content_hash
-from conf.options.base import JobOptions
-from conf.options.training import TrainOptions
-from data.contract import ID, IMAGE, RAW
-from data.loader import images_of, read_columns
-from models.build import build_model
-from spark_jobs.inference import Classifier, with_predictions
-from spark_jobs.session import spark_session
-from training.augmentation import Normalisation
-from training.checkpoints import Checkpoint, ModelCard, save_checkpoint
-from training.inference import infer, load_classifier
+from longtail.conf.base.files import content_hash
+from longtail.conf.options.base import JobOptions
+from longtail.conf.options.training import TrainOptions
+from longtail.data.contract import ID, IMAGE, RAW
+from longtail.data.loader import images_of, read_columns
+from longtail.models.build import build_model
+from longtail.spark_jobs.cluster.session import spark_session
+from longtail.spark_jobs.frames.predictions import Classifier, with_predictions
+from longtail.training.augmentation import Normalisation
+from longtail.training.checkpoints import Checkpoint, ModelCard, save_checkpoint
+from longtail.training.inference import infer, load_classifier
 
 SHAPE = (32, 32, 3)
 BATCH_SIZE = 500

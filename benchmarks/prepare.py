@@ -34,12 +34,12 @@ import pyarrow.parquet as pq
 from PIL import Image
 from pyspark.sql import SparkSession
 
-from conf.arguments import resolve_options
-from conf.options.base import JobOptions
-from conf.options.data import PrepareOptions
-from data.manifest import read_manifest
-from spark_jobs.prepare import prepare
-from spark_jobs.session import spark_session
+from longtail.conf.arguments import resolve_options
+from longtail.conf.options.base import JobOptions
+from longtail.conf.options.data import PrepareOptions
+from longtail.data.manifest import read_manifest
+from longtail.spark_jobs.cluster.session import spark_session
+from longtail.spark_jobs.prepare import prepare
 
 NUM_CLASSES = 10
 SAMPLE_SECONDS = 0.1

@@ -18,12 +18,12 @@ import torch
 import torch.distributed as dist
 import torch.multiprocessing as mp
 
-from conf.options.training import TrainOptions
-from data.manifest import read_manifest
-from models.build import build_model
-from training.distributed import Rank
-from training.loop import EpochReport, build_optimizer, fit
-from training.tasks import supervised_task
+from longtail.conf.options.training import TrainOptions
+from longtail.data.manifest import read_manifest
+from longtail.models.build import build_model
+from longtail.training.distributed import Rank
+from longtail.training.loop import EpochReport, build_optimizer, fit
+from longtail.training.tasks import supervised_task
 
 
 def speeds(set_dir: Path, options: TrainOptions, rank: Rank) -> list[float]:

@@ -20,7 +20,7 @@ import argparse
 import math
 from dataclasses import dataclass
 
-from models.build import build_model
+from longtail.models.build import build_model
 
 MEGABYTE = 1e6
 FIRST_BUCKET, BUCKET = 1 * 2**20, 25 * 2**20

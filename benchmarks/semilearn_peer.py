@@ -63,10 +63,10 @@ def longtail(arguments: argparse.Namespace, seed: int, **further: str) -> dict[s
 
     further: options of train_semi
     """
-    from conf.options.semi import TrainSemiOptions
-    from training.distributed import Rank
-    from training.run import run_training
-    from training.run_directory import RunPaths
+    from longtail.conf.options.semi import TrainSemiOptions
+    from longtail.training.distributed import Rank
+    from longtail.training.run import run_training
+    from longtail.training.run_directory import RunPaths
 
     options = TrainSemiOptions(
         dataset="cifar10", imb_factor_unlabel=1.0, semi_method="fixmatch", arch=arguments.arch, seed=seed,
@@ -86,10 +86,10 @@ def longtail(arguments: argparse.Namespace, seed: int, **further: str) -> dict[s
 
 def write_images(arguments: argparse.Namespace, file: Path) -> None:
     """The parts of the set as plain arrays, and its normalisation."""
-    from conf.datasets import dataset_facts
-    from data.contract import TEST, TRAIN, UNLABELED
-    from data.loader import load_split
-    from data.manifest import read_manifest
+    from longtail.conf.datasets import dataset_facts
+    from longtail.data.contract import TEST, TRAIN, UNLABELED
+    from longtail.data.loader import load_split
+    from longtail.data.manifest import read_manifest
 
     manifest = read_manifest(arguments.set_dir)
     parts = {split: load_split(arguments.set_dir, split, manifest) for split in (TRAIN, UNLABELED, TEST)}
@@ -127,7 +127,7 @@ def as_peer(arguments: argparse.Namespace) -> dict[str, float]:
     from torch import nn
     from torchvision import transforms
 
-    from models.build import build_model
+    from longtail.models.build import build_model
 
     seed = int(arguments.seeds)
     torch.manual_seed(seed)

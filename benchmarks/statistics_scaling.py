@@ -26,11 +26,11 @@ from pathlib import Path
 import pandas as pd
 from pyspark.sql import SparkSession
 
-from conf.arguments import resolve_options
-from conf.options.base import JobOptions
-from conf.options.data import StatsOptions
-from spark_jobs.session import spark_session
-from spark_jobs.stats import stats_of_labels
+from longtail.conf.arguments import resolve_options
+from longtail.conf.options.base import JobOptions
+from longtail.conf.options.data import StatsOptions
+from longtail.spark_jobs.cluster.session import spark_session
+from longtail.spark_jobs.stats import stats_of_labels
 
 LABEL = "label"
 ROWS_PER_FILE = 5_000_000

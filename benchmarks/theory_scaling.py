@@ -23,11 +23,11 @@ import time
 from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor
 
-from conf.options.studies import TheoryOptions
-from conf.theory_grid import Point, Sweep, TheoryGrid
-from spark_jobs.session import spark_session
-from spark_jobs.theory import evaluate
-from training.theory.evaluation import block_sizes, simulate_block
+from longtail.conf.options.studies import TheoryOptions
+from longtail.conf.theory_grid import Point, Sweep, TheoryGrid
+from longtail.spark_jobs.cluster.session import spark_session
+from longtail.spark_jobs.theory import evaluate
+from longtail.training.theory.evaluation import block_sizes, simulate_block
 
 PARAMETERS = {"p_positive": 0.1, "b": 4, "sigma": 1, "t_norm": 1, "c": 1}
 

@@ -34,17 +34,17 @@ from torch.utils.flop_counter import FlopCounterMode
 from torchvision import transforms
 from torchvision.datasets import CIFAR10
 
-from conf.options.training import TrainOptions
-from data.contract import ROWS_DIRECTORY, SPLITS, TRAIN
-from data.loader import ImageArrays, load_split
-from data.manifest import read_manifest
-from models.build import build_model
-from streaming.writer import EVENTS_DIRECTORY
-from training.distributed import Rank
-from training.loop import build_optimizer
-from training.precision import autocast, compiled
-from training.run import run_training
-from training.run_directory import RunPaths
+from longtail.conf.options.training import TrainOptions
+from longtail.data.contract import ROWS_DIRECTORY, SPLITS, TRAIN
+from longtail.data.loader import ImageArrays, load_split
+from longtail.data.manifest import read_manifest
+from longtail.models.build import build_model
+from longtail.streaming.events.writer import EVENTS_DIRECTORY
+from longtail.training.distributed import Rank
+from longtail.training.loop import build_optimizer
+from longtail.training.precision import autocast, compiled
+from longtail.training.run import run_training
+from longtail.training.run_directory import RunPaths
 
 ARCH = "resnet32"
 BATCH_SIZE = 128

@@ -14,9 +14,9 @@ import time
 import torch
 import torch.nn.functional as F
 
-from conf.options.training import TrainOptions
-from models.build import build_model
-from training.precision import autocast, compiled
+from longtail.conf.options.training import TrainOptions
+from longtail.models.build import build_model
+from longtail.training.precision import autocast, compiled
 
 BATCH_SIZE = 128
 

@@ -6,7 +6,7 @@ from pathlib import Path
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from conf.errors import UserError
+from longtail.conf.base.errors import UserError
 
 
 class _Rule(BaseModel):
@@ -66,7 +66,7 @@ def read_alert_rules(path: Path | None = None) -> AlertRules:
     """The rules of a YAML file; None: longtail's own. Raises UserError if it is not one."""
     name = path or "conf/alerts.yaml"
     try:
-        text = (path or files("conf") / "alerts.yaml").read_text(encoding="utf-8")
+        text = (path or files("longtail.conf") / "alerts.yaml").read_text(encoding="utf-8")
         return AlertRules.model_validate(yaml.safe_load(text))
     except OSError as error:
         raise UserError(f"cannot read the alert rules {name}: {error.strerror}") from None

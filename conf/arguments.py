@@ -17,11 +17,11 @@ from pydantic import FilePath, ValidationError
 from pydantic.fields import FieldInfo
 from pydantic_core import ErrorDetails
 
-from conf.datasets import dataset_facts
-from conf.errors import UserError
-from conf.options.base import JobOptions
-from conf.options.data import DataOptions
-from conf.options.semi import PipelineOptions
+from longtail.conf.base.errors import UserError
+from longtail.conf.datasets import dataset_facts
+from longtail.conf.options.base import JobOptions
+from longtail.conf.options.data import DataOptions
+from longtail.conf.options.semi import PipelineOptions
 
 Options = TypeVar("Options", bound=JobOptions)
 

@@ -12,10 +12,10 @@ from typing import Any
 import yaml
 from pydantic import BaseModel, ConfigDict
 
-from conf.errors import UserError
+from longtail.conf.base.errors import UserError
 
 # As a resource and not as a path: on a cluster the packages may lie in a zip.
-DIRECTORY = files("conf") / "datasets"
+DIRECTORY = files("longtail.conf") / "datasets"
 
 
 class DataSetFacts(BaseModel):

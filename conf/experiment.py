@@ -29,8 +29,8 @@ from typing import Any
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
-from conf.errors import UserError
-from conf.options.base import fingerprint
+from longtail.conf.base.errors import UserError
+from longtail.conf.options.base import fingerprint
 
 PRETRAINING_JOB = "pretraining_job"
 CLASSIFIER = "classifier"

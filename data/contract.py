@@ -2,7 +2,7 @@
 
 import pyarrow as pa
 
-from data.storage import Place, child
+from longtail.data.storage import Place, child
 
 ID = "id"
 IMAGE = "image"

@@ -1,6 +1,6 @@
 """Delta Lake: a log beside the Parquet files of a table that says which of them belong to it.
 
-delta-rs writes and reads the log (conf/delta_package.py), Spark itself the files.
+delta-rs writes and reads the log (conf/base/optional_packages.py), Spark itself the files.
 """
 
 from pathlib import Path
@@ -8,8 +8,8 @@ from urllib.parse import unquote
 
 import pyarrow as pa
 
-from conf.delta_package import deltalake
-from conf.errors import UserError
+from longtail.conf.base.errors import UserError
+from longtail.conf.base.optional_packages import deltalake
 
 LOG_DIRECTORY = "_delta_log"
 

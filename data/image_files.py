@@ -12,7 +12,7 @@ import numpy as np
 import pyarrow as pa
 from PIL import Image, ImageOps
 
-from conf.errors import UserError
+from longtail.conf.base.errors import UserError
 
 SUFFIXES = frozenset({".jpg", ".jpeg", ".png"})
 CHANNELS = 3

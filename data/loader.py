@@ -14,8 +14,8 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 
-from conf.errors import UserError
-from data.contract import (
+from longtail.conf.base.errors import UserError
+from longtail.data.contract import (
     CONFIDENCE,
     ENCODED,
     HIDDEN_LABEL,
@@ -31,12 +31,12 @@ from data.contract import (
     UNLABELED_FIRST_ID,
     split_directory,
 )
-from data.delta import delta_files, is_delta
-from data.image_files import decoded_images
-from data.manifest import Manifest
-from data.row_groups import RowGroup, read_image_column, row_groups
-from data.storage import Place, child, damaged, open_parquet, table_files
-from data.unpickle import load_array_dict
+from longtail.data.delta import delta_files, is_delta
+from longtail.data.image_files import decoded_images
+from longtail.data.manifest import Manifest
+from longtail.data.row_groups import RowGroup, read_image_column, row_groups
+from longtail.data.storage import Place, child, damaged, open_parquet, table_files
+from longtail.data.unpickle import load_array_dict
 
 
 @dataclass(frozen=True)

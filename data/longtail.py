@@ -8,7 +8,7 @@ import math
 from collections.abc import Sequence
 from typing import Literal
 
-from conf.errors import UserError
+from longtail.conf.base.errors import UserError
 
 ShotGroup = Literal["many", "medium", "few"]
 

@@ -6,10 +6,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from conf.errors import UserError
-from conf.files import write_json_atomically
-from data.contract import ENCODED, RAW, SCHEMA_VERSION, SPLITS, UNLABELED
-from data.storage import Place, child, read_text
+from longtail.conf.base.errors import UserError
+from longtail.conf.base.files import write_json_atomically
+from longtail.data.contract import ENCODED, RAW, SCHEMA_VERSION, SPLITS, UNLABELED
+from longtail.data.storage import Place, child, read_text
 
 FILE_NAME = "manifest.json"
 
@@ -24,7 +24,7 @@ class Manifest:
     counts: images per class, by split; for the unlabeled part by the withheld label
     num_classless: images of the unlabeled part that count for no class, because they belong to none or nobody knows
     channel_mean, channel_std: of the training images, per channel, for pixels in [0, 1]
-    duplicates: exact copies, by the parts that they lie in (spark_jobs/image_statistics.py)
+    duplicates: exact copies, by the parts that they lie in (spark_jobs/frames/image_statistics.py)
     num_bad_images: the user's own images that were left out because they could not be decoded
     checksums: by split, a hash of its rows that does not depend on their order or files
     source: where the images came from, and how they were verified

@@ -5,8 +5,8 @@ from dataclasses import dataclass
 
 import pyarrow as pa
 
-from data.contract import IMAGE
-from data.storage import Place, damaged, open_parquet
+from longtail.data.contract import IMAGE
+from longtail.data.storage import Place, damaged, open_parquet
 
 
 @dataclass(frozen=True)

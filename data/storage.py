@@ -12,8 +12,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from fsspec.spec import AbstractFileSystem
 
-from conf.errors import UserError
-from data.delta import delta_files, is_delta
+from longtail.conf.base.errors import UserError
+from longtail.data.delta import delta_files, is_delta
 
 _PARQUET_MAGIC = b"PAR1"
 

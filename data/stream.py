@@ -15,12 +15,12 @@ from dataclasses import dataclass
 import numpy as np
 import pyarrow as pa
 
-from data.contract import ENCODED, ID, LABEL, UNLABELED
-from data.image_files import decoded_images
-from data.loader import checked_rows, image_array, read_columns, split_files
-from data.manifest import Manifest
-from data.row_groups import RowGroup, read_image_column, row_groups
-from data.storage import Place
+from longtail.data.contract import ENCODED, ID, LABEL, UNLABELED
+from longtail.data.image_files import decoded_images
+from longtail.data.loader import checked_rows, image_array, read_columns, split_files
+from longtail.data.manifest import Manifest
+from longtail.data.row_groups import RowGroup, read_image_column, row_groups
+from longtail.data.storage import Place
 
 
 @dataclass(frozen=True, kw_only=True)

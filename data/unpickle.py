@@ -12,7 +12,7 @@ from typing import IO, Any
 
 import numpy as np
 
-from conf.errors import UserError
+from longtail.conf.base.errors import UserError
 
 _ADMITTED = {
     ("numpy", "ndarray"),

@@ -11,9 +11,9 @@ from typing import Any
 
 from torch import nn
 
-from models.heads import HEADS
-from models.resnet import BLOCKS_PER_STAGE, STAGE_CHANNELS, SmallImageResNet
-from models.wide_resnet import WideResNet
+from longtail.models.heads import HEADS
+from longtail.models.resnet import BLOCKS_PER_STAGE, STAGE_CHANNELS, SmallImageResNet
+from longtail.models.wide_resnet import WideResNet
 
 
 @dataclass(frozen=True)
@@ -34,7 +34,9 @@ def _bottleneck(*blocks_per_stage: int, **width: int) -> Architecture:
 
 
 def _large_image_network(**arguments: Any) -> nn.Module:
-    from models.large_resnet import LargeImageResNet  # torchvision takes a second to import: only who needs it waits
+    from longtail.models.large_resnet import (
+        LargeImageResNet,  # torchvision takes a second to import: only who needs it waits
+    )
 
     return LargeImageResNet(**arguments)
 

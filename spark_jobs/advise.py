@@ -18,17 +18,17 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from conf.arguments import data_flags, given_values, options_for, resolve_options
-from conf.errors import UserError
-from conf.options.advise import AdviseOptions
-from conf.options.data import OF_UNLABELED, DataOptions
-from conf.options.training import TrainOptions
-from data.manifest import FILE_NAME, read_manifest
-from data.storage import is_table
-from spark_jobs.cli import run_job
-from spark_jobs.diagnosis import ADVICE_FILE, CLASSES_FILE, diagnose, print_diagnosis, write_diagnosis
-from spark_jobs.prepare import PREPARED_DIRECTORY, prepare
-from spark_jobs.runs import DATA_OPTIONS, options_of_checkpoint, train_run, training_session
+from longtail.conf.arguments import data_flags, given_values, options_for, resolve_options
+from longtail.conf.base.errors import UserError
+from longtail.conf.options.advise import AdviseOptions
+from longtail.conf.options.data import OF_UNLABELED, DataOptions
+from longtail.conf.options.training import TrainOptions
+from longtail.data.manifest import FILE_NAME, read_manifest
+from longtail.data.storage import is_table
+from longtail.spark_jobs.advising.diagnosis import ADVICE_FILE, CLASSES_FILE, diagnose, print_diagnosis, write_diagnosis
+from longtail.spark_jobs.cli import run_job
+from longtail.spark_jobs.prepare import PREPARED_DIRECTORY, prepare
+from longtail.spark_jobs.steps.training import DATA_OPTIONS, options_of_checkpoint, train_run, training_session
 
 ADVICE_DIRECTORY = "advice"
 

@@ -12,7 +12,7 @@ import sys
 import traceback
 from collections.abc import Callable, Sequence
 
-from conf.errors import UserError
+from longtail.conf.base.errors import UserError
 
 JOBS = {
     "prepare": "build a long-tailed Parquet data set",
@@ -48,7 +48,7 @@ def main() -> None:
     if job not in JOBS:
         print(f"longtail: error: unknown job {job!r}: choose one of {', '.join(JOBS)}", file=sys.stderr)
         sys.exit(2)
-    module = importlib.import_module(f"spark_jobs.{job}")
+    module = importlib.import_module(f"longtail.spark_jobs.{job}")
     run_job(job, module.main, arguments[1:])
 
 

@@ -22,23 +22,23 @@ import pyarrow.compute as pc
 from pyspark.sql import SparkSession
 from pyspark.sql import functions as F
 
-from conf.arguments import given_values, resolve_options
-from conf.errors import UserError
-from conf.files import new_directory, write_json_atomically
-from conf.options.inference import EvaluateOptions
-from data.contract import CONFIDENCE, ID, IMAGE, LABEL, PREDICTED, SPLIT, TRAIN, UNLABELED
-from data.longtail import shot_groups
-from data.manifest import Manifest, read_manifest
-from spark_jobs.cli import run_job
-from spark_jobs.inference import IN_TOP5, LOSS, classifier_of, with_predictions
-from spark_jobs.prepare import prepare
-from spark_jobs.runs import DATA_OPTIONS, options_of_checkpoint, print_result
-from spark_jobs.session import described, spark_session
-from spark_jobs.transforms import read_prepared
+from longtail.conf.arguments import given_values, resolve_options
+from longtail.conf.base.errors import UserError
+from longtail.conf.base.files import new_directory, write_json_atomically
+from longtail.conf.options.inference import EvaluateOptions
+from longtail.data.contract import CONFIDENCE, ID, IMAGE, LABEL, PREDICTED, SPLIT, TRAIN, UNLABELED
+from longtail.data.longtail import shot_groups
+from longtail.data.manifest import Manifest, read_manifest
+from longtail.spark_jobs.cli import run_job
+from longtail.spark_jobs.cluster.session import described, spark_session
+from longtail.spark_jobs.frames.images import read_prepared
+from longtail.spark_jobs.frames.predictions import IN_TOP5, LOSS, classifier_of, with_predictions
+from longtail.spark_jobs.prepare import prepare
+from longtail.spark_jobs.steps.training import DATA_OPTIONS, options_of_checkpoint, print_result
 
 if TYPE_CHECKING:
-    from training.checkpoints import Checkpoint
-    from training.metrics import Predictions
+    from longtail.training.checkpoints import Checkpoint
+    from longtail.training.metrics import Predictions
 
 EVALUATION_DIRECTORY = "evaluation"
 PREDICTIONS_DIRECTORY = "predictions.parquet"
@@ -60,7 +60,7 @@ def evaluate(spark: SparkSession, options: EvaluateOptions, *, set_dir: Path) ->
 
     Raises UserError for bad input.
     """
-    from training.inference import load_classifier_checkpoint  # torch takes seconds to import
+    from longtail.training.inference import load_classifier_checkpoint  # torch takes seconds to import
 
     manifest = read_manifest(set_dir)
     splits = options.splits.split(",")
@@ -94,7 +94,7 @@ def _result(
     checkpoint: "Checkpoint", rows: dict[str, pa.Table], manifest: Manifest, options: EvaluateOptions
 ) -> dict[str, Any]:
     """The scores, laid out as in result.json (training/run.py)."""
-    from training.metrics import split_scores
+    from longtail.training.metrics import split_scores
 
     card = checkpoint.model_card
     groups = list(shot_groups(manifest.counts[TRAIN], many_shot=options.many_shot, few_shot=options.few_shot))
@@ -135,7 +135,7 @@ def _totals(rows: pa.Table, num_classes: int) -> dict[str, list[float]]:
 def _predictions(rows: pa.Table) -> "Predictions":
     import torch
 
-    from training.metrics import Predictions
+    from longtail.training.metrics import Predictions
 
     columns = [rows[name].to_numpy().astype(np.float64) for name in (LABEL, PREDICTED, CONFIDENCE, IN_TOP5)]
     return Predictions(torch.from_numpy(np.stack(columns)))

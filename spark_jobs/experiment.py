@@ -6,7 +6,7 @@
 Steps that trials share (a prepared set, a pre-training, a base classifier) run
 once; steps that do not wait for each other run side by side on the cluster's
 slots. The same command again goes on where it was stopped. Each finished trial
-is a row of RESULTS_DIR/trials (spark_jobs/experiment_results.py). --dry_run shows
+is a row of RESULTS_DIR/trials (spark_jobs/studies/results.py). --dry_run shows
 the steps and what they cost, and runs none. The file's layout: conf/experiment.py.
 """
 
@@ -17,14 +17,16 @@ from functools import partial
 
 from pyspark.sql import SparkSession
 
-from conf.arguments import parse_options
-from conf.experiment import Experiment, read_experiment
-from conf.options.studies import ExperimentOptions
-from spark_jobs import pool
-from spark_jobs.cli import run_job
-from spark_jobs.experiment_cost import StepTime, images_of_step, kind_of
-from spark_jobs.experiment_plan import PlannedTrial, Step, all_steps, plan
-from spark_jobs.experiment_results import (
+from longtail.conf.arguments import parse_options
+from longtail.conf.experiment import Experiment, read_experiment
+from longtail.conf.options.studies import ExperimentOptions
+from longtail.spark_jobs.cli import run_job
+from longtail.spark_jobs.cluster import pool
+from longtail.spark_jobs.cluster.session import spark_session
+from longtail.spark_jobs.studies.cost import StepTime, images_of_step, kind_of
+from longtail.spark_jobs.studies.feature_maps import features_file, is_mapped, write_features
+from longtail.spark_jobs.studies.plan import PlannedTrial, Step, all_steps, plan
+from longtail.spark_jobs.studies.results import (
     read_step_times,
     read_trials,
     trial_file,
@@ -33,10 +35,8 @@ from spark_jobs.experiment_results import (
     write_step_time,
     write_trial,
 )
-from spark_jobs.experiment_screen import print_plan, print_scores
-from spark_jobs.experiment_steps import Output, Outputs, run_step
-from spark_jobs.feature_maps import features_file, is_mapped, write_features
-from spark_jobs.session import spark_session
+from longtail.spark_jobs.studies.steps import Output, Outputs, run_step
+from longtail.spark_jobs.studies.terminal import print_plan, print_scores
 
 
 def main(argv: Sequence[str]) -> None:

@@ -20,13 +20,13 @@ from pathlib import Path
 import numpy as np
 from pyspark.sql import DataFrame, SparkSession
 
-from conf.arguments import data_flags, given_values, resolve_options
-from conf.delta_package import deltalake
-from conf.errors import UserError
-from conf.files import new_directory, write_atomically
-from conf.options.data import DataOptions
-from conf.options.inference import GenPseudolabelsOptions
-from data.contract import (
+from longtail.conf.arguments import data_flags, given_values, resolve_options
+from longtail.conf.base.errors import UserError
+from longtail.conf.base.files import new_directory, write_atomically
+from longtail.conf.base.optional_packages import deltalake
+from longtail.conf.options.data import DataOptions
+from longtail.conf.options.inference import GenPseudolabelsOptions
+from longtail.data.contract import (
     ID,
     IMAGE,
     PREDICTED,
@@ -35,19 +35,23 @@ from data.contract import (
     TRAIN,
     UNLABELED,
 )
-from data.delta import write_log
-from data.loader import load_pseudo_labels
-from data.manifest import Manifest, read_manifest
-from spark_jobs.cli import run_job
-from spark_jobs.inference import Classifier, classifier_of, with_predictions
-from spark_jobs.label_quality import show_quality, write_quality
-from spark_jobs.labelling_events import tell_of_labelling
-from spark_jobs.prepare import prepare
-from spark_jobs.runs import DATA_OPTIONS, options_of_checkpoint
-from spark_jobs.selection import keep_confident, keep_top_k_per_class, with_aligned_distribution
-from spark_jobs.session import described, spark_session
-from spark_jobs.transforms import read_prepared, read_table, with_label_quality
-from training.run_directory import FinishedRun
+from longtail.data.delta import write_log
+from longtail.data.loader import load_pseudo_labels
+from longtail.data.manifest import Manifest, read_manifest
+from longtail.spark_jobs.cli import run_job
+from longtail.spark_jobs.cluster.session import described, spark_session
+from longtail.spark_jobs.frames.images import read_prepared, read_table, with_label_quality
+from longtail.spark_jobs.frames.predictions import Classifier, classifier_of, with_predictions
+from longtail.spark_jobs.frames.pseudo_label_selection import (
+    keep_confident,
+    keep_top_k_per_class,
+    with_aligned_distribution,
+)
+from longtail.spark_jobs.prepare import prepare
+from longtail.spark_jobs.steps.label_quality import show_quality, write_quality
+from longtail.spark_jobs.steps.labelling_events import tell_of_labelling
+from longtail.spark_jobs.steps.training import DATA_OPTIONS, options_of_checkpoint
+from longtail.training.run_directory import FinishedRun
 
 PSEUDO_LABELS_DIRECTORY = "pseudo_labels"
 """In the data directory, and in a run whose network labels for the next one."""

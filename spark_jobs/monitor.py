@@ -7,7 +7,7 @@
 A Structured Streaming query over the metric events of all runs. The terminal
 shows, per run, each class's accuracy on the test set, its change from the epoch
 before, and its predicted against its true share; all tables are kept below
-OUTPUT_DIR, for streaming/result_tables.py to read, with --format delta also as
+OUTPUT_DIR, for streaming/tables/store.py to read, with --format delta also as
 Delta tables, delta/NAME. Ctrl-C ends it; started again,
 it goes on. --once processes what is there and ends.
 """
@@ -22,18 +22,18 @@ from rich.console import Console, Group
 from rich.live import Live
 from rich.text import Text
 
-from conf.alerts import read_alert_rules
-from conf.arguments import parse_options
-from conf.errors import UserError
-from conf.options.live import MonitorOptions
-from data.contract import TEST
-from spark_jobs.cli import run_job
-from spark_jobs.event_lines import lines_of, packages_of, place_of
-from spark_jobs.session import spark_session
-from streaming.live import LiveQuery, start_live_query
-from streaming.result_tables import TABLES_DIRECTORY, list_runs
-from streaming.tables import alert_lines, per_class_table, summary_line
-from streaming.view import newest_runs
+from longtail.conf.alerts import read_alert_rules
+from longtail.conf.arguments import parse_options
+from longtail.conf.base.errors import UserError
+from longtail.conf.options.live import MonitorOptions
+from longtail.data.contract import TEST
+from longtail.spark_jobs.cli import run_job
+from longtail.spark_jobs.cluster.session import spark_session
+from longtail.spark_jobs.display.tables import alert_lines, per_class_table, summary_line
+from longtail.spark_jobs.steps.event_source import lines_of, packages_of, place_of
+from longtail.streaming.live.query import LiveQuery, start_live_query
+from longtail.streaming.tables.store import TABLES_DIRECTORY, list_runs
+from longtail.streaming.tables.view import newest_runs
 
 _MAX_RUNS_SHOWN = 3
 
@@ -69,11 +69,11 @@ def _sinks(options: MonitorOptions, tables_dir: Path) -> Callable[[list[str]], N
     """What else is done when the tables of runs have changed. What takes a while to load is loaded if asked for."""
     updates: list[Callable[[list[str]], None]] = []
     if options.tensorboard is not None:
-        from streaming.tensorboard import TensorBoardSink
+        from longtail.streaming.tables.tensorboard import TensorBoardSink
 
         updates.append(TensorBoardSink(tables_dir, options.tensorboard).update)
     if options.format == "delta":
-        from streaming.delta_tables import DELTA_DIRECTORY, DeltaTables
+        from longtail.streaming.tables.delta import DELTA_DIRECTORY, DeltaTables
 
         updates.append(DeltaTables(tables_dir, tables_dir / DELTA_DIRECTORY).update)
 

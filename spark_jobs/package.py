@@ -16,13 +16,13 @@ import zipfile
 from collections.abc import Sequence
 from pathlib import Path
 
-from conf.arguments import parse_options
-from conf.errors import UserError
-from conf.files import write_atomically
-from conf.options.package import PackageOptions
-from spark_jobs.cli import run_job
+import longtail
+from longtail.conf.arguments import parse_options
+from longtail.conf.base.errors import UserError
+from longtail.conf.base.files import write_atomically
+from longtail.conf.options.package import PackageOptions
+from longtail.spark_jobs.cli import run_job
 
-PACKAGES = ("conf", "data", "models", "training", "streaming", "spark_jobs")
 _KINDS = (".py", ".yaml", ".properties", ".html", ".css", ".js")
 
 
@@ -37,14 +37,16 @@ def main(argv: Sequence[str]) -> None:
 
 def package(output: Path) -> None:
     """Write the zip; the same code gives the same bytes."""
-    root = Path(__file__).parent.parent
-    files = sorted(file for name in PACKAGES for file in (root / name).rglob("*") if file.suffix in _KINDS)
+    root = Path(longtail.__file__).parent
+    # Folder by folder: in the repository each is a link, which a walk from above does not follow.
+    found = [file for entry in root.iterdir() for file in (entry.rglob("*") if entry.is_dir() else [entry])]
+    files = sorted(file for file in found if file.suffix in _KINDS)
 
     def write(temporary: Path) -> None:
         with zipfile.ZipFile(temporary, "w", zipfile.ZIP_DEFLATED) as archive:
             for file in files:
                 # A fixed date instead of the file's: the zip then changes only with the code.
-                entry = zipfile.ZipInfo(file.relative_to(root).as_posix())
+                entry = zipfile.ZipInfo(file.relative_to(root.parent).as_posix())
                 archive.writestr(entry, file.read_bytes(), compress_type=zipfile.ZIP_DEFLATED)
 
     write_atomically(output, write)

@@ -19,24 +19,24 @@ from pyspark.sql import SparkSession
 from rich import get_console
 from rich.table import Table
 
-from conf.arguments import options_for, parse_options
-from conf.files import write_json_atomically
-from conf.options.pretraining import PretrainRotOptions
-from conf.options.semi import PipelineOptions, TrainSemiOptions
-from conf.options.training import TrainOptions
-from data.contract import TEST
-from spark_jobs.barrier import check_slots
-from spark_jobs.cli import run_job
-from spark_jobs.gen_pseudolabels import labels_of_run
-from spark_jobs.pipeline_screen import PipelineScreen
-from spark_jobs.prepare import prepare
-from spark_jobs.runs import FinishedRun, scores_line, train_run
-from spark_jobs.session import spark_session
-from spark_jobs.stats import stats
-from spark_jobs.train_semi import train_rounds
-from streaming.live import file_lines, start_live_query
-from streaming.tables import percent, signed_percent
-from streaming.writer import EVENTS_DIRECTORY
+from longtail.conf.arguments import options_for, parse_options
+from longtail.conf.base.files import write_json_atomically
+from longtail.conf.options.pretraining import PretrainRotOptions
+from longtail.conf.options.semi import PipelineOptions, TrainSemiOptions
+from longtail.conf.options.training import TrainOptions
+from longtail.data.contract import TEST
+from longtail.spark_jobs.cli import run_job
+from longtail.spark_jobs.cluster.barrier import check_slots
+from longtail.spark_jobs.cluster.session import spark_session
+from longtail.spark_jobs.display.pipeline import PipelineScreen
+from longtail.spark_jobs.display.tables import percent, signed_percent
+from longtail.spark_jobs.gen_pseudolabels import labels_of_run
+from longtail.spark_jobs.prepare import prepare
+from longtail.spark_jobs.stats import stats
+from longtail.spark_jobs.steps.training import FinishedRun, scores_line, train_run
+from longtail.spark_jobs.train_semi import train_rounds
+from longtail.streaming.events.writer import EVENTS_DIRECTORY
+from longtail.streaming.live.query import file_lines, start_live_query
 
 COMPARISON_FILE = "comparison.json"
 

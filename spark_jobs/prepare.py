@@ -25,12 +25,12 @@ import numpy as np
 from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
 
-from conf.arguments import data_flags, parse_options
-from conf.delta_package import deltalake
-from conf.errors import UserError
-from conf.files import new_directory
-from conf.options.data import DataOptions, PrepareOptions
-from data.contract import (
+from longtail.conf.arguments import data_flags, parse_options
+from longtail.conf.base.errors import UserError
+from longtail.conf.base.files import new_directory
+from longtail.conf.base.optional_packages import deltalake
+from longtail.conf.options.data import DataOptions, PrepareOptions
+from longtail.data.contract import (
     ID,
     IMAGE,
     NO_CLASS,
@@ -43,8 +43,8 @@ from data.contract import (
     UNLABELED,
     VAL,
 )
-from data.delta import write_log
-from data.longtail import (
+from longtail.data.delta import write_log
+from longtail.data.longtail import (
     by_label,
     check_pool,
     irrelevant_count,
@@ -52,13 +52,14 @@ from data.longtail import (
     unlabeled_counts,
     validation_counts,
 )
-from data.manifest import Manifest, read_manifest
-from data.sources.base import Located, Source, UnlabeledSource, without_second_check
-from data.sources.own_files import state_of_own_files
-from data.sources.registry import irrelevant_source, source_of
-from data.sources.unlabeled import unlabeled_source
-from spark_jobs.cli import run_job
-from spark_jobs.image_statistics import (
+from longtail.data.manifest import Manifest, read_manifest
+from longtail.data.sources.base import Located, Source, UnlabeledSource, without_second_check
+from longtail.data.sources.own_files import state_of_own_files
+from longtail.data.sources.registry import irrelevant_source, source_of
+from longtail.data.sources.unlabeled import unlabeled_source
+from longtail.spark_jobs.cli import run_job
+from longtail.spark_jobs.cluster.session import spark_session
+from longtail.spark_jobs.frames.image_statistics import (
     channel_statistics,
     collect_sums,
     duplicate_lines,
@@ -66,8 +67,7 @@ from spark_jobs.image_statistics import (
     with_duplicates,
     with_pixel_sums,
 )
-from spark_jobs.session import spark_session
-from spark_jobs.transforms import (
+from longtail.spark_jobs.frames.images import (
     LongTail,
     as_irrelevant,
     keep_long_tail,

@@ -10,9 +10,9 @@ the start of a supervised training: longtail train ... --pretrained_model CKPT
 import sys
 from collections.abc import Sequence
 
-from conf.options.pretraining import PretrainRotOptions
-from spark_jobs.cli import run_job
-from spark_jobs.pretraining import pretrain
+from longtail.conf.options.pretraining import PretrainRotOptions
+from longtail.spark_jobs.cli import run_job
+from longtail.spark_jobs.steps.pretraining import pretrain
 
 
 def main(argv: Sequence[str]) -> None:

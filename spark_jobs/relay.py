@@ -13,14 +13,14 @@ goes on. --once sends what is there and ends.
 import sys
 from collections.abc import Sequence
 
-from conf.arguments import parse_options
-from conf.errors import UserError
-from conf.options.live import RelayOptions
-from spark_jobs.cli import run_job
-from spark_jobs.session import spark_session
-from streaming.kafka import KAFKA_PACKAGE, start_relay
-from streaming.live import file_lines
-from streaming.writer import EVENTS_DIRECTORY
+from longtail.conf.arguments import parse_options
+from longtail.conf.base.errors import UserError
+from longtail.conf.options.live import RelayOptions
+from longtail.spark_jobs.cli import run_job
+from longtail.spark_jobs.cluster.session import spark_session
+from longtail.streaming.events.writer import EVENTS_DIRECTORY
+from longtail.streaming.live.kafka import KAFKA_PACKAGE, start_relay
+from longtail.streaming.live.query import file_lines
 
 STATE_DIRECTORY = "relay"
 

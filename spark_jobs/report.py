@@ -23,17 +23,17 @@ from markdown_it import MarkdownIt
 from matplotlib.figure import Figure
 from PIL import Image
 
-from conf.arguments import parse_options
-from conf.errors import UserError
-from conf.experiment import Experiment
-from conf.files import new_directory
-from conf.options.studies import ReportOptions
-from spark_jobs.cli import run_job
-from spark_jobs.experiment_results import read_definition, read_trials
-from spark_jobs.experiment_statistics import Row, arms
-from spark_jobs.feature_maps import FeatureMap, read_maps
-from spark_jobs.report_plots import report_figures
-from spark_jobs.report_text import report_markdown, sentences
+from longtail.conf.arguments import parse_options
+from longtail.conf.base.errors import UserError
+from longtail.conf.base.files import new_directory
+from longtail.conf.experiment import Experiment
+from longtail.conf.options.studies import ReportOptions
+from longtail.spark_jobs.cli import run_job
+from longtail.spark_jobs.studies.comparisons import Row, arms
+from longtail.spark_jobs.studies.feature_maps import FeatureMap, read_maps
+from longtail.spark_jobs.studies.plots import report_figures
+from longtail.spark_jobs.studies.results import read_definition, read_trials
+from longtail.spark_jobs.studies.text import report_markdown, sentences
 
 _PNG_COLOURS = 256
 _PAGE = """<!doctype html>

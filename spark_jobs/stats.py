@@ -28,17 +28,20 @@ from pyspark.sql import functions as F
 from rich import get_console
 from rich.table import Table
 
-from conf.arguments import data_flags, parse_options
-from conf.errors import UserError
-from conf.files import write_atomically, write_json_atomically
-from conf.options.data import DataOptions, StatsOptions
-from data.contract import HIDDEN_LABEL, LABEL, NO_CLASS, SPLIT, SPLITS, TRAIN
-from data.longtail import shot_groups
-from data.manifest import read_manifest
-from data.statistics import class_distribution, effective_number
-from data.storage import open_parquet, table_files
-from spark_jobs.cli import run_job
-from spark_jobs.image_statistics import (
+from longtail.conf.arguments import data_flags, parse_options
+from longtail.conf.base.errors import UserError
+from longtail.conf.base.files import write_atomically, write_json_atomically
+from longtail.conf.options.data import DataOptions, StatsOptions
+from longtail.data.contract import HIDDEN_LABEL, LABEL, NO_CLASS, SPLIT, SPLITS, TRAIN
+from longtail.data.longtail import shot_groups
+from longtail.data.manifest import read_manifest
+from longtail.data.statistics import class_distribution, effective_number
+from longtail.data.storage import open_parquet, table_files
+from longtail.spark_jobs.cli import run_job
+from longtail.spark_jobs.cluster.session import spark_session
+from longtail.spark_jobs.display.class_plot import draw_head_to_tail
+from longtail.spark_jobs.display.tables import percent
+from longtail.spark_jobs.frames.image_statistics import (
     Channels,
     Sums,
     channel_statistics,
@@ -48,13 +51,10 @@ from spark_jobs.image_statistics import (
     with_duplicates,
     with_pixel_sums,
 )
-from spark_jobs.label_statistics import LabelCounts, count_labels
-from spark_jobs.plots import draw_head_to_tail
-from spark_jobs.prepare import prepare
-from spark_jobs.pseudo_label_statistics import pseudo_label_statistics
-from spark_jobs.session import spark_session
-from spark_jobs.transforms import read_prepared, read_table
-from streaming.tables import percent
+from longtail.spark_jobs.frames.images import read_prepared, read_table
+from longtail.spark_jobs.frames.label_statistics import LabelCounts, count_labels
+from longtail.spark_jobs.frames.pseudo_label_statistics import pseudo_label_statistics
+from longtail.spark_jobs.prepare import prepare
 
 STATISTICS_DIRECTORY = "statistics"
 MAX_CLASSES_SHOWN = 100

@@ -22,20 +22,20 @@ import pyarrow.parquet as pq
 from pyspark.sql import SparkSession
 from rich import get_console
 
-from conf.arguments import parse_options
-from conf.errors import UserError
-from conf.files import new_directory
-from conf.options.base import fingerprint
-from conf.options.studies import TheoryOptions
-from conf.theory_grid import TheoryGrid, read_grid
-from spark_jobs.cli import run_job
-from spark_jobs.session import spark_session
-from spark_jobs.theory_blocks import point_blocks, with_block_sums, with_point_sums
-from spark_jobs.theory_plots import PLOTS
-from spark_jobs.theory_screen import sweep_table
-from training.theory.blocks import BlockSums
-from training.theory.evaluation import INTERVAL, RESULT_SCHEMA, Row, judge
-from training.theory.statements import statements
+from longtail.conf.arguments import parse_options
+from longtail.conf.base.errors import UserError
+from longtail.conf.base.files import new_directory
+from longtail.conf.options.base import fingerprint
+from longtail.conf.options.studies import TheoryOptions
+from longtail.conf.theory_grid import TheoryGrid, read_grid
+from longtail.spark_jobs.cli import run_job
+from longtail.spark_jobs.cluster.session import spark_session
+from longtail.spark_jobs.display.theory import sweep_table
+from longtail.spark_jobs.display.theory_plots import PLOTS
+from longtail.spark_jobs.frames.theory_simulation import point_blocks, with_block_sums, with_point_sums
+from longtail.training.theory.blocks import BlockSums
+from longtail.training.theory.evaluation import INTERVAL, RESULT_SCHEMA, Row, judge
+from longtail.training.theory.statements import statements
 
 PARTITIONS_PER_SLOT = 4
 """Blocks of different theorems cost differently: small tasks keep all slots busy to the end."""

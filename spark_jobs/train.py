@@ -11,11 +11,11 @@ checkpoint is evaluated.
 import sys
 from collections.abc import Sequence
 
-from conf.arguments import parse_options
-from conf.options.training import TrainOptions
-from spark_jobs.cli import run_job
-from spark_jobs.prepare import prepare
-from spark_jobs.runs import evaluate_run, print_result, train_run, training_session
+from longtail.conf.arguments import parse_options
+from longtail.conf.options.training import TrainOptions
+from longtail.spark_jobs.cli import run_job
+from longtail.spark_jobs.prepare import prepare
+from longtail.spark_jobs.steps.training import evaluate_run, print_result, train_run, training_session
 
 
 def main(argv: Sequence[str]) -> None:

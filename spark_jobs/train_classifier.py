@@ -9,11 +9,17 @@ The data set and the network are the checkpoint's own unless options say otherwi
 import sys
 from collections.abc import Sequence
 
-from conf.arguments import given_values, resolve_options
-from conf.options.training import TrainClassifierOptions
-from spark_jobs.cli import run_job
-from spark_jobs.prepare import prepare
-from spark_jobs.runs import DATA_OPTIONS, options_of_checkpoint, print_result, train_run, training_session
+from longtail.conf.arguments import given_values, resolve_options
+from longtail.conf.options.training import TrainClassifierOptions
+from longtail.spark_jobs.cli import run_job
+from longtail.spark_jobs.prepare import prepare
+from longtail.spark_jobs.steps.training import (
+    DATA_OPTIONS,
+    options_of_checkpoint,
+    print_result,
+    train_run,
+    training_session,
+)
 
 
 def main(argv: Sequence[str]) -> None:

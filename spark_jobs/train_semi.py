@@ -16,13 +16,13 @@ from pathlib import Path
 
 from pyspark.sql import SparkSession
 
-from conf.arguments import parse_options
-from conf.errors import UserError
-from conf.options.semi import TrainSemiOptions
-from spark_jobs.cli import run_job
-from spark_jobs.gen_pseudolabels import default_table, labels_of_run
-from spark_jobs.prepare import prepare
-from spark_jobs.runs import FinishedRun, evaluate_run, print_result, train_run, training_session
+from longtail.conf.arguments import parse_options
+from longtail.conf.base.errors import UserError
+from longtail.conf.options.semi import TrainSemiOptions
+from longtail.spark_jobs.cli import run_job
+from longtail.spark_jobs.gen_pseudolabels import default_table, labels_of_run
+from longtail.spark_jobs.prepare import prepare
+from longtail.spark_jobs.steps.training import FinishedRun, evaluate_run, print_result, train_run, training_session
 
 
 def main(argv: Sequence[str]) -> None:

@@ -2,7 +2,7 @@
 
 An alert speaks of a run's state at its latest epoch, mostly on a held-out split. The
 rules and their thresholds are data (conf/alerts.yaml). That a run is silent is no
-matter of its events, but of the time since: streaming/result_tables.py says it when
+matter of its events, but of the time since: streaming/tables/store.py says it when
 the alerts are read.
 """
 
@@ -11,9 +11,9 @@ from functools import reduce
 from pyspark.sql import Column, DataFrame, Window, WindowSpec
 from pyspark.sql import functions as F
 
-from conf.alerts import AlertRules, ClassCollapsed, ForEpochs, Plateau, UnlabeledIrrelevant
-from streaming.events import HELD_OUT_SPLITS, TRAIN_SPLIT
-from streaming.result_tables import TABLES
+from longtail.conf.alerts import AlertRules, ClassCollapsed, ForEpochs, Plateau, UnlabeledIrrelevant
+from longtail.streaming.events.schema import HELD_OUT_SPLITS, TRAIN_SPLIT
+from longtail.streaming.tables.store import TABLES
 
 ALERT_COLUMNS = TABLES["alerts"].names
 

@@ -2,16 +2,16 @@
 
 from pyspark.sql import DataFrame
 
-from conf.alerts import AlertRules
-from streaming import queries
-from streaming.alerts import alerts
-from streaming.events import ClassEvent, ConfusionEvent, PseudoLabelEvent, StepEvent
-from streaming.lines import bad_lines, good_events, parsed_events
-from streaming.unlabeled import pseudo_labels, unlabeled
+from longtail.conf.alerts import AlertRules
+from longtail.streaming import queries
+from longtail.streaming.alerts import alerts
+from longtail.streaming.events.schema import ClassEvent, ConfusionEvent, PseudoLabelEvent, StepEvent
+from longtail.streaming.parsing.lines import bad_lines, good_events, parsed_events
+from longtail.streaming.unlabeled import pseudo_labels, unlabeled
 
 
 def tables_of(lines: DataFrame, rules: AlertRules) -> dict[str, DataFrame]:
-    """By name (see streaming/result_tables.py). lines: value, source."""
+    """By name (see streaming/tables/store.py). lines: value, source."""
     parsed = parsed_events(lines)
     events = good_events(parsed)
     classes = queries.class_epochs(queries.latest_class_events(queries.events_of(events, ClassEvent)))

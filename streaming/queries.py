@@ -16,7 +16,7 @@ from collections.abc import Sequence
 from pyspark.sql import Column, DataFrame, Window
 from pyspark.sql import functions as F
 
-from streaming.events import (
+from longtail.streaming.events.schema import (
     FAILED,
     FINISHED,
     UNLABELED_SPLIT,
@@ -27,7 +27,7 @@ from streaming.events import (
     StepEvent,
     field_names,
 )
-from streaming.result_tables import BROKEN, DONE, RUNNING, TABLES
+from longtail.streaming.tables.store import BROKEN, DONE, RUNNING, TABLES
 
 
 def latest(events: DataFrame, key: Sequence[str]) -> DataFrame:

@@ -15,9 +15,9 @@ from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 from scipy.sparse import csr_array
 
-from streaming.queries import latest
-from streaming.result_tables import TABLES
-from streaming.unfolding import unfolded_shares
+from longtail.streaming.queries import latest
+from longtail.streaming.tables.store import TABLES
+from longtail.streaming.unfolding import unfolded_shares
 
 _TYPES = {pa.string(): "string", pa.int64(): "bigint", pa.float64(): "double"}
 

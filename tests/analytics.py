@@ -8,10 +8,10 @@ import deltalake
 import pyarrow as pa
 from pyspark.sql import SparkSession
 
-from conf.alerts import AlertRules, read_alert_rules
-from streaming.batch import tables_of
-from streaming.delta_tables import DELTA_DIRECTORY
-from streaming.result_tables import TABLES, read_table
+from longtail.conf.alerts import AlertRules, read_alert_rules
+from longtail.streaming.batch import tables_of
+from longtail.streaming.tables.delta import DELTA_DIRECTORY
+from longtail.streaming.tables.store import TABLES, read_table
 
 
 def rounded(rows: list[dict[str, Any]], names: list[str]) -> list[tuple[Any, ...]]:

@@ -14,8 +14,8 @@ from pathlib import Path
 import pytest
 from pyspark.sql import SparkSession
 
-from conf.options.base import JobOptions
-from spark_jobs.session import spark_session
+from longtail.conf.options.base import JobOptions
+from longtail.spark_jobs.cluster.session import spark_session
 
 REPOSITORY = Path(__file__).parent.parent
 SCRIPTS = Path(sys.executable).parent

@@ -6,9 +6,9 @@ from typing import Any
 
 from pyspark.sql import DataFrame, SparkSession
 
-from conf.alerts import AlertRules
-from streaming.batch import tables_of
-from streaming.events import (
+from longtail.conf.alerts import AlertRules
+from longtail.streaming.batch import tables_of
+from longtail.streaming.events.schema import (
     ClassEvent,
     ConfusionEvent,
     Event,

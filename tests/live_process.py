@@ -6,10 +6,10 @@ python -m tests.live_process EVENTS_DIR TABLES_DIR [once]
 import sys
 from pathlib import Path
 
-from conf.options.base import JobOptions
-from spark_jobs.session import spark_session
-from streaming.delta_tables import DELTA_DIRECTORY, DeltaTables
-from streaming.live import file_lines, start_live_query
+from longtail.conf.options.base import JobOptions
+from longtail.spark_jobs.cluster.session import spark_session
+from longtail.streaming.live.query import file_lines, start_live_query
+from longtail.streaming.tables.delta import DELTA_DIRECTORY, DeltaTables
 
 if __name__ == "__main__":
     events_dir, tables_dir = map(Path, sys.argv[1:3])

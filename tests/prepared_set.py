@@ -7,7 +7,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from data.contract import (
+from longtail.data.contract import (
     HIDDEN_LABEL,
     ID,
     IMAGE,
@@ -19,7 +19,7 @@ from data.contract import (
     SPLITS,
     split_directory,
 )
-from data.manifest import Manifest
+from longtail.data.manifest import Manifest
 
 # The split is the name of the directory, so the files do not hold it.
 ROW_SCHEMA = pa.schema([field for field in PREPARED_SCHEMA if field.name != SPLIT])

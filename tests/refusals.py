@@ -5,7 +5,7 @@ from contextlib import contextmanager
 
 import pytest
 
-from conf.errors import UserError
+from longtail.conf.base.errors import UserError
 
 
 @contextmanager

@@ -5,7 +5,7 @@ from typing import Any
 
 import pyarrow as pa
 
-from streaming.result_tables import TABLES, RunManifest, write_run
+from longtail.streaming.tables.store import TABLES, RunManifest, write_run
 
 PLAIN: dict[str, dict[str, Any]] = {
     "runs": {

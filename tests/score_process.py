@@ -9,10 +9,10 @@ from pathlib import Path
 
 from pyspark.sql import SparkSession
 
-from conf.options.base import JobOptions
-from spark_jobs.session import spark_session
-from streaming.events import ConfusionEvent, event_line
-from streaming.kafka import KAFKA_PACKAGE, start_score_stream
+from longtail.conf.options.base import JobOptions
+from longtail.spark_jobs.cluster.session import spark_session
+from longtail.streaming.events.schema import ConfusionEvent, event_line
+from longtail.streaming.live.kafka import KAFKA_PACKAGE, start_score_stream
 from tests.events import an_event, class_event
 
 EVENTS, SCORES = "events", "scores"

@@ -2,8 +2,8 @@
 
 from pathlib import Path
 
-from conf.arguments import resolve_options
-from conf.options.data import DataOptions
+from longtail.conf.arguments import resolve_options
+from longtail.conf.options.data import DataOptions
 
 
 def in_directory(data_dir: Path, **values: object) -> DataOptions:

@@ -1,4 +1,4 @@
-"""From estimates to advice (spark_jobs/advice.py) and theorem 1's terms (spark_jobs/advice_threshold.py), by hand."""
+"""Sentences from estimates (spark_jobs/advising/sentences.py), theorem 1's terms (advising/threshold.py), by hand."""
 
 import math
 from typing import Any
@@ -6,7 +6,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from spark_jobs.advice import (
+from longtail.spark_jobs.advising.estimates import Estimate, Estimates, Said
+from longtail.spark_jobs.advising.sentences import (
     Advice,
     advice_on_self_supervision,
     advice_on_unlabeled,
@@ -14,8 +15,7 @@ from spark_jobs.advice import (
     gap_sentence,
     threshold_sentence,
 )
-from spark_jobs.advice_estimates import Estimate, Estimates, Said
-from spark_jobs.advice_threshold import ThresholdBias, threshold_bias
+from longtail.spark_jobs.advising.threshold import ThresholdBias, threshold_bias
 
 SURE = 0.01
 

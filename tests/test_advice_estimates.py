@@ -1,9 +1,9 @@
-"""What a classifier tells of unlabeled images (spark_jobs/advice_estimates.py), where the truth is known."""
+"""What a classifier tells of unlabeled images (spark_jobs/advising/estimates.py), where the truth is known."""
 
 import numpy as np
 import pytest
 
-from spark_jobs.advice_estimates import Said, estimates, head_half, profile_imbalance
+from longtail.spark_jobs.advising.estimates import Said, estimates, head_half, profile_imbalance
 
 HEAD_AND_TAIL = np.array([True, False])
 NOTHING_KNOWN = 99

@@ -1,8 +1,8 @@
-"""Which images look like nothing that is held out (spark_jobs/advice_strangeness.py)."""
+"""Which images look like nothing that is held out (spark_jobs/advising/novelty.py)."""
 
 import numpy as np
 
-from spark_jobs.advice_strangeness import strangeness
+from longtail.spark_jobs.advising.novelty import strangeness
 
 
 def images(*groups: tuple[int, float, float, int]) -> tuple[np.ndarray, np.ndarray]:

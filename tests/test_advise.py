@@ -10,14 +10,14 @@ import pyarrow.parquet as pq
 import pytest
 from PIL import Image
 
-from conf.options.data import DataOptions
-from spark_jobs.advise import advise_options
+from longtail.conf.options.data import DataOptions
+from longtail.spark_jobs.advise import advise_options
+from longtail.training.augmentation import Normalisation
+from longtail.training.checkpoints import Checkpoint, ModelCard, save_checkpoint
 from tests.conftest import RunJob
 from tests.image_tree import write_class
 from tests.prepared_set import write_manifest
 from tests.refusals import refused
-from training.augmentation import Normalisation
-from training.checkpoints import Checkpoint, ModelCard, save_checkpoint
 
 
 def refusal(given: dict[str, Any]) -> str:

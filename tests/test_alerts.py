@@ -7,10 +7,17 @@ from pathlib import Path
 import pytest
 from pyspark.sql import SparkSession
 
-from conf.alerts import AlertRules, read_alert_rules
-from conf.errors import UserError
-from streaming.alerts import ALERT_COLUMNS
-from streaming.events import UNLABELED_SPLIT, ClassEvent, ConfusionEvent, Event, PseudoLabelEvent, StepEvent
+from longtail.conf.alerts import AlertRules, read_alert_rules
+from longtail.conf.base.errors import UserError
+from longtail.streaming.alerts import ALERT_COLUMNS
+from longtail.streaming.events.schema import (
+    UNLABELED_SPLIT,
+    ClassEvent,
+    ConfusionEvent,
+    Event,
+    PseudoLabelEvent,
+    StepEvent,
+)
 from tests.events import an_event, batch_tables, class_event
 
 HEAD, TAIL = 0, 1

@@ -6,7 +6,7 @@ import torch
 import torchvision.transforms.functional as TF
 from torch import Tensor
 
-from training.augmentation import (
+from longtail.training.augmentation import (
     CropFlip,
     Normalisation,
     constants,

@@ -1,4 +1,4 @@
-"""The barrier stage (spark_jobs/barrier.py): ranks that meet, return in order, fail as one and leave no trace.
+"""The barrier stage (spark_jobs/cluster/barrier.py): ranks that meet, return in order, fail as one and leave no trace.
 
 What runs in a rank is defined inside the tests: Spark ships such functions whole.
 """
@@ -13,9 +13,9 @@ import pytest
 import torch
 from pyspark.sql import SparkSession
 
-from conf.errors import UserError
-from spark_jobs.barrier import backend_of, num_slots, run_in_barrier_stage, stage_profile
-from spark_jobs.cli import user_message
+from longtail.conf.base.errors import UserError
+from longtail.spark_jobs.cli import user_message
+from longtail.spark_jobs.cluster.barrier import backend_of, num_slots, run_in_barrier_stage, stage_profile
 
 
 @pytest.fixture(scope="module")

@@ -1,9 +1,9 @@
-"""Several tables by one action (streaming/bundle.py)."""
+"""Several tables by one action (streaming/live/bundle.py)."""
 
 import pyarrow as pa
 from pyspark.sql import SparkSession
 
-from streaming.bundle import bundled, unbundled
+from longtail.streaming.live.bundle import bundled, unbundled
 
 SCHEMAS = {
     "counts": pa.schema([("run", pa.string()), ("count", pa.int64())]),

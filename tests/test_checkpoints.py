@@ -9,11 +9,18 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from conf.errors import UserError
-from models.build import build_model
+from longtail.conf.base.errors import UserError
+from longtail.models.build import build_model
+from longtail.training.augmentation import Normalisation
+from longtail.training.checkpoints import (
+    BestEpoch,
+    Checkpoint,
+    ModelCard,
+    load_checkpoint,
+    load_weights,
+    save_checkpoint,
+)
 from tests.refusals import refused
-from training.augmentation import Normalisation
-from training.checkpoints import BestEpoch, Checkpoint, ModelCard, load_checkpoint, load_weights, save_checkpoint
 
 
 def new_model(*, seed: int = 0, num_classes: int = 3, head: str = "linear", arch: str = "resnet20") -> nn.Module:

@@ -13,10 +13,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from data.contract import ID, IMAGE, LABEL, SOURCE_SCHEMA, TEST, TRAIN
-from data.sources import cifar10
-from data.sources.base import Shard
-from data.unpickle import load_arrays
+from longtail.data.contract import ID, IMAGE, LABEL, SOURCE_SCHEMA, TEST, TRAIN
+from longtail.data.sources import cifar10
+from longtail.data.sources.base import Shard
+from longtail.data.unpickle import load_arrays
 from tests.refusals import refused
 from tests.sources import in_directory
 

@@ -11,9 +11,9 @@ from types import ModuleType
 import numpy as np
 import pytest
 
-from data.contract import ID, IMAGE, LABEL, SOURCE_SCHEMA, TEST, TRAIN
-from data.sources import cifar100, cifar100_coarse
-from data.sources.base import Shard
+from longtail.data.contract import ID, IMAGE, LABEL, SOURCE_SCHEMA, TEST, TRAIN
+from longtail.data.sources import cifar100, cifar100_coarse
+from longtail.data.sources.base import Shard
 from tests.refusals import refused
 from tests.sources import in_directory
 

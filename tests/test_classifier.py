@@ -8,19 +8,19 @@ import pytest
 import torch
 from torch import Tensor
 
-from conf.files import content_hash
-from conf.options.training import TrainClassifierOptions, TrainOptions
-from data.contract import TEST, TRAIN, VAL
-from data.manifest import read_manifest
-from models.build import build_model
-from models.heads import ScaledLinearHead
+from longtail.conf.base.files import content_hash
+from longtail.conf.options.training import TrainClassifierOptions, TrainOptions
+from longtail.data.contract import TEST, TRAIN, VAL
+from longtail.data.manifest import read_manifest
+from longtail.models.build import build_model
+from longtail.models.heads import ScaledLinearHead
+from longtail.training import run as run_module
+from longtail.training.classifier import TAU_GRID, choose_tau, tau_normalised
+from longtail.training.inference import infer
+from longtail.training.run import run_evaluation, run_training
+from longtail.training.tasks import Samples, supervised_task
 from tests.refusals import refused
 from tests.tiny_set import ALONE, COUNTS, paths_of, same_tensors, tiny_options, weights_in, write_tiny_set
-from training import run as run_module
-from training.classifier import TAU_GRID, choose_tau, tau_normalised
-from training.inference import infer
-from training.run import run_evaluation, run_training
-from training.tasks import Samples, supervised_task
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 

@@ -7,8 +7,8 @@ import pyarrow as pa
 import pytest
 from pyspark.sql import SparkSession
 
-from conf.errors import UserError
-from spark_jobs.cli import JOBS, main, run_job, user_message
+from longtail.conf.base.errors import UserError
+from longtail.spark_jobs.cli import JOBS, main, run_job, user_message
 
 
 def raising(error: BaseException) -> Callable[[Sequence[str]], None]:

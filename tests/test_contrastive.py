@@ -8,15 +8,15 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from conf.options.pretraining import PretrainMocoOptions, PretrainRotOptions, PretrainSimclrOptions
-from conf.options.training import RunOptions, TrainOptions
-from data.contract import TRAIN
+from longtail.conf.options.pretraining import PretrainMocoOptions, PretrainRotOptions, PretrainSimclrOptions
+from longtail.conf.options.training import RunOptions, TrainOptions
+from longtail.data.contract import TRAIN
+from longtail.training import run as run_module
+from longtail.training.contrastive import MoCo, SimCLR
+from longtail.training.losses import cross_entropy
+from longtail.training.run import run_training
 from tests.refusals import refused
 from tests.tiny_set import ALONE, paths_of, same_tensors, tiny_options, weights_in, write_tiny_set
-from training import run as run_module
-from training.contrastive import MoCo, SimCLR
-from training.losses import cross_entropy
-from training.run import run_training
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 

@@ -20,12 +20,12 @@ import numpy as np
 import pytest
 from pyspark.sql import SparkSession
 
-from streaming.dashboard.server import address, dashboard, listening_socket, serving
-from streaming.dashboard.table_reader import TableReader
-from streaming.events import ClassEvent, ConfusionEvent, Event, PseudoLabelEvent, RunEvent
-from streaming.live import file_lines, start_live_query
-from streaming.result_tables import RunManifest, write_run
-from streaming.writer import EventWriter, write_pseudo_label_events
+from longtail.streaming.dashboard.server import address, dashboard, listening_socket, serving
+from longtail.streaming.dashboard.table_reader import TableReader
+from longtail.streaming.events.schema import ClassEvent, ConfusionEvent, Event, PseudoLabelEvent, RunEvent
+from longtail.streaming.events.writer import EventWriter, write_pseudo_label_events
+from longtail.streaming.live.query import file_lines, start_live_query
+from longtail.streaming.tables.store import RunManifest, write_run
 from tests.browser import LAPTOP, PHONE, Page, browser, wait_until
 from tests.conftest import SCRIPTS
 from tests.result_rows import class_rows, table, write_base
@@ -107,7 +107,7 @@ def watch(page: Page, pictures: Path) -> None:
     page.click("all classes")
     wait_until(lambda: page.chart("accuracy_map")["rows"] == 10)
     wait_until(lambda: page.chart("confusion_matrix"))
-    page.picture(pictures / "training.png")
+    page.picture(pictures / "longtail.training.png")
 
     fits_a_phone(page)
     page.picture(pictures / "phone.png", top="#find")

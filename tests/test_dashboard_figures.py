@@ -5,8 +5,8 @@ import plotly.graph_objects as go
 import pyarrow as pa
 import pytest
 
-from streaming.dashboard.class_axis import class_axis
-from streaming.dashboard.class_figures import (
+from longtail.streaming.dashboard.class_axis import class_axis
+from longtail.streaming.dashboard.class_figures import (
     accuracy_lines,
     accuracy_map,
     confusion_matrix,
@@ -15,8 +15,8 @@ from streaming.dashboard.class_figures import (
     mean_of_last,
     pseudo_labels,
 )
-from streaming.dashboard.run_figures import class_changes, group_lines, score_of_runs
-from streaming.dashboard.style import NEUTRAL, RUN_COLOURS, head_tail_colour, shown_name
+from longtail.streaming.dashboard.run_figures import class_changes, group_lines, score_of_runs
+from longtail.streaming.dashboard.style import NEUTRAL, RUN_COLOURS, head_tail_colour, shown_name
 from tests.result_rows import class_rows, table
 
 NAN = float("nan")

@@ -11,12 +11,12 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pytest
 
-from conf.errors import UserError
-from streaming.dashboard.page import PageState, ReadTable, page_state, whole_page
-from streaming.dashboard.selection import Selection, read_selection
-from streaming.dashboard.server import address, dashboard, listening_socket, serving
-from streaming.dashboard.table_reader import TableReader
-from streaming.result_tables import TABLES, RunManifest, write_run
+from longtail.conf.base.errors import UserError
+from longtail.streaming.dashboard.page import PageState, ReadTable, page_state, whole_page
+from longtail.streaming.dashboard.selection import Selection, read_selection
+from longtail.streaming.dashboard.server import address, dashboard, listening_socket, serving
+from longtail.streaming.dashboard.table_reader import TableReader
+from longtail.streaming.tables.store import TABLES, RunManifest, write_run
 from tests.result_rows import PLAIN, class_rows, table, write_base
 
 CHARTS_OF_A_RUN = {"accuracy_map", "accuracy_lines", "group_lines", "label_bias"}

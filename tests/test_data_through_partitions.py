@@ -7,14 +7,16 @@ import numpy as np
 import pytest
 from pyspark.sql import SparkSession
 
-from conf.options.semi import TrainSemiOptions
-from conf.options.training import TrainOptions
-from data.contract import TEST, TRAIN, UNLABELED, VAL
-from data.loader import load_split
-from data.manifest import read_manifest
-from spark_jobs.barrier import run_in_barrier_stage
-from spark_jobs.runs import train_run
-from spark_jobs.shipping import packed_pseudo_labels, set_rows, with_brought_set
+from longtail.conf.options.semi import TrainSemiOptions
+from longtail.conf.options.training import TrainOptions
+from longtail.data.contract import TEST, TRAIN, UNLABELED, VAL
+from longtail.data.loader import load_split
+from longtail.data.manifest import read_manifest
+from longtail.spark_jobs.cluster.barrier import run_in_barrier_stage
+from longtail.spark_jobs.cluster.shipping import packed_pseudo_labels, set_rows, with_brought_set
+from longtail.spark_jobs.steps.training import train_run
+from longtail.training.__main__ import main as bare_main
+from longtail.training.distributed import Rank, gather_bytes
 from tests.refusals import refused
 from tests.tiny_set import (
     COUNTS,
@@ -26,8 +28,6 @@ from tests.tiny_set import (
     write_pseudo_labels,
     write_tiny_set,
 )
-from training.__main__ import main as bare_main
-from training.distributed import Rank, gather_bytes
 
 
 def test_every_rank_gets_every_row_but_no_withheld_label_though_the_set_is_out_of_its_reach(
@@ -44,7 +44,7 @@ def test_every_rank_gets_every_row_but_no_withheld_label_though_the_set_is_out_o
     def look(rank, paths):
         import pyarrow.parquet as pq
 
-        from data.loader import load_pseudo_labels
+        from longtail.data.loader import load_pseudo_labels
 
         found = {split: load_split(paths.set_dir, split, read_manifest(paths.set_dir)) for split in COUNTS}
         return {

@@ -10,15 +10,15 @@ import pyarrow as pa
 import pytest
 from pyspark.sql import SparkSession
 
-from conf.arguments import resolve_options
-from conf.options.data import PrepareOptions
-from data import delta
-from data.contract import ROWS_DIRECTORY, TEST, TRAIN
-from data.loader import load_split
-from data.manifest import read_manifest
-from data.stream import open_split
-from spark_jobs.prepare import main, prepare
-from spark_jobs.transforms import read_prepared, with_split_counts
+from longtail.conf.arguments import resolve_options
+from longtail.conf.options.data import PrepareOptions
+from longtail.data import delta
+from longtail.data.contract import ROWS_DIRECTORY, TEST, TRAIN
+from longtail.data.loader import load_split
+from longtail.data.manifest import read_manifest
+from longtail.data.stream import open_split
+from longtail.spark_jobs.frames.images import read_prepared, with_split_counts
+from longtail.spark_jobs.prepare import main, prepare
 from tests.refusals import refused
 
 

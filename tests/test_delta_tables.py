@@ -1,4 +1,4 @@
-"""The result tables as Delta tables (streaming/delta_tables.py), read back with Delta's own reader. No Spark."""
+"""The result tables as Delta tables (streaming/tables/delta.py), read back with Delta's own reader. No Spark."""
 
 import sys
 from pathlib import Path
@@ -7,9 +7,9 @@ import deltalake
 import pyarrow as pa
 import pytest
 
-from streaming import delta_tables
-from streaming.delta_tables import DELTA_DIRECTORY, DeltaTables
-from streaming.result_tables import TABLES, RunManifest, list_runs, read_manifest, write_quarantine, write_run
+from longtail.streaming.tables import delta as delta_tables
+from longtail.streaming.tables.delta import DELTA_DIRECTORY, DeltaTables
+from longtail.streaming.tables.store import TABLES, RunManifest, list_runs, read_manifest, write_quarantine, write_run
 from tests.analytics import assert_delta_tables_have_the_same_rows, delta_table
 from tests.refusals import refused
 from tests.result_rows import PLAIN, class_rows, table

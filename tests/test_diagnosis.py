@@ -1,4 +1,4 @@
-"""What a diagnosis reads, writes and says (spark_jobs/diagnosis.py)."""
+"""What a diagnosis reads, writes and says (spark_jobs/advising/diagnosis.py)."""
 
 import json
 import math
@@ -10,9 +10,9 @@ import pyarrow.parquet as pq
 import pytest
 from pyspark.sql import SparkSession
 
-from spark_jobs.advice import Advice
-from spark_jobs.advice_estimates import Estimate, Estimates
-from spark_jobs.diagnosis import Diagnosis, class_rows, read_said, sentences, write_diagnosis
+from longtail.spark_jobs.advising.diagnosis import Diagnosis, class_rows, read_said, sentences, write_diagnosis
+from longtail.spark_jobs.advising.estimates import Estimate, Estimates
+from longtail.spark_jobs.advising.sentences import Advice
 
 
 def write_predictions(file: Path) -> None:

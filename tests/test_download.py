@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from data.sources.download import download
+from longtail.data.sources.download import download
 from tests.refusals import refused
 
 

@@ -1,4 +1,4 @@
-from conf.errors import UserError
+from longtail.conf.base.errors import UserError
 
 
 def test_a_message_is_one_line_whatever_it_quotes():

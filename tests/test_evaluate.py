@@ -9,16 +9,16 @@ import pyarrow.parquet as pq
 import pytest
 from pyspark.sql import SparkSession
 
-from conf.errors import UserError
-from conf.options.inference import EvaluateOptions
-from conf.options.training import TrainOptions
-from data.contract import TEST, TRAIN, VAL
-from data.loader import load_split
-from data.manifest import read_manifest
-from spark_jobs.evaluate import evaluate
+from longtail.conf.base.errors import UserError
+from longtail.conf.options.inference import EvaluateOptions
+from longtail.conf.options.training import TrainOptions
+from longtail.data.contract import TEST, TRAIN, VAL
+from longtail.data.loader import load_split
+from longtail.data.manifest import read_manifest
+from longtail.spark_jobs.evaluate import evaluate
+from longtail.training.run import run_evaluation, run_training
 from tests.conftest import RunJob
 from tests.tiny_set import ALONE, paths_of, tiny_options, write_tiny_set
-from training.run import run_evaluation, run_training
 
 # LDAM: its loss needs the class sizes, its cosines a scale.
 LOSS = {"loss_type": "LDAM"}

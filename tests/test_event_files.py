@@ -1,11 +1,11 @@
-"""The files of metric events (streaming/writer.py): whole, one an epoch, and none of two writers the same."""
+"""The files of metric events (streaming/events/writer.py): whole, one an epoch, and none of two writers the same."""
 
 import json
 from pathlib import Path
 from typing import Any
 
-from streaming.events import PseudoLabelEvent, RunEvent, StepEvent
-from streaming.writer import EventWriter, write_pseudo_label_events
+from longtail.streaming.events.schema import PseudoLabelEvent, RunEvent, StepEvent
+from longtail.streaming.events.writer import EventWriter, write_pseudo_label_events
 from tests.events import an_event, class_event
 
 

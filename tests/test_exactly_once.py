@@ -13,9 +13,9 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from pyspark.sql import SparkSession
 
-from conf.alerts import read_alert_rules
-from conf.files import write_text_atomically
-from streaming.events import (
+from longtail.conf.alerts import read_alert_rules
+from longtail.conf.base.files import write_text_atomically
+from longtail.streaming.events.schema import (
     ClassEvent,
     ConfusionEvent,
     Event,
@@ -24,9 +24,9 @@ from streaming.events import (
     StepEvent,
     event_line,
 )
-from streaming.keeper import TableKeeper
-from streaming.live import OWN_SETTINGS
-from streaming.result_tables import read_table
+from longtail.streaming.live.keeper import TableKeeper
+from longtail.streaming.live.query import OWN_SETTINGS
+from longtail.streaming.tables.store import read_table
 from tests.analytics import (
     assert_delta_tables_have_the_same_rows,
     assert_tables_are_those_of_all_lines,

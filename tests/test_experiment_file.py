@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 import yaml
 
-from conf.experiment import Experiment, read_experiment
+from longtail.conf.experiment import Experiment, read_experiment
 from tests.refusals import refused
 
 AXES = {"rule": {"CE": {}, "DRW": {"train_rule": "DRW"}}, "D_U": {"none": {}, "balanced": {"imb_factor_unlabel": 1}}}

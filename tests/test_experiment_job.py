@@ -11,10 +11,10 @@ import pyarrow.parquet as pq
 import pytest
 from pyspark.sql import SparkSession
 
-from conf.options.data import PrepareOptions
-from data.contract import ID, TRAIN
-from spark_jobs.experiment_results import read_step_times, read_trials
-from spark_jobs.prepare import prepare
+from longtail.conf.options.data import PrepareOptions
+from longtail.data.contract import ID, TRAIN
+from longtail.spark_jobs.prepare import prepare
+from longtail.spark_jobs.studies.results import read_step_times, read_trials
 from tests.conftest import SCRIPTS, RunJob
 
 FILE = """

@@ -6,11 +6,11 @@ from typing import Any
 
 import pytest
 
-import conf
-from conf.experiment import Experiment, read_experiment
-from spark_jobs.experiment import main
-from spark_jobs.experiment_cost import StepTime, images_of_step, kind_of, seconds_by_image
-from spark_jobs.experiment_plan import PlannedTrial, Step, all_steps, plan
+from longtail import conf
+from longtail.conf.experiment import Experiment, read_experiment
+from longtail.spark_jobs.experiment import main
+from longtail.spark_jobs.studies.cost import StepTime, images_of_step, kind_of, seconds_by_image
+from longtail.spark_jobs.studies.plan import PlannedTrial, Step, all_steps, plan
 from tests.refusals import refused
 
 FILE = Path("x.yaml")

@@ -6,8 +6,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from conf.experiment import Experiment
-from spark_jobs.experiment_statistics import Arm, arms, compare, mean_interval, p_value, published_order
+from longtail.conf.experiment import Experiment
+from longtail.spark_jobs.studies.comparisons import Arm, arms, compare, mean_interval, p_value, published_order
 
 EXPERIMENT = Experiment.model_validate(
     {

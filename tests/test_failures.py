@@ -17,7 +17,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from streaming.result_tables import read_table
+from longtail.streaming.tables.store import read_table
 from tests.cluster import MARK, kill_worker_of, marked_processes, running_cluster, wait_until_gone
 from tests.conftest import SCRIPTS, RunJob
 

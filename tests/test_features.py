@@ -8,14 +8,14 @@ import pyarrow.parquet as pq
 import pytest
 import torch
 
-from conf.options.training import TrainOptions
-from data.contract import TEST, TRAIN, VAL
-from data.manifest import read_manifest
-from models.build import build_model
+from longtail.conf.options.training import TrainOptions
+from longtail.data.contract import TEST, TRAIN, VAL
+from longtail.data.manifest import read_manifest
+from longtail.models.build import build_model
+from longtail.training.features import tsne_map, write_tsne_plot
+from longtail.training.run import run_evaluation, run_training
+from longtail.training.tasks import Task, supervised_task
 from tests.tiny_set import ALONE, COUNTS, paths_of, tiny_options, weights_in
-from training.features import tsne_map, write_tsne_plot
-from training.run import run_evaluation, run_training
-from training.tasks import Task, supervised_task
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from conf.files import new_directory, write_atomically, write_json_atomically, write_text_atomically
+from longtail.conf.base.files import new_directory, write_atomically, write_json_atomically, write_text_atomically
 from tests.conftest import REPOSITORY
 from tests.refusals import refused
 

@@ -7,13 +7,13 @@ import pyarrow.parquet as pq
 import pytest
 from pyspark.sql import SparkSession
 
-from conf.options.data import DataOptions, PrepareOptions
-from data.contract import HIDDEN_LABEL, ID, LABEL, TEST, TRAIN, UNLABELED
-from data.manifest import read_manifest
-from data.sources.base import Located
-from data.sources.first_classes import FirstClasses
-from data.sources.registry import SOURCES, irrelevant_source, source_of
-from spark_jobs.prepare import prepare
+from longtail.conf.options.data import DataOptions, PrepareOptions
+from longtail.data.contract import HIDDEN_LABEL, ID, LABEL, TEST, TRAIN, UNLABELED
+from longtail.data.manifest import read_manifest
+from longtail.data.sources.base import Located
+from longtail.data.sources.first_classes import FirstClasses
+from longtail.data.sources.registry import SOURCES, irrelevant_source, source_of
+from longtail.spark_jobs.prepare import prepare
 from tests.refusals import refused
 from tests.sources import in_directory
 

@@ -10,9 +10,18 @@ import pytest
 import torch
 from torch import Tensor
 
-from conf.options.semi import TrainSemiOptions
-from data.contract import HIDDEN_LABEL, NO_CLASS, TRAIN, UNLABELED, split_directory
-from data.manifest import read_manifest
+from longtail.conf.options.semi import TrainSemiOptions
+from longtail.data.contract import HIDDEN_LABEL, NO_CLASS, TRAIN, UNLABELED, split_directory
+from longtail.data.manifest import read_manifest
+from longtail.training.augmentation import crop_and_flip
+from longtail.training.batches import epoch_batches, epoch_size, loss_weights
+from longtail.training.fixmatch import fixmatch_task, weak_and_strong, without_square
+from longtail.training.losses import cross_entropy
+from longtail.training.metrics import ClassTotals
+from longtail.training.randaugment import randaugment
+from longtail.training.run import run_training
+from longtail.training.semi.learner import fixmatch_losses
+from longtail.training.tasks import Task
 from tests.refusals import refused
 from tests.tiny_set import (
     ALONE,
@@ -24,15 +33,6 @@ from tests.tiny_set import (
     weights_in,
     write_tiny_set,
 )
-from training.augmentation import crop_and_flip
-from training.batches import epoch_batches, epoch_size, loss_weights
-from training.fixmatch import fixmatch_task, weak_and_strong, without_square
-from training.losses import cross_entropy
-from training.metrics import ClassTotals
-from training.randaugment import randaugment
-from training.run import run_training
-from training.semi.learner import fixmatch_losses
-from training.tasks import Task
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 

@@ -1,4 +1,4 @@
-"""The floors of the house: imports go down only, training needs no Spark, and no job hides a package."""
+"""The floors of the house: imports go down only, training needs no Spark, and every module has one name."""
 
 import ast
 import os
@@ -10,32 +10,38 @@ import pytest
 
 from tests.conftest import REPOSITORY
 
-# What each package may import of the project, and the third parties that some floors do without. The metric event, its
-# writer and the unfolding of shares lie in streaming/ but on the lowest floor, so that training can use them.
-EVENTS_FLOOR = {"streaming.events", "streaming.unfolding", "streaming.writer"}
-MAY_IMPORT = {
+# The six code folders, which src/longtail/ links to.
+PACKAGES = ("conf", "data", "models", "training", "streaming", "spark_jobs")
+# What each room may import of the project. A file belongs to the room with the longest name that fits. The metric
+# events lie in streaming/ but on the lowest floor, so that training can use them.
+EVENTS = {"streaming.events", "streaming.unfolding"}
+ROOMS = {
     "conf": {"conf"},
-    "streaming events": {"conf", *EVENTS_FLOOR},
+    "streaming.events": {"conf.base", "streaming.events"},
+    "streaming.unfolding": set(),
     "models": {"models"},
     "data": {"conf", "data"},
-    "training": {"conf", "data", "models", "training", *EVENTS_FLOOR},
+    "training": {"conf", "data", "models", "training", *EVENTS},
     "streaming": {"conf", "streaming"},
-    "spark_jobs": {"conf", "data", "models", "training", "streaming", "spark_jobs"},
+    "streaming.parsing": {"streaming.events", "streaming.parsing"},
+    "streaming.tables": {"conf", "streaming.events", "streaming.tables"},
+    "spark_jobs": {*PACKAGES},
 }
-PROJECT = {"conf", "data", "models", "training", "streaming", "spark_jobs"}
-WITHOUT_SPARK = {"conf", "streaming events", "models", "data", "training"}
-WITHOUT_TORCH = {"conf", "streaming events", "data", "streaming"}
+SPARK = {"pyspark", "py4j"}
+TORCH = {"torch", "torchvision"}
+WITHOUT_SPARK = {"conf", *EVENTS, "models", "data", "training"}
+WITHOUT_TORCH = {"conf", *EVENTS, "data", "streaming", "streaming.parsing", "streaming.tables"}
 
-FILES = sorted(file for package in PROJECT for file in (REPOSITORY / package).rglob("*.py"))
+FILES = sorted(file for package in PACKAGES for file in (REPOSITORY / package).rglob("*.py"))
 
 
 def module_name(file: Path) -> str:
+    """Without the `longtail.` that all have."""
     return ".".join(file.relative_to(REPOSITORY).with_suffix("").parts).removesuffix(".__init__")
 
 
-def floor_of(file: Path) -> str:
-    name = module_name(file)
-    return "streaming events" if name in EVENTS_FLOOR else name.split(".")[0]
+def room_of(module: str) -> str:
+    return max((room for room in ROOMS if is_within(module, {room})), key=len)
 
 
 def imported_modules(source: str) -> set[str]:
@@ -45,7 +51,9 @@ def imported_modules(source: str) -> set[str]:
         if isinstance(node, ast.Import):
             names |= {alias.name for alias in node.names}
         elif isinstance(node, ast.ImportFrom):
-            assert node.level == 0, "imports are absolute in this project, so that they can be read here"
+            assert node.level == 0 and node.module, (
+                "imports are absolute in this project, so that they can be read here"
+            )
             names |= {node.module, *(f"{node.module}.{alias.name}" for alias in node.names)}
     return names
 
@@ -55,110 +63,146 @@ def is_within(name: str, modules: set[str]) -> bool:
     return any(name == module or name.startswith(f"{module}.") for module in modules)
 
 
-def forbidden_imports(source: str, floor: str) -> set[str]:
-    """The project's modules that a file of this floor imports although they lie above it."""
-    of_the_project = {name for name in imported_modules(source) if is_within(name, PROJECT)}
-    # `from streaming import events` also names the package itself, whose __init__ is empty.
+def forbidden_imports(source: str, room: str) -> set[str]:
+    """The project's modules that a file of this room imports although they lie above it, without `longtail.`."""
+    own = {name.removeprefix("longtail.") for name in imported_modules(source) if is_within(name, {"longtail"})}
+    own -= {"longtail"}
+    # `from longtail.streaming import queries` also names the package itself, whose __init__ imports nothing.
     return {
         name
-        for name in of_the_project
-        if not is_within(name, MAY_IMPORT[floor])
-        and not any(is_within(other, MAY_IMPORT[floor]) and other.startswith(f"{name}.") for other in of_the_project)
+        for name in own
+        if not is_within(name, ROOMS[room])
+        and not any(is_within(other, ROOMS[room]) and other.startswith(f"{name}.") for other in own)
     }
 
 
-def identifier(file: Path) -> str:
-    return str(file.relative_to(REPOSITORY))
+def importers(names: set[str], rooms: set[str]) -> list[str]:
+    """The files of these rooms that import one of the names."""
+    found = []
+    for file in FILES:
+        if room_of(module_name(file)) in rooms:
+            found += [str(file) for name in imported_modules(file.read_text()) if is_within(name, names)]
+    return found
 
 
-@pytest.mark.parametrize("file", FILES, ids=identifier)
-def test_a_file_imports_nothing_from_above(file: Path) -> None:
-    assert forbidden_imports(file.read_text(), floor_of(file)) == set()
+def test_imports_go_down_only() -> None:
+    forbidden = {str(file): forbidden_imports(file.read_text(), room_of(module_name(file))) for file in FILES}
+    assert len(FILES) > 150
+    assert {file: names for file, names in forbidden.items() if names} == {}
 
 
-@pytest.mark.parametrize("file", [f for f in FILES if floor_of(f) in WITHOUT_SPARK], ids=identifier)
-def test_a_file_below_the_streaming_floor_does_not_import_spark(file: Path) -> None:
-    assert not {name for name in imported_modules(file.read_text()) if is_within(name, {"pyspark", "py4j"})}
+def test_no_file_below_the_streaming_floor_imports_spark() -> None:
+    assert importers(SPARK, WITHOUT_SPARK) == []
+    assert importers(SPARK, {"streaming"}) != []
 
 
-@pytest.mark.parametrize("file", [f for f in FILES if floor_of(f) in WITHOUT_TORCH], ids=identifier)
-def test_a_file_that_spark_s_driver_needs_does_not_import_torch(file: Path) -> None:
-    assert not {name for name in imported_modules(file.read_text()) if is_within(name, {"torch", "torchvision"})}
+def test_no_file_that_spark_s_driver_needs_imports_torch() -> None:
+    assert importers(TORCH, WITHOUT_TORCH) == []
+    assert importers(TORCH, {"training"}) != []
 
 
 @pytest.mark.parametrize(
-    ("source", "floor", "forbidden"),
+    ("source", "room", "forbidden"),
     [
-        ("import training.loop", "models", {"training.loop"}),
-        ("from training import loop", "models", {"training", "training.loop"}),
-        ("def f():\n    from spark_jobs.session import spark_session", "training", {"spark_jobs.session"}),
-        ("import os\nimport training_extras", "models", set()),
-        ("from streaming.events import ClassEvent", "training", set()),
-        ("from streaming import events", "training", set()),
-        ("from streaming.queries import latest_events", "training", {"streaming.queries"}),
-        ("from data import loader", "conf", {"data", "data.loader"}),
+        ("import longtail.training.loop", "models", {"training.loop"}),
+        ("from longtail.training import loop", "models", {"training", "training.loop"}),
+        (
+            "def f():\n    from longtail.spark_jobs.cluster.session import spark_session",
+            "training",
+            {"spark_jobs.cluster.session"},
+        ),
+        ("import os\nimport longtail_extras", "models", set()),
+        ("from longtail.streaming.events.schema import ClassEvent", "training", set()),
+        ("from longtail.streaming.events import schema", "training", set()),
+        ("from longtail.streaming.queries import latest_events", "training", {"streaming.queries"}),
+        ("from longtail.data import loader", "conf", {"data", "data.loader"}),
     ],
 )
-def test_the_reader_of_imports_sees_what_is_forbidden(source: str, floor: str, forbidden: set[str]) -> None:
-    found = forbidden_imports(source, floor)
+def test_the_reader_of_imports_sees_what_is_forbidden(source: str, room: str, forbidden: set[str]) -> None:
+    found = forbidden_imports(source, room)
     assert forbidden <= found and bool(forbidden) == bool(found)
 
 
-def test_every_package_has_its_floor() -> None:
-    packages = {file.parent.name for file in REPOSITORY.glob("*/__init__.py")} - {"tests"}
-    assert packages == PROJECT
-    assert {floor_of(file) for file in FILES} == set(MAY_IMPORT)
+def test_the_package_is_the_six_folders() -> None:
+    linked = {link.name: link.resolve() for link in (REPOSITORY / "src" / "longtail").iterdir() if link.is_symlink()}
+    assert linked == {package: REPOSITORY / package for package in PACKAGES}
+    assert {room_of(module_name(file)) for file in FILES} == set(ROOMS)
+
+
+def in_fresh_interpreter(code: str, cwd: Path = REPOSITORY) -> str:
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=cwd)
+    assert done.returncode == 0, done.stderr
+    return done.stdout
 
 
 def modules_loaded_by(*modules: str) -> set[str]:
-    """Top-level packages in memory after a fresh interpreter imported the modules."""
-    code = f"import sys, {', '.join(modules)}; print(*{{name.partition('.')[0] for name in sys.modules}})"
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=REPOSITORY)
-    return set(done.stdout.split())
+    """Names of all that is in memory after a fresh interpreter imported the modules."""
+    return set(in_fresh_interpreter(f"import sys, {', '.join(modules)}; print(*sys.modules)").split())
+
+
+@pytest.mark.parametrize("package", PACKAGES)
+def test_no_module_can_be_imported_under_two_names(package: str) -> None:
+    # From the repository's root, where Python finds the folder first.
+    try_it = f"try:\n    import {package}\nexcept ImportError as error:\n    print(error)"
+    assert in_fresh_interpreter(try_it) == f"{package}/ is the package longtail.{package}: import it by that name\n"
+
+
+def test_importing_longtail_loads_nothing_and_gives_its_packages_when_they_are_named() -> None:
+    loaded = modules_loaded_by("longtail")
+    assert {name for name in loaded if name.startswith("longtail.")} == set()
+    assert not loaded & {*SPARK, *TORCH, "numpy", "pandas", "pyarrow", "pydantic"}
+    shown = in_fresh_interpreter("import longtail; print(longtail.training.__name__, 'conf' in dir(longtail))")
+    assert shown == "longtail.training True\n"
+    with pytest.raises(ImportError, match="cannot import name 'nothing'"):
+        from longtail import nothing  # noqa: F401
 
 
 def test_training_runs_without_loading_spark() -> None:
-    loaded = modules_loaded_by("training.run", "training.inference", "training.__main__")
+    loaded = modules_loaded_by("longtail.training.run", "longtail.training.inference", "longtail.training.__main__")
     assert "torch" in loaded
-    assert not loaded & {"pyspark", "py4j", "spark_jobs"}
+    assert not loaded & {*SPARK, "longtail.spark_jobs"}
 
 
 def test_the_theory_s_simulations_load_neither_spark_nor_torch() -> None:
-    loaded = modules_loaded_by("training.theory.evaluation", "training.theory.statements")
+    loaded = modules_loaded_by("longtail.training.theory.evaluation", "longtail.training.theory.statements")
     assert "scipy" in loaded
-    assert not loaded & {"pyspark", "py4j", "torch"}
+    assert not loaded & (SPARK | TORCH)
 
 
 def test_options_sources_and_events_load_neither_spark_nor_torch() -> None:
     loaded = modules_loaded_by(
-        "conf.arguments", "data.loader", "data.sources.registry", "streaming.events", "streaming.writer"
+        "longtail.conf.arguments",
+        "longtail.data.loader",
+        "longtail.data.sources.registry",
+        "longtail.streaming.events.schema",
+        "longtail.streaming.events.writer",
     )
-    assert "conf" in loaded
-    assert not loaded & {"pyspark", "py4j", "torch", "training"}
+    assert "longtail.conf" in loaded
+    assert not loaded & {*SPARK, *TORCH, "longtail.training"}
 
 
 def test_the_tables_of_the_live_query_are_read_and_drawn_without_loading_spark() -> None:
-    loaded = modules_loaded_by("streaming.result_tables", "streaming.view", "streaming.plots")
+    loaded = modules_loaded_by(
+        "longtail.streaming.tables.store", "longtail.streaming.tables.view", "longtail.streaming.tables.plots"
+    )
     assert "pyarrow" in loaded
-    assert not loaded & {"pyspark", "py4j", "torch", "training"}
+    assert not loaded & {*SPARK, *TORCH, "longtail.training"}
 
 
-@pytest.mark.parametrize("package", ["training", "streaming", "spark_jobs", "data", "models", "conf"])
-def test_importing_a_package_imports_nothing_else(package: str) -> None:
-    assert (REPOSITORY / package / "__init__.py").read_text().strip() == ""
+def test_importing_a_package_imports_nothing_else() -> None:
+    code = {file: file.read_text() for file in FILES if file.name == "__init__.py"}
+    assert {str(file) for file, source in code.items() if imported_modules(source)} == set()
 
 
-@pytest.mark.parametrize("file", sorted((REPOSITORY / "spark_jobs").glob("*.py")), ids=identifier)
-def test_no_job_hides_a_package(file: Path) -> None:
+def test_no_job_hides_a_package() -> None:
     # spark-submit puts spark_jobs/ before everything else on the path.
-    # By their __init__.py: what the pipeline leaves in the root (runs/, datasets/) is no package.
-    packages = {file.parent.name for file in REPOSITORY.glob("*/__init__.py")}
     third_parties = {"torch", "torchvision", "pyspark", "pandas", "pyarrow", "numpy", "scipy", "sklearn", "PIL", "yaml"}
-    third_parties |= {"pydantic", "pydantic_core", "rich", "tensorboardX", "matplotlib"}
-    assert file.stem not in packages | third_parties | sys.stdlib_module_names
+    third_parties |= {"pydantic", "pydantic_core", "rich", "tensorboardX", "matplotlib", "longtail"}
+    jobs = {file.stem for file in (REPOSITORY / "spark_jobs").iterdir()}
+    assert not jobs & (third_parties | sys.stdlib_module_names)
 
 
-def test_benchmarks_find_all_that_they_import_when_started_as_they_say(tmp_path):
+def test_benchmarks_find_all_that_they_import_when_started_as_they_say(tmp_path: Path) -> None:
     """By file they see installed packages alone; by name, from the repository's root, the tests' helpers too."""
     files = sorted((REPOSITORY / "benchmarks").glob("*.py"))
     by_file = [file for file in files if f"python benchmarks/{file.name}" in file.read_text()]

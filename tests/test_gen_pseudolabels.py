@@ -20,23 +20,23 @@ import pytest
 import torch
 from pyspark.sql import DataFrame, SparkSession
 
-from conf.arguments import resolve_options
-from conf.errors import UserError
-from conf.files import content_hash
-from conf.options.inference import GenPseudolabelsOptions
-from conf.options.training import TrainOptions
-from data.loader import load_hidden_labels, load_pseudo_labels, load_split
-from data.manifest import read_manifest
-from models.build import build_model
-from spark_jobs.cli import user_message
-from spark_jobs.gen_pseudolabels import default_table, gen_pseudolabels, main, with_pseudo_labels
-from spark_jobs.inference import Classifier, classifier_of
-from spark_jobs.prepare import prepare
-from spark_jobs.transforms import read_table
-from training.distributed import Rank
-from training.inference import infer
-from training.run import run_training
-from training.run_directory import RunPaths
+from longtail.conf.arguments import resolve_options
+from longtail.conf.base.errors import UserError
+from longtail.conf.base.files import content_hash
+from longtail.conf.options.inference import GenPseudolabelsOptions
+from longtail.conf.options.training import TrainOptions
+from longtail.data.loader import load_hidden_labels, load_pseudo_labels, load_split
+from longtail.data.manifest import read_manifest
+from longtail.models.build import build_model
+from longtail.spark_jobs.cli import user_message
+from longtail.spark_jobs.frames.images import read_table
+from longtail.spark_jobs.frames.predictions import Classifier, classifier_of
+from longtail.spark_jobs.gen_pseudolabels import default_table, gen_pseudolabels, main, with_pseudo_labels
+from longtail.spark_jobs.prepare import prepare
+from longtail.training.distributed import Rank
+from longtail.training.inference import infer
+from longtail.training.run import run_training
+from longtail.training.run_directory import RunPaths
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -172,7 +172,7 @@ def test_a_worker_loads_the_network_once_for_all_its_partitions(
             import pyarrow as pa
             from pyspark import BarrierTaskContext
 
-            from training.inference import load_classifier
+            from longtail.training.inference import load_classifier
 
             for _ in batches:
                 pass

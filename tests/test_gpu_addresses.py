@@ -18,8 +18,8 @@ PROBE = """
 import json, sys
 from pyspark import TaskContext
 from pyspark.sql import SparkSession
-from conf.errors import UserError
-from spark_jobs.barrier import run_in_barrier_stage
+from longtail.conf.base.errors import UserError
+from longtail.spark_jobs.cluster.barrier import run_in_barrier_stage
 
 def addresses(context):
     return {name: found.addresses for name, found in context.resources().items()}

@@ -9,8 +9,8 @@ import pyarrow as pa
 import pytest
 from PIL import Image
 
-from conf.options.data import DataOptions
-from data.contract import (
+from longtail.conf.options.data import DataOptions
+from longtail.data.contract import (
     ENCODED,
     ID,
     IMAGE,
@@ -24,10 +24,10 @@ from data.contract import (
     UNLABELED,
     UNLABELED_FIRST_ID,
 )
-from data.image_files import decode, decoded_images
-from data.sources import folder, image_list
-from data.sources.base import Located, without_second_check
-from data.sources.unlabeled import DirectoryOfImages, unlabeled_source
+from longtail.data.image_files import decode, decoded_images
+from longtail.data.sources import folder, image_list
+from longtail.data.sources.base import Located, without_second_check
+from longtail.data.sources.unlabeled import DirectoryOfImages, unlabeled_source
 from tests.image_tree import colour_of, write_class, write_image
 from tests.refusals import refused
 from tests.sources import in_directory
@@ -146,7 +146,7 @@ def test_annotations_that_cannot_be_used_are_refused(tmp_path: Path, annotations
 
 
 def test_shards_divide_the_files_and_ids_go_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("data.sources.image_trees.IMAGES_PER_SHARD", 4)
+    monkeypatch.setattr("longtail.data.sources.image_trees.IMAGES_PER_SHARD", 4)
     for name in ("a", "b"):
         write_class(tmp_path / name, 5)
     located = folder.locate(of_folder(tmp_path, test_fraction=0.2))

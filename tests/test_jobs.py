@@ -14,8 +14,8 @@ import pyarrow.parquet as pq
 import pytest
 import torch
 
-from spark_jobs.cli import JOBS
-from streaming.result_tables import latest_epochs, read_table
+from longtail.spark_jobs.cli import JOBS
+from longtail.streaming.tables.store import latest_epochs, read_table
 from tests.analytics import assert_delta_tables_have_the_same_rows
 from tests.conftest import SCRIPTS, RunJob
 
@@ -360,5 +360,5 @@ def test_every_job_explains_itself(longtail: RunJob):
     for job in jobs:
         shown = longtail(job, "--help")
         assert shown.returncode == 0 and f"usage: longtail {job}" in shown.stdout
-        launch_manual = importlib.import_module(f"spark_jobs.{job}").__doc__
+        launch_manual = importlib.import_module(f"longtail.spark_jobs.{job}").__doc__
         assert f"longtail {job}" in launch_manual and f"spark-submit spark_jobs/{job}.py" in launch_manual

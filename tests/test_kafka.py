@@ -14,9 +14,9 @@ from pathlib import Path
 import pytest
 from pyspark.sql import SparkSession
 
-from streaming.events import ConfusionEvent, RunEvent
-from streaming.result_tables import read_table
-from streaming.writer import EventWriter
+from longtail.streaming.events.schema import ConfusionEvent, RunEvent
+from longtail.streaming.events.writer import EventWriter
+from longtail.streaming.tables.store import read_table
 from tests.analytics import assert_tables_are_those_of_all_lines
 from tests.broker import Broker
 from tests.conftest import REPOSITORY, SCRIPTS

@@ -6,10 +6,10 @@ import math
 import pyarrow as pa
 from pyspark.sql import SparkSession
 
-from streaming import queries
-from streaming.events import EVENT_KINDS, ClassEvent, RunEvent, StepEvent, spark_ddl
-from streaming.keeper_queries import signs_of
-from streaming.written_lines import event_schema
+from longtail.streaming import queries
+from longtail.streaming.events.schema import EVENT_KINDS, ClassEvent, RunEvent, StepEvent, spark_ddl
+from longtail.streaming.live.keeper_queries import signs_of
+from longtail.streaming.parsing.written_lines import event_schema
 from tests.analytics import rounded
 from tests.events import PLAIN, an_event
 

@@ -1,4 +1,4 @@
-"""Statistics of labels alone (spark_jobs/label_statistics.py): one pass, exact counts, skew by hand."""
+"""Statistics of labels alone (spark_jobs/frames/label_statistics.py): one pass, exact counts, skew by hand."""
 
 import json
 from pathlib import Path
@@ -10,12 +10,12 @@ import pyarrow.parquet as pq
 import pytest
 from pyspark.sql import DataFrame, SparkSession
 
-from conf.arguments import resolve_options
-from conf.options.data import StatsOptions
-from data.contract import HIDDEN_LABEL, ID, IMAGE, LABEL, UNLABELED
-from spark_jobs.label_statistics import QUANTILES, count_labels, with_confidence_quantiles
-from spark_jobs.pseudo_label_statistics import pseudo_label_statistics
-from spark_jobs.stats import main, stats_of_labels
+from longtail.conf.arguments import resolve_options
+from longtail.conf.options.data import StatsOptions
+from longtail.data.contract import HIDDEN_LABEL, ID, IMAGE, LABEL, UNLABELED
+from longtail.spark_jobs.frames.label_statistics import QUANTILES, count_labels, with_confidence_quantiles
+from longtail.spark_jobs.frames.pseudo_label_statistics import pseudo_label_statistics
+from longtail.spark_jobs.stats import main, stats_of_labels
 from tests.prepared_set import ROW_SCHEMA, write_manifest, write_split
 from tests.refusals import refused
 

@@ -1,4 +1,4 @@
-"""What a labelling tells of itself (spark_jobs/labelling_events.py): per class how many and how sure; which round."""
+"""The events of a labelling (spark_jobs/steps/labelling_events.py): per class how many and how sure; the round."""
 
 import json
 from pathlib import Path
@@ -9,12 +9,12 @@ import pytest
 import torch
 from pyspark.sql import SparkSession
 
-from conf.options.semi import TrainSemiOptions
-from conf.options.training import TrainOptions
-from data.manifest import read_manifest
-from spark_jobs.labelling_events import tell_of_labelling
+from longtail.conf.options.semi import TrainSemiOptions
+from longtail.conf.options.training import TrainOptions
+from longtail.data.manifest import read_manifest
+from longtail.spark_jobs.steps.labelling_events import tell_of_labelling
+from longtail.training.run import run_training
 from tests.tiny_set import ALONE, paths_of, tiny_options, unlabeled_ids, write_pseudo_labels, write_tiny_set
-from training.run import run_training
 
 LABELS = [0] * 7 + [1] * 5
 CONFIDENCES = [0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.5, 0.5, 0.6, 0.9, 1.0]

@@ -1,4 +1,4 @@
-"""From lines to events (streaming/lines.py): what is an event arrives unchanged, all else is told why it is none."""
+"""From lines to events (streaming/parsing/lines.py): an event arrives unchanged, all else with the reason why not."""
 
 import dataclasses
 import json
@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 from pyspark.sql import SparkSession
 
-from streaming.events import EVENT_KINDS, ClassEvent, Event, StepEvent, event_line
-from streaming.lines import MAX_LINE_KEPT, bad_lines, good_events, parsed_events
+from longtail.streaming.events.schema import EVENT_KINDS, ClassEvent, Event, StepEvent, event_line
+from longtail.streaming.parsing.lines import MAX_LINE_KEPT, bad_lines, good_events, parsed_events
 from tests.events import PLAIN, an_event, line_frame
 
 

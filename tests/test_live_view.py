@@ -1,4 +1,4 @@
-"""The live query (streaming/live.py) over event files that appear, repeat, break or hide while it runs."""
+"""The live query (streaming/live/query.py) over event files that appear, repeat, break or hide while it runs."""
 
 import time
 from collections.abc import Callable, Iterator
@@ -10,11 +10,11 @@ from threading import Event
 import pytest
 from pyspark.sql import SparkSession
 
-from conf.errors import UserError
-from streaming.events import ConfusionEvent, RunEvent, StepEvent, event_line
-from streaming.live import file_lines, start_live_query
-from streaming.result_tables import list_runs, read_table
-from streaming.writer import EventWriter
+from longtail.conf.base.errors import UserError
+from longtail.streaming.events.schema import ConfusionEvent, RunEvent, StepEvent, event_line
+from longtail.streaming.events.writer import EventWriter
+from longtail.streaming.live.query import file_lines, start_live_query
+from longtail.streaming.tables.store import list_runs, read_table
 from tests.analytics import assert_tables_are_those_of_all_lines
 from tests.events import an_event, class_event
 

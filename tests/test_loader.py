@@ -10,8 +10,8 @@ import pyarrow.parquet as pq
 import pytest
 from PIL import Image
 
-from conf.errors import UserError
-from data.contract import (
+from longtail.conf.base.errors import UserError
+from longtail.data.contract import (
     CONFIDENCE,
     ENCODED,
     HIDDEN_LABEL,
@@ -27,8 +27,15 @@ from data.contract import (
     UNLABELED,
     VAL,
 )
-from data.loader import image_array, load_hidden_labels, load_probabilities, load_pseudo_labels, load_round, load_split
-from data.manifest import Manifest, read_manifest
+from longtail.data.loader import (
+    image_array,
+    load_hidden_labels,
+    load_probabilities,
+    load_pseudo_labels,
+    load_round,
+    load_split,
+)
+from longtail.data.manifest import Manifest, read_manifest
 from tests.prepared_set import ROW_SCHEMA, image_rows, write_manifest, write_split
 from tests.refusals import refused
 

@@ -6,8 +6,8 @@ from fractions import Fraction
 import numpy as np
 import pytest
 
-from conf.errors import UserError
-from data.longtail import (
+from longtail.conf.base.errors import UserError
+from longtail.data.longtail import (
     by_label,
     check_pool,
     irrelevant_count,
@@ -17,8 +17,8 @@ from data.longtail import (
     unlabeled_counts,
     validation_counts,
 )
-from data.statistics import EFFECTIVE_NUMBER_BETA, class_distribution, effective_number
-from training import rebalancing
+from longtail.data.statistics import EFFECTIVE_NUMBER_BETA, class_distribution, effective_number
+from longtail.training import rebalancing
 
 
 @pytest.mark.parametrize(

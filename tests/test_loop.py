@@ -12,15 +12,15 @@ import pytest
 import torch
 from torch.optim.optimizer import register_optimizer_step_pre_hook
 
-from conf.options.training import TrainOptions
-from data.contract import TEST, TRAIN, VAL, split_directory
-from models.build import build_model
+from longtail.conf.options.training import TrainOptions
+from longtail.data.contract import TEST, TRAIN, VAL, split_directory
+from longtail.models.build import build_model
+from longtail.training import run as run_module
+from longtail.training.distributed import Rank
+from longtail.training.loop import epoch_generator
+from longtail.training.run import run_evaluation, run_training
 from tests.refusals import refused
 from tests.tiny_set import ALONE, COUNTS, paths_of, same_tensors, tiny_options, weights_in, write_tiny_set
-from training import run as run_module
-from training.distributed import Rank
-from training.loop import epoch_generator
-from training.run import run_evaluation, run_training
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 

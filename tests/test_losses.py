@@ -9,8 +9,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from conf.options.training import TrainOptions
-from training.losses import (
+from longtail.conf.options.training import TrainOptions
+from longtail.training.losses import (
     build_loss,
     cross_entropy,
     focal_loss,

@@ -7,7 +7,7 @@ import pytest
 import torch
 from sklearn import metrics
 
-from training.metrics import (
+from longtail.training.metrics import (
     ClassTotals,
     Predictions,
     class_accuracy,

@@ -7,10 +7,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from data.contract import ID, IMAGE, LABEL, SOURCE_SCHEMA, TEST, TRAIN
-from data.sources import mnist
-from data.sources.base import Shard
-from data.sources.idx_files import parse_idx
+from longtail.data.contract import ID, IMAGE, LABEL, SOURCE_SCHEMA, TEST, TRAIN
+from longtail.data.sources import mnist
+from longtail.data.sources.base import Shard
+from longtail.data.sources.idx_files import parse_idx
 from tests.refusals import refused
 from tests.sources import in_directory
 

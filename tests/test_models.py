@@ -7,11 +7,11 @@ import pytest
 import torch
 import torchvision
 
-from conf.options.training import RunOptions
-from models.build import ARCHITECTURES, build_model
-from models.heads import CosineHead
-from models.resnet import BLOCKS_PER_STAGE, BasicBlock
-from models.wide_resnet import PreActivationBlock
+from longtail.conf.options.training import RunOptions
+from longtail.models.build import ARCHITECTURES, build_model
+from longtail.models.heads import CosineHead
+from longtail.models.resnet import BLOCKS_PER_STAGE, BasicBlock
+from longtail.models.wide_resnet import PreActivationBlock
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 

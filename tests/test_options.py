@@ -7,17 +7,17 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
-from conf.arguments import data_flags, options_for, parse_options, resolve_options
-from conf.datasets import dataset_facts, known_datasets
-from conf.options.advise import AdviseOptions
-from conf.options.base import JobOptions
-from conf.options.data import OWN_IMAGES, DataOptions, PrepareOptions, StatsOptions
-from conf.options.inference import EvaluateOptions, GenPseudolabelsOptions
-from conf.options.live import DashboardOptions, MonitorOptions, RelayOptions
-from conf.options.pretraining import PretrainMocoOptions, PretrainRotOptions, PretrainSimclrOptions
-from conf.options.semi import FixMatchOptions, PipelineOptions, TrainSemiOptions
-from conf.options.training import TrainClassifierOptions, TrainOptions
-from data.sources.registry import SOURCES
+from longtail.conf.arguments import data_flags, options_for, parse_options, resolve_options
+from longtail.conf.datasets import dataset_facts, known_datasets
+from longtail.conf.options.advise import AdviseOptions
+from longtail.conf.options.base import JobOptions
+from longtail.conf.options.data import OWN_IMAGES, DataOptions, PrepareOptions, StatsOptions
+from longtail.conf.options.inference import EvaluateOptions, GenPseudolabelsOptions
+from longtail.conf.options.live import DashboardOptions, MonitorOptions, RelayOptions
+from longtail.conf.options.pretraining import PretrainMocoOptions, PretrainRotOptions, PretrainSimclrOptions
+from longtail.conf.options.semi import FixMatchOptions, PipelineOptions, TrainSemiOptions
+from longtail.conf.options.training import TrainClassifierOptions, TrainOptions
+from longtail.data.sources.registry import SOURCES
 from tests.refusals import refused
 
 

@@ -6,14 +6,14 @@ from pathlib import Path
 import pytest
 from pyspark.sql import SparkSession
 
-from conf.arguments import resolve_options
-from conf.options.data import DataOptions, PrepareOptions
-from conf.options.training import TrainOptions
-from data.manifest import read_manifest
-from data.sources.own_files import state_of_own_files
-from spark_jobs.prepare import prepare
+from longtail.conf.arguments import resolve_options
+from longtail.conf.options.data import DataOptions, PrepareOptions
+from longtail.conf.options.training import TrainOptions
+from longtail.data.manifest import read_manifest
+from longtail.data.sources.own_files import state_of_own_files
+from longtail.spark_jobs.prepare import prepare
+from longtail.training.run_directory import run_paths
 from tests.image_tree import colour_of, write_class, write_image
-from training.run_directory import run_paths
 
 
 def folder_options(tmp_path: Path, options_type: type[DataOptions] = PrepareOptions, **values: object) -> DataOptions:

@@ -2,7 +2,7 @@
 
 import pandas as pd
 
-from streaming.plots import pseudo_label_figure
+from longtail.streaming.tables.plots import pseudo_label_figure
 
 
 def test_pseudo_labels_have_a_line_a_class_for_precision_and_for_recall() -> None:

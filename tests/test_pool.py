@@ -1,4 +1,4 @@
-"""Several trials in one session (spark_jobs/pool.py): real barrier stages in a session of four slots."""
+"""Several trials in one session (spark_jobs/cluster/pool.py): real barrier stages in a session of four slots."""
 
 import os
 import signal
@@ -10,9 +10,9 @@ from pathlib import Path
 import pytest
 from pyspark.sql import SparkSession
 
-from conf.errors import UserError
-from spark_jobs.barrier import run_in_barrier_stage
-from spark_jobs.pool import Outcome, Trial, run_trials
+from longtail.conf.base.errors import UserError
+from longtail.spark_jobs.cluster.barrier import run_in_barrier_stage
+from longtail.spark_jobs.cluster.pool import Outcome, Trial, run_trials
 
 
 def barrier_trial(spark: SparkSession, name: str, num_slots: int, place: Path, *, seconds: float) -> Trial[list[float]]:

@@ -10,17 +10,17 @@ import torch
 from torch import nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from conf.options.pretraining import PretrainMocoOptions, PretrainRotOptions, PretrainSimclrOptions
-from conf.options.semi import TrainSemiOptions
-from conf.options.training import TrainOptions
-from data.contract import TRAIN
-from models.build import build_model
-from models.heads import CosineHead
+from longtail.conf.options.pretraining import PretrainMocoOptions, PretrainRotOptions, PretrainSimclrOptions
+from longtail.conf.options.semi import TrainSemiOptions
+from longtail.conf.options.training import TrainOptions
+from longtail.data.contract import TRAIN
+from longtail.models.build import build_model
+from longtail.models.heads import CosineHead
+from longtail.training.images import fits, on_device, placed
+from longtail.training.precision import autocast, compiled
+from longtail.training.run import run_training
 from tests.refusals import refused
 from tests.tiny_set import ALONE, paths_of, tiny_options, unlabeled_ids, weights_in, write_pseudo_labels
-from training.images import fits, on_device, placed
-from training.precision import autocast, compiled
-from training.run import run_training
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 

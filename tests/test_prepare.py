@@ -16,13 +16,13 @@ import pytest
 from pyspark.sql import SparkSession
 from sklearn.datasets import load_digits
 
-import spark_jobs.prepare as job
-from conf.arguments import resolve_options
-from conf.errors import UserError
-from conf.options.data import PrepareOptions
-from data.loader import load_hidden_labels, load_split
-from data.manifest import read_manifest
-from spark_jobs.prepare import prepare, prepared_set_dir
+import longtail.spark_jobs.prepare as job
+from longtail.conf.arguments import resolve_options
+from longtail.conf.base.errors import UserError
+from longtail.conf.options.data import PrepareOptions
+from longtail.data.loader import load_hidden_labels, load_split
+from longtail.data.manifest import read_manifest
+from longtail.spark_jobs.prepare import prepare, prepared_set_dir
 
 LABELLED = [40, 28, 20, 14, 10, 7, 5, 3, 2, 2]
 

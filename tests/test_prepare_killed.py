@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from data.manifest import read_manifest
+from longtail.data.manifest import read_manifest
 from tests.conftest import SCRIPTS, RunJob
 
 

@@ -8,18 +8,18 @@ import pytest
 from pyspark.sql import SparkSession
 from pyspark.sql import functions as F
 
-from conf.arguments import resolve_options
-from conf.errors import UserError
-from conf.options.data import PrepareOptions
-from data.contract import ID, IMAGE, IRRELEVANT_FIRST_ID, LABEL, SPLIT, TEST, TRAIN, UNLABELED
-from data.loader import load_hidden_labels, load_split
-from data.longtail import labelled_counts, unlabeled_counts
-from data.manifest import read_manifest
-from data.sources.base import Located, Shard, source_batch
-from data.sources.registry import SOURCES
-from spark_jobs.cli import user_message
-from spark_jobs.prepare import prepare
-from spark_jobs.transforms import LongTail, keep_long_tail, with_bucket_counts, with_split_counts
+from longtail.conf.arguments import resolve_options
+from longtail.conf.base.errors import UserError
+from longtail.conf.options.data import PrepareOptions
+from longtail.data.contract import ID, IMAGE, IRRELEVANT_FIRST_ID, LABEL, SPLIT, TEST, TRAIN, UNLABELED
+from longtail.data.loader import load_hidden_labels, load_split
+from longtail.data.longtail import labelled_counts, unlabeled_counts
+from longtail.data.manifest import read_manifest
+from longtail.data.sources.base import Located, Shard, source_batch
+from longtail.data.sources.registry import SOURCES
+from longtail.spark_jobs.cli import user_message
+from longtail.spark_jobs.frames.images import LongTail, keep_long_tail, with_bucket_counts, with_split_counts
+from longtail.spark_jobs.prepare import prepare
 from tests.image_tree import colour_of, write_class
 
 

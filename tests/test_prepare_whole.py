@@ -14,14 +14,14 @@ import pyarrow.parquet as pq
 import pytest
 from pyspark.sql import SparkSession
 
-from conf.arguments import resolve_options
-from conf.errors import UserError
-from conf.options.data import DataOptions, PrepareOptions
-from data.manifest import read_manifest
-from data.sources.base import Located, Shard, source_batch
-from data.sources.registry import SOURCES
-from spark_jobs.cli import user_message
-from spark_jobs.prepare import prepare, prepared_set_dir
+from longtail.conf.arguments import resolve_options
+from longtail.conf.base.errors import UserError
+from longtail.conf.options.data import DataOptions, PrepareOptions
+from longtail.data.manifest import read_manifest
+from longtail.data.sources.base import Located, Shard, source_batch
+from longtail.data.sources.registry import SOURCES
+from longtail.spark_jobs.cli import user_message
+from longtail.spark_jobs.prepare import prepare, prepared_set_dir
 
 
 def options_of(data_dir: Path, *, imb_factor: float = 1.0) -> PrepareOptions:

@@ -6,7 +6,7 @@ import pyarrow as pa
 import pytest
 from pyspark.sql import DataFrame, SparkSession
 
-from streaming.prepared import PreparedQuery
+from longtail.streaming.live.prepared import PreparedQuery
 
 SCHEMA = pa.schema([("key", pa.int64()), ("value", pa.int64())])
 

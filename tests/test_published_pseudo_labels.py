@@ -9,14 +9,14 @@ import numpy as np
 import pytest
 import torch
 
-from conf.options.semi import TrainSemiOptions
-from data.contract import UNLABELED_FIRST_ID
-from data.loader import load_published_pseudo_labels
-from data.manifest import read_manifest
+from longtail.conf.options.semi import TrainSemiOptions
+from longtail.data.contract import UNLABELED_FIRST_ID
+from longtail.data.loader import load_published_pseudo_labels
+from longtail.data.manifest import read_manifest
+from longtail.training.pseudo_labels import semi_supervised_task
+from longtail.training.run_directory import run_paths
 from tests.refusals import refused
 from tests.tiny_set import tiny_options, unlabeled_ids, write_tiny_set
-from training.pseudo_labels import semi_supervised_task
-from training.run_directory import run_paths
 
 
 def write_pickle(path: Path, **content: Any) -> Path:

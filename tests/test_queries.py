@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 from pyspark.sql import DataFrame, SparkSession
 
-from streaming.events import UNLABELED_SPLIT, ClassEvent, ConfusionEvent, RunEvent, StepEvent, spark_ddl
-from streaming.queries import (
+from longtail.streaming.events.schema import UNLABELED_SPLIT, ClassEvent, ConfusionEvent, RunEvent, StepEvent, spark_ddl
+from longtail.streaming.queries import (
     class_epochs,
     compared,
     confusion,
@@ -24,7 +24,7 @@ from streaming.queries import (
     steps,
     throughput,
 )
-from streaming.result_tables import TABLES
+from longtail.streaming.tables.store import TABLES
 from tests.events import an_event, class_event
 
 NAMES = ["head", "body", "tail", "absent"]

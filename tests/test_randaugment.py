@@ -8,7 +8,7 @@ import torch
 from PIL import Image, ImageEnhance, ImageOps
 from torch import Tensor
 
-from training.randaugment import OPERATIONS, Operations, draw_operations, randaugment
+from longtail.training.randaugment import OPERATIONS, Operations, draw_operations, randaugment
 
 AMOUNTS = torch.tensor([0.0123, 0.1077, 0.3031, 0.4519, 0.6237, 0.8117, 0.9341, 0.9987])
 

@@ -10,21 +10,21 @@ import torch.distributed as dist
 import torch.multiprocessing as mp
 from torch import nn
 
-from conf.options.pretraining import PretrainMocoOptions, PretrainSimclrOptions
-from conf.options.semi import TrainSemiOptions
-from conf.options.training import TrainClassifierOptions, TrainOptions
-from data.contract import TEST, TRAIN, VAL
-from data.manifest import read_manifest
-from models.build import build_model
+from longtail.conf.options.pretraining import PretrainMocoOptions, PretrainSimclrOptions
+from longtail.conf.options.semi import TrainSemiOptions
+from longtail.conf.options.training import TrainClassifierOptions, TrainOptions
+from longtail.data.contract import TEST, TRAIN, VAL
+from longtail.data.manifest import read_manifest
+from longtail.models.build import build_model
+from longtail.training.contrastive import MoCo, SimCLR
+from longtail.training.distributed import Rank
+from longtail.training.evaluation import class_means
+from longtail.training.fixmatch import METHODS, fixmatch_learner, fixmatch_task
+from longtail.training.loop import EpochReport, build_optimizer, fit
+from longtail.training.pseudo_labels import semi_supervised_task
+from longtail.training.run import run_training
+from longtail.training.tasks import contrastive_task, supervised_task
 from tests.tiny_set import COUNTS, paths_of, tiny_options, unlabeled_ids, write_pseudo_labels, write_tiny_set
-from training.contrastive import MoCo, SimCLR
-from training.distributed import Rank
-from training.evaluation import class_means
-from training.fixmatch import METHODS, fixmatch_learner, fixmatch_task
-from training.loop import EpochReport, build_optimizer, fit
-from training.pseudo_labels import semi_supervised_task
-from training.run import run_training
-from training.tasks import contrastive_task, supervised_task
 
 CPU = torch.device("cpu")
 WORLD_SIZE = 2

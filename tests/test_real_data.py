@@ -9,8 +9,8 @@ from pathlib import Path
 import pyarrow.parquet as pq
 import pytest
 
-from data.contract import IMAGE, TRAIN
-from data.sources import cifar10
+from longtail.data.contract import IMAGE, TRAIN
+from longtail.data.sources import cifar10
 from tests.conftest import RunJob
 from tests.sources import in_directory
 

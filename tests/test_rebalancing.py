@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from training.rebalancing import class_weights, effective_number_weights, epoch_order
+from longtail.training.rebalancing import class_weights, effective_number_weights, epoch_order
 
 CIFAR_10_LT = [5000, 2997, 1796, 1077, 645, 387, 232, 139, 83, 50]
 # 99.9 % of chi-square values with 2 and with 9 degrees of freedom lie below.

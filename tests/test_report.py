@@ -6,10 +6,10 @@ from typing import Any
 
 import pytest
 
-from conf.experiment import Experiment
-from spark_jobs.experiment_results import read_trials, write_definition
-from spark_jobs.report import main, write_report
-from spark_jobs.report_text import sentences
+from longtail.conf.experiment import Experiment
+from longtail.spark_jobs.report import main, write_report
+from longtail.spark_jobs.studies.results import read_trials, write_definition
+from longtail.spark_jobs.studies.text import sentences
 from tests.refusals import refused
 
 EXPERIMENT = Experiment.model_validate(

@@ -8,12 +8,12 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from conf.experiment import Experiment
-from spark_jobs.experiment_curves import numeric_axes
-from spark_jobs.experiment_plan import plan
-from spark_jobs.experiment_statistics import Arm
-from spark_jobs.feature_maps import FeatureMap, features_file, is_mapped, read_maps
-from spark_jobs.report_plots import plot_bars, plot_curve, plot_maps, report_figures, shown_arms
+from longtail.conf.experiment import Experiment
+from longtail.spark_jobs.studies.comparisons import Arm
+from longtail.spark_jobs.studies.curves import numeric_axes
+from longtail.spark_jobs.studies.feature_maps import FeatureMap, features_file, is_mapped, read_maps
+from longtail.spark_jobs.studies.plan import plan
+from longtail.spark_jobs.studies.plots import plot_bars, plot_curve, plot_maps, report_figures, shown_arms
 
 AMOUNTS = {
     "none": {},

@@ -1,4 +1,4 @@
-"""The result tables on disk (streaming/result_tables.py): one moment or the next, for every reader. No Spark."""
+"""The result tables on disk (streaming/tables/store.py): one moment or the next, for every reader. No Spark."""
 
 import threading
 from pathlib import Path
@@ -7,7 +7,7 @@ from typing import Any
 import pyarrow as pa
 import pytest
 
-from streaming.result_tables import (
+from longtail.streaming.tables.store import (
     TABLES,
     RunManifest,
     latest_epochs,

@@ -6,10 +6,10 @@ from typing import Any
 
 import pytest
 
-from conf.options.training import TrainOptions
-from streaming.writer import EventWriter
+from longtail.conf.options.training import TrainOptions
+from longtail.streaming.events.writer import EventWriter
+from longtail.training.run_events import failure_told, run_event
 from tests.tiny_set import tiny_options
-from training.run_events import failure_told, run_event
 
 OPTIONS = tiny_options(TrainOptions, epochs=7)
 OF_RUN = {"run": "base", "attempt": 2}

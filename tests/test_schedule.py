@@ -4,7 +4,7 @@ import math
 
 import pytest
 
-from training.schedule import learning_rate
+from longtail.training.schedule import learning_rate
 
 
 def rates(num_epochs: int, base: float = 0.1) -> list[float]:

@@ -1,4 +1,4 @@
-"""Which pseudo-labels are kept (spark_jobs/selection.py): expected values by hand, and in float64 from the formula."""
+"""Which pseudo-labels are kept (spark_jobs/frames/pseudo_label_selection.py): expected values by hand, in float64."""
 
 from collections.abc import Sequence
 
@@ -6,7 +6,11 @@ import numpy as np
 import pytest
 from pyspark.sql import DataFrame, SparkSession
 
-from spark_jobs.selection import keep_confident, keep_top_k_per_class, with_aligned_distribution
+from longtail.spark_jobs.frames.pseudo_label_selection import (
+    keep_confident,
+    keep_top_k_per_class,
+    with_aligned_distribution,
+)
 
 SCHEMA = "id long, pseudo_label int, confidence float, margin float, probabilities array<float>"
 

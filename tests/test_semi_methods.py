@@ -11,22 +11,22 @@ import torch
 from scipy.optimize import minimize
 from torch import Tensor, nn
 
-from conf.options.semi import TrainSemiOptions
-from data.contract import NO_CLASS
+from longtail.conf.options.semi import TrainSemiOptions
+from longtail.data.contract import NO_CLASS
+from longtail.training.augmentation import Choices
+from longtail.training.fixmatch import METHODS
+from longtail.training.metrics import ClassTotals, Confusion
+from longtail.training.semi.abc_head import balanced_losses
+from longtail.training.semi.alignment import aligned, alignment_power
+from longtail.training.semi.crest import rebalanced_selection, sampling_rates
+from longtail.training.semi.darp import multipliers, refined, smallest_kept, without_noise
+from longtail.training.semi.daso import blended, enqueue, similarities
+from longtail.training.semi.learner import SemiLearner, WeightAverage
+from longtail.training.semi.method import Answers, FixMatch, Setting
+from longtail.training.semi.truth import count_pseudo_labels
+from longtail.training.step import Rows, Step
 from tests.refusals import refused
 from tests.tiny_set import ALONE, tiny_options
-from training.augmentation import Choices
-from training.fixmatch import METHODS
-from training.metrics import ClassTotals, Confusion
-from training.semi.abc_head import balanced_losses
-from training.semi.alignment import aligned, alignment_power
-from training.semi.crest import rebalanced_selection, sampling_rates
-from training.semi.darp import multipliers, refined, smallest_kept, without_noise
-from training.semi.daso import blended, enqueue, similarities
-from training.semi.learner import SemiLearner, WeightAverage
-from training.semi.method import Answers, FixMatch, Setting
-from training.semi.truth import count_pseudo_labels
-from training.step import Rows, Step
 
 CPU = torch.device("cpu")
 COUNTS = [24, 12, 4]

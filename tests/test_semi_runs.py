@@ -10,12 +10,19 @@ import pyarrow.parquet as pq
 import pytest
 import torch
 
-from conf.files import content_hash
-from conf.options.semi import TrainSemiOptions
-from conf.options.training import TrainOptions
-from data.contract import HIDDEN_LABEL, NO_CLASS, TEST, TRAIN, UNLABELED, split_directory
-from data.manifest import read_manifest
-from streaming.events import UNLABELED_SPLIT
+from longtail.conf.base.files import content_hash
+from longtail.conf.options.semi import TrainSemiOptions
+from longtail.conf.options.training import TrainOptions
+from longtail.data.contract import HIDDEN_LABEL, NO_CLASS, TEST, TRAIN, UNLABELED, split_directory
+from longtail.data.manifest import read_manifest
+from longtail.streaming.events.schema import UNLABELED_SPLIT
+from longtail.training import run as run_module
+from longtail.training.fixmatch import METHODS, fixmatch_task
+from longtail.training.inference import infer
+from longtail.training.run import run_evaluation, run_training
+from longtail.training.semi.learner import SemiLearner
+from longtail.training.semi.method import Answers
+from longtail.training.tasks import Task
 from tests.refusals import refused
 from tests.tiny_set import (
     ALONE,
@@ -28,13 +35,6 @@ from tests.tiny_set import (
     write_pseudo_labels,
     write_tiny_set,
 )
-from training import run as run_module
-from training.fixmatch import METHODS, fixmatch_task
-from training.inference import infer
-from training.run import run_evaluation, run_training
-from training.semi.learner import SemiLearner
-from training.semi.method import Answers
-from training.tasks import Task
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 

@@ -1,4 +1,4 @@
-"""What spark_jobs/session.py decides: which masters are local, which Java will do, what a local session opens."""
+"""The Spark session (spark_jobs/cluster/session.py): which masters are local, which Java will do, what it opens."""
 
 import os
 import re
@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 from pyspark.sql import SparkSession
 
-from conf.errors import UserError
-from conf.options.base import JobOptions
-from spark_jobs.session import check_java, is_local, spark_session
+from longtail.conf.base.errors import UserError
+from longtail.conf.options.base import JobOptions
+from longtail.spark_jobs.cluster.session import check_java, is_local, spark_session
 
 LISTEN = "0A"  # the state's code in /proc/net/tcp
 

@@ -8,9 +8,9 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from data.contract import ID, IMAGE, LABEL, SOURCE_SCHEMA, SPLIT, TEST, TRAIN
-from data.sources import digits, fashion_mnist
-from data.sources.base import Shard
+from longtail.data.contract import ID, IMAGE, LABEL, SOURCE_SCHEMA, SPLIT, TEST, TRAIN
+from longtail.data.sources import digits, fashion_mnist
+from longtail.data.sources.base import Shard
 from tests.refusals import refused
 from tests.sources import in_directory
 

@@ -5,8 +5,8 @@ import math
 import torch
 from torch import Tensor
 
-from training.metrics import ClassTotals
-from training.step_watch import StepReport, StepWatch
+from longtail.training.metrics import ClassTotals
+from longtail.training.step_watch import StepReport, StepWatch
 
 
 class Clock:

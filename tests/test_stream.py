@@ -13,16 +13,24 @@ import pytest
 import torch
 from PIL import Image
 
-from conf.options.pretraining import PretrainMocoOptions, PretrainRotOptions
-from conf.options.semi import TrainSemiOptions
-from conf.options.training import TrainClassifierOptions, TrainOptions
-from data import stream
-from data.contract import ENCODED, HIDDEN_LABEL, ID, IMAGE, LABEL, TEST, TRAIN, UNLABELED, VAL
-from data.loader import load_split
-from data.manifest import read_manifest
-from data.row_groups import RowGroup
-from data.storage import child, place_of, table_files
-from data.stream import StreamedImages, epoch_orders, open_split, read_images
+from longtail.conf.options.pretraining import PretrainMocoOptions, PretrainRotOptions
+from longtail.conf.options.semi import TrainSemiOptions
+from longtail.conf.options.training import TrainClassifierOptions, TrainOptions
+from longtail.data import stream
+from longtail.data.contract import ENCODED, HIDDEN_LABEL, ID, IMAGE, LABEL, TEST, TRAIN, UNLABELED, VAL
+from longtail.data.loader import load_split
+from longtail.data.manifest import read_manifest
+from longtail.data.row_groups import RowGroup
+from longtail.data.storage import child, place_of, table_files
+from longtail.data.stream import StreamedImages, epoch_orders, open_split, read_images
+from longtail.training.__main__ import main
+from longtail.training.batches import Batch, epoch_batches
+from longtail.training.distributed import Rank
+from longtail.training.evaluation import predict_all
+from longtail.training.heartbeat import Heartbeat
+from longtail.training.pseudo_labels import semi_supervised_task
+from longtail.training.run import run_training
+from longtail.training.tasks import Task, supervised_task
 from tests.prepared_set import ROW_SCHEMA, image_rows, write_manifest, write_split
 from tests.refusals import refused
 from tests.tiny_set import (
@@ -36,14 +44,6 @@ from tests.tiny_set import (
     write_pseudo_labels,
     write_tiny_set,
 )
-from training.__main__ import main
-from training.batches import Batch, epoch_batches
-from training.distributed import Rank
-from training.evaluation import predict_all
-from training.heartbeat import Heartbeat
-from training.pseudo_labels import semi_supervised_task
-from training.run import run_training
-from training.tasks import Task, supervised_task
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 

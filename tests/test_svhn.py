@@ -11,14 +11,14 @@ from pyspark import cloudpickle
 from pyspark.sql import SparkSession
 from scipy.io import savemat
 
-from conf.arguments import resolve_options
-from conf.options.data import PrepareOptions
-from data.contract import ID, IMAGE, LABEL, SOURCE_SCHEMA, SPLIT, TEST, TRAIN, UNLABELED, UNLABELED_FIRST_ID
-from data.loader import load_hidden_labels
-from data.manifest import read_manifest
-from data.sources import svhn, svhn_extra
-from data.sources.base import Shard
-from spark_jobs.prepare import prepare
+from longtail.conf.arguments import resolve_options
+from longtail.conf.options.data import PrepareOptions
+from longtail.data.contract import ID, IMAGE, LABEL, SOURCE_SCHEMA, SPLIT, TEST, TRAIN, UNLABELED, UNLABELED_FIRST_ID
+from longtail.data.loader import load_hidden_labels
+from longtail.data.manifest import read_manifest
+from longtail.data.sources import svhn, svhn_extra
+from longtail.data.sources.base import Shard
+from longtail.spark_jobs.prepare import prepare
 from tests.refusals import refused
 from tests.sources import in_directory
 

@@ -12,13 +12,13 @@ import pytest
 from PIL import Image
 from pyspark.sql import SparkSession
 
-from conf.options.data import DataOptions, PrepareOptions
-from data.contract import ENCODED, ID, IMAGE, LABEL, RAW, SOURCE_SCHEMA, SPLIT, TEST, TRAIN
-from data.loader import load_split
-from data.manifest import read_manifest
-from data.sources import table, table_images
-from data.sources.base import Located
-from spark_jobs.prepare import prepare
+from longtail.conf.options.data import DataOptions, PrepareOptions
+from longtail.data.contract import ENCODED, ID, IMAGE, LABEL, RAW, SOURCE_SCHEMA, SPLIT, TEST, TRAIN
+from longtail.data.loader import load_split
+from longtail.data.manifest import read_manifest
+from longtail.data.sources import table, table_images
+from longtail.data.sources.base import Located
+from longtail.spark_jobs.prepare import prepare
 from tests.image_tree import colour_of
 from tests.refusals import refused
 from tests.sources import in_directory

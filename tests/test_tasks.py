@@ -10,12 +10,19 @@ import pytest
 import torch
 from torch import nn
 
-from conf.options.pretraining import PretrainRotOptions
-from conf.options.semi import TrainSemiOptions
-from conf.options.training import TrainOptions
-from data.contract import HIDDEN_LABEL, TEST, TRAIN, UNLABELED, split_directory
-from data.manifest import read_manifest
-from models.build import build_model
+from longtail.conf.options.pretraining import PretrainRotOptions
+from longtail.conf.options.semi import TrainSemiOptions
+from longtail.conf.options.training import TrainOptions
+from longtail.data.contract import HIDDEN_LABEL, TEST, TRAIN, UNLABELED, split_directory
+from longtail.data.manifest import read_manifest
+from longtail.models.build import build_model
+from longtail.training.augmentation import Normalisation
+from longtail.training.batches import Batch, epoch_batches, epoch_size, loss_weights
+from longtail.training.inference import load_classifier_checkpoint
+from longtail.training.loop import build_optimizer, fit
+from longtail.training.pseudo_labels import semi_supervised_task
+from longtail.training.run import run_training
+from longtail.training.tasks import Task, rotation_task, supervised_task
 from tests.prepared_set import image_rows, write_manifest, write_split
 from tests.refusals import refused
 from tests.tiny_set import (
@@ -29,13 +36,6 @@ from tests.tiny_set import (
     write_pseudo_labels,
     write_tiny_set,
 )
-from training.augmentation import Normalisation
-from training.batches import Batch, epoch_batches, epoch_size, loss_weights
-from training.inference import load_classifier_checkpoint
-from training.loop import build_optimizer, fit
-from training.pseudo_labels import semi_supervised_task
-from training.run import run_training
-from training.tasks import Task, rotation_task, supervised_task
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 

@@ -1,4 +1,4 @@
-"""The TensorBoard scalars of the live query (streaming/tensorboard.py), read back from the log files. No Spark."""
+"""TensorBoard scalars of the live query (streaming/tables/tensorboard.py), read back from the log files. No Spark."""
 
 import struct
 from pathlib import Path
@@ -6,8 +6,8 @@ from pathlib import Path
 import pyarrow as pa
 from tensorboardX.proto.event_pb2 import Event
 
-from streaming.result_tables import TABLES, RunManifest, write_run
-from streaming.tensorboard import TensorBoardSink
+from longtail.streaming.tables.store import TABLES, RunManifest, write_run
+from longtail.streaming.tables.tensorboard import TensorBoardSink
 
 
 def scalars(log_dir: Path) -> dict[tuple[str, int], list[float]]:

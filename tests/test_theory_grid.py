@@ -4,8 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from conf.options.studies import TheoryOptions
-from conf.theory_grid import T1Point, T2Point, T3Point, read_grid
+from longtail.conf.options.studies import TheoryOptions
+from longtail.conf.theory_grid import T1Point, T2Point, T3Point, read_grid
 from tests.refusals import refused
 
 T1 = "mu1: 1, mu2: -1, sigma: 1, p: 0.9, q: 0.5, num_unlabeled: 100, rho_unlabeled: 1, delta: 0.1"

@@ -11,15 +11,15 @@ from PIL import Image
 from pyspark.sql import SparkSession
 from rich.console import Console
 
-from conf.arguments import resolve_options
-from conf.options.studies import TheoryOptions
-from conf.theory_grid import read_grid
-from spark_jobs.theory import evaluate, main, write_result
-from spark_jobs.theory_plots import PLOTS
-from spark_jobs.theory_screen import sweep_table
+from longtail.conf.arguments import resolve_options
+from longtail.conf.options.studies import TheoryOptions
+from longtail.conf.theory_grid import read_grid
+from longtail.spark_jobs.display.theory import sweep_table
+from longtail.spark_jobs.display.theory_plots import PLOTS
+from longtail.spark_jobs.theory import evaluate, main, write_result
+from longtail.training.theory.evaluation import RESULT_SCHEMA, Row, simulate_block
 from tests.conftest import RunJob
 from tests.refusals import refused
-from training.theory.evaluation import RESULT_SCHEMA, Row, simulate_block
 
 GRID = """
 sweeps:

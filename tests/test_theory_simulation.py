@@ -11,11 +11,11 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from conf.theory_grid import Point, T1Point, T2Point, T3Point
-from training.theory import t1, t2, t3
-from training.theory.blocks import BlockSums
-from training.theory.evaluation import block_sizes, judge, proportion_interval, simulate_block
-from training.theory.statements import statements, verdict
+from longtail.conf.theory_grid import Point, T1Point, T2Point, T3Point
+from longtail.training.theory import t1, t2, t3
+from longtail.training.theory.blocks import BlockSums
+from longtail.training.theory.evaluation import block_sizes, judge, proportion_interval, simulate_block
+from longtail.training.theory.statements import statements, verdict
 
 CONFIDENCE = 0.99
 

@@ -8,10 +8,10 @@ from typing import Any
 import numpy as np
 import pytest
 
-from data.contract import ENCODED, ID, IMAGE, LABEL, SPLIT, UNLABELED, UNLABELED_FIRST_ID
-from data.sources import tiny_images
-from data.sources.base import Located
-from data.sources.unlabeled import unlabeled_source
+from longtail.data.contract import ENCODED, ID, IMAGE, LABEL, SPLIT, UNLABELED, UNLABELED_FIRST_ID
+from longtail.data.sources import tiny_images
+from longtail.data.sources.base import Located
+from longtail.data.sources.unlabeled import unlabeled_source
 from tests.refusals import refused
 from tests.sources import in_directory
 

@@ -1,4 +1,4 @@
-"""Cutting a long-tailed set out of a source (spark_jobs/transforms.py): exact sizes, and always the same images.
+"""Cutting a long-tailed set out of a source (spark_jobs/frames/images.py): exact sizes, and always the same images.
 
 The source here has 30, 12 and 1 training images of three classes, and 3 test images of each.
 """
@@ -9,8 +9,8 @@ from collections.abc import Sequence
 import pytest
 from pyspark.sql import DataFrame, Row, SparkSession
 
-from data.longtail import validation_counts
-from spark_jobs.transforms import (
+from longtail.data.longtail import validation_counts
+from longtail.spark_jobs.frames.images import (
     LongTail,
     keep_long_tail,
     with_bucket_counts,

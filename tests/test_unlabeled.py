@@ -8,9 +8,9 @@ import pytest
 from pyspark.sql import SparkSession
 from scipy.sparse import csr_array
 
-from streaming.events import ConfusionEvent, Event, PseudoLabelEvent
-from streaming.unfolding import unfolded_shares
-from streaming.unlabeled import pseudo_label_drift
+from longtail.streaming.events.schema import ConfusionEvent, Event, PseudoLabelEvent
+from longtail.streaming.unfolding import unfolded_shares
+from longtail.streaming.unlabeled import pseudo_label_drift
 from tests.events import an_event, batch_tables, class_event
 
 

@@ -9,14 +9,14 @@ import pyarrow as pa
 import pytest
 from pyspark.sql import SparkSession
 
-from conf.options.data import PrepareOptions
-from data.contract import ENCODED, ID, IMAGE, LABEL, NO_CLASS, RAW, SPLIT, TRAIN, UNLABELED, UNLABELED_FIRST_ID
-from data.loader import load_split
-from data.manifest import read_manifest
-from data.sources import table_images, unlabeled_table
-from data.sources.base import Located
-from data.sources.unlabeled import DirectoryOfImages, unlabeled_source
-from spark_jobs.prepare import prepare
+from longtail.conf.options.data import PrepareOptions
+from longtail.data.contract import ENCODED, ID, IMAGE, LABEL, NO_CLASS, RAW, SPLIT, TRAIN, UNLABELED, UNLABELED_FIRST_ID
+from longtail.data.loader import load_split
+from longtail.data.manifest import read_manifest
+from longtail.data.sources import table_images, unlabeled_table
+from longtail.data.sources.base import Located
+from longtail.data.sources.unlabeled import DirectoryOfImages, unlabeled_source
+from longtail.spark_jobs.prepare import prepare
 from tests.image_tree import colour_of, write_image
 from tests.refusals import refused
 from tests.sources import in_directory

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from data.unpickle import load_arrays
+from longtail.data.unpickle import load_arrays
 from tests.refusals import refused
 
 

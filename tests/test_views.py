@@ -9,7 +9,7 @@ from torch import Tensor
 from torchvision.transforms import InterpolationMode
 from torchvision.transforms.v2 import functional as reference
 
-from training.views import ViewChoices, blurred, draw_view, grayscale, resized_crop, turn_hue, view
+from longtail.training.views import ViewChoices, blurred, draw_view, grayscale, resized_crop, turn_hue, view
 
 
 def images(num_images: int = 24, channels: int = 3, height: int = 12, width: int = 12) -> Tensor:

@@ -1,4 +1,4 @@
-"""`python -m training`: the same trainings without Spark, which need their pseudo-labels made before, or none."""
+"""`python -m longtail.training`: the same trainings without Spark; their pseudo-labels must have been made before."""
 
 import json
 from collections.abc import Iterator
@@ -7,9 +7,9 @@ from pathlib import Path
 import pytest
 import torch
 
+from longtail.training.__main__ import main
 from tests.refusals import refused
 from tests.tiny_set import COUNTS, unlabeled_ids, write_pseudo_labels, write_tiny_set
-from training.__main__ import main
 
 
 @pytest.fixture(autouse=True)

@@ -1,4 +1,4 @@
-"""Lines that are read without Spark (streaming/written_lines.py) say what Spark's checks make of them."""
+"""Lines that are read without Spark (streaming/parsing/written_lines.py) say what Spark's checks make of them."""
 
 import dataclasses
 import json
@@ -10,10 +10,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from pyspark.sql import SparkSession
 
-from streaming.events import EVENT_KINDS, ClassEvent, Event, StepEvent, event_line
-from streaming.line_reader import LineReader
-from streaming.lines import bad_lines, good_events, parsed_events
-from streaming.written_lines import LINE_SCHEMA, written_events
+from longtail.streaming.events.schema import EVENT_KINDS, ClassEvent, Event, StepEvent, event_line
+from longtail.streaming.live.line_reader import LineReader
+from longtail.streaming.parsing.lines import bad_lines, good_events, parsed_events
+from longtail.streaming.parsing.written_lines import LINE_SCHEMA, written_events
 from tests.events import PLAIN, an_event, line_frame
 
 

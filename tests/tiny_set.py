@@ -9,8 +9,8 @@ import pyarrow.parquet as pq
 import torch
 from torch import Tensor
 
-from conf.options.training import RunOptions
-from data.contract import (
+from longtail.conf.options.training import RunOptions
+from longtail.data.contract import (
     CONFIDENCE,
     ID,
     PROBABILITIES,
@@ -22,9 +22,9 @@ from data.contract import (
     UNLABELED,
     VAL,
 )
+from longtail.training.distributed import Rank
+from longtail.training.run_directory import RunPaths
 from tests.prepared_set import image_rows, write_manifest, write_split
-from training.distributed import Rank
-from training.run_directory import RunPaths
 
 ALONE = Rank(0, 1, torch.device("cpu"))
 """The one rank of a training without others."""

@@ -1,6 +1,6 @@
 """A training without Spark, on a data set that `longtail prepare` made: for a bare GPU box.
 
-    python -m training train --set_dir datasets/prepared/NAME --dataset cifar10 --imb_factor 0.01
+    python -m longtail.training train --set_dir datasets/prepared/NAME --dataset cifar10 --imb_factor 0.01
     torchrun --nproc_per_node 2 -m training train --world_size 2 --set_dir ... --dataset cifar10 --imb_factor 0.01
 
 --set_dir may be a URL that fsspec knows (file://, s3a://, hdfs://).
@@ -18,17 +18,17 @@ from contextlib import nullcontext
 import torch
 import torch.distributed as dist
 
-from conf.arguments import parse_options
-from conf.errors import UserError
-from conf.options.pretraining import PretrainMocoOptions, PretrainRotOptions, PretrainSimclrOptions
-from conf.options.semi import TrainSemiOptions
-from conf.options.training import TrainClassifierOptions, TrainOptions
-from data.contract import TEST, TRAIN
-from data.storage import place_of
-from training.distributed import Rank
-from training.metrics import SHOT_GROUPS
-from training.run import run_training
-from training.run_directory import begin_attempt, exclusive_run, finished_run, run_paths
+from longtail.conf.arguments import parse_options
+from longtail.conf.base.errors import UserError
+from longtail.conf.options.pretraining import PretrainMocoOptions, PretrainRotOptions, PretrainSimclrOptions
+from longtail.conf.options.semi import TrainSemiOptions
+from longtail.conf.options.training import TrainClassifierOptions, TrainOptions
+from longtail.data.contract import TEST, TRAIN
+from longtail.data.storage import place_of
+from longtail.training.distributed import Rank
+from longtail.training.metrics import SHOT_GROUPS
+from longtail.training.run import run_training
+from longtail.training.run_directory import begin_attempt, exclusive_run, finished_run, run_paths
 
 OPTIONS = {
     "pretrain_rot": PretrainRotOptions,
@@ -42,9 +42,9 @@ OPTIONS = {
 
 def main(argv: Sequence[str]) -> None:
     if len(argv) < 3 or argv[0] not in OPTIONS or argv[1] != "--set_dir":
-        raise UserError(f"usage: python -m training {'|'.join(OPTIONS)} --set_dir DIR [OPTIONS]")
+        raise UserError(f"usage: python -m longtail.training {'|'.join(OPTIONS)} --set_dir DIR [OPTIONS]")
     job, set_dir = argv[0], place_of(argv[2])
-    options = parse_options(OPTIONS[job], argv[3:], prog=f"python -m training {job}")
+    options = parse_options(OPTIONS[job], argv[3:], prog=f"python -m longtail.training {job}")
     if isinstance(options, TrainSemiOptions) and options.needs_pseudo_labels and options.pseudo_labels is None:
         raise UserError("without Spark, train_semi needs --pseudo_labels, a table of gen_pseudolabels")
     # A generation of CReST+ knows how many there are; which it is, its table of pseudo-labels says.
@@ -86,7 +86,7 @@ if __name__ == "__main__":
     try:
         main(sys.argv[1:])
     except UserError as error:
-        print(f"python -m training: error: {error}", file=sys.stderr)
+        print(f"python -m longtail.training: error: {error}", file=sys.stderr)
         sys.exit(2)
     finally:
         if dist.is_initialized():

@@ -13,10 +13,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from data.stream import StreamedImages, epoch_orders
-from training.distributed import Rank
-from training.rebalancing import class_weights, epoch_order
-from training.tasks import Task
+from longtail.data.stream import StreamedImages, epoch_orders
+from longtail.training.distributed import Rank
+from longtail.training.rebalancing import class_weights, epoch_order
+from longtail.training.tasks import Task
 
 
 @dataclass(frozen=True)

@@ -18,10 +18,10 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from conf.errors import UserError
-from conf.files import write_atomically
-from models.build import ARCHITECTURES
-from training.augmentation import Normalisation
+from longtail.conf.base.errors import UserError
+from longtail.conf.base.files import write_atomically
+from longtail.models.build import ARCHITECTURES
+from longtail.training.augmentation import Normalisation
 
 HEAD_PREFIX = "fc."
 NETWORK_PREFIX = "network."

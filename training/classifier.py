@@ -15,16 +15,16 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from conf.errors import UserError
-from conf.options.training import TrainClassifierOptions
-from data.contract import VAL
-from models.build import build_model
-from models.heads import CosineHead
-from training.checkpoints import HEAD_PREFIX, Checkpoint, check_architecture, load_checkpoint, load_weights
-from training.distributed import Rank
-from training.evaluation import class_means, split_features
-from training.losses import logit_scale_of
-from training.tasks import Task
+from longtail.conf.base.errors import UserError
+from longtail.conf.options.training import TrainClassifierOptions
+from longtail.data.contract import VAL
+from longtail.models.build import build_model
+from longtail.models.heads import CosineHead
+from longtail.training.checkpoints import HEAD_PREFIX, Checkpoint, check_architecture, load_checkpoint, load_weights
+from longtail.training.distributed import Rank
+from longtail.training.evaluation import class_means, split_features
+from longtail.training.losses import logit_scale_of
+from longtail.training.tasks import Task
 
 TAU_GRID = tuple(step / 10 for step in range(21))
 """Where tau is looked for on validation data: 0 to 2."""

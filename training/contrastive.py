@@ -15,7 +15,7 @@ import torch.distributed as dist
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from training.distributed import Rank
+from longtail.training.distributed import Rank
 
 
 class MoCo(nn.Module):

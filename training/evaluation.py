@@ -8,10 +8,10 @@ from collections.abc import Iterator
 import torch
 from torch import Tensor, nn
 
-from training.distributed import Rank, sum_over_ranks
-from training.images import image_batches
-from training.metrics import ClassTotals, Confusion, Predictions, Totals, confusion_of
-from training.tasks import Samples, Task
+from longtail.training.distributed import Rank, sum_over_ranks
+from longtail.training.images import image_batches
+from longtail.training.metrics import ClassTotals, Confusion, Predictions, Totals, confusion_of
+from longtail.training.tasks import Samples, Task
 
 EVALUATION_BATCH_SIZE = 1000
 

@@ -14,10 +14,10 @@ from matplotlib.figure import Figure
 from sklearn.manifold import TSNE
 from torch import Tensor
 
-from conf.files import write_atomically
-from data.contract import ID, LABEL, SPLIT
-from training.metrics import SHOT_GROUPS, Predictions
-from training.tasks import Samples, Task
+from longtail.conf.base.files import write_atomically
+from longtail.data.contract import ID, LABEL, SPLIT
+from longtail.training.metrics import SHOT_GROUPS, Predictions
+from longtail.training.tasks import Samples, Task
 
 PREDICTED, FEATURES = "predicted", "features"
 MAX_POINTS = 2000

@@ -15,29 +15,29 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from conf.errors import UserError
-from conf.options.semi import TrainSemiOptions
-from data.contract import NO_CLASS, TRAIN, UNLABELED, VAL
-from data.loader import ImageArrays, load_pseudo_labels, load_round, load_split
-from data.manifest import Manifest
-from data.storage import Place
-from models.build import ARCHITECTURES
-from training.augmentation import Choices, CropFlip, crop_and_flip, draw_crop_flip
-from training.distributed import Rank
-from training.evaluation import totals_and_confusion
-from training.metrics import ClassTotals, Confusion
-from training.pseudo_labels import class_thresholds, joined, stays_on_disk
-from training.randaugment import Operations, draw_operations, randaugment
-from training.semi.abc_head import AuxiliaryBalancedClassifier
-from training.semi.alignment import DistributionAlignment, ProgressiveAlignment
-from training.semi.crest import rebalanced_selection
-from training.semi.darp import DistributionAligningRefinery
-from training.semi.daso import SemanticPseudoLabels
-from training.semi.learner import SemiLearner
-from training.semi.method import FixMatch, Setting
-from training.semi.truth import known_truth
-from training.step import Step
-from training.tasks import Samples, Task, label_task, load_samples, new_samples
+from longtail.conf.base.errors import UserError
+from longtail.conf.options.semi import TrainSemiOptions
+from longtail.data.contract import NO_CLASS, TRAIN, UNLABELED, VAL
+from longtail.data.loader import ImageArrays, load_pseudo_labels, load_round, load_split
+from longtail.data.manifest import Manifest
+from longtail.data.storage import Place
+from longtail.models.build import ARCHITECTURES
+from longtail.training.augmentation import Choices, CropFlip, crop_and_flip, draw_crop_flip
+from longtail.training.distributed import Rank
+from longtail.training.evaluation import totals_and_confusion
+from longtail.training.metrics import ClassTotals, Confusion
+from longtail.training.pseudo_labels import class_thresholds, joined, stays_on_disk
+from longtail.training.randaugment import Operations, draw_operations, randaugment
+from longtail.training.semi.abc_head import AuxiliaryBalancedClassifier
+from longtail.training.semi.alignment import DistributionAlignment, ProgressiveAlignment
+from longtail.training.semi.crest import rebalanced_selection
+from longtail.training.semi.darp import DistributionAligningRefinery
+from longtail.training.semi.daso import SemanticPseudoLabels
+from longtail.training.semi.learner import SemiLearner
+from longtail.training.semi.method import FixMatch, Setting
+from longtail.training.semi.truth import known_truth
+from longtail.training.step import Step
+from longtail.training.tasks import Samples, Task, label_task, load_samples, new_samples
 
 METHODS: dict[str, type[FixMatch]] = {
     "none": FixMatch,

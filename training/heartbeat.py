@@ -11,8 +11,8 @@ import threading
 from contextlib import suppress
 from pathlib import Path
 
-from conf.errors import UserError
-from conf.files import write_json_atomically
+from longtail.conf.base.errors import UserError
+from longtail.conf.base.files import write_json_atomically
 
 WRITE_SECONDS = 2.0
 

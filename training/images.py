@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from data.stream import StreamedImages, read_images
+from longtail.data.stream import StreamedImages, read_images
 
 RESIDENT_SHARE = 0.5
 """Of a GPU's free memory, how much the images may take: the network and its activations need the rest."""

@@ -13,13 +13,13 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from conf.errors import UserError
-from conf.files import content_hash
-from conf.options.training import SupervisedOptions
-from models.build import build_model
-from training.checkpoints import Checkpoint, ModelCard, load_checkpoint, load_weights
-from training.images import image_tensor
-from training.losses import build_loss, log_priors
+from longtail.conf.base.errors import UserError
+from longtail.conf.base.files import content_hash
+from longtail.conf.options.training import SupervisedOptions
+from longtail.models.build import build_model
+from longtail.training.checkpoints import Checkpoint, ModelCard, load_checkpoint, load_weights
+from longtail.training.images import image_tensor
+from longtail.training.losses import build_loss, log_priors
 
 LOSS_OPTIONS = ("loss_type", "focal_gamma", "ldam_max_margin", "ldam_scale", "tau")
 """The options of a training that its loss depends on."""

@@ -17,20 +17,20 @@ import numpy as np
 import torch
 from torch import nn
 
-from conf.errors import UserError
-from conf.options.training import RunOptions
-from data.contract import UNLABELED
-from training.batches import epoch_batches, epoch_size, loss_weights, num_steps
-from training.distributed import Rank, share_buffers, sum_over_ranks, with_averaged_gradients
-from training.evaluation import evaluate, evaluate_all, evaluate_with_confusion
-from training.images import image_batches
-from training.losses import likeliest
-from training.metrics import ClassTotals, Confusion, Totals
-from training.precision import autocast, compiled
-from training.schedule import learning_rate
-from training.step import Step, rows_of_steps
-from training.step_watch import StepReport, StepWatch
-from training.tasks import Task
+from longtail.conf.base.errors import UserError
+from longtail.conf.options.training import RunOptions
+from longtail.data.contract import UNLABELED
+from longtail.training.batches import epoch_batches, epoch_size, loss_weights, num_steps
+from longtail.training.distributed import Rank, share_buffers, sum_over_ranks, with_averaged_gradients
+from longtail.training.evaluation import evaluate, evaluate_all, evaluate_with_confusion
+from longtail.training.images import image_batches
+from longtail.training.losses import likeliest
+from longtail.training.metrics import ClassTotals, Confusion, Totals
+from longtail.training.precision import autocast, compiled
+from longtail.training.schedule import learning_rate
+from longtail.training.step import Step, rows_of_steps
+from longtail.training.step_watch import StepReport, StepWatch
+from longtail.training.tasks import Task
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -13,7 +13,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from conf.options.training import SupervisedOptions
+from longtail.conf.options.training import SupervisedOptions
 
 LossFunction = Callable[[Tensor, Tensor], Tensor]
 

@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from data.contract import NO_CLASS
+from longtail.data.contract import NO_CLASS
 
 SHOT_GROUPS = ("many", "medium", "few")
 CALIBRATION_BINS = 15

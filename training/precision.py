@@ -6,8 +6,8 @@ import shutil
 import torch
 from torch import nn
 
-from conf.errors import UserError
-from conf.options.training import RunOptions
+from longtail.conf.base.errors import UserError
+from longtail.conf.options.training import RunOptions
 
 COMPILE_MODES = {"default": "default", "cuda_graphs": "reduce-overhead"}
 """torch.compile's own names."""

@@ -11,14 +11,20 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 
-from conf.errors import UserError
-from conf.options.semi import TrainSemiOptions
-from data.contract import TRAIN, UNLABELED
-from data.loader import load_probabilities, load_pseudo_labels, load_published_pseudo_labels, load_round, load_split
-from data.manifest import Manifest
-from data.storage import Place
-from data.stream import StreamedImages, open_split
-from training.tasks import Samples, Task, is_streamed, label_task, load_samples, new_samples
+from longtail.conf.base.errors import UserError
+from longtail.conf.options.semi import TrainSemiOptions
+from longtail.data.contract import TRAIN, UNLABELED
+from longtail.data.loader import (
+    load_probabilities,
+    load_pseudo_labels,
+    load_published_pseudo_labels,
+    load_round,
+    load_split,
+)
+from longtail.data.manifest import Manifest
+from longtail.data.storage import Place
+from longtail.data.stream import StreamedImages, open_split
+from longtail.training.tasks import Samples, Task, is_streamed, label_task, load_samples, new_samples
 
 
 def semi_supervised_task(

@@ -17,8 +17,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from training.augmentation import Choices
-from training.views import grayscale
+from longtail.training.augmentation import Choices
+from longtail.training.views import grayscale
 
 FACTOR = (0.05, 0.95)
 """Of brightness, colour, contrast and sharpness: 1 would leave the image, 0 nothing of it."""

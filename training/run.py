@@ -12,16 +12,21 @@ import torch
 from tensorboardX import SummaryWriter
 from torch import nn
 
-from conf.errors import UserError
-from conf.files import write_json_atomically
-from conf.options.pretraining import ContrastiveOptions, PretrainMocoOptions, PretrainRotOptions, PretrainSimclrOptions
-from conf.options.semi import TrainSemiOptions
-from conf.options.training import RunOptions, SupervisedOptions, TrainClassifierOptions, TrainOptions
-from data.contract import TEST, VAL
-from data.manifest import read_manifest
-from models.build import build_model
-from streaming.writer import EventWriter
-from training.checkpoints import (
+from longtail.conf.base.errors import UserError
+from longtail.conf.base.files import write_json_atomically
+from longtail.conf.options.pretraining import (
+    ContrastiveOptions,
+    PretrainMocoOptions,
+    PretrainRotOptions,
+    PretrainSimclrOptions,
+)
+from longtail.conf.options.semi import TrainSemiOptions
+from longtail.conf.options.training import RunOptions, SupervisedOptions, TrainClassifierOptions, TrainOptions
+from longtail.data.contract import TEST, VAL
+from longtail.data.manifest import read_manifest
+from longtail.models.build import build_model
+from longtail.streaming.events.writer import EventWriter
+from longtail.training.checkpoints import (
     BestEpoch,
     Checkpoint,
     ModelCard,
@@ -32,19 +37,19 @@ from training.checkpoints import (
     load_weights,
     save_checkpoint,
 )
-from training.classifier import second_stage
-from training.contrastive import MoCo, SimCLR
-from training.distributed import Rank
-from training.evaluation import evaluate_all, predict_all, split_features
-from training.fixmatch import fixmatch_learner, fixmatch_task
-from training.heartbeat import Heartbeat
-from training.loop import EpochReport, build_optimizer, fit
-from training.losses import log_priors
-from training.metrics import Predictions, Totals, class_accuracy, split_scores, summarise
-from training.pseudo_labels import semi_supervised_task
-from training.run_directory import BEST_CHECKPOINT_FILE, CHECKPOINT_FILE, RESULT_FILE, RunPaths
-from training.run_events import RunEvents, failure_told
-from training.tasks import Task, contrastive_task, rotation_task, supervised_task
+from longtail.training.classifier import second_stage
+from longtail.training.contrastive import MoCo, SimCLR
+from longtail.training.distributed import Rank
+from longtail.training.evaluation import evaluate_all, predict_all, split_features
+from longtail.training.fixmatch import fixmatch_learner, fixmatch_task
+from longtail.training.heartbeat import Heartbeat
+from longtail.training.loop import EpochReport, build_optimizer, fit
+from longtail.training.losses import log_priors
+from longtail.training.metrics import Predictions, Totals, class_accuracy, split_scores, summarise
+from longtail.training.pseudo_labels import semi_supervised_task
+from longtail.training.run_directory import BEST_CHECKPOINT_FILE, CHECKPOINT_FILE, RESULT_FILE, RunPaths
+from longtail.training.run_events import RunEvents, failure_told
+from longtail.training.tasks import Task, contrastive_task, rotation_task, supervised_task
 
 TENSORBOARD_DIRECTORY = "tensorboard"
 
@@ -130,7 +135,7 @@ def _export_features(
     options: TrainOptions, model: nn.Module, task: Task, rank: Rank, predictions: dict[str, Predictions]
 ) -> None:
     # scikit-learn and matplotlib take seconds to import: only who asks for features waits for them.
-    from training.features import write_features, write_tsne_plot
+    from longtail.training.features import write_features, write_tsne_plot
 
     features = {split: split_features(model, samples, task, rank) for split, samples in task.evaluation.items()}
     if not rank.is_first:

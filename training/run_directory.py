@@ -23,15 +23,15 @@ from typing import Any
 
 import numpy as np
 
-from conf.errors import UserError
-from conf.files import write_json_atomically
-from conf.options.base import fingerprint
-from conf.options.semi import TrainSemiOptions
-from conf.options.training import RunOptions
-from data.loader import load_probabilities, load_pseudo_labels, load_round
-from data.manifest import read_manifest
-from data.storage import Place
-from streaming.writer import EVENTS_DIRECTORY
+from longtail.conf.base.errors import UserError
+from longtail.conf.base.files import write_json_atomically
+from longtail.conf.options.base import fingerprint
+from longtail.conf.options.semi import TrainSemiOptions
+from longtail.conf.options.training import RunOptions
+from longtail.data.loader import load_probabilities, load_pseudo_labels, load_round
+from longtail.data.manifest import read_manifest
+from longtail.data.storage import Place
+from longtail.streaming.events.writer import EVENTS_DIRECTORY
 
 CHECKPOINT_FILE = "ckpt.pth.tar"
 BEST_CHECKPOINT_FILE = "ckpt.best.pth.tar"

@@ -1,4 +1,4 @@
-"""What a run tells of itself in metric events (streaming/events.py), made from what the loop reports.
+"""What a run tells of itself in metric events (streaming/events/schema.py), made from what the loop reports.
 
 Nothing here needs torch: a Spark driver tells of a failure as a rank does.
 """
@@ -9,8 +9,8 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
-from conf.options.training import RunOptions
-from streaming.events import (
+from longtail.conf.options.training import RunOptions
+from longtail.streaming.events.schema import (
     EPOCH_DONE,
     FAILED,
     FINISHED,
@@ -21,12 +21,12 @@ from streaming.events import (
     RunEvent,
     StepEvent,
 )
-from streaming.writer import EventWriter
+from longtail.streaming.events.writer import EventWriter
 
 if TYPE_CHECKING:
-    from training.loop import EpochReport
-    from training.step_watch import StepReport
-    from training.tasks import Task
+    from longtail.training.loop import EpochReport
+    from longtail.training.step_watch import StepReport
+    from longtail.training.tasks import Task
 
 
 class RunEvents:

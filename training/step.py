@@ -12,11 +12,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from training.augmentation import Choices
-from training.distributed import Rank, sum_over_ranks
+from longtail.training.augmentation import Choices
+from longtail.training.distributed import Rank, sum_over_ranks
 
 if TYPE_CHECKING:
-    from training.batches import Batch
+    from longtail.training.batches import Batch
 
 
 @dataclass(frozen=True)

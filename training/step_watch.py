@@ -8,7 +8,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from training.metrics import ClassTotals
+from longtail.training.metrics import ClassTotals
 
 TELL_SECONDS = 2.0
 

@@ -16,17 +16,17 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from conf.datasets import dataset_facts
-from conf.errors import UserError
-from conf.options.pretraining import ContrastiveOptions, PretrainRotOptions
-from conf.options.training import RunOptions, SupervisedOptions
-from data.contract import NO_CLASS, TEST, TRAIN, VAL
-from data.loader import load_split
-from data.longtail import shot_groups
-from data.manifest import Manifest
-from data.storage import Place
-from data.stream import StreamedImages, open_split
-from training.augmentation import (
+from longtail.conf.base.errors import UserError
+from longtail.conf.datasets import dataset_facts
+from longtail.conf.options.pretraining import ContrastiveOptions, PretrainRotOptions
+from longtail.conf.options.training import RunOptions, SupervisedOptions
+from longtail.data.contract import NO_CLASS, TEST, TRAIN, VAL
+from longtail.data.loader import load_split
+from longtail.data.longtail import shot_groups
+from longtail.data.manifest import Manifest
+from longtail.data.storage import Place
+from longtail.data.stream import StreamedImages, open_split
+from longtail.training.augmentation import (
     Choices,
     CropFlip,
     Normalisation,
@@ -35,11 +35,11 @@ from training.augmentation import (
     measured_normalisation,
     rotate_quarter_turns,
 )
-from training.images import image_tensor, placed
-from training.losses import LossFunction, build_loss, cross_entropy, head_of, logit_scale_of
-from training.metrics import ClassTotals
-from training.step import Step
-from training.views import ViewChoices, draw_view, view
+from longtail.training.images import image_tensor, placed
+from longtail.training.losses import LossFunction, build_loss, cross_entropy, head_of, logit_scale_of
+from longtail.training.metrics import ClassTotals
+from longtail.training.step import Step
+from longtail.training.views import ViewChoices, draw_view, view
 
 TargetMaker = Callable[[Tensor, Tensor, Tensor], tuple[Tensor, Tensor]]
 """(images (N, C, S, S), their targets, quarter turns (N,)) to network inputs and targets."""

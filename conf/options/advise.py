@@ -5,8 +5,8 @@ from typing import ClassVar
 
 from pydantic import FilePath, field_validator, model_validator
 
-from conf.options.base import option
-from conf.options.training import SupervisedOptions
+from longtail.conf.options.base import option
+from longtail.conf.options.training import SupervisedOptions
 
 
 class AdviseOptions(SupervisedOptions):

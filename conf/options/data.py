@@ -5,8 +5,8 @@ from typing import Any, Literal
 
 from pydantic import FilePath, field_validator, model_validator
 
-from conf.datasets import dataset_facts
-from conf.options.base import JobOptions, TableFormat, fingerprint, option
+from longtail.conf.datasets import dataset_facts
+from longtail.conf.options.base import JobOptions, TableFormat, fingerprint, option
 
 IMAGE_TREES = ("folder", "image_list")
 """The data sets whose images are the user's own files."""

@@ -5,11 +5,11 @@ from typing import ClassVar
 
 from pydantic import FilePath, model_validator
 
-from conf.options.base import TableFormat, option
-from conf.options.data import DataOptions
+from longtail.conf.options.base import TableFormat, option
+from longtail.conf.options.data import DataOptions
 
 INFERENCE_BATCH_SIZE = 500
-"""Divides the 2000 rows of Spark's Arrow batches (spark_jobs/session.py), so that no forward pass is filled up."""
+"""Divides the 2000 rows of Spark's Arrow batches (spark_jobs/cluster/session.py), so that no batch needs padding."""
 
 
 class GenPseudolabelsOptions(DataOptions):

@@ -5,7 +5,7 @@ from typing import Literal
 
 from pydantic import DirectoryPath, FilePath, model_validator
 
-from conf.options.base import JobOptions, TableFormat, option
+from longtail.conf.options.base import JobOptions, TableFormat, option
 
 EVENTS_TOPIC = "longtail-events"
 TRIGGER = "100 milliseconds"

@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from conf.options.base import JobOptions, option
+from longtail.conf.options.base import JobOptions, option
 
 
 class PackageOptions(JobOptions):

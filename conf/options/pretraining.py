@@ -4,8 +4,8 @@ from typing import ClassVar, Literal
 
 from pydantic import FilePath
 
-from conf.options.base import option
-from conf.options.training import RunOptions
+from longtail.conf.options.base import option
+from longtail.conf.options.training import RunOptions
 
 
 class PretrainRotOptions(RunOptions):

@@ -5,8 +5,8 @@ from typing import Any, ClassVar, Literal
 
 from pydantic import field_validator, model_validator
 
-from conf.options.base import JobOptions, option
-from conf.options.training import SupervisedOptions, TrainOptions
+from longtail.conf.options.base import JobOptions, option
+from longtail.conf.options.training import SupervisedOptions, TrainOptions
 
 
 class PseudoLabelOptions(JobOptions):

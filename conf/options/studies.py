@@ -5,7 +5,7 @@ from typing import Any
 
 from pydantic import FilePath
 
-from conf.options.base import JobOptions, option
+from longtail.conf.options.base import JobOptions, option
 
 
 class ExperimentOptions(JobOptions):

@@ -5,8 +5,8 @@ from typing import Any, ClassVar, Literal
 
 from pydantic import FilePath, field_validator, model_validator
 
-from conf.options.base import fingerprint, option
-from conf.options.data import DataOptions
+from longtail.conf.options.base import fingerprint, option
+from longtail.conf.options.data import DataOptions
 
 # What a run's outcome does not depend on; of the files that it starts from, the content enters its name, not the place.
 _NOT_OF_THE_OUTCOME = {

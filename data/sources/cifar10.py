@@ -21,13 +21,13 @@ import numpy as np
 import pyarrow as pa
 from PIL import Image
 
-from conf.errors import UserError
-from conf.files import new_directory
-from conf.options.data import DataOptions
-from data.contract import TEST, TRAIN
-from data.sources.base import Located, Shard, source_batch
-from data.sources.cifar_files import DAMAGE, images_and_labels, read_file, unreadable
-from data.sources.download import download
+from longtail.conf.base.errors import UserError
+from longtail.conf.base.files import new_directory
+from longtail.conf.options.data import DataOptions
+from longtail.data.contract import TEST, TRAIN
+from longtail.data.sources.base import Located, Shard, source_batch
+from longtail.data.sources.cifar_files import DAMAGE, images_and_labels, read_file, unreadable
+from longtail.data.sources.download import download
 
 CLASS_NAMES = ["airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck"]
 IMAGE_SHAPE = (32, 32, 3)

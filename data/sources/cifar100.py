@@ -9,12 +9,12 @@ from pathlib import Path
 
 import pyarrow as pa
 
-from conf.errors import UserError
-from conf.options.data import DataOptions
-from data.contract import TEST, TRAIN
-from data.sources.base import Located, Shard, check_labels, source_batch
-from data.sources.cifar_files import DAMAGE, IMAGE_SHAPE, images_and_labels, read_file, unreadable
-from data.sources.download import download, verify_md5
+from longtail.conf.base.errors import UserError
+from longtail.conf.options.data import DataOptions
+from longtail.data.contract import TEST, TRAIN
+from longtail.data.sources.base import Located, Shard, check_labels, source_batch
+from longtail.data.sources.cifar_files import DAMAGE, IMAGE_SHAPE, images_and_labels, read_file, unreadable
+from longtail.data.sources.download import download, verify_md5
 
 CLASS_NAMES = [
     "apple", "aquarium_fish", "baby", "bear", "beaver", "bed", "bee", "beetle", "bicycle", "bottle",

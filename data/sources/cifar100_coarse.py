@@ -2,10 +2,10 @@
 
 import pyarrow as pa
 
-from conf.options.data import DataOptions
-from data.sources.base import Located, Shard
-from data.sources.cifar100 import locate_files, read_labels
-from data.sources.cifar_files import IMAGE_SHAPE as IMAGE_SHAPE
+from longtail.conf.options.data import DataOptions
+from longtail.data.sources.base import Located, Shard
+from longtail.data.sources.cifar100 import locate_files, read_labels
+from longtail.data.sources.cifar_files import IMAGE_SHAPE as IMAGE_SHAPE
 
 CLASS_NAMES = [
     "aquatic_mammals", "fish", "flowers", "food_containers", "fruit_and_vegetables",

@@ -11,8 +11,8 @@ from pathlib import Path
 
 import numpy as np
 
-from conf.errors import UserError
-from data.unpickle import load_arrays
+from longtail.conf.base.errors import UserError
+from longtail.data.unpickle import load_arrays
 
 IMAGE_SHAPE = (32, 32, 3)
 

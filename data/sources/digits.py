@@ -9,9 +9,9 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 
-from conf.options.data import DataOptions
-from data.contract import TEST, TRAIN
-from data.sources.base import Located, Shard, source_batch
+from longtail.conf.options.data import DataOptions
+from longtail.data.contract import TEST, TRAIN
+from longtail.data.sources.base import Located, Shard, source_batch
 
 CLASS_NAMES = [str(digit) for digit in range(10)]
 IMAGE_SHAPE = (8, 8, 1)

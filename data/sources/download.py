@@ -6,8 +6,8 @@ import urllib.request
 from http.client import HTTPException
 from pathlib import Path
 
-from conf.errors import UserError
-from conf.files import write_atomically
+from longtail.conf.base.errors import UserError
+from longtail.conf.base.files import write_atomically
 
 CONNECT_TIMEOUT_SECONDS = 10
 

@@ -10,11 +10,11 @@ from pathlib import Path
 
 import pyarrow as pa
 
-from conf.errors import UserError
-from conf.options.data import DataOptions
-from data.sources.base import Located, Shard
-from data.sources.download import download
-from data.sources.idx_files import IMAGE_SHAPE, idx_batch, idx_shards, split_files, unpack
+from longtail.conf.base.errors import UserError
+from longtail.conf.options.data import DataOptions
+from longtail.data.sources.base import Located, Shard
+from longtail.data.sources.download import download
+from longtail.data.sources.idx_files import IMAGE_SHAPE, idx_batch, idx_shards, split_files, unpack
 
 CLASS_NAMES = [
     "t-shirt", "trouser", "pullover", "dress", "coat", "sandal", "shirt", "sneaker", "bag", "ankle boot",

@@ -5,10 +5,10 @@ from dataclasses import dataclass, replace
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from conf.errors import UserError
-from conf.options.data import DataOptions
-from data.contract import LABEL
-from data.sources.base import Located, Shard, Source
+from longtail.conf.base.errors import UserError
+from longtail.conf.options.data import DataOptions
+from longtail.data.contract import LABEL
+from longtail.data.sources.base import Located, Shard, Source
 
 
 @dataclass(frozen=True)

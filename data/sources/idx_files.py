@@ -11,9 +11,9 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 
-from conf.errors import UserError
-from data.contract import TEST, TRAIN
-from data.sources.base import Shard, source_batch
+from longtail.conf.base.errors import UserError
+from longtail.data.contract import TEST, TRAIN
+from longtail.data.sources.base import Shard, source_batch
 
 IMAGE_SHAPE = (28, 28, 1)
 NUM_TRAIN = 60_000

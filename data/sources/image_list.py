@@ -7,11 +7,11 @@ from pathlib import Path, PurePosixPath
 
 import pyarrow as pa
 
-from conf.errors import UserError
-from conf.options.data import DataOptions
-from data.sources import image_trees
-from data.sources.base import Located
-from data.sources.image_trees import ImageShard, located_tree
+from longtail.conf.base.errors import UserError
+from longtail.conf.options.data import DataOptions
+from longtail.data.sources import image_trees
+from longtail.data.sources.base import Located
+from longtail.data.sources.image_trees import ImageShard, located_tree
 
 
 def locate(options: DataOptions) -> Located:

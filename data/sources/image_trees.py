@@ -12,12 +12,12 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 
-from conf.errors import UserError
-from conf.options.data import DataOptions
-from data.contract import ENCODED, RAW, SOURCE_SCHEMA, TEST, TRAIN
-from data.image_files import BAD_IMAGE, CHANNELS, check_image, decode
-from data.longtail import validation_counts
-from data.sources.base import Located, Shard
+from longtail.conf.base.errors import UserError
+from longtail.conf.options.data import DataOptions
+from longtail.data.contract import ENCODED, RAW, SOURCE_SCHEMA, TEST, TRAIN
+from longtail.data.image_files import BAD_IMAGE, CHANNELS, check_image, decode
+from longtail.data.longtail import validation_counts
+from longtail.data.sources.base import Located, Shard
 
 IMAGES_PER_SHARD = 256
 

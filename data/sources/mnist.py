@@ -6,11 +6,11 @@ MNIST and Fashion-MNIST name their files alike, so these are not looked for in
 
 import pyarrow as pa
 
-from conf.errors import UserError
-from conf.options.data import DataOptions
-from data.sources.base import Located, Shard
-from data.sources.download import download, verify_md5
-from data.sources.idx_files import IMAGE_SHAPE, idx_batch, idx_shards, split_files, unpack
+from longtail.conf.base.errors import UserError
+from longtail.conf.options.data import DataOptions
+from longtail.data.sources.base import Located, Shard
+from longtail.data.sources.download import download, verify_md5
+from longtail.data.sources.idx_files import IMAGE_SHAPE, idx_batch, idx_shards, split_files, unpack
 
 CLASS_NAMES = [str(digit) for digit in range(10)]
 # A copy of the publishers' files, which their own server no longer gives to everybody.

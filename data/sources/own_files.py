@@ -5,7 +5,7 @@ import os
 from collections.abc import Iterator
 from pathlib import Path
 
-from conf.options.data import DataOptions
+from longtail.conf.options.data import DataOptions
 
 
 def state_of_own_files(options: DataOptions) -> str | None:

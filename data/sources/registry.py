@@ -1,7 +1,7 @@
 """The sources by data set name; a test holds these equal to the files of conf/datasets/."""
 
-from conf.options.data import DataOptions
-from data.sources import (
+from longtail.conf.options.data import DataOptions
+from longtail.data.sources import (
     cifar10,
     cifar100,
     cifar100_coarse,
@@ -13,8 +13,8 @@ from data.sources import (
     svhn,
     table,
 )
-from data.sources.base import Source
-from data.sources.first_classes import FirstClasses, OtherClasses
+from longtail.data.sources.base import Source
+from longtail.data.sources.first_classes import FirstClasses, OtherClasses
 
 SOURCES: dict[str, Source] = {
     "cifar10": cifar10,

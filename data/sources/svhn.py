@@ -13,12 +13,12 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 
-from conf.errors import UserError
-from conf.options.data import DataOptions
-from data.contract import TEST, TRAIN, UNLABELED
-from data.sources.base import Located, Shard, check_labels, source_batch
-from data.sources.download import download
-from data.sources.mat_files import read_bytes_of
+from longtail.conf.base.errors import UserError
+from longtail.conf.options.data import DataOptions
+from longtail.data.contract import TEST, TRAIN, UNLABELED
+from longtail.data.sources.base import Located, Shard, check_labels, source_batch
+from longtail.data.sources.download import download
+from longtail.data.sources.mat_files import read_bytes_of
 
 CLASS_NAMES = [str(digit) for digit in range(10)]
 IMAGE_SHAPE = (32, 32, 3)

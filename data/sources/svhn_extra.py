@@ -6,11 +6,11 @@ unpacks it as far as its own part, and keeps that alone.
 
 import pyarrow as pa
 
-from conf.errors import UserError
-from conf.options.data import DataOptions
-from data.contract import UNLABELED, UNLABELED_FIRST_ID
-from data.sources import svhn
-from data.sources.base import Located, Shard
+from longtail.conf.base.errors import UserError
+from longtail.conf.options.data import DataOptions
+from longtail.data.contract import UNLABELED, UNLABELED_FIRST_ID
+from longtail.data.sources import svhn
+from longtail.data.sources.base import Located, Shard
 
 
 def locate(options: DataOptions, base: Located) -> Located:

@@ -16,14 +16,14 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from conf.errors import UserError
-from conf.options.data import DataOptions
-from data.contract import ENCODED, RAW, SOURCE_SCHEMA, TEST, TRAIN
-from data.image_files import CHANNELS
-from data.longtail import validation_counts
-from data.sources.base import Located
-from data.sources.table_images import Layout, RowShard, images_of, layout_of, row_group_sizes, row_ranges
-from data.storage import damaged, open_parquet, table_files
+from longtail.conf.base.errors import UserError
+from longtail.conf.options.data import DataOptions
+from longtail.data.contract import ENCODED, RAW, SOURCE_SCHEMA, TEST, TRAIN
+from longtail.data.image_files import CHANNELS
+from longtail.data.longtail import validation_counts
+from longtail.data.sources.base import Located
+from longtail.data.sources.table_images import Layout, RowShard, images_of, layout_of, row_group_sizes, row_ranges
+from longtail.data.storage import damaged, open_parquet, table_files
 
 READERS = 8
 

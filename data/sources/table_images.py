@@ -17,10 +17,10 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from conf.errors import UserError
-from data.image_files import BAD_IMAGE, check_image, decode
-from data.sources.base import Shard
-from data.storage import damaged, open_parquet
+from longtail.conf.base.errors import UserError
+from longtail.data.image_files import BAD_IMAGE, check_image, decode
+from longtail.data.sources.base import Shard
+from longtail.data.storage import damaged, open_parquet
 
 ROWS_PER_SHARD = 4096
 ROWS_AT_ONCE = 256

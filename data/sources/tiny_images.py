@@ -13,11 +13,11 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 
-from conf.errors import UserError
-from conf.options.data import DataOptions
-from data.contract import UNLABELED, UNLABELED_FIRST_ID
-from data.sources.base import Located, Shard, check_labels, source_batch
-from data.unpickle import load_array_dict
+from longtail.conf.base.errors import UserError
+from longtail.conf.options.data import DataOptions
+from longtail.data.contract import UNLABELED, UNLABELED_FIRST_ID
+from longtail.data.sources.base import Located, Shard, check_labels, source_batch
+from longtail.data.unpickle import load_array_dict
 
 
 def locate(options: DataOptions, base: Located) -> Located:

@@ -4,14 +4,14 @@ from pathlib import Path
 
 import pyarrow as pa
 
-from conf.errors import UserError
-from conf.options.data import DataOptions
-from data.contract import ENCODED, NO_CLASS, UNLABELED, UNLABELED_FIRST_ID
-from data.sources import image_trees, svhn_extra, tiny_images, unlabeled_table
-from data.sources.base import Located, UnlabeledSource
-from data.sources.folder import image_names
-from data.sources.image_trees import ImageShard, shards_of
-from data.storage import is_table
+from longtail.conf.base.errors import UserError
+from longtail.conf.options.data import DataOptions
+from longtail.data.contract import ENCODED, NO_CLASS, UNLABELED, UNLABELED_FIRST_ID
+from longtail.data.sources import image_trees, svhn_extra, tiny_images, unlabeled_table
+from longtail.data.sources.base import Located, UnlabeledSource
+from longtail.data.sources.folder import image_names
+from longtail.data.sources.image_trees import ImageShard, shards_of
+from longtail.data.storage import is_table
 
 BY_NAME: dict[str, UnlabeledSource] = {"svhn_extra": svhn_extra}
 

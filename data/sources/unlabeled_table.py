@@ -5,13 +5,13 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 
-from conf.errors import UserError
-from conf.options.data import DataOptions
-from data.contract import ENCODED, NO_CLASS, SOURCE_SCHEMA, UNLABELED, UNLABELED_FIRST_ID
-from data.image_files import CHANNELS
-from data.sources.base import Located
-from data.sources.table_images import RowShard, images_of, layout_of, row_group_sizes, row_ranges
-from data.storage import open_parquet, table_files
+from longtail.conf.base.errors import UserError
+from longtail.conf.options.data import DataOptions
+from longtail.data.contract import ENCODED, NO_CLASS, SOURCE_SCHEMA, UNLABELED, UNLABELED_FIRST_ID
+from longtail.data.image_files import CHANNELS
+from longtail.data.sources.base import Located
+from longtail.data.sources.table_images import RowShard, images_of, layout_of, row_group_sizes, row_ranges
+from longtail.data.storage import open_parquet, table_files
 
 
 def locate(options: DataOptions, base: Located) -> Located:

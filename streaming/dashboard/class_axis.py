@@ -15,7 +15,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from streaming.dashboard.style import head_tail_colour, shown_name
+from longtail.streaming.dashboard.style import head_tail_colour, shown_name
 
 MAX_NAMED_ROWS = 25
 NAMED_OF_MANY = 9

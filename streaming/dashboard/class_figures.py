@@ -10,8 +10,16 @@ import plotly.graph_objects as go
 import pyarrow as pa
 from plotly.subplots import make_subplots
 
-from streaming.dashboard.class_axis import ClassAxis
-from streaming.dashboard.style import NEUTRAL, SHARE_SCALE, colour_bar, epoch_axis, new_figure, plain_axes, share_axis
+from longtail.streaming.dashboard.class_axis import ClassAxis
+from longtail.streaming.dashboard.style import (
+    NEUTRAL,
+    SHARE_SCALE,
+    colour_bar,
+    epoch_axis,
+    new_figure,
+    plain_axes,
+    share_axis,
+)
 
 _ROW_PIXELS, _MOST_PIXELS, _AROUND_PIXELS = 26, 460, 70
 _MAX_ROWS_WITH_GAPS = 40

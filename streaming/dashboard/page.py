@@ -13,9 +13,9 @@ import plotly.graph_objects as go
 import pyarrow as pa
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
-from streaming.dashboard import facts
-from streaming.dashboard.class_axis import ClassAxis, class_axis
-from streaming.dashboard.class_figures import (
+from longtail.streaming.dashboard import facts
+from longtail.streaming.dashboard.class_axis import ClassAxis, class_axis
+from longtail.streaming.dashboard.class_figures import (
     accuracy_lines,
     accuracy_map,
     confusion_matrix,
@@ -24,11 +24,11 @@ from streaming.dashboard.class_figures import (
     pseudo_labels,
     smoothing_window,
 )
-from streaming.dashboard.run_figures import class_changes, group_lines, score_of_runs
-from streaming.dashboard.selection import GROUPS, Selection
-from streaming.dashboard.style import GROUP_COLOURS, NEUTRAL, RUN_COLOURS
-from streaming.events import UNLABELED_SPLIT
-from streaming.result_tables import latest_epochs
+from longtail.streaming.dashboard.run_figures import class_changes, group_lines, score_of_runs
+from longtail.streaming.dashboard.selection import GROUPS, Selection
+from longtail.streaming.dashboard.style import GROUP_COLOURS, NEUTRAL, RUN_COLOURS
+from longtail.streaming.events.schema import UNLABELED_SPLIT
+from longtail.streaming.tables.store import latest_epochs
 
 ReadTable = Callable[[str, str | None], pa.Table]
 """read(table's name, run or None): a result table, or its rows of one run."""
@@ -37,7 +37,7 @@ MAX_RUNS_LISTED = 200
 _MAP_ROWS, _LINES, _BARS, _MATRIX_ROWS = 100, 12, 40, 50
 
 _templates = Environment(
-    loader=PackageLoader("streaming.dashboard"),
+    loader=PackageLoader("longtail.streaming.dashboard"),
     autoescape=True,
     undefined=StrictUndefined,
     trim_blocks=True,

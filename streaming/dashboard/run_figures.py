@@ -7,9 +7,9 @@ import plotly.graph_objects as go
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from streaming.dashboard.class_axis import ClassAxis
-from streaming.dashboard.class_figures import floats
-from streaming.dashboard.style import (
+from longtail.streaming.dashboard.class_axis import ClassAxis
+from longtail.streaming.dashboard.class_figures import floats
+from longtail.streaming.dashboard.style import (
     GROUP_COLOURS,
     NEUTRAL,
     RUN_COLOURS,

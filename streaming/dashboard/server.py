@@ -26,9 +26,9 @@ from starlette.requests import Request
 from starlette.responses import HTMLResponse, Response
 from starlette.routing import Route
 
-from conf.errors import UserError
-from streaming.dashboard.page import PageState, ReadTable, page_state, whole_page
-from streaming.dashboard.selection import Selection, read_selection
+from longtail.conf.base.errors import UserError
+from longtail.streaming.dashboard.page import PageState, ReadTable, page_state, whole_page
+from longtail.streaming.dashboard.selection import Selection, read_selection
 
 LOOPBACK = ("127.0.0.1", "localhost", "::1")
 SECONDS_TO_ANSWER = 5
@@ -67,7 +67,7 @@ def dashboard(read: ReadTable, version: Callable[[], str], *, host: str) -> Star
         content = state_json(page_state(read, selected(request)), current)
         return Response(content, media_type="application/json", headers=_HEADERS)
 
-    static = files("streaming.dashboard") / "static"
+    static = files("longtail.streaming.dashboard") / "static"
     plotly = (files("plotly") / "package_data" / "plotly.min.js").read_bytes()
     routes = [
         Route("/", page),

@@ -9,7 +9,7 @@ from threading import Lock
 
 import pyarrow as pa
 
-from streaming.result_tables import RUNNING, TABLES, list_runs, manifest_mark, read_parts, read_table
+from longtail.streaming.tables.store import RUNNING, TABLES, list_runs, manifest_mark, read_parts, read_table
 
 SILENCE_SECONDS = 15
 """While a training runs, alerts are judged anew so often even if no event comes: that is what one of them is about."""

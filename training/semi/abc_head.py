@@ -9,11 +9,11 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from data.contract import NO_CLASS
-from models.heads import HEADS
-from training.losses import cross_entropy
-from training.semi.method import Answers, FixMatch, Setting
-from training.step import Step
+from longtail.data.contract import NO_CLASS
+from longtail.models.heads import HEADS
+from longtail.training.losses import cross_entropy
+from longtail.training.semi.method import Answers, FixMatch, Setting
+from longtail.training.step import Step
 
 
 class AuxiliaryBalancedClassifier(FixMatch):

@@ -8,9 +8,9 @@ unlabeled images of the last 128 batches, and p(y) the shares of the labelled cl
 import torch
 from torch import Tensor
 
-from training.distributed import sum_over_ranks
-from training.semi.method import Answers, FixMatch, Setting
-from training.step import Step
+from longtail.training.distributed import sum_over_ranks
+from longtail.training.semi.method import Answers, FixMatch, Setting
+from longtail.training.step import Step
 
 
 class DistributionAlignment(FixMatch):

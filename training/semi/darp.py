@@ -17,11 +17,11 @@ import torch
 from scipy.sparse import csr_array
 from torch import Tensor
 
-from conf.errors import UserError
-from conf.options.semi import ESTIMATED
-from streaming.unfolding import unfolded_shares
-from training.semi.method import Answers, FixMatch, Setting
-from training.step import Step
+from longtail.conf.base.errors import UserError
+from longtail.conf.options.semi import ESTIMATED
+from longtail.streaming.unfolding import unfolded_shares
+from longtail.training.semi.method import Answers, FixMatch, Setting
+from longtail.training.step import Step
 
 NEWTON_STEPS = 8
 LARGEST_MULTIPLIER = 30.0

@@ -12,9 +12,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from training.losses import cross_entropy
-from training.semi.method import Answers, FixMatch, Setting
-from training.step import Step
+from longtail.training.losses import cross_entropy
+from longtail.training.semi.method import Answers, FixMatch, Setting
+from longtail.training.step import Step
 
 
 class SemanticPseudoLabels(FixMatch):

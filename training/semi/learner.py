@@ -12,15 +12,15 @@ import torch
 from torch import Tensor, nn
 from torch.optim.swa_utils import get_ema_multi_avg_fn
 
-from data.contract import NO_CLASS
-from training.losses import LossFunction
-from training.metrics import ClassTotals
-from training.semi.method import Answers, FixMatch
-from training.semi.truth import count_pseudo_labels
-from training.step import Step
+from longtail.data.contract import NO_CLASS
+from longtail.training.losses import LossFunction
+from longtail.training.metrics import ClassTotals
+from longtail.training.semi.method import Answers, FixMatch
+from longtail.training.semi.truth import count_pseudo_labels
+from longtail.training.step import Step
 
 if TYPE_CHECKING:
-    from training.tasks import Task
+    from longtail.training.tasks import Task
 
 
 class WeightAverage:

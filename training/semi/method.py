@@ -7,10 +7,10 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
-from conf.options.semi import TrainSemiOptions
-from training.distributed import Rank
-from training.metrics import Confusion
-from training.step import Step
+from longtail.conf.options.semi import TrainSemiOptions
+from longtail.training.distributed import Rank
+from longtail.training.metrics import Confusion
+from longtail.training.step import Step
 
 
 class Answers(NamedTuple):

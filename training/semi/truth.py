@@ -7,11 +7,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from conf.errors import UserError
-from data.contract import NO_CLASS
-from data.loader import load_hidden_labels
-from data.storage import Place
-from training.metrics import ClassTotals
+from longtail.conf.base.errors import UserError
+from longtail.data.contract import NO_CLASS
+from longtail.data.loader import load_hidden_labels
+from longtail.data.storage import Place
+from longtail.training.metrics import ClassTotals
 
 
 def known_truth(set_dir: Place, ids: np.ndarray) -> Tensor | None:

@@ -7,10 +7,10 @@ import numpy as np
 import pyarrow as pa
 from scipy.special import betainccinv, betaincinv, ndtri
 
-from conf.options.base import fingerprint
-from conf.theory_grid import POINT_TYPES, Point
-from training.theory import t1, t2, t3
-from training.theory.blocks import BlockSums
+from longtail.conf.options.base import fingerprint
+from longtail.conf.theory_grid import POINT_TYPES, Point
+from longtail.training.theory import t1, t2, t3
+from longtail.training.theory.blocks import BlockSums
 
 THEOREMS = {"T1": t1, "T2": t2, "T3": t3}
 PARAMETERS = {name: field.annotation for kind in POINT_TYPES.values() for name, field in kind.model_fields.items()}

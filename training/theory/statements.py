@@ -3,7 +3,7 @@
 from collections import Counter
 from collections.abc import Sequence
 
-from training.theory.evaluation import Row
+from longtail.training.theory.evaluation import Row
 
 
 def verdict(row: Row) -> str:

@@ -8,8 +8,8 @@ from math import exp, sqrt
 
 import numpy as np
 
-from conf.theory_grid import T1Point
-from training.theory.blocks import BlockSums, Claim
+from longtail.conf.theory_grid import T1Point
+from longtail.training.theory.blocks import BlockSums, Claim
 
 
 def claim(point: T1Point) -> Claim:

@@ -9,8 +9,8 @@ from math import sqrt
 import numpy as np
 from scipy.special import ndtr
 
-from conf.theory_grid import T2Point
-from training.theory.blocks import BlockSums, Claim
+from longtail.conf.theory_grid import T2Point
+from longtail.training.theory.blocks import BlockSums, Claim
 
 LEAST_ERROR = 0.25
 

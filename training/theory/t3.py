@@ -9,8 +9,8 @@ from math import exp
 import numpy as np
 from scipy.special import chdtr, chdtrc
 
-from conf.theory_grid import T3Point
-from training.theory.blocks import BlockSums, Claim
+from longtail.conf.theory_grid import T3Point
+from longtail.training.theory.blocks import BlockSums, Claim
 
 
 def claim(point: T3Point) -> Claim:

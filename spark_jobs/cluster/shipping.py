@@ -1,0 +1,103 @@
+"""A prepared set for ranks that cannot read it by path: its rows travel as the barrier stage's own partitions.
+
+The driver reads the files, Spark brings each rank a part of the rows, the ranks give
+each other their parts, and each lays the set out in a directory of its own, for as long
+as it runs. What a rank then reads is what it would have read by path, so the training
+is the same to the last bit. Withheld labels do not travel.
+"""
+
+import io
+import tempfile
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+from pyspark.sql import DataFrame, SparkSession
+
+from longtail.conf.base.errors import UserError
+from longtail.data.contract import ID, IMAGE, LABEL, SPLIT, SPLITS, split_directory
+from longtail.data.loader import read_columns, split_files
+from longtail.data.manifest import Manifest
+from longtail.training.run_directory import RunPaths
+
+if TYPE_CHECKING:
+    from longtail.training.distributed import Rank
+
+PackedFile = tuple[str, bytes]
+"""Name and content."""
+
+
+def set_rows(spark: SparkSession, set_dir: Path) -> DataFrame:
+    """All rows of a prepared set that the driver can read: id, image, label, split.
+
+    Raises UserError if a file is damaged.
+    """
+    tables = []
+    for split in SPLITS:
+        if split_directory(set_dir, split).exists():
+            rows = read_columns(split_files(set_dir, split), [ID, IMAGE, LABEL])
+            tables.append(rows.append_column(SPLIT, pa.array([split] * rows.num_rows, pa.string())))
+    return spark.createDataFrame(pa.concat_tables(tables))
+
+
+def packed_pseudo_labels(path: Path) -> list[PackedFile]:
+    """The files of a table of pseudo-labels, or the one published file: small enough to travel with the code."""
+    files = sorted(path.glob("*.parquet")) if path.is_dir() else [path]
+    try:
+        return [(file.name, file.read_bytes()) for file in files]
+    except OSError as error:
+        raise UserError(f"cannot read {path}: {error.strerror}") from None
+
+
+def with_brought_set(
+    rank_main: Callable[["Rank", RunPaths], dict[str, Any]],
+    rank: "Rank",
+    rows: pa.Table,
+    *,
+    paths: RunPaths,
+    manifest: Manifest,
+    pseudo_labels: list[PackedFile] | None,
+) -> dict[str, Any]:
+    """In a rank: lay out the set of which `rows` is its part, and run rank_main(rank, paths) on that."""
+    with tempfile.TemporaryDirectory(prefix="longtail-") as directory:
+        local = replace(paths, set_dir=Path(directory) / "set")
+        _lay_out(_all_rows(rows, rank), manifest, local.set_dir)
+        if pseudo_labels is not None:
+            assert paths.pseudo_labels is not None
+            local = replace(local, pseudo_labels=Path(directory) / paths.pseudo_labels.name)
+            _unpack(pseudo_labels, local.pseudo_labels)
+        return rank_main(rank, local)
+
+
+def _all_rows(mine: pa.Table, rank: "Rank") -> pa.Table:
+    from longtail.training.distributed import gather_bytes
+
+    sink = io.BytesIO()
+    with pa.ipc.new_stream(sink, mine.schema) as stream:
+        stream.write_table(mine)
+    parts = gather_bytes(sink.getvalue(), rank)
+    return pa.concat_tables([pa.ipc.open_stream(part).read_all() for part in parts])
+
+
+def _lay_out(rows: pa.Table, manifest: Manifest, set_dir: Path) -> None:
+    for split in rows[SPLIT].unique().to_pylist():
+        directory = split_directory(set_dir, split)
+        directory.mkdir(parents=True)
+        of_split = rows.filter(pc.equal(rows[SPLIT], split)).drop_columns(SPLIT)
+        pq.write_table(
+            of_split, directory / "rows.parquet", compression="none", use_dictionary=False, write_page_checksum=True
+        )
+    manifest.write(set_dir)
+
+
+def _unpack(files: list[PackedFile], path: Path) -> None:
+    """As a directory of Parquet files, or as the one file of this name."""
+    is_table = path.name != files[0][0]
+    if is_table:
+        path.mkdir()
+    for name, content in files:
+        (path / name if is_table else path).write_bytes(content)

@@ -1,0 +1,69 @@
+"""The driver's progress bar of one training, drawn from the events that rank 0 leaves after each epoch."""
+
+import json
+import threading
+from pathlib import Path
+from types import TracebackType
+
+from rich import get_console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+from longtail.data.contract import TRAIN
+from longtail.streaming.events.schema import ClassEvent
+
+POLL_SECONDS = 0.5
+
+
+class EpochProgress:
+    """A context manager: a bar on a terminal, a line an epoch elsewhere, from a thread of its own."""
+
+    def __init__(self, events_dir: Path, *, run: str, attempt: int, num_epochs: int) -> None:
+        self._events_dir = events_dir
+        self._pattern = f"{run}-attempt{attempt:03d}-epoch?????.jsonl"
+        self._num_epochs = num_epochs
+        self._seen: set[Path] = set()
+        self._stop = threading.Event()
+        self._thread = threading.Thread(target=self._follow, daemon=True)
+        self._console = get_console()
+        self._progress = Progress(
+            TextColumn("{task.description}"),
+            BarColumn(),
+            MofNCompleteColumn(),
+            TextColumn("{task.fields[measure]}"),
+            TimeRemainingColumn(),
+            console=self._console,
+            disable=not self._console.is_terminal,
+        )
+        self._bar = self._progress.add_task("epoch", total=num_epochs, measure="starting")
+
+    def __enter__(self) -> "EpochProgress":
+        self._progress.start()
+        self._thread.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._stop.set()
+        self._thread.join()
+        self._show_new()
+        self._progress.stop()
+
+    def _follow(self) -> None:
+        while not self._stop.wait(POLL_SECONDS):
+            self._show_new()
+
+    def _show_new(self) -> None:
+        for file in sorted(set(self._events_dir.glob(self._pattern)) - self._seen):
+            self._seen.add(file)
+            try:
+                events = [json.loads(line) for line in file.read_text().splitlines()]
+            except FileNotFoundError:
+                continue  # somebody removed the directory: the training itself does not need it
+            learned = [event for event in events if event["kind"] == ClassEvent.kind and event["split"] == TRAIN]
+            epoch, speed = learned[0]["epoch"], learned[0]["images_per_second"]
+            loss = sum(event["loss_sum"] for event in learned) / sum(event["support"] for event in learned)
+            measure = f"loss {loss:.4f}, {speed:.0f} images/s"
+            self._progress.update(self._bar, completed=epoch, measure=measure)
+            if not self._console.is_terminal:
+                self._console.print(f"epoch {epoch}/{self._num_epochs}: {measure}", soft_wrap=True)

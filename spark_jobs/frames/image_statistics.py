@@ -1,0 +1,121 @@
+"""What the images of a prepared set are like: channel means, and exact duplicates. DataFrame to DataFrame."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+from math import sqrt
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+from pyspark.sql import DataFrame
+from pyspark.sql import functions as F
+
+from longtail.data.contract import HIDDEN_LABEL, IMAGE, LABEL, NO_CLASS, SPLIT
+from longtail.data.loader import images_of
+
+IMAGES_AT_ONCE = 512
+_SUMS_SCHEMA = "split string, class_id int, channel int, num_pixels long, sum long, sum_of_squares long"
+
+
+def with_pixel_sums(prepared: DataFrame, *, image_shape: tuple[int, int, int], encoding: str) -> DataFrame:
+    """Exact sums over the pixels (0 to 255): split, class_id, channel, num_pixels, sum, sum_of_squares.
+
+    class_id is the withheld one in the unlabeled part, or NO_CLASS.
+    """
+    class_id = F.coalesce(LABEL, HIDDEN_LABEL, F.lit(NO_CLASS)).alias("class_id")
+    add_up = partial(_partial_sums, image_shape=image_shape, encoding=encoding)
+    sums = prepared.select(SPLIT, class_id, IMAGE).mapInArrow(add_up, _SUMS_SCHEMA)
+    totals = [F.sum(name).alias(name) for name in ("num_pixels", "sum", "sum_of_squares")]
+    return sums.groupBy(SPLIT, "class_id", "channel").agg(*totals)
+
+
+def with_duplicates(prepared: DataFrame) -> DataFrame:
+    """Images whose bytes occur more than once, by the parts that they occur in.
+
+    splits (sorted, with a plus between), num_contents (different images), num_images (all their rows)
+    """
+    return (
+        prepared.groupBy(F.xxhash64(IMAGE).alias("content"))
+        .agg(F.count("*").alias("copies"), F.array_join(F.array_sort(F.collect_set(SPLIT)), "+").alias("splits"))
+        .where(F.col("copies") > 1)
+        .groupBy("splits")
+        .agg(F.count("*").alias("num_contents"), F.sum("copies").alias("num_images"))
+        .orderBy("splits")
+    )
+
+
+def duplicate_lines(duplicates: Sequence[Mapping[str, Any]]) -> list[str]:
+    """The rows of with_duplicates in words."""
+    return [
+        f"exact duplicates {'across' if '+' in row['splits'] else 'within'} {row['splits']}: "
+        f"{row['num_contents']} images, {row['num_images']} rows"
+        for row in duplicates
+    ]
+
+
+@dataclass(frozen=True)
+class Channels:
+    """Per channel, for pixels in [0, 1]; std is that of the population."""
+
+    mean: list[float]
+    std: list[float]
+
+
+Sums = Mapping[int, tuple[int, int, int]]
+"""By channel: num_pixels, sum, sum_of_squares."""
+
+
+def channel_statistics(sums: Sums) -> Channels:
+    means, stds = [], []
+    for channel in sorted(sums):
+        num_pixels, total, squares = sums[channel]
+        means.append(total / num_pixels / 255)
+        # In integers, so that nothing cancels.
+        stds.append(sqrt(num_pixels * squares - total**2) / num_pixels / 255)
+    return Channels(means, stds)
+
+
+def collect_sums(pixel_sums: DataFrame) -> dict[tuple[str, int], Sums]:
+    """The rows of with_pixel_sums by split and class."""
+    found: dict[tuple[str, int], dict[int, tuple[int, int, int]]] = {}
+    for row in pixel_sums.collect():
+        found.setdefault((row[SPLIT], row.class_id), {})[row.channel] = (row.num_pixels, row[4], row.sum_of_squares)
+    return found
+
+
+def sums_of_split(found: Mapping[tuple[str, int], Sums], split: str) -> Sums:
+    """All classes of a split together."""
+    of_classes = [sums for (of, _), sums in found.items() if of == split]
+    channels = of_classes[0].keys() if of_classes else ()
+    return {
+        channel: tuple(sum(numbers) for numbers in zip(*(sums[channel] for sums in of_classes), strict=True))
+        for channel in channels
+    }
+
+
+def _partial_sums(
+    batches: Iterator[pa.RecordBatch], *, image_shape: tuple[int, int, int], encoding: str
+) -> Iterator[pa.RecordBatch]:
+    """A row for each split, class and channel of each batch."""
+    for whole in batches:
+        for first in range(0, whole.num_rows, IMAGES_AT_ONCE):
+            batch = whole.slice(first, IMAGES_AT_ONCE)
+            splits = np.array(batch.column(0).to_pylist())
+            classes = batch.column(1).to_numpy()
+            pixels = images_of(batch.column(2), image_shape, encoding).reshape(len(splits), -1, image_shape[2])
+            wide = pixels.astype(np.int64)  # (N, height * width, channels)
+            sums, squares = wide.sum(axis=1), np.square(wide).sum(axis=1)  # (N, channels)
+            rows = []
+            for split, class_id in sorted(set(zip(splits.tolist(), classes.tolist(), strict=True))):
+                chosen = (splits == split) & (classes == class_id)
+                num_pixels = int(chosen.sum()) * pixels.shape[1]
+                totals = zip(sums[chosen].sum(axis=0).tolist(), squares[chosen].sum(axis=0).tolist(), strict=True)
+                rows += [
+                    (split, class_id, channel, num_pixels, total, of_squares)
+                    for channel, (total, of_squares) in enumerate(totals)
+                ]
+            types = [pa.string(), pa.int32(), pa.int32(), pa.int64(), pa.int64(), pa.int64()]
+            columns = [pa.array(values, kind) for values, kind in zip(zip(*rows, strict=True), types, strict=True)]
+            names = ["split", "class_id", "channel", "num_pixels", "sum", "sum_of_squares"]
+            yield pa.RecordBatch.from_arrays(columns, names=names)

@@ -1,0 +1,204 @@
+"""Inference a partition at a time: images in as Arrow batches, what a classifier says of them out.
+
+Each Python worker loads the checkpoint once, however many partitions it gets and
+jobs it serves. What is said of an image depends neither on its partition nor on
+its neighbours (training/inference.py).
+"""
+
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pyarrow as pa
+from pyspark import TaskContext
+from pyspark.sql import DataFrame
+from pyspark.sql.pandas.types import from_arrow_schema
+
+from longtail.conf.base.errors import UserError
+from longtail.conf.base.files import content_hash
+from longtail.data.contract import (
+    CONFIDENCE,
+    ID,
+    IMAGE,
+    LABEL,
+    MARGIN,
+    MODEL_VERSION,
+    PREDICTED,
+    PREDICTION_SCHEMA,
+    PROBABILITIES,
+    ROUND,
+)
+from longtail.data.loader import images_of
+from longtail.data.manifest import Manifest
+from longtail.spark_jobs.cluster.session import is_local
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from longtail.training.checkpoints import ModelCard
+
+FEATURES = "features"
+ENERGY = "energy"
+LOSS = "loss"
+IN_TOP5 = "in_top5"
+
+SCORE_FIELDS = [
+    # Minus the logarithm of the sum of the logits' exponentials: high of an image the like of which the classifier has
+    # not seen (Liu et al. 2020, energy-based out-of-distribution detection).
+    pa.field(ENERGY, pa.float32()),
+    # By the loss that the checkpoint was trained with; null without a label, as is the next.
+    pa.field(LOSS, pa.float32()),
+    # Whether the label is among the five likeliest classes.
+    pa.field(IN_TOP5, pa.bool_()),
+]
+"""What a prediction is worth; all but the energy of a labelled image."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Classifier:
+    """A checkpoint as the tasks use it: they get its path and its hash, not its weights.
+
+    image_shape, encoding: of the images that it is given
+    batch_size: images of a forward pass; threads: torch's, in a task; None: its share of the cores
+    logit_adjustment: strength of post-hoc logit adjustment, None for none
+    """
+
+    checkpoint: Path
+    version: str
+    image_shape: tuple[int, int, int]
+    encoding: str
+    batch_size: int
+    threads: int | None = None
+    logit_adjustment: float | None = None
+
+
+def classifier_of(
+    checkpoint: Path,
+    manifest: Manifest,
+    *,
+    batch_size: int,
+    threads: int | None = None,
+    logit_adjustment: float | None = None,
+) -> Classifier:
+    """The checkpoint as it is now, for the images of a prepared set. Raises UserError if it cannot be read."""
+    path = checkpoint.absolute()
+    try:
+        version = content_hash(path)
+    except OSError as error:
+        raise UserError(f"cannot read the checkpoint {path}: {error.strerror}") from None
+    return Classifier(
+        checkpoint=path,
+        version=version,
+        image_shape=manifest.image_shape,
+        encoding=manifest.encoding,
+        batch_size=batch_size,
+        threads=threads,
+        logit_adjustment=logit_adjustment,
+    )
+
+
+def with_predictions(
+    images: DataFrame, classifier: Classifier, *, with_scores: bool = False, with_features: bool = False
+) -> DataFrame:
+    """The columns beside IMAGE, then those of PREDICTION_SCHEMA, of SCORE_FIELDS and FEATURES (a list of float32).
+
+    images: with ID and IMAGE; with_scores: with LABEL too
+    """
+    context = images.sparkSession.sparkContext
+    threads = classifier.threads
+    if threads is None and is_local(context.master):
+        # Local tasks share the machine's cores; elsewhere a task uses the cores that Spark gave it.
+        threads = max(1, (os.cpu_count() or 1) // context.defaultParallelism)
+    kept = [name for name in images.columns if name != IMAGE]
+    extra = [*(SCORE_FIELDS if with_scores else []), *([pa.field(FEATURES, pa.list_(pa.float32()))] * with_features)]
+    said = pa.schema([*PREDICTION_SCHEMA, *extra])
+    predict = partial(
+        _predict_partition,
+        classifier=classifier,
+        kept=kept,
+        with_scores=with_scores,
+        with_features=with_features,
+        threads=threads,
+    )
+    schema = images.select(*kept).schema
+    for field in from_arrow_schema(said):
+        schema = schema.add(field)
+    # A small set is one file, hence one partition: spread it over all slots.
+    return images.repartition(context.defaultParallelism, ID).mapInArrow(predict, schema)
+
+
+def _predict_partition(
+    batches: Iterator[pa.RecordBatch],
+    *,
+    classifier: Classifier,
+    kept: list[str],
+    with_scores: bool,
+    with_features: bool,
+    threads: int | None,
+) -> Iterator[pa.RecordBatch]:
+    import torch  # only the tasks need it
+
+    from longtail.training.inference import adjustment, infer, load_classifier
+
+    torch.set_num_threads(threads or TaskContext.get().cpus())
+    for batch in batches:
+        images = images_of(batch.column(IMAGE), classifier.image_shape, classifier.encoding)
+        found = infer(
+            classifier.checkpoint,
+            classifier.version,
+            images,
+            batch_size=classifier.batch_size,
+            with_features=with_features,
+        )
+        _, card = load_classifier(classifier.checkpoint, classifier.version)
+        columns = {name: batch.column(name) for name in kept}
+        logits = found.logits  # (n, C)
+        if classifier.logit_adjustment is not None:
+            logits = logits - adjustment(card, classifier.logit_adjustment)
+        columns |= _predictions(logits, version=classifier.version, this_round=card.pseudo_label_round + 1)
+        if with_scores:
+            columns |= _scores(logits, batch.column(LABEL), card)
+        if with_features:
+            columns[FEATURES] = _lists(found.features.numpy())
+        yield pa.RecordBatch.from_pydict(columns)
+
+
+def _predictions(logits: "Tensor", *, version: str, this_round: int) -> dict[str, pa.Array]:
+    """The columns of PREDICTION_SCHEMA for logits (N, C)."""
+    probabilities = logits.softmax(dim=1)  # (N, C)
+    confidence, predicted = probabilities.max(dim=1)  # (N,), (N,)
+    best = probabilities.topk(min(2, probabilities.shape[1]), dim=1).values  # (N, 2)
+    return {
+        PREDICTED: pa.array(predicted.int().numpy()),
+        CONFIDENCE: pa.array(confidence.numpy()),
+        MARGIN: pa.array((best[:, 0] - best[:, 1:].sum(dim=1)).numpy()),
+        PROBABILITIES: _lists(probabilities.numpy()),
+        MODEL_VERSION: pa.array([version] * len(logits)),
+        ROUND: pa.array(np.full(len(logits), this_round, np.int32)),
+    }
+
+
+def _scores(logits: "Tensor", labels: pa.Array, card: "ModelCard") -> dict[str, pa.Array]:
+    """The columns of SCORE_FIELDS for logits (N, C) and labels (N,), null where nobody knows."""
+    import torch
+
+    from longtail.training.inference import losses
+
+    unknown = labels.is_null().to_numpy(zero_copy_only=False)  # (N,)
+    targets = torch.from_numpy(labels.fill_null(0).to_numpy(zero_copy_only=False).astype(np.int64))  # (N,)
+    likeliest = logits.topk(min(5, logits.shape[1]), dim=1).indices  # (N, 5)
+    return {
+        ENERGY: pa.array((-logits.logsumexp(dim=1)).numpy()),
+        LOSS: pa.array(losses(card, logits, targets).numpy(), mask=unknown),
+        IN_TOP5: pa.array((likeliest == targets[:, None]).any(dim=1).numpy(), mask=unknown),
+    }
+
+
+def _lists(rows: np.ndarray) -> pa.Array:
+    """(N, D) float32 as N lists, their values not copied."""
+    offsets = np.arange(0, rows.size + 1, rows.shape[1], dtype=np.int32)
+    return pa.ListArray.from_arrays(offsets, rows.reshape(-1))

@@ -1,0 +1,85 @@
+"""What a labelling of the unlabeled part gave each class, as metric events beside those of the run that labelled."""
+
+import json
+import time
+from pathlib import Path
+
+from pyspark.sql import DataFrame, SparkSession
+from pyspark.sql import functions as F
+
+from longtail.conf.base.files import write_json_atomically
+from longtail.data.contract import CONFIDENCE, PSEUDO_LABEL, ROUND, TRAIN
+from longtail.data.manifest import Manifest
+from longtail.spark_jobs.frames.images import read_table
+from longtail.streaming.events.schema import PseudoLabelEvent
+from longtail.streaming.events.writer import EVENTS_DIRECTORY, write_pseudo_label_events
+
+PHASE = "gen_pseudolabels"
+QUANTILES = (0.1, 0.5, 0.9)
+
+
+def tell_of_labelling(spark: SparkSession, table: Path, *, checkpoint: Path, manifest: Manifest) -> None:
+    """Leave the events of a table of pseudo-labels, and beside the table its origin: the run that it is of.
+
+    A checkpoint that lies in no runs directory belongs to no run that anybody watches: then there are no events.
+    """
+    run = checkpoint.parent.name
+    previous_run = _previous_run(checkpoint)
+    write_json_atomically(_origin_file(table), {"run": run})
+    events_dir = checkpoint.parent.parent / EVENTS_DIRECTORY
+    if not events_dir.is_dir():
+        return
+    pseudo_labels = read_table(spark, table)
+    found = {row.class_id: row for row in confidence_by_class(pseudo_labels).collect()}
+    first = pseudo_labels.first()
+    if first is None:
+        return  # a selection that is left with no image has nothing to tell
+    now = time.time()
+    events = []
+    for class_id, name in enumerate(manifest.class_names):
+        row = found.get(class_id)
+        p10, p50, p90 = row.quantiles if row else (None, None, None)
+        events.append(
+            PseudoLabelEvent(
+                run=run,
+                attempt=1,
+                phase=PHASE,
+                emitted_at=now,
+                previous_run=previous_run,
+                round=first[ROUND],
+                class_id=class_id,
+                class_name=name,
+                labelled_count=manifest.counts[TRAIN][class_id],
+                pseudo_label_count=row.num_labels if row else 0,
+                mean_confidence=row.mean_confidence if row else None,
+                confidence_p10=p10,
+                confidence_p50=p50,
+                confidence_p90=p90,
+            )
+        )
+    write_pseudo_label_events(events_dir, events)
+
+
+def confidence_by_class(pseudo_labels: DataFrame) -> DataFrame:
+    """class_id, num_labels, mean_confidence, quantiles (of QUANTILES); a row per class that has a pseudo-label."""
+    confidence = F.col(CONFIDENCE).cast("double")
+    return pseudo_labels.groupBy(F.col(PSEUDO_LABEL).alias("class_id")).agg(
+        F.count("*").alias("num_labels"),
+        F.avg(confidence).alias("mean_confidence"),
+        F.percentile(confidence, F.array(*map(F.lit, QUANTILES))).alias("quantiles"),
+    )
+
+
+def _previous_run(checkpoint: Path) -> str:
+    """The run whose pseudo-labels the checkpoint learned from; "" if there is none."""
+    from longtail.training.checkpoints import load_checkpoint  # torch is for who needs a checkpoint
+
+    card = load_checkpoint(checkpoint).model_card
+    trained_on = card.options.get("pseudo_labels") if card else None
+    if trained_on is None or not (file := _origin_file(Path(trained_on))).exists():
+        return ""
+    return json.loads(file.read_text(encoding="utf-8"))["run"]
+
+
+def _origin_file(table: Path) -> Path:
+    return table.with_suffix(".origin.json")

@@ -1,0 +1,21 @@
+"""What the pre-training jobs (pretrain_rot, pretrain_moco, pretrain_simclr) have in common: all but their options."""
+
+from collections.abc import Sequence
+
+from longtail.conf.arguments import data_flags, parse_options
+from longtail.conf.options.training import RunOptions
+from longtail.spark_jobs.prepare import prepare
+from longtail.spark_jobs.steps.training import print_result, train_run, training_session
+
+
+def pretrain(options_type: type[RunOptions], argv: Sequence[str]) -> None:
+    """Train what options_type says on the labelled part's images, and name the checkpoint to start a training from."""
+    job = options_type.phase
+    options = parse_options(options_type, argv, prog=f"longtail {job}")
+    spark = training_session(job, options)
+    run = train_run(spark, options, set_dir=prepare(spark, options))
+    print_result(run.result)
+    print(
+        f"run: {run.run_dir}\n"
+        f"next: longtail train {data_flags(options)} -a {options.arch} --pretrained_model {run.checkpoint}"
+    )
