@@ -40,6 +40,7 @@ from longtail.conf.options.data import DataOptions
 from longtail.conf.options.pretraining import PretrainRotOptions
 from longtail.conf.options.semi import TrainSemiOptions
 from longtail.conf.options.training import RunOptions, TrainOptions
+from longtail.conf.vocabulary import TEST, TRAIN, UNLABELED, VAL
 from longtail.data.contract import (
     CONFIDENCE,
     HIDDEN_LABEL,
@@ -54,10 +55,6 @@ from longtail.data.contract import (
     ROUND,
     SCHEMA_VERSION,
     SPLIT,
-    TEST,
-    TRAIN,
-    UNLABELED,
-    VAL,
     split_directory,
 )
 from longtail.data.loader import images_of

@@ -87,7 +87,7 @@ def longtail(arguments: argparse.Namespace, seed: int, **further: str) -> dict[s
 def write_images(arguments: argparse.Namespace, file: Path) -> None:
     """The parts of the set as plain arrays, and its normalisation."""
     from longtail.conf.datasets import dataset_facts
-    from longtail.data.contract import TEST, TRAIN, UNLABELED
+    from longtail.conf.vocabulary import TEST, TRAIN, UNLABELED
     from longtail.data.loader import load_split
     from longtail.data.manifest import read_manifest
 

@@ -35,7 +35,8 @@ from torchvision import transforms
 from torchvision.datasets import CIFAR10
 
 from longtail.conf.options.training import TrainOptions
-from longtail.data.contract import ROWS_DIRECTORY, SPLITS, TRAIN
+from longtail.conf.vocabulary import SPLITS, TRAIN
+from longtail.data.contract import ROWS_DIRECTORY
 from longtail.data.loader import ImageArrays, load_split
 from longtail.data.manifest import read_manifest
 from longtail.models.build import build_model

@@ -31,10 +31,10 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 
 from longtail.conf.base.errors import UserError
 from longtail.conf.options.base import fingerprint
+from longtail.conf.vocabulary import PRETRAINING_PHASES
 
 PRETRAINING_JOB = "pretraining_job"
 CLASSIFIER = "classifier"
-PRETRAINING_JOBS = ("pretrain_rot", "pretrain_moco", "pretrain_simclr")
 
 Options = dict[str, Any]
 
@@ -145,8 +145,8 @@ class Trial(_Part):
 
     @model_validator(mode="after")
     def _steps_are_known(self) -> "Trial":
-        if self.pretraining_job not in (None, *PRETRAINING_JOBS):
-            raise ValueError(f"{PRETRAINING_JOB} {self.pretraining_job}: choose one of {', '.join(PRETRAINING_JOBS)}")
+        if self.pretraining_job not in (None, *PRETRAINING_PHASES):
+            raise ValueError(f"{PRETRAINING_JOB} {self.pretraining_job}: choose one of {', '.join(PRETRAINING_PHASES)}")
         if not isinstance(self.classifier, dict | None):
             raise ValueError(f"{CLASSIFIER} must be options of train_classifier, it is {self.classifier!r}")
         return self

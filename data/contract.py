@@ -10,12 +10,6 @@ LABEL = "label"
 HIDDEN_LABEL = "hidden_label"
 SPLIT = "split"
 
-TRAIN = "train"
-VAL = "val"
-UNLABELED = "unlabeled"
-TEST = "test"
-SPLITS = (TRAIN, VAL, UNLABELED, TEST)
-
 ROWS_DIRECTORY = "rows"
 """The Parquet files in a prepared set's directory; a table of its own, so that spark.read.parquet takes it."""
 
@@ -40,8 +34,6 @@ PREPARED_SCHEMA = pa.schema(
         pa.field(SPLIT, pa.string(), nullable=False),
     ]
 )
-
-NO_CLASS = -1
 
 UNLABELED_FIRST_ID = 2**40
 IRRELEVANT_FIRST_ID = 2**41

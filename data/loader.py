@@ -15,19 +15,18 @@ import numpy as np
 import pyarrow as pa
 
 from longtail.conf.base.errors import UserError
+from longtail.conf.vocabulary import NO_CLASS, UNLABELED
 from longtail.data.contract import (
     CONFIDENCE,
     ENCODED,
     HIDDEN_LABEL,
     ID,
     LABEL,
-    NO_CLASS,
     PROBABILITIES,
     PSEUDO_LABEL,
     ROUND,
     ROWS_DIRECTORY,
     SPLIT,
-    UNLABELED,
     UNLABELED_FIRST_ID,
     split_directory,
 )

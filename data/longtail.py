@@ -6,11 +6,9 @@ class i of C counts from 0 at the head.
 
 import math
 from collections.abc import Sequence
-from typing import Literal
 
 from longtail.conf.base.errors import UserError
-
-ShotGroup = Literal["many", "medium", "few"]
+from longtail.conf.vocabulary import FEW, MANY, MEDIUM, ShotGroup
 
 
 def labelled_counts(num_classes: int, *, imb_type: str, imb_factor: float, n_max: int) -> list[int]:
@@ -85,7 +83,7 @@ def validation_counts(labelled: Sequence[int], *, val_fraction: float) -> list[i
 
 def shot_groups(train_counts: Sequence[int], *, many_shot: int = 100, few_shot: int = 20) -> list[ShotGroup]:
     """Group of each class: many (more than many_shot training images), few (less than few_shot), medium between."""
-    return ["many" if n > many_shot else "few" if n < few_shot else "medium" for n in train_counts]
+    return [MANY if n > many_shot else FEW if n < few_shot else MEDIUM for n in train_counts]
 
 
 def check_pool(

@@ -8,7 +8,8 @@ from typing import Any
 
 from longtail.conf.base.errors import UserError
 from longtail.conf.base.files import write_json_atomically
-from longtail.data.contract import ENCODED, RAW, SCHEMA_VERSION, SPLITS, UNLABELED
+from longtail.conf.vocabulary import SPLITS, UNLABELED
+from longtail.data.contract import ENCODED, RAW, SCHEMA_VERSION
 from longtail.data.storage import Place, child, read_text
 
 FILE_NAME = "manifest.json"

@@ -15,7 +15,8 @@ from dataclasses import dataclass
 import numpy as np
 import pyarrow as pa
 
-from longtail.data.contract import ENCODED, ID, LABEL, UNLABELED
+from longtail.conf.vocabulary import UNLABELED
+from longtail.data.contract import ENCODED, ID, LABEL
 from longtail.data.image_files import decoded_images
 from longtail.data.loader import checked_rows, image_array, read_columns, split_files
 from longtail.data.manifest import Manifest

@@ -26,7 +26,8 @@ from longtail.conf.arguments import given_values, resolve_options
 from longtail.conf.base.errors import UserError
 from longtail.conf.base.files import new_directory, write_json_atomically
 from longtail.conf.options.inference import EvaluateOptions
-from longtail.data.contract import CONFIDENCE, ID, IMAGE, LABEL, PREDICTED, SPLIT, TRAIN, UNLABELED
+from longtail.conf.vocabulary import TRAIN, UNLABELED
+from longtail.data.contract import CONFIDENCE, ID, IMAGE, LABEL, PREDICTED, SPLIT
 from longtail.data.longtail import shot_groups
 from longtail.data.manifest import Manifest, read_manifest
 from longtail.spark_jobs.cli import run_job

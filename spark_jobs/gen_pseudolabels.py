@@ -26,15 +26,8 @@ from longtail.conf.base.files import new_directory, write_atomically
 from longtail.conf.base.optional_packages import deltalake
 from longtail.conf.options.data import DataOptions
 from longtail.conf.options.inference import GenPseudolabelsOptions
-from longtail.data.contract import (
-    ID,
-    IMAGE,
-    PREDICTED,
-    PSEUDO_LABEL,
-    SPLIT,
-    TRAIN,
-    UNLABELED,
-)
+from longtail.conf.vocabulary import TRAIN, UNLABELED
+from longtail.data.contract import ID, IMAGE, PREDICTED, PSEUDO_LABEL, SPLIT
 from longtail.data.delta import write_log
 from longtail.data.loader import load_pseudo_labels
 from longtail.data.manifest import Manifest, read_manifest

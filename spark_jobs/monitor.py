@@ -26,7 +26,7 @@ from longtail.conf.alerts import read_alert_rules
 from longtail.conf.arguments import parse_options
 from longtail.conf.base.errors import UserError
 from longtail.conf.options.live import MonitorOptions
-from longtail.data.contract import TEST
+from longtail.conf.vocabulary import TEST
 from longtail.spark_jobs.cli import run_job
 from longtail.spark_jobs.cluster.session import spark_session
 from longtail.spark_jobs.display.tables import alert_lines, per_class_table, summary_line

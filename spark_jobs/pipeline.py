@@ -24,7 +24,7 @@ from longtail.conf.base.files import write_json_atomically
 from longtail.conf.options.pretraining import PretrainRotOptions
 from longtail.conf.options.semi import PipelineOptions, TrainSemiOptions
 from longtail.conf.options.training import TrainOptions
-from longtail.data.contract import TEST
+from longtail.conf.vocabulary import TEST
 from longtail.spark_jobs.cli import run_job
 from longtail.spark_jobs.cluster.barrier import check_slots
 from longtail.spark_jobs.cluster.session import spark_session

@@ -30,19 +30,8 @@ from longtail.conf.base.errors import UserError
 from longtail.conf.base.files import new_directory
 from longtail.conf.base.optional_packages import deltalake
 from longtail.conf.options.data import DataOptions, PrepareOptions
-from longtail.data.contract import (
-    ID,
-    IMAGE,
-    NO_CLASS,
-    ROWS_DIRECTORY,
-    SCHEMA_VERSION,
-    SPLIT,
-    SPLITS,
-    TEST,
-    TRAIN,
-    UNLABELED,
-    VAL,
-)
+from longtail.conf.vocabulary import NO_CLASS, SPLITS, TEST, TRAIN, UNLABELED, VAL
+from longtail.data.contract import ID, IMAGE, ROWS_DIRECTORY, SCHEMA_VERSION, SPLIT
 from longtail.data.delta import write_log
 from longtail.data.longtail import (
     by_label,

@@ -32,7 +32,8 @@ from longtail.conf.arguments import data_flags, parse_options
 from longtail.conf.base.errors import UserError
 from longtail.conf.base.files import write_atomically, write_json_atomically
 from longtail.conf.options.data import DataOptions, StatsOptions
-from longtail.data.contract import HIDDEN_LABEL, LABEL, NO_CLASS, SPLIT, SPLITS, TRAIN
+from longtail.conf.vocabulary import NO_CLASS, SPLITS, TRAIN
+from longtail.data.contract import HIDDEN_LABEL, LABEL, SPLIT
 from longtail.data.longtail import shot_groups
 from longtail.data.manifest import read_manifest
 from longtail.data.statistics import class_distribution, effective_number

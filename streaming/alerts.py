@@ -12,7 +12,7 @@ from pyspark.sql import Column, DataFrame, Window, WindowSpec
 from pyspark.sql import functions as F
 
 from longtail.conf.alerts import AlertRules, ClassCollapsed, ForEpochs, Plateau, UnlabeledIrrelevant
-from longtail.streaming.events.schema import HELD_OUT_SPLITS, TRAIN_SPLIT
+from longtail.conf.vocabulary import HELD_OUT_SPLITS, TRAIN
 from longtail.streaming.tables.store import TABLES
 
 ALERT_COLUMNS = TABLES["alerts"].names
@@ -70,7 +70,7 @@ def _collapsed(classes: DataFrame, rule: ClassCollapsed) -> DataFrame:
 
 def _nan_inside(steps: DataFrame) -> DataFrame:
     """The first step of a run's last epoch at which the loss was lost."""
-    last = _latest(steps.withColumn("split", F.lit(TRAIN_SPLIT))).where(~_is_finite("loss"))
+    last = _latest(steps.withColumn("split", F.lit(TRAIN))).where(~_is_finite("loss"))
     first = last.groupBy("run", "split", "epoch").agg(F.min(F.struct("step", "loss")).alias("first"))
     message = F.format_string("the loss is %s at step %d", F.col("first.loss").cast("string"), F.col("first.step"))
     return first.select("run", "split", "epoch", F.lit("nan_loss").alias("rule"), message.alias("message"))

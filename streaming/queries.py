@@ -16,10 +16,10 @@ from collections.abc import Sequence
 from pyspark.sql import Column, DataFrame, Window
 from pyspark.sql import functions as F
 
+from longtail.conf.vocabulary import SHOT_GROUPS, UNLABELED
 from longtail.streaming.events.schema import (
     FAILED,
     FINISHED,
-    UNLABELED_SPLIT,
     ClassEvent,
     Event,
     PseudoLabelEvent,
@@ -100,7 +100,7 @@ def pseudo_label_scores(classes: DataFrame) -> DataFrame:
     these, those that are of it; precision: correct over pseudo_labels; recall: correct over images; null without any
     """
     return (
-        classes.where(F.col("split") == UNLABELED_SPLIT)
+        classes.where(F.col("split") == UNLABELED)
         .select(
             "run", "epoch", "class_id", "class_name", "shot_group",
             F.col("support").alias("images"), F.col("predicted").alias("pseudo_labels"), "correct", "precision",
@@ -137,9 +137,7 @@ def epochs(classes: DataFrame, before: DataFrame | None = None) -> DataFrame:
             F.max("num_epochs").alias("num_epochs"),
             F.try_divide(F.sum("correct"), F.sum("support")).alias("accuracy"),
             F.avg("accuracy").alias("balanced_accuracy"),
-            group_accuracy("many"),
-            group_accuracy("medium"),
-            group_accuracy("few"),
+            *map(group_accuracy, SHOT_GROUPS),
             F.sum(divergence).alias("label_bias"),
             F.try_divide(F.sum("confidence_sum") - F.sum("correct"), F.sum("support")).alias("calibration_gap"),
             F.try_divide(F.sum("loss_sum"), F.sum("support")).alias("loss"),

@@ -7,6 +7,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from longtail.conf.vocabulary import SPLITS
 from longtail.data.contract import (
     HIDDEN_LABEL,
     ID,
@@ -16,7 +17,6 @@ from longtail.data.contract import (
     RAW,
     SCHEMA_VERSION,
     SPLIT,
-    SPLITS,
     split_directory,
 )
 from longtail.data.manifest import Manifest

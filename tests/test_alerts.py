@@ -9,9 +9,9 @@ from pyspark.sql import SparkSession
 
 from longtail.conf.alerts import AlertRules, read_alert_rules
 from longtail.conf.base.errors import UserError
+from longtail.conf.vocabulary import UNLABELED
 from longtail.streaming.alerts import ALERT_COLUMNS
 from longtail.streaming.events.schema import (
-    UNLABELED_SPLIT,
     ClassEvent,
     ConfusionEvent,
     Event,
@@ -61,7 +61,7 @@ def test_a_tail_that_falls_some_epochs_in_a_row_is_told_and_the_head_is_not(spar
 
 def test_what_becomes_of_pseudo_labels_in_a_training_is_no_fall_of_a_class(spark: SparkSession) -> None:
     falls = history(head=[90, 80, 70], tail=[40, 30, 4])
-    of_pseudo_labels = [dataclasses.replace(event, split=UNLABELED_SPLIT) for event in falls]
+    of_pseudo_labels = [dataclasses.replace(event, split=UNLABELED) for event in falls]
     rules = {"class_collapsed": {"once_above": 0.3, "now_below": 0.05}, "tail_falling": {"epochs": 2}}
     assert {rule for rule, _ in raised(spark, falls, **rules)} == set(rules)
     assert raised(spark, of_pseudo_labels, **rules) == []

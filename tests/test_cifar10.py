@@ -13,7 +13,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from longtail.data.contract import ID, IMAGE, LABEL, SOURCE_SCHEMA, TEST, TRAIN
+from longtail.conf.vocabulary import TEST, TRAIN
+from longtail.data.contract import ID, IMAGE, LABEL, SOURCE_SCHEMA
 from longtail.data.sources import cifar10
 from longtail.data.sources.base import Shard
 from longtail.data.unpickle import load_arrays

@@ -11,7 +11,8 @@ from types import ModuleType
 import numpy as np
 import pytest
 
-from longtail.data.contract import ID, IMAGE, LABEL, SOURCE_SCHEMA, TEST, TRAIN
+from longtail.conf.vocabulary import TEST, TRAIN
+from longtail.data.contract import ID, IMAGE, LABEL, SOURCE_SCHEMA
 from longtail.data.sources import cifar100, cifar100_coarse
 from longtail.data.sources.base import Shard
 from tests.refusals import refused

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from longtail.conf.base.files import content_hash
 from longtail.conf.options.training import TrainClassifierOptions, TrainOptions
-from longtail.data.contract import TEST, TRAIN, VAL
+from longtail.conf.vocabulary import TEST, TRAIN, VAL
 from longtail.data.manifest import read_manifest
 from longtail.models.build import build_model
 from longtail.models.heads import ScaledLinearHead

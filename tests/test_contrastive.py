@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from longtail.conf.options.pretraining import PretrainMocoOptions, PretrainRotOptions, PretrainSimclrOptions
 from longtail.conf.options.training import RunOptions, TrainOptions
-from longtail.data.contract import TRAIN
+from longtail.conf.vocabulary import TRAIN
 from longtail.training import run as run_module
 from longtail.training.contrastive import MoCo, SimCLR
 from longtail.training.losses import cross_entropy

@@ -9,7 +9,7 @@ from pyspark.sql import SparkSession
 
 from longtail.conf.options.semi import TrainSemiOptions
 from longtail.conf.options.training import TrainOptions
-from longtail.data.contract import TEST, TRAIN, UNLABELED, VAL
+from longtail.conf.vocabulary import TEST, TRAIN, UNLABELED, VAL
 from longtail.data.loader import load_split
 from longtail.data.manifest import read_manifest
 from longtail.spark_jobs.cluster.barrier import run_in_barrier_stage

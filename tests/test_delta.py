@@ -12,8 +12,9 @@ from pyspark.sql import SparkSession
 
 from longtail.conf.arguments import resolve_options
 from longtail.conf.options.data import PrepareOptions
+from longtail.conf.vocabulary import TEST, TRAIN
 from longtail.data import delta
-from longtail.data.contract import ROWS_DIRECTORY, TEST, TRAIN
+from longtail.data.contract import ROWS_DIRECTORY
 from longtail.data.loader import load_split
 from longtail.data.manifest import read_manifest
 from longtail.data.stream import open_split

@@ -12,7 +12,7 @@ from pyspark.sql import SparkSession
 from longtail.conf.base.errors import UserError
 from longtail.conf.options.inference import EvaluateOptions
 from longtail.conf.options.training import TrainOptions
-from longtail.data.contract import TEST, TRAIN, VAL
+from longtail.conf.vocabulary import TEST, TRAIN, VAL
 from longtail.data.loader import load_split
 from longtail.data.manifest import read_manifest
 from longtail.spark_jobs.evaluate import evaluate

@@ -12,7 +12,8 @@ import pytest
 from pyspark.sql import SparkSession
 
 from longtail.conf.options.data import PrepareOptions
-from longtail.data.contract import ID, TRAIN
+from longtail.conf.vocabulary import TRAIN
+from longtail.data.contract import ID
 from longtail.spark_jobs.prepare import prepare
 from longtail.spark_jobs.studies.results import read_step_times, read_trials
 from tests.conftest import SCRIPTS, RunJob

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from longtail.conf.options.training import TrainOptions
-from longtail.data.contract import TEST, TRAIN, VAL
+from longtail.conf.vocabulary import TEST, TRAIN, VAL
 from longtail.data.manifest import read_manifest
 from longtail.models.build import build_model
 from longtail.training.features import tsne_map, write_tsne_plot

@@ -8,7 +8,8 @@ import pytest
 from pyspark.sql import SparkSession
 
 from longtail.conf.options.data import DataOptions, PrepareOptions
-from longtail.data.contract import HIDDEN_LABEL, ID, LABEL, TEST, TRAIN, UNLABELED
+from longtail.conf.vocabulary import TEST, TRAIN, UNLABELED
+from longtail.data.contract import HIDDEN_LABEL, ID, LABEL
 from longtail.data.manifest import read_manifest
 from longtail.data.sources.base import Located
 from longtail.data.sources.first_classes import FirstClasses

@@ -11,7 +11,8 @@ import torch
 from torch import Tensor
 
 from longtail.conf.options.semi import TrainSemiOptions
-from longtail.data.contract import HIDDEN_LABEL, NO_CLASS, TRAIN, UNLABELED, split_directory
+from longtail.conf.vocabulary import NO_CLASS, TRAIN, UNLABELED
+from longtail.data.contract import HIDDEN_LABEL, split_directory
 from longtail.data.manifest import read_manifest
 from longtail.training.augmentation import crop_and_flip
 from longtail.training.batches import epoch_batches, epoch_size, loss_weights

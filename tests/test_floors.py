@@ -17,13 +17,13 @@ PACKAGES = ("conf", "data", "models", "training", "streaming", "spark_jobs")
 EVENTS = {"streaming.events", "streaming.unfolding"}
 ROOMS = {
     "conf": {"conf"},
-    "streaming.events": {"conf.base", "streaming.events"},
+    "streaming.events": {"conf.base", "conf.vocabulary", "streaming.events"},
     "streaming.unfolding": set(),
     "models": {"models"},
     "data": {"conf", "data"},
     "training": {"conf", "data", "models", "training", *EVENTS},
     "streaming": {"conf", "streaming"},
-    "streaming.parsing": {"streaming.events", "streaming.parsing"},
+    "streaming.parsing": {"conf.vocabulary", "streaming.events", "streaming.parsing"},
     "streaming.tables": {"conf", "streaming.events", "streaming.tables"},
     "spark_jobs": {*PACKAGES},
 }

@@ -10,20 +10,8 @@ import pytest
 from PIL import Image
 
 from longtail.conf.options.data import DataOptions
-from longtail.data.contract import (
-    ENCODED,
-    ID,
-    IMAGE,
-    LABEL,
-    NO_CLASS,
-    RAW,
-    SOURCE_SCHEMA,
-    SPLIT,
-    TEST,
-    TRAIN,
-    UNLABELED,
-    UNLABELED_FIRST_ID,
-)
+from longtail.conf.vocabulary import NO_CLASS, TEST, TRAIN, UNLABELED
+from longtail.data.contract import ENCODED, ID, IMAGE, LABEL, RAW, SOURCE_SCHEMA, SPLIT, UNLABELED_FIRST_ID
 from longtail.data.image_files import decode, decoded_images
 from longtail.data.sources import folder, image_list
 from longtail.data.sources.base import Located, without_second_check

@@ -12,7 +12,8 @@ from pyspark.sql import DataFrame, SparkSession
 
 from longtail.conf.arguments import resolve_options
 from longtail.conf.options.data import StatsOptions
-from longtail.data.contract import HIDDEN_LABEL, ID, IMAGE, LABEL, UNLABELED
+from longtail.conf.vocabulary import UNLABELED
+from longtail.data.contract import HIDDEN_LABEL, ID, IMAGE, LABEL
 from longtail.spark_jobs.frames.label_statistics import QUANTILES, count_labels, with_confidence_quantiles
 from longtail.spark_jobs.frames.pseudo_label_statistics import pseudo_label_statistics
 from longtail.spark_jobs.stats import main, stats_of_labels

@@ -11,6 +11,7 @@ import pytest
 from PIL import Image
 
 from longtail.conf.base.errors import UserError
+from longtail.conf.vocabulary import TEST, TRAIN, UNLABELED, VAL
 from longtail.data.contract import (
     CONFIDENCE,
     ENCODED,
@@ -22,10 +23,6 @@ from longtail.data.contract import (
     PSEUDO_LABEL,
     PSEUDO_LABEL_SCHEMA,
     ROUND,
-    TEST,
-    TRAIN,
-    UNLABELED,
-    VAL,
 )
 from longtail.data.loader import (
     image_array,

@@ -13,7 +13,8 @@ import torch
 from torch.optim.optimizer import register_optimizer_step_pre_hook
 
 from longtail.conf.options.training import TrainOptions
-from longtail.data.contract import TEST, TRAIN, VAL, split_directory
+from longtail.conf.vocabulary import TEST, TRAIN, VAL
+from longtail.data.contract import split_directory
 from longtail.models.build import build_model
 from longtail.training import run as run_module
 from longtail.training.distributed import Rank

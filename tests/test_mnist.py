@@ -7,7 +7,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from longtail.data.contract import ID, IMAGE, LABEL, SOURCE_SCHEMA, TEST, TRAIN
+from longtail.conf.vocabulary import TEST, TRAIN
+from longtail.data.contract import ID, IMAGE, LABEL, SOURCE_SCHEMA
 from longtail.data.sources import mnist
 from longtail.data.sources.base import Shard
 from longtail.data.sources.idx_files import parse_idx

@@ -13,7 +13,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from longtail.conf.options.pretraining import PretrainMocoOptions, PretrainRotOptions, PretrainSimclrOptions
 from longtail.conf.options.semi import TrainSemiOptions
 from longtail.conf.options.training import TrainOptions
-from longtail.data.contract import TRAIN
+from longtail.conf.vocabulary import TRAIN
 from longtail.models.build import build_model
 from longtail.models.heads import CosineHead
 from longtail.training.images import fits, on_device, placed

@@ -10,7 +10,8 @@ from typing import Any
 import pytest
 from pyspark.sql import DataFrame, SparkSession
 
-from longtail.streaming.events.schema import UNLABELED_SPLIT, ClassEvent, ConfusionEvent, RunEvent, StepEvent, spark_ddl
+from longtail.conf.vocabulary import UNLABELED
+from longtail.streaming.events.schema import ClassEvent, ConfusionEvent, RunEvent, StepEvent, spark_ddl
 from longtail.streaming.queries import (
     class_epochs,
     compared,
@@ -129,9 +130,9 @@ def test_runs_and_splits_are_kept_apart(spark: SparkSession) -> None:
 
 def test_pseudo_labels_have_a_precision_and_a_recall_by_class_and_epoch(spark: SparkSession) -> None:
     events = [
-        class_event(split=UNLABELED_SPLIT, class_id=0, support=8, correct=4, predicted=5),
-        class_event(split=UNLABELED_SPLIT, class_id=1, support=2, correct=0, predicted=0),
-        class_event(split=UNLABELED_SPLIT, class_id=0, epoch=2, support=8, correct=6, predicted=12),
+        class_event(split=UNLABELED, class_id=0, support=8, correct=4, predicted=5),
+        class_event(split=UNLABELED, class_id=1, support=2, correct=0, predicted=0),
+        class_event(split=UNLABELED, class_id=0, epoch=2, support=8, correct=6, predicted=12),
         class_event(split="test", class_id=0, support=4, correct=4, predicted=4),
     ]
     found = rows(pseudo_label_scores(class_epochs(latest_class_events(frame(spark, events)))))

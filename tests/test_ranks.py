@@ -13,7 +13,7 @@ from torch import nn
 from longtail.conf.options.pretraining import PretrainMocoOptions, PretrainSimclrOptions
 from longtail.conf.options.semi import TrainSemiOptions
 from longtail.conf.options.training import TrainClassifierOptions, TrainOptions
-from longtail.data.contract import TEST, TRAIN, VAL
+from longtail.conf.vocabulary import TEST, TRAIN, VAL
 from longtail.data.manifest import read_manifest
 from longtail.models.build import build_model
 from longtail.training.contrastive import MoCo, SimCLR

@@ -9,7 +9,8 @@ from pathlib import Path
 import pyarrow.parquet as pq
 import pytest
 
-from longtail.data.contract import IMAGE, TRAIN
+from longtail.conf.vocabulary import TRAIN
+from longtail.data.contract import IMAGE
 from longtail.data.sources import cifar10
 from tests.conftest import RunJob
 from tests.sources import in_directory

@@ -12,7 +12,7 @@ from scipy.optimize import minimize
 from torch import Tensor, nn
 
 from longtail.conf.options.semi import TrainSemiOptions
-from longtail.data.contract import NO_CLASS
+from longtail.conf.vocabulary import NO_CLASS
 from longtail.training.augmentation import Choices
 from longtail.training.fixmatch import METHODS
 from longtail.training.metrics import ClassTotals, Confusion

@@ -13,9 +13,9 @@ import torch
 from longtail.conf.base.files import content_hash
 from longtail.conf.options.semi import TrainSemiOptions
 from longtail.conf.options.training import TrainOptions
-from longtail.data.contract import HIDDEN_LABEL, NO_CLASS, TEST, TRAIN, UNLABELED, split_directory
+from longtail.conf.vocabulary import NO_CLASS, TEST, TRAIN, UNLABELED
+from longtail.data.contract import HIDDEN_LABEL, split_directory
 from longtail.data.manifest import read_manifest
-from longtail.streaming.events.schema import UNLABELED_SPLIT
 from longtail.training import run as run_module
 from longtail.training.fixmatch import METHODS, fixmatch_task
 from longtail.training.inference import infer
@@ -241,7 +241,7 @@ def test_each_epoch_tells_how_right_the_pseudo_labels_of_each_class_were(set_dir
     # Everything is sure: each of the 40 images that an epoch sees has a pseudo-label.
     train(set_dir, tmp_path / "run", "none", epochs=2, confidence_threshold=0.0)
     for epoch in (1, 2):
-        events = [e for e in class_events(tmp_path / "run") if (e["split"], e["epoch"]) == (UNLABELED_SPLIT, epoch)]
+        events = [e for e in class_events(tmp_path / "run") if (e["split"], e["epoch"]) == (UNLABELED, epoch)]
         assert [event["class_id"] for event in events] == [0, 1, 2]
         assert sum(event["support"] for event in events) == sum(event["predicted"] for event in events) == 40
         # 12 images of 3, 4 and 5: in 40 draws each comes three times, and four of them once more.
@@ -249,7 +249,7 @@ def test_each_epoch_tells_how_right_the_pseudo_labels_of_each_class_were(set_dir
             assert 3 * count <= event["support"] <= 4 * count
             assert event["correct"] <= min(event["support"], event["predicted"])
     train(set_dir, tmp_path / "unsure", "none", confidence_threshold=1.0)
-    told = [event for event in class_events(tmp_path / "unsure") if event["split"] == UNLABELED_SPLIT]
+    told = [event for event in class_events(tmp_path / "unsure") if event["split"] == UNLABELED]
     assert [(event["correct"], event["predicted"]) for event in told] == [(0, 0)] * 3
     assert sum(event["support"] for event in told) == 40
 

@@ -8,7 +8,8 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from longtail.data.contract import ID, IMAGE, LABEL, SOURCE_SCHEMA, SPLIT, TEST, TRAIN
+from longtail.conf.vocabulary import TEST, TRAIN
+from longtail.data.contract import ID, IMAGE, LABEL, SOURCE_SCHEMA, SPLIT
 from longtail.data.sources import digits, fashion_mnist
 from longtail.data.sources.base import Shard
 from tests.refusals import refused

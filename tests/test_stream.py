@@ -16,8 +16,9 @@ from PIL import Image
 from longtail.conf.options.pretraining import PretrainMocoOptions, PretrainRotOptions
 from longtail.conf.options.semi import TrainSemiOptions
 from longtail.conf.options.training import TrainClassifierOptions, TrainOptions
+from longtail.conf.vocabulary import TEST, TRAIN, UNLABELED, VAL
 from longtail.data import stream
-from longtail.data.contract import ENCODED, HIDDEN_LABEL, ID, IMAGE, LABEL, TEST, TRAIN, UNLABELED, VAL
+from longtail.data.contract import ENCODED, HIDDEN_LABEL, ID, IMAGE, LABEL
 from longtail.data.loader import load_split
 from longtail.data.manifest import read_manifest
 from longtail.data.row_groups import RowGroup

@@ -13,7 +13,8 @@ from scipy.io import savemat
 
 from longtail.conf.arguments import resolve_options
 from longtail.conf.options.data import PrepareOptions
-from longtail.data.contract import ID, IMAGE, LABEL, SOURCE_SCHEMA, SPLIT, TEST, TRAIN, UNLABELED, UNLABELED_FIRST_ID
+from longtail.conf.vocabulary import TEST, TRAIN, UNLABELED
+from longtail.data.contract import ID, IMAGE, LABEL, SOURCE_SCHEMA, SPLIT, UNLABELED_FIRST_ID
 from longtail.data.loader import load_hidden_labels
 from longtail.data.manifest import read_manifest
 from longtail.data.sources import svhn, svhn_extra

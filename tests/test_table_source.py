@@ -13,7 +13,8 @@ from PIL import Image
 from pyspark.sql import SparkSession
 
 from longtail.conf.options.data import DataOptions, PrepareOptions
-from longtail.data.contract import ENCODED, ID, IMAGE, LABEL, RAW, SOURCE_SCHEMA, SPLIT, TEST, TRAIN
+from longtail.conf.vocabulary import TEST, TRAIN
+from longtail.data.contract import ENCODED, ID, IMAGE, LABEL, RAW, SOURCE_SCHEMA, SPLIT
 from longtail.data.loader import load_split
 from longtail.data.manifest import read_manifest
 from longtail.data.sources import table, table_images

@@ -13,7 +13,8 @@ from torch import nn
 from longtail.conf.options.pretraining import PretrainRotOptions
 from longtail.conf.options.semi import TrainSemiOptions
 from longtail.conf.options.training import TrainOptions
-from longtail.data.contract import HIDDEN_LABEL, TEST, TRAIN, UNLABELED, split_directory
+from longtail.conf.vocabulary import TEST, TRAIN, UNLABELED
+from longtail.data.contract import HIDDEN_LABEL, split_directory
 from longtail.data.manifest import read_manifest
 from longtail.models.build import build_model
 from longtail.training.augmentation import Normalisation

@@ -8,7 +8,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from longtail.data.contract import ENCODED, ID, IMAGE, LABEL, SPLIT, UNLABELED, UNLABELED_FIRST_ID
+from longtail.conf.vocabulary import UNLABELED
+from longtail.data.contract import ENCODED, ID, IMAGE, LABEL, SPLIT, UNLABELED_FIRST_ID
 from longtail.data.sources import tiny_images
 from longtail.data.sources.base import Located
 from longtail.data.sources.unlabeled import unlabeled_source

@@ -10,7 +10,8 @@ import pytest
 from pyspark.sql import SparkSession
 
 from longtail.conf.options.data import PrepareOptions
-from longtail.data.contract import ENCODED, ID, IMAGE, LABEL, NO_CLASS, RAW, SPLIT, TRAIN, UNLABELED, UNLABELED_FIRST_ID
+from longtail.conf.vocabulary import NO_CLASS, TRAIN, UNLABELED
+from longtail.data.contract import ENCODED, ID, IMAGE, LABEL, RAW, SPLIT, UNLABELED_FIRST_ID
 from longtail.data.loader import load_split
 from longtail.data.manifest import read_manifest
 from longtail.data.sources import table_images, unlabeled_table

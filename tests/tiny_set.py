@@ -10,18 +10,8 @@ import torch
 from torch import Tensor
 
 from longtail.conf.options.training import RunOptions
-from longtail.data.contract import (
-    CONFIDENCE,
-    ID,
-    PROBABILITIES,
-    PSEUDO_LABEL,
-    PSEUDO_LABEL_SCHEMA,
-    ROUND,
-    TEST,
-    TRAIN,
-    UNLABELED,
-    VAL,
-)
+from longtail.conf.vocabulary import TEST, TRAIN, UNLABELED, VAL
+from longtail.data.contract import CONFIDENCE, ID, PROBABILITIES, PSEUDO_LABEL, PSEUDO_LABEL_SCHEMA, ROUND
 from longtail.training.distributed import Rank
 from longtail.training.run_directory import RunPaths
 from tests.prepared_set import image_rows, write_manifest, write_split

@@ -23,10 +23,9 @@ from longtail.conf.base.errors import UserError
 from longtail.conf.options.pretraining import PretrainMocoOptions, PretrainRotOptions, PretrainSimclrOptions
 from longtail.conf.options.semi import TrainSemiOptions
 from longtail.conf.options.training import TrainClassifierOptions, TrainOptions
-from longtail.data.contract import TEST, TRAIN
+from longtail.conf.vocabulary import SHOT_GROUPS, TEST, TRAIN
 from longtail.data.storage import place_of
 from longtail.training.distributed import Rank
-from longtail.training.metrics import SHOT_GROUPS
 from longtail.training.run import run_training
 from longtail.training.run_directory import begin_attempt, exclusive_run, finished_run, run_paths
 

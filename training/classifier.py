@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from longtail.conf.base.errors import UserError
 from longtail.conf.options.training import TrainClassifierOptions
-from longtail.data.contract import VAL
+from longtail.conf.vocabulary import VAL
 from longtail.models.build import build_model
 from longtail.models.heads import CosineHead
 from longtail.training.checkpoints import HEAD_PREFIX, Checkpoint, check_architecture, load_checkpoint, load_weights

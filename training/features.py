@@ -15,8 +15,9 @@ from sklearn.manifold import TSNE
 from torch import Tensor
 
 from longtail.conf.base.files import write_atomically
+from longtail.conf.vocabulary import SHOT_GROUPS
 from longtail.data.contract import ID, LABEL, SPLIT
-from longtail.training.metrics import SHOT_GROUPS, Predictions
+from longtail.training.metrics import Predictions
 from longtail.training.tasks import Samples, Task
 
 PREDICTED, FEATURES = "predicted", "features"

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from longtail.conf.base.errors import UserError
 from longtail.conf.options.semi import TrainSemiOptions
-from longtail.data.contract import NO_CLASS, TRAIN, UNLABELED, VAL
+from longtail.conf.vocabulary import NO_CLASS, TRAIN, UNLABELED, VAL
 from longtail.data.loader import ImageArrays, load_pseudo_labels, load_round, load_split
 from longtail.data.manifest import Manifest
 from longtail.data.storage import Place

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from longtail.conf.base.errors import UserError
 from longtail.conf.base.files import content_hash
 from longtail.conf.options.training import SupervisedOptions
+from longtail.conf.vocabulary import PRETRAINING_PHASES
 from longtail.models.build import build_model
 from longtail.training.checkpoints import Checkpoint, ModelCard, load_checkpoint, load_weights
 from longtail.training.images import image_tensor
@@ -56,7 +57,7 @@ def load_classifier_checkpoint(path: Path) -> Checkpoint:
     card = checkpoint.model_card
     if card is None:
         raise UserError(f"{path} does not say how its inputs are normalised: take a checkpoint that longtail trained")
-    if card.phase.startswith("pretrain"):
+    if card.phase in PRETRAINING_PHASES:
         raise UserError(f"{path} is of {card.phase}, which knows no classes: take a checkpoint of train or train_semi")
     return checkpoint
 

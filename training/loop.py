@@ -19,7 +19,7 @@ from torch import nn
 
 from longtail.conf.base.errors import UserError
 from longtail.conf.options.training import RunOptions
-from longtail.data.contract import UNLABELED
+from longtail.conf.vocabulary import TRAIN, UNLABELED
 from longtail.training.batches import epoch_batches, epoch_size, loss_weights, num_steps
 from longtail.training.distributed import Rank, share_buffers, sum_over_ranks, with_averaged_gradients
 from longtail.training.evaluation import evaluate, evaluate_all, evaluate_with_confusion
@@ -114,7 +114,7 @@ def fit(
         share_buffers(model, rank)
         is_due = (epoch + 1) % options.eval_every == 0 or epoch + 1 == options.epochs
         held_out, confusion = evaluate_with_confusion(model, task, rank) if is_due else ({}, {})
-        totals = {"train": train_totals, **held_out}
+        totals = {TRAIN: train_totals, **held_out}
         loss = sum(train_totals["loss_sum"])
         if not math.isfinite(loss):
             raise UserError(f"the training loss became {loss} in epoch {epoch + 1}: lower --lr (it is {rate:g})")

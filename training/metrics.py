@@ -7,9 +7,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from longtail.data.contract import NO_CLASS
+from longtail.conf.vocabulary import NO_CLASS, SHOT_GROUPS
 
-SHOT_GROUPS = ("many", "medium", "few")
 CALIBRATION_BINS = 15
 
 Totals = dict[str, list[float]]

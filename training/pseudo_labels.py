@@ -13,7 +13,7 @@ import torch.nn.functional as F
 
 from longtail.conf.base.errors import UserError
 from longtail.conf.options.semi import TrainSemiOptions
-from longtail.data.contract import TRAIN, UNLABELED
+from longtail.conf.vocabulary import TRAIN, UNLABELED
 from longtail.data.loader import (
     load_probabilities,
     load_pseudo_labels,

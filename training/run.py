@@ -22,7 +22,7 @@ from longtail.conf.options.pretraining import (
 )
 from longtail.conf.options.semi import TrainSemiOptions
 from longtail.conf.options.training import RunOptions, SupervisedOptions, TrainClassifierOptions, TrainOptions
-from longtail.data.contract import TEST, VAL
+from longtail.conf.vocabulary import TEST, VAL
 from longtail.data.manifest import read_manifest
 from longtail.models.build import build_model
 from longtail.streaming.events.writer import EventWriter

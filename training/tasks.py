@@ -20,7 +20,7 @@ from longtail.conf.base.errors import UserError
 from longtail.conf.datasets import dataset_facts
 from longtail.conf.options.pretraining import ContrastiveOptions, PretrainRotOptions
 from longtail.conf.options.training import RunOptions, SupervisedOptions
-from longtail.data.contract import NO_CLASS, TEST, TRAIN, VAL
+from longtail.conf.vocabulary import NO_CLASS, TEST, TRAIN, VAL
 from longtail.data.loader import load_split
 from longtail.data.longtail import shot_groups
 from longtail.data.manifest import Manifest

@@ -6,12 +6,13 @@ from pydantic import FilePath
 
 from longtail.conf.options.base import option
 from longtail.conf.options.training import RunOptions
+from longtail.conf.vocabulary import Phase
 
 
 class PretrainRotOptions(RunOptions):
     """pretrain_rot: self-supervised pre-training by rotation prediction; labels are not used."""
 
-    phase: ClassVar[str] = "pretrain_rot"
+    phase: ClassVar[Phase] = "pretrain_rot"
 
     resume: FilePath | None = option(None, "checkpoint to go on from")
 
@@ -33,7 +34,7 @@ class ContrastiveOptions(RunOptions):
 class PretrainMocoOptions(ContrastiveOptions):
     """pretrain_moco: self-supervised pre-training by momentum contrast (MoCo v2)."""
 
-    phase: ClassVar[str] = "pretrain_moco"
+    phase: ClassVar[Phase] = "pretrain_moco"
 
     learning_rate: float = option(0.015, "initial learning rate", flags=("--lr", "--learning-rate"), gt=0)
     temperature: float = option(0.2, "what similarities are divided by", gt=0)
@@ -46,6 +47,6 @@ class PretrainMocoOptions(ContrastiveOptions):
 class PretrainSimclrOptions(ContrastiveOptions):
     """pretrain_simclr: self-supervised pre-training by contrast within the batch (SimCLR)."""
 
-    phase: ClassVar[str] = "pretrain_simclr"
+    phase: ClassVar[Phase] = "pretrain_simclr"
 
     temperature: float = option(0.5, "what similarities are divided by", gt=0)

@@ -7,6 +7,7 @@ from pydantic import field_validator, model_validator
 
 from longtail.conf.options.base import JobOptions, option
 from longtail.conf.options.training import SupervisedOptions, TrainOptions
+from longtail.conf.vocabulary import Phase
 
 
 class PseudoLabelOptions(JobOptions):
@@ -112,7 +113,7 @@ class FixMatchOptions(JobOptions):
 class TrainSemiOptions(FixMatchOptions, PseudoLabelOptions, TrainOptions):
     """train_semi: training on the labelled and the pseudo-labelled part together."""
 
-    phase: ClassVar[str] = "train_semi"
+    phase: ClassVar[Phase] = "train_semi"
 
     batch_size: int = option(256, "images a step, over all ranks together", flags=("-b", "--batch-size"), gt=0)
     semi_method: Literal["pseudo_label", "fixmatch"] = option(

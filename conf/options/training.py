@@ -7,6 +7,7 @@ from pydantic import FilePath, field_validator, model_validator
 
 from longtail.conf.options.base import fingerprint, option
 from longtail.conf.options.data import DataOptions
+from longtail.conf.vocabulary import Phase
 
 # What a run's outcome does not depend on; of the files that it starts from, the content enters its name, not the place.
 _NOT_OF_THE_OUTCOME = {
@@ -18,7 +19,7 @@ _NOT_OF_THE_OUTCOME = {
 class RunOptions(DataOptions):
     """What every training has: where it writes, how long and how it learns."""
 
-    phase: ClassVar[str]
+    phase: ClassVar[Phase]
     """What is trained, as the metric events and the run's name call it."""
 
     arch: Literal[
@@ -106,7 +107,7 @@ class SupervisedOptions(RunOptions):
 class TrainOptions(SupervisedOptions):
     """train: supervised training on the labelled part."""
 
-    phase: ClassVar[str] = "train"
+    phase: ClassVar[Phase] = "train"
 
     resume: FilePath | None = option(None, "checkpoint to go on from")
     pretrained_model: FilePath | None = option(None, "checkpoint whose backbone to start from (self-supervision)")
@@ -148,7 +149,7 @@ class TrainOptions(SupervisedOptions):
 class TrainClassifierOptions(SupervisedOptions):
     """train_classifier: another classifier on the frozen backbone of a checkpoint."""
 
-    phase: ClassVar[str] = "classifier"
+    phase: ClassVar[Phase] = "classifier"
     own_defaults: ClassVar[frozenset[str]] = frozenset({"epochs"})
 
     resume: FilePath = option(..., "checkpoint whose backbone (with tau and LWS also classifier) to take")

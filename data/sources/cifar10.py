@@ -24,7 +24,7 @@ from PIL import Image
 from longtail.conf.base.errors import UserError
 from longtail.conf.base.files import new_directory
 from longtail.conf.options.data import DataOptions
-from longtail.data.contract import TEST, TRAIN
+from longtail.conf.vocabulary import TEST, TRAIN
 from longtail.data.sources.base import Located, Shard, source_batch
 from longtail.data.sources.cifar_files import DAMAGE, images_and_labels, read_file, unreadable
 from longtail.data.sources.download import download

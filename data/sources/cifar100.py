@@ -11,7 +11,7 @@ import pyarrow as pa
 
 from longtail.conf.base.errors import UserError
 from longtail.conf.options.data import DataOptions
-from longtail.data.contract import TEST, TRAIN
+from longtail.conf.vocabulary import TEST, TRAIN
 from longtail.data.sources.base import Located, Shard, check_labels, source_batch
 from longtail.data.sources.cifar_files import DAMAGE, IMAGE_SHAPE, images_and_labels, read_file, unreadable
 from longtail.data.sources.download import download, verify_md5

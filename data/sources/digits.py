@@ -10,7 +10,7 @@ import numpy as np
 import pyarrow as pa
 
 from longtail.conf.options.data import DataOptions
-from longtail.data.contract import TEST, TRAIN
+from longtail.conf.vocabulary import TEST, TRAIN
 from longtail.data.sources.base import Located, Shard, source_batch
 
 CLASS_NAMES = [str(digit) for digit in range(10)]

@@ -13,7 +13,7 @@ import pyarrow as pa
 
 from longtail.conf.base.errors import UserError
 from longtail.conf.options.data import DataOptions
-from longtail.data.contract import TEST, TRAIN
+from longtail.conf.vocabulary import TEST, TRAIN
 from longtail.data.image_files import SUFFIXES
 from longtail.data.sources import image_trees
 from longtail.data.sources.base import Located

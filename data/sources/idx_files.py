@@ -12,7 +12,7 @@ import numpy as np
 import pyarrow as pa
 
 from longtail.conf.base.errors import UserError
-from longtail.data.contract import TEST, TRAIN
+from longtail.conf.vocabulary import TEST, TRAIN
 from longtail.data.sources.base import Shard, source_batch
 
 IMAGE_SHAPE = (28, 28, 1)

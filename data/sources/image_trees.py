@@ -14,7 +14,8 @@ import pyarrow as pa
 
 from longtail.conf.base.errors import UserError
 from longtail.conf.options.data import DataOptions
-from longtail.data.contract import ENCODED, RAW, SOURCE_SCHEMA, TEST, TRAIN
+from longtail.conf.vocabulary import TEST, TRAIN
+from longtail.data.contract import ENCODED, RAW, SOURCE_SCHEMA
 from longtail.data.image_files import BAD_IMAGE, CHANNELS, check_image, decode
 from longtail.data.longtail import validation_counts
 from longtail.data.sources.base import Located, Shard

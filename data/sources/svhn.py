@@ -15,7 +15,7 @@ import pyarrow as pa
 
 from longtail.conf.base.errors import UserError
 from longtail.conf.options.data import DataOptions
-from longtail.data.contract import TEST, TRAIN, UNLABELED
+from longtail.conf.vocabulary import TEST, TRAIN, UNLABELED
 from longtail.data.sources.base import Located, Shard, check_labels, source_batch
 from longtail.data.sources.download import download
 from longtail.data.sources.mat_files import read_bytes_of

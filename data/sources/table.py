@@ -18,7 +18,8 @@ import pyarrow.compute as pc
 
 from longtail.conf.base.errors import UserError
 from longtail.conf.options.data import DataOptions
-from longtail.data.contract import ENCODED, RAW, SOURCE_SCHEMA, TEST, TRAIN
+from longtail.conf.vocabulary import TEST, TRAIN
+from longtail.data.contract import ENCODED, RAW, SOURCE_SCHEMA
 from longtail.data.image_files import CHANNELS
 from longtail.data.longtail import validation_counts
 from longtail.data.sources.base import Located

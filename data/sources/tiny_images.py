@@ -15,7 +15,8 @@ import pyarrow as pa
 
 from longtail.conf.base.errors import UserError
 from longtail.conf.options.data import DataOptions
-from longtail.data.contract import UNLABELED, UNLABELED_FIRST_ID
+from longtail.conf.vocabulary import UNLABELED
+from longtail.data.contract import UNLABELED_FIRST_ID
 from longtail.data.sources.base import Located, Shard, check_labels, source_batch
 from longtail.data.unpickle import load_array_dict
 

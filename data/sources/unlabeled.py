@@ -6,7 +6,8 @@ import pyarrow as pa
 
 from longtail.conf.base.errors import UserError
 from longtail.conf.options.data import DataOptions
-from longtail.data.contract import ENCODED, NO_CLASS, UNLABELED, UNLABELED_FIRST_ID
+from longtail.conf.vocabulary import NO_CLASS, UNLABELED
+from longtail.data.contract import ENCODED, UNLABELED_FIRST_ID
 from longtail.data.sources import image_trees, svhn_extra, tiny_images, unlabeled_table
 from longtail.data.sources.base import Located, UnlabeledSource
 from longtail.data.sources.folder import image_names

@@ -7,7 +7,8 @@ import pyarrow as pa
 
 from longtail.conf.base.errors import UserError
 from longtail.conf.options.data import DataOptions
-from longtail.data.contract import ENCODED, NO_CLASS, SOURCE_SCHEMA, UNLABELED, UNLABELED_FIRST_ID
+from longtail.conf.vocabulary import NO_CLASS, UNLABELED
+from longtail.data.contract import ENCODED, SOURCE_SCHEMA, UNLABELED_FIRST_ID
 from longtail.data.image_files import CHANNELS
 from longtail.data.sources.base import Located
 from longtail.data.sources.table_images import RowShard, images_of, layout_of, row_group_sizes, row_ranges

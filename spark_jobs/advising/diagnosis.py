@@ -19,7 +19,8 @@ from longtail.conf.base.errors import UserError
 from longtail.conf.base.files import write_atomically, write_json_atomically
 from longtail.conf.options.advise import AdviseOptions
 from longtail.conf.options.inference import INFERENCE_BATCH_SIZE, EvaluateOptions
-from longtail.data.contract import ID, LABEL, PREDICTED, PROBABILITIES, SPLIT, TRAIN, UNLABELED, VAL
+from longtail.conf.vocabulary import TRAIN, UNLABELED, VAL
+from longtail.data.contract import ID, LABEL, PREDICTED, PROBABILITIES, SPLIT
 from longtail.data.longtail import shot_groups
 from longtail.data.manifest import read_manifest
 from longtail.data.statistics import class_distribution

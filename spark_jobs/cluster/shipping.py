@@ -19,7 +19,8 @@ import pyarrow.parquet as pq
 from pyspark.sql import DataFrame, SparkSession
 
 from longtail.conf.base.errors import UserError
-from longtail.data.contract import ID, IMAGE, LABEL, SPLIT, SPLITS, split_directory
+from longtail.conf.vocabulary import SPLITS
+from longtail.data.contract import ID, IMAGE, LABEL, SPLIT, split_directory
 from longtail.data.loader import read_columns, split_files
 from longtail.data.manifest import Manifest
 from longtail.training.run_directory import RunPaths

@@ -16,7 +16,7 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
-from longtail.data.contract import TEST
+from longtail.conf.vocabulary import TEST
 from longtail.spark_jobs.display.tables import alert_lines, per_class_table, summary_line
 from longtail.streaming.tables.view import RunView, newest_runs
 

@@ -8,7 +8,7 @@ from types import TracebackType
 from rich import get_console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from longtail.data.contract import TRAIN
+from longtail.conf.vocabulary import TRAIN
 from longtail.streaming.events.schema import ClassEvent
 
 POLL_SECONDS = 0.5

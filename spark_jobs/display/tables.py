@@ -6,10 +6,12 @@ from typing import Any
 from rich.table import Table
 from rich.text import Text
 
+from longtail.conf.vocabulary import SHOT_GROUPS
+
 Row = dict[str, Any]
 
 MAX_CLASSES_SHOWN = 30
-_GROUP_STYLE = {"many": "cyan", "medium": "yellow", "few": "magenta"}
+_GROUP_STYLE = dict(zip(SHOT_GROUPS, ("cyan", "yellow", "magenta"), strict=True))
 
 
 def percent(value: float | None) -> str:
@@ -56,7 +58,7 @@ def alert_lines(alerts: Sequence[Row], *, run: str) -> list[Text]:
 
 def summary_line(row: Row) -> str:
     """One epoch of one run in a line."""
-    groups = ", ".join(f"{group} {percent(row[f'{group}_shot_accuracy'])}" for group in _GROUP_STYLE)
+    groups = ", ".join(f"{group} {percent(row[f'{group}_shot_accuracy'])}" for group in SHOT_GROUPS)
     bias = "-" if row["label_bias"] is None else f"{row['label_bias']:.3f}"
     return (
         f"{row['phase']} epoch {row['epoch']}/{row['num_epochs']}, {row['split']}: "

@@ -11,7 +11,8 @@ import pyarrow as pa
 from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 
-from longtail.data.contract import HIDDEN_LABEL, IMAGE, LABEL, NO_CLASS, SPLIT
+from longtail.conf.vocabulary import NO_CLASS
+from longtail.data.contract import HIDDEN_LABEL, IMAGE, LABEL, SPLIT
 from longtail.data.loader import images_of
 
 IMAGES_AT_ONCE = 512

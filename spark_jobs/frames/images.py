@@ -9,22 +9,18 @@ import pyarrow as pa
 from pyspark.sql import Column, DataFrame, SparkSession, Window
 from pyspark.sql import functions as F
 
+from longtail.conf.vocabulary import NO_CLASS, TEST, TRAIN, UNLABELED, VAL
 from longtail.data.contract import (
     HIDDEN_LABEL,
     ID,
     IMAGE,
     IRRELEVANT_FIRST_ID,
     LABEL,
-    NO_CLASS,
     PREPARED_SCHEMA,
     PSEUDO_LABEL,
     ROWS_DIRECTORY,
     SOURCE_SCHEMA,
     SPLIT,
-    TEST,
-    TRAIN,
-    UNLABELED,
-    VAL,
 )
 from longtail.data.delta import delta_files, is_delta
 from longtail.data.sources.base import Shard, Source, UnlabeledSource

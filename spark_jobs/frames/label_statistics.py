@@ -12,7 +12,8 @@ from pyspark import StorageLevel
 from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 
-from longtail.data.contract import CONFIDENCE, HIDDEN_LABEL, LABEL, NO_CLASS, PSEUDO_LABEL, SPLIT
+from longtail.conf.vocabulary import NO_CLASS
+from longtail.data.contract import CONFIDENCE, HIDDEN_LABEL, LABEL, PSEUDO_LABEL, SPLIT
 
 PARTITION, CLASS_ID, COUNT = "partition", "class_id", "count"
 QUANTILES = (0.05, 0.25, 0.5, 0.75, 0.95)

@@ -13,7 +13,7 @@ from rich.table import Table
 from longtail.conf.options.base import JobOptions
 from longtail.conf.options.data import DataOptions
 from longtail.conf.options.training import RunOptions, TrainOptions
-from longtail.data.contract import TEST, TRAIN, VAL
+from longtail.conf.vocabulary import SHOT_GROUPS, TEST, TRAIN, VAL
 from longtail.data.manifest import read_manifest
 from longtail.spark_jobs.cli import failure_line, user_message
 from longtail.spark_jobs.cluster.barrier import check_slots, run_in_barrier_stage, stage_profile
@@ -216,7 +216,7 @@ def print_result(result: dict[str, Any]) -> None:
 
 
 def scores_line(scores: dict[str, Any]) -> str:
-    groups = ", ".join(f"{group} {percent(scores[f'{group}_shot_accuracy'])}" for group in ("many", "medium", "few"))
+    groups = ", ".join(f"{group} {percent(scores[f'{group}_shot_accuracy'])}" for group in SHOT_GROUPS)
     means = [f"{name.replace('_', ' ')} {percent(scores[name])} %" for name in ("accuracy", "balanced_accuracy")]
     return ", ".join([*means, groups])
 

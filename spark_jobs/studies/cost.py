@@ -4,7 +4,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from longtail.conf.options.data import DataOptions
-from longtail.data.contract import TRAIN, UNLABELED
+from longtail.conf.vocabulary import TRAIN, UNLABELED
 from longtail.data.longtail import labelled_counts, unlabeled_counts
 from longtail.data.manifest import read_manifest
 from longtail.data.sources.image_list import read_list

@@ -21,7 +21,8 @@ from longtail.conf.arguments import options_for
 from longtail.conf.base.files import write_atomically
 from longtail.conf.experiment import Experiment
 from longtail.conf.options.inference import INFERENCE_BATCH_SIZE, EvaluateOptions
-from longtail.data.contract import ID, LABEL, PREDICTED, SPLIT, TEST
+from longtail.conf.vocabulary import TEST
+from longtail.data.contract import ID, LABEL, PREDICTED, SPLIT
 from longtail.spark_jobs.evaluate import PREDICTIONS_DIRECTORY, evaluate
 from longtail.spark_jobs.frames.predictions import FEATURES
 from longtail.spark_jobs.studies.plan import SET, PlannedTrial

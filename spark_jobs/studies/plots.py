@@ -11,13 +11,14 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Patch
 
 from longtail.conf.experiment import Experiment
+from longtail.conf.vocabulary import SHOT_GROUPS
 from longtail.spark_jobs.studies.comparisons import SCORES, Arm
 from longtail.spark_jobs.studies.curves import NumericAxis, numeric_axes
 from longtail.spark_jobs.studies.feature_maps import FeatureMap
 
 _COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000", "#999999")
 """Okabe and Ito's, which the colour-blind can tell apart."""
-_GROUP_COLOURS = {"many": "#0072B2", "medium": "#E69F00", "few": "#D55E00"}
+_GROUP_COLOURS = dict(zip(SHOT_GROUPS, ("#0072B2", "#E69F00", "#D55E00"), strict=True))
 _CURVE_SCORES = ("balanced_accuracy", "few_shot_accuracy")
 _MOST_PANELS = 12
 _MOST_CLASSES = 30
@@ -213,7 +214,7 @@ def plot_maps(maps: Sequence[FeatureMap]) -> Figure | None:
     for axes, mapped in zip(panels, maps, strict=True):
         names, numbers = mapped.class_names, mapped.labels
         if len(names) > _MOST_COLOURS:
-            names = list(_GROUP_COLOURS)
+            names = list(SHOT_GROUPS)
             numbers = np.array([names.index(mapped.shot_groups[label]) for label in mapped.labels])
         palette = colormaps["tab20" if len(names) > 10 else "tab10"].colors
         colours = dict(zip(names, palette[: len(names)], strict=True))

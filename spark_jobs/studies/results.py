@@ -25,7 +25,7 @@ from longtail import conf
 from longtail.conf.base.errors import UserError
 from longtail.conf.base.files import write_atomically, write_json_atomically
 from longtail.conf.experiment import Experiment, read_experiment
-from longtail.data.contract import TEST
+from longtail.conf.vocabulary import TEST
 from longtail.spark_jobs.steps.label_quality import read_quality
 from longtail.spark_jobs.studies.cost import StepTime
 from longtail.spark_jobs.studies.plan import PlannedTrial

@@ -5,12 +5,11 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from longtail.conf.experiment import Experiment
+from longtail.conf.vocabulary import SHOT_GROUPS
 from longtail.spark_jobs.display.tables import percent
 from longtail.spark_jobs.studies.comparisons import Arm, arms
 from longtail.spark_jobs.studies.cost import StepTime, images_of_step, kind_of, seconds_by_image
 from longtail.spark_jobs.studies.plan import PlannedTrial, all_steps
-
-_GROUPS = ("many", "medium", "few")
 
 
 def print_plan(trials: Sequence[PlannedTrial], times: Mapping[str, StepTime]) -> None:
@@ -52,7 +51,7 @@ def _time_left(seconds: float, num_unknown: int) -> str:
 def print_scores(experiment: Experiment, rows: Sequence[dict[str, Any]]) -> None:
     """Test accuracy in percent, mean and standard deviation over the seeds, a line per combination of levels."""
     for arm in arms(experiment, rows):
-        groups = ", ".join(f"{group} {mean_and_deviation(arm, f'{group}_shot_accuracy')}" for group in _GROUPS)
+        groups = ", ".join(f"{group} {mean_and_deviation(arm, f'{group}_shot_accuracy')}" for group in SHOT_GROUPS)
         balanced = mean_and_deviation(arm, "balanced_accuracy")
         print(f"{arm.name}: balanced accuracy {balanced} %, {groups} ({len(arm.rows)} seeds)")
 

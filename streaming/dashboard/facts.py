@@ -9,9 +9,11 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from longtail.conf.vocabulary import TEST, TRAIN, VAL
+
 Row = dict[str, Any]
 
-SPLITS = ("test", "val", "train")
+SPLITS = (TEST, VAL, TRAIN)
 """In the order in which a split is taken when none is asked for: held-out ones first."""
 
 _PHASES = {

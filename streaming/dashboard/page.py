@@ -13,6 +13,7 @@ import plotly.graph_objects as go
 import pyarrow as pa
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
+from longtail.conf.vocabulary import UNLABELED
 from longtail.streaming.dashboard import facts
 from longtail.streaming.dashboard.class_axis import ClassAxis, class_axis
 from longtail.streaming.dashboard.class_figures import (
@@ -27,7 +28,6 @@ from longtail.streaming.dashboard.class_figures import (
 from longtail.streaming.dashboard.run_figures import class_changes, group_lines, score_of_runs
 from longtail.streaming.dashboard.selection import GROUPS, Selection
 from longtail.streaming.dashboard.style import GROUP_COLOURS, NEUTRAL, RUN_COLOURS
-from longtail.streaming.events.schema import UNLABELED_SPLIT
 from longtail.streaming.tables.store import latest_epochs
 
 ReadTable = Callable[[str, str | None], pa.Table]
@@ -220,7 +220,7 @@ def _pseudo_label_panel(state: PageState, view: RunView, read: ReadTable) -> Non
 
 
 def _pseudo_label_quality_panel(state: PageState, view: RunView, read: ReadTable) -> None:
-    rows = facts.of_split(read("class_epochs", view.run), UNLABELED_SPLIT)
+    rows = facts.of_split(read("class_epochs", view.run), UNLABELED)
     if not len(rows):
         state.html["note-pseudo_label_quality"] = _note(
             "This run makes no pseudo-labels while it learns, or nobody knows the truth of its unlabeled images."

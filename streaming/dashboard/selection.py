@@ -5,7 +5,9 @@ from dataclasses import dataclass, replace
 from typing import Any
 from urllib.parse import urlencode
 
-GROUPS = ("all", "many", "medium", "few")
+from longtail.conf.vocabulary import SHOT_GROUPS
+
+GROUPS = ("all", *SHOT_GROUPS)
 MAX_COMPARED = 4
 
 

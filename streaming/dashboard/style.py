@@ -11,6 +11,8 @@ from typing import Any
 
 import plotly.graph_objects as go
 
+from longtail.conf.vocabulary import SHOT_GROUPS
+
 SHARE_SCALE = "Viridis"
 NEUTRAL = "#7d8590"
 """What a chart compares with: true shares, the earlier round, the mean over all classes."""
@@ -31,7 +33,7 @@ def head_tail_colour(place: float) -> str:
     return "#" + "".join(f"{channel:02x}" for channel in mixed)
 
 
-GROUP_COLOURS = {"many": head_tail_colour(0), "medium": head_tail_colour(0.5), "few": head_tail_colour(1)}
+GROUP_COLOURS = dict(zip(SHOT_GROUPS, map(head_tail_colour, (0, 0.5, 1)), strict=True))
 
 
 def shown_name(name: str, length: int = _NAME_LENGTH) -> str:

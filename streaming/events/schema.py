@@ -15,14 +15,6 @@ from typing import Any
 
 EVENT_SCHEMA_VERSION = 2
 
-TRAIN_SPLIT = "train"
-"""The split that is measured while learning."""
-
-UNLABELED_SPLIT = "unlabeled"
-"""Unlabeled images whose truth is known, as far as the pseudo-labels of a step are sure of them."""
-
-HELD_OUT_SPLITS = ("val", "test")
-
 RUN_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.+-]{0,199}")
 """Names that a run may have: they are also names of files and directories."""
 

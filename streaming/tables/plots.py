@@ -7,7 +7,9 @@ import numpy as np
 from matplotlib import colormaps
 from matplotlib.figure import Figure
 
-GROUP_COLOURS = {"many": "tab:cyan", "medium": "tab:orange", "few": "tab:purple"}
+from longtail.conf.vocabulary import SHOT_GROUPS
+
+GROUP_COLOURS = dict(zip(SHOT_GROUPS, ("tab:cyan", "tab:orange", "tab:purple"), strict=True))
 
 
 def accuracy_figure(epochs: Any) -> Figure:

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from longtail.data.contract import NO_CLASS
+from longtail.conf.vocabulary import NO_CLASS
 from longtail.models.heads import HEADS
 from longtail.training.losses import cross_entropy
 from longtail.training.semi.method import Answers, FixMatch, Setting

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 from torch.optim.swa_utils import get_ema_multi_avg_fn
 
-from longtail.data.contract import NO_CLASS
+from longtail.conf.vocabulary import NO_CLASS
 from longtail.training.losses import LossFunction
 from longtail.training.metrics import ClassTotals
 from longtail.training.semi.method import Answers, FixMatch

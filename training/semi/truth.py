@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from longtail.conf.base.errors import UserError
-from longtail.data.contract import NO_CLASS
+from longtail.conf.vocabulary import NO_CLASS
 from longtail.data.loader import load_hidden_labels
 from longtail.data.storage import Place
 from longtail.training.metrics import ClassTotals

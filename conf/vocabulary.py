@@ -1,0 +1,29 @@
+"""The words that all parts of longtail share: splits, shot groups, training phases, and the label of no class.
+
+They are values of columns, events, checkpoints and file names. Standard library only.
+"""
+
+from typing import Literal, get_args
+
+TRAIN = "train"
+VAL = "val"
+UNLABELED = "unlabeled"
+TEST = "test"
+SPLITS = (TRAIN, VAL, UNLABELED, TEST)
+HELD_OUT_SPLITS = (VAL, TEST)
+"""Labelled images that no training learns from."""
+
+NO_CLASS = -1
+"""The label of an image that belongs to none of the classes, or whose class is unknown."""
+
+ShotGroup = Literal["many", "medium", "few"]
+"""Group of a class by its number of training images (--many_shot, --few_shot)."""
+SHOT_GROUPS: tuple[ShotGroup, ...] = get_args(ShotGroup)
+MANY, MEDIUM, FEW = SHOT_GROUPS
+
+PretrainingPhase = Literal["pretrain_rot", "pretrain_moco", "pretrain_simclr"]
+"""Self-supervised trainings: their networks predict no classes."""
+PRETRAINING_PHASES: tuple[PretrainingPhase, ...] = get_args(PretrainingPhase)
+
+Phase = Literal[PretrainingPhase, "train", "train_semi", "classifier", "gen_pseudolabels"]
+"""What a run does, as its name, its metric events and its checkpoints call it."""
