@@ -18,7 +18,7 @@ setup(
     description="Learning from long-tailed data: Spark data sets, barrier-stage training, live per-class analytics",
     long_description=(HERE / "README.md").read_text(encoding="utf-8"),
     long_description_content_type="text/markdown",
-    license="Apache-2.0",
+    license_expression="Apache-2.0",
     license_files=["LICENSE"],
     author="The Longtail developers",
     keywords=["imbalanced learning", "long-tailed recognition", "semi-supervised learning", "Spark", "PyTorch"],
@@ -75,6 +75,7 @@ setup(
         "delta": ["deltalake>=1.0"],
         "notebook": ["jupyterlab"],
         "test": [
+            "build",
             "coverage[toml]",
             "deltalake>=1.0",
             "hypothesis",

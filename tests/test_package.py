@@ -1,0 +1,159 @@
+"""What people install: the wheel, with the lowest versions, beside other people's packages.
+
+mosaicml-streaming has the import name `streaming`, and the directory in which everything is started has packages named
+as the six folders of longtail; each of them fails when it is imported.
+"""
+
+import os
+import subprocess
+import sys
+import venv
+import zipfile
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from tests.conftest import REPOSITORY
+from tests.test_floors import PACKAGES
+
+pytestmark = pytest.mark.long
+
+TESTS_WITH_LOWEST_VERSIONS = [
+    "test_barrier", "test_checkpoints", "test_delta", "test_evaluate", "test_live_view", "test_loader", "test_options",
+    "test_queries", "test_semi_runs", "test_session", "test_stream", "test_table_source", "test_theory_job",
+    "test_transforms",
+]  # fmt: skip
+RunInstalled = Callable[..., subprocess.CompletedProcess[str]]
+
+
+@pytest.fixture(scope="module")
+def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Built from the source distribution, which is built from the repository: so that has every file, too."""
+    directory = tmp_path_factory.mktemp("wheel")
+    done = subprocess.run([sys.executable, "-m", "build", "-o", directory, REPOSITORY], capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-2000:]
+    (built,) = directory.glob("*.whl")
+    return built
+
+
+@pytest.fixture(scope="module")
+def installed(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The Python of a new environment: the wheel with the lowest versions, and mosaicml-streaming."""
+    directory = tmp_path_factory.mktemp("environment")
+    venv.create(directory, with_pip=True)
+    python = directory / "bin" / "python"
+    lowest = REPOSITORY / "constraints-lowest.txt"
+    pip(python, "install", "-c", lowest, f"{wheel}[delta]", "mosaicml-streaming", "pytest", "hypothesis")
+    return python
+
+
+@pytest.fixture(scope="module")
+def crowded_directory(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A user's own project: packages and modules with the folders' names, here and in lib/."""
+    directory = tmp_path_factory.mktemp("project")
+    fails = "raise RuntimeError(f'{__name__} is not the package that was meant')\n"
+    for parent in (directory, directory / "lib"):
+        for package in PACKAGES:
+            if package == "training":
+                (parent / "training.py").write_text(fails)
+                continue
+            (parent / package).mkdir(parents=True)
+            (parent / package / "__init__.py").write_text(fails)
+    return directory
+
+
+@pytest.fixture
+def run_installed(installed: Path, crowded_directory: Path) -> RunInstalled:
+    """Run a program of the environment in the crowded directory; fails unless it exits with status 0."""
+
+    def run(program: str, *arguments: object, cwd: Path = crowded_directory) -> subprocess.CompletedProcess[str]:
+        done = subprocess.run(
+            [installed.parent / program, *map(str, arguments)],
+            cwd=cwd,
+            env={
+                **{name: value for name, value in os.environ.items() if not name.startswith(("PYSPARK", "COVERAGE"))},
+                "PYTHONPATH": str(crowded_directory / "lib"),
+                "SPARK_LOCAL_IP": "127.0.0.1",
+                "PYSPARK_PYTHON": str(installed),
+            },
+            capture_output=True,
+            text=True,
+            timeout=600,
+        )
+        assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-4000:]
+        return done
+
+    return run
+
+
+def pip(python: Path | str, *arguments: object) -> None:
+    done = subprocess.run([python, "-m", "pip", *map(str, arguments)], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr[-2000:]
+
+
+def test_the_wheel_installs_one_import_name_and_holds_every_file(wheel: Path) -> None:
+    names = {name for name in zipfile.ZipFile(wheel).namelist() if ".dist-info/" not in name}
+    assert {name.split("/")[0] for name in names} == {"longtail"}
+    tracked = subprocess.run(["git", "ls-files", *PACKAGES], cwd=REPOSITORY, capture_output=True, text=True, check=True)
+    expected = {f"longtail/{name}" for name in tracked.stdout.splitlines()}
+    assert names == expected | {"longtail/__init__.py", "longtail/py.typed"}
+
+
+def test_the_metadata_is_complete(wheel: Path) -> None:
+    archive = zipfile.ZipFile(wheel)
+    (metadata,) = (archive.read(name).decode() for name in archive.namelist() if name.endswith("METADATA"))
+    head, _, description = metadata.partition("\n\n")
+    for line in (
+        "Name: longtail",
+        "License-Expression: Apache-2.0",
+        "License-File: LICENSE",
+        "Requires-Python: >=3.11",
+        "Description-Content-Type: text/markdown",
+        "Classifier: Typing :: Typed",
+    ):
+        assert line in head.splitlines()
+    assert description.startswith("# Longtail")
+
+
+def test_other_packages_keep_their_names(run_installed: RunInstalled, tmp_path: Path) -> None:
+    code = (
+        "import sys; sys.path[:] = [entry for entry in sys.path if not entry.endswith('/lib')]\n"
+        "import streaming; print(streaming.StreamingDataset.__name__)\n"
+        "import longtail.streaming.queries as queries; print(queries.class_epochs.__name__)"
+    )
+    assert run_installed("python", "-c", code, cwd=tmp_path).stdout == "StreamingDataset\nclass_epochs\n"
+
+
+def test_pipeline_monitor_and_bare_training_run_beside_packages_of_the_same_names(
+    run_installed: RunInstalled, crowded_directory: Path
+) -> None:
+    done = run_installed("longtail", "pipeline", "--epochs", 2, "--semi_epochs", 2)
+    assert "semi: accuracy" in done.stdout
+    live = run_installed("longtail", "monitor", "--once")
+    assert "train_semi" in live.stdout and "balanced accuracy" in live.stdout
+    (manifest, *_) = sorted((crowded_directory / "datasets" / "prepared").glob("*/manifest.json"))
+    bare = run_installed(
+        "python", "-m", "longtail.training", "train", "--set_dir", manifest.parent, "--epochs", 1, "--runs_dir", "bare"
+    )  # fmt: skip
+    assert "accuracy" in bare.stdout
+    assert len(list((crowded_directory / "bare").glob("*/result.json"))) == 1
+
+
+def test_a_job_of_the_installed_package_runs_under_spark_submit(run_installed: RunInstalled, installed: Path) -> None:
+    (job,) = installed.parents[1].glob("lib/python*/site-packages/longtail/spark_jobs/train.py")
+    done = run_installed("spark-submit", "--master", "local[2]", job, "--epochs", 1, "--runs_dir", "submitted")
+    assert "next: longtail gen_pseudolabels --resume" in done.stdout
+
+
+def test_the_chosen_tests_pass_with_the_lowest_versions(installed: Path) -> None:
+    files = [f"tests/{name}.py" for name in TESTS_WITH_LOWEST_VERSIONS]
+    environment = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
+    done = subprocess.run(
+        [installed, "-m", "pytest", "-q", "-p", "no:cacheprovider", *files],
+        cwd=REPOSITORY,
+        env=environment,
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0, done.stdout[-6000:]
