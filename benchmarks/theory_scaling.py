@@ -6,7 +6,7 @@ The same blocks are simulated in four ways, one after the other, `rounds` times
 over, each after a warm-up:
 
 - plain[1], plain[2]: training.theory in one process and in a pool of two, without Spark;
-- local[1], local[2]: spark_jobs.theory.evaluate with one and with two task slots.
+- local[1], local[2]: spark_jobs.studies.theory.evaluate_grid with one and with two task slots.
 
 The point is T2's, of which every repetition is one normal number that is really
 drawn: no repetition stands for more samples than itself. Prints draws/s (median
@@ -26,7 +26,7 @@ from concurrent.futures import ProcessPoolExecutor
 from longtail.conf.options.studies import TheoryOptions
 from longtail.conf.theory_grid import Point, Sweep, TheoryGrid
 from longtail.spark_jobs.cluster.session import spark_session
-from longtail.spark_jobs.theory import evaluate
+from longtail.spark_jobs.studies.theory import evaluate_grid
 from longtail.training.theory.evaluation import block_sizes, simulate_block
 
 PARAMETERS = {"p_positive": 0.1, "b": 4, "sigma": 1, "t_norm": 1, "c": 1}
@@ -50,8 +50,8 @@ def simulate_share(share: tuple[Point, int, range, list[int]]) -> int:
 def with_slots(grid: TheoryGrid, options: TheoryOptions, draws: int, *, slots: int) -> float:
     spark = spark_session("theory_scaling", options.model_copy(update={"master": f"local[{slots}]"}))
     few = options.model_copy(update={"repetitions": 20 * options.block_repetitions})
-    evaluate(spark, few, grid)  # starts the Python workers
-    speed = timed(draws, lambda: evaluate(spark, options.model_copy(update={"repetitions": draws}), grid))
+    evaluate_grid(spark, few, grid)  # starts the Python workers
+    speed = timed(draws, lambda: evaluate_grid(spark, options.model_copy(update={"repetitions": draws}), grid))
     spark.stop()
     return speed
 

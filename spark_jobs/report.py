@@ -1,55 +1,28 @@
-"""What the trials of an experiment say: a self-contained page and Markdown.
+"""Report what the trials of an experiment show, as a self-contained page and as Markdown.
 
     longtail report digits_small
     spark-submit spark_jobs/report.py digits_small
 
-Reads the results table that `longtail experiment` wrote, also of one that is not
-finished. Writes OUTPUT_DIR/NAME/report.html (figures inside), report.md and the
-figures as PNG: scores by arm, paired differences with bootstrap intervals and what
-they support, the paper's figures beside ours, curves over the axes that are numbers,
-classes, confusion, t-SNE maps of the arms that the experiment shows more of, and every
-trial. Starts no Spark: a trial is a row, and even thousands fit in memory.
+Reads the results table that `longtail experiment` writes; the experiment may be
+unfinished. Writes OUTPUT_DIR/NAME/report.html (figures embedded), report.md and the
+figures as PNG: scores per combination of levels, paired differences with bootstrap
+intervals and the conclusion they support, the paper's figures beside ours, curves
+over numeric axes, classes, confusion, t-SNE maps of the combinations listed under
+`shown`, and every trial. Starts no Spark: a trial is one row, and thousands of rows
+fit in memory.
 """
 
-import base64
-import html
 import sys
 from collections.abc import Sequence
-from functools import partial
-from io import BytesIO
-from pathlib import Path
-
-from markdown_it import MarkdownIt
-from matplotlib.figure import Figure
-from PIL import Image
 
 from longtail.conf.arguments import parse_options
 from longtail.conf.base.errors import UserError
-from longtail.conf.base.files import new_directory
-from longtail.conf.experiment import Experiment
 from longtail.conf.options.studies import ReportOptions
 from longtail.spark_jobs.cli import run_job
-from longtail.spark_jobs.studies.comparisons import Row, arms
-from longtail.spark_jobs.studies.feature_maps import FeatureMap, read_maps
-from longtail.spark_jobs.studies.plots import report_figures
+from longtail.spark_jobs.studies.feature_maps import read_maps
+from longtail.spark_jobs.studies.report import write_report
 from longtail.spark_jobs.studies.results import read_definition, read_trials
-from longtail.spark_jobs.studies.text import report_markdown, sentences
-
-_PNG_COLOURS = 256
-_PAGE = """<!doctype html>
-<html lang="en">
-<meta charset="utf-8">
-<meta name="viewport" content="width=device-width, initial-scale=1">
-<title>{title}</title>
-<style>
-body {{ font: 16px/1.5 system-ui, sans-serif; max-width: 60rem; margin: 2rem auto; padding: 0 1rem; color: #1a1a1a; }}
-table {{ border-collapse: collapse; display: block; overflow-x: auto; font-size: 0.875rem; }}
-th, td {{ padding: 0.3rem 0.75rem; border-bottom: 1px solid #ddd; white-space: nowrap; }}
-img {{ max-width: 100%; }}
-</style>
-{body}
-</html>
-"""
+from longtail.spark_jobs.studies.text import sentences
 
 
 def main(argv: Sequence[str]) -> None:
@@ -66,44 +39,6 @@ def main(argv: Sequence[str]) -> None:
     directory = write_report(experiment, rows, output_dir / options.experiment, maps=maps)
     print(*sentences(experiment, rows), sep="\n")
     print(f"report: {directory / 'report.html'}")
-
-
-def write_report(
-    experiment: Experiment, rows: Sequence[Row], directory: Path, *, maps: Sequence[FeatureMap] = ()
-) -> Path:
-    """The directory of the report, written as a whole. Raises UserError if it cannot be written."""
-    drawn = report_figures(experiment, arms(experiment, rows), maps)
-    images = {name: _png(one.figure) for name, one in drawn.items()}
-    captions = {name: one.caption for name, one in drawn.items()}
-    text = partial(report_markdown, experiment, rows, num_planned=len(experiment.trials()), figures=captions)
-    try:
-        with new_directory(directory, replace=True) as new:
-            for name, content in images.items():
-                (new / f"{name}.png").write_bytes(content)
-            (new / "report.md").write_text(text(source=lambda name: f"{name}.png"), encoding="utf-8")
-            page = _page(experiment.title, text(source=lambda name: _data_uri(images[name])))
-            (new / "report.html").write_text(page, encoding="utf-8")
-    except OSError as error:
-        raise UserError(f"cannot write {directory}: {error.strerror}; free it or choose another --output_dir") from None
-    return directory
-
-
-def _png(figure: Figure) -> bytes:
-    drawn, small = BytesIO(), BytesIO()
-    figure.savefig(drawn, format="png", dpi=130)
-    # A third of the bytes, and no eye sees it: a figure has few colours.
-    Image.open(drawn).convert("RGB").quantize(_PNG_COLOURS, dither=Image.Dither.NONE).save(small, "png", optimize=True)
-    return small.getvalue()
-
-
-def _data_uri(png: bytes) -> str:
-    return f"data:image/png;base64,{base64.b64encode(png).decode('ascii')}"
-
-
-def _page(title: str, markdown: str) -> str:
-    # Without HTML of the file's own: a title or a level is text.
-    body = MarkdownIt("commonmark", {"html": False}).enable("table").render(markdown)
-    return _PAGE.format(title=html.escape(title), body=body)
 
 
 if __name__ == "__main__":

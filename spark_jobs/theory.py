@@ -1,115 +1,41 @@
-"""The three theorems, checked by Monte-Carlo simulation over a grid of parameters.
+"""Check the three theorems by Monte-Carlo simulation over a grid of parameters.
 
     longtail theory
     spark-submit spark_jobs/theory.py --grid conf/experiments/theory.yaml
 
-Each block of repetitions of each grid point is a row of a Spark table, simulated
-by itself from a seed of its own, so the result does not depend on partitions.
-Prints a table and what it says, and writes OUTPUT_DIR/NAME/: points.parquet and
-points.json (a row a point: what was measured, its interval, the bound, whether
-it holds) and a PNG a plot. NAME changes with every parameter; the same command
-again replaces its result as a whole.
+Each block of repetitions of each grid point is one row of a Spark table, simulated
+from a seed of its own, so the result does not depend on the partitioning. Prints a
+table per sweep and the conclusions, and writes OUTPUT_DIR/NAME/: points.parquet and
+points.json (one row per point: the measured value, its interval, the bound, and
+whether the bound holds) and the plots as PNG. NAME changes with every parameter; the
+same command again replaces its result as a whole.
 """
 
-import json
 import sys
 from collections.abc import Sequence
-from pathlib import Path
-from typing import Any
 
-import pyarrow as pa
-import pyarrow.parquet as pq
-from pyspark.sql import SparkSession
 from rich import get_console
 
 from longtail.conf.arguments import parse_options
-from longtail.conf.base.errors import UserError
-from longtail.conf.base.files import new_directory
-from longtail.conf.options.base import fingerprint
 from longtail.conf.options.studies import TheoryOptions
-from longtail.conf.theory_grid import TheoryGrid, read_grid
+from longtail.conf.theory_grid import read_grid
 from longtail.spark_jobs.cli import run_job
 from longtail.spark_jobs.cluster.session import spark_session
 from longtail.spark_jobs.display.theory import sweep_table
-from longtail.spark_jobs.display.theory_plots import PLOTS
-from longtail.spark_jobs.frames.theory_simulation import point_blocks, with_block_sums, with_point_sums
-from longtail.training.theory.blocks import BlockSums
-from longtail.training.theory.evaluation import INTERVAL, RESULT_SCHEMA, Row, judge
+from longtail.spark_jobs.studies.theory import evaluate_grid, write_result
 from longtail.training.theory.statements import statements
-
-PARTITIONS_PER_SLOT = 4
-"""Blocks of different theorems cost differently: small tasks keep all slots busy to the end."""
 
 
 def main(argv: Sequence[str]) -> None:
     options = parse_options(TheoryOptions, argv, prog="longtail theory")
     grid = read_grid(options.grid)
-    rows = evaluate(spark_session("theory", options), options, grid)
+    rows = evaluate_grid(spark_session("theory", options), options, grid)
     result_dir = write_result(rows, options, grid)
     console = get_console()
     for sweep in grid.sweeps:
         console.print(sweep_table(sweep, [row for row in rows if row["sweep"] == sweep.name]))
     print(*statements(rows, confidence=options.confidence), sep="\n")
     print(f"theory: {result_dir}")
-
-
-def evaluate(
-    spark: SparkSession, options: TheoryOptions, grid: TheoryGrid, *, num_partitions: int | None = None
-) -> list[Row]:
-    """The rows of RESULT_SCHEMA, in the grid's order."""
-    asked = [
-        (sweep, point, options.repetitions or sweep.repetitions) for sweep in grid.sweeps for point in sweep.points()
-    ]
-    points = [point for _, point, _ in asked]
-    blocks = point_blocks(spark, [n for _, _, n in asked], block_repetitions=options.block_repetitions)
-    spread = blocks.repartition(num_partitions or PARTITIONS_PER_SLOT * spark.sparkContext.defaultParallelism)
-    spark.sparkContext.setJobDescription(f"theory: {len(points)} grid points")
-    sums = with_point_sums(with_block_sums(spread, points, seed=options.seed)).collect()
-    spark.sparkContext.setJobDescription(None)
-    assert [row.repetitions for row in sums] == [n for _, _, n in asked], "every block of every point is in the sums"
-    return [
-        {
-            "sweep": sweep.name,
-            **judge(
-                point,
-                repetitions=row.repetitions,
-                sums=BlockSums(hits=row.hits, total=row.total, total_squares=row.total_squares, largest=row.largest),
-                confidence=options.confidence,
-            ),
-        }
-        for (sweep, point, _), row in zip(asked, sums, strict=True)
-    ]
-
-
-def write_result(rows: Sequence[Row], options: TheoryOptions, grid: TheoryGrid) -> Path:
-    """The directory of the result, written as a whole. Raises UserError if it cannot be written."""
-    parameters = _parameters(options, grid)
-    result_dir = options.output_dir.absolute() / f"theory-seed{options.seed}-{fingerprint(parameters)}"
-    summary = {
-        **parameters,
-        "interval": INTERVAL,
-        "statements": statements(rows, confidence=options.confidence),
-        "points": list(rows),
-    }
-    try:
-        with new_directory(result_dir, replace=True) as directory:
-            pq.write_table(pa.Table.from_pylist(list(rows), schema=RESULT_SCHEMA), directory / "points.parquet")
-            (directory / "points.json").write_text(json.dumps(summary, indent=2) + "\n", encoding="utf-8")
-            for name, plot in PLOTS.items():
-                sweeps = {sweep.name for sweep in grid.sweeps if sweep.plot == name}
-                if sweeps:
-                    plot([row for row in rows if row["sweep"] in sweeps]).savefig(directory / f"{name}.png", dpi=150)
-    except OSError as error:
-        raise UserError(
-            f"cannot write {result_dir}: {error.strerror}; free it or choose another --output_dir"
-        ) from None
-    return result_dir
-
-
-def _parameters(options: TheoryOptions, grid: TheoryGrid) -> dict[str, Any]:
-    """What decides the content of the result."""
-    chosen = options.model_dump(include={"repetitions", "block_repetitions", "confidence", "seed"})
-    return {**chosen, "grid": grid.model_dump()}
 
 
 if __name__ == "__main__":

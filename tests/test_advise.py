@@ -11,7 +11,7 @@ import pytest
 from PIL import Image
 
 from longtail.conf.options.data import DataOptions
-from longtail.spark_jobs.advise import advise_options
+from longtail.spark_jobs.advising.options import advise_options
 from longtail.training.augmentation import Normalisation
 from longtail.training.checkpoints import Checkpoint, ModelCard, save_checkpoint
 from tests.conftest import RunJob

@@ -7,7 +7,8 @@ from typing import Any
 import pytest
 
 from longtail.conf.experiment import Experiment
-from longtail.spark_jobs.report import main, write_report
+from longtail.spark_jobs.report import main
+from longtail.spark_jobs.studies.report import write_report
 from longtail.spark_jobs.studies.results import read_trials, write_definition
 from longtail.spark_jobs.studies.text import sentences
 from tests.refusals import refused

@@ -16,7 +16,8 @@ from longtail.conf.options.studies import TheoryOptions
 from longtail.conf.theory_grid import read_grid
 from longtail.spark_jobs.display.theory import sweep_table
 from longtail.spark_jobs.display.theory_plots import PLOTS
-from longtail.spark_jobs.theory import evaluate, main, write_result
+from longtail.spark_jobs.studies.theory import evaluate_grid, write_result
+from longtail.spark_jobs.theory import main
 from longtail.training.theory.evaluation import RESULT_SCHEMA, Row, simulate_block
 from tests.conftest import RunJob
 from tests.refusals import refused
@@ -44,14 +45,14 @@ def options(tmp_path_factory: pytest.TempPathFactory) -> TheoryOptions:
 
 @pytest.fixture(scope="module")
 def rows(spark: SparkSession, options: TheoryOptions) -> list[Row]:
-    return evaluate(spark, options, read_grid(options.grid), num_partitions=3)
+    return evaluate_grid(spark, options, read_grid(options.grid), num_partitions=3)
 
 
 @pytest.mark.parametrize("num_partitions", [1, 8])
 def test_the_table_does_not_depend_on_partitions(
     spark: SparkSession, options: TheoryOptions, rows: list[Row], num_partitions: int
 ) -> None:
-    assert evaluate(spark, options, read_grid(options.grid), num_partitions=num_partitions) == rows
+    assert evaluate_grid(spark, options, read_grid(options.grid), num_partitions=num_partitions) == rows
 
 
 def test_a_point_s_row_is_the_sum_of_its_blocks(options: TheoryOptions, rows: list[Row]) -> None:
@@ -68,11 +69,11 @@ def test_a_point_s_row_is_the_sum_of_its_blocks(options: TheoryOptions, rows: li
 def test_a_point_is_drawn_alike_in_any_grid(spark: SparkSession, options: TheoryOptions, rows: list[Row]) -> None:
     grid = read_grid(options.grid)
     last_sweep_alone = grid.model_copy(update={"sweeps": grid.sweeps[-1:]})
-    assert evaluate(spark, options, last_sweep_alone) == rows[-12:]
+    assert evaluate_grid(spark, options, last_sweep_alone) == rows[-12:]
 
 
 def test_repetitions_can_be_set_for_all_points(spark: SparkSession, options: TheoryOptions, rows: list[Row]) -> None:
-    fewer = evaluate(spark, options.model_copy(update={"repetitions": 20, "seed": 1}), read_grid(options.grid))
+    fewer = evaluate_grid(spark, options.model_copy(update={"repetitions": 20, "seed": 1}), read_grid(options.grid))
     assert {row["repetitions"] for row in fewer} == {20}
     assert [row["bound"] for row in fewer] == [row["bound"] for row in rows]
     assert [row["mean"] for row in fewer] != [row["mean"] for row in rows]

@@ -1,0 +1,30 @@
+"""The result of `pipeline` in a terminal: test accuracy with and without pseudo-labels."""
+
+from typing import Any
+
+from rich import get_console
+from rich.table import Table
+
+from longtail.conf.vocabulary import TEST
+from longtail.spark_jobs.display.tables import percent, signed_percent
+from longtail.spark_jobs.steps.training import scores_line
+
+
+def print_comparison(base: dict[str, Any], semi: dict[str, Any]) -> None:
+    """Per class, what pseudo-labels changed on the test set at the last epoch."""
+    before, after = base["splits"][TEST], semi["splits"][TEST]
+    table = Table()
+    for heading in ("class", "shots", "labelled", "with pseudo-labels", "base %", "semi %", "change"):
+        table.add_column(heading, justify="left" if heading in ("class", "shots") else "right")
+    columns = zip(
+        base["class_names"], base["shot_groups"], base["class_counts"], semi["class_counts"],
+        before["class_accuracy"], after["class_accuracy"], strict=True,
+    )  # fmt: skip
+    for name, group, labelled, with_pseudo, old, new in columns:
+        change = None if old is None or new is None else new - old
+        table.add_row(name, group, str(labelled), str(with_pseudo), percent(old), percent(new), signed_percent(change))
+    console = get_console()
+    console.print("test accuracy, labels alone (base) and with pseudo-labels (semi)")
+    console.print(table)
+    console.print(f"base: {scores_line(before)}", soft_wrap=True)
+    console.print(f"semi: {scores_line(after)}", soft_wrap=True)

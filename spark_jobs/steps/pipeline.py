@@ -1,0 +1,73 @@
+"""The steps of `pipeline`, one after the other, while a live query shows per-class accuracy."""
+
+import tempfile
+from pathlib import Path
+
+from pyspark.sql import SparkSession
+
+from longtail.conf.arguments import options_for
+from longtail.conf.options.pretraining import PretrainRotOptions
+from longtail.conf.options.semi import PipelineOptions, TrainSemiOptions
+from longtail.conf.options.training import TrainOptions
+from longtail.spark_jobs.display.pipeline import PipelineScreen
+from longtail.spark_jobs.gen_pseudolabels import labels_of_run
+from longtail.spark_jobs.prepare import prepare
+from longtail.spark_jobs.stats import stats
+from longtail.spark_jobs.steps.training import train_run
+from longtail.spark_jobs.train_semi import train_rounds
+from longtail.streaming.events.writer import EVENTS_DIRECTORY
+from longtail.streaming.live.query import file_lines, start_live_query
+from longtail.training.run_directory import FinishedRun
+
+
+def run_pipeline(spark: SparkSession, options: PipelineOptions) -> tuple[FinishedRun, FinishedRun]:
+    """Run all steps under a live screen; the supervised (base) and the semi-supervised run."""
+    steps = ["prepare", "stats", *(["pretrain_rot"] if options.ssp else []), "train", "gen_pseudolabels", "train_semi"]
+    options.runs_dir.mkdir(parents=True, exist_ok=True)
+    # Tables of its own: a monitor of all runs may be writing the others at the same time.
+    with (
+        tempfile.TemporaryDirectory(dir=options.runs_dir, prefix=".live-") as tables,
+        PipelineScreen(steps, Path(tables)) as screen,
+    ):
+        query = start_live_query(
+            spark,
+            lambda session: file_lines(session, options.runs_dir / EVENTS_DIRECTORY),
+            tables_dir=Path(tables),
+            trigger="500 milliseconds",
+            on_update=screen.update,
+        )
+        try:
+            runs = run_steps(spark, options, screen)
+            query.processAllAvailable()
+        finally:
+            query.stop()
+    return runs
+
+
+def run_steps(spark: SparkSession, options: PipelineOptions, screen: PipelineScreen) -> tuple[FinishedRun, FinishedRun]:
+    """Base and semi-supervised run, with all that comes before them."""
+    with screen.step("prepare"):
+        set_dir = prepare(spark, options)
+    with screen.step("stats"):
+        stats(spark, options, set_dir=set_dir)
+    start = None
+    if options.ssp:
+        with screen.step("pretrain_rot"):
+            pretraining = options_for(PretrainRotOptions, options)
+            start = train_run(spark, pretraining, set_dir=set_dir, show_progress=False).checkpoint
+    with screen.step("train"):
+        training = options_for(TrainOptions, options, pretrained_model=start)
+        base = train_run(spark, training, set_dir=set_dir, show_progress=False)
+    with screen.step("gen_pseudolabels"):
+        table = labels_of_run(spark, options, base, set_dir=set_dir)
+    with screen.step("train_semi"):
+        semi_training = options_for(
+            TrainSemiOptions,
+            options,
+            pretrained_model=start,
+            pseudo_labels=table,
+            epochs=options.semi_epochs or options.epochs,
+            batch_size=options.semi_batch_size or 2 * options.batch_size,
+        )
+        semi = train_rounds(spark, semi_training, set_dir=set_dir, pseudo_labels=table, show_progress=False)
+    return base, semi

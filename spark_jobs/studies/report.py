@@ -1,0 +1,74 @@
+"""The directory of a report: a self-contained page, the same as Markdown, and its figures as PNG."""
+
+import base64
+import html
+from collections.abc import Sequence
+from functools import partial
+from io import BytesIO
+from pathlib import Path
+
+from markdown_it import MarkdownIt
+from matplotlib.figure import Figure
+from PIL import Image
+
+from longtail.conf.base.errors import UserError
+from longtail.conf.base.files import new_directory
+from longtail.conf.experiment import Experiment
+from longtail.spark_jobs.studies.comparisons import Row, arms
+from longtail.spark_jobs.studies.feature_maps import FeatureMap
+from longtail.spark_jobs.studies.plots import report_figures
+from longtail.spark_jobs.studies.text import report_markdown
+
+_PNG_COLOURS = 256
+_PAGE = """<!doctype html>
+<html lang="en">
+<meta charset="utf-8">
+<meta name="viewport" content="width=device-width, initial-scale=1">
+<title>{title}</title>
+<style>
+body {{ font: 16px/1.5 system-ui, sans-serif; max-width: 60rem; margin: 2rem auto; padding: 0 1rem; color: #1a1a1a; }}
+table {{ border-collapse: collapse; display: block; overflow-x: auto; font-size: 0.875rem; }}
+th, td {{ padding: 0.3rem 0.75rem; border-bottom: 1px solid #ddd; white-space: nowrap; }}
+img {{ max-width: 100%; }}
+</style>
+{body}
+</html>
+"""
+
+
+def write_report(
+    experiment: Experiment, rows: Sequence[Row], directory: Path, *, maps: Sequence[FeatureMap] = ()
+) -> Path:
+    """The directory of the report, written as a whole. Raises UserError if it cannot be written."""
+    drawn = report_figures(experiment, arms(experiment, rows), maps)
+    images = {name: _png(one.figure) for name, one in drawn.items()}
+    captions = {name: one.caption for name, one in drawn.items()}
+    text = partial(report_markdown, experiment, rows, num_planned=len(experiment.trials()), figures=captions)
+    try:
+        with new_directory(directory, replace=True) as new:
+            for name, content in images.items():
+                (new / f"{name}.png").write_bytes(content)
+            (new / "report.md").write_text(text(source=lambda name: f"{name}.png"), encoding="utf-8")
+            page = _page(experiment.title, text(source=lambda name: _data_uri(images[name])))
+            (new / "report.html").write_text(page, encoding="utf-8")
+    except OSError as error:
+        raise UserError(f"cannot write {directory}: {error.strerror}; free it or choose another --output_dir") from None
+    return directory
+
+
+def _png(figure: Figure) -> bytes:
+    drawn, small = BytesIO(), BytesIO()
+    figure.savefig(drawn, format="png", dpi=130)
+    # A third of the bytes, and no eye sees it: a figure has few colours.
+    Image.open(drawn).convert("RGB").quantize(_PNG_COLOURS, dither=Image.Dither.NONE).save(small, "png", optimize=True)
+    return small.getvalue()
+
+
+def _data_uri(png: bytes) -> str:
+    return f"data:image/png;base64,{base64.b64encode(png).decode('ascii')}"
+
+
+def _page(title: str, markdown: str) -> str:
+    # Without HTML of the file's own: a title or a level is text.
+    body = MarkdownIt("commonmark", {"html": False}).enable("table").render(markdown)
+    return _PAGE.format(title=html.escape(title), body=body)
