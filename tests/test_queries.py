@@ -1,17 +1,19 @@
-"""What streaming/queries.py says about metric events, against values computed by hand.
+"""The queries over metric events (streaming/queries.py), against values computed by hand.
 
-Four classes of the test split: head (4 images), body and tail (2 each), and one without images.
+Four classes of the test split: head (4 images), body and tail (2 each), and one without images. A query costs the same
+for one run as for many: each test names its events as a run of its own, and one query answers for all of them.
 """
 
 import dataclasses
 import math
 from typing import Any
 
+import pyarrow as pa
 import pytest
 from pyspark.sql import DataFrame, SparkSession
 
 from longtail.conf.vocabulary import UNLABELED
-from longtail.streaming.events.schema import ClassEvent, ConfusionEvent, RunEvent, StepEvent, spark_ddl
+from longtail.streaming.events.schema import ClassEvent, ConfusionEvent, Event, RunEvent, StepEvent, spark_ddl
 from longtail.streaming.queries import (
     class_epochs,
     compared,
@@ -31,6 +33,10 @@ from tests.events import an_event, class_event
 NAMES = ["head", "body", "tail", "absent"]
 GROUPS = ["many", "medium", "few", "few"]
 SUPPORT = [4, 2, 2, 0]
+
+CLASS_EVENTS: list[ClassEvent] = []
+CONFUSION_EVENTS: list[ConfusionEvent] = []
+RUN_EVENTS: list[RunEvent] = []
 
 
 def epoch_events(epoch: int, *, correct: list[int], predicted: list[int], **changes: Any) -> list[ClassEvent]:
@@ -53,11 +59,12 @@ def epoch_events(epoch: int, *, correct: list[int], predicted: list[int], **chan
     ]
 
 
-THREE_EPOCHS = [
-    *epoch_events(1, correct=[3, 1, 0, 0], predicted=[6, 1, 1, 0]),
-    *epoch_events(2, correct=[4, 2, 1, 0], predicted=[4, 3, 1, 0]),
-    *epoch_events(3, correct=[3, 1, 1, 0], predicted=[5, 1, 2, 0]),
-]
+def run_with(run: str, *events: Event) -> str:
+    """Declares a run that sends these events; returns its name."""
+    for event in events:
+        known = {ClassEvent: CLASS_EVENTS, ConfusionEvent: CONFUSION_EVENTS, RunEvent: RUN_EVENTS}[type(event)]
+        known.append(dataclasses.replace(event, run=run))
+    return run
 
 
 def frame(spark: SparkSession, events: list[Any]) -> DataFrame:
@@ -70,23 +77,54 @@ def rows(table: DataFrame) -> list[dict[str, Any]]:
     return table.orderBy(*key).toArrow().to_pylist()
 
 
-def classes_of(spark: SparkSession, events: list[ClassEvent]) -> list[dict[str, Any]]:
-    """class_epochs at each run's and split's latest epoch."""
-    found = rows(class_epochs(latest_class_events(frame(spark, events))))
-    last = {(row["run"], row["split"]): row["epoch"] for row in found}
-    return [row for row in found if row["epoch"] == last[row["run"], row["split"]]]
-
-
-def epochs_of(spark: SparkSession, events: list[ClassEvent]) -> list[dict[str, Any]]:
-    return rows(epochs(class_epochs(latest_class_events(frame(spark, events)))))
-
-
 def column(table: list[dict[str, Any]], name: str) -> list[Any]:
     return [row[name] for row in table]
 
 
-def test_every_class_is_shown_at_the_last_epoch_with_accuracy_change_best_and_shares(spark: SparkSession) -> None:
-    shown = classes_of(spark, THREE_EPOCHS)
+Answers = dict[str, pa.Table]
+"""Each query's table over the events of all runs."""
+
+
+@pytest.fixture(scope="module")
+def answers(spark: SparkSession) -> Answers:
+    classes = class_epochs(latest_class_events(frame(spark, CLASS_EVENTS))).toArrow()
+    class_rows = spark.createDataFrame(classes)
+    return {
+        "class_epochs": classes,
+        "epochs": epochs(class_rows).toArrow(),
+        "confusion": confusion(frame(spark, CONFUSION_EVENTS)).toArrow(),
+        "runs": runs(run_signs(frame(spark, RUN_EVENTS))).toArrow(),
+    }
+
+
+def rows_of(answers: Answers, query: str, *runs: str) -> list[dict[str, Any]]:
+    """A query's rows of some runs, in order."""
+    found = [row for row in answers[query].to_pylist() if row["run"] in runs]
+    key = [name for name in ("run", "split", "epoch", "class_id", "true_class", "predicted_class") if name in found[0]]
+    return sorted(found, key=lambda row: [row[name] for name in key])
+
+
+def latest_classes(answers: Answers, *runs: str) -> list[dict[str, Any]]:
+    """class_epochs at each run's and split's latest epoch."""
+    found = rows_of(answers, "class_epochs", *runs)
+    last = {(row["run"], row["split"]): row["epoch"] for row in found}
+    return [row for row in found if row["epoch"] == last[row["run"], row["split"]]]
+
+
+def without_run(table: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    return [{name: value for name, value in row.items() if name != "run"} for row in table]
+
+
+THREE_EPOCHS = [
+    *epoch_events(1, correct=[3, 1, 0, 0], predicted=[6, 1, 1, 0]),
+    *epoch_events(2, correct=[4, 2, 1, 0], predicted=[4, 3, 1, 0]),
+    *epoch_events(3, correct=[3, 1, 1, 0], predicted=[5, 1, 2, 0]),
+]
+BASE = run_with("base", *THREE_EPOCHS)
+
+
+def test_every_class_is_shown_at_the_last_epoch_with_accuracy_change_best_and_shares(answers: Answers) -> None:
+    shown = latest_classes(answers, BASE)
 
     assert column(shown, "class_name") == NAMES
     assert column(shown, "epoch") == [3, 3, 3, 3]
@@ -98,27 +136,33 @@ def test_every_class_is_shown_at_the_last_epoch_with_accuracy_change_best_and_sh
     assert column(shown, "predicted_share") == [5 / 8, 1 / 8, 2 / 8, 0]
 
 
-def test_in_the_first_epoch_there_is_no_change(spark: SparkSession) -> None:
-    shown = classes_of(spark, THREE_EPOCHS[:4])
+ONE_EPOCH = run_with("one epoch", *THREE_EPOCHS[:4])
+
+
+def test_in_the_first_epoch_there_is_no_change(answers: Answers) -> None:
+    shown = latest_classes(answers, ONE_EPOCH)
 
     assert column(shown, "change") == [None] * 4
     assert column(shown, "best_accuracy") == column(shown, "accuracy") == [3 / 4, 1 / 2, 0, None]
 
 
-def test_a_class_without_images_keeps_its_row_and_has_no_accuracy(spark: SparkSession) -> None:
-    absent = classes_of(spark, THREE_EPOCHS)[3]
+def test_a_class_without_images_keeps_its_row_and_has_no_accuracy(answers: Answers) -> None:
+    absent = latest_classes(answers, BASE)[3]
 
     assert (absent["class_name"], absent["support"], absent["train_count"]) == ("absent", 0, 25)
     assert (absent["accuracy"], absent["change"], absent["best_accuracy"]) == (None, None, None)
 
 
-def test_runs_and_splits_are_kept_apart(spark: SparkSession) -> None:
-    other_split = epoch_events(3, correct=[1, 1, 1, 0], predicted=[2, 2, 4, 0], split="val")
-    other_run = epoch_events(1, correct=[0, 0, 2, 0], predicted=[0, 0, 8, 0], run="semi")
+TWO_SPLITS = run_with(
+    "two splits", *THREE_EPOCHS, *epoch_events(3, correct=[1, 1, 1, 0], predicted=[2, 2, 4, 0], split="val")
+)
+UNLIKE_THE_OTHERS = run_with("unlike the others", *epoch_events(1, correct=[0, 0, 2, 0], predicted=[0, 0, 8, 0]))
 
-    shown = classes_of(spark, [*other_run, *THREE_EPOCHS, *other_split])
 
-    order = [("base", "test")] * 4 + [("base", "val")] * 4 + [("semi", "test")] * 4
+def test_runs_and_splits_are_kept_apart(answers: Answers) -> None:
+    shown = latest_classes(answers, TWO_SPLITS, UNLIKE_THE_OTHERS)
+
+    order = [(TWO_SPLITS, "test")] * 4 + [(TWO_SPLITS, "val")] * 4 + [(UNLIKE_THE_OTHERS, "test")] * 4
     assert [(row["run"], row["split"]) for row in shown] == order
     assert column(shown, "class_id") == [0, 1, 2, 3] * 3
     assert column(shown, "epoch") == [3] * 8 + [1] * 4
@@ -128,14 +172,19 @@ def test_runs_and_splits_are_kept_apart(spark: SparkSession) -> None:
     assert column(shown, "predicted_share")[4:] == [2 / 8, 2 / 8, 4 / 8, 0, 0, 0, 1, 0]
 
 
-def test_pseudo_labels_have_a_precision_and_a_recall_by_class_and_epoch(spark: SparkSession) -> None:
-    events = [
-        class_event(split=UNLABELED, class_id=0, support=8, correct=4, predicted=5),
-        class_event(split=UNLABELED, class_id=1, support=2, correct=0, predicted=0),
-        class_event(split=UNLABELED, class_id=0, epoch=2, support=8, correct=6, predicted=12),
-        class_event(split="test", class_id=0, support=4, correct=4, predicted=4),
-    ]
-    found = rows(pseudo_label_scores(class_epochs(latest_class_events(frame(spark, events)))))
+PSEUDO_LABELLING = run_with(
+    "pseudo-labelling",
+    class_event(split=UNLABELED, class_id=0, support=8, correct=4, predicted=5),
+    class_event(split=UNLABELED, class_id=1, support=2, correct=0, predicted=0),
+    class_event(split=UNLABELED, class_id=0, epoch=2, support=8, correct=6, predicted=12),
+    class_event(split="test", class_id=0, support=4, correct=4, predicted=4),
+)
+
+
+def test_pseudo_labels_have_a_precision_and_a_recall_by_class_and_epoch(spark: SparkSession, answers: Answers) -> None:
+    found = rows(pseudo_label_scores(spark.createDataFrame(answers["class_epochs"])))
+
+    assert {row["run"] for row in found} == {PSEUDO_LABELLING}
     assert [(row["epoch"], row["class_id"], row["images"], row["pseudo_labels"]) for row in found] == [
         (1, 0, 8, 5), (1, 1, 2, 0), (2, 0, 8, 12)
     ]  # fmt: skip
@@ -143,8 +192,8 @@ def test_pseudo_labels_have_a_precision_and_a_recall_by_class_and_epoch(spark: S
     assert column(found, "recall") == [0.5, 0.0, 0.75]
 
 
-def test_an_epoch_is_summed_up_over_images_classes_and_groups(spark: SparkSession) -> None:
-    first, second, third = epochs_of(spark, THREE_EPOCHS)
+def test_an_epoch_is_summed_up_over_images_classes_and_groups(answers: Answers) -> None:
+    first, second, third = rows_of(answers, "epochs", BASE)
 
     assert [row["epoch"] for row in (first, second, third)] == [1, 2, 3]
     assert [row["accuracy"] for row in (first, second, third)] == [4 / 8, 7 / 8, 5 / 8]
@@ -154,127 +203,161 @@ def test_an_epoch_is_summed_up_over_images_classes_and_groups(spark: SparkSessio
     assert third["loss"] == (4 + 1 + 3) / 8
 
 
-def test_a_group_is_the_mean_of_its_classes_and_null_without_any(spark: SparkSession) -> None:
-    events = epoch_events(1, correct=[3, 2, 1, 0], predicted=[4, 2, 2, 0])
-    many_and_few = [dataclasses.replace(event, shot_group="many" if event.class_id < 2 else "few") for event in events]
+NO_MEDIUM_GROUP = run_with(
+    "no medium group",
+    *(
+        dataclasses.replace(event, shot_group="many" if event.class_id < 2 else "few")
+        for event in epoch_events(1, correct=[3, 2, 1, 0], predicted=[4, 2, 2, 0])
+    ),
+)
 
-    (summary,) = epochs_of(spark, many_and_few)
+
+def test_a_group_is_the_mean_of_its_classes_and_null_without_any(answers: Answers) -> None:
+    (summary,) = rows_of(answers, "epochs", NO_MEDIUM_GROUP)
 
     assert summary["many_shot_accuracy"] == (3 / 4 + 1) / 2
     assert summary["medium_shot_accuracy"] is None
     assert summary["few_shot_accuracy"] == 1 / 2
 
 
-@pytest.mark.parametrize(
-    ("predicted", "divergence"),
-    [
-        ([4, 2, 2, 0], 0),
-        ([5, 1, 2, 0], 5 / 8 * math.log(5 / 4) + 1 / 8 * math.log(1 / 2)),
-        ([8, 0, 0, 0], math.log(2)),
-        ([0, 0, 8, 0], math.log(4)),
-        ([4, 2, 1, 1], math.inf),
-    ],
-    ids=["as many as there are", "head preferred", "only the head", "only the tail", "an absent class predicted"],
-)
-def test_label_bias_is_the_divergence_of_predicted_from_true_shares(
-    spark: SparkSession, predicted: list[int], divergence: float
-) -> None:
-    (summary,) = epochs_of(spark, epoch_events(1, correct=[0, 0, 0, 0], predicted=predicted))
-
-    assert summary["label_bias"] == pytest.approx(divergence, rel=1e-12, abs=1e-15)
+DIVERGENCES = {
+    run_with(name, *epoch_events(1, correct=[0, 0, 0, 0], predicted=predicted)): divergence
+    for name, predicted, divergence in (
+        ("as many as there are", [4, 2, 2, 0], 0),
+        ("head preferred", [5, 1, 2, 0], 5 / 8 * math.log(5 / 4) + 1 / 8 * math.log(1 / 2)),
+        ("only the head", [8, 0, 0, 0], math.log(2)),
+        ("only the tail", [0, 0, 8, 0], math.log(4)),
+        ("an absent class predicted", [4, 2, 1, 1], math.inf),
+    )
+}
 
 
-def test_an_epoch_without_any_image_has_no_scores(spark: SparkSession) -> None:
-    (summary,) = epochs_of(spark, epoch_events(1, correct=[0] * 4, predicted=[0] * 4, support=0, loss_sum=0.0))
+@pytest.mark.parametrize("run", DIVERGENCES)
+def test_label_bias_is_the_divergence_of_predicted_from_true_shares(answers: Answers, run: str) -> None:
+    (summary,) = rows_of(answers, "epochs", run)
+
+    assert summary["label_bias"] == pytest.approx(DIVERGENCES[run], rel=1e-12, abs=1e-15)
+
+
+NO_IMAGE = run_with("no image", *epoch_events(1, correct=[0] * 4, predicted=[0] * 4, support=0, loss_sum=0.0))
+
+
+def test_an_epoch_without_any_image_has_no_scores(answers: Answers) -> None:
+    (summary,) = rows_of(answers, "epochs", NO_IMAGE)
 
     assert [summary[name] for name in ("accuracy", "balanced_accuracy", "label_bias", "loss")] == [None] * 4
 
 
-def test_events_that_are_delivered_twice_count_once(spark: SparkSession) -> None:
-    twice = [*THREE_EPOCHS, *THREE_EPOCHS]
-
-    assert latest_class_events(frame(spark, twice)).count() == len(THREE_EPOCHS)
-    assert classes_of(spark, twice) == classes_of(spark, THREE_EPOCHS)
-    assert epochs_of(spark, twice) == epochs_of(spark, THREE_EPOCHS)
+TWICE = run_with("twice", *THREE_EPOCHS, *THREE_EPOCHS)
 
 
-@pytest.mark.parametrize("repetition_first", [False, True])
-def test_the_later_attempt_counts_in_whatever_order_events_come(spark: SparkSession, repetition_first: bool) -> None:
+@pytest.mark.parametrize("query", ["class_epochs", "epochs"])
+def test_events_that_are_delivered_twice_count_once(answers: Answers, query: str) -> None:
+    once = without_run(rows_of(answers, query, BASE))
+
+    assert len(once) == (len(THREE_EPOCHS) if query == "class_epochs" else 3)
+    assert without_run(rows_of(answers, query, TWICE)) == once
+
+
+REPETITION = epoch_events(3, correct=[1, 0, 2, 0], predicted=[3, 1, 4, 0], attempt=2, emitted_at=500.0)
+REPEATED_FIRST = run_with("repetition first", *REPETITION, *THREE_EPOCHS)
+REPEATED_LAST = run_with("repetition last", *THREE_EPOCHS, *REPETITION)
+
+
+@pytest.mark.parametrize("run", [REPEATED_FIRST, REPEATED_LAST])
+def test_the_later_attempt_counts_in_whatever_order_events_come(answers: Answers, run: str) -> None:
     """A clock that was put back between the attempts does not matter either."""
-    repetition = epoch_events(3, correct=[1, 0, 2, 0], predicted=[3, 1, 4, 0], attempt=2, emitted_at=500.0)
-
-    shown = classes_of(spark, [*repetition, *THREE_EPOCHS] if repetition_first else [*THREE_EPOCHS, *repetition])
+    shown = latest_classes(answers, run)
 
     assert column(shown, "accuracy") == [1 / 4, 0, 1, None]
     assert column(shown, "change") == [1 / 4 - 1, 0 - 1, 1 - 1 / 2, None]
     assert column(shown, "predicted_share") == [3 / 8, 1 / 8, 4 / 8, 0]
 
 
-def test_of_one_attempt_the_event_emitted_last_counts(spark: SparkSession) -> None:
-    again = epoch_events(3, correct=[2, 2, 2, 0], predicted=[4, 2, 2, 0], emitted_at=1000.5)
+EMITTED_AGAIN = run_with(
+    "emitted again",
+    *epoch_events(3, correct=[2, 2, 2, 0], predicted=[4, 2, 2, 0], emitted_at=1000.5),
+    *THREE_EPOCHS,
+)
 
-    assert column(classes_of(spark, [*again, *THREE_EPOCHS]), "accuracy") == [1 / 2, 1, 1, None]
+
+def test_of_one_attempt_the_event_emitted_last_counts(answers: Answers) -> None:
+    assert column(latest_classes(answers, EMITTED_AGAIN), "accuracy") == [1 / 2, 1, 1, None]
 
 
-def test_precision_f1_confidence_and_their_gap_are_of_the_class(spark: SparkSession) -> None:
-    counted = epoch_events(1, correct=[3, 1, 0, 0], predicted=[6, 2, 0, 0])
-    sums = [1.5, 1.5, 1.5, 0.0]
-    events = [dataclasses.replace(event, confidence_sum=sums[event.class_id]) for event in counted]
+CONFIDENCE_SUMS = [1.5, 1.5, 1.5, 0.0]
+CONFIDENT = run_with(
+    "confident",
+    *(
+        dataclasses.replace(event, confidence_sum=CONFIDENCE_SUMS[event.class_id])
+        for event in epoch_events(1, correct=[3, 1, 0, 0], predicted=[6, 2, 0, 0])
+    ),
+)
 
-    head, body, tail, absent = classes_of(spark, events)
+
+def test_precision_f1_confidence_and_their_gap_are_of_the_class(answers: Answers) -> None:
+    head, body, tail, absent = latest_classes(answers, CONFIDENT)
 
     assert [row["precision"] for row in (head, body, tail, absent)] == [3 / 6, 1 / 2, None, None]
     # 2 TP / (support + predicted)
     assert [row["f1"] for row in (head, body, tail, absent)] == [6 / 10, 2 / 4, 0, None]
     assert [row["mean_confidence"] for row in (head, body, tail, absent)] == [1.5 / 4, 1.5 / 2, 1.5 / 2, None]
     assert [row["calibration_gap"] for row in (head, body, tail, absent)] == [1.5 / 4 - 3 / 4, 0.25, 0.75, None]
-    (summary,) = epochs_of(spark, events)
+    (summary,) = rows_of(answers, "epochs", CONFIDENT)
     assert summary["calibration_gap"] == (4.5 - 4) / 8
     assert summary["head_tail_gap"] == 3 / 4 - 0
 
 
-def test_the_best_balanced_accuracy_is_that_of_all_epochs_so_far(spark: SparkSession) -> None:
-    found = epochs_of(spark, THREE_EPOCHS)
+def test_the_best_balanced_accuracy_is_that_of_all_epochs_so_far(answers: Answers) -> None:
+    found = rows_of(answers, "epochs", BASE)
 
     first, second, third = ((3 / 4 + 1 / 2 + 0) / 3, (1 + 1 + 1 / 2) / 3, (3 / 4 + 1 / 2 + 1 / 2) / 3)
     assert column(found, "balanced_accuracy") == pytest.approx([first, second, third])
     assert column(found, "best_balanced_accuracy") == pytest.approx([first, second, second])
 
 
-def test_an_epoch_after_what_is_known_of_those_before_is_the_same_as_all_at_once(spark: SparkSession) -> None:
-    whole = class_epochs(latest_class_events(frame(spark, THREE_EPOCHS)))
-    known = whole.where("epoch = 2")
-    last = class_epochs(latest_class_events(frame(spark, THREE_EPOCHS[8:])), known)
+def test_an_epoch_after_what_is_known_of_those_before_is_the_same_as_all_at_once(
+    spark: SparkSession, answers: Answers
+) -> None:
+    def known(query: str) -> DataFrame:
+        second = [row for row in rows_of(answers, query, BASE) if row["epoch"] == 2]
+        return spark.createDataFrame(pa.Table.from_pylist(second, schema=TABLES[query]))
 
-    assert rows(last) == rows(whole.where("epoch = 3"))
-    assert rows(epochs(last, epochs(whole).where("epoch = 2"))) == rows(epochs(whole).where("epoch = 3"))
+    last = class_epochs(latest_class_events(frame(spark, THREE_EPOCHS[8:])), known("class_epochs"))
+
+    assert rows(last) == latest_classes(answers, BASE)
+    assert rows(epochs(last, known("epochs"))) == rows_of(answers, "epochs", BASE)[-1:]
 
 
 def cell(true: int, predicted: int, count: int, **changes: Any) -> ConfusionEvent:
     return an_event(ConfusionEvent, true_class=true, predicted_class=predicted, count=count, **changes)
 
 
-def test_the_confusion_matrix_is_that_of_the_latest_epoch_and_attempt(spark: SparkSession) -> None:
-    cells = [
-        cell(0, 0, 9, epoch=1),
-        cell(0, 1, 3, epoch=2),
-        cell(1, 1, 3, epoch=2),
-        cell(0, 0, 4, epoch=2, attempt=2),
-        cell(0, 0, 4, epoch=2, attempt=2),
-        cell(2, 2, 1, epoch=1, split="val"),
-    ]
+TWO_ATTEMPTS = run_with(
+    "two attempts",
+    cell(0, 0, 9, epoch=1),
+    cell(0, 1, 3, epoch=2),
+    cell(1, 1, 3, epoch=2),
+    cell(0, 0, 4, epoch=2, attempt=2),
+    cell(0, 0, 4, epoch=2, attempt=2),
+    cell(2, 2, 1, epoch=1, split="val"),
+)
 
-    found = confusion(frame(spark, cells)).orderBy("split").toArrow().to_pylist()
+
+def test_the_confusion_matrix_is_that_of_the_latest_epoch_and_attempt(answers: Answers) -> None:
+    found = rows_of(answers, "confusion", TWO_ATTEMPTS)
 
     names = ("split", "epoch", "true_class", "predicted_class", "count")
     assert [tuple(row[name] for name in names) for row in found] == [("test", 2, 0, 0, 4), ("val", 1, 2, 2, 1)]
 
 
-def test_confusion_flow_says_which_class_eats_which(spark: SparkSession) -> None:
-    cells = confusion(frame(spark, [cell(2, 0, 5), cell(2, 1, 2), cell(2, 2, 3), cell(0, 0, 9), cell(0, 1, 1)]))
-    classes = class_epochs(latest_class_events(frame(spark, THREE_EPOCHS)))
+run_with(BASE, cell(2, 0, 5), cell(2, 1, 2), cell(2, 2, 3), cell(0, 0, 9), cell(0, 1, 1))
 
-    flow = confusion_flow(cells, classes, num_flows=1).toArrow().to_pylist()
+
+def test_confusion_flow_says_which_class_eats_which(spark: SparkSession, answers: Answers) -> None:
+    cells, classes = (spark.createDataFrame(answers[name]) for name in ("confusion", "class_epochs"))
+
+    flow = [row for row in confusion_flow(cells, classes, num_flows=1).toArrow().to_pylist() if row["run"] == BASE]
 
     assert [(row["true_name"], row["predicted_name"], row["count"], row["share"]) for row in flow] == [
         ("head", "body", 1, 1 / 10),
@@ -292,85 +375,91 @@ def test_an_epoch_that_was_begun_twice_has_the_steps_of_the_later_attempt(spark:
         an_event(StepEvent, epoch=2, step=5, loss=0.2),
     ]
 
-    found = rows(steps(frame(spark, told)))
+    found = steps(frame(spark, told)).orderBy("epoch", "step").toArrow()
 
-    assert [(row["epoch"], row["step"], row["loss"]) for row in found] == [(1, 7, 0.3), (2, 5, 0.2)]
-
-
-def run_of(spark: SparkSession, *events: RunEvent) -> dict[str, Any]:
-    (row,) = rows(runs(run_signs(frame(spark, list(events)))))
-    return row
+    assert [(row["epoch"], row["step"], row["loss"]) for row in found.to_pylist()] == [(1, 7, 0.3), (2, 5, 0.2)]
+    assert_columns_of_the_table(found, "steps")
 
 
-def test_a_run_stands_where_its_latest_attempt_s_last_word_says(spark: SparkSession) -> None:
-    began = an_event(RunEvent, emitted_at=10.0, configuration='{"lr": 1}')
-    went_on = an_event(RunEvent, state="epoch_done", epoch=2, emitted_at=20.0, configuration='{"lr": 1}')
-    failed = an_event(RunEvent, state="failed", emitted_at=30.0, configuration='{"lr": 1}', message="out of memory")
-    again = an_event(RunEvent, attempt=2, epoch=2, emitted_at=5.0, configuration='{"lr": 1}')
-    done = an_event(RunEvent, state="finished", attempt=2, epoch=3, emitted_at=6.0, configuration='{"lr": 1}')
+BEGAN = an_event(RunEvent, emitted_at=10.0, configuration='{"lr": 1}')
+WENT_ON = an_event(RunEvent, state="epoch_done", epoch=2, emitted_at=20.0, configuration='{"lr": 1}')
+FAILED = an_event(RunEvent, state="failed", emitted_at=30.0, configuration='{"lr": 1}', message="out of memory")
+AGAIN = an_event(RunEvent, attempt=2, epoch=2, emitted_at=5.0, configuration='{"lr": 1}')
+DONE = an_event(RunEvent, state="finished", attempt=2, epoch=3, emitted_at=6.0, configuration='{"lr": 1}')
+UNDER_WAY = run_with("under way", WENT_ON, BEGAN)
+LOST = run_with("lost", FAILED, WENT_ON, BEGAN)
+BEGUN_AGAIN = run_with("begun again", FAILED, AGAIN, BEGAN)
+DONE_AGAIN = run_with("done again", DONE, FAILED, AGAIN, BEGAN)
 
-    names = ("status", "attempt", "epoch", "started_at", "updated_at", "message", "configuration")
-    stands = [run_of(spark, *reversed(told)) for told in ([began, went_on], [began, went_on, failed])]
+
+def test_a_run_stands_where_its_latest_attempt_s_last_word_says(answers: Answers) -> None:
+    names = ("run", "status", "attempt", "epoch", "started_at", "updated_at", "message", "configuration")
+    stands = [row for run in (UNDER_WAY, LOST) for row in rows_of(answers, "runs", run)]
     assert [tuple(row[name] for name in names) for row in stands] == [
-        ("running", 1, 2, 10.0, 20.0, "", '{"lr": 1}'),
-        ("failed", 1, 2, 10.0, 30.0, "out of memory", '{"lr": 1}'),
+        (UNDER_WAY, "running", 1, 2, 10.0, 20.0, "", '{"lr": 1}'),
+        (LOST, "failed", 1, 2, 10.0, 30.0, "out of memory", '{"lr": 1}'),
     ]
     # The clock was put back between the attempts; the higher attempt counts all the same.
-    assert run_of(spark, failed, again, began)["status"] == "running"
-    assert run_of(spark, done, failed, again, began)["status"] == "finished"
+    assert column(rows_of(answers, "runs", BEGUN_AGAIN, DONE_AGAIN), "status") == ["running", "finished"]
 
 
-def test_what_a_run_s_row_says_and_a_new_event_sum_up_like_all_events(spark: SparkSession) -> None:
-    told = [
-        an_event(RunEvent, emitted_at=10.0),
-        an_event(RunEvent, state="failed", emitted_at=30.0, message="lost"),
-        an_event(RunEvent, attempt=2, state="epoch_done", epoch=3, emitted_at=40.0),
-    ]
-    row = runs(run_signs(frame(spark, told[:2])))
-
-    step_by_step = runs(row.unionByName(run_signs(frame(spark, told[2:]))))
-
-    assert rows(step_by_step) == rows(runs(run_signs(frame(spark, told))))
+STEP_BY_STEP = [
+    an_event(RunEvent, run="step by step", emitted_at=10.0),
+    an_event(RunEvent, run="step by step", state="failed", emitted_at=30.0, message="lost"),
+    an_event(RunEvent, run="step by step", attempt=2, state="epoch_done", epoch=3, emitted_at=40.0),
+]
+run_with("step by step", *STEP_BY_STEP)
 
 
-def test_throughput_counts_an_epoch_once_and_says_what_is_left(spark: SparkSession) -> None:
-    events = [
-        *epoch_events(1, correct=[0] * 4, predicted=[0] * 4, epoch_seconds=2.0, images_per_second=100.0, num_epochs=5),
-        *epoch_events(1, correct=[0] * 4, predicted=[0] * 4, epoch_seconds=2.0, images_per_second=100.0, split="val"),
-        *epoch_events(2, correct=[0] * 4, predicted=[0] * 4, epoch_seconds=4.0, images_per_second=50.0, num_epochs=5),
-    ]
+def test_what_a_run_s_row_says_and_a_new_event_sum_up_like_all_events(spark: SparkSession, answers: Answers) -> None:
+    row = runs(run_signs(frame(spark, STEP_BY_STEP[:2])))
 
-    (row,) = throughput(epochs(class_epochs(latest_class_events(frame(spark, events))))).toArrow().to_pylist()
+    step_by_step = runs(row.unionByName(run_signs(frame(spark, STEP_BY_STEP[2:]))))
 
-    assert row == {
-        "run": "base", "epoch": 2, "num_epochs": 5, "images_per_second": 75.0, "epoch_seconds": 3.0, "seconds_left": 9.0
-    }  # fmt: skip
+    assert rows(step_by_step) == rows_of(answers, "runs", "step by step")
 
 
-def test_two_runs_are_compared_at_the_epochs_that_both_have(spark: SparkSession) -> None:
-    with_unlabeled = [
-        *epoch_events(1, correct=[4, 1, 0, 0], predicted=[6, 1, 1, 0], run="semi"),
-        *epoch_events(2, correct=[4, 2, 2, 0], predicted=[4, 2, 2, 0], run="semi"),
-    ]
-    summaries = epochs(class_epochs(latest_class_events(frame(spark, [*THREE_EPOCHS, *with_unlabeled]))))
+PACE = {"epoch_seconds": 2.0, "images_per_second": 100.0}
+SLOWER = run_with(
+    "slower",
+    *epoch_events(1, correct=[0] * 4, predicted=[0] * 4, num_epochs=5, **PACE),
+    *epoch_events(1, correct=[0] * 4, predicted=[0] * 4, split="val", **PACE),
+    *epoch_events(2, correct=[0] * 4, predicted=[0] * 4, epoch_seconds=4.0, images_per_second=50.0, num_epochs=5),
+)
 
-    first, second = compared(summaries, base="base", other="semi").toArrow().to_pylist()
+
+def test_throughput_counts_an_epoch_once_and_says_what_is_left(spark: SparkSession, answers: Answers) -> None:
+    found = throughput(spark.createDataFrame(answers["epochs"])).toArrow().to_pylist()
+
+    assert [row for row in found if row["run"] == SLOWER] == [
+        {"run": SLOWER, "epoch": 2, "num_epochs": 5, "images_per_second": 75.0, "epoch_seconds": 3.0,
+         "seconds_left": 9.0}
+    ]  # fmt: skip
+
+
+SEMI = run_with(
+    "semi",
+    *epoch_events(1, correct=[4, 1, 0, 0], predicted=[6, 1, 1, 0]),
+    *epoch_events(2, correct=[4, 2, 2, 0], predicted=[4, 2, 2, 0]),
+)
+
+
+def test_two_runs_are_compared_at_the_epochs_that_both_have(spark: SparkSession, answers: Answers) -> None:
+    summaries = spark.createDataFrame(answers["epochs"])
+
+    first, second = compared(summaries, base=BASE, other=SEMI).toArrow().to_pylist()
 
     assert (first["epoch"], second["epoch"]) == (1, 2)
     assert (first["base_accuracy"], first["other_accuracy"], first["accuracy_gain"]) == (4 / 8, 5 / 8, 1 / 8)
     assert (second["few_shot_accuracy_gain"], second["many_shot_accuracy_gain"]) == (1 / 2, 0)
 
 
-@pytest.mark.parametrize("name", ["class_epochs", "epochs", "confusion", "steps", "runs"])
-def test_a_query_gives_the_columns_of_its_table(spark: SparkSession, name: str) -> None:
-    classes = class_epochs(latest_class_events(frame(spark, THREE_EPOCHS)))
-    found = {
-        "class_epochs": classes,
-        "epochs": epochs(classes),
-        "confusion": confusion(frame(spark, [cell(0, 0, 1)])),
-        "steps": steps(frame(spark, [an_event(StepEvent)])),
-        "runs": runs(run_signs(frame(spark, [an_event(RunEvent)]))),
-    }[name]
+def assert_columns_of_the_table(found: pa.Table, name: str) -> None:
+    assert [(field.name, field.type) for field in found.schema] == [
+        (field.name, field.type) for field in TABLES[name]
+    ]  # fmt: skip
 
-    arrow = found.toArrow().schema
-    assert [(field.name, field.type) for field in arrow] == [(field.name, field.type) for field in TABLES[name]]
+
+@pytest.mark.parametrize("name", ["class_epochs", "epochs", "confusion", "runs"])
+def test_a_query_gives_the_columns_of_its_table(answers: Answers, name: str) -> None:
+    assert_columns_of_the_table(answers[name], name)
