@@ -78,7 +78,7 @@ def warm_training(directory: str, epochs: int) -> dict[str, float]:
     from longtail.conf.arguments import parse_options
     from longtail.conf.options.training import TrainOptions
     from longtail.spark_jobs.cluster.session import spark_session
-    from longtail.spark_jobs.prepare import prepare
+    from longtail.spark_jobs.steps.prepare import prepare
     from longtail.spark_jobs.steps.training import train_run
 
     take("imports")

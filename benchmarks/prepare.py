@@ -39,7 +39,7 @@ from longtail.conf.options.base import JobOptions
 from longtail.conf.options.data import PrepareOptions
 from longtail.data.manifest import read_manifest
 from longtail.spark_jobs.cluster.session import spark_session
-from longtail.spark_jobs.prepare import prepare
+from longtail.spark_jobs.steps.prepare import prepare
 
 NUM_CLASSES = 10
 SAMPLE_SECONDS = 0.1

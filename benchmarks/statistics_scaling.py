@@ -30,7 +30,7 @@ from longtail.conf.arguments import resolve_options
 from longtail.conf.options.base import JobOptions
 from longtail.conf.options.data import StatsOptions
 from longtail.spark_jobs.cluster.session import spark_session
-from longtail.spark_jobs.stats import stats_of_labels
+from longtail.spark_jobs.steps.stats import stats_of_labels
 
 LABEL = "label"
 ROWS_PER_FILE = 5_000_000

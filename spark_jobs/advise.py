@@ -22,7 +22,7 @@ from longtail.conf.options.training import TrainOptions
 from longtail.spark_jobs.advising.diagnosis import ADVICE_FILE, CLASSES_FILE, diagnose, print_diagnosis, write_diagnosis
 from longtail.spark_jobs.advising.options import advise_options
 from longtail.spark_jobs.cli import run_job
-from longtail.spark_jobs.prepare import prepare
+from longtail.spark_jobs.steps.prepare import prepare
 from longtail.spark_jobs.steps.training import train_run, training_session
 
 ADVICE_DIRECTORY = "advice"

@@ -12,43 +12,17 @@ table as well. A name that ends in .pickle also gets the published layout: a dic
 with extrapolated_targets and prediction_model.
 """
 
-import pickle
 import sys
 from collections.abc import Sequence
-from pathlib import Path
-
-import numpy as np
-from pyspark.sql import DataFrame, SparkSession
 
 from longtail.conf.arguments import data_flags, given_values, resolve_options
-from longtail.conf.base.errors import UserError
-from longtail.conf.base.files import new_directory, write_atomically
-from longtail.conf.base.optional_packages import deltalake
-from longtail.conf.options.data import DataOptions
 from longtail.conf.options.inference import GenPseudolabelsOptions
-from longtail.conf.vocabulary import TRAIN, UNLABELED
-from longtail.data.contract import ID, IMAGE, PREDICTED, PSEUDO_LABEL, SPLIT
-from longtail.data.delta import write_log
-from longtail.data.loader import load_pseudo_labels
-from longtail.data.manifest import Manifest, read_manifest
 from longtail.spark_jobs.cli import run_job
-from longtail.spark_jobs.cluster.session import described, spark_session
-from longtail.spark_jobs.frames.images import read_prepared, read_table, with_label_quality
-from longtail.spark_jobs.frames.predictions import Classifier, classifier_of, with_predictions
-from longtail.spark_jobs.frames.pseudo_label_selection import (
-    keep_confident,
-    keep_top_k_per_class,
-    with_aligned_distribution,
-)
-from longtail.spark_jobs.prepare import prepare
-from longtail.spark_jobs.steps.label_quality import show_quality, write_quality
-from longtail.spark_jobs.steps.labelling_events import tell_of_labelling
-from longtail.spark_jobs.steps.training import DATA_OPTIONS, options_of_checkpoint
-from longtail.training.run_directory import FinishedRun
-
-PSEUDO_LABELS_DIRECTORY = "pseudo_labels"
-"""In the data directory, and in a run whose network labels for the next one."""
-DEFAULT_FILENAME = GenPseudolabelsOptions.model_fields["output_filename"].default
+from longtail.spark_jobs.cluster.session import spark_session
+from longtail.spark_jobs.steps.checkpoint_options import DATA_OPTIONS, options_of_checkpoint
+from longtail.spark_jobs.steps.label_quality import show_quality
+from longtail.spark_jobs.steps.labelling import gen_pseudolabels
+from longtail.spark_jobs.steps.prepare import prepare
 
 
 def main(argv: Sequence[str]) -> None:
@@ -58,86 +32,6 @@ def main(argv: Sequence[str]) -> None:
     table = gen_pseudolabels(spark, options, set_dir=prepare(spark, options))
     show_quality(table)
     print(f"pseudo-labels: {table}\nnext: longtail train_semi {data_flags(options)} --pseudo_labels {table}")
-
-
-def default_table(options: DataOptions) -> Path:
-    """Where gen_pseudolabels writes and train_semi reads if nothing else is said."""
-    return options.data_dir.absolute() / PSEUDO_LABELS_DIRECTORY / options.set_name() / DEFAULT_FILENAME
-
-
-def labels_of_run(spark: SparkSession, options: DataOptions, run: FinishedRun, *, set_dir: Path) -> Path:
-    """The table of a run's own pseudo-labels, written if it is not there; beside the run, so that others stay.
-
-    Prints how right they are.
-    """
-    fields = GenPseudolabelsOptions.model_fields
-    shared = {name: value for name, value in options if name in fields and name != "batch_size"}
-    own = {"resume": run.checkpoint, "output_dir": run.run_dir / PSEUDO_LABELS_DIRECTORY}
-    labelling = GenPseudolabelsOptions.model_validate({**shared, **own})
-    table = run.run_dir / PSEUDO_LABELS_DIRECTORY / DEFAULT_FILENAME
-    if not table.is_dir():
-        gen_pseudolabels(spark, labelling, set_dir=set_dir)
-    show_quality(table)
-    return table
-
-
-def gen_pseudolabels(spark: SparkSession, options: GenPseudolabelsOptions, *, set_dir: Path) -> Path:
-    """Write the table; its path. Raises UserError for bad input."""
-    if options.format == "delta":
-        deltalake()  # or say that it is missing, before any work
-    manifest = read_manifest(set_dir)
-    if not manifest.num_images(UNLABELED):
-        raise UserError(f"{set_dir} has no unlabeled part: give --imb_factor_unlabel (1 for a balanced one)")
-    output_dir = (options.output_dir or default_table(options).parent).absolute()
-    table = (output_dir / options.output_filename).with_suffix(".parquet")
-    prepared = read_prepared(spark, set_dir)
-    images = prepared.where(prepared[SPLIT] == UNLABELED).select(ID, IMAGE)
-    classifier = classifier_of(options.resume, manifest, batch_size=options.batch_size, threads=options.threads)
-    with described(spark, f"pseudo-labels from {classifier.checkpoint}"):
-        _write_table(with_pseudo_labels(images, classifier), table, options, manifest)
-        quality = with_label_quality(read_table(spark, table), prepared, num_classes=manifest.num_classes)
-        write_quality(quality, manifest.class_names, table)
-        tell_of_labelling(spark, table, checkpoint=options.resume.absolute(), manifest=manifest)
-    if options.output_filename.endswith(".pickle"):
-        _write_published_layout(
-            table, output_dir / options.output_filename, prediction_model=str(classifier.checkpoint)
-        )
-    return table
-
-
-def _write_table(pseudo_labels: DataFrame, table: Path, options: GenPseudolabelsOptions, manifest: Manifest) -> None:
-    if options.align is not None:
-        pseudo_labels = pseudo_labels.persist()  # it is read twice, and should be inferred once
-    try:
-        with new_directory(table, replace=True) as directory:
-            selected(pseudo_labels, options, manifest).write.mode("append").parquet(str(directory))
-            if options.format == "delta":
-                write_log(directory)
-    finally:
-        pseudo_labels.unpersist()
-
-
-def with_pseudo_labels(images: DataFrame, classifier: Classifier) -> DataFrame:
-    """id, image -> id, pseudo_label, and what else the classifier says (PREDICTION_SCHEMA)."""
-    return with_predictions(images, classifier).withColumnRenamed(PREDICTED, PSEUDO_LABEL)
-
-
-def selected(pseudo_labels: DataFrame, options: GenPseudolabelsOptions, manifest: Manifest) -> DataFrame:
-    """What the options choose to keep, of all pseudo-labels of the unlabeled part."""
-    if options.align is not None:
-        target = [count**options.align for count in manifest.counts[TRAIN]]
-        pseudo_labels = with_aligned_distribution(pseudo_labels, target=target)
-    if options.threshold is not None:
-        pseudo_labels = keep_confident(pseudo_labels, threshold=options.threshold)
-    if options.top_k is not None:
-        pseudo_labels = keep_top_k_per_class(pseudo_labels, k=options.top_k)
-    return pseudo_labels
-
-
-def _write_published_layout(table: Path, path: Path, *, prediction_model: str) -> None:
-    _, labels, _ = load_pseudo_labels(table)
-    content = {"extrapolated_targets": labels.astype(np.int64), "prediction_model": prediction_model}
-    write_atomically(path, lambda temporary: temporary.write_bytes(pickle.dumps(content)))
 
 
 if __name__ == "__main__":

@@ -14,8 +14,10 @@ from collections.abc import Sequence
 from longtail.conf.arguments import parse_options
 from longtail.conf.options.training import TrainOptions
 from longtail.spark_jobs.cli import run_job
-from longtail.spark_jobs.prepare import prepare
-from longtail.spark_jobs.steps.training import evaluate_run, print_result, train_run, training_session
+from longtail.spark_jobs.display.scores import print_result
+from longtail.spark_jobs.steps.prepare import prepare
+from longtail.spark_jobs.steps.rank_evaluation import evaluate_run
+from longtail.spark_jobs.steps.training import train_run, training_session
 
 
 def main(argv: Sequence[str]) -> None:

@@ -12,14 +12,10 @@ from collections.abc import Sequence
 from longtail.conf.arguments import given_values, resolve_options
 from longtail.conf.options.training import TrainClassifierOptions
 from longtail.spark_jobs.cli import run_job
-from longtail.spark_jobs.prepare import prepare
-from longtail.spark_jobs.steps.training import (
-    DATA_OPTIONS,
-    options_of_checkpoint,
-    print_result,
-    train_run,
-    training_session,
-)
+from longtail.spark_jobs.display.scores import print_result
+from longtail.spark_jobs.steps.checkpoint_options import DATA_OPTIONS, options_of_checkpoint
+from longtail.spark_jobs.steps.prepare import prepare
+from longtail.spark_jobs.steps.training import train_run, training_session
 
 
 def main(argv: Sequence[str]) -> None:

@@ -14,8 +14,8 @@ import torch
 from pyspark.sql import SparkSession
 
 from longtail.conf.base.errors import UserError
-from longtail.spark_jobs.cli import user_message
 from longtail.spark_jobs.cluster.barrier import backend_of, num_slots, run_in_barrier_stage, stage_profile
+from longtail.spark_jobs.cluster.failures import user_message
 
 
 @pytest.fixture(scope="module")

@@ -8,7 +8,8 @@ import pytest
 from pyspark.sql import SparkSession
 
 from longtail.conf.base.errors import UserError
-from longtail.spark_jobs.cli import JOBS, main, run_job, user_message
+from longtail.spark_jobs.cli import JOBS, main, run_job
+from longtail.spark_jobs.cluster.failures import user_message
 
 
 def raising(error: BaseException) -> Callable[[Sequence[str]], None]:

@@ -18,8 +18,10 @@ from longtail.data.contract import ROWS_DIRECTORY
 from longtail.data.loader import load_split
 from longtail.data.manifest import read_manifest
 from longtail.data.stream import open_split
-from longtail.spark_jobs.frames.images import read_prepared, with_split_counts
-from longtail.spark_jobs.prepare import main, prepare
+from longtail.spark_jobs.frames.label_statistics import with_split_counts
+from longtail.spark_jobs.frames.reading import read_prepared
+from longtail.spark_jobs.prepare import main
+from longtail.spark_jobs.steps.prepare import prepare
 from tests.refusals import refused
 
 

@@ -15,7 +15,7 @@ from longtail.conf.options.training import TrainOptions
 from longtail.conf.vocabulary import TEST, TRAIN, VAL
 from longtail.data.loader import load_split
 from longtail.data.manifest import read_manifest
-from longtail.spark_jobs.evaluate import evaluate
+from longtail.spark_jobs.steps.evaluation import evaluate
 from longtail.training.run import run_evaluation, run_training
 from tests.conftest import RunJob
 from tests.tiny_set import ALONE, paths_of, tiny_options, write_tiny_set

@@ -27,11 +27,7 @@ from longtail.streaming.events.schema import (
 from longtail.streaming.live.keeper import TableKeeper
 from longtail.streaming.live.query import OWN_SETTINGS
 from longtail.streaming.tables.store import read_table
-from tests.analytics import (
-    assert_delta_tables_have_the_same_rows,
-    assert_tables_are_those_of_all_lines,
-    rounded,
-)
+from tests.analytics import assert_delta_tables_have_the_same_rows, assert_tables_are_those_of_all_lines, rounded
 from tests.conftest import REPOSITORY
 from tests.events import an_event, batch_tables, line_frame
 

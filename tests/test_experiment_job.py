@@ -14,7 +14,7 @@ from pyspark.sql import SparkSession
 from longtail.conf.options.data import PrepareOptions
 from longtail.conf.vocabulary import TRAIN
 from longtail.data.contract import ID
-from longtail.spark_jobs.prepare import prepare
+from longtail.spark_jobs.steps.prepare import prepare
 from longtail.spark_jobs.studies.results import read_step_times, read_trials
 from tests.conftest import SCRIPTS, RunJob
 

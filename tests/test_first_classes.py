@@ -14,7 +14,7 @@ from longtail.data.manifest import read_manifest
 from longtail.data.sources.base import Located
 from longtail.data.sources.first_classes import FirstClasses
 from longtail.data.sources.registry import SOURCES, irrelevant_source, source_of
-from longtail.spark_jobs.prepare import prepare
+from longtail.spark_jobs.steps.prepare import prepare
 from tests.refusals import refused
 from tests.sources import in_directory
 

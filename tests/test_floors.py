@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from longtail.spark_jobs.cli import JOBS
 from tests.conftest import REPOSITORY
 
 # The six code folders, which src/longtail/ links to.
@@ -15,6 +16,8 @@ PACKAGES = ("conf", "data", "models", "training", "streaming", "spark_jobs")
 # What each room may import of the project. A file belongs to the room with the longest name that fits. The metric
 # events lie in streaming/ but on the lowest floor, so that training can use them.
 EVENTS = {"streaming.events", "streaming.unfolding"}
+BELOW_THE_JOBS = {"conf", "data", "models", "training", "streaming"}
+BELOW_STEPS = {"spark_jobs.cluster", "spark_jobs.display", "spark_jobs.frames"}
 ROOMS = {
     "conf": {"conf"},
     "streaming.events": {"conf.base", "conf.vocabulary", "streaming.events"},
@@ -25,12 +28,19 @@ ROOMS = {
     "streaming": {"conf", "streaming"},
     "streaming.parsing": {"conf.vocabulary", "streaming.events", "streaming.parsing"},
     "streaming.tables": {"conf", "streaming.events", "streaming.tables"},
+    "spark_jobs.cluster": {*BELOW_THE_JOBS, "spark_jobs.cluster"},
+    "spark_jobs.display": {*BELOW_THE_JOBS, "spark_jobs.display"},
+    "spark_jobs.frames": {*BELOW_THE_JOBS, "spark_jobs.cluster", "spark_jobs.frames"},
+    "spark_jobs.steps": {*BELOW_THE_JOBS, *BELOW_STEPS, "spark_jobs.steps"},
+    "spark_jobs.studies": {*BELOW_THE_JOBS, *BELOW_STEPS, "spark_jobs.steps", "spark_jobs.studies"},
+    "spark_jobs.advising": {*BELOW_THE_JOBS, *BELOW_STEPS, "spark_jobs.steps", "spark_jobs.advising"},
     "spark_jobs": {*PACKAGES},
 }
 SPARK = {"pyspark", "py4j"}
 TORCH = {"torch", "torchvision"}
 WITHOUT_SPARK = {"conf", *EVENTS, "models", "data", "training"}
 WITHOUT_TORCH = {"conf", *EVENTS, "data", "streaming", "streaming.parsing", "streaming.tables"}
+
 
 FILES = sorted(file for package in PACKAGES for file in (REPOSITORY / package).rglob("*.py"))
 
@@ -76,6 +86,10 @@ def forbidden_imports(source: str, room: str) -> set[str]:
     }
 
 
+def job_file(job: str) -> Path:
+    return REPOSITORY / "spark_jobs" / f"{job}.py"
+
+
 def importers(names: set[str], rooms: set[str]) -> list[str]:
     """The files of these rooms that import one of the names."""
     found = []
@@ -89,6 +103,22 @@ def test_imports_go_down_only() -> None:
     forbidden = {str(file): forbidden_imports(file.read_text(), room_of(module_name(file))) for file in FILES}
     assert len(FILES) > 150
     assert {file: names for file, names in forbidden.items() if names} == {}
+
+
+def test_no_job_imports_a_job() -> None:
+    jobs = {f"longtail.spark_jobs.{job}" for job in JOBS}
+    imports = {job: imported_modules(job_file(job).read_text()) for job in JOBS}
+    assert {job: names for job in JOBS if (names := {name for name in imports[job] if is_within(name, jobs)})} == {}
+
+
+def test_each_job_fits_on_a_page() -> None:
+    lengths = {job: len(job_file(job).read_text().splitlines()) for job in JOBS}
+    assert {job: length for job, length in lengths.items() if length > 60} == {}
+
+
+def test_every_file_of_the_top_room_is_a_job_or_the_command_line() -> None:
+    files = {file.stem for file in (REPOSITORY / "spark_jobs").glob("*.py")}
+    assert files == {*JOBS, "cli", "__init__"}
 
 
 def test_no_file_below_the_streaming_floor_imports_spark() -> None:

@@ -28,11 +28,12 @@ from longtail.conf.options.training import TrainOptions
 from longtail.data.loader import load_hidden_labels, load_pseudo_labels, load_split
 from longtail.data.manifest import read_manifest
 from longtail.models.build import build_model
-from longtail.spark_jobs.cli import user_message
-from longtail.spark_jobs.frames.images import read_table
+from longtail.spark_jobs.cluster.failures import user_message
 from longtail.spark_jobs.frames.predictions import Classifier, classifier_of
-from longtail.spark_jobs.gen_pseudolabels import default_table, gen_pseudolabels, main, with_pseudo_labels
-from longtail.spark_jobs.prepare import prepare
+from longtail.spark_jobs.frames.reading import read_parquet_or_delta
+from longtail.spark_jobs.gen_pseudolabels import main
+from longtail.spark_jobs.steps.labelling import default_table, gen_pseudolabels, with_pseudo_labels
+from longtail.spark_jobs.steps.prepare import prepare
 from longtail.training.distributed import Rank
 from longtail.training.inference import infer
 from longtail.training.run import run_training
@@ -344,7 +345,7 @@ def test_a_delta_table_is_read_as_its_log_says(
     ]
     assert 0 < len(confident) < len(table)
     assert load_pseudo_labels(written)[0].tolist() == confident
-    assert sorted(row.id for row in read_table(spark, written).select("id").collect()) == confident
+    assert sorted(row.id for row in read_parquet_or_delta(spark, written).select("id").collect()) == confident
 
 
 @pytest.mark.long

@@ -15,8 +15,9 @@ from longtail.conf.options.data import StatsOptions
 from longtail.conf.vocabulary import UNLABELED
 from longtail.data.contract import HIDDEN_LABEL, ID, IMAGE, LABEL
 from longtail.spark_jobs.frames.label_statistics import QUANTILES, count_labels, with_confidence_quantiles
-from longtail.spark_jobs.frames.pseudo_label_statistics import pseudo_label_statistics
-from longtail.spark_jobs.stats import main, stats_of_labels
+from longtail.spark_jobs.stats import main
+from longtail.spark_jobs.steps.pseudo_label_statistics import pseudo_label_statistics
+from longtail.spark_jobs.steps.stats import stats_of_labels
 from tests.prepared_set import ROW_SCHEMA, write_manifest, write_split
 from tests.refusals import refused
 

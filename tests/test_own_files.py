@@ -11,7 +11,7 @@ from longtail.conf.options.data import DataOptions, PrepareOptions
 from longtail.conf.options.training import TrainOptions
 from longtail.data.manifest import read_manifest
 from longtail.data.sources.own_files import state_of_own_files
-from longtail.spark_jobs.prepare import prepare
+from longtail.spark_jobs.steps.prepare import prepare
 from longtail.training.run_directory import run_paths
 from tests.image_tree import colour_of, write_class, write_image
 

@@ -16,13 +16,15 @@ import pytest
 from pyspark.sql import SparkSession
 from sklearn.datasets import load_digits
 
-import longtail.spark_jobs.prepare as job
 from longtail.conf.arguments import resolve_options
 from longtail.conf.base.errors import UserError
 from longtail.conf.options.data import PrepareOptions
 from longtail.data.loader import load_hidden_labels, load_split
 from longtail.data.manifest import read_manifest
-from longtail.spark_jobs.prepare import prepare, prepared_set_dir
+from longtail.spark_jobs.prepare import main
+from longtail.spark_jobs.steps import prepared_set
+from longtail.spark_jobs.steps.prepare import prepare
+from longtail.spark_jobs.steps.prepared_set import prepared_set_dir
 
 LABELLED = [40, 28, 20, 14, 10, 7, 5, 3, 2, 2]
 
@@ -142,7 +144,7 @@ def test_a_second_prepare_uses_what_is_there(spark: SparkSession, full: PrepareO
 def test_the_set_is_the_same_when_made_again_in_many_files(
     spark: SparkSession, full_set: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(job, "TARGET_FILE_BYTES", 16 * 1024)  # 781 images of 64 bytes fill three
+    monkeypatch.setattr(prepared_set, "TARGET_FILE_BYTES", 16 * 1024)  # 781 images of 64 bytes fill three
 
     again = prepare(spark, options_of(tmp_path, imb_factor_unlabel=1.0, val_fraction=0.2))
 
@@ -197,7 +199,7 @@ def test_another_seed_makes_another_set_beside_the_first(
 def test_main_prepares_and_says_where_and_what_is_next(
     spark: SparkSession, full: PrepareOptions, full_set: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    job.main(["--data_dir", str(full.data_dir), "--imb_factor_unlabel", "1", "--val_fraction", "0.2"])
+    main(["--data_dir", str(full.data_dir), "--imb_factor_unlabel", "1", "--val_fraction", "0.2"])
 
     said = capsys.readouterr().out.splitlines()
     assert said[0] == f"prepared set: {full_set}"

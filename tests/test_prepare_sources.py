@@ -18,9 +18,10 @@ from longtail.data.longtail import labelled_counts, unlabeled_counts
 from longtail.data.manifest import read_manifest
 from longtail.data.sources.base import Located, Shard, source_batch
 from longtail.data.sources.registry import SOURCES
-from longtail.spark_jobs.cli import user_message
-from longtail.spark_jobs.frames.images import LongTail, keep_long_tail, with_bucket_counts, with_split_counts
-from longtail.spark_jobs.prepare import prepare
+from longtail.spark_jobs.cluster.failures import user_message
+from longtail.spark_jobs.frames.label_statistics import with_split_counts
+from longtail.spark_jobs.frames.long_tail import LongTail, keep_long_tail, with_bucket_counts
+from longtail.spark_jobs.steps.prepare import prepare
 from tests.image_tree import colour_of, write_class
 
 

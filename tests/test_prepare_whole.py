@@ -20,8 +20,9 @@ from longtail.conf.options.data import DataOptions, PrepareOptions
 from longtail.data.manifest import read_manifest
 from longtail.data.sources.base import Located, Shard, source_batch
 from longtail.data.sources.registry import SOURCES
-from longtail.spark_jobs.cli import user_message
-from longtail.spark_jobs.prepare import prepare, prepared_set_dir
+from longtail.spark_jobs.cluster.failures import user_message
+from longtail.spark_jobs.steps.prepare import prepare
+from longtail.spark_jobs.steps.prepared_set import prepared_set_dir
 
 
 def options_of(data_dir: Path, *, imb_factor: float = 1.0) -> PrepareOptions:

@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from longtail.spark_jobs.steps.training import MAX_CLASSES_SHOWN, mistakes_line, print_result
+from longtail.spark_jobs.display.scores import MAX_CLASSES_SHOWN, mistakes_line, print_result
 
 
 def scores(num_classes: int, *, held_out: bool = True) -> dict[str, Any]:

@@ -19,9 +19,11 @@ from longtail.conf.options.data import StatsOptions
 from longtail.data.loader import load_split
 from longtail.data.manifest import read_manifest
 from longtail.spark_jobs.display.class_plot import draw_head_to_tail
-from longtail.spark_jobs.frames.image_statistics import channel_statistics, duplicate_lines, with_duplicates
-from longtail.spark_jobs.prepare import prepare
-from longtail.spark_jobs.stats import main, stats
+from longtail.spark_jobs.display.label_statistics import duplicate_lines
+from longtail.spark_jobs.frames.image_statistics import channel_statistics, with_duplicates
+from longtail.spark_jobs.stats import main
+from longtail.spark_jobs.steps.prepare import prepare
+from longtail.spark_jobs.steps.stats import stats
 
 LABELLED = [40, 28, 20, 14, 10, 7, 5, 3, 2, 2]
 # Of 131 unlabeled images at 1/rho_U = 0.1, int(13 * 0.1^(i/9)) is 13, 10, 7, 6, 4, 3, 2, 2, 1, 1 (49); times 131 / 49.

@@ -19,7 +19,7 @@ from longtail.data.loader import load_hidden_labels
 from longtail.data.manifest import read_manifest
 from longtail.data.sources import svhn, svhn_extra
 from longtail.data.sources.base import Shard
-from longtail.spark_jobs.prepare import prepare
+from longtail.spark_jobs.steps.prepare import prepare
 from tests.refusals import refused
 from tests.sources import in_directory
 

@@ -19,7 +19,7 @@ from longtail.data.loader import load_split
 from longtail.data.manifest import read_manifest
 from longtail.data.sources import table, table_images
 from longtail.data.sources.base import Located
-from longtail.spark_jobs.prepare import prepare
+from longtail.spark_jobs.steps.prepare import prepare
 from tests.image_tree import colour_of
 from tests.refusals import refused
 from tests.sources import in_directory

@@ -10,14 +10,10 @@ import pytest
 from pyspark.sql import DataFrame, Row, SparkSession
 
 from longtail.data.longtail import validation_counts
-from longtail.spark_jobs.frames.images import (
-    LongTail,
-    keep_long_tail,
-    with_bucket_counts,
-    with_label_quality,
-    with_split_checksums,
-    with_split_counts,
-)
+from longtail.spark_jobs.frames.image_statistics import with_split_checksums
+from longtail.spark_jobs.frames.label_statistics import with_split_counts
+from longtail.spark_jobs.frames.long_tail import LongTail, keep_long_tail, with_bucket_counts
+from longtail.spark_jobs.frames.pseudo_label_quality import with_label_quality
 
 TRAIN_SIZES = [30, 12, 1]
 NUM_TEST_A_CLASS = 3

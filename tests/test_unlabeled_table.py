@@ -17,7 +17,7 @@ from longtail.data.manifest import read_manifest
 from longtail.data.sources import table_images, unlabeled_table
 from longtail.data.sources.base import Located
 from longtail.data.sources.unlabeled import DirectoryOfImages, unlabeled_source
-from longtail.spark_jobs.prepare import prepare
+from longtail.spark_jobs.steps.prepare import prepare
 from tests.image_tree import colour_of, write_image
 from tests.refusals import refused
 from tests.sources import in_directory

@@ -35,8 +35,8 @@ from longtail.spark_jobs.advising.sentences import (
 )
 from longtail.spark_jobs.advising.threshold import ThresholdBias, threshold_bias
 from longtail.spark_jobs.display.tables import percent
-from longtail.spark_jobs.evaluate import PREDICTIONS_DIRECTORY, evaluate
 from longtail.spark_jobs.frames.predictions import FEATURES
+from longtail.spark_jobs.steps.evaluation import PREDICTIONS_DIRECTORY, evaluate
 
 ADVICE_FILE = "advice.json"
 CLASSES_FILE = "classes.parquet"

@@ -10,8 +10,8 @@ from longtail.conf.options.advise import AdviseOptions
 from longtail.conf.options.data import OF_UNLABELED, DataOptions
 from longtail.data.manifest import FILE_NAME, read_manifest
 from longtail.data.storage import is_table
-from longtail.spark_jobs.prepare import PREPARED_DIRECTORY
-from longtail.spark_jobs.steps.training import DATA_OPTIONS, options_of_checkpoint
+from longtail.spark_jobs.steps.checkpoint_options import DATA_OPTIONS, options_of_checkpoint
+from longtail.spark_jobs.steps.prepared_set import PREPARED_DIRECTORY
 
 
 def advise_options(given: Mapping[str, Any]) -> AdviseOptions:

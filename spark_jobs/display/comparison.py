@@ -6,8 +6,8 @@ from rich import get_console
 from rich.table import Table
 
 from longtail.conf.vocabulary import TEST
+from longtail.spark_jobs.display.scores import scores_line
 from longtail.spark_jobs.display.tables import percent, signed_percent
-from longtail.spark_jobs.steps.training import scores_line
 
 
 def print_comparison(base: dict[str, Any], semi: dict[str, Any]) -> None:

@@ -1,10 +1,9 @@
 """What the images of a prepared set are like: channel means, and exact duplicates. DataFrame to DataFrame."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import partial
 from math import sqrt
-from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -12,7 +11,7 @@ from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 
 from longtail.conf.vocabulary import NO_CLASS
-from longtail.data.contract import HIDDEN_LABEL, IMAGE, LABEL, SPLIT
+from longtail.data.contract import HIDDEN_LABEL, ID, IMAGE, LABEL, SPLIT
 from longtail.data.loader import images_of
 
 IMAGES_AT_ONCE = 512
@@ -46,13 +45,12 @@ def with_duplicates(prepared: DataFrame) -> DataFrame:
     )
 
 
-def duplicate_lines(duplicates: Sequence[Mapping[str, Any]]) -> list[str]:
-    """The rows of with_duplicates in words."""
-    return [
-        f"exact duplicates {'across' if '+' in row['splits'] else 'within'} {row['splits']}: "
-        f"{row['num_contents']} images, {row['num_images']} rows"
-        for row in duplicates
-    ]
+def with_split_checksums(prepared: DataFrame) -> DataFrame:
+    """split, checksum: exclusive or of the rows' hashes, so neither order nor files matter."""
+    # Spark's hash passes over nulls: a label would count the same in either column.
+    labels = [F.coalesce(name, F.lit(-1)) for name in (LABEL, HIDDEN_LABEL)]
+    row_hash = F.xxhash64(ID, IMAGE, *labels)
+    return prepared.groupBy(SPLIT).agg(F.hex(F.bit_xor(row_hash)).alias("checksum"))
 
 
 @dataclass(frozen=True)

@@ -36,6 +36,11 @@ def with_class_counts(partition_counts: DataFrame) -> DataFrame:
     return partition_counts.groupBy(SPLIT, CLASS_ID).agg(F.sum(COUNT).alias(COUNT))
 
 
+def with_split_counts(prepared: DataFrame) -> DataFrame:
+    """Images per split and class (the withheld one in the unlabeled part, or NO_CLASS): split, class_id, count."""
+    return prepared.groupBy(SPLIT, F.coalesce(LABEL, HIDDEN_LABEL, F.lit(NO_CLASS)).alias("class_id")).count()
+
+
 def with_label_skew(partition_counts: DataFrame) -> DataFrame:
     """How far the classes of each partition are from those of its split: split, partition, num_images, label_skew.
 

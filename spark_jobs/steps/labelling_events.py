@@ -11,7 +11,7 @@ from longtail.conf.base.files import write_json_atomically
 from longtail.conf.vocabulary import TRAIN, Phase
 from longtail.data.contract import CONFIDENCE, PSEUDO_LABEL, ROUND
 from longtail.data.manifest import Manifest
-from longtail.spark_jobs.frames.images import read_table
+from longtail.spark_jobs.frames.reading import read_parquet_or_delta
 from longtail.streaming.events.schema import PseudoLabelEvent
 from longtail.streaming.events.writer import EVENTS_DIRECTORY, write_pseudo_label_events
 
@@ -30,7 +30,7 @@ def tell_of_labelling(spark: SparkSession, table: Path, *, checkpoint: Path, man
     events_dir = checkpoint.parent.parent / EVENTS_DIRECTORY
     if not events_dir.is_dir():
         return
-    pseudo_labels = read_table(spark, table)
+    pseudo_labels = read_parquet_or_delta(spark, table)
     found = {row.class_id: row for row in confidence_by_class(pseudo_labels).collect()}
     first = pseudo_labels.first()
     if first is None:

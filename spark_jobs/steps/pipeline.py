@@ -10,11 +10,11 @@ from longtail.conf.options.pretraining import PretrainRotOptions
 from longtail.conf.options.semi import PipelineOptions, TrainSemiOptions
 from longtail.conf.options.training import TrainOptions
 from longtail.spark_jobs.display.pipeline import PipelineScreen
-from longtail.spark_jobs.gen_pseudolabels import labels_of_run
-from longtail.spark_jobs.prepare import prepare
-from longtail.spark_jobs.stats import stats
+from longtail.spark_jobs.steps.labelling import labels_of_run
+from longtail.spark_jobs.steps.prepare import prepare
+from longtail.spark_jobs.steps.self_training import train_rounds
+from longtail.spark_jobs.steps.stats import stats
 from longtail.spark_jobs.steps.training import train_run
-from longtail.spark_jobs.train_semi import train_rounds
 from longtail.streaming.events.writer import EVENTS_DIRECTORY
 from longtail.streaming.live.query import file_lines, start_live_query
 from longtail.training.run_directory import FinishedRun

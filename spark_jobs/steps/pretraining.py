@@ -4,8 +4,9 @@ from collections.abc import Sequence
 
 from longtail.conf.arguments import data_flags, parse_options
 from longtail.conf.options.training import RunOptions
-from longtail.spark_jobs.prepare import prepare
-from longtail.spark_jobs.steps.training import print_result, train_run, training_session
+from longtail.spark_jobs.display.scores import print_result
+from longtail.spark_jobs.steps.prepare import prepare
+from longtail.spark_jobs.steps.training import train_run, training_session
 
 
 def pretrain(options_type: type[RunOptions], argv: Sequence[str]) -> None:

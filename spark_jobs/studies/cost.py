@@ -9,7 +9,7 @@ from longtail.data.longtail import labelled_counts, unlabeled_counts
 from longtail.data.manifest import read_manifest
 from longtail.data.sources.image_list import read_list
 from longtail.data.sources.registry import known_num_classes, source_of
-from longtail.spark_jobs.prepare import prepared_set_dir
+from longtail.spark_jobs.steps.prepared_set import prepared_set_dir
 from longtail.spark_jobs.studies.plan import Step
 
 Kind = tuple[str, str, str | None]

@@ -23,8 +23,8 @@ from longtail.conf.experiment import Experiment
 from longtail.conf.options.inference import INFERENCE_BATCH_SIZE, EvaluateOptions
 from longtail.conf.vocabulary import TEST
 from longtail.data.contract import ID, LABEL, PREDICTED, SPLIT
-from longtail.spark_jobs.evaluate import PREDICTIONS_DIRECTORY, evaluate
 from longtail.spark_jobs.frames.predictions import FEATURES
+from longtail.spark_jobs.steps.evaluation import PREDICTIONS_DIRECTORY, evaluate
 from longtail.spark_jobs.studies.plan import SET, PlannedTrial
 from longtail.spark_jobs.studies.results import EXPERIMENT
 from longtail.spark_jobs.studies.steps import Outputs

@@ -9,11 +9,12 @@ from typing import Any
 
 from pyspark.sql import SparkSession
 
-from longtail.spark_jobs.gen_pseudolabels import DEFAULT_FILENAME, PSEUDO_LABELS_DIRECTORY, gen_pseudolabels
-from longtail.spark_jobs.prepare import prepare, prepared_set_dir
+from longtail.spark_jobs.steps.labelling import DEFAULT_FILENAME, PSEUDO_LABELS_DIRECTORY, gen_pseudolabels
+from longtail.spark_jobs.steps.prepare import prepare
+from longtail.spark_jobs.steps.prepared_set import prepared_set_dir
+from longtail.spark_jobs.steps.self_training import train_rounds
 from longtail.spark_jobs.steps.training import train_run
 from longtail.spark_jobs.studies.plan import SET, Step
-from longtail.spark_jobs.train_semi import train_rounds
 from longtail.training.run_directory import FinishedRun, finished_run, run_paths
 
 

@@ -15,8 +15,9 @@ from longtail.data.contract import CONFIDENCE, ID, PSEUDO_LABEL
 from longtail.data.manifest import read_manifest
 from longtail.data.storage import open_parquet, table_files
 from longtail.spark_jobs.display.tables import percent
-from longtail.spark_jobs.frames.images import read_prepared, read_table, with_label_quality
 from longtail.spark_jobs.frames.label_statistics import QUANTILES, with_confidence_quantiles
+from longtail.spark_jobs.frames.pseudo_label_quality import with_label_quality
+from longtail.spark_jobs.frames.reading import read_parquet_or_delta, read_prepared
 
 MAX_CLASSES_SHOWN = 100
 SHOWN_QUANTILES = (QUANTILES[0], QUANTILES[2], QUANTILES[-1])
@@ -35,7 +36,7 @@ def pseudo_label_statistics(spark: SparkSession, table: Path, *, set_dir: Path, 
         if missing := sorted({ID, PSEUDO_LABEL, CONFIDENCE} - set(parquet.schema_arrow.names)):
             raise UserError(f"{table} has no column {', '.join(missing)}: name a table of gen_pseudolabels")
     manifest = read_manifest(set_dir)
-    pseudo_labels, num_classes = read_table(spark, table), manifest.num_classes
+    pseudo_labels, num_classes = read_parquet_or_delta(spark, table), manifest.num_classes
     surely = with_confidence_quantiles(pseudo_labels, num_classes=num_classes).collect()
     rightly = with_label_quality(pseudo_labels, read_prepared(spark, set_dir), num_classes=num_classes).collect()
     truth_is_known = any(row.support for row in rightly)

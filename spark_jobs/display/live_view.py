@@ -1,0 +1,47 @@
+"""The live tables in the terminal: a screen that is redrawn, or a line per run and epoch."""
+
+import time
+from pathlib import Path
+
+from rich import get_console
+from rich.console import Group
+from rich.live import Live
+from rich.text import Text
+
+from longtail.conf.vocabulary import TEST
+from longtail.spark_jobs.display.tables import alert_lines, per_class_table, summary_line
+from longtail.streaming.live.query import LiveQuery
+from longtail.streaming.tables.view import newest_runs
+
+_MAX_RUNS_SHOWN = 3
+
+
+def screen(tables_dir: Path, run_filter: str | None) -> Group | Text:
+    """The most recent runs, newest first."""
+    views, num_runs = newest_runs(tables_dir, split=TEST, name_part=run_filter, limit=_MAX_RUNS_SHOWN)
+    if not views:
+        return Text("waiting for metric events ...")
+    parts = []
+    for view in views:
+        parts += [Text(view.run), per_class_table(view.classes), Text(summary_line(view.summary))]
+        parts += alert_lines(view.alerts, run=view.run)
+    if num_runs > len(views):
+        parts.append(Text(f"and {num_runs - len(views)} other runs: choose with --run"))
+    return Group(*parts)
+
+
+def follow(query: LiveQuery, tables_dir: Path, run_filter: str | None) -> None:
+    """Show the tables until the query ends: on a terminal redrawn in place, else a line per run and epoch."""
+    console = get_console()
+    if console.is_terminal:
+        with Live(get_renderable=lambda: screen(tables_dir, run_filter), console=console, refresh_per_second=2):
+            query.awaitTermination()
+        return
+    seen: dict[str, int] = {}
+    while query.isActive:
+        for view in newest_runs(tables_dir, split=TEST, name_part=run_filter, limit=_MAX_RUNS_SHOWN)[0]:
+            if view.summary["epoch"] > seen.get(view.run, 0):
+                seen[view.run] = view.summary["epoch"]
+                console.print(f"{view.run}: {summary_line(view.summary)}", soft_wrap=True)
+        time.sleep(0.2)
+    query.awaitTermination()

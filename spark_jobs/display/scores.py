@@ -1,0 +1,73 @@
+"""The scores of a training or an evaluation in the terminal."""
+
+from typing import Any
+
+from rich import get_console
+from rich.table import Table
+
+from longtail.conf.vocabulary import SHOT_GROUPS, TEST, TRAIN, VAL
+from longtail.spark_jobs.display.tables import percent
+
+MISTAKES_SHOWN = 5
+MAX_CLASSES_SHOWN = 100
+"""A longer table is for programs to read, in result.json."""
+
+
+def print_result(result: dict[str, Any]) -> None:
+    """Per-class accuracy, precision and F1 on the test set, and the scores in a few lines.
+
+    Of a training that has nothing to evaluate, as it was while learning.
+    """
+    console = get_console()
+    if not result["splits"]:
+        # Stopped between its last epoch and its result: what it measured while learning is in the metric events.
+        console.print(f"{result['run']}, epoch {result['epoch']}: has all its epochs", soft_wrap=True)
+        return
+    split = next(split for split in (TEST, VAL, TRAIN) if split in result["splits"])
+    test = result["splits"][split]
+    table = Table()
+    for heading in ("class", "shots", "train", "measured", "accuracy %", "precision %", "F1 %"):
+        table.add_column(heading, justify="left" if heading in ("class", "shots") else "right")
+    columns = zip(
+        result["class_names"], result["shot_groups"], result["class_counts"],
+        test["totals"]["support"], test["class_accuracy"], test["class_precision"], test["class_f1"], strict=True,
+    )  # fmt: skip
+    for name, group, train_count, support, *scores in columns:
+        table.add_row(name, group, str(train_count), f"{support:.0f}", *map(percent, scores))
+    console.print(f"{result['run']}, epoch {result['epoch']}, {split} set", soft_wrap=True)
+    if len(result["class_names"]) <= MAX_CLASSES_SHOWN:
+        console.print(table)
+    else:
+        console.print(f"{len(result['class_names'])} classes: result.json has the scores of each", soft_wrap=True)
+    console.print(f"last epoch: {scores_line(test)}", soft_wrap=True)
+    if "confusion" not in test:
+        return
+    console.print(f"last epoch: {details_line(test)}", soft_wrap=True)
+    if mistakes := mistakes_line(test["confusion"], result["class_names"]):
+        console.print(mistakes, soft_wrap=True)
+    for name, value in result["chosen_on_validation"].items():
+        console.print(f"{name} {value:g}", soft_wrap=True)
+    if best := result["best_on_validation"]:
+        chosen = f"epoch {best['epoch']}, chosen on validation data"
+        console.print(f"{chosen}: {scores_line(best['test_scores'])}", soft_wrap=True)
+
+
+def scores_line(scores: dict[str, Any]) -> str:
+    groups = ", ".join(f"{group} {percent(scores[f'{group}_shot_accuracy'])}" for group in SHOT_GROUPS)
+    means = [f"{name.replace('_', ' ')} {percent(scores[name])} %" for name in ("accuracy", "balanced_accuracy")]
+    return ", ".join([*means, groups])
+
+
+def details_line(scores: dict[str, Any]) -> str:
+    return (
+        f"top-5 accuracy {percent(scores['top5_accuracy'])} %, macro F1 {percent(scores['macro_f1'])} %, "
+        f"calibration error {percent(scores['expected_calibration_error'])} %"
+    )
+
+
+def mistakes_line(confusion: dict[str, list[int]], class_names: list[str]) -> str:
+    """The most frequent mistakes; empty if there are none."""
+    cells = zip(confusion["count"], confusion["target"], confusion["predicted"], strict=True)
+    wrong = sorted(((-count, target, guess) for count, target, guess in cells if target != guess))[:MISTAKES_SHOWN]
+    shown = [f"{class_names[target]} as {class_names[guess]} ({-count})" for count, target, guess in wrong]
+    return f"most often mistaken: {', '.join(shown)}" if shown else ""

@@ -1,0 +1,114 @@
+"""The cut of images into the parts of a long-tailed set. DataFrame to DataFrame."""
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from pyspark.sql import Column, DataFrame, Window
+from pyspark.sql import functions as F
+
+from longtail.conf.vocabulary import NO_CLASS, TEST, TRAIN, UNLABELED, VAL
+from longtail.data.contract import (
+    HIDDEN_LABEL,
+    ID,
+    LABEL,
+    PREPARED_SCHEMA,
+    SOURCE_SCHEMA,
+    SPLIT,
+)
+
+_RANK = "_rank"
+BUCKET = "_bucket"
+BUCKET_BITS = 4
+"""Sixteen tasks may share a class."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class LongTail:
+    """Images of the parts, by label, each (num_classes,).
+
+    pool: the source split that the unlabeled part is drawn from: TRAIN, or UNLABELED if it has a source of its own
+    classless: unlabeled images of no class, drawn from those of UNLABELED
+    """
+
+    val: Sequence[int]
+    train: Sequence[int]
+    unlabeled: Sequence[int]
+    pool: str = TRAIN
+    classless: int = 0
+
+
+def with_bucket_counts(images: DataFrame, *, seed: int) -> DataFrame:
+    """Images per class of each split of the sources, by where their hash lies: split, label, bucket, count."""
+    return images.groupBy(SPLIT, LABEL, _bucket(seed).alias(BUCKET)).count()
+
+
+def keep_long_tail(
+    images: DataFrame, counts: LongTail, bucket_counts: Sequence[tuple[str, int, int, int]], *, seed: int
+) -> DataFrame:
+    """Cut the sources into validation, labelled and unlabeled parts of exactly the given sizes; keep the test.
+
+    Within a class of a split, images are ranked by a hash of (id, seed): the choice does not depend on partitions or
+    file order, and the parts cannot overlap. The unlabeled part's label moves to HIDDEN_LABEL.
+
+    bucket_counts: the rows of with_bucket_counts for the same images and seed. An image's rank is the number of images
+    in lower buckets and its rank in its own, so a huge class is ranked by many tasks, and what is beyond its sizes by
+    none.
+    """
+    bounds = [(UNLABELED, NO_CLASS, 0, 0, counts.classless)]
+    for label, (val, train, unlabeled) in enumerate(zip(counts.val, counts.train, counts.unlabeled, strict=True)):
+        labelled = val + train
+        if counts.pool == TRAIN:
+            bounds.append((TRAIN, label, val, labelled, labelled + unlabeled))
+        else:
+            bounds += [(TRAIN, label, val, labelled, labelled), (UNLABELED, label, 0, 0, unlabeled)]
+    bucket_rows = images.sparkSession.createDataFrame(
+        _wanted_buckets(bounds, bucket_counts),
+        f"{SPLIT} string, {LABEL} int, {BUCKET} int, before long, val_end long, train_end long, unlabeled_end long",
+    )
+    by_hash = Window.partitionBy(SPLIT, LABEL, BUCKET).orderBy(_hash(seed), ID)
+    part = (
+        F.when(F.col(_RANK) <= F.col("val_end"), VAL)
+        .when(F.col(_RANK) <= F.col("train_end"), TRAIN)
+        .when(F.col(_RANK) <= F.col("unlabeled_end"), UNLABELED)
+    )
+    cut = (
+        images.where(F.col(SPLIT) != TEST)
+        .withColumn(BUCKET, _bucket(seed))
+        .join(F.broadcast(bucket_rows), [SPLIT, LABEL, BUCKET])
+        .withColumn(_RANK, F.col("before") + F.row_number().over(by_hash))
+        .withColumn(SPLIT, part)
+        .where(F.col(SPLIT).isNotNull())
+        .select(*SOURCE_SCHEMA.names)
+    )
+    hidden = F.col(SPLIT) == UNLABELED
+    return (
+        cut.unionByName(images.where(F.col(SPLIT) == TEST))
+        .withColumn(HIDDEN_LABEL, F.when(hidden & (F.col(LABEL) != NO_CLASS), F.col(LABEL)))
+        .withColumn(LABEL, F.when(~hidden, F.col(LABEL)))
+        .select(*PREPARED_SCHEMA.names)
+    )
+
+
+def _wanted_buckets(
+    bounds: Sequence[tuple[str, int, int, int, int]], bucket_counts: Sequence[tuple[str, int, int, int]]
+) -> list[tuple[str, int, int, int, int, int, int]]:
+    """split, label, bucket, images of the class in lower buckets, and the class's bounds; without needless buckets."""
+    ends = {(split, label): of_class for split, label, *of_class in bounds}
+    before: Counter[tuple[str, int]] = Counter()
+    rows = []
+    for split, label, bucket, count in sorted(map(tuple, bucket_counts)):
+        key = (split, label)
+        if key in ends and before[key] < ends[key][-1]:
+            rows.append((split, label, bucket, before[key], *ends[key]))
+        before[key] += count
+    return rows
+
+
+def _hash(seed: int) -> Column:
+    return F.xxhash64(F.col(ID), F.lit(seed))
+
+
+def _bucket(seed: int) -> Column:
+    """The hash's upper bits, signed as it is: every hash of a bucket is smaller than all of the next."""
+    return F.shiftright(_hash(seed), 64 - BUCKET_BITS).cast("int")

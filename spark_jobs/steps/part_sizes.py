@@ -1,0 +1,80 @@
+"""How many images of each class the parts of a long-tailed set get, from what the sources have."""
+
+from collections.abc import Mapping, Sequence
+
+from longtail.conf.base.errors import UserError
+from longtail.conf.options.data import DataOptions
+from longtail.conf.vocabulary import NO_CLASS, TRAIN, UNLABELED
+from longtail.data.longtail import (
+    by_label,
+    check_pool,
+    irrelevant_count,
+    labelled_counts,
+    unlabeled_counts,
+    validation_counts,
+)
+from longtail.data.sources.base import Located
+from longtail.spark_jobs.frames.long_tail import LongTail
+
+
+def plan_counts(found: Mapping[tuple[str, int], int], options: DataOptions, located: Located) -> LongTail:
+    """Sizes of the parts, checked against what the sources have.
+
+    found: images by split and label.
+    """
+    # Everything is from head to tail here, and by label in the end.
+    labels = located.labels_head_to_tail
+    available, extra = ([found.get((split, label), 0) for label in labels] for split in (TRAIN, UNLABELED))
+    labelled = _labelled_counts(available, labels, options)
+    unlabeled, classless = [0] * len(labels), 0
+    pool = TRAIN if options.unlabeled is None else UNLABELED
+    if options.imb_factor_unlabel is not None:
+        unlabeled = unlabeled_counts(
+            labelled,
+            imb_factor_unlabel=options.imb_factor_unlabel,
+            unlabel_size_factor=options.relevance * options.unlabel_size_factor,
+        )
+        classless = irrelevant_count(unlabeled, relevance=options.relevance)
+    elif options.unlabeled is not None:
+        unlabeled, classless = extra, found.get((UNLABELED, NO_CLASS), 0)
+    check_pool(
+        available,
+        labelled,
+        unlabeled,
+        dataset=options.dataset,
+        imb_factor_unlabel=options.imb_factor_unlabel,
+        unlabel_size_factor=options.unlabel_size_factor,
+        relevance=options.relevance,
+        unlabeled_pool=None if pool == TRAIN else extra,
+        labels=labels,
+        labelled_option="--n_max" if options.counts is None else "--counts",
+    )
+    if classless > found.get((UNLABELED, NO_CLASS), 0):
+        raise UserError(
+            f"{options.irrelevant_dataset} has {found.get((UNLABELED, NO_CLASS), 0)} images, --relevance "
+            f"{options.relevance:g} asks for {classless}: raise it, or lower --unlabel_size_factor"
+        )
+    val = validation_counts(labelled, val_fraction=options.val_fraction)
+    train = [all_labelled - held_out for all_labelled, held_out in zip(labelled, val, strict=True)]
+    return LongTail(
+        val=by_label(labels, val),
+        train=by_label(labels, train),
+        unlabeled=by_label(labels, unlabeled),
+        pool=pool,
+        classless=classless,
+    )
+
+
+def _labelled_counts(available: Sequence[int], labels: Sequence[int], options: DataOptions) -> list[int]:
+    """Labelled images of each class, from head to tail. Raises UserError if a class would have none."""
+    if (sizes := options.class_sizes()) is not None:
+        if len(sizes) != len(labels):
+            raise UserError(f"--counts has {len(sizes)} numbers, {options.dataset} has {len(labels)} classes")
+        if 0 in sizes:
+            raise UserError(f"--counts leaves class {sizes.index(0)} without an image: every class needs one")
+        return [sizes[label] for label in labels]
+    if options.imb_type == "natural":
+        if 0 in available:
+            raise UserError(f"{options.dataset} has no training image of class {labels[available.index(0)]}")
+        return list(available)
+    return labelled_counts(len(labels), imb_type=options.imb_type, imb_factor=options.imb_factor, n_max=options.n_max)

@@ -1,0 +1,120 @@
+"""Preparing a set: from the sources' images to the directory of the long-tailed set."""
+
+import errno
+import os
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from functools import reduce
+from pathlib import Path
+
+from pyspark.sql import DataFrame, SparkSession
+
+from longtail.conf.base.errors import UserError
+from longtail.conf.base.files import new_directory
+from longtail.conf.base.optional_packages import deltalake
+from longtail.conf.options.data import DataOptions
+from longtail.conf.vocabulary import TEST
+from longtail.data.contract import ROWS_DIRECTORY, SPLIT
+from longtail.data.delta import write_log
+from longtail.data.manifest import read_manifest
+from longtail.data.sources.base import Located, Source, UnlabeledSource, without_second_check
+from longtail.data.sources.own_files import state_of_own_files
+from longtail.data.sources.registry import irrelevant_source, source_of
+from longtail.data.sources.unlabeled import unlabeled_source
+from longtail.spark_jobs.display.label_statistics import duplicate_lines
+from longtail.spark_jobs.frames.long_tail import keep_long_tail, with_bucket_counts
+from longtail.spark_jobs.frames.reading import as_irrelevant, source_images
+from longtail.spark_jobs.steps.part_sizes import plan_counts
+from longtail.spark_jobs.steps.prepared_set import describe_set, prepared_set_dir, write_rows
+
+NO_ROOM = [os.strerror(number) for number in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)]
+
+
+def prepare(spark: SparkSession, options: DataOptions, *, as_delta: bool = False) -> Path:
+    """The directory of the prepared set, made if it is not there. Raises UserError for bad input.
+
+    as_delta: make its rows a Delta table too
+    """
+    if as_delta:
+        deltalake()  # or say that it is missing, before any work
+    set_dir, source_state = prepared_set_dir(options), state_of_own_files(options)
+    outdated = set_dir.exists()
+    if outdated:
+        if read_manifest(set_dir).source_state == source_state:
+            if as_delta:
+                write_log(set_dir / ROWS_DIRECTORY, partition_column=SPLIT)
+            return set_dir
+        print(f"the files that {set_dir.name} was prepared from have changed: it is prepared again")
+    source = source_of(options)
+    located = source.locate(options)
+    sources = [_LocatedSource(source, located), *_unlabeled_sources(options, located)]
+    images = _images(spark, sources)
+    bucket_counts = with_bucket_counts(images, seed=options.rand_number).collect()
+    found: Counter[tuple[str, int]] = Counter()
+    for split, label, _, count in bucket_counts:
+        found[split, label] += count
+    if not any(split == TEST for split, _ in found):
+        raise UserError(f"{options.dataset} has no test image left: mend the bad ones")
+    counts = plan_counts(found, options, located)
+    # To be counted, all of them were read, and images of the user's own decoded.
+    checked = _images(spark, sources, is_checked=True)
+    long_tail = keep_long_tail(checked, counts, bucket_counts, seed=options.rand_number)
+    try:
+        with new_directory(set_dir, replace=outdated) as directory:
+            write_rows(long_tail, directory, located, counts)
+            manifest = describe_set(spark, directory, options, [source.located for source in sources], found, counts)
+            replace(manifest, source_state=source_state).write(directory)
+            if as_delta:
+                write_log(directory / ROWS_DIRECTORY, partition_column=SPLIT)
+    except FileExistsError:
+        read_manifest(set_dir)  # somebody else prepared the same set meanwhile
+    except OSError as error:
+        raise UserError(f"cannot write {set_dir}: {error.strerror}; free it or choose another --data_dir") from None
+    except Exception as error:
+        # Spark tells of a full disk by the text of its own exceptions.
+        reason = next((reason for reason in NO_ROOM if reason in str(error)), None)
+        if reason is None:
+            raise
+        raise UserError(f"cannot write {set_dir}: {reason}; free some or choose another --data_dir") from None
+    else:
+        if manifest.num_bad_images:
+            print(f"{manifest.num_bad_images} images that cannot be decoded, or are not there, were left out")
+        for line in duplicate_lines([row for row in manifest.duplicates if "+" in row["splits"]]):
+            print(line)
+    return set_dir
+
+
+@dataclass(frozen=True)
+class _LocatedSource:
+    """is_irrelevant: its training images become unlabeled ones of no class"""
+
+    source: Source | UnlabeledSource
+    located: Located
+    is_irrelevant: bool = False
+
+
+def _images(spark: SparkSession, sources: Sequence[_LocatedSource], *, is_checked: bool = False) -> DataFrame:
+    """The images of all sources (SOURCE_SCHEMA); is_checked: they have been read before."""
+    frames = []
+    for of in sources:
+        shards = without_second_check(of.located.shards) if is_checked else of.located.shards
+        rows = source_images(spark, of.source, shards)
+        frames.append(as_irrelevant(rows) if of.is_irrelevant else rows)
+    return reduce(DataFrame.unionByName, frames)
+
+
+def _unlabeled_sources(options: DataOptions, base: Located) -> Iterator[_LocatedSource]:
+    """The sources that only the unlabeled part draws from."""
+    if options.unlabeled is not None:
+        source = unlabeled_source(options, base)
+        yield _LocatedSource(source, source.locate(options, base))
+    if options.irrelevant_dataset is not None:
+        other = irrelevant_source(options)
+        located = other.locate(options)
+        if (located.image_shape, located.encoding) != (base.image_shape, base.encoding):
+            raise UserError(
+                f"--irrelevant_dataset {options.irrelevant_dataset} has {located.encoding} images of "
+                f"{located.image_shape}, {options.dataset} {base.encoding} ones of {base.image_shape}: choose one alike"
+            )
+        yield _LocatedSource(other, located, is_irrelevant=True)

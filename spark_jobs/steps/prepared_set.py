@@ -1,0 +1,104 @@
+"""A prepared set on disk: its directory, its rows, its manifest."""
+
+import math
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+from pyspark.sql import DataFrame, SparkSession
+from pyspark.sql import functions as F
+
+from longtail.conf.options.data import DataOptions
+from longtail.conf.vocabulary import NO_CLASS, SPLITS, TEST, TRAIN, UNLABELED, VAL
+from longtail.data.contract import ID, IMAGE, ROWS_DIRECTORY, SCHEMA_VERSION, SPLIT
+from longtail.data.manifest import Manifest
+from longtail.data.sources.base import Located
+from longtail.spark_jobs.frames.image_statistics import (
+    channel_statistics,
+    collect_sums,
+    sums_of_split,
+    with_duplicates,
+    with_pixel_sums,
+    with_split_checksums,
+)
+from longtail.spark_jobs.frames.label_statistics import with_split_counts
+from longtail.spark_jobs.frames.long_tail import LongTail
+from longtail.spark_jobs.frames.reading import read_prepared
+
+PREPARED_DIRECTORY = "prepared"
+TARGET_FILE_BYTES = 128 * 1024**2
+ROW_GROUP_BYTES = 16 * 1024**2
+
+
+def prepared_set_dir(options: DataOptions) -> Path:
+    return options.data_dir.absolute() / PREPARED_DIRECTORY / options.set_name()
+
+
+def write_rows(long_tail: DataFrame, directory: Path, located: Located, counts: LongTail) -> None:
+    num_images = sum(counts.val) + sum(counts.train) + sum(counts.unlabeled) + counts.classless
+    # A file of the user's takes at most about as many bytes as its pixels.
+    image_bytes = int(np.prod(located.image_shape))
+    files_per_split = math.ceil(max(num_images, 1) * image_bytes / TARGET_FILE_BYTES)
+    (
+        # By a hash of the id, so the content of each file is the same on every cluster.
+        long_tail.repartition(len(SPLITS) * files_per_split, SPLIT, F.pmod(F.hash(ID), F.lit(files_per_split)))
+        .sortWithinPartitions(SPLIT, ID)
+        .write.partitionBy(SPLIT)
+        .option("compression", "lz4_raw")
+        .option("parquet.block.size", ROW_GROUP_BYTES)
+        # Images hardly repeat: a dictionary would only cost memory.
+        .option(f"parquet.enable.dictionary#{IMAGE}", "false")
+        .parquet(str(directory / ROWS_DIRECTORY))
+    )
+
+
+def describe_set(
+    spark: SparkSession,
+    directory: Path,
+    options: DataOptions,
+    sources: Sequence[Located],
+    found: Mapping[tuple[str, int], int],
+    planned: LongTail,
+) -> Manifest:
+    """The manifest, from what is on disk and not from what was meant to be."""
+    base = sources[0]
+    written = read_prepared(spark, directory)
+    counts = {split: [0] * len(base.class_names) for split in SPLITS}
+    num_classless = 0
+    for split, class_id, count in with_split_counts(written).collect():
+        if class_id == NO_CLASS:
+            num_classless += count
+        else:
+            counts[split][class_id] = count
+    expected = {VAL: planned.val, TRAIN: planned.train, UNLABELED: planned.unlabeled}
+    assert all(counts[split] == list(sizes) for split, sizes in expected.items()), (counts, expected)
+    assert num_classless == planned.classless, (num_classless, planned.classless)
+    assert sum(counts[TEST]) > 0, "a source has a test split"
+    train = written.where(written[SPLIT] == TRAIN)
+    pixel_sums = collect_sums(with_pixel_sums(train, image_shape=base.image_shape, encoding=base.encoding))
+    channels = channel_statistics(sums_of_split(pixel_sums, TRAIN))
+    return Manifest(
+        schema_version=SCHEMA_VERSION,
+        dataset=options.dataset,
+        parameters=options.set_parameters(),
+        class_names=list(base.class_names),
+        image_shape=base.image_shape,
+        encoding=base.encoding,
+        counts=counts,
+        num_classless=num_classless,
+        num_bad_images=sum(_num_bad_images(source, found) for source in sources),
+        checksums={split: checksum for split, checksum in with_split_checksums(written).collect()},
+        channel_mean=channels.mean,
+        channel_std=channels.std,
+        duplicates=[row.asDict() for row in with_duplicates(written).collect()],
+        source="; ".join(source.origin for source in sources),
+    )
+
+
+def _num_bad_images(source: Located, found: Mapping[tuple[str, int], int]) -> int:
+    """Images that the source names and that did not become rows."""
+    if source.num_images is None:
+        return 0
+    # A task may read training and test images at once; those of a source of unlabeled ones are apart.
+    splits = {UNLABELED} if all(shard.split == UNLABELED for shard in source.shards) else {TRAIN, TEST}
+    return source.num_images - sum(count for (split, _), count in found.items() if split in splits)

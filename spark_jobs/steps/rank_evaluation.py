@@ -1,0 +1,33 @@
+"""Evaluation of a checkpoint in the ranks of a barrier stage."""
+
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from pyspark.sql import SparkSession
+
+from longtail.conf.options.training import TrainOptions
+from longtail.spark_jobs.steps.ranks import run_on_set
+from longtail.training.run_directory import RunPaths, run_paths
+
+if TYPE_CHECKING:
+    from longtail.training.distributed import Rank
+
+
+def evaluate_run(
+    spark: SparkSession, options: TrainOptions, *, set_dir: Path, pseudo_labels: Path | None = None
+) -> dict[str, Any]:
+    """Scores of the checkpoint --resume on the set's held-out splits; says which files were written on the way."""
+    paths = run_paths(options, set_dir=set_dir, pseudo_labels=pseudo_labels)
+    rank_main = partial(_evaluate_rank, options=options)
+    result = run_on_set(spark, rank_main, options, paths, description=f"evaluate {options.resume}")[0]
+    for name in ("features", "tsne"):
+        if (file := getattr(options, name)) is not None:
+            print(f"{name}: {file}")
+    return result
+
+
+def _evaluate_rank(rank: "Rank", paths: RunPaths, *, options: TrainOptions) -> dict[str, Any]:
+    from longtail.training.run import run_evaluation
+
+    return run_evaluation(options, paths, rank)

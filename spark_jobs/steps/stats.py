@@ -1,0 +1,157 @@
+"""Class-distribution statistics, computed and written."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+from pyspark.sql import DataFrame, SparkSession
+from pyspark.sql import functions as F
+
+from longtail.conf.base.errors import UserError
+from longtail.conf.base.files import write_atomically, write_json_atomically
+from longtail.conf.options.data import DataOptions, StatsOptions
+from longtail.conf.vocabulary import NO_CLASS, SPLITS, TRAIN
+from longtail.data.contract import HIDDEN_LABEL, LABEL, SPLIT
+from longtail.data.longtail import shot_groups
+from longtail.data.manifest import read_manifest
+from longtail.data.statistics import class_distribution, effective_number
+from longtail.data.storage import open_parquet, table_files
+from longtail.spark_jobs.display.class_plot import draw_head_to_tail
+from longtail.spark_jobs.display.label_statistics import print_image_statistics, print_label_statistics
+from longtail.spark_jobs.frames.image_statistics import (
+    Channels,
+    Sums,
+    channel_statistics,
+    collect_sums,
+    sums_of_split,
+    with_duplicates,
+    with_pixel_sums,
+)
+from longtail.spark_jobs.frames.label_statistics import LabelCounts, count_labels
+from longtail.spark_jobs.frames.reading import read_parquet_or_delta, read_prepared
+
+STATISTICS_DIRECTORY = "statistics"
+
+
+def stats(spark: SparkSession, options: DataOptions, *, set_dir: Path) -> Path:
+    """Count, print and write; the directory of the results."""
+    manifest = read_manifest(set_dir)
+    prepared = read_prepared(spark, set_dir)
+    counted = count_labels(prepared)
+    counts = {split: [0] * manifest.num_classes for split in SPLITS}
+    for split, class_id, count in counted.class_counts:
+        if class_id != NO_CLASS:
+            counts[split][class_id] = count
+    sums = collect_sums(with_pixel_sums(prepared, image_shape=manifest.image_shape, encoding=manifest.encoding))
+    duplicates = [row.asDict() for row in with_duplicates(prepared).collect()]
+    output_dir = options.data_dir.absolute() / STATISTICS_DIRECTORY / set_dir.name
+    _report_labels(counts, counted, manifest.class_names, sums, options, output_dir)
+    channels = {split: channel_statistics(sums_of_split(sums, split)) for split in SPLITS}
+    images = {"channels": {split: asdict(found) for split, found in channels.items()}, "duplicates": duplicates}
+    write_json_atomically(output_dir / "images.json", images)
+    print_image_statistics(channels[TRAIN].mean, channels[TRAIN].std, duplicates)
+    return output_dir
+
+
+def stats_of_labels(spark: SparkSession, options: StatsOptions, *, table: Path) -> Path:
+    """The same for the labels of a table without a look at its images; a label that does not occur is not known of.
+
+    Raises UserError if there is no such column of numbers or names, or if a row lacks its label.
+    """
+    rows = _label_rows(spark, table, options.label_column)
+    counted = count_labels(rows)
+    by_label = {label: count for _, label, count in counted.class_counts}
+    if not by_label:
+        raise UserError(f"{table} has no row: name another table with --labels")
+    if (missing := by_label.get(NO_CLASS, by_label.get(str(NO_CLASS)))) is not None:
+        raise UserError(f"{table} has {missing} rows whose {options.label_column} is null or {NO_CLASS}: remove them")
+    names = sorted(by_label)
+    counts = {TRAIN: [by_label[name] for name in names]}
+    output_dir = options.data_dir.absolute() / STATISTICS_DIRECTORY / f"labels-{table.stem}"
+    _report_labels(counts, counted, list(map(str, names)), {}, options, output_dir)
+    return output_dir
+
+
+def _label_rows(spark: SparkSession, table: Path, column: str) -> DataFrame:
+    """Of each row its label alone, as of a training image."""
+    open_parquet(table_files(table)[0]).close()  # says in one line if it is none
+    rows = read_parquet_or_delta(spark, table)
+    kinds = dict(rows.dtypes)
+    if kinds.get(column) not in ("tinyint", "smallint", "int", "bigint", "string"):
+        have = ", ".join(f"{name} ({kind[:20]})" for name, kind in kinds.items())
+        raise UserError(f"{table} has no column {column!r} of integers or strings: it has {have}; give --label_column")
+    nothing = F.lit(None).cast(kinds[column])
+    return rows.select(F.lit(TRAIN).alias(SPLIT), F.col(column).alias(LABEL), nothing.alias(HIDDEN_LABEL))
+
+
+def _report_labels(
+    counts: dict[str, list[int]],
+    counted: LabelCounts,
+    class_names: Sequence[str],
+    sums: Mapping[tuple[str, int], Sums],
+    options: DataOptions,
+    output_dir: Path,
+) -> None:
+    """Write and print what the labels alone say. counts: by split, (num_classes,)"""
+    groups = shot_groups(counts[TRAIN], many_shot=options.many_shot, few_shot=options.few_shot)
+    class_counts = _class_counts(counts, groups, sums, class_names)
+    write_atomically(output_dir / "class_counts.parquet", lambda file: pq.write_table(class_counts, file))
+    partitions = _partitions(counted)
+    write_atomically(output_dir / "partitions.parquet", lambda file: pq.write_table(partitions, file))
+    summary = {split: {**asdict(class_distribution(counts[split])), **_skew(counted, split)} for split in counts}
+    write_json_atomically(output_dir / "summary.json", summary)
+    shown = {split: sizes for split, sizes in counts.items() if sum(sizes)}
+    draw_head_to_tail(shown, output_dir / "head_to_tail.png", title=output_dir.name)
+    print_label_statistics(shown, groups, class_names, summary, title=output_dir.name)
+
+
+def _partitions(counted: LabelCounts) -> pa.Table:
+    """A row per split and partition."""
+    names = [SPLIT, "partition", "num_images", "label_skew"]
+    types = [pa.string(), pa.int32(), pa.int64(), pa.float64()]
+    columns = zip(*counted.skew, strict=True) if counted.skew else [[]] * len(names)
+    return pa.table([pa.array(values, kind) for values, kind in zip(columns, types, strict=True)], names=names)
+
+
+def _skew(counted: LabelCounts, split: str) -> dict[str, Any]:
+    """The partitions of a split together; the mean weighs each by its images. None without images."""
+    of_split = [(images, skew) for of, _, images, skew in counted.skew if of == split]
+    total = sum(images for images, _ in of_split)
+    return {
+        "num_partitions": len(of_split),
+        "mean_label_skew": sum(images * skew for images, skew in of_split) / total if total else None,
+        "max_label_skew": max(skew for _, skew in of_split) if total else None,
+    }
+
+
+def _class_counts(
+    counts: dict[str, list[int]],
+    groups: Sequence[str],
+    sums: Mapping[tuple[str, int], Sums],
+    class_names: Sequence[str],
+) -> pa.Table:
+    """A row per split and class; a class without images keeps its row. Channels are null where images were not read."""
+    channels = {key: channel_statistics(of_class) for key, of_class in sums.items()}
+    nothing = Channels([], [])
+    rows = []
+    for split, of_split in counts.items():
+        total = sum(of_split)
+        for class_id, count in enumerate(of_split):
+            of_class = channels.get((split, class_id), nothing)
+            rows.append(
+                {
+                    SPLIT: split,
+                    "class_id": class_id,
+                    "class_name": class_names[class_id],
+                    "shot_group": groups[class_id],
+                    "count": count,
+                    "share": count / total if total else None,
+                    "effective_number": effective_number(count),
+                    "channel_mean": of_class.mean or None,
+                    "channel_std": of_class.std or None,
+                }
+            )
+    return pa.Table.from_pylist(rows)
