@@ -1,4 +1,4 @@
-"""What is known of each data set beforehand: the YAML files in conf/datasets/.
+"""Facts and defaults of each data set: the YAML files in conf/datasets/.
 
 A file gives the facts that cannot be derived from the data (published
 normalisation constants, whether a mirrored image keeps its meaning) and the
@@ -13,16 +13,19 @@ import yaml
 from pydantic import BaseModel, ConfigDict
 
 from longtail.conf.base.errors import UserError
+from longtail.conf.base.suggestions import did_you_mean
 
-# As a resource and not as a path: on a cluster the packages may lie in a zip.
+# A resource and not a path: on a cluster the package may be in a zip.
 DIRECTORY = files("longtail.conf") / "datasets"
 
 
 class DataSetFacts(BaseModel):
     """One file of conf/datasets/.
 
-    mean, std: per channel, for pixels in [0, 1]; None: computed from the labelled images.
-    defaults, pipeline: option values by name, for all jobs and for `pipeline` on top.
+    horizontal_flip: whether a mirrored image keeps its class
+    mean, std: per channel, for pixels in [0, 1]; None: computed from the labelled images
+    defaults: option values by name, for all jobs
+    pipeline: option values that `pipeline` has on top of them
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -35,12 +38,15 @@ class DataSetFacts(BaseModel):
 
 
 def known_datasets() -> list[str]:
+    """Names of the data sets, sorted."""
     return sorted(file.name.removesuffix(".yaml") for file in DIRECTORY.iterdir() if file.name.endswith(".yaml"))
 
 
 @cache
 def dataset_facts(dataset: str) -> DataSetFacts:
+    """The facts of a data set. Raises UserError if there is none of that name."""
     if dataset not in known_datasets():
-        raise UserError(f"unknown data set {dataset!r}: choose one of {', '.join(known_datasets())}")
+        guess = did_you_mean(dataset, known_datasets())
+        raise UserError(f"unknown data set {dataset!r}{guess}: choose one of {', '.join(known_datasets())}")
     text = (DIRECTORY / f"{dataset}.yaml").read_text(encoding="utf-8")
     return DataSetFacts.model_validate(yaml.safe_load(text))

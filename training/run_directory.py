@@ -81,7 +81,7 @@ def run_paths(options: RunOptions, *, set_dir: Place, pseudo_labels: Path | None
     if pseudo_labels is not None:
         assert isinstance(options, TrainSemiOptions)
         inputs["pseudo_labels"] = _rows_hash(pseudo_labels, options)
-    if options.own_places():
+    if options.own_paths():
         # The options name the user's own files; what was in them when the set was prepared, its rows tell.
         inputs["set"] = fingerprint(read_manifest(set_dir).checksums)
     runs_dir = options.runs_dir.absolute()

@@ -6,10 +6,10 @@ message says what is wrong, what was expected and how to mend it.
 
 
 class UserError(Exception):
-    """Bad input by the user: the message is all that the user gets to see, and always one line.
+    """Bad input by the user. The message is all that the user sees, and always one line.
 
-    It often quotes what a library said of the input, and libraries break lines where they like.
+    Messages of libraries, which it may quote, have several lines: they are joined.
     """
 
     def __init__(self, message: str) -> None:
-        super().__init__(" ".join(line.strip() for line in message.splitlines()))
+        super().__init__(" ".join(line.strip() for line in message.splitlines() if line.strip()))

@@ -22,7 +22,7 @@ from longtail.conf.base.errors import UserError
 _NO_ROOM = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
 
 
-def write_atomically(path: Path, write: Callable[[Path], None]) -> None:
+def write_atomically(path: Path, write: Callable[[Path], object]) -> None:
     """Call ``write(temporary)`` beside ``path``, flush it to disk, and rename it to ``path``.
 
     The temporary name starts with a dot: Spark's file sources and our own

@@ -1,4 +1,4 @@
-"""What the diagnosis of a user's own data understands."""
+"""Advice on a user's own data."""
 
 from pathlib import Path
 from typing import ClassVar
@@ -13,19 +13,26 @@ class AdviseOptions(SupervisedOptions):
     """advise: what unlabeled data and self-supervised pre-training are likely to add to a labelled set."""
 
     own_defaults: ClassVar[frozenset[str]] = frozenset({"val_fraction"})
+    examples = (
+        ("--imb_factor_unlabel 1", "the digits, with an unlabeled part of known classes"),
+        ("--labelled my_images --unlabeled more_images", "a directory with one folder per class, and one without"),
+    )
 
     labelled: Path | None = option(
-        None, "the labelled images: a directory with a folder a class, a Parquet or Delta table, or a prepared set; or "
-        "name them by --dataset",
-    )  # fmt: skip
-    val_fraction: float = option(
-        0.2, "share of each labelled class that the base classifier does not learn from, to measure how it errs",
-        ge=0, lt=1,
+        None,
+        "labelled images: a directory with one folder per class, a Parquet or Delta table, or a prepared set; instead "
+        "of --dataset", group="Input",
     )  # fmt: skip
     resume: FilePath | None = option(
-        None, "checkpoint of a base classifier, trained with --val_fraction; without it one is trained"
+        None, "checkpoint of a classifier trained with --val_fraction; default: train one", group="Input"
     )
-    output_dir: Path | None = option(None, "where to write; by default advice/ beside the checkpoint")
+    val_fraction: float = option(
+        0.2, "share of each labelled class held out from training, to measure the classifier's errors",
+        group="Long tail", ge=0, lt=1,
+    )  # fmt: skip
+    output_dir: Path | None = option(
+        None, "directory to write to; default: advice/ beside the checkpoint", group="Output"
+    )
 
     @field_validator("labelled")
     @classmethod

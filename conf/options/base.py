@@ -1,39 +1,100 @@
 """What the options of every job are made of.
 
-A field is at the same time a command-line flag, a YAML key, a default and a
-check (conf/arguments.py reads them). Option names are those that users of the
-published code know. Values are frozen; unknown keys are refused.
+A field is at the same time a command-line flag, a YAML key, a default and a check (conf/arguments.py reads them).
+Option names are those that users of the published code know. Values are frozen; unknown keys are refused.
 """
 
 import hashlib
 import json
-from typing import Any, ClassVar, Literal
+from dataclasses import dataclass
+from typing import Any, ClassVar, Literal, get_args
 
 from pydantic import BaseModel, ConfigDict, Field
+from pydantic.fields import FieldInfo
+
+Group = Literal[
+    "Input", "Method", "Data set", "Your own images", "Long tail", "Unlabeled images", "Pseudo-labels",
+    "Loss and re-balancing", "Network", "Optimisation", "Checkpoints", "Live tables", "Output", "Spark",
+]  # fmt: skip
+"""Headings of the help, in the order in which they are shown."""
+GROUPS: tuple[Group, ...] = get_args(Group)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Presentation:
+    """How the command line presents an option.
+
+    group: the heading under which the help lists it
+    flags: further spellings (``-b``); in long ones, dashes and underscores are equal
+    positional: given by its position instead of by a flag
+    advanced: listed by --help-all alone
+    """
+
+    group: str
+    flags: tuple[str, ...]
+    positional: bool
+    advanced: bool
 
 
 def option(
-    default: Any, description: str, *, flags: tuple[str, ...] = (), positional: bool = False, **checks: Any
+    default: Any,
+    description: str,
+    *,
+    group: Group,
+    flags: tuple[str, ...] = (),
+    positional: bool = False,
+    advanced: bool = False,
+    **checks: Any,
 ) -> Any:
-    """A field with its help text, further flags (``-b``), a place instead of a flag, and pydantic checks (``gt=0``)."""
-    extra = {"flags": list(flags), "positional": positional}
+    """A field of a job's options.
+
+    default: ``...`` if the option is required
+    description: the option's line in the help, without the default
+    group, flags, positional, advanced: see Presentation
+    checks: pydantic's (``gt=0``, ``pattern=...``)
+    """
+    extra = {"group": group, "flags": " ".join(flags), "positional": positional, "advanced": advanced}
     return Field(default, description=description, json_schema_extra=extra, **checks)
 
 
+def presentation(field: FieldInfo) -> Presentation:
+    """How the command line presents a field made by option()."""
+    extra = field.json_schema_extra
+    assert isinstance(extra, dict), "option() makes every field of a job's options"
+    return Presentation(
+        group=str(extra["group"]),
+        flags=tuple(str(extra["flags"]).split()),
+        positional=bool(extra["positional"]),
+        advanced=bool(extra["advanced"]),
+    )
+
+
 class JobOptions(BaseModel):
-    """What every job understands."""
+    """What every job understands.
+
+    The docstring of a job's class is `job: description`; the help shows it.
+    """
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
     own_defaults: ClassVar[frozenset[str]] = frozenset()
-    """Options whose default is the job's own whatever the data set's is."""
+    """Options whose default is the job's, whatever the data set's is."""
+    examples: ClassVar[tuple[tuple[str, str], ...]] = ()
+    """For the help: arguments of the job, and what they do."""
 
-    master: str | None = option(None, "Spark master URL; local[*] if none is given here or to spark-submit")
-    verbose: bool = option(False, "show stack traces and Spark's own log")
+    master: str | None = option(None, "URL of the Spark master; default local[*], or spark-submit's", group="Spark")
+    verbose: bool = option(False, "show stack traces and Spark's log", group="Output")
+
+    @classmethod
+    def implied_defaults(cls, values: dict[str, Any]) -> dict[str, Any]:
+        """Defaults that the values of other options imply, by option name."""
+        return {}
 
 
 TableFormat = Literal["parquet", "delta"]
 """How a job writes a table: Parquet files, or the same with a Delta Lake log beside them."""
+
+DELTA_HELP = "delta makes the Parquet files a Delta Lake table as well (pip install 'longtail[delta]')"
 
 
 def fingerprint(parameters: dict[str, Any]) -> str:

@@ -1,4 +1,4 @@
-"""Which long-tailed data set: what every job on images understands, and the jobs that build and describe sets."""
+"""Options that name a long-tailed data set, and those of the jobs that build and describe sets."""
 
 from pathlib import Path
 from typing import Any, Literal
@@ -6,79 +6,98 @@ from typing import Any, Literal
 from pydantic import FilePath, field_validator, model_validator
 
 from longtail.conf.datasets import dataset_facts
-from longtail.conf.options.base import JobOptions, TableFormat, fingerprint, option
+from longtail.conf.options.base import DELTA_HELP, JobOptions, TableFormat, fingerprint, option
 
 IMAGE_TREES = ("folder", "image_list")
-"""The data sets whose images are the user's own files."""
+"""The data sets whose images are the user's files."""
 OWN_IMAGES = (*IMAGE_TREES, "table")
-"""Those whose images are the user's own, in files or in a table."""
+"""The data sets whose images are the user's, in files or in a table."""
 
 OF_UNLABELED = frozenset({"imb_factor_unlabel", "unlabeled", "unlabel_size_factor", "relevance", "irrelevant_dataset"})
-"""The options that name the unlabeled part; the labelled one is the same whatever they are."""
+"""Options of the unlabeled part; the labelled part does not depend on them."""
 
 
 class DataOptions(JobOptions):
-    """Which long-tailed data set: these options alone decide what a prepared set contains."""
+    """The long-tailed data set; these options alone decide what a prepared set contains."""
 
-    dataset: str = option("digits", "name of the data set: a file of conf/datasets/")
+    dataset: str = option("digits", "name of the data set, a file of conf/datasets/", group="Data set")
+    data_dir: Path = option(Path("datasets"), "directory of the raw and the prepared data sets", group="Data set")
+    num_classes: int | None = option(
+        None, "use only the first N classes of the data set", group="Data set", advanced=True, ge=2
+    )
     path: Path | None = option(
-        None, "directory of the images, with --dataset folder or image_list; with table a Parquet or Delta table"
+        None,
+        "your images: a directory (--dataset folder or image_list), or a Parquet or Delta table (--dataset table)",
+        group="Your own images",
     )
     list_file: FilePath | None = option(
-        None, "with --dataset image_list: the training images, a line each: path below --path, label",
-        flags=("--list",),
+        None,
+        "training images of --dataset image_list: one line per image with its path below --path and its label",
+        group="Your own images", flags=("--list",), advanced=True,
     )  # fmt: skip
     test_list_file: FilePath | None = option(
-        None, "with --dataset image_list: the test images; without it --test_fraction of the training images",
-        flags=("--test_list",),
+        None, "test images of --dataset image_list; without it, --test_fraction of the training images",
+        group="Your own images", flags=("--test_list",), advanced=True,
     )  # fmt: skip
     test_path: Path | None = option(
-        None, "with --dataset table: a table of the test images; without it --test_fraction of the training images"
-    )
-    image_column: str = option("image", "with --dataset table, or a table for --unlabeled: the column of the images")
-    label_column: str = option("label", "with --dataset table: the column of the labels")
-    test_fraction: float = option(
-        0.2, "share of each class for the test set, where the user's own images have none", gt=0, lt=1
-    )
-    image_size: int = option(224, "side to which the user's own images are scaled when they are loaded", gt=0)
-    on_bad_image: Literal["stop", "skip"] = option(
-        "stop", "what to do at one of the user's own images that cannot be decoded or is not there"
-    )
-    imb_type: Literal["exp", "step", "pareto", "natural"] = option(
-        "exp", "profile of the labelled class sizes; natural: all training images"
-    )
-    imb_factor: float = option(0.01, "smallest class over largest class, 1/rho", gt=0, le=1)
-    n_max: int = option(5000, "labelled images of the head class", gt=0)
-    counts: str | None = option(
-        None, "labelled images of each class, by class number, as 50,30,10; instead of a profile",
-        pattern=r"^[0-9]+(,[0-9]+)+$",
+        None, "table of the test images of --dataset table; without it, --test_fraction of the training images",
+        group="Your own images", advanced=True,
     )  # fmt: skip
+    image_column: str = option("image", "column of the images in a table", group="Your own images", advanced=True)
+    label_column: str = option("label", "column of the labels in a table", group="Your own images", advanced=True)
+    test_fraction: float = option(
+        0.2, "share of each class used as test set if your images have none", group="Your own images", advanced=True,
+        gt=0, lt=1,
+    )  # fmt: skip
+    image_size: int = option(
+        224, "side in pixels to which your images are scaled when loaded", group="Your own images", advanced=True, gt=0
+    )
+    on_bad_image: Literal["stop", "skip"] = option(
+        "stop", "what to do with one of your images that is missing or cannot be decoded",
+        group="Your own images", advanced=True,
+    )  # fmt: skip
+    imb_type: Literal["exp", "step", "pareto", "natural"] = option(
+        "exp", "profile of the labelled class sizes; natural keeps all training images", group="Long tail"
+    )
+    imb_factor: float = option(0.01, "smallest labelled class over the largest, 1/rho", group="Long tail", gt=0, le=1)
+    n_max: int = option(5000, "labelled images of the largest class", group="Long tail", gt=0)
+    val_fraction: float = option(
+        0.0, "share of each labelled class held out for validation",
+        group="Long tail", ge=0, lt=1,
+    )  # fmt: skip
+    counts: str | None = option(
+        None, "labelled images of each class in the order of the labels, as 50,30,10; replaces the profile",
+        group="Long tail", advanced=True, pattern=r"^[0-9]+(,[0-9]+)+$",
+    )  # fmt: skip
+    rand_number: int = option(0, "seed of the selection of images", group="Long tail", advanced=True)
+    many_shot: int = option(
+        100, "classes with more training images than this are many-shot", group="Long tail", advanced=True, ge=0
+    )
+    few_shot: int = option(
+        20, "classes with fewer training images than this are few-shot", group="Long tail", advanced=True, ge=0
+    )
     imb_factor_unlabel: float | None = option(
-        None, "1/rho_U of the unlabeled part; above 1 the labelled head is its tail; without it and --unlabeled there "
-        "is no unlabeled part", gt=0,
+        None,
+        "imbalance 1/rho_U of the unlabeled part, reversed above 1; without it and --unlabeled, there is none",
+        group="Unlabeled images", gt=0,
     )  # fmt: skip
     unlabeled: str | None = option(
-        None, "other images for the unlabeled part than the training split's: svhn_extra, a file laid out as "
-        "ti_80M_selected.pickle, a directory of images, or a Parquet or Delta table of them; without "
-        "--imb_factor_unlabel all of them",
+        None,
+        "unlabeled images from elsewhere: a directory, a Parquet or Delta table, svhn_extra, or a pickle in the layout "
+        "of ti_80M_selected.pickle; all of them, unless --imb_factor_unlabel is given", group="Unlabeled images",
     )  # fmt: skip
-    relevance: float = option(
-        1.0, "share of the unlabeled part that belongs to the classes; the rest is of --irrelevant_dataset", gt=0, le=1
+    unlabel_size_factor: float = option(
+        5.0, "unlabeled images per labelled image (K of D_U@Kx)", group="Unlabeled images", gt=0
     )
+    relevance: float = option(
+        1.0, "share of the unlabeled images that belong to the classes; the others are from --irrelevant_dataset",
+        group="Unlabeled images", advanced=True, gt=0, le=1,
+    )  # fmt: skip
     irrelevant_dataset: str | None = option(
-        None, "data set of the same image shape for the share 1 - relevance; the data set itself: its classes that "
-        "--num_classes leaves out",
+        None,
+        "data set of the same image shape for the share 1 - relevance; --dataset itself: its classes beyond "
+        "--num_classes", group="Unlabeled images", advanced=True,
     )  # fmt: skip
-    num_classes: int | None = option(None, "only the first so many classes of the data set", ge=2)
-    unlabel_size_factor: float = option(5.0, "unlabeled images per labelled image (K of D_U@Kx)", gt=0)
-    val_fraction: float = option(
-        0.0, "share of each labelled class held out for validation (at least one image of a class of two or more)",
-        ge=0, lt=1,
-    )  # fmt: skip
-    rand_number: int = option(0, "seed of the choice of images")
-    many_shot: int = option(100, "a class with more training images than this is many-shot", ge=0)
-    few_shot: int = option(20, "a class with fewer training images than this is few-shot", ge=0)
-    data_dir: Path = option(Path("datasets"), "directory of the raw and the prepared data sets")
 
     @field_validator("dataset")
     @classmethod
@@ -90,37 +109,37 @@ class DataOptions(JobOptions):
     @classmethod
     def _irrelevant_dataset_is_known(cls, value: str | None) -> str | None:
         if value in OWN_IMAGES:
-            raise ValueError("must be a data set of its own name")
+            raise ValueError("must be one of the published data sets")
         if value is not None:
             dataset_facts(value)
         return value
 
     @field_validator("path", "test_path")
     @classmethod
-    def _place_is_there(cls, value: Path | None) -> Path | None:
+    def _path_exists(cls, value: Path | None) -> Path | None:
         if value is not None and not value.exists():
             raise ValueError("there is no such directory or file")
         return value
 
     @field_validator("path", "test_path", "list_file", "test_list_file")
     @classmethod
-    def _place_is_absolute(cls, value: Path | None) -> Path | None:
+    def _path_is_absolute(cls, value: Path | None) -> Path | None:
         return value and value.absolute()
 
     @field_validator("unlabeled")
     @classmethod
-    def _unlabeled_place_is_absolute(cls, value: str | None) -> str | None:
-        """So that the set's name tells apart places that are called alike in two directories."""
+    def _unlabeled_path_is_absolute(cls, value: str | None) -> str | None:
+        """So that the set's name differs for paths of the same relative name in two directories."""
         return str(Path(value).absolute()) if value is not None and Path(value).exists() else value
 
     @model_validator(mode="after")
     def _own_images_are_named(self) -> "DataOptions":
         if self.dataset in OWN_IMAGES and self.path is None:
-            raise ValueError(f"--dataset {self.dataset} needs --path, where the images are")
+            raise ValueError(f"--dataset {self.dataset} needs --path, the directory or table of the images")
         if self.dataset not in OWN_IMAGES and self.path is not None:
             raise ValueError(f"--path goes with --dataset {', '.join(OWN_IMAGES)}, not with {self.dataset}")
         if self.dataset in IMAGE_TREES and self.path is not None and not self.path.is_dir():
-            raise ValueError(f"--path {self.path} is no directory: a tree of images was expected")
+            raise ValueError(f"--path {self.path} is not a directory: a directory of images was expected")
         if self.dataset != "table" and self.test_path is not None:
             raise ValueError("--test_path goes with --dataset table")
         if (self.dataset == "image_list") != (self.list_file is not None):
@@ -143,26 +162,28 @@ class DataOptions(JobOptions):
         return self
 
     @model_validator(mode="after")
-    def _classes_are_left_out_by_whoever_made_the_folders(self) -> "DataOptions":
+    def _own_images_have_no_num_classes(self) -> "DataOptions":
         if self.num_classes is not None and self.dataset in OWN_IMAGES:
-            raise ValueError(f"--num_classes is not for --dataset {self.dataset}: leave the images out themselves")
+            raise ValueError(
+                f"--num_classes is not for --dataset {self.dataset}: leave out the images of the other classes"
+            )
         return self
 
     @model_validator(mode="after")
     def _shot_groups_are_ordered(self) -> "DataOptions":
         if self.few_shot > self.many_shot + 1:
-            raise ValueError(f"few_shot ({self.few_shot}) must not lie above many_shot ({self.many_shot})")
+            raise ValueError(f"--few_shot {self.few_shot} must be at most --many_shot {self.many_shot} + 1")
         return self
 
-    def own_places(self) -> list[Path]:
-        """Files and directories of the user's own that the prepared set is made from."""
-        places = [self.path, self.test_path, self.list_file, self.test_list_file]
+    def own_paths(self) -> list[Path]:
+        """The user's files and directories that the prepared set is made from."""
+        paths = [self.path, self.test_path, self.list_file, self.test_list_file]
         if self.unlabeled is not None and Path(self.unlabeled).exists():
-            places.append(Path(self.unlabeled))
-        return [place for place in places if place is not None]
+            paths.append(Path(self.unlabeled))
+        return [path for path in paths if path is not None]
 
     def set_parameters(self) -> dict[str, Any]:
-        """What decides the content of the prepared set, in a fixed order; without what has no effect."""
+        """The options that decide the content of the prepared set, in a fixed order, without those of no effect."""
         names = ["dataset", *self._profile_parameters(), "val_fraction", "rand_number"]
         if self.dataset in IMAGE_TREES:
             names += ["path", "list_file", "test_list_file", "test_fraction", "image_size", "on_bad_image"]
@@ -188,11 +209,11 @@ class DataOptions(JobOptions):
         return ["imb_type"] if self.imb_type == "natural" else ["imb_type", "imb_factor", "n_max"]
 
     def class_sizes(self) -> list[int] | None:
-        """The numbers of --counts."""
+        """The class sizes in --counts."""
         return None if self.counts is None else [int(count) for count in self.counts.split(",")]
 
     def set_name(self) -> str:
-        """Directory name of the prepared set: readable, and different for different parameters."""
+        """Directory name of the prepared set: readable, and different for different set_parameters."""
         name = self.dataset if self.num_classes is None else f"{self.dataset}-c{self.num_classes}"
         if self.counts is not None:
             name += "-counts"
@@ -210,21 +231,32 @@ class DataOptions(JobOptions):
 
 
 class PrepareOptions(DataOptions):
-    """prepare: build the long-tailed Parquet data set."""
+    """prepare: build a long-tailed Parquet data set."""
 
-    format: TableFormat = option(
-        "parquet", "delta: make the Parquet files a Delta Lake table as well (needs the extra delta)"
+    examples = (
+        ("", "the digits of scikit-learn, 40 images of the largest class and 2 of the smallest"),
+        ("--imb_factor_unlabel 1", "the same with an unlabeled part in which all classes have the same size"),
+        ("--dataset cifar10 --imb_type step --imb_factor 0.1", "CIFAR-10, with five large and five small classes"),
     )
+
+    format: TableFormat = option("parquet", DELTA_HELP, group="Output")
 
 
 class StatsOptions(DataOptions):
     """stats: class-distribution statistics of a prepared set, or of the labels of any table."""
 
+    examples = (
+        ("", "class sizes, imbalance and duplicates of the digits"),
+        ("--dataset cifar10 --imb_factor_unlabel 1 --n_max 800", "of CIFAR-10 with an unlabeled part"),
+    )
+
     labels: Path | None = option(
-        None, "a Parquet or Delta table whose --label_column is counted, instead of a prepared set"
+        None, "count the --label_column of this Parquet or Delta table, instead of a prepared set", group="Input"
     )
     pseudo_labels: Path | None = option(
-        None, "table of gen_pseudolabels for the set: predicted classes, quantiles of confidence, precision, recall"
+        None,
+        "table of gen_pseudolabels for the set: adds predicted classes, quantiles of confidence, precision and recall",
+        group="Input",
     )
 
     @field_validator("labels", "pseudo_labels")
@@ -235,7 +267,7 @@ class StatsOptions(DataOptions):
         return value and value.absolute()
 
     @model_validator(mode="after")
-    def _labels_stand_alone(self) -> "StatsOptions":
+    def _labels_replace_the_set(self) -> "StatsOptions":
         if self.labels is not None and self.pseudo_labels is not None:
-            raise ValueError("--pseudo_labels are those of a prepared set: leave out --labels")
+            raise ValueError("--pseudo_labels belong to a prepared set: leave out --labels")
         return self

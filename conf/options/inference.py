@@ -1,40 +1,58 @@
-"""What a trained classifier says of images: pseudo-labels and scores."""
+"""The jobs that apply a trained classifier: pseudo-labels and scores."""
 
 from pathlib import Path
 from typing import ClassVar
 
 from pydantic import FilePath, model_validator
 
-from longtail.conf.options.base import TableFormat, option
+from longtail.conf.options.base import DELTA_HELP, TableFormat, option
 from longtail.conf.options.data import DataOptions
+from longtail.conf.vocabulary import SPLITS
 
 INFERENCE_BATCH_SIZE = 500
 """Divides the 2000 rows of Spark's Arrow batches (spark_jobs/cluster/session.py), so that no batch needs padding."""
 
 
 class GenPseudolabelsOptions(DataOptions):
-    """gen_pseudolabels: label the unlabeled part with a trained classifier, a partition at a time."""
+    """gen_pseudolabels: pseudo-labels for the unlabeled part by a trained classifier, partition by partition.
+
+    The data set is by default that of the checkpoint.
+    """
 
     own_defaults: ClassVar[frozenset[str]] = frozenset({"batch_size"})
-
-    resume: FilePath = option(..., "checkpoint of the base classifier")
-    batch_size: int = option(INFERENCE_BATCH_SIZE, "images a forward pass", flags=("-b", "--batch-size"), gt=0)
-    threads: int | None = option(None, "CPU threads of a task; by default its share of the cores", gt=0)
-    align: float | None = option(
-        None, "distribution alignment: pull the mean prediction to the labelled class sizes to this power (1: as the "
-        "labelled part; 0: classes alike)", ge=0, le=1,
-    )  # fmt: skip
-    threshold: float | None = option(None, "keep pseudo-labels of at least this confidence", ge=0, le=1)
-    top_k: int | None = option(None, "keep the most confident of each class, at most so many", gt=0)
-    output_dir: Path | None = option(None, "where to write; by default pseudo_labels/ beside the prepared sets")
-    output_filename: str = option(
-        "pseudo_labels.parquet", "name in --output_dir; with .pickle the published layout is written as well",
-        pattern=r"^[A-Za-z0-9_.-]*[A-Za-z0-9_-]$",
-    )  # fmt: skip
-
-    format: TableFormat = option(
-        "parquet", "delta: make the Parquet files a Delta Lake table as well (needs the extra delta)"
+    examples = (
+        (
+            "--resume runs/digits-*-train-CE-*/ckpt.best.pth.tar --imb_factor_unlabel 1",
+            "by what `longtail train` learned on the digits",
+        ),
+        (
+            "--resume runs/digits-*-train-CE-*/ckpt.best.pth.tar --imb_factor_unlabel 1 --threshold 0.9",
+            "only those of which the classifier is confident",
+        ),
     )
+
+    resume: FilePath = option(..., "checkpoint of the classifier", group="Input")
+    threshold: float | None = option(None, "keep pseudo-labels of at least this confidence", group="Method", ge=0, le=1)
+    top_k: int | None = option(None, "keep the N most confident pseudo-labels of each class", group="Method", gt=0)
+    align: float | None = option(
+        None,
+        "distribution alignment: scale the mean prediction to the labelled class shares to this power (1: the labelled "
+        "shares; 0: uniform)", group="Method", ge=0, le=1,
+    )  # fmt: skip
+    batch_size: int = option(
+        INFERENCE_BATCH_SIZE, "images per forward pass", group="Spark", flags=("-b",), advanced=True, gt=0
+    )
+    threads: int | None = option(
+        None, "CPU threads per task; default: its share of the cores", group="Spark", advanced=True, gt=0
+    )
+    output_dir: Path | None = option(
+        None, "directory to write to; default: pseudo_labels/ beside the prepared sets", group="Output"
+    )
+    output_filename: str = option(
+        "pseudo_labels.parquet", "name in --output_dir; a name in .pickle writes the published layout as well",
+        group="Output", pattern=r"^[A-Za-z0-9_.-]*[A-Za-z0-9_-]$",
+    )  # fmt: skip
+    format: TableFormat = option("parquet", DELTA_HELP, group="Output")
 
     @model_validator(mode="after")
     def _the_published_layout_has_every_image(self) -> "GenPseudolabelsOptions":
@@ -46,17 +64,35 @@ class GenPseudolabelsOptions(DataOptions):
 
 
 class EvaluateOptions(DataOptions):
-    """evaluate: scores of a checkpoint, and on demand its features, a partition at a time."""
+    """evaluate: scores and features of a checkpoint, partition by partition.
 
-    resume: FilePath = option(..., "checkpoint to evaluate")
-    batch_size: int = option(INFERENCE_BATCH_SIZE, "images a forward pass", flags=("-b", "--batch-size"), gt=0)
-    threads: int | None = option(None, "CPU threads of a task; by default its share of the cores", gt=0)
+    The data set is by default that of the checkpoint.
+    """
+
+    own_defaults: ClassVar[frozenset[str]] = frozenset({"batch_size"})
+    examples = (
+        ("--resume runs/digits-*-train-CE-*/ckpt.best.pth.tar", "scores of what `longtail train` learned"),
+        ("--resume runs/digits-*-train-CE-*/ckpt.best.pth.tar --splits test --features", "with the images' features"),
+    )
+
+    resume: FilePath = option(..., "checkpoint to evaluate", group="Input")
     splits: str = option(
-        "val,test", "parts of the set, with commas between: train, val, test (scores), unlabeled (no scores)",
-        pattern=r"^(train|val|unlabeled|test)(,(train|val|unlabeled|test))*$",
+        "val,test", "splits, separated by commas: train, val, test, and unlabeled (which has no scores)",
+        group="Method", pattern=rf"^({'|'.join(SPLITS)})(,({'|'.join(SPLITS)}))*$",
     )  # fmt: skip
     logit_adjustment: float | None = option(
-        None, "lower the logits by this times the log prior of the checkpoint's training (post-hoc)", ge=0
+        None,
+        "subtract this times the log class prior of the checkpoint's training from the logits",
+        group="Method",
+        ge=0,
     )
-    features: bool = option(False, "also write the features of every image, before the classifier")
-    output_dir: Path | None = option(None, "where to write; by default evaluation/ beside the checkpoint")
+    features: bool = option(False, "write the features of every image as well", group="Output")
+    batch_size: int = option(
+        INFERENCE_BATCH_SIZE, "images per forward pass", group="Spark", flags=("-b",), advanced=True, gt=0
+    )
+    threads: int | None = option(
+        None, "CPU threads per task; default: its share of the cores", group="Spark", advanced=True, gt=0
+    )
+    output_dir: Path | None = option(
+        None, "directory to write to; default: evaluation/ beside the checkpoint", group="Output"
+    )

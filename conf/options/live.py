@@ -9,20 +9,26 @@ from longtail.conf.options.base import JobOptions, TableFormat, option
 
 EVENTS_TOPIC = "longtail-events"
 TRIGGER = "100 milliseconds"
-"""To look and find nothing costs some 5 ms of one core."""
+"""An interval without new events costs about 5 ms of one core."""
 _TOPIC = r"^[A-Za-z0-9._-]{1,249}$"
 _TRIGGER = r"^\d+ (milli)?seconds?$"
 
 
 class LiveQueryOptions(JobOptions):
-    """Of the jobs that keep result tables by a streaming query."""
+    """Options of the jobs that maintain result tables by a streaming query."""
 
-    runs_dir: Path = option(Path("runs"), "directory of the runs to watch")
-    alerts: FilePath | None = option(None, "YAML file of alert rules instead of conf/alerts.yaml")
-    trigger: str = option(TRIGGER, "how often to look for new events", pattern=_TRIGGER)
-    source: Literal["files", "kafka"] = option("files", "where events come from: files in --runs_dir, or a Kafka topic")
-    bootstrap_servers: str | None = option(None, "with --source kafka: HOST:PORT of its brokers, separated by commas")
-    topic: str = option(EVENTS_TOPIC, "with --source kafka: the topic of the events", pattern=_TOPIC)
+    runs_dir: Path = option(Path("runs"), "directory of the runs to watch", group="Input")
+    source: Literal["files", "kafka"] = option(
+        "files", "source of the metric events: files in --runs_dir, or a Kafka topic", group="Input"
+    )
+    bootstrap_servers: str | None = option(
+        None, "with --source kafka: HOST:PORT of the brokers, separated by commas", group="Input"
+    )
+    topic: str = option(EVENTS_TOPIC, "with --source kafka: topic of the events", group="Input", pattern=_TOPIC)
+    alerts: FilePath | None = option(
+        None, "YAML file of alert rules; default: conf/alerts.yaml of the package", group="Live tables"
+    )
+    trigger: str = option(TRIGGER, "interval between checks for new events", group="Live tables", pattern=_TRIGGER)
 
     @model_validator(mode="after")
     def _kafka_has_brokers(self) -> "LiveQueryOptions":
@@ -32,43 +38,66 @@ class LiveQueryOptions(JobOptions):
 
 
 class MonitorOptions(LiveQueryOptions):
-    """monitor: per-class accuracy of running trainings, by Structured Streaming over their metric events."""
+    """monitor: live per-class accuracy of running trainings, by Structured Streaming over their metric events."""
 
-    output_dir: Path | None = option(None, "where the tables are kept; by default analytics/ in --runs_dir")
-    run: str | None = option(None, "show only runs whose name contains this")
-    once: bool = option(False, "process what is there, show it, and end")
-    tensorboard: Path | None = option(None, "directory for TensorBoard scalars of all runs; by default none")
-    format: TableFormat = option(
-        "parquet",
-        "delta: the tables as Delta tables as well, in delta/ beside the others (pip install longtail[delta])",
+    examples = (
+        ("", "all runs in runs/, until interrupted"),
+        ("--once", "the state of all runs, once"),
+        ("--run LDAM --tensorboard tb", "runs with LDAM in their names, with TensorBoard scalars in tb/"),
     )
+
+    run: str | None = option(None, "show only runs whose name contains this", group="Live tables")
+    once: bool = option(False, "process the events that are there, show the tables, and end", group="Live tables")
+    output_dir: Path | None = option(
+        None, "directory of the result tables; default: analytics/ in --runs_dir", group="Output"
+    )
+    tensorboard: Path | None = option(None, "directory for TensorBoard scalars of all runs", group="Output")
+    format: TableFormat = option(
+        "parquet", "delta writes the tables as Delta tables as well, in delta/ (pip install 'longtail[delta]')",
+        group="Output",
+    )  # fmt: skip
 
 
 class RelayOptions(JobOptions):
     """relay: send the metric events of running trainings to a Kafka topic."""
 
-    runs_dir: Path = option(Path("runs"), "directory of the runs whose events to send")
-    bootstrap_servers: str = option(..., "HOST:PORT of Kafka's brokers, separated by commas")
-    topic: str = option(EVENTS_TOPIC, "topic to send to", pattern=_TOPIC)
-    once: bool = option(False, "send what is there, and end")
-    trigger: str = option(TRIGGER, "how often to look for new events", pattern=_TRIGGER)
+    examples = (
+        ("--bootstrap_servers localhost:9092", "all runs in runs/, until interrupted"),
+        ("--bootstrap_servers localhost:9092 --once", "the events that are there"),
+    )
+
+    bootstrap_servers: str = option(..., "HOST:PORT of the Kafka brokers, separated by commas", group="Input")
+    runs_dir: Path = option(Path("runs"), "directory of the runs whose events to send", group="Input")
+    topic: str = option(EVENTS_TOPIC, "topic to send to", group="Output", pattern=_TOPIC)
+    once: bool = option(False, "send the events that are there, and end", group="Live tables")
+    trigger: str = option(TRIGGER, "interval between checks for new events", group="Live tables", pattern=_TRIGGER)
 
 
 class DashboardOptions(LiveQueryOptions):
-    """dashboard: the live page over all runs."""
+    """dashboard: live web page of all runs."""
 
-    runs_dir: Path = option(Path("runs"), "directory of the runs to watch; made if it is not there")
-    output_dir: Path | None = option(None, "where the tables are kept; by default dashboard/ in --runs_dir")
-    tables_dir: DirectoryPath | None = option(
-        None, "show the tables that a monitor keeps here, without a query of the page's own"
+    examples = (
+        ("", "the runs in runs/, at http://127.0.0.1:8050"),
+        ("--port 0", "at a free port"),
     )
-    host: str = option("127.0.0.1", "address to listen on; 0.0.0.0: whoever reaches this machine may read the page")
-    port: int = option(8050, "port to listen on; 0: any that is free", ge=0, le=65535)
+
+    runs_dir: Path = option(Path("runs"), "directory of the runs to watch; created if it is missing", group="Input")
+    tables_dir: DirectoryPath | None = option(
+        None, "show the result tables that a monitor maintains here, without a query of the page's own", group="Input"
+    )
+    output_dir: Path | None = option(
+        None, "directory of the result tables; default: dashboard/ in --runs_dir", group="Output"
+    )
+    host: str = option(
+        "127.0.0.1", "address to listen on; with 0.0.0.0, everybody who reaches this machine can read the page",
+        group="Output",
+    )  # fmt: skip
+    port: int = option(8050, "port to listen on; 0: any free one", group="Output", ge=0, le=65535)
 
     @model_validator(mode="after")
-    def _tables_are_its_own_or_another_s(self) -> "DashboardOptions":
+    def _tables_of_a_monitor_need_no_query(self) -> "DashboardOptions":
         if self.tables_dir is not None and (self.output_dir or self.alerts or self.source == "kafka"):
             raise ValueError(
-                "--tables_dir shows what a monitor keeps: give --output_dir, --alerts and --source to that"
+                "--tables_dir shows the tables of a monitor: give --output_dir, --alerts and --source to the monitor"
             )
         return self

@@ -6,6 +6,8 @@ from longtail.conf.options.base import JobOptions, option
 
 
 class PackageOptions(JobOptions):
-    """package: zip of longtail's own code, for --py-files."""
+    """package: zip of longtail's own code, for spark-submit --py-files."""
 
-    output: Path = option(Path("longtail.zip"), "file to write")
+    examples = (("--output longtail.zip", "then: spark-submit --py-files longtail.zip spark_jobs/train.py"),)
+
+    output: Path = option(Path("longtail.zip"), "file to write", group="Output")

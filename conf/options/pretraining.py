@@ -1,11 +1,11 @@
-"""The self-supervised pre-trainings."""
+"""Options of the self-supervised pre-trainings."""
 
-from typing import ClassVar, Literal
+from typing import ClassVar
 
 from pydantic import FilePath
 
 from longtail.conf.options.base import option
-from longtail.conf.options.training import RunOptions
+from longtail.conf.options.training import BATCH_HELP, LearningRateSchedule, RunOptions
 from longtail.conf.vocabulary import Phase
 
 
@@ -13,40 +13,52 @@ class PretrainRotOptions(RunOptions):
     """pretrain_rot: self-supervised pre-training by rotation prediction; labels are not used."""
 
     phase: ClassVar[Phase] = "pretrain_rot"
+    examples = (
+        ("", "on the digits of scikit-learn; the checkpoint is for `longtail train --pretrained_model`"),
+        ("--dataset cifar10 --imb_factor 0.01 --world_size 2", "on long-tailed CIFAR-10, two ranks"),
+    )
 
-    resume: FilePath | None = option(None, "checkpoint to go on from")
+    resume: FilePath | None = option(None, "checkpoint to continue from", group="Checkpoints")
 
 
 class ContrastiveOptions(RunOptions):
-    """What every contrastive pre-training has; labels are not used."""
+    """Options of every contrastive pre-training; labels are not used."""
 
     own_defaults: ClassVar[frozenset[str]] = frozenset({"batch_size"})
 
-    batch_size: int = option(128, "images a step, over all ranks together", flags=("-b", "--batch-size"), ge=4)
-    lr_schedule: Literal["steps", "cosine"] = option(
-        "cosine", "learning rate over the epochs: the recipe's steps, or half a cosine"
+    batch_size: int = option(128, BATCH_HELP, group="Optimisation", flags=("-b",), ge=4)
+    lr_schedule: LearningRateSchedule = option(
+        "cosine", "learning rate over the epochs: those of `train`", group="Optimisation"
     )
-    weight_decay: float = option(1e-4, "weight decay", flags=("--wd", "--weight-decay"), ge=0)
-    projection_dim: int = option(128, "width of the space in which views are compared", gt=0)
-    resume: FilePath | None = option(None, "checkpoint to go on from")
+    weight_decay: float = option(1e-4, "weight decay", group="Optimisation", flags=("--wd",), ge=0)
+    projection_dim: int = option(128, "width of the projection in which views are compared", group="Method", gt=0)
+    resume: FilePath | None = option(None, "checkpoint to continue from", group="Checkpoints")
 
 
 class PretrainMocoOptions(ContrastiveOptions):
     """pretrain_moco: self-supervised pre-training by momentum contrast (MoCo v2)."""
 
     phase: ClassVar[Phase] = "pretrain_moco"
-
-    learning_rate: float = option(0.015, "initial learning rate", flags=("--lr", "--learning-rate"), gt=0)
-    temperature: float = option(0.2, "what similarities are divided by", gt=0)
-    queue_size: int = option(
-        65536, "keys to compare with; of a small data set, no more than a quarter of its images", gt=0
+    examples = (
+        ("--queue_size 256", "on the digits of scikit-learn"),
+        ("--dataset cifar10 --imb_factor 0.01 --world_size 2", "on long-tailed CIFAR-10, two ranks"),
     )
-    key_momentum: float = option(0.999, "share that the key network keeps of itself in a step", ge=0, lt=1)
+
+    learning_rate: float = option(0.015, "initial learning rate", group="Optimisation", flags=("--lr",), gt=0)
+    temperature: float = option(0.2, "temperature of the similarities", group="Method", gt=0)
+    queue_size: int = option(
+        65536, "negative keys in the queue; for a small data set at most a quarter of its images", group="Method", gt=0
+    )
+    key_momentum: float = option(0.999, "momentum of the key network's weights", group="Method", ge=0, lt=1)
 
 
 class PretrainSimclrOptions(ContrastiveOptions):
     """pretrain_simclr: self-supervised pre-training by contrast within the batch (SimCLR)."""
 
     phase: ClassVar[Phase] = "pretrain_simclr"
+    examples = (
+        ("", "on the digits of scikit-learn"),
+        ("--dataset cifar10 --imb_factor 0.01 -b 512", "on long-tailed CIFAR-10"),
+    )
 
-    temperature: float = option(0.5, "what similarities are divided by", gt=0)
+    temperature: float = option(0.5, "temperature of the similarities", group="Method", gt=0)

@@ -1,4 +1,4 @@
-"""Training with pseudo-labels, and the pipeline that does all its steps."""
+"""Options of training with unlabeled data, and of the pipeline of all steps."""
 
 from pathlib import Path
 from typing import Any, ClassVar, Literal
@@ -6,28 +6,36 @@ from typing import Any, ClassVar, Literal
 from pydantic import field_validator, model_validator
 
 from longtail.conf.options.base import JobOptions, option
-from longtail.conf.options.training import SupervisedOptions, TrainOptions
+from longtail.conf.options.training import BATCH_HELP, SupervisedOptions, TrainOptions
 from longtail.conf.vocabulary import Phase
 
 
 class PseudoLabelOptions(JobOptions):
-    """How pseudo-labels enter a training."""
+    """How a training uses pseudo-labels."""
 
-    unlabeled_weight: float = option(1.0, "omega: weight of a pseudo-labelled sample", gt=0)
+    unlabeled_weight: float = option(
+        1.0, "omega: weight of the loss of a pseudo-labelled sample", group="Pseudo-labels", gt=0
+    )
     confidence_threshold: tuple[float, ...] = option(
-        (0.0,), "drop pseudo-labels of lower confidence: one threshold, or one of each pseudo-label as 0.9,0.8,0.95"
-    )
+        (0.0,), "ignore pseudo-labels of lower confidence; one threshold, or one per class as 0.9,0.8,0.95",
+        group="Pseudo-labels",
+    )  # fmt: skip
     pseudo_label_type: Literal["hard", "soft"] = option(
-        "hard", "learn the likeliest class of an unlabeled image, or the probabilities of all classes"
-    )
+        "hard", "learn the most likely class of an unlabeled image, or the probabilities of all classes",
+        group="Pseudo-labels",
+    )  # fmt: skip
     unlabeled_ratio: float | None = option(
-        None, "pseudo-labelled images a step for each labelled one, in a batch of their own beside --batch_size "
-        "labelled ones, --unlabeled_weight between the two losses; without it all are shuffled together", gt=0,
+        None,
+        "pseudo-labelled images per labelled image of a step, in a batch of their own beside --batch_size labelled "
+        "images; default: all are shuffled together", group="Pseudo-labels", gt=0,
     )  # fmt: skip
     class_counts: Literal["all", "labelled"] = option(
-        "all", "class sizes that the loss and --train_rule go by: with the pseudo-labelled samples or without"
+        "all", "images counted as class sizes by loss and --train_rule: with the pseudo-labelled ones or without",
+        group="Pseudo-labels", advanced=True,
+    )  # fmt: skip
+    rounds: int = option(
+        1, "rounds of self-training; each learns the pseudo-labels of the one before", group="Pseudo-labels", gt=0
     )
-    rounds: int = option(1, "self-training: each further round learns the pseudo-labels of the one before", gt=0)
 
     @field_validator("confidence_threshold", mode="before")
     @classmethod
@@ -36,9 +44,9 @@ class PseudoLabelOptions(JobOptions):
         try:
             thresholds = tuple(map(float, parts))
         except (TypeError, ValueError):
-            raise ValueError("input should be a number, or numbers with commas between them") from None
+            raise ValueError("input should be a number, or numbers separated by commas") from None
         if not thresholds or not all(0 <= threshold <= 1 for threshold in thresholds):
-            raise ValueError("a threshold lies in 0..1")
+            raise ValueError("a threshold is a number from 0 to 1")
         return thresholds
 
 
@@ -51,45 +59,73 @@ Balancing = Literal["none", "DA", "DARP", "CReST+", "ABC", "DASO"]
 
 
 class FixMatchOptions(JobOptions):
-    """FixMatch, and the methods on top of it for imbalanced data (training/semi/); the defaults are their papers'."""
+    """FixMatch and its extensions for imbalanced data (training/semi/); the defaults are those of the papers."""
 
+    balancing: Balancing = option(
+        "none",
+        "treatment of imbalance in FixMatch; DA: distribution alignment; CReST+: by default with 6 --rounds; ABC: an "
+        "auxiliary balanced classifier", group="Method",
+    )  # fmt: skip
     ema_decay: float = option(
-        0.999, "decay of the average of the weights that is measured and kept, lower in the first steps; 0: no average",
-        ge=0, lt=1,
+        0.999,
+        "decay of the averaged weights, lower in the first steps; the averaged weights are evaluated, saved and used "
+        "for pseudo-labels; 0: no average", group="Method", advanced=True, ge=0, lt=1,
     )  # fmt: skip
     weak_views: Literal["joint", "apart"] = option(
-        "joint", "unlabeled weak views in one batch with all others, as published; or in a pass of their own without "
-        "gradients, which takes less time: batch norm then sees them by themselves",
+        "joint", "weak views in one batch with all others, as published, or in a batch of their own without gradients",
+        group="Method", advanced=True,
     )  # fmt: skip
-    strong_operations: int = option(2, "operations of RandAugment, one after the other, on a strong view", gt=0)
-    pseudo_label_tau: float = option(
-        0.0, "lower the logits that pseudo-labels are made of by this times the log prior of the labelled classes"
+    strong_operations: int = option(
+        2, "RandAugment: operations applied to a strong view", group="Method", advanced=True, gt=0
     )
-    balancing: Balancing = option(
-        "none", "what is done about imbalance: distribution alignment (DA), DARP, CReST+ (by default 6 --rounds), an "
-        "auxiliary balanced classifier (ABC), DASO",
+    pseudo_label_tau: float = option(
+        0.0, "subtract this times the log prior of the labelled classes from the logits of pseudo-labels",
+        group="Method", advanced=True,
     )  # fmt: skip
-    da_window: int = option(128, "DA, CReST+: steps over whose predictions the running mean goes", gt=0)
-    darp_warmup: float = option(0.4, "DARP: share of the training before pseudo-labels are refined", ge=0, le=1)
-    darp_every: int = option(10, "DARP: steps from one solution of its problem to the next", gt=0)
-    darp_rounds: int = option(10, "DARP: rounds of coordinate ascent of a solution", gt=0)
-    darp_delta: float = option(2.0, "DARP: entries of a class that are kept, as a multiple of the class's size", gt=0)
+    da_window: int = option(
+        128, "DA, CReST+: steps in the running mean of predictions", group="Method", advanced=True, gt=0
+    )
+    darp_warmup: float = option(
+        0.4, "DARP: share of the training before pseudo-labels are refined", group="Method", advanced=True, ge=0, le=1
+    )
+    darp_every: int = option(10, "DARP: steps between refinements", group="Method", advanced=True, gt=0)
+    darp_rounds: int = option(
+        10, "DARP: iterations of coordinate ascent per refinement", group="Method", advanced=True, gt=0
+    )
+    darp_delta: float = option(
+        2.0, "DARP: entries kept per class, as a multiple of the class's size", group="Method", advanced=True, gt=0
+    )
     unlabeled_shares: tuple[float, ...] | Literal["estimated"] | None = option(
         None,
-        "DARP: shares of the unlabeled classes where they are known, as 0.5,0.3,0.2; `estimated`: by how the held-out "
-        "images (--val_fraction) are mistaken when refining begins; by default the labelled ones'",
-    )
-    crest_alpha: float = option(1 / 3, "CReST+: exponent of the rates at which classes' pseudo-labels are taken", ge=0)
-    crest_t_min: float = option(0.5, "CReST+: power of the labelled shares in the last round's alignment", ge=0, le=1)
-    daso_warmup: float = option(0.02, "DASO: share of the training with FixMatch's own pseudo-labels", ge=0, le=1)
-    daso_queue: int = option(256, "DASO: labelled images of a class whose mean feature is its prototype", gt=0)
-    daso_t_proto: float = option(0.05, "DASO: temperature of the cosines to the prototypes", gt=0)
-    daso_t_dist: float = option(
-        1.5, "DASO: temperature of the pseudo-labels' shares in the blend; the paper has 0.3 where the unlabeled "
-        "part has other shares than the labelled one", gt=0,
+        "DARP: class shares of the unlabeled part, as 0.5,0.3,0.2; estimated: from the confusion on held-out images "
+        "(--val_fraction) when refinement begins; default: those of the labelled part", group="Method", advanced=True,
     )  # fmt: skip
-    daso_period: int = option(100, "DASO: steps over which the pseudo-labels' shares are counted", gt=0)
-    daso_alignment: float = option(1.0, "DASO: weight of the semantic alignment loss", ge=0)
+    crest_alpha: float = option(
+        1 / 3, "CReST+: exponent of the classes' sampling rates", group="Method", advanced=True, ge=0
+    )
+    crest_t_min: float = option(
+        0.5, "CReST+: temperature of the alignment in the last round", group="Method", advanced=True, ge=0, le=1
+    )
+    daso_warmup: float = option(
+        0.02, "DASO: share of the training with FixMatch's pseudo-labels", group="Method", advanced=True, ge=0, le=1
+    )
+    daso_queue: int = option(
+        256, "DASO: labelled images per class whose mean feature is its prototype", group="Method", advanced=True, gt=0
+    )
+    daso_t_proto: float = option(
+        0.05, "DASO: temperature of the cosines to the prototypes", group="Method", advanced=True, gt=0
+    )
+    daso_t_dist: float = option(
+        1.5,
+        "DASO: temperature of the pseudo-label distribution in the blend; the paper uses 0.3 if the unlabeled part has "
+        "other class shares than the labelled one", group="Method", advanced=True, gt=0,
+    )  # fmt: skip
+    daso_period: int = option(
+        100, "DASO: steps over which the pseudo-label distribution is counted", group="Method", advanced=True, gt=0
+    )
+    daso_alignment: float = option(
+        1.0, "DASO: weight of the semantic alignment loss", group="Method", advanced=True, ge=0
+    )
 
     @field_validator("unlabeled_shares", mode="before")
     @classmethod
@@ -100,7 +136,7 @@ class FixMatchOptions(JobOptions):
         try:
             shares = tuple(map(float, parts))
         except (TypeError, ValueError):
-            raise ValueError(f"input should be numbers with commas between them, or {ESTIMATED}") from None
+            raise ValueError(f"input should be numbers separated by commas, or {ESTIMATED}") from None
         if not shares or not all(share >= 0 for share in shares) or not sum(shares) > 0:
             raise ValueError("shares are 0 or more, and not all are 0")
         return shares
@@ -111,40 +147,50 @@ class FixMatchOptions(JobOptions):
 
 
 class TrainSemiOptions(FixMatchOptions, PseudoLabelOptions, TrainOptions):
-    """train_semi: training on the labelled and the pseudo-labelled part together."""
+    """train_semi: training on the labelled and the unlabeled part together."""
 
     phase: ClassVar[Phase] = "train_semi"
+    examples = (
+        ("--imb_factor_unlabel 1", "on the digits, with the pseudo-labels of `longtail gen_pseudolabels`"),
+        ("--imb_factor_unlabel 1 --semi_method fixmatch --balancing DARP", "FixMatch with DARP, which makes its own"),
+    )
 
-    batch_size: int = option(256, "images a step, over all ranks together", flags=("-b", "--batch-size"), gt=0)
+    batch_size: int = option(256, BATCH_HELP, group="Optimisation", flags=("-b",), gt=0)
     semi_method: Literal["pseudo_label", "fixmatch"] = option(
-        "pseudo_label", "learn pseudo-labels that were made before, or make them in every step (FixMatch; by default "
-        "with --unlabeled_ratio 7 and --confidence_threshold 0.95)",
+        "pseudo_label",
+        "learn pseudo-labels made beforehand, or make them in every step (fixmatch; by default with --unlabeled_ratio "
+        "7 and --confidence_threshold 0.95)", group="Method",
     )  # fmt: skip
     pseudo_labels: Path | None = option(
         None,
-        "table written by gen_pseudolabels, or a file laid out as pseudo_labeled_cifar.pickle; by default its table",
-    )
+        "table of gen_pseudolabels, or a file in the layout of pseudo_labeled_cifar.pickle; default: the table that "
+        "gen_pseudolabels writes for this data set", group="Pseudo-labels",
+    )  # fmt: skip
 
     @property
     def needs_pseudo_labels(self) -> bool:
-        """Whether there must be pseudo-labels before the training."""
+        """Whether the training needs pseudo-labels made beforehand."""
         return self.semi_method == "pseudo_label"
 
     @property
     def num_strong_views(self) -> int:
-        """Of an unlabeled image in a step of FixMatch; ABC has two (Lee et al. 2021)."""
+        """Strong views per unlabeled image in a step of FixMatch; ABC has two (Lee et al. 2021)."""
         return 2 if self.balancing == "ABC" else 1
+
+    @classmethod
+    def implied_defaults(cls, values: dict[str, Any]) -> dict[str, Any]:
+        if values.get("semi_method") != "fixmatch":
+            return {}
+        rounds = {"rounds": CREST_ROUNDS} if values.get("balancing") == "CReST+" else {}
+        return {"unlabeled_ratio": 7.0, "confidence_threshold": 0.95, **rounds}
 
     @model_validator(mode="before")
     @classmethod
     def _fixmatch_has_its_own_defaults(cls, values: dict[str, Any]) -> dict[str, Any]:
-        if values.get("semi_method") == "fixmatch":
-            rounds = {"rounds": CREST_ROUNDS} if values.get("balancing") == "CReST+" else {}
-            return {"unlabeled_ratio": 7.0, "confidence_threshold": 0.95, **rounds, **values}
-        return values
+        return {**cls.implied_defaults(values), **values}
 
     @model_validator(mode="after")
-    def _fixmatch_makes_its_pseudo_labels_itself(self) -> "TrainSemiOptions":
+    def _method_and_its_options_fit(self) -> "TrainSemiOptions":
         if self.semi_method == "fixmatch":
             by_generations = self.balancing == "CReST+"
             if self.pseudo_label_type == "soft" or (
@@ -155,7 +201,7 @@ class TrainSemiOptions(FixMatchOptions, PseudoLabelOptions, TrainOptions):
                     "--pseudo_labels, --rounds (both are for --balancing CReST+) and --pseudo_label_type"
                 )
             if self.pseudo_labels is not None and self.pseudo_labels.is_file():
-                raise ValueError(f"--balancing CReST+ needs confidences, {self.pseudo_labels} has none: name a table")
+                raise ValueError(f"--balancing CReST+ needs confidences, {self.pseudo_labels} has none: give a table")
             if self.unlabeled_shares == ESTIMATED and self.val_fraction == 0:
                 raise ValueError("--unlabeled_shares estimated needs held-out images: give --val_fraction")
             if self.unlabeled_ratio is None:
@@ -181,11 +227,11 @@ class TrainSemiOptions(FixMatchOptions, PseudoLabelOptions, TrainOptions):
         return value
 
     @model_validator(mode="after")
-    def _what_needs_probabilities_has_them(self) -> "TrainSemiOptions":
+    def _files_without_probabilities_suffice(self) -> "TrainSemiOptions":
         if self.pseudo_labels is not None and self.pseudo_labels.is_file():
             if any(self.confidence_threshold):
                 raise ValueError(
-                    f"{self.pseudo_labels} has no confidences: leave out --confidence_threshold, or name a table"
+                    f"{self.pseudo_labels} has no confidences: leave out --confidence_threshold, or give a table"
                 )
             if self.pseudo_label_type == "soft":
                 raise ValueError(f"{self.pseudo_labels} has no probabilities: --pseudo_label_type soft needs a table")
@@ -199,11 +245,19 @@ class TrainSemiOptions(FixMatchOptions, PseudoLabelOptions, TrainOptions):
 
 
 class PipelineOptions(PseudoLabelOptions, SupervisedOptions):
-    """pipeline: prepare, stats, train, gen_pseudolabels, train_semi, compare; with a live per-class table."""
+    """pipeline: prepare, stats, train, gen_pseudolabels, train_semi and a comparison, with a live per-class table."""
+
+    examples = (
+        ("", "all steps on the digits of scikit-learn, in a few minutes on a CPU"),
+        ("--ssp --loss_type LDAM --train_rule DRW", "with self-supervised pre-training and LDAM-DRW"),
+        ("--dataset cifar10 --world_size 2", "on CIFAR-10 with two ranks"),
+    )
 
     imb_factor_unlabel: float | None = option(
-        1.0, "1/rho_U of the unlabeled part; above 1 the labelled head is its tail", gt=0
+        1.0, "imbalance 1/rho_U of the unlabeled part; above 1 it is reversed", group="Unlabeled images", gt=0
     )
-    semi_epochs: int | None = option(None, "epochs of train_semi; by default those of --epochs", gt=0)
-    semi_batch_size: int | None = option(None, "images a step of train_semi; by default twice --batch_size", gt=0)
-    ssp: bool = option(False, "pre-train by rotation prediction first")
+    ssp: bool = option(False, "pre-train by rotation prediction first", group="Method")
+    semi_epochs: int | None = option(None, "epochs of train_semi; default: --epochs", group="Optimisation", gt=0)
+    semi_batch_size: int | None = option(
+        None, "images per step of train_semi; default: twice --batch_size", group="Optimisation", gt=0
+    )

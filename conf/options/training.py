@@ -1,4 +1,4 @@
-"""What every training understands, and the trainings on labelled images."""
+"""Options of every training, and of the trainings on labelled images."""
 
 from pathlib import Path
 from typing import Any, ClassVar, Literal
@@ -9,79 +9,104 @@ from longtail.conf.options.base import fingerprint, option
 from longtail.conf.options.data import DataOptions
 from longtail.conf.vocabulary import Phase
 
-# What a run's outcome does not depend on; of the files that it starts from, the content enters its name, not the place.
-_NOT_OF_THE_OUTCOME = {
+BATCH_HELP = "images per step, over all ranks together"
+
+# Options that do not change a run's outcome. Of the files that a run starts from, the content enters its name, not the
+# path.
+_EXCLUDED_FROM_RUN_NAME = {
     "master", "verbose", "data_dir", "runs_dir", "evaluate", "resume", "pretrained_model", "pseudo_labels",
     "retries", "rank_timeout", "data_through", "logit_adjustment", "features", "tsne", "rounds",
 }  # fmt: skip
 
 
+LearningRateSchedule = Literal["steps", "cosine", "cosine_7_16", "constant"]
+
+
 class RunOptions(DataOptions):
-    """What every training has: where it writes, how long and how it learns."""
+    """Options of every training: network, optimisation, and where it runs and writes."""
 
     phase: ClassVar[Phase]
-    """What is trained, as the metric events and the run's name call it."""
+    """What is trained, in metric events and in the run's name."""
 
     arch: Literal[
         "resnet20", "resnet32", "resnet44", "resnet56", "resnet110", "wrn28_2",
         "resnet10", "resnet18", "resnet34", "resnet50", "resnet101", "resnext50_32x4d",
-    ] = option("resnet32", "network; resnet10 and all after it are for large images", flags=("-a",))  # fmt: skip
-    epochs: int = option(200, "epochs to train", gt=0)
-    batch_size: int = option(128, "images a step, over all ranks together", flags=("-b", "--batch-size"), gt=0)
-    learning_rate: float = option(0.1, "initial learning rate", flags=("--lr", "--learning-rate"), gt=0)
-    momentum: float = option(0.9, "momentum of SGD", ge=0, lt=1)
-    nesterov: bool = option(False, "Nesterov's momentum in the place of the plain one")
-    weight_decay: float = option(2e-4, "weight decay", flags=("--wd", "--weight-decay"), ge=0)
-    lr_schedule: Literal["steps", "cosine", "cosine_7_16", "constant"] = option(
-        "steps", "learning rate over the epochs: warm-up, x 0.01 after 80 % and x 0.0001 after 90 %; or half a cosine; "
-        "or 7/16 of one, as FixMatch has it; or always the same",
-    )  # fmt: skip
+    ] = option("resnet32", "network; from resnet10 on, for large images", group="Network", flags=("-a",))  # fmt: skip
     bn_momentum: float = option(
-        0.1, "share of a batch in batch norm's running statistics; 0.001 where 10^4 steps and more are taken",
-        gt=0, le=1,
+        0.1, "weight of a batch in the running statistics of batch norm; 0.001 for 10,000 steps and more",
+        group="Network", advanced=True, gt=0, le=1,
     )  # fmt: skip
-    eval_every: int = option(1, "epochs from one evaluation of the held-out splits to the next; the last is one", gt=0)
     precision: Literal["float32", "bfloat16"] = option(
-        "float32", "what the network computes in while it learns; weights, losses and measurements are float32. "
-        "bfloat16 is for GPUs and CPUs with AVX-512: others take ten times as long",
+        "float32",
+        "type in which the network computes while it trains; weights, losses and metrics stay float32; bfloat16 is for "
+        "GPUs and for CPUs with AVX-512, others take ten times as long", group="Network", advanced=True,
     )  # fmt: skip
     compile: Literal["off", "default", "cuda_graphs"] = option(
-        "off", "torch.compile of the network while it learns; cuda_graphs: replayed as graphs, on a GPU"
-    )
-    seed: int = option(0, "seed of initial weights, order, augmentation and sampling", ge=0, lt=2**63)
-    world_size: int = option(1, "ranks: tasks of the barrier stage, one process each", gt=0)
-    threads: int | None = option(None, "CPU threads of a rank; by default its share of the cores", gt=0)
-    max_resident_gib: float = option(
-        4.0, "GiB of decoded images that a rank keeps in memory; what is larger is read from the files in every epoch",
-        ge=0,
+        "off", "torch.compile of the network while it trains; cuda_graphs replays it as CUDA graphs",
+        group="Network", advanced=True,
     )  # fmt: skip
-    shuffle_buffer: int = option(10_000, "images that a rank mixes when they are read from the files", gt=0)
-    retries: int = option(2, "how often a failed training goes on from its last checkpoint by itself", ge=0)
-    rank_timeout: float = option(600.0, "seconds without a sign of life after which a rank counts as hanging", gt=0)
-    data_through: Literal["path", "partitions"] = option(
-        "path",
-        "how images reach the ranks: they read --data_dir themselves, or Spark brings them what the driver reads",
+    epochs: int = option(200, "epochs to train", group="Optimisation", gt=0)
+    batch_size: int = option(128, BATCH_HELP, group="Optimisation", flags=("-b",), gt=0)
+    learning_rate: float = option(0.1, "initial learning rate", group="Optimisation", flags=("--lr",), gt=0)
+    lr_schedule: LearningRateSchedule = option(
+        "steps",
+        "learning rate over the epochs; steps: warm-up, x 0.01 after 80% and x 0.0001 after 90%; cosine: to zero; "
+        "cosine_7_16: FixMatch's", group="Optimisation",
+    )  # fmt: skip
+    weight_decay: float = option(2e-4, "weight decay", group="Optimisation", flags=("--wd",), ge=0)
+    momentum: float = option(0.9, "momentum of SGD", group="Optimisation", advanced=True, ge=0, lt=1)
+    nesterov: bool = option(False, "use Nesterov momentum", group="Optimisation", advanced=True)
+    seed: int = option(
+        0, "seed of the initial weights, the order of images, augmentation and sampling", group="Optimisation",
+        ge=0, lt=2**63,
+    )  # fmt: skip
+    eval_every: int = option(
+        1, "epochs between evaluations on the held-out splits; the last epoch always has one", group="Optimisation",
+        advanced=True, gt=0,
+    )  # fmt: skip
+    world_size: int = option(1, "ranks: tasks of the barrier stage, one process each", group="Spark", gt=0)
+    threads: int | None = option(
+        None, "CPU threads per rank; default: its share of the cores", group="Spark", advanced=True, gt=0
     )
-    exp_str: str = option("0", "tells apart runs of one configuration", pattern=r"^[A-Za-z0-9_.]+$")
-    runs_dir: Path = option(Path("runs"), "directory of checkpoints, logs and metric events")
+    max_resident_gib: float = option(
+        4.0, "GiB of decoded images that a rank keeps in memory; larger sets are read from the files in every epoch",
+        group="Spark", advanced=True, ge=0,
+    )  # fmt: skip
+    shuffle_buffer: int = option(
+        10_000, "images in a rank's shuffle buffer, if they are read from the files", group="Spark", advanced=True, gt=0
+    )
+    data_through: Literal["path", "partitions"] = option(
+        "path", "how images reach the ranks: read from --data_dir by each, or read by the driver and sent by Spark",
+        group="Spark", advanced=True,
+    )  # fmt: skip
+    retries: int = option(
+        2, "restarts of a failed training from its last checkpoint", group="Spark", advanced=True, ge=0
+    )
+    rank_timeout: float = option(
+        600.0, "seconds without a heartbeat after which a rank counts as hung", group="Spark", advanced=True, gt=0
+    )
+    exp_str: str = option(
+        "0", "distinguishes runs of the same configuration", group="Output", pattern=r"^[A-Za-z0-9_.]+$"
+    )
+    runs_dir: Path = option(Path("runs"), "directory of checkpoints, logs and metric events", group="Output")
 
     @model_validator(mode="after")
-    def _nesterov_has_a_momentum(self) -> "RunOptions":
+    def _nesterov_has_momentum(self) -> "RunOptions":
         if self.nesterov and not self.momentum:
             raise ValueError("--nesterov needs a --momentum above 0")
         return self
 
     def run_name(self, inputs: dict[str, str]) -> str:
-        """The run's directory: readable, and different for whatever can change the outcome.
+        """Name of the run's directory: readable, and different for whatever can change the outcome.
 
-        inputs: by option name, a hash of the content of each file that the run starts from; where it lies is no matter.
+        inputs: by option name, a hash of the content of each file that the run starts from; its path does not matter
         """
-        parameters = {**self.model_dump(mode="json", exclude=_NOT_OF_THE_OUTCOME), "inputs": inputs}
+        parameters = {**self.model_dump(mode="json", exclude=_EXCLUDED_FROM_RUN_NAME), "inputs": inputs}
         stem = "-".join((self.dataset, self.arch, *self._method(), f"imb{self.imb_factor:g}", f"e{self.epochs}"))
         return f"{stem}-w{self.world_size}-seed{self.seed}-{self.exp_str}-{fingerprint(parameters)}"
 
     def _method(self) -> tuple[str, ...]:
-        """What is trained and how, as parts of the run's name."""
+        """Phase and method, as parts of the run's name."""
         return (self.phase,)
 
 
@@ -91,14 +116,24 @@ TrainRule = Literal[
 
 
 class SupervisedOptions(RunOptions):
-    """What every training with labels has."""
+    """Options of every training with labels."""
 
-    loss_type: Literal["CE", "Focal", "LDAM", "BalancedSoftmax", "LogitAdjusted"] = option("CE", "loss")
-    focal_gamma: float = option(1.0, "exponent of the focal loss", ge=0)
-    ldam_max_margin: float = option(0.5, "LDAM's margin of the smallest class, in units of the cosine", gt=0)
-    ldam_scale: float = option(30.0, "what the cosines of LDAM's head are multiplied with", gt=0)
-    tau: float = option(1.0, "strength of LogitAdjusted: tau * log prior is added to the logits in training", ge=0)
-    train_rule: TrainRule = option("None", "how class sizes enter the training")
+    loss_type: Literal["CE", "Focal", "LDAM", "BalancedSoftmax", "LogitAdjusted"] = option(
+        "CE", "loss", group="Loss and re-balancing"
+    )
+    train_rule: TrainRule = option("None", "re-balancing by class sizes", group="Loss and re-balancing")
+    focal_gamma: float = option(1.0, "Focal: exponent", group="Loss and re-balancing", advanced=True, ge=0)
+    ldam_max_margin: float = option(
+        0.5, "LDAM: margin of the smallest class, in units of the cosine", group="Loss and re-balancing", advanced=True,
+        gt=0,
+    )  # fmt: skip
+    ldam_scale: float = option(
+        30.0, "LDAM: factor by which the cosines are scaled", group="Loss and re-balancing", advanced=True, gt=0
+    )
+    tau: float = option(
+        1.0, "LogitAdjusted: factor of the log prior that is added to the logits in training",
+        group="Loss and re-balancing", advanced=True, ge=0,
+    )  # fmt: skip
 
     def _method(self) -> tuple[str, ...]:
         return (self.phase, self.loss_type, self.train_rule)
@@ -108,21 +143,37 @@ class TrainOptions(SupervisedOptions):
     """train: supervised training on the labelled part."""
 
     phase: ClassVar[Phase] = "train"
-
-    resume: FilePath | None = option(None, "checkpoint to go on from")
-    pretrained_model: FilePath | None = option(None, "checkpoint whose backbone to start from (self-supervision)")
-    evaluate: bool = option(False, "only evaluate the checkpoint given by --resume", flags=("-e",))
-    logit_adjustment: float | None = option(
-        None, "with -e: lower the logits by this times the log prior of the checkpoint's training (post-hoc)", ge=0
+    examples = (
+        ("", "a small network on the digits of scikit-learn, in about a minute on a CPU"),
+        ("--loss_type LDAM --train_rule DRW", "the same by LDAM-DRW"),
+        ("--dataset cifar10 --imb_factor 0.01 --world_size 2", "the published recipe on CIFAR-10, two ranks"),
     )
-    features: Path | None = option(None, "with -e: Parquet file to write, with the features of the held-out images")
-    tsne: Path | None = option(None, "with -e: PNG, PDF or SVG file to plot, a t-SNE map of the test images")
+
+    resume: FilePath | None = option(None, "checkpoint to continue from", group="Checkpoints")
+    pretrained_model: FilePath | None = option(
+        None, "checkpoint of a self-supervised pre-training whose backbone to start from", group="Checkpoints"
+    )
+    evaluate: bool = option(False, "only evaluate the checkpoint given by --resume", group="Checkpoints", flags=("-e",))
+    logit_adjustment: float | None = option(
+        None, "with -e: subtract this times the log class prior of the checkpoint's training from the logits",
+        group="Checkpoints", advanced=True, ge=0,
+    )  # fmt: skip
+    features: Path | None = option(
+        None,
+        "with -e: write the features of the held-out images to this Parquet file",
+        group="Checkpoints",
+        advanced=True,
+    )
+    tsne: Path | None = option(
+        None, "with -e: plot a t-SNE map of the test images to this PNG, PDF or SVG file", group="Checkpoints",
+        advanced=True,
+    )  # fmt: skip
 
     _of_evaluation_only: ClassVar[tuple[str, ...]] = ("logit_adjustment", "features", "tsne")
 
     @field_validator("features", "tsne")
     @classmethod
-    def _output_means_the_same_to_every_process(cls, value: Path | None) -> Path | None:
+    def _outputs_are_absolute(cls, value: Path | None) -> Path | None:
         return value.absolute() if value else None
 
     @field_validator("tsne")
@@ -147,27 +198,44 @@ class TrainOptions(SupervisedOptions):
 
 
 class TrainClassifierOptions(SupervisedOptions):
-    """train_classifier: another classifier on the frozen backbone of a checkpoint."""
+    """train_classifier: a new classifier on the frozen backbone of a checkpoint.
+
+    Data set and network are by default those of the checkpoint.
+    """
 
     phase: ClassVar[Phase] = "classifier"
     own_defaults: ClassVar[frozenset[str]] = frozenset({"epochs"})
+    examples = (
+        ("--resume runs/digits-*-train-CE-*/ckpt.best.pth.tar", "cRT on what `longtail train` learned"),
+        ("--resume runs/digits-*-train-CE-*/ckpt.best.pth.tar --method tau", "tau-normalisation; nothing is learned"),
+    )
 
-    resume: FilePath = option(..., "checkpoint whose backbone (with tau and LWS also classifier) to take")
-    method: Literal["cRT", "tau", "LWS", "NCM"] = option("cRT", "how the classifier is made (Kang et al. 2020)")
-    epochs: int = option(10, "epochs to train (cRT, LWS); tau and NCM learn nothing and take one pass", gt=0)
-    batch_size: int = option(512, "images a step, over all ranks together", flags=("-b", "--batch-size"), gt=0)
-    train_rule: TrainRule = option("ClassBalanced", "how class sizes enter the training")
-    tau_norm: float | None = option(None, "tau's exponent; by default the best on validation data, 0 to 2", ge=0)
+    resume: FilePath = option(..., "checkpoint with the backbone, and for tau and LWS the classifier", group="Input")
+    method: Literal["cRT", "tau", "LWS", "NCM"] = option(
+        "cRT", "how the classifier is made (Kang et al. 2020)", group="Method"
+    )
+    tau_norm: float | None = option(
+        None, "tau: the exponent; default: the best of 0 to 2 on validation images", group="Method", ge=0
+    )
+    epochs: int = option(
+        10, "epochs to train (cRT, LWS); tau and NCM learn nothing and need one pass", group="Optimisation", gt=0
+    )
+    batch_size: int = option(512, BATCH_HELP, group="Optimisation", flags=("-b",), gt=0)
+    train_rule: TrainRule = option("ClassBalanced", "re-balancing by class sizes", group="Loss and re-balancing")
+
+    @classmethod
+    def implied_defaults(cls, values: dict[str, Any]) -> dict[str, Any]:
+        return {"epochs": 1} if values.get("method") in ("tau", "NCM") else {}
 
     @model_validator(mode="before")
     @classmethod
     def _one_pass_suffices_if_nothing_is_learned(cls, values: dict[str, Any]) -> dict[str, Any]:
-        return {**values, "epochs": 1} if values.get("method") in ("tau", "NCM") else values
+        return {**values, **cls.implied_defaults(values)}
 
     @model_validator(mode="after")
     def _loss_fits_the_method(self) -> "TrainClassifierOptions":
         if self.method == "LWS" and self.loss_type == "LDAM":
-            raise ValueError("LWS scales the outputs of a linear classifier, LDAM needs cosines: take another loss")
+            raise ValueError("LWS scales the outputs of a linear classifier, LDAM needs cosines: choose another loss")
         return self
 
     def _method(self) -> tuple[str, ...]:

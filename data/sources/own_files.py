@@ -13,7 +13,7 @@ def state_of_own_files(options: DataOptions) -> str | None:
 
     Reading the files to the last byte would take as long as preparing the set again.
     """
-    places = options.own_places()
+    places = options.own_paths()
     if not places:
         return None
     digest = hashlib.sha256()

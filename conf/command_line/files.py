@@ -1,0 +1,36 @@
+"""The YAML file of options that --config names."""
+
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from longtail.conf.base.errors import UserError
+from longtail.conf.base.suggestions import did_you_mean
+from longtail.conf.command_line.spellings import names_by_key
+from longtail.conf.options.base import JobOptions
+
+
+def file_values(options_type: type[JobOptions], path: Path, *, prog: str) -> dict[str, Any]:
+    """Option values by name. A key may be any spelling of the option's flag, without the dashes in front.
+
+    Raises UserError if the file cannot be read, is not a YAML mapping, has an unknown key, or sets an option twice.
+    """
+    try:
+        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise UserError(f"cannot read the options file {path}: {error.strerror}") from None
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise UserError(f"{path} is not YAML: {error}") from None
+    if not isinstance(content, dict):
+        raise UserError(f"{path} holds a {type(content).__name__}, options as 'name: value' lines were expected")
+    names = names_by_key(options_type)
+    values: dict[str, Any] = {}
+    for key, value in content.items():
+        if key not in names:
+            guess = did_you_mean(str(key), names)
+            raise UserError(f"{path}: unknown option {key!r}{guess}; {prog} --help-all lists the options")
+        if names[key] in values:
+            raise UserError(f"{path}: {key} sets {names[key]} a second time: keep one of them")
+        values[names[key]] = value
+    return values

@@ -1,0 +1,24 @@
+"""The spellings of an option on the command line and in YAML files."""
+
+from longtail.conf.options.base import JobOptions, presentation
+
+
+def flags_of(options_type: type[JobOptions], name: str) -> list[str]:
+    """Flags that set the option ``name``, its own last; those that differ only in dashes and underscores but once."""
+    return [*presentation(options_type.model_fields[name]).flags, f"--{name}"]
+
+
+def all_flags_of(options_type: type[JobOptions], name: str) -> list[str]:
+    """Every flag that sets the option: for ``--batch_size``, ``--batch-size`` as well."""
+    flags = flags_of(options_type, name)
+    return list(dict.fromkeys([*flags, *(flag[:2] + flag[2:].replace("_", "-") for flag in flags)]))
+
+
+def names_by_key(options_type: type[JobOptions]) -> dict[str, str]:
+    """Option names by the keys that a YAML file may use: all flags, without the dashes in front."""
+    return {flag.lstrip("-"): name for name in options_type.model_fields for flag in all_flags_of(options_type, name)}
+
+
+def label_of(options_type: type[JobOptions], name: str) -> str:
+    """The option as messages name it: its flag, or FILE for a positional one."""
+    return name.upper() if presentation(options_type.model_fields[name]).positional else f"--{name}"

@@ -1,0 +1,171 @@
+"""--help and --help-all of every job: headings, examples that run, defaults that will apply, and a readable length."""
+
+import inspect
+import re
+import shlex
+from pathlib import Path
+
+import pytest
+
+from longtail.conf.arguments import parse_options
+from longtail.conf.options.advise import AdviseOptions
+from longtail.conf.options.base import GROUPS, JobOptions, presentation
+from longtail.conf.options.data import DataOptions, PrepareOptions, StatsOptions
+from longtail.conf.options.inference import EvaluateOptions, GenPseudolabelsOptions
+from longtail.conf.options.live import DashboardOptions, MonitorOptions, RelayOptions
+from longtail.conf.options.package import PackageOptions
+from longtail.conf.options.pretraining import PretrainMocoOptions, PretrainRotOptions, PretrainSimclrOptions
+from longtail.conf.options.semi import PipelineOptions, TrainSemiOptions
+from longtail.conf.options.studies import ExperimentOptions, ReportOptions, TheoryOptions
+from longtail.conf.options.training import TrainClassifierOptions, TrainOptions
+from longtail.spark_jobs.cli import JOBS
+from tests.conftest import REPOSITORY
+
+OPTIONS: list[type[JobOptions]] = [
+    PrepareOptions, StatsOptions, PretrainRotOptions, PretrainMocoOptions, PretrainSimclrOptions, TrainOptions,
+    TrainClassifierOptions, EvaluateOptions, GenPseudolabelsOptions, TrainSemiOptions, MonitorOptions, RelayOptions,
+    DashboardOptions, AdviseOptions, ExperimentOptions, ReportOptions, TheoryOptions, PackageOptions, PipelineOptions,
+]  # fmt: skip
+
+
+def job_of(options_type: type[JobOptions]) -> str:
+    return inspect.cleandoc(options_type.__doc__ or "").partition(":")[0]
+
+
+@pytest.fixture
+def help_of(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch):
+    """Call with options and arguments: the text shown, in a terminal of 80 columns."""
+
+    def show(options_type: type[JobOptions], arguments: str = "--help", columns: int = 80) -> str:
+        monkeypatch.setenv("COLUMNS", str(columns))
+        with pytest.raises(SystemExit) as exit_status:
+            parse_options(options_type, shlex.split(arguments), prog=f"longtail {job_of(options_type)}")
+        assert exit_status.value.code == 0
+        return capsys.readouterr().out
+
+    return show
+
+
+def default_of(text: str, flag: str) -> str | None:
+    """The default that a help text shows for a flag."""
+    entry = re.search(rf"^  (?:[^\n]*, )?{flag}\b.*?(?=^  \S|^\S|\Z)", text, re.MULTILINE | re.DOTALL)
+    assert entry, flag
+    found = re.search(r"\(default (.*?)\)", " ".join(entry[0].split()))
+    return found and found[1]
+
+
+def test_every_job_has_its_options_here() -> None:
+    assert {job_of(options_type) for options_type in OPTIONS} == set(JOBS)
+
+
+@pytest.mark.parametrize("options_type", OPTIONS, ids=job_of)
+def test_help_is_short_and_as_wide_as_the_terminal(help_of, options_type: type[JobOptions]) -> None:
+    shown = help_of(options_type)
+    assert len(shown.splitlines()) <= 130
+    entries = [line for line in shown.splitlines() if not line.startswith("  longtail")]
+    assert max(map(len, entries)) < 80
+    assert len(help_of(options_type, columns=160).splitlines()) < len(shown.splitlines())
+
+
+@pytest.mark.parametrize("options_type", OPTIONS, ids=job_of)
+def test_help_all_shows_every_option_under_a_heading_and_help_points_to_it(
+    help_of, options_type: type[JobOptions]
+) -> None:
+    fields = options_type.model_fields
+    everything = help_of(options_type, "--help-all")
+    for name, field in fields.items():
+        invocation = name.upper() if presentation(field).positional else f"--{name}"
+        assert re.search(rf"^  (?:[^\n]*, )?{invocation}\b", everything, re.MULTILINE), name
+    assert {presentation(field).group for field in fields.values()} <= set(GROUPS)
+    hidden = [name for name, field in fields.items() if presentation(field).advanced]
+    common = help_of(options_type)
+    pointer = f"{len(hidden)} more options: longtail {job_of(options_type)} --help-all"
+    assert (pointer in common) == bool(hidden) and "--help-all" in common
+    assert "more options" not in everything
+
+
+@pytest.mark.parametrize("options_type", OPTIONS, ids=job_of)
+def test_the_examples_of_the_help_are_valid_command_lines(
+    help_of, options_type: type[JobOptions], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # What the examples of later jobs find when those of earlier ones have run.
+    run = tmp_path / "runs" / "digits-resnet20-train-CE-None-imb0.05-e40-w1-seed0-0-0123abcd"
+    run.mkdir(parents=True)
+    (run / "ckpt.best.pth.tar").touch()
+    (tmp_path / "my_images").mkdir()
+    (tmp_path / "more_images").mkdir()
+    (tmp_path / "conf").symlink_to(REPOSITORY / "conf")
+    monkeypatch.chdir(tmp_path)
+    assert 1 <= len(options_type.examples) <= 3
+    shown = help_of(options_type)
+    for arguments, effect in options_type.examples:
+        assert f"  longtail {job_of(options_type)} {arguments}".rstrip() + "\n      " in shown
+        assert effect.split()[0] in shown
+        argv = [str(path) for word in shlex.split(arguments) for path in sorted(Path().glob(word)) or [word]]
+        assert isinstance(parse_options(options_type, argv, prog="longtail job"), options_type)
+
+
+@pytest.mark.parametrize(
+    ("options_type", "arguments", "expected"),
+    [
+        (
+            TrainOptions,
+            "--help",
+            {"--epochs": "40", "--batch_size": "32", "--arch": "resnet20", "--imb_factor": "0.05"},
+        ),
+        (TrainOptions, "--dataset cifar10 --help", {"--epochs": "200", "--batch_size": "128", "--n_max": "5000"}),
+        (TrainOptions, "-h --dataset=cifar10", {"--epochs": "200", "--arch": "resnet32", "--dataset": "digits"}),
+        (TrainOptions, "--epochs 3 --help --no_such_flag", {"--epochs": "40"}),
+        (TrainOptions, "--help --epochs", {"--epochs": "40"}),
+        (PipelineOptions, "--dataset cifar10 --help", {"--n_max": "800", "--imb_factor_unlabel": "0.01"}),
+        (TrainClassifierOptions, "--help", {"--epochs": "10", "--resume": None}),
+        (TrainClassifierOptions, "--method tau --help", {"--epochs": "1"}),
+        (TrainSemiOptions, "--help", {"--unlabeled_ratio": None, "--rounds": "1", "--confidence_threshold": "0"}),
+        (
+            TrainSemiOptions,
+            "--semi_method fixmatch --balancing CReST+ --help",
+            {"--unlabeled_ratio": "7", "--rounds": "6", "--confidence_threshold": "0.95"},
+        ),
+        (TrainOptions, "--help-all", {"--many_shot": "20", "--momentum": "0.9", "--nesterov": None}),
+    ],
+)
+def test_help_shows_the_defaults_that_will_apply(
+    help_of, options_type: type[JobOptions], arguments: str, expected: dict[str, str | None]
+) -> None:
+    shown = help_of(options_type, arguments)
+    assert {flag: default_of(shown, flag) for flag in expected} == expected
+
+
+def test_help_shows_the_defaults_of_the_data_set_in_the_config_file(help_of, tmp_path: Path) -> None:
+    (tmp_path / "options.yaml").write_text("dataset: cifar10\n")
+    shown = help_of(TrainOptions, f"--config {tmp_path / 'options.yaml'} --help")
+    assert default_of(shown, "--epochs") == "200"
+    assert "Defaults are those for --dataset cifar10" in shown
+
+
+def test_the_shown_default_is_the_one_that_is_taken(help_of) -> None:
+    for dataset in ("digits", "cifar10", "svhn"):
+        options = parse_options(TrainOptions, ["--dataset", dataset], prog="longtail train")
+        shown = help_of(TrainOptions, f"--dataset {dataset} --help-all")
+        for name in ("epochs", "batch_size", "n_max", "imb_factor", "many_shot", "threads"):
+            value = getattr(options, name)
+            assert default_of(shown, f"--{name}") == (None if value is None else f"{value:g}"), (dataset, name)
+
+
+def test_a_required_option_comes_first_and_is_in_the_usage(help_of) -> None:
+    shown = help_of(GenPseudolabelsOptions)
+    assert shown.startswith("usage: longtail gen_pseudolabels --resume FILE [OPTIONS]\n")
+    assert re.search(r"^Input:\n  --resume FILE +checkpoint of the classifier \(required\)", shown, re.MULTILINE)
+    assert shown.index("Input:") < shown.index("Method:") < shown.index("Data set:")
+
+
+def test_an_option_with_a_few_words_to_choose_from_lists_them(help_of) -> None:
+    shown = " ".join(help_of(TrainOptions).split())
+    assert "--imb_type exp|step|pareto|natural" in shown
+    assert "--loss_type NAME loss: CE, Focal, LDAM, BalancedSoftmax, LogitAdjusted (default CE)" in shown
+
+
+def test_a_description_of_an_option_is_a_phrase_without_a_full_stop() -> None:
+    for options_type in (*OPTIONS, DataOptions):
+        for name, field in options_type.model_fields.items():
+            assert field.description and not field.description.endswith("."), name
