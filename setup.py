@@ -44,6 +44,7 @@ setup(
             "*.yaml",
             "datasets/*.yaml",
             "experiments/*.yaml",
+            "theory_grids/*.yaml",
             "spark-defaults/*",
             "kubernetes/*",
         ],

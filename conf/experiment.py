@@ -1,36 +1,38 @@
-"""An experiment file: the grid of trials that `experiment` runs.
+"""The format of an experiment file: the grid of trials that `experiment` runs.
 
     title: What unlabeled data adds at rho = 100
     seeds: [0, 1, 2]
-    options: {dataset: cifar10, n_max: 500, epochs: 60}   # of every training
-    pretraining: {epochs: 40}                             # on top, of the self-supervised steps alone
-    labeller: {loss_type: CE, train_rule: "None"}         # on top, of the classifier that labels D_U
-    semi: {batch_size: 256}                               # on top, of the training with pseudo-labels
+    options: {dataset: cifar10, n_max: 500, epochs: 60}   # for every training
+    pretraining: {epochs: 40}                             # overrides, for self-supervised pre-training only
+    labeller: {loss_type: CE, train_rule: "None"}         # overrides, for the classifier that labels D_U
+    semi: {batch_size: 256}                               # overrides, for the training with pseudo-labels
     axes:
       rule: {CE: {}, LDAM-DRW: {loss_type: LDAM, train_rule: DRW}}
       D_U: {none: {}, rho_U=1: {imb_factor_unlabel: 1}}
     published: [{at: {rule: CE, D_U: none}, error: 29.64}]
     shown: [{rule: CE, D_U: none}, {rule: CE, D_U: rho_U=1}]
 
-An axis gives each of its levels a name and options; a trial is one level of each
-axis and a seed. Options are those of `longtail train` and `train_semi`, and two
-more: `pretraining_job`, the self-supervised job that comes first, and `classifier`,
-options of `train_classifier` for a second stage. A trial whose options name an
-unlabeled part (imb_factor_unlabel or unlabeled) is trained with pseudo-labels. Of
-the arms with the levels under `shown` the report has the confusion, the classes and,
-of their first seed, a map of the test images' features; without it, of the first
-arms the confusion and the classes.
+An axis maps the names of its levels to options. A trial is one level of each axis
+and a seed; an arm is all trials with the same levels. Options are those of
+`longtail train` and `train_semi`, and two more: `pretraining_job`, the
+self-supervised job that runs first, and `classifier`, options of `train_classifier`
+for a second stage. A trial whose options name an unlabeled part (imb_factor_unlabel
+or unlabeled) is trained with pseudo-labels.
+
+For the arms that match `shown`, the report draws the confusion matrices, the
+accuracy per class and, for the first seed, a map of the test images' features.
+Without `shown` it draws confusion and accuracy per class of the first arms.
 """
 
 import itertools
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from longtail.conf.base.errors import UserError
 from longtail.conf.options.base import fingerprint
+from longtail.conf.packaged import read_yaml_model
 from longtail.conf.vocabulary import PRETRAINING_PHASES
 
 PRETRAINING_JOB = "pretraining_job"
@@ -44,7 +46,7 @@ class _Part(BaseModel):
 
 
 class Published(_Part):
-    """A figure of the paper: at these levels, its top-1 error in %."""
+    """A figure of the paper: its top-1 error in percent at these levels."""
 
     at: dict[str, str]
     error: float = Field(gt=0, lt=100)
@@ -65,39 +67,42 @@ class Experiment(_Part):
     shown: tuple[dict[str, str], ...] = ()
 
     @model_validator(mode="after")
-    def _seeds_are_told_apart(self) -> "Experiment":
+    def _seeds_differ(self) -> "Experiment":
         if len(set(self.seeds)) < len(self.seeds):
-            raise ValueError(f"seeds {list(self.seeds)}: each may be there once")
+            raise ValueError(f"seeds {list(self.seeds)}: each seed may be listed only once")
         return self
 
     @model_validator(mode="after")
-    def _axes_are_filled_and_set_other_options(self) -> "Experiment":
+    def _axes_have_levels_and_set_different_options(self) -> "Experiment":
         set_by: dict[str, str] = {}
         for axis, levels in self.axes.items():
             if not levels:
                 raise ValueError(f"axis {axis} has no level")
             for name in {name for options in levels.values() for name in options}:
                 if name in set_by:
-                    raise ValueError(f"axes {set_by[name]} and {axis} both set {name}: one axis an option")
+                    raise ValueError(f"axes {set_by[name]} and {axis} both set {name}: an option belongs to one axis")
                 if name in ("seed", "exp_str"):
-                    raise ValueError(f"axis {axis} sets {name}: the trials' seeds are listed under seeds")
+                    raise ValueError(f"axis {axis} sets {name}: list the trials' seeds under seeds")
                 set_by[name] = axis
         return self
 
     @model_validator(mode="after")
-    def _published_figures_are_at_levels(self) -> "Experiment":
-        for figure in self.published:
-            for axis, level in figure.at.items():
-                if level not in self.axes.get(axis, {}):
-                    raise ValueError(f"published error {figure.error:g} is at {axis}: {level}, which no axis has")
+    def _steps_of_trials_exist(self) -> "Experiment":
+        levels = (options for axis in self.axes.values() for options in axis.values())
+        for options in (self.options, *levels):
+            if (job := options.get(PRETRAINING_JOB)) not in (None, *PRETRAINING_PHASES):
+                raise ValueError(f"{PRETRAINING_JOB} {job}: choose one of {', '.join(PRETRAINING_PHASES)}")
+            if not isinstance(classifier := options.get(CLASSIFIER), dict | None):
+                raise ValueError(f"{CLASSIFIER} must be options of train_classifier, got {classifier!r}")
         return self
 
     @model_validator(mode="after")
-    def _shown_arms_are_at_levels(self) -> "Experiment":
-        for levels in self.shown:
+    def _published_and_shown_levels_exist(self) -> "Experiment":
+        named = [(f"published error {figure.error:g} is at", figure.at) for figure in self.published]
+        for where, levels in [*named, *(("shown has", levels) for levels in self.shown)]:
             for axis, level in levels.items():
                 if level not in self.axes.get(axis, {}):
-                    raise ValueError(f"shown has {axis}: {level}, which no axis has")
+                    raise ValueError(f"{where} {axis}: {level}, which no axis has")
         return self
 
     def trials(self) -> list["Trial"]:
@@ -111,13 +116,14 @@ class Experiment(_Part):
         return trials
 
     def published_error(self, levels: dict[str, str]) -> float | None:
-        """The paper's error in % at these levels; of several figures, the one that names the most of them."""
-        fitting = [figure for figure in self.published if figure.at.items() <= levels.items()]
-        return max(fitting, key=lambda figure: len(figure.at)).error if fitting else None
+        """The paper's error in percent at these levels; the figure that names the most of them takes precedence."""
+        matching = [figure for figure in self.published if figure.at.items() <= levels.items()]
+        return max(matching, key=lambda figure: len(figure.at)).error if matching else None
 
 
-class Trial(_Part):
-    """One level of each axis, and the options that come of them, seed included."""
+@dataclass(frozen=True)
+class Trial:
+    """One level of each axis, and the resulting options, including the seed."""
 
     levels: dict[str, str]
     options: Options
@@ -143,31 +149,10 @@ class Trial(_Part):
     def is_semi_supervised(self) -> bool:
         return any(self.options.get(name) is not None for name in ("imb_factor_unlabel", "unlabeled"))
 
-    @model_validator(mode="after")
-    def _steps_are_known(self) -> "Trial":
-        if self.pretraining_job not in (None, *PRETRAINING_PHASES):
-            raise ValueError(f"{PRETRAINING_JOB} {self.pretraining_job}: choose one of {', '.join(PRETRAINING_PHASES)}")
-        if not isinstance(self.classifier, dict | None):
-            raise ValueError(f"{CLASSIFIER} must be options of train_classifier, it is {self.classifier!r}")
-        return self
 
+def read_experiment(source: str | Path) -> Experiment:
+    """Read an experiment: the name of a packaged one (conf/experiments/) or the path of a YAML or JSON file.
 
-def read_experiment(path: Path) -> Experiment:
-    """Raises UserError (one line) for a file that is not an experiment."""
-    try:
-        experiment = Experiment.model_validate(yaml.safe_load(path.read_text(encoding="utf-8")))
-        experiment.trials()
-    except OSError as error:
-        raise UserError(f"cannot read the experiment {path}: {error.strerror}") from None
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise UserError(f"{path} is not YAML: {error}") from None
-    except ValidationError as error:
-        details = error.errors()
-        places = (".".join(map(str, detail["loc"])) for detail in details)
-        messages = (detail["msg"].removeprefix("Value error, ") for detail in details)
-        raise UserError(f"{path}: " + "; ".join(map(_described, places, messages))) from None
-    return experiment
-
-
-def _described(place: str, message: str) -> str:
-    return f"{place}: {message}" if place else message
+    Raises UserError for an experiment that does not exist or is not valid.
+    """
+    return read_yaml_model(Experiment, source, folder="experiments", kind="experiment")

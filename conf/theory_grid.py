@@ -1,6 +1,6 @@
-"""The parameter grid of `theory`: which points of the three theorems are checked.
+"""The parameter grid of `theory`: the points at which the three theorems are checked.
 
-A grid file (conf/experiments/theory.yaml) is a list of sweeps. A sweep gives each
+A grid file (conf/theory_grids/theorems.yaml) is a list of sweeps. A sweep gives each
 parameter of its theorem a value or a list of values; its points are all
 combinations. The theorems are those of Yang & Xu (NeurIPS 2020), sections 2 and 3.
 """
@@ -10,21 +10,19 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, ClassVar, Literal
 
-import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
-from pydantic_core import ErrorDetails
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from longtail.conf.base.errors import UserError
+from longtail.conf.packaged import read_yaml_model
 
 _FROZEN = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
 
 class T1Point(BaseModel):
-    """Semi-supervised: two Gaussians N(mu1, sigma^2), N(mu2, sigma^2), and pseudo-labels that are right with p and q.
+    """Theorem 1, semi-supervised: two Gaussians N(mu1, sigma^2), N(mu2, sigma^2), and noisy pseudo-labels of samples.
 
-    p, q: probability that a pseudo-positive (pseudo-negative) is one; D = p - q.
-    rho_unlabeled: pseudo-positives over pseudo-negatives; their sum is num_unlabeled.
-    delta: distance of the learned threshold from where D puts it.
+    p, q: probability that a pseudo-positive (pseudo-negative) is correct; D = p - q
+    num_unlabeled, rho_unlabeled: sum and ratio of the numbers of pseudo-positives and pseudo-negatives
+    delta: distance between the learned threshold and its prediction from D
     """
 
     model_config = _FROZEN
@@ -49,13 +47,13 @@ class T1Point(BaseModel):
 
     @property
     def difference(self) -> float:
-        """D, which the imbalance of the labelled training set causes."""
+        """D = p - q, caused by the imbalance of the labelled training set."""
         return self.p - self.q
 
     @model_validator(mode="after")
-    def _classes_are_two(self) -> "T1Point":
+    def _both_classes_have_samples(self) -> "T1Point":
         if self.mu1 <= self.mu2:
-            raise ValueError(f"mu1 ({self.mu1}) must lie above mu2 ({self.mu2})")
+            raise ValueError(f"mu1 ({self.mu1}) must be greater than mu2 ({self.mu2})")
         if not 0 < self.num_negative < self.num_unlabeled:
             raise ValueError(
                 f"num_unlabeled {self.num_unlabeled} at rho_unlabeled {self.rho_unlabeled:g} leaves a class empty"
@@ -64,9 +62,10 @@ class T1Point(BaseModel):
 
 
 class T2Point(BaseModel):
-    """Standard training: N(0, sigma^2 I) with p_positive, N(0, b sigma^2 I) else, and f = sign(<t, X> + c).
+    """Theorem 2, standard training: linear classifiers f = sign(<t, X> + c) of two centred Gaussians.
 
-    c <= 0 is outside the theorem: such points show whether its condition is needed.
+    X ~ N(0, sigma^2 I) with probability p_positive, else N(0, b sigma^2 I).
+    c <= 0 violates the theorem's condition; such points show whether the condition is needed.
     """
 
     model_config = _FROZEN
@@ -80,9 +79,10 @@ class T2Point(BaseModel):
 
 
 class T3Point(BaseModel):
-    """Self-supervised feature Z = k1 |X|^2 + k2 of T2's classes; f = sign(-Z + c), c from labelled samples.
+    """Theorem 3, self-supervised feature Z = k1 |X|^2 + k2 of theorem 2's classes; f = sign(-Z + c), c from labels.
 
-    num_positive, num_negative: labelled samples of each class. epsilon: the free parameter of the bound.
+    num_positive, num_negative: labelled samples of each class
+    epsilon: the free parameter of the bound
     """
 
     model_config = _FROZEN
@@ -102,7 +102,7 @@ class T3Point(BaseModel):
     def _epsilon_is_in_range(self) -> "T3Point":
         largest = (self.b - 1) / (self.b + 1)
         if self.epsilon >= largest:
-            raise ValueError(f"epsilon ({self.epsilon}) must lie below (b-1)/(b+1) = {largest:.4g}")
+            raise ValueError(f"epsilon ({self.epsilon}) must be less than (b-1)/(b+1) = {largest:.4g}")
         return self
 
 
@@ -112,7 +112,7 @@ PLOT_THEOREMS = {"threshold_bias": "T1", "unlabeled_imbalance": "T1", "dimension
 
 
 class Sweep(BaseModel):
-    """Some points of one theorem, each simulated `repetitions` times, and the plot that shows them."""
+    """Points of one theorem, each simulated `repetitions` times, and the plot that shows them."""
 
     model_config = _FROZEN
 
@@ -127,11 +127,11 @@ class Sweep(BaseModel):
         if self.plot is not None and PLOT_THEOREMS[self.plot] != self.theorem:
             raise ValueError(f"plot {self.plot} shows {PLOT_THEOREMS[self.plot]}, not {self.theorem}")
         if not list(self.points()):
-            raise ValueError("there is no point: each parameter needs a value")
+            raise ValueError("the sweep has no point: every parameter needs a value")
         return self
 
     def points(self) -> Iterator[Point]:
-        """All combinations of the parameters' values, the last one changing fastest."""
+        """Yield all combinations of the parameters' values, the last parameter changing fastest."""
         choices = [value if isinstance(value, list) else [value] for value in self.parameters.values()]
         for values in itertools.product(*choices):
             yield POINT_TYPES[self.theorem](**dict(zip(self.parameters, values, strict=True)))
@@ -145,27 +145,16 @@ class TheoryGrid(BaseModel):
     sweeps: list[Sweep] = Field(min_length=1)
 
     @model_validator(mode="after")
-    def _sweeps_are_told_apart(self) -> "TheoryGrid":
+    def _sweep_names_are_unique(self) -> "TheoryGrid":
         names = [sweep.name for sweep in self.sweeps]
         if twice := sorted({name for name in names if names.count(name) > 1}):
-            raise ValueError(f"each sweep needs a name of its own; twice there is {', '.join(twice)}")
+            raise ValueError(f"sweep names must be unique; used twice: {', '.join(twice)}")
         return self
 
 
-def read_grid(path: Path) -> TheoryGrid:
-    """Raises UserError (one line) for a file that is not a grid."""
-    try:
-        return TheoryGrid.model_validate(yaml.safe_load(path.read_text(encoding="utf-8")))
-    except OSError as error:
-        raise UserError(f"cannot read the grid {path}: {error.strerror}") from None
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise UserError(f"{path} is not YAML: {' '.join(str(error).split())}") from None
-    except ValidationError as error:
-        raise UserError(f"{path}: {'; '.join(_describe(detail) for detail in error.errors())}") from None
+def read_grid(source: str | Path) -> TheoryGrid:
+    """Read a grid: the name of a packaged one (conf/theory_grids/) or the path of a YAML file.
 
-
-def _describe(detail: ErrorDetails) -> str:
-    place = ".".join(str(part) for part in detail["loc"])
-    message = " ".join(detail["msg"].removeprefix("Value error, ").split())
-    shown = "" if isinstance(detail["input"], dict | BaseModel) else f" {detail['input']!r}"
-    return f"{place}{shown}: {message[0].lower()}{message[1:]}" if place else message
+    Raises UserError for a grid that does not exist or is not valid.
+    """
+    return read_yaml_model(TheoryGrid, source, folder="theory_grids", kind="grid")

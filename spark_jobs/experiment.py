@@ -1,7 +1,7 @@
 """Run a grid of trials: combinations of labels, unlabeled data, pre-training and training rule, over several seeds.
 
-    longtail experiment conf/experiments/digits_small.yaml
-    spark-submit spark_jobs/experiment.py conf/experiments/digits_small.yaml
+    longtail experiment digits_small
+    spark-submit spark_jobs/experiment.py digits_small
 
 Steps that trials share (a prepared set, a pre-training, a base classifier) run
 once; independent steps run side by side on the cluster's slots. The same command
@@ -18,7 +18,8 @@ from longtail.conf.experiment import read_experiment
 from longtail.conf.options.studies import ExperimentOptions
 from longtail.spark_jobs.cli import run_job
 from longtail.spark_jobs.cluster.session import spark_session
-from longtail.spark_jobs.studies.plan import all_steps, plan
+from longtail.spark_jobs.studies.plan import plan
+from longtail.spark_jobs.studies.planned import all_steps
 from longtail.spark_jobs.studies.results import read_step_times, read_trials, write_definition
 from longtail.spark_jobs.studies.run import is_done, run_experiment
 from longtail.spark_jobs.studies.terminal import print_plan, print_scores
@@ -26,8 +27,8 @@ from longtail.spark_jobs.studies.terminal import print_plan, print_scores
 
 def main(argv: Sequence[str]) -> None:
     options = parse_options(ExperimentOptions, argv, prog="longtail experiment")
-    experiment = read_experiment(options.file)
-    trials = plan(experiment, path=options.file, common=options.step_options())
+    experiment = read_experiment(options.experiment)
+    trials = plan(experiment, source=options.experiment, common=options.step_options())
     if options.dry_run:
         print_plan(trials, read_step_times(options.results_dir))
         return

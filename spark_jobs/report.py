@@ -31,9 +31,7 @@ def main(argv: Sequence[str]) -> None:
     found = {row["trial"]: row for row in read_trials(options.results_dir, options.experiment)}
     rows = [found[trial.trial_id] for trial in experiment.trials() if trial.trial_id in found]
     if not rows:
-        raise UserError(
-            f"no trial of {options.experiment} is finished: run `longtail experiment {options.experiment}.yaml` again"
-        )
+        raise UserError(f"no trial of {options.experiment} is finished: run its `longtail experiment` command again")
     output_dir = options.output_dir or options.results_dir / "reports"
     maps = read_maps(options.results_dir, options.experiment, rows)
     directory = write_report(experiment, rows, output_dir / options.experiment, maps=maps)

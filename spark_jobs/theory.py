@@ -1,7 +1,7 @@
 """Check the three theorems by Monte-Carlo simulation over a grid of parameters.
 
     longtail theory
-    spark-submit spark_jobs/theory.py --grid conf/experiments/theory.yaml
+    spark-submit spark_jobs/theory.py --grid theorems
 
 Each block of repetitions of each grid point is one row of a Spark table, simulated
 from a seed of its own, so the result does not depend on the partitioning. Prints a

@@ -6,16 +6,15 @@ from typing import Any
 
 import pytest
 
-from longtail import conf
 from longtail.conf.experiment import Experiment, read_experiment
+from longtail.conf.packaged import packaged_names
 from longtail.spark_jobs.experiment import main
-from longtail.spark_jobs.studies.cost import StepTime, images_of_step, kind_of, seconds_by_image
-from longtail.spark_jobs.studies.plan import PlannedTrial, Step, all_steps, plan
+from longtail.spark_jobs.studies.cost import StepTime, images_of_step, kind_of, seconds_per_image
+from longtail.spark_jobs.studies.plan import plan
+from longtail.spark_jobs.studies.planned import PlannedStep, PlannedTrial, all_steps
 from tests.refusals import refused
 
-FILE = Path("x.yaml")
-SHIPPED = sorted((Path(conf.__file__).parent / "experiments").glob("*.yaml"))
-EXPERIMENTS = [file for file in SHIPPED if file.stem != "theory"]  # that one is a grid of points
+EXPERIMENTS = packaged_names("experiments")
 NUM_IMAGES = {"imagenet_lt_ssp": 115_846, "inaturalist_ssp": 437_513}
 """Lines of the lists as they are published."""
 D_U = {"D_U": {"none": {}, "balanced": {"imb_factor_unlabel": 1}}}
@@ -23,14 +22,14 @@ D_U = {"D_U": {"none": {}, "balanced": {"imb_factor_unlabel": 1}}}
 
 def planned(axes: dict[str, Any], *, seeds: tuple[int, ...] = (0,), **parts: Any) -> list[PlannedTrial]:
     found = Experiment.model_validate({"title": "t", "seeds": seeds, "axes": axes, **parts})
-    return plan(found, path=FILE, common={})
+    return plan(found, source="x.yaml", common={})
 
 
 def jobs(trial: PlannedTrial) -> list[str]:
     return [step.job for step in trial.steps()]
 
 
-def step(trial: PlannedTrial, job: str) -> Step:
+def step(trial: PlannedTrial, job: str) -> PlannedStep:
     (found,) = [step for step in trial.steps() if step.job == job]
     return found
 
@@ -45,7 +44,7 @@ def test_labels_alone_are_two_steps_and_pseudo_labels_five():
 def test_the_base_training_is_the_labeller_of_the_trials_with_unlabeled_data():
     alone, semi = planned(D_U)
     assert step(semi, "train").step_id == alone.last_step.step_id
-    assert step(alone, "train").planned.imb_factor_unlabel is None
+    assert step(alone, "train").planned_options.imb_factor_unlabel is None
 
 
 def test_several_unlabeled_sets_share_their_labeller():
@@ -64,7 +63,7 @@ def test_a_labeller_of_its_own_is_trained_once_for_all_rules():
     )
     steps = [step.job for step in all_steps(trials)]
     assert steps.count("train") == 1 and steps.count("gen_pseudolabels") == 1 and steps.count("train_semi") == 2
-    assert [trial.last_step.planned.loss_type for trial in trials] == ["CE", "LDAM"]
+    assert [trial.last_step.planned_options.loss_type for trial in trials] == ["CE", "LDAM"]
 
 
 def test_pre_training_is_shared_by_rules_and_starts_both_trainings():
@@ -75,8 +74,8 @@ def test_pre_training_is_shared_by_rules_and_starts_both_trainings():
         pretraining={"epochs": 4},
     )
     (pretraining,) = {step(trial, "pretrain_rot").step_id for trial in trials}
-    assert step(trials[0], "pretrain_rot").planned.epochs == 4
-    assert step(trials[0], "train").planned.epochs == 9
+    assert step(trials[0], "pretrain_rot").planned_options.epochs == 4
+    assert step(trials[0], "train").planned_options.epochs == 9
     for job in ("train", "train_semi"):
         assert step(trials[0], job).inputs["pretrained_model"].step_id == pretraining
 
@@ -104,13 +103,13 @@ def test_a_second_stage_takes_the_network_and_not_the_epochs():
         {"stage": {"cRT": {"classifier": {"method": "cRT"}}}}, options={"epochs": 33, "arch": "resnet44"}
     )
     assert jobs(trial) == ["prepare", "train", "train_classifier"]
-    assert (trial.last_step.planned.epochs, trial.last_step.planned.arch) == (10, "resnet44")
-    assert trial.last_step.inputs["resume"].planned.epochs == 33
+    assert (trial.last_step.planned_options.epochs, trial.last_step.planned_options.arch) == (10, "resnet44")
+    assert trial.last_step.inputs["resume"].planned_options.epochs == 33
 
 
 def test_the_batch_of_a_training_is_not_that_of_the_labelling():
     _, semi = planned(D_U, options={"batch_size": 17})
-    assert step(semi, "gen_pseudolabels").planned.batch_size == 500
+    assert step(semi, "gen_pseudolabels").planned_options.batch_size == 500
 
 
 def test_an_option_that_a_job_refuses_is_named_with_its_trial():
@@ -125,29 +124,29 @@ def test_an_option_that_no_job_has_is_named():
     assert messages[0].startswith("x.yaml: no job has an option epoch;")
 
 
-@pytest.mark.parametrize("file", EXPERIMENTS, ids=lambda file: file.stem)
+@pytest.mark.parametrize("name", EXPERIMENTS)
 def test_every_experiment_that_is_shipped_has_the_trials_and_images_that_are_documented(
-    file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ):
     monkeypatch.chdir(tmp_path)
-    options = read_experiment(file).options
+    options = read_experiment(name).options
     # Where an image tree and its lists are expected, they are.
-    for name, num_lines in (("list_file", NUM_IMAGES.get(file.stem, 0)), ("test_list_file", 1)):
-        if name in options:
-            list_file = Path(options[name])
+    for option, num_lines in (("list_file", NUM_IMAGES.get(name, 0)), ("test_list_file", 1)):
+        if option in options:
+            list_file = Path(options[option])
             list_file.parent.mkdir(exist_ok=True)
             list_file.write_text("".join(f"{i}.jpg {i % 2}\n" for i in range(num_lines)))
     Path(options.get("path", ".")).mkdir(exist_ok=True)
     before = set(tmp_path.rglob("*"))
 
-    main([str(file), "--dry_run"])
+    main([name, "--dry_run"])
 
     lines = capsys.readouterr().out.splitlines()
     (num_trials,) = (int(found[1]) for line in lines if (found := re.match(r"(\d+) trials, \d+ steps", line)))
     images = [line.split()[0].replace(",", "") for line in lines if re.match(r" *([\d,]+|[?]) ", line)]
     num_images = sum(map(int, images)) / 1e6
     rounded = f"{num_images:,.0f} M" if num_images >= 10 else f"{num_images:.2f} M"
-    assert documented_counts()[file.stem] == (str(num_trials), rounded)
+    assert documented_counts()[name] == (str(num_trials), rounded)
     assert set(tmp_path.rglob("*")) == before, "a plan fetches no data set"
 
 
@@ -167,7 +166,7 @@ def documented_counts() -> dict[str, tuple[str, str]]:
 
 
 def test_the_documented_experiments_are_those_that_are_shipped():
-    assert sorted(documented_counts()) == sorted(file.stem for file in EXPERIMENTS)
+    assert sorted(documented_counts()) == EXPERIMENTS
 
 
 def test_the_cost_of_a_step_is_the_images_of_its_epochs(tmp_path: Path):
@@ -193,5 +192,5 @@ def test_the_time_of_an_image_is_that_of_steps_of_its_kind(tmp_path: Path):
     alone, semi = planned(D_U, options={"data_dir": tmp_path})
     kind = kind_of(alone.last_step)
     times = [StepTime("a", *kind, 100, 4.0), StepTime("b", *kind, 300, 4.0), StepTime("c", *kind, None, 9.0)]
-    assert seconds_by_image(times) == {("train", "digits", "resnet20"): 8.0 / 400}
-    assert kind_of(semi.last_step) not in seconds_by_image(times)
+    assert seconds_per_image(times) == {("train", "digits", "resnet20"): 8.0 / 400}
+    assert kind_of(semi.last_step) not in seconds_per_image(times)

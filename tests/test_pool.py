@@ -1,4 +1,4 @@
-"""Several trials in one session (spark_jobs/cluster/pool.py): real barrier stages in a session of four slots."""
+"""Several workloads in one session (spark_jobs/cluster/pool.py): real barrier stages in a session of four slots."""
 
 import os
 import signal
@@ -12,10 +12,12 @@ from pyspark.sql import SparkSession
 
 from longtail.conf.base.errors import UserError
 from longtail.spark_jobs.cluster.barrier import run_in_barrier_stage
-from longtail.spark_jobs.cluster.pool import Outcome, Trial, run_trials
+from longtail.spark_jobs.cluster.pool import Outcome, Workload, run_workloads
 
 
-def barrier_trial(spark: SparkSession, name: str, num_slots: int, place: Path, *, seconds: float) -> Trial[list[float]]:
+def barrier_workload(
+    spark: SparkSession, name: str, num_slots: int, place: Path, *, seconds: float
+) -> Workload[list[float]]:
     """A barrier stage whose tasks leave a file as long as they run: how many there are tells how many run at once."""
 
     def task(batches):
@@ -42,16 +44,16 @@ def barrier_trial(spark: SparkSession, name: str, num_slots: int, place: Path, *
         numbers = spark.range(0, num_slots, 1, numPartitions=num_slots)
         return [row.most for row in numbers.mapInArrow(task, "most long", barrier=True).collect()]
 
-    return Trial(name, num_slots, run)
+    return Workload(name, num_slots, run)
 
 
-def test_trials_run_side_by_side_but_never_in_more_slots_than_there_are(spark: SparkSession, tmp_path: Path) -> None:
+def test_workloads_run_side_by_side_but_never_in_more_slots_than_there_are(spark: SparkSession, tmp_path: Path) -> None:
     """The first three take 1 + 2 + 1 slots together; the fourth, of four slots, must wait for all of them."""
     sizes = {"one": 1, "two": 2, "another": 1, "four": 4}
     told: list[str] = []
-    outcomes = run_trials(
+    outcomes = run_workloads(
         spark,
-        [barrier_trial(spark, name, size, tmp_path, seconds=1) for name, size in sizes.items()],
+        [barrier_workload(spark, name, size, tmp_path, seconds=1) for name, size in sizes.items()],
         on_outcome=lambda outcome: told.append(outcome.name),
     )
     assert [outcome.name for outcome in outcomes] == list(sizes)
@@ -62,7 +64,7 @@ def test_trials_run_side_by_side_but_never_in_more_slots_than_there_are(spark: S
     assert sorted(told) == sorted(sizes) and told[-1] == "four"
 
 
-def test_a_small_trial_goes_before_a_large_one_that_does_not_fit_yet(spark: SparkSession) -> None:
+def test_a_small_workload_starts_before_a_large_one_that_does_not_fit_yet(spark: SparkSession) -> None:
     """Two slots of three are taken: the next has to wait, the one after it need not."""
     done = {name: threading.Event() for name in ("large", "small")}
 
@@ -77,52 +79,56 @@ def test_a_small_trial_goes_before_a_large_one_that_does_not_fit_yet(spark: Spar
 
         return run
 
-    trials = [Trial("first", 2, first), Trial("large", 2, note("large")), Trial("small", 1, note("small"))]
-    assert [outcome.value for outcome in run_trials(spark, trials, num_slots=3)] == ["first", "large", "small"]
+    workloads = [Workload("first", 2, first), Workload("large", 2, note("large")), Workload("small", 1, note("small"))]
+    assert [outcome.value for outcome in run_workloads(spark, workloads, num_slots=3)] == ["first", "large", "small"]
 
 
-def test_a_trial_that_can_never_fit_is_refused_before_any_starts(spark: SparkSession) -> None:
+def test_a_workload_that_can_never_fit_is_refused_before_any_starts(spark: SparkSession) -> None:
     started = []
-    trials = [Trial("fits", 4, lambda: started.append("fits")), Trial("seed 1", 8, lambda: started.append("seed 1"))]
+    workloads = [
+        Workload("fits", 4, lambda: started.append("fits")),
+        Workload("seed 1", 8, lambda: started.append("seed 1")),
+    ]
     began = time.monotonic()
     with pytest.raises(UserError) as error:
-        run_trials(spark, trials)
+        run_workloads(spark, workloads)
     assert time.monotonic() - began < 5
     assert str(error.value) == (
-        "4 tasks can run at once on local[4], more are asked by seed 1 (8): lower --world_size or give a larger master"
+        "4 tasks can run at the same time on local[4], more are needed by seed 1 (8): "
+        "lower --world_size or use a larger master"
     )
     assert started == []
 
 
-def test_a_trial_that_fails_takes_no_other_down(spark: SparkSession, tmp_path: Path) -> None:
+def test_a_workload_that_fails_takes_no_other_down(spark: SparkSession, tmp_path: Path) -> None:
     def rank_main(rank) -> dict:
         raise UserError("the training loss became nan")
 
     def fail() -> list[float]:
         return run_in_barrier_stage(spark, rank_main, world_size=1, description="failing")
 
-    trials = [Trial("bad", 1, fail), barrier_trial(spark, "good", 2, tmp_path, seconds=0.1)]
-    bad, good = run_trials(spark, trials)
+    workloads = [Workload("bad", 1, fail), barrier_workload(spark, "good", 2, tmp_path, seconds=0.1)]
+    bad, good = run_workloads(spark, workloads)
     assert "the training loss became nan" in str(bad.error) and bad.value is None
     assert good == Outcome("good", value=good.value) and len(good.value) == 2
 
 
-def test_an_interruption_ends_all_trials_those_that_try_again_too(spark: SparkSession, tmp_path: Path) -> None:
+def test_an_interruption_ends_all_workloads_those_that_try_again_too(spark: SparkSession, tmp_path: Path) -> None:
     attempts: list[str] = []
 
-    def stubborn(trial: Trial) -> Trial:
+    def stubborn(workload: Workload) -> Workload:
         def run() -> list[float]:
             for _ in range(2):
-                attempts.append(trial.name)
+                attempts.append(workload.name)
                 try:
-                    return trial.run()
+                    return workload.run()
                 except Exception as error:  # whatever a cancelled stage raises
                     last = error
             raise last
 
-        return Trial(trial.name, trial.num_slots, run)
+        return Workload(workload.name, workload.num_slots, run)
 
-    trials = [stubborn(barrier_trial(spark, name, 2, tmp_path, seconds=300)) for name in ("a", "b", "c")]
+    workloads = [stubborn(barrier_workload(spark, name, 2, tmp_path, seconds=300)) for name in ("a", "b", "c")]
 
     def press_ctrl_c() -> None:
         while len(list(tmp_path.iterdir())) < 4:
@@ -131,9 +137,9 @@ def test_an_interruption_ends_all_trials_those_that_try_again_too(spark: SparkSe
 
     threading.Thread(target=press_ctrl_c, daemon=True).start()
     with pytest.raises(KeyboardInterrupt):
-        run_trials(spark, trials)
+        run_workloads(spark, workloads)
 
-    assert "c" not in attempts, "a trial began after the interruption"
+    assert "c" not in attempts, "a workload began after the interruption"
     deadline = time.monotonic() + 20
     while spark.sparkContext.statusTracker().getActiveJobsIds():
         assert time.monotonic() < deadline, "a job still runs"

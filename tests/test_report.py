@@ -114,4 +114,4 @@ def test_an_experiment_without_a_finished_trial_is_refused(tmp_path: Path):
     assert read_trials(tmp_path, "this") == []
     with refused() as messages:
         main(["this", "--results_dir", str(tmp_path)])
-    assert messages[0] == "no trial of this is finished: run `longtail experiment this.yaml` again"
+    assert messages[0] == "no trial of this is finished: run its `longtail experiment` command again"

@@ -44,7 +44,7 @@ def test_pseudo_labels_are_split_by_their_imbalance(total: int, rho: float, size
     [
         ([], "sweeps"),
         ([sweep("T4", T1)], "sweeps.0.theorem 'T4': input should be 'T1', 'T2' or 'T3'"),
-        ([sweep("T1", T1.replace("mu2: -1", "mu2: 1"))], "mu1 (1.0) must lie above mu2 (1.0)"),
+        ([sweep("T1", T1.replace("mu2: -1", "mu2: 1"))], "mu1 (1.0) must be greater than mu2 (1.0)"),
         ([sweep("T1", T1.replace("rho_unlabeled: 1", "rho_unlabeled: 1000"))], "leaves a class empty"),
         ([sweep("T1", T1.replace("sigma: 1", "sigma: 0"))], "sigma"),
         ([sweep("T1", T1.replace("p: 0.9", "p: 1.1"))], "less than or equal to 1"),
@@ -52,12 +52,12 @@ def test_pseudo_labels_are_split_by_their_imbalance(total: int, rho: float, size
         ([sweep("T1", T2)], "p_positive"),
         ([sweep("T2", T2.replace("b: 4", "b: 3"))], "greater than 3"),
         ([sweep("T2", T2.replace("p_positive: 0.1", "p_positive: 0.6"))], "less than or equal to 0.5"),
-        ([sweep("T2", T2.replace("c: 1", "c: []"))], "there is no point"),
+        ([sweep("T2", T2.replace("c: 1", "c: []"))], "the sweep has no point"),
         ([sweep("T3", T3.replace("epsilon: 0.1", "epsilon: 0.6"))], "(b-1)/(b+1) = 0.6"),
         ([sweep("T3", T3.replace("dimension: 3", "dimension: 2.5"))], "integer"),
         ([sweep("T2", T2, more=", plot: dimension")], "plot dimension shows T3, not T2"),
         ([sweep("T2", T2, more=", plots: dimension")], "plots"),
-        ([sweep("T2", T2), sweep("T3", T3)], "twice there is s"),
+        ([sweep("T2", T2), sweep("T3", T3)], "used twice: s"),
     ],
 )
 def test_a_bad_grid_is_one_line_that_names_the_file_and_the_fault(tmp_path: Path, sweeps: list[str], said: str) -> None:

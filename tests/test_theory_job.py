@@ -39,7 +39,7 @@ NUM_POINTS = 4 + 21 + 2 + 12
 def options(tmp_path_factory: pytest.TempPathFactory) -> TheoryOptions:
     directory = tmp_path_factory.mktemp("theory")
     (directory / "grid.yaml").write_text(GRID)
-    values = {"grid": directory / "grid.yaml", "block_repetitions": 100, "output_dir": directory / "results"}
+    values = {"grid": str(directory / "grid.yaml"), "block_repetitions": 100, "output_dir": directory / "results"}
     return resolve_options(TheoryOptions, values)
 
 

@@ -1,11 +1,11 @@
-"""Several trainings on one cluster: independent barrier stages side by side, as its slots allow.
+"""Independent workloads side by side on one cluster, as its slots allow.
 
-    outcomes = run_trials(spark, [Trial("seed 0", 2, run_seed_0), Trial("seed 1", 2, run_seed_1)])
+    outcomes = run_workloads(spark, [Workload("seed 0", 2, run_seed_0), Workload("seed 1", 2, run_seed_1)])
 
-A barrier stage needs all its slots at once. Here a trial starts only when they are
-free, so stages never wait for each other holding some; one that could never start
-is refused before any does. Each trial has a thread and a FAIR scheduler pool of
-its own in the one Spark session.
+A barrier stage needs all its slots at once. Here a workload starts only when they are
+free, so no stage holds slots while it waits for others; a workload that could never
+start is refused before any starts. Each workload has its own thread and FAIR
+scheduler pool in the one Spark session.
 """
 
 import uuid
@@ -27,12 +27,12 @@ T = TypeVar("T")
 
 
 @dataclass(frozen=True)
-class Trial(Generic[T]):
-    """One training among several.
+class Workload(Generic[T]):
+    """Work that needs a number of slots at the same time, such as a training in a barrier stage.
 
-    name: tells it apart, and names its scheduler pool in Spark's UI
-    num_slots: tasks that it runs at the same time
-    run: called in a thread of its own; what it starts on Spark is cancelled if the whole is interrupted
+    name: unique among the workloads; names the scheduler pool in Spark's UI
+    num_slots: tasks that run at the same time
+    run: called in a thread of its own; its Spark jobs are cancelled if run_workloads is interrupted
     """
 
     name: str
@@ -42,77 +42,77 @@ class Trial(Generic[T]):
 
 @dataclass(frozen=True)
 class Outcome(Generic[T]):
-    """How a trial ended: what it returned, or what it raised."""
+    """The value that a workload returned, or the exception that it raised."""
 
     name: str
     value: T | None = None
     error: Exception | None = None
 
 
-def run_trials(
+def run_workloads(
     spark: SparkSession,
-    trials: Sequence[Trial[T]],
+    workloads: Sequence[Workload[T]],
     *,
     num_slots: int | None = None,
     on_outcome: Callable[[Outcome[T]], None] = lambda outcome: None,
 ) -> list[Outcome[T]]:
-    """Run all trials; their outcomes in the order of the trials. One that fails takes no other down.
+    """Run all workloads; return their outcomes in the same order. A failure does not stop the others.
 
-    The first in the list that fits what is free starts next.
+    The first waiting workload that fits the free slots starts next.
 
-    num_slots: how many tasks all may run at once; None: as many as the cluster can
-    on_outcome: called in this thread when a trial has ended
+    num_slots: tasks that may run at the same time in total; None: all slots of the cluster
+    on_outcome: called in this thread whenever a workload has ended
 
-    Raises UserError at once if a trial asks for more. An interruption (Ctrl-C) cancels all and is raised again.
+    Raises UserError at once if a workload needs more slots. An interruption (Ctrl-C) cancels all and is raised again.
     """
-    assert len({trial.name for trial in trials}) == len(trials), "the names of trials are different"
+    assert len({workload.name for workload in workloads}) == len(workloads), "names of workloads are unique"
     free = slots_of_cluster(spark) if num_slots is None else num_slots
-    if too_large := [trial for trial in trials if trial.num_slots > free]:
-        asked = ", ".join(f"{trial.name} ({trial.num_slots})" for trial in too_large)
+    if too_large := [workload for workload in workloads if workload.num_slots > free]:
+        needs = ", ".join(f"{workload.name} ({workload.num_slots})" for workload in too_large)
         raise UserError(
-            f"{free} tasks can run at once on {spark.sparkContext.master}, more are asked by {asked}: "
-            "lower --world_size or give a larger master"
+            f"{free} tasks can run at the same time on {spark.sparkContext.master}, more are needed by {needs}: "
+            "lower --world_size or use a larger master"
         )
-    tag = f"trials-{uuid.uuid4().hex}"
-    waiting = list(trials)
+    tag = f"workloads-{uuid.uuid4().hex}"
+    waiting = list(workloads)
     running: dict[str, Thread] = {}
     ended: SimpleQueue[Outcome[T]] = SimpleQueue()
     outcomes: dict[str, Outcome[T]] = {}
     try:
         while waiting or running:
-            while (next_trial := next((trial for trial in waiting if trial.num_slots <= free), None)) is not None:
-                waiting.remove(next_trial)
-                free -= next_trial.num_slots
-                running[next_trial.name] = _start(spark, next_trial, tag, ended)
+            while (following := next((one for one in waiting if one.num_slots <= free), None)) is not None:
+                waiting.remove(following)
+                free -= following.num_slots
+                running[following.name] = _start(spark, following, tag, ended)
             outcome = ended.get()
             running.pop(outcome.name).join()
-            free += next(trial.num_slots for trial in trials if trial.name == outcome.name)
+            free += next(workload.num_slots for workload in workloads if workload.name == outcome.name)
             outcomes[outcome.name] = outcome
             on_outcome(outcome)
     except BaseException:
         _cancel(spark, tag, list(running.values()))
         raise
-    return [outcomes[trial.name] for trial in trials]
+    return [outcomes[workload.name] for workload in workloads]
 
 
-def _start(spark: SparkSession, trial: Trial[T], tag: str, ended: "SimpleQueue[Outcome[T]]") -> Thread:
+def _start(spark: SparkSession, workload: Workload[T], tag: str, ended: "SimpleQueue[Outcome[T]]") -> Thread:
     def run() -> None:
         context = spark.sparkContext
-        # Both are of this thread alone.
-        context.setLocalProperty("spark.scheduler.pool", trial.name)
+        # Both apply to this thread only.
+        context.setLocalProperty("spark.scheduler.pool", workload.name)
         context.addJobTag(tag)
         try:
-            ended.put(Outcome(trial.name, value=trial.run()))
+            ended.put(Outcome(workload.name, value=workload.run()))
         except Exception as error:
-            ended.put(Outcome(trial.name, error=error))
+            ended.put(Outcome(workload.name, error=error))
 
-    thread = InheritableThread(run, name=trial.name, daemon=True)
+    thread = InheritableThread(run, name=workload.name, daemon=True)
     thread.start()
     return thread
 
 
 def _cancel(spark: SparkSession, tag: str, threads: Sequence[Thread]) -> None:
-    """End what runs. Again and again, because a training whose stage is cancelled may start another one."""
+    """Cancel until all threads have ended: a training whose stage is cancelled may start another one."""
     for thread in threads:
         while thread.is_alive():
             spark.sparkContext.cancelJobsWithTag(tag)

@@ -1,24 +1,26 @@
-"""What a step of an experiment costs: the images that it takes through the network, and how long that took before."""
+"""The cost of a step: images that pass through the network, and time, estimated from similar steps."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass
 
 from longtail.conf.options.data import DataOptions
+from longtail.conf.options.semi import TrainSemiOptions
+from longtail.conf.options.training import RunOptions
 from longtail.conf.vocabulary import TRAIN, UNLABELED
 from longtail.data.longtail import labelled_counts, unlabeled_counts
 from longtail.data.manifest import read_manifest
 from longtail.data.sources.image_list import read_list
 from longtail.data.sources.registry import known_num_classes, source_of
 from longtail.spark_jobs.steps.prepared_set import prepared_set_dir
-from longtail.spark_jobs.studies.plan import Step
+from longtail.spark_jobs.studies.planned import PlannedStep
 
 Kind = tuple[str, str, str | None]
-"""Job, data set, network."""
+"""Job, data set and network: steps of one kind take about the same time per image."""
 
 
 @dataclass(frozen=True)
 class StepTime:
-    """How long a finished step took."""
+    """The duration of a finished step."""
 
     step_id: str
     job: str
@@ -28,21 +30,22 @@ class StepTime:
     seconds: float
 
 
-def images_of_step(step: Step) -> int | None:
-    """Images that the step takes through the network, every epoch counted; None if nobody knows before it ran.
+def images_of_step(step: PlannedStep) -> int | None:
+    """Images that pass through the network, counted once per epoch and view; None if unknown before the step ran.
 
-    Nothing is downloaded for a published data set. Raises UserError if the user's own images cannot be found.
+    Downloads nothing. Raises UserError if the user's own images cannot be found.
     """
     if step.job == "prepare":
         return 0
-    options = step.planned
+    options = step.planned_options
     sizes = _part_sizes(options)
     if sizes is None:
         return None
     labelled, unlabeled = sizes
     if step.job == "gen_pseudolabels":
         return unlabeled
-    if step.job != "train_semi":
+    assert isinstance(options, RunOptions)
+    if not isinstance(options, TrainSemiOptions):
         return options.epochs * labelled
     if options.unlabeled_ratio is not None:
         unlabeled = round(options.unlabeled_ratio * labelled)
@@ -50,24 +53,24 @@ def images_of_step(step: Step) -> int | None:
     return options.rounds * options.epochs * (labelled + views * unlabeled)
 
 
-def kind_of(step: Step) -> Kind:
-    """What steps have in common that take about the same time for an image."""
-    return step.job, step.planned.dataset, getattr(step.planned, "arch", None)
+def kind_of(step: PlannedStep) -> Kind:
+    """The step's kind."""
+    return step.job, step.planned_options.dataset, step.arch
 
 
-def seconds_by_image(times: Iterable[StepTime]) -> dict[Kind, float]:
-    """By kind, the mean seconds an image of the steps that were timed, evaluation included."""
+def seconds_per_image(times: Iterable[StepTime]) -> dict[Kind, float]:
+    """Mean seconds per image of the timed steps, including evaluation, by kind."""
     sums: dict[Kind, list[float]] = {}
-    for taken in times:
-        if taken.num_images:
-            total = sums.setdefault((taken.job, taken.dataset, taken.arch), [0.0, 0.0])
-            total[0] += taken.seconds
-            total[1] += taken.num_images
+    for time in times:
+        if time.num_images:
+            total = sums.setdefault((time.job, time.dataset, time.arch), [0.0, 0.0])
+            total[0] += time.seconds
+            total[1] += time.num_images
     return {kind: seconds / images for kind, (seconds, images) in sums.items()}
 
 
 def _part_sizes(options: DataOptions) -> tuple[int, int] | None:
-    """Labelled images to train on and unlabeled images, from the prepared set or else from its options."""
+    """Numbers of labelled training images and of unlabeled images, from the prepared set or else from its options."""
     set_dir = prepared_set_dir(options)
     if set_dir.exists():
         manifest = read_manifest(set_dir)

@@ -25,9 +25,9 @@ from longtail.conf.vocabulary import TEST
 from longtail.data.contract import ID, LABEL, PREDICTED, SPLIT
 from longtail.spark_jobs.frames.predictions import FEATURES
 from longtail.spark_jobs.steps.evaluation import PREDICTIONS_DIRECTORY, evaluate
-from longtail.spark_jobs.studies.plan import SET, PlannedTrial
+from longtail.spark_jobs.studies.planned import SET, PlannedTrial
 from longtail.spark_jobs.studies.results import EXPERIMENT
-from longtail.spark_jobs.studies.steps import Outputs
+from longtail.spark_jobs.studies.run_step import Outputs
 
 FEATURES_DIRECTORY = "features"
 MAX_POINTS = 1000

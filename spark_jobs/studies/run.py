@@ -8,48 +8,57 @@ from pyspark.sql import SparkSession
 
 from longtail.conf.experiment import Experiment
 from longtail.conf.options.studies import ExperimentOptions
-from longtail.spark_jobs.cluster import pool
+from longtail.spark_jobs.cluster.pool import Workload, run_workloads
 from longtail.spark_jobs.studies.cost import StepTime, images_of_step, kind_of
 from longtail.spark_jobs.studies.feature_maps import features_file, is_mapped, write_features
-from longtail.spark_jobs.studies.plan import PlannedTrial, Step, all_steps
-from longtail.spark_jobs.studies.results import read_step_times, trial_file, trial_row, write_step_time, write_trial
-from longtail.spark_jobs.studies.steps import Output, Outputs, run_step
+from longtail.spark_jobs.studies.planned import PlannedStep, PlannedTrial, all_steps
+from longtail.spark_jobs.studies.results import read_step_times, trial_file, write_step_time, write_trial
+from longtail.spark_jobs.studies.run_step import Output, Outputs, run_step
+from longtail.spark_jobs.studies.trial_row import trial_row
 
 
 def run_experiment(
     spark: SparkSession, options: ExperimentOptions, experiment: Experiment, trials: Sequence[PlannedTrial]
 ) -> None:
-    """Run what the trials need, steps of one depth side by side, and write a row for each trial that is done.
+    """Run the steps of the trials, those of one depth side by side, and write a row per finished trial.
 
-    A step that fails takes with it only the trials that need it; the first failure is raised when all else is done.
+    A failed step affects only the trials that depend on it; the first failure is raised after all other steps.
     """
     outputs: Outputs = {}
     failures: list[Exception] = []
     for _, same_depth in itertools.groupby(all_steps(trials), key=lambda step: step.depth):
         ready = [step for step in same_depth if all(other.step_id in outputs for other in step.inputs.values())]
-        pooled = [
-            pool.Trial(
+        workloads = [
+            Workload(
                 name=f"{step.name} {step.step_id}",
                 num_slots=step.num_slots,
-                run=partial(_timed_step, spark, options, step, outputs),
+                run=partial(_run_timed, spark, options, step, outputs),
             )
             for step in ready
         ]
-        for step, outcome in zip(ready, pool.run_trials(spark, pooled, num_slots=options.slots), strict=True):
-            if outcome.error is None:
+        for step, outcome in zip(ready, run_workloads(spark, workloads, num_slots=options.slots), strict=True):
+            if outcome.value is not None:
                 outputs[step.step_id] = outcome.value
-            else:
+            elif outcome.error is not None:
                 failures.append(outcome.error)
         _write_finished(spark, options, experiment, trials, outputs)
     if failures:
         raise failures[0]
 
 
-def _timed_step(spark: SparkSession, options: ExperimentOptions, step: Step, outputs: Outputs) -> Output:
+def is_done(options: ExperimentOptions, experiment: Experiment, trial: PlannedTrial) -> bool:
+    """Whether the trial's row, and its features if the experiment maps them, are written."""
+    files = [trial_file(options.results_dir, options.name, trial)]
+    if is_mapped(experiment, trial):
+        files.append(features_file(options.results_dir, options.name, trial.trial.trial_id))
+    return all(file.exists() for file in files)
+
+
+def _run_timed(spark: SparkSession, options: ExperimentOptions, step: PlannedStep, outputs: Outputs) -> Output:
     output = run_step(spark, step, outputs)
     if output.seconds is not None:
-        taken = StepTime(step.step_id, *kind_of(step), images_of_step(step), output.seconds)
-        write_step_time(options.results_dir, taken)
+        time = StepTime(step.step_id, *kind_of(step), images_of_step(step), output.seconds)
+        write_step_time(options.results_dir, time)
         print(f"{step.job} {output.path}: {output.seconds:.0f} s", flush=True)
     return output
 
@@ -69,10 +78,3 @@ def _write_finished(
             write_features(spark, trial, outputs, results_dir=options.results_dir, experiment=options.name)
         row = trial_row(trial, outputs, times)
         write_trial(options.results_dir, row, trial, experiment=options.name)
-
-
-def is_done(options: ExperimentOptions, experiment: Experiment, trial: PlannedTrial) -> bool:
-    files = [trial_file(options.results_dir, options.name, trial)]
-    if is_mapped(experiment, trial):
-        files.append(features_file(options.results_dir, options.name, trial.trial.trial_id))
-    return all(file.exists() for file in files)

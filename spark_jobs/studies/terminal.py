@@ -1,55 +1,55 @@
-"""What `experiment` prints: the steps and their cost before, the trials' scores after."""
+"""Terminal output of `experiment`: the steps and their cost, and the scores of the trials."""
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from typing import Any
 
 from longtail.conf.experiment import Experiment
 from longtail.conf.vocabulary import SHOT_GROUPS
 from longtail.spark_jobs.display.tables import percent
 from longtail.spark_jobs.studies.comparisons import Arm, arms
-from longtail.spark_jobs.studies.cost import StepTime, images_of_step, kind_of, seconds_by_image
-from longtail.spark_jobs.studies.plan import PlannedTrial, all_steps
+from longtail.spark_jobs.studies.cost import StepTime, images_of_step, kind_of, seconds_per_image
+from longtail.spark_jobs.studies.planned import PlannedTrial, all_steps
+from longtail.spark_jobs.studies.trial_row import Row
 
 
 def print_plan(trials: Sequence[PlannedTrial], times: Mapping[str, StepTime]) -> None:
-    """Each step once: what it is, how many trials need it, the images it takes through the network, its time.
+    """Print each step once: its name, the number of trials that use it, its images and its time.
 
-    The time is measured if the step ran before, else estimated from steps of its job and network that did.
+    The time of a finished step is measured, that of others estimated from finished steps of the same kind.
     """
-    rates = seconds_by_image(times.values())
+    rates = seconds_per_image(times.values())
     users = Counter(step.step_id for trial in trials for step in trial.steps())
-    left, num_unknown = 0.0, 0
+    remaining, num_unknown = 0.0, 0
     print(f"{'images x epochs':>15}  {'seconds':>12}  {'trials':>6}  step")
     for step in all_steps(trials):
         num_images = images_of_step(step)
         rate = rates.get(kind_of(step))
-        if (taken := times.get(step.step_id)) is not None:
-            seconds = f"{taken.seconds:.0f}, done"
+        if (time := times.get(step.step_id)) is not None:
+            seconds = f"{time.seconds:.0f}, done"
         elif step.job == "prepare":
             seconds = "-"
         elif rate is not None and num_images is not None:
-            left += rate * num_images
+            remaining += rate * num_images
             seconds = f"about {rate * num_images:.0f}"
         else:
             num_unknown += 1
             seconds = "?"
         images = "?" if num_images is None else f"{num_images:,}" if num_images else "-"
         print(f"{images:>15}  {seconds:>12}  {users[step.step_id]:>6}  {step.name}")
-    alone = sum(len(trial.steps()) for trial in trials)
-    print(f"{len(trials)} trials, {len(users)} steps ({alone} if none were shared)")
-    print(_time_left(left, num_unknown))
+    unshared = sum(len(trial.steps()) for trial in trials)
+    print(f"{len(trials)} trials, {len(users)} steps ({unshared} if none were shared)")
+    print(_remaining_time(remaining, num_unknown))
 
 
-def _time_left(seconds: float, num_unknown: int) -> str:
-    known = f"to do, one step at a time: about {seconds / 60:.1f} min"
+def _remaining_time(seconds: float, num_unknown: int) -> str:
+    known = f"remaining, one step at a time: about {seconds / 60:.1f} min"
     if not num_unknown:
         return known
-    return f"{known}, and {num_unknown} steps of a kind that has not been timed here yet"
+    return f"{known}, and {num_unknown} steps of kinds that have not been timed yet"
 
 
-def print_scores(experiment: Experiment, rows: Sequence[dict[str, Any]]) -> None:
-    """Test accuracy in percent, mean and standard deviation over the seeds, a line per combination of levels."""
+def print_scores(experiment: Experiment, rows: Sequence[Row]) -> None:
+    """Print test accuracy in percent, mean and standard deviation over the seeds, one line per arm."""
     for arm in arms(experiment, rows):
         groups = ", ".join(f"{group} {mean_and_deviation(arm, f'{group}_shot_accuracy')}" for group in SHOT_GROUPS)
         balanced = mean_and_deviation(arm, "balanced_accuracy")
@@ -57,6 +57,6 @@ def print_scores(experiment: Experiment, rows: Sequence[dict[str, Any]]) -> None
 
 
 def mean_and_deviation(arm: Arm, score: str) -> str:
-    """Over the seeds, in percent: mean and sample standard deviation; "-" if there is no value."""
+    """Mean and sample standard deviation over the seeds, in percent; "-" without a value."""
     deviation = arm.deviation(score)
     return percent(arm.mean(score)) + ("" if deviation is None else f" ± {100 * deviation:.1f}")

@@ -1,0 +1,60 @@
+"""YAML files that users name: one packaged with longtail by its name, one of their own by its path."""
+
+from importlib.resources import files
+from importlib.resources.abc import Traversable
+from pathlib import Path
+from typing import TypeVar
+
+import yaml
+from pydantic import BaseModel, ValidationError
+from pydantic_core import ErrorDetails
+
+from longtail.conf.base.errors import UserError
+from longtail.conf.base.suggestions import did_you_mean
+
+Model = TypeVar("Model", bound=BaseModel)
+
+
+def packaged_names(folder: str) -> list[str]:
+    """Names of the YAML files in conf/FOLDER/, without the suffix."""
+    names = (file.name for file in (files("longtail.conf") / folder).iterdir())
+    return sorted(name.removesuffix(".yaml") for name in names if name.endswith(".yaml"))
+
+
+def read_yaml_model(model: type[Model], source: str | Path, *, folder: str, kind: str) -> Model:
+    """Read and validate a YAML (or JSON) file.
+
+    source: name of a file in conf/FOLDER/, or a path: anything with a suffix or a directory
+    kind: noun for messages, for example "experiment"
+
+    Raises UserError for a name or a file that does not exist, and for content that `model` refuses.
+    """
+    try:
+        return model.model_validate(yaml.safe_load(_file(source, folder, kind).read_text(encoding="utf-8")))
+    except OSError as error:
+        raise UserError(f"cannot read the {kind} {source}: {error.strerror}") from None
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise UserError(f"{source} is not YAML: {error}") from None
+    except ValidationError as error:
+        raise UserError(f"{source}: {'; '.join(_description(detail) for detail in error.errors())}") from None
+
+
+def _file(source: str | Path, folder: str, kind: str) -> Traversable | Path:
+    path = Path(source)
+    if path.suffix or len(path.parts) > 1:
+        return path
+    names = packaged_names(folder)
+    if str(source) not in names:
+        raise UserError(
+            f"there is no {kind} {str(source)!r}{did_you_mean(str(source), names)}: choose one of {', '.join(names)}, "
+            f"or give the path of a YAML file"
+        )
+    # As a resource: in a --py-files zip it has no path.
+    return files("longtail.conf") / folder / f"{source}.yaml"
+
+
+def _description(detail: ErrorDetails) -> str:
+    key = ".".join(str(part) for part in detail["loc"])
+    message = " ".join(detail["msg"].removeprefix("Value error, ").split())
+    value = "" if isinstance(detail["input"], dict | BaseModel) else f" {detail['input']!r}"
+    return f"{key}{value}: {message[0].lower()}{message[1:]}" if key else message

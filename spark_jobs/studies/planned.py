@@ -1,0 +1,112 @@
+"""The parts of a plan: steps with the steps that they depend on, and trials with their last step."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+from longtail.conf.arguments import resolve_options
+from longtail.conf.experiment import Options, Trial
+from longtail.conf.options.base import fingerprint
+from longtail.conf.options.data import DataOptions, PrepareOptions
+from longtail.conf.options.inference import GenPseudolabelsOptions
+from longtail.conf.options.pretraining import PretrainMocoOptions, PretrainRotOptions, PretrainSimclrOptions
+from longtail.conf.options.semi import TrainSemiOptions
+from longtail.conf.options.training import RunOptions, TrainClassifierOptions, TrainOptions
+
+OPTIONS_OF_JOB: dict[str, type[DataOptions]] = {
+    "prepare": PrepareOptions,
+    "pretrain_rot": PretrainRotOptions,
+    "pretrain_moco": PretrainMocoOptions,
+    "pretrain_simclr": PretrainSimclrOptions,
+    "train": TrainOptions,
+    "gen_pseudolabels": GenPseudolabelsOptions,
+    "train_semi": TrainSemiOptions,
+    "train_classifier": TrainClassifierOptions,
+}
+SET = "set"
+"""Input of every step except prepare: a prepared set. Other inputs have the name of the option that takes them."""
+
+
+@dataclass(frozen=True)
+class PlannedStep:
+    """A job with its options and its inputs: the steps whose output it uses.
+
+    values: the options that the experiment sets
+    inputs: by SET or option name
+    planned_options: all options; those that name an input's output name an existing file instead
+    """
+
+    job: str
+    values: Options
+    inputs: Mapping[str, "PlannedStep"]
+    planned_options: DataOptions
+
+    @cached_property
+    def step_id(self) -> str:
+        """Equal for steps with the same outcome, however their options were written."""
+        inputs = {name: step.step_id for name, step in self.inputs.items()}
+        options = self.planned_options
+        own = options.run_name({}) if isinstance(options, RunOptions) else options.set_name()
+        return fingerprint({"job": self.job, "own": own, "inputs": inputs})
+
+    @property
+    def name(self) -> str:
+        """Name for people."""
+        options = self.planned_options
+        if not isinstance(options, RunOptions):
+            return f"{self.job} {options.set_name()}"
+        return options.run_name({}).rpartition("-")[0]
+
+    @property
+    def num_slots(self) -> int:
+        """Tasks that must run at the same time."""
+        return self.planned_options.world_size if isinstance(self.planned_options, RunOptions) else 1
+
+    @property
+    def arch(self) -> str | None:
+        """The network of a step that trains."""
+        return self.planned_options.arch if isinstance(self.planned_options, RunOptions) else None
+
+    @cached_property
+    def depth(self) -> int:
+        """Length of the longest chain of inputs; steps of the same depth are independent."""
+        return 1 + max((step.depth for step in self.inputs.values()), default=-1)
+
+    @property
+    def option_inputs(self) -> list[str]:
+        return [name for name in self.inputs if name != SET]
+
+    def options(self, **outputs: Path) -> DataOptions:
+        """The job's options. outputs: by option name, the checkpoints and tables of the inputs."""
+        return resolve_options(OPTIONS_OF_JOB[self.job], {**self.values, **outputs})
+
+
+@dataclass(frozen=True)
+class PlannedTrial:
+    """A trial and its last step, whose scores are the trial's."""
+
+    trial: Trial
+    last_step: PlannedStep
+
+    def steps(self) -> list[PlannedStep]:
+        """All steps of the trial, each after its inputs."""
+        return _with_inputs([self.last_step])
+
+
+def all_steps(trials: Sequence[PlannedTrial]) -> list[PlannedStep]:
+    """The steps of all trials, each once, by depth."""
+    return sorted(_with_inputs([trial.last_step for trial in trials]), key=lambda step: step.depth)
+
+
+def _with_inputs(steps: Sequence[PlannedStep]) -> list[PlannedStep]:
+    found: dict[str, PlannedStep] = {}
+
+    def visit(step: PlannedStep) -> None:
+        for other in step.inputs.values():
+            visit(other)
+        found.setdefault(step.step_id, step)
+
+    for step in steps:
+        visit(step)
+    return list(found.values())
