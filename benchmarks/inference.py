@@ -30,8 +30,9 @@ from longtail.training.checkpoints import Checkpoint, ModelCard, save_checkpoint
 from longtail.training.distributed import Rank
 from longtail.training.evaluation import EVALUATION_BATCH_SIZE, evaluate
 from longtail.training.inference import infer
-from longtail.training.losses import cross_entropy
-from longtail.training.tasks import Samples, Task, new_samples, own_labels
+from longtail.training.objective import Objective, Task
+from longtail.training.samples import Samples, new_samples
+from longtail.training.training_data import TrainingData
 
 NUM_CLASSES = 10
 NORMALISATION = Normalisation((0.5,) * 3, (0.25,) * 3)
@@ -40,22 +41,18 @@ TOP_OPERATORS = 10
 
 def task_of(samples: Samples) -> Task:
     counts = samples.class_counts(NUM_CLASSES)
-    return Task(
-        phase="train",
+    data = TrainingData(
         class_names=[str(number) for number in range(NUM_CLASSES)],
         class_counts=counts,
         rule_counts=counts,
         shot_groups=["many"] * NUM_CLASSES,
         train=samples,
         num_labelled=len(samples),
-        evaluation={},
+        held_out={},
         normalisation=NORMALISATION,
-        head="linear",
-        loss=cross_entropy,
-        train_rule="None",
-        make_targets=own_labels,
-        mirror=True,
+        horizontal_flip=True,
     )
+    return Task(data, Objective())
 
 
 def write_checkpoint(path: Path, model: torch.nn.Module, task: Task) -> None:
@@ -65,9 +62,9 @@ def write_checkpoint(path: Path, model: torch.nn.Module, task: Task) -> None:
         arch="resnet32",
         head="linear",
         logit_scale=1.0,
-        class_names=task.class_names,
-        class_counts=task.class_counts,
-        rule_counts=task.rule_counts,
+        class_names=task.data.class_names,
+        class_counts=task.data.class_counts,
+        rule_counts=task.data.rule_counts,
         pseudo_label_round=0,
         image_shape=(32, 32, 3),
         normalisation=NORMALISATION,
@@ -92,7 +89,7 @@ def main() -> None:
     task, rank = task_of(samples.to(device)), Rank(0, 1, device)
     model = build_model("resnet32", num_classes=NUM_CLASSES, in_channels=3)
     model = model.to(device, memory_format=torch.channels_last).eval()
-    batches = task.normalisation.apply(task.train.images[: min(num_images, EVALUATION_BATCH_SIZE)])
+    batches = task.data.normalisation.apply(task.data.train.images[: min(num_images, EVALUATION_BATCH_SIZE)])
 
     def forward() -> None:
         for _ in range(-(-num_images // len(batches))):
@@ -103,7 +100,7 @@ def main() -> None:
         write_checkpoint(checkpoint, model, task)
         ways: dict[str, Callable[[], object]] = {
             "bare": torch.inference_mode()(forward),
-            "evaluation": lambda: evaluate(model, task.train, task, rank),
+            "evaluation": lambda: evaluate(model, task.data.train, task, rank),
             "autograd on": forward,
         }
         if device.type == "cpu":
@@ -123,7 +120,7 @@ def main() -> None:
         print(f"{name:<14}{num_images / statistics.median(times):9.0f} images/s {ratio:6.2f} x bare")
     activities = [ProfilerActivity.CPU, *([ProfilerActivity.CUDA] if device.type == "cuda" else [])]
     with profile(activities=activities) as trace:
-        evaluate(model, task.train, task, rank)
+        evaluate(model, task.data.train, task, rank)
     by = "self_device_time_total" if device.type == "cuda" else "self_cpu_time_total"
     print(trace.key_averages().table(sort_by=by, row_limit=TOP_OPERATORS, max_name_column_width=40))
 

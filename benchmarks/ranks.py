@@ -11,7 +11,6 @@ the first of each round) and the ratio.
 import argparse
 import statistics
 import tempfile
-from dataclasses import replace
 from pathlib import Path
 
 import torch
@@ -23,15 +22,15 @@ from longtail.data.manifest import read_manifest
 from longtail.models.build import build_model
 from longtail.training.distributed import Rank
 from longtail.training.loop import EpochReport, build_optimizer, fit
-from longtail.training.tasks import supervised_task
+from longtail.training.supervised import supervised_task
 
 
 def speeds(set_dir: Path, options: TrainOptions, rank: Rank) -> list[float]:
     """Images/s of each epoch but the first, in which memory is allocated."""
     manifest = read_manifest(set_dir)
-    task = replace(supervised_task(options, set_dir, manifest, rank.device), evaluation={})
+    task = supervised_task(options, set_dir, manifest, rank.device).with_data(held_out={})
     torch.manual_seed(0)
-    model = build_model(options.arch, num_classes=len(task.class_names), in_channels=task.train.images.shape[1])
+    model = build_model(options.arch, num_classes=task.data.num_classes, in_channels=task.data.train.images.shape[1])
     model = model.to(memory_format=torch.channels_last)
     reports: list[EpochReport] = []
     fit(model, build_optimizer(model, options), task, options, rank, first_epoch=0, on_epoch=reports.append)

@@ -10,8 +10,7 @@ and torch are installed (without the torchaudio that it brings, if that is of an
 semilearn augments PIL images in 3 worker processes, longtail whole batches of tensors; the square that is cut out has
 half the side here and up to half there, and semilearn spares batch norm the weight decay.
 
-The ways take turns, seed by seed: semilearn; longtail with all views in one batch, as semilearn has them; and with
-the unlabeled weak views apart (--weak_views apart), which semilearn calls `use_cat: False`.
+The two take turns, seed by seed; both have all views in one batch.
 images/s are labelled and unlabeled images, each counted once, of the epochs after the first, without evaluation. p is
 that of Student's t-test over the pairs of a seed.
 """
@@ -25,7 +24,6 @@ import subprocess
 import sys
 import tempfile
 import time
-from functools import partial
 from importlib.machinery import ModuleSpec
 from pathlib import Path
 
@@ -58,11 +56,8 @@ def parsed() -> argparse.Namespace:
     return parser.parse_args()
 
 
-def longtail(arguments: argparse.Namespace, seed: int, **further: str) -> dict[str, float]:
-    """A whole run in a directory that is removed. Accuracy %, and images/s by its own events.
-
-    further: options of train_semi
-    """
+def longtail(arguments: argparse.Namespace, seed: int) -> dict[str, float]:
+    """A whole run in a directory that is removed. Accuracy %, and images/s by its own events."""
     from longtail.conf.options.semi import TrainSemiOptions
     from longtail.training.distributed import Rank
     from longtail.training.run import run_training
@@ -72,7 +67,7 @@ def longtail(arguments: argparse.Namespace, seed: int, **further: str) -> dict[s
         dataset="cifar10", imb_factor_unlabel=1.0, semi_method="fixmatch", arch=arguments.arch, seed=seed,
         epochs=arguments.epochs, batch_size=arguments.batch_size, unlabeled_ratio=arguments.ratio,
         strong_operations=OPERATIONS, confidence_threshold=THRESHOLD, ema_decay=EMA, learning_rate=LEARNING_RATE,
-        nesterov=True, weight_decay=WEIGHT_DECAY, lr_schedule="cosine_7_16", eval_every=arguments.epochs, **further,
+        nesterov=True, weight_decay=WEIGHT_DECAY, lr_schedule="cosine_7_16", eval_every=arguments.epochs,
     )  # fmt: skip
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     with tempfile.TemporaryDirectory() as directory:
@@ -211,7 +206,7 @@ def main() -> None:
     if arguments.images:
         print(json.dumps(as_peer(arguments)))
         return
-    ways = {"longtail": longtail, "longtail, apart": partial(longtail, weak_views="apart")}
+    ways = {"longtail": longtail}
     if arguments.semilearn_python:
         ways = {SEMILEARN: semilearn, **ways}
     found: dict[str, list[dict[str, float]]] = {name: [] for name in ways}

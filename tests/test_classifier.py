@@ -18,7 +18,8 @@ from longtail.training import run as run_module
 from longtail.training.classifier import TAU_GRID, choose_tau, tau_normalised
 from longtail.training.inference import infer
 from longtail.training.run import run_evaluation, run_training
-from longtail.training.tasks import Samples, supervised_task
+from longtail.training.samples import Samples
+from longtail.training.supervised import supervised_task
 from tests.refusals import refused
 from tests.tiny_set import ALONE, COUNTS, paths_of, same_tensors, tiny_options, weights_in, write_tiny_set
 
@@ -50,7 +51,7 @@ def backbone(weights: dict[str, Tensor]) -> dict[str, Tensor]:
 
 def split_of(set_dir: Path, split: str) -> Samples:
     task = supervised_task(tiny_options(TrainOptions), set_dir, read_manifest(set_dir), CPU)
-    return task.train if split == TRAIN else task.evaluation[split]
+    return task.data.train if split == TRAIN else task.data.held_out[split]
 
 
 def features_of(set_dir: Path, checkpoint: Path, split: str) -> np.ndarray:
@@ -59,7 +60,7 @@ def features_of(set_dir: Path, checkpoint: Path, split: str) -> np.ndarray:
     model = build_model("resnet20", num_classes=3, in_channels=1).eval()
     model.load_state_dict({**model.state_dict(), **backbone(weights_in(checkpoint))})
     with torch.no_grad():
-        return model.features(task.normalisation.apply(split_of(set_dir, split).images)).double().numpy()
+        return model.features(task.data.normalisation.apply(split_of(set_dir, split).images)).double().numpy()
 
 
 @pytest.mark.parametrize("method", ["cRT", "LWS", "tau", "NCM"])

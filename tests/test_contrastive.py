@@ -113,7 +113,7 @@ def test_the_queue_keeps_the_newest_keys_and_the_oldest_go_first() -> None:
     learner(third)
     # Places 4 and, round the end, 0: what lay there longest is gone.
     assert np.allclose(learner.queue.T, np.stack([keys[2][1], keys[0][1], keys[1][0], keys[1][1], keys[2][0]]))
-    assert learner.next_place == 1
+    assert learner.next_position == 1
 
 
 def test_a_batch_larger_than_the_queue_leaves_its_last_keys() -> None:

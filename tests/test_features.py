@@ -13,8 +13,9 @@ from longtail.conf.vocabulary import TEST, TRAIN, VAL
 from longtail.data.manifest import read_manifest
 from longtail.models.build import build_model
 from longtail.training.features import tsne_map, write_tsne_plot
+from longtail.training.objective import Task
 from longtail.training.run import run_evaluation, run_training
-from longtail.training.tasks import Task, supervised_task
+from longtail.training.supervised import supervised_task
 from tests.tiny_set import ALONE, COUNTS, paths_of, tiny_options, weights_in
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -48,7 +49,7 @@ def test_the_table_has_a_row_for_every_held_out_image(set_dir: Path, exports: Pa
     assert {split: splits.count(split) for split in (TRAIN, VAL, TEST)} == {TRAIN: 0, VAL: 6, TEST: 30}
     task = task_of(set_dir)
     for name, expected in (("id", "ids"), ("label", "labels")):
-        held_out = [getattr(task.evaluation[split], expected).tolist() for split in (VAL, TEST)]
+        held_out = [getattr(task.data.held_out[split], expected).tolist() for split in (VAL, TEST)]
         assert table.column(name).to_pylist() == [*held_out[0], *held_out[1]]
 
 
@@ -62,7 +63,7 @@ def test_the_features_are_those_of_the_saved_network(set_dir: Path, exports: Pat
     model = build_model("resnet20", num_classes=3, in_channels=1).eval()
     model.load_state_dict(weights)
     task = task_of(set_dir)
-    expected = model.features(task.normalisation.apply(task.evaluation[TEST].images)).detach().numpy()
+    expected = model.features(task.data.normalisation.apply(task.data.held_out[TEST].images)).detach().numpy()
     assert np.allclose(features, expected, rtol=1e-4, atol=1e-6)
 
 
@@ -84,14 +85,14 @@ def test_the_map_keeps_clusters_apart_and_the_seed_decides_it() -> None:
 
 
 def test_many_classes_are_coloured_by_shot_group(set_dir: Path, tmp_path: Path) -> None:
-    task = task_of(set_dir)
+    data = task_of(set_dir).data
     many = replace(
-        task, class_names=[f"class {i}" for i in range(30)], shot_groups=["many"] * 10 + ["medium"] * 10 + ["few"] * 10
+        data, class_names=[f"class {i}" for i in range(30)], shot_groups=["many"] * 10 + ["medium"] * 10 + ["few"] * 10
     )
-    test = task.evaluation[TEST]
+    test = data.held_out[TEST]
     samples = replace(test, labels=torch.arange(30))
     texts = {}
-    for name, this, these in (("classes", task, test), ("groups", many, samples)):
+    for name, this, these in (("classes", data, test), ("groups", many, samples)):
         plot = tmp_path / f"{name}.svg"
         write_tsne_plot(plot, these, torch.randn(30, 4), this, seed=0)
         texts[name] = plot.read_text()

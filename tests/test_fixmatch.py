@@ -16,13 +16,13 @@ from longtail.data.contract import HIDDEN_LABEL, split_directory
 from longtail.data.manifest import read_manifest
 from longtail.training.augmentation import crop_and_flip
 from longtail.training.batches import epoch_batches, epoch_size, loss_weights
-from longtail.training.fixmatch import fixmatch_task, weak_and_strong, without_square
+from longtail.training.fixmatch import fixmatch_losses, fixmatch_task
 from longtail.training.losses import cross_entropy
 from longtail.training.metrics import ClassTotals
+from longtail.training.objective import Task
 from longtail.training.randaugment import randaugment
 from longtail.training.run import run_training
-from longtail.training.semi.learner import fixmatch_losses
-from longtail.training.tasks import Task
+from longtail.training.semi.views import without_square
 from tests.refusals import refused
 from tests.tiny_set import (
     ALONE,
@@ -92,11 +92,11 @@ def test_nothing_is_learned_from_the_weak_view_of_an_unlabeled_image_or_the_stro
 
 def test_labels_come_first_and_unlabeled_images_are_of_no_class(set_dir: Path) -> None:
     task = task_of(set_dir, unlabeled_weight=0.5)
-    assert task.train.ids[40:].tolist() == unlabeled_ids()
-    assert task.train.labels[40:].tolist() == [NO_CLASS] * 12
-    assert task.train.weights.tolist() == [1.0] * 40 + [0.5] * 12
-    assert (task.class_counts, task.rule_counts) == (COUNTS[TRAIN], COUNTS[TRAIN])
-    assert (epoch_size(task), task.unlabeled_ratio) == (40 + 280, 7)
+    assert task.data.train.ids[40:].tolist() == unlabeled_ids()
+    assert task.data.train.labels[40:].tolist() == [NO_CLASS] * 12
+    assert task.data.train.weights.tolist() == [1.0] * 40 + [0.5] * 12
+    assert (task.data.class_counts, task.data.rule_counts) == (COUNTS[TRAIN], COUNTS[TRAIN])
+    assert (epoch_size(task.data), task.data.unlabeled_ratio) == (40 + 280, 7)
 
 
 @pytest.mark.parametrize("train_rule", ["None", "Reweight", "Resample", "ClassBalanced"])
@@ -104,8 +104,11 @@ def test_unlabeled_images_weigh_alike_whatever_the_rule(set_dir: Path, train_rul
     task = task_of(set_dir, unlabeled_weight=0.5, train_rule=train_rule)
     when = {"epoch": 0, "num_epochs": 1}
     generator = torch.Generator().manual_seed(0)
-    batches = epoch_batches(task, 20, ALONE, **when, shuffle_buffer=100, generator=generator)
-    order, weights = torch.cat([batch.places for batch in batches]), loss_weights(task, batches, **when)
+    batches = epoch_batches(task.data, train_rule, 20, ALONE, **when, shuffle_buffer=100, generator=generator)
+    order, weights = (
+        torch.cat([batch.indices for batch in batches]),
+        loss_weights(task.data, train_rule, batches, **when),
+    )
     assert torch.allclose(weights[order >= 40], torch.tensor(0.5 / 140))
     assert weights[order < 40].sum() == pytest.approx(2, rel=1e-5)
 
@@ -115,12 +118,12 @@ def test_the_weak_views_are_cropped_and_flipped_and_the_strong_ones_also_changed
     set_dir: Path, balancing: str, num_strong: int
 ) -> None:
     task = task_of(set_dir, strong_operations=3, balancing=balancing)
-    images, targets = task.train.images[:6], task.train.targets[:6]
-    drawn = task.draw(task, 8, torch.Generator().manual_seed(0))
+    images, targets = task.data.train.images[:6], task.data.train.targets[:6]
+    drawn = task.objective.draw(task.data, 8, torch.Generator().manual_seed(0))
     choices = drawn.part(slice(2, 8)).to(CPU)
-    inputs, same = weak_and_strong(task, images, targets, choices)
+    inputs, same = task.objective.training_inputs(task.data, images, targets, choices)
     assert same is targets and inputs.shape == (6 + 6 * num_strong, 1, 8, 8)
-    assert torch.equal(inputs[:6], task.normalisation.apply(crop_and_flip(images, choices.weak, mirrored=True)))
+    assert torch.equal(inputs[:6], task.data.normalisation.apply(crop_and_flip(images, choices.weak, mirrored=True)))
     assert len(choices.strong) == num_strong
     crops = [choices.weak, *(strong.crop_flip for strong in choices.strong)]
     assert len({tuple(crop.top.tolist()) for crop in crops}) == 1 + num_strong
@@ -128,7 +131,7 @@ def test_the_weak_views_are_cropped_and_flipped_and_the_strong_ones_also_changed
         assert torch.equal(strong.operations.operation, drawn.strong[view - 1].operations.operation[2:])
         assert strong.operations.operation.shape == (6, 3)
         changed = randaugment(crop_and_flip(images, strong.crop_flip, mirrored=True) / 255, strong.operations)
-        changed = task.normalisation.apply_to_unit(changed)
+        changed = task.data.normalisation.apply_to_unit(changed)
         for found, whole, row, column in zip(
             inputs[6 * view : 6 * view + 6], changed, strong.row, strong.column, strict=True
         ):

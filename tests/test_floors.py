@@ -41,6 +41,7 @@ TORCH = {"torch", "torchvision"}
 WITHOUT_SPARK = {"conf", *EVENTS, "models", "data", "training"}
 WITHOUT_TORCH = {"conf", *EVENTS, "data", "streaming", "streaming.parsing", "streaming.tables"}
 
+WITHOUT_IMPORT_CYCLES = ("conf", "data", "models", "training", "streaming", "spark_jobs")
 
 FILES = sorted(file for package in PACKAGES for file in (REPOSITORY / package).rglob("*.py"))
 
@@ -90,6 +91,18 @@ def job_file(job: str) -> Path:
     return REPOSITORY / "spark_jobs" / f"{job}.py"
 
 
+def import_cycles(imports: dict[str, set[str]]) -> list[list[str]]:
+    """Groups of modules that import each other in a circle; imports: by module, the modules that it imports."""
+    reached = {module: set(names & imports.keys()) for module, names in imports.items()}
+    for middle in reached:  # Warshall's transitive closure
+        for module, names in reached.items():
+            if middle in names:
+                reached[module] = names | reached[middle]
+    circular = sorted(module for module, names in reached.items() if module in names)
+    groups = {tuple(other for other in circular if other in reached[m] and m in reached[other]) for m in circular}
+    return sorted(map(list, groups))
+
+
 def importers(names: set[str], rooms: set[str]) -> list[str]:
     """The files of these rooms that import one of the names."""
     found = []
@@ -119,6 +132,21 @@ def test_each_job_fits_on_a_page() -> None:
 def test_every_file_of_the_top_room_is_a_job_or_the_command_line() -> None:
     files = {file.stem for file in (REPOSITORY / "spark_jobs").glob("*.py")}
     assert files == {*JOBS, "cli", "__init__"}
+
+
+@pytest.mark.parametrize("package", WITHOUT_IMPORT_CYCLES)
+def test_no_modules_import_each_other_in_a_circle(package: str) -> None:
+    """Imports within functions and under TYPE_CHECKING included."""
+    own = {module_name(file): imported_modules(file.read_text()) for file in FILES}
+    own = {module: names for module, names in own.items() if is_within(module, {package})}
+    imports = {module: {name.removeprefix("longtail.") for name in names} - {module} for module, names in own.items()}
+    assert import_cycles(imports) == []
+
+
+def test_the_finder_of_circles_finds_them() -> None:
+    imports = {"a": {"b", "os"}, "b": {"c"}, "c": {"b", "d"}, "d": set(), "e": {"f"}, "f": {"g"}, "g": {"e", "a"}}
+    assert import_cycles(imports) == [["b", "c"], ["e", "f", "g"]]
+    assert import_cycles({"a": {"b"}, "b": {"c"}, "c": set()}) == []
 
 
 def test_no_file_below_the_streaming_floor_imports_spark() -> None:

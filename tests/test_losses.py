@@ -14,10 +14,10 @@ from longtail.training.losses import (
     build_loss,
     cross_entropy,
     focal_loss,
+    hard_targets,
     head_of,
     ldam_loss,
     ldam_margins,
-    likeliest,
     log_priors,
     logit_adjusted_loss,
     logit_scale_of,
@@ -169,9 +169,9 @@ def test_the_soft_loss_of_two_classes_by_hand() -> None:
     assert focal.item() == pytest.approx(0.4 * 0.75 * math.log(4) + 0.6 * 0.25 * math.log(4 / 3))
 
 
-def test_the_likeliest_class_of_targets_is_the_class_or_has_the_largest_probability() -> None:
-    assert likeliest(torch.tensor([2, 0])).tolist() == [2, 0]
-    assert likeliest(torch.tensor([[0.2, 0.3, 0.5], [0.6, 0.4, 0.0]])).tolist() == [2, 0]
+def test_the_hard_targets_class_of_targets_is_the_class_or_has_the_largest_probability() -> None:
+    assert hard_targets(torch.tensor([2, 0])).tolist() == [2, 0]
+    assert hard_targets(torch.tensor([[0.2, 0.3, 0.5], [0.6, 0.4, 0.0]])).tolist() == [2, 0]
 
 
 @pytest.mark.parametrize("loss", LOSSES.values(), ids=LOSSES.keys())

@@ -468,7 +468,7 @@ def semi_options(command_line: str = "") -> TrainSemiOptions:
 
 # Each with another value than its default.
 OF_FIXMATCH = {
-    "ema_decay": 0.9, "weak_views": "apart", "strong_operations": 3, "pseudo_label_tau": 1.0, "balancing": "CReST+",
+    "ema_decay": 0.9, "strong_operations": 3, "pseudo_label_tau": 1.0, "balancing": "CReST+",
     "da_window": 16, "darp_warmup": 0.1, "darp_every": 5, "darp_rounds": 3, "darp_delta": 1.5,
     "unlabeled_shares": "1,2", "crest_alpha": 0.5, "crest_t_min": 0.25, "daso_warmup": 0.1, "daso_queue": 8,
     "daso_t_proto": 0.1, "daso_t_dist": 0.3, "daso_period": 10, "daso_alignment": 0.5,

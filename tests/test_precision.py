@@ -141,10 +141,6 @@ def waits(set_dir: Path, run_dir: Path, options: Any, pseudo_labels: Path) -> Co
             )
             for method in ("DA", "DARP", "ABC", "DASO")
         ),
-        (
-            TrainSemiOptions,
-            {"imb_factor_unlabel": 1.0, "semi_method": "fixmatch", "unlabeled_ratio": 1.0, "weak_views": "apart"},
-        ),
         (PretrainRotOptions, {}),
         (PretrainMocoOptions, {}),
         (PretrainSimclrOptions, {}),

@@ -62,8 +62,8 @@ def test_a_training_takes_them_as_it_takes_a_table(tmp_path: Path) -> None:
     file = write_pickle(tmp_path / "p.pickle", extrapolated_targets=np.array(targets))
     options = tiny_options(TrainSemiOptions, imb_factor_unlabel=1.0, pseudo_labels=file)
     task = semi_supervised_task(options, set_dir, read_manifest(set_dir), torch.device("cpu"), pseudo_labels=file)
-    assert task.train.ids[-len(targets) :].tolist() == unlabeled_ids()
-    assert task.train.labels[-len(targets) :].tolist() == targets
+    assert task.data.train.ids[-len(targets) :].tolist() == unlabeled_ids()
+    assert task.data.train.labels[-len(targets) :].tolist() == targets
 
 
 def test_a_label_of_no_class_is_refused(tmp_path: Path) -> None:

@@ -16,14 +16,14 @@ from longtail.conf.options.training import TrainClassifierOptions, TrainOptions
 from longtail.conf.vocabulary import TEST, TRAIN, VAL
 from longtail.data.manifest import read_manifest
 from longtail.models.build import build_model
-from longtail.training.contrastive import MoCo, SimCLR
+from longtail.training.contrastive import MoCo, SimCLR, contrastive_task
 from longtail.training.distributed import Rank
 from longtail.training.evaluation import class_means
 from longtail.training.fixmatch import METHODS, fixmatch_learner, fixmatch_task
 from longtail.training.loop import EpochReport, build_optimizer, fit
 from longtail.training.pseudo_labels import semi_supervised_task
 from longtail.training.run import run_training
-from longtail.training.tasks import contrastive_task, supervised_task
+from longtail.training.supervised import supervised_task
 from tests.tiny_set import COUNTS, paths_of, tiny_options, unlabeled_ids, write_pseudo_labels, write_tiny_set
 
 CPU = torch.device("cpu")
@@ -128,7 +128,7 @@ def mean_features(set_dir: Path, rank: Rank) -> list[list[float]]:
     task = supervised_task(LINEAR, set_dir, read_manifest(set_dir), CPU)
     torch.manual_seed(0)
     model = build_model("resnet20", num_classes=3, in_channels=1)
-    return class_means(model, task.train, task, rank).tolist()
+    return class_means(model, task.data.train, task, rank).tolist()
 
 
 def train_classifier(set_dir: Path, directory: Path, rank: Rank) -> dict[str, Any]:

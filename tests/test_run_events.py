@@ -8,7 +8,7 @@ import pytest
 
 from longtail.conf.options.training import TrainOptions
 from longtail.streaming.events.writer import EventWriter
-from longtail.training.run_events import failure_told, run_event
+from longtail.training.run_events import report_failure, run_event
 from tests.tiny_set import tiny_options
 
 OPTIONS = tiny_options(TrainOptions, epochs=7)
@@ -17,7 +17,7 @@ OF_RUN = {"run": "base", "attempt": 2}
 
 def fail(events_dir: Path, error: BaseException) -> None:
     writer = EventWriter(events_dir, **OF_RUN)
-    with pytest.raises(type(error)), failure_told(writer, OPTIONS, **OF_RUN, say=lambda e: f"because of {e}"):
+    with pytest.raises(type(error)), report_failure(writer, OPTIONS, **OF_RUN, describe=lambda e: f"because of {e}"):
         raise error
 
 
@@ -48,7 +48,7 @@ def test_bad_input_before_the_run_began_leaves_nothing(tmp_path: Path) -> None:
 def test_what_succeeds_is_no_failure(tmp_path: Path) -> None:
     writer = EventWriter(tmp_path, **OF_RUN)
     writer.write_run(run_event("started", OPTIONS, **OF_RUN, phase="train", epoch=0))
-    with failure_told(writer, OPTIONS, **OF_RUN, say=str):
+    with report_failure(writer, OPTIONS, **OF_RUN, describe=str):
         pass
 
     assert failures(tmp_path) == []

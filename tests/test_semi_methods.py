@@ -22,7 +22,7 @@ from longtail.training.semi.crest import rebalanced_selection, sampling_rates
 from longtail.training.semi.darp import multipliers, refined, smallest_kept, without_noise
 from longtail.training.semi.daso import blended, enqueue, similarities
 from longtail.training.semi.learner import SemiLearner, WeightAverage
-from longtail.training.semi.method import Answers, FixMatch, Setting
+from longtail.training.semi.method import FixMatch, Setting, ViewOutputs
 from longtail.training.semi.truth import count_pseudo_labels
 from longtail.training.step import Rows, Step
 from tests.refusals import refused
@@ -90,8 +90,8 @@ def step(
     )
 
 
-def answers(logits: Tensor, features: Tensor | None = None) -> Answers:
-    return Answers(torch.zeros(len(logits), 4) if features is None else features, logits, logits)
+def answers(logits: Tensor, features: Tensor | None = None) -> ViewOutputs:
+    return ViewOutputs(torch.zeros(len(logits), 4) if features is None else features, logits, logits)
 
 
 def softmax(logits: np.ndarray) -> np.ndarray:
@@ -340,7 +340,7 @@ def test_darp_wants_held_out_images_for_its_estimate() -> None:
 def test_darp_wants_a_share_of_each_class() -> None:
     with refused() as messages:
         method("DARP", unlabeled_shares="1,2")
-    assert "--unlabeled_shares has 2 shares, the set 3 classes" in messages[0]
+    assert "--unlabeled_shares has 2 shares, the set has 3 classes" in messages[0]
 
 
 # DASO
@@ -421,8 +421,7 @@ def test_daso_blends_after_its_warm_up_by_shares_of_the_period_before() -> None:
 
 
 def learner(**options: Any) -> SemiLearner:
-    usual = {"ema_decay": 0.5, "weak_apart": False}
-    found = SemiLearner(Network(), truth=None, thresholds=torch.zeros(3), **{**usual, **options})
+    found = SemiLearner(Network(), **{"ema_decay": 0.5, **options})
     found.method = method("none")
     return found
 
@@ -432,7 +431,7 @@ ALL_UNLABELED = (torch.tensor([], dtype=torch.int64), torch.tensor([0, 1]))
 
 def test_the_average_follows_the_weights_slower_and_slower_up_to_its_decay() -> None:
     average, trained = nn.Linear(2, 1), nn.Linear(2, 1)
-    follow = WeightAverage(average, trained, 0.3).follow
+    follow = WeightAverage(average, trained, 0.3).update
     expected = average.weight.detach().double().numpy()
     for number in range(6):
         with torch.no_grad():
@@ -457,25 +456,23 @@ def test_while_training_the_trained_network_answers_and_else_the_averaged_one() 
 
 
 @pytest.mark.parametrize("num_strong", [1, 2])
-@pytest.mark.parametrize("weak_apart", [False, True])
-def test_all_views_are_answered_but_those_that_nothing_is_learned_from(weak_apart: bool, num_strong: int) -> None:
-    given = learner(weak_apart=weak_apart).train()  # without batch norm it makes no difference who is with whom
+def test_all_views_are_answered_but_those_that_nothing_is_learned_from(num_strong: int) -> None:
+    given = learner().train()  # without batch norm it makes no difference who is with whom
     images = torch.randn(5 + 5 * num_strong, 4, 1, 1)
     labelled, unlabeled = torch.tensor([0, 3]), torch.tensor([1, 2, 4])
     answers, expected = given(images, labelled, unlabeled), given.trained(images)
     assert answers.logits.shape == (1 + num_strong, 5, 3)
-    found = Answers(*(part.flatten(0, 1) for part in answers))
+    found = ViewOutputs(*(part.flatten(0, 1) for part in answers))
     unseen = [5 * view + row for view in range(1, 1 + num_strong) for row in (0, 3)]
     strong = [5 * view + row for view in range(1, 1 + num_strong) for row in (1, 2, 4)]
     there = [*range(5), *strong]
     assert torch.allclose(found.logits[there], expected[there], atol=1e-6)
     assert torch.equal(found.features[there], images[there].flatten(1))
     assert not any(part[unseen].any() for part in found)
-    # Apart, the weak views of unlabeled images have no gradient at all.
-    for rows, has_gradient in (([0, 3, *strong], True), ([1, 2, 4], not weak_apart)):
+    # Those that are answered have gradients, the weak views of unlabeled images too.
+    for rows in ([0, 3, *strong], [1, 2, 4]):
         logits = given(images, labelled, unlabeled).logits.flatten(0, 1)[rows].sum()
-        gradient = torch.autograd.grad(logits, given.trained.fc.weight)[0]
-        assert bool(gradient.any()) == has_gradient
+        assert torch.autograd.grad(logits, given.trained.fc.weight)[0].any()
 
 
 def test_without_an_average_there_is_one_network() -> None:
@@ -483,14 +480,14 @@ def test_without_an_average_there_is_one_network() -> None:
     images = torch.randn(4, 4, 1, 1)
     assert torch.equal(alone.train()(images, *ALL_UNLABELED).logits.flatten(0, 1), alone.eval()(images))
     assert all(parameter.requires_grad for parameter in alone.parameters())
-    alone.after_step(step(0, targets=[0], places=[]))
+    alone.update_average(step(0, targets=[0], places=[]))
 
 
 def test_both_networks_have_the_same_batch_norm_statistics() -> None:
     network = nn.Sequential(nn.BatchNorm1d(4))
     network.fc = nn.Identity()
     network.features = nn.Sequential.forward.__get__(network)
-    both = SemiLearner(network, ema_decay=0.9, weak_apart=False, truth=None, thresholds=torch.zeros(3))
+    both = SemiLearner(network, ema_decay=0.9)
     both.train()
     both.trained[0](torch.randn(8, 4) + 3)
     assert torch.equal(both.network[0].running_mean, both.trained[0].running_mean)
@@ -506,7 +503,7 @@ def test_pseudo_labels_are_counted_by_hand() -> None:
         totals,
         truth=torch.tensor([0, 0, 1, 2, NO_CLASS]),
         pseudo_labels=torch.tensor([0, 1, 1, 2, 0]),
-        is_sure=torch.tensor([True, True, True, False, True]),
+        is_confident=torch.tensor([True, True, True, False, True]),
         confidence=torch.tensor([0.5, 0.75, 1.0, 0.25, 0.5]),
         losses=torch.tensor([1.0, 2.0, 4.0, 0.0, 8.0]),
     )

@@ -54,9 +54,9 @@ def test_a_loss_that_is_no_number_is_told() -> None:
     watch = StepWatch(told.append, seconds=1000)
     totals = ClassTotals.zeros(2, torch.device("cpu"))
     watch.begin_epoch(1, num_steps=1, totals=totals)
-    watch.tell_now()  # of no image there is nothing to tell
+    watch.report_now()  # of no image there is nothing to tell
     totals.add(*batch([0], [0], math.nan))
     watch.step_done()
-    watch.tell_now()
+    watch.report_now()
 
     assert len(told) == 1 and math.isnan(told[0].loss) and told[0].step == 1

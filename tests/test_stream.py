@@ -25,13 +25,15 @@ from longtail.data.row_groups import RowGroup
 from longtail.data.storage import child, place_of, table_files
 from longtail.data.stream import StreamedImages, epoch_orders, open_split, read_images
 from longtail.training.__main__ import main
-from longtail.training.batches import Batch, epoch_batches
+from longtail.training.batches import epoch_batches
 from longtail.training.distributed import Rank
 from longtail.training.evaluation import predict_all
 from longtail.training.heartbeat import Heartbeat
+from longtail.training.objective import Task
 from longtail.training.pseudo_labels import semi_supervised_task
 from longtail.training.run import run_training
-from longtail.training.tasks import Task, supervised_task
+from longtail.training.step import Batch
+from longtail.training.supervised import supervised_task
 from tests.prepared_set import ROW_SCHEMA, image_rows, write_manifest, write_split
 from tests.refusals import refused
 from tests.tiny_set import (
@@ -254,7 +256,7 @@ def test_the_size_decides_whether_images_stay_on_disk(tiny_set: Path) -> None:
     found = {}
     for limit in (0, 1920 / 2**30, 2560 / 2**30, 2559 / 2**30):
         task = supervised_task(tiny_options(TrainOptions, max_resident_gib=limit), tiny_set, manifest, CPU)
-        splits = {TRAIN: task.train, **task.evaluation}
+        splits = {TRAIN: task.data.train, **task.data.held_out}
         found[round(limit * 2**30)] = [split for split, of in splits.items() if isinstance(of.images, StreamedImages)]
     assert found == {0: [TRAIN, VAL, TEST], 1920: [TRAIN], 2560: [], 2559: [TRAIN]}
 
@@ -296,7 +298,7 @@ def test_predictions_from_files_are_those_from_memory(tiny_set: Path) -> None:
     found = []
     for limit in (4.0, 0.0):
         task = supervised_task(tiny_options(TrainOptions, max_resident_gib=limit), tiny_set, manifest, CPU)
-        by_id = torch.argsort(task.evaluation[TEST].ids)
+        by_id = torch.argsort(task.data.held_out[TEST].ids)
         found.append(predict_all(model, task, ALONE)[TEST].values[:, by_id])
     # The manifest's deviation is numpy's, the measured one torch's.
     assert torch.allclose(found[0], found[1], atol=1e-5) and found[0].abs().max() > 0
@@ -305,7 +307,14 @@ def test_predictions_from_files_are_those_from_memory(tiny_set: Path) -> None:
 def steps_of(task: Task, rank: Rank, *, batch_size: int, shuffle_buffer: int) -> list[Batch]:
     generator = torch.Generator().manual_seed(4)
     return epoch_batches(
-        task, batch_size, rank, epoch=0, num_epochs=10, shuffle_buffer=shuffle_buffer, generator=generator
+        task.data,
+        task.objective.train_rule,
+        batch_size,
+        rank,
+        epoch=0,
+        num_epochs=10,
+        shuffle_buffer=shuffle_buffer,
+        generator=generator,
     )
 
 
@@ -322,18 +331,20 @@ def test_pseudo_labels_go_with_their_images_when_these_stay_on_disk(tiny_set: Pa
             TrainSemiOptions, imb_factor_unlabel=1.0, confidence_threshold=0.6, max_resident_gib=limit
         )
         task = semi_supervised_task(options, tiny_set, read_manifest(tiny_set), CPU, pseudo_labels=table)
-        assert isinstance(task.train.images, StreamedImages) == (limit == 0)
+        assert isinstance(task.data.train.images, StreamedImages) == (limit == 0)
         batches = steps_of(task, ALONE, batch_size=10, shuffle_buffer=7)
-        places = torch.cat([batch.places for batch in batches])
+        places = torch.cat([batch.indices for batch in batches])
         if limit:
-            images = task.train.images.permute(0, 2, 3, 1).numpy()[places]
+            images = task.data.train.images.permute(0, 2, 3, 1).numpy()[places]
         else:
-            images = np.concatenate(list(read_images(task.train.images, [batch.places.numpy() for batch in batches])))
+            images = np.concatenate(
+                list(read_images(task.data.train.images, [batch.indices.numpy() for batch in batches]))
+            )
         found.append(
             {
                 image_id: (label, image.tobytes())
                 for image_id, label, image in zip(
-                    task.train.ids[places].tolist(), task.train.labels[places].tolist(), images, strict=True
+                    task.data.train.ids[places].tolist(), task.data.train.labels[places].tolist(), images, strict=True
                 )
             }
         )
@@ -393,8 +404,8 @@ def test_the_parts_of_the_ranks_fill_each_batch(tiny_set: Path) -> None:
     task = supervised_task(tiny_options(TrainOptions, **STREAMED), tiny_set, read_manifest(tiny_set), CPU)
     of_rank = [steps_of(task, Rank(rank, 3, CPU), batch_size=14, shuffle_buffer=9) for rank in range(3)]
     for step in range(3):
-        together = [batch.places[batch.part].tolist() for batch in (of_rank[rank][step] for rank in range(3))]
+        together = [batch.indices[batch.part].tolist() for batch in (of_rank[rank][step] for rank in range(3))]
         assert sum(together, []) == of_rank[0][step].places.tolist() == of_rank[2][step].places.tolist()
         assert all(4 <= len(part) <= 5 for part in together)
-    seen = [place for batch in of_rank[0] for place in batch.places.tolist()]
-    assert sorted(seen) == list(range(40)) and UNLABELED not in task.evaluation
+    seen = [place for batch in of_rank[0] for place in batch.indices.tolist()]
+    assert sorted(seen) == list(range(40)) and UNLABELED not in task.data.held_out

@@ -18,12 +18,15 @@ from longtail.data.contract import HIDDEN_LABEL, split_directory
 from longtail.data.manifest import read_manifest
 from longtail.models.build import build_model
 from longtail.training.augmentation import Normalisation
-from longtail.training.batches import Batch, epoch_batches, epoch_size, loss_weights
+from longtail.training.batches import epoch_batches, epoch_size, loss_weights
 from longtail.training.inference import load_classifier_checkpoint
 from longtail.training.loop import build_optimizer, fit
+from longtail.training.objective import Task
 from longtail.training.pseudo_labels import semi_supervised_task
+from longtail.training.rotation import rotation_task
 from longtail.training.run import run_training
-from longtail.training.tasks import Task, rotation_task, supervised_task
+from longtail.training.step import Batch
+from longtail.training.supervised import supervised_task
 from tests.prepared_set import image_rows, write_manifest, write_split
 from tests.refusals import refused
 from tests.tiny_set import (
@@ -70,11 +73,11 @@ def semi_task(set_dir: Path, table: Path, **changes: Any) -> Task:
 def test_pseudo_labelled_samples_join_the_labelled_ones_with_their_own_weight(set_dir: Path, table: Path) -> None:
     labelled = supervised_task(tiny_options(TrainOptions), set_dir, read_manifest(set_dir), CPU)
     task = semi_task(set_dir, table, unlabeled_weight=0.25)
-    assert task.train.ids.tolist() == [*labelled.train.ids.tolist(), *unlabeled_ids()]
-    assert task.train.labels.tolist() == [*labelled.train.labels.tolist(), *PSEUDO_LABELS]
-    assert task.train.weights.tolist() == [1.0] * 40 + [0.25] * 12
+    assert task.data.train.ids.tolist() == [*labelled.data.train.ids.tolist(), *unlabeled_ids()]
+    assert task.data.train.labels.tolist() == [*labelled.data.train.labels.tolist(), *PSEUDO_LABELS]
+    assert task.data.train.weights.tolist() == [1.0] * 40 + [0.25] * 12
     unlabeled = pq.read_table(split_directory(set_dir, UNLABELED) / "part-0.parquet", partitioning=None)
-    assert [image.numpy().tobytes() for image in task.train.images[40:]] == unlabeled.column("image").to_pylist()
+    assert [image.numpy().tobytes() for image in task.data.train.images[40:]] == unlabeled.column("image").to_pylist()
 
 
 def test_class_counts_include_pseudo_labels_but_shot_groups_and_normalisation_do_not(
@@ -83,37 +86,36 @@ def test_class_counts_include_pseudo_labels_but_shot_groups_and_normalisation_do
     labelled = supervised_task(tiny_options(TrainOptions), set_dir, read_manifest(set_dir), CPU)
     # 12 + 3 of class 1 would be few with a border of 13 on the labelled images alone.
     task = semi_task(set_dir, table, few_shot=13)
-    assert task.class_counts == [24 + 5, 12 + 3, 4 + 4]
-    assert task.shot_groups == ["many", "few", "few"]
-    assert task.normalisation == labelled.normalisation
-    assert task.phase == "train_semi"
+    assert task.data.class_counts == [24 + 5, 12 + 3, 4 + 4]
+    assert task.data.shot_groups == ["many", "few", "few"]
+    assert task.data.normalisation == labelled.data.normalisation
 
 
 def test_pseudo_labels_below_the_threshold_are_dropped_and_those_at_it_kept(set_dir: Path, table: Path) -> None:
     all_of_them = semi_task(set_dir, table, confidence_threshold=0.5)
-    assert len(all_of_them.train) == 52
+    assert len(all_of_them.data.train) == 52
     sure = semi_task(set_dir, table, confidence_threshold=0.6)
-    assert sure.train.ids[40:].tolist() == unlabeled_ids()[::2]
-    assert sure.train.labels[40:].tolist() == PSEUDO_LABELS[::2]
-    assert sure.class_counts == [24 + 3, 12 + 1, 4 + 2]
+    assert sure.data.train.ids[40:].tolist() == unlabeled_ids()[::2]
+    assert sure.data.train.labels[40:].tolist() == PSEUDO_LABELS[::2]
+    assert sure.data.class_counts == [24 + 3, 12 + 1, 4 + 2]
     none = semi_task(set_dir, table, confidence_threshold=0.8)
-    assert none.class_counts == COUNTS[TRAIN]
+    assert none.data.class_counts == COUNTS[TRAIN]
 
 
 def test_a_selection_brings_only_its_own_images(set_dir: Path, tmp_path: Path, table: Path) -> None:
     places = [1, 4, 11]
     chosen = write_pseudo_labels(tmp_path / "chosen", [unlabeled_ids()[i] for i in places], [2, 0, 1], [1.0] * 3)
     everything, task = semi_task(set_dir, table), semi_task(set_dir, chosen)
-    assert task.train.ids[40:].tolist() == [unlabeled_ids()[i] for i in places]
-    assert task.train.labels[40:].tolist() == [2, 0, 1]
-    assert torch.equal(task.train.images[40:], everything.train.images[40:][places])
+    assert task.data.train.ids[40:].tolist() == [unlabeled_ids()[i] for i in places]
+    assert task.data.train.labels[40:].tolist() == [2, 0, 1]
+    assert torch.equal(task.data.train.images[40:], everything.data.train.images[40:][places])
 
 
 def test_each_class_can_have_a_threshold_of_its_own(set_dir: Path, table: Path) -> None:
     # Of class 0 three labels are sure (0.75) and two are not (0.5), of 1 one and two, of 2 two and two.
     task = semi_task(set_dir, table, confidence_threshold=(0.6, 0.4, 0.8))
-    assert task.class_counts == [24 + 3, 12 + 3, 4 + 0]
-    assert task.train.labels[40:].tolist() == [0, 0, 0, 1, 1, 1]
+    assert task.data.class_counts == [24 + 3, 12 + 3, 4 + 0]
+    assert task.data.train.labels[40:].tolist() == [0, 0, 0, 1, 1, 1]
 
 
 def test_as_many_thresholds_as_classes_are_needed(set_dir: Path, table: Path) -> None:
@@ -125,8 +127,8 @@ def test_as_many_thresholds_as_classes_are_needed(set_dir: Path, table: Path) ->
 def test_hard_pseudo_labels_are_classes_and_soft_ones_the_probabilities_of_the_table(
     set_dir: Path, table: Path
 ) -> None:
-    assert torch.equal(semi_task(set_dir, table).train.targets, semi_task(set_dir, table).train.labels)
-    soft = semi_task(set_dir, table, pseudo_label_type="soft", confidence_threshold=0.6).train
+    assert torch.equal(semi_task(set_dir, table).data.train.targets, semi_task(set_dir, table).data.train.labels)
+    soft = semi_task(set_dir, table, pseudo_label_type="soft", confidence_threshold=0.6).data.train
     assert soft.labels[40:].tolist() == PSEUDO_LABELS[::2]
     # A labelled image is certain; of the sure ones 0.75 goes to the label and 0.125 to each other class.
     assert soft.targets[[0, 24, 36]].tolist() == [[1, 0, 0], [0, 1, 0], [0, 0, 1]]
@@ -149,11 +151,11 @@ def test_loss_and_rule_go_by_all_samples_or_by_the_labelled_alone(set_dir: Path,
     losses = {}
     for counted, counts in {"all": [29, 15, 8], "labelled": [24, 12, 4]}.items():
         task = semi_task(set_dir, table, class_counts=counted, loss_type=loss_type, train_rule="Reweight")
-        assert (task.class_counts, task.rule_counts) == ([29, 15, 8], counts)
-        losses[counted] = task.loss(logits, targets).item()
+        assert (task.data.class_counts, task.data.rule_counts) == ([29, 15, 8], counts)
+        losses[counted] = task.objective.loss(logits, targets).item()
         raw = np.array([1 / sum(0.9999**k for k in range(n)) for n in counts])
-        weights = loss_weights(task, [whole(torch.arange(52))], epoch=0, num_epochs=10)
-        expected = raw[task.train.labels]
+        weights = weights_of(task, [whole(torch.arange(52))], epoch=0, num_epochs=10)
+        expected = raw[task.data.train.labels]
         assert np.allclose(weights, expected / expected.sum(), rtol=1e-5)
     # LDAM's margin of class 1 is 0.5 (8 / 15)^(1/4) with all samples and 0.5 (4 / 12)^(1/4) without.
     margins = [30 * 0.5 * share**0.25 if loss_type == "LDAM" else 0 for share in (8 / 15, 4 / 12)]
@@ -167,7 +169,9 @@ def test_the_round_of_the_pseudo_labels_is_recorded(tmp_path: Path, set_dir: Pat
     result = run_training(semi_options(), paths, ALONE, attempt=1)
     assert result["pseudo_label_round"] == 2
     assert load_classifier_checkpoint(tmp_path / "run" / LAST).model_card.pseudo_label_round == 2
-    assert supervised_task(tiny_options(TrainOptions), set_dir, read_manifest(set_dir), CPU).pseudo_label_round == 0
+    assert (
+        supervised_task(tiny_options(TrainOptions), set_dir, read_manifest(set_dir), CPU).data.pseudo_label_round == 0
+    )
 
 
 def test_a_table_of_several_rounds_is_refused(tmp_path: Path, set_dir: Path) -> None:
@@ -185,21 +189,27 @@ def test_sample_weights_are_those_of_the_classes_times_those_of_the_samples(set_
     of_samples = np.array([1.0] * 40 + [0.25] * 12)
     raw = np.array([1 / sum(0.9999**k for k in range(n)) for n in (29, 15, 8)])
     for epoch, of_classes in ((7, np.ones(3)), (8, raw)):
-        weights = of_classes[task.train.labels] * of_samples
+        weights = of_classes[task.data.train.labels] * of_samples
         expected = np.concatenate([weights[:26] / weights[:26].sum(), weights[26:] / weights[26:].sum()])
-        assert np.allclose(loss_weights(task, batches, epoch=epoch, num_epochs=10), expected, rtol=1e-5)
+        assert np.allclose(weights_of(task, batches, epoch=epoch, num_epochs=10), expected, rtol=1e-5)
 
 
 def epoch_of(task: Task, *, batch_size: int, seed: int = 0) -> list[torch.Tensor]:
     generator = torch.Generator().manual_seed(seed)
     when = {"epoch": 0, "num_epochs": 10}
-    batches = epoch_batches(task, batch_size, ALONE, **when, shuffle_buffer=100, generator=generator)
-    return [batch.places for batch in batches]
+    batches = epoch_batches(
+        task.data, task.objective.train_rule, batch_size, ALONE, **when, shuffle_buffer=100, generator=generator
+    )
+    return [batch.indices for batch in batches]
 
 
-def whole(places: torch.Tensor) -> Batch:
+def weights_of(task: Task, batches: list[Batch], *, epoch: int, num_epochs: int) -> torch.Tensor:
+    return loss_weights(task.data, task.objective.train_rule, batches, epoch=epoch, num_epochs=num_epochs)
+
+
+def whole(indices: torch.Tensor) -> Batch:
     """A step of one rank."""
-    return Batch(places, slice(0, len(places)))
+    return Batch(indices, slice(0, len(indices)))
 
 
 def test_without_a_ratio_all_samples_are_shuffled_together(set_dir: Path, table: Path) -> None:
@@ -220,7 +230,7 @@ def test_with_a_ratio_every_batch_has_its_part_of_both(
     batches = epoch_of(task, batch_size=20)
     seen = torch.cat(batches)
     assert sorted(seen[seen < 40].tolist()) == list(range(40)), "every labelled sample comes once"
-    assert epoch_size(task) == len(seen) == 40 + unlabeled
+    assert epoch_size(task.data) == len(seen) == 40 + unlabeled
     assert [int((batch < 40).sum()) for batch in batches] == [20, 20]
     assert [int((batch >= 40).sum()) for batch in batches] == [unlabeled // 2] * 2
     # Of 12 none comes a second time before all came.
@@ -234,10 +244,12 @@ def test_the_loss_of_two_batches_is_the_mean_of_one_plus_omega_times_that_of_the
 ) -> None:
     task = semi_task(set_dir, table, unlabeled_ratio=0.5, unlabeled_weight=0.3, train_rule="Reweight")
     batches = epoch_of(task, batch_size=20)
-    weights = loss_weights(task, [whole(places) for places in batches], epoch=0, num_epochs=10)
+    weights = loss_weights(
+        task.data, task.objective.train_rule, [whole(places) for places in batches], epoch=0, num_epochs=10
+    )
     raw = np.array([1 / sum(0.9999**k for k in range(n)) for n in (29, 15, 8)])
     for batch, of_batch in zip(batches, weights.split([30, 30]), strict=True):
-        expected = raw[task.train.labels[batch]]
+        expected = raw[task.data.train.labels[batch]]
         own = batch.numpy() < 40
         expected[own] /= expected[own].sum()
         expected[~own] *= 0.3 / expected[~own].sum()
@@ -366,8 +378,8 @@ def learned_bias(task: Task, options: TrainOptions) -> list[float]:
     linear = nn.Sequential(nn.Flatten(), nn.Linear(64, 3))
     nn.init.zeros_(linear[1].weight)
     nn.init.zeros_(linear[1].bias)
-    blank = replace(task.train, images=torch.full_like(task.train.images, 100))
-    task = replace(task, train=blank, evaluation={}, normalisation=Normalisation((100 / 255,), (1.0,)))
+    blank = replace(task.data.train, images=torch.full_like(task.data.train.images, 100))
+    task = task.with_data(train=blank, held_out={}, normalisation=Normalisation((100 / 255,), (1.0,)))
     fit(linear, build_optimizer(linear, options), task, options, ALONE, first_epoch=0, on_epoch=lambda report: None)
     return linear[1].bias.tolist()
 

@@ -1,13 +1,11 @@
-"""Which samples meet in a step, and what each of them weighs there.
+"""Which samples meet in a step, and the weight of each one's loss.
 
-Samples in memory are drawn from all at once, and which of them meet does not
-depend on the number of ranks. Of those in files each rank reads a part of the row
-groups (data/stream.py), so there it does.
+Samples in memory are shuffled as a whole, so batches do not depend on the number of ranks. When images stay in files,
+each rank reads its part of the row groups (data/stream.py), and batches do depend on it.
 """
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -16,29 +14,23 @@ from torch import Tensor
 from longtail.data.stream import StreamedImages, epoch_orders
 from longtail.training.distributed import Rank
 from longtail.training.rebalancing import class_weights, epoch_order
-from longtail.training.tasks import Task
+from longtail.training.step import Batch
+from longtail.training.training_data import TrainingData
 
 
-@dataclass(frozen=True)
-class Batch:
-    """The samples of one step of all ranks, places (N,) in task.train, and this rank's part of them."""
-
-    places: Tensor
-    part: slice
+def epoch_size(data: TrainingData) -> int:
+    """Number of images in an epoch."""
+    return len(data.train) if data.unlabeled_ratio is None else data.num_labelled + _num_unlabeled(data)
 
 
-def epoch_size(task: Task) -> int:
-    """Images that an epoch sees."""
-    return len(task.train) if task.unlabeled_ratio is None else task.num_labelled + _num_unlabeled(task)
-
-
-def num_steps(task: Task, batch_size: int) -> int:
-    """Steps of an epoch: batch_size is that of all samples together, or with a ratio of the labelled ones."""
-    return math.ceil((len(task.train) if task.unlabeled_ratio is None else task.num_labelled) / batch_size)
+def num_steps(data: TrainingData, batch_size: int) -> int:
+    """Number of steps in an epoch; batch_size counts all samples, or with an unlabeled ratio the labelled ones."""
+    return math.ceil((len(data.train) if data.unlabeled_ratio is None else data.num_labelled) / batch_size)
 
 
 def epoch_batches(
-    task: Task,
+    data: TrainingData,
+    train_rule: str,
     batch_size: int,
     rank: Rank,
     *,
@@ -47,45 +39,45 @@ def epoch_batches(
     shuffle_buffer: int,
     generator: torch.Generator,
 ) -> list[Batch]:
-    """The steps of an epoch, counted from 0.
+    """The batches of an epoch (counted from 0), over all ranks.
 
-    Together every sample comes once, or as often as it is drawn where the rule resamples. With a ratio that holds for
-    the labelled ones; beside them each step has ratio times as many pseudo-labelled ones, of which none comes again
-    before all have come. Batches are nearly equal, so that no batch norm ever sees a tiny last one.
+    Every sample comes once, or as often as it is drawn if train_rule resamples. With data.unlabeled_ratio this holds
+    for the labelled samples; each step has ratio times as many unlabeled ones, and none of them comes a second time
+    before all have come once. Batch sizes differ by at most one, so batch norm never sees a tiny last batch.
 
-    shuffle_buffer: of images in files, how many of a rank's are mixed
+    shuffle_buffer: number of images that a rank mixes when it reads them from files
     """
-    drawn = _drawn_batches(task, batch_size, epoch=epoch, num_epochs=num_epochs, generator=generator)
-    if isinstance(task.train.images, StreamedImages):
-        return _batches_from_files(task.train.images, drawn, rank, shuffle_buffer=shuffle_buffer, generator=generator)
-    return [Batch(places, rank.part(len(places))) for places in drawn]
+    drawn = _drawn_batches(data, train_rule, batch_size, epoch=epoch, num_epochs=num_epochs, generator=generator)
+    if isinstance(data.train.images, StreamedImages):
+        return _batches_from_files(data.train.images, drawn, rank, shuffle_buffer=shuffle_buffer, generator=generator)
+    return [Batch(indices, rank.part(len(indices))) for indices in drawn]
 
 
 def _drawn_batches(
-    task: Task, batch_size: int, *, epoch: int, num_epochs: int, generator: torch.Generator
+    data: TrainingData, train_rule: str, batch_size: int, *, epoch: int, num_epochs: int, generator: torch.Generator
 ) -> list[Tensor]:
-    """The samples of each step, drawn from all."""
-    labels, steps = task.train.labels.cpu(), num_steps(task, batch_size)
+    """Indices of the samples of each step."""
+    labels, steps = data.train.labels.cpu(), num_steps(data, batch_size)
 
     def order(labels: Tensor) -> Tensor:
         return epoch_order(
-            task.train_rule, labels, task.rule_counts, epoch=epoch, num_epochs=num_epochs, generator=generator
+            train_rule, labels, data.rule_counts, epoch=epoch, num_epochs=num_epochs, generator=generator
         )
 
-    if task.unlabeled_ratio is None:
+    if data.unlabeled_ratio is None:
         return list(order(labels).tensor_split(steps))
-    own, others = labels[: task.num_labelled], labels[task.num_labelled :]
-    passes = math.ceil(_num_unlabeled(task) / len(others))
-    unlabeled = torch.cat([task.num_labelled + order(others) for _ in range(passes)])[: _num_unlabeled(task)]
-    pairs = zip(order(own).tensor_split(steps), unlabeled.tensor_split(steps), strict=True)
-    # Mixed, so that every rank has its share of both.
+    labelled, others = labels[: data.num_labelled], labels[data.num_labelled :]
+    passes = math.ceil(_num_unlabeled(data) / len(others))
+    unlabeled = torch.cat([data.num_labelled + order(others) for _ in range(passes)])[: _num_unlabeled(data)]
+    pairs = zip(order(labelled).tensor_split(steps), unlabeled.tensor_split(steps), strict=True)
+    # Mixed, so that every rank gets its share of both.
     return [torch.cat(pair)[torch.randperm(sum(map(len, pair)), generator=generator)] for pair in pairs]
 
 
 def _batches_from_files(
     images: StreamedImages, drawn: Sequence[Tensor], rank: Rank, *, shuffle_buffer: int, generator: torch.Generator
 ) -> list[Batch]:
-    """As many steps with the samples that were drawn, in the order in which the ranks read them."""
+    """As many batches of the drawn samples, in the order in which the ranks read them."""
     orders = epoch_orders(
         images,
         world_size=rank.world_size,
@@ -96,33 +88,35 @@ def _batches_from_files(
     batches = []
     for parts in zip(*(np.array_split(of_rank, len(drawn)) for of_rank in orders), strict=True):
         first = sum(len(part) for part in parts[: rank.rank])
-        places = torch.from_numpy(np.concatenate(parts))
-        batches.append(Batch(places, slice(first, first + len(parts[rank.rank]))))
+        indices = torch.from_numpy(np.concatenate(parts))
+        batches.append(Batch(indices, slice(first, first + len(parts[rank.rank]))))
     return batches
 
 
-def loss_weights(task: Task, batches: Sequence[Batch], *, epoch: int, num_epochs: int) -> Tensor:
-    """(M,) float32 weight of the loss of each sample, in the order of the batches.
+def loss_weights(
+    data: TrainingData, train_rule: str, batches: Sequence[Batch], *, epoch: int, num_epochs: int
+) -> Tensor:
+    """(M,) float32 weights of the samples' losses, in the order of the batches.
 
-    It is the weight of the sample (1 or omega) times that of its class, over the sum of these in the step: the loss of
-    a step is a weighted mean. With a ratio it is the mean over the labelled samples plus omega times that over the
-    pseudo-labelled ones, both weighted by class (unlabeled ones are all of one, so that their mean is a plain one).
+    The weight of a sample (1 or omega) times that of its class, divided by the sum of these over the step: a step's
+    loss is a weighted mean. With data.unlabeled_ratio it is the mean over the labelled samples plus omega times the
+    mean over the pseudo-labelled ones, both weighted by class; without pseudo-labels the second mean is a plain one.
     """
-    order = torch.cat([batch.places for batch in batches])  # (M,)
-    of_class = class_weights(task.train_rule, task.rule_counts, epoch=epoch, num_epochs=num_epochs)  # (C,)
-    classes = of_class[task.train.labels.cpu()[order]]  # (M,)
-    samples = task.train.weights.cpu()[order]  # (M,)
+    order = torch.cat([batch.indices for batch in batches])  # (M,)
+    of_class = class_weights(train_rule, data.rule_counts, epoch=epoch, num_epochs=num_epochs)  # (C,)
+    classes = of_class[data.train.labels.cpu()[order]]  # (M,)
+    samples = data.train.weights.cpu()[order]  # (M,)
     mean = torch.repeat_interleave(
-        torch.arange(len(batches)), torch.tensor([len(batch.places) for batch in batches])
+        torch.arange(len(batches)), torch.tensor([len(batch.indices) for batch in batches])
     )  # (M,)
     counted = classes * samples
-    if task.unlabeled_ratio is not None:
-        mean = 2 * mean + (order >= task.num_labelled)
+    if data.unlabeled_ratio is not None:
+        mean = 2 * mean + (order >= data.num_labelled)
         counted = classes
     sums = torch.zeros(2 * len(batches)).index_add_(0, mean, counted)
     return classes * samples / sums[mean]
 
 
-def _num_unlabeled(task: Task) -> int:
-    assert task.unlabeled_ratio is not None
-    return round(task.unlabeled_ratio * task.num_labelled)
+def _num_unlabeled(data: TrainingData) -> int:
+    assert data.unlabeled_ratio is not None
+    return round(data.unlabeled_ratio * data.num_labelled)

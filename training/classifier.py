@@ -24,7 +24,7 @@ from longtail.training.checkpoints import HEAD_PREFIX, Checkpoint, check_archite
 from longtail.training.distributed import Rank
 from longtail.training.evaluation import class_means, split_features
 from longtail.training.losses import logit_scale_of
-from longtail.training.tasks import Task
+from longtail.training.objective import Task
 
 TAU_GRID = tuple(step / 10 for step in range(21))
 """Where tau is looked for on validation data: 0 to 2."""
@@ -41,18 +41,18 @@ def second_stage(options: TrainClassifierOptions, task: Task, rank: Rank) -> tup
     check_architecture(checkpoint, options.arch, path=path)
     match options.method:
         case "cRT":
-            model = _network(task.head, options, task, rank)
+            model = _network(task.objective.head, options, task, rank)
             load_weights(model, checkpoint, path=path, backbone_only=True)
             freeze(model, learned=(HEAD_PREFIX,))
-            return replace(task, frozen_backbone=True), model
+            return task.with_objective(frozen_backbone=True), model
         case "LWS":
             model = _network("scaled", options, task, rank)
             _need_linear_head(checkpoint, path, options)
-            scales = {f"{HEAD_PREFIX}scales": torch.ones(len(task.class_names))}
+            scales = {f"{HEAD_PREFIX}scales": torch.ones(task.data.num_classes)}
             with_scales = replace(checkpoint, state_dict={**checkpoint.state_dict, **scales})
             load_weights(model, with_scales, path=path)
             freeze(model, learned=(f"{HEAD_PREFIX}scales",))
-            return replace(_with_head(task, "scaled", options), frozen_backbone=True), model
+            return _with_head(task, "scaled", options).with_objective(frozen_backbone=True), model
         case "tau":
             model = _network("linear", options, task, rank)
             _need_linear_head(checkpoint, path, options)
@@ -65,20 +65,20 @@ def second_stage(options: TrainClassifierOptions, task: Task, rank: Rank) -> tup
                 model.fc.weight.copy_(tau_normalised(model.fc.weight, tau))
                 model.fc.bias.zero_()
             freeze(model, learned=())
-            return replace(_with_head(task, "linear", options), chosen=chosen), model
+            return _with_head(task, "linear", options).with_objective(chosen=chosen), model
         case "NCM":
             model = _network("cosine", options, task, rank)
             load_weights(model, checkpoint, path=path, backbone_only=True)
             assert isinstance(model.fc, CosineHead)
             with torch.no_grad():
-                model.fc.weight.copy_(class_means(model, task.train, task, rank).T)
+                model.fc.weight.copy_(class_means(model, task.data.train, task, rank).T)
             freeze(model, learned=())
             return _with_head(task, "cosine", options), model
     raise AssertionError(options.method)
 
 
 def _with_head(task: Task, head: str, options: TrainClassifierOptions) -> Task:
-    return replace(task, head=head, logit_scale=logit_scale_of(head, options))
+    return task.with_objective(head=head, logit_scale=logit_scale_of(head, options))
 
 
 def freeze(model: nn.Module, *, learned: Sequence[str]) -> None:
@@ -108,17 +108,17 @@ def choose_tau(weight: Tensor, features: Tensor, labels: Tensor) -> float:
 
 
 def _tau_of_validation(model: nn.Module, task: Task, rank: Rank) -> float:
-    if VAL not in task.evaluation:
+    if VAL not in task.data.held_out:
         raise UserError("tau is chosen on validation data, which this set lacks: give --val_fraction, or --tau_norm")
-    validation = task.evaluation[VAL]
+    validation = task.data.held_out[VAL]
     with torch.no_grad():
         return choose_tau(model.fc.weight, split_features(model, validation, task, rank), validation.labels)
 
 
 def _network(head: str, options: TrainClassifierOptions, task: Task, rank: Rank) -> nn.Module:
     torch.manual_seed(options.seed)
-    channels = task.train.image_shape[0]
-    model = build_model(options.arch, num_classes=len(task.class_names), in_channels=channels, head=head)
+    channels = task.data.train.image_shape[0]
+    model = build_model(options.arch, num_classes=task.data.num_classes, in_channels=channels, head=head)
     return model.to(rank.device, memory_format=torch.channels_last)
 
 

@@ -1,4 +1,4 @@
-"""Contrastive pre-training: another view of the same image is to be told from views of other images.
+"""Contrastive pre-training: recognise the other view of the same image among views of other images.
 
 - MoCo v2 (He et al. 2020, Chen et al. 2020b): the other views are a queue of keys from a slowly following network;
 - SimCLR (Chen et al. 2020a): they are those of all other images in the batch, of all ranks.
@@ -9,17 +9,80 @@ exponentials of all others. Their cross-entropy for target 0 is InfoNCE, -log(e^
 """
 
 import copy
+from dataclasses import dataclass
+from functools import partial
 
 import torch
 import torch.distributed as dist
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from longtail.conf.options.pretraining import ContrastiveOptions
+from longtail.conf.vocabulary import TRAIN
+from longtail.data.manifest import Manifest
+from longtail.data.storage import Place
+from longtail.training.augmentation import Choices
 from longtail.training.distributed import Rank
+from longtail.training.objective import Objective, Task
+from longtail.training.training_data import TrainingData, self_supervised_data
+from longtail.training.views import ViewChoices, draw_view, view
+
+VIEW_NAMES = ["same image", "another image"]
+
+
+@dataclass(frozen=True)
+class TwoViews(Choices):
+    """Choices of an image's two views."""
+
+    first: ViewChoices
+    second: ViewChoices
+
+
+@dataclass(frozen=True, kw_only=True)
+class ContrastiveObjective(Objective):
+    """Two strongly augmented views per image; target 0 for each anchor: the other view is of the same image."""
+
+    anchors_per_image: int
+
+    def draw(self, data: TrainingData, num_samples: int, generator: torch.Generator) -> Choices:
+        _, height, width = data.train.image_shape
+        draw_one = partial(
+            draw_view, num_samples, height=height, width=width, flip=data.horizontal_flip, generator=generator
+        )
+        return TwoViews(draw_one(), draw_one())
+
+    def training_inputs(
+        self, data: TrainingData, images: Tensor, targets: Tensor, choices: Choices
+    ) -> tuple[Tensor, Tensor]:
+        """Views (2, n, C, H, W) and targets (n * anchors_per_image,)."""
+        assert isinstance(choices, TwoViews)
+        images = images.float() / 255  # (n, C, H, W)
+        views = [data.normalisation.apply_to_unit(view(images, drawn)) for drawn in (choices.first, choices.second)]
+        num_anchors = self.anchors_per_image * len(images)
+        return torch.stack(views), torch.zeros(num_anchors, dtype=torch.int64, device=images.device)
+
+
+def contrastive_task(
+    options: ContrastiveOptions, set_dir: Place, manifest: Manifest, device: torch.device, *, anchors_per_image: int
+) -> Task:
+    """Contrast the labelled part's images, without their labels. There is nothing to evaluate."""
+    data = self_supervised_data(
+        options,
+        set_dir,
+        manifest,
+        device,
+        class_names=VIEW_NAMES,
+        class_counts=[manifest.num_images(TRAIN), 0],
+        is_evaluated=False,
+    )
+    return Task(data, ContrastiveObjective(head="projection", anchors_per_image=anchors_per_image))
 
 
 class MoCo(nn.Module):
-    """One anchor an image: its first view, against the key of its second one and the queue."""
+    """One anchor per image: its first view, compared with the key of its second view and with the queue."""
+
+    queue: Tensor
+    next_position: Tensor
 
     def __init__(
         self,
@@ -36,7 +99,7 @@ class MoCo(nn.Module):
         self.network = network
         self.key_network = copy.deepcopy(network).requires_grad_(False)
         self.register_buffer("queue", F.normalize(torch.randn(dimension, queue_size), dim=0).to(rank.device))
-        self.register_buffer("next_place", torch.zeros((), dtype=torch.int64, device=rank.device))
+        self.register_buffer("next_position", torch.zeros((), dtype=torch.int64, device=rank.device))
         self._rank, self._key_momentum, self._temperature = rank, key_momentum, temperature
 
     def forward(self, views: Tensor) -> Tensor:
@@ -58,13 +121,13 @@ class MoCo(nn.Module):
     def _enqueue(self, keys: Tensor) -> None:
         size = self.queue.shape[1]
         keys = keys[-size:]
-        places = (self.next_place + torch.arange(len(keys), device=keys.device)) % size
-        self.queue[:, places] = keys.T
-        self.next_place.copy_((self.next_place + len(keys)) % size)
+        positions = (self.next_position + torch.arange(len(keys), device=keys.device)) % size
+        self.queue[:, positions] = keys.T
+        self.next_position.copy_((self.next_position + len(keys)) % size)
 
 
 class SimCLR(nn.Module):
-    """Two anchors an image: each of its views, against the other one and all views of other images."""
+    """Two anchors per image: each of its views, compared with the other one and with all views of other images."""
 
     def __init__(self, network: nn.Module, rank: Rank, *, temperature: float) -> None:
         super().__init__()
@@ -100,9 +163,9 @@ def gathered(values: Tensor, rank: Rank) -> tuple[Tensor, int]:
 class _Gathered(torch.autograd.Function):
     @staticmethod
     def forward(context, values: Tensor, first: int, total: int) -> Tensor:
-        context.mine = slice(first, first + len(values))
+        context.local = slice(first, first + len(values))
         everything = values.new_zeros(total, *values.shape[1:])
-        everything[context.mine] = values
+        everything[context.local] = values
         dist.all_reduce(everything)
         return everything
 
@@ -111,4 +174,4 @@ class _Gathered(torch.autograd.Function):
         # Every rank's loss depends on these rows.
         summed = gradient.contiguous().clone()
         dist.all_reduce(summed)
-        return summed[context.mine], None, None
+        return summed[context.local], None, None

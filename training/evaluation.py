@@ -1,6 +1,6 @@
-"""Passes over held-out splits: sums by class after every epoch, every prediction at the end, features on demand.
+"""Passes over held-out splits: per-class sums after every epoch, all predictions at the end, features on demand.
 
-Each rank does its share of a split; what comes back is of all of it, on every rank.
+Each rank evaluates its share of a split; every rank gets the result for the whole split.
 """
 
 from collections.abc import Iterator
@@ -11,32 +11,34 @@ from torch import Tensor, nn
 from longtail.training.distributed import Rank, sum_over_ranks
 from longtail.training.images import image_batches
 from longtail.training.metrics import ClassTotals, Confusion, Predictions, Totals, confusion_of
-from longtail.training.tasks import Samples, Task
+from longtail.training.objective import Task
+from longtail.training.samples import Samples
 
 EVALUATION_BATCH_SIZE = 1000
 
 
 def evaluate_all(model: nn.Module, task: Task, rank: Rank, *, adjustment: Tensor | None = None) -> dict[str, Totals]:
-    """Per-class sums over each held-out split."""
+    """Per-class sums over each held-out split, by split."""
     return {
-        split: evaluate(model, samples, task, rank, adjustment=adjustment) for split, samples in task.evaluation.items()
+        split: evaluate(model, samples, task, rank, adjustment=adjustment)
+        for split, samples in task.data.held_out.items()
     }
 
 
 def evaluate_with_confusion(model: nn.Module, task: Task, rank: Rank) -> tuple[dict[str, Totals], dict[str, Confusion]]:
     """Per-class sums and confusion matrix of each held-out split, in one pass."""
     totals, confusion = {}, {}
-    for split, samples in task.evaluation.items():
+    for split, samples in task.data.held_out.items():
         totals[split], confusion[split] = totals_and_confusion(model, samples, task, rank)
     return totals, confusion
 
 
 def totals_and_confusion(model: nn.Module, samples: Samples, task: Task, rank: Rank) -> tuple[Totals, Confusion]:
-    """Of one split."""
-    # A number an image, not one a pair of classes: of 8,142 classes the matrix has 66 million cells.
+    """Per-class sums and confusion matrix of one split."""
+    # One number per image, not one per pair of classes: with 8,142 classes the matrix has 66 million cells.
     cells = torch.zeros(len(samples), dtype=torch.int64, device=rank.device)
     totals = evaluate(model, samples, task, rank, cells=cells)
-    return totals, confusion_of(sum_over_ranks(cells, rank), len(task.class_names))
+    return totals, confusion_of(sum_over_ranks(cells, rank), task.data.num_classes)
 
 
 @torch.inference_mode()
@@ -51,17 +53,17 @@ def evaluate(
 ) -> Totals:
     """Per-class sums over a split, in evaluation mode.
 
-    adjustment: (C,) what the logits are lowered by (post-hoc logit adjustment, Menon et al. 2021, eq. 9)
-    cells: (N,) int64 zeros, where target * C + prediction of each image of this rank's share is put
+    adjustment: (C,) subtracted from the logits (post-hoc logit adjustment, Menon et al. 2021, eq. 9)
+    cells: (N,) int64 zeros, which receive target * C + prediction of each image of this rank's share
     """
     model.eval()
-    num_classes = len(task.class_names)
+    num_classes = task.data.num_classes
     totals = ClassTotals.zeros(num_classes, rank.device)
-    for places, inputs, targets in _my_batches(samples, task, rank):
+    for indices, inputs, targets in _local_batches(samples, task, rank):
         logits = _logits(model, inputs, task, adjustment)  # (n, num_classes)
-        totals.add(logits, targets, task.loss(logits, targets))
+        totals.add(logits, targets, task.objective.loss(logits, targets))
         if cells is not None:
-            cells[places] = targets * num_classes + logits.argmax(dim=1)
+            cells[indices] = targets * num_classes + logits.argmax(dim=1)
     sum_over_ranks(totals.values, rank)
     return totals.as_lists()
 
@@ -70,13 +72,13 @@ def evaluate(
 def predict_all(
     model: nn.Module, task: Task, rank: Rank, *, adjustment: Tensor | None = None
 ) -> dict[str, Predictions]:
-    """What is predicted for every image of each held-out split."""
+    """Predictions for every image of each held-out split, by split."""
     model.eval()
     predictions = {}
-    for split, samples in task.evaluation.items():
+    for split, samples in task.data.held_out.items():
         found = Predictions.zeros(len(samples), rank.device)
-        for places, inputs, targets in _my_batches(samples, task, rank):
-            found.put(places, _logits(model, inputs, task, adjustment), targets)
+        for indices, inputs, targets in _local_batches(samples, task, rank):
+            found.put(indices, _logits(model, inputs, task, adjustment), targets)
         sum_over_ranks(found.values, rank)
         predictions[split] = found
     return predictions
@@ -86,8 +88,7 @@ def predict_all(
 def split_features(model: nn.Module, samples: Samples, task: Task, rank: Rank) -> Tensor:
     """(N, num_features) float32 features of a split's images, before the head."""
     model.eval()
-    mine = [model.features(inputs).float() for _, inputs, _ in _my_batches(samples, task, rank)]
-    part = torch.cat(mine)
+    part = torch.cat([model.features(inputs).float() for _, inputs, _ in _local_batches(samples, task, rank)])
     features = torch.zeros(len(samples), part.shape[1], device=rank.device)
     features[rank.part(len(samples))] = part
     return sum_over_ranks(features, rank)
@@ -97,34 +98,34 @@ def split_features(model: nn.Module, samples: Samples, task: Task, rank: Rank) -
 def class_means(model: nn.Module, samples: Samples, task: Task, rank: Rank) -> Tensor:
     """(C, num_features) mean feature of each class over a split's images; zeros for a class without any."""
     model.eval()
-    num_classes = len(task.class_names)
+    num_classes = task.data.num_classes
     counts = torch.zeros(num_classes, 1, dtype=torch.float64, device=rank.device)
     sums = None
-    for _, inputs, targets in _my_batches(samples, task, rank):
+    for _, inputs, targets in _local_batches(samples, task, rank):
         features = model.features(inputs).double()  # (n, num_features)
         if sums is None:
             sums = features.new_zeros(num_classes, features.shape[1])
         sums.index_add_(0, targets, features)
         counts.index_add_(0, targets, torch.ones(len(targets), 1, dtype=torch.float64, device=rank.device))
-    assert sums is not None, "a split has at least one batch, if an empty one"
+    assert sums is not None, "every share has at least one batch, if an empty one"
     return (sum_over_ranks(sums, rank) / sum_over_ranks(counts, rank).clamp(min=1)).float()
 
 
-def _my_batches(samples: Samples, task: Task, rank: Rank) -> Iterator[tuple[slice, Tensor, Tensor]]:
-    """This rank's share in large batches: places in the split (n of them), network inputs and targets (n,)."""
-    mine = rank.part(len(samples))
+def _local_batches(samples: Samples, task: Task, rank: Rank) -> Iterator[tuple[slice, Tensor, Tensor]]:
+    """This rank's share in large batches: indices into the split (n of them), network inputs and targets (n,)."""
+    share = rank.part(len(samples))
     # A rank with no share gets one empty batch.
-    starts = range(mine.start, max(mine.stop, mine.start + 1), EVALUATION_BATCH_SIZE)
-    batches = [slice(start, min(start + EVALUATION_BATCH_SIZE, mine.stop)) for start in starts]
+    starts = range(share.start, max(share.stop, share.start + 1), EVALUATION_BATCH_SIZE)
+    batches = [slice(start, min(start + EVALUATION_BATCH_SIZE, share.stop)) for start in starts]
     pixels = image_batches(samples.images, [torch.arange(it.start, it.stop) for it in batches], rank.device)
-    for places, images in zip(batches, pixels, strict=True):
+    for indices, images in zip(batches, pixels, strict=True):
         rank.alive("evaluation")
-        images = task.normalisation.apply(images)
-        # Rotation is measured at a turn fixed by the image, so that every epoch is asked the same.
-        inputs, targets = task.make_targets(images, samples.labels[places], samples.ids[places] % 4)
-        yield places, inputs, targets
+        inputs, targets = task.objective.evaluation_inputs(
+            task.data, images, samples.labels[indices], samples.ids[indices]
+        )
+        yield indices, inputs, targets
 
 
 def _logits(model: nn.Module, inputs: Tensor, task: Task, adjustment: Tensor | None) -> Tensor:
-    logits = task.logit_scale * model(inputs)  # (n, num_classes)
+    logits = task.objective.logit_scale * model(inputs)  # (n, num_classes)
     return logits if adjustment is None else logits - adjustment

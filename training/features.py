@@ -1,7 +1,7 @@
-"""The features of a trained network, for other tools to read and for eyes to see.
+"""Export the features of a trained network: a table for other tools, and a picture.
 
-A Parquet table with a row an image (its id, its label, what it was taken for, its
-features), and a t-SNE map of the test split (van der Maaten & Hinton 2008).
+A Parquet table with one row per image (id, label, prediction, features), and a t-SNE map of the test split (van der
+Maaten & Hinton 2008).
 """
 
 from pathlib import Path
@@ -18,13 +18,14 @@ from longtail.conf.base.files import write_atomically
 from longtail.conf.vocabulary import SHOT_GROUPS
 from longtail.data.contract import ID, LABEL, SPLIT
 from longtail.training.metrics import Predictions
-from longtail.training.tasks import Samples, Task
+from longtail.training.samples import Samples
+from longtail.training.training_data import TrainingData
 
 PREDICTED, FEATURES = "predicted", "features"
 MAX_POINTS = 2000
 """A t-SNE map of more images takes minutes and shows no more."""
 MAX_LEGEND = 20
-"""Of more classes the colours cannot be told apart: their shot groups are coloured instead."""
+"""Colours of more classes cannot be distinguished: their shot groups are coloured instead."""
 
 
 def write_features(
@@ -47,26 +48,26 @@ def write_features(
 
 
 def tsne_map(features: np.ndarray, *, seed: int) -> np.ndarray:
-    """(N, 2) places of (N, D) features: what is near in D dimensions stays near in two."""
+    """Map (N, D) features to (N, 2) coordinates that keep neighbours close."""
     # The usual perplexity, which must stay well below the number of points.
     perplexity = min(30.0, (len(features) - 1) / 3)
     return TSNE(n_components=2, init="pca", perplexity=perplexity, random_state=seed % 2**32).fit_transform(features)
 
 
-def write_tsne_plot(path: Path, samples: Samples, features: Tensor, task: Task, *, seed: int) -> None:
-    """A map of at most MAX_POINTS images, chosen by the seed, coloured by class or shot group; PNG, PDF or SVG."""
+def write_tsne_plot(path: Path, samples: Samples, features: Tensor, data: TrainingData, *, seed: int) -> None:
+    """Plot a map of at most MAX_POINTS images, chosen by the seed, coloured by class or shot group; PNG, PDF or SVG."""
     chosen = np.random.default_rng(seed).permutation(len(samples))[:MAX_POINTS]
-    places = tsne_map(features.cpu().numpy()[chosen], seed=seed)  # (n, 2)
+    points = tsne_map(features.cpu().numpy()[chosen], seed=seed)  # (n, 2)
     labels = samples.labels.cpu().numpy()[chosen]
-    if len(task.class_names) <= MAX_LEGEND:
-        names, colour = task.class_names, labels
+    if len(data.class_names) <= MAX_LEGEND:
+        names, colour = data.class_names, labels
     else:
-        names, colour = list(SHOT_GROUPS), np.array([SHOT_GROUPS.index(task.shot_groups[label]) for label in labels])
+        names, colour = list(SHOT_GROUPS), np.array([SHOT_GROUPS.index(data.shot_groups[label]) for label in labels])
     figure = Figure(figsize=(8, 8), layout="constrained")
     axes = figure.subplots()
     palette = colormaps["tab20" if len(names) > 10 else "tab10"].colors
     for number, name in enumerate(names):
-        these = places[colour == number]
+        these = points[colour == number]
         axes.scatter(these[:, 0], these[:, 1], s=8, color=palette[number], label=name)
     axes.set(xticks=[], yticks=[], title=f"t-SNE of the features of {len(chosen)} test images")
     axes.legend(markerscale=2, loc="center left", bbox_to_anchor=(1, 0.5))

@@ -37,8 +37,8 @@ def _expected(losses: Tensor, targets: Tensor) -> Tensor:
     return (targets * losses).sum(dim=1)
 
 
-def likeliest(targets: Tensor) -> Tensor:
-    """(N,) classes of targets."""
+def hard_targets(targets: Tensor) -> Tensor:
+    """(N,) classes of targets: themselves, or the most probable class of each row of (N, C) probabilities."""
     return targets if targets.dim() == 1 else targets.argmax(dim=1)
 
 

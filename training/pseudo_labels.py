@@ -1,7 +1,7 @@
 """Training on labels and pseudo-labels together (self-training).
 
-A pseudo-label is the class that an earlier network takes an unlabeled image for, or, soft, its probabilities of all
-classes. Those below the threshold of their class are left out.
+A pseudo-label is the class that an earlier network predicted for an unlabeled image, or, soft, its probabilities of
+all classes. Pseudo-labels with a confidence below the threshold of their class are left out.
 """
 
 from dataclasses import replace
@@ -9,7 +9,6 @@ from pathlib import Path
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 
 from longtail.conf.base.errors import UserError
 from longtail.conf.options.semi import TrainSemiOptions
@@ -24,60 +23,44 @@ from longtail.data.loader import (
 from longtail.data.manifest import Manifest
 from longtail.data.storage import Place
 from longtail.data.stream import StreamedImages, open_split
-from longtail.training.tasks import Samples, Task, is_streamed, label_task, load_samples, new_samples
+from longtail.training.objective import Task, classification_objective
+from longtail.training.samples import Samples, is_streamed, joined, load_samples, new_samples
+from longtail.training.training_data import labelled_data
 
 
 def semi_supervised_task(
     options: TrainSemiOptions, set_dir: Place, manifest: Manifest, device: torch.device, *, pseudo_labels: Path
 ) -> Task:
-    """Labelled samples and behind them the pseudo-labelled ones; class counts are those of both."""
+    """Learn the labelled samples and, behind them, the pseudo-labelled ones; class counts are those of both."""
     streamed = stays_on_disk(options, manifest)
     labelled = load_samples(options, set_dir, TRAIN, manifest, streamed=streamed)
     pseudo = _pseudo_labelled(options, set_dir, manifest, pseudo_labels, streamed=streamed)
     if options.unlabeled_ratio is not None and not len(pseudo):
         raise UserError("no pseudo-label is confident enough for a batch: lower --confidence_threshold")
     rule_counts = labelled.class_counts(manifest.num_classes) if options.class_counts == "labelled" else None
-    task = label_task(options, joined(labelled, pseudo), labelled, set_dir, manifest, device, rule_counts=rule_counts)
-    return replace(
-        task,
+    data = labelled_data(
+        options, joined(labelled, pseudo), labelled, set_dir, manifest, device, rule_counts=rule_counts
+    )
+    data = replace(
+        data,
         unlabeled_ratio=options.unlabeled_ratio,
         pseudo_label_round=1 if pseudo_labels.is_file() else load_round(pseudo_labels),
     )
+    return Task(data, classification_objective(options, data.rule_counts, device))
 
 
 def stays_on_disk(options: TrainSemiOptions, manifest: Manifest) -> bool:
-    """Whether the images of both parts are read from files. They become one, so both are in memory, or neither.
+    """Whether the images of both parts are read from files; joined samples are all in memory or all on disk.
 
-    Raises UserError if they do, and each step's are to be drawn from all.
+    Raises UserError if they are, together with --unlabeled_ratio, which needs random access.
     """
     streamed = is_streamed(options, manifest, (TRAIN, UNLABELED))
     if streamed and options.unlabeled_ratio is not None:
         raise UserError(
-            "--unlabeled_ratio draws each step's images from all of the set, which is too large for memory: raise "
+            "--unlabeled_ratio draws each batch from the whole set, which is too large for memory: raise "
             f"--max_resident_gib (it is {options.max_resident_gib:g}), or leave the ratio out"
         )
     return streamed
-
-
-def joined(labelled: Samples, pseudo: Samples) -> Samples:
-    """All samples, the labelled first; soft if the others are."""
-    probabilities = None
-    if pseudo.probabilities is not None:
-        certain = F.one_hot(labelled.labels, pseudo.probabilities.shape[1]).float()
-        probabilities = torch.cat([certain, pseudo.probabilities])
-    return Samples(
-        torch.cat([labelled.ids, pseudo.ids]),
-        _images_of_both(labelled, pseudo),
-        torch.cat([labelled.labels, pseudo.labels]),
-        torch.cat([labelled.weights, pseudo.weights]),
-        probabilities,
-    )
-
-
-def _images_of_both(labelled: Samples, pseudo: Samples) -> torch.Tensor | StreamedImages:
-    if isinstance(labelled.images, StreamedImages):
-        return labelled.images.followed_by(pseudo.images)
-    return torch.cat([labelled.images, pseudo.images])
 
 
 def _pseudo_labelled(
@@ -99,10 +82,10 @@ def _pseudo_labelled(
     if labels.size and not 0 <= labels.min() <= labels.max() < manifest.num_classes:
         raise UserError(f"{table} has labels outside 0..{manifest.num_classes - 1}: write them again")
     confident = confidence >= class_thresholds(options, manifest.num_classes)[labels]
-    # The images in the order in which they lie, each with its row of the table.
-    places = by_id[np.searchsorted(wanted, ids[confident])]
+    # The images in their order on disk, each with its row of the table.
+    indices = by_id[np.searchsorted(wanted, ids[confident])]
     rows = np.full(len(wanted), -1)
-    rows[places] = np.flatnonzero(confident)
+    rows[indices] = np.flatnonzero(confident)
     kept = rows >= 0
     rows = rows[kept]
     images = unlabeled.images.only(kept) if isinstance(unlabeled.images, StreamedImages) else unlabeled.images[kept]
@@ -119,7 +102,7 @@ def _pseudo_labelled(
 
 
 def class_thresholds(options: TrainSemiOptions, num_classes: int) -> np.ndarray:
-    """(C,) float32 smallest confidence of a pseudo-label of each class."""
+    """(C,) float32 smallest confidence of a pseudo-label, per class."""
     thresholds = options.confidence_threshold
     if len(thresholds) not in (1, num_classes):
         raise UserError(

@@ -1,7 +1,6 @@
 """One rank's whole training: load, build, resume, learn, report.
 
-Runs in a task of the Spark barrier stage, or in any process that torchrun (or
-nobody) started; it does not know which.
+Runs in a task of a Spark barrier stage, or in any process, started by torchrun or by hand; it does not depend on which.
 """
 
 from dataclasses import asdict, replace
@@ -38,7 +37,7 @@ from longtail.training.checkpoints import (
     save_checkpoint,
 )
 from longtail.training.classifier import second_stage
-from longtail.training.contrastive import MoCo, SimCLR
+from longtail.training.contrastive import MoCo, SimCLR, contrastive_task
 from longtail.training.distributed import Rank
 from longtail.training.evaluation import evaluate_all, predict_all, split_features
 from longtail.training.fixmatch import fixmatch_learner, fixmatch_task
@@ -46,16 +45,19 @@ from longtail.training.heartbeat import Heartbeat
 from longtail.training.loop import EpochReport, build_optimizer, fit
 from longtail.training.losses import log_priors
 from longtail.training.metrics import Predictions, Totals, class_accuracy, split_scores, summarise
+from longtail.training.objective import Task
 from longtail.training.pseudo_labels import semi_supervised_task
+from longtail.training.rotation import rotation_task
 from longtail.training.run_directory import BEST_CHECKPOINT_FILE, CHECKPOINT_FILE, RESULT_FILE, RunPaths
-from longtail.training.run_events import RunEvents, failure_told
-from longtail.training.tasks import Task, contrastive_task, rotation_task, supervised_task
+from longtail.training.run_events import RunEvents, report_failure
+from longtail.training.supervised import supervised_task
+from longtail.training.training_data import TrainingData
 
 TENSORBOARD_DIRECTORY = "tensorboard"
 
 
 def run_training(options: RunOptions, paths: RunPaths, rank: Rank, *, attempt: int) -> dict[str, Any]:
-    """Train (or go on with) a run; rank 0 leaves the result in result.json and returns it, other ranks return {}.
+    """Train or resume a run; rank 0 writes result.json and returns its content, other ranks return {}.
 
     Raises UserError for bad input.
     """
@@ -79,8 +81,8 @@ def _run_training(options: RunOptions, paths: RunPaths, rank: Rank, *, attempt: 
         return {}
     run = paths.run_dir.name
     writer = EventWriter(paths.events_dir, run=run, attempt=attempt)
-    events = RunEvents(writer, task, options, run=run, attempt=attempt)
-    with failure_told(writer, options, run=run, attempt=attempt, say=_failure_line):
+    events = RunEvents(writer, task.data, options, run=run, attempt=attempt)
+    with report_failure(writer, options, run=run, attempt=attempt, describe=_failure_line):
         events.started(epoch=first_epoch)
         with _Reporter(
             model, network, optimizer, task, options, paths, events, first_epoch=first_epoch, best=best
@@ -96,7 +98,15 @@ def _run_training(options: RunOptions, paths: RunPaths, rank: Rank, *, attempt: 
                 on_steps=events.steps,
             )
         predictions = predict_all(model, task, rank)
-        result = _result(run, task, epoch=options.epochs, totals=totals, predictions=predictions, best=reporter.best)
+        result = _result(
+            run,
+            task,
+            phase=options.phase,
+            epoch=options.epochs,
+            totals=totals,
+            predictions=predictions,
+            best=reporter.best,
+        )
         write_json_atomically(paths.run_dir / RESULT_FILE, result)
         events.finished()
     return result
@@ -107,43 +117,52 @@ def _failure_line(error: BaseException) -> str:
 
 
 def run_evaluation(options: TrainOptions, paths: RunPaths, rank: Rank) -> dict[str, Any]:
-    """Scores of the checkpoint named by --resume on the held-out splits; nothing is trained.
+    """Evaluate the checkpoint of --resume on the held-out splits, without training; returns the result.
 
-    Rank 0 writes the files that --features and --tsne name, and nothing else.
+    Rank 0 writes the files of --features and --tsne, and nothing else.
     """
     assert options.resume is not None
     task = _task(options, paths, rank)
     card = load_checkpoint(options.resume).model_card
     if card is not None:
-        task = replace(task, head=card.head, logit_scale=card.logit_scale, pseudo_label_round=card.pseudo_label_round)
+        task = task.with_objective(head=card.head, logit_scale=card.logit_scale)
+        task = task.with_data(pseudo_label_round=card.pseudo_label_round)
     model = _model(options, task, rank)
     checkpoint = _load_into(model, options.resume, options)
     adjustment = None
     if options.logit_adjustment is not None:
-        # The prior that the weights were trained under; a checkpoint of another origin does not say it.
-        priors = log_priors(card.rule_counts if card else task.rule_counts)
+        # The class counts that the weights were trained with; a checkpoint of another origin has none.
+        priors = log_priors(card.rule_counts if card else task.data.rule_counts)
         adjustment = options.logit_adjustment * priors.to(rank.device)
     totals = evaluate_all(model, task, rank, adjustment=adjustment)
     predictions = predict_all(model, task, rank, adjustment=adjustment)
     if options.features or options.tsne:
         _export_features(options, model, task, rank, predictions)
     run = options.resume.parent.name
-    return _result(run, task, epoch=checkpoint.epoch, totals=totals, predictions=predictions, best=checkpoint.best)
+    return _result(
+        run,
+        task,
+        phase=options.phase,
+        epoch=checkpoint.epoch,
+        totals=totals,
+        predictions=predictions,
+        best=checkpoint.best,
+    )
 
 
 def _export_features(
     options: TrainOptions, model: nn.Module, task: Task, rank: Rank, predictions: dict[str, Predictions]
 ) -> None:
-    # scikit-learn and matplotlib take seconds to import: only who asks for features waits for them.
+    # Imported here, as scikit-learn and matplotlib take seconds to load.
     from longtail.training.features import write_features, write_tsne_plot
 
-    features = {split: split_features(model, samples, task, rank) for split, samples in task.evaluation.items()}
+    features = {split: split_features(model, samples, task, rank) for split, samples in task.data.held_out.items()}
     if not rank.is_first:
         return
     if options.features:
-        write_features(options.features, task.evaluation, predictions, features)
+        write_features(options.features, task.data.held_out, predictions, features)
     if options.tsne:
-        write_tsne_plot(options.tsne, task.evaluation[TEST], features[TEST], task, seed=options.seed)
+        write_tsne_plot(options.tsne, task.data.held_out[TEST], features[TEST], task.data, seed=options.seed)
 
 
 def _task(options: RunOptions, paths: RunPaths, rank: Rank) -> Task:
@@ -164,11 +183,11 @@ def _task(options: RunOptions, paths: RunPaths, rank: Rank) -> Task:
 
 
 def _model(options: RunOptions, task: Task, rank: Rank) -> nn.Module:
-    """The network of the options and of the task's head, freshly initialised."""
+    """The network of --arch with the objective's head, freshly initialised."""
     torch.manual_seed(options.seed)
-    channels = task.train.image_shape[0]
-    num_outputs = options.projection_dim if isinstance(options, ContrastiveOptions) else len(task.class_names)
-    model = build_model(options.arch, num_classes=num_outputs, in_channels=channels, head=task.head)
+    channels = task.data.train.image_shape[0]
+    num_outputs = options.projection_dim if isinstance(options, ContrastiveOptions) else task.data.num_classes
+    model = build_model(options.arch, num_classes=num_outputs, in_channels=channels, head=task.objective.head)
     for module in model.modules():
         if isinstance(module, nn.BatchNorm2d):
             module.momentum = options.bn_momentum
@@ -176,16 +195,13 @@ def _model(options: RunOptions, task: Task, rank: Rank) -> nn.Module:
 
 
 def _load_pretrained(network: nn.Module, options: RunOptions) -> None:
-    """The backbone of --pretrained_model: what goes on from a checkpoint replaces it with that of the checkpoint."""
+    """Load the backbone of --pretrained_model; resuming from a checkpoint replaces it later."""
     if isinstance(options, TrainOptions) and options.pretrained_model is not None:
         _load_into(network, options.pretrained_model, options, backbone_only=True)
 
 
 def _learner(network: nn.Module, options: RunOptions, task: Task, rank: Rank) -> tuple[Task, nn.Module]:
-    """What the loop trains: the network itself, or with all that a contrastive or FixMatch training puts around it.
-
-    And the task that learns by it.
-    """
+    """The task, and the module that the loop trains: the network itself, or what wraps it while it learns."""
     if isinstance(options, TrainSemiOptions) and options.semi_method == "fixmatch":
         return fixmatch_learner(network, options, task, rank)
     if isinstance(options, PretrainMocoOptions):
@@ -193,9 +209,9 @@ def _learner(network: nn.Module, options: RunOptions, task: Task, rank: Rank) ->
             network,
             rank,
             dimension=options.projection_dim,
-            # Of a queue as long as an epoch, half of the images would meet their own older key as another image's;
-            # of a quarter, one in 32.
-            queue_size=min(options.queue_size, max(1, len(task.train) // 4)),
+            # With a queue as long as an epoch, half of the images would find their own older key in it; with a
+            # quarter, one in 32.
+            queue_size=min(options.queue_size, max(1, len(task.data.train) // 4)),
             key_momentum=options.key_momentum,
             temperature=options.temperature,
         )
@@ -207,10 +223,10 @@ def _learner(network: nn.Module, options: RunOptions, task: Task, rank: Rank) ->
 def _restore(
     model: nn.Module, network: nn.Module, optimizer: torch.optim.Optimizer | None, options: RunOptions, paths: RunPaths
 ) -> tuple[int, BestEpoch | None]:
-    """Load what the run starts from; the first epoch to train (from 0), and the best so far.
+    """Load the checkpoint that the run starts from; returns the first epoch to train (from 0) and the best so far.
 
-    Its own last checkpoint goes first (the same command again goes on), then --resume; without any, nothing is loaded.
-    A classifier alone has its backbone from --resume already.
+    The run's own last checkpoint takes precedence (the same command resumes it), then --resume; without either,
+    nothing is loaded. A classifier alone has its backbone from --resume already.
     """
     own = paths.run_dir / CHECKPOINT_FILE
     resume = None if isinstance(options, TrainClassifierOptions) else options.resume
@@ -219,7 +235,7 @@ def _restore(
         checkpoint = _load_into(network, source, options)
         load_companion(model, network, checkpoint, path=source)
         if optimizer and checkpoint.optimizer is None:
-            raise UserError(f"{source} has no optimizer state to go on from: give it as --pretrained_model")
+            raise UserError(f"{source} has no optimizer state to resume from: give it as --pretrained_model")
         if checkpoint.epoch > options.epochs:
             raise UserError(f"{source} has {checkpoint.epoch} finished epochs: raise --epochs ({options.epochs})")
         if optimizer:
@@ -229,7 +245,7 @@ def _restore(
 
 
 def _load_into(model: nn.Module, path: Path, options: RunOptions, *, backbone_only: bool = False) -> Checkpoint:
-    """Read a checkpoint and copy its weights. Raises UserError unless it is of this network."""
+    """Read a checkpoint and copy its weights. Raises UserError if it does not fit the network."""
     checkpoint = load_checkpoint(path)
     check_architecture(checkpoint, options.arch, path=path)
     load_weights(model, checkpoint, path=path, backbone_only=backbone_only)
@@ -237,7 +253,7 @@ def _load_into(model: nn.Module, path: Path, options: RunOptions, *, backbone_on
 
 
 class _Reporter:
-    """Rank 0's record of a run while it goes: events, TensorBoard scalars, checkpoints."""
+    """Rank 0's record of a run in progress: events, TensorBoard scalars, checkpoints."""
 
     def __init__(
         self,
@@ -255,9 +271,9 @@ class _Reporter:
         self.best = best
         self._model, self._network, self._optimizer, self._task = model, network, optimizer, task
         self._options, self._paths, self._events = options, paths, events
-        self._groups = task.shot_groups
+        self._groups = task.data.shot_groups
         self._run = paths.run_dir.name
-        # Of an epoch that a killed attempt logged but did not save, TensorBoard is told to keep the repetition.
+        # If a killed attempt logged an epoch but did not save it, TensorBoard keeps the repetition.
         self._scalars = SummaryWriter(str(paths.run_dir / TENSORBOARD_DIRECTORY), purge_step=first_epoch + 1)
 
     def __enter__(self) -> "_Reporter":
@@ -267,8 +283,8 @@ class _Reporter:
         self._scalars.close()
 
     def record(self, report: EpochReport) -> None:
-        # Events before the checkpoint: a run killed between the two repeats the epoch, and readers take the later
-        # attempt; the other way round the epoch's events would be lost for good.
+        # Events before the checkpoint: a run killed between the two repeats the epoch, and readers use the later
+        # attempt; in the other order the epoch's events would be lost.
         self._events.epoch(report)
         self._log_scalars(report)
         self._save(report)
@@ -277,7 +293,7 @@ class _Reporter:
         values = {"learning_rate": report.learning_rate, "images_per_second": report.images_per_second}
         for split, totals in report.all_totals.items():
             values |= {f"{split}/{name}": value for name, value in summarise(totals, self._groups).items()}
-            accuracies = zip(self._task.class_names, class_accuracy(totals), strict=True)
+            accuracies = zip(self._task.data.class_names, class_accuracy(totals), strict=True)
             values |= {f"{split}_class/{name}": accuracy for name, accuracy in accuracies}
         for name, value in values.items():
             if value is not None:
@@ -285,7 +301,8 @@ class _Reporter:
         self._scalars.flush()
 
     def _save(self, report: EpochReport) -> None:
-        improved = self._take_if_best(report)
+        improved = self._update_best(report)
+        data, objective = self._task.data, self._task.objective
         checkpoint = Checkpoint(
             epoch=report.epoch,
             arch=self._options.arch,
@@ -295,25 +312,25 @@ class _Reporter:
             best=self.best,
             model_card=ModelCard(
                 run=self._run,
-                phase=self._task.phase,
+                phase=self._options.phase,
                 arch=self._options.arch,
-                head=self._task.head,
-                logit_scale=self._task.logit_scale,
-                class_names=self._task.class_names,
-                class_counts=self._task.class_counts,
-                rule_counts=self._task.rule_counts,
-                pseudo_label_round=self._task.pseudo_label_round,
-                image_shape=_image_shape(self._task),
-                normalisation=self._task.normalisation,
+                head=objective.head,
+                logit_scale=objective.logit_scale,
+                class_names=data.class_names,
+                class_counts=data.class_counts,
+                rule_counts=data.rule_counts,
+                pseudo_label_round=data.pseudo_label_round,
+                image_shape=_image_shape(data),
+                normalisation=data.normalisation,
                 options=self._options.model_dump(mode="json"),
             ),
         )
-        # The best first: a kill between the two repeats the epoch and writes both again.
+        # The best first: a run killed between the two repeats the epoch and writes both again.
         if improved:
             save_checkpoint(self._paths.run_dir / BEST_CHECKPOINT_FILE, checkpoint)
         save_checkpoint(self._paths.run_dir / CHECKPOINT_FILE, checkpoint)
 
-    def _take_if_best(self, report: EpochReport) -> bool:
+    def _update_best(self, report: EpochReport) -> bool:
         if VAL not in report.totals:
             return False
         score = summarise(report.totals[VAL], self._groups)["balanced_accuracy"]
@@ -324,8 +341,8 @@ class _Reporter:
         return True
 
 
-def _image_shape(task: Task) -> tuple[int, int, int]:
-    channels, height, width = task.train.image_shape
+def _image_shape(data: TrainingData) -> tuple[int, int, int]:
+    channels, height, width = data.train.image_shape
     return height, width, channels
 
 
@@ -333,25 +350,27 @@ def _result(
     run: str,
     task: Task,
     *,
+    phase: str,
     epoch: int,
     totals: dict[str, Totals],
     predictions: dict[str, Predictions],
     best: BestEpoch | None,
 ) -> dict[str, Any]:
-    """The outcome of a run at its last epoch, and at the one that validation chooses (None without validation).
+    """Content of result.json: scores at the last epoch, and at the one chosen on validation data (None without).
 
-    Scores that need every prediction are those of the held-out splits.
+    Scores that need every prediction are given for the held-out splits only.
     """
-    groups = task.shot_groups
+    data = task.data
+    groups = data.shot_groups
     return {
         "run": run,
-        "phase": task.phase,
+        "phase": phase,
         "epoch": epoch,
-        "class_names": task.class_names,
-        "class_counts": task.class_counts,
-        "pseudo_label_round": task.pseudo_label_round,
+        "class_names": data.class_names,
+        "class_counts": data.class_counts,
+        "pseudo_label_round": data.pseudo_label_round,
         "shot_groups": groups,
         "best_on_validation": asdict(best) if best else None,
-        "chosen_on_validation": task.chosen,
+        "chosen_on_validation": task.objective.chosen,
         "splits": {split: split_scores(values, predictions.get(split), groups) for split, values in totals.items()},
     }

@@ -1,6 +1,6 @@
-"""What a run tells of itself in metric events (streaming/events/schema.py), made from what the loop reports.
+"""Metric events of a run (streaming/events/schema.py), made from the reports of the loop.
 
-Nothing here needs torch: a Spark driver tells of a failure as a rank does.
+Nothing here needs torch, as a Spark driver writes the event of a failure too.
 """
 
 import json
@@ -26,18 +26,20 @@ from longtail.streaming.events.writer import EventWriter
 if TYPE_CHECKING:
     from longtail.training.loop import EpochReport
     from longtail.training.step_watch import StepReport
-    from longtail.training.tasks import Task
+    from longtail.training.training_data import TrainingData
 
 
 class RunEvents:
-    """Rank 0's events of one attempt of a run."""
+    """Writer of the events of one attempt of a run, for rank 0."""
 
-    def __init__(self, writer: EventWriter, task: "Task", options: RunOptions, *, run: str, attempt: int) -> None:
-        self._writer, self._task, self._options = writer, task, options
+    def __init__(
+        self, writer: EventWriter, data: "TrainingData", options: RunOptions, *, run: str, attempt: int
+    ) -> None:
+        self._writer, self._data, self._options = writer, data, options
         self._of_run = {"run": run, "attempt": attempt, "phase": options.phase}
 
     def started(self, *, epoch: int) -> None:
-        """epoch: how many are finished already."""
+        """epoch: number of epochs that are finished already."""
         self._writer.write_run(self._run_event(STARTED, epoch))
 
     def finished(self) -> None:
@@ -45,8 +47,8 @@ class RunEvents:
 
     def steps(self, report: "StepReport") -> None:
         speed = report.images_per_second * self._options.world_size
-        told = {**vars(report), "images_per_second": speed}
-        self._writer.write_step(StepEvent(**self._of_run, **told, emitted_at=time.time()))
+        values = {**vars(report), "images_per_second": speed}
+        self._writer.write_step(StepEvent(**self._of_run, **values, emitted_at=time.time()))
 
     def epoch(self, report: "EpochReport") -> None:
         now = time.time()
@@ -61,8 +63,8 @@ class RunEvents:
         return run_event(state, self._options, **self._of_run, epoch=epoch)
 
     def _class_events(self, report: "EpochReport", now: float) -> list[Event]:
-        task = self._task
-        pseudo_label_counts = task.pseudo_label_counts or [0] * len(task.class_names)
+        data = self._data
+        pseudo_label_counts = data.pseudo_label_counts or [0] * data.num_classes
         return [
             ClassEvent(
                 **self._of_run,
@@ -70,9 +72,9 @@ class RunEvents:
                 num_epochs=self._options.epochs,
                 split=split,
                 class_id=class_id,
-                class_name=task.class_names[class_id],
-                shot_group=task.shot_groups[class_id],
-                train_count=task.class_counts[class_id],
+                class_name=data.class_names[class_id],
+                shot_group=data.shot_groups[class_id],
+                train_count=data.class_counts[class_id],
                 pseudo_label_count=pseudo_label_counts[class_id],
                 support=int(totals["support"][class_id]),
                 correct=int(totals["correct"][class_id]),
@@ -84,7 +86,7 @@ class RunEvents:
                 emitted_at=now,
             )
             for split, totals in report.all_totals.items()
-            for class_id in range(len(task.class_names))
+            for class_id in range(data.num_classes)
         ]
 
     def _confusion_events(self, report: "EpochReport", now: float) -> list[Event]:
@@ -120,19 +122,21 @@ def run_event(
 
 
 @contextmanager
-def failure_told(
-    writer: EventWriter, options: RunOptions, *, run: str, attempt: int, say: Callable[[BaseException], str]
+def report_failure(
+    writer: EventWriter, options: RunOptions, *, run: str, attempt: int, describe: Callable[[BaseException], str]
 ) -> Iterator[None]:
-    """Whatever ends the block before its time is told as the run's failure, once, if the run had begun.
+    """Write the event of the run's failure if an exception leaves the block, once, and only if the run had started.
 
-    say: the exception as a line
+    describe: exception to one line of text
     """
     try:
         yield
     except BaseException as error:
         if writer.has_written(STARTED) and not writer.has_written(FAILED):
-            # How far it came is known from its earlier events; who tells of the failure may not know it.
+            # Earlier events tell how far the run came; the process that reports the failure may not know it.
             writer.write_run(
-                run_event(FAILED, options, run=run, attempt=attempt, phase=options.phase, epoch=0, message=say(error))
+                run_event(
+                    FAILED, options, run=run, attempt=attempt, phase=options.phase, epoch=0, message=describe(error)
+                )
             )
         raise

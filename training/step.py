@@ -1,12 +1,11 @@
-"""A step of the training as the losses see it, and who is labelled in it.
+"""A step of the training: which samples meet in it, and what the losses see of them.
 
-Which samples of a step have labels is known on the host before the epoch begins. Told as numbers of rows it needs no
-mask, whose size a GPU would have to be asked for.
+Which samples of a step have labels is known on the host before the epoch begins. Row numbers need no mask, whose size
+would have to be copied back from a GPU.
 """
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
@@ -15,34 +14,42 @@ from torch import Tensor
 from longtail.training.augmentation import Choices
 from longtail.training.distributed import Rank, sum_over_ranks
 
-if TYPE_CHECKING:
-    from longtail.training.batches import Batch
+
+@dataclass(frozen=True)
+class Batch:
+    """The samples of one step over all ranks.
+
+    indices: (N,) int64 into data.train, on the CPU; part: the slice of them that is this rank's
+    """
+
+    indices: Tensor
+    part: slice
 
 
 @dataclass(frozen=True)
 class Rows:
-    """A step's samples of one kind, labelled or unlabeled.
+    """The labelled or the unlabeled samples of a step.
 
-    places: (k,) int64 in task.train, of all ranks in their order
-    mine: (m,) int64 rows of this rank's part of the step
-    first: where these begin in places
+    indices: (k,) int64 into data.train, of all ranks in their order
+    local: (m,) int64 rows in this rank's part of the step
+    first: position in indices of this rank's first sample
     """
 
-    places: Tensor
-    mine: Tensor
+    indices: Tensor
+    local: Tensor
     first: int
 
     @property
-    def my_places(self) -> Tensor:
-        """(m,) in task.train."""
-        return self.places[self.first : self.first + len(self.mine)]
+    def local_indices(self) -> Tensor:
+        """(m,) int64 into data.train."""
+        return self.indices[self.first : self.first + len(self.local)]
 
-    def over_ranks(self, values: Tensor, rank: Rank) -> Tensor:
-        """(k, ...) of the values (n, ...) of this rank's part those of this kind, of all ranks; without gradients."""
-        own = values.detach()[self.mine]
+    def gather(self, values: Tensor, rank: Rank) -> Tensor:
+        """Select these rows of the values (n, ...) of each rank's part: (k, ...) over all ranks, without gradients."""
+        own = values.detach()[self.local]
         if rank.world_size == 1:
             return own
-        everything = own.new_zeros(len(self.places), *own.shape[1:])
+        everything = own.new_zeros(len(self.indices), *own.shape[1:])
         everything[self.first : self.first + len(own)] = own
         return sum_over_ranks(everything, rank)
 
@@ -51,10 +58,10 @@ class Rows:
 class Step:
     """One rank's part of a step.
 
-    number, num_steps: counted from 0 through all epochs, and how many the training has
-    inputs, targets: as the task made them; targets: (n,), or (n, C) probabilities
-    choices: what was drawn for these samples
-    labelled, unlabeled: who is who, where each step has so many of both (task.unlabeled_ratio), else None
+    number, num_steps: counted from 0 over all epochs, and their total
+    inputs, targets: network inputs, and (n,) classes or (n, C) probabilities, as the objective made them
+    choices: the random choices of these samples
+    labelled, unlabeled: rows of the samples before and after data.num_labelled
     """
 
     number: int
@@ -62,22 +69,22 @@ class Step:
     inputs: Tensor
     targets: Tensor
     choices: Choices
-    labelled: Rows | None = None
-    unlabeled: Rows | None = None
+    labelled: Rows
+    unlabeled: Rows
 
 
-def rows_of_steps(batches: Sequence["Batch"], *, num_labelled: int, device: torch.device) -> list[tuple[Rows, Rows]]:
-    """The labelled and the unlabeled samples of each step; moved to the device together, not step by step."""
+def rows_by_step(batches: Sequence[Batch], *, num_labelled: int, device: torch.device) -> list[tuple[Rows, Rows]]:
+    """Labelled and unlabeled rows of each step; moved to the device together, not step by step."""
     kinds = []
     for is_labelled in (True, False):
-        places, mine, firsts = [], [], []
+        indices, local, firsts = [], [], []
         for batch in batches:
-            of_kind = (batch.places.numpy() < num_labelled) == is_labelled
-            places.append(batch.places.numpy()[of_kind])
-            mine.append(np.flatnonzero(of_kind[batch.part]))
-            firsts.append(int(of_kind[: batch.part.start].sum()))
-        moved = (_moved(places, device), _moved(mine, device), firsts)
-        kinds.append([Rows(*of_step) for of_step in zip(*moved, strict=True)])
+            selected = (batch.indices.numpy() < num_labelled) == is_labelled
+            indices.append(batch.indices.numpy()[selected])
+            local.append(np.flatnonzero(selected[batch.part]))
+            firsts.append(int(selected[: batch.part.start].sum()))
+        moved = (_moved(indices, device), _moved(local, device), firsts)
+        kinds.append([Rows(*fields) for fields in zip(*moved, strict=True)])
     return list(zip(*kinds, strict=True))
 
 

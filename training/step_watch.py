@@ -1,7 +1,7 @@
-"""How learning goes inside an epoch, told every few seconds.
+"""Progress reports within an epoch, every few seconds.
 
-A step costs a look at the clock. Only when it is time to tell are the sums
-read that the loop keeps on the device anyway: a sync every few seconds, none a step.
+A step only reads the clock. The sums that the loop keeps on the device anyway are read when a report is due: one
+synchronisation every few seconds, none per step.
 """
 
 import time
@@ -10,12 +10,15 @@ from dataclasses import dataclass
 
 from longtail.training.metrics import ClassTotals
 
-TELL_SECONDS = 2.0
+REPORT_SECONDS = 2.0
 
 
 @dataclass(frozen=True, kw_only=True)
 class StepReport:
-    """epoch, step: counted from 1; loss, accuracy, images_per_second: of this rank's images since the report before."""
+    """Measurements of this rank since the last report.
+
+    epoch, step: counted from 1; loss, accuracy: means over the images since then
+    """
 
     epoch: int
     step: int
@@ -26,20 +29,20 @@ class StepReport:
 
 
 class StepWatch:
-    """Calls `tell` with a StepReport when `seconds` have passed since it last did; the clock runs on over epochs."""
+    """Call `report` with a StepReport whenever `seconds` have passed since the last; the clock runs on over epochs."""
 
     def __init__(
         self,
-        tell: Callable[[StepReport], None],
+        report: Callable[[StepReport], None],
         *,
-        seconds: float = TELL_SECONDS,
+        seconds: float = REPORT_SECONDS,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        self._tell, self._seconds, self._clock = tell, seconds, clock
-        self._told_at = clock()
+        self._report, self._seconds, self._clock = report, seconds, clock
+        self._reported_at = clock()
 
     def begin_epoch(self, epoch: int, *, num_steps: int, totals: ClassTotals) -> None:
-        """epoch: counted from 1; totals: what the loop adds every batch to."""
+        """epoch: counted from 1; totals: the sums to which the loop adds every batch."""
         self._epoch, self._num_steps, self._totals = epoch, num_steps, totals
         self._step = 0
         self._before = (0.0, 0.0, 0.0)
@@ -47,17 +50,17 @@ class StepWatch:
 
     def step_done(self) -> None:
         self._step += 1
-        if self._clock() - self._told_at >= self._seconds:
-            self.tell_now()
+        if self._clock() - self._reported_at >= self._seconds:
+            self.report_now()
 
-    def tell_now(self) -> None:
-        """Tell of the steps since the last report, if there are any."""
+    def report_now(self) -> None:
+        """Report the steps since the last report, if there are any."""
         sums = self._totals.values.sum(dim=1).tolist()
-        of_field = dict(zip(ClassTotals.FIELDS, sums, strict=True))
-        now, totals = self._clock(), (of_field["support"], of_field["correct"], of_field["loss_sum"])
+        by_field = dict(zip(ClassTotals.FIELDS, sums, strict=True))
+        now, totals = self._clock(), (by_field["support"], by_field["correct"], by_field["loss_sum"])
         images, correct, loss = (after - before for after, before in zip(totals, self._before, strict=True))
         if images:
-            self._tell(
+            self._report(
                 StepReport(
                     epoch=self._epoch,
                     step=self._step,
@@ -67,4 +70,4 @@ class StepWatch:
                     images_per_second=images / max(now - self._since, 1e-9),
                 )
             )
-        self._before, self._since, self._told_at = totals, now, now
+        self._before, self._since, self._reported_at = totals, now, now

@@ -71,10 +71,6 @@ class FixMatchOptions(JobOptions):
         "decay of the averaged weights, lower in the first steps; the averaged weights are evaluated, saved and used "
         "for pseudo-labels; 0: no average", group="Method", advanced=True, ge=0, lt=1,
     )  # fmt: skip
-    weak_views: Literal["joint", "apart"] = option(
-        "joint", "weak views in one batch with all others, as published, or in a batch of their own without gradients",
-        group="Method", advanced=True,
-    )  # fmt: skip
     strong_operations: int = option(
         2, "RandAugment: operations applied to a strong view", group="Method", advanced=True, gt=0
     )

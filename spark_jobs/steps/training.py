@@ -24,7 +24,7 @@ from longtail.training.run_directory import (
     finished_run,
     run_paths,
 )
-from longtail.training.run_events import failure_told
+from longtail.training.run_events import report_failure
 
 if TYPE_CHECKING:
     from longtail.training.distributed import Rank
@@ -65,8 +65,8 @@ def train_run(
                 print(f"attempt {attempt}: goes on from {paths.run_dir / CHECKPOINT_FILE}")
             writer = EventWriter(paths.events_dir, run=paths.run_dir.name, attempt=attempt)
             try:
-                # A rank that is killed tells nothing, and a rank other than the first only to the driver.
-                with failure_told(writer, options, run=paths.run_dir.name, attempt=attempt, say=_said):
+                # A killed rank reports nothing, and a rank other than the first only reports to the driver.
+                with report_failure(writer, options, run=paths.run_dir.name, attempt=attempt, describe=_said):
                     result = _attempt(spark, options, paths, attempt, show_progress=show_progress)
                 return FinishedRun(paths.run_dir, result)
             except Exception as error:

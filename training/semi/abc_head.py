@@ -1,7 +1,7 @@
-"""ABC: an auxiliary balanced classifier beside the one of FixMatch, on the same features (Lee et al. 2021).
+"""ABC: an auxiliary balanced classifier besides FixMatch's, on the same features (Lee et al. 2021).
 
-The network keeps the balanced head, so that all that evaluates, labels or goes on from a checkpoint finds an ordinary
-network; FixMatch's own head is what only the training needs.
+The network keeps the balanced head, so that its checkpoint is that of an ordinary network; FixMatch's own head is
+needed by the training only.
 """
 
 from collections.abc import Sequence
@@ -12,12 +12,14 @@ from torch import Tensor
 from longtail.conf.vocabulary import NO_CLASS
 from longtail.models.heads import HEADS
 from longtail.training.losses import cross_entropy
-from longtail.training.semi.method import Answers, FixMatch, Setting
+from longtail.training.semi.method import FixMatch, Setting, ViewOutputs
 from longtail.training.step import Step
 
 
 class AuxiliaryBalancedClassifier(FixMatch):
-    """L_cls + L_con (Lee et al. 2021, eq. 1 to 5) of the balanced head, beside FixMatch's losses of its own."""
+    """L_cls + L_con (Lee et al. 2021, eq. 1 to 5) of the balanced head, in addition to FixMatch's losses."""
+
+    keep: Tensor
 
     def __init__(self, setting: Setting) -> None:
         super().__init__(setting)
@@ -30,8 +32,8 @@ class AuxiliaryBalancedClassifier(FixMatch):
     def backbone_logits(self, features: Tensor, logits: Tensor) -> Tensor:
         return self.backbone_head(features)
 
-    def further_losses(self, answers: Answers, step: Step) -> Tensor:
-        weak, *strong = answers.logits  # (n, C) each, of the balanced head
+    def further_losses(self, views: ViewOutputs, step: Step) -> Tensor:
+        weak, *strong = views.logits  # (n, C) each, of the balanced head
         return balanced_losses(
             weak,
             strong,
@@ -53,18 +55,18 @@ def balanced_losses(
     thresholds: Tensor,
     progress: float,
 ) -> Tensor:
-    """(n,) losses of the balanced head by its logits (n, C) of each view; targets (n,), NO_CLASS for unlabeled.
+    """(n,) losses of the balanced head, from its logits (n, C) of each view; targets (n,), NO_CLASS for unlabeled.
 
-    A labelled image of class y: its cross-entropy, masked by a draw of Bernoulli(N_L/N_y). An unlabeled one whose weak
-    view is surely enough taken for class y, with probabilities q: the cross-entropies of its strong views to q, masked
-    by a draw of a Bernoulli whose parameter falls over the training from 1 to N_L/N_y.
+    A labelled image of class y: its cross-entropy, masked by a draw from Bernoulli(N_L/N_y). An unlabeled image whose
+    weak view is confidently predicted as class y, with probabilities q: the cross-entropies of its strong views to q,
+    masked by a draw from a Bernoulli whose parameter falls over the training from 1 to N_L/N_y.
 
-    keep: (C,) N_L/N_y; thresholds: (C,); uniform: (n,) random numbers in [0, 1), below the parameter for a draw of 1
-    progress: share of the training that is done
+    keep: (C,) N_L/N_y; thresholds: (C,); uniform: (n,) in [0, 1); a draw is 1 if it is below the parameter
+    progress: finished share of the training
     """
-    own = cross_entropy(weak, targets.clamp(min=0)) * (uniform < keep[targets.clamp(min=0)])
+    labelled = cross_entropy(weak, targets.clamp(min=0)) * (uniform < keep[targets.clamp(min=0)])
     q = weak.detach().softmax(dim=1)  # (n, C)
-    confidence, taken_for = q.max(dim=1)  # (n,), (n,)
-    counts = (uniform < 1 - progress * (1 - keep[taken_for])) & (confidence >= thresholds[taken_for])
-    others = sum(cross_entropy(logits, q) for logits in strong) * counts
-    return torch.where(targets == NO_CLASS, others, own)
+    confidence, predicted = q.max(dim=1)  # (n,), (n,)
+    counts = (uniform < 1 - progress * (1 - keep[predicted])) & (confidence >= thresholds[predicted])
+    unlabeled = torch.stack([cross_entropy(logits, q) for logits in strong]).sum(dim=0) * counts
+    return torch.where(targets == NO_CLASS, unlabeled, labelled)

@@ -1,20 +1,23 @@
-"""Distribution alignment: pseudo-labels in the long run of the classes in their target shares.
+"""Distribution alignment: pseudo-labels follow target class shares in the long run.
 
 Berthelot et al. 2020 (ReMixMatch), section 3.1: q' = Normalize(q p(y)/p~(y)), with p~(y) the mean prediction for the
 unlabeled images of the last 128 batches, and p(y) the shares of the labelled classes. CReST+ (Wei et al. 2021, section
-3.3) has in their place those shares to a power t, normalised, which falls over the generations from 1 to t_min.
+3.3) raises those shares to a power t and normalises them; t falls over the generations from 1 to t_min.
 """
 
 import torch
 from torch import Tensor
 
 from longtail.training.distributed import sum_over_ranks
-from longtail.training.semi.method import Answers, FixMatch, Setting
+from longtail.training.semi.method import FixMatch, Setting, ViewOutputs
 from longtail.training.step import Step
 
 
 class DistributionAlignment(FixMatch):
-    """The running mean is over all ranks, and has the step's own predictions in it."""
+    """The running mean is over all ranks and includes the current step's predictions."""
+
+    target: Tensor
+    recent: Tensor
 
     def __init__(self, setting: Setting) -> None:
         super().__init__(setting)
@@ -23,20 +26,19 @@ class DistributionAlignment(FixMatch):
         self.register_buffer("recent", recent)
 
     def target_shares(self) -> Tensor:
-        """(C,) of which pseudo-labels are to be."""
+        """(C,) class shares that pseudo-labels should have."""
         return self.setting.shares()
 
-    def probabilities(self, weak: Answers, step: Step) -> Tensor:
+    def probabilities(self, weak: ViewOutputs, step: Step) -> Tensor:
         predicted = super().probabilities(weak, step)  # (n, C)
-        assert step.unlabeled is not None
-        of_step = sum_over_ranks(predicted[step.unlabeled.mine].sum(dim=0), self.setting.rank)  # (C,)
-        self.recent[step.number % len(self.recent)] = of_step / len(step.unlabeled.places)
+        of_step = sum_over_ranks(predicted[step.unlabeled.local].sum(dim=0), self.setting.rank)  # (C,)
+        self.recent[step.number % len(self.recent)] = of_step / len(step.unlabeled.indices)
         mean = self.recent.sum(dim=0) / min(step.number + 1, len(self.recent))  # (C,)
         return aligned(predicted, mean=mean, target=self.target)
 
 
 class ProgressiveAlignment(DistributionAlignment):
-    """CReST+'s: more of the rare classes in each generation."""
+    """CReST+'s: more pseudo-labels of rare classes in each generation."""
 
     def target_shares(self) -> Tensor:
         options = self.setting.options
@@ -46,8 +48,8 @@ class ProgressiveAlignment(DistributionAlignment):
 
 
 def aligned(predicted: Tensor, *, mean: Tensor, target: Tensor) -> Tensor:
-    """(N, C) predictions times target/mean of their class (C,), normalised."""
-    # A class that is never predicted is not divided by: its predictions are 0, and stay so.
+    """Scale predictions (N, C) by target/mean per class (C,) and normalise."""
+    # A class that is never predicted keeps predictions of 0.
     scaled = predicted * (target / mean.clamp(min=torch.finfo(mean.dtype).tiny))
     return scaled / scaled.sum(dim=1, keepdim=True).clamp(min=torch.finfo(mean.dtype).tiny)
 

@@ -1,4 +1,4 @@
-"""CReST's selection: which pseudo-labelled images join the labelled ones in the next generation (Wei et al. 2021)."""
+"""CReST's selection of pseudo-labelled images that join the labelled ones in the next generation (Wei et al. 2021)."""
 
 import math
 from collections.abc import Sequence
@@ -7,9 +7,9 @@ import numpy as np
 
 
 def sampling_rates(labelled_counts: Sequence[int], *, alpha: float) -> np.ndarray:
-    """(C,) float64: of the l-th largest of L classes (N_{L+1-l} / N_1)^alpha of the pseudo-labels (section 3.2).
+    """(C,) float64 selected shares: (N_{L+1-l} / N_1)^alpha for the l-th largest of L classes (section 3.2).
 
-    All of the smallest class's, and of the largest only as many as the smallest is small.
+    All pseudo-labels of the smallest class, the smallest share of the largest one's.
     """
     counts = np.asarray(labelled_counts, np.float64)
     largest_first = np.argsort(-counts, kind="stable")
@@ -21,14 +21,14 @@ def sampling_rates(labelled_counts: Sequence[int], *, alpha: float) -> np.ndarra
 def rebalanced_selection(
     pseudo_labels: np.ndarray, confidence: np.ndarray, labelled_counts: Sequence[int], *, alpha: float
 ) -> np.ndarray:
-    """(K,) places of the selected of N pseudo-labels: of each class the most confident ones, at its rate.
+    """(K,) indices of the selected ones of N pseudo-labels: of each class the most confident ones, at its rate.
 
-    Of equally confident ones the first. Numbers are rounded up, so that no predicted class goes without.
+    Ties go to the first. Numbers are rounded up, so that every predicted class has at least one.
     """
     chosen = []
     for class_id, rate in enumerate(sampling_rates(labelled_counts, alpha=alpha)):
-        places = np.flatnonzero(pseudo_labels == class_id)
-        # 0.1 of 30 is 3, whatever floats say of it.
-        wanted = math.ceil(round(rate * len(places), 9))
-        chosen.append(places[np.argsort(-confidence[places], kind="stable")][:wanted])
+        indices = np.flatnonzero(pseudo_labels == class_id)
+        # Rounded first, so that 0.1 of 30 is 3 despite floating-point errors.
+        wanted = math.ceil(round(rate * len(indices), 9))
+        chosen.append(indices[np.argsort(-confidence[indices], kind="stable")][:wanted])
     return np.sort(np.concatenate(chosen))

@@ -4,12 +4,12 @@ The refined labels x (M, C) of predictions y (M, C) solve the convex problem (eq
 
     min sum_m w_m KL(x_m || y_m)   with   sum_k x_mk = 1,   sum_m x_mk = M_k,   w_m = 1/H(y_m)
 
-so the surer a prediction, the less it moves. With a multiplier b_k for each class they are
+so the more certain a prediction, the less it changes. With a multiplier b_k per class they are
 
     x_mk = y_mk e^(b_k H(y_m)) / sum_j y_mj e^(b_j H(y_m))
 
-and b is found by coordinate ascent (algorithm 1): the multipliers one after the other's row sums, each the root of
-sum_m x_mk = M_k. Before, of each class only the ceil(delta M_k) largest entries are kept, the rest is noise.
+and b is found by coordinate ascent (algorithm 1): rows are normalised, then each multiplier is set to the root of
+sum_m x_mk = M_k. Before that, only the ceil(delta M_k) largest entries of each class are kept; the rest is noise.
 """
 
 import numpy as np
@@ -20,22 +20,27 @@ from torch import Tensor
 from longtail.conf.base.errors import UserError
 from longtail.conf.options.semi import ESTIMATED
 from longtail.streaming.unfolding import unfolded_shares
-from longtail.training.semi.method import Answers, FixMatch, Setting
+from longtail.training.semi.method import FixMatch, Setting, ViewOutputs
 from longtail.training.step import Step
 
 NEWTON_STEPS = 8
 LARGEST_MULTIPLIER = 30.0
-"""A class of which all predictions are certain has no root: no multiplier moves them."""
+"""A class whose predictions are all certain has no root: no multiplier changes them."""
 
 
 class DistributionAligningRefinery(FixMatch):
-    """Every unlabeled image's latest prediction is remembered; from them the multipliers are found anew, now and then.
+    """Keep every unlabeled image's latest prediction, and solve for the multipliers every --darp_every steps.
 
-    A step's pseudo-labels are its predictions refined by these multipliers, from --darp_warmup of the training on.
-    M_k follows the shares of --unlabeled_shares, else those of the labelled images. `estimated` ones are those that
-    explain what the images are taken for when refining begins, given how the network is then mistaken on held-out ones:
-    they are state from there on.
+    A step's pseudo-labels are its predictions refined by these multipliers, once --darp_warmup of the training is done.
+    M_k follows --unlabeled_shares, by default the shares of the labelled images. `estimated` shares are those that
+    explain the predicted shares when refining begins, given the confusion matrix on held-out images at that time; they
+    are kept from then on.
     """
+
+    sizes: Tensor
+    predictions: Tensor
+    multipliers: Tensor
+    smallest_kept: Tensor
 
     def __init__(self, setting: Setting) -> None:
         super().__init__(setting)
@@ -45,7 +50,7 @@ class DistributionAligningRefinery(FixMatch):
         if self.is_estimated and setting.held_out_confusion is None:
             raise UserError("--unlabeled_shares estimated: no image of the set is held out, raise --val_fraction")
         if isinstance(given, tuple) and len(given) != classes:
-            raise UserError(f"--unlabeled_shares has {len(given)} shares, the set {classes} classes: give one of each")
+            raise UserError(f"--unlabeled_shares has {len(given)} shares, the set has {classes} classes")
         shares = torch.tensor(given, device=device) if isinstance(given, tuple) else setting.shares()
         sizes = setting.num_unlabeled * (shares / shares.sum()).double()
         self.register_buffer("sizes", sizes, persistent=self.is_estimated)
@@ -53,12 +58,11 @@ class DistributionAligningRefinery(FixMatch):
         self.register_buffer("multipliers", torch.zeros(classes, dtype=torch.float64, device=device))
         self.register_buffer("smallest_kept", torch.zeros(classes, dtype=torch.float64, device=device))
 
-    def probabilities(self, weak: Answers, step: Step) -> Tensor:
+    def probabilities(self, weak: ViewOutputs, step: Step) -> Tensor:
         predicted = super().probabilities(weak, step)  # (n, C)
         options = self.setting.options
-        assert step.unlabeled is not None
         self._remember(
-            step.unlabeled.places - self.setting.num_labelled, step.unlabeled.over_ranks(predicted, self.setting.rank)
+            step.unlabeled.indices - self.setting.num_labelled, step.unlabeled.gather(predicted, self.setting.rank)
         )
         first = round(options.darp_warmup * step.num_steps)
         if step.number < first:
@@ -74,49 +78,49 @@ class DistributionAligningRefinery(FixMatch):
         return refined(without_noise(predicted.double(), self.smallest_kept), self.multipliers).float()
 
     def _estimated_sizes(self) -> Tensor:
-        """(C,) by what the images that have been seen are taken for, and the confusion matrix."""
+        """(C,) from the predicted classes of the images seen so far, and the confusion matrix."""
         assert self.setting.held_out_confusion is not None
         classes = self.setting.num_classes
         is_seen = self.predictions.amax(dim=1) > self.predictions.amin(dim=1)  # (M,)
-        taken_for = torch.bincount(self.predictions[is_seen].argmax(dim=1), minlength=classes)  # (C,)
+        predicted = torch.bincount(self.predictions[is_seen].argmax(dim=1), minlength=classes)  # (C,)
         cells = self.setting.held_out_confusion()
-        counts, places = np.array(cells["count"], float), (cells["target"], cells["predicted"])
-        confusion = csr_array((counts, places), shape=(classes, classes))
-        shares = unfolded_shares(taken_for.cpu().double().numpy(), confusion)
+        counts, indices = np.array(cells["count"], float), (cells["target"], cells["predicted"])
+        confusion = csr_array((counts, indices), shape=(classes, classes))
+        shares = unfolded_shares(predicted.cpu().double().numpy(), confusion)
         return self.setting.num_unlabeled * torch.from_numpy(shares).to(self.sizes.device)
 
-    def _remember(self, places: Tensor, predicted: Tensor) -> None:
-        """predicted (k, C) of the images at places (k,); of one that is there twice the mean."""
-        times = (places[:, None] == places).sum(dim=1, keepdim=True)  # (k, 1)
-        self.predictions.index_fill_(0, places, 0)
-        self.predictions.index_add_(0, places, predicted / times)
+    def _remember(self, indices: Tensor, predicted: Tensor) -> None:
+        """Store predictions (k, C) of the images at indices (k,); the mean if an index comes twice."""
+        times = (indices[:, None] == indices).sum(dim=1, keepdim=True)  # (k, 1)
+        self.predictions.index_fill_(0, indices, 0)
+        self.predictions.index_add_(0, indices, predicted / times)
 
 
 def smallest_kept(predicted: Tensor, sizes: Tensor, *, delta: float) -> Tensor:
-    """(C,) the ceil(delta M_k)-th largest entry of each class of predictions (M, C); sizes (C,): M_k."""
-    places = (delta * sizes).ceil().long().clamp(min=1, max=len(predicted)) - 1  # (C,)
-    return predicted.sort(dim=0, descending=True).values.gather(0, places[None])[0]
+    """(C,) ceil(delta M_k)-th largest entry of each class in predictions (M, C); sizes (C,): M_k."""
+    ranks = (delta * sizes).ceil().long().clamp(min=1, max=len(predicted)) - 1  # (C,)
+    return predicted.sort(dim=0, descending=True).values.gather(0, ranks[None])[0]
 
 
 def without_noise(predicted: Tensor, smallest: Tensor) -> Tensor:
-    """(N, C) predictions, 0 below the smallest that is kept of their class (C,), normalised; rows without any stay."""
+    """Set predictions (N, C) below the smallest kept of their class (C,) to 0 and normalise; empty rows stay."""
     kept = torch.where(predicted >= smallest, predicted, 0)
     total = kept.sum(dim=1, keepdim=True)  # (N, 1)
     return torch.where(total > 0, kept / total.clamp(min=torch.finfo(kept.dtype).tiny), predicted)
 
 
 def entropy(predicted: Tensor) -> Tensor:
-    """(N, 1) H of each row of (N, C) probabilities, in nats."""
+    """(N, 1) entropy of each row of (N, C) probabilities, in nats."""
     return -torch.xlogy(predicted, predicted).sum(dim=1, keepdim=True)
 
 
 def refined(predicted: Tensor, multipliers: Tensor) -> Tensor:
-    """(N, C) x of predictions y (N, C) and multipliers b (C,)."""
+    """(N, C) refined labels x of predictions y (N, C) and multipliers b (C,)."""
     return (predicted.log() + multipliers * entropy(predicted)).softmax(dim=1)
 
 
 def multipliers(predicted: Tensor, sizes: Tensor, *, num_rounds: int) -> Tensor:
-    """(C,) b for predictions (M, C), float64, and class sizes (C,) that sum to M, after so many rounds of ascent.
+    """(C,) multipliers b for predictions (M, C), float64, and class sizes (C,) that sum to M, by num_rounds of ascent.
 
     Within a round the rows are normalised, then each b_k is set to the root of log sum_m a_m y_mk e^(b_k H_m) = log M_k
     by Newton's method: the left side is convex and grows.

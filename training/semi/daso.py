@@ -1,10 +1,10 @@
-"""DASO: pseudo-labels blended of what the classifier says and of which class's images are alike (Oh et al. 2022).
+"""DASO: pseudo-labels blended from the classifier's predictions and similarity to prototypes (Oh et al. 2022).
 
-- Prototypes (section 3.2): the mean features of the last labelled images of each class, by the averaged network;
-  q^ = softmax(cosine(z, prototypes)/T_proto) is what an image is taken for by them.
-- Blending (eq. 3): p' = (1 - v_k) p^ + v_k q^, with k the class that the classifier's p^ is for, and
-  v_k = m_k^(1/T_dist) / max_j m_j^(1/T_dist); m are the shares of the latest pseudo-labels (eq. 4): where too many
-  images are taken for a class, the prototypes have their say.
+- Prototypes (section 3.2): the mean features of the latest labelled images of each class, by the averaged network;
+  q^ = softmax(cosine(z, prototypes)/T_proto) is the semantic prediction.
+- Blending (eq. 3): p' = (1 - v_k) p^ + v_k q^, with k the most probable class of the classifier's p^, and
+  v_k = m_k^(1/T_dist) / max_j m_j^(1/T_dist); m are the shares of the latest pseudo-labels (eq. 4): the prototypes
+  count more for classes that are predicted too often.
 - Semantic alignment (eq. 5): cross-entropy of q^ of the strong view to that of the weak one.
 """
 
@@ -13,12 +13,17 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from longtail.training.losses import cross_entropy
-from longtail.training.semi.method import Answers, FixMatch, Setting
+from longtail.training.semi.method import FixMatch, Setting, ViewOutputs
 from longtail.training.step import Step
 
 
 class SemanticPseudoLabels(FixMatch):
-    """Until --daso_warmup of the training the pseudo-labels are FixMatch's; prototypes and shares are gathered."""
+    """FixMatch's pseudo-labels during --daso_warmup, while prototypes and shares are collected; then blended ones."""
+
+    queue: Tensor
+    num_queued: Tensor
+    shares: Tensor
+    counted: Tensor
 
     def __init__(self, setting: Setting) -> None:
         super().__init__(setting)
@@ -29,9 +34,8 @@ class SemanticPseudoLabels(FixMatch):
         self.register_buffer("shares", torch.full((classes,), 1 / classes, device=device))
         self.register_buffer("counted", torch.zeros(classes, device=device))
 
-    def probabilities(self, weak: Answers, step: Step) -> Tensor:
+    def probabilities(self, weak: ViewOutputs, step: Step) -> Tensor:
         options, rank = self.setting.options, self.setting.rank
-        assert step.labelled is not None and step.unlabeled is not None
         self._enqueue(step)
         # There are shares when the warm-up ends, however short it is.
         if step.number and step.number % min(options.daso_period, self._warm_up_steps(step)) == 0:
@@ -41,36 +45,36 @@ class SemanticPseudoLabels(FixMatch):
         if not self._is_warm_up(step):
             semantic = similarities(weak.features, self.prototypes(), temperature=options.daso_t_proto).softmax(dim=1)
             blend = blended(blend, semantic, self.shares, temperature=options.daso_t_dist)
-        # A pseudo-label counts for its class whether it is sure or not.
-        taken_for = step.unlabeled.over_ranks(blend.argmax(dim=1), rank)  # (k,)
-        self.counted.index_add_(0, taken_for, torch.ones_like(taken_for, dtype=torch.float32))
+        # Every pseudo-label counts for its class, whatever its confidence.
+        predicted = step.unlabeled.gather(blend.argmax(dim=1), rank)  # (k,)
+        self.counted.index_add_(0, predicted, torch.ones_like(predicted, dtype=torch.float32))
         return blend
 
-    def further_losses(self, answers: Answers, step: Step) -> Tensor | None:
+    def further_losses(self, views: ViewOutputs, step: Step) -> Tensor | None:
         if self._is_warm_up(step):
             return None
         options, prototypes = self.setting.options, self.prototypes()
-        told = similarities(answers.weak().features, prototypes, temperature=options.daso_t_proto).softmax(dim=1)
-        asked = similarities(answers.features[1], prototypes, temperature=options.daso_t_proto)
-        losses = options.daso_alignment * cross_entropy(asked, told)  # (n,)
-        return losses.index_fill(0, step.labelled.mine, 0)
+        weak = similarities(views.weak().features, prototypes, temperature=options.daso_t_proto).softmax(dim=1)
+        strong = similarities(views.features[1], prototypes, temperature=options.daso_t_proto)
+        losses = options.daso_alignment * cross_entropy(strong, weak)  # (n,)
+        return losses.index_fill(0, step.labelled.local, 0)
 
     def prototypes(self) -> Tensor:
-        """(C, D) mean of each class's queue; zeros as long as it is empty."""
-        there = self.num_queued.clamp(min=1, max=self.queue.shape[1])  # (C,)
-        return self.queue.sum(dim=1) / there[:, None]
+        """(C, D) mean of each class's queue; zeros while it is empty."""
+        queued = self.num_queued.clamp(min=1, max=self.queue.shape[1])  # (C,)
+        return self.queue.sum(dim=1) / queued[:, None]
 
     def _enqueue(self, step: Step) -> None:
-        """The labelled images' features, of all ranks, in the place of their classes' oldest."""
+        """Replace the oldest features of each class by those of the step's labelled images, of all ranks."""
         rank = self.setting.rank
-        images = step.inputs[step.labelled.mine]  # the first n inputs are the weak views
+        images = step.inputs[step.labelled.local]  # the first n inputs are the weak views
         average, was_training = self.setting.average, self.setting.average.training
         average.eval()
-        mine = average.features(images).float()  # (m, D)
+        local = average.features(images).float()  # (m, D)
         average.train(was_training)
-        features = step.inputs.new_zeros(len(step.targets), mine.shape[1]).index_copy(0, step.labelled.mine, mine)
-        features = step.labelled.over_ranks(features, rank)  # (k, D)
-        classes = step.labelled.over_ranks(step.targets, rank)  # (k,)
+        features = step.inputs.new_zeros(len(step.targets), local.shape[1]).index_copy(0, step.labelled.local, local)
+        features = step.labelled.gather(features, rank)  # (k, D)
+        classes = step.labelled.gather(step.targets, rank)  # (k,)
         enqueue(self.queue, self.num_queued, features, classes)
 
     def _warm_up_steps(self, step: Step) -> int:

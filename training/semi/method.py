@@ -1,4 +1,4 @@
-"""FixMatch's pseudo-labels, and what a method on top of it may change: base of the others in this directory."""
+"""FixMatch's pseudo-labels, and what a method may change about them: base class of the methods in this folder."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -13,36 +13,36 @@ from longtail.training.metrics import Confusion
 from longtail.training.step import Step
 
 
-class Answers(NamedTuple):
-    """What a network says of the V views of a step's n images: of the weak ones, then of the strong ones.
+class ViewOutputs(NamedTuple):
+    """Outputs for the V views of a step's n images: the weak view first, then the strong ones.
 
     features: (V, n, D)
     logits: (V, n, C) of the head that the network keeps
-    backbone_logits: (V, n, C) of the one that FixMatch learns: the same, but for a method with a head of its own
+    backbone_logits: (V, n, C) of the head that FixMatch learns; the same unless a method has a head of its own
 
-    Of weak views alone there is no V.
+    For weak views alone there is no dimension V.
     """
 
     features: Tensor
     logits: Tensor
     backbone_logits: Tensor
 
-    def weak(self) -> "Answers":
-        """Of the n weak views, without gradients."""
-        return Answers(*(part.detach()[0] for part in self))
+    def weak(self) -> "ViewOutputs":
+        """Outputs for the n weak views, without gradients."""
+        return ViewOutputs(*(part.detach()[0] for part in self))
 
 
 @dataclass(frozen=True, kw_only=True)
 class Setting:
-    """What a method knows of its training.
+    """What a method may use of its training.
 
-    labelled_counts: (C,) sizes of the classes among the labelled images, without those that were added to them
-    num_labelled: labelled images, added ones included: task.train has the unlabeled ones behind them
+    labelled_counts: (C,) labelled images per class, without pseudo-labelled images that were added to them
+    num_labelled: number of labelled samples, added ones included; the unlabeled ones follow them in data.train
     head: the network's, a key of models.heads.HEADS
-    thresholds: (C,) smallest confidence of a pseudo-label of each class
-    average: the network of the averaged weights; the trained one itself if none are averaged
-    held_out_confusion: how that network is mistaken on the held-out images as it is then; None if none are held out
-    generation: 0 for a first training, 1 for one on the pseudo-labels of that, ...
+    thresholds: (C,) smallest confidence of a pseudo-label, per class
+    average: the network with the averaged weights, or the trained one itself if none are averaged
+    held_out_confusion: computes that network's confusion matrix on the validation images; None if there are none
+    generation: 0 for a first training, 1 for one on the pseudo-labels of the first, ...
     """
 
     options: TrainSemiOptions
@@ -62,39 +62,41 @@ class Setting:
         return len(self.labelled_counts)
 
     def shares(self, *, power: float = 1.0) -> Tensor:
-        """(C,) float32 shares of the classes among the labelled images, to a power and normalised again."""
+        """(C,) float32 class shares of the labelled images, raised to a power and normalised."""
         counts = torch.tensor(self.labelled_counts, dtype=torch.float64) ** power
         return (counts / counts.sum()).float().to(self.rank.device)
 
 
 class FixMatch(nn.Module):
-    """What an unlabeled image is taken for is the softmax of its weak view; nothing more is learned.
+    """Pseudo-labels from the softmax of the weak views; no further losses.
 
-    --pseudo_label_tau lowers the logits before by tau times the log prior of the labelled classes (Menon et al. 2021,
-    eq. 9): the pseudo-labels are then those of balanced classes.
+    --pseudo_label_tau subtracts tau times the log prior of the labelled classes from the logits (Menon et al. 2021,
+    eq. 9), as if the classes were balanced.
 
-    A method's buffers are its state over the steps. They are the same on all ranks, and lie in the checkpoint.
+    A method's buffers are its state over the steps: the same on all ranks, and saved in the checkpoint.
     """
+
+    adjustment: Tensor
 
     def __init__(self, setting: Setting) -> None:
         super().__init__()
         self.setting = setting
-        # A class without labelled images has no prior: it is taken to have one image.
+        # A class without labelled images has no prior: count one image.
         counts = torch.tensor(setting.labelled_counts, dtype=torch.float64).clamp(min=1)
         adjustment = setting.options.pseudo_label_tau * (counts / counts.sum()).log()
         self.register_buffer("adjustment", adjustment.float().to(setting.rank.device), persistent=False)
 
     def backbone_logits(self, features: Tensor, logits: Tensor) -> Tensor:
-        """(N, C) of the head that FixMatch learns, by features (N, D) and logits (N, C) of the kept head."""
+        """(N, C) logits of the head that FixMatch learns, from features (N, D) and logits (N, C) of the kept head."""
         return logits
 
-    def probabilities(self, weak: Answers, step: Step) -> Tensor:
-        """(n, C) what each image is taken for, by its weak view; of labelled images it is of no concern.
+    def probabilities(self, weak: ViewOutputs, step: Step) -> Tensor:
+        """(n, C) class probabilities of the images, from their weak views; those of labelled images are ignored.
 
-        Called once a step, without gradients: state moves on here.
+        Called once per step, without gradients; a method updates its state here.
         """
         return (weak.backbone_logits - self.adjustment).softmax(dim=1)
 
-    def further_losses(self, answers: Answers, step: Step) -> Tensor | None:
-        """(n,) what is learned beside FixMatch's losses; called after probabilities."""
+    def further_losses(self, views: ViewOutputs, step: Step) -> Tensor | None:
+        """(n,) losses in addition to FixMatch's, or None; called after `probabilities`."""
         return None

@@ -1,6 +1,6 @@
-"""How right the pseudo-labels of a step are, where the classes of the unlabeled images are known.
+"""Accuracy of the pseudo-labels of a step, if the classes of the unlabeled images are known.
 
-Nothing is learned from it: it is counted, and told in the metric events.
+Nothing is learned from them: correct pseudo-labels are counted for the metric events.
 """
 
 import numpy as np
@@ -14,8 +14,8 @@ from longtail.data.storage import Place
 from longtail.training.metrics import ClassTotals
 
 
-def known_truth(set_dir: Place, ids: np.ndarray) -> Tensor | None:
-    """(U,) int64 classes of the unlabeled images ids (U,), NO_CLASS for those of none; None if nobody knows any."""
+def load_truth(set_dir: Place, ids: np.ndarray) -> Tensor | None:
+    """(U,) int64 true classes of the unlabeled images with ids (U,), NO_CLASS for none; None if no class is known."""
     try:
         known, labels = load_hidden_labels(set_dir)
     except UserError:
@@ -26,20 +26,20 @@ def known_truth(set_dir: Place, ids: np.ndarray) -> Tensor | None:
 
 
 def count_pseudo_labels(
-    totals: ClassTotals, truth: Tensor, pseudo_labels: Tensor, is_sure: Tensor, confidence: Tensor, losses: Tensor
+    totals: ClassTotals, truth: Tensor, pseudo_labels: Tensor, is_confident: Tensor, confidence: Tensor, losses: Tensor
 ) -> None:
-    """Count unlabeled images (m,) of a batch: a class is predicted for those that are sure, and only for them.
+    """Add the unlabeled images (m,) of a batch to the totals; only confident pseudo-labels count as predictions.
 
     So correct/predicted is the precision of a class's pseudo-labels, and correct/support their recall. An image of no
-    class is in no support, but the class that it is surely taken for has predicted it.
+    class adds to no support, but its confident pseudo-label counts as a prediction.
 
-    losses: (m,) unweighted, 0 where a pseudo-label is not sure
+    losses: (m,) unweighted, 0 where a pseudo-label is not confident
     """
     belongs = (truth != NO_CLASS).double()
     classes = truth.clamp(min=0)
     support, correct, predicted, loss_sum, confidence_sum = totals.values
     support.index_add_(0, classes, belongs)
-    correct.index_add_(0, classes, ((pseudo_labels == truth) & is_sure).double())
-    predicted.index_add_(0, pseudo_labels, is_sure.double())
+    correct.index_add_(0, classes, ((pseudo_labels == truth) & is_confident).double())
+    predicted.index_add_(0, pseudo_labels, is_confident.double())
     loss_sum.index_add_(0, classes, losses.double() * belongs)
     confidence_sum.index_add_(0, classes, confidence.double() * belongs)
