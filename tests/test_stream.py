@@ -357,7 +357,7 @@ def test_a_ratio_of_pseudo_labels_needs_the_images_in_memory(tiny_set: Path, tmp
     options = tiny_options(TrainSemiOptions, imb_factor_unlabel=1.0, unlabeled_ratio=1.0, **STREAMED)
     with refused() as messages:
         semi_supervised_task(options, tiny_set, read_manifest(tiny_set), CPU, pseudo_labels=table)
-    assert messages[0].startswith("--unlabeled_ratio draws each step's images from all of the set")
+    assert messages[0].startswith("--unlabeled_ratio draws each batch from the whole set")
 
 
 @pytest.mark.parametrize("options_type", [PretrainRotOptions, PretrainMocoOptions])
