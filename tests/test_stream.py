@@ -405,7 +405,7 @@ def test_the_parts_of_the_ranks_fill_each_batch(tiny_set: Path) -> None:
     of_rank = [steps_of(task, Rank(rank, 3, CPU), batch_size=14, shuffle_buffer=9) for rank in range(3)]
     for step in range(3):
         together = [batch.indices[batch.part].tolist() for batch in (of_rank[rank][step] for rank in range(3))]
-        assert sum(together, []) == of_rank[0][step].places.tolist() == of_rank[2][step].places.tolist()
+        assert sum(together, []) == of_rank[0][step].indices.tolist() == of_rank[2][step].indices.tolist()
         assert all(4 <= len(part) <= 5 for part in together)
     seen = [place for batch in of_rank[0] for place in batch.indices.tolist()]
     assert sorted(seen) == list(range(40)) and UNLABELED not in task.data.held_out
