@@ -26,7 +26,9 @@ from longtail.streaming.dashboard.page import page_state
 from longtail.streaming.dashboard.selection import Selection
 from longtail.streaming.dashboard.server import address, dashboard, listening_socket, serving, state_json
 from longtail.streaming.dashboard.table_reader import TableReader
-from longtail.streaming.tables.store import TABLES, RunManifest, write_run
+from longtail.streaming.tables.manifest import RunManifest
+from longtail.streaming.tables.schemas import TABLES
+from longtail.streaming.tables.writing import write_run
 from tests.browser import browser, wait_until
 
 RUN = "many"

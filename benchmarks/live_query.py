@@ -36,7 +36,8 @@ from longtail.spark_jobs.cluster.session import spark_session
 from longtail.streaming.events.schema import ClassEvent, ConfusionEvent, Event, RunEvent, event_line, spark_ddl
 from longtail.streaming.events.writer import EventWriter
 from longtail.streaming.live.query import OWN_SETTINGS, file_lines, start_live_query
-from longtail.streaming.tables.store import list_runs, read_manifest, read_table, run_directory
+from longtail.streaming.tables.manifest import list_runs, read_run_manifest, run_directory
+from longtail.streaming.tables.reading import read_result_table
 
 TRIGGER = "50 milliseconds"
 PATIENCE_SECONDS = 300
@@ -117,7 +118,7 @@ def peer(spark: SparkSession, events_dir: Path, tables_dir: Path) -> Iterator[St
 
 def epoch_in_our_tables(tables_dir: Path, run: str) -> int:
     """The newest epoch of the run that a reader finds."""
-    manifest = read_manifest(tables_dir, run)
+    manifest = read_run_manifest(tables_dir, run)
     return manifest.rows["runs"][0]["epoch"] if manifest else 0
 
 
@@ -309,7 +310,7 @@ def runs(spark: SparkSession, root: Path, arguments: argparse.Namespace) -> None
                 flush=True,
             )
     began = time.monotonic()
-    rows = read_table(tables_dir, "runs").num_rows
+    rows = read_result_table(tables_dir, "runs").num_rows
     print(f"the list of {rows} runs is read in {1000 * (time.monotonic() - began):.0f} ms")
     print(f"an epoch among ten times the runs: ratio {costs[arguments.runs] / costs[arguments.runs // 10]:.2f}")
 

@@ -15,12 +15,12 @@ Ctrl-C ends it; started again, it goes on.
 import sys
 from collections.abc import Sequence
 
-from longtail.conf.alerts import read_alert_rules
 from longtail.conf.arguments import parse_options
 from longtail.conf.options.live import DashboardOptions
 from longtail.spark_jobs.cli import run_job
 from longtail.spark_jobs.cluster.session import spark_session
 from longtail.spark_jobs.steps.event_source import lines_of, packages_of
+from longtail.streaming.alerts.rules_file import read_alert_rules
 from longtail.streaming.dashboard.server import address, dashboard, listening_socket, serving
 from longtail.streaming.dashboard.table_reader import TableReader
 from longtail.streaming.live.query import start_live_query

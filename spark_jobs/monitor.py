@@ -7,7 +7,7 @@
 A Structured Streaming query over the metric events of all runs. The terminal
 shows, per run, each class's accuracy on the test set, its change from the epoch
 before, and its predicted against its true share; all tables are kept below
-OUTPUT_DIR, for streaming/tables/store.py to read, with --format delta also as
+OUTPUT_DIR, for streaming/tables/reading.py to read, with --format delta also as
 Delta tables, delta/NAME. Ctrl-C ends it; started again,
 it goes on. --once processes what is there and ends.
 """
@@ -17,7 +17,6 @@ from collections.abc import Sequence
 
 from rich import get_console
 
-from longtail.conf.alerts import read_alert_rules
 from longtail.conf.arguments import parse_options
 from longtail.conf.base.errors import UserError
 from longtail.conf.options.live import MonitorOptions
@@ -26,8 +25,9 @@ from longtail.spark_jobs.cluster.session import spark_session
 from longtail.spark_jobs.display.live_view import follow, screen
 from longtail.spark_jobs.steps.event_source import lines_of, packages_of, place_of
 from longtail.spark_jobs.steps.live_sinks import update_sinks
+from longtail.streaming.alerts.rules_file import read_alert_rules
 from longtail.streaming.live.query import start_live_query
-from longtail.streaming.tables.store import TABLES_DIRECTORY, list_runs
+from longtail.streaming.tables.manifest import TABLES_DIRECTORY, list_runs
 
 
 def main(argv: Sequence[str]) -> None:

@@ -1,52 +1,48 @@
-"""What the metric events say: DataFrame -> DataFrame, on static frames and on the batches of a stream alike.
+"""Queries from metric events to result tables: DataFrame -> DataFrame, on static DataFrames and micro-batches alike.
 
-    events_of(events, ClassEvent) -> latest_class_events -> class_epochs -> epochs -> streaming/alerts.py
-    events_of(events, ConfusionEvent) -> confusion -> confusion_flow
+    events_of(events, ClassEvent) -> latest_class_events -> class_epochs -> epochs -> streaming/alerts
+    events_of(events, ConfusionEvent) -> confusion
     events_of(events, StepEvent) -> steps
-    events -> run_signs -> runs
+    events_of(events, PseudoLabelEvent) -> pseudo_labels
+    events -> run_updates -> runs
 
-Repetitions count once: of the events with one key the one of the highest attempt,
-then the one emitted last, whatever order they come in. `before` is what is known of
-earlier epochs already: class_epochs of a run's last epoch, given its own result for
-the epochs before as `before`, is the same as from all its events at once.
+Repeated events count once: of the events with the same key the one of the highest attempt that was emitted last counts,
+in whatever order they arrive. `before` passes results for earlier epochs: class_epochs of the last epoch of a run, with
+the results for the epochs before it as `before`, equals class_epochs of all its events at once.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from pyspark.sql import Column, DataFrame, Window
 from pyspark.sql import functions as F
 
-from longtail.conf.vocabulary import SHOT_GROUPS, UNLABELED
+from longtail.conf.vocabulary import SHOT_GROUPS
 from longtail.streaming.events.schema import (
     FAILED,
     FINISHED,
     ClassEvent,
+    ConfusionEvent,
     Event,
     PseudoLabelEvent,
     RunEvent,
     StepEvent,
-    field_names,
+    own_fields,
 )
-from longtail.streaming.tables.store import BROKEN, DONE, RUNNING, TABLES
+from longtail.streaming.tables.schemas import RUNNING, TABLES
 
 
 def latest(events: DataFrame, key: Sequence[str]) -> DataFrame:
     """One row per key: of the highest attempt the one emitted last."""
     order = [name for name in ("attempt", "emitted_at") if name in events.columns]
     rest = [name for name in events.columns if name not in key and name not in order]
-    # The whole row takes part in the order: of two that differ in nothing else, always the same one is taken.
+    # The whole row takes part in the order, so that the choice between two otherwise equal rows is deterministic.
     newest = F.max(F.struct(*order, *rest)).alias("newest")
     return events.groupBy(*key).agg(newest).select(*key, "newest.*").select(*events.columns)
 
 
 def events_of(events: DataFrame, kind: type[Event]) -> DataFrame:
-    """The events of a kind, with its own fields."""
+    """The events of a kind, with the fields of that kind only."""
     return events.where(F.col("kind") == kind.kind).select(*own_fields(kind))
-
-
-def own_fields(kind: type[Event]) -> list[str]:
-    """The fields of an event kind, but for those that only tell the kind."""
-    return [name for name in field_names(kind) if name not in ("schema_version", "kind")]
 
 
 def latest_class_events(class_events: DataFrame) -> DataFrame:
@@ -55,9 +51,9 @@ def latest_class_events(class_events: DataFrame) -> DataFrame:
 
 
 def class_scores(class_events: DataFrame) -> DataFrame:
-    """Adds what an event says by itself: accuracy, precision, f1, mean_confidence and calibration_gap.
+    """Add accuracy, precision, f1, mean_confidence and calibration_gap.
 
-    It needs no other event, so that it runs on a stream without any state.
+    Each row is computed from one event, so that this runs on a stream without state.
     """
     return (
         class_events.withColumn("accuracy", F.try_divide("correct", "support"))
@@ -68,57 +64,44 @@ def class_scores(class_events: DataFrame) -> DataFrame:
     )
 
 
-def class_epochs(facts: DataFrame, before: DataFrame | None = None) -> DataFrame:
-    """A row per run, split, epoch and class.
+def class_epochs(class_events: DataFrame, before: DataFrame | None = None) -> DataFrame:
+    """One row per run, split, epoch and class.
 
-    facts: latest_class_events
-    before: rows of this table, of epochs before those of the facts; they are history and not in the result
+    class_events: latest_class_events
+    before: rows of this table for epochs before those of the events; used as history and not part of the result
 
-    accuracy, precision, f1: null where there is nothing to divide by
-    change: accuracy minus that of the class's epoch before, null in the first
-    best_accuracy: the highest so far
-    true_share, predicted_share: of the split's images, those of the class, and those predicted as it
-    mean_confidence, calibration_gap: of the class's images; the gap is confidence minus accuracy: above 0, too sure
+    accuracy, precision, f1: null where the denominator is zero
+    accuracy_change: accuracy minus that of the class's previous epoch, null in the first
+    best_accuracy: highest accuracy so far
+    true_share, predicted_share: share of the split's images that are of the class, and that are predicted as the class
+    mean_confidence, calibration_gap: of the class's images; the gap is mean confidence minus accuracy: overconfident
+        above 0
     """
-    of_epoch = Window.partitionBy("run", "split", "epoch")
+    by_epoch = Window.partitionBy("run", "split", "epoch")
     scored = (
-        class_scores(facts)
-        .withColumn("true_share", F.try_divide("support", F.sum("support").over(of_epoch)))
-        .withColumn("predicted_share", F.try_divide("predicted", F.sum("predicted").over(of_epoch)))
+        class_scores(class_events)
+        .withColumn("true_share", F.try_divide("support", F.sum("support").over(by_epoch)))
+        .withColumn("predicted_share", F.try_divide("predicted", F.sum("predicted").over(by_epoch)))
     )
     return _with_history(
-        scored, before, key=["run", "split", "class_id"], value="accuracy", best="best_accuracy", change="change"
-    ).select(*TABLES["class_epochs"].names)
-
-
-def pseudo_label_scores(classes: DataFrame) -> DataFrame:
-    """How right the pseudo-labels were that a training made in its steps: a row per run, epoch and class.
-
-    classes: class_epochs
-
-    images: unlabeled images of the class that the epoch saw; pseudo_labels: surely taken for the class; correct: of
-    these, those that are of it; precision: correct over pseudo_labels; recall: correct over images; null without any
-    """
-    return (
-        classes.where(F.col("split") == UNLABELED)
-        .select(
-            "run", "epoch", "class_id", "class_name", "shot_group",
-            F.col("support").alias("images"), F.col("predicted").alias("pseudo_labels"), "correct", "precision",
-            F.col("accuracy").alias("recall"),
-        )
-        .orderBy("run", "epoch", "class_id")
-    )  # fmt: skip
+        scored, before, key=["run", "split", "class_id"], value="accuracy", best="best_accuracy",
+        change="accuracy_change",
+    ).select(*TABLES["class_epochs"].names)  # fmt: skip
 
 
 def epochs(classes: DataFrame, before: DataFrame | None = None) -> DataFrame:
-    """A row per run, split and epoch.
+    """One row per run, split and epoch.
 
-    classes: class_epochs; before: rows of this table, of epochs before those of the classes
+    classes: class_epochs
+    before: rows of this table for epochs before those of the classes; used as history and not part of the result
 
-    accuracy: over images; balanced_accuracy and many/medium/few_shot_accuracy: mean of class accuracies, null for a
-    group without classes; head_tail_gap: many minus few; label_bias: Kullback-Leibler divergence (nats) of the
-    predicted from the true class shares, infinite if a class that the split lacks is predicted; calibration_gap: mean
-    confidence minus accuracy, over images; loss: mean over images
+    accuracy: over images
+    balanced_accuracy and many/medium/few_shot_accuracy: mean of class accuracies, null for a group without classes
+    head_tail_gap: many-shot minus few-shot accuracy
+    label_bias: Kullback-Leibler divergence (nats) of the predicted from the true class shares, infinite if a class
+        without images is predicted
+    calibration_gap: mean confidence minus accuracy, over images
+    loss: mean over images
     """
 
     def group_accuracy(group: str) -> Column:
@@ -161,7 +144,7 @@ def _with_history(
     best: str,
     change: str = "_change",
 ) -> DataFrame:
-    """Adds to each row the best value up to its epoch, and the change of the value since the key's row before."""
+    """Add to each row the best value up to its epoch, and the change of the value since the previous row of its key."""
     own = rows.withColumn("_best_before", F.lit(None).cast("double")).withColumn("_is_before", F.lit(False))
     if before is not None:
         known = before.withColumn("_best_before", F.col(best)).withColumn("_is_before", F.lit(True))
@@ -178,7 +161,7 @@ def _with_history(
 
 
 def confusion(reports: DataFrame) -> DataFrame:
-    """The confusion matrix of each run and split at its latest epoch, by the highest attempt: its cells above zero.
+    """The nonzero cells of the confusion matrix of each run and split at its latest epoch, from the highest attempt.
 
     reports: confusion events, and rows of this table
     """
@@ -189,130 +172,96 @@ def confusion(reports: DataFrame) -> DataFrame:
     )
 
 
-def confusion_flow(cells: DataFrame, classes: DataFrame, *, num_flows: int = 3) -> DataFrame:
-    """Which class eats which: for each class, the wrong classes that most of its images are taken for.
-
-    cells: confusion; classes: class_epochs, for names and groups
-    num_flows: at most so many a class; share: of the class's images
-    """
-    names = classes.groupBy("run", "class_id").agg(
-        F.max("class_name").alias("class_name"), F.max("shot_group").alias("shot_group")
-    )
-    by_true = Window.partitionBy("run", "split", "true_class")
-    flows = (
-        cells.withColumn("share", F.col("count") / F.sum("count").over(by_true))
-        .where(F.col("true_class") != F.col("predicted_class"))
-        .withColumn("place", F.row_number().over(by_true.orderBy(F.desc("count"), "predicted_class")))
-        .where(F.col("place") <= num_flows)
-    )
-    for side in ("true", "predicted"):
-        renamed = names.select(
-            "run",
-            F.col("class_id").alias(f"{side}_class"),
-            F.col("class_name").alias(f"{side}_name"),
-            F.col("shot_group").alias(f"{side}_group"),
-        )
-        flows = flows.join(renamed, ["run", f"{side}_class"], "left")
-    return flows.select(
-        "run", "split", "epoch", "true_class", "true_name", "true_group", "predicted_class", "predicted_name",
-        "predicted_group", "count", "share",
-    ).orderBy("run", "split", "true_class", F.desc("count"), "predicted_class")  # fmt: skip
-
-
 def steps(reports: DataFrame) -> DataFrame:
-    """How learning goes inside the epochs; of an epoch that was begun twice, as the highest attempt tells it.
+    """Progress inside the epochs; of an epoch that was started twice, the steps of the highest attempt.
 
     reports: step events, and rows of this table
     """
-    told = latest(reports.select(*TABLES["steps"].names), ["run", "epoch", "step"])
+    distinct = latest(reports.select(*TABLES["steps"].names), ["run", "epoch", "step"])
     newest = F.max("attempt").over(Window.partitionBy("run", "epoch"))
-    return told.withColumn("newest", newest).where(F.col("attempt") == F.col("newest")).drop("newest")
+    return distinct.withColumn("newest", newest).where(F.col("attempt") == F.col("newest")).drop("newest")
 
 
-def run_signs(events: DataFrame) -> DataFrame:
-    """Each event as a row of `runs`: all that it tells of its run. `runs` sums such rows up, its own included."""
-    is_run, told = F.col("kind") == RunEvent.kind, F.col("kind") != PseudoLabelEvent.kind
-    status = F.when(F.col("state") == FINISHED, DONE).when(F.col("state") == FAILED, BROKEN).otherwise(RUNNING)
-    return events.where(told).select(
+def pseudo_labels(reports: DataFrame) -> DataFrame:
+    """One row per run that labelled, round and class. Repeating a labelling replaces its rows.
+
+    reports: pseudo-label events, and rows of this table
+    """
+    return latest(reports.select(*TABLES["pseudo_labels"].names), ["run", "round", "class_id"])
+
+
+EVENT_TABLES: dict[str, tuple[type[Event], Callable[[DataFrame], DataFrame]]] = {
+    "confusion": (ConfusionEvent, confusion),
+    "steps": (StepEvent, steps),
+    "pseudo_labels": (PseudoLabelEvent, pseudo_labels),
+}
+"""Tables whose rows are the events of one kind: the kind, and the query that deduplicates them."""
+
+
+def run_updates(events: DataFrame) -> DataFrame:
+    """Each event, but those of labellings, as a row of `runs` with all it contributes; `runs` combines such rows."""
+    is_run, is_training = F.col("kind") == RunEvent.kind, F.col("kind") != PseudoLabelEvent.kind
+    status = F.when(F.col("state").isin(FINISHED, FAILED), F.col("state")).otherwise(RUNNING)
+    return events.where(is_training).select(
         "run",
         "attempt",
         "phase",
         F.when(is_run, status).alias("status"),
         F.col("emitted_at").alias("started_at"),
         F.col("emitted_at").alias("updated_at"),
-        # A step's epoch is not finished, and who tells of a failure may not know how far the run came.
+        # The epoch of a step is not finished, and the process that reports a failure may not know the epoch.
         F.when(F.col("kind") != StepEvent.kind, F.col("epoch")).alias("epoch"),
         "num_epochs",
         F.when(is_run, F.col("configuration")).alias("configuration"),
         F.when(is_run, F.col("message")).alias("message"),
-        F.when(is_run, F.col("emitted_at")).alias("state_at"),
+        F.when(is_run, F.col("emitted_at")).alias("status_at"),
     )
 
 
-def runs(signs: DataFrame) -> DataFrame:
-    """A row per run: where its latest attempt stands.
+def runs(updates: DataFrame) -> DataFrame:
+    """One row per run: the state of its latest attempt.
 
-    signs: run_signs of the events, and rows of this table for what earlier events told
+    updates: run_updates of events, and rows of this table for earlier events
     """
-    told = F.when(F.col("status").isNotNull(), F.struct("attempt", "state_at", "status", "configuration", "message"))
-    summed = signs.groupBy("run").agg(
+    last = F.struct("attempt", "status_at", "status", "configuration", "message")
+    combined = updates.groupBy("run").agg(
         F.max("attempt").alias("attempt"),
         F.max("phase").alias("phase"),
-        F.max(told).alias("told"),
+        F.max(F.when(F.col("status").isNotNull(), last)).alias("last"),
         F.min("started_at").alias("started_at"),
         F.max("updated_at").alias("updated_at"),
         F.max("epoch").alias("epoch"),
         F.max("num_epochs").alias("num_epochs"),
     )
-    # What an earlier attempt said last does not hold once a later one is heard of.
-    holds = F.col("told.attempt") == F.col("attempt")
-    return summed.select(
+    # The status of an earlier attempt is void once a later attempt has sent an event.
+    is_valid = F.col("last.attempt") == F.col("attempt")
+    return combined.select(
         "run",
         "attempt",
         "phase",
-        F.when(holds, F.col("told.status")).otherwise(RUNNING).alias("status"),
+        F.when(is_valid, F.col("last.status")).otherwise(RUNNING).alias("status"),
         "started_at",
         "updated_at",
         "epoch",
         "num_epochs",
-        F.col("told.configuration").alias("configuration"),
-        F.when(holds, F.col("told.message")).otherwise("").alias("message"),
-        F.when(holds, F.col("told.state_at")).otherwise(F.lit(None)).alias("state_at"),
-    )
-
-
-def throughput(summaries: DataFrame) -> DataFrame:
-    """A row per run, from `epochs`: mean images a second and seconds an epoch, and the seconds left at that pace."""
-    # Every split of an epoch repeats its time.
-    of_epoch = summaries.groupBy("run", "epoch").agg(
-        F.max("num_epochs").alias("num_epochs"),
-        F.max("epoch_seconds").alias("epoch_seconds"),
-        F.max("images_per_second").alias("images_per_second"),
-    )
-    return (
-        of_epoch.groupBy("run")
-        .agg(
-            F.max("epoch").alias("epoch"),
-            F.max("num_epochs").alias("num_epochs"),
-            F.avg("images_per_second").alias("images_per_second"),
-            F.avg("epoch_seconds").alias("epoch_seconds"),
-        )
-        .withColumn("seconds_left", (F.col("num_epochs") - F.col("epoch")) * F.col("epoch_seconds"))
-        .orderBy("run")
+        F.col("last.configuration").alias("configuration"),
+        F.when(is_valid, F.col("last.message")).otherwise("").alias("message"),
+        F.when(is_valid, F.col("last.status_at")).otherwise(F.lit(None)).alias("status_at"),
     )
 
 
 def compared(summaries: DataFrame, *, base: str, other: str) -> DataFrame:
-    """Two runs at the same epoch, a row per split and epoch that both have: each score of both, and the gain.
+    """Two runs at the same epochs: one row per split and epoch that both have, with each score of both and the gain.
 
-    summaries: epochs; the question of the paper, live: what unlabeled data or pre-training (other) adds to base
+    summaries: epochs
+    base, other: names of the runs; gain is other minus base, e.g. the benefit of unlabeled data or of pre-training
     """
-    scores = ["accuracy", "balanced_accuracy", "many_shot_accuracy", "medium_shot_accuracy", "few_shot_accuracy"]
+    scores = ["accuracy", "balanced_accuracy", *(f"{group}_shot_accuracy" for group in SHOT_GROUPS)]
 
-    def of_run(run: str, name: str) -> DataFrame:
+    def scores_of(run: str, name: str) -> DataFrame:
         columns = [F.col(score).alias(f"{name}_{score}") for score in scores]
         return summaries.where(F.col("run") == run).select("split", "epoch", *columns)
 
     gains = [(F.col(f"other_{score}") - F.col(f"base_{score}")).alias(f"{score}_gain") for score in scores]
-    both = of_run(base, "base").join(of_run(other, "other"), ["split", "epoch"])
+    both = scores_of(base, "base").join(scores_of(other, "other"), ["split", "epoch"])
     return both.select("*", *gains).orderBy("split", "epoch")

@@ -8,10 +8,12 @@ import deltalake
 import pyarrow as pa
 from pyspark.sql import SparkSession
 
-from longtail.conf.alerts import AlertRules, read_alert_rules
-from longtail.streaming.batch import tables_of
+from longtail.streaming.alerts.rules import AlertRules
+from longtail.streaming.alerts.rules_file import read_alert_rules
 from longtail.streaming.tables.delta import DELTA_DIRECTORY
-from longtail.streaming.tables.store import TABLES, read_table
+from longtail.streaming.tables.reading import read_result_table
+from longtail.streaming.tables.schemas import TABLES
+from tests.batch_tables import tables_of
 
 
 def rounded(rows: list[dict[str, Any]], names: list[str]) -> list[tuple[Any, ...]]:
@@ -31,7 +33,7 @@ def assert_tables_are_those_of_all_lines(
     for name, table in whole.items():
         names = [column for column in TABLES[name].names if column != "source"]
         expected = rounded(table.toArrow().to_pylist(), names)
-        found = rounded(read_table(tables_dir, name, now=-math.inf).to_pylist(), names)
+        found = rounded(read_result_table(tables_dir, name, now=-math.inf).to_pylist(), names)
         assert found == expected, f"table {name}"
 
 
@@ -43,5 +45,5 @@ def assert_delta_tables_have_the_same_rows(tables_dir: Path) -> None:
     """As the Parquet tables beside them."""
     for name, schema in TABLES.items():
         found = pa.table(delta_table(tables_dir, name).to_pyarrow_table()).to_pylist()
-        expected = read_table(tables_dir, name, now=-math.inf).to_pylist()
+        expected = read_result_table(tables_dir, name, now=-math.inf).to_pylist()
         assert rounded(found, schema.names) == rounded(expected, schema.names), f"Delta table {name}"

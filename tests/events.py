@@ -6,8 +6,7 @@ from typing import Any
 
 from pyspark.sql import DataFrame, SparkSession
 
-from longtail.conf.alerts import AlertRules
-from longtail.streaming.batch import tables_of
+from longtail.streaming.alerts.rules import AlertRules
 from longtail.streaming.events.schema import (
     ClassEvent,
     ConfusionEvent,
@@ -17,6 +16,7 @@ from longtail.streaming.events.schema import (
     StepEvent,
     event_line,
 )
+from tests.batch_tables import tables_of
 
 _OF_RUN = {"run": "base", "attempt": 1, "phase": "train", "emitted_at": 1000.0}
 PLAIN = {

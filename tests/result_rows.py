@@ -5,7 +5,9 @@ from typing import Any
 
 import pyarrow as pa
 
-from longtail.streaming.tables.store import TABLES, RunManifest, write_run
+from longtail.streaming.tables.manifest import RunManifest
+from longtail.streaming.tables.schemas import TABLES
+from longtail.streaming.tables.writing import write_run
 
 PLAIN: dict[str, dict[str, Any]] = {
     "runs": {
@@ -31,7 +33,7 @@ PLAIN: dict[str, dict[str, Any]] = {
         "pseudo_label_count": 300, "mean_confidence": 0.8, "confidence_p10": 0.5, "confidence_p50": 0.85,
         "confidence_p90": 0.95,
     },
-    "unlabeled": {
+    "unlabeled_estimates": {
         "run": "base", "round": 1, "rho": 20.0, "rho_pseudo_labels": 30.0, "rho_unlabeled": 2.5,
     },
     "steps": {

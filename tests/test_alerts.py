@@ -1,4 +1,4 @@
-"""Alerts (streaming/alerts.py): each rule speaks when its condition holds, by hand, and is silent one step before."""
+"""Alerts (streaming/alerts/): each rule speaks when its condition holds, by hand, and is silent one step before."""
 
 import dataclasses
 import math
@@ -7,10 +7,10 @@ from pathlib import Path
 import pytest
 from pyspark.sql import SparkSession
 
-from longtail.conf.alerts import AlertRules, read_alert_rules
 from longtail.conf.base.errors import UserError
 from longtail.conf.vocabulary import UNLABELED
-from longtail.streaming.alerts import ALERT_COLUMNS
+from longtail.streaming.alerts.rules import AlertRules
+from longtail.streaming.alerts.rules_file import read_alert_rules
 from longtail.streaming.events.schema import (
     ClassEvent,
     ConfusionEvent,
@@ -18,6 +18,7 @@ from longtail.streaming.events.schema import (
     PseudoLabelEvent,
     StepEvent,
 )
+from longtail.streaming.tables.schemas import TABLES
 from tests.events import an_event, batch_tables, class_event
 
 HEAD, TAIL = 0, 1
@@ -37,14 +38,14 @@ def history(head: list[int], tail: list[int], *, num_epochs: int = 100) -> list[
 def raised(spark: SparkSession, events: list[Event], **rules: dict) -> list[tuple[str, str]]:
     """(rule, message) of the alerts."""
     found = batch_tables(spark, events, AlertRules.model_validate(rules))["alerts"]
-    assert found.columns == ALERT_COLUMNS
+    assert found.columns == TABLES["alerts"].names
     return [(row["rule"], row["message"]) for row in found.collect()]
 
 
 def test_a_class_that_falls_after_it_was_learned_has_collapsed(spark: SparkSession) -> None:
     rule = {"once_above": 0.3, "now_below": 0.05}
     falls = history(head=[90, 90, 90], tail=[10, 31, 4])
-    assert raised(spark, falls, class_collapsed=rule) == [("class_collapsed", "class tail fell to 4.0 %")]
+    assert raised(spark, falls, class_collapsed=rule) == [("class_collapsed", "accuracy of class tail fell to 4.0 %")]
     assert raised(spark, history(head=[90, 90], tail=[30, 4]), class_collapsed=rule) == []
     assert raised(spark, history(head=[90, 90], tail=[31, 5]), class_collapsed=rule) == []
 
@@ -52,7 +53,7 @@ def test_a_class_that_falls_after_it_was_learned_has_collapsed(spark: SparkSessi
 def test_a_tail_that_falls_some_epochs_in_a_row_is_told_and_the_head_is_not(spark: SparkSession) -> None:
     rule = {"epochs": 3}
     falls = history(head=[50, 40, 30, 20], tail=[40, 39, 38, 37])
-    told = [("tail_falling", "few-shot accuracy fell 3 epochs in a row, to 37.0 %")]
+    told = [("tail_falling", "few-shot accuracy fell in 3 consecutive epochs, to 37.0 %")]
     assert raised(spark, falls, tail_falling=rule) == told
     assert raised(spark, history(head=[50, 40, 30, 20], tail=[40, 39, 39, 37]), tail_falling=rule) == []
     # Three epochs are two falls.
@@ -69,7 +70,7 @@ def test_what_becomes_of_pseudo_labels_in_a_training_is_no_fall_of_a_class(spark
 
 def test_a_gap_between_head_and_tail_that_keeps_growing_is_told(spark: SparkSession) -> None:
     rule = {"epochs": 2}
-    told = [("gap_widening", "the head-tail gap grew 2 epochs in a row, to 35.0 points")]
+    told = [("gap_widening", "the head-tail gap grew in 2 consecutive epochs, to 35.0 points")]
     # Gaps 20, 30, 35; then 20, 30, 30.
     assert raised(spark, history(head=[60, 70, 70], tail=[40, 40, 35]), gap_widening=rule) == told
     assert raised(spark, history(head=[60, 70, 70], tail=[40, 40, 40]), gap_widening=rule) == []
@@ -119,7 +120,7 @@ def test_unlabeled_images_that_the_classifier_is_unsure_of_may_be_irrelevant(spa
     assert raised(spark, [*held_out, *cells, *labelled(0.6, (30, 30))], **rule) == [("unlabeled_irrelevant", unsure)]
     # Twice the labels' own imbalance of 2 is the most.
     assert raised(spark, [*held_out, *cells, *labelled(0.8, (40, 10))], **rule) == []
-    imbalanced = "the unlabeled part may be too imbalanced to help: rho_U about 5.0, rho 2.0"
+    imbalanced = "the unlabeled images may be too imbalanced to help: rho_U about 5.0, rho 2.0"
     assert raised(spark, [*held_out, *cells, *labelled(0.8, (50, 10))], **rule) == [
         ("unlabeled_irrelevant", imbalanced)
     ]
@@ -140,7 +141,7 @@ def test_the_own_rules_are_all_on_and_another_file_may_leave_some_out(tmp_path: 
     [
         ("tail_falling: {epochs: 0}", "tail_falling.epochs"),
         ("tail_fallin: {epochs: 3}", "tail_fallin"),
-        ("tail_falling: [", "is not YAML"),
+        ("tail_falling: [", "is not valid YAML"),
         ("- 1", "the file"),
     ],
 )

@@ -25,7 +25,8 @@ from longtail.streaming.dashboard.table_reader import TableReader
 from longtail.streaming.events.schema import ClassEvent, ConfusionEvent, Event, PseudoLabelEvent, RunEvent
 from longtail.streaming.events.writer import EventWriter, write_pseudo_label_events
 from longtail.streaming.live.query import file_lines, start_live_query
-from longtail.streaming.tables.store import RunManifest, write_run
+from longtail.streaming.tables.manifest import RunManifest
+from longtail.streaming.tables.writing import write_run
 from tests.browser import LAPTOP, PHONE, Page, browser, wait_until
 from tests.conftest import SCRIPTS
 from tests.result_rows import class_rows, table, write_base

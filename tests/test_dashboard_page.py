@@ -16,7 +16,9 @@ from longtail.streaming.dashboard.page import PageState, ReadTable, page_state, 
 from longtail.streaming.dashboard.selection import Selection, read_selection
 from longtail.streaming.dashboard.server import address, dashboard, listening_socket, serving
 from longtail.streaming.dashboard.table_reader import TableReader
-from longtail.streaming.tables.store import TABLES, RunManifest, write_run
+from longtail.streaming.tables.manifest import RunManifest
+from longtail.streaming.tables.schemas import TABLES
+from longtail.streaming.tables.writing import write_run
 from tests.result_rows import PLAIN, class_rows, table, write_base
 
 CHARTS_OF_A_RUN = {"accuracy_map", "accuracy_lines", "group_lines", "label_bias"}
@@ -137,7 +139,8 @@ def test_a_selection_without_a_class_says_so() -> None:
 
 
 def test_a_labelling_shows_its_confidence_and_what_it_says_of_the_unlabeled_part() -> None:
-    tables = {**ONE_RUN, "pseudo_labels": table("pseudo_labels", {}), "unlabeled": table("unlabeled", {})}
+    labelling = {name: table(name, {}) for name in ("pseudo_labels", "unlabeled_estimates")}
+    tables = {**ONE_RUN, **labelling}
     state = page_state(reader_of(tables), Selection())
     assert len(state.figures["pseudo_labels"].data) == 3
     assert "estimate for the unlabeled images <b>2.5</b>" in state.html["note-pseudo_labels"]

@@ -9,7 +9,9 @@ import pytest
 
 from longtail.streaming.tables import delta as delta_tables
 from longtail.streaming.tables.delta import DELTA_DIRECTORY, DeltaTables
-from longtail.streaming.tables.store import TABLES, RunManifest, list_runs, read_manifest, write_quarantine, write_run
+from longtail.streaming.tables.manifest import RunManifest, list_runs, read_run_manifest
+from longtail.streaming.tables.schemas import TABLES
+from longtail.streaming.tables.writing import write_quarantine, write_run
 from tests.analytics import assert_delta_tables_have_the_same_rows, delta_table
 from tests.refusals import refused
 from tests.result_rows import PLAIN, class_rows, table
@@ -25,7 +27,10 @@ def tables_dir(tmp_path: Path) -> Path:
         segments = {
             "class_epochs": {"1": class_rows({0: [0.5]}, run=run), "2": class_rows({0: [0.75]}, run=run, epoch=2)},
             **{name: {"0": table(name, {"run": run})} for name in ("epochs", "steps")},
-            **{name: {"all": table(name, {"run": run})} for name in ("confusion", "pseudo_labels", "unlabeled")},
+            **{
+                name: {"all": table(name, {"run": run})}
+                for name in ("confusion", "pseudo_labels", "unlabeled_estimates")
+            },
         }
         rows = {name: table(name, {"run": run, "status": "finished"} if name == "runs" else {"run": run}).to_pylist()
                 for name in ("runs", "alerts")}  # fmt: skip
@@ -57,7 +62,7 @@ def test_an_update_replaces_what_changed_and_nothing_else(tables_dir: Path) -> N
     sink = sink_of(tables_dir)
     before = versions(tables_dir)
     changed = class_rows({0: [0.25]}, run=RUN, epoch=2)
-    write_run(tables_dir, read_manifest(tables_dir, RUN), {"class_epochs": {"2": changed}}, {"alerts": []})
+    write_run(tables_dir, read_run_manifest(tables_dir, RUN), {"class_epochs": {"2": changed}}, {"alerts": []})
 
     sink.update([RUN])
     sink.update([RUN])  # as after a kill between the sink and Spark's checkpoint
@@ -73,7 +78,7 @@ def test_a_sink_that_starts_again_adds_what_it_missed_and_nothing_twice(tables_d
     before = versions(tables_dir)
     sink_of(tables_dir)
     assert versions(tables_dir) == before
-    write_run(tables_dir, read_manifest(tables_dir, "base"), {"epochs": {"0": table("epochs", {"loss": 2.0})}}, {})
+    write_run(tables_dir, read_run_manifest(tables_dir, "base"), {"epochs": {"0": table("epochs", {"loss": 2.0})}}, {})
     sink_of(tables_dir)
     assert_delta_tables_have_the_same_rows(tables_dir)
     assert versions(tables_dir) == {**before, "epochs": 2}
@@ -82,7 +87,7 @@ def test_a_sink_that_starts_again_adds_what_it_missed_and_nothing_twice(tables_d
 def test_files_that_a_cut_short_update_left_are_used(tables_dir: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     sink = sink_of(tables_dir)
     changed = table("epochs", {"loss": 2.0}, {"epoch": 2})
-    write_run(tables_dir, read_manifest(tables_dir, "base"), {"epochs": {"0": changed}}, {"alerts": []})
+    write_run(tables_dir, read_run_manifest(tables_dir, "base"), {"epochs": {"0": changed}}, {"alerts": []})
     with monkeypatch.context() as patched, pytest.raises(KeyboardInterrupt):
         patched.setattr(DeltaTables, "_removal", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
         sink.update(["base"])
@@ -110,16 +115,29 @@ def test_a_reader_of_one_run_opens_its_files_only(tables_dir: Path) -> None:
 
 def test_the_log_and_given_up_files_do_not_grow_without_end(tables_dir: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(delta_tables, "RETENTION", "interval 0 hours")
-    monkeypatch.setattr(delta_tables, "TRANSACTIONS_A_CLEANING", 5)
+    monkeypatch.setattr(delta_tables, "TRANSACTIONS_PER_CLEANING", 5)
     sink = sink_of(tables_dir)
     counts = []
     for number in range(60):
         changed = table("epochs", {"loss": float(number)})
-        write_run(tables_dir, read_manifest(tables_dir, "base"), {"epochs": {"0": changed}}, {})
+        write_run(tables_dir, read_run_manifest(tables_dir, "base"), {"epochs": {"0": changed}}, {})
         sink.update(["base"])
         counts.append(len(list((tables_dir / "delta" / "epochs" / "base").iterdir())))
     assert max(counts[30:]) <= max(counts[:30]) <= 12
     assert_delta_tables_have_the_same_rows(tables_dir)
+
+
+def test_delta_tables_carry_their_format_version_and_newer_ones_are_refused(
+    tables_dir: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with monkeypatch.context() as patched:
+        patched.setattr(delta_tables, "TABLES_FORMAT_VERSION", 2)
+        patched.setattr(delta_tables, "check_format_version", lambda *_: None)
+        sink_of(tables_dir)
+    assert delta_table(tables_dir, "epochs").metadata().description == "longtail result table, format version 2"
+    with refused() as messages:
+        sink_of(tables_dir)
+    assert "delta/runs has format version 2" in messages[0] and "up to version 1" in messages[0]
 
 
 def test_without_the_extra_it_is_refused_with_the_mend(tables_dir: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -13,8 +13,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from pyspark.sql import SparkSession
 
-from longtail.conf.alerts import read_alert_rules
 from longtail.conf.base.files import write_text_atomically
+from longtail.streaming.alerts.rules_file import read_alert_rules
 from longtail.streaming.events.schema import (
     ClassEvent,
     ConfusionEvent,
@@ -26,13 +26,17 @@ from longtail.streaming.events.schema import (
 )
 from longtail.streaming.live.keeper import TableKeeper
 from longtail.streaming.live.query import OWN_SETTINGS
-from longtail.streaming.tables.store import read_table
-from tests.analytics import assert_delta_tables_have_the_same_rows, assert_tables_are_those_of_all_lines, rounded
+from longtail.streaming.tables.reading import read_result_table
+from tests.analytics import (
+    assert_delta_tables_have_the_same_rows,
+    assert_tables_are_those_of_all_lines,
+    rounded,
+)
 from tests.conftest import REPOSITORY
 from tests.events import an_event, batch_tables, line_frame
 
 NUM_KILLS = 20
-BAD_LINES = ["not JSON", '{"kind": "class", ', '{"schema_version": 1, "kind": "class"}', "[]"]
+BAD_LINES = ["not JSON", '{"kind": "class", ', '{"format_version": 1, "kind": "class"}', "[]"]
 
 
 def events_of(run: str, *, epochs: int, seed: int, attempt: int = 1) -> list[Event]:
@@ -118,7 +122,7 @@ def test_any_order_repetition_and_cutting_into_batches_gives_the_same_tables(
 
 def assert_tables(tables_dir: Path, expected: dict[str, list[tuple]]) -> None:
     for name, rows in expected.items():
-        found = read_table(tables_dir, name, now=0.0)
+        found = read_result_table(tables_dir, name, now=0.0)
         assert rounded(found.to_pylist(), [c for c in found.column_names if c != "source"]) == rows, name
 
 
@@ -130,10 +134,12 @@ def test_scores_are_there_before_the_alerts_and_a_batch_cut_short_between_is_mad
     keeper = TableKeeper(session, tmp_path, read_alert_rules())
     try:
         with monkeypatch.context() as patched, pytest.raises(KeyboardInterrupt):
-            patched.setattr(TableKeeper, "_alerts", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
+            patched.setattr(TableKeeper, "_update_alerts", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
             keeper.update(lines, batch_id=0)
-        assert_tables(tmp_path, {name: expected[name] for name in expected if name not in ("alerts", "unlabeled")})
-        assert not read_table(tmp_path, "alerts", now=0.0).num_rows and expected["alerts"]
+        assert_tables(
+            tmp_path, {name: expected[name] for name in expected if name not in ("alerts", "unlabeled_estimates")}
+        )
+        assert not read_result_table(tmp_path, "alerts", now=0.0).num_rows and expected["alerts"]
         keeper.update(lines, batch_id=0)
     finally:
         keeper.close()
@@ -144,7 +150,11 @@ def write_storm(events_dir: Path, part: int, draw: random.Random) -> None:
     """Some files of lines in disorder, with repetitions and bad lines; each whole, as the writer leaves them."""
     lines = [event_line(event) for event in events_of(f"run{part % 4}", epochs=3 + part % 3, seed=1000 * part)]
     lines += draw.sample(lines, 5) + BAD_LINES
-    lines += [lines[0][:50], lines[1].replace('"attempt"', '"atempt"'), lines[2].replace(": 2,", ": 7,", 1)]
+    lines += [
+        lines[0][:50],
+        lines[1].replace('"attempt"', '"atempt"'),
+        lines[2].replace('_version": 1,', '_version": 7,', 1),
+    ]
     draw.shuffle(lines)
     for number in range(3):
         write_text_atomically(events_dir / f"part{part:03d}-{number}.jsonl", "\n".join(lines[number::3]) + "\n")
@@ -175,4 +185,4 @@ def test_a_query_killed_twenty_times_keeps_the_tables_of_all_events(spark: Spark
 
     assert_tables_are_those_of_all_lines(spark, tables_dir, events_dir)
     assert_delta_tables_have_the_same_rows(tables_dir)
-    assert read_table(tables_dir, "quarantine").num_rows == (NUM_KILLS + 1) * (len(BAD_LINES) + 3)
+    assert read_result_table(tables_dir, "quarantine").num_rows == (NUM_KILLS + 1) * (len(BAD_LINES) + 3)

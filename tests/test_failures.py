@@ -17,7 +17,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from longtail.streaming.tables.store import read_table
+from longtail.streaming.tables.reading import read_result_table
 from tests.cluster import MARK, kill_worker_of, marked_processes, running_cluster, wait_until_gone
 from tests.conftest import SCRIPTS, RunJob
 
@@ -88,7 +88,7 @@ def _assert_as_undisturbed(directory: Path, undisturbed: dict[str, torch.Tensor]
     ours = _weights(directory)
     assert all(torch.equal(ours[name], undisturbed[name]) for name in undisturbed)
     assert longtail("monitor", "--once").returncode == 0
-    epochs = read_table(directory / "runs/analytics", "epochs").to_pylist()
+    epochs = read_result_table(directory / "runs/analytics", "epochs").to_pylist()
     assert sorted(row["epoch"] for row in epochs if row["split"] == "test") == list(range(1, NUM_EPOCHS + 1))
     assert list(directory.glob("runs/*/heartbeats/*")) == []
 

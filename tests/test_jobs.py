@@ -15,7 +15,7 @@ import pytest
 import torch
 
 from longtail.spark_jobs.cli import JOBS
-from longtail.streaming.tables.store import latest_epochs, read_table
+from longtail.streaming.tables.reading import latest_epochs, read_result_table
 from tests.analytics import assert_delta_tables_have_the_same_rows
 from tests.conftest import SCRIPTS, RunJob
 
@@ -98,7 +98,7 @@ def test_crest_trains_a_generation_on_the_selected_pseudo_labels_of_the_one_befo
     # The truth of the unlabeled digits is known: each epoch tells of the pseudo-labels of each class.
     assert longtail("monitor", "--once").returncode == 0
     for run in (first, second):
-        told = read_table(tmp_path / "runs/analytics", "class_epochs", run=run.name).to_pylist()
+        told = read_result_table(tmp_path / "runs/analytics", "class_epochs", run=run.name).to_pylist()
         assert len([row for row in told if row["split"] == "unlabeled" and row["support"]]) == 10
 
 
@@ -159,7 +159,7 @@ def test_the_published_sequence_of_commands_works_step_by_step(longtail: RunJob,
     seen = longtail("monitor", "--once", "--format", "delta")
     assert seen.returncode == 0, seen.stderr
     assert_delta_tables_have_the_same_rows(tmp_path / "runs/analytics")
-    newest = latest_epochs(read_table(tmp_path / "runs/analytics", "class_epochs")).to_pylist()
+    newest = latest_epochs(read_result_table(tmp_path / "runs/analytics", "class_epochs")).to_pylist()
     shown = {(row["run"], row["class_id"]): row["accuracy"] for row in newest if row["split"] == "test"}
     for run in (base, semi_run):
         for class_id, accuracy in enumerate(_result(run)["splits"]["test"]["class_accuracy"]):
@@ -259,7 +259,7 @@ def test_a_run_killed_with_sigkill_goes_on_and_ends_as_if_undisturbed(longtail: 
     assert all(torch.equal(ours[name], theirs[name]) for name in theirs)
     # The monitor counts the epochs of both attempts once: 40 epochs, two splits.
     assert longtail("monitor", "--once").returncode == 0
-    epochs = read_table(tmp_path / "runs/analytics", "epochs").to_pylist()
+    epochs = read_result_table(tmp_path / "runs/analytics", "epochs").to_pylist()
     assert sorted(row["epoch"] for row in epochs if row["split"] == "test") == list(range(1, 41))
 
 

@@ -16,7 +16,7 @@ from pyspark.sql import SparkSession
 
 from longtail.streaming.events.schema import ConfusionEvent, RunEvent
 from longtail.streaming.events.writer import EventWriter
-from longtail.streaming.tables.store import read_table
+from longtail.streaming.tables.reading import read_result_table
 from tests.analytics import assert_tables_are_those_of_all_lines
 from tests.broker import Broker
 from tests.conftest import REPOSITORY, SCRIPTS
@@ -70,7 +70,7 @@ def test_events_come_through_a_broker_that_stops_and_starts(
 
     def wait_for(epochs: list[int], *alive: subprocess.Popen[str]) -> None:
         deadline = time.monotonic() + PATIENCE_SECONDS
-        while sorted(read_table(tables_dir, "epochs")["epoch"].to_pylist()) != epochs:
+        while sorted(read_result_table(tables_dir, "epochs")["epoch"].to_pylist()) != epochs:
             assert time.monotonic() < deadline, "the epochs did not come"
             said = [file.read_text()[-2000:] for file in sorted(tmp_path.glob("output*.txt"))]
             assert all(process.poll() is None for process in alive), said
@@ -93,14 +93,14 @@ def test_events_come_through_a_broker_that_stops_and_starts(
     write_epochs(events_dir, 4)
 
     wait_for([1, 2, 3, 4], relay, monitor)
-    assert read_table(tables_dir, "quarantine")["line"].to_pylist() == ["not JSON"]
+    assert read_result_table(tables_dir, "quarantine")["line"].to_pylist() == ["not JSON"]
     assert_tables_are_those_of_all_lines(spark, tables_dir, events_dir)
 
     os.kill(monitor.pid, signal.SIGINT)
     monitor.wait(60)
     page = started("dashboard", "--source", "kafka", *to_kafka, "--port", 0, "--output_dir", tmp_path / "page")
     deadline = time.monotonic() + PATIENCE_SECONDS
-    while sorted(read_table(tmp_path / "page", "epochs")["epoch"].to_pylist()) != [1, 2, 3, 4]:
+    while sorted(read_result_table(tmp_path / "page", "epochs")["epoch"].to_pylist()) != [1, 2, 3, 4]:
         assert page.poll() is None and time.monotonic() < deadline
         time.sleep(0.2)
     (said,) = [file.read_text() for file in tmp_path.glob("output*.txt") if "dashboard: " in file.read_text()]

@@ -8,8 +8,8 @@ from pyspark.sql import SparkSession
 
 from longtail.streaming import queries
 from longtail.streaming.events.schema import EVENT_KINDS, ClassEvent, RunEvent, StepEvent, spark_ddl
-from longtail.streaming.live.keeper_queries import signs_of
-from longtail.streaming.parsing.written_lines import event_schema
+from longtail.streaming.live.keeper_queries import condensed_run_events
+from longtail.streaming.parsing.arrow import event_schema
 from tests.analytics import rounded
 from tests.events import PLAIN, an_event
 
@@ -25,7 +25,7 @@ EVENTS = [
 ]
 
 
-def test_signs_of_events_tell_where_their_runs_stand(spark: SparkSession) -> None:
+def test_condensed_run_events_events_tell_where_their_runs_stand(spark: SparkSession) -> None:
     rows = [dataclasses.asdict(event) for event in EVENTS]
     by_kind = {
         name: pa.Table.from_pylist([row for row in rows if row["kind"] == name], schema=event_schema(kind))
@@ -35,10 +35,10 @@ def test_signs_of_events_tell_where_their_runs_stand(spark: SparkSession) -> Non
     whole = spark.createDataFrame([tuple(row.get(name) for name in names) for row in rows], spark_ddl())
 
     # In one piece: createDataFrame reads nothing after a chunk that is empty.
-    signs = pa.concat_tables(signs_of(by_kind)).combine_chunks()
+    signs = pa.concat_tables(condensed_run_events(by_kind)).combine_chunks()
 
     found, expected = (
-        queries.runs(queries.run_signs(events)).toArrow().to_pylist()
+        queries.runs(queries.run_updates(events)).toArrow().to_pylist()
         for events in (spark.createDataFrame(signs), whole)
     )
     assert signs["kind"].to_pylist().count("class") == 4, "the first and the last of each epoch"

@@ -3,12 +3,15 @@
 import dataclasses
 import json
 import math
+from dataclasses import dataclass
 from typing import Any
 
+import pyarrow.compute as pc
 import pytest
 from pyspark.sql import SparkSession
 
 from longtail.streaming.events.schema import EVENT_KINDS, ClassEvent, Event, StepEvent, event_line
+from longtail.streaming.parsing.fast_lines import line_pattern
 from longtail.streaming.parsing.lines import MAX_LINE_KEPT, bad_lines, good_events, parsed_events
 from tests.events import PLAIN, an_event, line_frame
 
@@ -21,15 +24,16 @@ def changed(**changes: Any) -> str:
 
 LINE = event_line(PLAIN[ClassEvent])
 BAD = {
-    "not JSON": "not a whole JSON object",
-    LINE[:-40]: "not a whole JSON object",
-    "null": "not a whole JSON object",
-    "[1, 2]": "not a whole JSON object",
-    '"text"': "not a whole JSON object",
-    "\ufffd\ufffd\x00": "not a whole JSON object",
-    "{}": "no schema_version",
-    changed(schema_version=1): "schema version 1, not 2",
-    changed(schema_version="new"): "schema version new, not 2",
+    "not JSON": "not a complete JSON object",
+    LINE[:-40]: "not a complete JSON object",
+    "null": "not a complete JSON object",
+    "[1, 2]": "not a complete JSON object",
+    '"text"': "not a complete JSON object",
+    "\ufffd\ufffd\x00": "not a complete JSON object",
+    "{}": "no format_version",
+    changed(format_version=2): "format version 2 is newer than 1, the newest that this version of longtail reads",
+    changed(format_version=0): "invalid format version 0",
+    changed(format_version="new"): "invalid format version new",
     changed(kind="telemetry"): "unknown kind telemetry",
     changed(mood="good", colour=3): "unknown fields: mood, colour",
     # A field of another kind is as unknown.
@@ -37,13 +41,13 @@ BAD = {
     # Names that together look like those that are missing.
     changed(**{"correct": ..., "predicted": ..., "correct,predicted": 3}): "unknown fields: correct,predicted",
     changed(support=..., correct=...): "missing fields: support, correct",
-    changed(support="many"): "not of their type: support",
-    changed(run=None): "not of their type: run",
-    changed(epoch=1.5): "not of their type: epoch",
-    changed(run="../../etc"): "no run has such a name",
-    changed(run=""): "no run has such a name",
-    changed(run="a\nb"): "no run has such a name",
-    changed(run="x" * 201): "no run has such a name",
+    changed(support="many"): "wrong type: support",
+    changed(run=None): "wrong type: run",
+    changed(epoch=1.5): "wrong type: epoch",
+    changed(run="../../etc"): "invalid name of a run",
+    changed(run=""): "invalid name of a run",
+    changed(run="a\nb"): "invalid name of a run",
+    changed(run="x" * 201): "invalid name of a run",
     changed(support=-1): "a number is out of range",
     changed(correct=5): "a number is out of range",
 }
@@ -59,6 +63,28 @@ def test_a_line_that_is_no_event_is_told_why(spark: SparkSession) -> None:
 
     assert told == BAD
     assert sorted(kinds) == ["class", "step"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class LaterStepEvent(StepEvent):
+    """A step event of a later version, with one field more."""
+
+    memory: int | None = None
+
+
+def test_lines_of_older_versions_lack_the_fields_that_came_later(
+    spark: SparkSession, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(EVENT_KINDS, "step", LaterStepEvent)
+    older = event_line(PLAIN[StepEvent])
+    newer = event_line(LaterStepEvent(**dataclasses.asdict(PLAIN[StepEvent]), memory=7))
+
+    parsed = parsed_events(line_frame(spark, [older, newer, older.replace('"step", ', '"stp", ')]))
+
+    assert sorted(row.memory or 0 for row in good_events(parsed).collect()) == [0, 7]
+    assert [row.reason for row in bad_lines(parsed).collect()] == ["unknown kind stp"]
+    assert pc.match_substring_regex([older, newer], line_pattern(LaterStepEvent)).to_pylist() == [True, True]
+    assert pc.match_substring_regex([older, newer], line_pattern(StepEvent)).to_pylist() == [True, False]
 
 
 def test_of_a_very_long_line_the_beginning_is_kept(spark: SparkSession) -> None:

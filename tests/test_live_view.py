@@ -14,7 +14,8 @@ from longtail.conf.base.errors import UserError
 from longtail.streaming.events.schema import ConfusionEvent, RunEvent, StepEvent, event_line
 from longtail.streaming.events.writer import EventWriter
 from longtail.streaming.live.query import file_lines, start_live_query
-from longtail.streaming.tables.store import list_runs, read_table
+from longtail.streaming.tables.manifest import list_runs
+from longtail.streaming.tables.reading import read_result_table
 from tests.analytics import assert_tables_are_those_of_all_lines
 from tests.events import an_event, class_event
 
@@ -76,7 +77,7 @@ def start(spark: SparkSession, tables_dir: Path, events_dir: Path):
 @pytest.fixture
 def accuracies(tables_dir: Path) -> Callable[..., list[float]]:
     def of(run: str = "base") -> list[float]:
-        rows = read_table(tables_dir, "epochs", run).to_pylist()
+        rows = read_result_table(tables_dir, "epochs", run).to_pylist()
         return [row["accuracy"] for row in sorted(rows, key=lambda row: row["epoch"]) if row["split"] == "test"]
 
     return of
@@ -93,7 +94,7 @@ def test_epochs_show_up_as_they_are_written_and_a_restart_goes_on(
         wait_until(lambda: accuracies() == [1 / 4])
         write_epoch(events_dir, 2, correct=3)
         wait_until(lambda: accuracies() == [1 / 4, 3 / 4])
-        with pytest.raises(UserError, match="another process keeps the tables"), start():
+        with pytest.raises(UserError, match="another process is writing the tables"), start():
             pass
     assert set(changed) == {"base"}
     # While nobody reads, an epoch is repeated by a later attempt, and another run begins.
@@ -159,8 +160,10 @@ def test_broken_lines_go_to_the_quarantine_and_stop_nothing(
         pass
 
     assert accuracies()[1] == 3 / 4
-    assert read_table(tables_dir, "class_epochs", "base")["class_id"].to_pylist().count(5) == 1  # between broken ones
-    bad = read_table(tables_dir, "quarantine").to_pylist()
+    assert (
+        read_result_table(tables_dir, "class_epochs", "base")["class_id"].to_pylist().count(5) == 1
+    )  # between broken ones
+    bad = read_result_table(tables_dir, "quarantine").to_pylist()
     assert len(bad) == 6
     assert {row["source"].rpartition("/")[2] for row in bad} == {"broken.jsonl", "bytes.jsonl"}
     assert_tables_are_those_of_all_lines(spark, tables_dir, events_dir)

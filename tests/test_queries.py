@@ -12,22 +12,18 @@ import pyarrow as pa
 import pytest
 from pyspark.sql import DataFrame, SparkSession
 
-from longtail.conf.vocabulary import UNLABELED
 from longtail.streaming.events.schema import ClassEvent, ConfusionEvent, Event, RunEvent, StepEvent, spark_ddl
 from longtail.streaming.queries import (
     class_epochs,
     compared,
     confusion,
-    confusion_flow,
     epochs,
     latest_class_events,
-    pseudo_label_scores,
-    run_signs,
+    run_updates,
     runs,
     steps,
-    throughput,
 )
-from longtail.streaming.tables.store import TABLES
+from longtail.streaming.tables.schemas import TABLES
 from tests.events import an_event, class_event
 
 NAMES = ["head", "body", "tail", "absent"]
@@ -93,7 +89,7 @@ def answers(spark: SparkSession) -> Answers:
         "class_epochs": classes,
         "epochs": epochs(class_rows).toArrow(),
         "confusion": confusion(frame(spark, CONFUSION_EVENTS)).toArrow(),
-        "runs": runs(run_signs(frame(spark, RUN_EVENTS))).toArrow(),
+        "runs": runs(run_updates(frame(spark, RUN_EVENTS))).toArrow(),
     }
 
 
@@ -130,7 +126,7 @@ def test_every_class_is_shown_at_the_last_epoch_with_accuracy_change_best_and_sh
     assert column(shown, "epoch") == [3, 3, 3, 3]
     assert column(shown, "train_count") == [200, 100, 50, 25]
     assert column(shown, "accuracy") == [3 / 4, 1 / 2, 1 / 2, None]
-    assert column(shown, "change") == [3 / 4 - 1, 1 / 2 - 1, 0, None]
+    assert column(shown, "accuracy_change") == [3 / 4 - 1, 1 / 2 - 1, 0, None]
     assert column(shown, "best_accuracy") == [1, 1, 1 / 2, None]
     assert column(shown, "true_share") == [4 / 8, 2 / 8, 2 / 8, 0]
     assert column(shown, "predicted_share") == [5 / 8, 1 / 8, 2 / 8, 0]
@@ -142,7 +138,7 @@ ONE_EPOCH = run_with("one epoch", *THREE_EPOCHS[:4])
 def test_in_the_first_epoch_there_is_no_change(answers: Answers) -> None:
     shown = latest_classes(answers, ONE_EPOCH)
 
-    assert column(shown, "change") == [None] * 4
+    assert column(shown, "accuracy_change") == [None] * 4
     assert column(shown, "best_accuracy") == column(shown, "accuracy") == [3 / 4, 1 / 2, 0, None]
 
 
@@ -150,7 +146,7 @@ def test_a_class_without_images_keeps_its_row_and_has_no_accuracy(answers: Answe
     absent = latest_classes(answers, BASE)[3]
 
     assert (absent["class_name"], absent["support"], absent["train_count"]) == ("absent", 0, 25)
-    assert (absent["accuracy"], absent["change"], absent["best_accuracy"]) == (None, None, None)
+    assert (absent["accuracy"], absent["accuracy_change"], absent["best_accuracy"]) == (None, None, None)
 
 
 TWO_SPLITS = run_with(
@@ -167,29 +163,9 @@ def test_runs_and_splits_are_kept_apart(answers: Answers) -> None:
     assert column(shown, "class_id") == [0, 1, 2, 3] * 3
     assert column(shown, "epoch") == [3] * 8 + [1] * 4
     assert column(shown, "accuracy")[4:] == [1 / 4, 1 / 2, 1 / 2, None, 0, 0, 1, None]
-    assert column(shown, "change")[4:] == [None] * 8
+    assert column(shown, "accuracy_change")[4:] == [None] * 8
     assert column(shown, "best_accuracy")[:4] == [1, 1, 1 / 2, None]
     assert column(shown, "predicted_share")[4:] == [2 / 8, 2 / 8, 4 / 8, 0, 0, 0, 1, 0]
-
-
-PSEUDO_LABELLING = run_with(
-    "pseudo-labelling",
-    class_event(split=UNLABELED, class_id=0, support=8, correct=4, predicted=5),
-    class_event(split=UNLABELED, class_id=1, support=2, correct=0, predicted=0),
-    class_event(split=UNLABELED, class_id=0, epoch=2, support=8, correct=6, predicted=12),
-    class_event(split="test", class_id=0, support=4, correct=4, predicted=4),
-)
-
-
-def test_pseudo_labels_have_a_precision_and_a_recall_by_class_and_epoch(spark: SparkSession, answers: Answers) -> None:
-    found = rows(pseudo_label_scores(spark.createDataFrame(answers["class_epochs"])))
-
-    assert {row["run"] for row in found} == {PSEUDO_LABELLING}
-    assert [(row["epoch"], row["class_id"], row["images"], row["pseudo_labels"]) for row in found] == [
-        (1, 0, 8, 5), (1, 1, 2, 0), (2, 0, 8, 12)
-    ]  # fmt: skip
-    assert column(found, "precision") == [0.8, None, 0.5]
-    assert column(found, "recall") == [0.5, 0.0, 0.75]
 
 
 def test_an_epoch_is_summed_up_over_images_classes_and_groups(answers: Answers) -> None:
@@ -270,7 +246,7 @@ def test_the_later_attempt_counts_in_whatever_order_events_come(answers: Answers
     shown = latest_classes(answers, run)
 
     assert column(shown, "accuracy") == [1 / 4, 0, 1, None]
-    assert column(shown, "change") == [1 / 4 - 1, 0 - 1, 1 - 1 / 2, None]
+    assert column(shown, "accuracy_change") == [1 / 4 - 1, 0 - 1, 1 - 1 / 2, None]
     assert column(shown, "predicted_share") == [3 / 8, 1 / 8, 4 / 8, 0]
 
 
@@ -351,21 +327,6 @@ def test_the_confusion_matrix_is_that_of_the_latest_epoch_and_attempt(answers: A
     assert [tuple(row[name] for name in names) for row in found] == [("test", 2, 0, 0, 4), ("val", 1, 2, 2, 1)]
 
 
-run_with(BASE, cell(2, 0, 5), cell(2, 1, 2), cell(2, 2, 3), cell(0, 0, 9), cell(0, 1, 1))
-
-
-def test_confusion_flow_says_which_class_eats_which(spark: SparkSession, answers: Answers) -> None:
-    cells, classes = (spark.createDataFrame(answers[name]) for name in ("confusion", "class_epochs"))
-
-    flow = [row for row in confusion_flow(cells, classes, num_flows=1).toArrow().to_pylist() if row["run"] == BASE]
-
-    assert [(row["true_name"], row["predicted_name"], row["count"], row["share"]) for row in flow] == [
-        ("head", "body", 1, 1 / 10),
-        ("tail", "head", 5, 5 / 10),
-    ]
-    assert (flow[1]["true_group"], flow[1]["predicted_group"]) == ("few", "many")
-
-
 def test_an_epoch_that_was_begun_twice_has_the_steps_of_the_later_attempt(spark: SparkSession) -> None:
     told = [
         an_event(StepEvent, step=5, loss=0.5),
@@ -412,29 +373,11 @@ run_with("step by step", *STEP_BY_STEP)
 
 
 def test_what_a_run_s_row_says_and_a_new_event_sum_up_like_all_events(spark: SparkSession, answers: Answers) -> None:
-    row = runs(run_signs(frame(spark, STEP_BY_STEP[:2])))
+    row = runs(run_updates(frame(spark, STEP_BY_STEP[:2])))
 
-    step_by_step = runs(row.unionByName(run_signs(frame(spark, STEP_BY_STEP[2:]))))
+    step_by_step = runs(row.unionByName(run_updates(frame(spark, STEP_BY_STEP[2:]))))
 
     assert rows(step_by_step) == rows_of(answers, "runs", "step by step")
-
-
-PACE = {"epoch_seconds": 2.0, "images_per_second": 100.0}
-SLOWER = run_with(
-    "slower",
-    *epoch_events(1, correct=[0] * 4, predicted=[0] * 4, num_epochs=5, **PACE),
-    *epoch_events(1, correct=[0] * 4, predicted=[0] * 4, split="val", **PACE),
-    *epoch_events(2, correct=[0] * 4, predicted=[0] * 4, epoch_seconds=4.0, images_per_second=50.0, num_epochs=5),
-)
-
-
-def test_throughput_counts_an_epoch_once_and_says_what_is_left(spark: SparkSession, answers: Answers) -> None:
-    found = throughput(spark.createDataFrame(answers["epochs"])).toArrow().to_pylist()
-
-    assert [row for row in found if row["run"] == SLOWER] == [
-        {"run": SLOWER, "epoch": 2, "num_epochs": 5, "images_per_second": 75.0, "epoch_seconds": 3.0,
-         "seconds_left": 9.0}
-    ]  # fmt: skip
 
 
 SEMI = run_with(

@@ -1,5 +1,6 @@
-"""The result tables on disk (streaming/tables/store.py): one moment or the next, for every reader. No Spark."""
+"""The result tables on disk (streaming/tables/reading.py): one moment or the next, for every reader. No Spark."""
 
+import json
 import threading
 from pathlib import Path
 from typing import Any
@@ -7,18 +8,17 @@ from typing import Any
 import pyarrow as pa
 import pytest
 
-from longtail.streaming.tables.store import (
-    TABLES,
+from longtail.streaming.tables.manifest import (
     RunManifest,
-    latest_epochs,
+    check_format_versions,
     list_runs,
-    read_manifest,
-    read_table,
+    read_run_manifest,
     run_directory,
-    write_quarantine,
-    write_run,
-    write_silence_rule,
 )
+from longtail.streaming.tables.reading import latest_epochs, read_result_table
+from longtail.streaming.tables.schemas import TABLES, TABLES_FORMAT_VERSION
+from longtail.streaming.tables.writing import write_quarantine, write_run, write_silence_rule
+from tests.refusals import refused
 
 
 def epochs(run: str, *numbers: int, accuracy: float = 0.5) -> pa.Table:
@@ -28,38 +28,38 @@ def epochs(run: str, *numbers: int, accuracy: float = 0.5) -> pa.Table:
 
 def state(run: str, **changes: Any) -> dict[str, Any]:
     plain = {"run": run, "attempt": 1, "phase": "train", "status": "running", "started_at": 0.0, "updated_at": 100.0}
-    return {**plain, "epoch": 1, "num_epochs": 3, "configuration": "{}", "message": "", "state_at": 0.0, **changes}
+    return {**plain, "epoch": 1, "num_epochs": 3, "configuration": "{}", "message": "", "status_at": 0.0, **changes}
 
 
 def write(tables_dir: Path, run: str, segments: dict[str, pa.Table], **rows: list[dict[str, Any]]) -> None:
-    manifest = read_manifest(tables_dir, run) or RunManifest(run, {"epochs": 2})
+    manifest = read_run_manifest(tables_dir, run) or RunManifest(run, {"epochs": 2})
     write_run(tables_dir, manifest, {"epochs": segments}, rows)
 
 
 def test_a_table_is_read_of_one_run_or_of_all_and_is_empty_without_any(tmp_path: Path) -> None:
     assert list_runs(tmp_path) == []
     for name, schema in TABLES.items():
-        assert read_table(tmp_path, name).schema == schema
+        assert read_result_table(tmp_path, name).schema == schema
     write(tmp_path, "base", {"0": epochs("base", 1), "1": epochs("base", 2, 3)}, runs=[state("base")])
     write(tmp_path, "semi", {"0": epochs("semi", 1)}, runs=[state("semi")])
 
     assert list_runs(tmp_path) == ["base", "semi"]
-    assert sorted(read_table(tmp_path, "epochs", "base")["epoch"].to_pylist()) == [1, 2, 3]
-    assert read_table(tmp_path, "epochs").num_rows == 4
-    assert read_table(tmp_path, "epochs", columns=["run"]).column_names == ["run"]
-    assert read_table(tmp_path, "runs")["run"].to_pylist() == ["base", "semi"]
-    assert read_table(tmp_path, "epochs", "unheard_of").num_rows == 0
+    assert sorted(read_result_table(tmp_path, "epochs", "base")["epoch"].to_pylist()) == [1, 2, 3]
+    assert read_result_table(tmp_path, "epochs").num_rows == 4
+    assert read_result_table(tmp_path, "epochs", columns=["run"]).column_names == ["run"]
+    assert read_result_table(tmp_path, "runs")["run"].to_pylist() == ["base", "semi"]
+    assert read_result_table(tmp_path, "epochs", "unheard_of").num_rows == 0
 
 
 def test_a_segment_is_replaced_and_the_others_stay(tmp_path: Path) -> None:
     write(tmp_path, "base", {"0": epochs("base", 1), "1": epochs("base", 2)})
-    before = read_manifest(tmp_path, "base").files["epochs"]
+    before = read_run_manifest(tmp_path, "base").files["epochs"]
 
     write(tmp_path, "base", {"1": epochs("base", 2, 3)})
 
-    after = read_manifest(tmp_path, "base").files["epochs"]
+    after = read_run_manifest(tmp_path, "base").files["epochs"]
     assert after["0"] == before["0"] and after["1"] != before["1"]
-    assert sorted(read_table(tmp_path, "epochs", "base")["epoch"].to_pylist()) == [1, 2, 3]
+    assert sorted(read_result_table(tmp_path, "epochs", "base")["epoch"].to_pylist()) == [1, 2, 3]
     # What no manifest names is gone.
     kept = {file.name for file in run_directory(tmp_path, "base").iterdir()}
     assert kept == {"manifest.json", *after.values()}
@@ -73,7 +73,7 @@ def test_what_a_writer_left_that_was_killed_before_the_manifest_is_not_read_and_
     (tmp_path / "runs" / "begun").mkdir()
 
     assert list_runs(tmp_path) == ["base"]
-    assert read_table(tmp_path, "epochs", "base").num_rows == 1
+    assert read_result_table(tmp_path, "epochs", "base").num_rows == 1
     write(tmp_path, "base", {"0": epochs("base", 1, 2)})
     assert not orphan.exists()
 
@@ -92,7 +92,7 @@ def test_a_reader_sees_one_moment_or_the_next_while_the_tables_change(tmp_path: 
     writer = threading.Thread(target=keep_writing)
     writer.start()
     try:
-        seen = [read_table(tmp_path, "epochs", "base") for _ in range(100)]
+        seen = [read_result_table(tmp_path, "epochs", "base") for _ in range(100)]
     finally:
         stop.set()
         writer.join()
@@ -106,7 +106,7 @@ def test_bad_lines_of_a_batch_that_is_repeated_are_there_once(tmp_path: Path) ->
     for batch_id in (3, 3, 4):
         write_quarantine(tmp_path, batch_id, lines)
 
-    assert read_table(tmp_path, "quarantine")["reason"].to_pylist() == ["torn", "torn"]
+    assert read_result_table(tmp_path, "quarantine")["reason"].to_pylist() == ["torn", "torn"]
 
 
 def test_a_run_that_neither_ended_nor_was_heard_of_is_silent(tmp_path: Path) -> None:
@@ -115,18 +115,33 @@ def test_a_run_that_neither_ended_nor_was_heard_of_is_silent(tmp_path: Path) -> 
     alert = {"run": "c", "split": "test", "epoch": 1, "rule": "plateau", "message": "no gain"}
     write(tmp_path, "c", {}, alerts=[alert])
 
-    assert read_table(tmp_path, "alerts", now=170.0).to_pylist() == [alert]  # no rule of silence yet
+    assert read_result_table(tmp_path, "alerts", now=170.0).to_pylist() == [alert]  # no rule of silence yet
     write_silence_rule(tmp_path, 60)
     silent = {"run": "a", "split": "", "epoch": 1, "rule": "run_silent", "message": "no event for 70 s"}
-    assert read_table(tmp_path, "alerts", now=170.0).to_pylist() == [alert, silent]
-    assert read_table(tmp_path, "alerts", now=160.0).to_pylist() == [alert]
-    assert read_table(tmp_path, "alerts", "b", now=9999.0).to_pylist() == []
+    assert read_result_table(tmp_path, "alerts", now=170.0).to_pylist() == [alert, silent]
+    assert read_result_table(tmp_path, "alerts", now=160.0).to_pylist() == [alert]
+    assert read_result_table(tmp_path, "alerts", "b", now=9999.0).to_pylist() == []
 
 
 @pytest.mark.parametrize("name", ["../etc", "a/b", "", ".", "..", ".hidden", "a\nb", "x" * 201])
 def test_no_name_leads_out_of_the_tables(tmp_path: Path, name: str) -> None:
-    with pytest.raises(ValueError, match="is no name of a run"):
-        read_table(tmp_path, "epochs", name)
+    with pytest.raises(ValueError, match="is not a valid name of a run"):
+        read_result_table(tmp_path, "epochs", name)
+
+
+def test_tables_of_a_newer_format_are_refused_in_one_line(tmp_path: Path) -> None:
+    write(tmp_path, "base", {"0": epochs("base", 1)})
+    file = run_directory(tmp_path, "base") / "manifest.json"
+    content = json.loads(file.read_text())
+    assert content["format_version"] == TABLES_FORMAT_VERSION == 1
+    file.write_text(json.dumps({**content, "format_version": 2}))
+
+    for read in (lambda: read_result_table(tmp_path, "epochs"), lambda: check_format_versions(tmp_path)):
+        with refused() as messages:
+            read()
+        assert (
+            f"{file} has format version 2, this version of longtail reads result tables up to version 1" in messages[0]
+        )
 
 
 def test_the_latest_epoch_is_that_of_each_run_and_split() -> None:

@@ -6,8 +6,10 @@ from pathlib import Path
 import pyarrow as pa
 from tensorboardX.proto.event_pb2 import Event
 
-from longtail.streaming.tables.store import TABLES, RunManifest, write_run
+from longtail.streaming.tables.manifest import RunManifest
+from longtail.streaming.tables.schemas import TABLES
 from longtail.streaming.tables.tensorboard import TensorBoardSink
+from longtail.streaming.tables.writing import write_run
 
 
 def scalars(log_dir: Path) -> dict[tuple[str, int], list[float]]:

@@ -3,7 +3,7 @@
 A held-out image is about as strange (advice_strangeness.py) as an unlabeled one of
 its class, and an image of something else stranger. So among the images below some
 threshold few are irrelevant. How the classifier errs
-on the held-out ones undoes its errors on the unlabeled ones (streaming/unfolding.py):
+on the held-out ones undoes its errors on the unlabeled ones (streaming/class_shares.py):
 that gives the images of each class below the threshold, and the share of the
 class's held-out images below it gives all of them. Their sum over the unlabeled
 images is the relevance. Too high a threshold lets irrelevant images in, too low a
@@ -22,7 +22,7 @@ from scipy.optimize import brentq
 from scipy.sparse import csr_array, diags_array
 
 from longtail.spark_jobs.advising.novelty import strangeness
-from longtail.streaming.unfolding import unfolded_shares
+from longtail.streaming.class_shares import estimate_class_shares
 
 THRESHOLD_QUANTILES = (0.6, 0.7, 0.8, 0.9, 1.0)
 """Of the strangeness of held-out images."""
@@ -216,7 +216,7 @@ def _class_shares(told: np.ndarray, outcomes: _Outcomes) -> np.ndarray:
     below = told[:, :-1].sum(axis=1, keepdims=True)  # (K, 1)
     of_below = np.divide(told[:, :-1], below, out=np.ones_like(told[:, :-1]), where=below > 0)
     # The unfolding of one draw has nothing to do with the next one's: together they are one of K times the classes.
-    shares = unfolded_shares(of_below.ravel(), outcomes.taken_for).reshape(len(told), -1)  # (K, C)
+    shares = estimate_class_shares(of_below.ravel(), outcomes.taken_for).reshape(len(told), -1)  # (K, C)
     shares = shares / shares.sum(axis=1, keepdims=True)
     # Where none is below, a trace of each class is left, so that shares of the relevant ones stay numbers.
     return shares * np.maximum(below / told.sum(axis=1, keepdims=True), _TRACE) / outcomes.below

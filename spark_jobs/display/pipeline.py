@@ -18,7 +18,7 @@ from rich.text import Text
 
 from longtail.conf.vocabulary import TEST
 from longtail.spark_jobs.display.tables import alert_lines, per_class_table, summary_line
-from longtail.streaming.tables.view import RunView, newest_runs
+from longtail.streaming.tables.view import RunSnapshot, newest_runs
 
 
 class PipelineScreen:
@@ -27,7 +27,7 @@ class PipelineScreen:
     def __init__(self, steps: list[str], tables_dir: Path) -> None:
         self._console = get_console()
         self._tables_dir = tables_dir
-        self._view: RunView | None = None
+        self._view: RunSnapshot | None = None
         self._steps = steps
         self._seconds: dict[str, float] = {}
         self._current: tuple[str, float] | None = None

@@ -41,7 +41,7 @@ def per_class_table(rows: Sequence[Row]) -> Table:
             Text(row["shot_group"], style=_GROUP_STYLE.get(row["shot_group"], "")),
             str(row["train_count"]),
             percent(row["accuracy"]),
-            signed_percent(row["change"]),
+            signed_percent(row["accuracy_change"]),
             percent(row["best_accuracy"]),
             percent(row["true_share"]),
             percent(row["predicted_share"]),

@@ -28,7 +28,7 @@ from longtail.streaming.dashboard.class_figures import (
 from longtail.streaming.dashboard.run_figures import class_changes, group_lines, score_of_runs
 from longtail.streaming.dashboard.selection import GROUPS, Selection
 from longtail.streaming.dashboard.style import GROUP_COLOURS, NEUTRAL, RUN_COLOURS
-from longtail.streaming.tables.store import latest_epochs
+from longtail.streaming.tables.reading import latest_epochs
 
 ReadTable = Callable[[str, str | None], pa.Table]
 """read(table's name, run or None): a result table, or its rows of one run."""
@@ -215,7 +215,7 @@ def _pseudo_label_panel(state: PageState, view: RunView, read: ReadTable) -> Non
         trained_on=bool(len(trained_on)),
         banded=axis.is_banded,
         has_round_before=before is not None,
-        unlabeled=facts.latest_round(read("unlabeled", view.run)).to_pylist(),
+        unlabeled=facts.latest_round(read("unlabeled_estimates", view.run)).to_pylist(),
     )
 
 

@@ -9,11 +9,13 @@ from threading import Lock
 
 import pyarrow as pa
 
-from longtail.streaming.tables.store import RUNNING, TABLES, list_runs, manifest_mark, read_parts, read_table
+from longtail.streaming.tables.manifest import list_runs, manifest_state
+from longtail.streaming.tables.reading import read_parts, read_result_table
+from longtail.streaming.tables.schemas import RUNNING, TABLES
 
 SILENCE_SECONDS = 15
 """While a training runs, alerts are judged anew so often even if no event comes: that is what one of them is about."""
-_MAX_KEPT = {"class_epochs": 8, "confusion": 8, "pseudo_labels": 8, "unlabeled": 8, "steps": 8}
+_MAX_KEPT = {"class_epochs": 8, "confusion": 8, "pseudo_labels": 8, "unlabeled_estimates": 8, "steps": 8}
 """Of the tables that are read run by run, how many runs are kept in memory; of the others, all."""
 _COLUMNS = {
     "class_epochs": [
@@ -50,7 +52,7 @@ class TableReader:
     def version(self) -> str:
         """A text that changes whenever a table does."""
         runs = list_runs(self.directory)
-        marks = hashlib.sha256(repr([(run, manifest_mark(self.directory, run)) for run in runs]).encode()).hexdigest()
+        marks = hashlib.sha256(repr([(run, manifest_state(self.directory, run)) for run in runs]).encode()).hexdigest()
         running = RUNNING in self.read("runs")["status"].to_pylist()
         return f"{marks[:16]}-{int(time.time() // SILENCE_SECONDS) if running else 0}"
 
@@ -58,14 +60,14 @@ class TableReader:
         """Empty for a run that the tables do not know, whatever its name."""
         runs = [known for known in list_runs(self.directory) if run in (None, known)]
         if name == "alerts":  # the present decides which run is silent
-            parts = [read_table(self.directory, name, one) for one in runs]
+            parts = [read_result_table(self.directory, name, one) for one in runs]
         else:
             parts = [self._of_run(name, one) for one in runs]
         schema = TABLES[name].empty_table().select(_COLUMNS.get(name, TABLES[name].names))
         return pa.concat_tables([schema, *parts])
 
     def _of_run(self, name: str, run: str) -> pa.Table:
-        mark = manifest_mark(self.directory, run)
+        mark = manifest_state(self.directory, run)
         kept = self._kept[name]
         with self._lock:
             before = kept.get(run)

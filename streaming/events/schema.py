@@ -1,9 +1,11 @@
-"""The metric events: what a training, or a labelling of unlabeled data, says about itself while it runs.
+"""The metric events that a training, or a labelling of unlabeled data, writes while it runs.
 
-The dataclasses below are the schema, a class an event kind. A line of an event
-file, or a Kafka message, is one event as a JSON object with exactly the fields
-of its kind; `kind` tells which. The JSON keys, Spark's DDL and the readers'
-column names are all taken from here.
+The dataclasses below are the schema, one class per kind of event. A line of an event file, or a Kafka message, is one
+event: a JSON object with the fields of its kind, which the field `kind` names. The JSON keys, Spark's DDL, the readers'
+column names and the columns of the result tables (streaming/tables/schemas.py) are all derived from here.
+
+Adding a field: declare it here with type `T | None` and default None, raise EVENT_FORMAT_VERSION, and fill it where the
+event is made. Lines of older versions lack the field and are read as null.
 """
 
 import dataclasses
@@ -11,33 +13,34 @@ import json
 import math
 import re
 from dataclasses import dataclass
-from typing import Any
+from types import NoneType
+from typing import Any, get_args
 
-EVENT_SCHEMA_VERSION = 2
+EVENT_FORMAT_VERSION = 1
+"""Version of the format that is written. Lines of older versions are read; newer ones go to the quarantine."""
 
 RUN_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.+-]{0,199}")
-"""Names that a run may have: they are also names of files and directories."""
+"""Valid names of runs: they are also names of files and directories."""
 
 STARTED, EPOCH_DONE, FINISHED, FAILED = "started", "epoch_done", "finished", "failed"
 RUN_STATES = (STARTED, EPOCH_DONE, FINISHED, FAILED)
 
-_SPARK_TYPES = {int: "BIGINT", float: "DOUBLE", str: "STRING", float | None: "DOUBLE"}
+_SPARK_TYPES = {int: "BIGINT", float: "DOUBLE", str: "STRING"}
 
 
 @dataclass(frozen=True, kw_only=True)
 class Event:
-    """What every event has.
+    """The fields that every event has.
 
-    schema_version: EVENT_SCHEMA_VERSION of the writer
+    format_version: EVENT_FORMAT_VERSION of the writer
     kind: which of the classes below
     run: name of the run
-    attempt: 1 for the first start of the run, one more for each start after a stop; the highest counts
-    phase: what is trained: pretrain_rot, pretrain_moco, pretrain_simclr, train, train_semi, classifier;
-        or gen_pseudolabels
+    attempt: 1 for the first start of the run, one more for each restart; the highest attempt counts
+    phase: what the run does (longtail.conf.vocabulary.Phase)
     emitted_at: seconds since 1970-01-01 UTC
     """
 
-    schema_version: int = EVENT_SCHEMA_VERSION
+    format_version: int = EVENT_FORMAT_VERSION
     kind: str
     run: str
     attempt: int
@@ -47,22 +50,23 @@ class Event:
 
 @dataclass(frozen=True, kw_only=True)
 class ClassEvent(Event):
-    """Counts over the images of one class (or, for `predicted`, over all images of the split) after an epoch.
+    """Counts over the images of one class in one split after an epoch.
 
-    epoch, num_epochs: the finished epoch, counted from 1, and how many there will be
-    split: train (measured on the augmented batches, while learning), val or test; or unlabeled, where pseudo-labels are
-        made in every step and the truth is known: only sure ones are predictions, so that correct/support is their
-        recall and correct/predicted their precision, and the loss is what was learned of them
+    epoch, num_epochs: the finished epoch, counted from 1, and the number of epochs of the training
+    split: train (measured on the augmented batches while learning), val, test, or unlabeled; on unlabeled images, which
+        get a pseudo-label in every step, only confident pseudo-labels count as predictions, so that correct/support is
+        their recall, correct/predicted their precision, and the loss is the one that was learned from them; written
+        only if the true classes are known
     class_id, class_name: class index from 0, and its name
     shot_group: many, medium or few
     train_count: training images of the class, pseudo-labelled ones included
-    pseudo_label_count: of these, the pseudo-labelled ones
+    pseudo_label_count: pseudo-labelled images among these
     support: images of the class in the split
-    correct: of these, images predicted as the class
-    predicted: images of the split predicted as the class
+    correct: images among these that are predicted as the class
+    predicted: images of the whole split that are predicted as the class
     loss_sum: sum of the unweighted loss over the class's images
     confidence_sum: sum of the largest softmax probability over the class's images
-    epoch_seconds, images_per_second: time of the epoch, evaluation included, and its training throughput
+    epoch_seconds, images_per_second: duration of the epoch, evaluation included, and its training throughput
     """
 
     kind: str = "class"
@@ -85,7 +89,7 @@ class ClassEvent(Event):
 
 @dataclass(frozen=True, kw_only=True)
 class ConfusionEvent(Event):
-    """One cell of a held-out split's confusion matrix after an epoch; cells of zero are not told.
+    """One nonzero cell of a held-out split's confusion matrix after an epoch.
 
     count: images of class true_class that are predicted as predicted_class
     """
@@ -100,11 +104,11 @@ class ConfusionEvent(Event):
 
 @dataclass(frozen=True, kw_only=True)
 class StepEvent(Event):
-    """How learning goes inside an epoch, over the writer's images since its step event before (or the epoch's begin).
+    """Progress inside an epoch, over the writer's images since its previous step event (or the start of the epoch).
 
-    step, num_steps: the last of these steps, counted from 1, and the steps of the epoch
-    loss, accuracy: mean over the images of the unweighted loss, and the share predicted right
-    images_per_second: of all ranks together
+    step, num_steps: the last step covered, counted from 1, and the number of steps per epoch
+    loss, accuracy: mean unweighted loss, and share of images predicted correctly
+    images_per_second: throughput of all ranks together
     """
 
     kind: str = "step"
@@ -118,12 +122,12 @@ class StepEvent(Event):
 
 @dataclass(frozen=True, kw_only=True)
 class RunEvent(Event):
-    """Where the run as a whole stands.
+    """A change in the state of the run as a whole.
 
     state: started, epoch_done, finished or failed
-    epoch, num_epochs: finished epochs, and how many there will be
+    epoch, num_epochs: number of finished epochs, and of all epochs
     configuration: all options of the run, as a JSON object
-    message: why it failed; empty otherwise
+    message: reason of a failure; empty otherwise
     """
 
     kind: str = "run"
@@ -136,12 +140,12 @@ class RunEvent(Event):
 
 @dataclass(frozen=True, kw_only=True)
 class PseudoLabelEvent(Event):
-    """What a labelling of unlabeled images gave one class; `run` is the run whose classifier labelled.
+    """Pseudo-labels of one class after a labelling of unlabeled images; `run` is the run whose classifier labelled.
 
-    previous_run: the run that labelled for the training of this one's classifier; empty in round 1
-    round: 1 for the first labelling, one more for each that a classifier trained on the one before makes
-    labelled_count, pseudo_label_count: images with a label of the class, and with a pseudo-label of it
-    mean_confidence and quantiles: of the pseudo-labels of the class; null without any
+    previous_run: the run that made the pseudo-labels this run's classifier was trained on; empty in round 1
+    round: 1 for the first labelling, one more for each labelling by a classifier trained on the previous one
+    labelled_count, pseudo_label_count: images with a label of the class, and with a pseudo-label of the class
+    mean_confidence and quantiles: confidence of the class's pseudo-labels; null if there are none
     """
 
     kind: str = "pseudo_labels"
@@ -163,7 +167,7 @@ EVENT_KINDS: dict[str, type[Event]] = {
 
 
 def event_line(event: Event) -> str:
-    """The event as a line of JSON. JSON has no infinities and no NaN: they are told as strings, which Spark knows."""
+    """The event as a line of JSON. Infinities and NaN, which JSON lacks, become strings that Spark reads."""
     values = {name: _json_value(value) for name, value in dataclasses.asdict(event).items()}
     return json.dumps(values, allow_nan=False)
 
@@ -174,20 +178,33 @@ def _json_value(value: Any) -> Any:
     return value
 
 
-def field_names(kind: type[Event], *, nullable: bool = True) -> list[str]:
-    """The fields of an event kind; those that may be null only if asked for."""
-    return [field.name for field in dataclasses.fields(kind) if nullable or type(None) not in _parts(field.type)]
+def field_types(kind: type[Event]) -> dict[str, type]:
+    """Names and value types (int, float or str) of the fields of an event kind, in the order of its lines."""
+    return {field.name: _value_type(field) for field in dataclasses.fields(kind)}
+
+
+def nullable_fields(kind: type[Event]) -> list[str]:
+    """Names of the fields that may be null."""
+    return [field.name for field in dataclasses.fields(kind) if NoneType in get_args(field.type)]
+
+
+def later_fields(kind: type[Event]) -> list[str]:
+    """Names of the fields that were added after version 1: lines of older versions lack them."""
+    return [field.name for field in dataclasses.fields(kind) if field.default is None]
+
+
+def own_fields(kind: type[Event]) -> list[str]:
+    """Names of the fields of an event kind, without format_version and kind."""
+    return [name for name in field_types(kind) if name not in ("format_version", "kind")]
 
 
 def spark_ddl(*kinds: type[Event]) -> str:
-    """The columns of these kinds together, for Spark; of all kinds if none is named."""
-    columns = {
-        field.name: _SPARK_TYPES[field.type]
-        for kind in kinds or EVENT_KINDS.values()
-        for field in dataclasses.fields(kind)
-    }
-    return ", ".join(f"{name} {spark_type}" for name, spark_type in columns.items())
+    """The fields of these kinds (default: of all kinds) as columns of one Spark schema."""
+    columns = {name: kind for event in kinds or EVENT_KINDS.values() for name, kind in field_types(event).items()}
+    return ", ".join(f"{name} {_SPARK_TYPES[kind]}" for name, kind in columns.items())
 
 
-def _parts(annotation: Any) -> tuple[Any, ...]:
-    return getattr(annotation, "__args__", (annotation,))
+def _value_type(field: dataclasses.Field[Any]) -> type:
+    types = [part for part in get_args(field.type) or (field.type,) if part is not NoneType]
+    assert len(types) == 1 and isinstance(types[0], type), f"{field.name} has no single type"
+    return types[0]

@@ -1,9 +1,9 @@
-"""Several tables as one DataFrame, so that a single action of Spark's gives all of them.
+"""Combines several tables into one DataFrame, so that a single Spark action computes all of them.
 
     unbundled(bundled(epochs=a, steps=b).toArrow(), {"epochs": schema_a, "steps": schema_b})
 
-For a small table the action itself is what takes time. A column of the whole is a column of every table that has one of
-its name, which must be of one type everywhere.
+For small tables the overhead of the action dominates. Columns with the same name in several tables share one column of
+the bundle, so they must have the same type.
 """
 
 from collections.abc import Mapping
@@ -18,12 +18,14 @@ _TABLE = "_table"
 
 
 def bundled(**tables: DataFrame) -> DataFrame:
+    """The rows of all tables, each marked with the name of its table."""
     tagged = [table.withColumn(_TABLE, F.lit(name)) for name, table in tables.items()]
     return reduce(partial(DataFrame.unionByName, allowMissingColumns=True), tagged)
 
 
-def unbundled(whole: pa.Table, schemas: Mapping[str, pa.Schema]) -> dict[str, pa.Table]:
+def unbundled(bundle: pa.Table, schemas: Mapping[str, pa.Schema]) -> dict[str, pa.Table]:
+    """The tables of a bundle by name, with these schemas."""
     return {
-        name: whole.filter(pc.equal(whole[_TABLE], name)).select(schema.names).cast(schema)
+        name: bundle.filter(pc.equal(bundle[_TABLE], name)).select(schema.names).cast(schema)
         for name, schema in schemas.items()
     }

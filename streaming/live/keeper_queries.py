@@ -1,7 +1,7 @@
-"""The queries that streaming/live/keeper.py asks Spark: what goes in, and what comes out.
+"""The queries that the keeper of the tables runs, with their inputs and outputs.
 
-Each is an action over a plan that is made once (streaming/live/prepared.py). Several small tables come from one action:
-standing, where the runs and their epochs stand, and reports, what events of the other kinds tell.
+Each is one Spark action over a plan that is made once (streaming/live/prepared.py). Several small tables come from one
+action: `runs_and_epochs`, and `event_tables`, the tables whose rows are events.
 """
 
 from collections.abc import Callable, Mapping
@@ -11,96 +11,98 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from pyspark.sql import DataFrame, SparkSession
 
-from longtail.conf.alerts import AlertRules
 from longtail.streaming import queries
-from longtail.streaming.alerts import alerts
-from longtail.streaming.events.schema import ClassEvent, ConfusionEvent, Event, PseudoLabelEvent, StepEvent
+from longtail.streaming.alerts.query import find_alerts
+from longtail.streaming.alerts.rules import AlertRules, AlertTables
+from longtail.streaming.derived import DERIVED_TABLES, DerivedTable
+from longtail.streaming.events.schema import ClassEvent, own_fields
 from longtail.streaming.live.bundle import bundled
 from longtail.streaming.live.prepared import PreparedQuery
-from longtail.streaming.tables.store import TABLES
-from longtail.streaming.unlabeled import pseudo_labels as labels_of
-from longtail.streaming.unlabeled import unlabeled
+from longtail.streaming.parsing.arrow import event_schema
+from longtail.streaming.tables.schemas import TABLES
 
 CLASS_KEY = ["run", "split", "class_id", "epoch"]
-"""Names a row of class_epochs."""
-REPORT_TABLES: dict[str, type[Event]] = {
-    "confusion": ConfusionEvent,
-    "steps": StepEvent,
-    "pseudo_labels": PseudoLabelEvent,
-}
-"""Tables whose rows are what the events of one kind tell."""
-STANDING_TABLES = ("runs", "epochs")
-_SIGNS = pa.schema(
+"""Identifies a row of class_epochs."""
+RUNS_AND_EPOCHS = ("runs", "epochs")
+ALERT_SOURCES = tuple(AlertTables.__dataclass_fields__)
+CLASS_EVENT_SCHEMA = pa.schema([event_schema(ClassEvent).field(name) for name in own_fields(ClassEvent)])
+SCORE_SCHEMA = pa.schema(
+    [field for field in TABLES["class_epochs"] if field.name in CLASS_KEY or field.name not in own_fields(ClassEvent)]
+)
+"""The columns of class_epochs that Spark computes; the others are joined here instead of being sent there and back."""
+RUN_EVENT_SCHEMA = pa.schema(
     [(name, pa.string()) for name in ("kind", "run", "phase", "state", "configuration", "message")]
     + [(name, pa.int64()) for name in ("attempt", "epoch", "num_epochs")]
     + [("emitted_at", pa.float64())]
 )
-"""What queries.run_signs looks at."""
-FACTS = pa.schema([field for field in TABLES["class_epochs"] if field.name in queries.own_fields(ClassEvent)])
-"""What a class event says."""
-SCORES = pa.schema(
-    [field for field in TABLES["class_epochs"] if field.name in CLASS_KEY or field.name not in FACTS.names]
-)
-"""What Spark makes of that: the rest stays here and is not sent there and back."""
+"""The fields that queries.run_updates uses."""
 
 
 def prepared_queries(spark: SparkSession, directory: Path, rules: AlertRules) -> dict[str, PreparedQuery]:
-    """The queries of streaming/queries.py and its like over what a batch brings and what is known already."""
+    """The queries of the result tables over the events of a batch and what the tables hold already, by name."""
 
     def prepared(name: str, query: Callable[..., DataFrame], **inputs: pa.Schema) -> PreparedQuery:
         return PreparedQuery(spark, query, inputs, directory=directory / name)
 
-    def class_epochs(events: DataFrame, before: DataFrame) -> DataFrame:
-        return queries.class_epochs(events, before).select(*SCORES.names)
+    def class_epochs(class_events: DataFrame, before: DataFrame) -> DataFrame:
+        return queries.class_epochs(class_events, before).select(*SCORE_SCHEMA.names)
 
-    def standing(signs: DataFrame, runs: DataFrame, class_events: DataFrame, before_epochs: DataFrame) -> DataFrame:
+    def runs_and_epochs(
+        run_events: DataFrame, runs: DataFrame, class_events: DataFrame, before_epochs: DataFrame
+    ) -> DataFrame:
         return bundled(
-            runs=queries.runs(queries.run_signs(signs).unionByName(runs)),
+            runs=queries.runs(queries.run_updates(run_events).unionByName(runs)),
             epochs=queries.epochs(queries.class_epochs(class_events), before_epochs),
         )
 
-    def reports(confusion: DataFrame, steps: DataFrame, pseudo_labels: DataFrame) -> DataFrame:
-        return bundled(
-            confusion=queries.confusion(confusion), steps=queries.steps(steps), pseudo_labels=labels_of(pseudo_labels)
-        )
+    def event_tables(**reports: DataFrame) -> DataFrame:
+        return bundled(**{name: query(reports[name]) for name, (_, query) in queries.EVENT_TABLES.items()})
 
-    def found_alerts(class_epochs: DataFrame, epochs: DataFrame, steps: DataFrame, unlabeled: DataFrame) -> DataFrame:
-        return alerts(class_epochs, epochs, steps, unlabeled, rules)
+    def alerts(**tables: DataFrame) -> DataFrame:
+        return find_alerts(AlertTables(**tables), rules)
 
-    def of_unlabeled(pseudo_labels: DataFrame, confusion: DataFrame, class_epochs: DataFrame) -> DataFrame:
-        return unlabeled(pseudo_labels, confusion, class_epochs)
+    def derived(table: DerivedTable) -> Callable[..., DataFrame]:
+        return lambda **sources: table.query(*(sources[name] for name in table.sources))
 
     return {
-        "latest": prepared("latest", queries.latest_class_events, class_events=FACTS),
-        "class_epochs": prepared("class_epochs", class_epochs, events=FACTS, before=TABLES["class_epochs"]),
-        "standing": prepared(
-            "standing",
-            standing,
-            signs=_SIGNS,
-            class_events=FACTS,
-            before_epochs=TABLES["epochs"],
-            **schemas_of("runs"),
+        "latest": prepared("latest", queries.latest_class_events, class_events=CLASS_EVENT_SCHEMA),
+        "class_epochs": prepared(
+            "class_epochs", class_epochs, class_events=CLASS_EVENT_SCHEMA, before=TABLES["class_epochs"]
         ),
-        "reports": prepared("reports", reports, **schemas_of(*REPORT_TABLES)),
-        "unlabeled": prepared("unlabeled", of_unlabeled, **schemas_of("pseudo_labels", "confusion", "class_epochs")),
-        "alerts": prepared("alerts", found_alerts, **schemas_of("class_epochs", "epochs", "steps", "unlabeled")),
+        "runs_and_epochs": prepared(
+            "runs_and_epochs",
+            runs_and_epochs,
+            run_events=RUN_EVENT_SCHEMA,
+            runs=TABLES["runs"],
+            class_events=CLASS_EVENT_SCHEMA,
+            before_epochs=TABLES["epochs"],
+        ),
+        "event_tables": prepared("event_tables", event_tables, **schemas_of(*queries.EVENT_TABLES)),
+        "alerts": prepared("alerts", alerts, **schemas_of(*ALERT_SOURCES)),
+        **{
+            name: prepared(name, derived(table), **schemas_of(*table.sources)) for name, table in DERIVED_TABLES.items()
+        },
     }
 
 
 def schemas_of(*names: str) -> dict[str, pa.Schema]:
+    """The schemas of these result tables."""
     return {name: TABLES[name] for name in names}
 
 
-def signs_of(events: Mapping[str, pa.Table]) -> list[pa.Table]:
-    """What run_signs looks at; of events that differ in their time alone the first and the last tell all."""
-    signs = []
+def condensed_run_events(events: Mapping[str, pa.Table]) -> list[pa.Table]:
+    """Events of all kinds with the fields of RUN_EVENT_SCHEMA; of events that differ only in time the first and last.
+
+    events: by kind
+    """
+    condensed = []
     for of_kind in events.values():
-        names = [name for name in _SIGNS.names if name in of_kind.column_names and name != "emitted_at"]
-        is_lost = pc.is_nan(of_kind["emitted_at"])
-        spans = of_kind.filter(pc.invert(is_lost)).group_by(names)
+        names = [name for name in RUN_EVENT_SCHEMA.names if name in of_kind.column_names and name != "emitted_at"]
+        has_no_time = pc.is_nan(of_kind["emitted_at"])
+        spans = of_kind.filter(pc.invert(has_no_time)).group_by(names)
         spans = spans.aggregate([("emitted_at", "min"), ("emitted_at", "max")])
         first, last = (spans.select([*names, f"emitted_at_{end}"]) for end in ("min", "max"))
-        for told in (first, last, of_kind.filter(is_lost).select([*names, "emitted_at"])):
-            told = told.rename_columns([*names, "emitted_at"])
-            signs.append(pa.concat_tables([_SIGNS.empty_table(), told], promote_options="default"))
-    return signs
+        for part in (first, last, of_kind.filter(has_no_time).select([*names, "emitted_at"])):
+            part = part.rename_columns([*names, "emitted_at"])
+            condensed.append(pa.concat_tables([RUN_EVENT_SCHEMA.empty_table(), part], promote_options="default"))
+    return condensed

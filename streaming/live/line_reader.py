@@ -1,4 +1,4 @@
-"""The lines of a micro-batch -> its metric events by kind, and the lines that are none."""
+"""Reads the lines of a micro-batch into events."""
 
 from functools import cached_property
 from pathlib import Path
@@ -9,26 +9,30 @@ from pyspark.sql import SparkSession
 
 from longtail.streaming.events.schema import EVENT_KINDS
 from longtail.streaming.live.prepared import PreparedQuery
+from longtail.streaming.parsing.arrow import LINE_SCHEMA, event_schema
+from longtail.streaming.parsing.fast_lines import read_fast_lines
 from longtail.streaming.parsing.lines import LINE, REASON, SOURCE, parsed_events
-from longtail.streaming.parsing.written_lines import LINE_SCHEMA, event_schema, written_events
-from longtail.streaming.tables.store import QUARANTINE, TABLES
+from longtail.streaming.tables.schemas import QUARANTINE, TABLES
 
 
 class LineReader:
-    """directory: of its own, for files on the way to Spark"""
+    """Reads lines without Spark where their format allows it, and with Spark's checks otherwise.
+
+    directory: for the files that pass lines to Spark; nothing else may be in it
+    """
 
     def __init__(self, spark: SparkSession, directory: Path) -> None:
         self._spark, self._directory = spark, directory
 
     def __call__(self, lines: pa.Table) -> tuple[dict[str, pa.Table], pa.Table]:
-        """Events, a table of event_schema a kind that is there; and what goes to the quarantine.
+        """The events of each kind that occurs, as a table of its event_schema; and the rows for the quarantine.
 
-        lines: of LINE_SCHEMA
+        lines: table of LINE_SCHEMA
         """
-        events, left = written_events(lines)
+        events, others = read_fast_lines(lines)
         bad = TABLES[QUARANTINE].empty_table()
-        if left.num_rows:
-            checked = self._checks(lines=[left])
+        if others.num_rows:
+            checked = self._checks(lines=[others])
             is_bad = pc.is_valid(checked[REASON])
             bad = checked.filter(is_bad).select([REASON, LINE, SOURCE]).rename_columns(bad.column_names)
             good = checked.filter(pc.invert(is_bad))
@@ -40,5 +44,5 @@ class LineReader:
 
     @cached_property
     def _checks(self) -> PreparedQuery:
-        # Planned when it is needed first: most queries never see such a line.
+        # Planned when it is first needed: most streams never have such a line.
         return PreparedQuery(self._spark, parsed_events, {"lines": LINE_SCHEMA}, directory=self._directory)

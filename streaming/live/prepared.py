@@ -1,18 +1,15 @@
-"""A query that is planned once and run on one input after another.
+"""Queries that are planned once and executed on one input after another.
 
-Spark plans a query anew for every DataFrame, which for a small batch takes many
-times as long as to run it. Here the inputs are ORC files of fixed names: a
-DataFrame over them is made and planned once, and reads at each action what lies
-there then. The executors must see the directory.
+Spark plans a query anew for every DataFrame, which for a small batch takes many times as long as its execution. Here
+the inputs are ORC files with fixed names: a DataFrame over them is created and planned once, and each action reads
+their current content. The executors must see the directory.
 
-Why ORC: the JVM reads it by itself, while every input that goes through a Python
-worker costs more than all else in a small query. And a plan knows how long its file was
-when it was made, but reads each stripe whole that begins within that length: a file of
-one stripe is read whole, however long it is now.
+Why ORC: the JVM reads it natively, while every input that passes through a Python worker costs more than everything
+else in a small query. A plan remembers the length that its file had when it was planned, but reads every stripe that
+begins within that length completely: a file of one stripe is read to its end, however long it is now.
 
-What a plan exchanges between tasks, by shuffle or broadcast, Spark keeps from one
-action to the next: it would be an old input's. A query whose plan has an exchange is
-therefore planned anew each time.
+Spark keeps the results of exchanges between tasks (shuffles and broadcasts) from one action of a plan to the next,
+which would be those of an old input. Therefore a query whose plan has an exchange is planned anew for each call.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -24,12 +21,17 @@ from pyarrow import orc
 from pyspark.sql import DataFrame, SparkSession
 
 STRIPE_BYTES = 1 << 40
-"""More than any input has: it is one stripe."""
+"""More than any input has, so that each file is one stripe."""
 _SQL_TYPES = {pa.string(): "STRING", pa.int64(): "BIGINT", pa.float64(): "DOUBLE"}
 
 
 class PreparedQuery:
-    """DataFrames -> DataFrame, for tables of always the same schemas."""
+    """A query on tables whose schemas are fixed.
+
+    query: DataFrames, by the names of the inputs -> DataFrame
+    inputs: the schema of each input
+    directory: for the files of the inputs; nothing else may be in it
+    """
 
     def __init__(
         self,
@@ -39,22 +41,21 @@ class PreparedQuery:
         *,
         directory: Path,
     ) -> None:
-        """query: takes a DataFrame for each of the inputs, by name; directory: of its own, for their files"""
         directory.mkdir(parents=True, exist_ok=True)
         self._schemas = dict(inputs)
         self._files = {name: directory / f"{name}.orc" for name in inputs}
         frames = {name: self._frame(spark, name) for name in inputs}
         self._plan = partial(query, **frames)
         self._result = self._plan()
-        self.keeps_exchanges = "Exchange" in self._result._jdf.queryExecution().executedPlan().toString()
+        self.keeps_exchanges = _has_exchange(self._result)
 
     def __call__(self, **inputs: Sequence[pa.Table]) -> pa.Table:
-        """The result for these inputs, each in pieces."""
+        """The result for these inputs, each given as a sequence of tables to concatenate."""
         assert inputs.keys() == self._schemas.keys()
-        for name, pieces in inputs.items():
+        for name, parts in inputs.items():
             schema = self._schemas[name]
             _write(
-                self._files[name], pa.concat_tables([schema.empty_table(), *(_of_schema(p, schema) for p in pieces)])
+                self._files[name], pa.concat_tables([schema.empty_table(), *(_cast(part, schema) for part in parts)])
             )
         result = self._plan() if self.keeps_exchanges else self._result
         return result.toArrow()
@@ -63,11 +64,17 @@ class PreparedQuery:
         schema, file = self._schemas[name], self._files[name]
         _write(file, schema.empty_table())
         ddl = ", ".join(f"{field.name} {_SQL_TYPES[field.type]}" for field in schema)
-        # In one partition, so that nothing is exchanged; of this machine, whatever file system is Spark's default.
+        # One partition, so that nothing is exchanged; on this machine, whatever Spark's default file system is.
         return spark.read.schema(ddl).orc(f"file://{file.absolute()}").coalesce(1)
 
 
-def _of_schema(table: pa.Table, schema: pa.Schema) -> pa.Table:
+def _has_exchange(frame: DataFrame) -> bool:
+    # Only the JVM's object gives the physical plan.
+    plan = frame._jdf.queryExecution().executedPlan()
+    return "Exchange" in plan.toString()
+
+
+def _cast(table: pa.Table, schema: pa.Schema) -> pa.Table:
     return table.select(schema.names).cast(schema)
 
 

@@ -1,12 +1,11 @@
-"""The live query: metric events as they come, into result tables that are always up to date.
+"""The live query: turns metric events into result tables that are always up to date.
 
-    query = start_live_query(spark, file_lines(spark, events_dir), tables_dir=..., trigger="1 second")
-    table = read_table(tables_dir, "epochs")      # streaming/tables/store.py, in this process or any other
+    query = start_live_query(spark, partial(file_lines, events_dir=events_dir), tables_dir=..., trigger="1 second")
+    table = read_result_table(tables_dir, "epochs")      # streaming/tables/reading.py, in this or any other process
 
-Each micro-batch of lines goes to the keeper of the tables (streaming/live/keeper.py),
-which works out what changes. The query's checkpoint lies beside the tables:
-started again it goes on where it was stopped or killed, and events that come
-twice count once.
+Each micro-batch of lines goes to the keeper of the tables (streaming/live/keeper.py), which updates them. The
+checkpoint of the query is stored beside the tables: after a stop or a kill a new query continues there, and events that
+arrive twice count once.
 """
 
 from collections.abc import Callable
@@ -16,43 +15,45 @@ from threading import Lock
 from pyspark.errors import StreamingQueryException
 from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
-from pyspark.sql.streaming import StreamingQuery
 from pyspark.sql.streaming.listener import StreamingQueryProgress
+from pyspark.sql.streaming.query import StreamingQuery
 
-from longtail.conf.alerts import AlertRules, read_alert_rules
+from longtail.streaming.alerts.rules import AlertRules
+from longtail.streaming.alerts.rules_file import read_alert_rules
 from longtail.streaming.live.keeper import TableKeeper
+from longtail.streaming.live.trigger import with_trigger
 from longtail.streaming.parsing.lines import LINE, SOURCE
-from longtail.streaming.tables.store import list_runs
+from longtail.streaming.tables.manifest import list_runs
 
 CHECKPOINT_DIRECTORY = "checkpoint"
-MAX_BYTES_A_BATCH = 64 << 20
-"""What waits when the query starts comes in pieces of this size, so that memory is bounded."""
+MAX_BYTES_PER_BATCH = 64 << 20
+"""The backlog at the start of a query is read in batches of this size, which bounds memory."""
 
 OWN_SETTINGS = {
-    # Event batches are small: one task beats the start-up of many, and a plan fixed at once beats one found in stages.
+    # Event batches are small: one task is faster than starting many, and a fixed plan faster than an adaptive one.
     "spark.sql.shuffle.partitions": "1",
     "spark.sql.adaptive.enabled": "false",
-    # The checkpoint is on this machine, where Spark's other way starts some 30 processes (readlink, chmod) a batch.
+    # The checkpoint is on this machine, where Spark's default starts some 30 processes (readlink, chmod) per batch.
     "spark.sql.streaming.checkpointFileManagerClass": (
         "org.apache.spark.sql.execution.streaming.checkpointing.FileSystemBasedCheckpointFileManager"
     ),
-    # The files of a batch are known: to look at each is not worth tasks of their own.
+    # The files of a batch are known: looking at each is not worth a separate task.
     "spark.sql.sources.parallelPartitionDiscovery.threshold": "1000000",
-    # Few pieces, none so large that the JVM moves it about.
+    # Few Arrow batches, none so large that the JVM has to move it.
     "spark.sql.execution.arrow.maxRecordsPerBatch": "20000",
 }
 
 
 def file_lines(spark: SparkSession, events_dir: Path) -> DataFrame:
-    """The lines of all event files as a streaming DataFrame; the directory is made if it is not there."""
+    """The lines of all event files as a streaming DataFrame (value, source). Creates the directory if necessary."""
     events_dir.mkdir(parents=True, exist_ok=True)
     lines = (
         spark.readStream.format("text")
         .option("pathGlobFilter", "*.jsonl")
-        # A step event's file goes when its epoch is told whole.
+        # The file of a step event vanishes when the file of its epoch is written.
         .option("ignoreMissingFiles", True)
-        .option("maxBytesPerTrigger", MAX_BYTES_A_BATCH)
-        # Files brought from another machine may keep old dates; they count all the same.
+        .option("maxBytesPerTrigger", MAX_BYTES_PER_BATCH)
+        # Files copied from another machine may keep old dates, and must be read all the same.
         .option("maxFileAge", "3650d")
         .load(str(events_dir.absolute()))
     )
@@ -60,7 +61,7 @@ def file_lines(spark: SparkSession, events_dir: Path) -> DataFrame:
 
 
 class LiveQuery:
-    """The running query, with the names of Spark's own; when it ends, others may keep its tables."""
+    """The running query, with Spark's method names; when it ends, other processes may write its tables."""
 
     def __init__(self, query: StreamingQuery, keeper: TableKeeper, in_batch: Lock) -> None:
         self._query, self._keeper, self._in_batch = query, keeper, in_batch
@@ -87,7 +88,7 @@ class LiveQuery:
                 self._keeper.close()
 
     def stop(self) -> None:
-        """Ends the query after the batch that is under way: an interrupted one fills the terminal with its trace."""
+        """End the query after its current batch: interrupting one would print its stack trace to the terminal."""
         with self._in_batch:
             self._query.stop()
         self._keeper.close()
@@ -102,21 +103,20 @@ def start_live_query(
     rules: AlertRules | None = None,
     on_update: Callable[[list[str]], None] = lambda runs: None,
 ) -> LiveQuery:
-    """Start the query; trigger as Spark spells it ("1 second"), or None to process what is there and end.
+    """Start the query.
 
-    read_lines: makes the streaming DataFrame of lines (value, source) in a session of the query's own
-    rules: when to raise an alert; None: longtail's own (conf/alerts.yaml)
-    on_update: called with all runs at the start, then after each batch with the names of those whose tables have
-    changed; for a batch that was cut short by a kill it is called again
+    read_lines: creates the streaming DataFrame of lines (value, source) in the query's own session
+    trigger: interval between batches as Spark writes it ("1 second"); None: process what exists and end
+    rules: alert rules; None: those of conf/alerts.yaml
+    on_update: called with all runs at the start, and after each batch with the names of the runs whose tables changed;
+    called again for a batch that was interrupted by a kill
 
-    Raises UserError if another process keeps these tables.
+    Raises UserError if another process is writing these tables, or if a newer version of longtail has written them.
     """
     own_session = spark.newSession()
     for key, value in OWN_SETTINGS.items():
         own_session.conf.set(key, value)
     keeper = TableKeeper(own_session, tables_dir, rules or read_alert_rules())
-    when = {"availableNow": True} if trigger is None else {"processingTime": trigger}
-
     in_batch = Lock()
 
     def process(batch: DataFrame, batch_id: int) -> None:
@@ -129,14 +129,13 @@ def start_live_query(
 
     try:
         on_update(list_runs(tables_dir))
-        query = (
+        writer = (
             read_lines(own_session)
             .writeStream.option("checkpointLocation", str(tables_dir.absolute() / CHECKPOINT_DIRECTORY))
-            .trigger(**when)
             .queryName("longtail live view")
             .foreachBatch(process)
-            .start()
         )
+        query = with_trigger(writer, trigger).start()
     except BaseException:
         keeper.close()
         raise

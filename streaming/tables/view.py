@@ -1,25 +1,30 @@
-"""The newest of the result tables, as whoever shows them wants it: plain rows. No Spark here."""
+"""The latest result tables for displays and notebooks. No Spark."""
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from longtail.streaming.tables.store import latest_epochs, list_runs, read_table, rows_where
+from longtail.streaming.tables.manifest import list_runs
+from longtail.streaming.tables.reading import latest_epochs, read_result_table, rows_where
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 Row = dict[str, Any]
 
 
 @dataclass(frozen=True)
-class RunView:
+class RunSnapshot:
     """One run at its latest epoch.
 
-    state: its row of `runs`; classes, summary: its rows of `class_epochs` and `epochs` on one split (summary None
-    before the first epoch); alerts: on all splits
+    state: its row of `runs`
+    classes, summary: its rows of `class_epochs`, by class, and of `epochs` on one split
+    alerts: its rows of `alerts`, on all splits
     """
 
     state: Row
     classes: list[Row]
-    summary: Row | None
+    summary: Row
     alerts: list[Row]
 
     @property
@@ -27,38 +32,43 @@ class RunView:
         return self.state["run"]
 
 
-def newest_runs(tables_dir: Path, *, split: str, name_part: str | None = None, limit: int) -> tuple[list[RunView], int]:
-    """The runs heard of last, newest first, at most `limit`; and how many there are. Of those whose name has the part.
+def newest_runs(
+    tables_dir: Path, *, split: str, name_part: str | None = None, limit: int
+) -> tuple[list[RunSnapshot], int]:
+    """The runs with the most recent events, newest first, at most `limit`; and the number of all runs.
 
-    A run counts from its first epoch on the split.
+    A run is included after its first epoch on the split.
+
+    name_part: only runs whose name contains this
     """
-    states = [row for row in read_table(tables_dir, "runs").to_pylist() if name_part is None or name_part in row["run"]]
+    states = [row for row in read_result_table(tables_dir, "runs").to_pylist() if (name_part or "") in row["run"]]
     states.sort(key=lambda row: row["updated_at"], reverse=True)
-    views: list[RunView] = []
+    snapshots: list[RunSnapshot] = []
     for state in states:
-        if len(views) == limit:
+        if len(snapshots) == limit:
             break
-        view = run_view(tables_dir, state, split=split)
-        if view.summary is not None:
-            views.append(view)
-    return views, len(states)
+        if snapshot := run_snapshot(tables_dir, state, split=split):
+            snapshots.append(snapshot)
+    return snapshots, len(states)
 
 
-def run_view(tables_dir: Path, state: Row, *, split: str) -> RunView:
-    """state: the run's row of `runs`"""
+def run_snapshot(tables_dir: Path, state: Row, *, split: str) -> RunSnapshot | None:
+    """The run with this row of `runs`; None before its first epoch on the split."""
     run = state["run"]
-    classes = latest_epochs(rows_where(read_table(tables_dir, "class_epochs", run), split=split)).to_pylist()
-    summary = latest_epochs(rows_where(read_table(tables_dir, "epochs", run), split=split)).to_pylist()
-    return RunView(
+    classes = latest_epochs(rows_where(read_result_table(tables_dir, "class_epochs", run), split=split)).to_pylist()
+    summary = latest_epochs(rows_where(read_result_table(tables_dir, "epochs", run), split=split)).to_pylist()
+    if not summary:
+        return None
+    return RunSnapshot(
         state=state,
         classes=sorted(classes, key=lambda row: row["class_id"]),
-        summary=summary[0] if summary else None,
-        alerts=read_table(tables_dir, "alerts", run).to_pylist(),
+        summary=summary[0],
+        alerts=read_result_table(tables_dir, "alerts", run).to_pylist(),
     )
 
 
 class LiveView:
-    """The tables from a notebook: each a pandas DataFrame of this moment.
+    """The result tables in a notebook, each as a pandas DataFrame of the present moment.
 
     view = LiveView(tables_dir)
     view.table("epochs", run=view.runs()[-1])
@@ -68,11 +78,15 @@ class LiveView:
         self._tables_dir = tables_dir
 
     def runs(self) -> list[str]:
-        """Names, the one heard of last at the end."""
-        rows = read_table(self._tables_dir, "runs").to_pylist()
+        """Names of the runs, the one with the most recent event last."""
+        rows = read_result_table(self._tables_dir, "runs").to_pylist()
         return [row["run"] for row in sorted(rows, key=lambda row: row["updated_at"])] or list_runs(self._tables_dir)
 
-    def table(self, name: str, run: str | None = None, *, latest: bool = False, **equal: Any) -> Any:
-        """A table (streaming/tables/store.py) of one run or all; latest: only the last epoch; equal: split="test"."""
-        table = rows_where(read_table(self._tables_dir, name, run), **equal)
+    def table(self, name: str, run: str | None = None, *, latest: bool = False, **equal: Any) -> "pd.DataFrame":
+        """A result table (streaming/tables/schemas.py) of one run or of all.
+
+        latest: only the latest epoch of each run and split
+        equal: only rows whose columns have these values, e.g. split="test"
+        """
+        table = rows_where(read_result_table(self._tables_dir, name, run), **equal)
         return (latest_epochs(table) if latest else table).to_pandas()

@@ -19,7 +19,7 @@ from torch import Tensor
 
 from longtail.conf.base.errors import UserError
 from longtail.conf.options.semi import ESTIMATED
-from longtail.streaming.unfolding import unfolded_shares
+from longtail.streaming.class_shares import estimate_class_shares
 from longtail.training.semi.method import FixMatch, Setting, ViewOutputs
 from longtail.training.step import Step
 
@@ -86,7 +86,7 @@ class DistributionAligningRefinery(FixMatch):
         cells = self.setting.held_out_confusion()
         counts, indices = np.array(cells["count"], float), (cells["target"], cells["predicted"])
         confusion = csr_array((counts, indices), shape=(classes, classes))
-        shares = unfolded_shares(predicted.cpu().double().numpy(), confusion)
+        shares = estimate_class_shares(predicted.cpu().double().numpy(), confusion)
         return self.setting.num_unlabeled * torch.from_numpy(shares).to(self.sizes.device)
 
     def _remember(self, indices: Tensor, predicted: Tensor) -> None:

@@ -1,4 +1,4 @@
-"""What pseudo-labels say of the unlabeled part (streaming/unlabeled.py), against values computed by hand."""
+"""What pseudo-labels say of the unlabeled part (streaming/derived.py), against values computed by hand."""
 
 import math
 from typing import Any
@@ -8,9 +8,8 @@ import pytest
 from pyspark.sql import SparkSession
 from scipy.sparse import csr_array
 
+from longtail.streaming.class_shares import estimate_class_shares
 from longtail.streaming.events.schema import ConfusionEvent, Event, PseudoLabelEvent
-from longtail.streaming.unfolding import unfolded_shares
-from longtail.streaming.unlabeled import pseudo_label_drift
 from tests.events import an_event, batch_tables, class_event
 
 
@@ -36,7 +35,9 @@ HELD_OUT = [class_event(class_id=c, support=10, correct=6, confidence_sum=(9.0, 
 
 def test_the_imbalance_of_the_unlabeled_part_is_told_without_its_labels(spark: SparkSession) -> None:
     # 75 images of the head and 25 of the tail: .9 x 75 + .4 x 25 = 77.5 are taken for the head; of 400, 310 and 90.
-    (row,) = batch_tables(spark, [*labelling([310, 90]), *CELLS, *HELD_OUT])["unlabeled"].toArrow().to_pylist()
+    (row,) = (
+        batch_tables(spark, [*labelling([310, 90]), *CELLS, *HELD_OUT])["unlabeled_estimates"].toArrow().to_pylist()
+    )
 
     assert row["num_pseudo_labels"] == 400
     assert row["rho"] == 2
@@ -51,7 +52,7 @@ def test_the_imbalance_of_the_unlabeled_part_is_told_without_its_labels(spark: S
 def test_without_held_out_images_or_pseudo_labels_nothing_is_made_up(spark: SparkSession) -> None:
     told = [*labelling([310, 90]), *labelling([0, 0], run="none"), *labelling([5, 0], run="one")]
 
-    rows = {row["run"]: row for row in batch_tables(spark, told)["unlabeled"].toArrow().to_pylist()}
+    rows = {row["run"]: row for row in batch_tables(spark, told)["unlabeled_estimates"].toArrow().to_pylist()}
 
     assert (rows["base"]["rho_unlabeled"], rows["base"]["expected_confidence"]) == (None, None)
     assert (rows["none"]["rho_pseudo_labels"], rows["none"]["mean_confidence"]) == (None, None)
@@ -65,25 +66,9 @@ def test_shares_are_found_again_from_what_the_mistakes_make_of_them() -> None:
     given_true = confusion / np.array([10, 10, 10, 1])[:, None]
     given_true[3, 3] = 1.0
 
-    found = unfolded_shares(1e6 * true @ given_true, csr_array(confusion))
+    found = estimate_class_shares(1e6 * true @ given_true, csr_array(confusion))
 
     assert found == pytest.approx(np.linalg.solve(given_true.T, true @ given_true), abs=1e-4)
-
-
-def test_drift_compares_a_labelling_with_the_one_that_its_classifier_learned_from(spark: SparkSession) -> None:
-    told = [
-        *labelling([300, 100]),
-        *labelling([250, 150], 0.9, run="semi", previous_run="base", round=2),
-        *labelling([1, 1], run="other"),
-    ]
-
-    rows = pseudo_label_drift(batch_tables(spark, told)["pseudo_labels"]).toArrow().to_pylist()
-
-    assert [(row["run"], row["previous_run"], row["class_id"], row["count_change"]) for row in rows] == [
-        ("semi", "base", 0, -50),
-        ("semi", "base", 1, 50),
-    ]
-    assert rows[0]["confidence_change"] == pytest.approx(0.1)
 
 
 def test_a_labelling_again_replaces_the_one_before(spark: SparkSession) -> None:

@@ -1,0 +1,29 @@
+"""Reads the thresholds of the alert rules: conf/alerts.yaml, or a file of the same form."""
+
+from importlib.resources import files
+from pathlib import Path
+
+import yaml
+from pydantic import ValidationError
+
+from longtail.conf.base.errors import UserError
+from longtail.streaming.alerts.rules import AlertRules
+
+
+def read_alert_rules(path: Path | None = None) -> AlertRules:
+    """The rules of a YAML file, by default of conf/alerts.yaml. A rule that the file omits is off.
+
+    Raises UserError if the file cannot be read or a rule is invalid.
+    """
+    name = path or "conf/alerts.yaml"
+    try:
+        text = (path or files("longtail.conf") / "alerts.yaml").read_text(encoding="utf-8")
+        return AlertRules.model_validate(yaml.safe_load(text))
+    except OSError as error:
+        raise UserError(f"cannot read the alert rules {name}: {error.strerror}") from None
+    except yaml.YAMLError as error:
+        raise UserError(f"{name} is not valid YAML: {' '.join(str(error).split())}") from None
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join(map(str, first["loc"])) or "the file"
+        raise UserError(f"{name}: {where}: {first['msg'].lower()}; see conf/alerts.yaml for an example") from None

@@ -1,0 +1,160 @@
+"""The update of one run's tables in a micro-batch: its new events, the stored rows, and the rows that change."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from longtail.streaming.events.schema import ClassEvent
+from longtail.streaming.live.arrow_rows import last_rows, split_by_segment
+from longtail.streaming.live.keeper_queries import CLASS_EVENT_SCHEMA
+from longtail.streaming.tables.manifest import RunManifest, read_run_manifest
+from longtail.streaming.tables.reading import latest_epochs, read_segments
+from longtail.streaming.tables.schemas import BY_EPOCH, TABLES
+from longtail.streaming.tables.writing import write_run
+
+SEGMENT_ROWS = 20_000
+"""A segment of class_epochs has as many epochs as give about so many rows, which bounds what an update rewrites."""
+SEGMENT_EPOCHS = {"epochs": 1000, "steps": 100}
+"""Epochs per segment of the tables that have a few rows per epoch, however many classes there are."""
+WHOLE = "all"
+"""The only segment of a table that is not stored by epochs."""
+
+
+@dataclass
+class RunUpdate:
+    """The update of one run.
+
+    events: its events in the batch, by kind
+    num_epochs: how many of the latest epochs the alerts look at
+    segments: the changed segments, per table and segment; unwritten: the tables whose changes are not written yet
+    rows: the changed rows, per table of a few rows
+    current: per table, its rows after the update; of tables that grow with the epochs, the latest ones
+    """
+
+    tables_dir: Path
+    manifest: RunManifest
+    events: dict[str, pa.Table]
+    num_epochs: int
+    segments: dict[str, dict[str, pa.Table]] = field(default_factory=dict)
+    unwritten: set[str] = field(default_factory=set)
+    rows: dict[str, list[dict[str, Any]]] = field(default_factory=dict)
+    current: dict[str, pa.Table] = field(default_factory=dict)
+
+    @property
+    def run(self) -> str:
+        return self.manifest.run
+
+    def change(self, name: str, rows: pa.Table) -> None:
+        """Replace the segments that the rows belong to, or the whole table if it is not stored by epochs."""
+        is_by_epoch = name in BY_EPOCH
+        self.segments[name] = (
+            split_by_segment(rows, self.manifest.segment_epochs[name]) if is_by_epoch else {WHOLE: rows}
+        )
+        self.unwritten.add(name)
+
+    def write(self) -> None:
+        """Write the changes that are not written yet."""
+        changed = {name: rows for name, rows in self.rows.items() if self.manifest.rows.get(name, []) != rows}
+        if self.unwritten or changed:
+            segments = {name: self.segments[name] for name in self.unwritten}
+            self.manifest = write_run(self.tables_dir, self.manifest, segments, changed)
+            self.unwritten.clear()
+
+    def has_table(self, name: str) -> bool:
+        """Whether a table has rows after the update."""
+        return name in self.segments or name in self.manifest.files
+
+    def stored(self, name: str) -> pa.Table:
+        """The stored rows of a table that is not stored by epochs."""
+        return read_segments(self.tables_dir, self.manifest, name, [WHOLE])
+
+    def rows_after_update(self, name: str) -> pa.Table:
+        """The rows of a table after the update; of class_epochs the latest epoch, of `epochs` the last num_epochs and
+        of steps the last one, or more."""
+        if name not in self.current:
+            if name in BY_EPOCH:
+                rows = self._last_segments(name, self.num_epochs if name == "epochs" else 1)
+                self.current[name] = latest_epochs(rows) if name == "class_epochs" else rows
+            else:
+                self.current[name] = self.segments[name][WHOLE] if name in self.segments else self.stored(name)
+        return self.current[name]
+
+    def _last_segments(self, name: str, num_epochs: int) -> pa.Table:
+        stored, changed = self.manifest.files.get(name, {}), self.segments.get(name, {})
+        rows = TABLES[name].empty_table()
+        for segment in sorted({*stored, *changed}, key=int, reverse=True):
+            more = changed.get(segment) or read_segments(self.tables_dir, self.manifest, name, [segment])
+            rows = pa.concat_tables([more, rows])
+            if len(rows["epoch"].unique()) >= num_epochs:
+                break
+        return rows
+
+    def split_at_epoch(self, name: str, first: int) -> tuple[pa.Table, pa.Table]:
+        """The stored rows from the segment of epoch `first` on: those before this epoch, and those from it on."""
+        manifest = self.manifest
+        segments = [s for s in manifest.files.get(name, {}) if int(s) >= manifest.segment_of(name, first)]
+        rows = read_segments(self.tables_dir, manifest, name, segments)
+        return rows.filter(pc.field("epoch") < first), rows.filter(pc.field("epoch") >= first)
+
+    def last_rows_before(self, name: str, first: int, key: list[str], new: pa.Table) -> pa.Table:
+        """The stored row of each key with the highest epoch before `first`.
+
+        Segments are read backwards until there is a row for each key in `new`.
+        """
+        num_keys = new.group_by(key).aggregate([]).num_rows
+        rows = TABLES[name].empty_table()
+        for segment in sorted(self.manifest.files.get(name, {}), key=int, reverse=True):
+            if int(segment) > self.manifest.segment_of(name, first):
+                continue
+            more = read_segments(self.tables_dir, self.manifest, name, [segment]).filter(pc.field("epoch") < first)
+            rows = last_rows(pa.concat_tables([more, rows]), key)
+            if rows.num_rows >= num_keys:
+                break
+        return rows
+
+
+def begin_update(tables_dir: Path, run: str, events: dict[str, pa.Table], *, num_epochs: int) -> RunUpdate:
+    """The update of a run by these events, by kind. num_epochs: how many of the latest epochs the alerts look at"""
+    manifest = read_run_manifest(tables_dir, run) or RunManifest(run)
+    if not manifest.segment_epochs:
+        manifest.segment_epochs.update(SEGMENT_EPOCHS)
+    if ClassEvent.kind in events and "class_epochs" not in manifest.segment_epochs:
+        rows_per_epoch = events[ClassEvent.kind].group_by(["split", "class_id"]).aggregate([]).num_rows
+        manifest.segment_epochs["class_epochs"] = max(1, SEGMENT_ROWS // rows_per_epoch)
+    return RunUpdate(tables_dir, manifest, events, num_epochs)
+
+
+@dataclass
+class ClassHistory:
+    """The inputs of the scores of the runs that have class events in a batch.
+
+    class_events: class events from the first epoch on that has a new one, stored ones included; duplicates possible
+    before, before_epochs: the last rows of class_epochs and of epochs before that epoch
+    kept: per run and table, the rows before that epoch in the segments that change
+    """
+
+    updates: Sequence[RunUpdate]
+    class_events: pa.Table
+    before: list[pa.Table]
+    before_epochs: list[pa.Table]
+    kept: dict[tuple[str, str], pa.Table]
+
+
+def read_class_history(updates: Sequence[RunUpdate]) -> ClassHistory:
+    """updates: of runs with class events"""
+    history = ClassHistory(updates, CLASS_EVENT_SCHEMA.empty_table(), [], [], {})
+    class_events = [history.class_events]
+    for update in updates:
+        new = update.events[ClassEvent.kind]
+        first = pc.min(new["epoch"]).as_py()
+        history.kept[update.run, "class_epochs"], stored = update.split_at_epoch("class_epochs", first)
+        history.kept[update.run, "epochs"], _ = update.split_at_epoch("epochs", first)
+        class_events += [new.select(CLASS_EVENT_SCHEMA.names), stored.select(CLASS_EVENT_SCHEMA.names)]
+        history.before += [update.last_rows_before("class_epochs", first, ["split", "class_id"], new)]
+        history.before_epochs += [update.last_rows_before("epochs", first, ["split"], new)]
+    history.class_events = pa.concat_tables(class_events)
+    return history

@@ -1,0 +1,96 @@
+"""Run manifests: which Parquet files the result tables of a run consist of. No Spark.
+
+    TABLES_DIR/runs/RUN/manifest.json
+    TABLES_DIR/runs/RUN/class_epochs-0-1a2b3c4d.parquet ...
+
+An update writes new Parquet files, then replaces the manifest, then removes the files that no manifest names. So a
+reader sees the tables of a run either before or after an update, even if the writer is killed in between, and an update
+costs as much as the segments that it changes, however long the run is.
+"""
+
+import json
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from longtail.conf.base.errors import UserError
+from longtail.conf.base.files import write_text_atomically
+from longtail.streaming.events.schema import RUN_NAME
+from longtail.streaming.tables.schemas import TABLES_FORMAT_VERSION
+
+TABLES_DIRECTORY = "analytics"
+"""Default directory of the tables, inside the directory of the runs."""
+MANIFEST = "manifest.json"
+
+
+@dataclass
+class RunManifest:
+    """The contents of a run's tables.
+
+    segment_epochs: number of epochs per segment, per table of BY_EPOCH
+    files: per table, the file of each segment ("0", "1", ... or "all")
+    rows: per table of IN_MANIFEST, its rows
+    """
+
+    run: str
+    segment_epochs: dict[str, int] = field(default_factory=dict)
+    files: dict[str, dict[str, str]] = field(default_factory=dict)
+    rows: dict[str, list[dict[str, Any]]] = field(default_factory=dict)
+
+    def segment_of(self, name: str, epoch: int) -> int:
+        """The index of the segment of a table that holds an epoch."""
+        return epoch // self.segment_epochs[name]
+
+
+def list_runs(tables_dir: Path) -> list[str]:
+    """Sorted names of all runs in the tables."""
+    # A directory without a manifest is a run whose first update was interrupted.
+    return sorted(file.parent.name for file in tables_dir.glob(f"runs/*/{MANIFEST}"))
+
+
+def run_directory(tables_dir: Path, run: str) -> Path:
+    """The directory of a run's files. Raises ValueError for an invalid name: no name leads out of the tables."""
+    if not RUN_NAME.fullmatch(run):
+        raise ValueError(f"{run!r} is not a valid name of a run")
+    return tables_dir / "runs" / run
+
+
+def read_run_manifest(tables_dir: Path, run: str) -> RunManifest | None:
+    """The manifest of a run, None if the tables do not have it. Raises UserError if a newer longtail wrote it."""
+    file = run_directory(tables_dir, run) / MANIFEST
+    try:
+        content = json.loads(file.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        return None
+    check_format_version(content.pop("format_version"), file)
+    return RunManifest(**content)
+
+
+def write_run_manifest(tables_dir: Path, manifest: RunManifest) -> None:
+    """Replace the manifest of a run."""
+    text = json.dumps({"format_version": TABLES_FORMAT_VERSION, **vars(manifest)})
+    write_text_atomically(run_directory(tables_dir, manifest.run) / MANIFEST, text)
+
+
+def check_format_version(version: int, source: Path) -> None:
+    """Raise UserError if result tables have a newer format than this version of longtail reads."""
+    if version > TABLES_FORMAT_VERSION:
+        raise UserError(
+            f"{source} has format version {version}, this version of longtail reads result tables up to version "
+            f"{TABLES_FORMAT_VERSION}: upgrade longtail, or use another directory of tables"
+        )
+
+
+def check_format_versions(tables_dir: Path) -> None:
+    """Raise UserError if a newer version of longtail has written tables of any run in the directory."""
+    for run in list_runs(tables_dir):
+        read_run_manifest(tables_dir, run)
+
+
+def manifest_state(tables_dir: Path, run: str) -> tuple[int, int] | None:
+    """A value that changes whenever the tables of a run do; None if there are none."""
+    try:
+        status = (run_directory(tables_dir, run) / MANIFEST).stat()
+    except FileNotFoundError:
+        return None
+    return status.st_mtime_ns, status.st_ino

@@ -1,0 +1,133 @@
+"""Reads the result tables of the live query in any process. No Spark.
+
+    table = read_result_table(tables_dir, "epochs", run="base")   # a pyarrow.Table; of all runs without run=
+    runs = list_runs(tables_dir)                                  # streaming/tables/manifest.py
+
+streaming/tables/schemas.py describes each table.
+"""
+
+import contextlib
+import json
+import time
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from types import MappingProxyType
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+from longtail.streaming.tables.manifest import MANIFEST, RunManifest, list_runs, read_run_manifest, run_directory
+from longtail.streaming.tables.schemas import IN_MANIFEST, QUARANTINE, RUNNING, TABLES
+from longtail.streaming.tables.writing import RULES
+
+_MAX_TRIES = 50
+
+
+def read_result_table(
+    tables_dir: Path,
+    name: str,
+    run: str | None = None,
+    *,
+    columns: Sequence[str] | None = None,
+    now: float | None = None,
+) -> pa.Table:
+    """A result table of one run, or of all runs; empty if the tables do not have the run.
+
+    columns: the columns to read, by default all
+    now: seconds since 1970-01-01 UTC at which `alerts` judges whether a run is silent; by default the present
+    """
+    schema = TABLES[name]
+    if name == QUARANTINE:
+        assert run is None, "a line that is no event belongs to no run"
+        parts = [_read_file(file, name, columns) for file in quarantine_files(tables_dir)]
+    else:
+        runs = list_runs(tables_dir) if run is None else [run]
+        parts = [part for one in runs for part in read_parts(tables_dir, name, one, columns=columns).values()]
+        if name == "alerts":
+            silent = _silent_runs(tables_dir, runs, time.time() if now is None else now)
+            parts.append(silent.select(columns or silent.column_names))
+    # Combined, because Spark's createDataFrame reads nothing after an empty chunk.
+    empty = schema.empty_table().select(columns or schema.names)
+    return pa.concat_tables([empty, *parts]).combine_chunks()
+
+
+def read_parts(
+    tables_dir: Path,
+    name: str,
+    run: str,
+    *,
+    columns: Sequence[str] | None = None,
+    known: Mapping[str, pa.Table] = MappingProxyType({}),
+) -> dict[str, pa.Table]:
+    """The rows of a run in a table, by the name of the file that holds them; empty for an unknown run.
+
+    known: parts that were read before; files never change, so these are not read again
+    """
+    schema = TABLES[name]
+    for _ in range(_MAX_TRIES):
+        manifest = read_run_manifest(tables_dir, run)
+        if manifest is None:
+            return {}
+        if name in IN_MANIFEST:
+            rows = pa.Table.from_pylist(manifest.rows.get(name, []), schema=schema)
+            return {MANIFEST: rows.select(columns or schema.names)}
+        directory, files = run_directory(tables_dir, run), manifest.files.get(name, {}).values()
+        try:
+            return {
+                file: known[file] if file in known else _read_file(directory / file, name, columns) for file in files
+            }
+        except FileNotFoundError:
+            continue  # replaced since the manifest was read
+    raise RuntimeError(f"the tables of {run} in {tables_dir} change faster than they can be read")
+
+
+def read_segments(tables_dir: Path, manifest: RunManifest, name: str, segments: Iterable[str]) -> pa.Table:
+    """The rows of these segments of a table. Only for the writer of the tables, under whom no file vanishes."""
+    directory, files = run_directory(tables_dir, manifest.run), manifest.files.get(name, {})
+    parts = [_read_file(directory / files[segment], name) for segment in segments if segment in files]
+    return pa.concat_tables([TABLES[name].empty_table(), *parts])
+
+
+def quarantine_files(tables_dir: Path) -> list[Path]:
+    """One file per micro-batch that had bad lines."""
+    return sorted((tables_dir / QUARANTINE).glob("*.parquet"))
+
+
+def latest_epochs(table: pa.Table) -> pa.Table:
+    """The rows of class_epochs or epochs at the latest epoch of each run and split."""
+    last = table.group_by(["run", "split"]).aggregate([("epoch", "max")]).rename_columns(["run", "split", "epoch"])
+    return table.join(last, keys=["run", "split", "epoch"], join_type="inner").select(table.column_names)
+
+
+def rows_where(table: pa.Table, **equal: Any) -> pa.Table:
+    """The rows whose columns have these values."""
+    for name, value in equal.items():
+        table = table.filter(pc.field(name) == value)
+    return table
+
+
+def _read_file(file: Path, name: str, columns: Sequence[str] | None = None) -> pa.Table:
+    # Columns that an older version of longtail did not write are null.
+    return pq.read_table(file, schema=TABLES[name], columns=list(columns) if columns is not None else None)
+
+
+def _silent_runs(tables_dir: Path, runs: Sequence[str], now: float) -> pa.Table:
+    """An alert for each unfinished run without an event for too long.
+
+    Judged by the reader and not when an event arrives, because a silent run sends none.
+    """
+    seconds = None
+    with contextlib.suppress(FileNotFoundError):
+        seconds = json.loads((tables_dir / RULES).read_text(encoding="utf-8"))["run_silent_seconds"]
+    alerts = []
+    for run in runs if seconds is not None else ():
+        for row in [row for part in read_parts(tables_dir, "runs", run).values() for row in part.to_pylist()]:
+            silence = now - row["updated_at"]
+            if row["status"] == RUNNING and silence > seconds:
+                message = f"no event for {silence:.0f} s"
+                alerts.append({**row, "split": "", "rule": "run_silent", "message": message})
+    return pa.Table.from_pylist(
+        [{name: row[name] for name in TABLES["alerts"].names} for row in alerts], schema=TABLES["alerts"]
+    )

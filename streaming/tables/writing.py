@@ -1,0 +1,61 @@
+"""Writes the result tables as Parquet files. No Spark. Writing the same update again changes nothing."""
+
+import json
+import uuid
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from longtail.conf.base.files import write_atomically, write_text_atomically
+from longtail.streaming.tables.manifest import MANIFEST, RunManifest, run_directory, write_run_manifest
+from longtail.streaming.tables.schemas import QUARANTINE, TABLES, TABLES_FORMAT_VERSION
+
+RULES = "rules.json"
+
+
+def write_run(
+    tables_dir: Path,
+    manifest: RunManifest,
+    segments: Mapping[str, Mapping[str, pa.Table]],
+    rows: Mapping[str, Sequence[Mapping[str, Any]]],
+) -> RunManifest:
+    """Replace segments of a run's tables and its rows of IN_MANIFEST tables in one atomic step; the new manifest."""
+    directory = run_directory(tables_dir, manifest.run)
+    files = {name: dict(by_segment) for name, by_segment in manifest.files.items()}
+    for name, by_segment in segments.items():
+        for segment, table in by_segment.items():
+            file = f"{name}-{segment}-{uuid.uuid4().hex[:8]}.parquet"
+            write_atomically(directory / file, _parquet_writer(table, TABLES[name]))
+            files.setdefault(name, {})[segment] = file
+    new = RunManifest(
+        run=manifest.run,
+        segment_epochs=manifest.segment_epochs,
+        files=files,
+        rows={**manifest.rows, **{name: [dict(row) for row in table] for name, table in rows.items()}},
+    )
+    write_run_manifest(tables_dir, new)
+    named = {file for by_segment in files.values() for file in by_segment.values()} | {MANIFEST}
+    for file in directory.iterdir():
+        if file.name not in named:
+            file.unlink()
+    return new
+
+
+def write_quarantine(tables_dir: Path, batch_id: int, lines: pa.Table) -> None:
+    """Write the bad lines of a micro-batch; repeating the batch replaces them."""
+    file = tables_dir / QUARANTINE / f"batch-{batch_id:09d}.parquet"
+    write_atomically(file, _parquet_writer(lines, TABLES[QUARANTINE]))
+
+
+def write_silence_rule(tables_dir: Path, seconds: float | None) -> None:
+    """Store after how many seconds without an event readers report a run as silent; None: never."""
+    rules = {"format_version": TABLES_FORMAT_VERSION, "run_silent_seconds": seconds}
+    write_text_atomically(tables_dir / RULES, json.dumps(rules))
+
+
+def _parquet_writer(table: pa.Table, schema: pa.Schema) -> Callable[[Path], None]:
+    columns = table.select(schema.names).cast(schema)
+    return lambda file: pq.write_table(columns, file, compression="zstd")
