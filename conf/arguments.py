@@ -4,7 +4,6 @@ Every field of a job's options (conf/options/) is a flag and a YAML key. What th
 the file named by --config, then from the data set's defaults (conf/datasets/), then from the field's own default.
 """
 
-import shlex
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NoReturn, TypeVar
@@ -18,7 +17,6 @@ from longtail.conf.command_line.messages import describe
 from longtail.conf.command_line.parser import CONFIG, HELP_ALL_FLAGS, HELP_FLAGS, flag_values, known_flag_values
 from longtail.conf.datasets import dataset_facts
 from longtail.conf.options.base import JobOptions
-from longtail.conf.options.data import DataOptions
 from longtail.conf.options.semi import PipelineOptions
 
 Options = TypeVar("Options", bound=JobOptions)
@@ -45,7 +43,7 @@ def given_values(options_type: type[Options], argv: Sequence[str], *, prog: str)
 def resolve_options(options_type: type[Options], values: dict[str, Any]) -> Options:
     """Validate ``values``, by option name; the data set's defaults fill in what they lack."""
     try:
-        return options_type.model_validate({**_dataset_defaults(options_type, values), **values})
+        return options_type.model_validate({**dataset_defaults(options_type, values), **values})
     except ValidationError as error:
         raise UserError(describe(error, options_type)) from None
 
@@ -56,16 +54,14 @@ def options_for(options_type: type[Options], options: JobOptions, **changes: Any
     return options_type.model_validate({**shared, **changes})
 
 
-def data_flags(options: DataOptions) -> str:
-    """Flags that name the same data set to another job: --dataset, and what differs from its defaults."""
-    defaults = dataset_facts(options.dataset).defaults
-    differing = [
-        f"--{name} {shlex.quote(str(value))}"
-        for name, field in DataOptions.model_fields.items()
-        if name not in {"dataset", *JobOptions.model_fields}
-        and (value := getattr(options, name)) != defaults.get(name, field.default)
-    ]
-    return " ".join([f"--dataset {options.dataset}", *differing])
+def dataset_defaults(options_type: type[JobOptions], values: dict[str, Any]) -> dict[str, Any]:
+    """The defaults of the data set that the values name, by option name; none for a job without a data set."""
+    if (dataset := _dataset(options_type, values)) is None:
+        return {}
+    facts = dataset_facts(dataset)
+    defaults = {**facts.defaults, **(facts.pipeline if issubclass(options_type, PipelineOptions) else {})}
+    names = options_type.model_fields.keys() - options_type.own_defaults
+    return {name: value for name, value in defaults.items() if name in names}
 
 
 def _with_file_values(options_type: type[JobOptions], values: dict[str, Any], *, prog: str) -> dict[str, Any]:
@@ -79,22 +75,12 @@ def _dataset(options_type: type[JobOptions], values: dict[str, Any]) -> str | No
     return None if field is None else str(values.get("dataset", field.default))
 
 
-def _dataset_defaults(options_type: type[JobOptions], values: dict[str, Any]) -> dict[str, Any]:
-    """The defaults of the data set, by option name; none for a job without a data set."""
-    if (dataset := _dataset(options_type, values)) is None:
-        return {}
-    facts = dataset_facts(dataset)
-    defaults = {**facts.defaults, **(facts.pipeline if issubclass(options_type, PipelineOptions) else {})}
-    names = options_type.model_fields.keys() - options_type.own_defaults
-    return {name: value for name, value in defaults.items() if name in names}
-
-
 def _show_help(options_type: type[JobOptions], argv: Sequence[str], *, prog: str) -> NoReturn:
     """Print the help, with the defaults that apply to the data set and the method given, and exit."""
     everything = bool(set(argv) & set(HELP_ALL_FLAGS))
     rest = [argument for argument in argv if argument not in (*HELP_FLAGS, *HELP_ALL_FLAGS)]
     values = _with_file_values(options_type, known_flag_values(options_type, rest), prog=prog)
-    defaults = {**_dataset_defaults(options_type, values), **options_type.implied_defaults(values)}
+    defaults = {**dataset_defaults(options_type, values), **options_type.implied_defaults(values)}
     print(
         help_text(
             options_type, prog=prog, dataset=_dataset(options_type, values), defaults=defaults, everything=everything

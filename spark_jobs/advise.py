@@ -16,12 +16,17 @@ row per class) and the files of `evaluate`.
 import sys
 from collections.abc import Sequence
 
-from longtail.conf.arguments import data_flags, given_values, options_for
+from longtail.conf.arguments import given_values, options_for
+from longtail.conf.next_command import next_command
 from longtail.conf.options.advise import AdviseOptions
+from longtail.conf.options.data import DATA_OPTIONS
+from longtail.conf.options.inference import GenPseudolabelsOptions
+from longtail.conf.options.pretraining import PretrainRotOptions
 from longtail.conf.options.training import TrainOptions
 from longtail.spark_jobs.advising.diagnosis import ADVICE_FILE, CLASSES_FILE, diagnose, print_diagnosis, write_diagnosis
 from longtail.spark_jobs.advising.options import advise_options
 from longtail.spark_jobs.cli import run_job
+from longtail.spark_jobs.steps.checkpoint_options import options_of_checkpoint
 from longtail.spark_jobs.steps.prepare import prepare
 from longtail.spark_jobs.steps.training import train_run, training_session
 
@@ -38,11 +43,14 @@ def main(argv: Sequence[str]) -> None:
     write_diagnosis(diagnosis, output_dir)
     print_diagnosis(diagnosis)
     print(f"advice: {output_dir / ADVICE_FILE}, {output_dir / CLASSES_FILE}")
-    flags = data_flags(options)
     if diagnosis.on_unlabeled.verdict != "no gain":
-        print(f"next: longtail gen_pseudolabels --resume {checkpoint} {flags}\n  and: longtail train_semi {flags}")
+        recorded = options_of_checkpoint({"resume": checkpoint}, DATA_OPTIONS)
+        labelling = next_command(
+            "gen_pseudolabels", GenPseudolabelsOptions, options, from_checkpoint=recorded, resume=checkpoint
+        )
+        print(f"next: {labelling}")
     if diagnosis.on_self_supervision.verdict != "no gain":
-        print(f"next: longtail pretrain_rot {flags}")
+        print(f"next: {next_command('pretrain_rot', PretrainRotOptions, options)}")
 
 
 if __name__ == "__main__":

@@ -1,58 +1,86 @@
-"""`longtail <job> ARGS`, and what every job does around its work.
+"""The `longtail` command, and what every job does around its work.
 
     longtail train --dataset cifar10 --imb_factor 0.01
     spark-submit spark_jobs/train.py --dataset cifar10 --imb_factor 0.01
 
-are the same. Exit status: 0 done, 1 failed, 2 bad input (or too few slots, no room on the disk), 130 interrupted.
+are equivalent. Exit status: 0 success, 1 failure, 2 invalid input (also too few slots, or a full disk), 130
+interrupted.
 """
 
 import importlib
 import sys
 import traceback
 from collections.abc import Callable, Sequence
+from pathlib import Path
 
+from longtail import __version__
+from longtail.conf.base.suggestions import did_you_mean
 from longtail.spark_jobs.cluster.failures import failure_line, user_message
 
-JOBS = {
-    "prepare": "build a long-tailed Parquet data set",
-    "stats": "class-distribution statistics of a prepared set",
-    "pretrain_rot": "self-supervised pre-training by rotation prediction",
-    "pretrain_moco": "self-supervised pre-training by momentum contrast (MoCo v2)",
-    "pretrain_simclr": "self-supervised pre-training by contrast within the batch (SimCLR)",
-    "train": "supervised training in a Spark barrier stage; -e evaluates a checkpoint",
-    "train_classifier": "another classifier on the frozen backbone of a checkpoint",
-    "evaluate": "scores and features of a checkpoint, a partition at a time",
-    "gen_pseudolabels": "label the unlabeled part with a trained classifier",
-    "train_semi": "training on labels and pseudo-labels together",
-    "monitor": "live per-class accuracy of running trainings",
-    "relay": "send the metric events of running trainings to a Kafka topic",
-    "dashboard": "the live page of running trainings, in a browser",
-    "advise": "what unlabeled data and self-supervision are likely to add to your own labelled images",
-    "experiment": "a grid of trials over seeds, with shared steps and a table of results",
-    "report": "what an experiment's trials say, as a page and as Markdown",
-    "theory": "the three theorems, checked by Monte-Carlo simulation",
-    "package": "zip of the code, for spark-submit --py-files",
-    "pipeline": "all of it, from the data set to the comparison",
+JOB_GROUPS = {
+    "Start here": {
+        "pipeline": "all steps, from the data set to the comparison",
+    },
+    "Data sets": {
+        "prepare": "build a long-tailed Parquet data set",
+        "stats": "class distribution of a data set, or of the labels in any table",
+    },
+    "Training": {
+        "train": "supervised training in a Spark barrier stage; -e evaluates a checkpoint",
+        "train_classifier": "retrain the classifier on the frozen backbone of a checkpoint",
+        "pretrain_rot": "self-supervised pre-training by rotation prediction",
+        "pretrain_moco": "self-supervised pre-training by momentum contrast (MoCo v2)",
+        "pretrain_simclr": "self-supervised pre-training by contrast within the batch (SimCLR)",
+        "evaluate": "scores and features of a checkpoint, computed partition by partition",
+    },
+    "Unlabeled data": {
+        "gen_pseudolabels": "label the unlabeled part with a trained classifier",
+        "train_semi": "train on labels and pseudo-labels together",
+        "advise": "estimate what unlabeled data and self-supervision would add to your own images",
+    },
+    "Running trainings": {
+        "monitor": "live per-class accuracy in the terminal",
+        "dashboard": "live page in a browser",
+        "relay": "send metric events to a Kafka topic",
+    },
+    "Studies": {
+        "experiment": "run a grid of trials over seeds, sharing common steps, and tabulate the results",
+        "report": "summarise an experiment as a web page and as Markdown",
+        "theory": "check the three theorems by Monte-Carlo simulation",
+    },
+    "Clusters": {
+        "package": "zip the code for spark-submit --py-files",
+    },
 }
+JOBS = {job: description for group in JOB_GROUPS.values() for job, description in group.items()}
+"""Description by job; each job is a module of this package."""
 
 
-def main() -> None:
-    """Entry point of the `longtail` command."""
-    arguments = sys.argv[1:]
-    if not arguments or arguments[0] in ("-h", "--help"):
-        listing = "\n".join(f"  {job:<18}{what}" for job, what in JOBS.items())
-        print(f"usage: longtail JOB [OPTIONS]; longtail JOB --help shows the options\n\n{listing}")
-        sys.exit(0 if arguments else 2)
-    job = arguments[0]
-    if job not in JOBS:
-        print(f"longtail: error: unknown job {job!r}: choose one of {', '.join(JOBS)}", file=sys.stderr)
+def main(argv: Sequence[str] | None = None) -> None:
+    """Run a job given its name and options; by default those of the process."""
+    command, *arguments = list(sys.argv[1:] if argv is None else argv) or [""]
+    if command == "help" and arguments:
+        command, arguments = arguments[0], ["--help"]
+    if command in ("", "help", "-h", "--help"):
+        print(_listing())
+        sys.exit(0 if command else 2)
+    if command == "--version":
+        print(f"longtail {__version__}")
+        return
+    if command not in JOBS:
+        hint = did_you_mean(command, JOBS)
+        print(f"longtail: error: unknown job {command!r}{hint}; `longtail help` lists the jobs", file=sys.stderr)
         sys.exit(2)
-    module = importlib.import_module(f"longtail.spark_jobs.{job}")
-    run_job(job, module.main, arguments[1:])
+    job = importlib.import_module(f"longtail.spark_jobs.{command}")
+    run_job(command, job.main, arguments)
 
 
 def run_job(name: str, job_main: Callable[[Sequence[str]], None], argv: Sequence[str]) -> None:
-    """Run a job's main and exit with its status; an error becomes one line; --verbose shows its trace first."""
+    """Call job_main(argv); turn an exception into one line on standard error and the exit status.
+
+    With --verbose in argv, the line follows a stack trace.
+    """
+    remove_jobs_from_path()
     try:
         job_main(argv)
     except KeyboardInterrupt:
@@ -64,6 +92,24 @@ def run_job(name: str, job_main: Callable[[Sequence[str]], None], argv: Sequence
         if message is not None:
             _exit(name, f"error: {message}", 2)
         _exit(name, f"failed: {failure_line(error)} (--verbose shows the trace)", 1)
+
+
+def remove_jobs_from_path() -> None:
+    """Remove the jobs' directory from sys.path, where spark-submit puts the directory of the script that it starts.
+
+    There, `import stats` in anybody's code would find the job of that name.
+    """
+    jobs = Path(__file__).resolve().parent
+    sys.path[:] = [entry for entry in sys.path if not entry or Path(entry).resolve() != jobs]
+
+
+def _listing() -> str:
+    groups = [
+        "\n".join([f"{title}:", *(f"  {job:<18}{description}" for job, description in jobs.items())])
+        for title, jobs in JOB_GROUPS.items()
+    ]
+    usage = "usage: longtail JOB [OPTIONS]\n       longtail help [JOB]\n       longtail --version"
+    return "\n\n".join([usage, *groups])
 
 
 def _exit(name: str, message: str, status: int) -> None:

@@ -14,11 +14,12 @@ import sys
 from collections.abc import Sequence
 
 from longtail.conf.arguments import given_values, resolve_options
+from longtail.conf.options.data import DATA_OPTIONS
 from longtail.conf.options.inference import EvaluateOptions
 from longtail.spark_jobs.cli import run_job
 from longtail.spark_jobs.cluster.session import spark_session
 from longtail.spark_jobs.display.scores import print_result
-from longtail.spark_jobs.steps.checkpoint_options import DATA_OPTIONS, options_of_checkpoint
+from longtail.spark_jobs.steps.checkpoint_options import options_of_checkpoint
 from longtail.spark_jobs.steps.evaluation import evaluate
 from longtail.spark_jobs.steps.prepare import prepare
 

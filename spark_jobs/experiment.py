@@ -15,7 +15,8 @@ from collections.abc import Sequence
 
 from longtail.conf.arguments import parse_options
 from longtail.conf.experiment import read_experiment
-from longtail.conf.options.studies import ExperimentOptions
+from longtail.conf.next_command import next_command
+from longtail.conf.options.studies import ExperimentOptions, ReportOptions
 from longtail.spark_jobs.cli import run_job
 from longtail.spark_jobs.cluster.session import spark_session
 from longtail.spark_jobs.studies.plan import plan
@@ -41,7 +42,8 @@ def main(argv: Sequence[str]) -> None:
     planned_ids = {trial.trial.trial_id for trial in trials}
     rows = read_trials(options.results_dir, options.name)
     print_scores(experiment, [row for row in rows if row["trial"] in planned_ids])
-    print(f"results: {options.results_dir}\nnext: longtail report {options.name} --results_dir {options.results_dir}")
+    command = next_command("report", ReportOptions, options, experiment=options.name)
+    print(f"results: {options.results_dir}\nnext: {command}")
 
 
 if __name__ == "__main__":

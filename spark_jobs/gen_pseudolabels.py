@@ -15,11 +15,14 @@ with extrapolated_targets and prediction_model.
 import sys
 from collections.abc import Sequence
 
-from longtail.conf.arguments import data_flags, given_values, resolve_options
+from longtail.conf.arguments import given_values, resolve_options
+from longtail.conf.next_command import next_command
+from longtail.conf.options.data import DATA_OPTIONS
 from longtail.conf.options.inference import GenPseudolabelsOptions
+from longtail.conf.options.semi import TrainSemiOptions
 from longtail.spark_jobs.cli import run_job
 from longtail.spark_jobs.cluster.session import spark_session
-from longtail.spark_jobs.steps.checkpoint_options import DATA_OPTIONS, options_of_checkpoint
+from longtail.spark_jobs.steps.checkpoint_options import options_of_checkpoint, training_of_checkpoint
 from longtail.spark_jobs.steps.label_quality import show_quality
 from longtail.spark_jobs.steps.labelling import gen_pseudolabels
 from longtail.spark_jobs.steps.prepare import prepare
@@ -31,7 +34,9 @@ def main(argv: Sequence[str]) -> None:
     spark = spark_session("gen_pseudolabels", options)
     table = gen_pseudolabels(spark, options, set_dir=prepare(spark, options))
     show_quality(table)
-    print(f"pseudo-labels: {table}\nnext: longtail train_semi {data_flags(options)} --pseudo_labels {table}")
+    training = training_of_checkpoint(options.resume)
+    command = next_command("train_semi", TrainSemiOptions, *training, options, pseudo_labels=table)
+    print(f"pseudo-labels: {table}\nnext: {command}")
 
 
 if __name__ == "__main__":

@@ -9,11 +9,14 @@ metric events shows per-class accuracy. The same command again continues an
 interrupted pipeline.
 """
 
+import shlex
 import sys
 from collections.abc import Sequence
 
 from longtail.conf.arguments import parse_options
 from longtail.conf.base.files import write_json_atomically
+from longtail.conf.next_command import next_command
+from longtail.conf.options.live import MonitorOptions
 from longtail.conf.options.semi import PipelineOptions
 from longtail.spark_jobs.cli import run_job
 from longtail.spark_jobs.cluster.barrier import check_slots
@@ -33,10 +36,9 @@ def main(argv: Sequence[str]) -> None:
     comparison = semi.run_dir / COMPARISON_FILE
     write_json_atomically(comparison, {"base": base.result, "semi": semi.result})
     print_comparison(base.result, semi.result)
-    print(
-        f"runs: {base.run_dir}, {semi.run_dir}\ncomparison: {comparison}\n"
-        f"next: longtail monitor --runs_dir {options.runs_dir}, tensorboard --logdir {options.runs_dir}"
-    )
+    print(f"runs: {base.run_dir}, {semi.run_dir}\ncomparison: {comparison}")
+    print(f"next: {next_command('monitor', MonitorOptions, options, once=True)}")
+    print(f"  or: {shlex.join(['tensorboard', '--logdir', str(options.runs_dir)])}")
 
 
 if __name__ == "__main__":

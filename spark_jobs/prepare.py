@@ -14,8 +14,10 @@ makes the rows a Delta table, also those of a set that is there.
 import sys
 from collections.abc import Sequence
 
-from longtail.conf.arguments import data_flags, parse_options
-from longtail.conf.options.data import PrepareOptions
+from longtail.conf.arguments import parse_options
+from longtail.conf.next_command import next_command
+from longtail.conf.options.data import PrepareOptions, StatsOptions
+from longtail.conf.options.training import TrainOptions
 from longtail.spark_jobs.cli import run_job
 from longtail.spark_jobs.cluster.session import spark_session
 from longtail.spark_jobs.steps.prepare import prepare
@@ -24,8 +26,9 @@ from longtail.spark_jobs.steps.prepare import prepare
 def main(argv: Sequence[str]) -> None:
     options = parse_options(PrepareOptions, argv, prog="longtail prepare")
     set_dir = prepare(spark_session("prepare", options), options, as_delta=options.format == "delta")
-    flags = data_flags(options)
-    print(f"prepared set: {set_dir}\nnext: longtail stats {flags}\n  or: longtail train {flags}")
+    print(f"prepared set: {set_dir}")
+    print(f"next: {next_command('stats', StatsOptions, options)}")
+    print(f"  or: {next_command('train', TrainOptions, options)}")
 
 
 if __name__ == "__main__":

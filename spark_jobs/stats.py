@@ -18,8 +18,10 @@ rightly. --labels reads nothing but one column of a table, of any size.
 import sys
 from collections.abc import Sequence
 
-from longtail.conf.arguments import data_flags, parse_options
+from longtail.conf.arguments import parse_options
+from longtail.conf.next_command import next_command
 from longtail.conf.options.data import StatsOptions
+from longtail.conf.options.training import TrainOptions
 from longtail.spark_jobs.cli import run_job
 from longtail.spark_jobs.cluster.session import spark_session
 from longtail.spark_jobs.steps.prepare import prepare
@@ -37,7 +39,7 @@ def main(argv: Sequence[str]) -> None:
     output_dir = stats(spark, options, set_dir=set_dir)
     if options.pseudo_labels is not None:
         pseudo_label_statistics(spark, options.pseudo_labels, set_dir=set_dir, output_dir=output_dir)
-    print(f"statistics: {output_dir}\nnext: longtail train {data_flags(options)}")
+    print(f"statistics: {output_dir}\nnext: {next_command('train', TrainOptions, options)}")
 
 
 if __name__ == "__main__":

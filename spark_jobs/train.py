@@ -15,6 +15,7 @@ from longtail.conf.arguments import parse_options
 from longtail.conf.options.training import TrainOptions
 from longtail.spark_jobs.cli import run_job
 from longtail.spark_jobs.display.scores import print_result
+from longtail.spark_jobs.steps.next_steps import use_of_checkpoint
 from longtail.spark_jobs.steps.prepare import prepare
 from longtail.spark_jobs.steps.rank_evaluation import evaluate_run
 from longtail.spark_jobs.steps.training import train_run, training_session
@@ -29,8 +30,7 @@ def main(argv: Sequence[str]) -> None:
         return
     run = train_run(spark, options, set_dir=set_dir)
     print_result(run.result)
-    more = "" if options.imb_factor_unlabel or options.unlabeled else " --imb_factor_unlabel FU"
-    print(f"run: {run.run_dir}\nnext: longtail gen_pseudolabels --resume {run.checkpoint}{more}")
+    print(f"run: {run.run_dir}\nnext: {use_of_checkpoint(options, run.checkpoint)}")
 
 
 if __name__ == "__main__":

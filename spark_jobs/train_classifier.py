@@ -10,10 +10,12 @@ import sys
 from collections.abc import Sequence
 
 from longtail.conf.arguments import given_values, resolve_options
+from longtail.conf.options.data import DATA_OPTIONS
 from longtail.conf.options.training import TrainClassifierOptions
 from longtail.spark_jobs.cli import run_job
 from longtail.spark_jobs.display.scores import print_result
-from longtail.spark_jobs.steps.checkpoint_options import DATA_OPTIONS, options_of_checkpoint
+from longtail.spark_jobs.steps.checkpoint_options import options_of_checkpoint
+from longtail.spark_jobs.steps.next_steps import use_of_checkpoint
 from longtail.spark_jobs.steps.prepare import prepare
 from longtail.spark_jobs.steps.training import train_run, training_session
 
@@ -25,7 +27,7 @@ def main(argv: Sequence[str]) -> None:
     spark = training_session("train_classifier", options)
     run = train_run(spark, options, set_dir=prepare(spark, options))
     print_result(run.result)
-    print(f"run: {run.run_dir}\nnext: longtail gen_pseudolabels --resume {run.checkpoint}")
+    print(f"run: {run.run_dir}\nnext: {use_of_checkpoint(options, run.checkpoint)}")
 
 
 if __name__ == "__main__":

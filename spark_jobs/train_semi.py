@@ -14,6 +14,8 @@ import sys
 from collections.abc import Sequence
 
 from longtail.conf.arguments import parse_options
+from longtail.conf.next_command import next_command
+from longtail.conf.options.live import MonitorOptions
 from longtail.conf.options.semi import TrainSemiOptions
 from longtail.spark_jobs.cli import run_job
 from longtail.spark_jobs.display.scores import print_result
@@ -33,7 +35,7 @@ def main(argv: Sequence[str]) -> None:
         return
     run = train_rounds(spark, options, set_dir=set_dir, pseudo_labels=table)
     print_result(run.result)
-    print(f"run: {run.run_dir}\nnext: longtail monitor --runs_dir {options.runs_dir} --once")
+    print(f"run: {run.run_dir}\nnext: {next_command('monitor', MonitorOptions, options, once=True)}")
 
 
 if __name__ == "__main__":

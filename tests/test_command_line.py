@@ -1,15 +1,20 @@
 """What every job does around its work (spark_jobs/cli.py): exit status and the one line on standard error."""
 
+import importlib
+import importlib.machinery
 import sys
 from collections.abc import Callable, Sequence
+from pathlib import Path
 
 import pyarrow as pa
 import pytest
 from pyspark.sql import SparkSession
 
+import longtail
 from longtail.conf.base.errors import UserError
-from longtail.spark_jobs.cli import JOBS, main, run_job
+from longtail.spark_jobs.cli import JOB_GROUPS, JOBS, main, run_job
 from longtail.spark_jobs.cluster.failures import user_message
+from tests.conftest import REPOSITORY
 
 
 def raising(error: BaseException) -> Callable[[Sequence[str]], None]:
@@ -136,21 +141,59 @@ def run_main(monkeypatch: pytest.MonkeyPatch, *arguments: str) -> object:
     return exit_.value.code
 
 
-def test_an_unknown_job_exits_with_2_and_lists_the_known(
+def test_an_unknown_job_exits_with_2_and_names_the_job_that_was_probably_meant(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert run_main(monkeypatch, "trian", "--epochs", "3") == 2
-    assert capsys.readouterr() == (
-        "",
-        f"longtail: error: unknown job 'trian': choose one of {', '.join(JOBS)}\n",
-    )
+    expected = "longtail: error: unknown job 'trian' (did you mean train?); `longtail help` lists the jobs\n"
+    assert capsys.readouterr() == ("", expected)
+    assert run_main(monkeypatch, "help", "qqq") == 2
+    assert capsys.readouterr() == ("", "longtail: error: unknown job 'qqq'; `longtail help` lists the jobs\n")
 
 
-def test_help_lists_every_job_and_succeeds(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
-    assert run_main(monkeypatch, "--help") == 0
-    said = capsys.readouterr()
-    assert said.err == ""
-    assert [line.split()[0] for line in said.out.splitlines()[2:]] == list(JOBS)
+@pytest.mark.parametrize("spelling", ["help", "-h", "--help"])
+def test_help_lists_every_job_in_its_group_and_succeeds(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], spelling: str
+) -> None:
+    assert run_main(monkeypatch, spelling) == 0
+    printed = capsys.readouterr()
+    assert printed.err == ""
+    blocks = [block.splitlines() for block in printed.out.split("\n\n")[1:]]
+    listed = {title: [line.split()[0] for line in jobs] for title, *jobs in blocks}
+    assert listed == {f"{title}:": list(jobs) for title, jobs in JOB_GROUPS.items()}
+    assert listed["Data sets:"] == ["prepare", "stats"]
+    assert all(len(line) <= 100 for line in printed.out.splitlines())
+
+
+def test_help_of_a_job_is_the_job_s_own_help(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run_main(monkeypatch, "train", "--help") == 0
+    own = capsys.readouterr()
+    assert run_main(monkeypatch, "help", "train") == 0
+    assert capsys.readouterr() == own
+
+
+def test_version_prints_the_version_and_returns(capsys: pytest.CaptureFixture[str]) -> None:
+    main(["--version"])
+    assert capsys.readouterr() == (f"longtail {longtail.__version__}\n", "")
+
+
+@pytest.mark.parametrize("directory", ["spark_jobs", "src/longtail/spark_jobs"])
+def test_a_job_does_not_hide_a_module_of_the_same_name(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, directory: str
+) -> None:
+    """spark-submit puts the script's directory first on the path, which holds stats.py."""
+    (tmp_path / "stats.py").write_text("OWNER = 'the user'\n")
+    monkeypatch.setattr(sys, "path", [str(REPOSITORY / directory), str(tmp_path), *sys.path])
+    spec = importlib.machinery.PathFinder.find_spec("stats")
+    assert spec is not None and spec.origin == str(REPOSITORY / directory / "stats.py")
+    owners = []
+
+    run_job("train", lambda argv: owners.append(importlib.import_module("stats").OWNER), [])
+
+    assert owners == ["the user"]
+    monkeypatch.delitem(sys.modules, "stats")
 
 
 def test_without_a_job_the_usage_is_shown_and_the_status_is_2(

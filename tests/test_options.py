@@ -7,11 +7,11 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
-from longtail.conf.arguments import data_flags, options_for, parse_options, resolve_options
+from longtail.conf.arguments import options_for, parse_options, resolve_options
 from longtail.conf.datasets import dataset_facts, known_datasets
 from longtail.conf.options.advise import AdviseOptions
 from longtail.conf.options.base import JobOptions
-from longtail.conf.options.data import OWN_IMAGES, DataOptions, PrepareOptions, StatsOptions
+from longtail.conf.options.data import OWN_IMAGES, PrepareOptions, StatsOptions
 from longtail.conf.options.inference import EvaluateOptions, GenPseudolabelsOptions
 from longtail.conf.options.live import DashboardOptions, MonitorOptions, RelayOptions
 from longtail.conf.options.pretraining import PretrainMocoOptions, PretrainRotOptions, PretrainSimclrOptions
@@ -613,36 +613,6 @@ def test_momentum_contrast_has_the_published_defaults() -> None:
     expected = {"projection_dim": 128, "queue_size": 65536, "key_momentum": 0.999, "temperature": 0.2, "epochs": 200}
     expected |= {"learning_rate": 0.015, "weight_decay": 1e-4, "batch_size": 128, "lr_schedule": "cosine"}
     assert {name: getattr(options, name) for name in expected} == expected
-
-
-@pytest.mark.parametrize(
-    "command_line",
-    [
-        "",
-        "--dataset cifar10 --n_max 4000",
-        "--imb_type step --imb_factor 0.1 --imb_factor_unlabel 0.5 --unlabel_size_factor 2.5",
-        "--val_fraction 0.1 --rand_number 7 --many_shot 30 --few_shot 3",
-        "--data_dir 'a directory'",
-        "--dataset folder --path '/' --image_size 16",
-        "--dataset cifar10 --counts 9,8,7 --unlabeled 'some images'",
-        "--dataset cifar10 --imb_factor_unlabel 10 --relevance 0.5 --irrelevant_dataset svhn",
-        "--dataset cifar10 --imb_factor_unlabel 1 --relevance 0.5 --irrelevant_dataset cifar10 --num_classes 7",
-    ],
-)
-def test_data_flags_name_the_same_data_set_to_another_job(command_line: str) -> None:
-    options = train_options(command_line)
-    again = parse_options(DataOptions, shlex.split(data_flags(options)), prog="longtail stats")
-    assert again.model_dump() == {name: getattr(options, name) for name in DataOptions.model_fields}
-
-
-def test_data_flags_say_only_what_differs_from_the_data_set_s_defaults() -> None:
-    assert data_flags(train_options("--epochs 3")) == "--dataset digits"
-    assert data_flags(train_options("--n_max 30")) == "--dataset digits --n_max 30"
-
-
-def test_data_flags_of_a_pipeline_name_its_set_to_the_other_jobs() -> None:
-    pipeline = parse_options(PipelineOptions, ["--dataset", "cifar10"], prog="longtail pipeline")
-    assert train_options(data_flags(pipeline)).set_name() == pipeline.set_name()
 
 
 def test_every_data_set_has_a_source_and_every_source_a_data_set() -> None:

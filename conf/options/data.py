@@ -230,6 +230,10 @@ class DataOptions(JobOptions):
         return f"{name}-s{self.rand_number}-{fingerprint(self.set_parameters())}"
 
 
+DATA_OPTIONS = frozenset(DataOptions.model_fields) - frozenset(JobOptions.model_fields)
+"""The options that name a data set."""
+
+
 class PrepareOptions(DataOptions):
     """prepare: build a long-tailed Parquet data set."""
 

@@ -7,10 +7,10 @@ from typing import Any
 from longtail.conf.arguments import resolve_options
 from longtail.conf.base.errors import UserError
 from longtail.conf.options.advise import AdviseOptions
-from longtail.conf.options.data import OF_UNLABELED, DataOptions
+from longtail.conf.options.data import DATA_OPTIONS, OF_UNLABELED, DataOptions
 from longtail.data.manifest import FILE_NAME, read_manifest
 from longtail.data.storage import is_table
-from longtail.spark_jobs.steps.checkpoint_options import DATA_OPTIONS, options_of_checkpoint
+from longtail.spark_jobs.steps.checkpoint_options import options_of_checkpoint
 from longtail.spark_jobs.steps.prepared_set import PREPARED_DIRECTORY
 
 

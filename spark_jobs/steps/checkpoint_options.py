@@ -1,25 +1,46 @@
-"""Options that a job takes over from a checkpoint."""
+"""The options that a checkpoint records: those of the training that wrote it."""
 
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from longtail.conf.options.base import JobOptions
-from longtail.conf.options.data import DataOptions
+from longtail.conf.options.training import TrainClassifierOptions, TrainOptions
 
-DATA_OPTIONS = frozenset(DataOptions.model_fields) - frozenset(JobOptions.model_fields)
-"""The options that name a data set."""
+if TYPE_CHECKING:
+    from longtail.training.checkpoints import ModelCard
 
 
 def options_of_checkpoint(given: dict[str, Any], names: frozenset[str]) -> dict[str, Any]:
-    """Of the checkpoint that --resume names, those of its training's options that a job takes over.
+    """Options that a job takes from the checkpoint given as ``resume``, by name.
 
-    given: what the user said. Nothing if the checkpoint does not say, or is of another data set than the given one.
+    given: the values given to the job; without ``resume`` nothing is taken
+    names: the options to take
+
+    Empty if the checkpoint records no options, or if the job is given another data set than the checkpoint's.
     """
-    if "resume" not in given:
-        return {}
-    from longtail.training.checkpoints import load_checkpoint
-
-    card = load_checkpoint(Path(given["resume"])).model_card
+    card = _card(Path(given["resume"])) if "resume" in given else None
     if card is None or ("dataset" in given and given["dataset"] != card.options["dataset"]):
         return {}
     return {name: value for name, value in card.options.items() if name in names and value is not None}
+
+
+def training_of_checkpoint(checkpoint: Path) -> list[JobOptions]:
+    """The options of the supervised training that wrote the checkpoint, for conf/next_command.py; empty if unknown.
+
+    Not validated: a file that they name may be gone, and is left out then. Of a semi-supervised training, what it
+    shares with `train`.
+    """
+    card = _card(checkpoint)
+    if card is None:
+        return []
+    options_type = TrainClassifierOptions if card.phase == TrainClassifierOptions.phase else TrainOptions
+    values = {name: value for name, value in card.options.items() if name in options_type.model_fields}
+    if not Path(values.get("pretrained_model") or "/").exists():
+        del values["pretrained_model"]
+    return [options_type.model_construct(**values)]
+
+
+def _card(checkpoint: Path) -> "ModelCard | None":
+    from longtail.training.checkpoints import load_checkpoint  # torch takes seconds to import
+
+    return load_checkpoint(checkpoint).model_card

@@ -2,8 +2,9 @@
 
 from collections.abc import Sequence
 
-from longtail.conf.arguments import data_flags, parse_options
-from longtail.conf.options.training import RunOptions
+from longtail.conf.arguments import parse_options
+from longtail.conf.next_command import next_command
+from longtail.conf.options.training import RunOptions, TrainOptions
 from longtail.spark_jobs.display.scores import print_result
 from longtail.spark_jobs.steps.prepare import prepare
 from longtail.spark_jobs.steps.training import train_run, training_session
@@ -16,7 +17,5 @@ def pretrain(options_type: type[RunOptions], argv: Sequence[str]) -> None:
     spark = training_session(job, options)
     run = train_run(spark, options, set_dir=prepare(spark, options))
     print_result(run.result)
-    print(
-        f"run: {run.run_dir}\n"
-        f"next: longtail train {data_flags(options)} -a {options.arch} --pretrained_model {run.checkpoint}"
-    )
+    command = next_command("train", TrainOptions, options, pretrained_model=run.checkpoint)
+    print(f"run: {run.run_dir}\nnext: {command}")

@@ -1,0 +1,21 @@
+"""The command to suggest after a training."""
+
+from pathlib import Path
+
+from longtail.conf.next_command import next_command
+from longtail.conf.options.data import DATA_OPTIONS
+from longtail.conf.options.inference import EvaluateOptions, GenPseudolabelsOptions
+from longtail.conf.options.training import RunOptions
+
+
+def use_of_checkpoint(options: RunOptions, checkpoint: Path) -> str:
+    """The command that labels the unlabeled part with a classifier, or evaluates it if there is no such part.
+
+    options: those that the classifier was trained with
+    """
+    recorded = {name: value for name in DATA_OPTIONS if (value := getattr(options, name)) is not None}
+    if options.imb_factor_unlabel is None and options.unlabeled is None:
+        return next_command("evaluate", EvaluateOptions, options, from_checkpoint=recorded, resume=checkpoint)
+    return next_command(
+        "gen_pseudolabels", GenPseudolabelsOptions, options, from_checkpoint=recorded, resume=checkpoint
+    )
