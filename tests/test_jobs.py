@@ -185,7 +185,9 @@ def test_momentum_contrast_is_trained_by_two_ranks_and_says_what_comes_next(long
     assert done.returncode == 0, done.stderr
     (run,) = _runs(tmp_path, "pretrain_moco")
     assert _result(run)["class_names"] == ["same image", "another image"]
-    assert f"next: longtail train --dataset digits -a resnet20 --pretrained_model {run}" in done.stdout
+    (command,) = [line for line in done.stdout.splitlines() if line.startswith("next: ")]
+    assert command.startswith("next: longtail train --dataset digits --")
+    assert all(f"--{option}" in command for option in ("epochs 1", "world_size 2", f"pretrained_model {run}"))
 
 
 @pytest.mark.long

@@ -143,7 +143,7 @@ def test_pipeline_monitor_and_bare_training_run_beside_packages_of_the_same_name
 def test_a_job_of_the_installed_package_runs_under_spark_submit(run_installed: RunInstalled, installed: Path) -> None:
     (job,) = installed.parents[1].glob("lib/python*/site-packages/longtail/spark_jobs/train.py")
     done = run_installed("spark-submit", "--master", "local[2]", job, "--epochs", 1, "--runs_dir", "submitted")
-    assert "next: longtail gen_pseudolabels --resume" in done.stdout
+    assert "next: longtail evaluate --resume" in done.stdout
 
 
 def test_the_chosen_tests_pass_with_the_lowest_versions(installed: Path) -> None:
