@@ -13,7 +13,7 @@ import traceback
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from longtail import __version__
+import longtail
 from longtail.conf.base.suggestions import did_you_mean
 from longtail.spark_jobs.cluster.failures import failure_line, user_message
 
@@ -65,7 +65,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         print(_listing())
         sys.exit(0 if command else 2)
     if command == "--version":
-        print(f"longtail {__version__}")
+        print(f"longtail {longtail.__version__}")
         return
     if command not in JOBS:
         hint = did_you_mean(command, JOBS)
