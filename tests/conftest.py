@@ -1,9 +1,10 @@
-"""Fixtures: one Spark session for all tests, and the jobs as a user starts them.
+"""Fixtures: one Spark session for all tests, and the jobs, in that session or as a user starts them.
 
 `python -m pytest` runs what takes seconds; `python -m pytest --long` also what
 takes minutes or downloads real data.
 """
 
+import importlib
 import os
 import shutil
 import subprocess
@@ -14,8 +15,12 @@ from pathlib import Path
 import pytest
 from pyspark.sql import SparkSession
 
+from longtail.conf.arguments import resolve_options
 from longtail.conf.options.base import JobOptions
-from longtail.spark_jobs.cluster.session import spark_session
+from longtail.conf.options.data import PrepareOptions
+from longtail.spark_jobs.cli import run_job
+from longtail.spark_jobs.cluster.session import described, spark_session
+from longtail.spark_jobs.prepare import prepare
 
 REPOSITORY = Path(__file__).parent.parent
 SCRIPTS = Path(sys.executable).parent
@@ -63,11 +68,11 @@ def set_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="session")
-def prepared_digits(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def prepared_digits(spark: SparkSession, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """`datasets/` as `longtail prepare` without options writes it."""
-    directory = tmp_path_factory.mktemp("prepared_digits")
-    subprocess.run([SCRIPTS / "longtail", "prepare"], cwd=directory, capture_output=True, timeout=300, check=True)
-    return directory / "datasets"
+    directory = tmp_path_factory.mktemp("prepared_digits") / "datasets"
+    prepare(spark, resolve_options(PrepareOptions, {"data_dir": directory}))
+    return directory
 
 
 @pytest.fixture
@@ -77,8 +82,34 @@ def with_digits(tmp_path: Path, prepared_digits: Path) -> None:
 
 
 @pytest.fixture
+def job(
+    spark: SparkSession, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> RunJob:
+    """`longtail ARGS` in this process and its Spark session, in the test's directory; raises on no exit status.
+
+    Many times quicker than the fixture `longtail`, which is for what only a process of its own can show: the entry
+    point, signals, the environment, a session with other settings.
+    """
+    monkeypatch.chdir(tmp_path)
+
+    def run(name: str, *arguments: object) -> subprocess.CompletedProcess[str]:
+        capsys.readouterr()
+        main = importlib.import_module(f"longtail.spark_jobs.{name}").main
+        given, status = [str(argument) for argument in arguments], 0
+        with described(spark, "longtail tests"):
+            try:
+                run_job(name, main, given)
+            except SystemExit as ending:
+                status = ending.code if isinstance(ending.code, int) else int(ending.code is not None)
+        said = capsys.readouterr()
+        return subprocess.CompletedProcess([name, *given], status, said.out, said.err)
+
+    return run
+
+
+@pytest.fixture
 def longtail(tmp_path: Path) -> RunJob:
-    """`longtail ARGS` as a subprocess in an empty directory of its own; never raises on a bad exit status."""
+    """`longtail ARGS` as a subprocess in the test's directory; never raises on a bad exit status."""
 
     def run(*arguments: object, timeout: float = 300, **environment: str) -> subprocess.CompletedProcess[str]:
         return subprocess.run(

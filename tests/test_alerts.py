@@ -2,6 +2,7 @@
 
 import dataclasses
 import math
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -22,6 +23,17 @@ from longtail.streaming.tables.schemas import TABLES
 from tests.events import an_event, batch_tables, class_event
 
 HEAD, TAIL = 0, 1
+RULES = AlertRules.model_validate(
+    {
+        "class_collapsed": {"once_above": 0.3, "now_below": 0.05},
+        "tail_falling": {"epochs": 3},
+        "gap_widening": {"epochs": 2},
+        "plateau": {"epochs": 2, "gain": 0.01},
+        "nan_loss": {},
+        "unlabeled_irrelevant": {"confidence_drop": 0.2, "rho_factor": 2},
+    }
+)
+EVENTS: list[Event] = []
 
 
 def history(head: list[int], tail: list[int], *, num_epochs: int = 100) -> list[ClassEvent]:
@@ -35,97 +47,131 @@ def history(head: list[int], tail: list[int], *, num_epochs: int = 100) -> list[
     return events
 
 
-def raised(spark: SparkSession, events: list[Event], **rules: dict) -> list[tuple[str, str]]:
-    """(rule, message) of the alerts."""
-    found = batch_tables(spark, events, AlertRules.model_validate(rules))["alerts"]
-    assert found.columns == TABLES["alerts"].names
-    return [(row["rule"], row["message"]) for row in found.collect()]
+def run_with(*events: Event) -> str:
+    """Declares a run that sends these events; returns its name."""
+    run = f"run-{len(EVENTS)}"
+    EVENTS.extend(dataclasses.replace(event, run=run) for event in events)
+    return run
 
 
-def test_a_class_that_falls_after_it_was_learned_has_collapsed(spark: SparkSession) -> None:
-    rule = {"once_above": 0.3, "now_below": 0.05}
-    falls = history(head=[90, 90, 90], tail=[10, 31, 4])
-    assert raised(spark, falls, class_collapsed=rule) == [("class_collapsed", "accuracy of class tail fell to 4.0 %")]
-    assert raised(spark, history(head=[90, 90], tail=[30, 4]), class_collapsed=rule) == []
-    assert raised(spark, history(head=[90, 90], tail=[31, 5]), class_collapsed=rule) == []
+Raised = Callable[[str, str], list[str]]
 
 
-def test_a_tail_that_falls_some_epochs_in_a_row_is_told_and_the_head_is_not(spark: SparkSession) -> None:
-    rule = {"epochs": 3}
-    falls = history(head=[50, 40, 30, 20], tail=[40, 39, 38, 37])
-    told = [("tail_falling", "few-shot accuracy fell in 3 consecutive epochs, to 37.0 %")]
-    assert raised(spark, falls, tail_falling=rule) == told
-    assert raised(spark, history(head=[50, 40, 30, 20], tail=[40, 39, 39, 37]), tail_falling=rule) == []
-    # Three epochs are two falls.
-    assert raised(spark, history(head=[50, 40, 30], tail=[40, 39, 38]), tail_falling=rule) == []
+@pytest.fixture(scope="module")
+def raised(spark: SparkSession) -> Raised:
+    """The messages of a rule's alerts about a run: one query answers for the runs of all tests."""
+    table = batch_tables(spark, EVENTS, RULES)["alerts"].toArrow()
+    assert table.column_names == TABLES["alerts"].names
+    rows = table.to_pylist()
+    return lambda run, rule: [row["message"] for row in rows if (row["run"], row["rule"]) == (run, rule)]
 
 
-def test_what_becomes_of_pseudo_labels_in_a_training_is_no_fall_of_a_class(spark: SparkSession) -> None:
-    falls = history(head=[90, 80, 70], tail=[40, 30, 4])
-    of_pseudo_labels = [dataclasses.replace(event, split=UNLABELED) for event in falls]
-    rules = {"class_collapsed": {"once_above": 0.3, "now_below": 0.05}, "tail_falling": {"epochs": 2}}
-    assert {rule for rule, _ in raised(spark, falls, **rules)} == set(rules)
-    assert raised(spark, of_pseudo_labels, **rules) == []
+COLLAPSED = run_with(*history(head=[90, 90, 90], tail=[10, 31, 4]))
+NEVER_LEARNED = run_with(*history(head=[90, 90], tail=[30, 4]))
+JUST_NOT_COLLAPSED = run_with(*history(head=[90, 90], tail=[31, 5]))
 
 
-def test_a_gap_between_head_and_tail_that_keeps_growing_is_told(spark: SparkSession) -> None:
-    rule = {"epochs": 2}
-    told = [("gap_widening", "the head-tail gap grew in 2 consecutive epochs, to 35.0 points")]
-    # Gaps 20, 30, 35; then 20, 30, 30.
-    assert raised(spark, history(head=[60, 70, 70], tail=[40, 40, 35]), gap_widening=rule) == told
-    assert raised(spark, history(head=[60, 70, 70], tail=[40, 40, 40]), gap_widening=rule) == []
+def test_a_class_that_falls_after_it_was_learned_has_collapsed(raised: Raised) -> None:
+    assert raised(COLLAPSED, "class_collapsed") == ["accuracy of class tail fell to 4.0 %"]
+    assert raised(NEVER_LEARNED, "class_collapsed") == []
+    assert raised(JUST_NOT_COLLAPSED, "class_collapsed") == []
 
 
-def test_no_gain_over_the_best_before_is_a_plateau(spark: SparkSession) -> None:
-    rule = {"epochs": 2, "gain": 0.01}
-    # Balanced accuracies .50, .502, .505 and .50, .502, .512: the last two gain .005 and .012 over the first.
-    told = [("plateau", "no gain in 2 epochs, balanced accuracy 50.5 %")]
-    assert raised(spark, history(head=[60, 60, 60], tail=[40, 40, 41]), plateau=rule) == told
-    assert raised(spark, history(head=[60, 61, 62], tail=[40, 41, 41]), plateau=rule) == []
-    assert raised(spark, history(head=[60, 60], tail=[40, 40]), plateau=rule) == []
+FALLING = run_with(*history(head=[50, 40, 30, 20], tail=[40, 39, 38, 37]))
+HELD_ONCE = run_with(*history(head=[50, 40, 30, 20], tail=[40, 39, 39, 37]))
+TWO_FALLS = run_with(*history(head=[50, 40, 30], tail=[40, 39, 38]))
 
 
-@pytest.mark.long
-def test_a_loss_that_is_no_number_is_told_after_the_epoch_and_inside_it(spark: SparkSession) -> None:
-    rule = {"nan_loss": {}}
-    good = history(head=[60], tail=[40])
-    lost = [class_event(epoch=2, loss_sum=math.inf), class_event(epoch=2, split="train", loss_sum=math.nan)]
-    told = [("nan_loss", "the loss is Infinity"), ("nan_loss", "the loss is NaN")]
-    assert raised(spark, [*good, *lost], **rule) == told
-    assert raised(spark, good, **rule) == []
+def test_a_tail_that_falls_some_epochs_in_a_row_is_told_and_the_head_is_not(raised: Raised) -> None:
+    assert raised(FALLING, "tail_falling") == ["few-shot accuracy fell in 3 consecutive epochs, to 37.0 %"]
+    assert raised(HELD_ONCE, "tail_falling") == []
+    assert raised(TWO_FALLS, "tail_falling") == []
+
+
+FALLS = history(head=[90, 85, 80, 70], tail=[50, 40, 30, 4])
+OF_HELD_OUT_IMAGES = run_with(*FALLS)
+OF_PSEUDO_LABELS = run_with(*(dataclasses.replace(event, split=UNLABELED) for event in FALLS))
+
+
+@pytest.mark.parametrize("rule", ["class_collapsed", "tail_falling"])
+def test_what_becomes_of_pseudo_labels_in_a_training_is_no_fall_of_a_class(raised: Raised, rule: str) -> None:
+    assert len(raised(OF_HELD_OUT_IMAGES, rule)) == 1
+    assert raised(OF_PSEUDO_LABELS, rule) == []
+
+
+# Gaps 20, 30, 35; then 20, 30, 30.
+WIDENING = run_with(*history(head=[60, 70, 70], tail=[40, 40, 35]))
+WIDENED_ONCE = run_with(*history(head=[60, 70, 70], tail=[40, 40, 40]))
+
+
+def test_a_gap_between_head_and_tail_that_keeps_growing_is_told(raised: Raised) -> None:
+    assert raised(WIDENING, "gap_widening") == ["the head-tail gap grew in 2 consecutive epochs, to 35.0 points"]
+    assert raised(WIDENED_ONCE, "gap_widening") == []
+
+
+# Balanced accuracies .50, .502, .505 and .50, .51, .515: the last two gain .005 and .015 over the first.
+STUCK = run_with(*history(head=[60, 60, 60], tail=[40, 40, 41]))
+GAINING = run_with(*history(head=[60, 61, 62], tail=[40, 41, 41]))
+TOO_SHORT = run_with(*history(head=[60, 60], tail=[40, 40]))
+
+
+def test_no_gain_over_the_best_before_is_a_plateau(raised: Raised) -> None:
+    assert raised(STUCK, "plateau") == ["no gain in 2 epochs, balanced accuracy 50.5 %"]
+    assert raised(GAINING, "plateau") == []
+    assert raised(TOO_SHORT, "plateau") == []
+
+
+GOOD = history(head=[60], tail=[40])
+LOST = [class_event(epoch=2, loss_sum=math.inf), class_event(epoch=2, split="train", loss_sum=math.nan)]
+INSIDE = [an_event(StepEvent, step=step, loss=loss) for step, loss in ((5, 0.5), (9, math.nan), (14, math.nan))]
+FINITE = run_with(*GOOD)
+NOT_FINITE = run_with(*GOOD, *LOST)
+PUT_RIGHT = run_with(*LOST, *history(head=[60, 60, 60], tail=[40, 40, 40]))
+NOT_FINITE_INSIDE = run_with(*INSIDE)
+PUT_RIGHT_INSIDE = run_with(*INSIDE, an_event(StepEvent, epoch=2, step=5))
+
+
+def test_a_loss_that_is_no_number_is_told_after_the_epoch_and_inside_it(raised: Raised) -> None:
+    assert raised(NOT_FINITE, "nan_loss") == ["the loss is Infinity", "the loss is NaN"]
+    assert raised(FINITE, "nan_loss") == []
     # Only the run's last epoch is looked at; the attempt that went on after the loss was lost has put it right.
-    assert raised(spark, [*lost, *history(head=[60, 60, 60], tail=[40, 40, 40])], **rule) == [told[1]]
-    inside = [an_event(StepEvent, step=step, loss=loss) for step, loss in ((5, 0.5), (9, math.nan), (14, math.nan))]
-    assert raised(spark, inside, **rule) == [("nan_loss", "the loss is NaN at step 9")]
-    assert raised(spark, [*inside, an_event(StepEvent, epoch=2, step=5)], **rule) == []
+    assert raised(PUT_RIGHT, "nan_loss") == ["the loss is NaN"]
+    assert raised(NOT_FINITE_INSIDE, "nan_loss") == ["the loss is NaN at step 9"]
+    assert raised(PUT_RIGHT_INSIDE, "nan_loss") == []
 
 
-@pytest.mark.long
-def test_unlabeled_images_that_the_classifier_is_unsure_of_may_be_irrelevant(spark: SparkSession) -> None:
-    """Held out, both classes are told apart without a mistake, at a mean confidence of 90 %."""
-    rule = {"unlabeled_irrelevant": {"confidence_drop": 0.2, "rho_factor": 2}}
-    held_out = [class_event(class_id=c, correct=10, support=10, predicted=10, confidence_sum=9.0) for c in (0, 1)]
-    cells = [an_event(ConfusionEvent, true_class=c, predicted_class=c, count=10) for c in (0, 1)]
+# Held out, no image of either class is taken for the other, at a mean confidence of 90 %.
+HELD_OUT = [class_event(class_id=c, correct=10, support=10, predicted=10, confidence_sum=9.0) for c in (0, 1)]
+CELLS = [an_event(ConfusionEvent, true_class=c, predicted_class=c, count=10) for c in (0, 1)]
 
-    def labelled(confidence: float, counts: tuple[int, int]) -> list[Event]:
-        return [
-            an_event(
-                PseudoLabelEvent, class_id=c, labelled_count=(20, 10)[c], pseudo_label_count=counts[c],
-                mean_confidence=confidence,
-            )
-            for c in (0, 1)
-        ]  # fmt: skip
 
-    unsure = "the unlabeled images may not be of these classes: mean confidence 60.0 %, expected 90.0 %"
-    assert raised(spark, [*held_out, *cells, *labelled(0.6, (30, 30))], **rule) == [("unlabeled_irrelevant", unsure)]
-    # Twice the labels' own imbalance of 2 is the most.
-    assert raised(spark, [*held_out, *cells, *labelled(0.8, (40, 10))], **rule) == []
-    imbalanced = "the unlabeled images may be too imbalanced to help: rho_U about 5.0, rho 2.0"
-    assert raised(spark, [*held_out, *cells, *labelled(0.8, (50, 10))], **rule) == [
-        ("unlabeled_irrelevant", imbalanced)
+def labelled(confidence: float, counts: tuple[int, int]) -> list[Event]:
+    return [
+        an_event(
+            PseudoLabelEvent, class_id=c, labelled_count=(20, 10)[c], pseudo_label_count=counts[c],
+            mean_confidence=confidence,
+        )
+        for c in (0, 1)
+    ]  # fmt: skip
+
+
+UNSURE = run_with(*HELD_OUT, *CELLS, *labelled(0.6, (30, 30)))
+# Twice the labels' own imbalance of 2 is the most.
+AS_IMBALANCED_AS_MAY_BE = run_with(*HELD_OUT, *CELLS, *labelled(0.8, (40, 10)))
+TOO_IMBALANCED = run_with(*HELD_OUT, *CELLS, *labelled(0.8, (50, 10)))
+NOTHING_HELD_OUT = run_with(*labelled(0.1, (50, 10)))
+
+
+def test_unlabeled_images_that_the_classifier_is_unsure_of_may_be_irrelevant(raised: Raised) -> None:
+    assert raised(UNSURE, "unlabeled_irrelevant") == [
+        "the unlabeled images may not be of these classes: mean confidence 60.0 %, expected 90.0 %"
+    ]
+    assert raised(AS_IMBALANCED_AS_MAY_BE, "unlabeled_irrelevant") == []
+    assert raised(TOO_IMBALANCED, "unlabeled_irrelevant") == [
+        "the unlabeled images may be too imbalanced to help: rho_U about 5.0, rho 2.0"
     ]
     # Without any held-out image nothing is known to compare with.
-    assert raised(spark, labelled(0.1, (50, 10)), **rule) == []
+    assert raised(NOTHING_HELD_OUT, "unlabeled_irrelevant") == []
 
 
 def test_the_own_rules_are_all_on_and_another_file_may_leave_some_out(tmp_path: Path) -> None:

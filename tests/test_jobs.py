@@ -1,4 +1,4 @@
-"""The jobs as a user runs them: a subprocess, real Spark, real files, the embedded digits."""
+"""The jobs as a user runs them, each as a whole: real Spark, real files, the embedded digits."""
 
 import importlib
 import json
@@ -60,10 +60,10 @@ def test_the_pipeline_goes_from_nothing_to_a_comparison_and_shows_it_live(longta
 
 @pytest.mark.long
 def test_rounds_of_self_training_each_learn_from_the_pseudo_labels_of_the_one_before_and_are_not_run_again(
-    longtail: RunJob, tmp_path: Path
+    job: RunJob, tmp_path: Path
 ):
     arguments = ["--epochs", 1, "--rounds", 2, "--pseudo_label_type", "soft", "--unlabeled_ratio", 2]
-    done = longtail("pipeline", *arguments)
+    done = job("pipeline", *arguments)
     assert done.returncode == 0, done.stderr
     (base,) = _runs(tmp_path, "train")
     first, second = sorted(_runs(tmp_path, "train_semi"), key=lambda run: _result(run)["pseudo_label_round"])
@@ -76,15 +76,15 @@ def test_rounds_of_self_training_each_learn_from_the_pseudo_labels_of_the_one_be
     assert sum(_result(second)["splits"]["train"]["totals"]["support"]) == 3 * 131
     assert json.loads((second / "comparison.json").read_text())["semi"] == _result(second)
     before = {path: path.stat().st_mtime_ns for path in tmp_path.glob("runs/*/ckpt.pth.tar")}
-    again = longtail("pipeline", *arguments)
+    again = job("pipeline", *arguments)
     assert again.returncode == 0 and again.stdout.count("is done already") == 3
     assert {path: path.stat().st_mtime_ns for path in tmp_path.glob("runs/*/ckpt.pth.tar")} == before
 
 
 @pytest.mark.long
-def test_crest_trains_a_generation_on_the_selected_pseudo_labels_of_the_one_before(longtail: RunJob, tmp_path: Path):
+def test_crest_trains_a_generation_on_the_selected_pseudo_labels_of_the_one_before(job: RunJob, tmp_path: Path):
     method = ["--semi_method", "fixmatch", "--balancing", "CReST+", "--rounds", 2, "--unlabeled_ratio", 2]
-    done = longtail("train_semi", "--imb_factor_unlabel", 1, "--epochs", 1, *method)
+    done = job("train_semi", "--imb_factor_unlabel", 1, "--epochs", 1, *method)
     assert done.returncode == 0, done.stderr
     first, second = sorted(_runs(tmp_path, "train_semi"), key=lambda run: _result(run)["pseudo_label_round"])
     assert [_result(run)["pseudo_label_round"] for run in (first, second)] == [0, 1]
@@ -96,28 +96,28 @@ def test_crest_trains_a_generation_on_the_selected_pseudo_labels_of_the_one_befo
     # Of the class of rank l the share (N_{11-l}/N_1)^(1/3), rounded up: all of the smallest, the fewest of the largest.
     assert added == [int(np.ceil(n * (labelled[9 - i] / 40) ** (1 / 3) - 1e-9)) for i, n in enumerate(taken_for)]
     # The truth of the unlabeled digits is known: each epoch tells of the pseudo-labels of each class.
-    assert longtail("monitor", "--once").returncode == 0
+    assert job("monitor", "--once").returncode == 0
     for run in (first, second):
         told = read_result_table(tmp_path / "runs/analytics", "class_epochs", run=run.name).to_pylist()
         assert len([row for row in told if row["split"] == "unlabeled" and row["support"]]) == 10
 
 
 @pytest.mark.long
-def test_the_published_sequence_of_commands_works_step_by_step(longtail: RunJob, tmp_path: Path):
+def test_the_published_sequence_of_commands_works_step_by_step(job: RunJob, tmp_path: Path):
     """prepare, pretrain_rot, train from it, evaluate, gen_pseudolabels as pickle, train_semi, monitor."""
     data = ["--imb_factor", 0.1, "--imb_factor_unlabel", 0.5, "--unlabel_size_factor", 2, "--val_fraction", 0.2]
     short = [*data, "--epochs", 2, "--world_size", 2]
 
-    prepared = longtail("prepare", *data)
+    prepared = job("prepare", *data)
     assert prepared.returncode == 0, prepared.stderr
     assert "next: longtail stats --dataset digits --imb_factor 0.1" in prepared.stdout
 
-    pretrained = longtail("pretrain_rot", *short)
+    pretrained = job("pretrain_rot", *short)
     assert pretrained.returncode == 0, pretrained.stderr
     (rotation_run,) = _runs(tmp_path, "pretrain_rot")
     assert _result(rotation_run)["class_names"][1] == "90 degrees"
 
-    trained = longtail(
+    trained = job(
         "train",
         *short,
         "--pretrained_model",
@@ -135,14 +135,14 @@ def test_the_published_sequence_of_commands_works_step_by_step(longtail: RunJob,
 
     checkpoint = base / "ckpt.pth.tar"
     exports = ["--features", "out/features.parquet", "--tsne", "out/map.png"]
-    evaluated = longtail("train", *data, "--loss_type", "LDAM", "-e", "--resume", checkpoint, *exports)
+    evaluated = job("train", *data, "--loss_type", "LDAM", "-e", "--resume", checkpoint, *exports)
     assert evaluated.returncode == 0, evaluated.stderr
     last_epoch = next(line for line in trained.stdout.splitlines() if line.startswith("last epoch:"))
     assert last_epoch in evaluated.stdout
     assert "calibration error" in evaluated.stdout
     assert {file.name for file in (tmp_path / "out").iterdir()} == {"features.parquet", "map.png"}
 
-    labelled = longtail(
+    labelled = job(
         "gen_pseudolabels", "--resume", checkpoint, "--output_dir", "pseudo", "--output_filename", "digits.pickle"
     )
     assert labelled.returncode == 0, labelled.stderr
@@ -150,13 +150,13 @@ def test_the_published_sequence_of_commands_works_step_by_step(longtail: RunJob,
     table = tmp_path / "pseudo/digits.parquet"
     assert pq.read_table(table).num_rows == sum(json.loads(_manifest(tmp_path))["counts"]["unlabeled"])
 
-    semi = longtail("train_semi", *short, "--pseudo_labels", table, "--confidence_threshold", 0.2)
+    semi = job("train_semi", *short, "--pseudo_labels", table, "--confidence_threshold", 0.2)
     assert semi.returncode == 0, semi.stderr
     confident = int((pq.read_table(table).column("confidence").to_numpy() >= np.float32(0.2)).sum())
     (semi_run,) = _runs(tmp_path, "train_semi")
     assert sum(_result(semi_run)["class_counts"]) == sum(_result(base)["class_counts"]) + confident
 
-    seen = longtail("monitor", "--once", "--format", "delta")
+    seen = job("monitor", "--once", "--format", "delta")
     assert seen.returncode == 0, seen.stderr
     assert_delta_tables_have_the_same_rows(tmp_path / "runs/analytics")
     newest = latest_epochs(read_result_table(tmp_path / "runs/analytics", "class_epochs")).to_pylist()
@@ -167,11 +167,11 @@ def test_the_published_sequence_of_commands_works_step_by_step(longtail: RunJob,
 
 
 @pytest.mark.long
-def test_a_classifier_is_made_anew_on_the_data_set_and_the_network_of_its_checkpoint(longtail: RunJob, tmp_path: Path):
+def test_a_classifier_is_made_anew_on_the_data_set_and_the_network_of_its_checkpoint(job: RunJob, tmp_path: Path):
     data = ["--imb_factor", 0.1, "--val_fraction", 0.2]
-    assert longtail("train", *data, "-a", "resnet32", "--epochs", 1).returncode == 0
+    assert job("train", *data, "-a", "resnet32", "--epochs", 1).returncode == 0
     (base,) = _runs(tmp_path, "train")
-    done = longtail("train_classifier", "--resume", base / "ckpt.pth.tar", "--method", "tau")
+    done = job("train_classifier", "--resume", base / "ckpt.pth.tar", "--method", "tau")
     assert done.returncode == 0, done.stderr
     (run,) = _runs(tmp_path, "classifier-tau")
     assert _result(run)["class_counts"] == _result(base)["class_counts"]
@@ -180,8 +180,8 @@ def test_a_classifier_is_made_anew_on_the_data_set_and_the_network_of_its_checkp
 
 @pytest.mark.long
 @pytest.mark.usefixtures("with_digits")
-def test_momentum_contrast_is_trained_by_two_ranks_and_says_what_comes_next(longtail: RunJob, tmp_path: Path):
-    done = longtail("pretrain_moco", "--epochs", 1, "--world_size", 2)
+def test_momentum_contrast_is_trained_by_two_ranks_and_says_what_comes_next(job: RunJob, tmp_path: Path):
+    done = job("pretrain_moco", "--epochs", 1, "--world_size", 2)
     assert done.returncode == 0, done.stderr
     (run,) = _runs(tmp_path, "pretrain_moco")
     assert _result(run)["class_names"] == ["same image", "another image"]
@@ -192,10 +192,10 @@ def test_momentum_contrast_is_trained_by_two_ranks_and_says_what_comes_next(long
 
 @pytest.mark.long
 @pytest.mark.usefixtures("with_digits")
-def test_what_simclr_pre_trained_starts_a_supervised_training(longtail: RunJob, tmp_path: Path):
-    assert longtail("pretrain_simclr", "--epochs", 1).returncode == 0
+def test_what_simclr_pre_trained_starts_a_supervised_training(job: RunJob, tmp_path: Path):
+    assert job("pretrain_simclr", "--epochs", 1).returncode == 0
     (run,) = _runs(tmp_path, "pretrain_simclr")
-    trained = longtail("train", "--epochs", 1, "--pretrained_model", run / "ckpt.pth.tar")
+    trained = job("train", "--epochs", 1, "--pretrained_model", run / "ckpt.pth.tar")
     assert trained.returncode == 0, trained.stderr
 
 
@@ -219,9 +219,9 @@ def test_spark_submit_and_longtail_train_the_same_weights(longtail: RunJob, spar
 
 @pytest.mark.long
 @pytest.mark.usefixtures("with_digits")
-def test_one_and_two_ranks_count_the_same_classes_and_learn_alike(longtail: RunJob, tmp_path: Path):
+def test_one_and_two_ranks_count_the_same_classes_and_learn_alike(job: RunJob, tmp_path: Path):
     for world_size in (1, 2):
-        done = longtail("train", "--epochs", 30, "--world_size", world_size)
+        done = job("train", "--epochs", 30, "--world_size", world_size)
         assert done.returncode == 0, done.stderr
     one, two = (_result(run) for run in sorted(_runs(tmp_path, "train"), key=lambda run: "-w2-" in run.name))
     assert one["class_counts"] == two["class_counts"] == [40, 28, 20, 14, 10, 7, 5, 3, 2, 2]
@@ -288,23 +288,23 @@ def _assert_one_line(done: subprocess.CompletedProcess[str], *, job: str, said: 
     assert said in done.stderr
 
 
-def test_bad_options_are_one_line_and_leave_nothing_behind(longtail: RunJob, tmp_path: Path):
+def test_bad_options_are_one_line_and_leave_nothing_behind(job: RunJob, tmp_path: Path):
     _assert_one_line(
-        longtail("prepare", "--dataset", "cifar11"),
+        job("prepare", "--dataset", "cifar11"),
         job="prepare",
         said="choose one of cifar10, cifar100, cifar100_coarse, digits",
     )
     for bad_factor in (0, -0.1, 1.5, "many"):
-        _assert_one_line(longtail("prepare", "--imb_factor", bad_factor), job="prepare", said="--imb_factor")
-    _assert_one_line(longtail("train", "--epochz", 3), job="train", said="--epochz")
-    _assert_one_line(longtail("train_semi"), job="train_semi", said="--imb_factor_unlabel is required")
+        _assert_one_line(job("prepare", "--imb_factor", bad_factor), job="prepare", said="--imb_factor")
+    _assert_one_line(job("train", "--epochz", 3), job="train", said="--epochz")
+    _assert_one_line(job("train_semi"), job="train_semi", said="--imb_factor_unlabel is required")
     assert list(tmp_path.iterdir()) == []
 
 
 @pytest.mark.long
 @pytest.mark.usefixtures("with_digits")
-def test_bad_checkpoints_are_one_line_and_leave_nothing_behind(longtail: RunJob, tmp_path: Path):
-    assert longtail("train", "--epochs", 2, "--runs_dir", "good").returncode == 0
+def test_bad_checkpoints_are_one_line_and_leave_nothing_behind(job: RunJob, tmp_path: Path):
+    assert job("train", "--epochs", 2, "--runs_dir", "good").returncode == 0
     (checkpoint,) = tmp_path.glob("good/*/ckpt.pth.tar")
     damaged, hostile = tmp_path / "damaged.tar", tmp_path / "hostile.tar"
     damaged.write_bytes(checkpoint.read_bytes()[:10_000])
@@ -318,7 +318,7 @@ def test_bad_checkpoints_are_one_line_and_leave_nothing_behind(longtail: RunJob,
         "raise --epochs": ["--resume", checkpoint, "--epochs", 1, "--exp_str", "next"],
     }
     for said, arguments in bad.items():
-        _assert_one_line(longtail("train", *arguments), job="train", said=said)
+        _assert_one_line(job("train", *arguments), job="train", said=said)
     assert not (tmp_path / "code_ran").exists()
     assert list(tmp_path.glob("runs/*/*")) == []
 
@@ -332,12 +332,12 @@ class _RunsCode:
 
 @pytest.mark.long
 @pytest.mark.usefixtures("with_digits")
-def test_damaged_data_is_one_line_that_names_the_file(longtail: RunJob, tmp_path: Path):
+def test_damaged_data_is_one_line_that_names_the_file(job: RunJob, tmp_path: Path):
     (file,) = tmp_path.glob("datasets/prepared/*/rows/split=train/*.parquet")
     content = bytearray(file.read_bytes())
     content[len(content) // 3] ^= 0xFF
     file.write_bytes(content)
-    _assert_one_line(longtail("train", "--epochs", 1), job="train", said=file.name)
+    _assert_one_line(job("train", "--epochs", 1), job="train", said=file.name)
 
 
 def test_a_missing_or_old_java_is_one_line(longtail: RunJob, tmp_path: Path):
@@ -355,12 +355,14 @@ def test_verbose_shows_the_trace(longtail: RunJob):
     assert "Traceback" in done.stderr
 
 
-def test_every_job_explains_itself(longtail: RunJob):
+def test_the_command_lists_its_jobs_and_explains_one(longtail: RunJob):
     listing = longtail("--help")
-    jobs = re.findall(r"^  (\w+) ", listing.stdout, re.MULTILINE)
-    assert jobs == list(JOBS)
-    for job in jobs:
-        shown = longtail(job, "--help")
-        assert shown.returncode == 0 and f"usage: longtail {job}" in shown.stdout
-        launch_manual = importlib.import_module(f"longtail.spark_jobs.{job}").__doc__
-        assert f"longtail {job}" in launch_manual and f"spark-submit spark_jobs/{job}.py" in launch_manual
+    assert re.findall(r"^  (\w+) ", listing.stdout, re.MULTILINE) == list(JOBS)
+    shown = longtail("train", "--help")
+    assert shown.returncode == 0 and "usage: longtail train" in shown.stdout
+
+
+@pytest.mark.parametrize("name", JOBS)
+def test_the_source_of_a_job_begins_with_how_it_is_started(name: str):
+    launch_manual = importlib.import_module(f"longtail.spark_jobs.{name}").__doc__
+    assert f"longtail {name}" in launch_manual and f"spark-submit spark_jobs/{name}.py" in launch_manual
