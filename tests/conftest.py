@@ -20,7 +20,7 @@ from longtail.conf.options.base import JobOptions
 from longtail.conf.options.data import PrepareOptions
 from longtail.spark_jobs.cli import run_job
 from longtail.spark_jobs.cluster.session import described, spark_session
-from longtail.spark_jobs.prepare import prepare
+from longtail.spark_jobs.steps.prepare import prepare
 
 REPOSITORY = Path(__file__).parent.parent
 SCRIPTS = Path(sys.executable).parent
