@@ -1,6 +1,6 @@
 """Faults kept as patches, each with the test that must catch it: a check of the tests themselves.
 
-A patch `NAME.patch` has a header, `fault:` with what is wrong and `caught by:` with the tests (a pytest node ID a line),
+A patch `NAME.patch` has a header, `fault:` with what is wrong and `caught by:` with one pytest node ID per line,
 and then a unified diff with one line of context.
 """
 
