@@ -137,7 +137,7 @@ def write_images(directory: Path, kind: int, number: int, *, seed: int) -> None:
 
 
 @pytest.mark.long
-def test_advice_on_images_of_ones_own_is_right_where_the_truth_is_known(longtail: RunJob, tmp_path: Path) -> None:
+def test_advice_on_images_of_ones_own_is_right_where_the_truth_is_known(job: RunJob, tmp_path: Path) -> None:
     for kind, number in enumerate(NUM_LABELLED):
         write_images(tmp_path / "labelled" / f"kind {kind}", kind, number, seed=0)
         write_images(tmp_path / "relevant", kind, NUM_UNLABELED[kind], seed=1)
@@ -145,7 +145,7 @@ def test_advice_on_images_of_ones_own_is_right_where_the_truth_is_known(longtail
     write_images(tmp_path / "mixed", len(NUM_LABELLED), NUM_OTHERS, seed=1)
     arguments = ["--labelled", "labelled", "--image_size", SIDE, "-a", "resnet20", "--lr", 0.05, "--threads", 1]
 
-    done = longtail("advise", *arguments, "--unlabeled", "relevant", "--epochs", 12, "-b", 16, timeout=900)
+    done = job("advise", *arguments, "--unlabeled", "relevant", "--epochs", 12, "-b", 16)
 
     assert done.returncode == 0, done.stderr
     (file,) = tmp_path.glob("runs/*/advice/*/advice.json")
@@ -159,7 +159,7 @@ def test_advice_on_images_of_ones_own_is_right_where_the_truth_is_known(longtail
     assert pq.read_table(file.parent / "classes.parquet").to_pylist() == advice["classes"]
 
     (checkpoint,) = tmp_path.glob("runs/*/ckpt.pth.tar")
-    mixed = longtail("advise", "--resume", checkpoint, "--unlabeled", "mixed", "--output_dir", "other", timeout=900)
+    mixed = job("advise", "--resume", checkpoint, "--unlabeled", "mixed", "--output_dir", "other")
 
     assert mixed.returncode == 0, mixed.stderr
     assert len(list(tmp_path.glob("runs/*/result.json"))) == 1  # nothing was trained

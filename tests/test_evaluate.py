@@ -114,12 +114,12 @@ def test_features_of_every_image_are_those_of_the_in_process_export(
 
 @pytest.mark.long
 def test_the_job_takes_the_data_set_from_the_checkpoint_and_says_what_the_training_said(
-    longtail: RunJob, tmp_path: Path
+    job: RunJob, tmp_path: Path
 ) -> None:
-    trained = longtail("train", "--epochs", 2, "--n_max", 30, timeout=600)
+    trained = job("train", "--epochs", 2, "--n_max", 30)
     assert trained.returncode == 0, trained.stderr
     (checkpoint,) = tmp_path.glob("runs/*/ckpt.pth.tar")
-    done = longtail("evaluate", "--resume", checkpoint, timeout=600)
+    done = job("evaluate", "--resume", checkpoint)
     assert done.returncode == 0 and done.stderr == ""
     scores = [line for line in trained.stdout.splitlines() if line.startswith(("last epoch:", "most often mistaken:"))]
     assert len(scores) == 3 and all(line in done.stdout for line in scores)

@@ -43,7 +43,7 @@ def _runs(root: Path) -> dict[Path, int]:
 
 @pytest.mark.long
 def test_an_experiment_runs_its_grid_once_whatever_kills_it(
-    longtail: RunJob, file: Path, tmp_path: Path, spark: SparkSession
+    job: RunJob, file: Path, tmp_path: Path, spark: SparkSession
 ):
     command = [SCRIPTS / "longtail", "experiment", file]
     killed = subprocess.Popen(command, cwd=tmp_path, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
@@ -55,7 +55,7 @@ def test_an_experiment_runs_its_grid_once_whatever_kills_it(
     killed.wait()
     before = _runs(tmp_path)
 
-    done = longtail("experiment", file)
+    done = job("experiment", file)
     assert done.returncode == 0, done.stderr
     rows = read_trials(tmp_path / "results", "two")
     # 2 levels of D_U, 2 of SSP, 2 seeds.
@@ -72,10 +72,10 @@ def test_an_experiment_runs_its_grid_once_whatever_kills_it(
     counted = spark.read.parquet(str(tmp_path / "results/trials")).groupBy("experiment").count().collect()
     assert [tuple(row) for row in counted] == [("two", 8)]
 
-    again = longtail("experiment", file)
+    again = job("experiment", file)
     assert "two: 8 trials, 8 of them done already" in again.stdout and again.returncode == 0
     assert "two: D_U none" not in again.stdout and "(2 seeds)" in again.stdout
-    report = longtail("report", "two")
+    report = job("report", "two")
     assert report.returncode == 0, report.stderr
     assert "D_U: balanced against none, balanced accuracy: " in report.stdout
     assert (tmp_path / "results/reports/two/report.html").stat().st_size > 10_000
@@ -85,17 +85,17 @@ def test_an_experiment_runs_its_grid_once_whatever_kills_it(
     assert (tmp_path / "results/reports/two/maps.png").exists()
 
 
-def test_a_dry_run_shows_the_steps_and_writes_nothing(longtail: RunJob, file: Path, tmp_path: Path):
-    done = longtail("experiment", file, "--dry_run")
+def test_a_dry_run_shows_the_steps_and_writes_nothing(job: RunJob, file: Path, tmp_path: Path):
+    done = job("experiment", file, "--dry_run")
     assert done.returncode == 0, done.stderr
     assert "8 trials, 16 steps (32 if none were shared)" in done.stdout
     assert "262" in done.stdout  # 131 images, two epochs
     assert list(tmp_path.iterdir()) == [file]
 
 
-def test_a_bad_experiment_is_one_line_and_leaves_nothing_behind(longtail: RunJob, file: Path, tmp_path: Path):
+def test_a_bad_experiment_is_one_line_and_leaves_nothing_behind(job: RunJob, file: Path, tmp_path: Path):
     file.write_text(FILE.replace("epochs: 2", "epochs: 0"))
-    done = longtail("experiment", file)
+    done = job("experiment", file)
     assert done.returncode == 2
     where = f"{file}, trial D_U none, SSP none, seed 0"
     assert done.stderr.startswith(f"longtail experiment: error: {where}: train: --epochs 0:")

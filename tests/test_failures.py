@@ -23,8 +23,8 @@ from tests.conftest import SCRIPTS, RunJob
 
 pytestmark = pytest.mark.usefixtures("with_digits")
 
-TRAIN = ["train", "--epochs", "30", "--world_size", "2", "--master", "local[2]"]
-NUM_EPOCHS = 30
+TRAIN = ["train", "--epochs", "12", "--world_size", "2", "--master", "local[2]"]
+NUM_EPOCHS = 12
 
 
 @pytest.fixture(scope="module")
@@ -84,26 +84,27 @@ def _pid_of_rank(directory: Path, rank: int) -> int:
     return json.loads(heartbeat.read_text())["pid"]
 
 
-def _assert_as_undisturbed(directory: Path, undisturbed: dict[str, torch.Tensor], longtail: RunJob) -> None:
+def _assert_as_undisturbed(directory: Path, undisturbed: dict[str, torch.Tensor], job: RunJob) -> None:
     ours = _weights(directory)
     assert all(torch.equal(ours[name], undisturbed[name]) for name in undisturbed)
-    assert longtail("monitor", "--once").returncode == 0
+    assert job("monitor", "--once").returncode == 0
     epochs = read_result_table(directory / "runs/analytics", "epochs").to_pylist()
     assert sorted(row["epoch"] for row in epochs if row["split"] == "test") == list(range(1, NUM_EPOCHS + 1))
     assert list(directory.glob("runs/*/heartbeats/*")) == []
 
 
+@pytest.mark.long
 def test_a_training_goes_on_by_itself_when_a_rank_is_killed(
-    longtail: RunJob, tmp_path: Path, undisturbed: dict[str, torch.Tensor]
+    job: RunJob, tmp_path: Path, undisturbed: dict[str, torch.Tensor]
 ):
     said, _ = _disturbed_training(tmp_path, lambda pid: os.kill(pid, signal.SIGKILL))
     assert "attempt 1 failed" in said and "attempt 2: goes on from" in said
-    _assert_as_undisturbed(tmp_path, undisturbed, longtail)
+    _assert_as_undisturbed(tmp_path, undisturbed, job)
 
 
 @pytest.mark.long
 def test_a_rank_that_hangs_is_named_and_the_training_goes_on(
-    longtail: RunJob, tmp_path: Path, undisturbed: dict[str, torch.Tensor]
+    job: RunJob, tmp_path: Path, undisturbed: dict[str, torch.Tensor]
 ):
     stopped: list[int] = []
 
@@ -116,12 +117,12 @@ def test_a_rank_that_hangs_is_named_and_the_training_goes_on(
     assert f"process {stopped[0]} on" in said
     assert "attempt 2: goes on from" in said
     assert not Path(f"/proc/{stopped[0]}").exists()
-    _assert_as_undisturbed(tmp_path, undisturbed, longtail)
+    _assert_as_undisturbed(tmp_path, undisturbed, job)
 
 
 @pytest.mark.long
 def test_a_full_disk_is_one_line_and_the_training_goes_on_when_there_is_room(
-    longtail: RunJob, tmp_path: Path, undisturbed: dict[str, torch.Tensor]
+    longtail: RunJob, job: RunJob, tmp_path: Path, undisturbed: dict[str, torch.Tensor]
 ):
     """The kernel refuses rank 0 every file of more than 500 kB: a checkpoint has 2 MB, an epoch's events 8 kB."""
 
@@ -138,7 +139,7 @@ def test_a_full_disk_is_one_line_and_the_training_goes_on_when_there_is_room(
     assert torch.load(checkpoint, weights_only=True)["epoch"] >= 2
     assert list(checkpoint.parent.glob(".ckpt*")) == []
     assert "attempt 2: goes on from" in longtail(*TRAIN, timeout=600).stdout
-    _assert_as_undisturbed(tmp_path, undisturbed, longtail)
+    _assert_as_undisturbed(tmp_path, undisturbed, job)
 
 
 @pytest.mark.long
@@ -170,7 +171,7 @@ def test_nothing_is_left_of_a_training_that_is_interrupted_or_whose_driver_dies(
 
 @pytest.mark.long
 def test_a_training_outlives_a_lost_worker_while_another_is_spare_and_says_so_when_none_is(
-    longtail: RunJob, tmp_path: Path, undisturbed: dict[str, torch.Tensor]
+    longtail: RunJob, job: RunJob, tmp_path: Path, undisturbed: dict[str, torch.Tensor]
 ):
     """Three workers of one core and two ranks: one is spare. The second loss leaves one slot too few."""
     (tmp_path / "cluster").mkdir()
@@ -195,12 +196,12 @@ def test_a_training_outlives_a_lost_worker_while_another_is_spare_and_says_so_wh
         again = longtail(*TRAIN, *options, timeout=600)
         assert again.returncode == 0, again.stderr
         assert "goes on from" in again.stdout
-    _assert_as_undisturbed(tmp_path, undisturbed, longtail)
+    _assert_as_undisturbed(tmp_path, undisturbed, job)
 
 
-def test_retries_are_bounded_and_the_failure_is_one_line(longtail: RunJob, tmp_path: Path):
+def test_retries_are_bounded_and_the_failure_is_one_line(job: RunJob, tmp_path: Path):
     """A file where the run's TensorBoard directory should be: every attempt fails alike."""
-    first = longtail("train", "--epochs", 1)
+    first = job("train", "--epochs", 1)
     assert first.returncode == 0
     (run_dir,) = (path.parent for path in tmp_path.glob("runs/*/result.json"))
     (run_dir / "result.json").unlink()
@@ -208,7 +209,7 @@ def test_retries_are_bounded_and_the_failure_is_one_line(longtail: RunJob, tmp_p
         log.unlink()
     (run_dir / "tensorboard").rmdir()
     (run_dir / "tensorboard").write_text("in the way")
-    failed = longtail("train", "--epochs", 1, "--retries", 1)
+    failed = job("train", "--epochs", 1, "--retries", 1)
     assert failed.returncode == 1
     assert failed.stdout.count("retries left: 1") == 1
     assert failed.stderr.count("\n") == 1 and failed.stderr.startswith("longtail train: failed: ")
