@@ -116,6 +116,16 @@ def test_a_save_that_fails_leaves_the_checkpoint_before(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == [file]
 
 
+def test_who_reads_a_checkpoint_while_the_next_one_is_saved_has_the_one_before(tmp_path: Path) -> None:
+    file = tmp_path / "c"
+    save_checkpoint(file, checkpoint_of(new_model(), epoch=1))
+    before = file.read_bytes()
+    with file.open("rb") as reader:
+        save_checkpoint(file, checkpoint_of(new_model(), epoch=2))
+        assert reader.read() == before
+    assert load_checkpoint(file).epoch == 2
+
+
 @pytest.mark.parametrize(
     "prefix", ["", "module.", "module.encoder_q.", "encoder_q.", "_orig_mod.", "module.backbone.", "model.net.encoder."]
 )
