@@ -41,7 +41,10 @@ def judge(fault: Fault) -> str:
     with tempfile.TemporaryDirectory(prefix="longtail-fault-") as directory:
         copy = Path(directory) / "copy"
         copy_repository(copy)
-        apply(fault, copy)
+        try:
+            apply(fault, copy)
+        except subprocess.CalledProcessError as error:
+            return f"the patch does not apply: {error.stderr.strip()}"
         return run_tests(fault, copy)
 
 
