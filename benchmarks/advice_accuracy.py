@@ -1,19 +1,19 @@
-"""How often `advise` is right, on generated cases whose truth is known.
+"""How often `advise` is right, on generated cases whose true values are known.
 
     python benchmarks/advice_accuracy.py [--dataset digits] [--seeds 10] [--first_seed 0] [--output FILE.jsonl]
         [--gain_seeds 0 [--gain_cases 1:1.0,1:0.4]] [--ssp_gain_seeds 0] [--work_dir DIR]
 
-Of a data set of ten classes seven are the classes; images of the other three are
-what is irrelevant (SETTINGS says which, and how many labels). The unlabeled images of a case
-have a rho_U (below 1: the tail is turned round) and a relevance. Per seed a base
-classifier learns from four fifths of the labels, and what it says of all images
-is what `advise` gets; then each case draws its unlabeled images from those that
-have no label. Tells, over seeds and cases: how far the estimates are from the
-truth, how often their 90 % intervals have it inside, and the verdicts. With
---gain_seeds the training on the pseudo-labels of a case is measured on test images
-too, beside the base classifier, with --ssp_gain_seeds the one from rotation
-pre-training: a verdict is then held against the mean gain of its case. Trains in this process, without
-Spark; on digits a seed takes about half a minute on a free core, its gains two more.
+Seven of the ten classes of a data set are the classes; images of the other three are
+irrelevant (SETTINGS chooses them and the number of labels). A case is a rho_U (below
+1: the tail is reversed) and a relevance of the unlabeled images. For each seed a base
+classifier is trained on four fifths of the labels, and `advise` gets its predictions;
+each case draws its unlabeled images from those without a label. Prints, over seeds
+and cases, the errors of the estimates, how often the 90 % intervals contain the true
+value, and the verdicts. With --gain_seeds a network is also trained on the
+pseudo-labels of a case and compared with the base classifier on test images, with
+--ssp_gain_seeds one from rotation pre-training: the verdicts stand beside the mean
+gain of the case. Trains in this process, without Spark; on digits a seed takes about
+half a minute on a free core, its gains two more.
 """
 
 import argparse
@@ -61,8 +61,9 @@ from longtail.data.loader import images_of
 from longtail.data.longtail import labelled_counts, unlabeled_counts, validation_counts
 from longtail.data.manifest import Manifest
 from longtail.data.sources.registry import SOURCES
-from longtail.spark_jobs.advising.estimates import Said, estimates, head_half
-from longtail.spark_jobs.advising.sentences import advice_on_self_supervision, advice_on_unlabeled
+from longtail.spark_jobs.advising.classifier_output import ClassifierOutput, HeldOutOutput, head_half
+from longtail.spark_jobs.advising.estimates import estimate_unlabeled
+from longtail.spark_jobs.advising.rules import advise_on_self_supervision, advise_on_unlabeled
 from longtail.training.distributed import Rank
 from longtail.training.inference import infer
 from longtail.training.run import run_training
@@ -212,18 +213,18 @@ class Trial:
         self._set_dir = write_set(directory / "labelled", self._parts)
         self.base, base_accuracy = self._run(TrainOptions, "base", self._set_dir)
         self.base_accuracy = base_accuracy
-        self._held_out = self.says(self._parts[VAL])
+        val = self._parts[VAL]
+        self._held_out = HeldOutOutput(**vars(self.predict(val)), labels=val.labels)
 
-    def says(self, images: Images, *, with_labels: bool = True) -> Said:
-        """As spark_jobs/advising/diagnosis.py reads it from the tables of `evaluate`."""
+    def predict(self, images: Images) -> ClassifierOutput:
+        """The outputs that spark_jobs/advising/diagnosis.py reads from the tables of `evaluate`."""
         found = infer(self.base, content_hash(self.base), images.pixels, batch_size=500, with_features=True)
         assert found.features is not None
         logits = found.logits.double().numpy()
-        return Said(
+        return ClassifierOutput(
             predicted=logits.argmax(axis=1),
             features=found.features.numpy(),
             head_log_odds=logsumexp(logits[:, self.is_head], axis=1) - logsumexp(logits[:, ~self.is_head], axis=1),
-            labels=images.labels if with_labels else None,
         )
 
     def draw(self, rho_unlabeled: float, relevance: float) -> Images:
@@ -238,25 +239,25 @@ class Trial:
         return self._train[np.concatenate([*chosen, self._rng.choice(others, size=num_others, replace=False)])]
 
     def advise(self, rho_unlabeled: float, relevance: float, unlabeled: Images) -> dict[str, Any]:
-        """The case's truth, estimates and verdicts."""
-        said = self.says(unlabeled, with_labels=False)
-        found = estimates(val=self._held_out, unlabeled=said, is_head=self.is_head)
+        """The case's true values, estimates and verdicts."""
+        output = self.predict(unlabeled)
+        found = estimate_unlabeled(self._held_out, output, is_head=self.is_head)
         sizes = np.bincount(unlabeled.labels, minlength=10)[:NUM_CLASSES]
         tail_share = float(np.array(self.labelled)[~self.is_head].sum() / sum(self.labelled))
-        truth = {
+        true = {
             "relevance": float(sizes.sum() / len(unlabeled.labels)),
             "tail_share": float(sizes[~self.is_head].sum() / sizes.sum()),
             "rho": rho_unlabeled,
-            "right": float(np.mean(said.predicted == unlabeled.labels)),
+            "pseudo_label_accuracy": float(np.mean(output.predicted == unlabeled.labels)),
         }
-        on_self_supervision = advice_on_self_supervision(found, num_labelled=sum(self.labelled))
-        advice = advice_on_unlabeled(found, rho=max(self.labelled) / min(self.labelled), tail_share=tail_share)
-        told = {
-            name: [getattr(found, name).value, getattr(found, name).low, getattr(found, name).high] for name in truth
+        on_self_supervision = advise_on_self_supervision(found, num_labelled=sum(self.labelled))
+        advice = advise_on_unlabeled(found, rho=max(self.labelled) / min(self.labelled), tail_share=tail_share)
+        estimated = {
+            name: [getattr(found, name).value, getattr(found, name).low, getattr(found, name).high] for name in true
         }
         return {
-            "case": [rho_unlabeled, relevance], "seed": self._seed, "truth": truth, "told": told,
-            "unlabeled": advice.said, "self_supervision": on_self_supervision.said,
+            "case": [rho_unlabeled, relevance], "seed": self._seed, "true": true, "estimated": estimated,
+            "unlabeled": advice.summary, "self_supervision": on_self_supervision.summary,
         }  # fmt: skip
 
     def gain_of_unlabeled(self, name: str, unlabeled: Images) -> float:
@@ -300,7 +301,7 @@ class Trial:
 
 
 def measure(arguments: argparse.Namespace, work_dir: Path) -> Iterator[dict[str, Any]]:
-    """A row a seed and case, and with gains a row a seed for self-supervision."""
+    """One row per seed, and one per seed and case."""
     train, test = read_images(arguments.dataset, arguments.data_dir)
     for seed in range(arguments.first_seed, arguments.first_seed + arguments.seeds):
         trial = Trial(train, test, dataset=arguments.dataset, seed=seed, directory=work_dir / str(seed))
@@ -320,29 +321,29 @@ def report(rows: Sequence[dict[str, Any]]) -> None:
     cases = [row for row in rows if "case" in row]
     drawn = list(dict.fromkeys(tuple(row["case"]) for row in cases))
     print(f"{len(cases)} cases: {len({row['seed'] for row in cases})} seeds x {len(drawn)} of rho_U x relevance")
-    print(f"{'estimate':<16}{'median error':>14}{'90 % within':>14}{'inside the interval':>22}")
-    for name in cases[0]["truth"]:
+    print(f"{'estimate':<24}{'median error':>14}{'90 % within':>14}{'inside the interval':>22}")
+    for name in cases[0]["true"]:
         is_ratio = name == "rho"
         errors = [
-            abs(math.log(row["told"][name][0] / row["truth"][name])) if is_ratio
-            else abs(row["told"][name][0] - row["truth"][name])
+            abs(math.log(row["estimated"][name][0] / row["true"][name])) if is_ratio
+            else abs(row["estimated"][name][0] - row["true"][name])
             for row in cases
         ]  # fmt: skip
-        inside = fmean(row["told"][name][1] <= row["truth"][name] <= row["told"][name][2] for row in cases)
+        inside = fmean(row["estimated"][name][1] <= row["true"][name] <= row["estimated"][name][2] for row in cases)
         middle, most = (
             f"x {math.exp(value):.2f}" if is_ratio else f"{value:.3f}"
             for value in (median(errors), np.quantile(errors, 0.9))
         )
-        print(f"{name:<16}{middle:>14}{most:>14}{100 * inside:>20.0f} %")
+        print(f"{name:<24}{middle:>14}{most:>14}{100 * inside:>20.0f} %")
     print(f"\n{'rho_U':>7}{'relevance':>11}  {'verdicts':<64}{'gain, points':>16}")
     for case in drawn:
         of_case = [row for row in cases if tuple(row["case"]) == case]
         verdicts = Counter(row["unlabeled"] for row in of_case)
-        said = ", ".join(f"{verdict} {count}" for verdict, count in verdicts.most_common())
-        print(f"{case[0]:>7.3g}{case[1]:>11}  {said:<64}{gain_of([row['gain'] for row in of_case]):>16}")
+        counted = ", ".join(f"{verdict} {count}" for verdict, count in verdicts.most_common())
+        print(f"{case[0]:>7.3g}{case[1]:>11}  {counted:<64}{gain_of([row['gain'] for row in of_case]):>16}")
     verdicts = Counter({row["seed"]: row["self_supervision"] for row in cases}.values())
-    said = ", ".join(f"{verdict} {count}" for verdict, count in verdicts.most_common())
-    print(f"self-supervision    {said:<64}{gain_of([row['ssp_gain'] for row in rows if 'base' in row]):>16}")
+    counted = ", ".join(f"{verdict} {count}" for verdict, count in verdicts.most_common())
+    print(f"self-supervision    {counted:<64}{gain_of([row['ssp_gain'] for row in rows if 'base' in row]):>16}")
 
 
 def gain_of(gains: Sequence[float | None]) -> str:

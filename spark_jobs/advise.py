@@ -23,7 +23,8 @@ from longtail.conf.options.data import DATA_OPTIONS
 from longtail.conf.options.inference import GenPseudolabelsOptions
 from longtail.conf.options.pretraining import PretrainRotOptions
 from longtail.conf.options.training import TrainOptions
-from longtail.spark_jobs.advising.diagnosis import ADVICE_FILE, CLASSES_FILE, diagnose, print_diagnosis, write_diagnosis
+from longtail.spark_jobs.advising.diagnosis import diagnose
+from longtail.spark_jobs.advising.diagnosis_output import ADVICE_FILE, CLASSES_FILE, print_diagnosis, write_diagnosis
 from longtail.spark_jobs.advising.options import advise_options
 from longtail.spark_jobs.cli import run_job
 from longtail.spark_jobs.steps.checkpoint_options import options_of_checkpoint

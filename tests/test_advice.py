@@ -1,4 +1,4 @@
-"""Sentences from estimates (spark_jobs/advising/sentences.py), theorem 1's terms (advising/threshold.py), by hand."""
+"""The rules of the advice and its sentences (spark_jobs/advising/), and theorem 1's quantities, computed by hand."""
 
 import math
 from typing import Any
@@ -6,15 +6,10 @@ from typing import Any
 import numpy as np
 import pytest
 
-from longtail.spark_jobs.advising.estimates import Estimate, Estimates, Said
-from longtail.spark_jobs.advising.sentences import (
-    Advice,
-    advice_on_self_supervision,
-    advice_on_unlabeled,
-    conclusion,
-    gap_sentence,
-    threshold_sentence,
-)
+from longtail.spark_jobs.advising.classifier_output import ClassifierOutput, HeldOutOutput
+from longtail.spark_jobs.advising.estimates import Estimate, Estimates
+from longtail.spark_jobs.advising.rules import Advice, advise_on_self_supervision, advise_on_unlabeled
+from longtail.spark_jobs.advising.sentences import conclusion, gap_sentence, threshold_sentence
 from longtail.spark_jobs.advising.threshold import ThresholdBias, threshold_bias
 
 SURE = 0.01
@@ -25,10 +20,11 @@ def about(value: float, spread: float = SURE) -> Estimate:
 
 
 def found(**changes: Any) -> Estimates:
-    """Estimates that speak for both cures: relevant, right, balanced unlabeled images; much left to gain."""
+    """Estimates that favour both: relevant, balanced unlabeled images, correct pseudo-labels, much left to gain."""
     values = {
         "relevance": about(0.95), "tail_share": about(0.5), "rho": about(1.0),
-        "head_recall": about(0.9), "tail_recall": about(0.5), "recall_gap": about(0.4), "right": about(0.7),
+        "head_recall": about(0.9), "tail_recall": about(0.5), "recall_gap": about(0.4),
+        "pseudo_label_accuracy": about(0.7),
         "head_precision": about(0.65), "tail_precision": about(0.85), "precision_difference": about(-0.2),
         "class_shares": np.array([0.5, 0.5]), "recall": np.array([0.9, 0.5]), "precision": np.array([0.65, 0.85]),
     }  # fmt: skip
@@ -36,13 +32,13 @@ def found(**changes: Any) -> Estimates:
 
 
 def on_unlabeled(**changes: Any) -> Advice:
-    return advice_on_unlabeled(found(**changes), rho=20.0, tail_share=0.15)
+    return advise_on_unlabeled(found(**changes), rho=20.0, tail_share=0.15)
 
 
-def test_relevant_images_that_are_labelled_right_promise_a_gain() -> None:
+def test_relevant_images_with_correct_pseudo_labels_promise_a_gain() -> None:
     advice = on_unlabeled()
     assert advice.verdict == "gain"
-    assert advice.reasons[0] == "95.0 % (94.0 to 96.0) of the unlabeled images are of the labelled classes."
+    assert advice.reasons[0] == "95.0 % (94.0 to 96.0) of the unlabeled images belong to the labelled classes."
     assert "(rho_U about 1 (0.99 to 1.01), rho 20)" in advice.reasons[2]
     assert advice.reasons[-1].endswith("so pseudo-labels should add images where labels are few.")
 
@@ -50,28 +46,32 @@ def test_relevant_images_that_are_labelled_right_promise_a_gain() -> None:
 @pytest.mark.parametrize(
     ("changes", "verdict", "reason"),
     [
-        ({"relevance": about(0.5)}, "no gain", "of the labelled classes: below about 60 % unlabeled data hurts."),
-        ({"relevance": about(0.6, 0.1)}, "cannot tell, rather gain", "and the estimate is too uncertain to tell."),
-        ({"right": about(0.4)}, "no gain", "less than half are more noise than news."),
+        ({"relevance": about(0.5)}, "no gain", "to the labelled classes: below about 60 % unlabeled data hurts."),
+        (
+            {"relevance": about(0.6, 0.1)},
+            "cannot tell, leaning to gain",
+            "and the estimate is too uncertain to decide.",
+        ),
+        ({"pseudo_label_accuracy": about(0.4)}, "no gain", "below a half, more of them are wrong than correct."),
         # Of the labelled images 15 % are of the tail half.
         ({"tail_share": about(0.05)}, "no gain", "adds little to the tail."),
         ({"tail_share": about(0.10)}, "gain", "so pseudo-labels should add images where labels are few."),
         (
             {"tail_share": about(0.07, 0.02)},
-            "cannot tell, rather no gain",
+            "cannot tell, leaning to no gain",
             "adds little to the tail, and the",
         ),
-        ({"recall": np.array([0.99, 0.96])}, "no gain", "there is hardly anything left to gain."),
+        ({"recall": np.array([0.99, 0.96])}, "no gain", "hardly anything is left to gain."),
     ],
 )
-def test_what_speaks_against_unlabeled_data_decides(changes: dict[str, Any], verdict: str, reason: str) -> None:
+def test_the_rule_that_fails_decides_about_unlabeled_data(changes: dict[str, Any], verdict: str, reason: str) -> None:
     advice = on_unlabeled(**changes)
-    assert advice.said == verdict
+    assert advice.summary == verdict
     assert reason in advice.reasons[-1]
 
 
-def test_only_what_decides_is_told_and_a_no_goes_before_a_doubt() -> None:
-    advice = on_unlabeled(relevance=about(0.3), right=about(0.5, 0.2))
+def test_only_decisive_reasons_are_given_and_no_gain_outweighs_a_doubt() -> None:
+    advice = on_unlabeled(relevance=about(0.3), pseudo_label_accuracy=about(0.5, 0.2))
     assert advice.verdict == "no gain" and len(advice.reasons) == 1 and advice.reasons[0].startswith("30.0 %")
 
 
@@ -79,20 +79,20 @@ def test_only_what_decides_is_told_and_a_no_goes_before_a_doubt() -> None:
     ("changes", "num_labelled", "verdict"),
     [
         ({}, 500, "gain"),
-        ({}, 499, "cannot tell, rather gain"),
+        ({}, 499, "cannot tell, leaning to gain"),
         ({"recall": np.array([1.0, 0.97])}, 500, "no gain"),
         ({"recall": np.array([1.0, 0.97])}, 499, "no gain"),
         # No gap between head and tail is needed.
         ({"recall_gap": about(0.0)}, 500, "gain"),
-        # What is wrong with the unlabeled images is no matter: pre-training takes the labelled ones.
-        ({"relevance": about(0.1), "right": about(0.1)}, 500, "gain"),
+        # What is wrong with the unlabeled images does not matter: pre-training uses the labelled ones.
+        ({"relevance": about(0.1), "pseudo_label_accuracy": about(0.1)}, 500, "gain"),
     ],
 )
-def test_self_supervision_is_for_images_enough(changes: dict[str, Any], num_labelled: int, verdict: str) -> None:
-    assert advice_on_self_supervision(found(**changes), num_labelled=num_labelled).said == verdict
+def test_self_supervision_needs_enough_images(changes: dict[str, Any], num_labelled: int, verdict: str) -> None:
+    assert advise_on_self_supervision(found(**changes), num_labelled=num_labelled).summary == verdict
 
 
-def test_the_gap_between_head_and_tail_is_told() -> None:
+def test_the_gap_between_head_and_tail_is_reported() -> None:
     assert gap_sentence(found()) == (
         "The base classifier recognises 90.0 % (89.0 to 91.0) of a class's images in the head half of the classes and "
         "50.0 % (49.0 to 51.0) in the tail half: the gap is 40.0 % (39.0 to 41.0)."
@@ -100,35 +100,40 @@ def test_the_gap_between_head_and_tail_is_told() -> None:
 
 
 @pytest.mark.parametrize(
-    ("unlabeled", "self_supervision", "said"),
+    ("unlabeled", "self_supervision", "sentence"),
     [
         ("gain", "gain", "Expect a gain from unlabeled data and self-supervised pre-training."),
         ("gain", "no gain", "Expect a gain from unlabeled data; expect none from self-supervised pre-training."),
         ("no gain", "no gain", "Expect a gain from neither unlabeled data nor self-supervised pre-training."),
-        ("cannot tell", "no gain", "Expect none from self-supervised pre-training; the data does not tell about "
+        ("cannot tell", "no gain", "Expect none from self-supervised pre-training; the data cannot tell about "
          "unlabeled data."),
     ],
 )  # fmt: skip
-def test_the_conclusion_is_one_sentence(unlabeled: Any, self_supervision: Any, said: str) -> None:
-    assert conclusion(Advice(unlabeled, "gain", []), Advice(self_supervision, "gain", [])) == said
+def test_the_conclusion_is_one_sentence(unlabeled: Any, self_supervision: Any, sentence: str) -> None:
+    assert conclusion(Advice(unlabeled, "gain", []), Advice(self_supervision, "gain", [])) == sentence
 
 
 IS_HEAD = np.array([True, True, False])
 
 
-def images(predicted: list[int], odds: list[float], labels: list[int] | None = None) -> Said:
-    return Said(
-        predicted=np.array(predicted),
-        features=np.zeros((len(predicted), 1)),
-        head_log_odds=np.array(odds),
-        labels=None if labels is None else np.array(labels),
+def held_out(predicted: list[int], odds: list[float], labels: list[int]) -> HeldOutOutput:
+    features = np.zeros((len(predicted), 1))
+    return HeldOutOutput(
+        predicted=np.array(predicted), features=features, head_log_odds=np.array(odds), labels=np.array(labels)
+    )
+
+
+def unlabeled_images(predicted: list[int]) -> ClassifierOutput:
+    number = len(predicted)
+    return ClassifierOutput(
+        predicted=np.array(predicted), features=np.zeros((number, 1)), head_log_odds=np.zeros(number)
     )
 
 
 def test_the_bias_is_measured_in_half_gaps_between_the_halves_means() -> None:
     # Class 0: mean 3, class 1: mean 7, so the head half 5; the tail half 1. The middle is 3, a half gap is 2.
-    val = images([0] * 5, [2, 4, 7, 0, 2], [0, 0, 1, 2, 2])
-    bias = threshold_bias(val, images([0, 1, 1, 2], [0.0] * 4), found(), is_head=IS_HEAD)
+    val = held_out([0] * 5, [2, 4, 7, 0, 2], [0, 0, 1, 2, 2])
+    bias = threshold_bias(val, unlabeled_images([0, 1, 1, 2]), found(), is_head=IS_HEAD)
     assert bias is not None
     assert (bias.mu1, bias.mu2, bias.num_positive, bias.num_negative) == (5, 1, 3, 1)
     assert bias.base == -1.5  # the classifier decides at odds of 0, three below the middle
@@ -139,9 +144,9 @@ def test_the_bias_is_measured_in_half_gaps_between_the_halves_means() -> None:
 
 
 def test_the_deviation_is_where_the_theorem_s_bound_reaches_its_probability() -> None:
-    val = images([0] * 4, [1, 3, -1, -3], [0, 0, 2, 2])  # means 2 and -2, sigma 1, half gap 2
+    val = held_out([0] * 4, [1, 3, -1, -3], [0, 0, 2, 2])  # means 2 and -2, sigma 1, half gap 2
     n = 10_000
-    bias = threshold_bias(val, images([0] * n + [2] * n, [0.0] * 2 * n), found(), is_head=IS_HEAD)
+    bias = threshold_bias(val, unlabeled_images([0] * n + [2] * n), found(), is_head=IS_HEAD)
     assert bias is not None and bias.deviation is not None
     delta = 2 * bias.deviation
     bound = 1 - 2 * math.exp(-2 * delta**2 / 9 * n / 2) - 4 * math.exp(-8 * n * delta**2 / (9 * 16))
@@ -151,22 +156,25 @@ def test_the_deviation_is_where_the_theorem_s_bound_reaches_its_probability() ->
 @pytest.mark.parametrize(
     ("val", "unlabeled"),
     [
-        (images([0, 2], [1, 2], [0, 2]), images([0, 2], [0, 0])),  # the tail looks more like the head
-        (images([0, 0], [1, 2], [0, 0]), images([0, 2], [0, 0])),  # nothing of the tail is held out
-        (images([0, 2], [2, 1], [0, 2]), images([0, 1], [0, 0])),  # all are taken for the head
+        (held_out([0, 2], [1, 2], [0, 2]), unlabeled_images([0, 2])),  # the tail looks more like the head
+        (held_out([0, 0], [1, 2], [0, 0]), unlabeled_images([0, 2])),  # nothing of the tail is held out
+        (held_out([0, 2], [2, 1], [0, 2]), unlabeled_images([0, 1])),  # all are predicted as the head
     ],
 )
-def test_without_two_halves_there_is_no_threshold(val: Said, unlabeled: Said) -> None:
+def test_without_two_halves_there_is_no_threshold(val: HeldOutOutput, unlabeled: ClassifierOutput) -> None:
     assert threshold_bias(val, unlabeled, found(), is_head=IS_HEAD) is None
-    assert threshold_sentence(None).startswith("Theorem 1 has nothing to say")
+    assert threshold_sentence(None).startswith("Theorem 1 does not apply")
 
 
-def test_the_theorem_s_view_says_whether_pseudo_labels_bring_the_threshold_nearer_to_the_middle() -> None:
+def test_the_sentence_says_whether_pseudo_labels_bring_the_threshold_nearer_to_the_middle() -> None:
     bias = ThresholdBias(
         mu1=5, mu2=1, sigma=1, num_positive=3, num_negative=1, p=0.65, q=0.85, base=-1.5, difference=-0.2,
         deviation=0.25,
     )  # fmt: skip
-    said = threshold_sentence(bias)
-    assert "65.0 % of the pseudo-labels of the head half are right (p) and 85.0 % of the tail half's (q)" in said
-    assert "-1.50 half gaps off the middle by labels alone" in said and "-0.20 off" in said
-    assert said.endswith("with probability 0.9 within 0.25 of that: nearer to it.")
+    sentence = threshold_sentence(bias)
+    assert "65.0 % of the pseudo-labels of the head half are correct (p) and 85.0 % of the tail half's (q)" in sentence
+    assert (
+        "With labels alone, the threshold between the halves is -1.50 half gaps off the middle" in sentence
+        and "-0.20 off" in sentence
+    )
+    assert sentence.endswith("with probability 0.9 within 0.25 of that: nearer to it.")

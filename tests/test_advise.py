@@ -1,4 +1,4 @@
-"""`advise`: what --labelled and --resume mean, and the job on images whose truth is known."""
+"""`advise`: the meaning of --labelled and --resume, and the job on images whose true classes are known."""
 
 import json
 from pathlib import Path
@@ -41,9 +41,9 @@ def test_a_file_or_a_directory_of_parquet_is_the_data_set_table(tmp_path: Path) 
     (tmp_path / "table" / "label=cat").mkdir(parents=True)
     file = tmp_path / "table" / "label=cat" / "part.parquet"
     pq.write_table(pa.table({"image": [b"x"]}), file)
-    for place in (file, tmp_path / "table"):
-        options = advise_options({"labelled": place, "unlabeled": "some"})
-        assert (options.dataset, options.path) == ("table", place)
+    for path in (file, tmp_path / "table"):
+        options = advise_options({"labelled": path, "unlabeled": "some"})
+        assert (options.dataset, options.path) == ("table", path)
 
 
 def a_prepared_set(tmp_path: Path, **values: Any) -> Path:
@@ -73,9 +73,9 @@ def test_a_prepared_set_without_held_out_images_gets_some_and_other_unlabeled_on
 
 
 @pytest.mark.parametrize("other", ["dataset", "path"])
-def test_what_has_labels_is_said_once(images: Path, other: str) -> None:
+def test_the_labelled_images_are_named_once(images: Path, other: str) -> None:
     message = refusal({"labelled": images, other: "digits", "unlabeled": "some"})
-    assert message == f"--labelled {images} says what --{other} says: leave one of them out"
+    assert message == f"--labelled {images} and --{other} both name the labelled images: omit one of them"
 
 
 def write_checkpoint(path: Path, **values: Any) -> Path:
@@ -103,7 +103,7 @@ def test_a_checkpoint_that_learned_from_all_labels_or_from_others_is_refused(tmp
     assert "with --resume a checkpoint that was trained with it" in refusal({"resume": of_all, "unlabeled": "some"})
     checkpoint = write_checkpoint(tmp_path / "c.tar", n_max=33, val_fraction=0.3)
     message = refusal({"resume": checkpoint, "n_max": 34, "unlabeled": "some"})
-    assert f"{checkpoint} learned from other labelled images: n_max 33 (here 34); leave out --resume" == message
+    assert f"{checkpoint} was trained on other labelled images: n_max 33 (here 34); omit --resume" == message
 
 
 def test_the_column_of_an_unlabeled_table_s_images_says_nothing_of_the_labelled_ones(tmp_path: Path) -> None:

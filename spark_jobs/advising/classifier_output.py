@@ -1,0 +1,38 @@
+"""Outputs of the base classifier, as the estimates need them."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+
+@dataclass(frozen=True, kw_only=True)
+class ClassifierOutput:
+    """Outputs for N images.
+
+    predicted: (N,) classes
+    features: (N, D)
+    head_log_odds: (N,) log odds of the head half of the classes against the tail half
+    """
+
+    predicted: np.ndarray
+    features: np.ndarray
+    head_log_odds: np.ndarray
+
+
+@dataclass(frozen=True, kw_only=True)
+class HeldOutOutput(ClassifierOutput):
+    """Outputs for N labelled images that the classifier was not trained on.
+
+    labels: (N,) classes
+    """
+
+    labels: np.ndarray
+
+
+def head_half(counts: Sequence[int]) -> np.ndarray:
+    """(C,) bool: the half of the classes with the most labels; for an odd number of classes, the smaller half."""
+    order = sorted(range(len(counts)), key=lambda class_id: (-counts[class_id], class_id))
+    is_head = np.zeros(len(counts), bool)
+    is_head[order[: len(counts) // 2]] = True
+    return is_head
