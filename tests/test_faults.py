@@ -5,8 +5,9 @@ from pathlib import Path
 
 import pytest
 
-from tests.faults import REPOSITORY, Fault, apply, read_faults
+from tests.faults import Fault, read_faults
 from tests.faults.__main__ import judge
+from tests.patched_copy import REPOSITORY, apply_patch
 
 FAULTS = read_faults()
 
@@ -21,7 +22,7 @@ def test_there_are_twenty_faults() -> None:
 
 @pytest.mark.parametrize("fault", FAULTS, ids=lambda fault: fault.name)
 def test_every_fault_applies_and_the_tests_that_catch_it_exist(fault: Fault) -> None:
-    apply(fault, REPOSITORY, check_only=True)
+    apply_patch(fault.patch.read_text(), REPOSITORY, check_only=True)
     for node_id in fault.tests:
         file, _, test = node_id.partition("::")
         assert test.partition("[")[0] in _tests_in(REPOSITORY / file)

@@ -7,14 +7,14 @@ Prints caught or missed per fault; exit status 1 if any is missed.
 """
 
 import argparse
-import os
 import subprocess
 import sys
 import tempfile
 import xml.etree.ElementTree as ET
 from pathlib import Path
 
-from tests.faults import Fault, apply, copy_repository, read_faults
+from tests.faults import Fault, read_faults
+from tests.patched_copy import apply_patch, copy_repository, run_pytest
 
 _ASSERTIONS = ("assert", "AssertionError", "Failed: ")
 """How pytest's message of a failed check begins; any other exception shows nothing about the check."""
@@ -23,9 +23,7 @@ _ASSERTIONS = ("assert", "AssertionError", "Failed: ")
 def run_tests(fault: Fault, copy: Path) -> str:
     """Run the fault's tests on a copy that has it; returns "" if one fails by an assertion, or else what happened."""
     report = copy / "report.xml"
-    command = [sys.executable, "-m", "pytest", "-q", "--long", "-p", "no:cacheprovider", f"--junitxml={report}"]
-    environment = {**os.environ, "PYTHONPATH": str(copy / "src")}
-    done = subprocess.run([*command, *fault.tests], cwd=copy, env=environment, capture_output=True, text=True)
+    done = run_pytest(copy, "--long", f"--junitxml={report}", *fault.tests)
     if not report.exists():
         return f"pytest did not run: {done.stderr.strip()}"
     cases = list(ET.parse(report).getroot().iter("testcase"))
@@ -42,7 +40,7 @@ def judge(fault: Fault) -> str:
         copy = Path(directory) / "copy"
         copy_repository(copy)
         try:
-            apply(fault, copy)
+            apply_patch(fault.patch.read_text(), copy)
         except subprocess.CalledProcessError as error:
             return f"the patch does not apply: {error.stderr.strip()}"
         return run_tests(fault, copy)
