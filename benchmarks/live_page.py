@@ -21,12 +21,13 @@ import pyarrow as pa
 
 from longtail.streaming.dashboard.class_axis import class_axis
 from longtail.streaming.dashboard.class_figures import accuracy_map
-from longtail.streaming.dashboard.facts import at_epoch, last_epoch, of_split
 from longtail.streaming.dashboard.page import page_state
 from longtail.streaming.dashboard.selection import Selection
 from longtail.streaming.dashboard.server import address, dashboard, listening_socket, serving, state_json
 from longtail.streaming.dashboard.table_reader import TableReader
+from longtail.streaming.dashboard.table_rows import last_epoch
 from longtail.streaming.tables.manifest import RunManifest
+from longtail.streaming.tables.reading import rows_where
 from longtail.streaming.tables.schemas import TABLES
 from longtail.streaming.tables.writing import write_run
 from tests.browser import browser, wait_until
@@ -116,10 +117,10 @@ def main() -> None:
         _, ours = timed("the state after one more epoch", state)
         timed("the state of a search for one class", lambda: state(classes=f"species {arguments.classes - 1}"))
 
-        rows = of_split(reader.read("class_epochs", RUN), "test")
+        rows = rows_where(reader.read("class_epochs", RUN), split="test")
 
         def every_class() -> str:
-            latest = at_epoch(rows, last_epoch(rows))
+            latest = rows_where(rows, epoch=last_epoch(rows))
             return accuracy_map(rows, class_axis(latest, max_rows=arguments.classes), view="all").to_json()
 
         peer, theirs = timed("peer: the map alone with a row a class", every_class)

@@ -89,7 +89,7 @@ def test_a_selection_leaves_some_classes_in_their_colour(selection: dict[str, st
     axis = class_axis(THREE, max_rows=10, **selection)
     assert axis.class_ids.tolist() == shown
     places = {1: 0.0, 2: 0.5, 0: 1.0}
-    assert axis.places == [places[class_id] for class_id in shown]
+    assert axis.positions == [places[class_id] for class_id in shown]
 
 
 def test_a_name_part_is_text_and_no_pattern() -> None:

@@ -12,10 +12,11 @@ import pyarrow.compute as pc
 import pytest
 
 from longtail.conf.base.errors import UserError
-from longtail.streaming.dashboard.page import PageState, ReadTable, page_state, whole_page
+from longtail.streaming.dashboard.page import PageState, page_state, whole_page
 from longtail.streaming.dashboard.selection import Selection, read_selection
 from longtail.streaming.dashboard.server import address, dashboard, listening_socket, serving
 from longtail.streaming.dashboard.table_reader import TableReader
+from longtail.streaming.dashboard.table_rows import ReadTable
 from longtail.streaming.tables.manifest import RunManifest
 from longtail.streaming.tables.schemas import TABLES
 from longtail.streaming.tables.writing import write_run
@@ -77,9 +78,9 @@ def test_a_run_that_has_no_epoch_yet_is_listed_and_has_no_chart() -> None:
 def test_one_run_has_its_charts_and_nothing_to_compare_with() -> None:
     state = page_state(reader_of(ONE_RUN), Selection())
     assert drawn(state) == CHARTS_OF_A_RUN
-    assert "one run only" in state.html["note-comparison"]
-    assert "No confusion counts" in state.html["note-confusion_matrix"]
-    assert "neither made nor had pseudo-labels" in state.html["note-pseudo_labels"]
+    assert "no other run to compare with" in state.html["note-comparison"]
+    assert "no confusion matrix of the test set yet" in state.html["note-confusion_matrix"]
+    assert "neither makes nor uses pseudo-labels" in state.html["note-pseudo_labels"]
 
 
 def test_the_key_figures_are_of_the_last_epoch_with_the_change_from_the_one_before() -> None:
@@ -97,7 +98,7 @@ def test_without_a_choice_the_newest_running_run_is_shown() -> None:
 
 def test_a_run_that_is_not_there_is_waited_for() -> None:
     state = page_state(reader_of(ONE_RUN), Selection(run="../../etc/passwd"))
-    assert "There is no run of this name (yet)" in state.html["overview"]
+    assert "There is no run with this name yet" in state.html["overview"]
     assert drawn(state) == set()
 
 
@@ -105,7 +106,7 @@ def test_runs_are_compared_at_the_last_epoch_that_all_have_reached() -> None:
     state = page_state(reader_of(TWO_RUNS), Selection(run="base", compare=("semi",)))
     (bars,) = state.figures["class_changes"].data
     assert list(bars.y) == [-0.25, 0.5]  # at epoch 2, although base has 3
-    assert "Epoch 2, the last that all have reached" in state.html["note-comparison"]
+    assert "Epoch 2, the latest that all runs have finished" in state.html["note-comparison"]
     assert "+12.5" in state.html["note-comparison"]  # few-shot, 25.0 - 12.5 points
     assert {"compared_balanced", "compared_few"} <= drawn(state)
 
@@ -162,7 +163,7 @@ def test_the_pseudo_labels_of_the_steps_show_how_right_they_are_and_are_no_split
         for name in ("precision", "recall")
     }
     assert lines == {"precision": [[0.125, 0.125], [0.125, 0.125]], "recall": [[0.25, 0.5], [0.75, 1.0]]}
-    assert "pseudo-labels that are right" in state.html["note-pseudo_label_quality"]
+    assert "pseudo-labels that are correct" in state.html["note-pseudo_label_quality"]
     (cells,) = state.figures["accuracy_map"].data
     assert cells.z.tolist() == [[0.5], [0.5]]
     assert page_state(reader_of(ONE_RUN), Selection()).figures["pseudo_label_quality"] is None
@@ -178,7 +179,7 @@ def test_a_training_on_pseudo_labels_shows_how_many_it_has() -> None:
 def test_the_most_mistaken_tail_classes_are_named() -> None:
     cells = ({"true_class": 2, "predicted_class": 0, "count": 7}, {"true_class": 2, "predicted_class": 2, "count": 3})
     state = page_state(reader_of({**ONE_RUN, "confusion": table("confusion", *cells)}), Selection())
-    assert "<b>class 2</b> as <b>class 0</b> 70 %" in state.html["note-confusion_matrix"]
+    assert "<b>class 2</b> predicted as <b>class 0</b>: 70 %" in state.html["note-confusion_matrix"]
     assert state.figures["confusion_matrix"] is not None
 
 
@@ -355,7 +356,7 @@ def test_a_run_that_the_tables_do_not_know_reaches_no_file(tmp_path: Path, run: 
     (tmp_path / "manifest.json").write_text("not a manifest")
     reader = TableReader(tmp_path / "tables")
     state = page_state(reader.read, Selection(run=run, compare=(run,)))
-    assert "There is no run of this name" in state.html["overview"]
+    assert "There is no run with this name" in state.html["overview"]
     assert len(reader.read("class_epochs", run)) == 0
 
 

@@ -1,9 +1,10 @@
 """Charts of the classes of one run: table -> figure.
 
-Every function takes rows of the result tables that are already one run's and
-one split's, the axis that says which classes are shown and in which order, and
-a name of the view (style.new_figure).
+Every function takes rows of the result tables for one run and split, the axis that determines which classes are shown
+in which order, and the name of the view (style.new_figure).
 """
+
+from collections.abc import Sequence
 
 import numpy as np
 import plotly.graph_objects as go
@@ -21,10 +22,10 @@ from longtail.streaming.dashboard.style import (
     share_axis,
 )
 
-_ROW_PIXELS, _MOST_PIXELS, _AROUND_PIXELS = 26, 460, 70
+_ROW_PIXELS, _MAX_PIXELS, _MARGIN_PIXELS = 26, 460, 70
 _MAX_ROWS_WITH_GAPS = 40
 _MAX_CELLS_WITH_TEXT = 12
-_SHARES_AT_THE_SCALE = (0, 0.01, 0.05, 0.25, 0.5, 1)
+_COLOUR_BAR_SHARES = (0, 0.01, 0.05, 0.25, 0.5, 1)
 
 
 def accuracy_by_epoch(class_epochs: pa.Table, axis: ClassAxis) -> tuple[np.ndarray, list[int]]:
@@ -35,7 +36,7 @@ def accuracy_by_epoch(class_epochs: pa.Table, axis: ClassAxis) -> tuple[np.ndarr
 
 
 def accuracy_map(class_epochs: pa.Table, axis: ClassAxis, *, view: str) -> go.Figure:
-    """Class x epoch, the head on top; a cell without images stays empty."""
+    """Heat map of classes (rows, head first) and epochs (columns); a cell without images is empty."""
     accuracies, epochs = accuracy_by_epoch(class_epochs, axis)
     figure = new_figure(height=_height(axis), view=view)
     figure.add_heatmap(
@@ -50,9 +51,9 @@ def accuracy_map(class_epochs: pa.Table, axis: ClassAxis, *, view: str) -> go.Fi
 
 
 def accuracy_lines(class_epochs: pa.Table, axis: ClassAxis, *, view: str) -> go.Figure:
-    """A line a class, from the head's colour to the tail's; the tail is drawn last, on top.
+    """One line per class, coloured from head to tail; the tail is drawn last, on top.
 
-    Of long trainings each point is the mean of the last few epochs, or many lines would hide each other.
+    For long trainings each point is the mean of the last few epochs, since many noisy lines would hide each other.
     """
     accuracies, epochs = accuracy_by_epoch(class_epochs, axis)
     window = smoothing_window(len(epochs))
@@ -70,22 +71,22 @@ def accuracy_lines(class_epochs: pa.Table, axis: ClassAxis, *, view: str) -> go.
 
 
 def smoothing_window(num_epochs: int) -> int:
-    """Over how many epochs a line of many is averaged: 1 up to 20 epochs, then a tenth of them."""
+    """Number of epochs over which lines are averaged: 1 up to 20 epochs, then a tenth of them."""
     return 1 if num_epochs <= 20 else num_epochs // 10
 
 
 def mean_of_last(values: np.ndarray, window: int) -> np.ndarray:
-    """(epochs,) mean of each value and the window - 1 before it, of those that are there; NaN where the value is."""
-    there = ~np.isnan(values)
-    sums, counts = (np.concatenate([[0.0], np.cumsum(part)]) for part in (np.where(there, values, 0.0), there))
+    """(epochs,) mean of each value and the window - 1 values before it, ignoring NaN; NaN where the value itself is."""
+    valid = ~np.isnan(values)
+    sums, counts = (np.concatenate([[0.0], np.cumsum(part)]) for part in (np.where(valid, values, 0.0), valid))
     first = np.maximum(np.arange(len(values)) + 1 - window, 0)
     with np.errstate(invalid="ignore"):
         means = (sums[1:] - sums[first]) / (counts[1:] - counts[first])
-    return np.where(there, means, np.nan)
+    return np.where(valid, means, np.nan)
 
 
 def label_bias(latest: pa.Table, axis: ClassAxis, *, view: str) -> go.Figure:
-    """What share of the split's images is predicted as each class (bars), and what share is of it (ticks).
+    """Share of the split's images that are predicted as each class (bars), and that are of the class (ticks).
 
     latest: the class_epochs of one epoch
     """
@@ -111,10 +112,10 @@ def label_bias(latest: pa.Table, axis: ClassAxis, *, view: str) -> go.Figure:
 
 
 def confusion_matrix(confusion: pa.Table, axis: ClassAxis, *, view: str) -> go.Figure:
-    """Row: true class; column: predicted class; cell: share of the row's images, empty if there is none.
+    """Row: true class; column: predicted class; cell: share of the row's images, empty if zero.
 
-    What is predicted as a class that the axis does not show counts in the row's whole. The colour follows the root of
-    the share: what one class loses to many others would not be seen else.
+    Images predicted as a class that the axis does not show count in the denominator. The colour follows the square root
+    of the share, which makes small shares visible.
     """
     size = len(axis)
     shares = confusion_shares(confusion, axis)
@@ -124,8 +125,8 @@ def confusion_matrix(confusion: pa.Table, axis: ClassAxis, *, view: str) -> go.F
     figure.add_heatmap(
         z=np.sqrt(seen), x=list(range(size)), y=list(range(size)), zmin=0, zmax=1, colorscale=SHARE_SCALE,
         showscale=not few, hoverongaps=False, xgap=gap, ygap=gap,
-        colorbar=colour_bar(tickformat=None, tickvals=[s**0.5 for s in _SHARES_AT_THE_SCALE],
-                            ticktext=[f"{s:.0%}" for s in _SHARES_AT_THE_SCALE]),
+        colorbar=colour_bar(tickformat=None, tickvals=[s**0.5 for s in _COLOUR_BAR_SHARES],
+                            ticktext=[f"{s:.0%}" for s in _COLOUR_BAR_SHARES]),
         text=[[f"{100 * share:.0f}" if share >= 0.005 else "" for share in row] for row in shares] if few else None,
         texttemplate="%{text}" if few else None, textfont={"size": 11},
         customdata=_texts([
@@ -142,7 +143,7 @@ def confusion_matrix(confusion: pa.Table, axis: ClassAxis, *, view: str) -> go.F
 
 
 def confusion_shares(confusion: pa.Table, axis: ClassAxis) -> np.ndarray:
-    """(rows, rows) what share of the images of a row's classes is predicted as a column's, NaN without images."""
+    """(rows, rows) share of the images of a row's classes predicted as a column's classes, NaN without images."""
     size = len(axis)
     rows, columns = (axis.rows_of(confusion[f"{kind}_class"].to_numpy()) for kind in ("true", "predicted"))
     counts = floats(confusion["count"])
@@ -154,10 +155,10 @@ def confusion_shares(confusion: pa.Table, axis: ClassAxis) -> np.ndarray:
 
 
 def pseudo_labels(pseudo: pa.Table, axis: ClassAxis, *, view: str, before: pa.Table | None = None) -> go.Figure:
-    """Left: how many images of each class have labels and pseudo-labels. Right, if it is known: the confidence of the
-    pseudo-labels, their mean and where 10 to 90 % of them lie, and hollow the mean of the round before.
+    """Left: number of labelled and pseudo-labelled images of each class. Right, if known: confidence of the
+    pseudo-labels, their mean and 10th to 90th percentile, and the mean of the previous round as hollow circles.
 
-    pseudo: rows of pseudo_labels, of one run and round; before: those of the round before
+    pseudo: rows of pseudo_labels of one run and round; before: those of the previous round
     """
     has_confidence = pseudo["mean_confidence"].null_count < len(pseudo)
     figure = make_subplots(
@@ -171,10 +172,10 @@ def pseudo_labels(pseudo: pa.Table, axis: ClassAxis, *, view: str, before: pa.Ta
         return axis.means_of_classes(table["class_id"].to_numpy(), floats(table[name]))
 
     series = (("labelled_count", "labels", NEUTRAL), ("pseudo_label_count", "pseudo-labels", axis.colours))
-    for name, words, colour in series:
+    for name, label, colour in series:
         figure.add_bar(
             x=column(name), y=rows, orientation="h", marker={"color": colour}, customdata=axis.hovers,
-            hovertemplate=f"%{{customdata}}<br>%{{x:,.0f}} with {words}<extra></extra>", row=1, col=1,
+            hovertemplate=f"%{{customdata}}<br>%{{x:,.0f}} with {label}<extra></extra>", row=1, col=1,
         )  # fmt: skip
     figure.update_layout(barmode="group", bargap=0.2, bargroupgap=0)
     images = {"title": {"text": "images", "standoff": 6}, "rangemode": "tozero", "nticks": 5, "showgrid": True}
@@ -193,7 +194,7 @@ def pseudo_labels(pseudo: pa.Table, axis: ClassAxis, *, view: str, before: pa.Ta
         figure.add_scatter(
             x=column("mean_confidence", before), y=rows, mode="markers", customdata=axis.hovers,
             marker={"symbol": "circle-open", "color": NEUTRAL, "size": 9, "line": {"width": 2}},
-            hovertemplate="%{customdata}<br>the round before: %{x:.1%}<extra></extra>", row=1, col=2,
+            hovertemplate="%{customdata}<br>previous round: %{x:.1%}<extra></extra>", row=1, col=2,
         )  # fmt: skip
     confidence = {"title": {"text": "confidence", "standoff": 6}, "range": [0, 1.02], "tickformat": ".0%"}
     figure.update_xaxes(**confidence, showgrid=True, row=1, col=2)
@@ -201,9 +202,9 @@ def pseudo_labels(pseudo: pa.Table, axis: ClassAxis, *, view: str, before: pa.Ta
 
 
 def pseudo_label_quality(class_epochs: pa.Table, axis: ClassAxis, *, view: str) -> go.Figure:
-    """Precision (left) and recall (right) of the pseudo-labels of each class over the epochs, a line a class.
+    """Precision (left) and recall (right) of the pseudo-labels over the epochs, one line per class.
 
-    class_epochs: those of the unlabeled images
+    class_epochs: those of the split `unlabeled`
     """
     figure = make_subplots(
         1, 2, figure=new_figure(height=340, view=view), shared_yaxes=True, horizontal_spacing=0.06
@@ -211,16 +212,16 @@ def pseudo_label_quality(class_epochs: pa.Table, axis: ClassAxis, *, view: str) 
     figure = plain_axes(figure)
     epochs, columns = np.unique(class_epochs["epoch"].to_numpy(), return_inverse=True)
     class_ids, window = class_epochs["class_id"].to_numpy(), smoothing_window(len(epochs))
-    for place, (name, title) in enumerate((("precision", "precision"), ("accuracy", "recall")), start=1):
+    for column, (name, title) in enumerate((("precision", "precision"), ("accuracy", "recall")), start=1):
         shares = axis.means(class_ids, columns, floats(class_epochs[name]), len(epochs))
         for hover, colour, values in zip(axis.hovers, axis.colours, shares, strict=True):
             figure.add_scatter(
                 x=epochs, y=mean_of_last(values, window), customdata=values, mode=_line_mode(epochs),
                 line={"color": colour, "width": 2}, marker={"size": 5},
-                hovertemplate=f"{hover}<br>epoch %{{x}}: {title} %{{customdata:.1%}}<extra></extra>", row=1, col=place,
+                hovertemplate=f"{hover}<br>epoch %{{x}}: {title} %{{customdata:.1%}}<extra></extra>", row=1, col=column,
             )  # fmt: skip
-        figure.update_xaxes(**epoch_axis(epochs.tolist()), row=1, col=place)
-        figure.layout[f"xaxis{place if place > 1 else ''}"].title.text = f"epoch: {title}"
+        figure.update_xaxes(**epoch_axis(epochs.tolist()), row=1, col=column)
+        figure.update_xaxes(title={"text": f"epoch: {title}"}, row=1, col=column)
     figure.update_yaxes(**share_axis())
     return figure
 
@@ -231,22 +232,22 @@ def floats(column: pa.ChunkedArray) -> np.ndarray:
 
 
 def _height(axis: ClassAxis) -> int:
-    return _AROUND_PIXELS + min(_MOST_PIXELS, max(4, len(axis)) * _ROW_PIXELS)
+    return _MARGIN_PIXELS + min(_MAX_PIXELS, max(4, len(axis)) * _ROW_PIXELS)
 
 
 def _row_height(axis: ClassAxis) -> float:
-    return (_height(axis) - _AROUND_PIXELS) / max(4, len(axis))
+    return (_height(axis) - _MARGIN_PIXELS) / max(4, len(axis))
 
 
 def _texts(texts: list) -> np.ndarray:
-    """As an array: of lists in lists the chart library would look at every cell."""
+    """As an array, because plotly would inspect every cell of nested lists."""
     return np.array(texts, dtype=object)
 
 
-def _line_mode(epochs: list[int]) -> str:
+def _line_mode(epochs: Sequence[int] | np.ndarray) -> str:
     return "lines+markers" if len(epochs) <= 12 else "lines"
 
 
 def _names_at(axis: ClassAxis) -> list[str]:
-    """Names without the counts, which stand at the other charts."""
+    """Names without the counts, which the other charts show."""
     return [axis.names[row] for row in axis.ticks()["tickvals"]]

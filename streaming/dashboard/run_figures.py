@@ -1,11 +1,10 @@
-"""Charts of whole runs, and of runs against each other: table -> figure."""
+"""Charts of whole runs, and comparisons of runs: table -> figure."""
 
 from collections.abc import Sequence
 
 import numpy as np
 import plotly.graph_objects as go
 import pyarrow as pa
-import pyarrow.compute as pc
 
 from longtail.streaming.dashboard.class_axis import ClassAxis
 from longtail.streaming.dashboard.class_figures import floats
@@ -19,10 +18,11 @@ from longtail.streaming.dashboard.style import (
     share_axis,
     shown_name,
 )
+from longtail.streaming.tables.reading import rows_where
 
 
 def group_lines(epochs: pa.Table, *, view: str) -> go.Figure:
-    """Accuracy of many, medium and few-shot classes over the epochs of one run and split; dashed, of all classes."""
+    """Accuracy of many, medium and few-shot classes over the epochs of one run and split; of all classes dashed."""
     numbers = epochs["epoch"].to_pylist()
     figure = new_figure(height=340, view=view)
     lines = [("all classes", "balanced_accuracy", NEUTRAL, "dash")]
@@ -42,14 +42,14 @@ def group_lines(epochs: pa.Table, *, view: str) -> go.Figure:
 
 
 def score_of_runs(epochs: pa.Table, runs: Sequence[str], score: str, *, view: str) -> go.Figure:
-    """One score of epoch_summary over the epochs, a line a run.
+    """One score over the epochs, one line per run.
 
-    epochs: the rows of one split
+    epochs: rows of `epochs` of one split; score: the name of a column
     """
     figure = new_figure(height=260, view=view)
     numbers: set[int] = set()
     for run, colour, dash in zip(runs, RUN_COLOURS[: len(runs)], RUN_DASHES[: len(runs)], strict=True):
-        of_run = epochs.filter(pc.equal(epochs["run"], run))
+        of_run = rows_where(epochs, run=run)
         numbers |= set(of_run["epoch"].to_pylist())
         figure.add_scatter(
             x=of_run["epoch"].to_pylist(), y=floats(of_run[score]), name=shown_name(run, 200),
@@ -63,9 +63,9 @@ def score_of_runs(epochs: pa.Table, runs: Sequence[str], score: str, *, view: st
 
 
 def class_changes(reference: pa.Table, others: dict[str, pa.Table], axis: ClassAxis, *, view: str) -> go.Figure:
-    """How far each class's accuracy lies above the reference run's, at the same epoch: bars, a colour a run.
+    """Difference of each class's accuracy from the reference run at the same epoch: one bar per class and run.
 
-    reference, others: class_epochs of one epoch, of the reference and by run
+    reference, others: class_epochs of one epoch, of the reference run and of the other runs by name
     """
     base = axis.means_of_classes(reference["class_id"].to_numpy(), floats(reference["accuracy"]))
     figure = new_figure(height=320, view=view)

@@ -1,11 +1,11 @@
-"""The page's server: five addresses, all of them known beforehand.
+"""The web server of the page, with five fixed addresses.
 
     /               the page
-    /state?...      what it shows of a selection, as JSON; 204 if the tables are still those of ?version=
+    /state?...      its state for a selection, as JSON; 204 if the tables have not changed since ?version=
     /page.css, /page.js, /plotly.min.js
 
-Nothing else is there. No part of a request becomes a path: the three files are
-read when the server starts, and a run's name counts only if the tables have it.
+No part of a request becomes a path: the three files are read when the server starts, and a run's name is used only if
+the tables have it.
 """
 
 import gzip
@@ -27,14 +27,15 @@ from starlette.responses import HTMLResponse, Response
 from starlette.routing import Route
 
 from longtail.conf.base.errors import UserError
-from longtail.streaming.dashboard.page import PageState, ReadTable, page_state, whole_page
+from longtail.streaming.dashboard.page import PageState, page_state, whole_page
 from longtail.streaming.dashboard.selection import Selection, read_selection
+from longtail.streaming.dashboard.table_rows import ReadTable
 
 LOOPBACK = ("127.0.0.1", "localhost", "::1")
 SECONDS_TO_ANSWER = 5
-"""That requests under way have when the server ends."""
+"""Time that pending requests have when the server ends."""
 
-# The browser asks this server only, whatever the tables contain; the charts set styles of their own.
+# Browsers load from this server only, whatever the tables contain; the charts need inline styles.
 _CONTENT_POLICY = (
     "default-src 'none'; script-src 'self'; connect-src 'self'; img-src 'self' data: blob:; "
     "style-src 'self' 'unsafe-inline'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
@@ -48,15 +49,16 @@ _HEADERS = {
 def dashboard(read: ReadTable, version: Callable[[], str], *, host: str) -> Starlette:
     """The application.
 
-    read: a result table by name, of one run or of all; version: a text that changes whenever a table does
-    host: where it will listen; on loopback, requests that name another host are refused, so that a page of the web
-    cannot read this one through a name of its own (DNS rebinding)
+    read: reads a result table by name, of one run or of all
+    version: returns a text that changes whenever a table does
+    host: address that it will listen on; on loopback, requests for another host name are refused, which prevents web
+    pages from reading this one through a name of their own (DNS rebinding)
     """
 
     def selected(request: Request) -> Selection:
         return read_selection(request.query_params.multi_items())
 
-    # Plain functions: each request runs in a thread of its own, and a slow one holds up no other.
+    # Not async: each request runs in its own thread, so that a slow one does not block the others.
     def page(request: Request) -> Response:
         return HTMLResponse(whole_page(page_state(read, selected(request))), headers=_HEADERS)
 
@@ -79,20 +81,21 @@ def dashboard(read: ReadTable, version: Callable[[], str], *, host: str) -> Star
     trusted = [*LOOPBACK, f"[{LOOPBACK[2]}]"] if host in LOOPBACK else ["*"]
     middleware = [
         Middleware(TrustedHostMiddleware, allowed_hosts=trusted),
-        Middleware(GZipMiddleware, minimum_size=10_000, compresslevel=3),  # what is packed already stays as it is
+        Middleware(GZipMiddleware, minimum_size=10_000, compresslevel=3),  # compressed responses stay as they are
     ]
     return Starlette(routes=routes, middleware=middleware)
 
 
 def state_json(state: PageState, version: str) -> str:
-    # The charts come as JSON already, their arrays packed.
+    """The state as JSON: version, title, html, figures."""
+    # Plotly encodes the charts itself, with packed arrays.
     figures = (f"{json.dumps(name)}:{figure.to_json() if figure else 'null'}" for name, figure in state.figures.items())
     rest = json.dumps({"version": version, "title": state.title, "html": state.html})
     return f'{rest[:-1]},"figures":{{{",".join(figures)}}}}}'
 
 
 def listening_socket(host: str, port: int) -> socket.socket:
-    """Raises UserError if the address cannot be had."""
+    """A socket that listens on an address. Raises UserError if that is impossible."""
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     try:
         return socket.create_server((host, port), family=family)
@@ -102,10 +105,10 @@ def listening_socket(host: str, port: int) -> socket.socket:
 
 @contextmanager
 def serving(app: Starlette, listening: socket.socket) -> Iterator[threading.Event]:
-    """Requests are answered, in a thread of their own, as long as the block lasts; the event comes if they end before.
+    """Serve requests in a thread during the block; the event is set when the server ends.
 
-    To wait for the event, not for the thread: Python 3.11 takes a thread for ended whose join() was interrupted by
-    Ctrl-C, and the process would end under it.
+    Wait for the event, not for the thread: Python 3.11 regards a thread as ended if its join() was interrupted by
+    Ctrl-C, and the process would exit while the server is still running.
     """
     config = uvicorn.Config(app, log_level="warning", access_log=False, timeout_graceful_shutdown=SECONDS_TO_ANSWER)
     server, ended = uvicorn.Server(config), threading.Event()
@@ -126,14 +129,14 @@ def serving(app: Starlette, listening: socket.socket) -> Iterator[threading.Even
 
 
 def address(listening: socket.socket) -> str:
-    """What to type into a browser on this machine."""
+    """The URL of the page on this machine."""
     host, port = listening.getsockname()[:2]
     return f"http://{f'[{host}]' if ':' in host else host}:{port}/"
 
 
 def _fixed(content: bytes, media_type: str) -> Callable[[Request], Response]:
-    """What never changes while the server runs: packed once, and sent again only to a browser that has it not."""
-    packed = gzip.compress(content, mtime=0)
+    """A response that never changes: compressed once, and sent only to browsers that have not cached it."""
+    compressed = gzip.compress(content, mtime=0)
     tag = f'"{hashlib.sha256(content).hexdigest()[:16]}"'
     headers = {**_HEADERS, "Cache-Control": "no-cache", "Vary": "Accept-Encoding", "ETag": tag}
 
@@ -141,7 +144,7 @@ def _fixed(content: bytes, media_type: str) -> Callable[[Request], Response]:
         if request.headers.get("if-none-match") == tag:
             return Response(status_code=304, headers=headers)
         if "gzip" in request.headers.get("accept-encoding", ""):
-            return Response(packed, media_type=media_type, headers={**headers, "Content-Encoding": "gzip"})
+            return Response(compressed, media_type=media_type, headers={**headers, "Content-Encoding": "gzip"})
         return Response(content, media_type=media_type, headers=headers)
 
     return answer

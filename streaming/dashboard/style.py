@@ -1,9 +1,8 @@
-"""How every chart of the page looks: one set of colours, one type, no frames.
+"""The style of all charts of the page: colours, font, axes.
 
-Two scales carry meaning, the same in all charts, and both can be told apart by
-colour-blind readers: a share from 0 to 1 is Viridis; a class's place between
-head and tail goes from blue over violet to orange. All colours stand on light
-and on dark ground; the ink of texts and grids is CSS (page.css).
+Two colour scales have the same meaning in all charts, and colour-blind readers can distinguish their colours: shares
+from 0 to 1 use Viridis; the position of a class between head and tail goes from blue over violet to orange. All colours
+are legible on light and dark backgrounds; the colours of texts and grids are in CSS (page.css).
 """
 
 from html import escape
@@ -15,20 +14,20 @@ from longtail.conf.vocabulary import SHOT_GROUPS
 
 SHARE_SCALE = "Viridis"
 NEUTRAL = "#7d8590"
-"""What a chart compares with: true shares, the earlier round, the mean over all classes."""
+"""Colour of reference values: true shares, the previous round, the mean over all classes."""
 
 RUN_COLOURS = ("#7d8590", "#1a9850", "#c2417c", "#2aa5c4", "#8a6d1c")
-"""Compared runs in their order, the reference first; none of them lies on the head-to-tail scale."""
+"""Colours of compared runs in their order, the reference first; none of them is on the head-to-tail scale."""
 RUN_DASHES = ("solid", "dash", "dot", "dashdot", "longdash")
 
 _HEAD_TO_TAIL = ((0x3B, 0x78, 0xC2), (0xA0, 0x5F, 0xA8), (0xD9, 0x71, 0x1C))
 _NAME_LENGTH = 22
 
 
-def head_tail_colour(place: float) -> str:
-    """The colour of a class at a place from 0 (most training images) to 1 (fewest)."""
-    lower, upper = _HEAD_TO_TAIL[:2] if place < 0.5 else _HEAD_TO_TAIL[1:]
-    part = 2 * place if place < 0.5 else 2 * place - 1
+def head_tail_colour(position: float) -> str:
+    """The colour of a class at a position from 0 (most training images) to 1 (fewest)."""
+    lower, upper = _HEAD_TO_TAIL[:2] if position < 0.5 else _HEAD_TO_TAIL[1:]
+    part = 2 * position if position < 0.5 else 2 * position - 1
     mixed = (round(a + part * (b - a)) for a, b in zip(lower, upper, strict=True))
     return "#" + "".join(f"{channel:02x}" for channel in mixed)
 
@@ -37,15 +36,15 @@ GROUP_COLOURS = dict(zip(SHOT_GROUPS, map(head_tail_colour, (0, 0.5, 1)), strict
 
 
 def shown_name(name: str, length: int = _NAME_LENGTH) -> str:
-    """A name from the events as a chart can show it: not too long, and no markup (charts understand some HTML)."""
+    """A name from the events for use in charts: shortened, and escaped because charts interpret some HTML."""
     return escape(name if len(name) <= length else f"{name[: length - 1]}…", quote=False)
 
 
 def new_figure(*, height: int, view: str) -> go.Figure:
     """An empty chart.
 
-    height: pixels; the width is the page's
-    view: what the chart is of; as long as that stays the same, new data leaves the reader's zoom alone
+    height: in pixels; the width is that of the page
+    view: identifies what the chart shows; new data for the same view leaves the zoom unchanged
     """
     figure = go.Figure()
     figure.update_layout(
@@ -65,7 +64,7 @@ def new_figure(*, height: int, view: str) -> go.Figure:
 
 
 def plain_axes(figure: go.Figure) -> go.Figure:
-    """Axes without frame and ticks, lines across only at the values."""
+    """Axes without frame and ticks, with horizontal grid lines only."""
     figure.update_xaxes(automargin=True, showgrid=False, zeroline=False, showline=False, ticks="")
     figure.update_yaxes(automargin=True, showgrid=True, zeroline=False, showline=False, ticks="", ticklabelstandoff=6)
     return figure
@@ -78,7 +77,7 @@ def epoch_axis(epochs: list[int]) -> dict[str, Any]:
 
 
 def share_axis(title: str | None = None) -> dict[str, Any]:
-    """A vertical axis of accuracies, always 0 to 100 %, so that two charts can be compared."""
+    """A vertical axis of accuracies, always 0 to 100 %, so that charts can be compared."""
     return {"range": [-0.02, 1.02], "tickformat": ".0%", "dtick": 0.25, "title": {"text": title}}
 
 

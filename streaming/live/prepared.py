@@ -15,6 +15,7 @@ which would be those of an old input. Therefore a query whose plan has an exchan
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import pyarrow as pa
 from pyarrow import orc
@@ -69,9 +70,8 @@ class PreparedQuery:
 
 
 def _has_exchange(frame: DataFrame) -> bool:
-    # Only the JVM's object gives the physical plan.
-    plan = frame._jdf.queryExecution().executedPlan()
-    return "Exchange" in plan.toString()
+    jvm_frame: Any = frame._jdf  # Only the JVM's object has the physical plan; py4j's objects have no types.
+    return "Exchange" in jvm_frame.queryExecution().executedPlan().toString()
 
 
 def _cast(table: pa.Table, schema: pa.Schema) -> pa.Table:

@@ -104,7 +104,7 @@ def latest_epochs(table: pa.Table) -> pa.Table:
 def rows_where(table: pa.Table, **equal: Any) -> pa.Table:
     """The rows whose columns have these values."""
     for name, value in equal.items():
-        table = table.filter(pc.field(name) == value)
+        table = table.filter(pc.equal(table[name], value))
     return table
 
 

@@ -1,0 +1,257 @@
+"""The panels of the page for the selected run and split: a note and charts each.
+
+Adding a chart takes two files: a function that draws it (class_figures.py or run_figures.py), and an entry in PANELS
+below.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import plotly.graph_objects as go
+import pyarrow as pa
+
+from longtail.conf.vocabulary import UNLABELED
+from longtail.streaming.dashboard.class_axis import ClassAxis, class_axis
+from longtail.streaming.dashboard.class_figures import (
+    accuracy_lines,
+    accuracy_map,
+    confusion_matrix,
+    label_bias,
+    pseudo_label_quality,
+    pseudo_labels,
+    smoothing_window,
+)
+from longtail.streaming.dashboard.rendering import render, render_note
+from longtail.streaming.dashboard.run_figures import class_changes, group_lines, score_of_runs
+from longtail.streaming.dashboard.selection import GROUPS, Selection
+from longtail.streaming.dashboard.style import GROUP_COLOURS, NEUTRAL, RUN_COLOURS
+from longtail.streaming.dashboard.table_rows import (
+    ReadTable,
+    last_epoch,
+    latest_round,
+    previous_round,
+    pseudo_labels_in_training,
+)
+from longtail.streaming.dashboard.values import compared_scores, largest_confusions
+from longtail.streaming.tables.reading import rows_where
+
+CLASS_COLUMNS = [
+    "run", "split", "epoch", "class_id", "class_name", "shot_group", "train_count", "pseudo_label_count", "support",
+    "accuracy", "precision", "true_share", "predicted_share",
+]  # fmt: skip
+"""The columns of class_epochs that the charts use: of this large table the others are not read."""
+_MAP_ROWS, _LINES, _BARS, _MATRIX_ROWS = 100, 12, 40, 50
+"""Maximal numbers of rows per chart; of more classes neighbours are combined."""
+
+
+@dataclass(frozen=True)
+class ShownRun:
+    """The selected run and split.
+
+    rows, latest: its class_epochs on the split, and those of the latest epoch
+    epochs: rows of `epochs` of all runs on the split
+    run_names: of all runs in the tables
+    read: reads the other tables
+    """
+
+    run: str
+    split: str
+    rows: pa.Table
+    latest: pa.Table
+    epochs: pa.Table
+    run_names: frozenset[str]
+    selection: Selection
+    read: ReadTable
+
+    @property
+    def view(self) -> str:
+        """Changes with the data that charts show (style.new_figure)."""
+        return f"{self.run} {self.split} {self.selection.group} {self.selection.classes}"
+
+    @property
+    def epoch(self) -> int:
+        return last_epoch(self.rows)
+
+    def axis(self, max_rows: int) -> ClassAxis:
+        """The axis of the selected classes."""
+        return class_axis(self.latest, max_rows=max_rows, group=self.selection.group, name_part=self.selection.classes)
+
+
+Content = tuple[str, dict[str, go.Figure]]
+"""HTML of a panel's note, and its charts by name."""
+
+
+def _accuracy_map(shown: ShownRun) -> Content:
+    axis = shown.axis(_MAP_ROWS)
+    rows = (
+        f"{len(axis.class_ids):,} classes in {len(axis)} bands of neighbouring classes, one row per band: their mean"
+        if axis.is_banded
+        else "One row per class"
+    )
+    note = f"{rows}, sorted by number of labelled images (shown at the left), the largest at the top."
+    return render_note(note), {"accuracy_map": accuracy_map(shown.rows, axis, view=shown.view)}
+
+
+def _accuracy_lines(shown: ShownRun) -> Content:
+    axis = shown.axis(_LINES)
+    notes = []
+    if axis.is_banded:
+        notes.append(f"Each line is the mean of about {len(axis.class_ids) // len(axis)} classes of similar size.")
+    if (window := smoothing_window(len(rows_where(shown.epochs, run=shown.run)))) > 1:
+        notes.append(f"Each point is the mean of the last {window} epochs.")
+    figure = accuracy_lines(shown.rows, axis, view=shown.view)
+    return render_note(" ".join(notes), legend=_head_to_tail(axis)), {"accuracy_lines": figure}
+
+
+def _group_lines(shown: ShownRun) -> Content:
+    legend = [*((f"{group}-shot", colour) for group, colour in GROUP_COLOURS.items()), ("all classes", NEUTRAL)]
+    figure = group_lines(rows_where(shown.epochs, run=shown.run), view=shown.view)
+    return render_note("Mean accuracy of the classes in each group.", legend=legend), {"group_lines": figure}
+
+
+def _label_bias(shown: ShownRun) -> Content:
+    axis = shown.axis(_BARS)
+    note = (
+        f"Epoch {shown.epoch}: share of the {shown.split} set that is predicted as each class (bar), and that belongs "
+        f"to it (line).{' Means of bands.' if axis.is_banded else ''}"
+    )
+    return render_note(note), {"label_bias": label_bias(shown.latest, axis, view=shown.view)}
+
+
+def _confusion_matrix(shown: ShownRun) -> Content:
+    confusion = rows_where(shown.read("confusion", shown.run), split=shown.split)
+    axis = shown.axis(_MATRIX_ROWS)
+    group = shown.selection.group if shown.selection.group != "all" else _rarest_group(shown.latest)
+    note = render(
+        "confusion.html",
+        has_cells=bool(len(confusion)),
+        split=shown.split,
+        epoch=last_epoch(confusion),
+        banded=axis.is_banded,
+        group=group,
+        confusions=largest_confusions(confusion, shown.latest, group=group, limit=5),
+    )
+    return note, {"confusion_matrix": confusion_matrix(confusion, axis, view=shown.view)} if len(confusion) else {}
+
+
+def _pseudo_labels(shown: ShownRun) -> Content:
+    """The pseudo-labels that the run's classifier made; if it made none, those that the run is trained on."""
+    labelled = latest_round(shown.read("pseudo_labels", shown.run))
+    before = previous_round(labelled, shown.read) if len(labelled) else None
+    trained_on = pseudo_labels_in_training(shown.latest)
+    axis = shown.axis(_BARS)
+    note = render(
+        "pseudo_labels.html",
+        labelled=bool(len(labelled)),
+        trained_on=bool(len(trained_on)),
+        banded=axis.is_banded,
+        has_previous_round=before is not None,
+        estimates=latest_round(shown.read("unlabeled_estimates", shown.run)).to_pylist(),
+    )
+    rows = labelled if len(labelled) else trained_on
+    return note, {"pseudo_labels": pseudo_labels(rows, axis, view=shown.view, before=before)} if len(rows) else {}
+
+
+def _pseudo_label_quality(shown: ShownRun) -> Content:
+    rows = rows_where(shown.read("class_epochs", shown.run), split=UNLABELED)
+    if not len(rows):
+        note = "This run makes no pseudo-labels during training, or its unlabeled images have no known classes."
+        return render_note(note), {}
+    axis = shown.axis(_LINES)
+    note = (
+        "Left: precision, the share of a class's pseudo-labels that are correct. Right: recall, the share of its "
+        "unlabeled images with a correct pseudo-label. Only pseudo-labels confident enough to be learned count."
+    )
+    figure = pseudo_label_quality(rows, axis, view=shown.view)
+    return render_note(note, legend=_head_to_tail(axis)), {"pseudo_label_quality": figure}
+
+
+def _comparison(shown: ShownRun) -> Content:
+    """Runs of the same classes at the latest epoch that all of them have finished."""
+    wanted = [run for run in shown.selection.compare if run in shown.run_names and run != shown.run]
+    rows = {run: rows_where(shown.read("class_epochs", run), split=shown.split) for run in wanted}
+    names = _class_names(shown.latest)
+    comparable = [
+        run
+        for run in wanted
+        if len(rows[run]) and _class_names(rows_where(rows[run], epoch=last_epoch(rows[run]))) == names
+    ]
+    runs = [shown.run, *comparable]
+    common = set.intersection(*(set(rows_where(shown.epochs, run=run)["epoch"].to_pylist()) for run in runs))
+    epoch = max(common, default=None)
+    figures, scores = {}, []
+    if comparable and epoch is not None:
+        scores = compared_scores(shown.epochs, runs, epoch=epoch)
+        for name, score in (("compared_balanced", "balanced_accuracy"), ("compared_few", "few_shot_accuracy")):
+            figures[name] = score_of_runs(shown.epochs, runs, score, view=f"{shown.split} {runs}")
+        figures["class_changes"] = class_changes(
+            rows_where(shown.rows, epoch=epoch),
+            {run: rows_where(rows[run], epoch=epoch) for run in comparable},
+            shown.axis(_BARS),
+            view=f"{shown.view} {runs}",
+        )
+    note = render(
+        "comparison.html",
+        rows=scores,
+        colours=RUN_COLOURS,
+        epoch=epoch,
+        split=shown.split,
+        left_out=[run for run in wanted if run not in comparable],
+        num_others=len(shown.run_names) - 1,
+    )
+    return note, figures
+
+
+@dataclass(frozen=True)
+class Panel:
+    """A panel of the page.
+
+    show: makes its content
+    charts: the names of its charts, with a caption for each if there are several
+    """
+
+    title: str
+    show: Callable[[ShownRun], Content]
+    charts: dict[str, str]
+
+
+PANELS = {
+    "accuracy_map": Panel("Accuracy per class and epoch", _accuracy_map, {"accuracy_map": ""}),
+    "accuracy_lines": Panel("Accuracy from head to tail", _accuracy_lines, {"accuracy_lines": ""}),
+    "group_lines": Panel("Accuracy of the shot groups", _group_lines, {"group_lines": ""}),
+    "label_bias": Panel("Label bias", _label_bias, {"label_bias": ""}),
+    "confusion_matrix": Panel("Confusion matrix", _confusion_matrix, {"confusion_matrix": ""}),
+    "pseudo_labels": Panel("Pseudo-labels", _pseudo_labels, {"pseudo_labels": ""}),
+    "pseudo_label_quality": Panel(
+        "Precision and recall of pseudo-labels", _pseudo_label_quality, {"pseudo_label_quality": ""}
+    ),
+    "comparison": Panel(
+        "Comparison of runs at the same epoch",
+        _comparison,
+        {
+            "compared_balanced": "balanced accuracy",
+            "compared_few": "accuracy of few-shot classes",
+            "class_changes": "difference in class accuracy from the first run, head to tail",
+        },
+    ),
+}
+"""By id, in the order of the page."""
+
+CHARTS = [name for panel in PANELS.values() for name in panel.charts]
+
+
+def _rarest_group(latest: pa.Table) -> str:
+    present = set(latest["shot_group"].to_pylist())
+    return next(group for group in reversed(GROUPS) if group in present)
+
+
+def _class_names(classes: pa.Table) -> dict[int, str]:
+    return dict(zip(classes["class_id"].to_pylist(), classes["class_name"].to_pylist(), strict=True))
+
+
+def _head_to_tail(axis: ClassAxis) -> list[tuple[str, str]]:
+    """Texts and colours of a legend: each class; of bands the first, one in the middle and the last."""
+    if not axis.is_banded:
+        return list(zip(axis.names, axis.colours, strict=True))
+    rows = {0: "head: ", len(axis) // 2: "", len(axis) - 1: "tail: "}
+    return [(f"{end}{axis.counts[row]} images", axis.colours[row]) for row, end in rows.items()]

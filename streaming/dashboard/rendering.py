@@ -1,0 +1,27 @@
+"""Renders the templates of the page to HTML."""
+
+from typing import Any
+
+from jinja2 import Environment, PackageLoader, StrictUndefined
+
+from longtail.streaming.dashboard.selection import GROUPS
+from longtail.streaming.dashboard.style import GROUP_COLOURS, NEUTRAL
+
+_templates = Environment(
+    loader=PackageLoader("longtail.streaming.dashboard"),
+    autoescape=True,
+    undefined=StrictUndefined,
+    trim_blocks=True,
+    lstrip_blocks=True,
+)
+_templates.globals.update(groups=GROUPS, group_colours=GROUP_COLOURS, neutral=NEUTRAL)
+
+
+def render(template: str, **values: Any) -> str:
+    """The HTML of a template; values are escaped."""
+    return _templates.get_template(template).render(**values)
+
+
+def render_note(text: str, *, legend: list[tuple[str, str]] | None = None) -> str:
+    """The text above a chart, with a legend of labels and colours."""
+    return render("note.html", text=text, legend=legend or [])

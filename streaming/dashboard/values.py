@@ -1,0 +1,189 @@
+"""The texts and numbers of the page, ready for its templates, from rows of the result tables."""
+
+import json
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from longtail.conf.vocabulary import SHOT_GROUPS
+from longtail.streaming.dashboard.table_rows import Row, splits_of
+from longtail.streaming.tables.reading import rows_where
+
+_PHASES = {
+    "pretrain_rot": "pre-training, rotations", "pretrain_moco": "pre-training, MoCo",
+    "pretrain_simclr": "pre-training, SimCLR", "train": "labels alone",
+    "train_semi": "labels and pseudo-labels", "classifier": "classifier on a frozen backbone",
+}  # fmt: skip
+
+
+@dataclass(frozen=True)
+class RunCard:
+    """A run in the list of runs.
+
+    progress: share of the epochs that are finished
+    balanced_accuracy, few_shot_accuracy: on the selected split, None without any epoch
+    """
+
+    run: str
+    title: str
+    method: str
+    status: str
+    message: str
+    epoch: int
+    num_epochs: int
+    progress: float
+    updated_at: float
+    balanced_accuracy: float | None
+    few_shot_accuracy: float | None
+    num_alerts: int
+
+
+@dataclass(frozen=True)
+class Score:
+    """A key figure.
+
+    change: difference from the previous epoch; better: whether that is an improvement; None if there is no change
+    """
+
+    name: str
+    text: str
+    unit: str
+    change: str | None
+    better: bool | None
+    group: str | None
+
+
+def run_card(row: Row, latest: pa.Table, alerts: pa.Table, *, split: str | None) -> RunCard:
+    """The card of a run.
+
+    row: its row of `runs`
+    latest: rows of `epochs` at the latest epoch of each run and split
+    split: None for the default split of the run
+    """
+    run = row["run"]
+    splits = splits_of(latest, run)
+    shown = split if split in splits else next(iter(splits), None)
+    scores: Row = rows_where(latest, run=run, split=shown).to_pylist()[0] if shown else {}
+    configuration = configuration_of(row)
+    title = [configuration.get("dataset"), phase_title(row["phase"])]
+    method = [configuration.get(name) for name in ("arch", "method", "loss_type", "train_rule")]
+    return RunCard(
+        run=run,
+        title=", ".join(str(part) for part in title if part),
+        method=" · ".join(str(part) for part in method if part not in (None, "None")),
+        status=row["status"],
+        message=row["message"] or "",
+        epoch=row["epoch"] or 0,
+        num_epochs=row["num_epochs"] or 0,
+        progress=(row["epoch"] or 0) / row["num_epochs"] if row["num_epochs"] else 0.0,
+        updated_at=row["updated_at"] or 0.0,
+        balanced_accuracy=scores.get("balanced_accuracy"),
+        few_shot_accuracy=scores.get("few_shot_accuracy"),
+        num_alerts=len(rows_where(alerts, run=run)),
+    )
+
+
+def configuration_of(row: Row) -> Row:
+    """The options of a run; empty if its events hold anything else, so that the page still shows the run."""
+    try:
+        found = json.loads(row["configuration"] or "{}")
+    except json.JSONDecodeError:
+        return {}
+    return found if isinstance(found, dict) else {}
+
+
+def phase_title(phase: str) -> str:
+    """A phase as the page calls it."""
+    return _PHASES.get(phase, phase)
+
+
+def key_figures(epochs: pa.Table) -> list[Score]:
+    """The scores of the latest epoch, with the change from the previous one.
+
+    epochs: rows of one run and split
+    """
+    rows = sorted(epochs.to_pylist(), key=lambda row: row["epoch"])[-2:]
+    if not rows:
+        return []
+    latest, before = rows[-1], rows[0] if len(rows) > 1 else {}
+
+    def score(name: str, column: str, *, rises: bool = True, unit: str = "%", group: str | None = None) -> Score:
+        value, previous = latest[column], before.get(column)
+        change, better = None, None
+        if value is not None and previous is not None and _is_visible(value - previous):
+            factor, digits = (1, 3) if unit == "nats" else (100, 1)
+            change = f"{factor * (value - previous):+.{digits}f}"
+            better = value > previous if rises else abs(value) < abs(previous)
+        return Score(name=name, text=number(value, unit), unit=unit, change=change, better=better, group=group)
+
+    return [
+        score("balanced", "balanced_accuracy"),
+        *(score(f"{group}-shot", f"{group}_shot_accuracy", group=group) for group in SHOT_GROUPS),
+        score("head-tail gap", "head_tail_gap", rises=False, unit="points"),
+        score("label bias", "label_bias", rises=False, unit="nats"),
+        score("calibration gap", "calibration_gap", rises=False, unit="points"),
+    ]
+
+
+def _is_visible(change: float) -> bool:
+    """A smaller change would be shown as "+0.0", and an infinite value has no change."""
+    return math.isfinite(change) and abs(change) >= 0.0005
+
+
+def number(value: float | None, unit: str) -> str:
+    """A share in % or points, or a value in nats; a dash for None."""
+    if value is None:
+        return "–"
+    return f"{value:.3f}" if unit == "nats" else f"{100 * value:.1f}"
+
+
+def largest_confusions(confusion: pa.Table, classes: pa.Table, *, group: str, limit: int) -> list[Row]:
+    """The largest off-diagonal cells of true classes in a shot group: class names and share of the true class.
+
+    classes: class_id, class_name, shot_group, support, one row per class
+    """
+    by_id = {row["class_id"]: row for row in classes.to_pylist()}
+    confusions = []
+    for cell in confusion.filter(pc.not_equal(confusion["true_class"], confusion["predicted_class"])).to_pylist():
+        true, predicted = by_id.get(cell["true_class"]), by_id.get(cell["predicted_class"])
+        if true and predicted and true["support"] and cell["count"] and group in ("all", true["shot_group"]):
+            confusions.append(
+                {
+                    "true": true["class_name"],
+                    "predicted": predicted["class_name"],
+                    "share": cell["count"] / true["support"],
+                    "count": cell["count"],
+                }
+            )
+    ordered = sorted(confusions, key=lambda row: (-row["share"], -row["count"], row["true"], row["predicted"]))
+    return ordered[:limit]
+
+
+def compared_scores(epochs: pa.Table, runs: Sequence[str], *, epoch: int) -> list[Row]:
+    """The scores of runs at one epoch, each with its difference in points from the first run; None for that run.
+
+    epochs: rows of one split
+    """
+    rows = [rows_where(epochs, run=run, epoch=epoch).to_pylist()[0] for run in runs]
+    columns = ("balanced_accuracy", *(f"{group}_shot_accuracy" for group in SHOT_GROUPS))
+    return [
+        {
+            "run": row["run"],
+            "phase": phase_title(row["phase"]),
+            "scores": [
+                {
+                    "text": number(row[name], "%"),
+                    "difference": _difference(row[name], rows[0][name]) if index else None,
+                }
+                for name in columns
+            ],
+        }
+        for index, row in enumerate(rows)
+    ]
+
+
+def _difference(value: float | None, reference: float | None) -> float | None:
+    return None if value is None or reference is None else 100 * (value - reference)
