@@ -232,7 +232,8 @@ def test_events_that_are_delivered_twice_count_once(answers: Answers, query: str
     once = without_run(rows_of(answers, query, BASE))
 
     assert len(once) == (len(THREE_EPOCHS) if query == "class_epochs" else 3)
-    assert without_run(rows_of(answers, query, TWICE)) == once
+    # Sums in another order differ in the last digits.
+    assert without_run(rows_of(answers, query, TWICE)) == [pytest.approx(row, rel=1e-12) for row in once]
 
 
 REPETITION = epoch_events(3, correct=[1, 0, 2, 0], predicted=[3, 1, 4, 0], attempt=2, emitted_at=500.0)
