@@ -1,62 +1,93 @@
-"""Every network by its name (-a), and how it is built.
+"""Build a network by its name: a built-in one (conf/networks.py) or `package.module:factory` of a user's own."""
 
-A network has ``features(images)``, (N, channels, H, W) -> (N, num_features), and
-a head ``fc``; called, it is the one after the other.
-"""
+import inspect
+from typing import TypeGuard
 
-from collections.abc import Callable
-from dataclasses import dataclass
-from functools import partial
-from typing import Any
+import torch
+from torch import Tensor, nn
 
-from torch import nn
+from longtail.conf.base.errors import UserError
+from longtail.conf.base.user_code import call_code, is_code_name, load_code
+from longtail.conf.networks import NETWORKS
+from longtail.models.heads import new_head
+from longtail.models.network import Network
 
-from longtail.models.heads import HEADS
-from longtail.models.resnet import BLOCKS_PER_STAGE, STAGE_CHANNELS, SmallImageResNet
-from longtail.models.wide_resnet import WideResNet
-
-
-@dataclass(frozen=True)
-class Architecture:
-    """Width of the features, and what makes the network of in_channels and head."""
-
-    num_features: int
-    build: Callable[..., nn.Module]
+OPTION = "-a"
 
 
-def _basic(*blocks_per_stage: int) -> Architecture:
-    return Architecture(512, partial(_large_image_network, block="basic", blocks_per_stage=blocks_per_stage))
+def build_model(arch: str, *, num_classes: int, in_channels: int, head: str = "linear") -> Network:
+    """A network with its head (a key of models.heads.HEADS), freshly initialised.
+
+    arch: a key of conf.networks.NETWORKS, or `package.module:factory`; models/network.py describes the factory
+
+    Raises UserError if a factory of the user's cannot be found or does not make such a network.
+    """
+    factory = load_code(NETWORKS.get(arch, arch), option=OPTION)
+    arguments = {"num_classes": num_classes, "in_channels": in_channels}
+    makes_head = _takes_head(factory)
+    if makes_head:
+        network = call_code(factory, **arguments, head=head, name=arch, option=OPTION)
+    else:
+        network = call_code(factory, **arguments, name=arch, option=OPTION)
+    if not _is_network(network):
+        raise UserError(
+            f"{OPTION} {arch}: a factory returns a torch module with features(images) and a head fc, "
+            f"this one a {type(network).__name__} without"
+        )
+    if not makes_head:
+        if not isinstance(network.fc, nn.Linear):
+            raise UserError(f"{OPTION} {arch}: fc must be an nn.Linear, so that other heads can replace it")
+        if head != "linear":
+            network.fc = new_head(head, network.fc.in_features, num_classes)
+    return network
 
 
-def _bottleneck(*blocks_per_stage: int, **width: int) -> Architecture:
-    build = partial(_large_image_network, block="bottleneck", blocks_per_stage=blocks_per_stage, **width)
-    return Architecture(2048, build)
+def build_checked_model(
+    arch: str, *, num_outputs: int, image_shape: tuple[int, int, int], head: str = "linear"
+) -> Network:
+    """As build_model, for images of shape (channels, height, width); a network of the user's is tried out on two."""
+    network = build_model(arch, num_classes=num_outputs, in_channels=image_shape[0], head=head)
+    if is_code_name(arch):
+        _check_network(network, arch, num_outputs=num_outputs, image_shape=image_shape)
+    return network
 
 
-def _large_image_network(**arguments: Any) -> nn.Module:
-    from longtail.models.large_resnet import (
-        LargeImageResNet,  # torchvision takes a second to import: only who needs it waits
+@torch.no_grad()
+def _check_network(network: Network, arch: str, *, num_outputs: int, image_shape: tuple[int, int, int]) -> None:
+    """Run the network on two blank images and check the shapes that it returns.
+
+    Raises UserError if features are not (2, D) or outputs are not (2, num_outputs).
+    """
+    was_training = network.training
+    network.eval()  # so that batch norm keeps its statistics
+    device = next((parameter.device for parameter in network.parameters()), torch.device("cpu"))
+    images = torch.zeros(2, *image_shape, device=device)
+    _check_shape("features(images)", call_code(network.features, images, name=arch, option=OPTION), arch, (2, None))
+    _check_shape("the network", call_code(network, images, name=arch, option=OPTION), arch, (2, num_outputs))
+    network.train(was_training)
+
+
+def num_features(network: Network) -> int:
+    """Width of the features, as the head takes them."""
+    assert isinstance(network.fc.in_features, int)
+    return network.fc.in_features
+
+
+def _takes_head(factory: object) -> bool:
+    assert callable(factory)
+    return "head" in inspect.signature(factory).parameters
+
+
+def _is_network(network: object) -> TypeGuard[Network]:
+    has_parts = isinstance(getattr(network, "fc", None), nn.Module) and callable(getattr(network, "features", None))
+    return isinstance(network, nn.Module) and has_parts
+
+
+def _check_shape(what: str, found: object, arch: str, expected: tuple[int, int | None]) -> None:
+    rows, columns = expected
+    if isinstance(found, Tensor) and found.dim() == 2 and len(found) == rows and columns in (None, found.shape[1]):
+        return
+    shape = tuple(found.shape) if isinstance(found, Tensor) else type(found).__name__
+    raise UserError(
+        f"{OPTION} {arch}: for 2 images {what} must return shape (2, {columns or 'D'}), it returned {shape}"
     )
-
-    return LargeImageResNet(**arguments)
-
-
-ARCHITECTURES = {
-    **{
-        arch: Architecture(STAGE_CHANNELS[-1], partial(SmallImageResNet, blocks_per_stage=blocks))
-        for arch, blocks in BLOCKS_PER_STAGE.items()
-    },
-    "wrn28_2": Architecture(128, partial(WideResNet, depth=28, widening=2)),
-    "resnet10": _basic(1, 1, 1, 1),
-    "resnet18": _basic(2, 2, 2, 2),
-    "resnet34": _basic(3, 4, 6, 3),
-    "resnet50": _bottleneck(3, 4, 6, 3),
-    "resnet101": _bottleneck(3, 4, 23, 3),
-    "resnext50_32x4d": _bottleneck(3, 4, 6, 3, groups=32, width_per_group=4),
-}
-
-
-def build_model(arch: str, *, num_classes: int, in_channels: int, head: str = "linear") -> nn.Module:
-    """A network (a key of ARCHITECTURES) with its head (a key of HEADS), freshly initialised."""
-    architecture = ARCHITECTURES[arch]
-    return architecture.build(in_channels=in_channels, head=HEADS[head](architecture.num_features, num_classes))

@@ -9,15 +9,19 @@ The names of the parameters (conv1, bn1, layer1.0.conv1, ..., fc) are those of
 the published checkpoints.
 """
 
+from functools import partial
+
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-BLOCKS_PER_STAGE = {"resnet20": 3, "resnet32": 5, "resnet44": 7, "resnet56": 9, "resnet110": 18}
+from longtail.models.heads import new_head
+from longtail.models.network import Network
+
 STAGE_CHANNELS = (16, 32, 64)
 
 
 class BasicBlock(nn.Module):
-    """Two 3x3 convolutions beside a shortcut without parameters."""
+    """Two 3x3 convolutions and a shortcut without parameters."""
 
     def __init__(self, in_channels: int, out_channels: int, stride: int) -> None:
         super().__init__()
@@ -40,7 +44,7 @@ class BasicBlock(nn.Module):
         return F.pad(x[:, :, :: self.stride, :: self.stride], (0, 0, 0, 0, before, self.extra_channels - before))
 
 
-class SmallImageResNet(nn.Module):
+class SmallImageResNet(Network):
     """The backbone and a head, ``fc``, that maps (N, 64) features to (N, num_classes) logits."""
 
     def __init__(self, *, blocks_per_stage: int, in_channels: int, head: nn.Module) -> None:
@@ -56,18 +60,30 @@ class SmallImageResNet(nn.Module):
                 nn.init.kaiming_normal_(module.weight)
         self.fc = head
 
-    def features(self, x: Tensor) -> Tensor:
+    def features(self, images: Tensor) -> Tensor:
         """(N, in_channels, H, W) normalised images to (N, 64) features."""
-        x = F.relu(self.bn1(self.conv1(x)))  # (N, 16, H, W)
+        x = F.relu(self.bn1(self.conv1(images)))  # (N, 16, H, W)
         x = self.layer1(x)  # (N, 16, H, W)
         x = self.layer2(x)  # (N, 32, H/2, W/2)
         x = self.layer3(x)  # (N, 64, H/4, W/4)
         return x.mean(dim=(2, 3))  # (N, 64)
 
-    def forward(self, x: Tensor) -> Tensor:
-        return self.fc(self.features(x))  # (N, num_classes)
-
 
 def _stage(in_channels: int, out_channels: int, num_blocks: int, *, stride: int) -> nn.Sequential:
     first = BasicBlock(in_channels, out_channels, stride)
     return nn.Sequential(first, *(BasicBlock(out_channels, out_channels, 1) for _ in range(num_blocks - 1)))
+
+
+def small_image_resnet(
+    *, num_classes: int, in_channels: int, head: str = "linear", blocks_per_stage: int
+) -> SmallImageResNet:
+    """A network of depth 6 * blocks_per_stage + 2."""
+    new = new_head(head, STAGE_CHANNELS[-1], num_classes)
+    return SmallImageResNet(blocks_per_stage=blocks_per_stage, in_channels=in_channels, head=new)
+
+
+resnet20 = partial(small_image_resnet, blocks_per_stage=3)
+resnet32 = partial(small_image_resnet, blocks_per_stage=5)
+resnet44 = partial(small_image_resnet, blocks_per_stage=7)
+resnet56 = partial(small_image_resnet, blocks_per_stage=9)
+resnet110 = partial(small_image_resnet, blocks_per_stage=18)

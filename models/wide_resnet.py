@@ -5,8 +5,8 @@ pre-activation blocks with 16k, 32k and 64k channels, batch norm, global average
 pooling. As in MixMatch and FixMatch (Berthelot et al. 2019, Sohn et al. 2020) the
 activation leaks, and where the first block of a stage changes the number of channels
 its shortcut is a 1x1 convolution: of the activated input in the first stage, of the
-input itself in the others. Any input of at least 4x4 pixels fits. Their running
-statistics take 0.001 of each batch: --bn_momentum, as a short training needs more.
+input itself in the others. Any input of at least 4x4 pixels fits. The papers give a batch
+a weight of 0.001 in the running statistics of batch norm; short trainings need more (--bn_momentum).
 
 The names of the parameters (conv1, block1.layer.0.conv1, ..., bn1, fc) are those
 of the PyTorch checkpoints that the field shares.
@@ -14,6 +14,9 @@ of the PyTorch checkpoints that the field shares.
 
 import torch.nn.functional as F
 from torch import Tensor, nn
+
+from longtail.models.heads import new_head
+from longtail.models.network import Network
 
 FIRST_CHANNELS = 16
 LEAK = 0.1
@@ -27,7 +30,7 @@ def activated(x: Tensor) -> Tensor:
 
 
 class PreActivationBlock(nn.Module):
-    """Batch norm, activation and a 3x3 convolution, twice, beside a shortcut."""
+    """Batch norm, activation and a 3x3 convolution, twice, and a shortcut."""
 
     def __init__(self, in_channels: int, out_channels: int, stride: int, *, shortcut_of_activated: bool) -> None:
         super().__init__()
@@ -63,7 +66,7 @@ class Stage(nn.Module):
         return self.layer(x)
 
 
-class WideResNet(nn.Module):
+class WideResNet(Network):
     """The backbone and a head, ``fc``, that maps (N, 64 * widening) features to (N, num_classes) logits."""
 
     def __init__(self, *, depth: int, widening: int, in_channels: int, head: nn.Module) -> None:
@@ -81,13 +84,16 @@ class WideResNet(nn.Module):
                 nn.init.kaiming_normal_(module.weight, mode="fan_out")
         self.fc = head
 
-    def features(self, x: Tensor) -> Tensor:
+    def features(self, images: Tensor) -> Tensor:
         """(N, in_channels, H, W) normalised images to (N, 64 * widening) features."""
-        x = self.conv1(x)  # (N, 16, H, W)
+        x = self.conv1(images)  # (N, 16, H, W)
         x = self.block1(x)  # (N, 16k, H, W)
         x = self.block2(x)  # (N, 32k, H/2, W/2)
         x = self.block3(x)  # (N, 64k, H/4, W/4)
         return activated(self.bn1(x)).mean(dim=(2, 3))  # (N, 64k)
 
-    def forward(self, x: Tensor) -> Tensor:
-        return self.fc(self.features(x))  # (N, num_classes)
+
+def wrn28_2(*, num_classes: int, in_channels: int, head: str = "linear") -> WideResNet:
+    """WRN-28-2: depth 28, widening 2, 128 features."""
+    new = new_head(head, FIRST_CHANNELS * 2 * 4, num_classes)
+    return WideResNet(depth=28, widening=2, in_channels=in_channels, head=new)

@@ -25,7 +25,7 @@ ROOMS = {
     "conf": {"conf"},
     "streaming.events": {"conf.base", "conf.vocabulary", "streaming.events"},
     "streaming.class_shares": set(),
-    "models": {"models"},
+    "models": {"conf", "models"},
     "data": {"conf", "data"},
     "training": {"conf", "data", "models", "training", *EVENTS},
     "streaming": set(),

@@ -1,19 +1,21 @@
 """The networks: published sizes, any input size, shortcuts without parameters, names of the published checkpoints."""
 
-import typing
-
 import numpy as np
 import pytest
 import torch
 import torchvision
 
-from longtail.conf.options.training import RunOptions
-from longtail.models.build import ARCHITECTURES, build_model
-from longtail.models.heads import CosineHead
-from longtail.models.resnet import BLOCKS_PER_STAGE, BasicBlock
+from longtail.conf.networks import NETWORKS
+from longtail.models.build import build_model, num_features
+from longtail.models.heads import HEADS, CosineHead
+from longtail.models.network import Network
+from longtail.models.resnet import BasicBlock
 from longtail.models.wide_resnet import PreActivationBlock
 
 pytestmark = pytest.mark.usefixtures("one_thread")
+
+SMALL = [arch for arch, factory in NETWORKS.items() if factory.startswith("longtail.models.resnet:")]
+LARGE = sorted(set(NETWORKS) - set(SMALL))
 
 
 @pytest.mark.parametrize(
@@ -49,18 +51,23 @@ def test_networks_for_large_images_have_their_published_number_of_parameters(arc
     assert sum(parameter.numel() for parameter in model.parameters()) == num_parameters
 
 
-def test_every_network_can_be_chosen() -> None:
-    assert set(typing.get_args(RunOptions.model_fields["arch"].annotation)) == set(ARCHITECTURES)
+@pytest.mark.parametrize("head", HEADS)
+@pytest.mark.parametrize("arch", NETWORKS)
+def test_every_network_is_made_with_every_head(arch: str, head: str) -> None:
+    with torch.device("meta"):
+        model = build_model(arch, num_classes=3, in_channels=1, head=head)
+    assert isinstance(model, Network)
+    assert type(model.fc) is type(HEADS[head](8, 3))
 
 
 @pytest.mark.parametrize("head", ["linear", "cosine"])
-@pytest.mark.parametrize("arch", sorted(set(ARCHITECTURES) - set(BLOCKS_PER_STAGE)))
+@pytest.mark.parametrize("arch", LARGE)
 def test_a_network_learns_from_images_of_8x8_in_any_number_of_channels(arch: str, head: str) -> None:
     torch.manual_seed(0)
     model = build_model(arch, num_classes=3, in_channels=2, head=head)
     images = torch.randn(4, 2, 8, 8)
     features = model.features(images)
-    assert features.shape == (4, ARCHITECTURES[arch].num_features)
+    assert features.shape == (4, num_features(model))
     outputs = model.fc(features)
     assert outputs.shape == (4, 3)
     outputs.logsumexp(dim=1).sum().backward()
@@ -140,7 +147,7 @@ def test_channels_and_classes_change_only_the_first_and_the_last_layer() -> None
     assert sizes[0] - sizes[1] == 2 * 16 * 9 + 6 * 65
 
 
-@pytest.mark.parametrize("arch", sorted(BLOCKS_PER_STAGE))
+@pytest.mark.parametrize("arch", SMALL)
 def test_the_depth_in_the_name_counts_the_layers_with_weights(arch: str) -> None:
     model = build_model(arch, num_classes=10, in_channels=3)
     layers = [module for module in model.modules() if isinstance(module, torch.nn.Conv2d | torch.nn.Linear)]

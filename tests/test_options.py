@@ -172,7 +172,11 @@ def test_a_data_set_brings_its_defaults(
         ("--imb_type linear", "'exp', 'step', 'pareto' or 'natural'"),
         ("--imb_type stpe", "'pareto' or 'natural' (did you mean step?)"),
         ("-a resnet19", "--arch resnet19"),
-        ("--loss_type ce", "'CE', 'Focal', 'LDAM', 'BalancedSoftmax' or 'LogitAdjusted' (did you mean CE?)"),
+        (
+            "--loss_type ce",
+            "'CE', 'Focal', 'LDAM', 'BalancedSoftmax' or 'LogitAdjusted', or package.module:function "
+            "(did you mean CE?)",
+        ),
         ("--train_rule drw", "'None', 'Resample', 'Reweight', 'DRW', 'ClassBalanced'"),
         ("--exp_str a/b", "--exp_str a/b"),
         ("--exp_str 'two\nlines'", "--exp_str two lines"),

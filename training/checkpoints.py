@@ -20,7 +20,8 @@ from torch import Tensor, nn
 
 from longtail.conf.base.errors import UserError
 from longtail.conf.base.files import write_atomically
-from longtail.models.build import ARCHITECTURES
+from longtail.conf.base.user_code import check_given
+from longtail.conf.networks import NETWORKS
 from longtail.training.augmentation import Normalisation
 
 HEAD_PREFIX = "fc."
@@ -133,7 +134,8 @@ def load_checkpoint(path: Path) -> Checkpoint:
     return Checkpoint(
         epoch=epoch,
         arch=str(content.get("arch", "unknown")),
-        state_dict=_plain_names(tensors),
+        # Those of longtail have no wrapper's names to remove, and may be of any network.
+        state_dict=tensors if "longtail" in content else _plain_names(tensors),
         optimizer=content.get("optimizer"),
         best=best,
         model_card=card,
@@ -183,9 +185,10 @@ def _prefix(tensors: dict[str, Tensor]) -> str:
 
 
 def check_architecture(checkpoint: Checkpoint, arch: str, *, path: Path) -> None:
-    """Raises UserError if the checkpoint is of another of our networks than arch."""
-    if checkpoint.arch in ARCHITECTURES and checkpoint.arch != arch:
-        raise UserError(f"{path} is a {checkpoint.arch}, -a says {arch}: give -a {checkpoint.arch}")
+    """Raise UserError if the checkpoint records another network than arch, the one that the user gives."""
+    check_given(checkpoint.arch, arch, option="-a", checkpoint=path)
+    if checkpoint.arch in NETWORKS and checkpoint.arch != arch:
+        raise UserError(f"{path} is a {checkpoint.arch}, not a {arch}: give -a {checkpoint.arch}")
 
 
 def load_weights(model: nn.Module, checkpoint: Checkpoint, *, path: Path, backbone_only: bool = False) -> int:

@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from longtail.conf.base.errors import UserError
 from longtail.conf.options.training import TrainClassifierOptions
 from longtail.conf.vocabulary import VAL
-from longtail.models.build import build_model
+from longtail.models.build import build_checked_model
 from longtail.models.heads import CosineHead
 from longtail.training.checkpoints import HEAD_PREFIX, Checkpoint, check_architecture, load_checkpoint, load_weights
 from longtail.training.distributed import Rank
@@ -117,8 +117,10 @@ def _tau_of_validation(model: nn.Module, task: Task, rank: Rank) -> float:
 
 def _network(head: str, options: TrainClassifierOptions, task: Task, rank: Rank) -> nn.Module:
     torch.manual_seed(options.seed)
-    channels = task.data.train.image_shape[0]
-    model = build_model(options.arch, num_classes=task.data.num_classes, in_channels=channels, head=head)
+    data = task.data
+    model = build_checked_model(
+        options.arch, num_outputs=data.num_classes, image_shape=data.train.image_shape, head=head
+    )  # fmt: skip
     return model.to(rank.device, memory_format=torch.channels_last)
 
 

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from longtail.conf.base.errors import UserError
 from longtail.conf.options.semi import TrainSemiOptions
@@ -20,7 +20,8 @@ from longtail.conf.vocabulary import NO_CLASS, TRAIN, UNLABELED, VAL
 from longtail.data.loader import ImageArrays, load_pseudo_labels, load_round, load_split
 from longtail.data.manifest import Manifest
 from longtail.data.storage import Place
-from longtail.models.build import ARCHITECTURES
+from longtail.models.build import num_features
+from longtail.models.network import Network
 from longtail.training.augmentation import Choices
 from longtail.training.distributed import Rank
 from longtail.training.evaluation import totals_and_confusion
@@ -183,7 +184,7 @@ def _selected(options: TrainSemiOptions, unlabeled: ImageArrays, manifest: Manif
     return new_samples(ids[chosen], unlabeled.images[indices[chosen]], labels[chosen], 1.0)
 
 
-def fixmatch_learner(network: nn.Module, options: TrainSemiOptions, task: Task, rank: Rank) -> tuple[Task, SemiLearner]:
+def fixmatch_learner(network: Network, options: TrainSemiOptions, task: Task, rank: Rank) -> tuple[Task, SemiLearner]:
     """The module that is trained, with the method of --balancing, and the task with its objective."""
     data, objective = task.data, task.objective
     assert isinstance(objective, FixMatchObjective)
@@ -195,7 +196,7 @@ def fixmatch_learner(network: nn.Module, options: TrainSemiOptions, task: Task, 
             labelled_counts=[n - added for n, added in zip(data.class_counts, data.pseudo_label_counts, strict=True)],
             num_labelled=data.num_labelled,
             num_unlabeled=len(data.train) - data.num_labelled,
-            num_features=ARCHITECTURES[options.arch].num_features,
+            num_features=num_features(network),
             head=objective.head,
             thresholds=objective.thresholds,
             average=network,
@@ -206,7 +207,7 @@ def fixmatch_learner(network: nn.Module, options: TrainSemiOptions, task: Task, 
     return task.with_objective(learner=learner), learner
 
 
-def held_out_confusion(network: nn.Module, task: Task, rank: Rank) -> Confusion:
+def held_out_confusion(network: Network, task: Task, rank: Rank) -> Confusion:
     """Confusion matrix of the network on the validation images, during a training."""
     was_training = network.training
     _, confusion = totals_and_confusion(network, task.data.held_out[VAL], task, rank)

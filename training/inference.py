@@ -1,8 +1,7 @@
-"""What a checkpoint says of raw images, batch by batch.
+"""Inference with a checkpoint on raw images, batch by batch.
 
-Every forward pass has the same number of images, the last one filled up: the
-arithmetic kernels, and with them the last bits, depend on that number. So what is
-said of an image does not depend on which others it comes with.
+Every forward pass has the same number of images, the last one padded: the choice of arithmetic kernels, and with it the
+last bits of the result, depends on that number. So the result for an image does not depend on the other images.
 """
 
 from dataclasses import dataclass
@@ -11,48 +10,57 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from longtail.conf.base.errors import UserError
 from longtail.conf.base.files import content_hash
-from longtail.conf.options.training import SupervisedOptions
+from longtail.conf.base.user_code import check_given
+from longtail.conf.options.base import JobOptions
+from longtail.conf.options.training import LossOptions
 from longtail.conf.vocabulary import PRETRAINING_PHASES
-from longtail.models.build import build_model
+from longtail.models.build import build_checked_model
+from longtail.models.network import Network
 from longtail.training.checkpoints import Checkpoint, ModelCard, load_checkpoint, load_weights
 from longtail.training.images import image_tensor
 from longtail.training.losses import build_loss, log_priors
 
-LOSS_OPTIONS = ("loss_type", "focal_gamma", "ldam_max_margin", "ldam_scale", "tau")
-"""The options of a training that its loss depends on."""
+LOSS_OPTIONS = LossOptions.model_fields.keys() - JobOptions.model_fields.keys()
 
 
 @dataclass(frozen=True)
 class Inference:
-    """What the network says of N images: logits (N, C) float32 on the CPU, and features (N, D) float32 if asked for."""
+    """Results for N images: logits (N, C) and, if requested, features (N, D); float32 on the CPU."""
 
     logits: Tensor
     features: Tensor | None
 
 
 @lru_cache(maxsize=1)
-def load_classifier(path: Path, version: str) -> tuple[nn.Module, ModelCard]:
-    """The network of a checkpoint, ready to infer; kept, so that a Python worker loads it once.
+def load_classifier(path: Path, version: str, arch: str | None = None) -> tuple[Network, ModelCard]:
+    """The network of a checkpoint, in evaluation mode; cached, so that a Python worker loads it once.
 
-    version: the content_hash of the file, so that a rewritten checkpoint is never taken for the one that was meant
+    version: content_hash of the file, so that a rewritten checkpoint is never used by mistake
+    arch: the network that the user gives, which is needed if it is code of her own
 
-    Raises UserError as load_classifier_checkpoint does, or if the file is of another version.
+    Raises UserError as load_classifier_checkpoint does, if the file is of another version, or if the checkpoint records
+    code that the user does not give.
     """
     if content_hash(path) != version:
-        raise UserError(f"{path} was written anew while it was in use: start the job again")
+        raise UserError(f"{path} was rewritten while it was in use: start the job again")
     checkpoint = load_classifier_checkpoint(path)
     card = checkpoint.model_card
-    model = build_model(card.arch, num_classes=len(card.class_names), in_channels=card.image_shape[2], head=card.head)
+    assert card is not None
+    check_given(card.arch, arch, option="-a", checkpoint=path)
+    height, width, channels = card.image_shape
+    model = build_checked_model(
+        card.arch, num_outputs=len(card.class_names), image_shape=(channels, height, width), head=card.head
+    )
     load_weights(model, checkpoint, path=path)
     return model.to(memory_format=torch.channels_last).eval(), card
 
 
 def load_classifier_checkpoint(path: Path) -> Checkpoint:
-    """A checkpoint with all that inference needs. Raises UserError unless longtail wrote it with a classifier in it."""
+    """A checkpoint of a classifier. Raises UserError unless longtail wrote it and it has one."""
     checkpoint = load_checkpoint(path)
     card = checkpoint.model_card
     if card is None:
@@ -63,12 +71,22 @@ def load_classifier_checkpoint(path: Path) -> Checkpoint:
 
 
 @torch.inference_mode()
-def infer(path: Path, version: str, images: np.ndarray, *, batch_size: int, with_features: bool = False) -> Inference:
-    """Logits, and if asked for features, of raw images (N, height, width, channels) uint8.
+def infer(
+    path: Path,
+    version: str,
+    images: np.ndarray,
+    *,
+    batch_size: int,
+    with_features: bool = False,
+    arch: str | None = None,
+) -> Inference:
+    """Logits and, if requested, features of raw images (N, height, width, channels) uint8.
+
+    path, version, arch: see load_classifier
 
     Raises UserError if the images are not of the shape that the network was trained on.
     """
-    model, card = load_classifier(path, version)
+    model, card = load_classifier(path, version, arch)
     if images.shape[1:] != card.image_shape:
         raise UserError(f"{path} was trained on images of shape {card.image_shape}, these have {images.shape[1:]}")
     logits, features = [torch.empty(0, len(card.class_names))], []
@@ -82,12 +100,16 @@ def infer(path: Path, version: str, images: np.ndarray, *, batch_size: int, with
     return Inference(torch.cat(logits), torch.cat(features) if with_features and features else None)
 
 
-def losses(card: ModelCard, logits: Tensor, labels: Tensor) -> Tensor:
-    """(N,) losses of logits (N, C) at labels (N,), by the loss that the checkpoint was trained with."""
-    options = SupervisedOptions(**{name: card.options[name] for name in LOSS_OPTIONS})
+def losses(path: Path, card: ModelCard, logits: Tensor, labels: Tensor, *, loss_type: str | None = None) -> Tensor:
+    """(N,) losses of logits (N, C) for labels (N,), by the loss that the checkpoint was trained with.
+
+    path: the checkpoint's, for messages; loss_type: the loss that the user gives, needed if it is code of her own
+    """
+    check_given(card.options["loss_type"], loss_type, option="--loss_type", checkpoint=path)
+    options = LossOptions(**{name: card.options[name] for name in LOSS_OPTIONS})
     return build_loss(options, card.class_counts, torch.device("cpu"))(logits, labels)
 
 
 def adjustment(card: ModelCard, strength: float) -> Tensor:
-    """(C,) what post-hoc logit adjustment lowers the logits by (Menon et al. 2021, eq. 9)."""
+    """(C,) subtrahend of the logits in post-hoc logit adjustment (Menon et al. 2021, eq. 9)."""
     return strength * log_priors(card.class_counts)

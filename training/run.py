@@ -23,7 +23,8 @@ from longtail.conf.options.semi import TrainSemiOptions
 from longtail.conf.options.training import RunOptions, SupervisedOptions, TrainClassifierOptions, TrainOptions
 from longtail.conf.vocabulary import TEST, VAL
 from longtail.data.manifest import read_manifest
-from longtail.models.build import build_model
+from longtail.models.build import build_checked_model
+from longtail.models.network import Network
 from longtail.streaming.events.writer import EventWriter
 from longtail.training.checkpoints import (
     BestEpoch,
@@ -182,12 +183,13 @@ def _task(options: RunOptions, paths: RunPaths, rank: Rank) -> Task:
     return rotation_task(options, paths.set_dir, manifest, rank.device)
 
 
-def _model(options: RunOptions, task: Task, rank: Rank) -> nn.Module:
+def _model(options: RunOptions, task: Task, rank: Rank) -> Network:
     """The network of --arch with the objective's head, freshly initialised."""
     torch.manual_seed(options.seed)
-    channels = task.data.train.image_shape[0]
     num_outputs = options.projection_dim if isinstance(options, ContrastiveOptions) else task.data.num_classes
-    model = build_model(options.arch, num_classes=num_outputs, in_channels=channels, head=task.objective.head)
+    model = build_checked_model(
+        options.arch, num_outputs=num_outputs, image_shape=task.data.train.image_shape, head=task.objective.head
+    )
     for module in model.modules():
         if isinstance(module, nn.BatchNorm2d):
             module.momentum = options.bn_momentum

@@ -55,6 +55,8 @@ def help_text(
 
 def choices_of(field: FieldInfo) -> tuple[str, ...]:
     """The values of an option that has a few words to choose from; else none."""
+    if choices := presentation(field).choices:
+        return choices
     types = _types(field)
     return get_args(types[0]) if len(types) == 1 and get_origin(types[0]) is Literal else ()
 

@@ -6,11 +6,15 @@ Option names are those that users of the published code know. Values are frozen;
 
 import hashlib
 import json
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any, ClassVar, Literal, get_args
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 from pydantic.fields import FieldInfo
+
+from longtail.conf.base.suggestions import did_you_mean
+from longtail.conf.base.user_code import is_code_name
 
 Group = Literal[
     "Input", "Method", "Data set", "Your own images", "Long tail", "Unlabeled images", "Pseudo-labels",
@@ -28,12 +32,31 @@ class Presentation:
     flags: further spellings (``-b``); in long ones, dashes and underscores are equal
     positional: given by its position instead of by a flag
     advanced: listed by --help-all alone
+    choices: the names to choose from, where the field's type does not list them
     """
 
     group: str
     flags: tuple[str, ...]
     positional: bool
     advanced: bool
+    choices: tuple[str, ...]
+
+
+def one_of(names: Iterable[str], *, or_code: str = "") -> AfterValidator:
+    """Check that a value is one of the names.
+
+    or_code: what else a user may give, a `package.module:name` of her own; empty for nothing else
+    """
+    known = tuple(names)
+
+    def check(value: str) -> str:
+        if value in known or (or_code and is_code_name(value)):
+            return value
+        *rest, last = map(repr, known)
+        further = f", or package.module:{or_code}" if or_code else ""
+        raise ValueError(f"input should be {', '.join(rest)} or {last}{further}{did_you_mean(value, known)}")
+
+    return AfterValidator(check)
 
 
 def option(
@@ -44,16 +67,23 @@ def option(
     flags: tuple[str, ...] = (),
     positional: bool = False,
     advanced: bool = False,
+    choices: Iterable[str] = (),
     **checks: Any,
 ) -> Any:
     """A field of a job's options.
 
     default: ``...`` if the option is required
     description: the option's line in the help, without the default
-    group, flags, positional, advanced: see Presentation
+    group, flags, positional, advanced, choices: see Presentation
     checks: pydantic's (``gt=0``, ``pattern=...``)
     """
-    extra = {"group": group, "flags": " ".join(flags), "positional": positional, "advanced": advanced}
+    extra = {
+        "group": group,
+        "flags": " ".join(flags),
+        "positional": positional,
+        "advanced": advanced,
+        "choices": " ".join(choices),
+    }
     return Field(default, description=description, json_schema_extra=extra, **checks)
 
 
@@ -66,6 +96,7 @@ def presentation(field: FieldInfo) -> Presentation:
         flags=tuple(str(extra["flags"]).split()),
         positional=bool(extra["positional"]),
         advanced=bool(extra["advanced"]),
+        choices=tuple(str(extra["choices"]).split()),
     )
 
 

@@ -7,19 +7,29 @@ from pydantic import FilePath, model_validator
 
 from longtail.conf.options.base import DELTA_HELP, TableFormat, option
 from longtail.conf.options.data import DataOptions
+from longtail.conf.options.training import LossName, NetworkName
 from longtail.conf.vocabulary import SPLITS
 
 INFERENCE_BATCH_SIZE = 500
 """Divides the 2000 rows of Spark's Arrow batches (spark_jobs/cluster/session.py), so that no batch needs padding."""
 
 
-class GenPseudolabelsOptions(DataOptions):
+class InferenceOptions(DataOptions):
+    """Options of every job that uses a trained classifier."""
+
+    arch: NetworkName | None = option(
+        None, "package.module:factory of a checkpoint whose network is your own; others need none", group="Network",
+        flags=("-a",), advanced=True,
+    )  # fmt: skip
+
+
+class GenPseudolabelsOptions(InferenceOptions):
     """gen_pseudolabels: pseudo-labels for the unlabeled part by a trained classifier, partition by partition.
 
     The data set is by default that of the checkpoint.
     """
 
-    own_defaults: ClassVar[frozenset[str]] = frozenset({"batch_size"})
+    own_defaults: ClassVar[frozenset[str]] = frozenset({"arch", "batch_size"})
     examples = (
         (
             "--resume runs/digits-*-train-CE-*/ckpt.best.pth.tar --imb_factor_unlabel 1",
@@ -63,19 +73,23 @@ class GenPseudolabelsOptions(DataOptions):
         return self
 
 
-class EvaluateOptions(DataOptions):
+class EvaluateOptions(InferenceOptions):
     """evaluate: scores and features of a checkpoint, partition by partition.
 
     The data set is by default that of the checkpoint.
     """
 
-    own_defaults: ClassVar[frozenset[str]] = frozenset({"batch_size"})
+    own_defaults: ClassVar[frozenset[str]] = frozenset({"arch", "batch_size"})
     examples = (
         ("--resume runs/digits-*-train-CE-*/ckpt.best.pth.tar", "scores of what `longtail train` learned"),
         ("--resume runs/digits-*-train-CE-*/ckpt.best.pth.tar --splits test --features", "with the images' features"),
     )
 
     resume: FilePath = option(..., "checkpoint to evaluate", group="Input")
+    loss_type: LossName | None = option(
+        None, "package.module:function of a checkpoint whose loss is your own; others need none",
+        group="Loss and re-balancing", advanced=True,
+    )  # fmt: skip
     splits: str = option(
         "val,test", "splits, separated by commas: train, val, test, and unlabeled (which has no scores)",
         group="Method", pattern=rf"^({'|'.join(SPLITS)})(,({'|'.join(SPLITS)}))*$",

@@ -1,11 +1,13 @@
 """Options of every training, and of the trainings on labelled images."""
 
 from pathlib import Path
-from typing import Any, ClassVar, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import FilePath, field_validator, model_validator
 
-from longtail.conf.options.base import fingerprint, option
+from longtail.conf.base.user_code import short_name
+from longtail.conf.networks import NETWORKS
+from longtail.conf.options.base import JobOptions, fingerprint, one_of, option
 from longtail.conf.options.data import DataOptions
 from longtail.conf.vocabulary import Phase
 
@@ -19,6 +21,11 @@ _EXCLUDED_FROM_RUN_NAME = {
 }  # fmt: skip
 
 
+NetworkName = Annotated[str, one_of(NETWORKS, or_code="factory")]
+LOSSES = ("CE", "Focal", "LDAM", "BalancedSoftmax", "LogitAdjusted")
+"""Built-in losses; training/losses.py computes them."""
+LossName = Annotated[str, one_of(LOSSES, or_code="function")]
+
 LearningRateSchedule = Literal["steps", "cosine", "cosine_7_16", "constant"]
 
 
@@ -28,10 +35,11 @@ class RunOptions(DataOptions):
     phase: ClassVar[Phase]
     """What is trained, in metric events and in the run's name."""
 
-    arch: Literal[
-        "resnet20", "resnet32", "resnet44", "resnet56", "resnet110", "wrn28_2",
-        "resnet10", "resnet18", "resnet34", "resnet50", "resnet101", "resnext50_32x4d",
-    ] = option("resnet32", "network; from resnet10 on, for large images", group="Network", flags=("-a",))  # fmt: skip
+    arch: NetworkName = option(
+        "resnet32",
+        "package.module:factory of your own, or a built-in network, from resnet10 on for large images",
+        group="Network", flags=("-a",), choices=NETWORKS,
+    )  # fmt: skip
     bn_momentum: float = option(
         0.1, "weight of a batch in the running statistics of batch norm; 0.001 for 10,000 steps and more",
         group="Network", advanced=True, gt=0, le=1,
@@ -102,8 +110,8 @@ class RunOptions(DataOptions):
         inputs: by option name, a hash of the content of each file that the run starts from; its path does not matter
         """
         parameters = {**self.model_dump(mode="json", exclude=_EXCLUDED_FROM_RUN_NAME), "inputs": inputs}
-        stem = "-".join((self.dataset, self.arch, *self._method(), f"imb{self.imb_factor:g}", f"e{self.epochs}"))
-        return f"{stem}-w{self.world_size}-seed{self.seed}-{self.exp_str}-{fingerprint(parameters)}"
+        parts = (self.dataset, short_name(self.arch), *self._method(), f"imb{self.imb_factor:g}", f"e{self.epochs}")
+        return f"{'-'.join(parts)}-w{self.world_size}-seed{self.seed}-{self.exp_str}-{fingerprint(parameters)}"
 
     def _method(self) -> tuple[str, ...]:
         """Phase and method, as parts of the run's name."""
@@ -115,13 +123,12 @@ TrainRule = Literal[
 ]
 
 
-class SupervisedOptions(RunOptions):
-    """Options of every training with labels."""
+class LossOptions(JobOptions):
+    """The loss and its parameters."""
 
-    loss_type: Literal["CE", "Focal", "LDAM", "BalancedSoftmax", "LogitAdjusted"] = option(
-        "CE", "loss", group="Loss and re-balancing"
+    loss_type: LossName = option(
+        "CE", "package.module:function of your own, or a built-in loss", group="Loss and re-balancing", choices=LOSSES
     )
-    train_rule: TrainRule = option("None", "re-balancing by class sizes", group="Loss and re-balancing")
     focal_gamma: float = option(1.0, "Focal: exponent", group="Loss and re-balancing", advanced=True, ge=0)
     ldam_max_margin: float = option(
         0.5, "LDAM: margin of the smallest class, in units of the cosine", group="Loss and re-balancing", advanced=True,
@@ -135,8 +142,14 @@ class SupervisedOptions(RunOptions):
         group="Loss and re-balancing", advanced=True, ge=0,
     )  # fmt: skip
 
+
+class SupervisedOptions(LossOptions, RunOptions):
+    """Options of every training with labels."""
+
+    train_rule: TrainRule = option("None", "re-balancing by class sizes", group="Loss and re-balancing")
+
     def _method(self) -> tuple[str, ...]:
-        return (self.phase, self.loss_type, self.train_rule)
+        return (self.phase, short_name(self.loss_type), self.train_rule)
 
 
 class TrainOptions(SupervisedOptions):
@@ -239,4 +252,4 @@ class TrainClassifierOptions(SupervisedOptions):
         return self
 
     def _method(self) -> tuple[str, ...]:
-        return (self.phase, self.method, self.loss_type, self.train_rule)
+        return (self.phase, self.method, short_name(self.loss_type), self.train_rule)

@@ -65,6 +65,7 @@ class Classifier:
     image_shape, encoding: of the images that it is given
     batch_size: images of a forward pass; threads: torch's, in a task; None: its share of the cores
     logit_adjustment: strength of post-hoc logit adjustment, None for none
+    arch, loss_type: the network and the loss that the user gives; needed if they are code of her own
     """
 
     checkpoint: Path
@@ -74,6 +75,8 @@ class Classifier:
     batch_size: int
     threads: int | None = None
     logit_adjustment: float | None = None
+    arch: str | None = None
+    loss_type: str | None = None
 
 
 def classifier_of(
@@ -83,6 +86,8 @@ def classifier_of(
     batch_size: int,
     threads: int | None = None,
     logit_adjustment: float | None = None,
+    arch: str | None = None,
+    loss_type: str | None = None,
 ) -> Classifier:
     """The checkpoint as it is now, for the images of a prepared set. Raises UserError if it cannot be read."""
     path = checkpoint.absolute()
@@ -98,6 +103,8 @@ def classifier_of(
         batch_size=batch_size,
         threads=threads,
         logit_adjustment=logit_adjustment,
+        arch=arch,
+        loss_type=loss_type,
     )
 
 
@@ -153,15 +160,16 @@ def _predict_partition(
             images,
             batch_size=classifier.batch_size,
             with_features=with_features,
+            arch=classifier.arch,
         )
-        _, card = load_classifier(classifier.checkpoint, classifier.version)
+        _, card = load_classifier(classifier.checkpoint, classifier.version, classifier.arch)
         columns = {name: batch.column(name) for name in kept}
         logits = found.logits  # (n, C)
         if classifier.logit_adjustment is not None:
             logits = logits - adjustment(card, classifier.logit_adjustment)
         columns |= _predictions(logits, version=classifier.version, this_round=card.pseudo_label_round + 1)
         if with_scores:
-            columns |= _scores(logits, batch.column(LABEL), card)
+            columns |= _scores(logits, batch.column(LABEL), card, classifier)
         if with_features:
             columns[FEATURES] = _lists(found.features.numpy())
         yield pa.RecordBatch.from_pydict(columns)
@@ -182,7 +190,7 @@ def _predictions(logits: "Tensor", *, version: str, this_round: int) -> dict[str
     }
 
 
-def _scores(logits: "Tensor", labels: pa.Array, card: "ModelCard") -> dict[str, pa.Array]:
+def _scores(logits: "Tensor", labels: pa.Array, card: "ModelCard", classifier: Classifier) -> dict[str, pa.Array]:
     """The columns of SCORE_FIELDS for logits (N, C) and labels (N,), null where nobody knows."""
     import torch
 
@@ -191,9 +199,10 @@ def _scores(logits: "Tensor", labels: pa.Array, card: "ModelCard") -> dict[str, 
     unknown = labels.is_null().to_numpy(zero_copy_only=False)  # (N,)
     targets = torch.from_numpy(labels.fill_null(0).to_numpy(zero_copy_only=False).astype(np.int64))  # (N,)
     likeliest = logits.topk(min(5, logits.shape[1]), dim=1).indices  # (N, 5)
+    found = losses(classifier.checkpoint, card, logits, targets, loss_type=classifier.loss_type)  # (N,)
     return {
         ENERGY: pa.array((-logits.logsumexp(dim=1)).numpy()),
-        LOSS: pa.array(losses(card, logits, targets).numpy(), mask=unknown),
+        LOSS: pa.array(found.numpy(), mask=unknown),
         IN_TOP5: pa.array((likeliest == targets[:, None]).any(dim=1).numpy(), mask=unknown),
     }
 

@@ -3,6 +3,7 @@
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from longtail.conf.base.user_code import check_given
 from longtail.conf.options.base import JobOptions
 from longtail.conf.options.training import TrainClassifierOptions, TrainOptions
 
@@ -16,11 +17,14 @@ def options_of_checkpoint(given: dict[str, Any], names: frozenset[str]) -> dict[
     given: the values given to the job; without ``resume`` nothing is taken
     names: the options to take
 
-    Empty if the checkpoint records no options, or if the job is given another data set than the checkpoint's.
+    Empty if the checkpoint records no options, or if the job is given another data set than the checkpoint's. Raises
+    UserError if it records a network of a user's own that the job is not given.
     """
     card = _card(Path(given["resume"])) if "resume" in given else None
     if card is None or ("dataset" in given and given["dataset"] != card.options["dataset"]):
         return {}
+    if "arch" in names:
+        check_given(card.arch, given.get("arch"), option="-a", checkpoint=given["resume"])
     return {name: value for name, value in card.options.items() if name in names and value is not None}
 
 

@@ -49,6 +49,8 @@ def evaluate(spark: SparkSession, options: EvaluateOptions, *, set_dir: Path) ->
         batch_size=options.batch_size,
         threads=options.threads,
         logit_adjustment=options.logit_adjustment,
+        arch=options.arch,
+        loss_type=options.loss_type,
     )
     output_dir = (options.output_dir or options.resume.parent / EVALUATION_DIRECTORY).absolute()
     predictions = output_dir / PREDICTIONS_DIRECTORY

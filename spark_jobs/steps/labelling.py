@@ -66,7 +66,9 @@ def gen_pseudolabels(spark: SparkSession, options: GenPseudolabelsOptions, *, se
     table = (output_dir / options.output_filename).with_suffix(".parquet")
     prepared = read_prepared(spark, set_dir)
     images = prepared.where(prepared[SPLIT] == UNLABELED).select(ID, IMAGE)
-    classifier = classifier_of(options.resume, manifest, batch_size=options.batch_size, threads=options.threads)
+    classifier = classifier_of(
+        options.resume, manifest, batch_size=options.batch_size, threads=options.threads, arch=options.arch
+    )
     with described(spark, f"pseudo-labels from {classifier.checkpoint}"):
         _write_table(with_pseudo_labels(images, classifier), table, options, manifest)
         quality = with_label_quality(read_parquet_or_delta(spark, table), prepared, num_classes=manifest.num_classes)

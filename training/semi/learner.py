@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.optim.swa_utils import get_ema_multi_avg_fn
 
+from longtail.models.network import Network
 from longtail.training.semi.method import FixMatch, ViewOutputs
 from longtail.training.step import Step
 
@@ -41,7 +42,7 @@ class SemiLearner(nn.Module):
 
     method: FixMatch
 
-    def __init__(self, network: nn.Module, *, ema_decay: float) -> None:
+    def __init__(self, network: Network, *, ema_decay: float) -> None:
         super().__init__()
         self.network = network
         self.trained = None

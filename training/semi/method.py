@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from longtail.conf.options.semi import TrainSemiOptions
+from longtail.models.network import Network
 from longtail.training.distributed import Rank
 from longtail.training.metrics import Confusion
 from longtail.training.step import Step
@@ -53,7 +54,7 @@ class Setting:
     num_features: int
     head: str
     thresholds: Tensor
-    average: nn.Module
+    average: Network
     generation: int
     held_out_confusion: Callable[[], Confusion] | None
 
