@@ -12,7 +12,7 @@ from longtail.conf.arguments import parse_options
 from longtail.conf.next_command import next_command
 from longtail.conf.options.base import JobOptions
 from longtail.conf.options.data import DATA_OPTIONS, DataOptions, PrepareOptions, StatsOptions
-from longtail.conf.options.inference import GenPseudolabelsOptions
+from longtail.conf.options.inference import EvaluateOptions, GenPseudolabelsOptions
 from longtail.conf.options.live import MonitorOptions
 from longtail.conf.options.pretraining import PretrainMocoOptions, PretrainRotOptions
 from longtail.conf.options.semi import PipelineOptions, TrainSemiOptions
@@ -172,3 +172,11 @@ def test_each_printed_command_runs_as_it_is_printed(
     assert len(runs) == 3 and all(chosen.items() <= run.items() for run in runs)
     # The supervised and the semi-supervised training start from the pre-trained backbone.
     assert sum("pretrained_model" in run and run["pretrained_model"] is not None for run in runs) == 2
+
+
+def test_code_of_the_user_s_own_is_given_again_as_no_checkpoint_may_name_it(checkpoint: Path) -> None:
+    own = "-a ours.nets:small --loss_type ours.losses:margin"
+    evaluated = reparsed(EvaluateOptions, use_of_checkpoint(parsed(TrainOptions, own), checkpoint), job="evaluate")
+    assert (evaluated.arch, evaluated.loss_type) == ("ours.nets:small", "ours.losses:margin")
+    labelled = use_of_checkpoint(parsed(TrainOptions, f"{own} --imb_factor_unlabel 1"), checkpoint)
+    assert reparsed(GenPseudolabelsOptions, labelled, job="gen_pseudolabels").arch == "ours.nets:small"

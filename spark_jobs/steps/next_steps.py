@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+from longtail.conf.base.user_code import is_code_name
 from longtail.conf.next_command import next_command
 from longtail.conf.options.data import DATA_OPTIONS
 from longtail.conf.options.inference import EvaluateOptions, GenPseudolabelsOptions
@@ -13,9 +14,10 @@ def use_of_checkpoint(options: RunOptions, checkpoint: Path) -> str:
 
     options: those that the classifier was trained with
     """
+    # Code of the user's own is never taken from a checkpoint.
+    own_code = {name: value for name in ("arch", "loss_type") if is_code_name(value := getattr(options, name, ""))}
     recorded = {name: value for name in DATA_OPTIONS if (value := getattr(options, name)) is not None}
+    changes = {"resume": checkpoint, **own_code}
     if options.imb_factor_unlabel is None and options.unlabeled is None:
-        return next_command("evaluate", EvaluateOptions, options, from_checkpoint=recorded, resume=checkpoint)
-    return next_command(
-        "gen_pseudolabels", GenPseudolabelsOptions, options, from_checkpoint=recorded, resume=checkpoint
-    )
+        return next_command("evaluate", EvaluateOptions, options, from_checkpoint=recorded, **changes)
+    return next_command("gen_pseudolabels", GenPseudolabelsOptions, options, from_checkpoint=recorded, **changes)
