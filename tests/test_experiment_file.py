@@ -10,7 +10,7 @@ import pytest
 import yaml
 
 from longtail.conf.experiment import Experiment, read_experiment
-from longtail.spark_jobs.package import package
+from longtail.spark_jobs.cluster.code_zip import write_code_zip
 from tests.refusals import refused
 
 AXES = {"rule": {"CE": {}, "DRW": {"train_rule": "DRW"}}, "D_U": {"none": {}, "balanced": {"imb_factor_unlabel": 1}}}
@@ -118,7 +118,7 @@ def test_an_unknown_name_is_refused_with_the_packaged_names():
 
 def test_packaged_files_are_read_from_a_zip(tmp_path: Path):
     """As they are on a cluster that got the code by --py-files."""
-    package(tmp_path / "longtail.zip")
+    write_code_zip(tmp_path / "longtail.zip")
     code = (
         "import longtail; from longtail.conf.experiment import read_experiment; "
         "from longtail.conf.theory_grid import read_grid; "

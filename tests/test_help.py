@@ -13,12 +13,12 @@ from longtail.conf.options.base import GROUPS, JobOptions, presentation
 from longtail.conf.options.data import DataOptions, PrepareOptions, StatsOptions
 from longtail.conf.options.inference import EvaluateOptions, GenPseudolabelsOptions
 from longtail.conf.options.live import DashboardOptions, MonitorOptions, RelayOptions
-from longtail.conf.options.package import PackageOptions
 from longtail.conf.options.pretraining import PretrainMocoOptions, PretrainRotOptions, PretrainSimclrOptions
 from longtail.conf.options.semi import PipelineOptions, TrainSemiOptions
 from longtail.conf.options.studies import ExperimentOptions, ReportOptions, TheoryOptions
 from longtail.conf.options.training import TrainClassifierOptions, TrainOptions
 from longtail.spark_jobs.cli import JOBS
+from longtail.spark_jobs.package import PackageOptions
 from tests.conftest import REPOSITORY
 
 OPTIONS: list[type[JobOptions]] = [
