@@ -53,11 +53,10 @@ from longtail.data.contract import (
     PSEUDO_LABEL_SCHEMA,
     RAW,
     ROUND,
-    SCHEMA_VERSION,
     SPLIT,
     split_directory,
 )
-from longtail.data.loader import images_of
+from longtail.data.loader import decode_images
 from longtail.data.longtail import labelled_counts, unlabeled_counts, validation_counts
 from longtail.data.manifest import Manifest
 from longtail.data.sources.registry import SOURCES
@@ -127,7 +126,7 @@ def read_images(dataset: str, data_dir: Path) -> tuple[Images, Images]:
     source, options = SOURCES[dataset], resolve_options(DataOptions, {"dataset": dataset, "data_dir": data_dir})
     located = source.locate(options)
     rows = pa.Table.from_batches([source.read(shard) for shard in located.shards])
-    pixels = images_of(rows[IMAGE], located.image_shape, located.encoding)
+    pixels = decode_images(rows[IMAGE], located.image_shape, located.encoding)
     pixels = shrink(pixels, SETTINGS[dataset].shrunk)
     labels, splits = rows[LABEL].to_numpy(), np.array(rows[SPLIT].to_pylist())
     train, test = (Images(pixels[splits == split], labels[splits == split]) for split in (TRAIN, TEST))
@@ -162,7 +161,6 @@ def write_set(set_dir: Path, parts: dict[str, Images]) -> Path:
         num_classless += known.count(None)
     pixels = parts[TRAIN].pixels / 255
     Manifest(
-        schema_version=SCHEMA_VERSION,
         dataset=set_dir.name,
         parameters={},
         class_names=[str(label) for label in range(NUM_CLASSES)],

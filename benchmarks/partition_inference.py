@@ -34,7 +34,7 @@ from longtail.conf.base.files import content_hash
 from longtail.conf.options.base import JobOptions
 from longtail.conf.options.training import TrainOptions
 from longtail.data.contract import ID, IMAGE, RAW
-from longtail.data.loader import images_of, read_columns
+from longtail.data.loader import decode_images, read_columns
 from longtail.models.build import build_model
 from longtail.spark_jobs.cluster.session import spark_session
 from longtail.spark_jobs.frames.predictions import Classifier, with_predictions
@@ -85,7 +85,7 @@ def plain_loop(directory: Path, checkpoint: Path, threads: int) -> float:
 
     def label(limit: int | None) -> None:
         column = read_columns([directory / "rows.parquet"], [ID, IMAGE]).column(IMAGE)
-        images = images_of(column.slice(0, limit), SHAPE, RAW)
+        images = decode_images(column.slice(0, limit), SHAPE, RAW)
         infer(checkpoint, version, images, batch_size=BATCH_SIZE).logits.softmax(dim=1)
 
     label(WARM_UP)

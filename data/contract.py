@@ -1,8 +1,8 @@
-"""The row contract: the columns of a prepared set, named once for writer and readers."""
+"""The row contract: columns of prepared sets, sources, pseudo-labels and predictions, for writers and readers."""
 
 import pyarrow as pa
 
-from longtail.data.storage import Place, child
+from longtail.data.storage import PathOrUrl, child
 
 ID = "id"
 IMAGE = "image"
@@ -11,26 +11,23 @@ HIDDEN_LABEL = "hidden_label"
 SPLIT = "split"
 
 ROWS_DIRECTORY = "rows"
-"""The Parquet files in a prepared set's directory; a table of its own, so that spark.read.parquet takes it."""
+"""Directory of the Parquet files in a prepared set; a table of its own, so that spark.read.parquet can read it."""
 
 RAW = "raw"
 ENCODED = "encoded"
 
-SCHEMA_VERSION = 2
-"""Raised when a reader of the old layout would misread the new one."""
-
 PREPARED_SCHEMA = pa.schema(
     [
-        # Unique in the set: the image's position in its source; further sources count from their FIRST_ID.
+        # Unique in the set: the image's index in its source; ids of further sources begin at their FIRST_ID.
         pa.field(ID, pa.int64(), nullable=False),
-        # In a RAW set: uint8, height x width x channels, row order. In an ENCODED one: a JPEG or PNG file's bytes.
+        # RAW: uint8, height x width x channels in row-major order. ENCODED: the bytes of a JPEG or PNG file.
         pa.field(IMAGE, pa.binary(), nullable=False),
         # Null in the unlabeled part.
         pa.field(LABEL, pa.int32()),
-        # The withheld truth of the unlabeled part, null elsewhere and where nobody knows it or where it is none of the
+        # The withheld label of an unlabeled image; null in the other splits, and if the label is unknown or none of the
         # classes. Only the evaluation of pseudo-labels reads it.
         pa.field(HIDDEN_LABEL, pa.int32()),
-        # A partition directory (split=train/...), so a reader touches only its split.
+        # A partition directory (split=train/...), so that readers open the files of their split alone.
         pa.field(SPLIT, pa.string(), nullable=False),
     ]
 )
@@ -42,9 +39,9 @@ SOURCE_SCHEMA = pa.schema(
     [
         pa.field(ID, pa.int64(), nullable=False),
         pa.field(IMAGE, pa.binary(), nullable=False),
-        # NO_CLASS for an image of none of the classes, or of an unknown one.
+        # NO_CLASS if the image belongs to none of the classes, or its class is unknown.
         pa.field(LABEL, pa.int32(), nullable=False),
-        # The source's own split: TRAIN or TEST, or UNLABELED for all images of a source of unlabeled ones.
+        # The split in the source: TRAIN or TEST; UNLABELED for every image of a source of unlabeled images.
         pa.field(SPLIT, pa.string(), nullable=False),
     ]
 )
@@ -60,14 +57,14 @@ PSEUDO_LABEL_SCHEMA = pa.schema(
         pa.field(PSEUDO_LABEL, pa.int32(), nullable=False),
         # Largest softmax probability, in [1 / num_classes, 1].
         pa.field(CONFIDENCE, pa.float32(), nullable=False),
-        # Softmax probability of every class, by its number.
+        # Softmax probabilities, by class index.
         pa.field(PROBABILITIES, pa.list_(pa.float32()), nullable=False),
-        # The same in every row: 1 if the classifier learned from labels alone, else one more than the round of the
-        # pseudo-labels that it learned from.
+        # Round of self-training, the same in every row: 1 if the classifier was trained on labels alone, else one more
+        # than the round of the pseudo-labels that it was trained on.
         pa.field(ROUND, pa.int32(), nullable=False),
     ]
 )
-"""Of a table of pseudo-labels, what a training reads."""
+"""Columns of a table of pseudo-labels that a training reads."""
 
 PREDICTED = "predicted"
 MARGIN = "margin"
@@ -77,19 +74,19 @@ PREDICTION_SCHEMA = pa.schema(
     [
         pa.field(PREDICTED, pa.int32(), nullable=False),
         pa.field(CONFIDENCE, pa.float32(), nullable=False),
-        # Largest less second largest probability, in [0, 1].
+        # Difference between the largest and the second largest probability, in [0, 1].
         pa.field(MARGIN, pa.float32(), nullable=False),
-        # Of all classes, by class number; they add up to 1.
+        # By class index; they sum to 1.
         pa.field(PROBABILITIES, pa.list_(pa.float32()), nullable=False),
         # SHA-256 of the checkpoint file.
         pa.field(MODEL_VERSION, pa.string(), nullable=False),
-        # As above.
+        # As in PSEUDO_LABEL_SCHEMA.
         pa.field(ROUND, pa.int32(), nullable=False),
     ]
 )
-"""What a classifier says of an image."""
+"""Columns of a classifier's predictions, one row per image."""
 
 
-def split_directory(set_dir: Place, split: str) -> Place:
-    """Where a prepared set keeps the Parquet files of one split."""
+def split_directory(set_dir: PathOrUrl, split: str) -> PathOrUrl:
+    """The directory of the Parquet files of one split of a prepared set."""
     return child(set_dir, ROWS_DIRECTORY, f"{SPLIT}={split}")

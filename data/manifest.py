@@ -1,4 +1,4 @@
-"""The manifest of a prepared set: what it was made from, and what it must hold."""
+"""The manifest of a prepared set: its origin and its expected content."""
 
 import dataclasses
 import json
@@ -8,31 +8,35 @@ from typing import Any
 
 from longtail.conf.base.errors import UserError
 from longtail.conf.base.files import write_json_atomically
+from longtail.conf.base.formats import check_format_version
 from longtail.conf.vocabulary import SPLITS, UNLABELED
-from longtail.data.contract import ENCODED, RAW, SCHEMA_VERSION
-from longtail.data.storage import Place, child, read_text
+from longtail.data.contract import ENCODED, RAW
+from longtail.data.storage import PathOrUrl, child, read_text
 
 FILE_NAME = "manifest.json"
+FORMAT_VERSION = 1
+"""Version of the manifest and of the files that it describes."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Manifest:
     """Contents of manifest.json.
 
-    parameters: the options that decide the content (conf/options/, set_parameters)
-    image_shape: (height, width, channels) of every image, of an encoded one when it is loaded
+    parameters: the options that decide the content (DataOptions.set_parameters)
+    class_names: by class index
+    image_shape: (height, width, channels) of every image; of an encoded one, after it is loaded
     encoding: RAW pixels, or ENCODED files
-    counts: images per class, by split; for the unlabeled part by the withheld label
-    num_classless: images of the unlabeled part that count for no class, because they belong to none or nobody knows
+    counts: images per class, by split; in the unlabeled part by the withheld label
+    num_classless: images of the unlabeled part that belong to none of the classes or whose class is unknown
+    num_bad_images: images of the user's that were left out because they could not be decoded
     channel_mean, channel_std: of the training images, per channel, for pixels in [0, 1]
-    duplicates: exact copies, by the parts that they lie in (spark_jobs/frames/image_statistics.py)
-    num_bad_images: the user's own images that were left out because they could not be decoded
+    duplicates: exact copies, by the splits that contain them (spark_jobs/frames/image_statistics.py)
     checksums: by split, a hash of its rows that does not depend on their order or files
-    source: where the images came from, and how they were verified
-    source_state: of a set of the user's own files, what tells whether they have changed (data/sources/own_files.py)
+    source: origin of the images, and how they were verified
+    source_state: for a set of the user's files, a hash that shows whether they changed (data/sources/own_files.py)
+    format_version: FORMAT_VERSION of the writer
     """
 
-    schema_version: int
     dataset: str
     parameters: dict[str, Any]
     class_names: list[str]
@@ -47,20 +51,26 @@ class Manifest:
     checksums: dict[str, str]
     source: str
     source_state: str | None = None
+    format_version: int = FORMAT_VERSION
 
     @property
     def num_classes(self) -> int:
         return len(self.class_names)
 
     def num_images(self, split: str) -> int:
+        """Images of a split, those of no class included."""
         return sum(self.counts[split]) + (self.num_classless if split == UNLABELED else 0)
 
     def write(self, directory: Path) -> None:
+        """Write the manifest of the prepared set in ``directory``."""
         write_json_atomically(directory / FILE_NAME, dataclasses.asdict(self))
 
 
-def read_manifest(directory: Place) -> Manifest:
-    """Raises UserError if ``directory`` holds no prepared set or one of another version."""
+def read_manifest(directory: PathOrUrl) -> Manifest:
+    """Read the manifest of the prepared set in ``directory``.
+
+    Raises UserError if there is none, or if it is damaged or of a newer format.
+    """
     file = child(directory, FILE_NAME)
     remedy = f"delete {directory} and run `longtail prepare` again"
     try:
@@ -71,9 +81,8 @@ def read_manifest(directory: Place) -> Manifest:
         ) from None
     except (OSError, ValueError) as error:
         raise UserError(f"cannot read {file} ({error}): {remedy}") from None
-    version = values.get("schema_version") if isinstance(values, dict) else None
-    if version != SCHEMA_VERSION:
-        raise UserError(f"{file} has schema version {version}, this longtail reads {SCHEMA_VERSION}: {remedy}")
+    version = values.get("format_version") if isinstance(values, dict) else None
+    check_format_version(version, newest=FORMAT_VERSION, file=file, remedy=remedy)
     try:
         manifest = Manifest(**{**values, "image_shape": tuple(values["image_shape"])})
         if any(len(manifest.counts[split]) != manifest.num_classes for split in SPLITS):

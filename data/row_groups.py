@@ -1,4 +1,4 @@
-"""The row groups of a split's files: what is read at once, whether all of it is kept or none."""
+"""The row groups of a split's files, the unit in which images are read."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -6,25 +6,25 @@ from dataclasses import dataclass
 import pyarrow as pa
 
 from longtail.data.contract import IMAGE
-from longtail.data.storage import Place, damaged, open_parquet
+from longtail.data.storage import PathOrUrl, damaged, open_parquet
 
 
 @dataclass(frozen=True)
 class RowGroup:
-    """file, and the number of the row group in it; num_rows: how many rows it has"""
+    """A row group: its file, its index in the file, and its number of rows."""
 
-    file: Place
-    number: int
+    file: PathOrUrl
+    index: int
     num_rows: int
 
 
-def row_groups(files: Sequence[Place]) -> list[RowGroup]:
-    """Those of all files, one after the other. Raises UserError if a file is damaged."""
+def row_groups(files: Sequence[PathOrUrl]) -> list[RowGroup]:
+    """The row groups of all files, file by file. Raises UserError if a file is damaged."""
     groups = []
     for file in files:
         with open_parquet(file) as parquet:
-            for number in range(parquet.num_row_groups):
-                groups.append(RowGroup(file, number, parquet.metadata.row_group(number).num_rows))
+            for index in range(parquet.num_row_groups):
+                groups.append(RowGroup(file, index, parquet.metadata.row_group(index).num_rows))
     return groups
 
 
@@ -32,7 +32,7 @@ def read_image_column(group: RowGroup) -> pa.Array:
     """The image column of a row group. Raises UserError if the file is damaged."""
     with open_parquet(group.file) as parquet:
         try:
-            column = parquet.read_row_group(group.number, columns=[IMAGE]).column(IMAGE)
+            column = parquet.read_row_group(group.index, columns=[IMAGE]).column(IMAGE)
         except (OSError, pa.ArrowException) as error:
             raise damaged(group.file, error) from None
     return column.chunk(0) if column.num_chunks == 1 else pa.concat_arrays(column.chunks)

@@ -1,11 +1,12 @@
-"""Where tables lie: a directory of this machine, or a URL that fsspec knows (file://, memory://, hdfs://, s3a://).
+"""Tables in a local directory or at a URL that fsspec knows (file://, memory://, hdfs://, s3a://).
 
-A table is a Parquet file, a directory of such files at any depth, or a Delta
-table (data/delta.py). Names that begin with a dot or an underscore are passed
-over, as Spark does.
+A table is a Parquet file, a directory of such files at any depth, or a Delta table (data/delta.py). Names that begin
+with a dot or an underscore are skipped, as Spark does.
 """
 
+from collections.abc import Iterable, Sequence
 from pathlib import Path, PurePosixPath
+from typing import TypeVar, overload
 
 import fsspec
 import pyarrow as pa
@@ -17,59 +18,59 @@ from longtail.data.delta import delta_files, is_delta
 
 _PARQUET_MAGIC = b"PAR1"
 
-Place = Path | str
-"""A path of this machine, or a URL."""
+PathOrUrl = Path | str
+"""A local path, or a URL."""
+
+_File = TypeVar("_File", Path, str)
 
 
-def place_of(text: str) -> Place:
-    """What a user names: with a scheme it is a URL, else a path; file:// is the path behind it."""
+def path_or_url(text: str) -> PathOrUrl:
+    """The location that a user names: a URL if it has a scheme, else a path; file:// becomes a path."""
     scheme, separator, rest = text.partition("://")
     if not separator:
         return Path(text)
     return Path(rest) if scheme == "file" else text
 
 
-def child(place: Place, *names: str) -> Place:
-    """What lies below a directory."""
-    return place.joinpath(*names) if isinstance(place, Path) else "/".join([place.rstrip("/"), *names])
+def child(directory: PathOrUrl, *names: str) -> PathOrUrl:
+    """The location of a file or directory below ``directory``."""
+    if isinstance(directory, Path):
+        return directory.joinpath(*names)
+    return "/".join([directory.rstrip("/"), *names])
 
 
-def read_text(place: Place) -> str:
-    """Raises FileNotFoundError or another OSError, or UserError if there is no driver for such a place."""
-    if isinstance(place, Path):
-        return place.read_text(encoding="utf-8")
-    filesystem, path = _filesystem(place)
-    return filesystem.cat_file(path).decode("utf-8")
+def read_text(file: PathOrUrl) -> str:
+    """Raises FileNotFoundError or another OSError, and UserError if the URL's driver is missing."""
+    if isinstance(file, Path):
+        return file.read_text(encoding="utf-8")
+    filesystem, path = _filesystem(file)
+    text = filesystem.read_text(path, encoding="utf-8")
+    assert isinstance(text, str)
+    return text
 
 
-def table_files(table: Place) -> list[Place]:
+@overload
+def table_files(table: Path) -> list[Path]: ...
+@overload
+def table_files(table: str) -> list[str]: ...
+def table_files(table: PathOrUrl) -> Sequence[PathOrUrl]:
     """The Parquet files of a table, sorted by name. Raises UserError if there are none."""
-    if isinstance(table, Path):
-        if table.is_file():
-            return [table]
-        found: list[Place] = delta_files(table) if is_delta(table) else list(table.rglob("*.parquet"))
-    else:
-        filesystem, path = _filesystem(table)
-        # As the user wrote the URL: a file system's own names lack the host.
-        relative = [name.removeprefix(path).strip("/") for name in filesystem.find(path) if name.endswith(".parquet")]
-        found = [child(table, name) if name else table for name in relative]
-    base = str(table).rstrip("/")
-    files = sorted((file for file in found if not _is_hidden(str(file).removeprefix(base))), key=str)
+    files = _local_files(table) if isinstance(table, Path) else _remote_files(table)
     if not files:
-        raise UserError(f"{table} holds no Parquet file: run the job that writes it again, or name another table")
+        raise UserError(f"{table} has no Parquet file: run the job that writes it again, or name another table")
     return files
 
 
-def is_table(place: Path) -> bool:
-    """Whether a directory holds Parquet files or is a Delta table, or a file is a Parquet one."""
-    if place.is_file():
-        with place.open("rb") as file:
+def is_table(path: Path) -> bool:
+    """Whether ``path`` is a Parquet file, a Delta table or a directory with Parquet files."""
+    if path.is_file():
+        with path.open("rb") as file:
             return file.read(len(_PARQUET_MAGIC)) == _PARQUET_MAGIC
-    return is_delta(place) or any(not _is_hidden(str(file.relative_to(place))) for file in place.rglob("*.parquet"))
+    return is_delta(path) or any(not _is_hidden(str(file.relative_to(path))) for file in path.rglob("*.parquet"))
 
 
-def open_parquet(file: Place) -> pq.ParquetFile:
-    """To be closed by the caller; pages are checked against their CRC. Raises UserError that names a damaged file."""
+def open_parquet(file: PathOrUrl) -> pq.ParquetFile:
+    """Open a file, which the caller closes; each page is checked against its CRC. Raises UserError if it is damaged."""
     try:
         if isinstance(file, Path):
             return pq.ParquetFile(file, page_checksum_verification=True, memory_map=True)
@@ -79,8 +80,27 @@ def open_parquet(file: Place) -> pq.ParquetFile:
         raise damaged(file, error) from None
 
 
-def damaged(file: Place, error: BaseException) -> UserError:
+def damaged(file: PathOrUrl, error: BaseException) -> UserError:
+    """The error to raise for a file that cannot be read."""
     return UserError(f"{file} is damaged ({str(error).splitlines()[0]}): run the job that writes it again")
+
+
+def _local_files(table: Path) -> list[Path]:
+    if table.is_file():
+        return [table]
+    return _visible(table, delta_files(table) if is_delta(table) else table.rglob("*.parquet"))
+
+
+def _remote_files(table: str) -> list[str]:
+    filesystem, path = _filesystem(table)
+    # As the user wrote the URL: the names of a file system lack the host.
+    relative = [name.removeprefix(path).strip("/") for name in filesystem.find(path) if name.endswith(".parquet")]
+    return _visible(table, [f"{table.rstrip('/')}/{name}" if name else table for name in relative])
+
+
+def _visible(table: PathOrUrl, files: Iterable[_File]) -> list[_File]:
+    base = str(table).rstrip("/")
+    return sorted((file for file in files if not _is_hidden(str(file).removeprefix(base))), key=str)
 
 
 def _is_hidden(relative: str) -> bool:

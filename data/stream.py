@@ -1,11 +1,9 @@
-"""Images that do not fit into memory, read row group by row group while a training goes through them.
+"""Images that do not fit into memory, read row group by row group during an epoch.
 
-What is small (ids and labels) is in memory; the order of an epoch is arithmetic
-over row numbers, so every rank knows the order of all, and an epoch is the same
-again for the same (seed, epoch). Row groups come in a random order; a buffer of
-``shuffle_buffer`` rows mixes what follows one another. The row sequence is cut
-into near-equal parts, a rank each: every row is read by exactly one rank, and
-at most one row group is shared by two neighbours.
+Ids and labels are in memory. The order of an epoch is computed from row numbers, so that every rank knows the order of
+all, and the same (seed, epoch) gives the same order. Row groups are read in random order, and a shuffle buffer of
+``shuffle_buffer`` rows mixes consecutive rows. The sequence of rows is split into near-equal parts, one per rank: every
+row is read by exactly one rank, and two neighbouring ranks share at most one row group.
 """
 
 from collections.abc import Iterator, Sequence
@@ -17,20 +15,22 @@ import pyarrow as pa
 
 from longtail.conf.vocabulary import UNLABELED
 from longtail.data.contract import ENCODED, ID, LABEL
-from longtail.data.image_files import decoded_images
+from longtail.data.image_files import decode_files
 from longtail.data.loader import checked_rows, image_array, read_columns, split_files
 from longtail.data.manifest import Manifest
 from longtail.data.row_groups import RowGroup, read_image_column, row_groups
-from longtail.data.storage import Place
+from longtail.data.storage import PathOrUrl
 
 
 @dataclass(frozen=True, kw_only=True)
 class StreamedImages:
-    """The images of a split that stay on disk. Image i is row ``rows[i]`` of the row groups laid end to end.
+    """Images of a split that stay on disk. Image i is row ``rows[i]`` of the concatenated row groups.
 
-    image_shape: (height, width, channels); encoding: RAW or ENCODED
-    groups: the row groups; first_rows: (len(groups) + 1,) int64, the row that each begins with, and the end
-    rows: (N,) int64, rising
+    image_shape: (height, width, channels)
+    encoding: RAW or ENCODED
+    groups: the row groups
+    first_rows: (len(groups) + 1,) int64, the first row of each group, and the number of rows
+    rows: (N,) int64, increasing
     """
 
     image_shape: tuple[int, int, int]
@@ -43,7 +43,7 @@ class StreamedImages:
         return len(self.rows)
 
     def only(self, chosen: np.ndarray) -> "StreamedImages":
-        """Those images for which ``chosen`` (N,) bool holds."""
+        """The images where ``chosen`` (N,) bool is true."""
         return StreamedImages(
             image_shape=self.image_shape,
             encoding=self.encoding,
@@ -73,8 +73,8 @@ class StreamedSplit:
     images: StreamedImages
 
 
-def open_split(set_dir: Place, split: str, manifest: Manifest) -> StreamedSplit:
-    """A split without its images. Raises UserError if the rows are not those of the manifest."""
+def open_split(set_dir: PathOrUrl, split: str, manifest: Manifest) -> StreamedSplit:
+    """Open a split without reading its images. Raises UserError if the rows differ from the manifest."""
     files = split_files(set_dir, split)
     table = read_columns(files, [ID] if split == UNLABELED else [ID, LABEL])
     ids, labels = checked_rows(table, set_dir, split, manifest)
@@ -98,14 +98,15 @@ def epoch_orders(
     generator: np.random.Generator,
     repeats: np.ndarray | None = None,
 ) -> list[np.ndarray]:
-    """For each rank, which images it gives and when: (n,) int64 places. Together every image once.
+    """For each rank, the indices (n,) int64 of its images in the order of the epoch; each image is in one of them.
 
-    repeats: (N,) how often each image is given instead
+    repeats: (N,) number of occurrences of each image, instead of one
 
-    The buffer in numbers: the image that would come i-th comes by the rank of i + u, u uniform in [0, shuffle_buffer).
-    Whatever comes later than i + shuffle_buffer has a larger number, so a buffer of that many images is enough.
+    The shuffle buffer as arithmetic: images are sorted by i + u, where i is the position in the sequence and u uniform
+    in [0, shuffle_buffer). An image beyond i + shuffle_buffer has a larger key, so that a buffer of that many images
+    suffices.
     """
-    ends = np.searchsorted(images.rows, images.first_rows)  # of image places, by row group
+    ends = np.searchsorted(images.rows, images.first_rows).tolist()  # images of group g: from ends[g] to ends[g + 1]
     order = generator.permutation(len(images.groups))
     sequence = np.concatenate([np.arange(ends[group], ends[group + 1]) for group in order] or [np.empty(0, np.int64)])
     if repeats is not None:
@@ -119,16 +120,16 @@ def epoch_orders(
 
 
 def read_images(images: StreamedImages, batches: Sequence[np.ndarray]) -> Iterator[np.ndarray]:
-    """The images of each batch of places (n,), as (n, height, width, channels) uint8; the next one is read ahead.
+    """The images of each batch of indices (n,), as (n, height, width, channels) uint8; the next batch is prefetched.
 
-    A row group is read when its first image is due, and let go of after its last.
+    A row group is in memory from the first batch that needs it to the last.
 
     Raises UserError if a file is damaged.
     """
     groups = [np.searchsorted(images.first_rows, images.rows[batch], side="right") - 1 for batch in batches]
     last_use = {}
-    for number, of_batch in enumerate(groups):
-        last_use.update(dict.fromkeys(np.unique(of_batch).tolist(), number))
+    for number, batch_groups in enumerate(groups):
+        last_use.update(dict.fromkeys(np.unique(batch_groups).tolist(), number))
     held: dict[int, pa.Array] = {}
 
     def load(number: int) -> np.ndarray:
@@ -142,26 +143,28 @@ def read_images(images: StreamedImages, batches: Sequence[np.ndarray]) -> Iterat
                 del held[group]
         return found
 
-    with ThreadPoolExecutor(1) as ahead:
-        coming = ahead.submit(load, 0) if batches else None
-        for number in range(len(batches)):
-            assert coming is not None
-            ready = coming.result()
-            coming = ahead.submit(load, number + 1) if number + 1 < len(batches) else None
+    if not batches:
+        return
+    with ThreadPoolExecutor(1) as prefetcher:
+        upcoming = prefetcher.submit(load, 0)
+        for number in range(1, len(batches)):
+            ready = upcoming.result()
+            upcoming = prefetcher.submit(load, number)
             yield ready
+        yield upcoming.result()
 
 
-def _gather(images: StreamedImages, held: dict[int, pa.Array], groups: np.ndarray, places: np.ndarray) -> np.ndarray:
-    """(n, height, width, channels) uint8 for places (n,), of which groups (n,) says where each lies."""
-    found = np.empty((len(places), *images.image_shape), np.uint8)
-    rows = images.rows[places] - images.first_rows[groups]
-    together = np.argsort(groups, kind="stable")  # the images of a row group side by side
-    cuts = np.flatnonzero(np.diff(groups[together])) + 1
-    parts = [part for part in np.split(together, cuts) if len(part)]
+def _gather(images: StreamedImages, held: dict[int, pa.Array], groups: np.ndarray, indices: np.ndarray) -> np.ndarray:
+    """(n, height, width, channels) uint8 for image indices (n,) in the row groups ``groups`` (n,)."""
+    found = np.empty((len(indices), *images.image_shape), np.uint8)
+    rows = images.rows[indices] - images.first_rows[groups]
+    by_group = np.argsort(groups, kind="stable")
+    cuts = np.flatnonzero(np.diff(groups[by_group])) + 1
+    parts = [part for part in np.split(by_group, cuts) if len(part)]
     if images.encoding == ENCODED:
-        contents = [held[groups[part[0]]].take(pa.array(rows[part])) for part in parts]
-        found[together] = decoded_images(pa.chunked_array(contents, pa.binary()), images.image_shape)
+        contents = [held[int(groups[part[0]])].take(pa.array(rows[part])) for part in parts]
+        found[by_group] = decode_files(pa.chunked_array(contents, pa.binary()), images.image_shape)
         return found
     for part in parts:
-        found[part] = image_array(held[groups[part[0]]], images.image_shape)[rows[part]]
+        found[part] = image_array(held[int(groups[part[0]])], images.image_shape)[rows[part]]
     return found

@@ -15,7 +15,6 @@ from longtail.data.contract import (
     LABEL,
     PREPARED_SCHEMA,
     RAW,
-    SCHEMA_VERSION,
     SPLIT,
     split_directory,
 )
@@ -67,7 +66,6 @@ def write_manifest(
 ) -> Manifest:
     (num_classes,) = {len(sizes) for sizes in counts.values()}
     manifest = Manifest(
-        schema_version=SCHEMA_VERSION,
         dataset=dataset,
         parameters={},
         class_names=[f"class {i}" for i in range(num_classes)],

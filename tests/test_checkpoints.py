@@ -287,12 +287,21 @@ def test_a_file_of_tensors_that_is_no_checkpoint_is_refused(tmp_path: Path, cont
     assert "is not a checkpoint: it has no state_dict" in messages[0]
 
 
-@pytest.mark.parametrize("ours", ["no json", "{}", "3", '{"model_card": {"run": "r"}, "best": null}'])
-def test_a_checkpoint_of_another_version_of_longtail_is_refused(tmp_path: Path, ours: str) -> None:
+def test_a_checkpoint_of_a_newer_format_is_refused(tmp_path: Path) -> None:
+    torch.save({"epoch": 1, "state_dict": {}, "longtail": '{"format_version": 2, "model": "other"}'}, tmp_path / "c")
+    with refused() as messages:
+        load_checkpoint(tmp_path / "c")
+    assert "c has the format version 2, this version of longtail reads up to 1: upgrade longtail" in messages[0]
+
+
+@pytest.mark.parametrize(
+    "ours", ["no json", "{}", "3", '{"format_version": 1, "model_card": {"run": "r"}, "best": null}']
+)
+def test_a_checkpoint_without_a_whole_model_card_is_refused(tmp_path: Path, ours: str) -> None:
     torch.save({"epoch": 1, "state_dict": {}, "longtail": ours}, tmp_path / "c")
     with refused() as messages:
         load_checkpoint(tmp_path / "c")
-    assert "was written by another version of longtail" in messages[0]
+    assert "has no valid description of its model" in messages[0]
 
 
 def test_a_checkpoint_that_is_not_there_is_refused(tmp_path: Path) -> None:

@@ -44,7 +44,7 @@ def test_every_rank_gets_every_row_but_no_withheld_label_though_the_set_is_out_o
     def look(rank, paths):
         import pyarrow.parquet as pq
 
-        from longtail.data.loader import load_pseudo_labels
+        from longtail.data.pseudo_label_table import load_pseudo_labels
 
         found = {split: load_split(paths.set_dir, split, read_manifest(paths.set_dir)) for split in COUNTS}
         return {

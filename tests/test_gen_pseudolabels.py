@@ -25,8 +25,9 @@ from longtail.conf.base.errors import UserError
 from longtail.conf.base.files import content_hash
 from longtail.conf.options.inference import GenPseudolabelsOptions
 from longtail.conf.options.training import TrainOptions
-from longtail.data.loader import load_hidden_labels, load_pseudo_labels, load_split
+from longtail.data.loader import load_hidden_labels, load_split
 from longtail.data.manifest import read_manifest
+from longtail.data.pseudo_label_table import load_pseudo_labels
 from longtail.models.build import build_model
 from longtail.spark_jobs.cluster.failures import user_message
 from longtail.spark_jobs.frames.predictions import Classifier, classifier_of

@@ -12,7 +12,7 @@ from PIL import Image
 from longtail.conf.options.data import DataOptions
 from longtail.conf.vocabulary import NO_CLASS, TEST, TRAIN, UNLABELED
 from longtail.data.contract import ENCODED, ID, IMAGE, LABEL, RAW, SOURCE_SCHEMA, SPLIT, UNLABELED_FIRST_ID
-from longtail.data.image_files import decode, decoded_images
+from longtail.data.image_files import decode, decode_files
 from longtail.data.sources import folder, image_list
 from longtail.data.sources.base import Located, without_second_check
 from longtail.data.sources.unlabeled import DirectoryOfImages, unlabeled_source
@@ -148,7 +148,7 @@ def test_shards_divide_the_files_and_ids_go_on(tmp_path: Path, monkeypatch: pyte
         ({"a": 3, "b": 0}, "has no training image of the class 'b'"),
         ({"a": 3}, "has 1 classes: at least two are needed"),
         ({}, "has 0 classes"),
-        ({"a": 1, "b": 1}, "leaves no image for the test set"),
+        ({"a": 1, "b": 1}, "has no image for the test set"),
         ({"train/a": 2, "train/b": 1, "test/c": 1}, "has the class 'c'"),
         ({"train/a": 2, "train/b": 1, "test/a": 0}, "has no image: fill it"),
     ],
@@ -183,7 +183,7 @@ def test_a_bad_image_stops_by_name_or_is_left_out(tmp_path: Path, suffix: str, k
     damage(tmp_path / "a" / f"1{suffix}", kind)
     with refused() as messages:
         rows_of(located["stop"])
-    assert f"{tmp_path}/a/1{suffix} is no whole image" in messages[0] and "--on_bad_image skip" in messages[0]
+    assert f"{tmp_path}/a/1{suffix} cannot be decoded" in messages[0] and "--on_bad_image skip" in messages[0]
     assert rows_of(located["skip"]).num_rows == located["skip"].num_images - 1 == 5
 
 
@@ -243,7 +243,7 @@ def test_a_file_that_a_list_names_and_that_is_not_there_is_refused_by_name(tmp_p
     located = image_list.locate(of_list(tmp_path, "a.png 0\ngone.png 1\n", test="a.png 0\n"))
     with refused() as messages:
         rows_of(located, image_list.read)
-    assert f"{tmp_path}/gone.png is no whole image (no such file)" in messages[0]
+    assert f"{tmp_path}/gone.png cannot be decoded (no such file)" in messages[0]
 
 
 def png(array: np.ndarray) -> bytes:
@@ -280,14 +280,14 @@ def test_a_column_of_files_becomes_an_array_in_its_order() -> None:
     column = pa.chunked_array(
         [pa.array([png(np.full((3, 3, 3), colour, np.uint8)) for colour in colours[i : i + 20]]) for i in (0, 20, 40)]
     )
-    images = decoded_images(column, (2, 2, 3))
+    images = decode_files(column, (2, 2, 3))
     assert images.shape == (50, 2, 2, 3) and images.dtype == np.uint8
     assert images[:, 1, 1].tolist() == [list(colour) for colour in colours]
 
 
 def test_a_file_that_cannot_be_decoded_is_refused() -> None:
     with refused() as messages:
-        decoded_images(pa.array([png(np.zeros((2, 2, 3), np.uint8)), b"no image"]), (2, 2, 3))
+        decode_files(pa.array([png(np.zeros((2, 2, 3), np.uint8)), b"no image"]), (2, 2, 3))
     assert "image 1 of a set cannot be decoded" in messages[0]
 
 
@@ -327,4 +327,4 @@ def test_a_directory_that_does_not_fit_is_refused(
 def test_an_unlabeled_source_that_is_nothing_is_refused(tmp_path: Path) -> None:
     with refused() as messages:
         unlabeled_source(in_directory(tmp_path, unlabeled="no/such"), raw_base())
-    assert "--unlabeled no/such is no file, no directory and none of svhn_extra" in messages[0]
+    assert "--unlabeled no/such is not a file, a directory or one of svhn_extra" in messages[0]

@@ -24,15 +24,9 @@ from longtail.data.contract import (
     PSEUDO_LABEL_SCHEMA,
     ROUND,
 )
-from longtail.data.loader import (
-    image_array,
-    load_hidden_labels,
-    load_probabilities,
-    load_pseudo_labels,
-    load_round,
-    load_split,
-)
+from longtail.data.loader import image_array, load_hidden_labels, load_split
 from longtail.data.manifest import Manifest, read_manifest
+from longtail.data.pseudo_label_table import load_probabilities, load_pseudo_labels, load_round
 from tests.prepared_set import ROW_SCHEMA, image_rows, write_manifest, write_split
 from tests.refusals import refused
 
@@ -151,11 +145,11 @@ def test_another_table_is_not_taken_for_pseudo_labels(train_file: Path) -> None:
 @pytest.mark.parametrize(
     ("images", "labels", "named"),
     [
-        (IMAGES[:9], LABELS[:9], "holds 9 images, its manifest says 10"),
-        (IMAGES, [0, 1, 0, 2, 0, 1, 0, 0, 1, 1], "has class counts [5, 4, 1], its manifest says [6, 3, 1]"),
-        (IMAGES, [*LABELS[:9], 3], "has class counts [5, 3, 1, 1], its manifest says [6, 3, 1]"),
-        (IMAGES, [*LABELS[:9], -1], "has class counts [5, 3, 1], its manifest says [6, 3, 1]"),
-        (IMAGES, [*LABELS[:9], None], "has class counts [5, 3, 1], its manifest says [6, 3, 1]"),
+        (IMAGES[:9], LABELS[:9], "has 9 images, its manifest 10"),
+        (IMAGES, [0, 1, 0, 2, 0, 1, 0, 0, 1, 1], "has class counts [5, 4, 1], its manifest [6, 3, 1]"),
+        (IMAGES, [*LABELS[:9], 3], "has class counts [5, 3, 1, 1], its manifest [6, 3, 1]"),
+        (IMAGES, [*LABELS[:9], -1], "has class counts [5, 3, 1], its manifest [6, 3, 1]"),
+        (IMAGES, [*LABELS[:9], None], "has class counts [5, 3, 1], its manifest [6, 3, 1]"),
         (IMAGES[:, :2], LABELS, "an image has 16 bytes, 24 were expected"),
     ],
     ids=["fewer rows", "other label", "unknown label", "negative label", "no label", "smaller images"],
@@ -207,12 +201,11 @@ def test_a_split_without_files_is_refused(tmp_path: Path, train_file: Path) -> N
     train_file.unlink()
     with refused() as messages:
         load_train(tmp_path)
-    assert "holds no Parquet file" in messages[0]
+    assert "has no Parquet file" in messages[0]
 
 
 def test_a_manifest_is_read_as_it_was_written(tmp_path: Path) -> None:
     manifest = Manifest(
-        schema_version=2,
         dataset="digits",
         parameters={"imb_factor": 0.05, "n_max": 40},
         class_names=["zero", "one"],
@@ -251,10 +244,12 @@ def test_a_directory_without_manifest_is_no_prepared_set(tmp_path: Path) -> None
 def test_a_set_of_another_layout_is_refused_with_both_versions(tmp_path: Path) -> None:
     manifest = write_manifest(tmp_path, {TRAIN: COUNTS}, image_shape=SHAPE)
     file = tmp_path / "manifest.json"
-    file.write_text(json.dumps({**json.loads(file.read_text()), "schema_version": manifest.schema_version + 1}))
+    file.write_text(json.dumps({**json.loads(file.read_text()), "format_version": manifest.format_version + 1}))
     with refused() as messages:
         read_manifest(tmp_path)
-    assert "has schema version 3, this longtail reads 2" in messages[0]
+    assert (
+        "has the format version 2, this version of longtail reads up to 1: upgrade longtail, or delete" in messages[0]
+    )
     assert "run `longtail prepare` again" in messages[0]
 
 
@@ -266,8 +261,10 @@ def test_a_set_of_another_layout_is_refused_with_both_versions(tmp_path: Path) -
         "[]",
         "null",
         "{}",
-        '{"schema_version": 2}',
-        '{"schema_version": 2, "image_shape": [8, 8, 1], "other": 2}',
+        '{"format_version": 0}',
+        '{"format_version": "1"}',
+        '{"format_version": 1}',
+        '{"format_version": 1, "image_shape": [8, 8, 1], "other": 2}',
     ],
 )
 def test_a_damaged_manifest_is_refused_by_name(tmp_path: Path, content: str) -> None:
@@ -294,7 +291,7 @@ def test_images_of_no_class_belong_to_the_unlabeled_part_and_have_no_withheld_la
     write_split(tmp_path, UNLABELED, rows.slice(0, 4))
     with refused() as messages:
         load_split(tmp_path, UNLABELED, read_manifest(tmp_path))
-    assert "holds 4 images, its manifest says 5" in messages[0]
+    assert "has 4 images, its manifest 5" in messages[0]
 
 
 def test_files_of_an_encoded_set_are_decoded(tmp_path: Path) -> None:

@@ -83,7 +83,7 @@ def test_the_manifest_says_what_the_set_holds(full_set: Path) -> None:
     }  # fmt: skip
     assert manifest["class_names"] == list("0123456789")
     assert manifest["image_shape"] == [8, 8, 1]
-    assert (manifest["schema_version"], manifest["dataset"]) == (2, "digits")
+    assert (manifest["format_version"], manifest["dataset"]) == (1, "digits")
     assert set(manifest["checksums"]) == {"train", "val", "unlabeled", "test"}
     assert all(re.fullmatch("[0-9A-F]{1,16}", checksum) for checksum in manifest["checksums"].values())
 

@@ -68,7 +68,7 @@ def test_a_bad_image_of_a_folder_stops_in_one_line_and_leaves_nothing(
     with pytest.raises(Exception, match="UserError") as error:
         prepare(spark, options_of(tmp_path / "data", dataset="folder", path=tree))
     message = user_message(error.value)
-    assert message is not None and f"{tree}/a/000.png is no whole image" in message
+    assert message is not None and f"{tree}/a/000.png cannot be decoded" in message
     assert list((tmp_path / "data").rglob("*")) == []
 
 

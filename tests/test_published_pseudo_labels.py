@@ -11,8 +11,8 @@ import torch
 
 from longtail.conf.options.semi import TrainSemiOptions
 from longtail.data.contract import UNLABELED_FIRST_ID
-from longtail.data.loader import load_published_pseudo_labels
 from longtail.data.manifest import read_manifest
+from longtail.data.pseudo_label_table import load_published_pseudo_labels
 from longtail.training.pseudo_labels import semi_supervised_task
 from longtail.training.run_directory import run_paths
 from tests.refusals import refused

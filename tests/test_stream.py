@@ -22,7 +22,7 @@ from longtail.data.contract import ENCODED, HIDDEN_LABEL, ID, IMAGE, LABEL
 from longtail.data.loader import load_split
 from longtail.data.manifest import read_manifest
 from longtail.data.row_groups import RowGroup
-from longtail.data.storage import child, place_of, table_files
+from longtail.data.storage import child, path_or_url, table_files
 from longtail.data.stream import StreamedImages, epoch_orders, open_split, read_images
 from longtail.training.__main__ import main
 from longtail.training.batches import epoch_batches
@@ -157,7 +157,7 @@ def test_a_row_group_is_read_once_and_let_go_after_its_last_image(
 ) -> None:
     read, held = [], []
     read_group, gather = stream.read_image_column, stream._gather
-    monkeypatch.setattr(stream, "read_image_column", lambda group: read.append(group.number) or read_group(group))
+    monkeypatch.setattr(stream, "read_image_column", lambda group: read.append(group.index) or read_group(group))
     monkeypatch.setattr(stream, "_gather", lambda images, groups, *rest: held.append(len(groups)) or gather(
         images, groups, *rest
     ))  # fmt: skip
@@ -174,7 +174,7 @@ def test_a_set_behind_a_url_is_read_like_one_on_this_machine(set_dir: Path, sche
     if scheme == "memory":
         url = "memory://bucket/set"
         fsspec.filesystem("memory").put(str(set_dir), "/bucket/set", recursive=True)
-    place = place_of(url)
+    place = path_or_url(url)
     manifest = read_manifest(place)
     assert manifest == read_manifest(set_dir)
     loaded, here = load_split(place, TRAIN, manifest), load_split(set_dir, TRAIN, manifest)
@@ -193,7 +193,7 @@ def test_a_set_behind_a_url_is_read_like_one_on_this_machine(set_dir: Path, sche
 )
 def test_a_url_without_a_set_is_refused_by_name(url: str, named: str) -> None:
     with refused() as messages:
-        read_manifest(place_of(url))
+        read_manifest(path_or_url(url))
     assert named in messages[0]
 
 
@@ -236,7 +236,7 @@ def test_rows_that_are_not_those_of_the_manifest_are_refused(set_dir: Path) -> N
     (set_dir / "rows" / "split=train" / "part-2.parquet").unlink()
     with refused() as messages:
         streamed(set_dir)
-    assert "holds 7 images, its manifest says 10" in messages[0]
+    assert "has 7 images, its manifest 10" in messages[0]
 
 
 # Training from files.

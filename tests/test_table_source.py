@@ -164,7 +164,7 @@ def test_a_bad_image_stops_by_its_row_or_is_left_out(tmp_path: Path, bad: bytes 
     path = write(tmp_path / "t.parquet", {"image": images, "label": [0, 1, 0, 1, 0]}, row_group_size=2)
     with refused() as messages:
         rows_of(table.locate(options_of(path)))
-    assert f"{path}: the image of row 1 of row group 1 is no whole one" in messages[0]
+    assert f"{path}: the image of row 1 of row group 1 cannot be decoded" in messages[0]
     left = rows_of(table.locate(options_of(path, on_bad_image="skip")))
     assert [row[ID] for row in left] == [0, 1, 2, 4]
 
@@ -179,7 +179,7 @@ def test_a_bad_image_stops_by_its_row_or_is_left_out(tmp_path: Path, bad: bytes 
         ({"image": [b"a", b"b"], "label": [0, -1]}, "has the label -1"),
         ({"image": [b"a", b"b", b"c"], "label": [0, 3, 1]}, "has no image of the class 2, its labels go to 3"),
         ({"image": [b"a", b"b"], "label": [0, 0]}, "has 1 classes"),
-        ({"image": [b"a", b"b"], "label": [0, 1]}, "leaves no image for the test set"),
+        ({"image": [b"a", b"b"], "label": [0, 1]}, "has no image for the test set"),
         ({"image": ["a", "b"], "label": [0, 1]}, "has images of the type string"),
         ({"image": [[1], [2]], "label": [0, 1]}, "has images of the type list"),
         ({"image": pa.array([], pa.binary()), "label": pa.array([], pa.int32())}, "has 0 classes"),
@@ -201,7 +201,9 @@ def test_raw_images_of_another_size_are_refused_by_their_row(tmp_path: Path) -> 
     columns |= {"height": [1, 1, 1, 1], "width": [1, 2, 1, 1], "channels": [1] * 4}
     with refused() as messages:
         rows_of(table.locate(options_of(write(tmp_path / "t.parquet", columns))))
-    assert "row 1 of row group 0 is no whole one (2 bytes of (1, 2, 1), all images must be of (1, 1, 1))" in messages[0]
+    assert (
+        "row 1 of row group 0 cannot be decoded (2 bytes of (1, 2, 1), all images must be of (1, 1, 1))" in messages[0]
+    )
 
 
 def test_what_is_no_parquet_file_is_refused_by_name(tmp_path: Path) -> None:
@@ -212,7 +214,7 @@ def test_what_is_no_parquet_file_is_refused_by_name(tmp_path: Path) -> None:
     (tmp_path / "empty").mkdir()
     with refused() as messages:
         table.locate(options_of(tmp_path / "empty"))
-    assert f"{tmp_path}/empty holds no Parquet file" in messages[0]
+    assert f"{tmp_path}/empty has no Parquet file" in messages[0]
 
 
 def test_a_table_becomes_a_prepared_set(spark: SparkSession, tmp_path: Path) -> None:

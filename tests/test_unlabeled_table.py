@@ -71,7 +71,7 @@ def test_a_bad_image_stops_or_is_left_out(tmp_path: Path) -> None:
     table = write(tmp_path / "t.parquet", {"image": [png(0), b"<html>", png(2)]})
     with refused() as messages:
         rows_of(table, base())
-    assert f"{table}: the image of row 1 of row group 0 is no whole one" in messages[0]
+    assert f"{table}: the image of row 1 of row group 0 cannot be decoded" in messages[0]
     assert [row[IMAGE] for row in rows_of(table, base(), on_bad_image="skip")] == [png(0), png(2)]
 
 

@@ -24,7 +24,7 @@ from longtail.conf.options.pretraining import PretrainMocoOptions, PretrainRotOp
 from longtail.conf.options.semi import TrainSemiOptions
 from longtail.conf.options.training import TrainClassifierOptions, TrainOptions
 from longtail.conf.vocabulary import SHOT_GROUPS, TEST, TRAIN
-from longtail.data.storage import place_of
+from longtail.data.storage import path_or_url
 from longtail.training.distributed import Rank
 from longtail.training.run import run_training
 from longtail.training.run_directory import begin_attempt, exclusive_run, finished_run, run_paths
@@ -42,7 +42,7 @@ OPTIONS = {
 def main(argv: Sequence[str]) -> None:
     if len(argv) < 3 or argv[0] not in OPTIONS or argv[1] != "--set_dir":
         raise UserError(f"usage: python -m longtail.training {'|'.join(OPTIONS)} --set_dir DIR [OPTIONS]")
-    job, set_dir = argv[0], place_of(argv[2])
+    job, set_dir = argv[0], path_or_url(argv[2])
     options = parse_options(OPTIONS[job], argv[3:], prog=f"python -m longtail.training {job}")
     if isinstance(options, TrainSemiOptions) and options.needs_pseudo_labels and options.pseudo_labels is None:
         raise UserError("without Spark, train_semi needs --pseudo_labels, a table of gen_pseudolabels")

@@ -20,6 +20,7 @@ from torch import Tensor, nn
 
 from longtail.conf.base.errors import UserError
 from longtail.conf.base.files import write_atomically
+from longtail.conf.base.formats import check_format_version
 from longtail.conf.base.user_code import check_given
 from longtail.conf.networks import NETWORKS
 from longtail.training.augmentation import Normalisation
@@ -30,6 +31,10 @@ NETWORK_PREFIX = "network."
 # Every network's first tensor: what stands before it was put there by a wrapper (module., encoder_q., _orig_mod., ...).
 _FIRST_TENSOR = "conv1.weight"
 _MOCO_QUERY = "encoder_q."
+
+
+FORMAT_VERSION = 1
+"""Version of what longtail adds to the published layout of a checkpoint."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -100,7 +105,13 @@ def save_checkpoint(path: Path, checkpoint: Checkpoint) -> None:
         "optimizer": checkpoint.optimizer,
         "companion": checkpoint.companion,
         # JSON, so that what is in the file is text and not objects.
-        "longtail": json.dumps({"model_card": asdict(card) if card else None, "best": asdict(best) if best else None}),
+        "longtail": json.dumps(
+            {
+                "format_version": FORMAT_VERSION,
+                "model_card": asdict(card) if card else None,
+                "best": asdict(best) if best else None,
+            }
+        ),
     }
     # Serialised in memory: of a full disk torch's own writer only says that a position is not the expected one.
     serialised = io.BytesIO()
@@ -157,13 +168,14 @@ def _longtail_part(content: dict[str, Any], path: Path) -> tuple[ModelCard | Non
         return None, None
     try:
         ours = json.loads(content["longtail"])
+        check_format_version(ours["format_version"], newest=FORMAT_VERSION, file=path, remedy="train again")
         card, best = ours["model_card"], ours["best"]
         if card is not None:
             card["normalisation"] = Normalisation(**{k: tuple(v) for k, v in card["normalisation"].items()})
             card["image_shape"] = tuple(card["image_shape"])
         return ModelCard(**card) if card else None, BestEpoch(**best) if best else None
     except (KeyError, TypeError, ValueError) as error:
-        raise UserError(f"{path} was written by another version of longtail ({error})") from None
+        raise UserError(f"{path} has no valid description of its model ({error}): train again") from None
 
 
 def _plain_names(tensors: dict[str, Tensor]) -> dict[str, Tensor]:

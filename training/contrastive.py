@@ -20,7 +20,7 @@ from torch import Tensor, nn
 from longtail.conf.options.pretraining import ContrastiveOptions
 from longtail.conf.vocabulary import TRAIN
 from longtail.data.manifest import Manifest
-from longtail.data.storage import Place
+from longtail.data.storage import PathOrUrl
 from longtail.training.augmentation import Choices
 from longtail.training.distributed import Rank
 from longtail.training.objective import Objective, Task
@@ -63,7 +63,7 @@ class ContrastiveObjective(Objective):
 
 
 def contrastive_task(
-    options: ContrastiveOptions, set_dir: Place, manifest: Manifest, device: torch.device, *, anchors_per_image: int
+    options: ContrastiveOptions, set_dir: PathOrUrl, manifest: Manifest, device: torch.device, *, anchors_per_image: int
 ) -> Task:
     """Contrast the labelled part's images, without their labels. There is nothing to evaluate."""
     data = self_supervised_data(

@@ -17,9 +17,10 @@ from torch import Tensor
 from longtail.conf.base.errors import UserError
 from longtail.conf.options.semi import TrainSemiOptions
 from longtail.conf.vocabulary import NO_CLASS, TRAIN, UNLABELED, VAL
-from longtail.data.loader import ImageArrays, load_pseudo_labels, load_round, load_split
+from longtail.data.loader import ImageArrays, load_split
 from longtail.data.manifest import Manifest
-from longtail.data.storage import Place
+from longtail.data.pseudo_label_table import load_pseudo_labels, load_round
+from longtail.data.storage import PathOrUrl
 from longtail.models.build import num_features
 from longtail.models.network import Network
 from longtail.training.augmentation import Choices
@@ -133,7 +134,7 @@ def fixmatch_losses(
 
 def fixmatch_task(
     options: TrainSemiOptions,
-    set_dir: Place,
+    set_dir: PathOrUrl,
     manifest: Manifest,
     device: torch.device,
     *,

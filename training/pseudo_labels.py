@@ -13,15 +13,15 @@ import torch
 from longtail.conf.base.errors import UserError
 from longtail.conf.options.semi import TrainSemiOptions
 from longtail.conf.vocabulary import TRAIN, UNLABELED
-from longtail.data.loader import (
+from longtail.data.loader import load_split
+from longtail.data.manifest import Manifest
+from longtail.data.pseudo_label_table import (
     load_probabilities,
     load_pseudo_labels,
     load_published_pseudo_labels,
     load_round,
-    load_split,
 )
-from longtail.data.manifest import Manifest
-from longtail.data.storage import Place
+from longtail.data.storage import PathOrUrl
 from longtail.data.stream import StreamedImages, open_split
 from longtail.training.objective import Task, classification_objective
 from longtail.training.samples import Samples, is_streamed, joined, load_samples, new_samples
@@ -29,7 +29,7 @@ from longtail.training.training_data import labelled_data
 
 
 def semi_supervised_task(
-    options: TrainSemiOptions, set_dir: Place, manifest: Manifest, device: torch.device, *, pseudo_labels: Path
+    options: TrainSemiOptions, set_dir: PathOrUrl, manifest: Manifest, device: torch.device, *, pseudo_labels: Path
 ) -> Task:
     """Learn the labelled samples and, behind them, the pseudo-labelled ones; class counts are those of both."""
     streamed = stays_on_disk(options, manifest)
@@ -64,7 +64,7 @@ def stays_on_disk(options: TrainSemiOptions, manifest: Manifest) -> bool:
 
 
 def _pseudo_labelled(
-    options: TrainSemiOptions, set_dir: Place, manifest: Manifest, table: Path, *, streamed: bool
+    options: TrainSemiOptions, set_dir: PathOrUrl, manifest: Manifest, table: Path, *, streamed: bool
 ) -> Samples:
     unlabeled = (open_split if streamed else load_split)(set_dir, UNLABELED, manifest)
     by_id = np.argsort(unlabeled.ids)  # the order of the pseudo-labels

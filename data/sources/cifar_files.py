@@ -27,7 +27,10 @@ def read_file(path: Path, *, directory: str, name: str) -> bytes:
     if path.is_dir():
         return (path / name).read_bytes()
     with tarfile.open(path) as archive:
-        return archive.extractfile(f"{directory}/{name}").read()
+        content = archive.extractfile(f"{directory}/{name}")
+        if content is None:
+            raise ValueError(f"{directory}/{name} is not a file")
+        return content.read()
 
 
 def images_and_labels(content: bytes, *, label_key: bytes, path: Path) -> tuple[np.ndarray, np.ndarray]:

@@ -1,7 +1,7 @@
-"""scikit-learn's handwritten digits: 1,797 images of 8x8, embedded in the library.
+"""The handwritten digits of scikit-learn: 1,797 images of 8x8, included in the library.
 
-They have no official split. Here the test set is the first 50 images of each
-class in scikit-learn's order, so it is the same for everybody and every seed.
+They have no official split. Here the test set is the first 50 images of each class in scikit-learn's order, for every
+seed.
 """
 
 from pathlib import Path
@@ -20,20 +20,20 @@ NUM_TEST = TEST_IMAGES_PER_CLASS * len(CLASS_NAMES)
 
 
 def locate(options: DataOptions) -> Located:
-    nowhere = Path("scikit-learn digits")
-    shards = [Shard(nowhere, TEST, 0, 0), Shard(nowhere, TRAIN, 0, NUM_TEST)]
+    no_file = Path("scikit-learn digits")
+    shards = [Shard(no_file, TEST, 0, 0), Shard(no_file, TRAIN, 0, NUM_TEST)]
     return Located(shards=shards, origin="scikit-learn load_digits", class_names=CLASS_NAMES, image_shape=IMAGE_SHAPE)
 
 
 def read(shard: Shard) -> pa.RecordBatch:
-    # Every job knows of every source: only who reads this one waits two seconds for the import.
+    # Every job imports every source; this import takes two seconds.
     from sklearn.datasets import load_digits
 
-    digits = load_digits()
-    # Sixteen grey levels (0 to 16) are spread over the range of a byte.
-    images = np.rint(digits.images * (255 / 16)).astype(np.uint8)[..., None]  # (1797, 8, 8, 1)
-    chosen = _is_test(digits.target) == (shard.split == TEST)
-    return source_batch(shard, images[chosen], digits.target[chosen])
+    pixels, labels = map(np.asarray, load_digits(return_X_y=True))  # (1797, 64), (1797,)
+    # Grey levels 0 to 16, scaled to the range of a byte.
+    images = np.rint(pixels * (255 / 16)).astype(np.uint8).reshape(-1, *IMAGE_SHAPE)
+    chosen = _is_test(labels) == (shard.split == TEST)
+    return source_batch(shard, images[chosen], labels[chosen])
 
 
 def _is_test(labels: np.ndarray) -> np.ndarray:

@@ -1,7 +1,7 @@
-"""What the sources of the user's own images share: shards of files, and their reading.
+"""Image files of the user's: shards of files, and their reading.
 
-A file is stored as it is, never encoded again. Each is decoded once to the last
-pixel when the set is prepared, so that no training meets a bad one.
+A file is stored unchanged, never encoded again. Each is decoded to the last pixel once, when the set is prepared, so
+that no training meets a damaged one.
 """
 
 import hashlib
@@ -18,29 +18,24 @@ from longtail.conf.vocabulary import TEST, TRAIN
 from longtail.data.contract import ENCODED, RAW, SOURCE_SCHEMA
 from longtail.data.image_files import BAD_IMAGE, CHANNELS, check_image, decode
 from longtail.data.longtail import validation_counts
-from longtail.data.sources.base import Located, Shard
+from longtail.data.sources.base import Located, UserImageShard
 
 IMAGES_PER_SHARD = 256
 
 
 @dataclass(frozen=True)
-class ImageShard(Shard):
-    """Files of one task.
+class ImageShard(UserImageShard):
+    """Image files that one task reads; their ids are consecutive.
 
-    path: the directory that names are relative to
-    first_id: id of the first; the others follow
+    path: the directory to which names are relative
     names, labels: (N,)
     encoding: ENCODED to store the files, RAW to store pixels of ``size`` x ``size``
-    skip_bad: leave out what cannot be decoded, instead of stopping at it
-    is_checked: a pass before this one decoded each file to the last pixel
     """
 
     names: tuple[str, ...]
     labels: tuple[int, ...]
     encoding: str
     size: int
-    skip_bad: bool
-    is_checked: bool = False
 
 
 def shards_of(
@@ -58,7 +53,9 @@ def shards_of(
     for start in range(0, len(images), IMAGES_PER_SHARD):
         names, labels = zip(*images[start : start + IMAGES_PER_SHARD], strict=True)
         shards.append(
-            ImageShard(directory, split, len(shards), first_id + start, names, labels, encoding, size, skip_bad)
+            ImageShard(
+                directory, split, len(shards), first_id + start, names, labels, encoding, size, skip_bad=skip_bad
+            )
         )
     return shards
 
@@ -71,7 +68,7 @@ def located_tree(
     *,
     origin: str,
 ) -> Located:
-    """The user's images (name, label) below --path; with no test images, a share of every class is held out."""
+    """The user's images (name, label) below --path; without test images, a share of each class becomes the test set."""
     assert options.path is not None
     if not test:
         train, test = without_test_share(train, options, num_classes=len(class_names))
@@ -83,7 +80,7 @@ def located_tree(
         empty = class_names[int(counts.argmin())]
         raise UserError(f"{options.path} has no training image of the class {empty!r}: remove the class or fill it")
     if not test:
-        raise UserError(f"{options.path} leaves no image for the test set: a class of two images is needed")
+        raise UserError(f"{options.path} has no image for the test set: at least one class of two images is needed")
     skip_bad = options.on_bad_image == "skip"
     shards = [
         *shards_of(options.path, train, TRAIN, first_id=0, skip_bad=skip_bad),
@@ -108,7 +105,7 @@ def without_test_share(
     """
     counts = np.bincount([label for _, label in images], minlength=num_classes).tolist()
     wanted = validation_counts(counts, val_fraction=options.test_fraction)
-    left = [max(0, count) for count in wanted]  # a class without images is told of by the caller
+    left = [max(0, count) for count in wanted]  # the caller reports a class without images
     test = set()
     for image in sorted(images, key=lambda image: _hash(image[0], options.rand_number)):
         if left[image[1]]:
@@ -122,9 +119,9 @@ def _hash(name: str, seed: int) -> bytes:
 
 
 def read(shard: ImageShard) -> pa.RecordBatch:
-    """The shard's rows. Raises UserError at a bad image, unless the shard says to skip it."""
+    """The shard's rows. Raises UserError at a bad image, unless the shard skips bad ones."""
     ids, contents, labels = [], [], []
-    for place, (name, label) in enumerate(zip(shard.names, shard.labels, strict=True)):
+    for index, (name, label) in enumerate(zip(shard.names, shard.labels, strict=True)):
         try:
             content = (shard.path / name).read_bytes()
             if shard.encoding == RAW:
@@ -136,9 +133,9 @@ def read(shard: ImageShard) -> pa.RecordBatch:
                 continue
             reason = "no such file" if isinstance(error, FileNotFoundError) else " ".join(str(error).split())
             raise UserError(
-                f"{shard.path / name} is no whole image ({reason}): mend it, or leave it out with --on_bad_image skip"
+                f"{shard.path / name} cannot be decoded ({reason}): repair it, or skip it with --on_bad_image skip"
             ) from None
-        ids.append(shard.first_id + place)
+        ids.append(shard.first_id + index)
         contents.append(content)
         labels.append(label)
     columns = [

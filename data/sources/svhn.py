@@ -72,7 +72,7 @@ def located(shards: list[Shard], origin: str) -> Located:
 
 
 def read(shard: Shard) -> pa.RecordBatch:
-    # Every job knows of every source: only who reads this one waits for the imports.
+    # Every job imports every source; these imports take seconds.
     from scipy.io import loadmat, whosmat
     from scipy.io.matlab import MatReadError
 

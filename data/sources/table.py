@@ -1,9 +1,9 @@
 """Any Parquet or Delta table with an image and a label column: --dataset table --path TABLE.
 
-The image column (--image_column) is one of those that table_images.py reads. Labels (--label_column) are the numbers 0,
-1, ... of the classes, or their names, numbered as they sort; the column may be a directory's name (label=cat/). The
-driver reads the label column alone. --test_path names a table of test images; without it --test_fraction of each class
-is drawn by a hash of the row's place, so that the share is exact and the same for everybody.
+The image column (--image_column) is one of those that table_images.py reads. Labels (--label_column) are class
+indices 0, 1, ... or class names, which are numbered in sorted order; the column may be a directory name (label=cat/).
+The driver reads the label column alone. --test_path names a table of test images; without it, --test_fraction of each
+class is drawn by a hash of the row's index, so that the share is exact and reproducible.
 """
 
 from collections.abc import Iterator, Sequence
@@ -23,7 +23,14 @@ from longtail.data.contract import ENCODED, RAW, SOURCE_SCHEMA
 from longtail.data.image_files import CHANNELS
 from longtail.data.longtail import validation_counts
 from longtail.data.sources.base import Located
-from longtail.data.sources.table_images import Layout, RowShard, images_of, layout_of, row_group_sizes, row_ranges
+from longtail.data.sources.table_images import (
+    Layout,
+    RowShard,
+    layout_of,
+    read_stored_images,
+    row_group_sizes,
+    row_ranges,
+)
 from longtail.data.storage import damaged, open_parquet, table_files
 
 READERS = 8
@@ -34,7 +41,7 @@ class TableShard(RowShard):
     """Rows with labels.
 
     labels: (num_rows,) int32
-    test_limits: (num_classes,) uint64: a row whose hash lies below its class's is a test image; None: none is
+    test_limits: (num_classes,) uint64; a row with a hash below the limit of its class is a test image; None: none is
     seed: of the hash
     """
 
@@ -45,12 +52,12 @@ class TableShard(RowShard):
 
 @dataclass(frozen=True)
 class _Labels:
-    """Of one file: the rows of its row groups, and the label of each row as a place in ``names``."""
+    """Of one file: number of rows of its row groups, and for each row the index of its label in ``names``."""
 
     file: Path
     group_sizes: list[int]
     codes: np.ndarray
-    names: list[int] | list[str]
+    names: list[int | str]
 
 
 def locate(options: DataOptions) -> Located:
@@ -81,9 +88,9 @@ def locate(options: DataOptions) -> Located:
 
 
 def read(shard: TableShard) -> pa.RecordBatch:
-    """The shard's rows. Raises UserError as images_of does."""
-    chosen, contents = images_of(shard)
-    ids, labels = shard.first_id + chosen, shard.labels[chosen]
+    """The shard's rows. Raises UserError as read_stored_images does."""
+    indices, contents = read_stored_images(shard)
+    ids, labels = shard.first_id + indices, shard.labels[indices]
     splits = np.full(len(ids), shard.split, dtype=object)
     if shard.test_limits is not None:
         splits[_hashes(ids, shard.seed) < shard.test_limits[labels]] = TEST
@@ -134,8 +141,8 @@ def _directory_value(file: Path, column: str) -> int | str | None:
     return None
 
 
-def _class_names(parts: Sequence[_Labels], table: Path, column: str) -> list[int] | list[str]:
-    """The classes by number. Raises UserError if numbers are missing, or if there are not two classes."""
+def _class_names(parts: Sequence[_Labels], table: Path, column: str) -> list[int | str]:
+    """Labels by class index. Raises UserError if numbers are missing, or if there are fewer than two classes."""
     found = {name for part in parts for name in part.names}
     if len({type(name) for name in found}) > 1:
         raise UserError(f"{table} has numbers and names as labels in {column!r}: one of the two was expected")
@@ -162,16 +169,16 @@ def _as_classes(parts: Sequence[_Labels], names: Sequence[int | str], table: Pat
 
 
 def _test_limits(labels: np.ndarray, options: DataOptions, *, num_classes: int) -> np.ndarray:
-    """(num_classes,) uint64: as many hashes of a class lie below its limit as it has test images.
+    """(num_classes,) uint64: as many hashes of a class are below its limit as it has test images.
 
-    Hashes of different places differ, so the share is exact.
+    Hashes of different rows differ, so that the share is exact.
     """
     counts = np.bincount(labels, minlength=num_classes)
     wanted = np.array(validation_counts(counts.tolist(), val_fraction=options.test_fraction))
     if not wanted.any():
-        raise UserError(f"{options.path} leaves no image for the test set: a class of two images is needed")
+        raise UserError(f"{options.path} has no image for the test set: at least one class of two images is needed")
     hashes = _hashes(np.arange(len(labels)), options.rand_number)
-    in_order = hashes[np.lexsort((hashes, labels))]  # class after class
+    in_order = hashes[np.lexsort((hashes, labels))]  # class by class
     return in_order[np.cumsum(counts) - counts + wanted]
 
 
@@ -193,13 +200,13 @@ def _shards(
     *,
     first_id: int,
 ) -> Iterator[TableShard]:
-    place = index = 0
+    first = index = 0
     for part in parts:
         for rows in row_ranges(part.group_sizes):
             yield TableShard(
-                part.file, split, index, first_id + place, rows=rows, layout=layout,
-                skip_bad=options.on_bad_image == "skip", labels=labels[place : place + rows.num_rows],
+                part.file, split, index, first_id + first, rows=rows, layout=layout,
+                skip_bad=options.on_bad_image == "skip", labels=labels[first : first + rows.num_rows],
                 test_limits=limits, seed=options.rand_number,
             )  # fmt: skip
-            place += rows.num_rows
+            first += rows.num_rows
             index += 1

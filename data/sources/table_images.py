@@ -1,17 +1,18 @@
-"""The images of a user's own Parquet or Delta table: which column kinds are known, and their reading.
+"""Images in a Parquet or Delta table of the user's: the known layouts of the image column, and their reading.
 
-The image column (--image_column) holds one of
+The image column (--image_column) contains one of
 
 - a JPEG or PNG file's bytes, or a struct with such `bytes`, as Hugging Face's data sets have;
 - uint8 pixels in row order, where the table has the columns height, width and channels;
-- Spark's image struct (height, width, nChannels, data), whose colours go from blue to red.
+- Spark's image struct (height, width, nChannels, data), whose channels are in the order blue, green, red.
 
-Images are read by the tasks, some rows of a row group each.
+Each task reads some rows of one row group.
 """
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -19,23 +20,23 @@ import pyarrow.parquet as pq
 
 from longtail.conf.base.errors import UserError
 from longtail.data.image_files import BAD_IMAGE, check_image, decode
-from longtail.data.sources.base import Shard
+from longtail.data.sources.base import UserImageShard
 from longtail.data.storage import damaged, open_parquet
 
 ROWS_PER_SHARD = 4096
 ROWS_AT_ONCE = 256
 SIZE_COLUMNS = ("height", "width", "channels")
 _SPARK_FIELDS = ("height", "width", "nChannels", "data")
-# OpenCV's orders of the channels, which Spark's images are in, as RGB and RGBA.
+# Spark's images have OpenCV's order of channels: the indices that give RGB and RGBA.
 _FROM_OPENCV = {1: [0], 3: [2, 1, 0], 4: [2, 1, 0, 3]}
 
 
 @dataclass(frozen=True)
 class Layout:
-    """How a table holds its images.
+    """How a table stores its images.
 
-    columns: what is to be read for an image, the image column first
-    shape: (height, width, channels) of every image; None where they are files
+    columns: to read for an image, the image column first
+    shape: (height, width, channels) of every image; None if they are files
     """
 
     columns: tuple[str, ...]
@@ -46,7 +47,7 @@ class Layout:
 
 @dataclass(frozen=True)
 class Rows:
-    """Some rows of one row group; first_row counts within it."""
+    """Consecutive rows of one row group; first_row is relative to it."""
 
     row_group: int
     first_row: int
@@ -54,33 +55,31 @@ class Rows:
 
 
 @dataclass(frozen=True, kw_only=True)
-class RowShard(Shard):
-    """Some rows of a file.
+class RowShard(UserImageShard):
+    """Rows of a table's file that one task reads.
 
-    decoded_size: files become pixels of this side; None leaves them as they are
-    is_checked: a pass before this one decoded each image to the last pixel
+    decoded_size: side in pixels to which files are decoded; None: they are stored unchanged
     """
 
     rows: Rows
     layout: Layout
-    skip_bad: bool
     decoded_size: int | None = None
-    is_checked: bool = False
 
 
 def row_ranges(group_sizes: Sequence[int]) -> Iterator[Rows]:
-    """A file's rows in parts of ROWS_PER_SHARD; group_sizes: the rows of its row groups."""
+    """A file's rows in parts of at most ROWS_PER_SHARD; group_sizes: number of rows of its row groups."""
     for row_group, size in enumerate(group_sizes):
         for first_row in range(0, size, ROWS_PER_SHARD):
             yield Rows(row_group, first_row, min(ROWS_PER_SHARD, size - first_row))
 
 
 def row_group_sizes(parquet: pq.ParquetFile) -> list[int]:
+    """Number of rows of each row group."""
     return [parquet.metadata.row_group(i).num_rows for i in range(parquet.num_row_groups)]
 
 
 def layout_of(file: Path, column: str) -> Layout:
-    """Raises UserError if there is no such column, or if it is none of the known kinds."""
+    """The layout of a file's image column. Raises UserError if there is no such column, or its layout is unknown."""
     with open_parquet(file) as parquet:
         names = parquet.schema_arrow.names
         if column not in names:
@@ -90,14 +89,14 @@ def layout_of(file: Path, column: str) -> Layout:
             fields = {field.name for field in kind}
             if fields.issuperset(_SPARK_FIELDS):
                 first = _first_row(parquet, [column], file)[column] or {}
-                shape = tuple(first.get(key) for key in _SPARK_FIELDS[:3])
+                shape = [first.get(key) for key in _SPARK_FIELDS[:3]]
                 return Layout((column,), _checked(shape, file), is_spark_struct=True)
             if "bytes" in fields:
                 return Layout((column,), None, is_struct_of_bytes=True)
         if pa.types.is_binary(kind) or pa.types.is_large_binary(kind):
             if set(SIZE_COLUMNS) <= set(names):
                 first = _first_row(parquet, list(SIZE_COLUMNS), file)
-                return Layout((column, *SIZE_COLUMNS), _checked(tuple(first[key] for key in SIZE_COLUMNS), file))
+                return Layout((column, *SIZE_COLUMNS), _checked([first[key] for key in SIZE_COLUMNS], file))
             return Layout((column,), None)
     raise UserError(
         f"{file} has images of the type {kind} in {column!r}: bytes of a file or of pixels, a struct with `bytes`, or "
@@ -105,28 +104,28 @@ def layout_of(file: Path, column: str) -> Layout:
     )
 
 
-def images_of(shard: RowShard) -> tuple[np.ndarray, list[bytes]]:
-    """Places (N,) int64 among the shard's rows, and the images there as they are stored in the set.
+def read_stored_images(shard: RowShard) -> tuple[np.ndarray, list[bytes]]:
+    """Indices (N,) int64 of rows of the shard, and their images as the prepared set stores them.
 
-    Raises UserError at a bad image, unless the shard says to skip it.
+    Raises UserError at a bad image, unless the shard skips bad ones.
     """
-    places, contents = [], []
-    for place, row in enumerate(_rows(shard)):
+    indices, contents = [], []
+    for index, row in enumerate(_rows(shard)):
         try:
             content = _image(row, shard)
         except BAD_IMAGE as error:
             if shard.skip_bad:
                 continue
             raise UserError(
-                f"{shard.path}: the image of row {shard.rows.first_row + place} of row group {shard.rows.row_group} is "
-                f"no whole one ({' '.join(str(error).split())}): mend it, or leave it out with --on_bad_image skip"
+                f"{shard.path}: the image of row {shard.rows.first_row + index} of row group {shard.rows.row_group} "
+                f"cannot be decoded ({' '.join(str(error).split())}): repair it, or skip it with --on_bad_image skip"
             ) from None
-        places.append(place)
+        indices.append(index)
         contents.append(content)
-    return np.array(places, np.int64), contents
+    return np.array(indices, np.int64), contents
 
 
-def _first_row(parquet: pq.ParquetFile, columns: list[str], file: Path) -> dict:
+def _first_row(parquet: pq.ParquetFile, columns: list[str], file: Path) -> dict[str, Any]:
     try:
         rows = next(parquet.iter_batches(1, columns=columns), None)
     except (OSError, pa.ArrowException) as error:
@@ -136,30 +135,33 @@ def _first_row(parquet: pq.ParquetFile, columns: list[str], file: Path) -> dict:
     return rows.to_pylist()[0]
 
 
-def _checked(shape: tuple[int, ...], file: Path) -> tuple[int, int, int]:
-    if not all(isinstance(side, int) and side > 0 for side in shape) or shape[2] not in _FROM_OPENCV:
-        raise UserError(f"{file} has a first image of height, width and channels {shape}: 1, 3 or 4 channels are known")
-    return shape
+def _checked(shape: Sequence[int | None], file: Path) -> tuple[int, int, int]:
+    height, width, channels = shape
+    if not height or not width or min(height, width) < 0 or channels not in _FROM_OPENCV:
+        raise UserError(
+            f"{file} has a first image of height, width and channels {tuple(shape)}: 1, 3 or 4 channels were expected"
+        )
+    return height, width, channels
 
 
-def _rows(shard: RowShard) -> Iterator[dict]:
-    """The image columns of the shard's rows. What lies before them in the row group is decompressed and passed over."""
+def _rows(shard: RowShard) -> Iterator[dict[str, Any]]:
+    """The image columns of the shard's rows. Rows before them in the row group are decompressed and skipped."""
     wanted = shard.rows
-    end, place = wanted.first_row + wanted.num_rows, 0
+    end, position = wanted.first_row + wanted.num_rows, 0
     try:
         with open_parquet(shard.path) as parquet:
             for batch in parquet.iter_batches(ROWS_AT_ONCE, [wanted.row_group], columns=list(shard.layout.columns)):
-                first = max(wanted.first_row - place, 0)
-                yield from batch.slice(first, max(min(end - place, batch.num_rows) - first, 0)).to_pylist()
-                place += batch.num_rows
-                if place >= end:
+                first = max(wanted.first_row - position, 0)
+                yield from batch.slice(first, max(min(end - position, batch.num_rows) - first, 0)).to_pylist()
+                position += batch.num_rows
+                if position >= end:
                     return
     except (OSError, pa.ArrowException) as error:
         raise damaged(shard.path, error) from None
 
 
-def _image(row: dict, shard: RowShard) -> bytes:
-    """A row's image as it is stored in the set. Raises BAD_IMAGE."""
+def _image(row: dict[str, Any], shard: RowShard) -> bytes:
+    """A row's image as the prepared set stores it. Raises BAD_IMAGE."""
     layout = shard.layout
     value = row[layout.columns[0]]
     if layout.is_struct_of_bytes:

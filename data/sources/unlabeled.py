@@ -1,6 +1,7 @@
-"""Where --unlabeled takes its images from."""
+"""The source that --unlabeled names."""
 
 from pathlib import Path
+from typing import Any
 
 import pyarrow as pa
 
@@ -14,11 +15,11 @@ from longtail.data.sources.folder import image_names
 from longtail.data.sources.image_trees import ImageShard, shards_of
 from longtail.data.storage import is_table
 
-BY_NAME: dict[str, UnlabeledSource] = {"svhn_extra": svhn_extra}
+BY_NAME: dict[str, UnlabeledSource[Any]] = {"svhn_extra": svhn_extra}
 
 
 class DirectoryOfImages:
-    """JPEG and PNG files below a directory; nobody knows their classes."""
+    """JPEG and PNG files below a directory, without labels."""
 
     @staticmethod
     def locate(options: DataOptions, base: Located) -> Located:
@@ -57,8 +58,8 @@ class DirectoryOfImages:
         return image_trees.read(shard)
 
 
-def unlabeled_source(options: DataOptions, base: Located) -> UnlabeledSource:
-    """The source that --unlabeled names. Raises UserError if there is none."""
+def unlabeled_source(options: DataOptions, base: Located) -> UnlabeledSource[Any]:
+    """Where the images of --unlabeled come from. Raises UserError if there are none."""
     assert options.unlabeled is not None
     if options.unlabeled in BY_NAME:
         source = BY_NAME[options.unlabeled]
@@ -70,7 +71,7 @@ def unlabeled_source(options: DataOptions, base: Located) -> UnlabeledSource:
         source = tiny_images
     else:
         raise UserError(
-            f"--unlabeled {options.unlabeled} is no file, no directory and none of {', '.join(BY_NAME)}: name one"
+            f"--unlabeled {options.unlabeled} is not a file, a directory or one of {', '.join(BY_NAME)}: name one"
         )
     if base.encoding == ENCODED:
         raise UserError(

@@ -1,4 +1,4 @@
-"""--unlabeled TABLE: the images of a Parquet or Delta table, whose classes nobody knows; a label column is not read."""
+"""--unlabeled TABLE: the images of a Parquet or Delta table, without their labels."""
 
 from pathlib import Path
 
@@ -11,7 +11,7 @@ from longtail.conf.vocabulary import NO_CLASS, UNLABELED
 from longtail.data.contract import ENCODED, SOURCE_SCHEMA, UNLABELED_FIRST_ID
 from longtail.data.image_files import CHANNELS
 from longtail.data.sources.base import Located
-from longtail.data.sources.table_images import RowShard, images_of, layout_of, row_group_sizes, row_ranges
+from longtail.data.sources.table_images import RowShard, layout_of, read_stored_images, row_group_sizes, row_ranges
 from longtail.data.storage import open_parquet, table_files
 
 
@@ -53,19 +53,19 @@ def locate(options: DataOptions, base: Located) -> Located:
 
 
 def read(shard: RowShard) -> pa.RecordBatch:
-    """The shard's rows. Raises UserError as images_of does."""
-    places, contents = images_of(shard)
+    """The shard's rows. Raises UserError as read_stored_images does."""
+    indices, contents = read_stored_images(shard)
     columns = [
-        pa.array(shard.first_id + places),
+        pa.array(shard.first_id + indices),
         pa.array(contents, pa.binary()),
-        pa.array(np.full(len(places), NO_CLASS, np.int32)),
-        pa.array([UNLABELED] * len(places), pa.string()),
+        pa.array(np.full(len(indices), NO_CLASS, np.int32)),
+        pa.array([UNLABELED] * len(indices), pa.string()),
     ]
     return pa.RecordBatch.from_arrays(columns, schema=SOURCE_SCHEMA)
 
 
 def _fits(shape: tuple[int, int, int] | None, base: Located) -> bool:
-    """Whether images of this shape, None for files, can become those of the data set; files become square RGB."""
+    """Whether images of this shape (None: files) can be converted to those of ``base``; files become square RGB."""
     if base.encoding == ENCODED:
         return shape is None
     if shape is None:

@@ -12,7 +12,7 @@ from pyspark.sql import functions as F
 
 from longtail.conf.vocabulary import NO_CLASS
 from longtail.data.contract import HIDDEN_LABEL, ID, IMAGE, LABEL, SPLIT
-from longtail.data.loader import images_of
+from longtail.data.loader import decode_images
 
 IMAGES_AT_ONCE = 512
 _SUMS_SCHEMA = "split string, class_id int, channel int, num_pixels long, sum long, sum_of_squares long"
@@ -102,7 +102,7 @@ def _partial_sums(
             batch = whole.slice(first, IMAGES_AT_ONCE)
             splits = np.array(batch.column(0).to_pylist())
             classes = batch.column(1).to_numpy()
-            pixels = images_of(batch.column(2), image_shape, encoding).reshape(len(splits), -1, image_shape[2])
+            pixels = decode_images(batch.column(2), image_shape, encoding).reshape(len(splits), -1, image_shape[2])
             wide = pixels.astype(np.int64)  # (N, height * width, channels)
             sums, squares = wide.sum(axis=1), np.square(wide).sum(axis=1)  # (N, channels)
             rows = []

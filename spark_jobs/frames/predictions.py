@@ -32,7 +32,7 @@ from longtail.data.contract import (
     PROBABILITIES,
     ROUND,
 )
-from longtail.data.loader import images_of
+from longtail.data.loader import decode_images
 from longtail.data.manifest import Manifest
 from longtail.spark_jobs.cluster.session import is_local
 
@@ -153,7 +153,7 @@ def _predict_partition(
 
     torch.set_num_threads(threads or TaskContext.get().cpus())
     for batch in batches:
-        images = images_of(batch.column(IMAGE), classifier.image_shape, classifier.encoding)
+        images = decode_images(batch.column(IMAGE), classifier.image_shape, classifier.encoding)
         found = infer(
             classifier.checkpoint,
             classifier.version,

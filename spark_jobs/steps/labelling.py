@@ -14,8 +14,8 @@ from longtail.conf.options.inference import GenPseudolabelsOptions
 from longtail.conf.vocabulary import TRAIN, UNLABELED
 from longtail.data.contract import ID, IMAGE, PREDICTED, PSEUDO_LABEL, SPLIT
 from longtail.data.delta import write_log
-from longtail.data.loader import load_pseudo_labels
 from longtail.data.manifest import Manifest, read_manifest
+from longtail.data.pseudo_label_table import FORMAT_VERSION, FORMAT_VERSION_KEY, load_pseudo_labels
 from longtail.spark_jobs.cluster.session import described
 from longtail.spark_jobs.frames.predictions import Classifier, classifier_of, with_predictions
 from longtail.spark_jobs.frames.pseudo_label_quality import with_label_quality
@@ -86,7 +86,9 @@ def _write_table(pseudo_labels: DataFrame, table: Path, options: GenPseudolabels
         pseudo_labels = pseudo_labels.persist()  # it is read twice, and should be inferred once
     try:
         with new_directory(table, replace=True) as directory:
-            selected(pseudo_labels, options, manifest).write.mode("append").parquet(str(directory))
+            rows = selected(pseudo_labels, options, manifest)
+            rows = rows.withMetadata(ID, {FORMAT_VERSION_KEY: FORMAT_VERSION})
+            rows.write.mode("append").parquet(str(directory))
             if options.format == "delta":
                 write_log(directory)
     finally:

@@ -10,7 +10,7 @@ from pyspark.sql import functions as F
 
 from longtail.conf.options.data import DataOptions
 from longtail.conf.vocabulary import NO_CLASS, SPLITS, TEST, TRAIN, UNLABELED, VAL
-from longtail.data.contract import ID, IMAGE, ROWS_DIRECTORY, SCHEMA_VERSION, SPLIT
+from longtail.data.contract import ID, IMAGE, ROWS_DIRECTORY, SPLIT
 from longtail.data.manifest import Manifest
 from longtail.data.sources.base import Located
 from longtail.spark_jobs.frames.image_statistics import (
@@ -78,7 +78,6 @@ def describe_set(
     pixel_sums = collect_sums(with_pixel_sums(train, image_shape=base.image_shape, encoding=base.encoding))
     channels = channel_statistics(sums_of_split(pixel_sums, TRAIN))
     return Manifest(
-        schema_version=SCHEMA_VERSION,
         dataset=options.dataset,
         parameters=options.set_parameters(),
         class_names=list(base.class_names),

@@ -1,0 +1,85 @@
+"""Pseudo-labels: the table that gen_pseudolabels writes, and the published pickle."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from longtail.conf.base.errors import UserError
+from longtail.conf.base.formats import check_format_version
+from longtail.data.contract import CONFIDENCE, ID, PROBABILITIES, PSEUDO_LABEL, ROUND, UNLABELED_FIRST_ID
+from longtail.data.loader import read_columns
+from longtail.data.storage import open_parquet, table_files
+from longtail.data.unpickle import load_array_dict
+
+FORMAT_VERSION = 1
+FORMAT_VERSION_KEY = "longtail.format_version"
+"""Where the version is: a key of the id column's metadata."""
+
+# Spark keeps the metadata of columns under this key of a Parquet file.
+_SPARK_SCHEMA_KEY = b"org.apache.spark.sql.parquet.row.metadata"
+
+
+def load_pseudo_labels(table: Path) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Ids (N,) int64, pseudo-labels (N,) int64 and confidences (N,) float32 of a table, sorted by id."""
+    rows = _read(table, [ID, PSEUDO_LABEL, CONFIDENCE]).sort_by(ID)
+    labels = rows.column(PSEUDO_LABEL).to_numpy().astype(np.int64)
+    return rows.column(ID).to_numpy(), labels, rows.column(CONFIDENCE).to_numpy()
+
+
+def load_probabilities(table: Path) -> np.ndarray:
+    """Probabilities (N, C) float32 in a table, in the order of load_pseudo_labels.
+
+    Raises UserError if rows have different numbers of classes.
+    """
+    column = _read(table, [ID, PROBABILITIES]).sort_by(ID).column(PROBABILITIES).combine_chunks()
+    lengths = np.unique(np.diff(column.offsets.to_numpy()))
+    if len(lengths) != 1:
+        raise UserError(f"{table} has probabilities of {lengths.tolist()} classes: write it again")
+    return column.flatten().to_numpy().reshape(-1, lengths[0])
+
+
+def load_round(table: Path) -> int:
+    """The round of self-training that a table is of. Raises UserError if it is empty or of several rounds."""
+    rounds = _read(table, [ROUND]).column(ROUND).unique().to_pylist()
+    if len(rounds) != 1:
+        raise UserError(f"{table} has pseudo-labels of the rounds {sorted(rounds)}, not of one: write it again")
+    return rounds[0]
+
+
+def load_published_pseudo_labels(file: Path, ids: np.ndarray) -> np.ndarray:
+    """Labels (N,) int64 of the unlabeled images ``ids`` (N,) from a pickle in the published layout.
+
+    Its extrapolated_targets are in the order of the ids; or, if only some images of a source of unlabeled images were
+    used, in the order of that source. Raises UserError if neither is possible.
+    """
+    labels = load_array_dict(file, ["extrapolated_targets"])["extrapolated_targets"]
+    if labels.ndim != 1 or labels.dtype.kind not in "iu":
+        raise UserError(
+            f"{file} has extrapolated_targets of {labels.dtype} {labels.shape}: integers (N,) were expected"
+        )
+    if len(labels) == len(ids):
+        return labels.astype(np.int64)
+    indices = ids - UNLABELED_FIRST_ID
+    if len(ids) == 0 or indices.min() < 0 or indices.max() >= len(labels):
+        raise UserError(
+            f"{file} has {len(labels)} pseudo-labels, the unlabeled part {len(ids)} images: name a file made for it"
+        )
+    return labels[indices].astype(np.int64)
+
+
+def _read(table: Path, columns: list[str]) -> pa.Table:
+    files = table_files(table)
+    with open_parquet(files[0]) as parquet:
+        version = _format_version(parquet)
+    check_format_version(version, newest=FORMAT_VERSION, file=table, remedy="run `longtail gen_pseudolabels` again")
+    return read_columns(files, columns)
+
+
+def _format_version(parquet: pq.ParquetFile) -> object:
+    """The version in a file's metadata; 1 for a table that another program wrote."""
+    metadata = parquet.schema_arrow.metadata or {}
+    fields = json.loads(metadata.get(_SPARK_SCHEMA_KEY, b'{"fields": []}'))["fields"]
+    return next((field["metadata"].get(FORMAT_VERSION_KEY, 1) for field in fields if field["name"] == ID), 1)
