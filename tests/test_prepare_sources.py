@@ -131,7 +131,7 @@ def test_irrelevant_images_fill_their_share_of_the_unlabeled_part(
 
 def test_irrelevant_images_of_another_shape_are_refused(spark: SparkSession, tmp_path: Path) -> None:
     values = {"imb_factor_unlabel": 1.0, "relevance": 0.5, "irrelevant_dataset": "folder"}
-    with pytest.raises(UserError, match="must be a data set of its own name"):
+    with pytest.raises(UserError, match="must be one of the published data sets"):
         options_of(tmp_path, **values)
     with pytest.raises(UserError, match=r"cifar10 has raw images of \(32, 32, 3\), digits raw ones of \(8, 8, 1\)"):
         (tmp_path / "cifar-10-batches-py").mkdir()
