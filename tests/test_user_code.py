@@ -18,7 +18,7 @@ from longtail.conf.options.pretraining import PretrainMocoOptions
 from longtail.conf.options.semi import TrainSemiOptions
 from longtail.conf.options.training import LossOptions, TrainClassifierOptions, TrainOptions
 from longtail.conf.vocabulary import TEST
-from longtail.data.loader import load_pseudo_labels
+from longtail.data.pseudo_label_table import load_pseudo_labels
 from longtail.models.build import build_checked_model, build_model
 from longtail.models.heads import CosineHead
 from longtail.spark_jobs.steps.evaluation import evaluate
