@@ -20,9 +20,9 @@ from longtail.conf.base.errors import UserError
 from longtail.conf.options.studies import ReportOptions
 from longtail.spark_jobs.cli import run_job
 from longtail.spark_jobs.studies.feature_maps import read_maps
+from longtail.spark_jobs.studies.findings import findings
 from longtail.spark_jobs.studies.report import write_report
 from longtail.spark_jobs.studies.results import read_definition, read_trials
-from longtail.spark_jobs.studies.text import sentences
 
 
 def main(argv: Sequence[str]) -> None:
@@ -35,7 +35,7 @@ def main(argv: Sequence[str]) -> None:
     output_dir = options.output_dir or options.results_dir / "reports"
     maps = read_maps(options.results_dir, options.experiment, rows)
     directory = write_report(experiment, rows, output_dir / options.experiment, maps=maps)
-    print(*sentences(experiment, rows), sep="\n")
+    print(*findings(experiment, rows), sep="\n")
     print(f"report: {directory / 'report.html'}")
 
 

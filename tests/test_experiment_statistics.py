@@ -1,4 +1,4 @@
-"""What trials say, by numbers small enough to do by hand."""
+"""Statistics of trials, with expected values computed by hand."""
 
 import math
 from typing import Any
@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 
 from longtail.conf.experiment import Experiment
-from longtail.spark_jobs.studies.comparisons import Arm, arms, compare, mean_interval, p_value, published_order
+from longtail.spark_jobs.studies.arms import Arm, arms_of, published_order
+from longtail.spark_jobs.studies.comparisons import compare, mean_interval, p_value
 
 EXPERIMENT = Experiment.model_validate(
     {
@@ -48,15 +49,15 @@ def _setting_row(rule: str, setting: int, seed: int, accuracy: float) -> dict[st
 
 
 def test_an_arm_is_the_trials_of_a_combination_in_the_order_of_the_experiment():
-    found = arms(EXPERIMENT, list(reversed(ROWS)))
+    found = arms_of(EXPERIMENT, list(reversed(ROWS)))
     assert [(arm.name, len(arm.rows)) for arm in found] == [
         ("rule CE, D_U none", 2), ("rule CE, D_U U", 2), ("rule DRW, D_U none", 2), ("rule DRW, D_U U", 1),
     ]  # fmt: skip
-    assert len(arms(EXPERIMENT, ROWS[:3])) == 2
+    assert len(arms_of(EXPERIMENT, ROWS[:3])) == 2
 
 
 def test_mean_and_deviation_are_over_the_seeds():
-    first, *_, last = arms(EXPERIMENT, ROWS)
+    first, *_, last = arms_of(EXPERIMENT, ROWS)
     assert first.mean("accuracy") == pytest.approx(0.6)
     assert first.deviation("accuracy") == pytest.approx(math.sqrt(0.02))  # 0.1^2 + 0.1^2 over 2 - 1
     assert last.mean("accuracy") == 0.5 and last.deviation("accuracy") is None
@@ -79,11 +80,11 @@ def test_levels_are_compared_seed_by_seed_and_setting_by_setting():
     assert p_value([0.1, 0.2, 0.1]) == pytest.approx(1 - 4 / math.sqrt(18))
     # Seeds: 0.1 and 0.2, t = 0.15 / (0.0707 / 1.414) = 3; of 1 degree p = 1 - 2 atan(t) / pi. The larger one counts.
     assert found.p_value == pytest.approx(1 - 2 * math.atan(3) / math.pi)
-    # All three differences are above 0, but three say little.
+    # All three differences are above 0, but three prove little.
     assert found.low > 0 and not found.is_supported
 
 
-def test_values_without_a_spread_are_beyond_doubt():
+def test_equal_values_have_p_zero_unless_they_are_zero():
     assert p_value([0.1, 0.1]) == 0 and p_value([0.0, 0.0]) == 1
 
 
@@ -98,8 +99,8 @@ def test_one_seed_supports_nothing_however_many_its_pairs_are():
     assert found.p_value is None and not found.is_supported
 
 
-def test_what_a_seed_does_to_all_settings_is_not_taken_for_many_proofs():
-    """A pre-training that came out well helps in every setting: six pairs a seed, but three draws in all."""
+def test_an_effect_of_a_seed_on_all_settings_does_not_count_several_times():
+    """A good pre-training helps in every setting: six pairs per seed, but only three independent draws."""
     generator, claims = np.random.default_rng(11), 0
     experiment = _with_settings(6)
     for _ in range(200):
@@ -128,14 +129,14 @@ def test_too_few_or_equal_pairs_have_no_interval(differences: list[float]):
     assert mean_interval(differences) == (None, None)
 
 
-def test_the_interval_covers_the_mean_as_often_as_it_says():
+def test_the_interval_covers_the_mean_as_often_as_its_confidence_promises():
     draws = np.random.default_rng(5).normal(0.03, 0.05, size=(150, 20))
     covered = sum(low <= 0.03 <= high for low, high in map(mean_interval, draws.tolist()))
     # 95 % of 150 are 142.5; a bootstrap of 20 values covers a little less. Below 131 is a chance of 1 in 10,000.
     assert 131 <= covered <= 150
 
 
-def test_of_levels_that_do_not_differ_one_in_twenty_is_taken_to():
+def test_equal_levels_are_found_to_differ_in_one_of_twenty_cases():
     generator, claims = np.random.default_rng(7), 0
     for _ in range(200):
         noise = generator.normal(0, 0.05, size=(2, 3))
@@ -162,6 +163,6 @@ def test_the_mean_of_a_class_leaves_out_seeds_without_it():
     assert arm.class_deviations("class_accuracy") == [pytest.approx(math.sqrt(0.02)), None]  # 0.1^2 + 0.1^2 over 2 - 1
 
 
-def test_the_order_of_arms_is_held_beside_the_papers():
+def test_the_order_of_arms_is_compared_with_the_papers():
     # Errors 30, 20, 25: U before DRW before CE. Accuracies 0.6, 0.75, 0.4: U before CE before DRW.
-    assert published_order(EXPERIMENT, arms(EXPERIMENT, ROWS)) == (2, 3)
+    assert published_order(EXPERIMENT, arms_of(EXPERIMENT, ROWS)) == (2, 3)

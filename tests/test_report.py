@@ -1,4 +1,4 @@
-"""The report: its words from its rows, one page that needs nothing else, refusals in a line."""
+"""The report: findings and tables from the rows, a self-contained page, one-line refusals."""
 
 import re
 from pathlib import Path
@@ -8,9 +8,9 @@ import pytest
 
 from longtail.conf.experiment import Experiment
 from longtail.spark_jobs.report import main
+from longtail.spark_jobs.studies.findings import findings
 from longtail.spark_jobs.studies.report import write_report
 from longtail.spark_jobs.studies.results import read_trials, write_definition
-from longtail.spark_jobs.studies.text import sentences
 from tests.refusals import refused
 
 EXPERIMENT = Experiment.model_validate(
@@ -49,7 +49,7 @@ def report(tmp_path: Path, rows: list[dict[str, Any]]) -> tuple[str, str]:
 
 def test_a_gain_that_every_pair_shows_is_supported():
     # Differences 0.10, 0.11, 0.12 of balanced accuracy.
-    first = sentences(EXPERIMENT, GAIN)[0]
+    first = findings(EXPERIMENT, GAIN)[0]
     assert first.startswith("D_U: with|out against none, balanced accuracy: +11.0 points over 3 pairs (3 seeds), 95%")
     assert first.endswith("higher in 1 of 1 settings of the other axes: **the data supports a gain**.")
 
@@ -58,18 +58,18 @@ def test_a_loss_is_called_a_loss():
     lost = [row("none", seed, 0.6 + seed / 50) for seed in range(3)] + [
         row("with|out", seed, 0.5 + seed / 100) for seed in range(3)
     ]
-    assert sentences(EXPERIMENT, lost)[0].endswith("**the data supports a loss**.")
+    assert findings(EXPERIMENT, lost)[0].endswith("**the data supports a loss**.")
 
 
-def test_differences_of_both_signs_support_nothing():
+def test_differences_of_both_signs_support_neither_gain_nor_loss():
     mixed = [row("none", seed, 0.5) for seed in range(3)] + [
         row("with|out", seed, 0.5 + change) for seed, change in enumerate((-0.1, 0.05, 0.04))
     ]
-    assert sentences(EXPERIMENT, mixed)[0].endswith("**the data does not tell whether it helps**.")
+    assert findings(EXPERIMENT, mixed)[0].endswith("**the data supports neither a gain nor a loss**.")
 
 
 def test_one_level_alone_is_compared_with_nothing():
-    assert sentences(EXPERIMENT, GAIN[:3]) == ["No axis has trials at two levels: there is nothing to compare."]
+    assert findings(EXPERIMENT, GAIN[:3]) == ["No axis has trials at two levels: there is nothing to compare."]
 
 
 def test_the_tables_hold_means_deviations_and_the_papers_errors(tmp_path: Path):
@@ -80,7 +80,7 @@ def test_the_tables_hold_means_deviations_and_the_papers_errors(tmp_path: Path):
     assert "| none | 3 | 51.0 ± 1.0 | 51.0 ± 1.0 | 25.5 ± 0.5 | - |" in markdown
     # 0.60, 0.62, 0.64: error 38.00, beside the paper's 20.
     assert "| with\\|out | 20.00 | 38.00 ± 2.00 | 3 |" in markdown
-    assert "Of 1 pairs of these arms, 1 are in the paper's order." in markdown
+    assert "Of 1 pairs of these arms, 1 have the paper's order." in markdown
     assert markdown.count("| run-") == 6
 
 
@@ -92,9 +92,9 @@ def test_the_page_needs_nothing_but_itself_and_takes_titles_as_text(tmp_path: Pa
     assert "<td>with|out</td>" in page
 
 
-def test_a_report_of_labels_alone_says_nothing_of_pseudo_labels(tmp_path: Path):
-    assert "pseudo-labels right" in report(tmp_path / "both", GAIN)[0]
-    assert "pseudo-labels right" not in report(tmp_path, GAIN[:3])[0]
+def test_a_report_of_labels_alone_has_no_column_of_pseudo_labels(tmp_path: Path):
+    assert "correct pseudo-labels" in report(tmp_path / "both", GAIN)[0]
+    assert "correct pseudo-labels" not in report(tmp_path, GAIN[:3])[0]
     assert sorted(file.name for file in (tmp_path / "r").iterdir()) == [
         "arms.png", "bars.png", "classes.png", "confusion.png", "report.html", "report.md",
     ]  # fmt: skip
@@ -105,7 +105,7 @@ def test_an_experiment_that_never_ran_is_refused(tmp_path: Path, name: str):
     write_definition(tmp_path, EXPERIMENT, name="this")
     with refused() as messages:
         main([name, "--results_dir", str(tmp_path)])
-    expected = f"{tmp_path} has no experiment other: there are this" if name == "other" else "--experiment ../other: "
+    expected = f"{tmp_path} has no experiment other: there are this" if name == "other" else "EXPERIMENT ../other: "
     assert messages[0].startswith(expected)
 
 

@@ -9,11 +9,14 @@ import pyarrow.parquet as pq
 import pytest
 
 from longtail.conf.experiment import Experiment
-from longtail.spark_jobs.studies.comparisons import Arm
-from longtail.spark_jobs.studies.curves import numeric_axes
+from longtail.spark_jobs.studies.arms import Arm
 from longtail.spark_jobs.studies.feature_maps import FeatureMap, features_file, is_mapped, read_maps
+from longtail.spark_jobs.studies.figures.class_figures import plot_bars
+from longtail.spark_jobs.studies.figures.map_figures import plot_maps
+from longtail.spark_jobs.studies.figures.report_figures import report_figures, shown_arms
+from longtail.spark_jobs.studies.figures.score_figures import plot_curve
+from longtail.spark_jobs.studies.numeric_axes import numeric_axes
 from longtail.spark_jobs.studies.plan import plan
-from longtail.spark_jobs.studies.plots import plot_bars, plot_curve, plot_maps, report_figures, shown_arms
 
 AMOUNTS = {
     "none": {},
@@ -52,21 +55,21 @@ def test_an_axis_is_a_number_if_its_levels_give_an_option_different_ones() -> No
         )
     )
     assert (rho.axis, rho.name, rho.references) == ("rho", "rho", [])
-    assert rho.places == {"100": pytest.approx(100), "10": pytest.approx(10)}
-    assert (amount.axis, amount.places) == ("amount", {"5x": 5, "1x": 1})
+    assert rho.values == {"100": pytest.approx(100), "10": pytest.approx(10)}
+    assert (amount.axis, amount.values) == ("amount", {"5x": 5, "1x": 1})
 
 
-def test_labels_alone_stand_beside_the_amounts_of_unlabeled_data() -> None:
+def test_labels_alone_are_a_reference_beside_the_amounts_of_unlabeled_data() -> None:
     (amount,) = numeric_axes(experiment({"D_U": AMOUNTS}))
-    assert (amount.name, amount.places) == ("unlabeled images per labelled one", {"5x": 5, "0.5x": 0.5})
+    assert (amount.name, amount.values) == ("unlabeled images per labelled one", {"5x": 5, "0.5x": 0.5})
     assert amount.references == ["none"]
 
 
-def test_a_level_that_says_nothing_of_relevance_is_wholly_relevant() -> None:
+def test_a_level_without_a_relevance_is_fully_relevant() -> None:
     (axis,) = numeric_axes(
         experiment({"relevance": {"all": {}, "half": {"relevance": 0.5}}}, options={"imb_factor_unlabel": 1})
     )
-    assert (axis.name, axis.places, axis.references) == ("relevance", {"all": 1, "half": 0.5}, [])
+    assert (axis.name, axis.values, axis.references) == ("relevance", {"all": 1, "half": 0.5}, [])
 
 
 def test_switches_and_names_are_no_numbers() -> None:
@@ -118,8 +121,8 @@ def test_the_report_has_curves_and_maps_where_there_are_any() -> None:
     arms = [arm({"D_U": level}, [0.2, 0.4]) for level in AMOUNTS]
     plain = ["arms", "curve_1", "classes", "bars", "confusion"]
     assert list(report_figures(of_amounts, arms)) == plain
-    places = np.zeros((3, 2))
-    one = FeatureMap("none, seed 3", places, np.array([0, 1, 1]), ["a", "b"], ["few", "many"])
+    positions = np.zeros((3, 2))
+    one = FeatureMap("none, seed 3", positions, np.array([0, 1, 1]), ["a", "b"], ["few", "many"])
     figures = report_figures(of_amounts, arms, [one])
     assert list(figures) == [*plain, "maps"]
     assert figures["curve_1"].caption == "D_U: accuracy by unlabeled images per labelled one"
@@ -136,12 +139,12 @@ def test_of_many_classes_a_map_shows_the_shot_groups() -> None:
 
 def test_a_map_is_of_the_shown_arms_first_seed_alone() -> None:
     found = experiment({"D_U": AMOUNTS}, options={"dataset": "digits"}, shown=[{"D_U": "5x"}])
-    trials = plan(found, path=Path("x.yaml"), common={})
+    trials = plan(found, source="x", common={})
     mapped = [trial.trial for trial in trials if is_mapped(found, trial)]
     assert [(trial.levels["D_U"], trial.options["seed"]) for trial in mapped] == [("5x", 3)]
 
 
-def test_maps_are_made_of_the_features_that_were_kept_and_the_same_every_time(tmp_path: Path) -> None:
+def test_maps_are_made_from_the_written_features_and_are_deterministic(tmp_path: Path) -> None:
     rng = np.random.default_rng(0)
     features = np.concatenate([rng.normal(0, 1, (20, 4)), rng.normal(9, 1, (20, 4))]).astype(np.float32)
     lists = pa.array(features.tolist(), pa.list_(pa.float32()))
@@ -155,7 +158,7 @@ def test_maps_are_made_of_the_features_that_were_kept_and_the_same_every_time(tm
     (one,), (again,) = read_maps(tmp_path, "e", rows), read_maps(tmp_path, "e", rows)
 
     assert one.title == "5x, seed 3" and one.labels.tolist() == labels.tolist()
-    np.testing.assert_array_equal(one.places, again.places)
+    np.testing.assert_array_equal(one.positions, again.positions)
     # Two far clusters stay apart: each point's nearest other is of its class.
-    distances = np.linalg.norm(one.places[:, None] - one.places[None], axis=2) + np.diag(np.full(40, np.inf))
+    distances = np.linalg.norm(one.positions[:, None] - one.positions[None], axis=2) + np.diag(np.full(40, np.inf))
     assert (labels[distances.argmin(axis=1)] == labels).all()

@@ -1,15 +1,14 @@
-"""Features of test images, of the trials that an experiment shows more of, and the maps that a report makes of them.
+"""Features of test images for the trials under `shown`, and their two-dimensional maps.
 
     RESULTS_DIR/features/experiment=NAME/TRIAL.parquet
 
-has the features of at most MAX_POINTS test images of a trial: what the report
-needs, wherever the run's checkpoint is by then.
+has the features of at most MAX_POINTS test images of a trial, so that the report
+does not need the run's checkpoint.
 """
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -28,38 +27,44 @@ from longtail.spark_jobs.steps.evaluation import PREDICTIONS_DIRECTORY, evaluate
 from longtail.spark_jobs.studies.planned import SET, PlannedTrial
 from longtail.spark_jobs.studies.results import EXPERIMENT
 from longtail.spark_jobs.studies.run_step import Outputs
+from longtail.spark_jobs.studies.trial_row import Row
 
 FEATURES_DIRECTORY = "features"
 MAX_POINTS = 1000
-"""A map of more images takes longer and shows no more."""
+"""More points would take longer and overlap."""
 
 
 @dataclass(frozen=True)
 class FeatureMap:
-    """places: (N, 2) of the test images; labels: (N,)"""
+    """A map of N test images.
+
+    positions: (N, 2)
+    labels: (N,)
+    """
 
     title: str
-    places: np.ndarray
+    positions: np.ndarray
     labels: np.ndarray
     class_names: list[str]
     shot_groups: list[str]
 
 
 def is_mapped(experiment: Experiment, planned: PlannedTrial) -> bool:
-    """Whether the experiment shows the trial's features: one of the arms it names, at the first seed."""
+    """Whether the report maps the trial's features: the first seed of the arms under `shown`."""
     trial = planned.trial
-    named = any(levels.items() <= trial.levels.items() for levels in experiment.shown)
-    return named and trial.options["seed"] == experiment.seeds[0]
+    is_shown = any(levels.items() <= trial.levels.items() for levels in experiment.shown)
+    return is_shown and trial.options["seed"] == experiment.seeds[0]
 
 
 def features_file(results_dir: Path, experiment: str, trial_id: str) -> Path:
+    """The Parquet file of a trial's features."""
     return results_dir / FEATURES_DIRECTORY / f"{EXPERIMENT}={experiment}" / f"{trial_id}.parquet"
 
 
 def write_features(
     spark: SparkSession, planned: PlannedTrial, outputs: Outputs, *, results_dir: Path, experiment: str
 ) -> None:
-    """Infer the features of the test images by the trial's last checkpoint, and keep those of MAX_POINTS of them."""
+    """Compute the features of the test images with the trial's last checkpoint; write those of MAX_POINTS images."""
     last = outputs[planned.last_step.step_id]
     options = options_for(
         EvaluateOptions, last.options, resume=last.path, splits=TEST, features=True, logit_adjustment=None,
@@ -78,16 +83,16 @@ def write_features(
     write_atomically(file, lambda temporary: pq.write_table(rows, temporary))
 
 
-def read_maps(results_dir: Path, experiment: str, rows: Sequence[dict[str, Any]]) -> list[FeatureMap]:
-    """A map of each trial, by its row in the results table, whose features were kept."""
-    kept = [(row, features_file(results_dir, experiment, row["trial"])) for row in rows]
-    return [_feature_map(row, pq.read_table(file)) for row, file in kept if file.exists()]
+def read_maps(results_dir: Path, experiment: str, rows: Sequence[Row]) -> list[FeatureMap]:
+    """Maps of the trials whose features were written. rows: of the results table"""
+    files = [(row, features_file(results_dir, experiment, row["trial"])) for row in rows]
+    return [_feature_map(row, pq.read_table(file)) for row, file in files if file.exists()]
 
 
-def _feature_map(row: dict[str, Any], table: pa.Table) -> FeatureMap:
-    from longtail.training.features import tsne_map  # torch and scikit-learn are for who has a map to make
+def _feature_map(row: Row, table: pa.Table) -> FeatureMap:
+    from longtail.training.features import tsne_map  # imports torch and scikit-learn, which only maps need
 
     features = table[FEATURES].combine_chunks().flatten().to_numpy().reshape(table.num_rows, -1)
     title = f"{', '.join(row['levels'].values())}, seed {row['seed']}"
-    places = tsne_map(features, seed=0)
-    return FeatureMap(title, places, table[LABEL].to_numpy(), row["class_names"], row["shot_groups"])
+    positions = tsne_map(features, seed=0)
+    return FeatureMap(title, positions, table[LABEL].to_numpy(), row["class_names"], row["shot_groups"])

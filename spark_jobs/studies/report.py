@@ -14,10 +14,11 @@ from PIL import Image
 from longtail.conf.base.errors import UserError
 from longtail.conf.base.files import new_directory
 from longtail.conf.experiment import Experiment
-from longtail.spark_jobs.studies.comparisons import Row, arms
+from longtail.spark_jobs.studies.arms import arms_of
 from longtail.spark_jobs.studies.feature_maps import FeatureMap
-from longtail.spark_jobs.studies.plots import report_figures
-from longtail.spark_jobs.studies.text import report_markdown
+from longtail.spark_jobs.studies.figures.report_figures import report_figures
+from longtail.spark_jobs.studies.markdown import report_markdown
+from longtail.spark_jobs.studies.trial_row import Row
 
 _PNG_COLOURS = 256
 _PAGE = """<!doctype html>
@@ -39,10 +40,10 @@ img {{ max-width: 100%; }}
 def write_report(
     experiment: Experiment, rows: Sequence[Row], directory: Path, *, maps: Sequence[FeatureMap] = ()
 ) -> Path:
-    """The directory of the report, written as a whole. Raises UserError if it cannot be written."""
-    drawn = report_figures(experiment, arms(experiment, rows), maps)
-    images = {name: _png(one.figure) for name, one in drawn.items()}
-    captions = {name: one.caption for name, one in drawn.items()}
+    """Write the directory of the report atomically; return it. Raises UserError if it cannot be written."""
+    figures = report_figures(experiment, arms_of(experiment, rows), maps)
+    images = {name: _png(captioned.figure) for name, captioned in figures.items()}
+    captions = {name: captioned.caption for name, captioned in figures.items()}
     text = partial(report_markdown, experiment, rows, num_planned=len(experiment.trials()), figures=captions)
     try:
         with new_directory(directory, replace=True) as new:
@@ -52,15 +53,15 @@ def write_report(
             page = _page(experiment.title, text(source=lambda name: _data_uri(images[name])))
             (new / "report.html").write_text(page, encoding="utf-8")
     except OSError as error:
-        raise UserError(f"cannot write {directory}: {error.strerror}; free it or choose another --output_dir") from None
+        raise UserError(f"cannot write {directory}: {error.strerror}; choose another --output_dir") from None
     return directory
 
 
 def _png(figure: Figure) -> bytes:
-    drawn, small = BytesIO(), BytesIO()
-    figure.savefig(drawn, format="png", dpi=130)
-    # A third of the bytes, and no eye sees it: a figure has few colours.
-    Image.open(drawn).convert("RGB").quantize(_PNG_COLOURS, dither=Image.Dither.NONE).save(small, "png", optimize=True)
+    full, small = BytesIO(), BytesIO()
+    figure.savefig(full, format="png", dpi=130)
+    # A third of the bytes without a visible difference: a figure has few colours.
+    Image.open(full).convert("RGB").quantize(_PNG_COLOURS, dither=Image.Dither.NONE).save(small, "png", optimize=True)
     return small.getvalue()
 
 
@@ -69,6 +70,6 @@ def _data_uri(png: bytes) -> str:
 
 
 def _page(title: str, markdown: str) -> str:
-    # Without HTML of the file's own: a title or a level is text.
+    # Without embedded HTML: titles and levels are plain text.
     body = MarkdownIt("commonmark", {"html": False}).enable("table").render(markdown)
     return _PAGE.format(title=html.escape(title), body=body)

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from longtail.conf.experiment import Experiment
 from longtail.conf.vocabulary import SHOT_GROUPS
 from longtail.spark_jobs.display.tables import percent
-from longtail.spark_jobs.studies.comparisons import Arm, arms
+from longtail.spark_jobs.studies.arms import Arm, arms_of
 from longtail.spark_jobs.studies.cost import StepTime, images_of_step, kind_of, seconds_per_image
 from longtail.spark_jobs.studies.planned import PlannedTrial, all_steps
 from longtail.spark_jobs.studies.trial_row import Row
@@ -50,7 +50,7 @@ def _remaining_time(seconds: float, num_unknown: int) -> str:
 
 def print_scores(experiment: Experiment, rows: Sequence[Row]) -> None:
     """Print test accuracy in percent, mean and standard deviation over the seeds, one line per arm."""
-    for arm in arms(experiment, rows):
+    for arm in arms_of(experiment, rows):
         groups = ", ".join(f"{group} {mean_and_deviation(arm, f'{group}_shot_accuracy')}" for group in SHOT_GROUPS)
         balanced = mean_and_deviation(arm, "balanced_accuracy")
         print(f"{arm.name}: balanced accuracy {balanced} %, {groups} ({len(arm.rows)} seeds)")

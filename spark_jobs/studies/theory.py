@@ -14,6 +14,7 @@ from longtail.conf.base.files import new_directory
 from longtail.conf.options.base import fingerprint
 from longtail.conf.options.studies import TheoryOptions
 from longtail.conf.theory_grid import TheoryGrid
+from longtail.spark_jobs.cluster.session import described
 from longtail.spark_jobs.display.theory_plots import PLOTS
 from longtail.spark_jobs.frames.theory_simulation import point_blocks, with_block_sums, with_point_sums
 from longtail.training.theory.blocks import BlockSums
@@ -21,23 +22,21 @@ from longtail.training.theory.evaluation import INTERVAL, RESULT_SCHEMA, Row, ju
 from longtail.training.theory.statements import statements
 
 PARTITIONS_PER_SLOT = 4
-"""Blocks of different theorems cost differently: small tasks keep all slots busy to the end."""
+"""Blocks of different theorems take different times: small tasks keep all slots busy to the end."""
 
 
 def evaluate_grid(
     spark: SparkSession, options: TheoryOptions, grid: TheoryGrid, *, num_partitions: int | None = None
 ) -> list[Row]:
-    """The rows of RESULT_SCHEMA, in the grid's order."""
-    asked = [
-        (sweep, point, options.repetitions or sweep.repetitions) for sweep in grid.sweeps for point in sweep.points()
-    ]
-    points = [point for _, point, _ in asked]
-    blocks = point_blocks(spark, [n for _, _, n in asked], block_repetitions=options.block_repetitions)
+    """Simulate all points of the grid; rows of RESULT_SCHEMA, in the grid's order."""
+    sweeps = [(sweep, point) for sweep in grid.sweeps for point in sweep.points()]
+    points = [point for _, point in sweeps]
+    repetitions = [options.repetitions or sweep.repetitions for sweep, _ in sweeps]
+    blocks = point_blocks(spark, repetitions, block_repetitions=options.block_repetitions)
     spread = blocks.repartition(num_partitions or PARTITIONS_PER_SLOT * spark.sparkContext.defaultParallelism)
-    spark.sparkContext.setJobDescription(f"theory: {len(points)} grid points")
-    sums = with_point_sums(with_block_sums(spread, points, seed=options.seed)).collect()
-    spark.sparkContext.setJobDescription(None)
-    assert [row.repetitions for row in sums] == [n for _, _, n in asked], "every block of every point is in the sums"
+    with described(spark, f"theory: {len(points)} grid points"):
+        sums = with_point_sums(with_block_sums(spread, points, seed=options.seed)).collect()
+    assert [row.repetitions for row in sums] == repetitions, "every block of every point is in the sums"
     return [
         {
             "sweep": sweep.name,
@@ -48,12 +47,12 @@ def evaluate_grid(
                 confidence=options.confidence,
             ),
         }
-        for (sweep, point, _), row in zip(asked, sums, strict=True)
+        for (sweep, point), row in zip(sweeps, sums, strict=True)
     ]
 
 
 def write_result(rows: Sequence[Row], options: TheoryOptions, grid: TheoryGrid) -> Path:
-    """The directory of the result, written as a whole. Raises UserError if it cannot be written."""
+    """Write the directory of the result atomically; return it. Raises UserError if it cannot be written."""
     parameters = _parameters(options, grid)
     result_dir = options.output_dir.absolute() / f"theory-seed{options.seed}-{fingerprint(parameters)}"
     summary = {
@@ -71,13 +70,11 @@ def write_result(rows: Sequence[Row], options: TheoryOptions, grid: TheoryGrid) 
                 if sweeps:
                     plot([row for row in rows if row["sweep"] in sweeps]).savefig(directory / f"{name}.png", dpi=150)
     except OSError as error:
-        raise UserError(
-            f"cannot write {result_dir}: {error.strerror}; free it or choose another --output_dir"
-        ) from None
+        raise UserError(f"cannot write {result_dir}: {error.strerror}; choose another --output_dir") from None
     return result_dir
 
 
 def _parameters(options: TheoryOptions, grid: TheoryGrid) -> dict[str, Any]:
-    """What decides the content of the result."""
+    """All parameters of the result."""
     chosen = options.model_dump(include={"repetitions", "block_repetitions", "confidence", "seed"})
     return {**chosen, "grid": grid.model_dump()}

@@ -1,4 +1,4 @@
-"""Axes of an experiment that are numbers: rho, rho_U, the amount of unlabeled data, relevance, or any other option."""
+"""Numeric axes of an experiment: rho, rho_U, the amount of unlabeled data, relevance, or any numeric option."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -6,45 +6,49 @@ from dataclasses import dataclass
 from longtail.conf.experiment import Experiment, Options
 from longtail.conf.options.data import OF_UNLABELED, DataOptions
 
-_SHOWN_AS: dict[str, tuple[str, Callable[[float], float]]] = {
+_SHOWN: dict[str, tuple[str, Callable[[float], float]]] = {
     "imb_factor": ("rho", lambda factor: 1 / factor),
     "imb_factor_unlabel": ("rho_U", lambda factor: 1 / factor),
     "unlabel_size_factor": ("unlabeled images per labelled one", float),
     "relevance": ("relevance", float),
 }
-"""How the options of the long tail are called, and what is shown of their values."""
+"""Axis label and conversion for options of the long tail."""
 
 
 @dataclass(frozen=True)
 class NumericAxis:
-    """places: by level, its number, in the experiment's order; references: levels that have none (without unlabeled
-    data), to be drawn beside"""
+    """An axis whose levels are numbers.
+
+    name: label of the numbers
+    values: by level, in the experiment's order
+    references: levels without a number (without unlabeled data), drawn as horizontal lines
+    """
 
     axis: str
     name: str
-    places: dict[str, float]
+    values: dict[str, float]
     references: list[str]
 
 
 def numeric_axes(experiment: Experiment) -> list[NumericAxis]:
-    """The axes whose levels give one option at least two different numbers; by the first such option."""
+    """The axes whose levels set one option to at least two different numbers, by the first such option."""
     found = []
     for axis, levels in experiment.axes.items():
         for option in dict.fromkeys(name for options in levels.values() for name in options):
             numbers = {level: _number(experiment, options, option) for level, options in levels.items()}
-            name, shown = _SHOWN_AS.get(option, (option, float))
-            places = {level: shown(number) for level, number in numbers.items() if number is not None}
-            if len(set(places.values())) > 1:
+            name, convert = _SHOWN.get(option, (option, float))
+            values = {level: convert(number) for level, number in numbers.items() if number is not None}
+            if len(set(values.values())) > 1:
                 references = [level for level, number in numbers.items() if number is None]
-                found.append(NumericAxis(axis, name, places, references))
+                found.append(NumericAxis(axis, name, values, references))
                 break
     return found
 
 
 def _number(experiment: Experiment, options: Options, option: str) -> float | None:
-    """The option's number at a level: its own, that of all trials, or, of the unlabeled part, the default.
+    """The option's number at a level, from the level, from all trials, or, for the unlabeled part, from the default.
 
-    None if there is none, or if the option is about an unlabeled part that the level does not have.
+    None without a number, or if the option describes an unlabeled part that the level does not have.
     """
     values = {**experiment.options, **options}
     if option in OF_UNLABELED:

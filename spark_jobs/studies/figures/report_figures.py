@@ -1,0 +1,59 @@
+"""All figures of a report."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from matplotlib.figure import Figure
+
+from longtail.conf.experiment import Experiment
+from longtail.spark_jobs.studies.arms import Arm
+from longtail.spark_jobs.studies.feature_maps import FeatureMap
+from longtail.spark_jobs.studies.figures.class_figures import plot_bars, plot_classes, plot_confusion
+from longtail.spark_jobs.studies.figures.map_figures import plot_maps
+from longtail.spark_jobs.studies.figures.score_figures import plot_curve, plot_pseudo_labels, plot_scores
+from longtail.spark_jobs.studies.numeric_axes import numeric_axes
+
+MAX_PANELS = 12
+
+
+@dataclass(frozen=True)
+class CaptionedFigure:
+    """A figure and its heading in the report."""
+
+    caption: str
+    figure: Figure
+
+
+def report_figures(
+    experiment: Experiment, arms: Sequence[Arm], maps: Sequence[FeatureMap] = ()
+) -> dict[str, CaptionedFigure]:
+    """The figures for which the rows have data, by name. maps: of the arms under `shown`"""
+    shown = shown_arms(experiment, arms)
+    figures = {
+        "arms": (
+            "Balanced accuracy and accuracy per shot group, with standard deviation over the seeds",
+            plot_scores(arms),
+        ),
+        **{
+            f"curve_{number}": (f"{axis.axis}: accuracy by {axis.name}", plot_curve(axis, arms))
+            for number, axis in enumerate(numeric_axes(experiment), start=1)
+        },
+        "classes": ("Accuracy per class, from head to tail: mean over the seeds", plot_classes(arms)),
+        "bars": ("Accuracy per class and shot group: mean and standard deviation over the seeds", plot_bars(shown)),
+        "confusion": (
+            "Confusion: share of the images of a class (row) by predicted class (column)",
+            plot_confusion(shown),
+        ),
+        "pseudo_labels": (
+            "Accuracy of the pseudo-labels, and the balanced accuracy that resulted",
+            plot_pseudo_labels(arms),
+        ),
+        "maps": ("Features of test images, mapped by t-SNE: near points have similar features", plot_maps(maps)),
+    }
+    return {name: CaptionedFigure(caption, figure) for name, (caption, figure) in figures.items() if figure is not None}
+
+
+def shown_arms(experiment: Experiment, arms: Sequence[Arm]) -> list[Arm]:
+    """The arms under `shown`, or all; at most MAX_PANELS."""
+    shown = [arm for levels in experiment.shown for arm in arms if levels.items() <= arm.levels.items()]
+    return (shown or list(arms))[:MAX_PANELS]
