@@ -23,7 +23,7 @@ from longtail.conf.options.live import MonitorOptions
 from longtail.spark_jobs.cli import run_job
 from longtail.spark_jobs.cluster.session import spark_session
 from longtail.spark_jobs.display.live_view import follow, screen
-from longtail.spark_jobs.steps.event_source import lines_of, packages_of, place_of
+from longtail.spark_jobs.steps.event_source import description_of, lines_of, packages_of
 from longtail.spark_jobs.steps.live_sinks import update_sinks
 from longtail.streaming.alerts.rules_file import read_alert_rules
 from longtail.streaming.live.query import start_live_query
@@ -46,7 +46,7 @@ def main(argv: Sequence[str]) -> None:
     if options.once:
         query.awaitTermination()
         if not list_runs(tables_dir):
-            raise UserError(f"no metric event lies in {place_of(options)}: start a training first")
+            raise UserError(f"no metric event in {description_of(options)}: start a training first")
         get_console().print(screen(tables_dir, options.run))
     else:
         follow(query, tables_dir, options.run)

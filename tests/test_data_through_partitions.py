@@ -13,7 +13,7 @@ from longtail.conf.vocabulary import TEST, TRAIN, UNLABELED, VAL
 from longtail.data.loader import load_split
 from longtail.data.manifest import read_manifest
 from longtail.spark_jobs.cluster.barrier import run_in_barrier_stage
-from longtail.spark_jobs.cluster.shipping import packed_pseudo_labels, set_rows, with_brought_set
+from longtail.spark_jobs.cluster.shipping import packed_pseudo_labels, run_with_shipped_set, set_rows
 from longtail.spark_jobs.steps.training import train_run
 from longtail.training.__main__ import main as bare_main
 from longtail.training.distributed import Rank, gather_bytes
@@ -57,7 +57,7 @@ def test_every_rank_gets_every_row_but_no_withheld_label_though_the_set_is_out_o
 
     def rank_main(rank, rows):
         assert 0 < rows.num_rows < 88, "a rank is brought a part, and given the rest by the others"
-        return with_brought_set(look, rank, rows, paths=paths, manifest=manifest, pseudo_labels=packed)
+        return run_with_shipped_set(look, rank, rows, paths=paths, manifest=manifest, pseudo_labels=packed)
 
     paths = paths_of(set_dir, tmp_path / "run", pseudo_labels=table)
     seen = run_in_barrier_stage(spark, rank_main, world_size=2, description="look", rows=frame)

@@ -98,7 +98,7 @@ def test_a_training_goes_on_by_itself_when_a_rank_is_killed(
     job: RunJob, tmp_path: Path, undisturbed: dict[str, torch.Tensor]
 ):
     said, _ = _disturbed_training(tmp_path, lambda pid: os.kill(pid, signal.SIGKILL))
-    assert "attempt 1 failed" in said and "attempt 2: goes on from" in said
+    assert "attempt 1 failed" in said and "attempt 2: resumes from" in said
     _assert_as_undisturbed(tmp_path, undisturbed, job)
 
 
@@ -113,9 +113,9 @@ def test_a_rank_that_hangs_is_named_and_the_training_goes_on(
         os.kill(pid, signal.SIGSTOP)
 
     said, _ = _disturbed_training(tmp_path, stop, "--rank_timeout", "20")
-    assert "no sign of life for 20 s: rank " in said
+    assert "no heartbeat for 20 s: rank " in said
     assert f"process {stopped[0]} on" in said
-    assert "attempt 2: goes on from" in said
+    assert "attempt 2: resumes from" in said
     assert not Path(f"/proc/{stopped[0]}").exists()
     _assert_as_undisturbed(tmp_path, undisturbed, job)
 
@@ -138,7 +138,7 @@ def test_a_full_disk_is_one_line_and_the_training_goes_on_when_there_is_room(
     assert "retries left" not in said
     assert torch.load(checkpoint, weights_only=True)["epoch"] >= 2
     assert list(checkpoint.parent.glob(".ckpt*")) == []
-    assert "attempt 2: goes on from" in longtail(*TRAIN, timeout=600).stdout
+    assert "attempt 2: resumes from" in longtail(*TRAIN, timeout=600).stdout
     _assert_as_undisturbed(tmp_path, undisturbed, job)
 
 
@@ -183,7 +183,7 @@ def test_a_training_outlives_a_lost_worker_while_another_is_spare_and_says_so_wh
         kill_worker_of(_pid_of_rank(tmp_path, 1), cluster)
         said, error = training.communicate(timeout=600)
         assert training.returncode == 2, error
-        assert "attempt 2: goes on from" in said
+        assert "attempt 2: resumes from" in said
         assert error == (
             f"longtail train: error: 2 tasks must run at once, {cluster.url} has 1 slots: lower --world_size or give a "
             "larger master (for one machine: --master 'local[2]')\n"
@@ -195,7 +195,7 @@ def test_a_training_outlives_a_lost_worker_while_another_is_spare_and_says_so_wh
         cluster.add_workers(1)
         again = longtail(*TRAIN, *options, timeout=600)
         assert again.returncode == 0, again.stderr
-        assert "goes on from" in again.stdout
+        assert "resumes from" in again.stdout
     _assert_as_undisturbed(tmp_path, undisturbed, job)
 
 

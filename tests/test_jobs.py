@@ -250,7 +250,7 @@ def test_a_run_killed_with_sigkill_goes_on_and_ends_as_if_undisturbed(longtail: 
 
     resumed = longtail("train", *arguments)
     assert resumed.returncode == 0, resumed.stderr
-    assert "attempt 2: goes on from" in resumed.stdout
+    assert "attempt 2: resumes from" in resumed.stdout
     first_epoch = int(re.search(r"^epoch (\d+)/40", resumed.stdout, re.MULTILINE)[1])
     assert first_epoch >= 4
     undisturbed = longtail("train", *arguments, "--runs_dir", "undisturbed/runs")

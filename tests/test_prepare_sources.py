@@ -46,7 +46,7 @@ def test_a_folder_becomes_a_set_of_files_that_the_loader_decodes(
     set_dir = prepare(spark, options)
     manifest = read_manifest(set_dir)
 
-    assert "1 images that cannot be decoded, or are not there, were left out" in capsys.readouterr().out
+    assert "left out 1 images that are missing or cannot be decoded" in capsys.readouterr().out
     assert (manifest.encoding, manifest.image_shape, manifest.num_bad_images) == ("encoded", (4, 4, 3), 1)
     assert sum(sum(counts) for counts in manifest.counts.values()) == 19
     stored = {}

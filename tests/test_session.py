@@ -85,7 +85,7 @@ def test_a_java_that_tells_no_version_is_refused_in_one_line(fake_java, says: st
     with pytest.raises(UserError) as error:
         check_java()
 
-    assert re.match(r"`java -version` does not tell a version: install Java 17 ", only_line(error))
+    assert re.match(r"`java -version` does not print a version: install Java 17 ", only_line(error))
 
 
 def test_a_missing_java_is_said_in_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -2,8 +2,8 @@
 
     results = run_in_barrier_stage(spark, rank_main, world_size=2)
 
-calls rank_main(rank) in N Python workers at once. A barrier stage fails as a
-whole: when one rank raises, Spark ends the others.
+calls rank_main(rank) in N Python workers at once. A barrier stage fails as a whole: when one rank raises, Spark ends
+the others.
 """
 
 import json
@@ -29,7 +29,7 @@ from longtail.spark_jobs.cluster.session import described, is_local
 
 if TYPE_CHECKING:
     import torch
-    from torch.distributed import TCPStore
+    from torch.distributed import TCPStore  # pyright: ignore[reportPrivateImportUsage]
 
     from longtail.training.distributed import Rank
 
@@ -48,14 +48,13 @@ def run_in_barrier_stage(
     rows: DataFrame | None = None,
     verbose: bool = False,
 ) -> list[dict[str, Any]]:
-    """Run rank_main(rank) in every task of a barrier stage; what the ranks return (JSON-able), in rank order.
+    """Run rank_main(rank) in every task of a barrier stage; return the results (JSON-serialisable) in rank order.
 
-    threads: torch's threads in a rank; None: the cores of its task, of a local master its share of the machine's
-    rows: what to bring to the ranks, a near-equal part to each: rank_main(rank, rows) gets its own as a pa.Table
-    verbose: each rank says on its own standard error when it begins and ends: here if the master is local, else in the
-        executor's log
+    threads: torch's threads per rank; None: the cores of its task, or with a local master its share of the machine's
+    rows: distributed over the ranks in parts of nearly equal size; rank_main(rank, rows) gets its part as a pa.Table
+    verbose: each rank reports its start and its end on standard error, which on a cluster is the executor's log
 
-    Raises UserError at once if the cluster has too few slots: Spark itself would wait for minutes.
+    Raises UserError at once if the cluster has too few slots, where Spark itself would wait for minutes.
     """
     profile = stage_profile(spark)
     check_slots(spark, world_size, profile=profile)
@@ -63,17 +62,17 @@ def run_in_barrier_stage(
     if threads is None and is_local(master):
         threads = max(1, (os.cpu_count() or 1) // world_size)
 
-    brings_rows = rows is not None
+    with_rows = rows is not None
 
     def task(batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
-        mine = pa.Table.from_batches(batches)
+        local_rows = pa.Table.from_batches(batches)
         with _process_group(BarrierTaskContext.get(), world_size, threads) as rank:
-            say = partial(print, f"rank {rank.rank} of {world_size}:", file=sys.stderr, flush=True)
+            log = partial(print, f"rank {rank.rank} of {world_size}:", file=sys.stderr, flush=True)
             if verbose:
-                say(f"process {os.getpid()} on {socket.gethostname()}, device {rank.device}, begins")
-            result = rank_main(rank, mine) if brings_rows else rank_main(rank)
+                log(f"process {os.getpid()} on {socket.gethostname()}, device {rank.device}, begins")
+            result = rank_main(rank, local_rows) if with_rows else rank_main(rank)
             if verbose:
-                say("ends")
+                log("ends")
         yield pa.RecordBatch.from_pydict({"rank": [rank.rank], "result": [json.dumps(result)]})
 
     if rows is None:
@@ -86,10 +85,10 @@ def run_in_barrier_stage(
 
 
 def stage_profile(spark: SparkSession) -> ResourceProfile | None:
-    """What a rank needs beyond an ordinary task: a GPU, if the executors own some; None if nothing.
+    """The resources of a rank beyond those of an ordinary task: a GPU if the executors have any; None for none.
 
-    So only the ranks hold GPUs, and all cores serve the other stages. Where the cluster manager has no profiles by
-    stage, spark.task.resource.gpu.amount gives every task its GPU, and nothing is left to ask for here.
+    With it only ranks hold GPUs, and every core serves the other stages. Cluster managers without profiles per stage
+    give each task a GPU by spark.task.resource.gpu.amount; then there is nothing to request here.
     """
     configuration = spark.sparkContext.getConf()
     if not configuration.contains("spark.executor.resource.gpu.amount"):
@@ -101,7 +100,7 @@ def stage_profile(spark: SparkSession) -> ResourceProfile | None:
 
 
 def check_slots(spark: SparkSession, needed: int, *, profile: ResourceProfile | None = None) -> None:
-    """Raises UserError unless the cluster can run `needed` tasks at once; waits a little for executors to register."""
+    """Raise UserError unless `needed` tasks can run at once; on a cluster, wait for executors to register."""
     deadline = time.monotonic() + (0 if is_local(spark.sparkContext.master) else SLOT_WAIT_SECONDS)
     while (slots := num_slots(spark, profile)) < needed:
         if time.monotonic() >= deadline:
@@ -114,24 +113,25 @@ def check_slots(spark: SparkSession, needed: int, *, profile: ResourceProfile | 
 
 
 def num_slots(spark: SparkSession, profile: ResourceProfile | None = None) -> int:
-    """How many tasks (of a profile) the cluster can run at the same time."""
-    context = spark.sparkContext._jsc.sc()
+    """The number of tasks (of a profile) that the cluster can run at the same time."""
+    java_context: Any = spark.sparkContext._jsc  # objects of the JVM have no static type
+    context = java_context.sc()
     profiles = context.resourceProfileManager()
     if profile is None:
         return context.maxNumConcurrentTasks(profiles.defaultResourceProfile())
-    profiles.addResourceProfile(profile._java_resource_profile)  # once more does nothing
+    profiles.addResourceProfile(profile._java_resource_profile)  # adding it again has no effect
     return context.maxNumConcurrentTasks(profile._java_resource_profile)
 
 
 def backend_of(device: "torch.device") -> str:
-    """How ranks on such a device talk to each other."""
+    """The communication backend for ranks on such a device."""
     return "nccl" if device.type == "cuda" else "gloo"
 
 
 @contextmanager
 def _process_group(context: BarrierTaskContext, world_size: int, threads: int | None) -> Iterator["Rank"]:
-    """This task as a rank: threads, device and process group set up, and taken down again."""
-    with _meeting(context, world_size) as meeting:
+    """Set up this task as a rank (threads, device, process group), and tear it down after the block."""
+    with _rendezvous(context, world_size) as rendezvous:
         # Imported here: only the tasks need torch, not the driver.
         import torch
         import torch.distributed as dist
@@ -141,17 +141,17 @@ def _process_group(context: BarrierTaskContext, world_size: int, threads: int | 
         torch.set_num_threads(threads or context.cpus())
         rank = context.partitionId()
         device = _device(context)
-        if meeting is None:
+        if rendezvous is None:
             yield Rank(0, 1, device)
             return
-        with _interface(one_host=meeting.one_host):
+        with _interface(one_host=rendezvous.one_host):
             dist.init_process_group(
-                backend_of(device), store=meeting.store(), rank=rank, world_size=world_size, timeout=GROUP_TIMEOUT
+                backend_of(device), store=rendezvous.store(), rank=rank, world_size=world_size, timeout=GROUP_TIMEOUT
             )
-            # Not taken down on an error: Spark ends the worker then, and if the group went first, the peers' complaint
-            # about their lost connection could reach the driver before the error itself.
+            # On an error the group stays: Spark ends the worker, and without the group the peers' complaint about a
+            # lost connection could reach the driver before the error itself.
             yield Rank(rank, world_size, device)
-            # No rank leaves while another still waits for its last message.
+            # No rank leaves while another waits for its last message.
             dist.barrier()
             dist.destroy_process_group()
 
@@ -168,8 +168,13 @@ def _device(context: BarrierTaskContext) -> "torch.device":
 
 
 @dataclass(frozen=True)
-class _Meeting:
-    """Where the ranks meet. addresses: told by all of them; the first is that of rank 0, which listens there."""
+class _Rendezvous:
+    """Where the ranks connect.
+
+    one_host: all ranks run on the same host
+    addresses: HOST:PORT of rank 0, which listens there, then an empty string for each other rank
+    listener: rank 0's socket; None in the other ranks
+    """
 
     one_host: bool
     addresses: "Future[list[str]]"
@@ -177,37 +182,37 @@ class _Meeting:
 
     def store(self) -> "TCPStore":
         """The key-value store of the group; rank 0 serves it."""
-        from torch.distributed import TCPStore
+        # Documented there, though torch does not mark it as exported.
+        from torch.distributed import TCPStore  # pyright: ignore[reportPrivateImportUsage]
 
         host, _, port = self.addresses.result()[0].rpartition(":")
-        served = {} if self.listener is None else {"master_listen_fd": self.listener.detach()}
         return TCPStore(
             host,
             int(port),
             is_master=self.listener is not None,
             wait_for_workers=False,
             timeout=GROUP_TIMEOUT,
-            **served,
+            master_listen_fd=None if self.listener is None else self.listener.detach(),
         )
 
 
 @contextmanager
-def _meeting(context: BarrierTaskContext, world_size: int) -> Iterator[_Meeting | None]:
-    """Begin to tell where to meet; None for a rank that is alone."""
+def _rendezvous(context: BarrierTaskContext, world_size: int) -> Iterator[_Rendezvous | None]:
+    """Start the exchange of addresses; None if there is one rank only."""
     if world_size == 1:
         yield None
         return
     one_host = len({info.address.rpartition(":")[0] for info in context.getTaskInfos()}) == 1
     is_first = context.partitionId() == 0
-    with socket.socket() as listener, ThreadPoolExecutor(1) as beside:
+    with socket.socket() as listener, ThreadPoolExecutor(1) as exchange:
         if is_first:
-            # Bound before the address is told, so the port cannot be taken in between; on loopback if all share a host.
+            # Bound before the address is published, so that nobody takes the port; on loopback if all share a host.
             listener.bind((_LOOPBACK if one_host else _own_address(context), 0))
             listener.listen()
-        mine = ":".join(map(str, listener.getsockname())) if is_first else ""
-        # One allGather, which takes about a second: torch is imported meanwhile.
-        addresses = beside.submit(context.allGather, mine)
-        yield _Meeting(one_host, addresses, listener if is_first else None)
+        address = ":".join(map(str, listener.getsockname())) if is_first else ""
+        # allGather takes about a second, in which torch is imported.
+        addresses = exchange.submit(context.allGather, address)
+        yield _Rendezvous(one_host, addresses, listener if is_first else None)
 
 
 def _own_address(context: BarrierTaskContext) -> str:
@@ -217,7 +222,7 @@ def _own_address(context: BarrierTaskContext) -> str:
 
 @contextmanager
 def _interface(*, one_host: bool) -> Iterator[None]:
-    """Keep gloo's own sockets on loopback when no other host is concerned; Spark reuses workers, so put it back."""
+    """Keep gloo's sockets on loopback if all ranks share a host; restored afterwards, since Spark reuses workers."""
     name = "GLOO_SOCKET_IFNAME"
     if not one_host or name in os.environ:
         yield

@@ -1,4 +1,4 @@
-"""What an exception means to the user: bad input, or a failure; here or in a Spark task."""
+"""Exceptions in one line for the user; those of a Spark task reach the driver as text and are read from it."""
 
 import re
 
@@ -6,16 +6,15 @@ from longtail.conf.base.errors import UserError
 
 
 def user_message(error: BaseException) -> str | None:
-    """The line for the user if bad input caused the error, here or in a Spark task; None if it is a failure."""
+    """The message of a UserError, raised in the driver or in a Spark task; None for any other exception."""
     if isinstance(error, UserError):
         return str(error)
-    # A task's exception reaches the driver as text.
     found = re.search(r"^\s*(?:\w+\.)*UserError: (.*)$", str(error), re.MULTILINE)
     return found[1] if found else None
 
 
 def failure_line(error: BaseException) -> str:
-    """The exception in one line: of one that a Spark task raised, the task's own; of another in the JVM, its cause."""
+    """An exception in one line: that of a Spark task if there is one, else the cause in the JVM, else its own."""
     text = str(error).strip()
     of_task = re.search(r"Traceback \(most recent call last\):\n(?:[ \t].*\n|\n)*(\S.*)$", text, re.MULTILINE)
     if of_task:

@@ -1,7 +1,7 @@
-"""Starting Spark's JVM with a quiet standard error.
+"""Start Spark's JVM with a quiet standard error.
 
-What the JVM and the Python workers write there still reaches the user, but for
-the lines that every start repeats and nobody can act on.
+Output of the JVM and of the Python workers still reaches the user, except for lines that every start repeats and that
+nobody can act on.
 """
 
 import os
@@ -14,7 +14,7 @@ from pyspark.java_gateway import launch_gateway
 
 _REPEATED = re.compile(
     r"WARNING: Using incubator modules: jdk\.incubator\.vector"
-    # What resolving a package says when all is well.
+    # The report on packages that were resolved without a problem.
     r"|:: |Ivy Default Cache set to:|The jars for the packages stored in:|\S+#\S+ added as a dependency"
     r"|\t(confs:|found |modules in use:|:: modules in use:|[\w.-]+#[\w.-]+;\S+ from |-+$|\||\d+ artifacts copied)"
     r"|\s*$"
@@ -22,7 +22,7 @@ _REPEATED = re.compile(
 
 
 def start_quiet_jvm(configuration: SparkConf) -> None:
-    """Start the JVM that SparkSession.builder will use; does nothing if one runs already."""
+    """Start the JVM that SparkSession.builder will use, unless one is running."""
     if SparkContext._gateway is not None:
         return
     read_end, write_end = os.pipe()
@@ -30,7 +30,7 @@ def start_quiet_jvm(configuration: SparkConf) -> None:
     try:
         gateway = launch_gateway(configuration, popen_kwargs={"stderr": write_end})
     finally:
-        os.close(write_end)  # the JVM has its own copy; the thread ends with it
+        os.close(write_end)  # the JVM has a copy; the thread ends when that is closed
     SparkContext._ensure_initialized(gateway=gateway, conf=configuration)
 
 

@@ -1,9 +1,8 @@
-"""A prepared set for ranks that cannot read it by path: its rows travel as the barrier stage's own partitions.
+"""A prepared set for ranks that cannot read it by path: its rows are sent as the barrier stage's input.
 
-The driver reads the files, Spark brings each rank a part of the rows, the ranks give
-each other their parts, and each lays the set out in a directory of its own, for as long
-as it runs. What a rank then reads is what it would have read by path, so the training
-is the same to the last bit. Withheld labels do not travel.
+The driver reads the files, Spark sends each rank a part of the rows, the ranks exchange their parts, and each writes
+the whole set into a temporary directory. It has the content that the rank would have read by path, so the training is
+the same to the last bit. Withheld labels are not sent.
 """
 
 import io
@@ -33,20 +32,20 @@ PackedFile = tuple[str, bytes]
 
 
 def set_rows(spark: SparkSession, set_dir: Path) -> DataFrame:
-    """All rows of a prepared set that the driver can read: id, image, label, split.
+    """All rows of a prepared set, read by the driver: id, image, label, split.
 
     Raises UserError if a file is damaged.
     """
     tables = []
     for split in SPLITS:
-        if split_directory(set_dir, split).exists():
+        if Path(split_directory(set_dir, split)).exists():
             rows = read_columns(split_files(set_dir, split), [ID, IMAGE, LABEL])
             tables.append(rows.append_column(SPLIT, pa.array([split] * rows.num_rows, pa.string())))
     return spark.createDataFrame(pa.concat_tables(tables))
 
 
 def packed_pseudo_labels(path: Path) -> list[PackedFile]:
-    """The files of a table of pseudo-labels, or the one published file: small enough to travel with the code."""
+    """The files of a table of pseudo-labels, or a published file: small enough to be sent with the code."""
     files = sorted(path.glob("*.parquet")) if path.is_dir() else [path]
     try:
         return [(file.name, file.read_bytes()) for file in files]
@@ -54,7 +53,7 @@ def packed_pseudo_labels(path: Path) -> list[PackedFile]:
         raise UserError(f"cannot read {path}: {error.strerror}") from None
 
 
-def with_brought_set(
+def run_with_shipped_set(
     rank_main: Callable[["Rank", RunPaths], dict[str, Any]],
     rank: "Rank",
     rows: pa.Table,
@@ -63,30 +62,33 @@ def with_brought_set(
     manifest: Manifest,
     pseudo_labels: list[PackedFile] | None,
 ) -> dict[str, Any]:
-    """In a rank: lay out the set of which `rows` is its part, and run rank_main(rank, paths) on that."""
+    """In a rank: write the whole set, of which `rows` is this rank's part, and return rank_main(rank, paths) on it."""
     with tempfile.TemporaryDirectory(prefix="longtail-") as directory:
-        local = replace(paths, set_dir=Path(directory) / "set")
-        _lay_out(_all_rows(rows, rank), manifest, local.set_dir)
+        set_dir = Path(directory) / "set"
+        _write_set(_all_rows(rows, rank), manifest, set_dir)
+        local_paths = replace(paths, set_dir=set_dir)
         if pseudo_labels is not None:
             assert paths.pseudo_labels is not None
-            local = replace(local, pseudo_labels=Path(directory) / paths.pseudo_labels.name)
-            _unpack(pseudo_labels, local.pseudo_labels)
-        return rank_main(rank, local)
+            unpacked = Path(directory) / paths.pseudo_labels.name
+            _unpack(pseudo_labels, unpacked)
+            local_paths = replace(local_paths, pseudo_labels=unpacked)
+        return rank_main(rank, local_paths)
 
 
-def _all_rows(mine: pa.Table, rank: "Rank") -> pa.Table:
+def _all_rows(local_rows: pa.Table, rank: "Rank") -> pa.Table:
+    """The rows of all ranks."""
     from longtail.training.distributed import gather_bytes
 
     sink = io.BytesIO()
-    with pa.ipc.new_stream(sink, mine.schema) as stream:
-        stream.write_table(mine)
+    with pa.ipc.new_stream(sink, local_rows.schema) as stream:
+        stream.write_table(local_rows)
     parts = gather_bytes(sink.getvalue(), rank)
     return pa.concat_tables([pa.ipc.open_stream(part).read_all() for part in parts])
 
 
-def _lay_out(rows: pa.Table, manifest: Manifest, set_dir: Path) -> None:
+def _write_set(rows: pa.Table, manifest: Manifest, set_dir: Path) -> None:
     for split in rows[SPLIT].unique().to_pylist():
-        directory = split_directory(set_dir, split)
+        directory = Path(split_directory(set_dir, split))
         directory.mkdir(parents=True)
         of_split = rows.filter(pc.equal(rows[SPLIT], split)).drop_columns(SPLIT)
         pq.write_table(
@@ -96,7 +98,7 @@ def _lay_out(rows: pa.Table, manifest: Manifest, set_dir: Path) -> None:
 
 
 def _unpack(files: list[PackedFile], path: Path) -> None:
-    """As a directory of Parquet files, or as the one file of this name."""
+    """Write a directory of Parquet files, or the one file of this name."""
     is_table = path.name != files[0][0]
     if is_table:
         path.mkdir()

@@ -1,9 +1,8 @@
-"""The driver's watch over the ranks of a barrier stage.
+"""Cancels a barrier stage whose ranks stop sending heartbeats.
 
-Spark stays silent when a rank hangs, or when a worker is lost and none is spare:
-the stage would wait without end. The watchdog follows the ranks' heartbeats
-(training/heartbeat.py) and cancels the stage when one does not change for too
-long. It compares no clocks: it times by its own what it sees change.
+Spark reports nothing when a rank hangs, or when a worker is lost and no other is free: the stage would wait forever.
+The watchdog reads the ranks' heartbeats (training/heartbeat.py) on the driver and cancels the stage when one stays
+unchanged for too long. Changes are timed by the driver's clock, so that clocks of hosts need not agree.
 """
 
 import json
@@ -18,13 +17,13 @@ POLL_SECONDS = 1.0
 
 
 class RankSilentError(RuntimeError):
-    """A rank gave no sign of life for too long; the message names it."""
+    """A rank sent no heartbeat for too long; the message names it."""
 
 
 class Watchdog:
-    """A context manager around the stage: calls `cancel` once when a rank is silent for `timeout_seconds`.
+    """Context manager around the stage: calls `cancel` once when a rank is silent for `timeout_seconds`.
 
-    An error that leaves the block after that becomes RankSilentError.
+    An exception that leaves the block after that becomes RankSilentError.
     """
 
     def __init__(self, directory: Path, *, world_size: int, timeout_seconds: float, cancel: Callable[[], None]) -> None:
@@ -32,13 +31,13 @@ class Watchdog:
         self._timeout = timeout_seconds
         self._cancel = cancel
         self._silent: str | None = None
-        # Per rank: what its file said last, and when (on this machine's clock) that was new.
+        # Per rank: its last heartbeat, and when (by this machine's clock) it changed.
         self._seen: dict[int, tuple[str, float]] = {rank: ("", time.monotonic()) for rank in range(world_size)}
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._watch, daemon=True)
 
     def __enter__(self) -> "Watchdog":
-        for rank in self._seen:  # of an attempt that was killed
+        for rank in self._seen:  # left by an attempt that was killed
             heartbeat_file(self._directory, rank).unlink(missing_ok=True)
         self._thread.start()
         return self
@@ -51,28 +50,28 @@ class Watchdog:
 
     def _watch(self) -> None:
         while not self._stop.wait(POLL_SECONDS):
-            self._look()
+            self._read_heartbeats()
             now = time.monotonic()
-            silent = {rank: said for rank, (said, since) in self._seen.items() if now - since > self._timeout}
+            silent = {rank: heartbeat for rank, (heartbeat, since) in self._seen.items() if now - since > self._timeout}
             if silent:
-                named = "; ".join(f"rank {rank}, {_doing(said)}" for rank, said in silent.items())
-                self._silent = f"no sign of life for {self._timeout:g} s: {named}"
+                named = "; ".join(f"rank {rank}, {_last_seen(heartbeat)}" for rank, heartbeat in silent.items())
+                self._silent = f"no heartbeat for {self._timeout:g} s: {named}"
                 self._cancel()
                 return
 
-    def _look(self) -> None:
-        for rank, (said, _) in self._seen.items():
+    def _read_heartbeats(self) -> None:
+        for rank, (last, _) in self._seen.items():
             try:
-                now = heartbeat_file(self._directory, rank).read_text(encoding="utf-8")
+                heartbeat = heartbeat_file(self._directory, rank).read_text(encoding="utf-8")
             except OSError:
-                continue  # not begun, done, or the directory is gone for a moment
-            if now != said:
-                self._seen[rank] = (now, time.monotonic())
+                continue  # not started or finished, or the directory is unavailable for a moment
+            if heartbeat != last:
+                self._seen[rank] = (heartbeat, time.monotonic())
 
 
-def _doing(said: str) -> str:
-    if not said:
-        return "which never began"
-    heartbeat = json.loads(said)
-    where = f"process {heartbeat['pid']} on {heartbeat['host']}"
-    return f"{where}, last seen at {heartbeat['doing']} ({heartbeat['count']} beats)"
+def _last_seen(heartbeat: str) -> str:
+    if not heartbeat:
+        return "which never started"
+    fields = json.loads(heartbeat)
+    process = f"process {fields['pid']} on {fields['host']}"
+    return f"{process}, last seen at {fields['doing']} ({fields['count']} heartbeats)"

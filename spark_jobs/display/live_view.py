@@ -17,7 +17,7 @@ _MAX_RUNS_SHOWN = 3
 
 
 def screen(tables_dir: Path, run_filter: str | None) -> Group | Text:
-    """The most recent runs, newest first."""
+    """The tables of the most recent runs, newest first; of those whose name contains run_filter, if given."""
     views, num_runs = newest_runs(tables_dir, split=TEST, name_part=run_filter, limit=_MAX_RUNS_SHOWN)
     if not views:
         return Text("waiting for metric events ...")

@@ -1,4 +1,4 @@
-"""What the images of a prepared set are like: channel means, and exact duplicates. DataFrame to DataFrame."""
+"""Statistics of the images of a prepared set: channel means, exact duplicates, checksums. DataFrame to DataFrame."""
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -19,9 +19,9 @@ _SUMS_SCHEMA = "split string, class_id int, channel int, num_pixels long, sum lo
 
 
 def with_pixel_sums(prepared: DataFrame, *, image_shape: tuple[int, int, int], encoding: str) -> DataFrame:
-    """Exact sums over the pixels (0 to 255): split, class_id, channel, num_pixels, sum, sum_of_squares.
+    """Exact sums over pixel values (0 to 255): split, class_id, channel, num_pixels, sum, sum_of_squares.
 
-    class_id is the withheld one in the unlabeled part, or NO_CLASS.
+    class_id: in the unlabeled part the withheld label, or NO_CLASS
     """
     class_id = F.coalesce(LABEL, HIDDEN_LABEL, F.lit(NO_CLASS)).alias("class_id")
     add_up = partial(_partial_sums, image_shape=image_shape, encoding=encoding)
@@ -31,9 +31,9 @@ def with_pixel_sums(prepared: DataFrame, *, image_shape: tuple[int, int, int], e
 
 
 def with_duplicates(prepared: DataFrame) -> DataFrame:
-    """Images whose bytes occur more than once, by the parts that they occur in.
+    """Images whose bytes occur more than once, grouped by the splits in which they occur.
 
-    splits (sorted, with a plus between), num_contents (different images), num_images (all their rows)
+    splits (sorted, joined by a plus), num_contents (distinct images), num_images (rows)
     """
     return (
         prepared.groupBy(F.xxhash64(IMAGE).alias("content"))
@@ -46,8 +46,8 @@ def with_duplicates(prepared: DataFrame) -> DataFrame:
 
 
 def with_split_checksums(prepared: DataFrame) -> DataFrame:
-    """split, checksum: exclusive or of the rows' hashes, so neither order nor files matter."""
-    # Spark's hash passes over nulls: a label would count the same in either column.
+    """split, checksum: the exclusive or of the rows' hashes, independent of the order and of the files."""
+    # Spark's hash skips nulls: the same label in the other column would give the same hash.
     labels = [F.coalesce(name, F.lit(-1)) for name in (LABEL, HIDDEN_LABEL)]
     row_hash = F.xxhash64(ID, IMAGE, *labels)
     return prepared.groupBy(SPLIT).agg(F.hex(F.bit_xor(row_hash)).alias("checksum"))
@@ -55,28 +55,29 @@ def with_split_checksums(prepared: DataFrame) -> DataFrame:
 
 @dataclass(frozen=True)
 class Channels:
-    """Per channel, for pixels in [0, 1]; std is that of the population."""
+    """Mean and population standard deviation per channel, of pixel values in [0, 1]."""
 
     mean: list[float]
     std: list[float]
 
 
 Sums = Mapping[int, tuple[int, int, int]]
-"""By channel: num_pixels, sum, sum_of_squares."""
+"""num_pixels, sum and sum_of_squares, by channel."""
 
 
 def channel_statistics(sums: Sums) -> Channels:
+    """The statistics that follow from the sums."""
     means, stds = [], []
     for channel in sorted(sums):
         num_pixels, total, squares = sums[channel]
         means.append(total / num_pixels / 255)
-        # In integers, so that nothing cancels.
+        # In integers: no cancellation.
         stds.append(sqrt(num_pixels * squares - total**2) / num_pixels / 255)
     return Channels(means, stds)
 
 
-def collect_sums(pixel_sums: DataFrame) -> dict[tuple[str, int], Sums]:
-    """The rows of with_pixel_sums by split and class."""
+def collect_sums(pixel_sums: DataFrame) -> Mapping[tuple[str, int], Sums]:
+    """Collect the rows of with_pixel_sums, by split and class."""
     found: dict[tuple[str, int], dict[int, tuple[int, int, int]]] = {}
     for row in pixel_sums.collect():
         found.setdefault((row[SPLIT], row.class_id), {})[row.channel] = (row.num_pixels, row[4], row.sum_of_squares)
@@ -84,19 +85,20 @@ def collect_sums(pixel_sums: DataFrame) -> dict[tuple[str, int], Sums]:
 
 
 def sums_of_split(found: Mapping[tuple[str, int], Sums], split: str) -> Sums:
-    """All classes of a split together."""
-    of_classes = [sums for (of, _), sums in found.items() if of == split]
-    channels = of_classes[0].keys() if of_classes else ()
-    return {
-        channel: tuple(sum(numbers) for numbers in zip(*(sums[channel] for sums in of_classes), strict=True))
-        for channel in channels
-    }
+    """The sums over all classes of a split."""
+    totals: dict[int, tuple[int, int, int]] = {}
+    for (class_split, _), sums in found.items():
+        if class_split == split:
+            for channel, (num_pixels, total, squares) in sums.items():
+                before = totals.get(channel, (0, 0, 0))
+                totals[channel] = (before[0] + num_pixels, before[1] + total, before[2] + squares)
+    return totals
 
 
 def _partial_sums(
     batches: Iterator[pa.RecordBatch], *, image_shape: tuple[int, int, int], encoding: str
 ) -> Iterator[pa.RecordBatch]:
-    """A row for each split, class and channel of each batch."""
+    """One row per split, class and channel of each batch."""
     for whole in batches:
         for first in range(0, whole.num_rows, IMAGES_AT_ONCE):
             batch = whole.slice(first, IMAGES_AT_ONCE)

@@ -1,4 +1,4 @@
-"""The cut of images into the parts of a long-tailed set. DataFrame to DataFrame."""
+"""Splits images into the parts of a long-tailed set. DataFrame to DataFrame."""
 
 from collections import Counter
 from collections.abc import Sequence
@@ -20,15 +20,15 @@ from longtail.data.contract import (
 _RANK = "_rank"
 BUCKET = "_bucket"
 BUCKET_BITS = 4
-"""Sixteen tasks may share a class."""
+"""Up to 16 tasks rank the images of a class."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class LongTail:
-    """Images of the parts, by label, each (num_classes,).
+    """Numbers of images: per part and class, each (num_classes,).
 
-    pool: the source split that the unlabeled part is drawn from: TRAIN, or UNLABELED if it has a source of its own
-    classless: unlabeled images of no class, drawn from those of UNLABELED
+    pool: the source split from which the unlabeled part is drawn: TRAIN, or UNLABELED if it has a source of its own
+    classless: unlabeled images of none of the classes, drawn from UNLABELED
     """
 
     val: Sequence[int]
@@ -39,21 +39,21 @@ class LongTail:
 
 
 def with_bucket_counts(images: DataFrame, *, seed: int) -> DataFrame:
-    """Images per class of each split of the sources, by where their hash lies: split, label, bucket, count."""
+    """Images per class of each source split and bucket of hashes: split, label, bucket, count."""
     return images.groupBy(SPLIT, LABEL, _bucket(seed).alias(BUCKET)).count()
 
 
 def keep_long_tail(
     images: DataFrame, counts: LongTail, bucket_counts: Sequence[tuple[str, int, int, int]], *, seed: int
 ) -> DataFrame:
-    """Cut the sources into validation, labelled and unlabeled parts of exactly the given sizes; keep the test.
+    """Split the images into validation, labelled and unlabeled parts of exactly the given sizes, and all test images.
 
     Within a class of a split, images are ranked by a hash of (id, seed): the choice does not depend on partitions or
-    file order, and the parts cannot overlap. The unlabeled part's label moves to HIDDEN_LABEL.
+    file order, and the parts cannot overlap. The label of an unlabeled image moves to HIDDEN_LABEL.
 
     bucket_counts: the rows of with_bucket_counts for the same images and seed. An image's rank is the number of images
-    in lower buckets and its rank in its own, so a huge class is ranked by many tasks, and what is beyond its sizes by
-    none.
+    in lower buckets plus its rank in its own bucket, so that many tasks rank a large class, and none ranks the buckets
+    beyond its sizes.
     """
     bounds = [(UNLABELED, NO_CLASS, 0, 0, counts.classless)]
     for label, (val, train, unlabeled) in enumerate(zip(counts.val, counts.train, counts.unlabeled, strict=True)):
@@ -93,11 +93,11 @@ def keep_long_tail(
 def _wanted_buckets(
     bounds: Sequence[tuple[str, int, int, int, int]], bucket_counts: Sequence[tuple[str, int, int, int]]
 ) -> list[tuple[str, int, int, int, int, int, int]]:
-    """split, label, bucket, images of the class in lower buckets, and the class's bounds; without needless buckets."""
-    ends = {(split, label): of_class for split, label, *of_class in bounds}
+    """The buckets with images that are kept: split, label, bucket, images of the class in lower buckets, bounds."""
+    ends = {(split, label): (val, train, unlabeled) for split, label, val, train, unlabeled in bounds}
     before: Counter[tuple[str, int]] = Counter()
-    rows = []
-    for split, label, bucket, count in sorted(map(tuple, bucket_counts)):
+    rows: list[tuple[str, int, int, int, int, int, int]] = []
+    for split, label, bucket, count in sorted(bucket_counts):
         key = (split, label)
         if key in ends and before[key] < ends[key][-1]:
             rows.append((split, label, bucket, before[key], *ends[key]))
@@ -110,5 +110,5 @@ def _hash(seed: int) -> Column:
 
 
 def _bucket(seed: int) -> Column:
-    """The hash's upper bits, signed as it is: every hash of a bucket is smaller than all of the next."""
+    """The upper bits of the hash, signed: each hash in a bucket is smaller than all in the next bucket."""
     return F.shiftright(_hash(seed), 64 - BUCKET_BITS).cast("int")

@@ -1,8 +1,7 @@
-"""Inference a partition at a time: images in as Arrow batches, what a classifier says of them out.
+"""Inference by Spark tasks: Arrow batches of images in, predictions of a classifier out.
 
-Each Python worker loads the checkpoint once, however many partitions it gets and
-jobs it serves. What is said of an image depends neither on its partition nor on
-its neighbours (training/inference.py).
+Each Python worker loads the checkpoint once, for all its partitions and jobs. The prediction for an image depends
+neither on its partition nor on other images (training/inference.py).
 """
 
 import os
@@ -47,25 +46,26 @@ LOSS = "loss"
 IN_TOP5 = "in_top5"
 
 SCORE_FIELDS = [
-    # Minus the logarithm of the sum of the logits' exponentials: high of an image the like of which the classifier has
-    # not seen (Liu et al. 2020, energy-based out-of-distribution detection).
+    # Minus the log-sum-exp of the logits: high for images unlike those that the classifier was trained on (Liu et al.
+    # 2020, energy-based out-of-distribution detection).
     pa.field(ENERGY, pa.float32()),
-    # By the loss that the checkpoint was trained with; null without a label, as is the next.
+    # The loss that the checkpoint was trained with; null for an image without a label, as is the next column.
     pa.field(LOSS, pa.float32()),
-    # Whether the label is among the five likeliest classes.
+    # Whether the label is among the five most probable classes.
     pa.field(IN_TOP5, pa.bool_()),
 ]
-"""What a prediction is worth; all but the energy of a labelled image."""
+"""Columns that score a prediction; all but the energy need a label."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Classifier:
-    """A checkpoint as the tasks use it: they get its path and its hash, not its weights.
+    """A checkpoint as it is sent to the tasks: its path and its hash, not its weights.
 
-    image_shape, encoding: of the images that it is given
-    batch_size: images of a forward pass; threads: torch's, in a task; None: its share of the cores
-    logit_adjustment: strength of post-hoc logit adjustment, None for none
-    arch, loss_type: the network and the loss that the user gives; needed if they are code of her own
+    image_shape, encoding: of the input images
+    batch_size: images per forward pass
+    threads: torch's threads per task; None: the task's share of the cores
+    logit_adjustment: strength of post-hoc logit adjustment; None for none
+    arch, loss_type: the network and the loss that the user gives; needed if they are the user's own code
     """
 
     checkpoint: Path
@@ -89,7 +89,7 @@ def classifier_of(
     arch: str | None = None,
     loss_type: str | None = None,
 ) -> Classifier:
-    """The checkpoint as it is now, for the images of a prepared set. Raises UserError if it cannot be read."""
+    """The classifier in a checkpoint, for the images of a prepared set. Raises UserError if it cannot be read."""
     path = checkpoint.absolute()
     try:
         version = content_hash(path)
@@ -111,9 +111,9 @@ def classifier_of(
 def with_predictions(
     images: DataFrame, classifier: Classifier, *, with_scores: bool = False, with_features: bool = False
 ) -> DataFrame:
-    """The columns beside IMAGE, then those of PREDICTION_SCHEMA, of SCORE_FIELDS and FEATURES (a list of float32).
+    """The columns of `images` without IMAGE, then PREDICTION_SCHEMA, SCORE_FIELDS and FEATURES (a list of float32).
 
-    images: with ID and IMAGE; with_scores: with LABEL too
+    images: has ID and IMAGE, and LABEL if with_scores is set
     """
     context = images.sparkSession.sparkContext
     threads = classifier.threads
@@ -122,7 +122,7 @@ def with_predictions(
         threads = max(1, (os.cpu_count() or 1) // context.defaultParallelism)
     kept = [name for name in images.columns if name != IMAGE]
     extra = [*(SCORE_FIELDS if with_scores else []), *([pa.field(FEATURES, pa.list_(pa.float32()))] * with_features)]
-    said = pa.schema([*PREDICTION_SCHEMA, *extra])
+    predicted = pa.schema([*PREDICTION_SCHEMA, *extra])
     predict = partial(
         _predict_partition,
         classifier=classifier,
@@ -132,9 +132,9 @@ def with_predictions(
         threads=threads,
     )
     schema = images.select(*kept).schema
-    for field in from_arrow_schema(said):
+    for field in from_arrow_schema(predicted):
         schema = schema.add(field)
-    # A small set is one file, hence one partition: spread it over all slots.
+    # A small set is one file, hence one partition: distribute it over all slots.
     return images.repartition(context.defaultParallelism, ID).mapInArrow(predict, schema)
 
 
@@ -151,7 +151,9 @@ def _predict_partition(
 
     from longtail.training.inference import adjustment, infer, load_classifier
 
-    torch.set_num_threads(threads or TaskContext.get().cpus())
+    context = TaskContext.get()
+    assert context is not None, "called in a task"
+    torch.set_num_threads(threads or context.cpus())
     for batch in batches:
         images = decode_images(batch.column(IMAGE), classifier.image_shape, classifier.encoding)
         found = infer(
@@ -171,6 +173,7 @@ def _predict_partition(
         if with_scores:
             columns |= _scores(logits, batch.column(LABEL), card, classifier)
         if with_features:
+            assert found.features is not None, "infer() was asked for them"
             columns[FEATURES] = _lists(found.features.numpy())
         yield pa.RecordBatch.from_pydict(columns)
 
@@ -191,23 +194,23 @@ def _predictions(logits: "Tensor", *, version: str, this_round: int) -> dict[str
 
 
 def _scores(logits: "Tensor", labels: pa.Array, card: "ModelCard", classifier: Classifier) -> dict[str, pa.Array]:
-    """The columns of SCORE_FIELDS for logits (N, C) and labels (N,), null where nobody knows."""
+    """The columns of SCORE_FIELDS for logits (N, C) and labels (N,), null where unknown."""
     import torch
 
     from longtail.training.inference import losses
 
     unknown = labels.is_null().to_numpy(zero_copy_only=False)  # (N,)
     targets = torch.from_numpy(labels.fill_null(0).to_numpy(zero_copy_only=False).astype(np.int64))  # (N,)
-    likeliest = logits.topk(min(5, logits.shape[1]), dim=1).indices  # (N, 5)
+    top5 = logits.topk(min(5, logits.shape[1]), dim=1).indices  # (N, 5)
     found = losses(classifier.checkpoint, card, logits, targets, loss_type=classifier.loss_type)  # (N,)
     return {
         ENERGY: pa.array((-logits.logsumexp(dim=1)).numpy()),
         LOSS: pa.array(found.numpy(), mask=unknown),
-        IN_TOP5: pa.array((likeliest == targets[:, None]).any(dim=1).numpy(), mask=unknown),
+        IN_TOP5: pa.array((top5 == targets[:, None]).any(dim=1).numpy(), mask=unknown),
     }
 
 
 def _lists(rows: np.ndarray) -> pa.Array:
-    """(N, D) float32 as N lists, their values not copied."""
+    """(N, D) float32 as N lists, without copying the values."""
     offsets = np.arange(0, rows.size + 1, rows.shape[1], dtype=np.int32)
     return pa.ListArray.from_arrays(offsets, rows.reshape(-1))

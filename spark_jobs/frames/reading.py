@@ -1,4 +1,4 @@
-"""Image tables as DataFrames: a source, a prepared set, a Parquet or Delta table."""
+"""DataFrames of images: of a source, of a prepared set, of a Parquet or Delta table."""
 
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -17,13 +17,13 @@ TASKS_PER_SLOT = 8
 
 
 def source_images(spark: SparkSession, source: Source | UnlabeledSource, shards: Sequence[Shard]) -> DataFrame:
-    """The source's images (SOURCE_SCHEMA), each shard read and verified by one task."""
+    """The images of a source (SOURCE_SCHEMA); each shard is read and verified by one task."""
 
     def read(batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
         for batch in batches:
             for index in batch.column(0).to_pylist():
                 rows = source.read(shards[index])
-                # A shard may be a file of gigabytes; what goes to the JVM at once should not be.
+                # A shard may be a file of gigabytes: it is sent to the JVM in parts.
                 for first in range(0, max(rows.num_rows, 1), ROWS_PER_BATCH):
                     yield rows.slice(first, ROWS_PER_BATCH)
 
@@ -35,7 +35,7 @@ def source_images(spark: SparkSession, source: Source | UnlabeledSource, shards:
 
 
 def as_irrelevant(images: DataFrame) -> DataFrame:
-    """The training images of another data set as unlabeled ones of no class."""
+    """The training images of another data set as unlabeled images of none of the classes."""
     return images.where(F.col(SPLIT) == TRAIN).select(
         (F.col(ID) + IRRELEVANT_FIRST_ID).alias(ID),
         IMAGE,

@@ -1,4 +1,4 @@
-"""Scores and predictions of a checkpoint, a partition at a time."""
+"""Scores and predictions of a checkpoint, computed by Spark tasks."""
 
 from dataclasses import asdict
 from pathlib import Path
@@ -31,16 +31,16 @@ SCORES_FILE = "scores.json"
 
 
 def evaluate(spark: SparkSession, options: EvaluateOptions, *, set_dir: Path) -> tuple[Path, dict[str, Any]]:
-    """Write predictions and scores; their directory, and the scores as result.json has them.
+    """Write predictions and scores; return their directory, and the scores in the layout of result.json.
 
-    Raises UserError for bad input.
+    Raises UserError for invalid input.
     """
     from longtail.training.inference import load_classifier_checkpoint  # torch takes seconds to import
 
     manifest = read_manifest(set_dir)
     splits = options.splits.split(",")
-    measured = [split for split in splits if split != UNLABELED and sum(manifest.counts[split])]
-    if not measured and not options.features:
+    evaluated = [split for split in splits if split != UNLABELED and sum(manifest.counts[split])]
+    if not evaluated and not options.features:
         raise UserError(f"{set_dir} has no labelled images in {options.splits}: choose other --splits, or --features")
     checkpoint = load_classifier_checkpoint(options.resume)
     classifier = classifier_of(
@@ -57,11 +57,11 @@ def evaluate(spark: SparkSession, options: EvaluateOptions, *, set_dir: Path) ->
     images = read_prepared(spark, set_dir).where(F.col(SPLIT).isin(splits)).select(SPLIT, ID, LABEL, IMAGE)
     with described(spark, f"evaluate {classifier.checkpoint} on {options.splits}"):
         with new_directory(predictions, replace=True) as directory:
-            said = with_predictions(images, classifier, with_scores=True, with_features=options.features)
-            said.write.mode("append").parquet(str(directory))
+            predicted = with_predictions(images, classifier, with_scores=True, with_features=options.features)
+            predicted.write.mode("append").parquet(str(directory))
         rows = spark.read.parquet(str(predictions)).where(F.col(SPLIT) != UNLABELED)
         rows = rows.select(SPLIT, ID, LABEL, PREDICTED, CONFIDENCE, LOSS, IN_TOP5).orderBy(ID).toArrow()
-    by_split = {split: rows.filter(pc.equal(rows[SPLIT], split)) for split in measured}
+    by_split = {split: rows.filter(pc.equal(rows[SPLIT], split)) for split in evaluated}
     result = _result(checkpoint, by_split, manifest, options)
     write_json_atomically(output_dir / SCORES_FILE, {"model_version": classifier.version, **result})
     return output_dir, result
@@ -70,10 +70,11 @@ def evaluate(spark: SparkSession, options: EvaluateOptions, *, set_dir: Path) ->
 def _result(
     checkpoint: "Checkpoint", rows: dict[str, pa.Table], manifest: Manifest, options: EvaluateOptions
 ) -> dict[str, Any]:
-    """The scores, laid out as in result.json (training/run.py)."""
+    """The scores, in the layout of result.json (training/run.py)."""
     from longtail.training.metrics import split_scores
 
     card = checkpoint.model_card
+    assert card is not None, "load_classifier_checkpoint() refuses a checkpoint without it"
     groups = list(shot_groups(manifest.counts[TRAIN], many_shot=options.many_shot, few_shot=options.few_shot))
     return {
         "run": card.run,
@@ -93,7 +94,7 @@ def _result(
 
 
 def _totals(rows: pa.Table, num_classes: int) -> dict[str, list[float]]:
-    """Sums by class over the images of a split (training/metrics.py, ClassTotals)."""
+    """Sums per class over the images of a split (training/metrics.py, ClassTotals)."""
     target, predicted = (rows[name].to_numpy() for name in (LABEL, PREDICTED))
     confidence, loss = (rows[name].to_numpy().astype(np.float64) for name in (CONFIDENCE, LOSS))
 

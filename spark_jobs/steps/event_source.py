@@ -1,4 +1,4 @@
-"""Where a job's live query takes its metric events from: the event files of --runs_dir, or a Kafka topic."""
+"""The source of a live query's metric events: the event files in --runs_dir, or a Kafka topic."""
 
 from collections.abc import Callable
 from functools import partial
@@ -12,17 +12,18 @@ from longtail.streaming.live.query import file_lines
 
 
 def packages_of(options: LiveQueryOptions) -> tuple[str, ...]:
-    """What the session needs beside Spark."""
+    """Maven coordinates that the session needs in addition to Spark."""
     return (KAFKA_PACKAGE,) if options.source == "kafka" else ()
 
 
 def lines_of(options: LiveQueryOptions) -> Callable[[SparkSession], DataFrame]:
-    """Makes the streaming DataFrame of lines in a session."""
+    """A function that creates the streaming DataFrame of event lines in a session."""
     if options.source == "kafka":
+        assert options.bootstrap_servers is not None, "the options are validated"
         return partial(kafka_lines, bootstrap_servers=options.bootstrap_servers, topic=options.topic)
     return partial(file_lines, events_dir=options.runs_dir / EVENTS_DIRECTORY)
 
 
-def place_of(options: LiveQueryOptions) -> str:
-    """In words."""
+def description_of(options: LiveQueryOptions) -> str:
+    """The source, for a message."""
     return f"the topic {options.topic}" if options.source == "kafka" else str(options.runs_dir / EVENTS_DIRECTORY)

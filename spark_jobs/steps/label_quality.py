@@ -1,4 +1,4 @@
-"""How right pseudo-labels are, by the withheld labels: kept beside their table, and shown."""
+"""The quality of pseudo-labels by the withheld labels: written next to their table, and printed."""
 
 import json
 from pathlib import Path
@@ -13,24 +13,24 @@ from longtail.spark_jobs.display.tables import percent
 
 
 def write_quality(quality: DataFrame, class_names: list[str], table: Path) -> None:
-    """Keep precision and recall per class of with_label_quality's rows; null where there is nothing to divide by."""
+    """Write precision and recall per class, from the rows of with_label_quality; null where the denominator is 0."""
     rows = [row.asDict() for row in quality.collect()]
     for row in rows:
         row["class_name"] = class_names[row["class_id"]]
         row["precision"] = row["correct"] / row["predicted"] if row["predicted"] else None
         row["recall"] = row["correct"] / row["support"] if row["support"] else None
-    right, total = sum(row["correct"] for row in rows), sum(row["labelled"] for row in rows)
-    accuracy = right / total if total else None
+    correct, total = sum(row["correct"] for row in rows), sum(row["labelled"] for row in rows)
+    accuracy = correct / total if total else None
     write_json_atomically(_quality_file(table), {"accuracy": accuracy, "classes": rows})
 
 
 def read_quality(table: Path) -> dict[str, Any]:
-    """Accuracy of a table's pseudo-labels (None if nobody knows it), and their classes' rows."""
+    """The accuracy of a table's pseudo-labels (None if unknown), and one row per class."""
     return json.loads(_quality_file(table).read_text(encoding="utf-8"))
 
 
 def show_quality(table: Path) -> None:
-    """Print what write_quality kept."""
+    """Print what write_quality wrote."""
     rows = read_quality(table)["classes"]
     shown = Table(title="pseudo-labels against the withheld labels", title_justify="left")
     for heading in ("class", "unlabeled", "pseudo-labelled as", "precision %", "recall %"):
@@ -40,15 +40,15 @@ def show_quality(table: Path) -> None:
             row["class_name"], str(row["support"]), str(row["predicted"]),
             percent(row["precision"]), percent(row["recall"]),
         )  # fmt: skip
-    right, total = sum(row["correct"] for row in rows), sum(row["labelled"] for row in rows)
+    correct, total = sum(row["correct"] for row in rows), sum(row["labelled"] for row in rows)
     console = get_console()
     console.print(shown)
     if total:
-        console.print(f"{right} of {total} right: {percent(right / total)} %")
+        console.print(f"{correct} of {total} correct: {percent(correct / total)} %")
     elif any(row["support"] for row in rows):
-        console.print("none was chosen whose class is known")
+        console.print("the classes of the selected images are unknown")
     else:
-        console.print("nobody knows the classes of the unlabeled part")
+        console.print("the classes of the unlabeled part are unknown")
 
 
 def _quality_file(table: Path) -> Path:

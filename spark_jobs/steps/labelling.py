@@ -1,4 +1,4 @@
-"""Labelling the unlabeled part with a trained classifier."""
+"""Labels the unlabeled part with a trained classifier."""
 
 import pickle
 from pathlib import Path
@@ -26,23 +26,23 @@ from longtail.spark_jobs.frames.pseudo_label_selection import (
 )
 from longtail.spark_jobs.frames.reading import read_parquet_or_delta, read_prepared
 from longtail.spark_jobs.steps.label_quality import show_quality, write_quality
-from longtail.spark_jobs.steps.labelling_events import tell_of_labelling
+from longtail.spark_jobs.steps.labelling_events import write_labelling_events
 from longtail.training.run_directory import FinishedRun
 
 PSEUDO_LABELS_DIRECTORY = "pseudo_labels"
-"""In the data directory, and in a run whose network labels for the next one."""
+"""In the data directory, and in the directory of a run that labels for the next one."""
 DEFAULT_FILENAME = GenPseudolabelsOptions.model_fields["output_filename"].default
 
 
 def default_table(options: DataOptions) -> Path:
-    """Where gen_pseudolabels writes and train_semi reads if nothing else is said."""
+    """The table that gen_pseudolabels writes and train_semi reads by default."""
     return options.data_dir.absolute() / PSEUDO_LABELS_DIRECTORY / options.set_name() / DEFAULT_FILENAME
 
 
 def labels_of_run(spark: SparkSession, options: DataOptions, run: FinishedRun, *, set_dir: Path) -> Path:
-    """The table of a run's own pseudo-labels, written if it is not there; beside the run, so that others stay.
+    """The pseudo-labels by a run's network, in a table in the run's directory, written unless it exists.
 
-    Prints how right they are.
+    Prints their quality.
     """
     fields = GenPseudolabelsOptions.model_fields
     shared = {name: value for name, value in options if name in fields and name != "batch_size"}
@@ -56,9 +56,9 @@ def labels_of_run(spark: SparkSession, options: DataOptions, run: FinishedRun, *
 
 
 def gen_pseudolabels(spark: SparkSession, options: GenPseudolabelsOptions, *, set_dir: Path) -> Path:
-    """Write the table; its path. Raises UserError for bad input."""
+    """Write the table of pseudo-labels and its quality; return its path. Raises UserError for invalid input."""
     if options.format == "delta":
-        deltalake()  # or say that it is missing, before any work
+        deltalake()  # a missing package is reported before any work
     manifest = read_manifest(set_dir)
     if not manifest.num_images(UNLABELED):
         raise UserError(f"{set_dir} has no unlabeled part: give --imb_factor_unlabel (1 for a balanced one)")
@@ -73,7 +73,7 @@ def gen_pseudolabels(spark: SparkSession, options: GenPseudolabelsOptions, *, se
         _write_table(with_pseudo_labels(images, classifier), table, options, manifest)
         quality = with_label_quality(read_parquet_or_delta(spark, table), prepared, num_classes=manifest.num_classes)
         write_quality(quality, manifest.class_names, table)
-        tell_of_labelling(spark, table, checkpoint=options.resume.absolute(), manifest=manifest)
+        write_labelling_events(spark, table, checkpoint=options.resume.absolute(), manifest=manifest)
     if options.output_filename.endswith(".pickle"):
         _write_published_layout(
             table, output_dir / options.output_filename, prediction_model=str(classifier.checkpoint)
@@ -83,7 +83,7 @@ def gen_pseudolabels(spark: SparkSession, options: GenPseudolabelsOptions, *, se
 
 def _write_table(pseudo_labels: DataFrame, table: Path, options: GenPseudolabelsOptions, manifest: Manifest) -> None:
     if options.align is not None:
-        pseudo_labels = pseudo_labels.persist()  # it is read twice, and should be inferred once
+        pseudo_labels = pseudo_labels.persist()  # read twice, computed once
     try:
         with new_directory(table, replace=True) as directory:
             rows = selected(pseudo_labels, options, manifest)
@@ -96,12 +96,12 @@ def _write_table(pseudo_labels: DataFrame, table: Path, options: GenPseudolabels
 
 
 def with_pseudo_labels(images: DataFrame, classifier: Classifier) -> DataFrame:
-    """id, image -> id, pseudo_label, and what else the classifier says (PREDICTION_SCHEMA)."""
+    """id, image -> id, pseudo_label, and the other columns of PREDICTION_SCHEMA."""
     return with_predictions(images, classifier).withColumnRenamed(PREDICTED, PSEUDO_LABEL)
 
 
 def selected(pseudo_labels: DataFrame, options: GenPseudolabelsOptions, manifest: Manifest) -> DataFrame:
-    """What the options choose to keep, of all pseudo-labels of the unlabeled part."""
+    """Align and select pseudo-labels of the unlabeled part, as the options specify."""
     if options.align is not None:
         target = [count**options.align for count in manifest.counts[TRAIN]]
         pseudo_labels = with_aligned_distribution(pseudo_labels, target=target)

@@ -1,4 +1,4 @@
-"""What a labelling of the unlabeled part gave each class, as metric events beside those of the run that labelled."""
+"""Metric events of pseudo-labels: their number and confidence per class, among the events of the run that labelled."""
 
 import json
 import time
@@ -19,10 +19,10 @@ PHASE: Phase = "gen_pseudolabels"
 QUANTILES = (0.1, 0.5, 0.9)
 
 
-def tell_of_labelling(spark: SparkSession, table: Path, *, checkpoint: Path, manifest: Manifest) -> None:
-    """Leave the events of a table of pseudo-labels, and beside the table its origin: the run that it is of.
+def write_labelling_events(spark: SparkSession, table: Path, *, checkpoint: Path, manifest: Manifest) -> None:
+    """Write the events of a table of pseudo-labels, and next to the table its origin: the run that labelled.
 
-    A checkpoint that lies in no runs directory belongs to no run that anybody watches: then there are no events.
+    A checkpoint outside a runs directory belongs to no run that is monitored: then there are no events.
     """
     run = checkpoint.parent.name
     previous_run = _previous_run(checkpoint)
@@ -34,7 +34,7 @@ def tell_of_labelling(spark: SparkSession, table: Path, *, checkpoint: Path, man
     found = {row.class_id: row for row in confidence_by_class(pseudo_labels).collect()}
     first = pseudo_labels.first()
     if first is None:
-        return  # a selection that is left with no image has nothing to tell
+        return  # nothing was selected
     now = time.time()
     events = []
     for class_id, name in enumerate(manifest.class_names):
@@ -62,7 +62,7 @@ def tell_of_labelling(spark: SparkSession, table: Path, *, checkpoint: Path, man
 
 
 def confidence_by_class(pseudo_labels: DataFrame) -> DataFrame:
-    """class_id, num_labels, mean_confidence, quantiles (of QUANTILES); a row per class that has a pseudo-label."""
+    """One row per class with a pseudo-label: class_id, num_labels, mean_confidence, quantiles (those of QUANTILES)."""
     confidence = F.col(CONFIDENCE).cast("double")
     return pseudo_labels.groupBy(F.col(PSEUDO_LABEL).alias("class_id")).agg(
         F.count("*").alias("num_labels"),
@@ -72,8 +72,8 @@ def confidence_by_class(pseudo_labels: DataFrame) -> DataFrame:
 
 
 def _previous_run(checkpoint: Path) -> str:
-    """The run whose pseudo-labels the checkpoint learned from; "" if there is none."""
-    from longtail.training.checkpoints import load_checkpoint  # torch is for who needs a checkpoint
+    """The run on whose pseudo-labels the checkpoint was trained; an empty string if there is none."""
+    from longtail.training.checkpoints import load_checkpoint  # torch takes seconds to import
 
     card = load_checkpoint(checkpoint).model_card
     trained_on = card.options.get("pseudo_labels") if card else None

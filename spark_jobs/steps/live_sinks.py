@@ -1,14 +1,14 @@
-"""What else receives the live tables: TensorBoard, Delta tables."""
+"""Sinks that copy the live tables: TensorBoard, Delta tables."""
 
 from collections.abc import Callable
 from pathlib import Path
 
 
 def update_sinks(tables_dir: Path, *, tensorboard: Path | None, as_delta: bool) -> Callable[[list[str]], None]:
-    """A function of run names that copies the tables of these runs to the other sinks; imports only those in use.
+    """A function that copies the tables of the named runs to the chosen sinks; only these are imported.
 
-    tensorboard: directory of the scalars; None for none
-    as_delta: keep the tables as Delta tables too
+    tensorboard: directory of the scalars; None for no scalars
+    as_delta: write the tables as Delta tables too
     """
     updates: list[Callable[[list[str]], None]] = []
     if tensorboard is not None:

@@ -1,4 +1,4 @@
-"""How many images of each class the parts of a long-tailed set get, from what the sources have."""
+"""The sizes of the parts of a long-tailed set, per class, from the images that the sources have."""
 
 from collections.abc import Mapping, Sequence
 
@@ -18,11 +18,13 @@ from longtail.spark_jobs.frames.long_tail import LongTail
 
 
 def plan_counts(found: Mapping[tuple[str, int], int], options: DataOptions, located: Located) -> LongTail:
-    """Sizes of the parts, checked against what the sources have.
+    """Sizes of the parts, checked against the sources.
 
-    found: images by split and label.
+    found: numbers of images in the sources, by split and label
+
+    Raises UserError if the sources have too few images.
     """
-    # Everything is from head to tail here, and by label in the end.
+    # Lists are in the order from head to tail, and by label in the result.
     labels = located.labels_head_to_tail
     available, extra = ([found.get((split, label), 0) for label in labels] for split in (TRAIN, UNLABELED))
     labelled = _labelled_counts(available, labels, options)
@@ -66,7 +68,7 @@ def plan_counts(found: Mapping[tuple[str, int], int], options: DataOptions, loca
 
 
 def _labelled_counts(available: Sequence[int], labels: Sequence[int], options: DataOptions) -> list[int]:
-    """Labelled images of each class, from head to tail. Raises UserError if a class would have none."""
+    """Labelled images per class, from head to tail. Raises UserError if a class would have none."""
     if (sizes := options.class_sizes()) is not None:
         if len(sizes) != len(labels):
             raise UserError(f"--counts has {len(sizes)} numbers, {options.dataset} has {len(labels)} classes")

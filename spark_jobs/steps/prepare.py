@@ -1,4 +1,4 @@
-"""Preparing a set: from the sources' images to the directory of the long-tailed set."""
+"""Prepares a long-tailed set from the images of its sources."""
 
 import errno
 import os
@@ -32,12 +32,12 @@ NO_ROOM = [os.strerror(number) for number in (errno.ENOSPC, errno.EDQUOT, errno.
 
 
 def prepare(spark: SparkSession, options: DataOptions, *, as_delta: bool = False) -> Path:
-    """The directory of the prepared set, made if it is not there. Raises UserError for bad input.
+    """Prepare the set unless it exists; return its directory. Raises UserError for invalid input.
 
     as_delta: make its rows a Delta table too
     """
     if as_delta:
-        deltalake()  # or say that it is missing, before any work
+        deltalake()  # a missing package is reported before any work
     set_dir, source_state = prepared_set_dir(options), state_of_own_files(options)
     outdated = set_dir.exists()
     if outdated:
@@ -55,9 +55,9 @@ def prepare(spark: SparkSession, options: DataOptions, *, as_delta: bool = False
     for split, label, _, count in bucket_counts:
         found[split, label] += count
     if not any(split == TEST for split, _ in found):
-        raise UserError(f"{options.dataset} has no test image left: mend the bad ones")
+        raise UserError(f"{options.dataset} has no test image left: repair the damaged ones")
     counts = plan_counts(found, options, located)
-    # To be counted, all of them were read, and images of the user's own decoded.
+    # Counting has read all images, and decoded the user's own.
     checked = _images(spark, sources, is_checked=True)
     long_tail = keep_long_tail(checked, counts, bucket_counts, seed=options.rand_number)
     try:
@@ -68,18 +68,18 @@ def prepare(spark: SparkSession, options: DataOptions, *, as_delta: bool = False
             if as_delta:
                 write_log(directory / ROWS_DIRECTORY, partition_column=SPLIT)
     except FileExistsError:
-        read_manifest(set_dir)  # somebody else prepared the same set meanwhile
+        read_manifest(set_dir)  # another process prepared the same set meanwhile
     except OSError as error:
         raise UserError(f"cannot write {set_dir}: {error.strerror}; free it or choose another --data_dir") from None
     except Exception as error:
-        # Spark tells of a full disk by the text of its own exceptions.
+        # Spark reports a full disk in the text of its exceptions.
         reason = next((reason for reason in NO_ROOM if reason in str(error)), None)
         if reason is None:
             raise
         raise UserError(f"cannot write {set_dir}: {reason}; free some or choose another --data_dir") from None
     else:
         if manifest.num_bad_images:
-            print(f"{manifest.num_bad_images} images that cannot be decoded, or are not there, were left out")
+            print(f"left out {manifest.num_bad_images} images that are missing or cannot be decoded")
         for line in duplicate_lines([row for row in manifest.duplicates if "+" in row["splits"]]):
             print(line)
     return set_dir
@@ -87,7 +87,7 @@ def prepare(spark: SparkSession, options: DataOptions, *, as_delta: bool = False
 
 @dataclass(frozen=True)
 class _LocatedSource:
-    """is_irrelevant: its training images become unlabeled ones of no class"""
+    """is_irrelevant: its training images become unlabeled images of none of the classes"""
 
     source: Source | UnlabeledSource
     located: Located
@@ -95,17 +95,17 @@ class _LocatedSource:
 
 
 def _images(spark: SparkSession, sources: Sequence[_LocatedSource], *, is_checked: bool = False) -> DataFrame:
-    """The images of all sources (SOURCE_SCHEMA); is_checked: they have been read before."""
+    """The images of all sources (SOURCE_SCHEMA); is_checked: they have been read and verified before."""
     frames = []
-    for of in sources:
-        shards = without_second_check(of.located.shards) if is_checked else of.located.shards
-        rows = source_images(spark, of.source, shards)
-        frames.append(as_irrelevant(rows) if of.is_irrelevant else rows)
+    for source in sources:
+        shards = without_second_check(source.located.shards) if is_checked else source.located.shards
+        rows = source_images(spark, source.source, shards)
+        frames.append(as_irrelevant(rows) if source.is_irrelevant else rows)
     return reduce(DataFrame.unionByName, frames)
 
 
 def _unlabeled_sources(options: DataOptions, base: Located) -> Iterator[_LocatedSource]:
-    """The sources that only the unlabeled part draws from."""
+    """The sources of the unlabeled part alone."""
     if options.unlabeled is not None:
         source = unlabeled_source(options, base)
         yield _LocatedSource(source, source.locate(options, base))
@@ -115,6 +115,6 @@ def _unlabeled_sources(options: DataOptions, base: Located) -> Iterator[_Located
         if (located.image_shape, located.encoding) != (base.image_shape, base.encoding):
             raise UserError(
                 f"--irrelevant_dataset {options.irrelevant_dataset} has {located.encoding} images of "
-                f"{located.image_shape}, {options.dataset} {base.encoding} ones of {base.image_shape}: choose one alike"
+                f"{located.image_shape}, {options.dataset} {base.encoding} images of {base.image_shape}: choose another"
             )
         yield _LocatedSource(other, located, is_irrelevant=True)

@@ -1,4 +1,4 @@
-"""A prepared set on disk: its directory, its rows, its manifest."""
+"""A prepared set on disk: its directory, rows and manifest."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -31,22 +31,23 @@ ROW_GROUP_BYTES = 16 * 1024**2
 
 
 def prepared_set_dir(options: DataOptions) -> Path:
+    """The directory of the set that the options describe, whether or not it exists."""
     return options.data_dir.absolute() / PREPARED_DIRECTORY / options.set_name()
 
 
 def write_rows(long_tail: DataFrame, directory: Path, located: Located, counts: LongTail) -> None:
     num_images = sum(counts.val) + sum(counts.train) + sum(counts.unlabeled) + counts.classless
-    # A file of the user's takes at most about as many bytes as its pixels.
+    # An encoded image takes at most about as many bytes as its pixels.
     image_bytes = int(np.prod(located.image_shape))
     files_per_split = math.ceil(max(num_images, 1) * image_bytes / TARGET_FILE_BYTES)
     (
-        # By a hash of the id, so the content of each file is the same on every cluster.
+        # By a hash of the id, so that each file has the same content on every cluster.
         long_tail.repartition(len(SPLITS) * files_per_split, SPLIT, F.pmod(F.hash(ID), F.lit(files_per_split)))
         .sortWithinPartitions(SPLIT, ID)
         .write.partitionBy(SPLIT)
         .option("compression", "lz4_raw")
         .option("parquet.block.size", ROW_GROUP_BYTES)
-        # Images hardly repeat: a dictionary would only cost memory.
+        # Few images repeat: a dictionary would only cost memory.
         .option(f"parquet.enable.dictionary#{IMAGE}", "false")
         .parquet(str(directory / ROWS_DIRECTORY))
     )
@@ -60,7 +61,7 @@ def describe_set(
     found: Mapping[tuple[str, int], int],
     planned: LongTail,
 ) -> Manifest:
-    """The manifest, from what is on disk and not from what was meant to be."""
+    """The manifest of the rows on disk, which are checked against the planned sizes."""
     base = sources[0]
     written = read_prepared(spark, directory)
     counts = {split: [0] * len(base.class_names) for split in SPLITS}
@@ -95,9 +96,9 @@ def describe_set(
 
 
 def _num_bad_images(source: Located, found: Mapping[tuple[str, int], int]) -> int:
-    """Images that the source names and that did not become rows."""
+    """Images of the source that did not become rows."""
     if source.num_images is None:
         return 0
-    # A task may read training and test images at once; those of a source of unlabeled ones are apart.
+    # A source of unlabeled images is counted by itself; any other has training and test images.
     splits = {UNLABELED} if all(shard.split == UNLABELED for shard in source.shards) else {TRAIN, TEST}
     return source.num_images - sum(count for (split, _), count in found.items() if split in splits)

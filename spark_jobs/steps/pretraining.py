@@ -1,4 +1,4 @@
-"""What the pre-training jobs (pretrain_rot, pretrain_moco, pretrain_simclr) have in common: all but their options."""
+"""The pre-training jobs (pretrain_rot, pretrain_moco, pretrain_simclr), which differ in their options alone."""
 
 from collections.abc import Sequence
 
@@ -11,7 +11,7 @@ from longtail.spark_jobs.steps.training import train_run, training_session
 
 
 def pretrain(options_type: type[RunOptions], argv: Sequence[str]) -> None:
-    """Train what options_type says on the labelled part's images, and name the checkpoint to start a training from."""
+    """Pre-train on the labelled part's images, and print the command of the training that starts from it."""
     job = options_type.phase
     options = parse_options(options_type, argv, prog=f"longtail {job}")
     spark = training_session(job, options)

@@ -1,4 +1,4 @@
-"""What the unlabeled part was taken for: predicted classes, confidences, and where the truth is known how rightly."""
+"""Statistics of pseudo-labels: predicted classes, confidences, and where labels are withheld precision and recall."""
 
 from pathlib import Path
 from typing import Any
@@ -28,32 +28,32 @@ def _column(quantile: float) -> str:
 
 
 def pseudo_label_statistics(spark: SparkSession, table: Path, *, set_dir: Path, output_dir: Path) -> None:
-    """Print a row per class, and write them as pseudo_labels.parquet and pseudo_labels.json.
+    """Print one row per class, and write them as pseudo_labels.parquet and pseudo_labels.json.
 
-    Raises UserError if the table is not one of gen_pseudolabels.
+    Raises UserError if gen_pseudolabels did not write the table.
     """
     with open_parquet(table_files(table)[0]) as parquet:
         if missing := sorted({ID, PSEUDO_LABEL, CONFIDENCE} - set(parquet.schema_arrow.names)):
             raise UserError(f"{table} has no column {', '.join(missing)}: name a table of gen_pseudolabels")
     manifest = read_manifest(set_dir)
     pseudo_labels, num_classes = read_parquet_or_delta(spark, table), manifest.num_classes
-    surely = with_confidence_quantiles(pseudo_labels, num_classes=num_classes).collect()
-    rightly = with_label_quality(pseudo_labels, read_prepared(spark, set_dir), num_classes=num_classes).collect()
-    truth_is_known = any(row.support for row in rightly)
+    confidences = with_confidence_quantiles(pseudo_labels, num_classes=num_classes).collect()
+    qualities = with_label_quality(pseudo_labels, read_prepared(spark, set_dir), num_classes=num_classes).collect()
+    labels_are_known = any(row.support for row in qualities)
     rows: list[dict[str, Any]] = []
-    for confident, found in zip(surely, rightly, strict=True):
+    for confidence, quality in zip(confidences, qualities, strict=True):
         rows.append(
             {
-                "class_id": found.class_id,
-                "class_name": manifest.class_names[found.class_id],
-                "predicted": confident.predicted,
-                "support": found.support if truth_is_known else None,
-                "precision": found.correct / found.predicted if found.predicted and truth_is_known else None,
-                "recall": found.correct / found.support if found.support else None,
+                "class_id": quality.class_id,
+                "class_name": manifest.class_names[quality.class_id],
+                "predicted": confidence.predicted,
+                "support": quality.support if labels_are_known else None,
+                "precision": quality.correct / quality.predicted if quality.predicted and labels_are_known else None,
+                "recall": quality.correct / quality.support if quality.support else None,
                 **dict(
                     zip(
                         map(_column, QUANTILES),
-                        confident.confidence_quantiles or [None] * len(QUANTILES),
+                        confidence.confidence_quantiles or [None] * len(QUANTILES),
                         strict=True,
                     )
                 ),
@@ -77,8 +77,8 @@ def _print(rows: list[dict[str, Any]]) -> None:
         table.add_column(heading, justify="left" if heading == "class" else "right")
     for row in rows:
         quantiles = [row[_column(quantile)] for quantile in SHOWN_QUANTILES]
-        confidences = ["-" if value is None else f"{value:.3f}" for value in quantiles]
+        shown = ["-" if value is None else f"{value:.3f}" for value in quantiles]
         table.add_row(
-            row["class_name"], str(row["predicted"]), *confidences, percent(row["precision"]), percent(row["recall"])
+            row["class_name"], str(row["predicted"]), *shown, percent(row["precision"]), percent(row["recall"])
         )
     console.print(table)

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 def evaluate_run(
     spark: SparkSession, options: TrainOptions, *, set_dir: Path, pseudo_labels: Path | None = None
 ) -> dict[str, Any]:
-    """Scores of the checkpoint --resume on the set's held-out splits; says which files were written on the way."""
+    """Scores of the checkpoint options.resume on the held-out splits; prints the further files that were written."""
     paths = run_paths(options, set_dir=set_dir, pseudo_labels=pseudo_labels)
     rank_main = partial(_evaluate_rank, options=options)
     result = run_on_set(spark, rank_main, options, paths, description=f"evaluate {options.resume}")[0]

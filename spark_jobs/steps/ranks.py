@@ -1,15 +1,16 @@
-"""A function in every rank of a barrier stage, with the paths of its data."""
+"""Runs a function in every rank of a barrier stage, with access to a prepared set."""
 
 from collections.abc import Callable
 from functools import partial
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from pyspark.sql import SparkSession
+from pyspark.sql import DataFrame, SparkSession
 
 from longtail.conf.options.training import RunOptions
 from longtail.data.manifest import read_manifest
 from longtail.spark_jobs.cluster.barrier import run_in_barrier_stage
-from longtail.spark_jobs.cluster.shipping import packed_pseudo_labels, set_rows, with_brought_set
+from longtail.spark_jobs.cluster.shipping import packed_pseudo_labels, run_with_shipped_set, set_rows
 from longtail.training.run_directory import RunPaths
 
 if TYPE_CHECKING:
@@ -24,12 +25,18 @@ def run_on_set(
     *,
     description: str,
 ) -> list[dict[str, Any]]:
-    """rank_main(rank, paths) in every rank; with --data_through partitions the paths are those of what was brought."""
-    rows, in_rank = None, partial(rank_main, paths=paths)
+    """Run rank_main(rank, paths) in every rank; with --data_through partitions, on a copy of the set sent to them."""
+    rows: DataFrame | None = None
+
+    def in_rank(rank: "Rank") -> dict[str, Any]:
+        return rank_main(rank, paths)
+
+    run: Callable[..., dict[str, Any]] = in_rank
     if options.data_through == "partitions":
+        assert isinstance(paths.set_dir, Path), "a job prepares its set in a directory"
         rows = set_rows(spark, paths.set_dir)
-        in_rank = partial(
-            with_brought_set,
+        run = partial(
+            run_with_shipped_set,
             rank_main,
             paths=paths,
             manifest=read_manifest(paths.set_dir),
@@ -37,7 +44,7 @@ def run_on_set(
         )
     return run_in_barrier_stage(
         spark,
-        in_rank,
+        run,
         world_size=options.world_size,
         threads=options.threads,
         description=description,

@@ -1,4 +1,4 @@
-"""Semi-supervised training in rounds of self-training, and the pseudo-labels that it starts from."""
+"""Rounds of semi-supervised training, each on the pseudo-labels of the one before."""
 
 from pathlib import Path
 
@@ -19,24 +19,24 @@ def train_rounds(
     pseudo_labels: Path | None,
     show_progress: bool = True,
 ) -> FinishedRun:
-    """The run of the last of --rounds; each starts anew, on the pseudo-labels of the network of the one before."""
+    """Train options.rounds networks, each from scratch on the pseudo-labels of the one before; return the last run."""
     run = train_run(spark, options, set_dir=set_dir, pseudo_labels=pseudo_labels, show_progress=show_progress)
     for this_round in range(2, options.rounds + 1):
-        print(f"round {this_round}: pseudo-labels by {run.run_dir}")
+        print(f"round {this_round}: pseudo-labels from {run.run_dir}")
         table = labels_of_run(spark, options, run, set_dir=set_dir)
-        anew = options.model_copy(update={"resume": None})
-        run = train_run(spark, anew, set_dir=set_dir, pseudo_labels=table, show_progress=show_progress)
+        from_scratch = options.model_copy(update={"resume": None})
+        run = train_run(spark, from_scratch, set_dir=set_dir, pseudo_labels=table, show_progress=show_progress)
     return run
 
 
 def pseudo_label_table(options: TrainSemiOptions) -> Path:
-    """What --pseudo_labels names, or the default table. Raises UserError if it is not there."""
+    """The table given by --pseudo_labels, or the default one. Raises UserError if it does not exist."""
     table = options.pseudo_labels or default_table(options)
     if not table.exists():
-        asked = options.imb_factor_unlabel
-        unlabeled = f"--unlabeled {options.unlabeled}" if asked is None else f"--imb_factor_unlabel {asked:g}"
+        factor = options.imb_factor_unlabel
+        unlabeled = f"--unlabeled {options.unlabeled}" if factor is None else f"--imb_factor_unlabel {factor:g}"
         raise UserError(
             f"there are no pseudo-labels {table}: write them with `longtail gen_pseudolabels --resume CKPT "
-            f"{unlabeled}`, CKPT being a checkpoint of `longtail train`"
+            f"{unlabeled}`, with a checkpoint of `longtail train`"
         )
     return table

@@ -1,4 +1,4 @@
-"""Class-distribution statistics, computed and written."""
+"""Computes and writes class-distribution statistics."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
@@ -37,7 +37,7 @@ STATISTICS_DIRECTORY = "statistics"
 
 
 def stats(spark: SparkSession, options: DataOptions, *, set_dir: Path) -> Path:
-    """Count, print and write; the directory of the results."""
+    """Compute, print and write the statistics of a prepared set; return the directory of the results."""
     manifest = read_manifest(set_dir)
     prepared = read_prepared(spark, set_dir)
     counted = count_labels(prepared)
@@ -57,16 +57,16 @@ def stats(spark: SparkSession, options: DataOptions, *, set_dir: Path) -> Path:
 
 
 def stats_of_labels(spark: SparkSession, options: StatsOptions, *, table: Path) -> Path:
-    """The same for the labels of a table without a look at its images; a label that does not occur is not known of.
+    """The same for the labels in a table, without reading images; the classes are the labels that occur.
 
-    Raises UserError if there is no such column of numbers or names, or if a row lacks its label.
+    Raises UserError if the column does not exist or holds neither integers nor strings, or if a label is missing.
     """
     rows = _label_rows(spark, table, options.label_column)
     counted = count_labels(rows)
     by_label = {label: count for _, label, count in counted.class_counts}
     if not by_label:
         raise UserError(f"{table} has no row: name another table with --labels")
-    if (missing := by_label.get(NO_CLASS, by_label.get(str(NO_CLASS)))) is not None:
+    if missing := sum(count for label, count in by_label.items() if str(label) == str(NO_CLASS)):
         raise UserError(f"{table} has {missing} rows whose {options.label_column} is null or {NO_CLASS}: remove them")
     names = sorted(by_label)
     counts = {TRAIN: [by_label[name] for name in names]}
@@ -76,15 +76,15 @@ def stats_of_labels(spark: SparkSession, options: StatsOptions, *, table: Path) 
 
 
 def _label_rows(spark: SparkSession, table: Path, column: str) -> DataFrame:
-    """Of each row its label alone, as of a training image."""
-    open_parquet(table_files(table)[0]).close()  # says in one line if it is none
+    """The labels of a table as those of training images: split, label, hidden_label."""
+    open_parquet(table_files(table)[0]).close()  # a file that is not Parquet is reported in one line
     rows = read_parquet_or_delta(spark, table)
-    kinds = dict(rows.dtypes)
-    if kinds.get(column) not in ("tinyint", "smallint", "int", "bigint", "string"):
-        have = ", ".join(f"{name} ({kind[:20]})" for name, kind in kinds.items())
+    types = dict(rows.dtypes)
+    if types.get(column) not in ("tinyint", "smallint", "int", "bigint", "string"):
+        have = ", ".join(f"{name} ({type_[:20]})" for name, type_ in types.items())
         raise UserError(f"{table} has no column {column!r} of integers or strings: it has {have}; give --label_column")
-    nothing = F.lit(None).cast(kinds[column])
-    return rows.select(F.lit(TRAIN).alias(SPLIT), F.col(column).alias(LABEL), nothing.alias(HIDDEN_LABEL))
+    null = F.lit(None).cast(types[column])
+    return rows.select(F.lit(TRAIN).alias(SPLIT), F.col(column).alias(LABEL), null.alias(HIDDEN_LABEL))
 
 
 def _report_labels(
@@ -95,7 +95,7 @@ def _report_labels(
     options: DataOptions,
     output_dir: Path,
 ) -> None:
-    """Write and print what the labels alone say. counts: by split, (num_classes,)"""
+    """Write and print the statistics of labels. counts: by split, (num_classes,)"""
     groups = shot_groups(counts[TRAIN], many_shot=options.many_shot, few_shot=options.few_shot)
     class_counts = _class_counts(counts, groups, sums, class_names)
     write_atomically(output_dir / "class_counts.parquet", lambda file: pq.write_table(class_counts, file))
@@ -109,7 +109,7 @@ def _report_labels(
 
 
 def _partitions(counted: LabelCounts) -> pa.Table:
-    """A row per split and partition."""
+    """One row per split and partition."""
     names = [SPLIT, "partition", "num_images", "label_skew"]
     types = [pa.string(), pa.int32(), pa.int64(), pa.float64()]
     columns = zip(*counted.skew, strict=True) if counted.skew else [[]] * len(names)
@@ -117,7 +117,7 @@ def _partitions(counted: LabelCounts) -> pa.Table:
 
 
 def _skew(counted: LabelCounts, split: str) -> dict[str, Any]:
-    """The partitions of a split together; the mean weighs each by its images. None without images."""
+    """Label skew over the partitions of a split, the mean weighted by images; None without images."""
     of_split = [(images, skew) for of, _, images, skew in counted.skew if of == split]
     total = sum(images for images, _ in of_split)
     return {
@@ -133,14 +133,14 @@ def _class_counts(
     sums: Mapping[tuple[str, int], Sums],
     class_names: Sequence[str],
 ) -> pa.Table:
-    """A row per split and class; a class without images keeps its row. Channels are null where images were not read."""
-    channels = {key: channel_statistics(of_class) for key, of_class in sums.items()}
-    nothing = Channels([], [])
+    """One row per split and class, also without images. Channel statistics are null where images were not read."""
+    channels = {key: channel_statistics(class_sums) for key, class_sums in sums.items()}
+    unread = Channels([], [])
     rows = []
-    for split, of_split in counts.items():
-        total = sum(of_split)
-        for class_id, count in enumerate(of_split):
-            of_class = channels.get((split, class_id), nothing)
+    for split, sizes in counts.items():
+        total = sum(sizes)
+        for class_id, count in enumerate(sizes):
+            statistics = channels.get((split, class_id), unread)
             rows.append(
                 {
                     SPLIT: split,
@@ -150,8 +150,8 @@ def _class_counts(
                     "count": count,
                     "share": count / total if total else None,
                     "effective_number": effective_number(count),
-                    "channel_mean": of_class.mean or None,
-                    "channel_std": of_class.std or None,
+                    "channel_mean": statistics.mean or None,
+                    "channel_std": statistics.std or None,
                 }
             )
     return pa.Table.from_pylist(rows)

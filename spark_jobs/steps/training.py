@@ -1,4 +1,4 @@
-"""A training as a barrier stage, with retries."""
+"""Trains in a barrier stage, with retries."""
 
 from contextlib import AbstractContextManager, nullcontext
 from functools import partial
@@ -31,10 +31,10 @@ if TYPE_CHECKING:
 
 
 def training_session(job: str, options: RunOptions) -> SparkSession:
-    """The session of a job that trains.
+    """The session of a training job.
 
-    Raises what spark_session does, and UserError if the cluster cannot run all ranks at once: before a set is prepared,
-    which can take an hour.
+    Raises UserError as spark_session does, and if the cluster cannot run all ranks at once: before the data set is
+    prepared, which can take an hour.
     """
     spark = spark_session(job, options, slots=options.world_size)
     check_slots(spark, options.world_size, profile=stage_profile(spark))
@@ -49,42 +49,42 @@ def train_run(
     pseudo_labels: Path | None = None,
     show_progress: bool = True,
 ) -> FinishedRun:
-    """Train in a barrier stage, or go on with what is there.
+    """Train in a barrier stage; an interrupted run is resumed, a finished one returned.
 
-    Raises UserError for bad input, too few slots, or a run that another process is working on.
+    Raises UserError for invalid input, too few slots, or a run that another process is working on.
     """
     paths = run_paths(options, set_dir=set_dir, pseudo_labels=pseudo_labels)
     check_slots(spark, options.world_size, profile=stage_profile(spark))
     with exclusive_run(paths.run_dir):
         if (finished := finished_run(paths.run_dir)) is not None:
-            print(f"{paths.run_dir.name} is done already; --exp_str NAME runs it again beside it")
+            print(f"{paths.run_dir.name} is done already; --exp_str NAME trains it again under another name")
             return finished
         for retries_left in range(options.retries, -1, -1):
             attempt = begin_attempt(paths.run_dir, options)
             if attempt > 1 and (paths.run_dir / CHECKPOINT_FILE).exists():
-                print(f"attempt {attempt}: goes on from {paths.run_dir / CHECKPOINT_FILE}")
+                print(f"attempt {attempt}: resumes from {paths.run_dir / CHECKPOINT_FILE}")
             writer = EventWriter(paths.events_dir, run=paths.run_dir.name, attempt=attempt)
             try:
                 # A killed rank reports nothing, and a rank other than the first only reports to the driver.
-                with report_failure(writer, options, run=paths.run_dir.name, attempt=attempt, describe=_said):
+                with report_failure(writer, options, run=paths.run_dir.name, attempt=attempt, describe=_describe):
                     result = _attempt(spark, options, paths, attempt, show_progress=show_progress)
                 return FinishedRun(paths.run_dir, result)
             except Exception as error:
-                # Bad input stays bad; anything else may have been a lost worker. Spark itself never retries this stage.
+                # Invalid input stays invalid; the rest may be a lost worker. Spark does not retry a barrier stage.
                 if user_message(error) is not None or not retries_left:
                     raise
                 print(f"attempt {attempt} failed ({failure_line(error)}); retries left: {retries_left}")
     raise AssertionError("the last attempt returns or raises")
 
 
-def _said(error: BaseException) -> str:
+def _describe(error: BaseException) -> str:
     return user_message(error) or failure_line(error)
 
 
 def _attempt(
     spark: SparkSession, options: RunOptions, paths: RunPaths, attempt: int, *, show_progress: bool
 ) -> dict[str, Any]:
-    """One start of the barrier stage, watched; rank 0's result."""
+    """Run the barrier stage once, under a watchdog; return rank 0's result."""
     rank_main = partial(_train_rank, options=options, attempt=attempt)
     tag = f"{paths.run_dir.name}-attempt{attempt}"
     watchdog = Watchdog(
@@ -105,6 +105,6 @@ def _attempt(
 
 
 def _train_rank(rank: "Rank", paths: RunPaths, *, options: RunOptions, attempt: int) -> dict[str, Any]:
-    from longtail.training.run import run_training  # torch is for the tasks, not for the driver
+    from longtail.training.run import run_training  # only the tasks need torch
 
     return run_training(options, paths, rank, attempt=attempt)
