@@ -10,6 +10,7 @@ and then
 The zip holds the code and its data files, nothing else. It takes precedence over what the executors have installed.
 """
 
+import shlex
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -34,8 +35,8 @@ def main(argv: Sequence[str]) -> None:
     if options.output.suffix != ".zip":
         raise UserError(f"--output {options.output} must end in .zip: Spark goes by the ending")
     write_code_zip(options.output)
-    command = f"spark-submit --master URL --py-files {options.output} spark_jobs/train.py"
-    print(f"package: {options.output}\nnext: {command} ...")
+    command = shlex.join(["spark-submit", "--py-files", str(options.output), str(Path(__file__).with_name("train.py"))])
+    print(f"package: {options.output}\nnext: {command}\n(for a cluster: --master URL before --py-files)")
 
 
 if __name__ == "__main__":

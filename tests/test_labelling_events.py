@@ -12,7 +12,7 @@ from pyspark.sql import SparkSession
 from longtail.conf.options.semi import TrainSemiOptions
 from longtail.conf.options.training import TrainOptions
 from longtail.data.manifest import read_manifest
-from longtail.spark_jobs.steps.labelling_events import tell_of_labelling
+from longtail.spark_jobs.steps.labelling_events import write_labelling_events
 from longtail.training.run import run_training
 from tests.tiny_set import ALONE, paths_of, tiny_options, unlabeled_ids, write_pseudo_labels, write_tiny_set
 
@@ -42,10 +42,10 @@ def test_a_labelling_tells_of_each_class_and_of_the_labelling_that_its_classifie
     )
     runs = tmp_path / "runs"
     run_training(tiny_options(TrainOptions), paths_of(set_dir, runs / "base"), ALONE, attempt=1)
-    tell_of_labelling(spark, first, checkpoint=runs / "base" / "ckpt.pth.tar", manifest=manifest)
+    write_labelling_events(spark, first, checkpoint=runs / "base" / "ckpt.pth.tar", manifest=manifest)
     options = tiny_options(TrainSemiOptions, imb_factor_unlabel=1, pseudo_labels=first)
     run_training(options, paths_of(set_dir, runs / "semi", pseudo_labels=first), ALONE, attempt=1)
-    tell_of_labelling(spark, second, checkpoint=runs / "semi" / "ckpt.pth.tar", manifest=manifest)
+    write_labelling_events(spark, second, checkpoint=runs / "semi" / "ckpt.pth.tar", manifest=manifest)
 
     told = labelling_events(runs / "events")
     assert [(e["run"], e["previous_run"]) for e in (told[1][0], told[2][0])] == [("base", ""), ("semi", "base")]
@@ -83,6 +83,6 @@ def test_a_checkpoint_that_lies_in_no_runs_directory_leaves_no_events_about(
     (paths.run_dir / "ckpt.pth.tar").rename(elsewhere)
     before = sorted(tmp_path.rglob("*"))
 
-    tell_of_labelling(spark, table, checkpoint=elsewhere, manifest=read_manifest(set_dir))
+    write_labelling_events(spark, table, checkpoint=elsewhere, manifest=read_manifest(set_dir))
 
     assert set(tmp_path.rglob("*")) - set(before) == {tmp_path / "labels.origin.json"}
