@@ -231,7 +231,7 @@ def test_a_checkpoint_that_is_rewritten_before_the_tasks_read_it_is_refused(
     with pytest.raises(UserError) as error:
         infer(path, meant.version, np.zeros((3, 8, 8, 1), np.uint8), batch_size=2)
 
-    assert str(error.value) == f"{path} was written anew while it was in use: start the job again"
+    assert str(error.value) == f"{path} was rewritten while it was in use: start the job again"
 
 
 @pytest.fixture(scope="module")

@@ -17,7 +17,7 @@ class PseudoLabelOptions(JobOptions):
         1.0, "omega: weight of the loss of a pseudo-labelled sample", group="Pseudo-labels", gt=0
     )
     confidence_threshold: tuple[float, ...] = option(
-        (0.0,), "ignore pseudo-labels of lower confidence; one threshold, or one per class as 0.9,0.8,0.95",
+        (0.0,), "ignore pseudo-labels of lower confidence; one per class: 0.9,0.8,0.95",
         group="Pseudo-labels",
     )  # fmt: skip
     pseudo_label_type: Literal["hard", "soft"] = option(
@@ -26,8 +26,8 @@ class PseudoLabelOptions(JobOptions):
     )  # fmt: skip
     unlabeled_ratio: float | None = option(
         None,
-        "pseudo-labelled images per labelled image of a step, in a batch of their own beside --batch_size labelled "
-        "images; default: all are shuffled together", group="Pseudo-labels", gt=0,
+        "unlabeled images per labelled image of a step, in a batch of their own; default: all are shuffled together",
+        group="Pseudo-labels", gt=0,
     )  # fmt: skip
     class_counts: Literal["all", "labelled"] = option(
         "all", "images counted as class sizes by loss and --train_rule: with the pseudo-labelled ones or without",
@@ -63,8 +63,8 @@ class FixMatchOptions(JobOptions):
 
     balancing: Balancing = option(
         "none",
-        "treatment of imbalance in FixMatch; DA: distribution alignment; CReST+: by default with 6 --rounds; ABC: an "
-        "auxiliary balanced classifier", group="Method",
+        "extension of FixMatch for imbalanced data; DA: distribution alignment; CReST+: 6 --rounds by default",
+        group="Method",
     )  # fmt: skip
     ema_decay: float = option(
         0.999,
@@ -159,8 +159,8 @@ class TrainSemiOptions(FixMatchOptions, PseudoLabelOptions, TrainOptions):
     )  # fmt: skip
     pseudo_labels: Path | None = option(
         None,
-        "table of gen_pseudolabels, or a file in the layout of pseudo_labeled_cifar.pickle; default: the table that "
-        "gen_pseudolabels writes for this data set", group="Pseudo-labels",
+        "table of gen_pseudolabels, by default the one for this data set, or a file in the layout of "
+        "pseudo_labeled_cifar.pickle", group="Pseudo-labels",
     )  # fmt: skip
 
     @property
