@@ -63,10 +63,10 @@ def petastorm(files: list[Path], arguments: argparse.Namespace) -> Callable[[], 
 
 def mosaicml(files: list[Path], arguments: argparse.Namespace) -> Callable[[], Passes]:
     """Its own shards of raw arrays, shuffled as it does by default."""
-    from longtail.streaming.base.util import clean_stale_shared_memory
+    from streaming.base.util import clean_stale_shared_memory
     from torch.utils.data import DataLoader
 
-    from longtail.streaming import MDSWriter, StreamingDataset
+    from streaming import MDSWriter, StreamingDataset
 
     shape = arguments.shape
     columns = {"image": f"ndarray:uint8:{','.join(map(str, shape))}", "label": "int32"}
