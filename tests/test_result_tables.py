@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from longtail.streaming.tables.manifest import (
@@ -142,6 +143,17 @@ def test_tables_of_a_newer_format_are_refused_in_one_line(tmp_path: Path) -> Non
         assert (
             f"{file} has format version 2, this version of longtail reads result tables up to version 1" in messages[0]
         )
+
+
+def test_a_column_that_an_older_version_did_not_write_is_null(tmp_path: Path) -> None:
+    write(tmp_path, "base", {"0": epochs("base", 1)})
+    (file,) = run_directory(tmp_path, "base").glob("epochs-*.parquet")
+    pq.write_table(pq.read_table(file).drop_columns(["loss", "accuracy"]), file)
+
+    (row,) = read_result_table(tmp_path, "epochs", columns=["epoch", "loss"]).to_pylist()
+
+    assert row == {"epoch": 1, "loss": None}
+    assert read_result_table(tmp_path, "epochs").schema == TABLES["epochs"]
 
 
 def test_the_latest_epoch_is_that_of_each_run_and_split() -> None:
