@@ -27,7 +27,7 @@ import pyarrow.parquet as pq
 
 from longtail.conf.base.files import write_atomically
 from longtail.conf.base.optional_packages import deltalake
-from longtail.streaming.tables.manifest import RunManifest, check_format_version, read_run_manifest, run_directory
+from longtail.streaming.tables.manifest import RunManifest, check_tables_version, read_run_manifest, run_directory
 from longtail.streaming.tables.reading import quarantine_files
 from longtail.streaming.tables.schemas import IN_MANIFEST, QUARANTINE, TABLES, TABLES_FORMAT_VERSION
 
@@ -70,7 +70,7 @@ class DeltaTables:
             description=f"{DESCRIPTION}{TABLES_FORMAT_VERSION}",
             configuration={"delta.logRetentionDuration": RETENTION, "delta.deletedFileRetentionDuration": RETENTION},
         )
-        check_format_version(int(table.metadata().description.removeprefix(DESCRIPTION)), directory)
+        check_tables_version(int(table.metadata().description.removeprefix(DESCRIPTION)), directory)
         return table
 
     def update(self, runs: Sequence[str]) -> None:

@@ -13,8 +13,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from longtail.conf.base.errors import UserError
 from longtail.conf.base.files import write_text_atomically
+from longtail.conf.base.formats import check_format_version
 from longtail.streaming.events.schema import RUN_NAME
 from longtail.streaming.tables.schemas import TABLES_FORMAT_VERSION
 
@@ -62,7 +62,7 @@ def read_run_manifest(tables_dir: Path, run: str) -> RunManifest | None:
         content = json.loads(file.read_text(encoding="utf-8"))
     except FileNotFoundError:
         return None
-    check_format_version(content.pop("format_version"), file)
+    check_tables_version(content.pop("format_version", None), file)
     return RunManifest(**content)
 
 
@@ -72,13 +72,10 @@ def write_run_manifest(tables_dir: Path, manifest: RunManifest) -> None:
     write_text_atomically(run_directory(tables_dir, manifest.run) / MANIFEST, text)
 
 
-def check_format_version(version: int, source: Path) -> None:
+def check_tables_version(version: object, file: Path) -> None:
     """Raise UserError if result tables have a newer format than this version of longtail reads."""
-    if version > TABLES_FORMAT_VERSION:
-        raise UserError(
-            f"{source} has format version {version}, this version of longtail reads result tables up to version "
-            f"{TABLES_FORMAT_VERSION}: upgrade longtail, or use another directory of tables"
-        )
+    remedy = "use another directory of result tables"
+    check_format_version(version, newest=TABLES_FORMAT_VERSION, file=file, remedy=remedy)
 
 
 def check_format_versions(tables_dir: Path) -> None:
