@@ -11,7 +11,10 @@ from longtail.spark_jobs.display.tables import percent, signed_percent
 
 
 def print_comparison(base: dict[str, Any], semi: dict[str, Any]) -> None:
-    """Per class, what pseudo-labels changed on the test set at the last epoch."""
+    """Print test accuracy per class at the last epoch, and its change by pseudo-labels.
+
+    base, semi: results of the runs with labels alone and with pseudo-labels
+    """
     before, after = base["splits"][TEST], semi["splits"][TEST]
     table = Table()
     for heading in ("class", "shots", "labelled", "with pseudo-labels", "base %", "semi %", "change"):
@@ -20,11 +23,11 @@ def print_comparison(base: dict[str, Any], semi: dict[str, Any]) -> None:
         base["class_names"], base["shot_groups"], base["class_counts"], semi["class_counts"],
         before["class_accuracy"], after["class_accuracy"], strict=True,
     )  # fmt: skip
-    for name, group, labelled, with_pseudo, old, new in columns:
+    for name, group, *counts, old, new in columns:
         change = None if old is None or new is None else new - old
-        table.add_row(name, group, str(labelled), str(with_pseudo), percent(old), percent(new), signed_percent(change))
+        table.add_row(name, group, *map(str, counts), percent(old), percent(new), signed_percent(change))
     console = get_console()
-    console.print("test accuracy, labels alone (base) and with pseudo-labels (semi)")
+    console.print("test accuracy with labels alone (base) and with pseudo-labels (semi)")
     console.print(table)
     console.print(f"base: {scores_line(before)}", soft_wrap=True)
     console.print(f"semi: {scores_line(after)}", soft_wrap=True)

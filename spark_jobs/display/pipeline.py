@@ -1,7 +1,7 @@
-"""What a person sees of `pipeline`: steps, a progress bar, and the live per-class table.
+"""The terminal output of `pipeline`: its steps, a progress bar and the live per-class table.
 
-On a terminal it redraws in place, the jobs' own output scrolling above it;
-elsewhere it prints a line a step and a line an epoch.
+In a terminal it is redrawn in place, below the output of the steps; otherwise it is
+one line per step and one per epoch.
 """
 
 import time
@@ -10,24 +10,24 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from rich import get_console
-from rich.console import Group
+from rich.console import Group, RenderableType
 from rich.live import Live
 from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
 from longtail.conf.vocabulary import TEST
-from longtail.spark_jobs.display.tables import alert_lines, per_class_table, summary_line
+from longtail.spark_jobs.display.tables import Row, alert_lines, per_class_table, summary_line
 from longtail.streaming.tables.view import RunSnapshot, newest_runs
 
 
 class PipelineScreen:
-    """A context manager; `step` marks what is going on, `update` shows what the live query's tables say."""
+    """Context manager that shows the pipeline: `step` marks the current step, `update` reads the live tables."""
 
     def __init__(self, steps: list[str], tables_dir: Path) -> None:
         self._console = get_console()
         self._tables_dir = tables_dir
-        self._view: RunSnapshot | None = None
+        self._snapshot: RunSnapshot | None = None
         self._steps = steps
         self._seconds: dict[str, float] = {}
         self._current: tuple[str, float] | None = None
@@ -45,7 +45,7 @@ class PipelineScreen:
 
     @contextmanager
     def step(self, name: str) -> Iterator[None]:
-        """Everything in the block belongs to this step."""
+        """Time the block as this step."""
         assert name in self._steps, name
         self._current = (name, time.monotonic())
         if not self._console.is_terminal:
@@ -55,29 +55,29 @@ class PipelineScreen:
         self._current = None
 
     def update(self, runs: list[str]) -> None:
-        """The tables of these runs have changed; called from the live query's thread."""
-        for view in newest_runs(self._tables_dir, split=TEST, limit=1)[0]:
-            self._view = view
+        """Show the newest run. Called by the live query, in its thread, when the tables of the runs have changed."""
+        for snapshot in newest_runs(self._tables_dir, split=TEST, limit=1)[0]:
+            self._snapshot = snapshot
             if not self._console.is_terminal:
-                self._print_new_epoch(view.summary)
+                self._print_new_epoch(snapshot.summary)
 
-    def _print_new_epoch(self, row: dict) -> None:
+    def _print_new_epoch(self, row: Row) -> None:
         if (row["run"], row["epoch"]) not in self._shown_epochs:
             self._shown_epochs.add((row["run"], row["epoch"]))
             self._console.print(f"live: {summary_line(row)}", soft_wrap=True)
 
     def _render(self) -> Group:
-        parts: list = [self._step_table()]
-        if (view := self._view) is not None:
-            row = view.summary
+        parts: list[RenderableType] = [self._step_line()]
+        if (snapshot := self._snapshot) is not None:
+            row = snapshot.summary
             progress = Table.grid(padding=(0, 1))
             bar = ProgressBar(total=row["num_epochs"], completed=row["epoch"], width=40)
             progress.add_row(row["phase"], bar, f"{row['epoch']}/{row['num_epochs']}")
-            parts += [progress, per_class_table(view.classes), Text(summary_line(row))]
-            parts += alert_lines(view.alerts, run=view.run)
+            parts += [progress, per_class_table(snapshot.classes), Text(summary_line(row))]
+            parts += alert_lines(snapshot.alerts, run=snapshot.run)
         return Group(*parts)
 
-    def _step_table(self) -> Text:
+    def _step_line(self) -> Text:
         line = Text()
         for name in self._steps:
             if name in self._seconds:

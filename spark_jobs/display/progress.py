@@ -1,4 +1,4 @@
-"""The driver's progress bar of one training, drawn from the events that rank 0 leaves after each epoch."""
+"""Progress of one training on the driver, from the metric events that rank 0 writes after each epoch."""
 
 import json
 import threading
@@ -15,7 +15,7 @@ POLL_SECONDS = 0.5
 
 
 class EpochProgress:
-    """A context manager: a bar on a terminal, a line an epoch elsewhere, from a thread of its own."""
+    """Context manager that shows a progress bar in a terminal, otherwise one line per epoch, from its own thread."""
 
     def __init__(self, events_dir: Path, *, run: str, attempt: int, num_epochs: int) -> None:
         self._events_dir = events_dir
@@ -59,10 +59,10 @@ class EpochProgress:
             try:
                 events = [json.loads(line) for line in file.read_text().splitlines()]
             except FileNotFoundError:
-                continue  # somebody removed the directory: the training itself does not need it
-            learned = [event for event in events if event["kind"] == ClassEvent.kind and event["split"] == TRAIN]
-            epoch, speed = learned[0]["epoch"], learned[0]["images_per_second"]
-            loss = sum(event["loss_sum"] for event in learned) / sum(event["support"] for event in learned)
+                continue  # the directory was removed meanwhile, which the training tolerates
+            training = [event for event in events if event["kind"] == ClassEvent.kind and event["split"] == TRAIN]
+            epoch, speed = training[0]["epoch"], training[0]["images_per_second"]
+            loss = sum(event["loss_sum"] for event in training) / sum(event["support"] for event in training)
             measure = f"loss {loss:.4f}, {speed:.0f} images/s"
             self._progress.update(self._bar, completed=epoch, measure=measure)
             if not self._console.is_terminal:

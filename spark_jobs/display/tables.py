@@ -1,4 +1,4 @@
-"""The live tables as a person sees them in a terminal."""
+"""The live tables in a terminal."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -15,18 +15,22 @@ _GROUP_STYLE = dict(zip(SHOT_GROUPS, ("cyan", "yellow", "magenta"), strict=True)
 
 
 def percent(value: float | None) -> str:
+    """A share in percent with one decimal; "-" for None."""
     return "-" if value is None else f"{100 * value:.1f}"
 
 
 def signed_percent(value: float | None) -> Text:
-    """Percentage points with their sign; green for a gain, red for a loss."""
+    """A difference of shares in percentage points with its sign; green for a gain, red for a loss."""
     if value is None:
         return Text("-")
     return Text(f"{100 * value:+.1f}", style="green" if value > 0 else "red" if value < 0 else "")
 
 
 def per_class_table(rows: Sequence[Row]) -> Table:
-    """class_epochs of one run, split and epoch; of many classes, those with the most and the fewest training images."""
+    """A table of `class_epochs` rows of one run, split and epoch.
+
+    Of more than MAX_CLASSES_SHOWN classes, those with the most and those with the fewest training images.
+    """
     table = Table()
     for heading in ("class", "shots", "train", "accuracy %", "change", "best %", "true share %", "predicted %"):
         table.add_column(heading, justify="left" if heading in ("class", "shots") else "right")
@@ -50,14 +54,16 @@ def per_class_table(rows: Sequence[Row]) -> Table:
 
 
 def alert_lines(alerts: Sequence[Row], *, run: str) -> list[Text]:
-    """What is to be said of a run, a line each."""
-    found = (row for row in alerts if row["run"] == run)
-    places = ((f"{row['split']}: " if row["split"] else "", row["message"]) for row in found)
-    return [Text(f"! {place}{message}", style="bold red") for place, message in places]
+    """The alerts of a run, one line each. alerts: rows of `alerts`"""
+    return [
+        Text(f"! {row['split']}: {row['message']}" if row["split"] else f"! {row['message']}", style="bold red")
+        for row in alerts
+        if row["run"] == run
+    ]
 
 
 def summary_line(row: Row) -> str:
-    """One epoch of one run in a line."""
+    """One line about one epoch of a run. row: of `epochs`"""
     groups = ", ".join(f"{group} {percent(row[f'{group}_shot_accuracy'])}" for group in SHOT_GROUPS)
     bias = "-" if row["label_bias"] is None else f"{row['label_bias']:.3f}"
     return (

@@ -1,7 +1,7 @@
-"""The plots of `theory`: what was measured beside what the theorems say. Each takes rows and returns a figure.
+"""The plots of `theory`: measurements beside the predictions and bounds of the theorems.
 
-Measured values are filled markers, predictions and bounds are lines without markers. Parameters other than those that
-a plot is about make a series each, so every point of a grid is seen, whatever the grid.
+Each function takes rows of RESULT_SCHEMA and returns a figure. Measurements are filled markers, predictions and bounds
+are lines without markers. Each combination of the other parameters is a series, so every point of a grid is drawn.
 """
 
 import math
@@ -12,28 +12,28 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter
 
+from longtail.spark_jobs.display.palette import COLOURS, GRID_COLOUR
 from longtail.training.theory.evaluation import PARAMETERS, Row
 
-COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9")
-"""Okabe and Ito's, which colour-blind readers can tell apart."""
-
 _SYMBOLS = {"rho_unlabeled": r"$\rho_U$", "delta": r"$\delta$", "epsilon": r"$\epsilon$", "sigma": r"$\sigma$"}
-_SMALLEST_ERROR = 1e-12
+_MIN_ERROR = 1e-12
+_COLOURS = COLOURS[:6]
+"""Without black, the colour of predictions, and grey."""
 
 
 def threshold_bias(rows: Sequence[Row]) -> Figure:
-    """T1: the learned threshold's bias against D, in units of half the distance of the class means."""
+    """T1: bias of the learned threshold over D, in units of half the distance between the class means."""
     figure, axes = _figure(
         title="T1: training imbalance sets the bias of the threshold",
-        x="D = p - q, difference of the pseudo-labels' precisions",
-        y="bias of the threshold\n(unit: half the distance of the class means)",
+        x="D = p - q, difference of the precisions of pseudo-labels",
+        y="bias of the threshold\n(unit: half the distance between the class means)",
     )
     differences = sorted({row["p"] - row["q"] for row in rows})
     axes.plot(differences, differences, color="black", linewidth=1.5, label="prediction: bias = D", zorder=1)
     all_series = _series(rows, along=("p", "q"))
     width = (differences[-1] - differences[0]) or 1
-    for place, ((label, series), colour) in enumerate(zip(all_series.items(), cycle(COLOURS), strict=False)):
-        shift = (place - (len(all_series) - 1) / 2) * 0.015 * width  # side by side, or the error bars hide each other
+    for number, ((label, series), colour) in enumerate(zip(all_series.items(), cycle(_COLOURS), strict=False)):
+        shift = (number - (len(all_series) - 1) / 2) * 0.015 * width  # side by side, so that no error bar hides another
         halves = [(row["mu1"] - row["mu2"]) / 2 for row in series]
         axes.errorbar(
             [row["p"] - row["q"] + shift for row in series],
@@ -47,13 +47,13 @@ def threshold_bias(rows: Sequence[Row]) -> Figure:
 
 
 def unlabeled_imbalance(rows: Sequence[Row]) -> Figure:
-    """T1: the probability of success against the imbalance of the unlabeled data, beside the bound."""
+    """T1: probability of success over the imbalance of the unlabeled data, and its lower bound."""
     figure, axes = _figure(
         title="T1: unlabeled imbalance sets the probability of success",
         x=r"$\rho_U$, pseudo-positives over pseudo-negatives",
         y="probability that the threshold\nis within $\\delta$ of its prediction",
     )
-    for (label, series), colour in zip(_series(rows, along=("rho_unlabeled",)).items(), cycle(COLOURS), strict=False):
+    for (label, series), colour in zip(_series(rows, along=("rho_unlabeled",)).items(), cycle(_COLOURS), strict=False):
         _measured(axes, series, "rho_unlabeled", "empirical", ("low", "high"), colour, f"measured{label}")
         axes.plot(
             [row["rho_unlabeled"] for row in series],
@@ -62,23 +62,25 @@ def unlabeled_imbalance(rows: Sequence[Row]) -> Figure:
         )  # fmt: skip
     _log_axis(axes, rows, "rho_unlabeled")
     axes.axhspan(-0.15, 0, color="0.9", zorder=0)
-    place = {"transform": axes.get_yaxis_transform(), "va": "center", "color": "0.3", "fontsize": 11}
-    axes.text(0.02, -0.075, "a bound below 0 is vacuous", **place)
+    axes.text(
+        0.02, -0.075, "a bound below 0 is vacuous",
+        transform=axes.get_yaxis_transform(), va="center", color="0.3", fontsize=11,
+    )  # fmt: skip
     axes.set_ylim(-0.15, 1.05)
     _legend(figure)
     return figure
 
 
 def dimension(rows: Sequence[Row]) -> Figure:
-    """T3: the classifier's error against the dimension, and the error bound; faint where it says nothing."""
+    """T3: error of the classifier over the dimension, and the error bound, faint where it is vacuous."""
     figure, axes = _figure(
         title="T3: the error falls exponentially with the dimension",
         x="dimension of X",
-        y=f"error of the classifier\n(share of samples; shown down to {_SMALLEST_ERROR:g})",
+        y=f"error of the classifier\n(share of samples; shown down to {_MIN_ERROR:g})",
     )
-    # epsilon is the bound's alone: of points that differ in nothing else, one shows what was measured.
+    # epsilon affects only the bound: of points that differ only in it, one measurement is drawn.
     for (label, alike), colour in zip(
-        _series(rows, along=("dimension", "epsilon")).items(), cycle(COLOURS), strict=False
+        _series(rows, along=("dimension", "epsilon")).items(), cycle(_COLOURS), strict=False
     ):
         measured = list({row["dimension"]: row for row in alike}.values())
         _measured(axes, measured, "dimension", "mean", ("mean_low", "mean_high"), colour, f"measured mean{label}")
@@ -87,13 +89,13 @@ def dimension(rows: Sequence[Row]) -> Figure:
             for vacuous, strength in ((False, 1.0), (True, 0.3)):
                 axes.plot(
                     [row["dimension"] for row in series],
-                    _stretch(series, "error_bound", vacuous=vacuous),
+                    _part(series, "error_bound", vacuous=vacuous),
                     color=colour, linestyle=linestyle, linewidth=1.8, alpha=strength,
                     label=None if vacuous else f"error bound{label}{bound_label}",
                 )  # fmt: skip
     _log_axis(axes, rows, "dimension")
     axes.set_yscale("log")
-    axes.set_ylim(_SMALLEST_ERROR, 2)
+    axes.set_ylim(_MIN_ERROR, 2)
     _legend(figure, title="bounds are faint where they are vacuous")
     return figure
 
@@ -103,11 +105,11 @@ PLOTS: dict[str, Callable[[Sequence[Row]], Figure]] = {
     "unlabeled_imbalance": unlabeled_imbalance,
     "dimension": dimension,
 }
-"""By the name that a sweep asks for them."""
+"""By the name that a sweep gives under `plot`."""
 
 
 def _series(rows: Sequence[Row], *, along: tuple[str, ...]) -> dict[str, list[Row]]:
-    """Rows that differ in the parameters `along` only, ordered by those; by a label that tells the series apart."""
+    """Rows that differ only in the parameters `along`, ordered by these; by a label with the other parameters."""
     varied = [name for name in PARAMETERS if name not in along and len({row[name] for row in rows}) > 1]
     series: dict[str, list[Row]] = {}
     for row in sorted(rows, key=lambda row: [row[name] for name in (*varied, *along)]):
@@ -117,43 +119,43 @@ def _series(rows: Sequence[Row], *, along: tuple[str, ...]) -> dict[str, list[Ro
 
 
 def _figure(*, title: str, x: str, y: str) -> tuple[Figure, Axes]:
-    # Without pyplot: its figures are global state, and its backend may look for a screen.
+    # Without pyplot, whose figures are global state and whose backend may need a screen.
     figure = Figure(figsize=(8, 6.5), layout="constrained")
     axes = figure.add_subplot()
     axes.set_title(title, fontsize=13)
     axes.set_xlabel(x, fontsize=12)
     axes.set_ylabel(y, fontsize=12)
     axes.tick_params(labelsize=11)
-    axes.grid(color="0.88", linewidth=0.8)
+    axes.grid(color=GRID_COLOUR, linewidth=0.8)
     axes.set_axisbelow(True)
     return figure, axes
 
 
 def _legend(figure: Figure, *, columns: int = 2, title: str | None = None) -> None:
-    # Below the axes: no grid of parameters can put a curve there.
+    # Below the axes, where it cannot hide a curve.
     figure.legend(loc="outside lower center", ncols=columns, fontsize=11, title=title, title_fontsize=11)
 
 
 def _log_axis(axes: Axes, rows: Sequence[Row], name: str) -> None:
-    """A logarithmic x axis with a tick at each value that was simulated."""
+    """Make the x axis logarithmic, with a tick at each simulated value."""
     axes.set_xscale("log")
     axes.set_xticks(sorted({row[name] for row in rows}))
     axes.minorticks_off()
     axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
 
 
-def _stretch(series: Sequence[Row], name: str, *, vacuous: bool) -> list[float]:
-    """Values for the part of a curve that is (not) vacuous, NaN elsewhere; the line between the two is vacuous."""
-    told = [not row["vacuous"] for row in series]
-    next_to_vacuous = [not all(told[max(0, i - 1) : i + 2]) for i in range(len(told))]
-    shown = next_to_vacuous if vacuous else told
+def _part(series: Sequence[Row], name: str, *, vacuous: bool) -> list[float]:
+    """Values of the part of a curve that is (not) vacuous, NaN elsewhere; segments between both parts are vacuous."""
+    informative = [not row["vacuous"] for row in series]
+    next_to_vacuous = [not all(informative[max(0, i - 1) : i + 2]) for i in range(len(informative))]
+    shown = next_to_vacuous if vacuous else informative
     return [row[name] if is_shown else math.nan for row, is_shown in zip(series, shown, strict=True)]
 
 
 def _measured(
     axes: Axes, series: Sequence[Row], x: str, y: str, interval: tuple[str, str], colour: str, label: str
 ) -> None:
-    """Markers with the interval as error bar (mostly smaller than the marker)."""
+    """Draw markers with the interval as error bar, which is mostly smaller than the marker."""
     low, high = interval
     errors = [[row[y] - row[low] for row in series], [row[high] - row[y] for row in series]]
     axes.errorbar(
