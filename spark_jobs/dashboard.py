@@ -1,15 +1,13 @@
-"""The live page: what the imbalance does to running trainings, class by class, in a browser.
+"""The live page in a browser: effects of class imbalance on running trainings, per class.
 
     longtail dashboard --runs_dir runs
     spark-submit spark_jobs/dashboard.py --runs_dir runs
-    longtail dashboard --source kafka --bootstrap_servers HOST:9092    # what `longtail relay` sends
+    longtail dashboard --source kafka --bootstrap_servers HOST:9092    # events sent by `longtail relay`
 
-The streaming query over the metric events of all runs and the page's server in one
-process. The page is at http://127.0.0.1:8050/ and for this machine only; --host and
---port change that. The query keeps its tables in OUTPUT_DIR, which is not that of
-`monitor`, so both may run; with --tables_dir the page shows the tables that a monitor
-keeps, and starts no Spark.
-Ctrl-C ends it; started again, it goes on.
+Runs the streaming query over the metric events of all runs and the page's server in one process. The page is at
+http://127.0.0.1:8050/, for this machine only; --host and --port change that. The query writes its tables to OUTPUT_DIR,
+by default another than the monitor's, so that both may run. With --tables_dir the page shows the tables that a monitor
+writes, without Spark. Ctrl-C stops the dashboard; the same command resumes it.
 """
 
 import sys

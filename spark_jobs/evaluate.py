@@ -1,13 +1,12 @@
-"""Scores of a checkpoint, and on demand its features, a partition at a time.
+"""Scores, predictions and on demand features of a checkpoint, computed by Spark tasks.
 
     longtail evaluate --resume CKPT --splits val,test
     spark-submit spark_jobs/evaluate.py --resume CKPT --features
 
-The data set is the checkpoint's own unless options say otherwise. The scores are
-those of `longtail train -e`, which needs no cluster for them; here the images may
-be more than one process holds. Writes scores.json and predictions.parquet: a row
-an image, with its label, what is said of it (data/contract.py,
-PREDICTION_SCHEMA), its energy, its loss, and with --features its features.
+The data set is that of the checkpoint, unless options name another. The scores equal those of `longtail train -e`,
+which evaluates in the ranks of a training; here the images need not fit into one process. Writes scores.json, and
+predictions.parquet with one row per image: its label, the prediction (data/contract.py, PREDICTION_SCHEMA), its energy
+and its loss, with --features also its features.
 """
 
 import sys
@@ -20,7 +19,7 @@ from longtail.spark_jobs.cli import run_job
 from longtail.spark_jobs.cluster.session import spark_session
 from longtail.spark_jobs.display.scores import print_result
 from longtail.spark_jobs.steps.checkpoint_options import options_of_checkpoint
-from longtail.spark_jobs.steps.evaluation import evaluate
+from longtail.spark_jobs.steps.evaluation import evaluate_checkpoint
 from longtail.spark_jobs.steps.prepare import prepare
 
 
@@ -28,7 +27,7 @@ def main(argv: Sequence[str]) -> None:
     given = given_values(EvaluateOptions, argv, prog="longtail evaluate")
     options = resolve_options(EvaluateOptions, {**options_of_checkpoint(given, DATA_OPTIONS), **given})
     spark = spark_session("evaluate", options)
-    output_dir, result = evaluate(spark, options, set_dir=prepare(spark, options))
+    output_dir, result = evaluate_checkpoint(spark, options, set_dir=prepare(spark, options))
     if result["splits"]:
         print_result(result)
     print(f"evaluation: {output_dir}")

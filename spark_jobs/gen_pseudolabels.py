@@ -1,15 +1,13 @@
-"""Label the unlabeled part with a trained classifier, a partition at a time.
+"""Label the unlabeled part with a trained classifier, in Spark tasks.
 
     longtail gen_pseudolabels --resume CKPT --output_dir DIR --output_filename NAME
     spark-submit spark_jobs/gen_pseudolabels.py --resume CKPT
 
-The data set is the checkpoint's own unless options say otherwise. Writes a
-Parquet table (id, pseudo_label, confidence, margin, probabilities,
-model_version, round) and NAME.quality.json, in which the withheld labels tell how
-right it is. --align, --threshold and --top_k, in this order, choose what the
-table holds; without them it holds every image. --format delta makes it a Delta
-table as well. A name that ends in .pickle also gets the published layout: a dict
-with extrapolated_targets and prediction_model.
+The data set is that of the checkpoint, unless options name another. Writes a Parquet table (id, pseudo_label,
+confidence, margin, probabilities, model_version, round) and NAME.quality.json with its precision and recall by the
+withheld labels. --align, --threshold and --top_k, in this order, select the rows; without them the table has every
+image. --format delta makes it a Delta table as well. With a NAME that ends in .pickle, the published layout is written
+too: a dict with extrapolated_targets and prediction_model.
 """
 
 import sys

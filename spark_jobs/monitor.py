@@ -2,14 +2,12 @@
 
     longtail monitor --runs_dir runs
     spark-submit spark_jobs/monitor.py --runs_dir runs
-    longtail monitor --source kafka --bootstrap_servers HOST:9092    # what `longtail relay` sends
+    longtail monitor --source kafka --bootstrap_servers HOST:9092    # events sent by `longtail relay`
 
-A Structured Streaming query over the metric events of all runs. The terminal
-shows, per run, each class's accuracy on the test set, its change from the epoch
-before, and its predicted against its true share; all tables are kept below
-OUTPUT_DIR, for streaming/tables/reading.py to read, with --format delta also as
-Delta tables, delta/NAME. Ctrl-C ends it; started again,
-it goes on. --once processes what is there and ends.
+A Structured Streaming query over the metric events of all runs. The terminal shows for each run the test accuracy of
+every class, its change since the epoch before, and its predicted and true share. All tables are written to OUTPUT_DIR,
+to be read by streaming/tables/reading.py; with --format delta also as Delta tables, in delta/NAME. Ctrl-C stops the
+monitor; the same command resumes it. --once processes the events that exist and ends.
 """
 
 import sys

@@ -1,4 +1,4 @@
-"""Pack longtail's own code for a cluster that has its dependencies but not itself.
+"""Zip longtail's own code for a cluster that has its dependencies installed, but not longtail.
 
     longtail package --output longtail.zip
     spark-submit spark_jobs/package.py --output longtail.zip
@@ -7,7 +7,7 @@ and then
 
     spark-submit --master spark://HOST:7077 --py-files longtail.zip spark_jobs/train.py --world_size 4 ...
 
-The zip holds the code and its data files, nothing else. It takes precedence over what the executors have installed.
+The zip contains the code and its data files only. It takes precedence over an installed longtail on the executors.
 """
 
 import shlex

@@ -3,12 +3,10 @@
     longtail prepare --dataset cifar10 --imb_type exp --imb_factor 0.01
     spark-submit spark_jobs/prepare.py --dataset cifar10 --imb_type exp --imb_factor 0.01
 
-Reads the source in its published layout, chooses images class by class, and
-writes DATA_DIR/prepared/NAME/: split=train, split=test, with --val_fraction
-split=val, with --imb_factor_unlabel split=unlabeled, and a manifest. NAME
-changes with every parameter; a set that is already there is used as it is,
-unless it was made from files of your own that have changed since. --format delta
-makes the rows a Delta table, also those of a set that is there.
+Reads the source in its published layout, samples images per class, and writes DATA_DIR/prepared/NAME/: split=train,
+split=test, with --val_fraction split=val, with --imb_factor_unlabel split=unlabeled, and a manifest. NAME depends on
+every parameter. An existing set is reused, unless it was made from your own files and these have changed since.
+--format delta makes the rows a Delta table, those of an existing set too.
 """
 
 import sys

@@ -3,8 +3,8 @@
     longtail pretrain_rot --dataset cifar10 --imb_factor 0.01
     spark-submit spark_jobs/pretrain_rot.py --dataset cifar10 --imb_factor 0.01
 
-Learns from the labelled part's images without their labels. The checkpoint is
-the start of a supervised training: longtail train ... --pretrained_model CKPT
+Trains on the labelled part's images without their labels. A supervised training starts from the checkpoint:
+longtail train ... --pretrained_model CKPT
 """
 
 import sys

@@ -1,13 +1,12 @@
-"""Sends the metric events of running trainings to a Kafka topic.
+"""Send the metric events of running trainings to a Kafka topic.
 
     longtail relay --runs_dir runs --bootstrap_servers HOST:9092 --topic longtail-events
     spark-submit spark_jobs/relay.py --runs_dir runs --bootstrap_servers HOST:9092
 
-With spark-submit, --packages org.apache.spark:spark-sql-kafka-0-10_2.13:4.2.0 goes before the script.
-Trainings write files only, so that they need neither Kafka nor its clients; this
-job carries on what they write, in messages of one event each, for
-`longtail monitor --source kafka` on any machine. Ctrl-C ends it; started again, it
-goes on. --once sends what is there and ends.
+Trainings write files only, so that they need neither Kafka nor its clients; this job sends their events, one per
+message, for `longtail monitor --source kafka` on any machine. Ctrl-C stops the relay; the same command resumes it.
+--once sends the events that exist and ends. For spark-submit, put before the script
+--packages org.apache.spark:spark-sql-kafka-0-10_2.13:4.2.0.
 """
 
 import sys

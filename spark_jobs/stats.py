@@ -1,18 +1,15 @@
-"""Class-distribution statistics of a prepared set, or of the labels of any table.
+"""Class-distribution statistics of a prepared set, or of the labels in any table.
 
     longtail stats --dataset cifar10 --imb_factor 0.01
     spark-submit spark_jobs/stats.py --dataset cifar10 --imb_factor 0.01
     longtail stats --labels TABLE --label_column label
 
-Counts the rows on disk (one pass; another two look at the images), prints a
-table, and writes
-DATA_DIR/statistics/NAME/: class_counts.parquet (a row per split and class),
-partitions.parquet (a row per split and partition: how its labels differ from
-all), summary.json (a split as a whole), images.json (channel mean and standard
-deviation, exact duplicates) and head_to_tail.png. Prepares the set if it is not
-there. With --pseudo_labels TABLE also pseudo_labels.parquet and .json: what the
-unlabeled part was taken for, how surely, and where the truth is known how
-rightly. --labels reads nothing but one column of a table, of any size.
+Prepares the set unless it exists, counts its rows in one pass, reads the images in two more, prints a table, and writes
+to DATA_DIR/statistics/NAME/: class_counts.parquet (one row per split and class), partitions.parquet (one row per split
+and partition, with its label skew), summary.json (per split), images.json (channel means and standard deviations, exact
+duplicates) and head_to_tail.png. With --pseudo_labels TABLE also pseudo_labels.parquet and .json: predicted classes,
+quantiles of the confidence, and where labels are withheld precision and recall. --labels reads a single column of a
+table, of any size.
 """
 
 import sys

@@ -3,9 +3,8 @@
     longtail train --dataset cifar10 --imb_factor 0.01 --loss_type LDAM --train_rule DRW
     spark-submit spark_jobs/train.py --dataset cifar10 --imb_factor 0.01 --loss_type LDAM --train_rule DRW
 
-Prepares the data set if it is not there. The same command again goes on from
-the run's last checkpoint. With -e --resume CKPT nothing is trained: the
-checkpoint is evaluated.
+Prepares the data set unless it exists. The same command resumes an interrupted training from its last checkpoint. With
+-e --resume CKPT the checkpoint is evaluated instead.
 """
 
 import sys
@@ -17,7 +16,7 @@ from longtail.spark_jobs.cli import run_job
 from longtail.spark_jobs.display.scores import print_result
 from longtail.spark_jobs.steps.next_steps import use_of_checkpoint
 from longtail.spark_jobs.steps.prepare import prepare
-from longtail.spark_jobs.steps.rank_evaluation import evaluate_run
+from longtail.spark_jobs.steps.rank_evaluation import evaluate_in_ranks
 from longtail.spark_jobs.steps.training import train_run, training_session
 
 
@@ -26,7 +25,7 @@ def main(argv: Sequence[str]) -> None:
     spark = training_session("train", options)
     set_dir = prepare(spark, options)
     if options.evaluate:
-        print_result(evaluate_run(spark, options, set_dir=set_dir))
+        print_result(evaluate_in_ranks(spark, options, set_dir=set_dir))
         return
     run = train_run(spark, options, set_dir=set_dir)
     print_result(run.result)

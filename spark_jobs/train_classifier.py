@@ -1,9 +1,9 @@
-"""Another classifier on the frozen backbone of a checkpoint (decoupled training), in a Spark barrier stage.
+"""Retrain the classifier on the frozen backbone of a checkpoint (decoupled training), in a Spark barrier stage.
 
     longtail train_classifier --resume CKPT --method cRT
     spark-submit spark_jobs/train_classifier.py --resume CKPT --method cRT
 
-The data set and the network are the checkpoint's own unless options say otherwise.
+The data set and the network are those of the checkpoint, unless options name others.
 """
 
 import sys

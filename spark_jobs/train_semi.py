@@ -1,13 +1,11 @@
-"""Training on the labelled and the pseudo-labelled part together, in a Spark barrier stage.
+"""Train on the labelled and the pseudo-labelled part together, in a Spark barrier stage.
 
     longtail train_semi --dataset cifar10 --imb_factor 0.01 --imb_factor_unlabel 0.01
     spark-submit spark_jobs/train_semi.py --dataset cifar10 --imb_factor 0.01 --imb_factor_unlabel 0.01
 
-Needs the table that gen_pseudolabels wrote for the same set, or pseudo-labels
-for its unlabeled part in the published layout (--pseudo_labels FILE.pickle).
-With --rounds N the network that comes out labels the unlabeled part again and
-another one is trained on that, N - 1 times; each round is a run of its own.
-With --semi_method fixmatch nothing has to be labelled before.
+Needs the table that gen_pseudolabels wrote for the same set, or pseudo-labels for its unlabeled part in the published
+layout (--pseudo_labels FILE.pickle). With --rounds N, the trained network labels the unlabeled part again and another
+one is trained on that, N - 1 times; each round is a run of its own. --semi_method fixmatch needs no pseudo-labels.
 """
 
 import sys
@@ -20,7 +18,7 @@ from longtail.conf.options.semi import TrainSemiOptions
 from longtail.spark_jobs.cli import run_job
 from longtail.spark_jobs.display.scores import print_result
 from longtail.spark_jobs.steps.prepare import prepare
-from longtail.spark_jobs.steps.rank_evaluation import evaluate_run
+from longtail.spark_jobs.steps.rank_evaluation import evaluate_in_ranks
 from longtail.spark_jobs.steps.self_training import pseudo_label_table, train_rounds
 from longtail.spark_jobs.steps.training import training_session
 
@@ -31,7 +29,7 @@ def main(argv: Sequence[str]) -> None:
     spark = training_session("train_semi", options)
     set_dir = prepare(spark, options)
     if options.evaluate:
-        print_result(evaluate_run(spark, options, set_dir=set_dir, pseudo_labels=table))
+        print_result(evaluate_in_ranks(spark, options, set_dir=set_dir, pseudo_labels=table))
         return
     run = train_rounds(spark, options, set_dir=set_dir, pseudo_labels=table)
     print_result(run.result)

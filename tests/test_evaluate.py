@@ -15,7 +15,7 @@ from longtail.conf.options.training import TrainOptions
 from longtail.conf.vocabulary import TEST, TRAIN, VAL
 from longtail.data.loader import load_split
 from longtail.data.manifest import read_manifest
-from longtail.spark_jobs.steps.evaluation import evaluate
+from longtail.spark_jobs.steps.evaluation import evaluate_checkpoint
 from longtail.training.run import run_evaluation, run_training
 from tests.conftest import RunJob
 from tests.tiny_set import ALONE, paths_of, tiny_options, write_tiny_set
@@ -76,7 +76,7 @@ def test_the_scores_are_those_of_the_in_process_evaluation(
 ) -> None:
     options = options_for(checkpoint, output_dir=tmp_path, logit_adjustment=logit_adjustment)
 
-    output_dir, found = evaluate(spark, options, set_dir=set_dir)
+    output_dir, found = evaluate_checkpoint(spark, options, set_dir=set_dir)
 
     expected = in_process(directory, set_dir, checkpoint, logit_adjustment=logit_adjustment)
     assert set(expected["splits"]) == {VAL, TEST}
@@ -92,7 +92,7 @@ def test_features_of_every_image_are_those_of_the_in_process_export(
     options = options_for(
         checkpoint, output_dir=tmp_path, features=True, splits="train,val,unlabeled,test", batch_size=64
     )
-    output_dir, result = evaluate(spark, options, set_dir=set_dir)
+    output_dir, result = evaluate_checkpoint(spark, options, set_dir=set_dir)
     rows = {row["id"]: row for row in pq.read_table(output_dir / "predictions.parquet").to_pylist()}
 
     assert set(result["splits"]) == {TRAIN, VAL, TEST}
@@ -130,4 +130,4 @@ def test_parts_without_labels_have_nothing_to_score(
     spark: SparkSession, directory: Path, set_dir: Path, checkpoint: Path
 ) -> None:
     with pytest.raises(UserError, match="has no labelled images in unlabeled: choose other --splits, or --features"):
-        evaluate(spark, options_for(checkpoint, splits="unlabeled"), set_dir=set_dir)
+        evaluate_checkpoint(spark, options_for(checkpoint, splits="unlabeled"), set_dir=set_dir)

@@ -21,7 +21,7 @@ from longtail.conf.vocabulary import TEST
 from longtail.data.pseudo_label_table import load_pseudo_labels
 from longtail.models.build import build_checked_model, build_model
 from longtail.models.heads import CosineHead
-from longtail.spark_jobs.steps.evaluation import evaluate
+from longtail.spark_jobs.steps.evaluation import evaluate_checkpoint
 from longtail.spark_jobs.steps.labelling import gen_pseudolabels
 from longtail.spark_jobs.steps.training import train_run
 from longtail.training.inference import infer, load_classifier
@@ -325,8 +325,8 @@ def test_ranks_and_partitions_of_spark_run_it_too(
     table = gen_pseudolabels(spark, GenPseudolabelsOptions(arch=network, **wanted), set_dir=set_dir)
     assert load_pseudo_labels(table)[0].tolist() == unlabeled_ids()
     given = EvaluateOptions(arch=network, loss_type=loss, splits=TEST, **wanted)
-    scores = evaluate(spark, given, set_dir=set_dir)[1]["splits"][TEST]
+    scores = evaluate_checkpoint(spark, given, set_dir=set_dir)[1]["splits"][TEST]
     assert scores["loss"] == pytest.approx(run.result["splits"][TEST]["loss"], rel=1e-5)
     for missing, option, name in (("arch", "-a", network), ("loss_type", "--loss_type", loss)):
         with pytest.raises(Exception, match=f"records {option} {name}, code that is not longtail's"):
-            evaluate(spark, given.model_copy(update={missing: None}), set_dir=set_dir)
+            evaluate_checkpoint(spark, given.model_copy(update={missing: None}), set_dir=set_dir)

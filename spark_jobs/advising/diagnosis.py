@@ -24,7 +24,7 @@ from longtail.spark_jobs.advising.estimates import Estimates, estimate_unlabeled
 from longtail.spark_jobs.advising.rules import Advice, advise_on_self_supervision, advise_on_unlabeled
 from longtail.spark_jobs.advising.threshold import ThresholdBias, threshold_bias
 from longtail.spark_jobs.frames.predictions import FEATURES
-from longtail.spark_jobs.steps.evaluation import PREDICTIONS_DIRECTORY, evaluate
+from longtail.spark_jobs.steps.evaluation import PREDICTIONS_DIRECTORY, evaluate_checkpoint
 
 MAX_IMAGES = 20_000
 """Images per split: more would need memory without improving the estimates. A hash of the id chooses them."""
@@ -82,7 +82,7 @@ def diagnose(
         output_dir=output_dir,
         features=True,
     )
-    evaluate(spark, evaluation, set_dir=set_dir)
+    evaluate_checkpoint(spark, evaluation, set_dir=set_dir)
     predictions = output_dir / PREDICTIONS_DIRECTORY
     val = read_held_out(spark, predictions, is_head)
     unlabeled = read_unlabeled(spark, predictions, is_head)

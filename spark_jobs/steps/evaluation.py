@@ -30,7 +30,7 @@ PREDICTIONS_DIRECTORY = "predictions.parquet"
 SCORES_FILE = "scores.json"
 
 
-def evaluate(spark: SparkSession, options: EvaluateOptions, *, set_dir: Path) -> tuple[Path, dict[str, Any]]:
+def evaluate_checkpoint(spark: SparkSession, options: EvaluateOptions, *, set_dir: Path) -> tuple[Path, dict[str, Any]]:
     """Write predictions and scores; return their directory, and the scores in the layout of result.json.
 
     Raises UserError for invalid input.

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from longtail.training.distributed import Rank
 
 
-def evaluate_run(
+def evaluate_in_ranks(
     spark: SparkSession, options: TrainOptions, *, set_dir: Path, pseudo_labels: Path | None = None
 ) -> dict[str, Any]:
     """Scores of the checkpoint options.resume on the held-out splits; prints the further files that were written."""

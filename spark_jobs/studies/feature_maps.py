@@ -23,7 +23,7 @@ from longtail.conf.options.inference import INFERENCE_BATCH_SIZE, EvaluateOption
 from longtail.conf.vocabulary import TEST
 from longtail.data.contract import ID, LABEL, PREDICTED, SPLIT
 from longtail.spark_jobs.frames.predictions import FEATURES
-from longtail.spark_jobs.steps.evaluation import PREDICTIONS_DIRECTORY, evaluate
+from longtail.spark_jobs.steps.evaluation import PREDICTIONS_DIRECTORY, evaluate_checkpoint
 from longtail.spark_jobs.studies.planned import SET, PlannedTrial
 from longtail.spark_jobs.studies.results import EXPERIMENT
 from longtail.spark_jobs.studies.run_step import Outputs
@@ -70,7 +70,7 @@ def write_features(
         EvaluateOptions, last.options, resume=last.path, splits=TEST, features=True, logit_adjustment=None,
         batch_size=INFERENCE_BATCH_SIZE,
     )  # fmt: skip
-    output_dir, _ = evaluate(spark, options, set_dir=outputs[planned.last_step.inputs[SET].step_id].path)
+    output_dir, _ = evaluate_checkpoint(spark, options, set_dir=outputs[planned.last_step.inputs[SET].step_id].path)
     rows = (
         spark.read.parquet(str(output_dir / PREDICTIONS_DIRECTORY))
         .where(F.col(SPLIT) == TEST)
