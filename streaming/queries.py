@@ -248,20 +248,3 @@ def runs(updates: DataFrame) -> DataFrame:
         F.when(is_valid, F.col("last.message")).otherwise("").alias("message"),
         F.when(is_valid, F.col("last.status_at")).otherwise(F.lit(None)).alias("status_at"),
     )
-
-
-def compared(summaries: DataFrame, *, base: str, other: str) -> DataFrame:
-    """Two runs at the same epochs: one row per split and epoch that both have, with each score of both and the gain.
-
-    summaries: epochs
-    base, other: names of the runs; gain is other minus base, e.g. the benefit of unlabeled data or of pre-training
-    """
-    scores = ["accuracy", "balanced_accuracy", *(f"{group}_shot_accuracy" for group in SHOT_GROUPS)]
-
-    def scores_of(run: str, name: str) -> DataFrame:
-        columns = [F.col(score).alias(f"{name}_{score}") for score in scores]
-        return summaries.where(F.col("run") == run).select("split", "epoch", *columns)
-
-    gains = [(F.col(f"other_{score}") - F.col(f"base_{score}")).alias(f"{score}_gain") for score in scores]
-    both = scores_of(base, "base").join(scores_of(other, "other"), ["split", "epoch"])
-    return both.select("*", *gains).orderBy("split", "epoch")

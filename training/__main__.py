@@ -1,7 +1,7 @@
 """A training without Spark, on a data set that `longtail prepare` made: for a bare GPU box.
 
     python -m longtail.training train --set_dir datasets/prepared/NAME --dataset cifar10 --imb_factor 0.01
-    torchrun --nproc_per_node 2 -m longtail.training train --world_size 2 --set_dir ... --dataset cifar10 --imb_factor 0.01
+    torchrun --nproc_per_node 2 -m longtail.training train --world_size 2 --set_dir ... --dataset cifar10
 
 --set_dir may be a URL that fsspec knows (file://, s3a://, hdfs://).
 

@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 import numpy as np
+from matplotlib import colormaps
 from matplotlib.figure import Figure
 
 from longtail.conf.vocabulary import SHOT_GROUPS
@@ -50,7 +51,7 @@ def class_counts_figure(counts: "pd.DataFrame") -> Figure:
 def gain_figure(compared: "pd.DataFrame") -> Figure:
     """Gain in accuracy of one run over another at each epoch, by shot group.
 
-    compared: streaming.queries.compared of one split
+    compared: streaming.notebook_queries.compared of one split
     """
     figure = Figure(figsize=(6, 3.5), layout="constrained")
     axes = figure.subplots()
@@ -61,6 +62,25 @@ def gain_figure(compared: "pd.DataFrame") -> Figure:
         axes.plot(ordered["epoch"], 100 * ordered[f"{group}_shot_accuracy_gain"], color=colour, label=f"{group}-shot")
     axes.set(xlabel="epoch", ylabel="gain, points of accuracy")
     axes.legend()
+    return figure
+
+
+def pseudo_label_figure(scores: "pd.DataFrame") -> Figure:
+    """Precision and recall of the pseudo-labels of each class over the epochs of one run.
+
+    scores: streaming.notebook_queries.pseudo_label_scores
+    """
+    figure = Figure(figsize=(9, 3.5), layout="constrained")
+    both = figure.subplots(1, 2, sharey=True)
+    names = scores.drop_duplicates("class_id").sort_values("class_id")
+    for index, (class_id, name) in enumerate(zip(names["class_id"], names["class_name"], strict=True)):
+        ordered = scores[scores["class_id"] == class_id].sort_values("epoch")
+        colour = colormaps["viridis"](index / max(1, len(names) - 1))
+        for axes, score in zip(both, ("precision", "recall"), strict=True):
+            axes.plot(ordered["epoch"], 100 * ordered[score], color=colour, label=name)
+    for axes, score in zip(both, ("precision", "recall"), strict=True):
+        axes.set(xlabel="epoch", ylabel=f"{score} %", ylim=(0, 100))
+    both[1].legend(fontsize="small")
     return figure
 
 
