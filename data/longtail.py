@@ -1,7 +1,6 @@
-"""Long-tail arithmetic: how many images each class gets.
+"""Long-tail arithmetic: the number of images per class.
 
-Sizes follow Cui et al. 2019 (effective number of samples) and Yang & Xu 2020;
-class i of C counts from 0 at the head.
+Sizes follow Cui et al. 2019 (effective number of samples) and Yang & Xu 2020; class 0 of C is the head.
 """
 
 import math
@@ -16,22 +15,22 @@ def labelled_counts(num_classes: int, *, imb_type: str, imb_factor: float, n_max
 
     exp:  n_i = int(n_max * imb_factor^(i / (C - 1)))
     step: n_max for the first half of the classes, int(n_max * imb_factor) for the rest
-    pareto: n_i = int(n_max * (i + 1)^-p) with p = -ln(imb_factor) / ln(C): sizes by rank under a Pareto law, the last
-        class having n_max * imb_factor as in the others
+    pareto: n_i = int(n_max * (i + 1)^-p) with p = -ln(imb_factor) / ln(C): sizes by rank under a Pareto law; the last
+        class has int(n_max * imb_factor) images, as in the other profiles
 
-    Raises UserError if a class would be left without any image.
+    Raises UserError if a class would have no image.
     """
     if imb_type == "exp":
         counts = [int(n_max * imb_factor ** (i / (num_classes - 1))) for i in range(num_classes)]
     elif imb_type == "pareto":
-        # imb_factor to a power that is exactly 1 for the last class, so that its size has no rounding error.
+        # The power is exactly 1 for the last class, so that its size has no rounding error.
         counts = [int(n_max * imb_factor ** (math.log(i + 1) / math.log(num_classes))) for i in range(num_classes)]
     else:
         head = num_classes // 2
         counts = [n_max] * head + [int(n_max * imb_factor)] * (num_classes - head)
     if min(counts) < 1:
         raise UserError(
-            f"--imb_factor {imb_factor:g} with --n_max {n_max} leaves class {counts.index(0)} without an image: "
+            f"--imb_factor {imb_factor:g} with --n_max {n_max} leaves class {counts.index(0)} without images: "
             f"--n_max must be at least {-(-1 // imb_factor):.0f}"
         )
     return counts
@@ -41,7 +40,7 @@ def unlabeled_counts(labelled: Sequence[int], *, imb_factor_unlabel: float, unla
     """Unlabeled images per (hidden) class: an exponential profile that sums to about K times the labelled ones.
 
     T = K * sum(labelled); m_i = int((T // C) * f_U^(i / (C - 1))), then each int(m_i * T / sum(m)).
-    Above 1, f_U is the other way round: the sizes of 1 / f_U, the last class first.
+    Above 1, the profile is that of 1 / f_U reversed.
     """
     if imb_factor_unlabel > 1:
         mirrored = unlabeled_counts(
@@ -61,20 +60,20 @@ def unlabeled_counts(labelled: Sequence[int], *, imb_factor_unlabel: float, unla
 
 
 def irrelevant_count(relevant: Sequence[int], *, relevance: float) -> int:
-    """Images of none of the classes beside ``relevant`` ones, such that these are the share ``relevance`` of all."""
+    """Images of none of the classes to add to ``relevant`` ones (per class) for a share ``relevance`` of the latter."""
     return round(sum(relevant) * (1 - relevance) / relevance)
 
 
 def by_label(head_to_tail: Sequence[int], counts: Sequence[int]) -> list[int]:
-    """Counts of the classes from head to tail, (num_classes,), put in the order of the labels."""
+    """Counts (num_classes,) from head to tail, reordered by label."""
     in_order = dict(zip(head_to_tail, counts, strict=True))
     return [in_order[label] for label in range(len(counts))]
 
 
 def validation_counts(labelled: Sequence[int], *, val_fraction: float) -> list[int]:
-    """Images per class that leave the labelled part for validation.
+    """Images per class that are held out for validation.
 
-    At least one of every class of two or more; a class keeps its only image for training.
+    At least one of every class of two or more; a class of one image keeps it for training.
     """
     if val_fraction == 0:
         return [0] * len(labelled)
@@ -82,7 +81,7 @@ def validation_counts(labelled: Sequence[int], *, val_fraction: float) -> list[i
 
 
 def shot_groups(train_counts: Sequence[int], *, many_shot: int = 100, few_shot: int = 20) -> list[ShotGroup]:
-    """Group of each class: many (more than many_shot training images), few (less than few_shot), medium between."""
+    """Group of each class: many (more than many_shot training images), few (fewer than few_shot), else medium."""
     return [MANY if n > many_shot else FEW if n < few_shot else MEDIUM for n in train_counts]
 
 
@@ -99,20 +98,20 @@ def check_pool(
     labels: Sequence[int] | None = None,
     labelled_option: str = "--n_max",
 ) -> None:
-    """See that the training split has the images that are asked for.
+    """Check that the training split has the required images.
 
-    available, labelled, unlabeled: (num_classes,) counts, from head to tail.
-    unlabeled_pool: (num_classes,) images that the unlabeled part is drawn from; by default what labelled leaves.
-    labels: how the message is to number the classes; by default from 0 on.
-    labelled_option: the option that sets the labelled sizes.
+    available, labelled, unlabeled: (num_classes,) counts, from head to tail
+    unlabeled_pool: (num_classes,) images to draw the unlabeled part from; by default those that are not labelled
+    labels: of the classes, for messages; by default 0, 1, ...
+    labelled_option: the option that sets the labelled sizes
 
-    Raises UserError that says what the pool can give instead.
+    Raises UserError, with the largest possible --unlabel_size_factor, if images are missing.
     """
     names = range(len(available)) if labels is None else labels
     for name, have, want in zip(names, available, labelled, strict=True):
         if want > have:
             raise UserError(
-                f"{dataset} has {have} training images of class {name}, {want} labelled ones were asked for: "
+                f"{dataset} has {have} training images of class {name}, {want} labelled ones are required: "
                 f"lower {labelled_option} (the smallest class has {min(available)})"
             )
     left = [have - taken for have, taken in zip(available, labelled, strict=True)]
@@ -122,10 +121,10 @@ def check_pool(
         i, have, want = short[0]
         assert imb_factor_unlabel is not None and unlabel_size_factor is not None
         factor = largest_unlabel_size_factor(labelled, pool, imb_factor_unlabel=imb_factor_unlabel, relevance=relevance)
-        offer = f"it can give --unlabel_size_factor {factor:g}; or" if factor else "it can give none:"
+        offer = f"give --unlabel_size_factor {factor:g}, or" if factor else "no --unlabel_size_factor fits:"
         raise UserError(
             f"{dataset} leaves {have} unlabeled images of class {names[i]} beside {labelled[i]} labelled ones, "
-            f"--unlabel_size_factor {unlabel_size_factor:g} at --imb_factor_unlabel {imb_factor_unlabel:g} asks for "
+            f"--unlabel_size_factor {unlabel_size_factor:g} at --imb_factor_unlabel {imb_factor_unlabel:g} needs "
             f"{want}: {offer} lower {labelled_option}"
         )
 
@@ -133,7 +132,7 @@ def check_pool(
 def largest_unlabel_size_factor(
     labelled: Sequence[int], pool: Sequence[int], *, imb_factor_unlabel: float, relevance: float = 1.0
 ) -> float:
-    """The largest K, in steps of 0.1, for which every class of the pool has enough images (0: none)."""
+    """The largest K, in steps of 0.1, for which every class of the pool has enough images; 0 if there is none."""
 
     def wanted(tenths: int) -> list[int]:
         try:
@@ -141,13 +140,13 @@ def largest_unlabel_size_factor(
                 labelled, imb_factor_unlabel=imb_factor_unlabel, unlabel_size_factor=relevance * tenths / 10
             )
         except UserError:
-            return [0] * len(labelled)  # too small to ask for a single image
+            return [0] * len(labelled)  # too small for a single image
 
     def fits(tenths: int) -> bool:
         return all(want <= have for want, have in zip(wanted(tenths), pool, strict=True))
 
     tenths = 0
-    # The pool bounds K, so this ends: at K = pool / labelled every image is asked for.
+    # This ends, since at K = pool / labelled every image of the pool is used.
     while fits(tenths + 1):
         tenths += 1
     return tenths / 10 if any(wanted(tenths)) else 0.0

@@ -9,10 +9,11 @@ EFFECTIVE_NUMBER_BETA = 0.9999
 
 @dataclass(frozen=True)
 class ClassDistribution:
-    """num_images; rho: largest over smallest class (None if a class is empty);
+    """Statistics of class sizes.
 
-    normalised_entropy: 1 for a balanced split, 0 for one class; gini: 0 for a balanced split, towards 1 for one class
-    (both None without images).
+    rho: largest over smallest class; None if a class is empty
+    normalised_entropy: 1 for a balanced split, 0 for a single class; None without images
+    gini: 0 for a balanced split, towards 1 for a single class; None without images
     """
 
     num_images: int
@@ -22,13 +23,14 @@ class ClassDistribution:
 
 
 def class_distribution(counts: Sequence[int]) -> ClassDistribution:
+    """Statistics of a split with ``counts`` (num_classes,) images per class."""
     total = sum(counts)
     if total == 0:
         return ClassDistribution(0, None, None, None)
     shares = [count / total for count in counts if count]
     entropy = -sum(share * math.log(share) for share in shares)
     num_classes = len(counts)
-    # Mean absolute difference of all pairs of classes over twice the mean, by the sorted-sum formula.
+    # Mean absolute difference of all pairs of classes over twice the mean size, by the sorted-sum formula.
     weighted = sum((2 * i - num_classes + 1) * count for i, count in enumerate(sorted(counts)))
     return ClassDistribution(
         num_images=total,

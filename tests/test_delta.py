@@ -101,7 +101,7 @@ def test_every_reader_passes_over_files_that_the_log_gave_up(
     [
         (lambda log: log.write_text("{"), "has a Delta log that cannot be read"),
         (lambda log: log.write_text(_with_feature(log, "deletionVectors")), "the Delta features deletionVectors"),
-        (lambda log: log.write_text(_with_column_mapping(log)), "maps the names of its Delta columns"),
+        (lambda log: log.write_text(_with_column_mapping(log)), "has a Delta column mapping"),
     ],
     ids=["damaged", "deletion vectors", "column mapping"],
 )

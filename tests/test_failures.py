@@ -133,7 +133,7 @@ def test_a_full_disk_is_one_line_and_the_training_goes_on_when_there_is_room(
     (checkpoint,) = tmp_path.glob("runs/*/ckpt.pth.tar")
     assert error == (
         f"longtail train: error: cannot write {checkpoint}: File too large; "
-        "make room and give the same command again (the old file is intact)\n"
+        "free some space and run the command again (the old file is intact)\n"
     )
     assert "retries left" not in said
     assert torch.load(checkpoint, weights_only=True)["epoch"] >= 2

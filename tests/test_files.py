@@ -82,7 +82,7 @@ def test_no_room_for_a_file_is_said_in_one_line_and_leaves_the_old_one(tmp_path:
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
     assert messages[0] == (
-        f"cannot write {path}: File too large; make room and give the same command again (the old file is intact)"
+        f"cannot write {path}: File too large; free some space and run the command again (the old file is intact)"
     )
     assert path.read_text() == "old" and list(tmp_path.iterdir()) == [path]
 

@@ -48,7 +48,7 @@ def test_as_many_classes_as_there_are_leave_none_out(tmp_path: Path, num_classes
     options = in_directory(tmp_path, dataset="digits", num_classes=num_classes)
     with refused() as messages:
         source_of(options).locate(options)
-    assert messages[0] == f"--num_classes {num_classes}: digits has 10, ask for fewer"
+    assert messages[0] == f"--num_classes {num_classes}: digits has 10: give a smaller number"
 
 
 def test_a_set_of_the_first_classes_has_images_of_the_others_as_irrelevant_ones(

@@ -111,7 +111,7 @@ def test_too_many_labelled_images_are_refused_with_what_the_class_has() -> None:
     with pytest.raises(UserError) as refused:
         check_pool([10, 8, 9], [10, 9, 9], [0, 0, 0], dataset="digits")
     assert str(refused.value) == (
-        "digits has 8 training images of class 1, 9 labelled ones were asked for: "
+        "digits has 8 training images of class 1, 9 labelled ones are required: "
         "lower --n_max (the smallest class has 8)"
     )
 
@@ -124,8 +124,8 @@ def test_too_many_unlabeled_images_are_refused_with_the_factor_that_the_pool_can
     message = str(refused.value)
     assert message.splitlines() == [message]
     assert "digits leaves 6 unlabeled images of class 0 beside 4 labelled ones" in message
-    assert "--unlabel_size_factor 3 at --imb_factor_unlabel 1 asks for 9" in message
-    assert message.endswith("it can give --unlabel_size_factor 2.3; or lower --n_max")
+    assert "--unlabel_size_factor 3 at --imb_factor_unlabel 1 needs 9" in message
+    assert message.endswith("give --unlabel_size_factor 2.3, or lower --n_max")
 
 
 def wanted_by_fractions(labelled: list[int], f_unlabel: float, tenths: int) -> list[int]:
@@ -177,7 +177,7 @@ def test_the_factor_that_a_refusal_offers_is_accepted() -> None:
 
     with pytest.raises(UserError) as refused:
         check(20.0)
-    offered = float(str(refused.value).split("it can give --unlabel_size_factor ")[1].split(";")[0])
+    offered = float(str(refused.value).split(": give --unlabel_size_factor ")[1].split(",")[0])
     check(offered)
     with pytest.raises(UserError):
         check(offered + 0.1)
@@ -267,7 +267,7 @@ def test_counts_from_head_to_tail_are_put_in_the_order_of_the_labels() -> None:
 def test_a_refusal_names_the_class_and_the_option_that_it_is_given() -> None:
     with pytest.raises(UserError) as refused:
         check_pool([10, 8], [10, 9], [0, 0], dataset="svhn", labels=[1, 0], labelled_option="--counts")
-    assert "8 training images of class 0, 9 labelled ones were asked for: lower --counts" in str(refused.value)
+    assert "8 training images of class 0, 9 labelled ones are required: lower --counts" in str(refused.value)
 
 
 def test_an_unlabeled_part_from_elsewhere_is_measured_by_that_pool() -> None:
@@ -278,7 +278,7 @@ def test_an_unlabeled_part_from_elsewhere_is_measured_by_that_pool() -> None:
         )  # fmt: skip
 
     check([6, 6])
-    with pytest.raises(UserError, match=r"it can give --unlabel_size_factor 1\.9;"):
+    with pytest.raises(UserError, match=r"give --unlabel_size_factor 1\.9,"):
         check([6, 5])  # K = 1.9 asks for int(11.4) = 11, 5 of each class
 
 

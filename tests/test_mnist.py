@@ -57,9 +57,9 @@ def test_a_file_that_is_not_the_official_one_is_refused(tmp_path: Path, monkeypa
         (bytes.fromhex("00000801 00000002 0703"), "begins with 00000801, an idx file of 3 dimensions with 00000803"),
         (bytes.fromhex("00000d03") + IMAGE_FILE[4:], "begins with 00000d03"),
         (b"", "begins with nothing"),
-        (IMAGE_FILE[:-1], "holds 1567 values, its header says (2, 28, 28)"),
-        (IMAGE_FILE + b"\0", "holds 1569 values, its header says (2, 28, 28)"),
-        (IMAGE_FILE[:9], "holds 0 values, its header says (2, 0, 0)"),
+        (IMAGE_FILE[:-1], "has 1567 values, its header (2, 28, 28)"),
+        (IMAGE_FILE + b"\0", "has 1569 values, its header (2, 28, 28)"),
+        (IMAGE_FILE[:9], "has 0 values, its header (2, 0, 0)"),
     ],
     ids=["labels", "floats", "empty", "short", "long", "half a header"],
 )

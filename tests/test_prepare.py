@@ -211,7 +211,7 @@ def test_main_prepares_and_says_where_and_what_is_next(
     [
         (
             {"n_max": 500, "imb_factor": 1.0},
-            "digits has 128 training images of class 0, 500 labelled ones were asked for: "
+            "digits has 128 training images of class 0, 500 labelled ones are required: "
             "lower --n_max (the smallest class has 124)",
             {"n_max": 124},
         ),
@@ -219,7 +219,7 @@ def test_main_prepares_and_says_where_and_what_is_next(
         (
             {"imb_factor_unlabel": 1.0, "unlabel_size_factor": 10.0},
             "digits leaves 88 unlabeled images of class 0 beside 40 labelled ones, --unlabel_size_factor 10 at "
-            "--imb_factor_unlabel 1 asks for 131: it can give --unlabel_size_factor 6.7; or lower --n_max",
+            "--imb_factor_unlabel 1 needs 131: give --unlabel_size_factor 6.7, or lower --n_max",
             {"unlabel_size_factor": 6.7},
         ),
     ],
@@ -241,5 +241,5 @@ def test_who_asks_too_much_is_told_what_the_pool_gives_and_gets_that(
 
 def test_a_step_less_than_advised_is_still_refused(spark: SparkSession, tmp_path: Path) -> None:
     """So the advice is the most that the pool can give."""
-    with pytest.raises(UserError, match="it can give --unlabel_size_factor 6.7"):
+    with pytest.raises(UserError, match="give --unlabel_size_factor 6.7"):
         prepare(spark, options_of(tmp_path, imb_factor_unlabel=1.0, unlabel_size_factor=6.8))

@@ -82,7 +82,7 @@ def test_a_folder_s_images_can_be_cut_to_a_longer_tail(spark: SparkSession, tree
     [
         ("7,3,1", "--counts has 3 numbers, digits has 10 classes"),
         ("9,9,9,9,9,9,9,9,9,0", "--counts leaves class 9 without an image: every class needs one"),
-        ("9,9,9,9,9,9,9,9,999,9", "124 training images of class 8, 999 labelled ones were asked for: lower --counts"),
+        ("9,9,9,9,9,9,9,9,999,9", "124 training images of class 8, 999 labelled ones are required: lower --counts"),
     ],
 )  # fmt: skip
 def test_counts_that_cannot_be_had_are_refused(spark: SparkSession, tmp_path: Path, counts: str, refusal: str) -> None:

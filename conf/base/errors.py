@@ -1,7 +1,7 @@
-"""The one exception for bad input.
+"""The exception for bad input.
 
-A job turns it into a single line on standard error and exit status 2. Its
-message says what is wrong, what was expected and how to mend it.
+A job prints its message as one line on standard error and exits with status 2. The message says what is wrong, what was
+expected and what to do.
 """
 
 

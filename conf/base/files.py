@@ -1,7 +1,7 @@
-"""Atomic files: a reader sees the old content or the new, never a part of either.
+"""Atomic files: a reader sees the old content or the new, never a part of it.
 
-Everything that longtail leaves on disk (manifests, checkpoints, metric events,
-tables) goes through here, so a process may be killed at any moment.
+Everything that longtail writes (manifests, checkpoints, metric events, tables) is written by these functions, so that a
+process may be killed at any moment.
 """
 
 import errno
@@ -19,16 +19,15 @@ from typing import Any
 
 from longtail.conf.base.errors import UserError
 
-_NO_ROOM = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
+_DISK_FULL = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
 
 
 def write_atomically(path: Path, write: Callable[[Path], object]) -> None:
     """Call ``write(temporary)`` beside ``path``, flush it to disk, and rename it to ``path``.
 
-    The temporary name starts with a dot: Spark's file sources and our own
-    readers pass such files over.
+    The temporary name begins with a dot: Spark's file sources and longtail's readers skip such files.
 
-    Raises UserError if there is no room for the file: to try again at once would not help.
+    Raises UserError if the disk is full, since retrying at once would not help.
     """
     temporary = path.parent / f".{path.name}.{uuid.uuid4().hex}"
     try:
@@ -38,20 +37,22 @@ def write_atomically(path: Path, write: Callable[[Path], object]) -> None:
             os.fsync(file.fileno())
         os.replace(temporary, path)
     except OSError as error:
-        if error.errno not in _NO_ROOM:
+        if error.errno not in _DISK_FULL:
             raise
         raise UserError(
-            f"cannot write {path}: {error.strerror}; make room and give the same command again (the old file is intact)"
+            f"cannot write {path}: {error.strerror}; free some space and run the command again (the old file is intact)"
         ) from None
     finally:
         temporary.unlink(missing_ok=True)
 
 
 def write_text_atomically(path: Path, text: str) -> None:
+    """As write_atomically, with text as content."""
     write_atomically(path, lambda temporary: temporary.write_text(text, encoding="utf-8"))
 
 
 def write_json_atomically(path: Path, value: Any) -> None:
+    """As write_atomically, with a value that JSON can represent."""
     write_text_atomically(path, json.dumps(value, indent=2) + "\n")
 
 
@@ -63,10 +64,10 @@ def content_hash(path: Path) -> str:
 
 @contextmanager
 def new_directory(path: Path, *, replace: bool = False) -> Iterator[Path]:
-    """Fill a hidden directory beside ``path``; it becomes ``path`` only if the block succeeds.
+    """A hidden directory beside ``path`` to fill; it is renamed to ``path`` only if the block succeeds.
 
-    With replace, an older ``path`` gives way to the new one. Otherwise raises FileExistsError if somebody else
-    finished the same directory meanwhile. What killed processes left half full beside ``path`` is removed.
+    With replace, it replaces an older ``path``; otherwise raises FileExistsError if another process has finished the
+    same directory meanwhile. Unfinished directories of killed processes beside ``path`` are removed.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     _sweep(path.parent)
@@ -76,7 +77,7 @@ def new_directory(path: Path, *, replace: bool = False) -> Iterator[Path]:
         yield temporary
         if path.exists():
             if not replace:
-                raise FileExistsError(f"{path} appeared while it was being made")
+                raise FileExistsError(f"{path} was created by another process meanwhile")
             os.rename(path, old)
         os.rename(temporary, path)
     finally:
@@ -98,11 +99,11 @@ def _locked_directory(path: Path) -> tuple[Path, int]:
         fcntl.flock(lock, fcntl.LOCK_EX)
         if temporary.exists():
             return temporary, lock
-        os.close(lock)  # another process swept it before it was locked
+        os.close(lock)  # another process removed it before it was locked
 
 
 def _sweep(parent: Path) -> None:
-    """Remove the hidden directories that no living process fills."""
+    """Remove the hidden directories that no running process is filling."""
     for leftover in parent.iterdir():
         if not re.fullmatch(r"\..+\.[0-9a-f]{32}", leftover.name) or not leftover.is_dir():
             continue
@@ -114,6 +115,6 @@ def _sweep(parent: Path) -> None:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
             shutil.rmtree(leftover, ignore_errors=True)
         except BlockingIOError:
-            pass  # somebody is filling it
+            pass  # another process is filling it
         finally:
             os.close(lock)

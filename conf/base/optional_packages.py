@@ -1,7 +1,6 @@
-"""The package deltalake (delta-rs), an extra of longtail's: loaded by whoever needs it, when it does.
+"""The package deltalake (delta-rs), an optional extra, imported when it is first needed.
 
-The connector that Delta publishes for Spark is built for Spark up to 4.2, so delta-rs reads and writes the logs of the
-Delta tables.
+Delta's connector for Spark supports Spark up to 4.2, so that delta-rs reads and writes the logs of Delta tables.
 """
 
 import os
@@ -11,8 +10,8 @@ from longtail.conf.base.errors import UserError
 
 
 def deltalake() -> Any:
-    """The module. Raises UserError if it is not installed."""
-    # It says at every column of images that it keeps no statistics of it.
+    """The module deltalake. Raises UserError if it is not installed."""
+    # It warns for every image column that it has no statistics.
     os.environ.setdefault("RUST_LOG", "error")
     try:
         import deltalake as module

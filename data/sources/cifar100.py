@@ -1,8 +1,7 @@
 """CIFAR-100 from the official files: cifar-100-python/ or cifar-100-python.tar.gz in --data_dir, or downloaded.
 
-An image has two labels: one of 100 fine classes (here) and one of 20 coarse
-ones (cifar100_coarse.py). Each file is verified by the MD5 that torchvision
-knows it by.
+An image has two labels: one of 100 fine classes (here) and one of 20 coarse classes (cifar100_coarse.py). Each file is
+verified by the MD5 that torchvision publishes.
 """
 
 from pathlib import Path
@@ -34,7 +33,7 @@ ARCHIVE = "cifar-100-python.tar.gz"
 URL = f"https://www.cs.toronto.edu/~kriz/{ARCHIVE}"
 NUM_TRAIN = 50_000
 _MD5 = {TRAIN: "16019d7e3df5f24257cddd939b257f8d", TEST: "f0ef6b0ae62326f3e7ffdfab6717acfc"}
-# The files bear the names of the splits.
+# Files are named after the splits.
 _FILE = {TRAIN: "train", TEST: "test"}
 
 
@@ -47,6 +46,7 @@ def read(shard: Shard) -> pa.RecordBatch:
 
 
 def locate_files(data_dir: Path, *, class_names: list[str]) -> Located:
+    """Find or download the files, which have the labels of both data sets. Raises UserError if neither is possible."""
     """Raises UserError if the files are not there and cannot be downloaded."""
     for path in (data_dir / DIRECTORY, data_dir / ARCHIVE):
         if path.exists():

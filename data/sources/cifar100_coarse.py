@@ -1,4 +1,4 @@
-"""CIFAR-100 with its 20 coarse labels: the files of cifar100.py, five fine classes in each coarse one."""
+"""CIFAR-100 with its 20 coarse labels: the files of cifar100.py, five fine classes per coarse class."""
 
 import pyarrow as pa
 

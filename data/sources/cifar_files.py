@@ -1,7 +1,7 @@
-"""The official files of the CIFAR data sets: pickled batches in a directory, or in the archive that holds it.
+"""The official files of the CIFAR data sets: pickled batches in a directory, or in an archive of it.
 
-A batch is a dict of Python 2: data (N, 3072) uint8, in which an image is 1024
-red values row by row, then green, then blue; and lists of labels.
+A batch is a dict of Python 2: data (N, 3072) uint8, in which an image is 1024 red values in row-major order, then
+green, then blue; and lists of labels.
 """
 
 import io
@@ -16,7 +16,7 @@ from longtail.data.unpickle import load_arrays
 
 IMAGE_SHAPE = (32, 32, 3)
 
-# What a damaged archive, picture or listing raises, and (the last two) a pickle of something else.
+# Exceptions for a damaged archive, image or index, and (the last two) for a pickle of another content.
 DAMAGE = (
     OSError, EOFError, KeyError, ValueError, SyntaxError, tarfile.TarError, zlib.error, TypeError, AttributeError,
 )  # fmt: skip
@@ -41,5 +41,6 @@ def images_and_labels(content: bytes, *, label_key: bytes, path: Path) -> tuple[
 
 
 def unreadable(path: Path, error: BaseException) -> UserError:
+    """The error to raise for a file that cannot be read."""
     reason = " ".join(str(error).split())
     return UserError(f"{path} cannot be read ({reason}): delete it and run again")

@@ -1,4 +1,4 @@
-"""Downloads: whole and renamed, or not there at all."""
+"""Atomic downloads: a file is complete or absent."""
 
 import hashlib
 import shutil
@@ -13,23 +13,23 @@ CONNECT_TIMEOUT_SECONDS = 10
 
 
 def verify_md5(content: bytes, expected: str, *, path: Path, name: str) -> None:
-    """Raises UserError unless ``content``, the file ``name`` found in ``path``, is the one that was published."""
+    """Raise UserError unless ``content``, of the file ``name`` in ``path``, is that of the published file."""
     got = hashlib.md5(content, usedforsecurity=False).hexdigest()
     if got != expected:
         raise UserError(
-            f"{path}: {name} has MD5 {got}, the official one has {expected}: the file is damaged or another one; "
+            f"{path}: {name} has MD5 {got}, the official one has {expected}: the file is damaged or a different one; "
             f"delete it and run again"
         )
 
 
 def download(url: str, path: Path) -> None:
-    """Fetch ``url`` to ``path``. Raises UserError (a clause, without a remedy) if it cannot be had."""
+    """Download ``url`` to ``path``. Raises UserError (a clause without a remedy) if that fails."""
 
     def write(temporary: Path) -> None:
         with urllib.request.urlopen(url, timeout=CONNECT_TIMEOUT_SECONDS) as response, temporary.open("wb") as file:
             shutil.copyfileobj(response, file)
             announced = response.headers.get("Content-Length")
-            # http.client takes a connection that breaks off for the end of the file.
+            # http.client treats an interrupted connection as the end of the file.
             if announced is not None and file.tell() != int(announced):
                 raise OSError(f"it ended after {file.tell()} of {announced} bytes")
 

@@ -1,8 +1,7 @@
 """Fashion-MNIST from the official idx files.
 
-Looked for in --data_dir (the files themselves or fashion-mnist/), then where
-Debian's package dataset-fashion-mnist puts them, then downloaded from the
-publishers' site.
+They are searched in --data_dir and its fashion-mnist/, then in the directory of Debian's package
+dataset-fashion-mnist, and else downloaded from the publishers' site.
 """
 
 import hashlib
@@ -23,7 +22,7 @@ CLASS_NAMES = [
 DEBIAN_DIRECTORY = Path("/usr/share/datasets/fashion-mnist")
 OFFICIAL_URL = "http://fashion-mnist.s3-website.eu-central-1.amazonaws.com"
 
-# SHA-256 of the unpacked idx files.
+# SHA-256 of the uncompressed idx files.
 _SHA256 = {
     "train-images-idx3-ubyte.gz": "c59f468a2f672dc815687fe0f83887768d799fd8a3f3276145d20f83aa44d888",
     "train-labels-idx1-ubyte.gz": "bad3541b69d912435c50bb6ba87bec294ff4f6a2e1246121d8633921760443d9",
@@ -60,7 +59,7 @@ def read(shard: Shard) -> pa.RecordBatch:
 
 
 def _verified(path: Path) -> bytes:
-    """The unpacked content of a file that is known whole."""
+    """The uncompressed content of an official file. Raises UserError if it is another one."""
     content = unpack(path)
     digest = hashlib.sha256(content).hexdigest()
     if digest != _SHA256[path.name]:

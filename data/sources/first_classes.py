@@ -1,4 +1,4 @@
-"""A data set cut to its first classes; images of the others can be the irrelevant ones of its unlabeled part."""
+"""A data set restricted to its first classes; the other classes can be the irrelevant images of its unlabeled part."""
 
 from dataclasses import dataclass, replace
 
@@ -19,10 +19,10 @@ class FirstClasses:
     num_classes: int
 
     def locate(self, options: DataOptions) -> Located:
-        """Raises UserError also if the source has not more classes than that."""
+        """As the source; raises UserError also if it has no further classes."""
         located = self.source.locate(options)
         if self.num_classes >= (there := len(located.class_names)):
-            raise UserError(f"--num_classes {self.num_classes}: {options.dataset} has {there}, ask for fewer")
+            raise UserError(f"--num_classes {self.num_classes}: {options.dataset} has {there}: give a smaller number")
         return replace(
             located,
             origin=f"{located.origin}, first {self.num_classes} classes",

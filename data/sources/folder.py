@@ -1,9 +1,8 @@
-"""A tree of class folders: DIR/CLASS/**/*.jpg, or DIR/train/CLASS/... and DIR/test/CLASS/...
+"""A directory of class folders: DIR/CLASS/**/*.jpg, or DIR/train/CLASS/... and DIR/test/CLASS/...
 
-Tiny ImageNet's layout is known too: train/CLASS/images/, and as the test set
-val/images/ with the class of each file in val/val_annotations.txt (its own test
-images have no labels). Classes are numbered in the order of their names. Files that are no JPEG or PNG
-by name are passed over, so are hidden ones.
+Tiny ImageNet's layout is read too: train/CLASS/images/, and as test set val/images/ with the class of each file in
+val/val_annotations.txt (its test images have no labels). Classes are numbered in the order of their names. Hidden
+files, and files whose names are not those of a JPEG or PNG file, are skipped.
 """
 
 import os
@@ -35,11 +34,11 @@ def locate(options: DataOptions) -> Located:
         return located_tree(options, class_names, train, [], origin=f"class folders of {options.path.name}")
     class_names = _class_names(train_dir)
     if unknown := sorted(set(_class_names(test_dir)) - set(class_names)):
-        raise UserError(f"{test_dir} has the class {unknown[0]!r}, {train_dir} has it not: remove it or fill it")
+        raise UserError(f"{test_dir} has the class {unknown[0]!r}, which is not in {train_dir}: remove it or add it")
     train = _images(train_dir, options.path, class_names)
     test = _images(test_dir, options.path, class_names)
     if not test:
-        raise UserError(f"{test_dir} has no image: fill it, or remove it to have a share of the training images")
+        raise UserError(f"{test_dir} has no image: add some, or remove it, to use a share of the training images")
     return located_tree(options, class_names, train, test, origin=f"class folders of {options.path.name}, own test set")
 
 
@@ -48,7 +47,7 @@ def read(shard: ImageShard) -> pa.RecordBatch:
 
 
 def image_names(directory: Path, relative_to: Path) -> list[str]:
-    """The images below a directory, sorted."""
+    """Names of the images below a directory, sorted."""
     names = []
     for parent, folders, files in os.walk(directory):
         folders[:] = [folder for folder in folders if not folder.startswith(".")]
@@ -65,7 +64,7 @@ def _class_names(directory: Path) -> list[str]:
 
 
 def _annotated_images(file: Path, relative_to: Path, class_names: list[str]) -> list[tuple[str, int]]:
-    """The images of val/images, a line each: name, class, and what else is known, with tabs between."""
+    """The images of val/images; a line of ``file`` has name, class and further fields, separated by tabs."""
     labels = {name: label for label, name in enumerate(class_names)}
     images = []
     for number, line in enumerate(file.read_text(encoding="utf-8").splitlines(), 1):

@@ -1,7 +1,7 @@
-"""The idx files of MNIST and the data sets that took its layout: four .gz files.
+"""The idx files of MNIST and of data sets in the same layout: four .gz files.
 
-A file is a magic number of four bytes (the third: 8 for bytes; the fourth: the
-number of dimensions), each dimension as a big-endian int32, then the values.
+A file is a magic number of four bytes (the third: 8 for bytes; the fourth: the number of dimensions), the size of each
+dimension as a big-endian int32, and the values.
 """
 
 import gzip
@@ -21,24 +21,25 @@ _PREFIX = {TRAIN: "train", TEST: "t10k"}
 
 
 def idx_shards(directory: Path) -> list[Shard]:
+    """One shard per split."""
     return [Shard(directory, TRAIN, 0, 0), Shard(directory, TEST, 0, NUM_TRAIN)]
 
 
 def split_files(shard: Shard) -> tuple[Path, Path]:
-    """The shard's images and labels."""
+    """The files of the shard's images and labels."""
     prefix = _PREFIX[shard.split]
     return shard.path / f"{prefix}-images-idx3-ubyte.gz", shard.path / f"{prefix}-labels-idx1-ubyte.gz"
 
 
 def idx_batch(shard: Shard, images: bytes, labels: bytes) -> pa.RecordBatch:
-    """Rows for the unpacked content of a shard's two files. Raises UserError if it is not idx, or does not fit."""
+    """Rows from the uncompressed content of a shard's two files. Raises UserError if it is not idx, or inconsistent."""
     image_file, label_file = split_files(shard)
     pixels = parse_idx(images, path=image_file, num_dimensions=3)
     return source_batch(shard, pixels[..., None], parse_idx(labels, path=label_file, num_dimensions=1))
 
 
 def unpack(path: Path) -> bytes:
-    """Raises UserError if the file is missing or no whole gzip file."""
+    """The uncompressed content. Raises UserError if the file is missing, damaged or not gzip."""
     try:
         return gzip.decompress(path.read_bytes())
     except (OSError, EOFError, zlib.error) as error:
@@ -46,7 +47,7 @@ def unpack(path: Path) -> bytes:
 
 
 def parse_idx(content: bytes, *, path: Path, num_dimensions: int) -> np.ndarray:
-    """The values of an idx file of bytes, in their shape. Raises UserError if the header says something else."""
+    """The values of an idx file of bytes, in their shape. Raises UserError if the header does not fit."""
     magic, expected = content[:4].hex(), f"000008{num_dimensions:02x}"
     if magic != expected:
         raise UserError(
@@ -57,5 +58,5 @@ def parse_idx(content: bytes, *, path: Path, num_dimensions: int) -> np.ndarray:
     shape = tuple(np.frombuffer(content[4:header_bytes].ljust(header_bytes - 4, b"\0"), ">i4").tolist())
     values = np.frombuffer(content, np.uint8)[header_bytes:]
     if len(content) < header_bytes or len(values) != np.prod(shape):
-        raise UserError(f"{path} holds {len(values)} values, its header says {shape}: delete it and run again")
+        raise UserError(f"{path} has {len(values)} values, its header {shape}: delete it and run again")
     return values.reshape(shape)

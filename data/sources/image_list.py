@@ -1,6 +1,7 @@
-"""Images named by a list: a line each, the path below --path and the label, as ImageNet-LT and iNaturalist 2018 come.
+"""Images named by a list, one line per image: path below --path, and label. ImageNet-LT and iNaturalist 2018 have such
+lists.
 
-A class is its number, 0 to the largest label of the training list.
+Classes have numbers as names, from 0 to the largest label of the training list.
 """
 
 from pathlib import Path, PurePosixPath
@@ -28,7 +29,7 @@ def read(shard: ImageShard) -> pa.RecordBatch:
 
 
 def read_list(file: Path, *, num_classes: int | None = None) -> list[tuple[str, int]]:
-    """Path and label of each line. Raises UserError that names the line if it is not so."""
+    """Path and label of each line. Raises UserError with the line's number if it has another form."""
     try:
         lines = file.read_text(encoding="utf-8").splitlines()
     except (OSError, UnicodeDecodeError) as error:
@@ -46,7 +47,7 @@ def read_list(file: Path, *, num_classes: int | None = None) -> list[tuple[str, 
             )
         path = PurePosixPath(name)
         if path.is_absolute() or ".." in path.parts:
-            raise UserError(f"{file}:{number} names {name}, which lies outside --path: list paths below it")
+            raise UserError(f"{file}:{number} names {name}, which is outside --path: list paths below it")
         images.append((name, int(label)))
     if not images:
         raise UserError(f"the list {file} names no image")

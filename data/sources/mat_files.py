@@ -1,9 +1,8 @@
-"""A part of an array in a MATLAB file (version 5), without the rest of it in memory.
+"""A part of an array in a MATLAB file (version 5), without the rest of the array in memory.
 
-scipy reads arrays whole. An array lies in Fortran order, so along its last axis
-parts are contiguous; a compressed one can only be read from its beginning, but
-what is passed over need not be kept. The layout is that of MathWorks' "MAT-File
-Format", chapter 1.
+scipy reads whole arrays. Arrays are in Fortran order, so that parts along the last axis are contiguous; a compressed
+array must be read from its beginning, but the bytes before the part need not be kept. The layout is described in
+MathWorks' "MAT-File Format", chapter 1.
 """
 
 import struct
@@ -18,13 +17,13 @@ CHUNK_BYTES = 2**20
 
 
 def read_bytes_of(path: Path, name: str, *, first: int, num_bytes: int) -> bytes:
-    """Bytes of the uint8 array ``name``, from the first-th on.
+    """``num_bytes`` bytes of the uint8 array ``name``, from the offset ``first`` on.
 
-    Raises OSError, EOFError, ValueError or zlib.error for a damaged file, and one of another layout.
+    Raises OSError, EOFError, ValueError or zlib.error for a damaged file or another layout.
     """
     with path.open("rb") as file:
         if file.read(HEADER_BYTES)[-2:] != LITTLE_ENDIAN:
-            raise ValueError("it is no little-endian MATLAB file")
+            raise ValueError("it is not a little-endian MATLAB file")
         while True:
             kind, size = struct.unpack("<II", _exactly(file, 8))
             end = file.tell() + size
@@ -39,7 +38,7 @@ def read_bytes_of(path: Path, name: str, *, first: int, num_bytes: int) -> bytes
             if _element(stream) == name.encode():
                 kind, size = struct.unpack("<II", _exactly(stream, 8))
                 if kind != UINT8 or size < first + num_bytes:
-                    raise ValueError(f"{name} holds {size} bytes of type {kind}")
+                    raise ValueError(f"{name} has {size} bytes of type {kind}")
                 left = first
                 while left:
                     left -= len(_exactly(stream, min(left, CHUNK_BYTES)))
@@ -48,7 +47,7 @@ def read_bytes_of(path: Path, name: str, *, first: int, num_bytes: int) -> bytes
 
 
 def _element(stream: "IO[bytes] | _Inflated") -> bytes:
-    """The content of a data element; small ones stand in their tag."""
+    """The content of a data element; a small one is part of its tag."""
     tag = _exactly(stream, 8)
     kind, size = struct.unpack("<II", tag)
     if kind >> 16:
@@ -64,7 +63,7 @@ def _exactly(stream: "IO[bytes] | _Inflated", num_bytes: int) -> bytes:
 
 
 class _Inflated:
-    """What zlib compressed, from where ``file`` stands."""
+    """The decompressed content of ``file``, from its current position on."""
 
     def __init__(self, file: IO[bytes]) -> None:
         self._file = file

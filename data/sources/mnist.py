@@ -1,7 +1,7 @@
 """MNIST from the official idx files: mnist/ in --data_dir, or downloaded.
 
-MNIST and Fashion-MNIST name their files alike, so these are not looked for in
---data_dir itself. Each file is verified by the MD5 that torchvision knows it by.
+MNIST and Fashion-MNIST have the same file names, so that these are not searched in --data_dir itself. Each file is
+verified by the MD5 that torchvision publishes.
 """
 
 import pyarrow as pa
@@ -13,9 +13,9 @@ from longtail.data.sources.download import download, verify_md5
 from longtail.data.sources.idx_files import IMAGE_SHAPE, idx_batch, idx_shards, split_files, unpack
 
 CLASS_NAMES = [str(digit) for digit in range(10)]
-# A copy of the publishers' files, which their own server no longer gives to everybody.
+# A mirror: the publishers' server requires a login.
 URL = "https://ossci-datasets.s3.amazonaws.com/mnist"
-# MD5 of the packed files.
+# MD5 of the compressed files.
 _MD5 = {
     "train-images-idx3-ubyte.gz": "f68b3c2dcbeaaa9fbdd348bbdeb94873",
     "train-labels-idx1-ubyte.gz": "d53e105ee54ea40749a09fcbcd1e9432",

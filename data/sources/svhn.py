@@ -1,9 +1,8 @@
 """SVHN, cropped digits, from the official MATLAB files: in --data_dir or its svhn/, or downloaded.
 
-A file holds X, 32 x 32 x 3 x N uint8, and y, N x 1, in which 10 means the digit
-0. As the published long-tailed sets count classes, the head is digit 1 and the
-tail is digit 0. Each file is verified by the MD5 that torchvision knows it by.
-A task reads IMAGES_PER_SHARD images (300 MB) and no more.
+A file contains X, 32 x 32 x 3 x N uint8, and y, N x 1, in which 10 is the digit 0. As in the published long-tailed
+sets, the head class is digit 1 and the last tail class digit 0. Each file is verified by the MD5 that torchvision
+publishes. A task reads at most IMAGES_PER_SHARD images (300 MB).
 """
 
 import hashlib
@@ -42,7 +41,7 @@ def locate(options: DataOptions) -> Located:
 
 
 def shards_of(path: Path, split: str, num_images: int, *, first_id: int) -> list[Shard]:
-    """The parts of a file of so many images."""
+    """Divide a file of ``num_images`` images."""
     return [
         Shard(path, split, index, first_id + first)
         for index, first in enumerate(range(0, num_images, IMAGES_PER_SHARD))
@@ -50,7 +49,7 @@ def shards_of(path: Path, split: str, num_images: int, *, first_id: int) -> list
 
 
 def find_files(data_dir: Path, splits: tuple[str, ...]) -> tuple[dict[str, Path], str]:
-    """Path of each split's file, and where they came from. Raises UserError if one cannot be had."""
+    """Path of each split's file, and their origin. Raises UserError if one can be neither found nor downloaded."""
     own = data_dir / "svhn"
     for directory in (data_dir, own):
         if all((directory / FILE[split]).is_file() for split in splits):
@@ -66,6 +65,7 @@ def find_files(data_dir: Path, splits: tuple[str, ...]) -> tuple[dict[str, Path]
 
 
 def located(shards: list[Shard], origin: str) -> Located:
+    """SVHN with these shards."""
     return Located(
         shards=shards, origin=origin, class_names=CLASS_NAMES, image_shape=IMAGE_SHAPE, head_to_tail=HEAD_TO_TAIL
     )
@@ -83,7 +83,7 @@ def read(shard: Shard) -> pa.RecordBatch:
         shape, kind = {name: (shape, kind) for name, shape, kind in whosmat(path)}["X"]
         *image_shape, num_images = shape
         labels = loadmat(path, variable_names=["y"])["y"].reshape(-1).astype(np.int64)
-    # What a damaged file raises, and a file of another content.
+    # Exceptions for a damaged file, and for a file of another content.
     except (OSError, EOFError, KeyError, ValueError, TypeError, IndexError, zlib.error, MatReadError) as error:
         reason = " ".join(str(error).split())
         raise UserError(f"{path} cannot be read as SVHN ({reason}): delete it and run again") from None
@@ -102,13 +102,13 @@ def read(shard: Shard) -> pa.RecordBatch:
 
 
 def _images(path: Path, first: int, num_images: int) -> np.ndarray:
-    """(num_images, 32, 32, 3) uint8, from the first-th on."""
+    """(num_images, 32, 32, 3) uint8, beginning with the image at index ``first``."""
     height, width, channels = IMAGE_SHAPE
     image_bytes = height * width * channels
     try:
         content = read_bytes_of(path, "X", first=first * image_bytes, num_bytes=num_images * image_bytes)
     except (OSError, EOFError, ValueError, zlib.error) as error:
         raise UserError(f"{path} cannot be read as SVHN ({error}): delete it and run again") from None
-    # In Fortran order: rows change fastest, then columns, channels, images.
+    # Fortran order: the row index changes fastest, then column, channel and image.
     pixels = np.frombuffer(content, np.uint8).reshape(num_images, channels, width, height)
     return np.ascontiguousarray(pixels.transpose(0, 3, 2, 1))

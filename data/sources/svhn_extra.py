@@ -1,7 +1,7 @@
-"""SVHN's 531,131 further images, extra_32x32.mat, for the unlabeled part. Their labels are withheld.
+"""The 531,131 extra images of SVHN, extra_32x32.mat, for the unlabeled part. Their labels are withheld.
 
-MATLAB's format stores all pixels (1.6 GB) as one compressed array: each task
-unpacks it as far as its own part, and keeps that alone.
+MATLAB's format stores all pixels (1.6 GB) as one compressed array: each task decompresses it up to its part, and keeps
+that part alone.
 """
 
 import pyarrow as pa

@@ -1,11 +1,9 @@
 """A selection of unlabeled images in the layout of ti_80M_selected.pickle.
 
-The file is a dict of data, (N, 32, 32, 3) uint8, and extrapolated_targets,
-(N,) integers, the class that a classifier gave each image. These are not the
-truth, but they are what the published sets shape their unlabeled part by, and
-so they become the withheld labels. The 80 Million Tiny Images, of which the
-published file is a part, were withdrawn by their authors in 2020; nothing here
-downloads them.
+The file is a dict of data, (N, 32, 32, 3) uint8, and extrapolated_targets, (N,) integers, the class that a classifier
+predicted for each image. The published sets shape their unlabeled part by these predictions, so that they become the
+withheld labels here, although they are not the true classes. The 80 Million Tiny Images, of which the published file is
+a part, were withdrawn by their authors in 2020; nothing here downloads them.
 """
 
 from pathlib import Path
