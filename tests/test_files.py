@@ -148,7 +148,7 @@ def test_a_replacement_that_fails_leaves_the_old_directory(tmp_path: Path) -> No
 def filled_and_killed(parent: Path, ready: Path) -> subprocess.Popen[bytes]:
     """Another process that fills a directory beside ``parent``/set until it is killed."""
     code = (
-        "import sys, time\nfrom pathlib import Path\nfrom conf.files import new_directory\n"
+        "import sys, time\nfrom pathlib import Path\nfrom longtail.conf.base.files import new_directory\n"
         "with new_directory(Path(sys.argv[1])) as directory:\n"
         "    (directory / 'f').write_text('x')\n    Path(sys.argv[2]).touch()\n    time.sleep(600)\n"
     )

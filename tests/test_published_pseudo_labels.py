@@ -42,7 +42,7 @@ def test_of_labels_for_a_whole_source_those_of_the_taken_images_are_chosen(tmp_p
         ({"extrapolated_targets": np.array([1, 2])}, [UNLABELED_FIRST_ID + 2], "has 2 pseudo-labels"),
         ({"extrapolated_targets": np.array([0.5])}, [5], "has extrapolated_targets of float64 (1,)"),
         ({"extrapolated_targets": np.array([[1]])}, [5], "has extrapolated_targets of int64 (1, 1)"),
-        ({"labels": [1]}, [5], "has no extrapolated_targets: it holds labels, prediction_model"),
+        ({"labels": [1]}, [5], "has no extrapolated_targets: it has labels, prediction_model"),
         ({"extrapolated_targets": os.system}, [5], "it names posix.system"),
     ],
     ids=["fewer", "beyond the end", "floats", "a matrix", "no labels", "hostile"],
