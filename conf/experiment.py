@@ -32,8 +32,8 @@ from typing import Any
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from longtail.conf.options.base import fingerprint
+from longtail.conf.options.pretraining import PRETRAININGS
 from longtail.conf.packaged import read_yaml_model
-from longtail.conf.vocabulary import PRETRAINING_PHASES
 
 PRETRAINING_JOB = "pretraining_job"
 CLASSIFIER = "classifier"
@@ -90,8 +90,8 @@ class Experiment(_Part):
     def _steps_of_trials_exist(self) -> "Experiment":
         levels = (options for axis in self.axes.values() for options in axis.values())
         for options in (self.options, *levels):
-            if (job := options.get(PRETRAINING_JOB)) not in (None, *PRETRAINING_PHASES):
-                raise ValueError(f"{PRETRAINING_JOB} {job}: choose one of {', '.join(PRETRAINING_PHASES)}")
+            if (job := options.get(PRETRAINING_JOB)) not in (None, *PRETRAININGS):
+                raise ValueError(f"{PRETRAINING_JOB} {job}: choose one of {', '.join(PRETRAININGS)}")
             if not isinstance(classifier := options.get(CLASSIFIER), dict | None):
                 raise ValueError(f"{CLASSIFIER} must be options of train_classifier, got {classifier!r}")
         return self

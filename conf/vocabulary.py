@@ -1,4 +1,4 @@
-"""The words that all parts of longtail share: splits, shot groups, training phases, and the label of no class.
+"""The words that all parts of longtail share: splits, shot groups, and the label of no class.
 
 They are values of columns, events, checkpoints and file names. Standard library only.
 """
@@ -20,10 +20,3 @@ ShotGroup = Literal["many", "medium", "few"]
 """Group of a class by its number of training images (--many_shot, --few_shot)."""
 SHOT_GROUPS: tuple[ShotGroup, ...] = get_args(ShotGroup)
 MANY, MEDIUM, FEW = SHOT_GROUPS
-
-PretrainingPhase = Literal["pretrain_rot", "pretrain_moco", "pretrain_simclr"]
-"""Self-supervised trainings: their networks predict no classes."""
-PRETRAINING_PHASES: tuple[PretrainingPhase, ...] = get_args(PretrainingPhase)
-
-Phase = Literal[PretrainingPhase, "train", "train_semi", "classifier", "gen_pseudolabels"]
-"""What a run does, as its name, its metric events and its checkpoints call it."""

@@ -15,6 +15,7 @@ from pathlib import Path
 
 import longtail
 from longtail.conf.base.suggestions import did_you_mean
+from longtail.conf.options.pretraining import PRETRAININGS
 from longtail.spark_jobs.cluster.failures import failure_line, user_message
 
 JOB_GROUPS = {
@@ -28,9 +29,7 @@ JOB_GROUPS = {
     "Training": {
         "train": "supervised training in a Spark barrier stage; -e evaluates a checkpoint",
         "train_classifier": "retrain the classifier on the frozen backbone of a checkpoint",
-        "pretrain_rot": "self-supervised pre-training by rotation prediction",
-        "pretrain_moco": "self-supervised pre-training by momentum contrast (MoCo v2)",
-        "pretrain_simclr": "self-supervised pre-training by contrast within the batch (SimCLR)",
+        **{job: options.summary() for job, options in PRETRAININGS.items()},
         "evaluate": "scores and features of a checkpoint, computed partition by partition",
     },
     "Unlabeled data": {
@@ -53,7 +52,7 @@ JOB_GROUPS = {
     },
 }
 JOBS = {job: description for group in JOB_GROUPS.values() for job, description in group.items()}
-"""Description by job; each job is a module of this package."""
+"""Description by job; each job but the pre-trainings is a module of this package."""
 
 
 def main(argv: Sequence[str] | None = None) -> None:
@@ -71,8 +70,15 @@ def main(argv: Sequence[str] | None = None) -> None:
         hint = did_you_mean(command, JOBS)
         print(f"longtail: error: unknown job {command!r}{hint}; `longtail help` lists the jobs", file=sys.stderr)
         sys.exit(2)
-    job = importlib.import_module(f"longtail.spark_jobs.{command}")
-    run_job(command, job.main, arguments)
+    run_job(command, job_main(command), arguments)
+
+
+def job_main(job: str) -> Callable[[Sequence[str]], None]:
+    """The main function of a job, which takes its arguments; all pre-trainings share a module."""
+    if job in PRETRAININGS:
+        pretrain = importlib.import_module("longtail.spark_jobs.pretrain")
+        return lambda argv: pretrain.main([job, *argv])
+    return importlib.import_module(f"longtail.spark_jobs.{job}").main
 
 
 def run_job(name: str, job_main: Callable[[Sequence[str]], None], argv: Sequence[str]) -> None:

@@ -4,7 +4,6 @@
 takes minutes or downloads real data.
 """
 
-import importlib
 import os
 import shutil
 import subprocess
@@ -18,7 +17,7 @@ from pyspark.sql import SparkSession
 from longtail.conf.arguments import resolve_options
 from longtail.conf.options.base import JobOptions
 from longtail.conf.options.data import PrepareOptions
-from longtail.spark_jobs.cli import run_job
+from longtail.spark_jobs.cli import job_main, run_job
 from longtail.spark_jobs.cluster.session import described, spark_session
 from longtail.spark_jobs.steps.prepare import prepare
 
@@ -94,7 +93,7 @@ def job(
 
     def run(name: str, *arguments: object) -> subprocess.CompletedProcess[str]:
         capsys.readouterr()
-        main = importlib.import_module(f"longtail.spark_jobs.{name}").main
+        main = job_main(name)
         given, status = [str(argument) for argument in arguments], 0
         with described(spark, "longtail tests"):
             try:

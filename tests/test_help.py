@@ -162,7 +162,8 @@ def test_a_required_option_comes_first_and_is_in_the_usage(help_of) -> None:
 def test_an_option_with_a_few_words_to_choose_from_lists_them(help_of) -> None:
     shown = " ".join(help_of(TrainOptions).split())
     assert "--imb_type exp|step|pareto|natural" in shown
-    assert "or a built-in loss: CE, Focal, LDAM, BalancedSoftmax, LogitAdjusted (default CE)" in shown
+    losses = "CE, Focal, LDAM, BalancedSoftmax, LogitAdjusted"
+    assert f"--loss_type NAME loss, or package.module:function: {losses} (default CE)" in shown
 
 
 def test_a_description_of_an_option_is_a_phrase_without_a_full_stop() -> None:

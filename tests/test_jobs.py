@@ -14,6 +14,7 @@ import pyarrow.parquet as pq
 import pytest
 import torch
 
+from longtail.conf.options.pretraining import PRETRAININGS
 from longtail.spark_jobs.cli import JOBS
 from longtail.streaming.tables.reading import latest_epochs, read_result_table
 from tests.analytics import assert_delta_tables_have_the_same_rows
@@ -364,5 +365,7 @@ def test_the_command_lists_its_jobs_and_explains_one(longtail: RunJob):
 
 @pytest.mark.parametrize("name", JOBS)
 def test_the_source_of_a_job_begins_with_how_it_is_started(name: str):
-    launch_manual = importlib.import_module(f"longtail.spark_jobs.{name}").__doc__
-    assert f"longtail {name}" in launch_manual and f"spark-submit spark_jobs/{name}.py" in launch_manual
+    script = "pretrain" if name in PRETRAININGS else name
+    launch_manual = importlib.import_module(f"longtail.spark_jobs.{script}").__doc__
+    assert name in launch_manual and f"spark-submit spark_jobs/{script}.py" in launch_manual
+    assert script != name or f"longtail {name}" in launch_manual

@@ -11,7 +11,7 @@ import torch.multiprocessing as mp
 from torch import nn
 
 from longtail.conf.options.pretraining import PretrainMocoOptions, PretrainSimclrOptions
-from longtail.conf.options.semi import TrainSemiOptions
+from longtail.conf.options.semi import BALANCING, TrainSemiOptions
 from longtail.conf.options.training import TrainClassifierOptions, TrainOptions
 from longtail.conf.vocabulary import TEST, TRAIN, VAL
 from longtail.data.manifest import read_manifest
@@ -19,7 +19,7 @@ from longtail.models.build import build_model
 from longtail.training.contrastive import MoCo, SimCLR, contrastive_task
 from longtail.training.distributed import Rank
 from longtail.training.evaluation import class_means
-from longtail.training.fixmatch import METHODS, fixmatch_learner, fixmatch_task
+from longtail.training.fixmatch import fixmatch_learner, fixmatch_task
 from longtail.training.loop import EpochReport, build_optimizer, fit
 from longtail.training.pseudo_labels import semi_supervised_task
 from longtail.training.run import run_training
@@ -154,7 +154,7 @@ def rank_main(rank: int, directory: Path, set_dir: Path) -> None:
         }
         outcome["streamed"] = run_training(STREAMED, paths_of(set_dir, directory / f"streamed{rank}"), this, attempt=1)
         outcome |= {method: fit_contrastive(set_dir, this, method) for method in CONTRASTIVE}
-        outcome |= {method: fit_semi(set_dir, this, method) for method in METHODS}
+        outcome |= {method: fit_semi(set_dir, this, method) for method in BALANCING}
         outcome["means"] = mean_features(set_dir, this)
         outcome["classifier"] = train_classifier(set_dir, directory, this)
         (directory / f"outcome{rank}.json").write_text(json.dumps(outcome))
@@ -277,7 +277,7 @@ def test_two_ranks_contrast_what_one_does(outcomes: list[dict[str, Any]], set_di
         assert ours["support"] == alone["support"] == [40 if method == "moco" else 80, 0]
 
 
-@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("method", BALANCING)
 def test_two_ranks_learn_by_fixmatch_and_its_methods_what_one_does(
     outcomes: list[dict[str, Any]], set_dir: Path, method: str, one_thread: None
 ) -> None:

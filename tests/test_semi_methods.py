@@ -14,7 +14,6 @@ from torch import Tensor, nn
 from longtail.conf.options.semi import TrainSemiOptions
 from longtail.conf.vocabulary import NO_CLASS
 from longtail.training.augmentation import Choices
-from longtail.training.fixmatch import METHODS
 from longtail.training.metrics import ClassTotals, Confusion
 from longtail.training.semi.abc_head import balanced_losses
 from longtail.training.semi.alignment import aligned, alignment_power
@@ -22,7 +21,7 @@ from longtail.training.semi.crest import rebalanced_selection, sampling_rates
 from longtail.training.semi.darp import multipliers, refined, smallest_kept, without_noise
 from longtail.training.semi.daso import blended, enqueue, similarities
 from longtail.training.semi.learner import SemiLearner, WeightAverage
-from longtail.training.semi.method import FixMatch, Setting, ViewOutputs
+from longtail.training.semi.method import FixMatch, Setting, ViewOutputs, load_method
 from longtail.training.semi.truth import count_pseudo_labels
 from longtail.training.step import Rows, Step
 from tests.refusals import refused
@@ -71,7 +70,7 @@ def method(
         generation=generation,
         held_out_confusion=held_out_confusion,
     )
-    return METHODS[name](setting)
+    return load_method(name)(setting)
 
 
 def step(

@@ -11,13 +11,13 @@ import pytest
 import torch
 
 from longtail.conf.base.files import content_hash
-from longtail.conf.options.semi import TrainSemiOptions
+from longtail.conf.options.semi import BALANCING, TrainSemiOptions
 from longtail.conf.options.training import TrainOptions
 from longtail.conf.vocabulary import NO_CLASS, TEST, TRAIN, UNLABELED
 from longtail.data.contract import HIDDEN_LABEL, split_directory
 from longtail.data.manifest import read_manifest
 from longtail.training import run as run_module
-from longtail.training.fixmatch import METHODS, fixmatch_task
+from longtail.training.fixmatch import fixmatch_task
 from longtail.training.inference import infer
 from longtail.training.objective import Task
 from longtail.training.run import run_evaluation, run_training
@@ -53,7 +53,7 @@ def train(set_dir: Path, run_dir: Path, method: str, **changes: Any) -> dict[str
     return run_training(options(method, **changes), paths_of(set_dir, run_dir), ALONE, attempt=1)
 
 
-@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("method", BALANCING)
 def test_a_stopped_training_goes_on_as_if_it_had_not_stopped(
     set_dir: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, method: str
 ) -> None:
@@ -98,7 +98,7 @@ def test_darp_s_estimate_is_not_the_labelled_shares_and_lies_in_the_checkpoint(s
 
 
 @pytest.mark.long
-@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("method", BALANCING)
 def test_every_method_takes_another_way(set_dir: Path, tmp_path: Path, method: str) -> None:
     changes = {"epochs": 2, "darp_warmup": 0.2, "darp_every": 1, "daso_warmup": 0.2, "confidence_threshold": 0.0}
     # In its first generation CReST+ is distribution alignment.

@@ -20,19 +20,17 @@ import torch.distributed as dist
 
 from longtail.conf.arguments import parse_options
 from longtail.conf.base.errors import UserError
-from longtail.conf.options.pretraining import PretrainMocoOptions, PretrainRotOptions, PretrainSimclrOptions
+from longtail.conf.options.pretraining import PRETRAININGS
 from longtail.conf.options.semi import TrainSemiOptions
-from longtail.conf.options.training import TrainClassifierOptions, TrainOptions
+from longtail.conf.options.training import RunOptions, TrainClassifierOptions, TrainOptions
 from longtail.conf.vocabulary import SHOT_GROUPS, TEST, TRAIN
 from longtail.data.storage import path_or_url
 from longtail.training.distributed import Rank
 from longtail.training.run import run_training
 from longtail.training.run_directory import begin_attempt, exclusive_run, finished_run, run_paths
 
-OPTIONS = {
-    "pretrain_rot": PretrainRotOptions,
-    "pretrain_moco": PretrainMocoOptions,
-    "pretrain_simclr": PretrainSimclrOptions,
+OPTIONS: dict[str, type[RunOptions]] = {
+    **PRETRAININGS,
     "train": TrainOptions,
     "train_semi": TrainSemiOptions,
     "train_classifier": TrainClassifierOptions,

@@ -1,11 +1,11 @@
-"""Whole batches of images as tensors: normalise, crop, flip, rotate.
+"""Augmentation of whole batches of images as tensors: normalise, crop, flip, rotate.
 
-Every random choice of an epoch is drawn at once, for all ranks, moved to the device, and then cut to a rank's part of
+The random choices of an epoch are drawn at once for all ranks, moved to the device, and then sliced to a rank's part of
 a step: what happens to an image does not depend on the world size, and no step waits for a copy.
 """
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any, Self
 
@@ -16,28 +16,28 @@ from torch import Tensor
 
 @lru_cache(maxsize=64)
 def constants(values: Sequence[float], device: torch.device) -> Tensor:
-    """(1, C, 1, 1) float32, one value a channel; kept, because a new copy would make the device wait in every step."""
-    with torch.inference_mode(False):  # one made there could not be used for learning
+    """(1, C, 1, 1) float32, one value per channel; cached, as a new copy would make the device wait in every step."""
+    with torch.inference_mode(False):  # a tensor made in inference mode could not be used in training
         return torch.tensor(values, device=device).view(1, -1, 1, 1)
 
 
 class Choices:
-    """Random choices, a row a sample: base of dataclasses of tensors (N, ...), of such ones, and of tuples of them."""
+    """Random choices, one row per sample: base of dataclasses of tensors (N, ...), Choices, and tuples of Choices."""
 
     def part(self, selection: slice) -> Self:
-        """The choices of some samples."""
+        """Select the choices of some samples."""
         return self._each(lambda c: c.part(selection) if isinstance(c, Choices) else c[selection])
 
     def to(self, device: torch.device) -> Self:
+        """Move all tensors to the device."""
         return self._each(lambda c: c.to(device))
 
     def _each(self, change: Callable[[Any], Any]) -> Self:
-        return type(self)(**{
-            name: tuple(map(change, choice)) if isinstance(choice, tuple) else change(choice) for name, choice in self
-        })  # fmt: skip
-
-    def __iter__(self):
-        return ((field.name, getattr(self, field.name)) for field in fields(self))
+        changed = {
+            name: tuple(map(change, choice)) if isinstance(choice, tuple) else change(choice)
+            for name, choice in vars(self).items()
+        }
+        return type(self)(**changed)
 
 
 @dataclass(frozen=True)
@@ -60,7 +60,7 @@ def measured_normalisation(images: Tensor) -> Normalisation:
     """Mean and standard deviation of (N, C, H, W) uint8 images over all pixels, in float64."""
     pixels = images.double() / 255
     std, mean = torch.std_mean(pixels, dim=(0, 2, 3), correction=0)
-    # A constant channel carries nothing; dividing by 1 keeps it finite.
+    # A constant channel carries no information; dividing by 1 keeps it finite.
     return Normalisation(tuple(mean.tolist()), tuple(torch.where(std > 0, std, 1.0).tolist()))
 
 
@@ -79,7 +79,7 @@ def crop_padding(height: int) -> int:
 
 
 def draw_crop_flip(num_images: int, *, height: int, flip: bool, generator: torch.Generator) -> CropFlip:
-    """Choices for the images; with flip=False no image is mirrored."""
+    """Draw a crop and a flip per image; with flip=False no image is mirrored."""
     span = 2 * crop_padding(height) + 1
     offsets = torch.randint(span, (2, num_images), generator=generator)
     mirrored = torch.rand(num_images, generator=generator) < 0.5
@@ -87,7 +87,7 @@ def draw_crop_flip(num_images: int, *, height: int, flip: bool, generator: torch
 
 
 def crop_and_flip(images: Tensor, choices: CropFlip, *, mirrored: bool = False) -> Tensor:
-    """Pad (N, C, H, W) images by zeros, or mirrored at their edges; cut H x W at the offsets, mirror where chosen."""
+    """Pad (N, C, H, W) images with zeros or by reflection (mirrored), crop to H x W at the offsets, and flip."""
     num_images, _, height, width = images.shape
     padding = crop_padding(height)
     device = images.device
@@ -104,15 +104,15 @@ def crop_and_flip(images: Tensor, choices: CropFlip, *, mirrored: bool = False) 
     return cropped.permute(0, 3, 1, 2)  # (N, C, H, W), channels last in memory
 
 
-def _mirrored(places: Tensor, size: int) -> Tensor:
-    """Places in 0..size - 1 for those up to size - 1 outside; the edge itself comes once."""
-    return size - 1 - (size - 1 - places.abs()).abs()
+def _mirrored(positions: Tensor, size: int) -> Tensor:
+    """Reflect positions up to size - 1 outside into 0..size - 1; the edge itself is not repeated."""
+    return size - 1 - (size - 1 - positions.abs()).abs()
 
 
 def rotate_quarter_turns(images: Tensor, turns: Tensor) -> Tensor:
     """Rotate each of (N, C, S, S) square images by its number of quarter turns (N,) in 0..3, counter-clockwise."""
     turns = turns.to(images.device).view(-1, 1, 1, 1)
-    # All turns of all images: picking out those of one turn would make a GPU wait for their number.
+    # All turns of all images: selecting those of one turn would make a GPU wait for their number.
     for quarter in (1, 2, 3):
         images = torch.where(turns == quarter, torch.rot90(images, quarter, dims=(2, 3)), images)
     return images

@@ -82,7 +82,7 @@ def _batches_from_files(
         images,
         world_size=rank.world_size,
         shuffle_buffer=shuffle_buffer,
-        generator=np.random.default_rng(torch.randint(2**62, (1,), generator=generator).item()),
+        generator=np.random.default_rng(int(torch.randint(2**62, (1,), generator=generator))),
         repeats=torch.bincount(torch.cat(list(drawn)), minlength=len(images)).numpy(),
     )
     batches = []

@@ -1,11 +1,11 @@
 """The second stage of decoupled training: another classifier on a frozen backbone (Kang et al. 2020, section 4).
 
 - cRT: a fresh head, trained again, by default on class-balanced draws;
-- LWS: the head as it is, one learned scale a class;
+- LWS: the head as it is, with one learned scale per class;
 - tau: the head's weights over their norm to the power tau, without bias; nothing is trained;
 - NCM: the cosine to the mean feature of each class; nothing is trained.
 
-What comes out is a network like any other, so all that evaluates or labels with one takes it.
+The result is a network like any other, for evaluation and labelling alike.
 """
 
 from collections.abc import Sequence
@@ -18,22 +18,38 @@ from torch import Tensor, nn
 from longtail.conf.base.errors import UserError
 from longtail.conf.options.training import TrainClassifierOptions
 from longtail.conf.vocabulary import VAL
+from longtail.data.manifest import Manifest
 from longtail.models.build import build_checked_model
 from longtail.models.heads import CosineHead
+from longtail.models.network import Network
 from longtail.training.checkpoints import HEAD_PREFIX, Checkpoint, check_architecture, load_checkpoint, load_weights
 from longtail.training.distributed import Rank
 from longtail.training.evaluation import class_means, split_features
 from longtail.training.losses import logit_scale_of
+from longtail.training.method import TrainingMethod
+from longtail.training.networks import to_device
 from longtail.training.objective import Task
+from longtail.training.run_directory import RunPaths
+from longtail.training.supervised import supervised_task
 
 TAU_GRID = tuple(step / 10 for step in range(21))
-"""Where tau is looked for on validation data: 0 to 2."""
+"""Candidates for tau on validation data: 0 to 2."""
 
 
-def second_stage(options: TrainClassifierOptions, task: Task, rank: Rank) -> tuple[Task, nn.Module]:
+class ClassifierMethod(TrainingMethod[TrainClassifierOptions]):
+    """train_classifier."""
+
+    def task(self, options: TrainClassifierOptions, paths: RunPaths, manifest: Manifest, rank: Rank) -> Task:
+        return supervised_task(options, paths.set_dir, manifest, rank.device)
+
+    def network(self, options: TrainClassifierOptions, task: Task, rank: Rank) -> tuple[Task, Network]:
+        return second_stage(options, task, rank)
+
+
+def second_stage(options: TrainClassifierOptions, task: Task, rank: Rank) -> tuple[Task, Network]:
     """The network with the classifier of --method on the backbone of --resume, and the task with its head.
 
-    What is still to be learned requires gradients, nothing else does.
+    Only the parameters that are still to be learned require gradients.
 
     Raises UserError if the checkpoint does not fit, or if tau would have to be chosen without validation data.
     """
@@ -61,6 +77,7 @@ def second_stage(options: TrainClassifierOptions, task: Task, rank: Rank) -> tup
             if tau is None:
                 tau = _tau_of_validation(model, task, rank)
                 chosen = {"tau_norm": tau}
+            assert isinstance(model.fc, nn.Linear)
             with torch.no_grad():
                 model.fc.weight.copy_(tau_normalised(model.fc.weight, tau))
                 model.fc.bias.zero_()
@@ -82,18 +99,18 @@ def _with_head(task: Task, head: str, options: TrainClassifierOptions) -> Task:
 
 
 def freeze(model: nn.Module, *, learned: Sequence[str]) -> None:
-    """Leave gradients to the parameters whose names begin so."""
+    """Require gradients of the parameters whose names start with one of `learned`, and of no others."""
     for name, parameter in model.named_parameters():
         parameter.requires_grad_(name.startswith(tuple(learned)))
 
 
 def tau_normalised(weight: Tensor, tau: float) -> Tensor:
-    """(C, D) class weights w_i / |w_i|^tau (Kang et al. 2020, eq. 4): 0 leaves them, 1 makes all of one length."""
+    """(C, D) class weights w_i / |w_i|^tau (Kang et al. 2020, eq. 4); 0 keeps them, 1 gives all the same norm."""
     return weight / weight.norm(dim=1, keepdim=True) ** tau
 
 
 def choose_tau(weight: Tensor, features: Tensor, labels: Tensor) -> float:
-    """The tau of TAU_GRID with the best balanced accuracy, the smallest of equals.
+    """The tau of TAU_GRID with the best balanced accuracy; the smallest of ties.
 
     weight: (C, D); features: (N, D) and labels: (N,) of the validation data
     """
@@ -107,23 +124,24 @@ def choose_tau(weight: Tensor, features: Tensor, labels: Tensor) -> float:
     return max(TAU_GRID, key=balanced_accuracy)
 
 
-def _tau_of_validation(model: nn.Module, task: Task, rank: Rank) -> float:
+def _tau_of_validation(model: Network, task: Task, rank: Rank) -> float:
     if VAL not in task.data.held_out:
         raise UserError("tau is chosen on validation data, which this set lacks: give --val_fraction, or --tau_norm")
     validation = task.data.held_out[VAL]
+    assert isinstance(model.fc, nn.Linear)
     with torch.no_grad():
         return choose_tau(model.fc.weight, split_features(model, validation, task, rank), validation.labels)
 
 
-def _network(head: str, options: TrainClassifierOptions, task: Task, rank: Rank) -> nn.Module:
+def _network(head: str, options: TrainClassifierOptions, task: Task, rank: Rank) -> Network:
     torch.manual_seed(options.seed)
     data = task.data
     model = build_checked_model(
         options.arch, num_outputs=data.num_classes, image_shape=data.train.image_shape, head=head
     )  # fmt: skip
-    return model.to(rank.device, memory_format=torch.channels_last)
+    return to_device(model, rank)
 
 
 def _need_linear_head(checkpoint: Checkpoint, path: Path, options: TrainClassifierOptions) -> None:
     if f"{HEAD_PREFIX}bias" not in checkpoint.state_dict:
-        raise UserError(f"--method {options.method} needs a linear classifier, {path} has none: take cRT or NCM")
+        raise UserError(f"--method {options.method} needs a linear classifier, {path} has none: choose cRT or NCM")

@@ -17,13 +17,16 @@ import torch.distributed as dist
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from longtail.conf.options.pretraining import ContrastiveOptions
+from longtail.conf.options.pretraining import ContrastiveOptions, PretrainMocoOptions, PretrainSimclrOptions
 from longtail.conf.vocabulary import TRAIN
 from longtail.data.manifest import Manifest
 from longtail.data.storage import PathOrUrl
+from longtail.models.network import Network
 from longtail.training.augmentation import Choices
 from longtail.training.distributed import Rank
+from longtail.training.method import TrainingMethod
 from longtail.training.objective import Objective, Task
+from longtail.training.run_directory import RunPaths
 from longtail.training.training_data import TrainingData, self_supervised_data
 from longtail.training.views import ViewChoices, draw_view, view
 
@@ -75,7 +78,10 @@ def contrastive_task(
         class_counts=[manifest.num_images(TRAIN), 0],
         is_evaluated=False,
     )
-    return Task(data, ContrastiveObjective(head="projection", anchors_per_image=anchors_per_image))
+    objective = ContrastiveObjective(
+        head="projection", num_outputs=options.projection_dim, anchors_per_image=anchors_per_image
+    )
+    return Task(data, objective)
 
 
 class MoCo(nn.Module):
@@ -162,16 +168,49 @@ def gathered(values: Tensor, rank: Rank) -> tuple[Tensor, int]:
 
 class _Gathered(torch.autograd.Function):
     @staticmethod
-    def forward(context, values: Tensor, first: int, total: int) -> Tensor:
-        context.local = slice(first, first + len(values))
+    def forward(ctx, values: Tensor, first: int, total: int) -> Tensor:
+        ctx.local = slice(first, first + len(values))
         everything = values.new_zeros(total, *values.shape[1:])
-        everything[context.local] = values
+        everything[ctx.local] = values
         dist.all_reduce(everything)
         return everything
 
     @staticmethod
-    def backward(context, gradient: Tensor) -> tuple[Tensor, None, None]:
+    def backward(ctx, *grad_outputs: Tensor) -> tuple[Tensor, None, None]:
         # Every rank's loss depends on these rows.
+        (gradient,) = grad_outputs
         summed = gradient.contiguous().clone()
         dist.all_reduce(summed)
-        return summed[context.local], None, None
+        return summed[ctx.local], None, None
+
+
+class MocoMethod(TrainingMethod[PretrainMocoOptions]):
+    """pretrain_moco."""
+
+    def task(self, options: PretrainMocoOptions, paths: RunPaths, manifest: Manifest, rank: Rank) -> Task:
+        return contrastive_task(options, paths.set_dir, manifest, rank.device, anchors_per_image=1)
+
+    def learner(self, network: Network, options: PretrainMocoOptions, task: Task, rank: Rank) -> tuple[Task, nn.Module]:
+        learner = MoCo(
+            network,
+            rank,
+            dimension=options.projection_dim,
+            # With a queue as long as an epoch, half of the images would find their own older key in it; with a
+            # quarter, one in 32.
+            queue_size=min(options.queue_size, max(1, len(task.data.train) // 4)),
+            key_momentum=options.key_momentum,
+            temperature=options.temperature,
+        )
+        return task, learner
+
+
+class SimclrMethod(TrainingMethod[PretrainSimclrOptions]):
+    """pretrain_simclr."""
+
+    def task(self, options: PretrainSimclrOptions, paths: RunPaths, manifest: Manifest, rank: Rank) -> Task:
+        return contrastive_task(options, paths.set_dir, manifest, rank.device, anchors_per_image=2)
+
+    def learner(
+        self, network: Network, options: PretrainSimclrOptions, task: Task, rank: Rank
+    ) -> tuple[Task, nn.Module]:
+        return task, SimCLR(network, rank, temperature=options.temperature)

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 import torch
 from torch import Tensor, nn
 
+from longtail.models.network import Network
 from longtail.training.distributed import Rank, sum_over_ranks
 from longtail.training.images import image_batches
 from longtail.training.metrics import ClassTotals, Confusion, Predictions, Totals, confusion_of
@@ -85,7 +86,7 @@ def predict_all(
 
 
 @torch.inference_mode()
-def split_features(model: nn.Module, samples: Samples, task: Task, rank: Rank) -> Tensor:
+def split_features(model: Network, samples: Samples, task: Task, rank: Rank) -> Tensor:
     """(N, num_features) float32 features of a split's images, before the head."""
     model.eval()
     part = torch.cat([model.features(inputs).float() for _, inputs, _ in _local_batches(samples, task, rank)])
@@ -95,7 +96,7 @@ def split_features(model: nn.Module, samples: Samples, task: Task, rank: Rank) -
 
 
 @torch.inference_mode()
-def class_means(model: nn.Module, samples: Samples, task: Task, rank: Rank) -> Tensor:
+def class_means(model: Network, samples: Samples, task: Task, rank: Rank) -> Tensor:
     """(C, num_features) mean feature of each class over a split's images; zeros for a class without any."""
     model.eval()
     num_classes = task.data.num_classes

@@ -65,10 +65,10 @@ def write_tsne_plot(path: Path, samples: Samples, features: Tensor, data: Traini
         names, colour = list(SHOT_GROUPS), np.array([SHOT_GROUPS.index(data.shot_groups[label]) for label in labels])
     figure = Figure(figsize=(8, 8), layout="constrained")
     axes = figure.subplots()
-    palette = colormaps["tab20" if len(names) > 10 else "tab10"].colors
+    palette = colormaps["tab20" if len(names) > 10 else "tab10"]
     for number, name in enumerate(names):
         these = points[colour == number]
-        axes.scatter(these[:, 0], these[:, 1], s=8, color=palette[number], label=name)
+        axes.scatter(these[:, 0], these[:, 1], s=8, color=palette(number), label=name)
     axes.set(xticks=[], yticks=[], title=f"t-SNE of the features of {len(chosen)} test images")
     axes.legend(markerscale=2, loc="center left", bbox_to_anchor=(1, 0.5))
     write_atomically(path, lambda temporary: figure.savefig(temporary, format=path.suffix[1:], dpi=150))

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from longtail.conf.base.errors import UserError
 from longtail.conf.options.semi import TrainSemiOptions
@@ -30,28 +30,16 @@ from longtail.training.losses import LossFunction
 from longtail.training.metrics import ClassTotals, Confusion
 from longtail.training.objective import Objective, Task, classification_objective
 from longtail.training.pseudo_labels import class_thresholds, stays_on_disk
+from longtail.training.run_directory import RunPaths
 from longtail.training.samples import Samples, joined, load_samples, new_samples
-from longtail.training.semi.abc_head import AuxiliaryBalancedClassifier
-from longtail.training.semi.alignment import DistributionAlignment, ProgressiveAlignment
 from longtail.training.semi.crest import rebalanced_selection
-from longtail.training.semi.darp import DistributionAligningRefinery
-from longtail.training.semi.daso import SemanticPseudoLabels
 from longtail.training.semi.learner import SemiLearner
-from longtail.training.semi.method import FixMatch, Setting, ViewOutputs
+from longtail.training.semi.method import Setting, ViewOutputs, load_method
 from longtail.training.semi.truth import count_pseudo_labels, load_truth
 from longtail.training.semi.views import WeakAndStrong, draw_weak_and_strong, weak_and_strong
 from longtail.training.step import Step
+from longtail.training.supervised import LabelMethod
 from longtail.training.training_data import TrainingData, labelled_data
-
-METHODS: dict[str, type[FixMatch]] = {
-    "none": FixMatch,
-    "DA": DistributionAlignment,
-    "DARP": DistributionAligningRefinery,
-    "CReST+": ProgressiveAlignment,
-    "ABC": AuxiliaryBalancedClassifier,
-    "DASO": SemanticPseudoLabels,
-}
-"""By --balancing."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -190,7 +178,7 @@ def fixmatch_learner(network: Network, options: TrainSemiOptions, task: Task, ra
     data, objective = task.data, task.objective
     assert isinstance(objective, FixMatchObjective)
     learner = SemiLearner(network, ema_decay=options.ema_decay)
-    learner.method = METHODS[options.balancing](
+    learner.method = load_method(options.balancing)(
         Setting(
             options=options,
             rank=rank,
@@ -214,3 +202,13 @@ def held_out_confusion(network: Network, task: Task, rank: Rank) -> Confusion:
     _, confusion = totals_and_confusion(network, task.data.held_out[VAL], task, rank)
     network.train(was_training)
     return confusion
+
+
+class FixMatchMethod(LabelMethod[TrainSemiOptions]):
+    """train_semi --semi_method fixmatch."""
+
+    def task(self, options: TrainSemiOptions, paths: RunPaths, manifest: Manifest, rank: Rank) -> Task:
+        return fixmatch_task(options, paths.set_dir, manifest, rank.device, pseudo_labels=paths.pseudo_labels)
+
+    def learner(self, network: Network, options: TrainSemiOptions, task: Task, rank: Rank) -> tuple[Task, nn.Module]:
+        return fixmatch_learner(network, options, task, rank)

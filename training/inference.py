@@ -16,8 +16,8 @@ from longtail.conf.base.errors import UserError
 from longtail.conf.base.files import content_hash
 from longtail.conf.base.user_code import check_given
 from longtail.conf.options.base import JobOptions
+from longtail.conf.options.pretraining import PRETRAININGS
 from longtail.conf.options.training import LossOptions
-from longtail.conf.vocabulary import PRETRAINING_PHASES
 from longtail.models.build import build_checked_model
 from longtail.models.network import Network
 from longtail.training.checkpoints import Checkpoint, ModelCard, load_checkpoint, load_weights
@@ -65,7 +65,7 @@ def load_classifier_checkpoint(path: Path) -> Checkpoint:
     card = checkpoint.model_card
     if card is None:
         raise UserError(f"{path} does not say how its inputs are normalised: take a checkpoint that longtail trained")
-    if card.phase in PRETRAINING_PHASES:
+    if card.phase in PRETRAININGS:
         raise UserError(f"{path} is of {card.phase}, which knows no classes: take a checkpoint of train or train_semi")
     return checkpoint
 

@@ -27,6 +27,7 @@ class Objective:
     logit_scale: factor from the head's outputs to logits
     loss: losses (n,) of logits (n, C) and targets; train_rule: re-weighting or resampling (training/rebalancing.py)
     frozen_backbone: only the head learns, and batch norm keeps its statistics
+    num_outputs: of the head; None for one per class
     chosen: hyper-parameters that were selected on validation data before the training, by name
     pseudo_label_totals: sums over the pseudo-labels of an epoch, if their true classes are known
     """
@@ -36,6 +37,7 @@ class Objective:
     loss: LossFunction = cross_entropy
     train_rule: str = "None"
     frozen_backbone: bool = False
+    num_outputs: int | None = None
     chosen: dict[str, float] = field(default_factory=dict)
     pseudo_label_totals: ClassTotals | None = None
 

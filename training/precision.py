@@ -1,4 +1,4 @@
-"""What a network computes in while it learns (--precision), and whether it is compiled (--compile)."""
+"""The type in which a network computes while it trains (--precision), and its compilation (--compile)."""
 
 import os
 import shutil
@@ -14,21 +14,23 @@ COMPILE_MODES = {"default": "default", "cuda_graphs": "reduce-overhead"}
 
 
 def autocast(precision: str, device: torch.device) -> torch.autocast:
-    """Within it convolutions and matrix products are of this precision; weights stay float32."""
+    """Context in which convolutions and matrix products have this precision; weights stay float32."""
     return torch.autocast(device.type, torch.bfloat16, enabled=precision == "bfloat16")
 
 
 def compiled(model: nn.Module, options: RunOptions, device: torch.device) -> nn.Module:
-    """The model as torch.compile makes it: it has the same weights. Compiling happens in the first step.
+    """Compile the model with torch.compile; it shares the weights, and is compiled in the first step.
 
     Raises UserError if this machine cannot.
     """
     if options.compile == "off":
         return model
     if options.compile == "cuda_graphs" and device.type != "cuda":
-        raise UserError("--compile cuda_graphs needs a GPU: take default or off")
+        raise UserError("--compile cuda_graphs needs a GPU: choose default or off")
     compiler = os.environ.get("CXX", "g++")
     if device.type == "cpu" and shutil.which(compiler) is None:
         raise UserError(f"--compile needs the C++ compiler {compiler}, which is not installed: leave it out")
-    # Steps have at most two sizes, the one larger by one than the other: each gets code of its own.
-    return torch.compile(model, mode=COMPILE_MODES[options.compile], dynamic=False)
+    # Steps have at most two sizes, which differ by one: each is compiled by itself.
+    made = torch.compile(model, mode=COMPILE_MODES[options.compile], dynamic=False)
+    assert isinstance(made, nn.Module)
+    return made

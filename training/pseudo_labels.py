@@ -23,8 +23,11 @@ from longtail.data.pseudo_label_table import (
 )
 from longtail.data.storage import PathOrUrl
 from longtail.data.stream import StreamedImages, open_split
+from longtail.training.distributed import Rank
 from longtail.training.objective import Task, classification_objective
+from longtail.training.run_directory import RunPaths
 from longtail.training.samples import Samples, is_streamed, joined, load_samples, new_samples
+from longtail.training.supervised import LabelMethod
 from longtail.training.training_data import labelled_data
 
 
@@ -110,3 +113,11 @@ def class_thresholds(options: TrainSemiOptions, num_classes: int) -> np.ndarray:
             f"give one for all or one of each"
         )
     return np.broadcast_to(np.array(thresholds, np.float32), num_classes)
+
+
+class PseudoLabelMethod(LabelMethod[TrainSemiOptions]):
+    """train_semi --semi_method pseudo_label."""
+
+    def task(self, options: TrainSemiOptions, paths: RunPaths, manifest: Manifest, rank: Rank) -> Task:
+        assert paths.pseudo_labels is not None, "the job makes or finds them before it trains"
+        return semi_supervised_task(options, paths.set_dir, manifest, rank.device, pseudo_labels=paths.pseudo_labels)

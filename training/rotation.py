@@ -17,7 +17,10 @@ from longtail.training.augmentation import (
     draw_crop_flip,
     rotate_quarter_turns,
 )
+from longtail.training.distributed import Rank
+from longtail.training.method import TrainingMethod
 from longtail.training.objective import Objective, Task
+from longtail.training.run_directory import RunPaths
 from longtail.training.training_data import TrainingData, self_supervised_data
 
 ROTATION_NAMES = ["0 degrees", "90 degrees", "180 degrees", "270 degrees"]
@@ -73,3 +76,10 @@ def rotation_task(options: PretrainRotOptions, set_dir: PathOrUrl, manifest: Man
         is_evaluated=True,
     )
     return Task(data, RotationObjective())
+
+
+class RotationMethod(TrainingMethod[PretrainRotOptions]):
+    """pretrain_rot."""
+
+    def task(self, options: PretrainRotOptions, paths: RunPaths, manifest: Manifest, rank: Rank) -> Task:
+        return rotation_task(options, paths.set_dir, manifest, rank.device)

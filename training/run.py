@@ -4,7 +4,6 @@ Runs in a task of a Spark barrier stage, or in any process, started by torchrun 
 """
 
 from dataclasses import asdict, replace
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -13,45 +12,31 @@ from torch import nn
 
 from longtail.conf.base.errors import UserError
 from longtail.conf.base.files import write_json_atomically
-from longtail.conf.options.pretraining import (
-    ContrastiveOptions,
-    PretrainMocoOptions,
-    PretrainRotOptions,
-    PretrainSimclrOptions,
-)
-from longtail.conf.options.semi import TrainSemiOptions
-from longtail.conf.options.training import RunOptions, SupervisedOptions, TrainClassifierOptions, TrainOptions
+from longtail.conf.options.training import RunOptions, TrainOptions
 from longtail.conf.vocabulary import TEST, VAL
 from longtail.data.manifest import read_manifest
-from longtail.models.build import build_checked_model
 from longtail.models.network import Network
 from longtail.streaming.events.writer import EventWriter
 from longtail.training.checkpoints import (
     BestEpoch,
     Checkpoint,
     ModelCard,
-    check_architecture,
     companion_of,
     load_checkpoint,
     load_companion,
-    load_weights,
     save_checkpoint,
 )
-from longtail.training.classifier import second_stage
-from longtail.training.contrastive import MoCo, SimCLR, contrastive_task
 from longtail.training.distributed import Rank
 from longtail.training.evaluation import evaluate_all, predict_all, split_features
-from longtail.training.fixmatch import fixmatch_learner, fixmatch_task
 from longtail.training.heartbeat import Heartbeat
 from longtail.training.loop import EpochReport, build_optimizer, fit
 from longtail.training.losses import log_priors
+from longtail.training.method import method_of
 from longtail.training.metrics import Predictions, Totals, class_accuracy, split_scores, summarise
+from longtail.training.networks import load_into, new_network
 from longtail.training.objective import Task
-from longtail.training.pseudo_labels import semi_supervised_task
-from longtail.training.rotation import rotation_task
 from longtail.training.run_directory import BEST_CHECKPOINT_FILE, CHECKPOINT_FILE, RESULT_FILE, RunPaths
 from longtail.training.run_events import RunEvents, report_failure
-from longtail.training.supervised import supervised_task
 from longtail.training.training_data import TrainingData
 
 TENSORBOARD_DIRECTORY = "tensorboard"
@@ -67,13 +52,10 @@ def run_training(options: RunOptions, paths: RunPaths, rank: Rank, *, attempt: i
 
 
 def _run_training(options: RunOptions, paths: RunPaths, rank: Rank, *, attempt: int) -> dict[str, Any]:
-    task = _task(options, paths, rank)
-    if isinstance(options, TrainClassifierOptions):
-        task, network = second_stage(options, task, rank)
-    else:
-        network = _model(options, task, rank)
-        _load_pretrained(network, options)
-    task, model = _learner(network, options, task, rank)
+    method = method_of(options)
+    task = method.task(options, paths, read_manifest(paths.set_dir), rank)
+    task, network = method.network(options, task, rank)
+    task, model = method.learner(network, options, task, rank)
     optimizer = build_optimizer(model, options)
     first_epoch, best = _restore(model, network, optimizer, options, paths)
     if not rank.is_first:
@@ -123,13 +105,13 @@ def run_evaluation(options: TrainOptions, paths: RunPaths, rank: Rank) -> dict[s
     Rank 0 writes the files of --features and --tsne, and nothing else.
     """
     assert options.resume is not None
-    task = _task(options, paths, rank)
+    task = method_of(options).task(options, paths, read_manifest(paths.set_dir), rank)
     card = load_checkpoint(options.resume).model_card
     if card is not None:
         task = task.with_objective(head=card.head, logit_scale=card.logit_scale)
         task = task.with_data(pseudo_label_round=card.pseudo_label_round)
-    model = _model(options, task, rank)
-    checkpoint = _load_into(model, options.resume, options)
+    model = new_network(options, task, rank)
+    checkpoint = load_into(model, options.resume, options)
     adjustment = None
     if options.logit_adjustment is not None:
         # The class counts that the weights were trained with; a checkpoint of another origin has none.
@@ -152,7 +134,7 @@ def run_evaluation(options: TrainOptions, paths: RunPaths, rank: Rank) -> dict[s
 
 
 def _export_features(
-    options: TrainOptions, model: nn.Module, task: Task, rank: Rank, predictions: dict[str, Predictions]
+    options: TrainOptions, model: Network, task: Task, rank: Rank, predictions: dict[str, Predictions]
 ) -> None:
     # Imported here, as scikit-learn and matplotlib take seconds to load.
     from longtail.training.features import write_features, write_tsne_plot
@@ -166,92 +148,27 @@ def _export_features(
         write_tsne_plot(options.tsne, task.data.held_out[TEST], features[TEST], task.data, seed=options.seed)
 
 
-def _task(options: RunOptions, paths: RunPaths, rank: Rank) -> Task:
-    manifest = read_manifest(paths.set_dir)
-    if isinstance(options, TrainSemiOptions) and options.semi_method == "fixmatch":
-        return fixmatch_task(options, paths.set_dir, manifest, rank.device, pseudo_labels=paths.pseudo_labels)
-    if isinstance(options, TrainSemiOptions):
-        assert paths.pseudo_labels is not None
-        return semi_supervised_task(options, paths.set_dir, manifest, rank.device, pseudo_labels=paths.pseudo_labels)
-    if isinstance(options, SupervisedOptions):
-        return supervised_task(options, paths.set_dir, manifest, rank.device)
-    if isinstance(options, PretrainMocoOptions):
-        return contrastive_task(options, paths.set_dir, manifest, rank.device, anchors_per_image=1)
-    if isinstance(options, PretrainSimclrOptions):
-        return contrastive_task(options, paths.set_dir, manifest, rank.device, anchors_per_image=2)
-    assert isinstance(options, PretrainRotOptions)
-    return rotation_task(options, paths.set_dir, manifest, rank.device)
-
-
-def _model(options: RunOptions, task: Task, rank: Rank) -> Network:
-    """The network of --arch with the objective's head, freshly initialised."""
-    torch.manual_seed(options.seed)
-    num_outputs = options.projection_dim if isinstance(options, ContrastiveOptions) else task.data.num_classes
-    model = build_checked_model(
-        options.arch, num_outputs=num_outputs, image_shape=task.data.train.image_shape, head=task.objective.head
-    )
-    for module in model.modules():
-        if isinstance(module, nn.BatchNorm2d):
-            module.momentum = options.bn_momentum
-    return model.to(rank.device, memory_format=torch.channels_last)
-
-
-def _load_pretrained(network: nn.Module, options: RunOptions) -> None:
-    """Load the backbone of --pretrained_model; resuming from a checkpoint replaces it later."""
-    if isinstance(options, TrainOptions) and options.pretrained_model is not None:
-        _load_into(network, options.pretrained_model, options, backbone_only=True)
-
-
-def _learner(network: nn.Module, options: RunOptions, task: Task, rank: Rank) -> tuple[Task, nn.Module]:
-    """The task, and the module that the loop trains: the network itself, or what wraps it while it learns."""
-    if isinstance(options, TrainSemiOptions) and options.semi_method == "fixmatch":
-        return fixmatch_learner(network, options, task, rank)
-    if isinstance(options, PretrainMocoOptions):
-        return task, MoCo(
-            network,
-            rank,
-            dimension=options.projection_dim,
-            # With a queue as long as an epoch, half of the images would find their own older key in it; with a
-            # quarter, one in 32.
-            queue_size=min(options.queue_size, max(1, len(task.data.train) // 4)),
-            key_momentum=options.key_momentum,
-            temperature=options.temperature,
-        )
-    if isinstance(options, PretrainSimclrOptions):
-        return task, SimCLR(network, rank, temperature=options.temperature)
-    return task, network
-
-
 def _restore(
     model: nn.Module, network: nn.Module, optimizer: torch.optim.Optimizer | None, options: RunOptions, paths: RunPaths
 ) -> tuple[int, BestEpoch | None]:
     """Load the checkpoint that the run starts from; returns the first epoch to train (from 0) and the best so far.
 
     The run's own last checkpoint takes precedence (the same command resumes it), then --resume; without either,
-    nothing is loaded. A classifier alone has its backbone from --resume already.
+    nothing is loaded.
     """
     own = paths.run_dir / CHECKPOINT_FILE
-    resume = None if isinstance(options, TrainClassifierOptions) else options.resume
-    source = own if own.exists() else resume
+    source = own if own.exists() else options.continues_from
     if source is not None:
-        checkpoint = _load_into(network, source, options)
+        checkpoint = load_into(network, source, options)
         load_companion(model, network, checkpoint, path=source)
         if optimizer and checkpoint.optimizer is None:
             raise UserError(f"{source} has no optimizer state to resume from: give it as --pretrained_model")
         if checkpoint.epoch > options.epochs:
             raise UserError(f"{source} has {checkpoint.epoch} finished epochs: raise --epochs ({options.epochs})")
-        if optimizer:
+        if optimizer and checkpoint.optimizer:
             optimizer.load_state_dict(checkpoint.optimizer)
         return checkpoint.epoch, checkpoint.best
     return 0, None
-
-
-def _load_into(model: nn.Module, path: Path, options: RunOptions, *, backbone_only: bool = False) -> Checkpoint:
-    """Read a checkpoint and copy its weights. Raises UserError if it does not fit the network."""
-    checkpoint = load_checkpoint(path)
-    check_architecture(checkpoint, options.arch, path=path)
-    load_weights(model, checkpoint, path=path, backbone_only=backbone_only)
-    return checkpoint
 
 
 class _Reporter:

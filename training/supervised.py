@@ -1,12 +1,19 @@
-"""Supervised training: labels only."""
+"""Supervised training: labels only; and what all trainings on labels share, the pre-trained backbone."""
+
+from typing import TypeVar
 
 import torch
 
-from longtail.conf.options.training import SupervisedOptions
+from longtail.conf.options.training import SupervisedOptions, TrainOptions
 from longtail.conf.vocabulary import TRAIN
 from longtail.data.manifest import Manifest
 from longtail.data.storage import PathOrUrl
+from longtail.models.network import Network
+from longtail.training.distributed import Rank
+from longtail.training.method import TrainingMethod
+from longtail.training.networks import load_into
 from longtail.training.objective import Task, classification_objective
+from longtail.training.run_directory import RunPaths
 from longtail.training.samples import load_samples
 from longtail.training.training_data import labelled_data
 
@@ -16,3 +23,23 @@ def supervised_task(options: SupervisedOptions, set_dir: PathOrUrl, manifest: Ma
     labelled = load_samples(options, set_dir, TRAIN, manifest)
     data = labelled_data(options, labelled, labelled, set_dir, manifest, device)
     return Task(data, classification_objective(options, data.rule_counts, device))
+
+
+LabelOptions = TypeVar("LabelOptions", bound=TrainOptions)
+
+
+class LabelMethod(TrainingMethod[LabelOptions]):
+    """Base of the methods that learn the classes and may start from the backbone of --pretrained_model."""
+
+    def network(self, options: LabelOptions, task: Task, rank: Rank) -> tuple[Task, Network]:
+        task, network = super().network(options, task, rank)
+        if options.pretrained_model is not None:
+            load_into(network, options.pretrained_model, options, backbone_only=True)
+        return task, network
+
+
+class SupervisedMethod(LabelMethod[TrainOptions]):
+    """train."""
+
+    def task(self, options: TrainOptions, paths: RunPaths, manifest: Manifest, rank: Rank) -> Task:
+        return supervised_task(options, paths.set_dir, manifest, rank.device)

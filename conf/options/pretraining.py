@@ -1,27 +1,46 @@
-"""Options of the self-supervised pre-trainings."""
+"""Options of the self-supervised pre-trainings, and which there are.
 
+To add one, write its options here, list them in PRETRAININGS, and write the TrainingMethod that they name.
+"""
+
+from pathlib import Path
 from typing import ClassVar
 
 from pydantic import FilePath
 
 from longtail.conf.options.base import option
 from longtail.conf.options.training import BATCH_HELP, LearningRateSchedule, RunOptions
-from longtail.conf.vocabulary import Phase
 
 
-class PretrainRotOptions(RunOptions):
+class PretrainingOptions(RunOptions):
+    """Options of every pre-training."""
+
+    resume: FilePath | None = option(None, "checkpoint to continue from", group="Checkpoints")
+
+    @classmethod
+    def summary(cls) -> str:
+        """The job in one line: its docstring without the name."""
+        return (cls.__doc__ or "").partition(": ")[2].partition(";")[0].rstrip(".")
+
+    @property
+    def continues_from(self) -> Path | None:
+        return self.resume
+
+
+class PretrainRotOptions(PretrainingOptions):
     """pretrain_rot: self-supervised pre-training by rotation prediction; labels are not used."""
 
-    phase: ClassVar[Phase] = "pretrain_rot"
+    phase: ClassVar[str] = "pretrain_rot"
     examples = (
         ("", "on the digits of scikit-learn; the checkpoint is for `longtail train --pretrained_model`"),
         ("--dataset cifar10 --imb_factor 0.01 --world_size 2", "on long-tailed CIFAR-10, two ranks"),
     )
 
-    resume: FilePath | None = option(None, "checkpoint to continue from", group="Checkpoints")
+    def method_code(self) -> str:
+        return "longtail.training.rotation:RotationMethod"
 
 
-class ContrastiveOptions(RunOptions):
+class ContrastiveOptions(PretrainingOptions):
     """Options of every contrastive pre-training; labels are not used."""
 
     own_defaults: ClassVar[frozenset[str]] = frozenset({"batch_size"})
@@ -32,13 +51,12 @@ class ContrastiveOptions(RunOptions):
     )
     weight_decay: float = option(1e-4, "weight decay", group="Optimisation", flags=("--wd",), ge=0)
     projection_dim: int = option(128, "width of the projection in which views are compared", group="Method", gt=0)
-    resume: FilePath | None = option(None, "checkpoint to continue from", group="Checkpoints")
 
 
 class PretrainMocoOptions(ContrastiveOptions):
     """pretrain_moco: self-supervised pre-training by momentum contrast (MoCo v2)."""
 
-    phase: ClassVar[Phase] = "pretrain_moco"
+    phase: ClassVar[str] = "pretrain_moco"
     examples = (
         ("--queue_size 256", "on the digits of scikit-learn"),
         ("--dataset cifar10 --imb_factor 0.01 --world_size 2", "on long-tailed CIFAR-10, two ranks"),
@@ -51,14 +69,26 @@ class PretrainMocoOptions(ContrastiveOptions):
     )
     key_momentum: float = option(0.999, "momentum of the key network's weights", group="Method", ge=0, lt=1)
 
+    def method_code(self) -> str:
+        return "longtail.training.contrastive:MocoMethod"
+
 
 class PretrainSimclrOptions(ContrastiveOptions):
     """pretrain_simclr: self-supervised pre-training by contrast within the batch (SimCLR)."""
 
-    phase: ClassVar[Phase] = "pretrain_simclr"
+    phase: ClassVar[str] = "pretrain_simclr"
     examples = (
         ("", "on the digits of scikit-learn"),
         ("--dataset cifar10 --imb_factor 0.01 -b 512", "on long-tailed CIFAR-10"),
     )
 
     temperature: float = option(0.5, "temperature of the similarities", group="Method", gt=0)
+
+    def method_code(self) -> str:
+        return "longtail.training.contrastive:SimclrMethod"
+
+
+PRETRAININGS: dict[str, type[PretrainingOptions]] = {
+    options.phase: options for options in (PretrainRotOptions, PretrainMocoOptions, PretrainSimclrOptions)
+}
+"""Options by job, which is also the phase."""

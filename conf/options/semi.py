@@ -1,13 +1,13 @@
 """Options of training with unlabeled data, and of the pipeline of all steps."""
 
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, ClassVar, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import field_validator, model_validator
 
-from longtail.conf.options.base import JobOptions, option
+from longtail.conf.options.base import JobOptions, one_of, option
 from longtail.conf.options.training import BATCH_HELP, SupervisedOptions, TrainOptions
-from longtail.conf.vocabulary import Phase
 
 
 class PseudoLabelOptions(JobOptions):
@@ -55,7 +55,36 @@ CREST_ROUNDS = 6
 
 ESTIMATED = "estimated"
 
-Balancing = Literal["none", "DA", "DARP", "CReST+", "ABC", "DASO"]
+SEMI_METHODS = {
+    "pseudo_label": "longtail.training.pseudo_labels:PseudoLabelMethod",
+    "fixmatch": "longtail.training.fixmatch:FixMatchMethod",
+}
+"""Methods of --semi_method: `module:class` of a TrainingMethod (training/method.py), by name."""
+
+
+@dataclass(frozen=True)
+class BalancingMethod:
+    """A method of --balancing.
+
+    code: `module:class` of the class, derived from FixMatch (training/semi/method.py)
+    num_strong_views: strong views per unlabeled image in a step
+    """
+
+    code: str
+    num_strong_views: int = 1
+
+
+BALANCING = {
+    "none": BalancingMethod("longtail.training.semi.method:FixMatch"),
+    "DA": BalancingMethod("longtail.training.semi.alignment:DistributionAlignment"),
+    "DARP": BalancingMethod("longtail.training.semi.darp:DistributionAligningRefinery"),
+    "CReST+": BalancingMethod("longtail.training.semi.alignment:ProgressiveAlignment"),
+    "ABC": BalancingMethod("longtail.training.semi.abc_head:AuxiliaryBalancedClassifier", num_strong_views=2),
+    "DASO": BalancingMethod("longtail.training.semi.daso:SemanticPseudoLabels"),
+}
+"""By name."""
+
+Balancing = Annotated[str, one_of(BALANCING)]
 
 
 class FixMatchOptions(JobOptions):
@@ -64,7 +93,7 @@ class FixMatchOptions(JobOptions):
     balancing: Balancing = option(
         "none",
         "extension of FixMatch for imbalanced data; DA: distribution alignment; CReST+: 6 --rounds by default",
-        group="Method",
+        group="Method", choices=BALANCING,
     )  # fmt: skip
     ema_decay: float = option(
         0.999,
@@ -145,17 +174,17 @@ class FixMatchOptions(JobOptions):
 class TrainSemiOptions(FixMatchOptions, PseudoLabelOptions, TrainOptions):
     """train_semi: training on the labelled and the unlabeled part together."""
 
-    phase: ClassVar[Phase] = "train_semi"
+    phase: ClassVar[str] = "train_semi"
     examples = (
         ("--imb_factor_unlabel 1", "on the digits, with the pseudo-labels of `longtail gen_pseudolabels`"),
         ("--imb_factor_unlabel 1 --semi_method fixmatch --balancing DARP", "FixMatch with DARP, which makes its own"),
     )
 
     batch_size: int = option(256, BATCH_HELP, group="Optimisation", flags=("-b",), gt=0)
-    semi_method: Literal["pseudo_label", "fixmatch"] = option(
+    semi_method: Annotated[str, one_of(SEMI_METHODS)] = option(
         "pseudo_label",
         "learn pseudo-labels made beforehand, or make them in every step (fixmatch; by default with --unlabeled_ratio "
-        "7 and --confidence_threshold 0.95)", group="Method",
+        "7 and --confidence_threshold 0.95)", group="Method", choices=SEMI_METHODS,
     )  # fmt: skip
     pseudo_labels: Path | None = option(
         None,
@@ -170,8 +199,11 @@ class TrainSemiOptions(FixMatchOptions, PseudoLabelOptions, TrainOptions):
 
     @property
     def num_strong_views(self) -> int:
-        """Strong views per unlabeled image in a step of FixMatch; ABC has two (Lee et al. 2021)."""
-        return 2 if self.balancing == "ABC" else 1
+        """Strong views per unlabeled image in a step of FixMatch."""
+        return BALANCING[self.balancing].num_strong_views
+
+    def method_code(self) -> str:
+        return SEMI_METHODS[self.semi_method]
 
     @classmethod
     def implied_defaults(cls, values: dict[str, Any]) -> dict[str, Any]:

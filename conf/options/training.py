@@ -9,7 +9,6 @@ from longtail.conf.base.user_code import short_name
 from longtail.conf.networks import NETWORKS
 from longtail.conf.options.base import JobOptions, fingerprint, one_of, option
 from longtail.conf.options.data import DataOptions
-from longtail.conf.vocabulary import Phase
 
 BATCH_HELP = "images per step, over all ranks together"
 
@@ -32,12 +31,12 @@ LearningRateSchedule = Literal["steps", "cosine", "cosine_7_16", "constant"]
 class RunOptions(DataOptions):
     """Options of every training: network, optimisation, and where it runs and writes."""
 
-    phase: ClassVar[Phase]
+    phase: ClassVar[str]
     """What is trained, in metric events and in the run's name."""
 
     arch: NetworkName = option(
         "resnet32",
-        "package.module:factory of your own, or a built-in network, from resnet10 on for large images",
+        "network, or package.module:factory; from resnet10 on for large images",
         group="Network", flags=("-a",), choices=NETWORKS,
     )  # fmt: skip
     bn_momentum: float = option(
@@ -104,6 +103,15 @@ class RunOptions(DataOptions):
             raise ValueError("--nesterov needs a --momentum above 0")
         return self
 
+    def method_code(self) -> str:
+        """`module:class` of the TrainingMethod (training/method.py) that these are the options of."""
+        raise NotImplementedError
+
+    @property
+    def continues_from(self) -> Path | None:
+        """The checkpoint that a new run continues from."""
+        return None
+
     def run_name(self, inputs: dict[str, str]) -> str:
         """Name of the run's directory: readable, and different for whatever can change the outcome.
 
@@ -119,16 +127,15 @@ class RunOptions(DataOptions):
 
 
 TrainRule = Literal[
-    "None", "Resample", "Reweight", "DRW", "ClassBalanced", "SquareRoot", "ProgressivelyBalanced", "DRS",
-]  # fmt: skip
-"""Rules for class weights and resampling; training/rebalancing.py computes them."""
+    "None", "Resample", "Reweight", "DRW", "ClassBalanced", "SquareRoot", "ProgressivelyBalanced", "DRS"
+]
 
 
 class LossOptions(JobOptions):
     """The loss and its parameters."""
 
     loss_type: LossName = option(
-        "CE", "package.module:function of your own, or a built-in loss", group="Loss and re-balancing", choices=LOSSES
+        "CE", "loss, or package.module:function", group="Loss and re-balancing", choices=LOSSES
     )
     focal_gamma: float = option(1.0, "Focal: exponent", group="Loss and re-balancing", advanced=True, ge=0)
     ldam_max_margin: float = option(
@@ -156,7 +163,7 @@ class SupervisedOptions(LossOptions, RunOptions):
 class TrainOptions(SupervisedOptions):
     """train: supervised training on the labelled part."""
 
-    phase: ClassVar[Phase] = "train"
+    phase: ClassVar[str] = "train"
     examples = (
         ("", "a small network on the digits of scikit-learn, in about a minute on a CPU"),
         ("--loss_type LDAM --train_rule DRW", "the same by LDAM-DRW"),
@@ -182,6 +189,13 @@ class TrainOptions(SupervisedOptions):
         None, "with -e: plot a t-SNE map of the test images to this PNG, PDF or SVG file", group="Checkpoints",
         advanced=True,
     )  # fmt: skip
+
+    def method_code(self) -> str:
+        return "longtail.training.supervised:SupervisedMethod"
+
+    @property
+    def continues_from(self) -> Path | None:
+        return self.resume
 
     _of_evaluation_only: ClassVar[tuple[str, ...]] = ("logit_adjustment", "features", "tsne")
 
@@ -217,7 +231,7 @@ class TrainClassifierOptions(SupervisedOptions):
     Data set and network are by default those of the checkpoint.
     """
 
-    phase: ClassVar[Phase] = "classifier"
+    phase: ClassVar[str] = "classifier"
     own_defaults: ClassVar[frozenset[str]] = frozenset({"epochs"})
     examples = (
         ("--resume runs/digits-*-train-CE-*/ckpt.best.pth.tar", "cRT on what `longtail train` learned"),
@@ -236,6 +250,9 @@ class TrainClassifierOptions(SupervisedOptions):
     )
     batch_size: int = option(512, BATCH_HELP, group="Optimisation", flags=("-b",), gt=0)
     train_rule: TrainRule = option("ClassBalanced", "re-balancing by class sizes", group="Loss and re-balancing")
+
+    def method_code(self) -> str:
+        return "longtail.training.classifier:ClassifierMethod"
 
     @classmethod
     def implied_defaults(cls, values: dict[str, Any]) -> dict[str, Any]:

@@ -8,14 +8,14 @@ from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
 
 from longtail.conf.base.files import write_json_atomically
-from longtail.conf.vocabulary import TRAIN, Phase
+from longtail.conf.vocabulary import TRAIN
 from longtail.data.contract import CONFIDENCE, PSEUDO_LABEL, ROUND
 from longtail.data.manifest import Manifest
 from longtail.spark_jobs.frames.reading import read_parquet_or_delta
 from longtail.streaming.events.schema import PseudoLabelEvent
 from longtail.streaming.events.writer import EVENTS_DIRECTORY, write_pseudo_label_events
 
-PHASE: Phase = "gen_pseudolabels"
+PHASE = "gen_pseudolabels"
 QUANTILES = (0.1, 0.5, 0.9)
 
 

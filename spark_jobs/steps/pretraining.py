@@ -1,4 +1,4 @@
-"""The pre-training jobs (pretrain_rot, pretrain_moco, pretrain_simclr), which differ in their options alone."""
+"""A pre-training, from its command line to the checkpoint."""
 
 from collections.abc import Sequence
 
@@ -11,7 +11,7 @@ from longtail.spark_jobs.steps.training import train_run, training_session
 
 
 def pretrain(options_type: type[RunOptions], argv: Sequence[str]) -> None:
-    """Pre-train on the labelled part's images, and print the command of the training that starts from it."""
+    """Pre-train on the labelled part's images, and print the command that starts a training from the checkpoint."""
     job = options_type.phase
     options = parse_options(options_type, argv, prog=f"longtail {job}")
     spark = training_session(job, options)

@@ -10,15 +10,13 @@ from longtail.conf.experiment import Options, Trial
 from longtail.conf.options.base import fingerprint
 from longtail.conf.options.data import DataOptions, PrepareOptions
 from longtail.conf.options.inference import GenPseudolabelsOptions
-from longtail.conf.options.pretraining import PretrainMocoOptions, PretrainRotOptions, PretrainSimclrOptions
+from longtail.conf.options.pretraining import PRETRAININGS
 from longtail.conf.options.semi import TrainSemiOptions
 from longtail.conf.options.training import RunOptions, TrainClassifierOptions, TrainOptions
 
 OPTIONS_OF_JOB: dict[str, type[DataOptions]] = {
     "prepare": PrepareOptions,
-    "pretrain_rot": PretrainRotOptions,
-    "pretrain_moco": PretrainMocoOptions,
-    "pretrain_simclr": PretrainSimclrOptions,
+    **PRETRAININGS,
     "train": TrainOptions,
     "gen_pseudolabels": GenPseudolabelsOptions,
     "train_semi": TrainSemiOptions,

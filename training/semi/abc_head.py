@@ -13,6 +13,7 @@ from longtail.conf.vocabulary import NO_CLASS
 from longtail.models.heads import HEADS
 from longtail.training.losses import cross_entropy
 from longtail.training.semi.method import FixMatch, Setting, ViewOutputs
+from longtail.training.semi.views import WeakAndStrong
 from longtail.training.step import Step
 
 
@@ -33,6 +34,7 @@ class AuxiliaryBalancedClassifier(FixMatch):
         return self.backbone_head(features)
 
     def further_losses(self, views: ViewOutputs, step: Step) -> Tensor:
+        assert isinstance(step.choices, WeakAndStrong)
         weak, *strong = views.logits  # (n, C) each, of the balanced head
         return balanced_losses(
             weak,

@@ -7,7 +7,8 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
-from longtail.conf.options.semi import TrainSemiOptions
+from longtail.conf.base.user_code import load_code
+from longtail.conf.options.semi import BALANCING, TrainSemiOptions
 from longtail.models.network import Network
 from longtail.training.distributed import Rank
 from longtail.training.metrics import Confusion
@@ -101,3 +102,10 @@ class FixMatch(nn.Module):
     def further_losses(self, views: ViewOutputs, step: Step) -> Tensor | None:
         """(n,) losses in addition to FixMatch's, or None; called after `probabilities`."""
         return None
+
+
+def load_method(balancing: str) -> type[FixMatch]:
+    """The method of --balancing, a key of conf.options.semi.BALANCING."""
+    method = load_code(BALANCING[balancing].code, option="--balancing")
+    assert issubclass(method, FixMatch)
+    return method

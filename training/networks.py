@@ -1,0 +1,43 @@
+"""The network of a training: made from the options, or from a checkpoint."""
+
+from pathlib import Path
+
+import torch
+from torch import nn
+
+from longtail.conf.options.training import RunOptions
+from longtail.models.build import build_checked_model
+from longtail.models.network import Network
+from longtail.training.checkpoints import Checkpoint, check_architecture, load_checkpoint, load_weights
+from longtail.training.distributed import Rank
+from longtail.training.objective import Task
+
+
+def new_network(options: RunOptions, task: Task, rank: Rank) -> Network:
+    """The network of --arch with the objective's head, freshly initialised."""
+    torch.manual_seed(options.seed)
+    data, objective = task.data, task.objective
+    model = build_checked_model(
+        options.arch,
+        num_outputs=objective.num_outputs or data.num_classes,
+        image_shape=data.train.image_shape,
+        head=objective.head,
+    )
+    for module in model.modules():
+        if isinstance(module, nn.BatchNorm2d):
+            module.momentum = options.bn_momentum
+    return to_device(model, rank)
+
+
+def to_device(network: Network, rank: Rank) -> Network:
+    """Move the network to the rank's device, with its weights channels last in memory."""
+    # In two steps, as the types of torch know no call that does both.
+    return network.to(rank.device).to(memory_format=torch.channels_last)
+
+
+def load_into(network: nn.Module, path: Path, options: RunOptions, *, backbone_only: bool = False) -> Checkpoint:
+    """Read a checkpoint and copy its weights. Raises UserError if it does not fit the network."""
+    checkpoint = load_checkpoint(path)
+    check_architecture(checkpoint, options.arch, path=path)
+    load_weights(network, checkpoint, path=path, backbone_only=backbone_only)
+    return checkpoint
