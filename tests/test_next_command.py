@@ -10,6 +10,7 @@ from pyspark.sql import SparkSession
 
 from longtail.conf.arguments import parse_options
 from longtail.conf.next_command import next_command
+from longtail.conf.options.advise import AdviseOptions
 from longtail.conf.options.base import JobOptions
 from longtail.conf.options.data import DATA_OPTIONS, DataOptions, PrepareOptions, StatsOptions
 from longtail.conf.options.inference import EvaluateOptions, GenPseudolabelsOptions
@@ -138,6 +139,31 @@ def test_a_semi_supervised_training_is_like_the_one_whose_checkpoint_labelled(ch
     assert {name: getattr(again, name) for name in kept} == {name: getattr(training, name) for name in kept}
     # The number of images per step of either job is not that of a semi-supervised training.
     assert (again.batch_size, again.threads, again.resume, again.pseudo_labels) == (32, 2, None, tmp_path)
+
+
+def test_the_jobs_that_the_advice_suggests_have_its_data_set_and_its_network(checkpoint: Path) -> None:
+    chosen = "--dataset folder --path / --imb_type natural --unlabeled / -a resnet20 --threads 1 --lr 0.05"
+    options = parsed(AdviseOptions, chosen)
+    command = next_command("pretrain_rot", PretrainRotOptions, options)
+    again = reparsed(PretrainRotOptions, command, job="pretrain_rot")
+    assert data_values(again) == data_values(options) and again.val_fraction == 0.2
+    assert (again.arch, again.threads, again.learning_rate) == ("resnet20", 1, 0.05)
+    recorded = {name: value for name, value in data_values(options).items() if value is not None}
+    command = next_command(
+        "gen_pseudolabels", GenPseudolabelsOptions, options, from_checkpoint=recorded, resume=checkpoint
+    )
+    assert command == f"longtail gen_pseudolabels --resume {shlex.quote(str(checkpoint))} --threads 1"
+
+
+def test_a_network_of_the_user_s_own_is_named_again(checkpoint: Path) -> None:
+    """It is never imported because of a checkpoint alone."""
+    options = parsed(TrainOptions, "-a mine.networks:wide --loss_type mine.losses:hinge --imb_factor_unlabel 1")
+    command = use_of_checkpoint(options, checkpoint)
+    assert reparsed(GenPseudolabelsOptions, command, job="gen_pseudolabels").arch == "mine.networks:wide"
+    recorded = TrainOptions.model_construct(**options.model_dump(mode="json"))
+    command = next_command("train_semi", TrainSemiOptions, recorded, options)
+    again = reparsed(TrainSemiOptions, command, job="train_semi")
+    assert (again.arch, again.loss_type) == ("mine.networks:wide", "mine.losses:hinge")
 
 
 def test_results_are_shown_from_where_they_were_written(tmp_path: Path) -> None:
