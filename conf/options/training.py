@@ -127,8 +127,9 @@ class RunOptions(DataOptions):
 
 
 TrainRule = Literal[
-    "None", "Resample", "Reweight", "DRW", "ClassBalanced", "SquareRoot", "ProgressivelyBalanced", "DRS"
-]
+    "None", "Resample", "Reweight", "DRW", "ClassBalanced", "SquareRoot", "ProgressivelyBalanced", "DRS",
+]  # fmt: skip
+"""Rules for class weights and resampling; training/rebalancing.py computes them."""
 
 
 class LossOptions(JobOptions):
