@@ -41,8 +41,14 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 
 @pytest.fixture(scope="session")
 def spark() -> Iterator[SparkSession]:
-    """A local session with four task slots, so that two ranks leave room for a streaming query."""
-    session = spark_session("tests", JobOptions(master="local[4]"))
+    """A local session with four task slots, so that two ranks leave room for a streaming query.
+
+    Its Python workers start with the large packages loaded (tests/workers/preloaded_daemon.py).
+    """
+    with pytest.MonkeyPatch.context() as environment:
+        environment.setenv("PYTHONPATH", str(REPOSITORY / "tests" / "workers"), prepend=os.pathsep)
+        environment.setenv("PYSPARK_SUBMIT_ARGS", "--conf spark.python.daemon.module=preloaded_daemon pyspark-shell")
+        session = spark_session("tests", JobOptions(master="local[4]"))
     yield session
     session.stop()
 
