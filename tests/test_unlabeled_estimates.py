@@ -33,11 +33,24 @@ CELLS = [
 HELD_OUT = [class_event(class_id=c, support=10, correct=6, confidence_sum=(9.0, 7.0)[c]) for c in (0, 1)]
 
 
-def test_the_imbalance_of_the_unlabeled_part_is_told_without_its_labels(spark: SparkSession) -> None:
+Tables = dict[str, list[dict[str, Any]]]
+
+
+@pytest.fixture(scope="module")
+def tables(spark: SparkSession) -> Tables:
+    """The rows of both tables: one query each answers for the runs of all tests."""
+    told = [
+        *labelling([310, 90]), *CELLS, *HELD_OUT,
+        *labelling([310, 90], run="unmeasured"), *labelling([0, 0], run="none"), *labelling([5, 0], run="one"),
+        *labelling([310, 90], run="again"), *labelling([200, 200], run="again", emitted_at=2000.0),
+    ]  # fmt: skip
+    found = batch_tables(spark, told)
+    return {name: found[name].toArrow().to_pylist() for name in ("unlabeled_estimates", "pseudo_labels")}
+
+
+def test_the_imbalance_of_the_unlabeled_part_is_told_without_its_labels(tables: Tables) -> None:
     # 75 images of the head and 25 of the tail: .9 x 75 + .4 x 25 = 77.5 are taken for the head; of 400, 310 and 90.
-    (row,) = (
-        batch_tables(spark, [*labelling([310, 90]), *CELLS, *HELD_OUT])["unlabeled_estimates"].toArrow().to_pylist()
-    )
+    (row,) = (row for row in tables["unlabeled_estimates"] if row["run"] == "base")
 
     assert row["num_pseudo_labels"] == 400
     assert row["rho"] == 2
@@ -49,12 +62,10 @@ def test_the_imbalance_of_the_unlabeled_part_is_told_without_its_labels(spark: S
     assert row["histogram_divergence"] == pytest.approx(sum(a * math.log(a / b) for a, b in zip(p, q, strict=True)))
 
 
-def test_without_held_out_images_or_pseudo_labels_nothing_is_made_up(spark: SparkSession) -> None:
-    told = [*labelling([310, 90]), *labelling([0, 0], run="none"), *labelling([5, 0], run="one")]
+def test_without_held_out_images_or_pseudo_labels_nothing_is_made_up(tables: Tables) -> None:
+    rows = {row["run"]: row for row in tables["unlabeled_estimates"]}
 
-    rows = {row["run"]: row for row in batch_tables(spark, told)["unlabeled_estimates"].toArrow().to_pylist()}
-
-    assert (rows["base"]["rho_unlabeled"], rows["base"]["expected_confidence"]) == (None, None)
+    assert (rows["unmeasured"]["rho_unlabeled"], rows["unmeasured"]["expected_confidence"]) == (None, None)
     assert (rows["none"]["rho_pseudo_labels"], rows["none"]["mean_confidence"]) == (None, None)
     assert (rows["one"]["rho_pseudo_labels"], rows["one"]["mean_confidence"]) == (math.inf, 0.8)
 
@@ -71,9 +82,7 @@ def test_shares_are_found_again_from_what_the_mistakes_make_of_them() -> None:
     assert found == pytest.approx(np.linalg.solve(given_true.T, true @ given_true), abs=1e-4)
 
 
-def test_a_labelling_again_replaces_the_one_before(spark: SparkSession) -> None:
-    told = [*labelling([310, 90]), *labelling([200, 200], emitted_at=2000.0)]
-
-    rows = batch_tables(spark, told)["pseudo_labels"].toArrow().to_pylist()
+def test_a_labelling_again_replaces_the_one_before(tables: Tables) -> None:
+    rows = [row for row in tables["pseudo_labels"] if row["run"] == "again"]
 
     assert sorted(row["pseudo_label_count"] for row in rows) == [200, 200]
