@@ -29,14 +29,14 @@ def test_two_ranks_train_on_two_workers_with_the_code_from_a_zip(
     assert longtail("package", "--output", "code.zip").returncode == 0
     # A mark in the zip tells its code from the installed one.
     with zipfile.ZipFile(tmp_path / "code.zip", "a") as archive:
-        archive.writestr("training/shipped.py", "")
+        archive.writestr("longtail/training/shipped.py", "")
     probe = tmp_path / "probe.py"
     probe.write_text(
         "from pyspark.sql import SparkSession\n"
         "def where(batches):\n"
-        "    import conf.datasets, training.shipped, pyarrow as pa\n"
-        "    conf.datasets.dataset_facts('digits')\n"
-        "    yield pa.RecordBatch.from_pydict({'file': [training.shipped.__file__]})\n"
+        "    import longtail.conf.datasets as datasets, longtail.training.shipped as shipped, pyarrow as pa\n"
+        "    datasets.dataset_facts('digits')\n"
+        "    yield pa.RecordBatch.from_pydict({'file': [shipped.__file__]})\n"
         "spark = SparkSession.builder.getOrCreate()\n"
         "print([row.file for row in spark.range(1).mapInArrow(where, 'file string').collect()])\n"
     )
@@ -50,7 +50,7 @@ def test_two_ranks_train_on_two_workers_with_the_code_from_a_zip(
         timeout=600,
     )
     assert probed.returncode == 0, probed.stderr
-    assert "code.zip/training/shipped.py" in probed.stdout
+    assert "code.zip/longtail/training/shipped.py" in probed.stdout
 
     done = spark_submit("train", "--epochs", 3, "--world_size", 2, submit=tuple(submit), timeout=600)
     assert done.returncode == 0, done.stderr
