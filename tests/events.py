@@ -4,6 +4,7 @@ import dataclasses
 from collections.abc import Sequence
 from typing import Any
 
+import pyarrow as pa
 from pyspark.sql import DataFrame, SparkSession
 
 from longtail.streaming.alerts.rules import AlertRules
@@ -49,7 +50,8 @@ def class_event(**changes: Any) -> ClassEvent:
 def line_frame(spark: SparkSession, lines: Sequence[Event | str]) -> DataFrame:
     """Events, or lines that are none, as the static twin of the stream of lines."""
     texts = [event_line(line) if isinstance(line, Event) else line for line in lines]
-    return spark.createDataFrame([(text, "a file") for text in texts], "value STRING, source STRING").coalesce(1)
+    # Of an Arrow table Spark makes a frame without a Python worker.
+    return spark.createDataFrame(pa.table({"value": texts, "source": ["a file"] * len(texts)})).coalesce(1)
 
 
 def batch_tables(

@@ -65,7 +65,8 @@ def run_with(run: str, *events: Event) -> str:
 
 def frame(spark: SparkSession, events: list[Any]) -> DataFrame:
     """Events of one kind."""
-    return spark.createDataFrame([dataclasses.asdict(event) for event in events], spark_ddl(type(events[0])))
+    rows = pa.Table.from_pylist([dataclasses.asdict(event) for event in events])
+    return spark.createDataFrame(rows, spark_ddl(type(events[0])))
 
 
 def rows(table: DataFrame) -> list[dict[str, Any]]:
