@@ -4,6 +4,7 @@ import pyarrow as pa
 from pyspark.sql import SparkSession
 
 from longtail.streaming.live.bundle import bundled, unbundled
+from tests.frames import frame_of
 
 SCHEMAS = {
     "counts": pa.schema([("run", pa.string()), ("count", pa.int64())]),
@@ -13,8 +14,8 @@ SCHEMAS = {
 
 
 def test_each_table_comes_out_as_it_went_in(spark: SparkSession) -> None:
-    counts = spark.createDataFrame([("a", 1), (None, None)], "run STRING, count BIGINT")
-    scores = spark.createDataFrame([(0.5, "a")], "score DOUBLE, run STRING")
+    counts = frame_of(spark, [("a", 1), (None, None)], "run STRING, count BIGINT")
+    scores = frame_of(spark, [(0.5, "a")], "score DOUBLE, run STRING")
     nothing = counts.where("false").select("count")
 
     found = unbundled(bundled(counts=counts, scores=scores, nothing=nothing).toArrow(), SCHEMAS)

@@ -12,6 +12,7 @@ from longtail.streaming.live.keeper_queries import condensed_run_events
 from longtail.streaming.parsing.arrow import event_schema
 from tests.analytics import rounded
 from tests.events import PLAIN, an_event
+from tests.frames import frame_of
 
 EVENTS = [
     *PLAIN.values(),
@@ -32,7 +33,7 @@ def test_condensed_run_events_events_tell_where_their_runs_stand(spark: SparkSes
         for name, kind in EVENT_KINDS.items()
     }
     names = [column.partition(" ")[0] for column in spark_ddl().split(", ")]
-    whole = spark.createDataFrame([tuple(row.get(name) for name in names) for row in rows], spark_ddl())
+    whole = frame_of(spark, [tuple(row.get(name) for name in names) for row in rows], spark_ddl())
 
     # In one piece: createDataFrame reads nothing after a chunk that is empty.
     signs = pa.concat_tables(condensed_run_events(by_kind)).combine_chunks()

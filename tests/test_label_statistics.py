@@ -18,6 +18,7 @@ from longtail.spark_jobs.frames.label_statistics import QUANTILES, count_labels,
 from longtail.spark_jobs.stats import main
 from longtail.spark_jobs.steps.pseudo_label_statistics import pseudo_label_statistics
 from longtail.spark_jobs.steps.stats import stats_of_labels
+from tests.frames import frame_of
 from tests.prepared_set import ROW_SCHEMA, write_manifest, write_split
 from tests.refusals import refused
 
@@ -28,7 +29,7 @@ def in_partitions(spark: SparkSession, parts: list[list[tuple[int | None, int | 
     """A table whose partitions hold these (label, hidden label, split)."""
     flat = [(place, row) for place, part in enumerate(parts) for row in part]
     schema = "place int, label int, hidden_label int, split string"
-    frame = spark.createDataFrame([(place, *row) for place, row in flat], schema)
+    frame = frame_of(spark, [(place, *row) for place, row in flat], schema)
     return frame.repartitionByRange(len(parts), "place").drop("place")
 
 
@@ -136,7 +137,7 @@ def test_a_table_that_is_none_is_refused_by_name(spark: SparkSession, table: Pat
 def test_confidences_of_a_class_are_summed_up_by_their_quantiles(spark: SparkSession) -> None:
     """Of 0.01, 0.02, ... 1.00 the fifth, 25th, 50th, 75th and 95th; of one value, that one."""
     rows = [(0, i / 100) for i in range(100, 0, -1)] + [(2, 0.5)]
-    frame = spark.createDataFrame(rows, "pseudo_label int, confidence float")
+    frame = frame_of(spark, rows, "pseudo_label int, confidence float")
     found = with_confidence_quantiles(frame, num_classes=3).collect()
     assert [(row.class_id, row.predicted) for row in found] == [(0, 100), (1, 0), (2, 1)]
     assert found[0].confidence_quantiles == pytest.approx(list(QUANTILES))

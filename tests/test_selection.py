@@ -11,6 +11,7 @@ from longtail.spark_jobs.frames.pseudo_label_selection import (
     keep_top_k_per_class,
     with_aligned_distribution,
 )
+from tests.frames import frame_of
 
 SCHEMA = "id long, pseudo_label int, confidence float, margin float, probabilities array<float>"
 
@@ -21,7 +22,7 @@ def pseudo_labels(spark: SparkSession, probabilities: Sequence[Sequence[float]])
     for number, q in enumerate(probabilities):
         second, best = sorted(q)[-2:]
         rows.append((number, q.index(best), best, best - second, list(q)))
-    return spark.createDataFrame(rows, SCHEMA)
+    return frame_of(spark, rows, SCHEMA)
 
 
 def kept(frame: DataFrame) -> list[int]:

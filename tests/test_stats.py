@@ -24,6 +24,7 @@ from longtail.spark_jobs.frames.image_statistics import channel_statistics, with
 from longtail.spark_jobs.stats import main
 from longtail.spark_jobs.steps.prepare import prepare
 from longtail.spark_jobs.steps.stats import stats
+from tests.frames import frame_of
 
 LABELLED = [40, 28, 20, 14, 10, 7, 5, 3, 2, 2]
 # Of 131 unlabeled images at 1/rho_U = 0.1, int(13 * 0.1^(i/9)) is 13, 10, 7, 6, 4, 3, 2, 2, 1, 1 (49); times 131 / 49.
@@ -186,8 +187,7 @@ def test_exact_duplicates_are_counted_by_the_parts_that_they_lie_in(spark: Spark
         (b"f", "unlabeled"), (b"f", "test"), (b"g", "test"), (b"g", "unlabeled"),
     ])]  # fmt: skip
     found = [
-        row.asDict()
-        for row in with_duplicates(spark.createDataFrame(rows, "id long, image binary, split string")).collect()
+        row.asDict() for row in with_duplicates(frame_of(spark, rows, "id long, image binary, split string")).collect()
     ]
     assert found == [
         {"splits": "test+train", "num_contents": 1, "num_images": 3},

@@ -7,20 +7,20 @@ import functools
 from collections import Counter
 from collections.abc import Sequence
 
-import pyarrow as pa
 import pytest
 from pyspark.sql import DataFrame, Row, SparkSession
 
-from longtail.data.contract import PREPARED_SCHEMA, SOURCE_SCHEMA
 from longtail.data.longtail import validation_counts
 from longtail.spark_jobs.frames.image_statistics import with_split_checksums
 from longtail.spark_jobs.frames.label_statistics import with_split_counts
 from longtail.spark_jobs.frames.long_tail import LongTail, keep_long_tail, with_bucket_counts
 from longtail.spark_jobs.frames.pseudo_label_quality import with_label_quality
+from tests.frames import frame_of
 
 TRAIN_SIZES = [30, 12, 1]
 NUM_TEST_A_CLASS = 3
-PSEUDO_LABELS = pa.schema({"id": pa.int64(), "pseudo_label": pa.int32()})
+PREPARED = "id long, image binary, label int, hidden_label int, split string"
+PSEUDO_LABELS = "id long, pseudo_label int"
 
 
 def source_rows() -> list[tuple[int, bytearray, int, str]]:
@@ -35,12 +35,7 @@ def source_rows() -> list[tuple[int, bytearray, int, str]]:
 
 @pytest.fixture(scope="module")
 def source(spark: SparkSession) -> DataFrame:
-    return frame(spark, source_rows(), SOURCE_SCHEMA).cache()
-
-
-def frame(spark: SparkSession, rows: Sequence[tuple], schema: pa.Schema) -> DataFrame:
-    columns = [pa.array(values, field.type) for values, field in zip(zip(*rows, strict=True), schema, strict=True)]
-    return spark.createDataFrame(pa.table(columns, schema=schema))
+    return frame_of(spark, source_rows(), "id long, image binary, label int, split string").cache()
 
 
 def cut(source: DataFrame, *, val: Sequence[int], train: Sequence[int], unlabeled: Sequence[int], seed: int = 0):
@@ -181,7 +176,7 @@ def test_the_labelled_part_stays_when_an_unlabeled_part_is_added(source: DataFra
 
 
 def prepared(spark: SparkSession, rows: Sequence[tuple]) -> DataFrame:
-    return frame(spark, rows, PREPARED_SCHEMA)
+    return frame_of(spark, rows, PREPARED)
 
 
 FEW_ROWS = [
@@ -252,7 +247,7 @@ def test_label_quality_counts_each_class_and_keeps_absent_ones(spark: SparkSessi
 
     Truth of 4, 5, 6 is 1, 1, 0; class 2 is only predicted, class 3 neither predicted nor there.
     """
-    labels = frame(spark, [(6, 1), (4, 1), (5, 2)], PSEUDO_LABELS)
+    labels = frame_of(spark, [(6, 1), (4, 1), (5, 2)], PSEUDO_LABELS)
 
     quality = with_label_quality(labels, prepared(spark, FEW_ROWS), num_classes=4).collect()
 
@@ -265,7 +260,7 @@ def test_label_quality_counts_each_class_and_keeps_absent_ones(spark: SparkSessi
 
 
 def test_label_quality_never_counts_an_image_outside_the_unlabeled_part(spark: SparkSession) -> None:
-    labels = frame(spark, [(4, 1), (1, 0), (7, 1), (99, 1)], PSEUDO_LABELS)
+    labels = frame_of(spark, [(4, 1), (1, 0), (7, 1), (99, 1)], PSEUDO_LABELS)
 
     quality = with_label_quality(labels, prepared(spark, FEW_ROWS), num_classes=2).collect()
 
