@@ -17,8 +17,10 @@ from pyspark.sql import SparkSession
 
 from longtail.conf.arguments import resolve_options
 from longtail.conf.options.data import PrepareOptions
+from longtail.conf.options.pretraining import PRETRAININGS
+from longtail.conf.options.semi import TrainSemiOptions
 from longtail.conf.options.training import LossOptions, TrainOptions
-from longtail.conf.vocabulary import TEST, TRAIN
+from longtail.conf.vocabulary import NO_CLASS, TEST, TRAIN
 from longtail.data.manifest import read_manifest
 from longtail.models.build import build_model
 from longtail.spark_jobs.cli import main
@@ -33,9 +35,11 @@ from longtail.streaming.tables.reading import read_result_table
 from longtail.training.losses import build_loss
 from longtail.training.rebalancing import class_weights
 from longtail.training.run import run_training
+from longtail.training.semi.method import ViewOutputs
 from longtail.training.step_watch import StepWatch
 from tests.conftest import RunJob
 from tests.events import an_event, class_event
+from tests.test_semi_methods import method, step
 from tests.tiny_set import ALONE, paths_of, tiny_options, weights_in
 
 
@@ -99,6 +103,30 @@ def test_network_trains(trained_run: Path) -> None:
     weights = weights_in(trained_run / "ckpt.pth.tar")
     assert result["epoch"] == 1
     assert weights["conv1.weight"].shape == (32, 1, 3, 3) and weights["fc.weight"].shape == (3, 32)
+
+
+def test_semi_supervised_method_squares_the_probabilities_and_trains(
+    set_dir: Path, tmp_path: Path, one_thread: None
+) -> None:
+    logits = torch.tensor([[3.0, 1.0, 0.0]]).log()  # 3/4, 1/4 and 0: 9/16 and 1/16 are normalised to 9/10 and 1/10
+    weak, first = ViewOutputs(torch.zeros(1, 4), logits, logits), step(0, targets=[NO_CLASS], places=[0])
+    assert method("sharpened").probabilities(weak, first).tolist() == [pytest.approx([0.9, 0.1, 0.0])]
+    options = tiny_options(
+        TrainSemiOptions, imb_factor_unlabel=1.0, semi_method="fixmatch", balancing="sharpened", unlabeled_ratio=1.0
+    )
+    result = run_training(options, paths_of(set_dir, tmp_path / "run"), ALONE, attempt=1)
+    assert result["epoch"] == 1 and "unlabeled" in result["splits"]
+
+
+def test_self_supervised_pre_training_is_a_job_and_learns_flips(
+    set_dir: Path, tmp_path: Path, one_thread: None, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit):
+        main(["pretrain_flip", "--help"])
+    assert "usage: longtail pretrain_flip" in capsys.readouterr().out
+    options = tiny_options(PRETRAININGS["pretrain_flip"])
+    run_training(options, paths_of(set_dir, tmp_path / "run"), ALONE, attempt=1)
+    assert weights_in(tmp_path / "run" / "ckpt.pth.tar")["fc.weight"].shape == (2, 64)
 
 
 def test_event_field_is_written_by_a_training(trained_run: Path) -> None:
