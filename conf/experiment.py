@@ -130,23 +130,28 @@ class Trial:
 
     @property
     def name(self) -> str:
+        """The levels and the seed, for messages."""
         levels = ", ".join(f"{axis} {level}" for axis, level in self.levels.items())
         return f"{levels}, seed {self.options['seed']}"
 
     @property
     def trial_id(self) -> str:
+        """Hash of levels and options: the same in every results table."""
         return fingerprint({"levels": self.levels, "options": self.options})
 
     @property
     def pretraining_job(self) -> str | None:
+        """The self-supervised job that comes first, or None."""
         return self.options.get(PRETRAINING_JOB)
 
     @property
     def classifier(self) -> Options | None:
+        """Options of train_classifier for a second stage, or None."""
         return self.options.get(CLASSIFIER)
 
     @property
     def is_semi_supervised(self) -> bool:
+        """Whether the options name an unlabeled part."""
         return any(self.options.get(name) is not None for name in ("imb_factor_unlabel", "unlabeled"))
 
 

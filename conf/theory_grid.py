@@ -39,10 +39,12 @@ class T1Point(BaseModel):
 
     @property
     def num_negative(self) -> int:
+        """Unlabeled samples of the negative class."""
         return round(self.num_unlabeled / (1 + self.rho_unlabeled))
 
     @property
     def num_positive(self) -> int:
+        """Unlabeled samples of the positive class."""
         return self.num_unlabeled - self.num_negative
 
     @property

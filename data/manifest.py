@@ -55,6 +55,7 @@ class Manifest:
 
     @property
     def num_classes(self) -> int:
+        """C, the number of classes."""
         return len(self.class_names)
 
     def num_images(self, split: str) -> int:

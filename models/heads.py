@@ -20,6 +20,7 @@ class CosineHead(nn.Module):
         self.weight = nn.Parameter(F.normalize(torch.empty(num_features, num_classes).uniform_(-1, 1), dim=0))
 
     def forward(self, features: Tensor) -> Tensor:
+        """(N, F) features to (N, C) cosines of their angles to the weights of the classes."""
         # In float32: cosines are scaled up to logits, and rounding errors of a shorter type would be too.
         with torch.autocast(features.device.type, enabled=False):
             return F.normalize(features.to(self.weight.dtype), dim=1) @ F.normalize(self.weight, dim=0)
@@ -36,6 +37,7 @@ class ScaledLinearHead(nn.Linear):
         self.scales = nn.Parameter(torch.ones(num_classes))
 
     def forward(self, input: Tensor) -> Tensor:
+        """(N, F) features to (N, C) logits, each class's times its scale."""
         return self.scales * super().forward(input)
 
 

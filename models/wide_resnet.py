@@ -26,6 +26,7 @@ EPSILON = 1e-3
 
 
 def activated(x: Tensor) -> Tensor:
+    """Leaky ReLU with slope LEAK."""
     return F.leaky_relu(x, LEAK)
 
 
@@ -44,6 +45,7 @@ class PreActivationBlock(nn.Module):
         self._shortcut_of_activated = shortcut_of_activated
 
     def forward(self, x: Tensor) -> Tensor:
+        """(N, C_in, H, W) to (N, C_out, H / stride, W / stride)."""
         first = activated(self.bn1(x))
         out = self.conv2(activated(self.bn2(self.conv1(first))))
         shortcut = first if self._shortcut_of_activated else x
@@ -63,6 +65,7 @@ class Stage(nn.Module):
         self.layer = nn.Sequential(first, *rest)
 
     def forward(self, x: Tensor) -> Tensor:
+        """(N, C_in, H, W) to (N, C_out, H / stride, W / stride)."""
         return self.layer(x)
 
 

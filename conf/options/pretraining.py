@@ -24,6 +24,7 @@ class PretrainingOptions(RunOptions):
 
     @property
     def continues_from(self) -> Path | None:
+        """The checkpoint to continue from."""
         return self.resume
 
 
@@ -37,6 +38,7 @@ class PretrainRotOptions(PretrainingOptions):
     )
 
     def method_code(self) -> str:
+        """Import path of the TrainingMethod."""
         return "longtail.training.rotation:RotationMethod"
 
 
@@ -70,6 +72,7 @@ class PretrainMocoOptions(ContrastiveOptions):
     key_momentum: float = option(0.999, "momentum of the key network's weights", group="Method", ge=0, lt=1)
 
     def method_code(self) -> str:
+        """Import path of the TrainingMethod."""
         return "longtail.training.contrastive:MocoMethod"
 
 
@@ -85,6 +88,7 @@ class PretrainSimclrOptions(ContrastiveOptions):
     temperature: float = option(0.5, "temperature of the similarities", group="Method", gt=0)
 
     def method_code(self) -> str:
+        """Import path of the TrainingMethod."""
         return "longtail.training.contrastive:SimclrMethod"
 
 

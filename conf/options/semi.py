@@ -168,6 +168,7 @@ class FixMatchOptions(JobOptions):
 
     @classmethod
     def own_fields(cls) -> list[str]:
+        """Names of the options that only FixMatch has."""
         return [name for name in FixMatchOptions.model_fields if name not in JobOptions.model_fields]
 
 
@@ -203,10 +204,12 @@ class TrainSemiOptions(FixMatchOptions, PseudoLabelOptions, TrainOptions):
         return BALANCING[self.balancing].num_strong_views
 
     def method_code(self) -> str:
+        """Import path of the TrainingMethod."""
         return SEMI_METHODS[self.semi_method]
 
     @classmethod
     def implied_defaults(cls, values: dict[str, Any]) -> dict[str, Any]:
+        """The defaults of FixMatch and CReST+, which the papers state."""
         if values.get("semi_method") != "fixmatch":
             return {}
         rounds = {"rounds": CREST_ROUNDS} if values.get("balancing") == "CReST+" else {}

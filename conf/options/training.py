@@ -192,10 +192,12 @@ class TrainOptions(SupervisedOptions):
     )  # fmt: skip
 
     def method_code(self) -> str:
+        """Import path of the TrainingMethod."""
         return "longtail.training.supervised:SupervisedMethod"
 
     @property
     def continues_from(self) -> Path | None:
+        """The checkpoint to continue from."""
         return self.resume
 
     _of_evaluation_only: ClassVar[tuple[str, ...]] = ("logit_adjustment", "features", "tsne")
@@ -253,10 +255,12 @@ class TrainClassifierOptions(SupervisedOptions):
     train_rule: TrainRule = option("ClassBalanced", "re-balancing by class sizes", group="Loss and re-balancing")
 
     def method_code(self) -> str:
+        """Import path of the TrainingMethod."""
         return "longtail.training.classifier:ClassifierMethod"
 
     @classmethod
     def implied_defaults(cls, values: dict[str, Any]) -> dict[str, Any]:
+        """One epoch for the methods that learn nothing."""
         return {"epochs": 1} if values.get("method") in ("tau", "NCM") else {}
 
     @model_validator(mode="before")

@@ -53,12 +53,14 @@ def print_result(result: dict[str, Any]) -> None:
 
 
 def scores_line(scores: dict[str, Any]) -> str:
+    """Accuracy, balanced accuracy and the accuracy of each shot group, in percent."""
     groups = ", ".join(f"{group} {percent(scores[f'{group}_shot_accuracy'])}" for group in SHOT_GROUPS)
     means = [f"{name.replace('_', ' ')} {percent(scores[name])} %" for name in ("accuracy", "balanced_accuracy")]
     return ", ".join([*means, groups])
 
 
 def details_line(scores: dict[str, Any]) -> str:
+    """Top-5 accuracy, macro F1 and calibration error, in percent."""
     return (
         f"top-5 accuracy {percent(scores['top5_accuracy'])} %, macro F1 {percent(scores['macro_f1'])} %, "
         f"calibration error {percent(scores['expected_calibration_error'])} %"

@@ -36,6 +36,7 @@ def prepared_set_dir(options: DataOptions) -> Path:
 
 
 def write_rows(long_tail: DataFrame, directory: Path, located: Located, counts: LongTail) -> None:
+    """Write the images of a long tail as Parquet, partitioned by split, in files of about TARGET_FILE_BYTES."""
     num_images = sum(counts.val) + sum(counts.train) + sum(counts.unlabeled) + counts.classless
     # An encoded image takes at most about as many bytes as its pixels.
     image_bytes = int(np.prod(located.image_shape))

@@ -73,6 +73,7 @@ class PlannedStep:
 
     @property
     def option_inputs(self) -> list[str]:
+        """The inputs that are values of options: checkpoints and tables."""
         return [name for name in self.inputs if name != SET]
 
     def options(self, **outputs: Path) -> DataOptions:

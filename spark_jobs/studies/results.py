@@ -33,6 +33,7 @@ def trial_file(results_dir: Path, experiment: str, planned: PlannedTrial) -> Pat
 
 
 def write_trial(results_dir: Path, row: Row, planned: PlannedTrial, *, experiment: str) -> None:
+    """Write the row of a finished trial as a file of the table of trials."""
     table = pa.Table.from_pylist([row], schema=TRIAL_SCHEMA)
     write_atomically(trial_file(results_dir, experiment, planned), lambda temporary: pq.write_table(table, temporary))
 
@@ -66,6 +67,7 @@ def _definition_file(results_dir: Path, name: str) -> Path:
 
 
 def write_step_time(results_dir: Path, time: StepTime) -> None:
+    """Record how long a step took."""
     write_json_atomically(results_dir / TIMES_DIRECTORY / f"{time.step_id}.json", dataclasses.asdict(time))
 
 

@@ -53,6 +53,7 @@ class ClassCollapsed(Rule):
     now_below: float = Field(ge=0, le=1)
 
     def find(self, tables: AlertTables) -> DataFrame:
+        """The runs and splits that meet the rule at their latest epoch, with the message."""
         collapsed = (F.col("best_accuracy") > self.once_above) & (F.col("accuracy") < self.now_below)
         message = F.format_string("accuracy of class %s fell to %.1f %%", "class_name", F.col("accuracy") * 100)
         last = at_latest_epoch(tables.class_epochs.where(is_held_out())).where(collapsed)
@@ -66,9 +67,11 @@ class TailFalling(Rule):
 
     @property
     def num_earlier_epochs(self) -> int:
+        """Epochs before an epoch that the rule looks at."""
         return self.epochs
 
     def check_epoch(self) -> tuple[Column, Column]:
+        """Whether an epoch meets the rule, and the message."""
         text = f"few-shot accuracy fell in {self.epochs} consecutive epochs, to %.1f %%"
         falling = _moved_in_each_epoch(F.col("few_shot_accuracy"), self.epochs, sign=-1)
         return is_held_out() & falling, F.format_string(text, F.col("few_shot_accuracy") * 100)
@@ -81,9 +84,11 @@ class GapWidening(Rule):
 
     @property
     def num_earlier_epochs(self) -> int:
+        """Epochs before an epoch that the rule looks at."""
         return self.epochs
 
     def check_epoch(self) -> tuple[Column, Column]:
+        """Whether an epoch meets the rule, and the message."""
         text = f"the head-tail gap grew in {self.epochs} consecutive epochs, to %.1f points"
         growing = _moved_in_each_epoch(F.col("head_tail_gap"), self.epochs, sign=1)
         return is_held_out() & growing, F.format_string(text, F.col("head_tail_gap") * 100)
@@ -97,9 +102,11 @@ class Plateau(Rule):
 
     @property
     def num_earlier_epochs(self) -> int:
+        """Epochs before an epoch that the rule looks at."""
         return self.epochs
 
     def check_epoch(self) -> tuple[Column, Column]:
+        """Whether an epoch meets the rule, and the message."""
         text = f"no gain in {self.epochs} epochs, balanced accuracy %.1f %%"
         best_recent = F.max("balanced_accuracy").over(_by_epoch().rowsBetween(1 - self.epochs, Window.currentRow))
         best_before = F.lag("best_balanced_accuracy", self.epochs).over(_by_epoch())
@@ -112,6 +119,7 @@ class NanLoss(Rule):
     """The loss of an epoch, or inside the running epoch, is infinite or not a number. No thresholds."""
 
     def check_epoch(self) -> tuple[Column, Column]:
+        """Whether an epoch meets the rule, and the message."""
         return ~_is_finite("loss"), F.format_string("the loss is %s", F.col("loss").cast("string"))
 
     def find(self, tables: AlertTables) -> DataFrame:
@@ -132,6 +140,7 @@ class UnlabeledIrrelevant(Rule):
     rho_factor: float = Field(gt=0)
 
     def find(self, tables: AlertTables) -> DataFrame:
+        """The runs and splits that meet the rule at their latest epoch, with the message."""
         drop = F.col("expected_confidence") - F.col("mean_confidence")
         unsure = F.format_string(
             "the unlabeled images may not be of these classes: mean confidence %.1f %%, expected %.1f %%",

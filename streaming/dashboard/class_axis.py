@@ -42,10 +42,12 @@ class ClassAxis:
 
     @property
     def is_banded(self) -> bool:
+        """Whether neighbouring classes share a row."""
         return len(self.names) < len(self.class_ids)
 
     @property
     def colours(self) -> list[str]:
+        """Colour of each row, from head to tail."""
         return [head_tail_colour(position) for position in self.positions]
 
     def ticks(self) -> dict[str, Any]:

@@ -70,6 +70,7 @@ class ShownRun:
 
     @property
     def epoch(self) -> int:
+        """The last epoch of the shown run."""
         return last_epoch(self.rows)
 
     def axis(self, max_rows: int) -> ClassAxis:

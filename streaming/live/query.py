@@ -68,19 +68,24 @@ class LiveQuery:
 
     @property
     def isActive(self) -> bool:
+        """Whether the query runs."""
         return self._query.isActive
 
     @property
     def lastProgress(self) -> StreamingQueryProgress | None:
+        """Spark's report of the last micro-batch, None before the first."""
         return self._query.lastProgress
 
     def exception(self) -> StreamingQueryException | None:
+        """The error that ended the query, None if there is none."""
         return self._query.exception()
 
     def processAllAvailable(self) -> None:
+        """Block until all events that are there now are processed."""
         self._query.processAllAvailable()
 
     def awaitTermination(self) -> None:
+        """Block until the query ends. Raises the error that ended it."""
         try:
             self._query.awaitTermination()
         finally:

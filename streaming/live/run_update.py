@@ -46,6 +46,7 @@ class RunUpdate:
 
     @property
     def run(self) -> str:
+        """Name of the run."""
         return self.manifest.run
 
     def change(self, name: str, rows: pa.Table) -> None:

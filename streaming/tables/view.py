@@ -29,6 +29,7 @@ class RunSnapshot:
 
     @property
     def run(self) -> str:
+        """Name of the run."""
         return self.state["run"]
 
 
