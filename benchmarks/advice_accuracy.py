@@ -166,7 +166,7 @@ def write_set(set_dir: Path, parts: dict[str, Images]) -> Path:
         class_names=[str(label) for label in range(NUM_CLASSES)],
         image_shape=pixels.shape[1:],
         encoding=RAW,
-        counts={**{UNLABELED: [0] * NUM_CLASSES}, **counts},
+        counts={UNLABELED: [0] * NUM_CLASSES, **counts},
         num_classless=num_classless,
         num_bad_images=0,
         channel_mean=pixels.mean(axis=(0, 1, 2)).tolist(),

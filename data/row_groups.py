@@ -23,8 +23,8 @@ def row_groups(files: Sequence[PathOrUrl]) -> list[RowGroup]:
     groups = []
     for file in files:
         with open_parquet(file) as parquet:
-            for index in range(parquet.num_row_groups):
-                groups.append(RowGroup(file, index, parquet.metadata.row_group(index).num_rows))
+            sizes = [parquet.metadata.row_group(index).num_rows for index in range(parquet.num_row_groups)]
+        groups += [RowGroup(file, index, num_rows) for index, num_rows in enumerate(sizes)]
     return groups
 
 

@@ -64,5 +64,5 @@ def load_arrays(file: IO[bytes], *, path: Path) -> Any:
     """
     try:
         return _ArrayUnpickler(file, encoding="bytes").load()
-    except Exception as error:  # a damaged pickle may raise almost any exception
+    except Exception as error:  # noqa: BLE001 - a damaged pickle may raise almost any exception
         raise UserError(f"{path} cannot be read as a pickle of arrays: {error}; get the file again") from None

@@ -91,7 +91,7 @@ def run_job(name: str, job_main: Callable[[Sequence[str]], None], argv: Sequence
         job_main(argv)
     except KeyboardInterrupt:
         _exit(name, "interrupted", 130)
-    except Exception as error:
+    except Exception as error:  # noqa: BLE001 - users see one line, whatever went wrong
         if "--verbose" in argv:
             traceback.print_exc()
         message = user_message(error)

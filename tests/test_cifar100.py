@@ -67,7 +67,7 @@ def test_the_file_becomes_rows_with_fine_or_coarse_labels(
 @pytest.mark.parametrize(("source", "num_classes"), [(cifar100, 100), (cifar100_coarse, 20)])
 def test_every_class_has_a_name(source: ModuleType, num_classes: int) -> None:
     assert len(set(source.CLASS_NAMES)) == num_classes
-    assert source.CLASS_NAMES == sorted(source.CLASS_NAMES), "the labels go by the alphabet"
+    assert sorted(source.CLASS_NAMES) == source.CLASS_NAMES, "the labels go by the alphabet"
 
 
 @pytest.mark.parametrize(

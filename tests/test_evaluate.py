@@ -57,9 +57,7 @@ def assert_alike(found: Any, expected: Any) -> None:
         assert found.keys() == expected.keys()
         for key, value in expected.items():
             assert_alike(found[key], value)
-    elif isinstance(expected, list) and expected and isinstance(expected[0], float):
-        assert found == pytest.approx(expected, rel=1e-5, abs=1e-6)
-    elif isinstance(expected, float):
+    elif isinstance(expected, list) and expected and isinstance(expected[0], float) or isinstance(expected, float):
         assert found == pytest.approx(expected, rel=1e-5, abs=1e-6)
     else:
         assert found == expected

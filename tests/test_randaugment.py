@@ -77,7 +77,7 @@ def test_each_image_has_its_own_operations_one_after_the_other(channels: int) ->
         for operation, amount in zip(drawn.operation[i], drawn.amount[i], strict=True):
             expected = OPERATIONS[names[operation]](expected, amount.view(1, 1, 1, 1))
         assert torch.allclose(found[i : i + 1], expected, atol=1e-5), i
-    assert 0 <= found.min() and found.max() <= 1
+    assert found.min() >= 0 and found.max() <= 1
     assert found.shape == images.shape
 
 

@@ -29,7 +29,7 @@ def test_40_epochs_have_one_of_warm_up() -> None:
 def test_a_short_training_learns_from_the_first_epoch_and_never_warms_up_again(num_epochs: int) -> None:
     values = rates(num_epochs)
     top = values.index(max(values))
-    assert 0 < values[0] and max(values) == pytest.approx(0.1)
+    assert values[0] > 0 and max(values) == pytest.approx(0.1)
     assert values[: top + 1] == sorted(values[: top + 1])
     assert values[top:] == sorted(values[top:], reverse=True)
 

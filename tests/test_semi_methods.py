@@ -357,7 +357,7 @@ def test_queues_keep_the_last_features_of_each_class() -> None:
             expected[class_id].append(feature)
         for class_id, wanted in enumerate(expected):
             found = queue[class_id].tolist()
-            assert sorted(row for row in found if any(row)) == sorted(list(wanted))
+            assert sorted(row for row in found if any(row)) == sorted(wanted)
     assert num_queued[2] == 0 and num_queued.sum() == 21
 
 

@@ -95,7 +95,7 @@ def test_the_images_of_a_class_are_those_of_the_lowest_hashes_whatever_their_buc
     hashes = source.selectExpr("id", "label", "split", "xxhash64(id, 7) AS hash").collect()
     ranked = sorted((row.hash, row.id) for row in hashes if (row.split, row.label) == ("train", 0))
     in_order = [image_id for _, image_id in ranked]
-    of_class = {image_id for image_id in in_order}
+    of_class = set(in_order)
 
     rows = cut(source, **parts, seed=7)
 

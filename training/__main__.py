@@ -38,6 +38,7 @@ OPTIONS: dict[str, type[RunOptions]] = {
 
 
 def main(argv: Sequence[str]) -> None:
+    """Run the training that the arguments describe; rank and world size come from torchrun's environment."""
     if len(argv) < 3 or argv[0] not in OPTIONS or argv[1] != "--set_dir":
         raise UserError(f"usage: python -m longtail.training {'|'.join(OPTIONS)} --set_dir DIR [OPTIONS]")
     job, set_dir = argv[0], path_or_url(argv[2])

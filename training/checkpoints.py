@@ -132,7 +132,7 @@ def load_checkpoint(path: Path) -> Checkpoint:
         raise UserError(
             f"{path} is not a checkpoint of tensors and plain values; it may hold code, so it is not loaded"
         ) from None
-    except Exception as error:  # a damaged pickle may raise nearly anything
+    except Exception as error:  # noqa: BLE001 - a damaged pickle may raise nearly anything
         reason = (str(error) or type(error).__name__).splitlines()[0]
         raise UserError(f"{path} is damaged or not a checkpoint ({reason})") from None
     tensors = content.get("state_dict") if isinstance(content, dict) else None

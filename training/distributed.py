@@ -28,6 +28,7 @@ class Rank:
 
     @property
     def is_first(self) -> bool:
+        """Whether this rank writes events, checkpoints and results."""
         return self.rank == 0
 
     def part(self, num_items: int) -> slice:
@@ -46,6 +47,7 @@ def with_averaged_gradients(model: nn.Module, rank: Rank) -> nn.Module:
 
 
 def sum_over_ranks(values: Tensor, rank: Rank) -> Tensor:
+    """Replace the values by their sum over all ranks, in place; return them."""
     if rank.world_size > 1:
         dist.all_reduce(values)
     return values

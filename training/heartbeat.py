@@ -54,4 +54,5 @@ class Heartbeat:
 
 
 def heartbeat_file(directory: Path, rank: int) -> Path:
+    """The file whose date says when the rank was last alive."""
     return directory / f"rank{rank:04d}.json"

@@ -26,6 +26,7 @@ def placed(images: Tensor | StreamedImages, device: torch.device) -> Tensor | St
 
 
 def fits(num_bytes: int, free_bytes: int) -> bool:
+    """Whether so many bytes fit into the share of free memory that images may take."""
     return num_bytes <= RESIDENT_SHARE * free_bytes
 
 

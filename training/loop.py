@@ -221,5 +221,6 @@ def _set_training_mode(model: nn.Module, objective: Objective) -> None:
 
 
 def epoch_generator(seed: int, epoch: int) -> torch.Generator:
+    """The generator of an epoch's random choices: a function of seed and epoch alone."""
     mixed = np.random.SeedSequence([seed, epoch]).generate_state(1, np.uint64)[0]
     return torch.Generator().manual_seed(int(mixed) >> 1)

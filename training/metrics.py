@@ -31,6 +31,7 @@ class ClassTotals:
 
     @classmethod
     def zeros(cls, num_classes: int, device: torch.device) -> "ClassTotals":
+        """Sums of no images."""
         return cls(torch.zeros(len(cls.FIELDS), num_classes, dtype=torch.float64, device=device))
 
     @torch.no_grad()
@@ -50,6 +51,7 @@ class ClassTotals:
         confidence_sum.index_add_(0, targets, confidence.double() * counted)
 
     def as_lists(self) -> Totals:
+        """The sums (C,) by name."""
         return dict(zip(self.FIELDS, self.values.tolist(), strict=True))
 
 
@@ -65,6 +67,7 @@ class Predictions:
 
     @classmethod
     def zeros(cls, num_images: int, device: torch.device) -> "Predictions":
+        """Room for the predictions of num_images images."""
         return cls(torch.zeros(4, num_images, dtype=torch.float64, device=device))
 
     def put(self, places: slice, logits: Tensor, targets: Tensor) -> None:
@@ -77,18 +80,22 @@ class Predictions:
 
     @property
     def targets(self) -> Tensor:
+        """(N,) true classes."""
         return self.values[0].long()
 
     @property
     def predicted(self) -> Tensor:
+        """(N,) most probable classes."""
         return self.values[1].long()
 
     @property
     def confidences(self) -> Tensor:
+        """(N,) float64 probabilities of the predicted classes."""
         return self.values[2]
 
     @property
     def in_top5(self) -> Tensor:
+        """(N,) whether the true class is among the five most probable."""
         return self.values[3].bool()
 
 

@@ -68,6 +68,7 @@ class FinishedRun:
 
     @property
     def checkpoint(self) -> Path:
+        """The checkpoint of the last epoch."""
         return self.run_dir / CHECKPOINT_FILE
 
 

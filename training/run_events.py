@@ -43,14 +43,17 @@ class RunEvents:
         self._writer.write_run(self._run_event(STARTED, epoch))
 
     def finished(self) -> None:
+        """Report that all epochs are done and the result is written."""
         self._writer.write_run(self._run_event(FINISHED, self._options.epochs))
 
     def steps(self, report: "StepReport") -> None:
+        """Report progress within an epoch."""
         speed = report.images_per_second * self._options.world_size
         values = {**vars(report), "images_per_second": speed}
         self._writer.write_step(StepEvent(**self._of_run, **values, emitted_at=time.time()))
 
     def epoch(self, report: "EpochReport") -> None:
+        """Report the measurements of an epoch."""
         now = time.time()
         events = [
             *self._class_events(report, now),
@@ -108,6 +111,7 @@ class RunEvents:
 def run_event(
     state: str, options: RunOptions, *, run: str, attempt: int, phase: str, epoch: int, message: str = ""
 ) -> RunEvent:
+    """An event about the state of a run: see RunEvent for the states."""
     return RunEvent(
         run=run,
         attempt=attempt,

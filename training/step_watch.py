@@ -49,6 +49,7 @@ class StepWatch:
         self._since = self._clock()
 
     def step_done(self) -> None:
+        """Count a step; report when the interval is over."""
         self._step += 1
         if self._clock() - self._reported_at >= self._seconds:
             self.report_now()

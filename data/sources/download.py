@@ -26,7 +26,9 @@ def download(url: str, path: Path) -> None:
     """Download ``url`` to ``path``. Raises UserError (a clause without a remedy) if that fails."""
 
     def write(temporary: Path) -> None:
-        with urllib.request.urlopen(url, timeout=CONNECT_TIMEOUT_SECONDS) as response, temporary.open("wb") as file:
+        # The URLs are constants of the sources.
+        reply = urllib.request.urlopen(url, timeout=CONNECT_TIMEOUT_SECONDS)  # noqa: S310
+        with reply as response, temporary.open("wb") as file:
             shutil.copyfileobj(response, file)
             announced = response.headers.get("Content-Length")
             # http.client treats an interrupted connection as the end of the file.

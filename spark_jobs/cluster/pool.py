@@ -103,7 +103,7 @@ def _start(spark: SparkSession, workload: Workload[T], tag: str, ended: "SimpleQ
         context.addJobTag(tag)
         try:
             ended.put(Outcome(workload.name, value=workload.run()))
-        except Exception as error:
+        except Exception as error:  # noqa: BLE001 - whatever it is, whoever waits for the workload gets it
             ended.put(Outcome(workload.name, error=error))
 
     thread = InheritableThread(run, name=workload.name, daemon=True)

@@ -52,15 +52,7 @@ def spark_session(name: str, options: JobOptions, *, slots: int = 1, packages: S
     if packages:
         configuration.setIfMissing("spark.jars.packages", ",".join(packages))
     if not submitted and not options.verbose:
-        try:
-            start_quiet_jvm(configuration)
-        except PySparkRuntimeError:
-            if not packages:
-                raise
-            raise UserError(
-                f"Spark did not start with {', '.join(packages)}, which is fetched from Maven Central on first use: "
-                f"--verbose shows the reason"
-            ) from None
+        _start_jvm(configuration, packages)
     spark = SparkSession.builder.config(conf=configuration).getOrCreate()
     context = spark.sparkContext
     if not submitted and options.master is None and is_local(context.master) and context.defaultParallelism < slots:
@@ -74,6 +66,19 @@ def spark_session(name: str, options: JobOptions, *, slots: int = 1, packages: S
     # Shown in Spark's UI for stages that set no description of their own.
     spark.sparkContext.setJobDescription(f"longtail {name}")
     return spark
+
+
+def _start_jvm(configuration: SparkConf, packages: Sequence[str]) -> None:
+    """Start the JVM without Spark's log. Raises UserError if it does not start and packages were to be fetched."""
+    try:
+        start_quiet_jvm(configuration)
+    except PySparkRuntimeError:
+        if not packages:
+            raise
+        raise UserError(
+            f"Spark did not start with {', '.join(packages)}, which is fetched from Maven Central on first use: "
+            f"--verbose shows the reason"
+        ) from None
 
 
 @contextmanager

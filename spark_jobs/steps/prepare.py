@@ -4,6 +4,7 @@ import errno
 import os
 from collections import Counter
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import reduce
 from pathlib import Path
@@ -17,7 +18,7 @@ from longtail.conf.options.data import DataOptions
 from longtail.conf.vocabulary import TEST
 from longtail.data.contract import ROWS_DIRECTORY, SPLIT
 from longtail.data.delta import write_log
-from longtail.data.manifest import read_manifest
+from longtail.data.manifest import Manifest, read_manifest
 from longtail.data.sources.base import Located, Source, UnlabeledSource, without_second_check
 from longtail.data.sources.own_files import state_of_own_files
 from longtail.data.sources.registry import irrelevant_source, source_of
@@ -39,18 +40,17 @@ def prepare(spark: SparkSession, options: DataOptions, *, as_delta: bool = False
     if as_delta:
         deltalake()  # a missing package is reported before any work
     set_dir, source_state = prepared_set_dir(options), state_of_own_files(options)
-    outdated = set_dir.exists()
-    if outdated:
-        if read_manifest(set_dir).source_state == source_state:
-            if as_delta:
-                write_log(set_dir / ROWS_DIRECTORY, partition_column=SPLIT)
-            return set_dir
+    exists = set_dir.exists()
+    if exists and read_manifest(set_dir).source_state == source_state:
+        if as_delta:
+            write_log(set_dir / ROWS_DIRECTORY, partition_column=SPLIT)
+        return set_dir
+    if exists:
         print(f"the files that {set_dir.name} was prepared from have changed: it is prepared again")
     source = source_of(options)
     located = source.locate(options)
     sources = [_LocatedSource(source, located), *_unlabeled_sources(options, located)]
-    images = _images(spark, sources)
-    bucket_counts = with_bucket_counts(images, seed=options.rand_number).collect()
+    bucket_counts = with_bucket_counts(_images(spark, sources), seed=options.rand_number).collect()
     found: Counter[tuple[str, int]] = Counter()
     for split, label, _, count in bucket_counts:
         found[split, label] += count
@@ -61,7 +61,7 @@ def prepare(spark: SparkSession, options: DataOptions, *, as_delta: bool = False
     checked = _images(spark, sources, is_checked=True)
     long_tail = keep_long_tail(checked, counts, bucket_counts, seed=options.rand_number)
     try:
-        with new_directory(set_dir, replace=outdated) as directory:
+        with _write_errors_reported(set_dir), new_directory(set_dir, replace=exists) as directory:
             write_rows(long_tail, directory, located, counts)
             manifest = describe_set(spark, directory, options, [source.located for source in sources], found, counts)
             replace(manifest, source_state=source_state).write(directory)
@@ -69,6 +69,18 @@ def prepare(spark: SparkSession, options: DataOptions, *, as_delta: bool = False
                 write_log(directory / ROWS_DIRECTORY, partition_column=SPLIT)
     except FileExistsError:
         read_manifest(set_dir)  # another process prepared the same set meanwhile
+    else:
+        _print_remarks(manifest)
+    return set_dir
+
+
+@contextmanager
+def _write_errors_reported(set_dir: Path) -> Iterator[None]:
+    """Raise UserError where the block fails because the set cannot be written."""
+    try:
+        yield
+    except FileExistsError:
+        raise
     except OSError as error:
         raise UserError(f"cannot write {set_dir}: {error.strerror}; free it or choose another --data_dir") from None
     except Exception as error:
@@ -77,12 +89,14 @@ def prepare(spark: SparkSession, options: DataOptions, *, as_delta: bool = False
         if reason is None:
             raise
         raise UserError(f"cannot write {set_dir}: {reason}; free some or choose another --data_dir") from None
-    else:
-        if manifest.num_bad_images:
-            print(f"left out {manifest.num_bad_images} images that are missing or cannot be decoded")
-        for line in duplicate_lines([row for row in manifest.duplicates if "+" in row["splits"]]):
-            print(line)
-    return set_dir
+
+
+def _print_remarks(manifest: Manifest) -> None:
+    """Print what the user should know about the images: those left out, and copies across the splits."""
+    if manifest.num_bad_images:
+        print(f"left out {manifest.num_bad_images} images that are missing or cannot be decoded")
+    for line in duplicate_lines([row for row in manifest.duplicates if "+" in row["splits"]]):
+        print(line)
 
 
 @dataclass(frozen=True)

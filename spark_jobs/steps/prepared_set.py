@@ -88,7 +88,7 @@ def describe_set(
         counts=counts,
         num_classless=num_classless,
         num_bad_images=sum(_num_bad_images(source, found) for source in sources),
-        checksums={split: checksum for split, checksum in with_split_checksums(written).collect()},
+        checksums=dict(with_split_checksums(written).collect()),
         channel_mean=channels.mean,
         channel_std=channels.std,
         duplicates=[row.asDict() for row in with_duplicates(written).collect()],

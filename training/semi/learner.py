@@ -28,6 +28,7 @@ class WeightAverage:
 
     @torch.no_grad()
     def update(self, step: Step) -> None:
+        """Move the average towards the weights after a step."""
         number = step.number + 1
         decay = min(self._decay, (1 + number) / (10 + number))
         get_ema_multi_avg_fn(decay)(self._average, [parameter.detach() for parameter in self._trained], None)
@@ -88,6 +89,7 @@ class SemiLearner(nn.Module):
         return ViewOutputs(features, logits, self.method.backbone_logits(features, logits))
 
     def update_average(self, step: Step) -> None:
+        """Move the averaged weights, if there are any, towards the weights after a step."""
         if self._average:
             self._average.update(step)
 

@@ -61,6 +61,7 @@ class Setting:
 
     @property
     def num_classes(self) -> int:
+        """C, the number of classes."""
         return len(self.labelled_counts)
 
     def shares(self, *, power: float = 1.0) -> Tensor:

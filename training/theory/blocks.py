@@ -38,4 +38,5 @@ class Claim:
 
     @property
     def vacuous(self) -> bool:
+        """Whether the bound says nothing: a least probability of 0, or a largest error of 1."""
         return self.bound <= 0 or (self.error_bound is not None and self.error_bound >= 1)

@@ -13,6 +13,7 @@ from longtail.training.theory.blocks import BlockSums, Claim
 
 
 def claim(point: T1Point) -> Claim:
+    """The bound of theorem 1 at a point."""
     positive, negative = point.num_positive, point.num_negative
     gap, delta = point.mu1 - point.mu2, point.delta
     noise = 2 * exp(-2 * delta**2 / (9 * point.sigma**2) * positive * negative / (positive + negative))

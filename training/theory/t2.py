@@ -16,6 +16,7 @@ LEAST_ERROR = 0.25
 
 
 def claim(point: T2Point) -> Claim:
+    """The bound of theorem 2 at a point, and the exact error."""
     scaled = point.c / (point.t_norm * point.sigma)
     exact = point.p_positive * ndtr(-scaled) + (1 - point.p_positive) * ndtr(scaled / sqrt(point.b))
     return Claim(bound=LEAST_ERROR, conditions_met=point.c > 0, draws_per_repetition=1, exact=float(exact))

@@ -14,6 +14,7 @@ from longtail.training.theory.blocks import BlockSums, Claim
 
 
 def claim(point: T3Point) -> Claim:
+    """The bounds of theorem 3 at a point, on the probability and on the error."""
     b, dimension, epsilon = point.b, point.dimension, point.epsilon
     unlucky = sum(2 * exp(-n * dimension * epsilon**2 / 8) for n in (point.num_negative, point.num_positive))
     return Claim(
@@ -25,6 +26,7 @@ def claim(point: T3Point) -> Claim:
 
 
 def error_bound(*, p_positive: float, b: float, dimension: int, epsilon: float) -> float:
+    """The theorem's upper bound of the error."""
     margin = b - 1 - (1 + b) * epsilon
     missed = exp(-dimension * (margin**2 / 32 if epsilon >= (b - 3) / (b + 1) else margin / 16))
     return p_positive * missed + (1 - p_positive) * exp(-dimension * margin**2 / (32 * b**2))
