@@ -68,6 +68,7 @@ def option(
     positional: bool = False,
     advanced: bool = False,
     choices: Iterable[str] = (),
+    in_run_name: bool = True,
     **checks: Any,
 ) -> Any:
     """A field of a job's options.
@@ -75,6 +76,7 @@ def option(
     default: ``...`` if the option is required
     description: the option's line in the help, without the default
     group, flags, positional, advanced, choices: see Presentation
+    in_run_name: whether the option is part of the name of a run; False if it does not change the outcome of a training
     checks: pydantic's (``gt=0``, ``pattern=...``)
     """
     extra = {
@@ -83,14 +85,19 @@ def option(
         "positional": positional,
         "advanced": advanced,
         "choices": " ".join(choices),
+        "in_run_name": in_run_name,
     }
     return Field(default, description=description, json_schema_extra=extra, **checks)
 
 
+def _extra(field: FieldInfo) -> dict[str, Any]:
+    assert isinstance(field.json_schema_extra, dict), "option() makes every field of a job's options"
+    return field.json_schema_extra
+
+
 def presentation(field: FieldInfo) -> Presentation:
     """How the command line presents a field made by option()."""
-    extra = field.json_schema_extra
-    assert isinstance(extra, dict), "option() makes every field of a job's options"
+    extra = _extra(field)
     return Presentation(
         group=str(extra["group"]),
         flags=tuple(str(extra["flags"]).split()),
@@ -98,6 +105,11 @@ def presentation(field: FieldInfo) -> Presentation:
         advanced=bool(extra["advanced"]),
         choices=tuple(str(extra["choices"]).split()),
     )
+
+
+def is_in_run_name(field: FieldInfo) -> bool:
+    """Whether a field made by option() is part of the name of a run."""
+    return bool(_extra(field)["in_run_name"])
 
 
 class JobOptions(BaseModel):
@@ -113,8 +125,10 @@ class JobOptions(BaseModel):
     examples: ClassVar[tuple[tuple[str, str], ...]] = ()
     """For the help: arguments of the job, and what they do."""
 
-    master: str | None = option(None, "URL of the Spark master; default local[*], or spark-submit's", group="Spark")
-    verbose: bool = option(False, "show stack traces and Spark's log", group="Output")
+    master: str | None = option(
+        None, "URL of the Spark master; default local[*], or spark-submit's", group="Spark", in_run_name=False
+    )
+    verbose: bool = option(False, "show stack traces and Spark's log", group="Output", in_run_name=False)
 
     @classmethod
     def implied_defaults(cls, values: dict[str, Any]) -> dict[str, Any]:

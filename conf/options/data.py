@@ -21,7 +21,9 @@ class DataOptions(JobOptions):
     """The long-tailed data set; these options alone decide what a prepared set contains."""
 
     dataset: str = option("digits", "name of the data set, a file of conf/datasets/", group="Data set")
-    data_dir: Path = option(Path("datasets"), "directory of the raw and the prepared data sets", group="Data set")
+    data_dir: Path = option(
+        Path("datasets"), "directory of the raw and the prepared data sets", group="Data set", in_run_name=False
+    )
     num_classes: int | None = option(
         None, "use only the first N classes of the data set", group="Data set", advanced=True, ge=2
     )

@@ -15,7 +15,7 @@ from longtail.conf.options.training import BATCH_HELP, LearningRateSchedule, Run
 class PretrainingOptions(RunOptions):
     """Options of every pre-training."""
 
-    resume: FilePath | None = option(None, "checkpoint to continue from", group="Checkpoints")
+    resume: FilePath | None = option(None, "checkpoint to continue from", group="Checkpoints", in_run_name=False)
 
     @classmethod
     def summary(cls) -> str:

@@ -34,8 +34,9 @@ class PseudoLabelOptions(JobOptions):
         group="Pseudo-labels", advanced=True,
     )  # fmt: skip
     rounds: int = option(
-        1, "rounds of self-training; each learns the pseudo-labels of the one before", group="Pseudo-labels", gt=0
-    )
+        1, "rounds of self-training; each learns the pseudo-labels of the one before", group="Pseudo-labels",
+        in_run_name=False, gt=0,
+    )  # fmt: skip
 
     @field_validator("confidence_threshold", mode="before")
     @classmethod
@@ -190,7 +191,7 @@ class TrainSemiOptions(FixMatchOptions, PseudoLabelOptions, TrainOptions):
     pseudo_labels: Path | None = option(
         None,
         "table of gen_pseudolabels, by default the one for this data set, or a file in the layout of "
-        "pseudo_labeled_cifar.pickle", group="Pseudo-labels",
+        "pseudo_labeled_cifar.pickle", group="Pseudo-labels", in_run_name=False,
     )  # fmt: skip
 
     @property

@@ -7,18 +7,10 @@ from pydantic import FilePath, field_validator, model_validator
 
 from longtail.conf.base.user_code import short_name
 from longtail.conf.networks import NETWORKS
-from longtail.conf.options.base import JobOptions, fingerprint, one_of, option
+from longtail.conf.options.base import JobOptions, fingerprint, is_in_run_name, one_of, option
 from longtail.conf.options.data import DataOptions
 
 BATCH_HELP = "images per step, over all ranks together"
-
-# Options that do not change a run's outcome. Of the files that a run starts from, the content enters its name, not the
-# path.
-_EXCLUDED_FROM_RUN_NAME = {
-    "master", "verbose", "data_dir", "runs_dir", "evaluate", "resume", "pretrained_model", "pseudo_labels",
-    "retries", "rank_timeout", "data_through", "logit_adjustment", "features", "tsne", "rounds",
-}  # fmt: skip
-
 
 NetworkName = Annotated[str, one_of(NETWORKS, or_code="factory")]
 LOSSES = ("CE", "Focal", "LDAM", "BalancedSoftmax", "LogitAdjusted")
@@ -84,18 +76,22 @@ class RunOptions(DataOptions):
     )
     data_through: Literal["path", "partitions"] = option(
         "path", "how images reach the ranks: read from --data_dir by each, or read by the driver and sent by Spark",
-        group="Spark", advanced=True,
+        group="Spark", in_run_name=False, advanced=True,
     )  # fmt: skip
     retries: int = option(
-        2, "restarts of a failed training from its last checkpoint", group="Spark", advanced=True, ge=0
-    )
+        2, "restarts of a failed training from its last checkpoint", group="Spark", in_run_name=False, advanced=True,
+        ge=0,
+    )  # fmt: skip
     rank_timeout: float = option(
-        600.0, "seconds without a heartbeat after which a rank counts as hung", group="Spark", advanced=True, gt=0
-    )
+        600.0, "seconds without a heartbeat after which a rank counts as hung", group="Spark", in_run_name=False,
+        advanced=True, gt=0,
+    )  # fmt: skip
     exp_str: str = option(
         "0", "distinguishes runs of the same configuration", group="Output", pattern=r"^[A-Za-z0-9_.]+$"
     )
-    runs_dir: Path = option(Path("runs"), "directory of checkpoints, logs and metric events", group="Output")
+    runs_dir: Path = option(
+        Path("runs"), "directory of checkpoints, logs and metric events", group="Output", in_run_name=False
+    )
 
     @model_validator(mode="after")
     def _nesterov_has_momentum(self) -> "RunOptions":
@@ -117,7 +113,9 @@ class RunOptions(DataOptions):
 
         inputs: by option name, a hash of the content of each file that the run starts from; its path does not matter
         """
-        parameters = {**self.model_dump(mode="json", exclude=_EXCLUDED_FROM_RUN_NAME), "inputs": inputs}
+        # Of the files that a run starts from, the content is part of the name, not the path.
+        named = {name for name, field in type(self).model_fields.items() if is_in_run_name(field)}
+        parameters = {**self.model_dump(mode="json", include=named), "inputs": inputs}
         parts = (self.dataset, short_name(self.arch), *self._method(), f"imb{self.imb_factor:g}", f"e{self.epochs}")
         return f"{'-'.join(parts)}-w{self.world_size}-seed{self.seed}-{self.exp_str}-{fingerprint(parameters)}"
 
@@ -171,24 +169,28 @@ class TrainOptions(SupervisedOptions):
         ("--dataset cifar10 --imb_factor 0.01 --world_size 2", "the published recipe on CIFAR-10, two ranks"),
     )
 
-    resume: FilePath | None = option(None, "checkpoint to continue from", group="Checkpoints")
+    resume: FilePath | None = option(None, "checkpoint to continue from", group="Checkpoints", in_run_name=False)
     pretrained_model: FilePath | None = option(
-        None, "checkpoint of a self-supervised pre-training whose backbone to start from", group="Checkpoints"
+        None, "checkpoint of a self-supervised pre-training whose backbone to start from", group="Checkpoints",
+        in_run_name=False,
+    )  # fmt: skip
+    evaluate: bool = option(
+        False, "only evaluate the checkpoint given by --resume", group="Checkpoints", in_run_name=False, flags=("-e",)
     )
-    evaluate: bool = option(False, "only evaluate the checkpoint given by --resume", group="Checkpoints", flags=("-e",))
     logit_adjustment: float | None = option(
         None, "with -e: subtract this times the log class prior of the checkpoint's training from the logits",
-        group="Checkpoints", advanced=True, ge=0,
+        group="Checkpoints", in_run_name=False, advanced=True, ge=0,
     )  # fmt: skip
     features: Path | None = option(
         None,
         "with -e: write the features of the held-out images to this Parquet file",
         group="Checkpoints",
+        in_run_name=False,
         advanced=True,
     )
     tsne: Path | None = option(
         None, "with -e: plot a t-SNE map of the test images to this PNG, PDF or SVG file", group="Checkpoints",
-        advanced=True,
+        in_run_name=False, advanced=True,
     )  # fmt: skip
 
     def method_code(self) -> str:
@@ -241,7 +243,9 @@ class TrainClassifierOptions(SupervisedOptions):
         ("--resume runs/digits-*-train-CE-*/ckpt.best.pth.tar --method tau", "tau-normalisation; nothing is learned"),
     )
 
-    resume: FilePath = option(..., "checkpoint with the backbone, and for tau and LWS the classifier", group="Input")
+    resume: FilePath = option(
+        ..., "checkpoint with the backbone, and for tau and LWS the classifier", group="Input", in_run_name=False
+    )
     method: Literal["cRT", "tau", "LWS", "NCM"] = option(
         "cRT", "how the classifier is made (Kang et al. 2020)", group="Method"
     )
