@@ -20,9 +20,9 @@ from tests.test_floors import PACKAGES
 pytestmark = pytest.mark.long
 
 TESTS_WITH_LOWEST_VERSIONS = [
-    "test_barrier", "test_checkpoints", "test_delta", "test_evaluate", "test_live_view", "test_loader", "test_options",
-    "test_queries", "test_semi_runs", "test_session", "test_stream", "test_table_source", "test_theory_job",
-    "test_transforms",
+    "test_barrier", "test_delta", "test_evaluate", "test_gen_pseudolabels", "test_live_view", "test_loader",
+    "test_losses", "test_loop", "test_options", "test_prepare", "test_queries", "test_stream", "test_table_source",
+    "test_theory_job",
 ]  # fmt: skip
 RunInstalled = Callable[..., subprocess.CompletedProcess[str]]
 
