@@ -1,4 +1,4 @@
-"""Preparing the digits (spark_jobs/prepare.py): what lies on disk, and what is refused.
+"""Preparing the digits (spark_jobs/steps/prepare.py): what lies on disk, and what is refused.
 
 Digits of scikit-learn: 174 to 183 images a class, of which the first 50 are the test set. With the defaults (40 of the
 head class, imb_factor 0.05) the classes have 40, 28, 20, 14, 10, 7, 5, 3, 2, 2 labelled images, 131 together.

@@ -1,4 +1,4 @@
-"""Preparing sets of the user's own images and of further unlabeled sources (spark_jobs/prepare.py)."""
+"""Preparing sets of the user's own images and of further unlabeled sources (spark_jobs/steps/prepare.py)."""
 
 from pathlib import Path
 

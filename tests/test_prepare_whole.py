@@ -1,4 +1,4 @@
-"""A prepared set is whole or not there (spark_jobs/prepare.py), whatever happens meanwhile.
+"""A prepared set is whole or not there (spark_jobs/steps/prepare.py), whatever happens meanwhile.
 
 The source here is our own, in the place of the digits: 20 training and 5 test images of two classes, all images alike.
 """

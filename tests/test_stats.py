@@ -1,4 +1,4 @@
-"""The statistics of a prepared set (spark_jobs/stats.py), against counts and formulas worked out here.
+"""The statistics of a prepared set (spark_jobs/steps/stats.py), against counts and formulas worked out here.
 
 Digits with the defaults: 40, 28, 20, 14, 10, 7, 5, 3, 2, 2 labelled images (131), and 50 test images a class.
 """
