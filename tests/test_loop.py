@@ -350,4 +350,4 @@ def test_a_checkpoint_without_optimizer_is_refused_for_going_on(set_dir: Path, l
     options = LONG.model_copy(update={"resume": tmp_path / "published"})
     with refused() as messages:
         run_training(options, paths_of(set_dir, tmp_path / "run"), ALONE, attempt=1)
-    assert "no optimizer state to go on from: give it as --pretrained_model" in messages[0]
+    assert "no optimizer state to resume from: give it as --pretrained_model" in messages[0]

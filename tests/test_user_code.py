@@ -14,8 +14,8 @@ from pyspark.sql import SparkSession
 
 from longtail.conf.base.files import content_hash
 from longtail.conf.options.inference import EvaluateOptions, GenPseudolabelsOptions
-from longtail.conf.options.pretraining import PretrainMocoOptions
-from longtail.conf.options.semi import TrainSemiOptions
+from longtail.conf.options.pretraining import PRETRAININGS, PretrainMocoOptions
+from longtail.conf.options.semi import BALANCING, SEMI_METHODS, TrainSemiOptions
 from longtail.conf.options.training import LossOptions, TrainClassifierOptions, TrainOptions
 from longtail.conf.vocabulary import TEST
 from longtail.data.pseudo_label_table import load_pseudo_labels
@@ -26,7 +26,9 @@ from longtail.spark_jobs.steps.labelling import gen_pseudolabels
 from longtail.spark_jobs.steps.training import train_run
 from longtail.training.inference import infer, load_classifier
 from longtail.training.losses import build_loss
+from longtail.training.method import method_of
 from longtail.training.run import run_evaluation, run_training
+from longtail.training.semi.method import load_method
 from tests.refusals import refused
 from tests.tiny_set import ALONE, paths_of, tiny_options, unlabeled_ids, weights_in
 
@@ -330,3 +332,15 @@ def test_ranks_and_partitions_of_spark_run_it_too(
     for missing, option, name in (("arch", "-a", network), ("loss_type", "--loss_type", loss)):
         with pytest.raises(Exception, match=f"records {option} {name}, code that is not longtail's"):
             evaluate_checkpoint(spark, given.model_copy(update={missing: None}), set_dir=set_dir)
+
+
+def test_the_names_of_built_in_code_are_right(tmp_path: Path) -> None:
+    pretraining = [tiny_options(options_type) for options_type in PRETRAININGS.values()]
+    checkpoint = tmp_path / LAST
+    checkpoint.touch()
+    semi = [tiny_options(TrainSemiOptions, imb_factor_unlabel=1.0, semi_method=name) for name in SEMI_METHODS]
+    supervised = [tiny_options(TrainOptions), tiny_options(TrainClassifierOptions, resume=checkpoint)]
+    methods = {type(method_of(options)) for options in (*pretraining, *semi, *supervised)}
+    assert len(methods) == len(PRETRAININGS) + len(SEMI_METHODS) + 2
+    balancing = {load_method(name) for name in BALANCING}
+    assert len(balancing) == len(BALANCING)
