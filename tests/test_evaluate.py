@@ -1,4 +1,4 @@
-"""Evaluation a partition at a time (spark_jobs/steps/evaluation.py): the scores and features of the in-process evaluation."""
+"""Evaluation by Spark tasks (spark_jobs/steps/evaluation.py): scores and features of the in-process evaluation."""
 
 import json
 from pathlib import Path
