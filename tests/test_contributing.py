@@ -1,6 +1,8 @@
 """The worked examples of CONTRIBUTING.md: they touch at most two files, apply to the code as it is, and work."""
 
 import ast
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -36,10 +38,14 @@ def test_the_examples_apply_together_and_each_has_a_check() -> None:
 
 
 @pytest.mark.long
-def test_the_examples_work(tmp_path: Path) -> None:
+def test_the_examples_pass_ruff_and_work(tmp_path: Path) -> None:
     copy = tmp_path / "copy"
     copy_repository(copy)
     for example in EXAMPLES:
         apply_patch(example.patch, copy)
+    lint = subprocess.run(
+        [sys.executable, "-m", "ruff", "check", *CODE_FOLDERS], cwd=copy, capture_output=True, text=True
+    )
+    assert lint.returncode == 0, lint.stdout + lint.stderr
     done = run_pytest(copy, CHECKS)
     assert done.returncode == 0, done.stdout + done.stderr
