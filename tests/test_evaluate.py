@@ -1,12 +1,15 @@
 """Evaluation by Spark tasks (spark_jobs/steps/evaluation.py): scores and features of the in-process evaluation."""
 
+import dataclasses
 import json
+import math
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
+import torch
 from pyspark.sql import SparkSession
 
 from longtail.conf.base.errors import UserError
@@ -16,6 +19,8 @@ from longtail.conf.vocabulary import TEST, TRAIN, VAL
 from longtail.data.loader import load_split
 from longtail.data.manifest import read_manifest
 from longtail.spark_jobs.steps.evaluation import evaluate_checkpoint
+from longtail.training.checkpoints import load_checkpoint
+from longtail.training.inference import adjustment, losses
 from longtail.training.run import run_evaluation, run_training
 from tests.conftest import RunJob
 from tests.tiny_set import ALONE, paths_of, tiny_options, write_tiny_set
@@ -129,3 +134,21 @@ def test_parts_without_labels_have_nothing_to_score(
 ) -> None:
     with pytest.raises(UserError, match="has no labelled images in unlabeled: choose other --splits, or --features"):
         evaluate_checkpoint(spark, options_for(checkpoint, splits="unlabeled"), set_dir=set_dir)
+
+
+def test_losses_and_adjustment_take_the_class_counts_that_the_training_took(checkpoint: Path) -> None:
+    """With --class_counts labelled, the counts of loss and rule leave the pseudo-labelled images out."""
+    card = load_checkpoint(checkpoint).model_card
+    assert card is not None
+    with_pseudo_labels = dataclasses.replace(card, class_counts=[30, 30, 30], rule_counts=[20, 10, 2])
+
+    prior = adjustment(with_pseudo_labels, 2.0)
+    assert prior.tolist() == pytest.approx([2 * math.log(share) for share in (20 / 32, 10 / 32, 2 / 32)])
+
+    logits, labels = torch.tensor([[0.5, 0.2, 0.1]]), torch.tensor([1])
+    # LDAM: margins 0.5 (2 / n)^(1/4), the logits times 30.
+    margin = 0.5 * (2 / 10) ** 0.25
+    others = math.exp(30 * 0.5) + math.exp(30 * 0.1)
+    own = math.exp(30 * (0.2 - margin))
+    loss = losses(checkpoint, with_pseudo_labels, 30 * logits, labels)
+    assert loss.item() == pytest.approx(-math.log(own / (own + others)), rel=1e-5)

@@ -40,7 +40,7 @@ def load_classifier(path: Path, version: str, arch: str | None = None) -> tuple[
     """The network of a checkpoint, in evaluation mode; cached, so that a Python worker loads it once.
 
     version: content_hash of the file, so that a rewritten checkpoint is never used by mistake
-    arch: the network that the user gives, which is needed if it is code of her own
+    arch: the network that the user gives, which is needed if it is code of their own
 
     Raises UserError as load_classifier_checkpoint does, if the file is of another version, or if the checkpoint records
     code that the user does not give.
@@ -103,13 +103,13 @@ def infer(
 def losses(path: Path, card: ModelCard, logits: Tensor, labels: Tensor, *, loss_type: str | None = None) -> Tensor:
     """(N,) losses of logits (N, C) for labels (N,), by the loss that the checkpoint was trained with.
 
-    path: the checkpoint's, for messages; loss_type: the loss that the user gives, needed if it is code of her own
+    path: the checkpoint's, for messages; loss_type: the loss that the user gives, needed if it is code of their own
     """
     check_given(card.options["loss_type"], loss_type, option="--loss_type", checkpoint=path)
     options = LossOptions(**{name: card.options[name] for name in LOSS_OPTIONS})
-    return build_loss(options, card.class_counts, torch.device("cpu"))(logits, labels)
+    return build_loss(options, card.rule_counts, torch.device("cpu"))(logits, labels)
 
 
 def adjustment(card: ModelCard, strength: float) -> Tensor:
     """(C,) subtrahend of the logits in post-hoc logit adjustment (Menon et al. 2021, eq. 9)."""
-    return strength * log_priors(card.class_counts)
+    return strength * log_priors(card.rule_counts)
