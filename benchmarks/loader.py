@@ -51,7 +51,7 @@ from longtail.data.contract import IMAGE, LABEL, split_directory
 from longtail.data.loader import ImageArrays, load_split, split_files
 from longtail.data.manifest import Manifest, read_manifest
 from longtail.data.stream import epoch_orders, open_split, read_images
-from longtail.training.images import image_tensor, images_at
+from longtail.training.images import image_tensor, select_images
 
 BATCH_SIZE = 128
 SHUFFLE_BUFFER = 1000
@@ -69,7 +69,7 @@ def longtail(set_dir: Path, split: str, manifest: Manifest) -> Opener:
 
         def one_pass() -> Iterator[tuple[Tensor, Tensor]]:
             for batch in torch.randperm(len(labels)).split(BATCH_SIZE):
-                yield images_at(images, batch), labels[batch]
+                yield select_images(images, batch), labels[batch]
 
         return one_pass
 

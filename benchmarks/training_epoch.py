@@ -43,7 +43,7 @@ from longtail.models.build import build_model
 from longtail.streaming.events.writer import EVENTS_DIRECTORY
 from longtail.training.distributed import Rank
 from longtail.training.loop import build_optimizer
-from longtail.training.precision import autocast, compiled
+from longtail.training.precision import autocast, compile_model
 from longtail.training.run import run_training
 from longtail.training.run_directory import RunPaths
 
@@ -87,7 +87,7 @@ def bare(set_dir: Path, options: TrainOptions, device: torch.device, *, num_step
     height, width, channels = manifest.image_shape
     model = build_model(ARCH, num_classes=manifest.num_classes, in_channels=channels)
     model = model.to(device, memory_format=torch.channels_last).train()
-    learner, optimizer = compiled(model, options, device), build_optimizer(model, options)
+    learner, optimizer = compile_model(model, options, device), build_optimizer(model, options)
     images = torch.randn(BATCH_SIZE, channels, height, width, device=device).to(memory_format=torch.channels_last)
     labels = torch.randint(manifest.num_classes, (BATCH_SIZE,), device=device)
     num_steps = num_steps or options.epochs * -(-manifest.num_images(TRAIN) // BATCH_SIZE)

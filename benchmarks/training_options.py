@@ -16,7 +16,7 @@ import torch.nn.functional as F
 
 from longtail.conf.options.training import TrainOptions
 from longtail.models.build import build_model
-from longtail.training.precision import autocast, compiled
+from longtail.training.precision import autocast, compile_model
 
 BATCH_SIZE = 128
 
@@ -36,7 +36,7 @@ class Way:
         torch.manual_seed(0)
         model = build_model("resnet32", num_classes=10, in_channels=3).to(device, memory_format=layout)
         self.device, self.precision = device, precision
-        self.learner = compiled(model, TrainOptions(compile=compile), device)
+        self.learner = compile_model(model, TrainOptions(compile=compile), device)
         self.optimizer = torch.optim.SGD(model.parameters(), lr=0.1, momentum=0.9, weight_decay=2e-4, fused=fused)
         self.images = torch.randn(BATCH_SIZE, 3, 32, 32, device=device).to(memory_format=layout)
         self.labels = torch.randint(10, (BATCH_SIZE,), device=device)

@@ -205,5 +205,5 @@ def test_a_checkpoint_of_another_pre_training_is_not_gone_on_from(set_dir: Path,
     pretrain(set_dir, tmp_path / "simclr", "simclr", epochs=1)
     with refused() as messages:
         pretrain(set_dir, tmp_path / "moco", "moco", resume=tmp_path / "simclr" / LAST)
-    assert "is of another kind of training" in messages[0]
+    assert "is from another kind of training" in messages[0]
     assert PretrainRotOptions.phase not in messages[0]

@@ -114,4 +114,4 @@ def test_pieces_of_unequal_size_come_whole_and_in_rank_order(spark: SparkSession
 def test_without_spark_nobody_brings_the_images(tmp_path: Path) -> None:
     with refused() as messages:
         bare_main(["train", "--set_dir", str(tmp_path), "--data_through", "partitions"])
-    assert messages[0] == "without Spark, nobody brings the images: leave out --data_through partitions"
+    assert messages[0] == "--data_through partitions needs Spark: leave it out"

@@ -16,8 +16,8 @@ from longtail.conf.options.training import TrainOptions
 from longtail.conf.vocabulary import TRAIN
 from longtail.models.build import build_model
 from longtail.models.heads import CosineHead
-from longtail.training.images import fits, on_device, placed
-from longtail.training.precision import autocast, compiled
+from longtail.training.images import fits, move_if_fits, to_device
+from longtail.training.precision import autocast, compile_model
 from longtail.training.run import run_training
 from tests.refusals import refused
 from tests.tiny_set import ALONE, paths_of, tiny_options, unlabeled_ids, weights_in, write_pseudo_labels
@@ -61,16 +61,16 @@ def test_a_training_in_bfloat16_keeps_float32_weights_and_goes_nearly_the_same_w
 
 def test_without_compiling_the_model_is_itself() -> None:
     model = nn.Linear(2, 2)
-    assert compiled(model, TrainOptions(), CPU) is model
+    assert compile_model(model, TrainOptions(), CPU) is model
 
 
 def test_graphs_need_a_gpu_and_compiling_a_compiler(monkeypatch: pytest.MonkeyPatch) -> None:
     with refused() as messages:
-        compiled(nn.Linear(2, 2), TrainOptions(compile="cuda_graphs"), CPU)
+        compile_model(nn.Linear(2, 2), TrainOptions(compile="cuda_graphs"), CPU)
     assert "--compile cuda_graphs needs a GPU" in messages[0]
     monkeypatch.setenv("CXX", "/no/such/compiler")
     with refused() as messages:
-        compiled(nn.Linear(2, 2), TrainOptions(compile="default"), CPU)
+        compile_model(nn.Linear(2, 2), TrainOptions(compile="default"), CPU)
     assert "--compile needs the C++ compiler /no/such/compiler, which is not installed" in messages[0]
 
 
@@ -93,13 +93,13 @@ def test_a_compiled_training_ends_nearly_alike_and_its_checkpoint_is_an_ordinary
 def test_images_lie_on_the_device_if_they_leave_half_of_it_free() -> None:
     assert fits(500, 1000) and not fits(501, 1000)
     images = torch.zeros(3, 1, 2, 2, dtype=torch.uint8)
-    assert placed(images, CPU) is images and on_device(images, CPU) is images
+    assert move_if_fits(images, CPU) is images and to_device(images, CPU) is images
 
 
 def test_a_device_with_and_without_its_number_is_the_same() -> None:
     there = torch.zeros(3, 1, 2, 2, dtype=torch.uint8, device="meta")
     assert there.device != torch.device("meta", 0)
-    assert on_device(there, torch.device("meta", 0)) is there
+    assert to_device(there, torch.device("meta", 0)) is there
 
 
 class Waits(TorchDispatchMode):

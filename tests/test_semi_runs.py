@@ -182,7 +182,7 @@ def test_a_training_is_not_gone_on_from_with_another_method(set_dir: Path, tmp_p
     train(set_dir, tmp_path / "one", "ABC")
     with refused() as messages:
         train(set_dir, tmp_path / "other", "DASO", epochs=2, resume=tmp_path / "one" / LAST)
-    assert "is of another kind of training or of other options" in messages[0]
+    assert "is from another kind of training or other options" in messages[0]
 
 
 # CReST+

@@ -279,8 +279,8 @@ def test_a_training_from_files_goes_on_as_if_undisturbed(tiny_set: Path, tmp_pat
 
     seen: list[str] = []
 
-    def die_in_the_second_epoch(heartbeat: Heartbeat, doing: str) -> None:
-        seen.append(doing)
+    def die_in_the_second_epoch(heartbeat: Heartbeat, activity: str) -> None:
+        seen.append(activity)
         if seen.count("forward") > 4:  # three steps an epoch
             raise Killed
 

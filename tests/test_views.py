@@ -9,7 +9,7 @@ from torch import Tensor
 from torchvision.transforms import InterpolationMode
 from torchvision.transforms.v2 import functional as reference
 
-from longtail.training.views import ViewChoices, blurred, draw_view, grayscale, resized_crop, turn_hue, view
+from longtail.training.views import ViewChoices, draw_view, gaussian_blur, grayscale, resized_crop, shift_hue, view
 
 
 def images(num_images: int = 24, channels: int = 3, height: int = 12, width: int = 12) -> Tensor:
@@ -59,13 +59,13 @@ def test_a_view_is_what_torchvision_s_operations_make_one_after_the_other() -> N
 def test_a_turned_hue_is_torchvision_s() -> None:
     x = images(6)
     turns = torch.tensor([-0.5, -0.1, 0.0, 0.05, 0.1, 0.5])
-    for image, ours, turn in zip(x, turn_hue(x, turns), turns, strict=True):
+    for image, ours, turn in zip(x, shift_hue(x, turns), turns, strict=True):
         assert torch.allclose(ours, reference.adjust_hue(image, float(turn)), atol=1e-4)
 
 
 def test_a_third_of_a_turn_makes_red_green_and_leaves_gray() -> None:
     red_and_gray = torch.tensor([[1.0, 0.4], [0.2, 0.4], [0.2, 0.4]]).view(1, 3, 1, 2)
-    turned = turn_hue(red_and_gray, torch.tensor([1 / 3]))
+    turned = shift_hue(red_and_gray, torch.tensor([1 / 3]))
     assert turned.flatten().tolist() == pytest.approx([0.2, 0.4, 1.0, 0.4, 0.2, 0.4], abs=1e-5)
 
 
@@ -114,7 +114,7 @@ def test_large_images_are_blurred_half_of_the_time_and_small_ones_never() -> Non
 def test_each_image_is_blurred_as_torchvision_does() -> None:
     x = images(4, height=64, width=72)
     sigma = torch.tensor([0.0, 0.1, 0.8, 2.0])
-    ours = blurred(x, sigma)
+    ours = gaussian_blur(x, sigma)
     assert torch.equal(ours[0], x[0])
     for i in (1, 2, 3):
         # 64 // 20 pixels to each side of the middle.
@@ -126,7 +126,7 @@ def test_each_image_is_blurred_as_torchvision_does() -> None:
 def test_a_view_of_a_large_image_ends_with_its_blur() -> None:
     x, c = images(6, height=64, width=64), choices(6, height=64, width=64)
     sharp = view(x, replace(c, blur=torch.zeros(6)))
-    assert torch.allclose(view(x, c), blurred(sharp, c.blur), atol=1e-6)
+    assert torch.allclose(view(x, c), gaussian_blur(sharp, c.blur), atol=1e-6)
     assert c.blur.any() and not torch.allclose(view(x, c), sharp, atol=1e-3)
 
 

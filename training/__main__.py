@@ -1,13 +1,12 @@
-"""A training without Spark, on a data set that `longtail prepare` made: for a bare GPU box.
+"""Training without Spark, on a data set written by `longtail prepare`.
 
     python -m longtail.training train --set_dir datasets/prepared/NAME --dataset cifar10 --imb_factor 0.01
     torchrun --nproc_per_node 2 -m longtail.training train --world_size 2 --set_dir ... --dataset cifar10
 
---set_dir may be a URL that fsspec knows (file://, s3a://, hdfs://).
+--set_dir may be a URL supported by fsspec (file://, s3a://, hdfs://).
 
-The jobs are pretrain_rot, pretrain_moco, pretrain_simclr, train, train_semi
-(with --pseudo_labels) and train_classifier, their options those of `longtail
-JOB`. The run is the same one: same name, same files.
+JOB is pretrain_rot, pretrain_moco, pretrain_simclr, train, train_semi (with --pseudo_labels) or train_classifier, with
+the options of `longtail JOB`. The run has the same name and files as with Spark.
 """
 
 import os
@@ -38,18 +37,17 @@ OPTIONS: dict[str, type[RunOptions]] = {
 
 
 def main(argv: Sequence[str]) -> None:
-    """Run the training that the arguments describe; rank and world size come from torchrun's environment."""
+    """Run a training; rank and world size are read from torchrun's environment variables."""
     if len(argv) < 3 or argv[0] not in OPTIONS or argv[1] != "--set_dir":
         raise UserError(f"usage: python -m longtail.training {'|'.join(OPTIONS)} --set_dir DIR [OPTIONS]")
     job, set_dir = argv[0], path_or_url(argv[2])
     options = parse_options(OPTIONS[job], argv[3:], prog=f"python -m longtail.training {job}")
     if isinstance(options, TrainSemiOptions) and options.needs_pseudo_labels and options.pseudo_labels is None:
-        raise UserError("without Spark, train_semi needs --pseudo_labels, a table of gen_pseudolabels")
-    # A generation of CReST+ knows how many there are; which it is, its table of pseudo-labels says.
+        raise UserError("without Spark, train_semi needs --pseudo_labels: give a table written by gen_pseudolabels")
     if isinstance(options, TrainSemiOptions) and options.needs_pseudo_labels and options.rounds > 1:
         raise UserError("without Spark there is one round: label with `longtail gen_pseudolabels`, then train again")
     if options.data_through != "path":
-        raise UserError(f"without Spark, nobody brings the images: leave out --data_through {options.data_through}")
+        raise UserError(f"--data_through {options.data_through} needs Spark: leave it out")
     if options.threads is not None:
         torch.set_num_threads(options.threads)
     rank = _join(options.world_size)
@@ -67,10 +65,10 @@ def main(argv: Sequence[str]) -> None:
 
 
 def _join(world_size: int) -> Rank:
-    """This process's rank, as torchrun tells it; alone without torchrun."""
-    rank, told = int(os.environ.get("RANK", 0)), int(os.environ.get("WORLD_SIZE", 1))
-    if told != world_size:
-        raise UserError(f"torchrun started {told} processes, --world_size is {world_size}: make them equal")
+    """Join the process group and return this process's rank; without torchrun, the only rank."""
+    rank, num_processes = int(os.environ.get("RANK", 0)), int(os.environ.get("WORLD_SIZE", 1))
+    if num_processes != world_size:
+        raise UserError(f"torchrun started {num_processes} processes, --world_size is {world_size}: make them equal")
     device = torch.device("cpu")
     if torch.cuda.is_available():
         device = torch.device("cuda", int(os.environ.get("LOCAL_RANK", 0)))

@@ -1,7 +1,7 @@
-"""Which samples meet in a step, and the weight of each one's loss.
+"""Batches of an epoch, and the loss weight of each sample.
 
-Samples in memory are shuffled as a whole, so batches do not depend on the number of ranks. When images stay in files,
-each rank reads its part of the row groups (data/stream.py), and batches do depend on it.
+Samples in memory are shuffled as a whole, so batches do not depend on the number of ranks. If images stay in files,
+each rank reads its share of the row groups (data/stream.py), and batches depend on the number of ranks.
 """
 
 import math
@@ -41,11 +41,11 @@ def epoch_batches(
 ) -> list[Batch]:
     """The batches of an epoch (counted from 0), over all ranks.
 
-    Every sample comes once, or as often as it is drawn if train_rule resamples. With data.unlabeled_ratio this holds
-    for the labelled samples; each step has ratio times as many unlabeled ones, and none of them comes a second time
-    before all have come once. Batch sizes differ by at most one, so batch norm never sees a tiny last batch.
+    Every sample is used once, or as often as it is drawn if train_rule resamples. With data.unlabeled_ratio this holds
+    for the labelled samples; each step has ratio times as many unlabeled ones, and none of them is used a second time
+    before all have been used once. Batch sizes differ by at most one, so batch norm never sees a tiny last batch.
 
-    shuffle_buffer: number of images that a rank mixes when it reads them from files
+    shuffle_buffer: size of each rank's shuffle buffer when images are read from files
     """
     drawn = _drawn_batches(data, train_rule, batch_size, epoch=epoch, num_epochs=num_epochs, generator=generator)
     if isinstance(data.train.images, StreamedImages):
@@ -56,7 +56,7 @@ def epoch_batches(
 def _drawn_batches(
     data: TrainingData, train_rule: str, batch_size: int, *, epoch: int, num_epochs: int, generator: torch.Generator
 ) -> list[Tensor]:
-    """Indices of the samples of each step."""
+    """Draw the sample indices of each step."""
     labels, steps = data.train.labels.cpu(), num_steps(data, batch_size)
 
     def order(labels: Tensor) -> Tensor:
@@ -70,14 +70,14 @@ def _drawn_batches(
     passes = math.ceil(_num_unlabeled(data) / len(others))
     unlabeled = torch.cat([data.num_labelled + order(others) for _ in range(passes)])[: _num_unlabeled(data)]
     pairs = zip(order(labelled).tensor_split(steps), unlabeled.tensor_split(steps), strict=True)
-    # Mixed, so that every rank gets its share of both.
+    # Shuffled, so that every rank gets a share of both.
     return [torch.cat(pair)[torch.randperm(sum(map(len, pair)), generator=generator)] for pair in pairs]
 
 
 def _batches_from_files(
     images: StreamedImages, drawn: Sequence[Tensor], rank: Rank, *, shuffle_buffer: int, generator: torch.Generator
 ) -> list[Batch]:
-    """As many batches of the drawn samples, in the order in which the ranks read them."""
+    """Rearrange the drawn samples into as many batches, in the order in which the ranks read them."""
     orders = epoch_orders(
         images,
         world_size=rank.world_size,
@@ -86,7 +86,7 @@ def _batches_from_files(
         repeats=torch.bincount(torch.cat(list(drawn)), minlength=len(images)).numpy(),
     )
     batches = []
-    for parts in zip(*(np.array_split(of_rank, len(drawn)) for of_rank in orders), strict=True):
+    for parts in zip(*(np.array_split(rank_order, len(drawn)) for rank_order in orders), strict=True):
         first = sum(len(part) for part in parts[: rank.rank])
         indices = torch.from_numpy(np.concatenate(parts))
         batches.append(Batch(indices, slice(first, first + len(parts[rank.rank]))))
@@ -96,25 +96,25 @@ def _batches_from_files(
 def loss_weights(
     data: TrainingData, train_rule: str, batches: Sequence[Batch], *, epoch: int, num_epochs: int
 ) -> Tensor:
-    """(M,) float32 weights of the samples' losses, in the order of the batches.
+    """Loss weights (M,) float32 of the samples, in the order of the batches.
 
-    The weight of a sample (1 or omega) times that of its class, divided by the sum of these over the step: a step's
-    loss is a weighted mean. With data.unlabeled_ratio it is the mean over the labelled samples plus omega times the
-    mean over the pseudo-labelled ones, both weighted by class; without pseudo-labels the second mean is a plain one.
+    Each is sample weight (1 or omega) times class weight, divided by the sum over the step, so that the loss of a step
+    is a weighted mean. With data.unlabeled_ratio it is the mean over the labelled samples plus omega times the
+    mean over the pseudo-labelled ones, both weighted by class; without pseudo-labels the second mean is unweighted.
     """
     order = torch.cat([batch.indices for batch in batches])  # (M,)
-    of_class = class_weights(train_rule, data.rule_counts, epoch=epoch, num_epochs=num_epochs)  # (C,)
-    classes = of_class[data.train.labels.cpu()[order]]  # (M,)
+    by_class = class_weights(train_rule, data.rule_counts, epoch=epoch, num_epochs=num_epochs)  # (C,)
+    classes = by_class[data.train.labels.cpu()[order]]  # (M,)
     samples = data.train.weights.cpu()[order]  # (M,)
-    mean = torch.repeat_interleave(
+    group = torch.repeat_interleave(
         torch.arange(len(batches)), torch.tensor([len(batch.indices) for batch in batches])
     )  # (M,)
     counted = classes * samples
     if data.unlabeled_ratio is not None:
-        mean = 2 * mean + (order >= data.num_labelled)
+        group = 2 * group + (order >= data.num_labelled)
         counted = classes
-    sums = torch.zeros(2 * len(batches)).index_add_(0, mean, counted)
-    return classes * samples / sums[mean]
+    sums = torch.zeros(2 * len(batches)).index_add_(0, group, counted)
+    return classes * samples / sums[group]
 
 
 def _num_unlabeled(data: TrainingData) -> int:

@@ -1,10 +1,9 @@
-"""Checkpoints: the published layout plus what resuming and inference need.
+"""Checkpoints in the published layout, with additional fields for resuming and inference.
 
-A checkpoint is a dict of tensors, numbers, strings and plain containers, so it
-loads with torch's weights-only reader, which runs no code. Keys as published:
-epoch, arch, state_dict, best_acc1, optimizer. All else lies under "longtail" and
-"companion". There is no state of a random generator: all that is random in an
-epoch follows from the seed and the number of the epoch, which are there.
+A checkpoint is a dict of tensors, numbers, strings and plain containers, so that torch.load(weights_only=True), which
+runs no code, can read it. It has the published keys (epoch, arch, state_dict, best_acc1, optimizer); all other fields
+are under "longtail" and "companion". No random generator state is saved: the random numbers of an epoch depend on the
+seed and the epoch number only.
 """
 
 import io
@@ -27,27 +26,26 @@ from longtail.training.augmentation import Normalisation
 
 HEAD_PREFIX = "fc."
 NETWORK_PREFIX = "network."
-"""What a learner that is more than the network puts before the network's names."""
-# Every network's first tensor: what stands before it was put there by a wrapper (module., encoder_q., _orig_mod., ...).
+"""Prefix of the network's tensors in a learner that has other modules too."""
+# First tensor of every network; a prefix of its name comes from a wrapper (module., encoder_q., _orig_mod., ...).
 _FIRST_TENSOR = "conv1.weight"
 _MOCO_QUERY = "encoder_q."
 
-
 FORMAT_VERSION = 1
-"""Version of what longtail adds to the published layout of a checkpoint."""
+"""Version of the fields that longtail adds to the published layout."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class ModelCard:
-    """What is needed to use the weights: kept in the checkpoint beside them.
+    """Description of a model, saved with its weights: everything that inference needs.
 
-    phase: pretrain_rot, train, train_semi or classifier
-    logit_scale: what the head's outputs are multiplied with to be logits
+    phase: phase of the run, such as train or train_semi
+    logit_scale: factor from the head's outputs to logits
     image_shape: (height, width, channels)
-    class_counts: training images per class, pseudo-labelled ones included
-    rule_counts: the class sizes that loss and rule went by
-    pseudo_label_round: of the pseudo-labels that it learned from, 0 for none
-    options: the job's options, by name
+    class_counts: training images per class, including pseudo-labelled ones
+    rule_counts: class counts used by loss and rule
+    pseudo_label_round: round of the pseudo-labels used for training; 0 for none
+    options: options of the job, by name
     """
 
     run: str
@@ -66,10 +64,7 @@ class ModelCard:
 
 @dataclass(frozen=True, kw_only=True)
 class BestEpoch:
-    """The epoch that validation data chooses so far, and what the model scored on the test set then.
-
-    The test scores are only reported: the choice is by val_balanced_accuracy.
-    """
+    """Best epoch so far by val_balanced_accuracy, with its test scores, which are only reported."""
 
     epoch: int
     val_balanced_accuracy: float
@@ -78,11 +73,12 @@ class BestEpoch:
 
 @dataclass(frozen=True, kw_only=True)
 class Checkpoint:
-    """A checkpoint in memory; model_card is None for one that longtail did not write.
+    """Checkpoint in memory.
 
     epoch: number of finished epochs
-    companion: tensors beside the network that only its own training needs to go on (MoCo's keys, FixMatch's weights)
-    best: None without validation data
+    best: best epoch on validation data; None without validation data
+    model_card: None if the checkpoint was not written by longtail
+    companion: tensors outside the network that are needed to resume its training (MoCo's keys, FixMatch's weights)
     """
 
     epoch: int
@@ -95,7 +91,7 @@ class Checkpoint:
 
 
 def save_checkpoint(path: Path, checkpoint: Checkpoint) -> None:
-    """Write atomically: a process killed meanwhile leaves the checkpoint before."""
+    """Write a checkpoint atomically: if the process is killed, the previous file remains."""
     best, card = checkpoint.best, checkpoint.model_card
     content = {
         "epoch": checkpoint.epoch,
@@ -104,7 +100,7 @@ def save_checkpoint(path: Path, checkpoint: Checkpoint) -> None:
         "best_acc1": 100 * best.val_balanced_accuracy if best else None,
         "optimizer": checkpoint.optimizer,
         "companion": checkpoint.companion,
-        # JSON, so that what is in the file is text and not objects.
+        # JSON text, as the weights-only reader accepts no objects.
         "longtail": json.dumps(
             {
                 "format_version": FORMAT_VERSION,
@@ -113,16 +109,16 @@ def save_checkpoint(path: Path, checkpoint: Checkpoint) -> None:
             }
         ),
     }
-    # Serialised in memory: of a full disk torch's own writer only says that a position is not the expected one.
+    # Serialised in memory: on a full disk, torch's own writer raises an error that does not name the cause.
     serialised = io.BytesIO()
     torch.save(content, serialised)
     write_atomically(path, lambda temporary: temporary.write_bytes(serialised.getbuffer()))
 
 
 def load_checkpoint(path: Path) -> Checkpoint:
-    """Read a checkpoint of longtail's or in the published layout, to the CPU.
+    """Load a checkpoint, written by longtail or in the published layout, to the CPU.
 
-    Raises UserError if the file is missing, damaged, holds code, or is no checkpoint.
+    Raises UserError if the file is missing, damaged, contains code or is not a checkpoint.
     """
     try:
         content = _content(path)
@@ -145,7 +141,7 @@ def load_checkpoint(path: Path) -> Checkpoint:
     return Checkpoint(
         epoch=epoch,
         arch=str(content.get("arch", "unknown")),
-        # Those of longtail have no wrapper's names to remove, and may be of any network.
+        # longtail's own checkpoints have no wrapper prefixes, and may be of any network.
         state_dict=tensors if "longtail" in content else _plain_names(tensors),
         optimizer=content.get("optimizer"),
         best=best,
@@ -156,7 +152,7 @@ def load_checkpoint(path: Path) -> Checkpoint:
 
 def _content(path: Path) -> Any:
     if zipfile.is_zipfile(path):
-        # torch reads past a wrong checksum, and with it a wrong weight.
+        # torch ignores wrong checksums, and would load damaged weights.
         with zipfile.ZipFile(path) as archive:
             if damaged := archive.testzip():
                 raise ValueError(f"wrong checksum of {damaged}")
@@ -167,9 +163,9 @@ def _longtail_part(content: dict[str, Any], path: Path) -> tuple[ModelCard | Non
     if "longtail" not in content:
         return None, None
     try:
-        ours = json.loads(content["longtail"])
-        check_format_version(ours["format_version"], newest=FORMAT_VERSION, file=path, remedy="train again")
-        card, best = ours["model_card"], ours["best"]
+        fields = json.loads(content["longtail"])
+        check_format_version(fields["format_version"], newest=FORMAT_VERSION, file=path, remedy="train again")
+        card, best = fields["model_card"], fields["best"]
         if card is not None:
             card["normalisation"] = Normalisation(**{k: tuple(v) for k, v in card["normalisation"].items()})
             card["image_shape"] = tuple(card["image_shape"])
@@ -179,7 +175,7 @@ def _longtail_part(content: dict[str, Any], path: Path) -> tuple[ModelCard | Non
 
 
 def _plain_names(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
-    """The network's own names, without what wrappers put before them; and without what is not the network's."""
+    """Remove wrapper prefixes from the names, and tensors that are not the network's."""
     prefix = _prefix(tensors)
     bare = {name.removeprefix(prefix): tensor for name, tensor in tensors.items() if name.startswith(prefix)}
     # Older published checkpoints call the head "linear".
@@ -190,59 +186,59 @@ def _plain_names(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
 
 
 def _prefix(tensors: dict[str, Tensor]) -> str:
-    """What stands before the network's first tensor; of MoCo's two networks the query encoder is the one to use."""
+    """Find the prefix of the network's first tensor; of MoCo's two networks, the query encoder is used."""
     found = [name.removesuffix(_FIRST_TENSOR) for name in tensors if f".{name}".endswith(f".{_FIRST_TENSOR}")]
-    # Blocks have a first convolution too, further down.
+    # Blocks have a conv1 too, but deeper.
     return min(found, key=lambda prefix: (prefix.count("."), _MOCO_QUERY not in prefix), default="")
 
 
 def check_architecture(checkpoint: Checkpoint, arch: str, *, path: Path) -> None:
-    """Raise UserError if the checkpoint records another network than arch, the one that the user gives."""
+    """Raise UserError if the checkpoint was made with an architecture other than arch, given by the user."""
     check_given(checkpoint.arch, arch, option="-a", checkpoint=path)
     if checkpoint.arch in NETWORKS and checkpoint.arch != arch:
         raise UserError(f"{path} is a {checkpoint.arch}, not a {arch}: give -a {checkpoint.arch}")
 
 
 def load_weights(model: nn.Module, checkpoint: Checkpoint, *, path: Path, backbone_only: bool = False) -> int:
-    """Copy the checkpoint's tensors into the model; returns how many.
+    """Copy the checkpoint's tensors into the model; return how many.
 
-    backbone_only leaves the head as it is (fine-tuning from self-supervision).
+    backbone_only: leave the head as it is (fine-tuning from self-supervision)
 
-    Raises UserError that names the tensors if any that the model needs is missing, unknown or of another shape.
+    Raises UserError, naming the tensors, if any is missing, unknown or of another shape.
     """
-    wanted = model.state_dict()
-    offered = checkpoint.state_dict
+    expected = model.state_dict()
+    given = checkpoint.state_dict
     if backbone_only:
-        wanted = {name: tensor for name, tensor in wanted.items() if not name.startswith(HEAD_PREFIX)}
-        offered = {name: tensor for name, tensor in offered.items() if not name.startswith(HEAD_PREFIX)}
-    problems = [f"{name} is missing" for name in wanted if name not in offered]
-    problems += [f"{name} is unknown" for name in offered if name not in wanted]
+        expected = {name: tensor for name, tensor in expected.items() if not name.startswith(HEAD_PREFIX)}
+        given = {name: tensor for name, tensor in given.items() if not name.startswith(HEAD_PREFIX)}
+    problems = [f"{name} is missing" for name in expected if name not in given]
+    problems += [f"{name} is unknown" for name in given if name not in expected]
     problems += [
-        f"{name} has shape {tuple(offered[name].shape)}, needed {tuple(tensor.shape)}"
-        for name, tensor in wanted.items()
-        if name in offered and offered[name].shape != tensor.shape
+        f"{name} has shape {tuple(given[name].shape)}, needed {tuple(tensor.shape)}"
+        for name, tensor in expected.items()
+        if name in given and given[name].shape != tensor.shape
     ]
     if problems:
         shown = "; ".join(problems[:3]) + (f"; and {len(problems) - 3} more" if len(problems) > 3 else "")
         raise UserError(f"{path} ({checkpoint.arch}) does not fit the network: {shown}; choose the -a that made it")
     with torch.no_grad():
-        for name, tensor in wanted.items():
-            tensor.copy_(offered[name])
-    return len(wanted)
+        for name, tensor in expected.items():
+            tensor.copy_(given[name])
+    return len(expected)
 
 
 def companion_of(learner: nn.Module, network: nn.Module) -> dict[str, Tensor]:
-    """Of what is trained, the tensors that are not the network's own: none where the network itself is trained."""
+    """Return the learner's tensors that are not the network's; none if the learner is the network."""
     if learner is network:
         return {}
     return {name: tensor for name, tensor in learner.state_dict().items() if not name.startswith(NETWORK_PREFIX)}
 
 
 def load_companion(learner: nn.Module, network: nn.Module, checkpoint: Checkpoint, *, path: Path) -> None:
-    """Copy the checkpoint's companion. Raises UserError if it is not that of such a training."""
-    wanted, offered = companion_of(learner, network), checkpoint.companion
-    if {n: t.shape for n, t in wanted.items()} != {n: t.shape for n, t in offered.items()}:
-        raise UserError(f"{path} is of another kind of training or of other options: give it as --pretrained_model")
+    """Copy the checkpoint's companion tensors into the learner. Raises UserError if names or shapes differ."""
+    expected, given = companion_of(learner, network), checkpoint.companion
+    if {n: t.shape for n, t in expected.items()} != {n: t.shape for n, t in given.items()}:
+        raise UserError(f"{path} is from another kind of training or other options: give it as --pretrained_model")
     with torch.no_grad():
-        for name, tensor in wanted.items():
-            tensor.copy_(offered[name])
+        for name, tensor in expected.items():
+            tensor.copy_(given[name])

@@ -1,7 +1,6 @@
-"""The few collective steps of a training; with one process they do nothing.
+"""Collective operations of a training; with one process they do nothing.
 
-The process group is made by whoever starts the processes (the barrier stage,
-or torchrun); here it is only used.
+The process group is created by the launcher (the barrier stage or torchrun), not here.
 """
 
 from collections.abc import Callable
@@ -16,15 +15,15 @@ from torch.nn.parallel import DistributedDataParallel
 
 @dataclass(frozen=True)
 class Rank:
-    """This process among the ranks of one training, and its device.
+    """This process's rank in a training, and its device.
 
-    alive: called with what the rank is about to do (forward, backward, evaluation), as its sign of life
+    beat: heartbeat callback, called with what the rank does next (forward, backward or evaluation)
     """
 
     rank: int
     world_size: int
     device: torch.device
-    alive: Callable[[str], None] = lambda doing: None
+    beat: Callable[[str], None] = lambda activity: None
 
     @property
     def is_first(self) -> bool:
@@ -32,14 +31,14 @@ class Rank:
         return self.rank == 0
 
     def part(self, num_items: int) -> slice:
-        """This rank's share of a batch: near-equal, disjoint, together everything."""
+        """Slice of num_items that belongs to this rank; the slices are disjoint, near-equal and cover all items."""
         return slice(num_items * self.rank // self.world_size, num_items * (self.rank + 1) // self.world_size)
 
 
 def with_averaged_gradients(model: nn.Module, rank: Rank) -> nn.Module:
-    """The model, its gradients averaged over the ranks during backward. Batch norm uses each rank's own batch.
+    """Wrap the model so that backward averages gradients over the ranks. Batch norm uses each rank's own batch.
 
-    Its statistics are not sent in every step, as they would be by default: share_buffers sends them when they matter.
+    Unlike DistributedDataParallel's default, buffers are not broadcast in every step: share_buffers does it.
     """
     if rank.world_size == 1:
         return model
@@ -47,20 +46,20 @@ def with_averaged_gradients(model: nn.Module, rank: Rank) -> nn.Module:
 
 
 def sum_over_ranks(values: Tensor, rank: Rank) -> Tensor:
-    """Replace the values by their sum over all ranks, in place; return them."""
+    """Sum the values over all ranks, in place, and return them."""
     if rank.world_size > 1:
         dist.all_reduce(values)
     return values
 
 
 def gather_bytes(payload: bytes, rank: Rank) -> list[bytes]:
-    """What each rank has, in rank order, on every rank."""
+    """Gather each rank's payload on every rank, in rank order."""
     if rank.world_size == 1:
         return [payload]
     own_size = torch.tensor([len(payload)], device=rank.device)
     sizes = [torch.zeros_like(own_size) for _ in range(rank.world_size)]
     dist.all_gather(sizes, own_size)
-    # All pieces of a gathering are of one size: that of the largest.
+    # all_gather needs tensors of equal size: pad each to the largest.
     piece = torch.zeros(int(max(sizes)), dtype=torch.uint8, device=rank.device)
     piece[: len(payload)] = torch.from_numpy(np.frombuffer(payload, np.uint8).copy())
     pieces = [torch.empty_like(piece) for _ in range(rank.world_size)]
@@ -69,7 +68,7 @@ def gather_bytes(payload: bytes, rank: Rank) -> list[bytes]:
 
 
 def share_buffers(model: nn.Module, rank: Rank) -> None:
-    """Give all ranks rank 0's batch-norm statistics, which are the ones that get saved."""
+    """Broadcast rank 0's buffers (batch-norm statistics), which are the ones that are saved."""
     if rank.world_size > 1:
         for buffer in model.buffers():
             dist.broadcast(buffer, 0)

@@ -108,7 +108,7 @@ def class_means(model: Network, samples: Samples, task: Task, rank: Rank) -> Ten
             sums = features.new_zeros(num_classes, features.shape[1])
         sums.index_add_(0, targets, features)
         counts.index_add_(0, targets, torch.ones(len(targets), 1, dtype=torch.float64, device=rank.device))
-    assert sums is not None, "every share has at least one batch, if an empty one"
+    assert sums is not None, "every rank has at least one batch, even if it is empty"
     return (sum_over_ranks(sums, rank) / sum_over_ranks(counts, rank).clamp(min=1)).float()
 
 
@@ -120,7 +120,7 @@ def _local_batches(samples: Samples, task: Task, rank: Rank) -> Iterator[tuple[s
     batches = [slice(start, min(start + EVALUATION_BATCH_SIZE, share.stop)) for start in starts]
     pixels = image_batches(samples.images, [torch.arange(it.start, it.stop) for it in batches], rank.device)
     for indices, images in zip(batches, pixels, strict=True):
-        rank.alive("evaluation")
+        rank.beat("evaluation")
         inputs, targets = task.objective.evaluation_inputs(
             task.data, images, samples.labels[indices], samples.ids[indices]
         )

@@ -23,9 +23,9 @@ from longtail.training.training_data import TrainingData
 
 PREDICTED, FEATURES = "predicted", "features"
 MAX_POINTS = 2000
-"""A t-SNE map of more images takes minutes and shows no more."""
+"""Maximum number of images in a t-SNE map: more take minutes and add no information."""
 MAX_LEGEND = 20
-"""Colours of more classes cannot be distinguished: their shot groups are coloured instead."""
+"""Maximum number of classes with a colour of their own; beyond it, colours show shot groups."""
 
 
 def write_features(

@@ -1,8 +1,7 @@
-"""The sign of life of a rank: a small file that says how far it is, rewritten every few seconds.
+"""Heartbeat of a rank: a small file with its progress, rewritten every few seconds.
 
-The main thread only counts (`beat`); a thread of its own writes. So a rank that
-hangs keeps writing the same count, one whose process is gone or stopped writes
-nothing, and whoever watches the count sees both.
+The main thread increments a counter (`beat`) and a background thread writes it. A rank that hangs keeps writing the
+same count, and one whose process ended or was stopped writes nothing: a watcher of the count detects both.
 """
 
 import os
@@ -18,14 +17,14 @@ WRITE_SECONDS = 2.0
 
 
 class Heartbeat:
-    """A context manager around the life of a rank; `beat` is called from its loop."""
+    """Context manager that writes the heartbeat file while a rank runs; its training loop calls `beat`."""
 
     def __init__(self, directory: Path, *, rank: int) -> None:
         self._file = heartbeat_file(directory, rank)
         self._count = 0
-        self._doing = "loading"
+        self._activity = "loading"
         self._stop = threading.Event()
-        self._thread = threading.Thread(target=self._write_on, daemon=True)
+        self._thread = threading.Thread(target=self._write_until_stopped, daemon=True)
 
     def __enter__(self) -> "Heartbeat":
         self._write()
@@ -37,22 +36,22 @@ class Heartbeat:
         self._thread.join()
         self._file.unlink(missing_ok=True)
 
-    def beat(self, doing: str) -> None:
-        """The rank is alive and about to do this: forward, backward, evaluation."""
+    def beat(self, activity: str) -> None:
+        """Report progress; activity: what the rank does next (forward, backward or evaluation)."""
         self._count += 1
-        self._doing = doing
+        self._activity = activity
 
-    def _write_on(self) -> None:
+    def _write_until_stopped(self) -> None:
         while not self._stop.wait(WRITE_SECONDS):
-            # A beat that cannot be written (a full disk, a directory that is moved) is one missed, not the end of all.
+            # A heartbeat that cannot be written (full disk, moved directory) is skipped; the training goes on.
             with suppress(OSError, UserError):
                 self._write()
 
     def _write(self) -> None:
-        life = {"count": self._count, "doing": self._doing, "pid": os.getpid(), "host": socket.gethostname()}
-        write_json_atomically(self._file, life)
+        fields = {"count": self._count, "activity": self._activity, "pid": os.getpid(), "host": socket.gethostname()}
+        write_json_atomically(self._file, fields)
 
 
 def heartbeat_file(directory: Path, rank: int) -> Path:
-    """The file whose date says when the rank was last alive."""
+    """Heartbeat file of a rank; its modification time is that of the last heartbeat."""
     return directory / f"rank{rank:04d}.json"

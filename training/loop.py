@@ -25,7 +25,7 @@ from longtail.training.images import image_batches
 from longtail.training.losses import hard_targets
 from longtail.training.metrics import ClassTotals, Confusion, Totals
 from longtail.training.objective import Objective, Task
-from longtail.training.precision import autocast, compiled
+from longtail.training.precision import autocast, compile_model
 from longtail.training.schedule import learning_rate
 from longtail.training.step import Step, rows_by_step
 from longtail.training.step_watch import StepReport, StepWatch
@@ -97,7 +97,7 @@ def fit(
             f"{images} images in {steps} batches are too few for --world_size {rank.world_size}: "
             f"lower --world_size or raise --batch_size"
         )
-    trained = compiled(with_averaged_gradients(model, rank), options, rank.device) if optimizer else model
+    trained = compile_model(with_averaged_gradients(model, rank), options, rank.device) if optimizer else model
     totals = evaluate_all(model, task, rank) if first_epoch >= options.epochs else {}
     watch = StepWatch(on_steps) if on_steps else None
     for epoch in range(first_epoch, options.epochs):
@@ -189,14 +189,14 @@ def _train_epoch(
         rate = learning_rate(options.lr_schedule, options.learning_rate, share=number / len(batches), **when)
         for group in optimizer.param_groups:
             group["lr"] = rate
-        rank.alive("forward")
+        rank.beat("forward")
         optimizer.zero_grad(set_to_none=True)
         with autocast(options.precision, rank.device):
             outputs = model(*objective.model_inputs(step))  # (n, num_classes)
         logits, losses = objective.losses(outputs, step)  # losses: (n,), or (2 n,) with two anchors per image
         # (n,): the loss of an image with two anchors is their mean.
         image_losses = losses.view(len(images), -1).mean(dim=1)
-        rank.alive("backward")
+        rank.beat("backward")
         (image_losses * weights[local]).sum().backward()
         optimizer.step()
         objective.after_step(step)

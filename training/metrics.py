@@ -1,4 +1,4 @@
-"""What a pass over a split found, by class or by image, and the scores that gives."""
+"""Results of a pass over a split, per class or per image, and the scores computed from them."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -12,33 +12,33 @@ from longtail.conf.vocabulary import NO_CLASS, SHOT_GROUPS
 CALIBRATION_BINS = 15
 
 Totals = dict[str, list[float]]
-"""ClassTotals by field."""
+"""Fields of ClassTotals by name, each with one number per class."""
 
 Confusion = dict[str, list[int]]
-"""The cells of a confusion matrix that are not zero: target, predicted and count of each."""
+"""Nonzero cells of a confusion matrix, as three lists: target, predicted and count."""
 
 
 @dataclass
 class ClassTotals:
-    """Sums by class over the samples seen so far; float64, so counts stay exact up to 2^53.
+    """Per-class sums over the samples seen so far; float64, so counts are exact up to 2^53.
 
-    support, correct, loss_sum, confidence_sum: (C,) by target class; predicted: (C,) by predicted class
+    support, correct, loss_sum, confidence_sum: (C,), indexed by target; predicted: (C,), indexed by predicted class
     """
 
-    values: Tensor  # (5, C) on the device of the training
+    values: Tensor  # (5, C) on the training device
 
     FIELDS = ("support", "correct", "predicted", "loss_sum", "confidence_sum")
 
     @classmethod
     def zeros(cls, num_classes: int, device: torch.device) -> "ClassTotals":
-        """Sums of no images."""
+        """Create sums of zero images."""
         return cls(torch.zeros(len(cls.FIELDS), num_classes, dtype=torch.float64, device=device))
 
     @torch.no_grad()
     def add(self, logits: Tensor, targets: Tensor, losses: Tensor) -> None:
-        """Count a batch: logits (N, C), targets (N,), unweighted losses (N,). Nothing leaves the device.
+        """Add a batch: logits (N, C), targets (N,), unweighted losses (N,), without a device synchronisation.
 
-        A target NO_CLASS is not counted.
+        Samples with the target NO_CLASS are not counted.
         """
         confidence, predicted = logits.float().softmax(dim=1).max(dim=1)  # (N,), (N,)
         counted = (targets != NO_CLASS).double()
@@ -51,32 +51,33 @@ class ClassTotals:
         confidence_sum.index_add_(0, targets, confidence.double() * counted)
 
     def as_lists(self) -> Totals:
-        """The sums (C,) by name."""
+        """Return the sums by name, as lists of length C."""
         return dict(zip(self.FIELDS, self.values.tolist(), strict=True))
 
 
 @dataclass(frozen=True)
 class Predictions:
-    """What was predicted for every image of a split; float64, so that ranks can add their parts up.
+    """Predictions for the N images of a split, in one float64 tensor, which ranks combine by summation.
 
-    targets, predicted: (N,) classes; confidences: (N,) largest softmax probability; in_top5: (N,) whether the target
-    is among the five likeliest classes
+    targets, predicted: (N,) classes
+    confidences: (N,) largest softmax probability
+    in_top5: (N,) whether the target is among the five most probable classes
     """
 
-    values: Tensor  # (4, N) on the device of the training
+    values: Tensor  # (4, N) on the training device
 
     @classmethod
     def zeros(cls, num_images: int, device: torch.device) -> "Predictions":
-        """Room for the predictions of num_images images."""
+        """Create empty predictions for num_images images."""
         return cls(torch.zeros(4, num_images, dtype=torch.float64, device=device))
 
-    def put(self, places: slice, logits: Tensor, targets: Tensor) -> None:
-        """Enter the images at these places: logits (n, C), targets (n,)."""
+    def put(self, indices: slice, logits: Tensor, targets: Tensor) -> None:
+        """Store the predictions of the images at these indices: logits (n, C), targets (n,)."""
         confidence, predicted = logits.float().softmax(dim=1).max(dim=1)  # (n,), (n,)
-        likeliest = logits.topk(min(5, logits.shape[1]), dim=1).indices  # (n, 5)
-        in_top5 = (likeliest == targets[:, None]).any(dim=1)  # (n,)
+        top5 = logits.topk(min(5, logits.shape[1]), dim=1).indices  # (n, 5)
+        in_top5 = (top5 == targets[:, None]).any(dim=1)  # (n,)
         columns = [targets.double(), predicted.double(), confidence.double(), in_top5.double()]
-        self.values[:, places] = torch.stack(columns)
+        self.values[:, indices] = torch.stack(columns)
 
     @property
     def targets(self) -> Tensor:
@@ -100,17 +101,17 @@ class Predictions:
 
 
 def class_accuracy(totals: Totals) -> list[float | None]:
-    """Share of each class's images that were predicted right; None for a class without images."""
+    """Recall of each class: fraction of its images predicted correctly; None for a class without images."""
     return [c / s if s else None for c, s in zip(totals["correct"], totals["support"], strict=True)]
 
 
 def class_precision(totals: Totals) -> list[float | None]:
-    """Share of the images predicted as a class that are of it; None for a class that is never predicted."""
+    """Precision of each class: fraction of its predictions that are correct; None for a class never predicted."""
     return [c / p if p else None for c, p in zip(totals["correct"], totals["predicted"], strict=True)]
 
 
 def class_f1(totals: Totals) -> list[float | None]:
-    """Harmonic mean of precision and accuracy by class; None for a class neither there nor predicted."""
+    """F1 of each class: harmonic mean of precision and recall; None for a class without images and predictions."""
     columns = zip(totals["correct"], totals["support"], totals["predicted"], strict=True)
     return [
         2 * correct / (support + predicted) if support + predicted else None for correct, support, predicted in columns
@@ -123,9 +124,12 @@ def _mean(values: Sequence[float | None]) -> float | None:
 
 
 def summarise(totals: Totals, groups: Sequence[str]) -> dict[str, float | None]:
-    """Scores of a split; None where there is nothing to score.
+    """Compute the main scores of a split; None where there are no images.
 
-    accuracy: over images; balanced_accuracy and the groups: mean of class accuracies; loss: mean over images
+    totals: per-class sums; groups: shot group of each class
+
+    Returns accuracy and loss (means over images), balanced_accuracy (mean of class accuracies), and the mean of class
+    accuracies per shot group.
     """
     num_images = sum(totals["support"])
     accuracies = class_accuracy(totals)
@@ -140,7 +144,7 @@ def summarise(totals: Totals, groups: Sequence[str]) -> dict[str, float | None]:
 
 
 def class_scores(totals: Totals) -> dict[str, Any]:
-    """Accuracy, precision and F1 of each class, and the mean F1 of those that have one."""
+    """Compute accuracy, precision and F1 of each class, and macro F1 (the mean over classes with an F1)."""
     f1 = class_f1(totals)
     return {
         "class_accuracy": class_accuracy(totals),
@@ -151,17 +155,16 @@ def class_scores(totals: Totals) -> dict[str, Any]:
 
 
 def split_scores(totals: Totals, predictions: Predictions | None, groups: Sequence[str]) -> dict[str, Any]:
-    """All scores of a split, and its totals; without predictions those that need every one are left out."""
+    """Compute all scores of a split, with its totals; without predictions, those of prediction_scores are left out."""
     detailed = {} if predictions is None else prediction_scores(predictions, len(groups))
     return {**summarise(totals, groups), **class_scores(totals), **detailed, "totals": totals}
 
 
 def prediction_scores(predictions: Predictions, num_classes: int) -> dict[str, Any]:
-    """Scores that need every prediction; None where there is nothing to score.
+    """Compute the scores that need the prediction for every image; None where there are no images.
 
-    top5_accuracy: None with five classes or fewer, where it says nothing
-    expected_calibration_error: see below
-    confusion: see confusion_of
+    Returns top5_accuracy (None with five classes or fewer, where it is always 1), expected_calibration_error and
+    confusion (see confusion_of).
     """
     num_images = len(predictions.targets)
     return {
@@ -172,9 +175,9 @@ def prediction_scores(predictions: Predictions, num_classes: int) -> dict[str, A
 
 
 def confusion_of(cells: Tensor, num_classes: int) -> Confusion:
-    """The confusion matrix of images whose target * num_classes + prediction is given (N,) int64.
+    """Build a sparse confusion matrix; cells: (N,) int64, target * num_classes + prediction of each image.
 
-    It has at most as many cells as there are images, however many classes there are.
+    It has at most N cells, whatever the number of classes.
     """
     cells, counts = cells.unique(return_counts=True)
     return {
@@ -185,8 +188,9 @@ def confusion_of(cells: Tensor, num_classes: int) -> Confusion:
 
 
 def expected_calibration_error(predictions: Predictions, *, num_bins: int = CALIBRATION_BINS) -> float | None:
-    """Mean over images of |accuracy - mean confidence| of their bin (Guo et al. 2017, eq. 3); None without images.
+    """Expected calibration error (Guo et al. 2017, eq. 3); None without images.
 
+    The mean over images of |accuracy - mean confidence| of their bin.
     Bin m of num_bins holds the confidences in ((m - 1)/num_bins, m/num_bins].
     """
     num_images = len(predictions.targets)
@@ -194,7 +198,7 @@ def expected_calibration_error(predictions: Predictions, *, num_bins: int = CALI
         return None
     confidences = predictions.confidences  # (N,)
     bins = (confidences * num_bins).ceil().long().clamp(1, num_bins) - 1  # (N,)
-    # Within a bin the difference of the means, times the bin's size, is the difference of the sums.
+    # The difference of a bin's means, times its size, is the difference of its sums.
     differences = (predictions.predicted == predictions.targets).double() - confidences  # (N,)
     sums = torch.zeros(num_bins, dtype=torch.float64, device=bins.device).index_add_(0, bins, differences)
     return sums.abs().sum().item() / num_images

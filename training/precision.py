@@ -1,4 +1,4 @@
-"""The type in which a network computes while it trains (--precision), and its compilation (--compile)."""
+"""Mixed precision (--precision) and compilation (--compile) of training."""
 
 import os
 import shutil
@@ -10,18 +10,18 @@ from longtail.conf.base.errors import UserError
 from longtail.conf.options.training import RunOptions
 
 COMPILE_MODES = {"default": "default", "cuda_graphs": "reduce-overhead"}
-"""torch.compile's own names."""
+"""Modes of torch.compile by value of --compile."""
 
 
 def autocast(precision: str, device: torch.device) -> torch.autocast:
-    """Context in which convolutions and matrix products have this precision; weights stay float32."""
+    """Return a context in which convolutions and matrix products use this precision; weights stay float32."""
     return torch.autocast(device.type, torch.bfloat16, enabled=precision == "bfloat16")
 
 
-def compiled(model: nn.Module, options: RunOptions, device: torch.device) -> nn.Module:
-    """Compile the model with torch.compile; it shares the weights, and is compiled in the first step.
+def compile_model(model: nn.Module, options: RunOptions, device: torch.device) -> nn.Module:
+    """Wrap the model with torch.compile; the result shares its weights and is compiled in the first step.
 
-    Raises UserError if this machine cannot.
+    Raises UserError if the machine has no suitable GPU or compiler.
     """
     if options.compile == "off":
         return model
@@ -30,7 +30,7 @@ def compiled(model: nn.Module, options: RunOptions, device: torch.device) -> nn.
     compiler = os.environ.get("CXX", "g++")
     if device.type == "cpu" and shutil.which(compiler) is None:
         raise UserError(f"--compile needs the C++ compiler {compiler}, which is not installed: leave it out")
-    # Steps have at most two sizes, which differ by one: each is compiled by itself.
-    made = torch.compile(model, mode=COMPILE_MODES[options.compile], dynamic=False)
-    assert isinstance(made, nn.Module)
-    return made
+    # Batches have at most two sizes, which differ by one: compile once for each.
+    compiled = torch.compile(model, mode=COMPILE_MODES[options.compile], dynamic=False)
+    assert isinstance(compiled, nn.Module)
+    return compiled

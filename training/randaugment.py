@@ -1,11 +1,11 @@
 """RandAugment of whole batches, with the operations and ranges of FixMatch (Sohn et al. 2020, appendix).
 
-Each image is given K operations one after the other (Cubuk et al. 2020), each drawn from all of them, as is how much
-of it. Images are float in [0, 1]; what was outside of a turned, sheared or moved image is black.
+K operations are applied to each image in turn (Cubuk et al. 2020); operations and magnitudes are drawn uniformly.
+Images are float in [0, 1]. Geometric operations fill pixels from outside the image with black.
 
-As in training/augmentation.py every choice is drawn for all ranks and cut to a rank's part. Which operation an image is
-given stays known to the host: images of the same one are taken together, and a GPU need not be asked for their number.
-The price is a copy of their order, a few hundred bytes, to the device in each step.
+As in training/augmentation.py, random choices are drawn for the whole batch and sliced to each rank's share. The
+operations stay on the CPU: images with the same operation are processed together, and the size of each group is known
+without a GPU synchronisation. The cost is a copy of their order, a few hundred bytes, to the device in each step.
 """
 
 import math
@@ -21,19 +21,23 @@ from longtail.training.augmentation import Choices
 from longtail.training.views import grayscale
 
 FACTOR = (0.05, 0.95)
-"""Of brightness, colour, contrast and sharpness: 1 would leave the image, 0 nothing of it."""
+"""Range of the factor of brightness, colour, contrast and sharpness; 1 leaves the image unchanged."""
 BITS = (4, 8)
-"""That posterize leaves of 8: 4 to 7."""
+"""Range of the bits per channel that posterize keeps, upper bound excluded: 4 to 7 of 8."""
 DEGREES = (-30.0, 30.0)
 SHEAR = (-0.3, 0.3)
-"""Pixels a pixel."""
+"""Range of the shear: horizontal pixels per vertical pixel, or the reverse."""
 SHIFT = (-0.3, 0.3)
-"""Shares of the image's side."""
+"""Range of the translation, as a fraction of the width or height."""
 
 
 @dataclass(frozen=True)
 class Operations(Choices):
-    """operation: (N, K) int64 places in OPERATIONS, on the CPU; amount: (N, K) in [0, 1), from low to high."""
+    """Operations drawn for N images.
+
+    operation: (N, K) int64 indices into OPERATIONS, on the CPU
+    amount: (N, K) magnitudes in [0, 1), from the lower to the upper bound of each operation's range
+    """
 
     operation: Tensor
     amount: Tensor
@@ -43,7 +47,7 @@ class Operations(Choices):
 
 
 def draw_operations(num_images: int, *, num_operations: int, generator: torch.Generator) -> Operations:
-    """K = num_operations for each image, which may be the same one twice."""
+    """Draw K = num_operations operations per image, with replacement."""
     size = (num_images, num_operations)
     return Operations(
         torch.randint(len(OPERATIONS), size, generator=generator),
@@ -52,7 +56,7 @@ def draw_operations(num_images: int, *, num_operations: int, generator: torch.Ge
 
 
 def randaugment(images: Tensor, choices: Operations) -> Tensor:
-    """(N, C, H, W) images after their operations."""
+    """Apply the drawn operations to (N, C, H, W) images."""
     for operation, amount in zip(choices.operation.unbind(1), choices.amount.unbind(1), strict=True):
         order = operation.argsort()
         sizes = operation.bincount(minlength=len(OPERATIONS)).tolist()
@@ -60,12 +64,12 @@ def randaugment(images: Tensor, choices: Operations) -> Tensor:
         sorted_parts = zip(
             OPERATIONS.values(), images[order].split(sizes), amount.view(-1, 1, 1, 1)[order].split(sizes), strict=True
         )
-        changed = torch.cat([change(some, of_these) if len(some) else some for change, some, of_these in sorted_parts])
+        changed = torch.cat([apply(part, amounts) if len(part) else part for apply, part, amounts in sorted_parts])
         images = torch.empty_like(changed).index_copy_(0, order, changed)
     return images
 
 
-def _between(bounds: tuple[float, float], amount: Tensor) -> Tensor:
+def _interpolate(bounds: tuple[float, float], amount: Tensor) -> Tensor:
     return bounds[0] + (bounds[1] - bounds[0]) * amount
 
 
@@ -74,7 +78,7 @@ def _identity(images: Tensor, amount: Tensor) -> Tensor:
 
 
 def _autocontrast(images: Tensor, amount: Tensor) -> Tensor:
-    from torchvision.transforms.v2.functional import autocontrast  # a second to import: only who needs it waits
+    from torchvision.transforms.v2.functional import autocontrast  # slow to import (1 s)
 
     return _each_channel(autocontrast, images)
 
@@ -88,33 +92,33 @@ def _equalize(images: Tensor, amount: Tensor) -> Tensor:
 def _sharpness(images: Tensor, amount: Tensor) -> Tensor:
     from torchvision.transforms.v2.functional import adjust_sharpness
 
-    return _towards(_each_channel(partial(adjust_sharpness, sharpness_factor=0.0), images), images, amount)
+    return _blend(_each_channel(partial(adjust_sharpness, sharpness_factor=0.0), images), images, amount)
 
 
 def _each_channel(change: Callable[[Tensor], Tensor], images: Tensor) -> Tensor:
-    """torchvision knows one channel and three: each one is an image of its own."""
+    """Apply a function to each channel as an image of its own: torchvision accepts only one channel or three."""
     return change(images.flatten(0, 1)[:, None]).view(images.shape)
 
 
 def _brightness(images: Tensor, amount: Tensor) -> Tensor:
-    return _between(FACTOR, amount) * images
+    return _interpolate(FACTOR, amount) * images
 
 
 def _color(images: Tensor, amount: Tensor) -> Tensor:
-    return _towards(grayscale(images), images, amount)
+    return _blend(grayscale(images), images, amount)
 
 
 def _contrast(images: Tensor, amount: Tensor) -> Tensor:
-    return _towards(grayscale(images).mean(dim=(1, 2, 3), keepdim=True), images, amount)
+    return _blend(grayscale(images).mean(dim=(1, 2, 3), keepdim=True), images, amount)
 
 
-def _towards(other: Tensor, images: Tensor, amount: Tensor) -> Tensor:
-    factor = _between(FACTOR, amount)
+def _blend(other: Tensor, images: Tensor, amount: Tensor) -> Tensor:
+    factor = _interpolate(FACTOR, amount)
     return factor * images + (1 - factor) * other
 
 
 def _posterize(images: Tensor, amount: Tensor) -> Tensor:
-    step = 2.0 ** (8 - _between(BITS, amount).floor())
+    step = 2.0 ** (8 - _interpolate(BITS, amount).floor())
     return ((255 * images).round() / step).floor() * step / 255
 
 
@@ -124,38 +128,38 @@ def _solarize(images: Tensor, amount: Tensor) -> Tensor:
 
 def _rotate(images: Tensor, amount: Tensor) -> Tensor:
     height, width = images.shape[2:]
-    angle = math.pi / 180 * _between(DEGREES, amount)
+    angle = math.pi / 180 * _interpolate(DEGREES, amount)
     cosine, sine = angle.cos(), angle.sin()
-    middle_x, middle_y = width / 2, height / 2
-    return _taken_from(
+    center_x, center_y = width / 2, height / 2
+    return _resample(
         images,
         lambda x, y: (
-            cosine * (x - middle_x) - sine * (y - middle_y) + middle_x,
-            sine * (x - middle_x) + cosine * (y - middle_y) + middle_y,
+            cosine * (x - center_x) - sine * (y - center_y) + center_x,
+            sine * (x - center_x) + cosine * (y - center_y) + center_y,
         ),
     )
 
 
 def _shear_x(images: Tensor, amount: Tensor) -> Tensor:
-    return _taken_from(images, lambda x, y: (x + _between(SHEAR, amount) * y, y))
+    return _resample(images, lambda x, y: (x + _interpolate(SHEAR, amount) * y, y))
 
 
 def _shear_y(images: Tensor, amount: Tensor) -> Tensor:
-    return _taken_from(images, lambda x, y: (x, y + _between(SHEAR, amount) * x))
+    return _resample(images, lambda x, y: (x, y + _interpolate(SHEAR, amount) * x))
 
 
 def _translate_x(images: Tensor, amount: Tensor) -> Tensor:
-    return _taken_from(images, lambda x, y: (x + images.shape[3] * _between(SHIFT, amount), y))
+    return _resample(images, lambda x, y: (x + images.shape[3] * _interpolate(SHIFT, amount), y))
 
 
 def _translate_y(images: Tensor, amount: Tensor) -> Tensor:
-    return _taken_from(images, lambda x, y: (x, y + images.shape[2] * _between(SHIFT, amount)))
+    return _resample(images, lambda x, y: (x, y + images.shape[2] * _interpolate(SHIFT, amount)))
 
 
-def _taken_from(images: Tensor, source: Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]) -> Tensor:
-    """Each pixel at (x, y) from the one nearest to source(x, y).
+def _resample(images: Tensor, source: Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]) -> Tensor:
+    """Resample (n, C, H, W) images: the pixel at (x, y) is taken from the nearest pixel to source(x, y).
 
-    Coordinates are (n, 1, H, W), in pixels from the left and upper edge; the middle of the first pixel is at 0.5.
+    Coordinates are (n, 1, H, W), in pixels from the left and upper edge; the centre of the first pixel is at 0.5.
     """
     num_images, _, height, width = images.shape
     x = (torch.arange(width, device=images.device) + 0.5).expand(num_images, 1, height, width)
@@ -181,4 +185,4 @@ OPERATIONS: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
     "translate_x": _translate_x,
     "translate_y": _translate_y,
 }
-"""Each makes of images (n, C, H, W) and amounts (n, 1, 1, 1) in [0, 1) the images (n, C, H, W)."""
+"""Operations by name: (n, C, H, W) images and (n, 1, 1, 1) amounts in [0, 1) to (n, C, H, W) images."""

@@ -1,4 +1,4 @@
-"""How class sizes enter the training: class weights and resampling (--train_rule)."""
+"""Class weights and resampling by class counts (--train_rule)."""
 
 from collections.abc import Sequence
 
@@ -7,30 +7,30 @@ from torch import Tensor
 
 EFFECTIVE_NUMBER_BETA = 0.9999
 DEFERRED_START = 0.8
-"""Share of the epochs after which a deferred rule (DRW, DRS) begins: epoch 160 of 200."""
+"""Fraction of the epochs after which a deferred rule (DRW, DRS) starts: epoch 160 of 200."""
 
 
 def effective_number_weights(class_counts: Sequence[int], *, beta: float = EFFECTIVE_NUMBER_BETA) -> Tensor:
-    """(C,) float64 weights (1 - beta) / (1 - beta^n), normalised to sum to C (Cui et al. 2019, eq. 3, section 4.1)."""
+    """Weights (C,) float64, (1 - beta) / (1 - beta^n), normalised to sum to C (Cui et al. 2019, eq. 3, section 4.1)."""
     counts = torch.tensor(class_counts, dtype=torch.float64)
     weights = (1 - beta) / (1 - beta**counts)
     return weights * (len(class_counts) / weights.sum())
 
 
 def class_weights(train_rule: str, class_counts: Sequence[int], *, epoch: int, num_epochs: int) -> Tensor:
-    """(C,) float32 loss weights for an epoch counted from 0: uniform unless the rule re-weights in that epoch."""
+    """Loss weights (C,) float32 for an epoch (counted from 0): ones unless the rule re-weights in that epoch."""
     if train_rule == "Reweight" or (train_rule == "DRW" and _is_deferred_stage(epoch, num_epochs)):
         return effective_number_weights(class_counts).float()
     return torch.ones(len(class_counts))
 
 
 def draw_weights(train_rule: str, class_counts: Sequence[int], *, epoch: int, num_epochs: int) -> Tensor | None:
-    """(C,) float64 in proportion to the probability that one sample of the class is drawn; None: nothing is drawn.
+    """Sampling weights (C,) float64 of a single sample of each class; None if the rule does not resample.
 
     A class of n samples is drawn n times as often as one of its samples. With shares proportional to n^q,
-    SquareRoot has q = 1/2 and ClassBalanced q = 0; ProgressivelyBalanced goes from the shares of the data in
-    epoch 0 towards equal ones, (1 - t/T) n/N + (t/T)/C (Kang et al. 2020, eq. 1 and 2). Resample, and DRS in its
-    deferred stage, draw by effective-number weights.
+    SquareRoot has q = 1/2 and ClassBalanced q = 0; ProgressivelyBalanced goes from the class shares of the data in
+    epoch 0 towards equal shares, (1 - t/T) n/N + (t/T)/C (Kang et al. 2020, eq. 1 and 2). Resample, and DRS in its
+    deferred stage, use effective-number weights.
     """
     counts = torch.tensor(class_counts, dtype=torch.float64)
     # A class without samples is never drawn, whatever its weight.
@@ -60,9 +60,9 @@ def epoch_order(
     num_epochs: int,
     generator: torch.Generator,
 ) -> Tensor:
-    """(N,) indices of the samples in the order of the epoch, counted from 0.
+    """Sample indices (N,) of an epoch (counted from 0), in order.
 
-    A permutation, so that every sample is seen once; under a rule that resamples N draws with replacement.
+    A permutation, so that every sample is used once; with a rule that resamples, N draws with replacement.
     """
     weights = draw_weights(train_rule, class_counts, epoch=epoch, num_epochs=num_epochs)
     if weights is None:

@@ -1,6 +1,6 @@
-"""One rank's whole training: load, build, resume, learn, report.
+"""Training of one rank, from loading the data to the result.
 
-Runs in a task of a Spark barrier stage, or in any process, started by torchrun or by hand; it does not depend on which.
+Runs in a task of a Spark barrier stage or in a process started by torchrun or by hand.
 """
 
 from dataclasses import asdict, replace
@@ -48,7 +48,7 @@ def run_training(options: RunOptions, paths: RunPaths, rank: Rank, *, attempt: i
     Raises UserError for bad input.
     """
     with Heartbeat(paths.heartbeats_dir, rank=rank.rank) as heartbeat:
-        return _run_training(options, paths, replace(rank, alive=heartbeat.beat), attempt=attempt)
+        return _run_training(options, paths, replace(rank, beat=heartbeat.beat), attempt=attempt)
 
 
 def _run_training(options: RunOptions, paths: RunPaths, rank: Rank, *, attempt: int) -> dict[str, Any]:

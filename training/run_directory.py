@@ -1,11 +1,10 @@
-"""The directory of a run: its name, its lock, its attempts, its result.
+"""Run directories: name, lock, attempts and result of a run.
 
-RUNS_DIR/NAME/ holds options.json, attempts/, checkpoints (ckpt.pth.tar, with
-validation data ckpt.best.pth.tar), tensorboard/ and, when done, result.json. The
-name comes from the options, so the same command again goes on with the same
-run: from its last checkpoint if it was stopped, or with its result if it is done.
+RUNS_DIR/NAME/ holds options.json, attempts/, checkpoints (ckpt.pth.tar and, with validation data, ckpt.best.pth.tar),
+tensorboard/ and, when the run is finished, result.json. The name is derived from the options, so repeating a command
+resumes the same run from its last checkpoint, or returns its result if it is finished.
 
-Nothing here needs torch: a Spark driver uses it as it is.
+This module does not import torch, so that a Spark driver can use it without.
 """
 
 import fcntl
@@ -41,11 +40,12 @@ ATTEMPTS_DIRECTORY = "attempts"
 
 @dataclass(frozen=True, kw_only=True)
 class RunPaths:
-    """Where a run reads and writes; absolute, on a file system that driver and ranks share.
+    """Absolute paths that a run reads and writes, on a file system shared by the driver and all ranks.
 
-    set_dir: the prepared data set, a directory or a URL; run_dir: checkpoints, logs and result
+    set_dir: prepared data set, a directory or a URL
+    run_dir: checkpoints, logs and result
     events_dir: metric events of all runs
-    pseudo_labels: table of gen_pseudolabels or published pickle, for train_semi
+    pseudo_labels: table written by gen_pseudolabels, or published pickle file, for train_semi
     """
 
     set_dir: PathOrUrl
@@ -55,25 +55,25 @@ class RunPaths:
 
     @property
     def heartbeats_dir(self) -> Path:
-        """Signs of life of the ranks while they train."""
+        """Directory of the ranks' heartbeat files."""
         return self.run_dir / "heartbeats"
 
 
 @dataclass(frozen=True)
 class FinishedRun:
-    """A run that has all its epochs: its directory and the content of its result.json."""
+    """A finished run: its directory and the content of its result.json."""
 
     run_dir: Path
     result: dict[str, Any]
 
     @property
     def checkpoint(self) -> Path:
-        """The checkpoint of the last epoch."""
+        """Checkpoint of the last epoch."""
         return self.run_dir / CHECKPOINT_FILE
 
 
 def run_paths(options: RunOptions, *, set_dir: PathOrUrl, pseudo_labels: Path | None = None) -> RunPaths:
-    """The run of these options. Raises UserError if a file that it starts from cannot be read."""
+    """Derive the paths of a run from its options. Raises UserError if an input file cannot be read."""
     inputs = {
         name: _content_hash(name, path)
         for name in ("resume", "pretrained_model")
@@ -83,7 +83,7 @@ def run_paths(options: RunOptions, *, set_dir: PathOrUrl, pseudo_labels: Path | 
         assert isinstance(options, TrainSemiOptions)
         inputs["pseudo_labels"] = _rows_hash(pseudo_labels, options)
     if options.own_paths():
-        # The options name the user's own files; what was in them when the set was prepared, its rows tell.
+        # The options name the user's own files, whose content may change: identify the set by its checksums.
         inputs["set"] = fingerprint(read_manifest(set_dir).checksums)
     runs_dir = options.runs_dir.absolute()
     return RunPaths(
@@ -95,7 +95,7 @@ def run_paths(options: RunOptions, *, set_dir: PathOrUrl, pseudo_labels: Path | 
 
 
 def finished_run(run_dir: Path) -> FinishedRun | None:
-    """The run if it has its result, else None."""
+    """Return the run if it has a result.json, else None."""
     file = run_dir / RESULT_FILE
     return FinishedRun(run_dir, json.loads(file.read_text(encoding="utf-8"))) if file.exists() else None
 
@@ -121,9 +121,10 @@ def _rows_hash(pseudo_labels: Path, options: TrainSemiOptions) -> str:
 
 @contextmanager
 def exclusive_run(run_dir: Path) -> Iterator[None]:
-    """Hold the run's lock, which the system releases however this process ends.
+    """Hold the run's lock; the operating system releases it however this process ends.
 
-    Of a run that stops on bad input before its first checkpoint, nothing is left behind.
+    The directory of a new run is removed if it ends before its first checkpoint (for example on bad input). Raises
+    UserError if another process holds the lock.
     """
     is_new = not run_dir.exists()
     run_dir.mkdir(parents=True, exist_ok=True)
@@ -132,7 +133,7 @@ def exclusive_run(run_dir: Path) -> Iterator[None]:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             raise UserError(
-                f"another process is working on {run_dir}: wait for it, or give another --exp_str"
+                f"another process is working on {run_dir}: wait for it, or choose another --exp_str"
             ) from None
         try:
             yield
@@ -142,7 +143,7 @@ def exclusive_run(run_dir: Path) -> Iterator[None]:
 
 
 def begin_attempt(run_dir: Path, options: RunOptions) -> int:
-    """Number of this start of the run, from 1; recorded, so that a restart has another number however this one ends."""
+    """Record a new attempt and return its number, from 1; a restart gets the next number however this one ends."""
     attempts = run_dir / ATTEMPTS_DIRECTORY
     attempt = 1 + len(list(attempts.glob("*.json")))
     record = {"started_at": time.time(), "host": socket.gethostname(), "pid": os.getpid()}

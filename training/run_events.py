@@ -1,6 +1,6 @@
-"""Metric events of a run (streaming/events/schema.py), made from the reports of the loop.
+"""Metric events of a run (streaming/events/schema.py), built from the training loop's reports.
 
-Nothing here needs torch, as a Spark driver writes the event of a failure too.
+This module does not import torch, as a Spark driver writes failure events too.
 """
 
 import json
@@ -30,27 +30,27 @@ if TYPE_CHECKING:
 
 
 class RunEvents:
-    """Writer of the events of one attempt of a run, for rank 0."""
+    """Writes the metric events of one attempt of a run; used by rank 0."""
 
     def __init__(
         self, writer: EventWriter, data: "TrainingData", options: RunOptions, *, run: str, attempt: int
     ) -> None:
         self._writer, self._data, self._options = writer, data, options
-        self._of_run = {"run": run, "attempt": attempt, "phase": options.phase}
+        self._run_fields = {"run": run, "attempt": attempt, "phase": options.phase}
 
     def started(self, *, epoch: int) -> None:
-        """epoch: number of epochs that are finished already."""
+        """Report the start of the attempt; epoch: number of epochs already finished."""
         self._writer.write_run(self._run_event(STARTED, epoch))
 
     def finished(self) -> None:
-        """Report that all epochs are done and the result is written."""
+        """Report that all epochs are finished and the result is written."""
         self._writer.write_run(self._run_event(FINISHED, self._options.epochs))
 
     def steps(self, report: "StepReport") -> None:
         """Report progress within an epoch."""
         speed = report.images_per_second * self._options.world_size
         values = {**vars(report), "images_per_second": speed}
-        self._writer.write_step(StepEvent(**self._of_run, **values, emitted_at=time.time()))
+        self._writer.write_step(StepEvent(**self._run_fields, **values, emitted_at=time.time()))
 
     def epoch(self, report: "EpochReport") -> None:
         """Report the measurements of an epoch."""
@@ -63,14 +63,14 @@ class RunEvents:
         self._writer.write_epoch(report.epoch, events)
 
     def _run_event(self, state: str, epoch: int) -> RunEvent:
-        return run_event(state, self._options, **self._of_run, epoch=epoch)
+        return run_event(state, self._options, **self._run_fields, epoch=epoch)
 
     def _class_events(self, report: "EpochReport", now: float) -> list[Event]:
         data = self._data
         pseudo_label_counts = data.pseudo_label_counts or [0] * data.num_classes
         return [
             ClassEvent(
-                **self._of_run,
+                **self._run_fields,
                 epoch=report.epoch,
                 num_epochs=self._options.epochs,
                 split=split,
@@ -95,7 +95,7 @@ class RunEvents:
     def _confusion_events(self, report: "EpochReport", now: float) -> list[Event]:
         return [
             ConfusionEvent(
-                **self._of_run,
+                **self._run_fields,
                 epoch=report.epoch,
                 split=split,
                 true_class=target,
@@ -111,7 +111,7 @@ class RunEvents:
 def run_event(
     state: str, options: RunOptions, *, run: str, attempt: int, phase: str, epoch: int, message: str = ""
 ) -> RunEvent:
-    """An event about the state of a run: see RunEvent for the states."""
+    """Create an event about the state of a run; see RunEvent for the states."""
     return RunEvent(
         run=run,
         attempt=attempt,
@@ -129,15 +129,15 @@ def run_event(
 def report_failure(
     writer: EventWriter, options: RunOptions, *, run: str, attempt: int, describe: Callable[[BaseException], str]
 ) -> Iterator[None]:
-    """Write the event of the run's failure if an exception leaves the block, once, and only if the run had started.
+    """Write a failure event, once, if an exception leaves the block and the run had started.
 
-    describe: exception to one line of text
+    describe: converts the exception to one line of text
     """
     try:
         yield
     except BaseException as error:
         if writer.has_written(STARTED) and not writer.has_written(FAILED):
-            # Earlier events tell how far the run came; the process that reports the failure may not know it.
+            # The epoch is in earlier events; the process that reports the failure may not know it.
             writer.write_run(
                 run_event(
                     FAILED, options, run=run, attempt=attempt, phase=options.phase, epoch=0, message=describe(error)

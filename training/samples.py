@@ -15,7 +15,7 @@ from longtail.data.loader import load_split
 from longtail.data.manifest import Manifest
 from longtail.data.storage import PathOrUrl
 from longtail.data.stream import StreamedImages, open_split
-from longtail.training.images import image_tensor, placed
+from longtail.training.images import image_tensor, move_if_fits
 
 
 @dataclass(frozen=True)
@@ -54,7 +54,7 @@ class Samples:
         """Move everything but the ids to the device; the images only if they fit there."""
         probabilities = None if self.probabilities is None else self.probabilities.to(device)
         return Samples(
-            self.ids, placed(self.images, device), self.labels.to(device), self.weights.to(device), probabilities
+            self.ids, move_if_fits(self.images, device), self.labels.to(device), self.weights.to(device), probabilities
         )
 
     def class_counts(self, num_classes: int) -> list[int]:

@@ -1,4 +1,4 @@
-"""The learning rates of the published recipes, scaled to any number of epochs."""
+"""Learning rate schedules of the published recipes, scaled to any number of epochs."""
 
 import math
 
@@ -7,12 +7,12 @@ DECAYS = ((160 / 200, 0.01), (180 / 200, 0.0001))
 
 
 def learning_rate(lr_schedule: str, base: float, *, epoch: int, share: float = 0.0, num_epochs: int) -> float:
-    """Rate for an epoch counted from 0, of which a share is done. All but cosine_7_16 keep theirs for the whole epoch.
+    """Learning rate in an epoch (counted from 0); share: fraction of its steps that are done, used by cosine_7_16 only.
 
-    cosine: from base in epoch 0 along half a cosine towards 0 after the last.
-    cosine_7_16: base cos(7 pi t / 16) after share t of the training's steps (Sohn et al. 2020, section 2.3).
+    cosine: half a cosine, from base in epoch 0 to 0 after the last epoch.
+    cosine_7_16: base cos(7 pi t / 16) after fraction t of all steps (Sohn et al. 2020, section 2.3).
     constant: base.
-    steps: linear warm-up over 5 of 200 epochs (one at the least), then base, x 0.01 after 160, x 0.0001 after 180.
+    steps: linear warm-up over 5 of 200 epochs (at least one), then base, x 0.01 after 160, x 0.0001 after 180.
     """
     if lr_schedule == "cosine":
         return base * 0.5 * (1 + math.cos(math.pi * epoch / num_epochs))

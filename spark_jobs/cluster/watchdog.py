@@ -74,4 +74,4 @@ def _last_seen(heartbeat: str) -> str:
         return "which never started"
     fields = json.loads(heartbeat)
     process = f"process {fields['pid']} on {fields['host']}"
-    return f"{process}, last seen at {fields['doing']} ({fields['count']} heartbeats)"
+    return f"{process}, last seen at {fields['activity']} ({fields['count']} heartbeats)"

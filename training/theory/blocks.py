@@ -1,4 +1,4 @@
-"""What the theorems' simulations hand over: the sums of a block, and what a theorem says of a point."""
+"""Results of the simulations of a theorem: sums over a block, and the theorem's claim about a point."""
 
 from dataclasses import dataclass
 
@@ -7,8 +7,8 @@ from dataclasses import dataclass
 class BlockSums:
     """Sums over the repetitions of a block.
 
-    hits: repetitions in which the event came about whose probability the theorem bounds from below
-    total, total_squares, largest: of the number that each repetition measures; None where there is none
+    hits: repetitions with the event whose probability the theorem bounds from below
+    total, total_squares, largest: sum, sum of squares and maximum of the value measured per repetition, or None
     """
 
     hits: int
@@ -19,14 +19,14 @@ class BlockSums:
 
 @dataclass(frozen=True, kw_only=True)
 class Claim:
-    """What a theorem says of a point.
+    """Claim of a theorem about a point.
 
-    bound: least probability of the event; it says nothing at 0 or below
-    conditions_met: whether the point is inside the theorem's conditions
-    draws_per_repetition: samples X of the model that one repetition stands for
-    exact: the event's true probability, where there is a formula
-    predicted_mean: the true mean of the measured number, where there is a formula
-    error_bound: the error that the event is about, if it is about one; it says nothing at 1 or above
+    bound: lower bound of the event's probability; vacuous at 0 or below
+    conditions_met: whether the point satisfies the theorem's conditions
+    draws_per_repetition: number of samples X of the model that one repetition represents
+    exact: exact probability of the event; None without a formula
+    predicted_mean: exact mean of the measured value; None without a formula
+    error_bound: upper bound of the error, if the event is about an error; vacuous at 1 or above
     """
 
     bound: float
@@ -38,5 +38,5 @@ class Claim:
 
     @property
     def vacuous(self) -> bool:
-        """Whether the bound says nothing: a least probability of 0, or a largest error of 1."""
+        """Whether the bound is vacuous: a probability of at least 0, or an error of at most 1."""
         return self.bound <= 0 or (self.error_bound is not None and self.error_bound >= 1)

@@ -1,4 +1,4 @@
-"""A point of the grid: its blocks of repetitions, drawn independently, and the judgement over their sums."""
+"""Evaluation of a grid point: simulation of independent blocks of repetitions, and judgement of their sums."""
 
 from math import sqrt
 from typing import Any
@@ -14,7 +14,7 @@ from longtail.training.theory.blocks import BlockSums
 
 THEOREMS = {"T1": t1, "T2": t2, "T3": t3}
 PARAMETERS = {name: field.annotation for kind in POINT_TYPES.values() for name, field in kind.model_fields.items()}
-"""The parameters of all theorems, each once, with their types."""
+"""Parameters of all theorems, each once, with their types."""
 
 INTERVAL = "Clopper-Pearson"
 
@@ -33,35 +33,35 @@ RESULT_SCHEMA = pa.schema(
         *((name, pa.float64()) for name in ("predicted_mean", "largest")),
     ]
 )
-"""A row a grid point: its sweep and parameters (null: not of its theorem), then what `judge` says."""
+"""One row per grid point: sweep, parameters (null for other theorems' parameters), and the result of `judge`."""
 
 
 def simulate_block(point: Point, *, seed: int, block: int, repetitions: int) -> BlockSums:
-    """The sums of one block; they depend on the arguments alone, not on other points, blocks or machines."""
+    """Simulate one block; its sums depend on the arguments only, not on other points, blocks or machines."""
     sequence = np.random.SeedSequence(seed, spawn_key=(_point_key(point), block))
     return THEOREMS[point.theorem].simulate(point, repetitions, np.random.default_rng(sequence))
 
 
 def _point_key(point: Point) -> int:
-    # By the parameters' values and not by the place in the grid, so that a longer grid leaves the others' draws alone.
+    # From the parameter values, not the position in the grid, so that added points do not change other draws.
     return int(fingerprint({"theorem": point.theorem, **point.model_dump()}), 16)
 
 
 def block_sizes(repetitions: int, block_repetitions: int) -> list[int]:
-    """Repetitions of each block: all full but the last."""
+    """Number of repetitions of each block: all full except the last."""
     full, rest = divmod(repetitions, block_repetitions)
     return [block_repetitions] * full + ([rest] if rest else [])
 
 
 def judge(point: Point, *, repetitions: int, sums: BlockSums, confidence: float) -> Row:
-    """A row of RESULT_SCHEMA, less its sweep: what was measured beside what the theorem says.
+    """Compare measurements with the theorem; returns a row of RESULT_SCHEMA without its sweep.
 
-    empirical, low, high: share of repetitions with the event, with its Clopper-Pearson interval (exact: never covers
-    less than it says, also at shares of 0 and 1)
-    mean, std, mean_low, mean_high, largest: of the measured number (T1: the threshold's bias, T3: the error); the
-    interval is the normal approximation
-    holds: True if the whole interval lies at or above the bound, False if it lies below; None if the interval has the
-    bound inside (more repetitions are needed to tell) or if the bound is vacuous (there is nothing to tell)
+    empirical, low, high: fraction of repetitions with the event, with its Clopper-Pearson interval (conservative: its
+    coverage is at least the confidence, also at 0 and 1)
+    mean, std, mean_low, mean_high, largest: statistics of the measured value (T1: bias of the threshold, T3: error);
+    the interval is a normal approximation
+    holds: True if the whole interval is at or above the bound, False if it is below; None if the interval contains the
+    bound (more repetitions are needed) or if the bound is vacuous
     """
     claim = THEOREMS[point.theorem].claim(point)
     low, high = proportion_interval(sums.hits, repetitions, confidence=confidence)
@@ -88,7 +88,7 @@ def judge(point: Point, *, repetitions: int, sums: BlockSums, confidence: float)
 
 
 def proportion_interval(hits: int, repetitions: int, *, confidence: float) -> tuple[float, float]:
-    """Clopper-Pearson's two-sided interval of a probability, from quantiles of the beta distribution."""
+    """Two-sided Clopper-Pearson interval of a probability, from quantiles of the beta distribution."""
     tail = (1 - confidence) / 2
     low = float(betaincinv(hits, repetitions - hits + 1, tail)) if hits else 0.0
     high = float(betainccinv(hits + 1, repetitions - hits, tail)) if hits < repetitions else 1.0

@@ -1,4 +1,4 @@
-"""What the rows of the result support, in sentences; each counts its points."""
+"""Summary of the results in sentences, with numbers of points."""
 
 from collections import Counter
 from collections.abc import Sequence
@@ -7,41 +7,41 @@ from longtail.training.theory.evaluation import Row
 
 
 def verdict(row: Row) -> str:
-    """A point's judgement in a word or two."""
+    """Return the judgement of a point in a word or two."""
     judged = "vacuous" if row["vacuous"] else {True: "holds", False: "fails", None: "undecided"}[row["holds"]]
     return judged if row["conditions_met"] else f"{judged} (c <= 0)"
 
 
 def statements(rows: Sequence[Row], *, confidence: float) -> list[str]:
-    """The findings of each theorem that the rows are about; confidence: that of the rows' intervals."""
+    """Summarise the rows of each theorem; confidence: confidence level of the rows' intervals."""
     interval = f"{100 * confidence:g} % interval"
-    of_theorem = {name: [row for row in rows if row["theorem"] == name] for name in ("T1", "T2", "T3")}
+    by_theorem = {name: [row for row in rows if row["theorem"] == name] for name in ("T1", "T2", "T3")}
     sentences = []
-    if of_t1 := of_theorem["T1"]:
-        sentences += [f"T1: {_judgement(of_t1)}", _threshold_bias(of_t1, interval)]
-    if of_t2 := of_theorem["T2"]:
-        if inside := [row for row in of_t2 if row["conditions_met"]]:
+    if t1 := by_theorem["T1"]:
+        sentences += [f"T1: {_judgement(t1)}", _threshold_bias(t1, interval)]
+    if t2 := by_theorem["T2"]:
+        if inside := [row for row in t2 if row["conditions_met"]]:
             least = min(row["empirical"] for row in inside)
             sentences.append(f"T2: {_judgement(inside)} The smallest measured error is {least:.4f}.")
-        if outside := [row for row in of_t2 if not row["conditions_met"]]:
+        if outside := [row for row in t2 if not row["conditions_met"]]:
             sentences.append(_without_condition(outside))
-        within = sum(row["low"] <= row["exact"] <= row["high"] for row in of_t2)
-        sentences.append(f"T2: the error by formula lies in the {interval} at {within} of {_points(of_t2)}.")
-    if of_t3 := of_theorem["T3"]:
-        sentences += [f"T3: {_judgement(of_t3)}", _within_error_bound(of_t3)]
+        within = sum(row["low"] <= row["exact"] <= row["high"] for row in t2)
+        sentences.append(f"T2: the error by formula lies in the {interval} at {within} of {_points(t2)}.")
+    if t3 := by_theorem["T3"]:
+        sentences += [f"T3: {_judgement(t3)}", _within_error_bound(t3)]
     return sentences
 
 
 def _judgement(rows: Sequence[Row]) -> str:
-    """How the points came out; a miss is a repetition without the event."""
+    """Count points by judgement; a miss is a repetition without the event."""
     counts = Counter("vacuous" if row["vacuous"] else row["holds"] for row in rows)
-    said = f"the bound holds at {counts[True]} of {_points(rows)}, fails at {counts[False]}"
+    sentence = f"the bound holds at {counts[True]} of {_points(rows)}, fails at {counts[False]}"
     if counts["vacuous"]:
-        said += f", is vacuous (says nothing) at {counts['vacuous']}"
+        sentence += f", is vacuous (says nothing) at {counts['vacuous']}"
     if counts[None]:
         no_miss = sum(row["holds"] is None and not row["vacuous"] and row["empirical"] == 1 for row in rows)
-        said += f", is too close to tell at {counts[None]} (without a miss at {no_miss})"
-    return f"{said}."
+        sentence += f", is too close to tell at {counts[None]} (without a miss at {no_miss})"
+    return f"{sentence}."
 
 
 def _threshold_bias(rows: Sequence[Row], interval: str) -> str:

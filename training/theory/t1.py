@@ -1,7 +1,7 @@
-"""T1: where pseudo-labels put the threshold between two Gaussians (Yang & Xu 2020, theorem 1).
+"""T1: threshold between two Gaussians, estimated from pseudo-labels (Yang & Xu 2020, theorem 1).
 
 theta = (mean of the pseudo-positives + mean of the pseudo-negatives) / 2. For any delta > 0,
-|theta - (mu1 + mu2)/2 - D (mu1 - mu2)/2| <= delta with at least the probability of `claim`.
+|theta - (mu1 + mu2)/2 - D (mu1 - mu2)/2| <= delta with at least the probability that `claim` returns.
 """
 
 from math import exp, sqrt
@@ -13,7 +13,7 @@ from longtail.training.theory.blocks import BlockSums, Claim
 
 
 def claim(point: T1Point) -> Claim:
-    """The bound of theorem 1 at a point."""
+    """Return the bound of theorem 1 at a point."""
     positive, negative = point.num_positive, point.num_negative
     gap, delta = point.mu1 - point.mu2, point.delta
     noise = 2 * exp(-2 * delta**2 / (9 * point.sigma**2) * positive * negative / (positive + negative))
@@ -27,7 +27,7 @@ def claim(point: T1Point) -> Claim:
 
 
 def simulate(point: T1Point, repetitions: int, generator: np.random.Generator) -> BlockSums:
-    """The event: the threshold is within delta of the prediction. The number: its bias against Bayes' threshold."""
+    """Simulate the event |threshold - prediction| <= delta; measures the bias from Bayes' threshold."""
     bias = threshold_bias(point, repetitions, generator)
     distance = np.abs(bias - point.difference * (point.mu1 - point.mu2) / 2)
     return BlockSums(
@@ -39,11 +39,11 @@ def simulate(point: T1Point, repetitions: int, generator: np.random.Generator) -
 
 
 def threshold_bias(point: T1Point, repetitions: int, generator: np.random.Generator) -> np.ndarray:
-    """theta - (mu1 + mu2)/2 of each repetition, (repetitions,).
+    """Draw theta - (mu1 + mu2)/2 of each repetition, (repetitions,).
 
-    The class means are drawn, not the samples, and that is exact: how many of n pseudo-positives are positives is
-    Binomial(n, p), and given that count the mean of n independent Gaussians of one variance is Gaussian with the mean
-    of their means and variance sigma^2 / n.
+    The class means are drawn instead of the samples, which is exact: the number of positives among n pseudo-positives
+    is Binomial(n, p), and given that number the mean of n independent Gaussians of equal variance is Gaussian with the
+    mean of their means and variance sigma^2 / n.
     """
 
     def class_mean(count: int, share_of_mu1: float) -> np.ndarray:
