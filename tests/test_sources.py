@@ -11,7 +11,7 @@ import pytest
 from longtail.conf.vocabulary import TEST, TRAIN
 from longtail.data.contract import ID, IMAGE, LABEL, SOURCE_SCHEMA, SPLIT
 from longtail.data.sources import digits, fashion_mnist
-from longtail.data.sources.base import Shard
+from longtail.data.sources.base import Shard, source_batch
 from tests.refusals import refused
 from tests.sources import in_directory
 
@@ -160,3 +160,12 @@ def test_fashion_mnist_that_is_nowhere_is_refused_with_the_remedy(
         fashion_mnist.locate(in_directory(tmp_path))
     assert f"{NOWHERE}/train-images-idx3-ubyte.gz cannot be downloaded" in messages[0]
     assert "apt-get install dataset-fashion-mnist" in messages[0]
+
+
+@pytest.mark.parametrize(
+    "images", [np.zeros((1, 2, 2, 3), np.float32), np.broadcast_to(np.uint8(0), (2, 2**15, 2**15, 1))]
+)
+def test_a_shard_that_does_not_fit_its_column_is_refused(images: np.ndarray) -> None:
+    shard = Shard(Path("own.bin"), TRAIN, 0, 0)
+    with pytest.raises(ValueError, match="less than 2 GiB of uint8 pixels"):
+        source_batch(shard, images, np.zeros(len(images), np.int64))

@@ -113,8 +113,11 @@ class UnlabeledSource(Protocol[ShardT]):
 
 
 def source_batch(shard: Shard, images: np.ndarray, labels: np.ndarray) -> pa.RecordBatch:
-    """Rows for images (N, height, width, channels) uint8 and labels (N,)."""
+    """Rows for images (N, height, width, channels) uint8, less than 2 GiB together, and labels (N,)."""
     num_images = len(images)
+    if images.dtype != np.uint8 or images.nbytes >= 2**31:
+        # 32-bit offsets would wrap around, and bytes of other types would be read as pixels.
+        raise ValueError(f"a shard holds less than 2 GiB of uint8 pixels, not {images.nbytes} bytes of {images.dtype}")
     if len(labels) != num_images:
         raise UserError(f"{shard.path} has {num_images} images and {len(labels)} labels: get the files again")
     columns = [
