@@ -201,7 +201,7 @@ def test_the_queue_of_a_small_set_has_a_place_for_every_fourth_image(set_dir: Pa
     assert torch.load(tmp_path / "run" / LAST, weights_only=True)["companion"]["queue"].shape == (128, 10)
 
 
-def test_a_checkpoint_of_another_pre_training_is_not_gone_on_from(set_dir: Path, tmp_path: Path) -> None:
+def test_a_checkpoint_of_another_pretraining_cannot_be_resumed(set_dir: Path, tmp_path: Path) -> None:
     pretrain(set_dir, tmp_path / "simclr", "simclr", epochs=1)
     with refused() as messages:
         pretrain(set_dir, tmp_path / "moco", "moco", resume=tmp_path / "simclr" / LAST)

@@ -67,7 +67,7 @@ def test_every_spelling_of_a_flag_sets_its_option(command_line: str, name: str, 
 
 
 @pytest.mark.parametrize(("flag", "evaluate"), [("-e", True), ("--evaluate", True), ("", False)])
-def test_a_checkpoint_is_gone_on_from_or_only_evaluated(tmp_path: Path, flag: str, evaluate: bool) -> None:
+def test_a_checkpoint_is_either_resumed_or_evaluated(tmp_path: Path, flag: str, evaluate: bool) -> None:
     checkpoint = tmp_path / "model.pt"
     checkpoint.touch()
     options = train_options(f"{flag} --resume {checkpoint}")

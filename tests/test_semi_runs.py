@@ -178,7 +178,7 @@ def test_nesterov_s_momentum_takes_another_way(set_dir: Path, tmp_path: Path) ->
     assert not same_tensors(weights_in(tmp_path / "plain" / LAST), weights_in(tmp_path / "nesterov" / LAST))
 
 
-def test_a_training_is_not_gone_on_from_with_another_method(set_dir: Path, tmp_path: Path) -> None:
+def test_a_training_cannot_be_resumed_with_another_method(set_dir: Path, tmp_path: Path) -> None:
     train(set_dir, tmp_path / "one", "ABC")
     with refused() as messages:
         train(set_dir, tmp_path / "other", "DASO", epochs=2, resume=tmp_path / "one" / LAST)

@@ -71,14 +71,14 @@ def _pseudo_labelled(
 ) -> Samples:
     unlabeled = (open_split if streamed else load_split)(set_dir, UNLABELED, manifest)
     by_id = np.argsort(unlabeled.ids)  # the order of the pseudo-labels
-    wanted = unlabeled.ids[by_id]
+    sorted_ids = unlabeled.ids[by_id]
     if table.is_file():
-        ids, labels = wanted, load_published_pseudo_labels(table, wanted)
+        ids, labels = sorted_ids, load_published_pseudo_labels(table, sorted_ids)
         confidence = np.ones(len(ids), np.float32)
     else:
         ids, labels, confidence = load_pseudo_labels(table)
     # A selection labels some of the images only, each once.
-    if not np.isin(ids, wanted).all() or len(np.unique(ids)) != len(ids):
+    if not np.isin(ids, sorted_ids).all() or len(np.unique(ids)) != len(ids):
         raise UserError(
             f"{table} labels other images than the unlabeled part of {set_dir}: run gen_pseudolabels for it"
         )
@@ -86,8 +86,8 @@ def _pseudo_labelled(
         raise UserError(f"{table} has labels outside 0..{manifest.num_classes - 1}: write them again")
     confident = confidence >= class_thresholds(options, manifest.num_classes)[labels]
     # The images in their order on disk, each with its row of the table.
-    indices = by_id[np.searchsorted(wanted, ids[confident])]
-    rows = np.full(len(wanted), -1)
+    indices = by_id[np.searchsorted(sorted_ids, ids[confident])]
+    rows = np.full(len(sorted_ids), -1)
     rows[indices] = np.flatnonzero(confident)
     kept = rows >= 0
     rows = rows[kept]

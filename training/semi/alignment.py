@@ -31,8 +31,8 @@ class DistributionAlignment(FixMatch):
 
     def probabilities(self, weak: ViewOutputs, step: Step) -> Tensor:
         predicted = super().probabilities(weak, step)  # (n, C)
-        of_step = sum_over_ranks(predicted[step.unlabeled.local].sum(dim=0), self.setting.rank)  # (C,)
-        self.recent[step.number % len(self.recent)] = of_step / len(step.unlabeled.indices)
+        sums = sum_over_ranks(predicted[step.unlabeled.local].sum(dim=0), self.setting.rank)  # (C,)
+        self.recent[step.number % len(self.recent)] = sums / len(step.unlabeled.indices)
         mean = self.recent.sum(dim=0) / min(step.number + 1, len(self.recent))  # (C,)
         return aligned(predicted, mean=mean, target=self.target)
 

@@ -29,6 +29,6 @@ def rebalanced_selection(
     for class_id, rate in enumerate(sampling_rates(labelled_counts, alpha=alpha)):
         indices = np.flatnonzero(pseudo_labels == class_id)
         # Rounded first, so that 0.1 of 30 is 3 despite floating-point errors.
-        wanted = math.ceil(round(rate * len(indices), 9))
-        chosen.append(indices[np.argsort(-confidence[indices], kind="stable")][:wanted])
+        num_chosen = math.ceil(round(rate * len(indices), 9))
+        chosen.append(indices[np.argsort(-confidence[indices], kind="stable")][:num_chosen])
     return np.sort(np.concatenate(chosen))

@@ -123,17 +123,17 @@ def multipliers(predicted: Tensor, sizes: Tensor, *, num_rounds: int) -> Tensor:
     """(C,) multipliers b for predictions (M, C), float64, and class sizes (C,) that sum to M, by num_rounds of ascent.
 
     Within a round the rows are normalised, then each b_k is set to the root of log sum_m a_m y_mk e^(b_k H_m) = log M_k
-    by Newton's method: the left side is convex and grows.
+    by Newton's method: the left side is convex and increasing.
     """
     b, h = torch.zeros_like(sizes), entropy(predicted)  # (C,), (M, 1)
     log_y = predicted.log()  # (M, C)
-    wanted = sizes.clamp(min=torch.finfo(sizes.dtype).tiny).log()  # (C,)
+    log_sizes = sizes.clamp(min=torch.finfo(sizes.dtype).tiny).log()  # (C,)
     for _ in range(num_rounds):
         log_a = -(log_y + b * h).logsumexp(dim=1, keepdim=True)  # (M, 1)
         for _ in range(NEWTON_STEPS):
             terms = log_a + log_y + b * h  # (M, C)
             value = terms.logsumexp(dim=0)  # (C,)
             slope = ((terms - value).exp() * h).sum(dim=0)  # (C,)
-            step = (wanted - value) / slope.clamp(min=1e-6)
+            step = (log_sizes - value) / slope.clamp(min=1e-6)
             b = torch.where(value.isfinite(), (b + step).clamp(-LARGEST_MULTIPLIER, LARGEST_MULTIPLIER), b)
     return b

@@ -85,35 +85,35 @@ class SemanticPseudoLabels(FixMatch):
 
 
 def enqueue(queue: Tensor, num_queued: Tensor, features: Tensor, classes: Tensor) -> None:
-    """Put features (k, D) of classes (k,) into the queues (C, L, D), in their order, over the oldest.
+    """Append features (k, D) of classes (k,) to the queues (C, L, D), in order, replacing the oldest.
 
-    num_queued: (C,) how many there have been; of one class no more than the last L are kept
+    num_queued: (C,) number of features ever appended to each queue; the last L per class are kept
     """
     num_classes, length, _ = queue.shape
-    is_of = (classes[:, None] == torch.arange(num_classes, device=classes.device)).long()  # (k, C)
-    before = (is_of.cumsum(dim=0) - is_of).gather(1, classes[:, None])[:, 0]  # (k,) of its class in this batch
-    of_class = is_of.sum(dim=0)  # (C,)
-    places = (num_queued[classes] + before) % length  # (k,)
-    is_kept = before >= of_class[classes] - length  # (k,)
-    # What is not kept goes where nobody looks, and no two others go to one place.
+    one_hot = (classes[:, None] == torch.arange(num_classes, device=classes.device)).long()  # (k, C)
+    before = (one_hot.cumsum(dim=0) - one_hot).gather(1, classes[:, None])[:, 0]  # (k,) earlier ones of its class
+    num_new = one_hot.sum(dim=0)  # (C,)
+    slots = (num_queued[classes] + before) % length  # (k,)
+    is_kept = before >= num_new[classes] - length  # (k,)
+    # Features that are not kept are written to an extra row, which is discarded; the others have distinct slots.
     flat = torch.cat([queue.view(num_classes * length, -1), queue.new_zeros(1, queue.shape[2])])
-    flat[torch.where(is_kept, classes * length + places, num_classes * length)] = features
+    flat[torch.where(is_kept, classes * length + slots, num_classes * length)] = features
     queue.copy_(flat[:-1].view_as(queue))
-    num_queued.add_(of_class)
+    num_queued.add_(num_new)
 
 
 def similarities(features: Tensor, prototypes: Tensor, *, temperature: float) -> Tensor:
     """(N, C) cosines of features (N, D) and prototypes (C, D) over the temperature: logits of q^.
 
-    A class without a prototype (zeros) is least alike.
+    A class without a prototype (zeros) has cosine -1.
     """
     cosines = F.normalize(features, dim=1) @ F.normalize(prototypes, dim=1).T  # (N, C)
-    is_there = prototypes.abs().sum(dim=1) > 0  # (C,)
-    return torch.where(is_there, cosines, -1) / temperature
+    has_prototype = prototypes.abs().sum(dim=1) > 0  # (C,)
+    return torch.where(has_prototype, cosines, -1) / temperature
 
 
 def blended(linear: Tensor, semantic: Tensor, shares: Tensor, *, temperature: float) -> Tensor:
-    """(N, C) p' of p^ = linear and q^ = semantic (N, C), and shares m (C,) of the pseudo-labels."""
+    """Blend (N, C) predictions p^ (linear) and q^ (semantic), given class shares m (C,) of the pseudo-labels."""
     powers = shares ** (1 / temperature)  # (C,)
     v = (powers / powers.max())[linear.argmax(dim=1)][:, None]  # (N, 1)
     return (1 - v) * linear + v * semantic
