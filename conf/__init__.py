@@ -1,4 +1,4 @@
-"""Typed options, what is known of each data set, experiments, Spark's settings; and what every floor shares (base/)."""
+"""Typed options, facts about each data set, experiments and Spark's settings; base/ has what all packages share."""
 
 if __name__ != "longtail.conf":
     # The repository's root is on the path: under a second name every module would be loaded twice.

@@ -26,9 +26,11 @@ def next_command(
     from_checkpoint: options that the job takes from the checkpoint it is given, by name
     changes: options of the job, whatever the other jobs have
 
-    An option that a job shares with another is passed on if its value is not the default that will apply. Other options
-    than those of the data set are passed on only if the other job did not have them by default, and if both jobs
-    declare the same default: the learning rate of a contrastive pre-training is not that of a supervised training.
+    Of the options that two jobs share, these are passed on, if their value is not the default that will apply:
+
+    - those of the data set;
+    - any other whose value is not the other job's default either, if both jobs declare the same default. The learning
+      rate of a contrastive pre-training, for example, is not that of a supervised training.
     """
     values = {name: value for options in chosen for name, value in _choices(options, options_type).items()}
     values |= changes

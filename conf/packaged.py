@@ -1,4 +1,4 @@
-"""YAML files that users name: one packaged with longtail by its name, one of their own by its path."""
+"""YAML files that users name: one packaged with Longtail by its name, one of their own by its path."""
 
 from importlib.resources import files
 from importlib.resources.abc import Traversable

@@ -1,4 +1,4 @@
-"""The words that all parts of longtail share: splits, shot groups, and the label of no class.
+"""The words that all parts of Longtail share: splits, shot groups, and the label of no class.
 
 They are values of columns, events, checkpoints and file names. Standard library only.
 """

@@ -60,7 +60,7 @@ def unlabeled_counts(labelled: Sequence[int], *, imb_factor_unlabel: float, unla
 
 
 def irrelevant_count(relevant: Sequence[int], *, relevance: float) -> int:
-    """Images of none of the classes to add to ``relevant`` ones (per class) for a share ``relevance`` of the latter."""
+    """Number of irrelevant images to add to ``relevant`` ones (per class), such that their share is ``relevance``."""
     return round(sum(relevant) * (1 - relevance) / relevance)
 
 

@@ -1,4 +1,4 @@
-"""The jobs, one thin file each, and the rooms that they share."""
+"""The jobs, one short file each, and the sub-packages that they share."""
 
 if __name__ != "longtail.spark_jobs":
     # The repository's root is on the path: under a second name every module would be loaded twice.

@@ -84,7 +84,7 @@ def job_main(job: str) -> Callable[[Sequence[str]], None]:
 def run_job(name: str, job_main: Callable[[Sequence[str]], None], argv: Sequence[str]) -> None:
     """Call job_main(argv); turn an exception into one line on standard error and the exit status.
 
-    With --verbose in argv, the line follows a stack trace.
+    With --verbose in argv, a stack trace is printed before the line.
     """
     remove_jobs_from_path()
     try:

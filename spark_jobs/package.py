@@ -1,4 +1,4 @@
-"""Zip longtail's own code for a cluster that has its dependencies installed, but not longtail.
+"""Zip Longtail's own code for a cluster that has its dependencies installed, but not Longtail.
 
     longtail package --output longtail.zip
     spark-submit spark_jobs/package.py --output longtail.zip
@@ -7,7 +7,7 @@ and then
 
     spark-submit --master spark://HOST:7077 --py-files longtail.zip spark_jobs/train.py --world_size 4 ...
 
-The zip contains the code and its data files only. It takes precedence over an installed longtail on the executors.
+The zip contains the code and its data files only. It takes precedence over an installed Longtail on the executors.
 """
 
 import shlex
@@ -23,7 +23,7 @@ from longtail.spark_jobs.cluster.code_zip import write_code_zip
 
 
 class PackageOptions(JobOptions):
-    """package: zip of longtail's own code, for spark-submit --py-files."""
+    """package: zip of Longtail's own code, for spark-submit --py-files."""
 
     examples = (("--output longtail.zip", "then: spark-submit --py-files longtail.zip spark_jobs/train.py"),)
 

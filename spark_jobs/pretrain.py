@@ -3,8 +3,8 @@
     longtail pretrain_moco --dataset cifar10 --imb_factor 0.01
     spark-submit spark_jobs/pretrain.py pretrain_moco --dataset cifar10 --imb_factor 0.01
 
-pretrain_rot and pretrain_simclr likewise. Learns from the images of the labelled part, without their labels. The
-checkpoint is the start of a supervised training: longtail train ... --pretrained_model CKPT
+pretrain_rot and pretrain_simclr likewise. Learns from the images of the labelled part, without their labels; not from
+the unlabeled part. The checkpoint is the start of a supervised training: longtail train ... --pretrained_model CKPT
 """
 
 import sys

@@ -22,7 +22,9 @@ _SQL_TYPES = {pa.string(): "string", pa.int64(): "bigint", pa.float64(): "double
 
 @dataclass(frozen=True)
 class DerivedTable:
-    """query: takes one DataFrame per source, in this order, with the rows of any number of runs
+    """How a result table is derived from others.
+
+    query: takes one DataFrame per source, in this order, with the rows of any number of runs
     sources: names of tables; a run without rows in the first one has none in the derived table either. Of tables that
         grow with the epochs the query gets at least the latest epoch of each run and split
     """

@@ -15,7 +15,7 @@ import pytest
 from pyspark.sql import SparkSession
 
 from longtail.conf.arguments import resolve_options
-from longtail.conf.options.base import JobOptions
+from longtail.conf.options.base import SparkJobOptions
 from longtail.conf.options.data import PrepareOptions
 from longtail.spark_jobs.cli import job_main, run_job
 from longtail.spark_jobs.cluster.session import described, spark_session
@@ -50,7 +50,7 @@ def spark() -> Iterator[SparkSession]:
         environment.setenv("OMP_NUM_THREADS", "1")
         environment.setenv("PYTHONPATH", str(REPOSITORY / "tests" / "workers"), prepend=os.pathsep)
         environment.setenv("PYSPARK_SUBMIT_ARGS", "--conf spark.python.daemon.module=preloaded_daemon pyspark-shell")
-        session = spark_session("tests", JobOptions(master="local[4]"))
+        session = spark_session("tests", SparkJobOptions(master="local[4]"))
     yield session
     session.stop()
 

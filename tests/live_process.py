@@ -6,7 +6,7 @@ python -m tests.live_process EVENTS_DIR TABLES_DIR [once]
 import sys
 from pathlib import Path
 
-from longtail.conf.options.base import JobOptions
+from longtail.conf.options.base import SparkJobOptions
 from longtail.spark_jobs.cluster.session import spark_session
 from longtail.streaming.live.query import file_lines, start_live_query
 from longtail.streaming.tables.delta import DELTA_DIRECTORY, DeltaTables
@@ -14,7 +14,7 @@ from longtail.streaming.tables.delta import DELTA_DIRECTORY, DeltaTables
 if __name__ == "__main__":
     events_dir, tables_dir = map(Path, sys.argv[1:3])
     query = start_live_query(
-        spark_session("live", JobOptions(master="local[2]")),
+        spark_session("live", SparkJobOptions(master="local[2]")),
         lambda session: file_lines(session, events_dir),
         tables_dir=tables_dir,
         trigger=None if sys.argv[3:] == ["once"] else "50 milliseconds",

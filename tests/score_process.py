@@ -9,7 +9,7 @@ from pathlib import Path
 
 from pyspark.sql import SparkSession
 
-from longtail.conf.options.base import JobOptions
+from longtail.conf.options.base import SparkJobOptions
 from longtail.spark_jobs.cluster.session import spark_session
 from longtail.streaming.events.schema import ConfusionEvent, event_line
 from longtail.streaming.live.kafka import KAFKA_PACKAGE, start_score_stream
@@ -34,7 +34,7 @@ def scores(spark: SparkSession, broker: str) -> set[str]:
 def main() -> None:
     broker, state_dir = sys.argv[1], Path(sys.argv[2])
     # In real time a query holds a slot for each of the two partitions.
-    spark = spark_session("scores", JobOptions(master="local[4]"), packages=(KAFKA_PACKAGE,))
+    spark = spark_session("scores", SparkJobOptions(master="local[4]"), packages=(KAFKA_PACKAGE,))
     send(spark, broker, FIRST, topic=SCORES)
     base, semi = event_line(class_event()), event_line(class_event(run="semi", support=0, correct=0))
     sent = [

@@ -291,7 +291,7 @@ def test_a_checkpoint_of_a_newer_format_is_refused(tmp_path: Path) -> None:
     torch.save({"epoch": 1, "state_dict": {}, "longtail": '{"format_version": 2, "model": "other"}'}, tmp_path / "c")
     with refused() as messages:
         load_checkpoint(tmp_path / "c")
-    assert "c has the format version 2, this version of longtail reads up to 1: upgrade longtail" in messages[0]
+    assert "c has the format version 2, this version of Longtail reads up to 1: upgrade longtail" in messages[0]
 
 
 @pytest.mark.parametrize(

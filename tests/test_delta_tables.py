@@ -137,7 +137,7 @@ def test_delta_tables_carry_their_format_version_and_newer_ones_are_refused(
     assert delta_table(tables_dir, "epochs").metadata().description == "longtail result table, format version 2"
     with refused() as messages:
         sink_of(tables_dir)
-    assert "delta/runs has the format version 2, this version of longtail reads up to 1" in messages[0]
+    assert "delta/runs has the format version 2, this version of Longtail reads up to 1" in messages[0]
 
 
 def test_without_the_extra_it_is_refused_with_the_mend(tables_dir: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -33,13 +33,12 @@ def test_an_epoch_repeats_its_steps_and_their_files_go(tmp_path: Path) -> None:
     assert [line["kind"] for line in lines_of(tmp_path / "base-attempt002-epoch00002.jsonl")] == ["class"]
 
 
-def test_ranks_attempts_and_runs_write_files_of_their_own(tmp_path: Path) -> None:
-    for run, attempt, rank in (("base", 1, 0), ("base", 1, 3), ("base", 2, 0), ("semi", 1, 0)):
-        EventWriter(tmp_path, run=run, attempt=attempt, rank=rank).write_epoch(1, [class_event()])
+def test_attempts_and_runs_write_files_of_their_own(tmp_path: Path) -> None:
+    for run, attempt in (("base", 1), ("base", 2), ("semi", 1)):
+        EventWriter(tmp_path, run=run, attempt=attempt).write_epoch(1, [class_event()])
 
     assert names(tmp_path) == [
         "base-attempt001-epoch00001.jsonl",
-        "base-attempt001-rank0003-epoch00001.jsonl",
         "base-attempt002-epoch00001.jsonl",
         "semi-attempt001-epoch00001.jsonl",
     ]

@@ -1,4 +1,4 @@
-"""The floors of the house: imports go down only, training needs no Spark, and every module has one name."""
+"""The layers of the packages: imports go down only, training needs no Spark, and every module has one name."""
 
 import ast
 import os
@@ -14,15 +14,15 @@ from tests.conftest import REPOSITORY
 
 # The six code folders, which src/longtail/ links to.
 PACKAGES = ("conf", "data", "models", "training", "streaming", "spark_jobs")
-# What each room may import of the project. A file belongs to the room with the longest name that fits. The metric
-# events lie in streaming/ but on the lowest floor, so that training can use them.
+# What each sub-package may import of the project. A file belongs to the one with the longest name that fits. The metric
+# events are in streaming/ but in the lowest layer, so that training can use them.
 EVENTS = {"streaming.events", "streaming.class_shares"}
 BELOW_THE_JOBS = {"conf", "data", "models", "training", "streaming"}
 BELOW_THE_LIVE_QUERY = {"conf.base", "conf.vocabulary", *EVENTS} | {
-    f"streaming.{room}" for room in ("parsing", "tables", "queries", "derived", "alerts")
+    f"streaming.{package}" for package in ("parsing", "tables", "queries", "derived", "alerts")
 }
 BELOW_STEPS = {"spark_jobs.cluster", "spark_jobs.display", "spark_jobs.frames"}
-ROOMS = {
+MAY_IMPORT = {
     "conf": {"conf"},
     "streaming.events": {"conf.base", "conf.vocabulary", "streaming.events"},
     "streaming.class_shares": set(),
@@ -55,7 +55,7 @@ ROOMS = {
 SPARK = {"pyspark", "py4j"}
 TORCH = {"torch", "torchvision"}
 WITHOUT_SPARK = {"conf", *EVENTS, "models", "data", "training"}
-WITHOUT_TORCH = {"conf", "data", *(room for room in ROOMS if room.startswith("streaming"))}
+WITHOUT_TORCH = {"conf", "data", *(package for package in MAY_IMPORT if package.startswith("streaming"))}
 
 WITHOUT_IMPORT_CYCLES = ("conf", "data", "models", "training", "streaming", "spark_jobs")
 
@@ -67,8 +67,8 @@ def module_name(file: Path) -> str:
     return ".".join(file.relative_to(REPOSITORY).with_suffix("").parts).removesuffix(".__init__")
 
 
-def room_of(module: str) -> str:
-    return max((room for room in ROOMS if is_within(module, {room})), key=len)
+def package_of(module: str) -> str:
+    return max((package for package in MAY_IMPORT if is_within(module, {package})), key=len)
 
 
 def imported_modules(source: str) -> set[str]:
@@ -90,16 +90,16 @@ def is_within(name: str, modules: set[str]) -> bool:
     return any(name == module or name.startswith(f"{module}.") for module in modules)
 
 
-def forbidden_imports(source: str, room: str) -> set[str]:
-    """The project's modules that a file of this room imports although they lie above it, without `longtail.`."""
+def forbidden_imports(source: str, package: str) -> set[str]:
+    """The project's modules that a file of this sub-package imports although they are above it, without `longtail.`."""
     own = {name.removeprefix("longtail.") for name in imported_modules(source) if is_within(name, {"longtail"})}
     own -= {"longtail"}
     # `from longtail.streaming import queries` also names the package itself, whose __init__ imports nothing.
     return {
         name
         for name in own
-        if not is_within(name, ROOMS[room])
-        and not any(is_within(other, ROOMS[room]) and other.startswith(f"{name}.") for other in own)
+        if not is_within(name, MAY_IMPORT[package])
+        and not any(is_within(other, MAY_IMPORT[package]) and other.startswith(f"{name}.") for other in own)
     }
 
 
@@ -119,17 +119,17 @@ def import_cycles(imports: dict[str, set[str]]) -> list[list[str]]:
     return sorted(map(list, groups))
 
 
-def importers(names: set[str], rooms: set[str]) -> list[str]:
-    """The files of these rooms that import one of the names."""
+def importers(names: set[str], packages: set[str]) -> list[str]:
+    """The files of these sub-packages that import one of the names."""
     found = []
     for file in FILES:
-        if room_of(module_name(file)) in rooms:
+        if package_of(module_name(file)) in packages:
             found += [str(file) for name in imported_modules(file.read_text()) if is_within(name, names)]
     return found
 
 
 def test_imports_go_down_only() -> None:
-    forbidden = {str(file): forbidden_imports(file.read_text(), room_of(module_name(file))) for file in FILES}
+    forbidden = {str(file): forbidden_imports(file.read_text(), package_of(module_name(file))) for file in FILES}
     assert len(FILES) > 150
     assert {file: names for file, names in forbidden.items() if names} == {}
 
@@ -145,7 +145,7 @@ def test_each_job_fits_on_a_page() -> None:
     assert {job: length for job, length in lengths.items() if length > 60} == {}
 
 
-def test_every_file_of_the_top_room_is_a_job_or_the_command_line() -> None:
+def test_every_file_of_the_top_folder_is_a_job_or_the_command_line() -> None:
     files = {file.stem for file in (REPOSITORY / "spark_jobs").glob("*.py")}
     assert files == {*(job_file(job).stem for job in JOBS), "cli", "__init__"}
 
@@ -165,7 +165,7 @@ def test_the_finder_of_circles_finds_them() -> None:
     assert import_cycles({"a": {"b"}, "b": {"c"}, "c": set()}) == []
 
 
-def test_no_file_below_the_streaming_floor_imports_spark() -> None:
+def test_no_file_below_streaming_imports_spark() -> None:
     assert importers(SPARK, WITHOUT_SPARK) == []
     assert importers(SPARK, {"streaming.queries"}) != []
 
@@ -176,7 +176,7 @@ def test_no_file_that_spark_s_driver_needs_imports_torch() -> None:
 
 
 @pytest.mark.parametrize(
-    ("source", "room", "forbidden"),
+    ("source", "package", "forbidden"),
     [
         ("import longtail.training.loop", "models", {"training.loop"}),
         ("from longtail.training import loop", "models", {"training", "training.loop"}),
@@ -192,15 +192,15 @@ def test_no_file_that_spark_s_driver_needs_imports_torch() -> None:
         ("from longtail.data import loader", "conf", {"data", "data.loader"}),
     ],
 )
-def test_the_reader_of_imports_sees_what_is_forbidden(source: str, room: str, forbidden: set[str]) -> None:
-    found = forbidden_imports(source, room)
+def test_the_reader_of_imports_sees_what_is_forbidden(source: str, package: str, forbidden: set[str]) -> None:
+    found = forbidden_imports(source, package)
     assert forbidden <= found and bool(forbidden) == bool(found)
 
 
 def test_the_package_is_the_six_folders() -> None:
     linked = {link.name: link.resolve() for link in (REPOSITORY / "src" / "longtail").iterdir() if link.is_symlink()}
     assert linked == {package: REPOSITORY / package for package in PACKAGES}
-    assert {room_of(module_name(file)) for file in FILES} == set(ROOMS)
+    assert {package_of(module_name(file)) for file in FILES} == set(MAY_IMPORT)
 
 
 def in_fresh_interpreter(code: str, cwd: Path = REPOSITORY) -> str:

@@ -145,7 +145,10 @@ def test_a_data_set_brings_its_defaults(
         ("--n_max 0", "--n_max 0"),
         ("--val_fraction 1", "--val_fraction 1"),
         ("--dataset folder", "--dataset folder needs --path"),
-        ("--dataset digits --path /", "--path goes with --dataset folder, image_list, table, not with digits"),
+        (
+            "--dataset digits --path /",
+            "--path goes with --dataset folder, image_list, table, not with digits: add --dataset folder",
+        ),
         ("--dataset folder --path /no/such", "--path /no/such: there is no such directory"),
         (
             f"--dataset folder --path {__file__}",
@@ -165,8 +168,8 @@ def test_a_data_set_brings_its_defaults(
         ("--num_classes 1", "--num_classes 1"),
         ("--dataset folder --path / --num_classes 3", "--num_classes is not for --dataset folder"),
         ("--relevance 0", "--relevance 0"),
-        ("--counts 3,x", "--counts 3,x"),
-        ("--counts 3", "--counts 3"),
+        ("--counts 3,x", "--counts 3,x: give at least two numbers, separated by commas: 50,30,10"),
+        ("--counts 3", "--counts 3: give at least two numbers"),
         ("--few_shot 30", "--few_shot 30 must be at most --many_shot 20 + 1"),
         ("--dataset imagenet", "unknown data set 'imagenet': choose one of cifar10, cifar100, cifar100_coarse, digits"),
         ("--imb_type linear", "'exp', 'step', 'pareto' or 'natural'"),

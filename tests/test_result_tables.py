@@ -140,7 +140,7 @@ def test_tables_of_a_newer_format_are_refused_in_one_line(tmp_path: Path) -> Non
     for read in (lambda: read_result_table(tmp_path, "epochs"), lambda: check_format_versions(tmp_path)):
         with refused() as messages:
             read()
-        assert f"{file} has the format version 2, this version of longtail reads up to 1: upgrade" in messages[0]
+        assert f"{file} has the format version 2, this version of Longtail reads up to 1: upgrade" in messages[0]
 
 
 def test_a_column_that_an_older_version_did_not_write_is_null(tmp_path: Path) -> None:

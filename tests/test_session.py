@@ -9,7 +9,7 @@ import pytest
 from pyspark.sql import SparkSession
 
 from longtail.conf.base.errors import UserError
-from longtail.conf.options.base import JobOptions
+from longtail.conf.options.base import SparkJobOptions
 from longtail.spark_jobs.cluster.session import check_java, is_local, spark_session
 
 LISTEN = "0A"  # the state's code in /proc/net/tcp
@@ -147,13 +147,13 @@ def test_under_spark_submit_the_job_itself_takes_no_master(monkeypatch: pytest.M
     monkeypatch.setenv("PYSPARK_GATEWAY_PORT", "1")
 
     with pytest.raises(UserError) as error:
-        spark_session("tests", JobOptions(master="local[2]"))
+        spark_session("tests", SparkJobOptions(master="local[2]"))
 
     assert only_line(error).startswith("give --master to spark-submit")
 
 
 def test_a_running_session_is_used_by_the_next_job(spark: SparkSession) -> None:
-    found = spark_session("another", JobOptions())
+    found = spark_session("another", SparkJobOptions())
 
     assert found.sparkContext is spark.sparkContext
     assert found.sparkContext.master == "local[4]"

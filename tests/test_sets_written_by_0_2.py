@@ -108,7 +108,7 @@ def test_pseudo_labels_of_a_newer_format_are_refused(tmp_path: Path) -> None:
         )
     with refused() as messages:
         load_pseudo_labels(table)
-    assert f"{table} has the format version 2, this version of longtail reads up to 1: upgrade longtail" in messages[0]
+    assert f"{table} has the format version 2, this version of Longtail reads up to 1: upgrade longtail" in messages[0]
 
 
 def test_pseudo_labels_that_another_program_wrote_need_no_version(tmp_path: Path) -> None:

@@ -285,7 +285,7 @@ def test_inference_does_not_import_what_a_checkpoint_records(
         with refused() as messages:
             infer(checkpoint, content_hash(checkpoint), images(), batch_size=3, arch=given)
         assert messages[0] == (
-            f"{checkpoint} records -a {NETWORK}, code that is not longtail's; it runs only if you give -a {NETWORK} "
+            f"{checkpoint} records -a {NETWORK}, code that is not Longtail's; it runs only if you give -a {NETWORK} "
             "yourself"
         )
 
@@ -330,7 +330,7 @@ def test_ranks_and_partitions_of_spark_run_it_too(
     scores = evaluate_checkpoint(spark, given, set_dir=set_dir)[1]["splits"][TEST]
     assert scores["loss"] == pytest.approx(run.result["splits"][TEST]["loss"], rel=1e-5)
     for missing, option, name in (("arch", "-a", network), ("loss_type", "--loss_type", loss)):
-        with pytest.raises(Exception, match=f"records {option} {name}, code that is not longtail's"):
+        with pytest.raises(Exception, match=f"records {option} {name}, code that is not Longtail's"):
             evaluate_checkpoint(spark, given.model_copy(update={missing: None}), set_dir=set_dir)
 
 

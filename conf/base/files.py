@@ -1,7 +1,7 @@
 """Atomic files: a reader sees the old content or the new, never a part of it.
 
-Everything that longtail writes (manifests, checkpoints, metric events, tables) is written by these functions, so that a
-process may be killed at any moment.
+Manifests, checkpoints, metric events, results and tables are written by these functions, so that a process may be
+killed at any moment. TensorBoard logs and Spark's checkpoint of a streaming query are not: their libraries write them.
 """
 
 import errno
@@ -25,7 +25,7 @@ _DISK_FULL = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
 def write_atomically(path: Path, write: Callable[[Path], object]) -> None:
     """Call ``write(temporary)`` beside ``path``, flush it to disk, and rename it to ``path``.
 
-    The temporary name begins with a dot: Spark's file sources and longtail's readers skip such files.
+    The temporary name begins with a dot: Spark's file sources and Longtail's readers skip such files.
 
     Raises UserError if the disk is full, since retrying at once would not help.
     """

@@ -1,4 +1,4 @@
-"""Versions of the files that longtail writes: what a version wrote, later versions read."""
+"""Versions of the files that Longtail writes: what a version wrote, later versions read."""
 
 from pathlib import Path
 
@@ -17,6 +17,6 @@ def check_format_version(version: object, *, newest: int, file: Path | str, reme
         raise UserError(f"{file} has the format version {version!r}, a number from 1 on was expected: {remedy}")
     if version > newest:
         raise UserError(
-            f"{file} has the format version {version}, this version of longtail reads up to {newest}: upgrade "
+            f"{file} has the format version {version}, this version of Longtail reads up to {newest}: upgrade "
             f"longtail, or {remedy}"
         )

@@ -1,6 +1,6 @@
 """Code given by name: `package.module:name`, for built-in networks and methods and for a user's own.
 
-What a user names on her own command line is imported. A name that a checkpoint records is not, unless she gives the
+What users name on their own command line is imported. A name that a checkpoint records is not, unless they give the
 same one: a checkpoint may come from anybody, and importing a module runs its code.
 """
 
@@ -63,7 +63,7 @@ def check_given(name: str, given: str | None, *, option: str, checkpoint: Any) -
     """Raise UserError if a checkpoint records code of a user's and the command line does not give the same name."""
     if is_code_name(name) and name != given:
         raise UserError(
-            f"{checkpoint} records {option} {name}, code that is not longtail's; it runs only if you give "
+            f"{checkpoint} records {option} {name}, code that is not Longtail's; it runs only if you give "
             f"{option} {name} yourself"
         )
 

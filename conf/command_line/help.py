@@ -11,7 +11,7 @@ from pydantic import DirectoryPath, FilePath
 from pydantic.fields import FieldInfo
 
 from longtail.conf.command_line.spellings import flags_of
-from longtail.conf.options.base import GROUPS, JobOptions, presentation
+from longtail.conf.options.base import GROUPS, JobOptions, SparkJobOptions, presentation
 
 _HELP_COLUMN = 25
 _MAX_METAVAR = 34
@@ -63,7 +63,7 @@ def choices_of(field: FieldInfo) -> tuple[str, ...]:
 
 def _distance(options_type: type[JobOptions], name: str) -> int:
     """0 for an option of the job itself, 1 for one that it shares with similar jobs, 2 for one that every job has."""
-    return 2 if name in JobOptions.model_fields else int(name not in inspect.get_annotations(options_type))
+    return 2 if name in SparkJobOptions.model_fields else int(name not in inspect.get_annotations(options_type))
 
 
 def _usage(options_type: type[JobOptions], prog: str) -> str:

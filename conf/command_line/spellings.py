@@ -4,7 +4,7 @@ from longtail.conf.options.base import JobOptions, presentation
 
 
 def flags_of(options_type: type[JobOptions], name: str) -> list[str]:
-    """Flags that set the option ``name``, its own last; those that differ only in dashes and underscores but once."""
+    """Flags that set the option ``name``, its own last. Spellings that differ only in - and _ are listed once."""
     return [*presentation(options_type.model_fields[name]).flags, f"--{name}"]
 
 

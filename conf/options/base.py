@@ -1,4 +1,4 @@
-"""What the options of every job are made of.
+"""The base of the options of every job.
 
 A field is at the same time a command-line flag, a YAML key, a default and a check (conf/arguments.py reads them).
 Option names are those that users of the published code know. Values are frozen; unknown keys are refused.
@@ -45,7 +45,7 @@ class Presentation:
 def one_of(names: Iterable[str], *, or_code: str = "") -> AfterValidator:
     """Check that a value is one of the names.
 
-    or_code: what else a user may give, a `package.module:name` of her own; empty for nothing else
+    or_code: what else a user may give, a `package.module:name` of their own; empty for nothing else
     """
     known = tuple(names)
 
@@ -113,7 +113,7 @@ def is_in_run_name(field: FieldInfo) -> bool:
 
 
 class JobOptions(BaseModel):
-    """What every job understands.
+    """Options that every job has.
 
     The docstring of a job's class is `job: description`; the help shows it.
     """
@@ -125,15 +125,20 @@ class JobOptions(BaseModel):
     examples: ClassVar[tuple[tuple[str, str], ...]] = ()
     """For the help: arguments of the job, and what they do."""
 
-    master: str | None = option(
-        None, "URL of the Spark master; default local[*], or spark-submit's", group="Spark", in_run_name=False
-    )
     verbose: bool = option(False, "show stack traces and Spark's log", group="Output", in_run_name=False)
 
     @classmethod
     def implied_defaults(cls, values: dict[str, Any]) -> dict[str, Any]:
         """Defaults that the values of other options imply, by option name."""
         return {}
+
+
+class SparkJobOptions(JobOptions):
+    """Options that every job with a Spark session has."""
+
+    master: str | None = option(
+        None, "URL of the Spark master; default local[*], or spark-submit's", group="Spark", in_run_name=False
+    )
 
 
 TableFormat = Literal["parquet", "delta"]

@@ -1,12 +1,13 @@
 """Options that name a long-tailed data set, and those of the jobs that build and describe sets."""
 
+import re
 from pathlib import Path
 from typing import Any, Literal
 
 from pydantic import FilePath, field_validator, model_validator
 
 from longtail.conf.datasets import dataset_facts
-from longtail.conf.options.base import DELTA_HELP, JobOptions, TableFormat, fingerprint, option
+from longtail.conf.options.base import DELTA_HELP, SparkJobOptions, TableFormat, fingerprint, option
 
 IMAGE_TREES = ("folder", "image_list")
 """The data sets whose images are the user's files."""
@@ -17,7 +18,7 @@ OF_UNLABELED = frozenset({"imb_factor_unlabel", "unlabeled", "unlabel_size_facto
 """Options of the unlabeled part; the labelled part does not depend on them."""
 
 
-class DataOptions(JobOptions):
+class DataOptions(SparkJobOptions):
     """The long-tailed data set; these options alone decide what a prepared set contains."""
 
     dataset: str = option("digits", "name of the data set, a file of conf/datasets/", group="Data set")
@@ -52,7 +53,11 @@ class DataOptions(JobOptions):
         gt=0, lt=1,
     )  # fmt: skip
     image_size: int = option(
-        224, "side in pixels to which your images are scaled when loaded", group="Your own images", advanced=True, gt=0
+        224,
+        "side in pixels to which your images are scaled when loaded; the default depends on --dataset",
+        group="Your own images",
+        advanced=True,
+        gt=0,
     )
     on_bad_image: Literal["stop", "skip"] = option(
         "stop", "what to do with one of your images that is missing or cannot be decoded",
@@ -69,9 +74,9 @@ class DataOptions(JobOptions):
     )  # fmt: skip
     counts: str | None = option(
         None, "labelled images of each class in the order of the labels, as 50,30,10; replaces the profile",
-        group="Long tail", advanced=True, pattern=r"^[0-9]+(,[0-9]+)+$",
+        group="Long tail", advanced=True,
     )  # fmt: skip
-    rand_number: int = option(0, "seed of the selection of images", group="Long tail", advanced=True)
+    rand_number: int = option(0, "seed of the data selection (a training has --seed)", group="Long tail", advanced=True)
     many_shot: int = option(
         100, "classes with more training images than this are many-shot", group="Long tail", advanced=True, ge=0
     )
@@ -80,7 +85,8 @@ class DataOptions(JobOptions):
     )
     imb_factor_unlabel: float | None = option(
         None,
-        "imbalance 1/rho_U of the unlabeled part, reversed above 1; without it and --unlabeled, there is none",
+        "smallest over largest unlabeled class, 1/rho_U; above 1 the tail is reversed; without this and --unlabeled "
+        "there is no unlabeled part",
         group="Unlabeled images", gt=0,
     )  # fmt: skip
     unlabeled: str | None = option(
@@ -97,9 +103,16 @@ class DataOptions(JobOptions):
     )  # fmt: skip
     irrelevant_dataset: str | None = option(
         None,
-        "data set of the same image shape for the share 1 - relevance; --dataset itself: its classes beyond "
-        "--num_classes", group="Unlabeled images", advanced=True,
+        "source of the irrelevant images, of the same image shape; the same data set means its classes that "
+        "--num_classes leaves out", group="Unlabeled images", advanced=True,
     )  # fmt: skip
+
+    @field_validator("counts")
+    @classmethod
+    def _counts_are_numbers(cls, value: str | None) -> str | None:
+        if value is not None and not re.fullmatch(r"[0-9]+(,[0-9]+)+", value):
+            raise ValueError("give at least two numbers, separated by commas: 50,30,10")
+        return value
 
     @field_validator("dataset")
     @classmethod
@@ -139,7 +152,9 @@ class DataOptions(JobOptions):
         if self.dataset in OWN_IMAGES and self.path is None:
             raise ValueError(f"--dataset {self.dataset} needs --path, the directory or table of the images")
         if self.dataset not in OWN_IMAGES and self.path is not None:
-            raise ValueError(f"--path goes with --dataset {', '.join(OWN_IMAGES)}, not with {self.dataset}")
+            raise ValueError(
+                f"--path goes with --dataset {', '.join(OWN_IMAGES)}, not with {self.dataset}: add --dataset folder"
+            )
         if self.dataset in IMAGE_TREES and self.path is not None and not self.path.is_dir():
             raise ValueError(f"--path {self.path} is not a directory: a directory of images was expected")
         if self.dataset != "table" and self.test_path is not None:
@@ -232,7 +247,7 @@ class DataOptions(JobOptions):
         return f"{name}-s{self.rand_number}-{fingerprint(self.set_parameters())}"
 
 
-DATA_OPTIONS = frozenset(DataOptions.model_fields) - frozenset(JobOptions.model_fields)
+DATA_OPTIONS = frozenset(DataOptions.model_fields) - frozenset(SparkJobOptions.model_fields)
 """The options that name a data set."""
 
 
@@ -253,7 +268,7 @@ class StatsOptions(DataOptions):
 
     examples = (
         ("", "class sizes, imbalance and duplicates of the digits"),
-        ("--dataset cifar10 --imb_factor_unlabel 1 --n_max 800", "of CIFAR-10 with an unlabeled part"),
+        ("--dataset cifar10 --imb_factor_unlabel 1 --n_max 800", "those of CIFAR-10 with an unlabeled part"),
     )
 
     labels: Path | None = option(

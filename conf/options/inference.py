@@ -18,7 +18,7 @@ class InferenceOptions(DataOptions):
     """Options of every job that uses a trained classifier."""
 
     arch: NetworkName | None = option(
-        None, "package.module:factory of a checkpoint whose network is your own; others need none", group="Network",
+        None, "package.module:factory; needed only if the checkpoint's network is your own", group="Network",
         flags=("-a",), advanced=True,
     )  # fmt: skip
 
@@ -32,11 +32,11 @@ class GenPseudolabelsOptions(InferenceOptions):
     own_defaults: ClassVar[frozenset[str]] = frozenset({"arch", "batch_size"})
     examples = (
         (
-            "--resume runs/digits-*-train-CE-*/ckpt.best.pth.tar --imb_factor_unlabel 1",
+            "--resume runs/digits-*-train-CE-*/ckpt.pth.tar --imb_factor_unlabel 1",
             "by what `longtail train` learned on the digits",
         ),
         (
-            "--resume runs/digits-*-train-CE-*/ckpt.best.pth.tar --imb_factor_unlabel 1 --threshold 0.9",
+            "--resume runs/digits-*-train-CE-*/ckpt.pth.tar --imb_factor_unlabel 1 --threshold 0.9",
             "only those of which the classifier is confident",
         ),
     )
@@ -46,14 +46,14 @@ class GenPseudolabelsOptions(InferenceOptions):
     top_k: int | None = option(None, "keep the N most confident pseudo-labels of each class", group="Method", gt=0)
     align: float | None = option(
         None,
-        "distribution alignment: scale the mean prediction to the labelled class shares to this power (1: the labelled "
-        "shares; 0: uniform)", group="Method", ge=0, le=1,
+        "distribution alignment: scale predictions so that their mean matches the labelled class shares raised to this "
+        "power (0: uniform)", group="Method", ge=0, le=1,
     )  # fmt: skip
     batch_size: int = option(
         INFERENCE_BATCH_SIZE, "images per forward pass", group="Spark", flags=("-b",), advanced=True, gt=0
     )
     threads: int | None = option(
-        None, "CPU threads per task; default: its share of the cores", group="Spark", advanced=True, gt=0
+        None, "CPU threads per task; default: an equal share of the cores", group="Spark", advanced=True, gt=0
     )
     output_dir: Path | None = option(
         None, "directory to write to; default: pseudo_labels/ beside the prepared sets", group="Output"
@@ -81,13 +81,13 @@ class EvaluateOptions(InferenceOptions):
 
     own_defaults: ClassVar[frozenset[str]] = frozenset({"arch", "batch_size"})
     examples = (
-        ("--resume runs/digits-*-train-CE-*/ckpt.best.pth.tar", "scores of what `longtail train` learned"),
-        ("--resume runs/digits-*-train-CE-*/ckpt.best.pth.tar --splits test --features", "with the images' features"),
+        ("--resume runs/digits-*-train-CE-*/ckpt.pth.tar", "scores of what `longtail train` learned"),
+        ("--resume runs/digits-*-train-CE-*/ckpt.pth.tar --splits test --features", "with the images' features"),
     )
 
     resume: FilePath = option(..., "checkpoint to evaluate", group="Input")
     loss_type: LossName | None = option(
-        None, "package.module:function of a checkpoint whose loss is your own; others need none",
+        None, "package.module:function; needed only if the checkpoint's loss is your own",
         group="Loss and re-balancing", advanced=True,
     )  # fmt: skip
     splits: str = option(
@@ -105,7 +105,7 @@ class EvaluateOptions(InferenceOptions):
         INFERENCE_BATCH_SIZE, "images per forward pass", group="Spark", flags=("-b",), advanced=True, gt=0
     )
     threads: int | None = option(
-        None, "CPU threads per task; default: its share of the cores", group="Spark", advanced=True, gt=0
+        None, "CPU threads per task; default: an equal share of the cores", group="Spark", advanced=True, gt=0
     )
     output_dir: Path | None = option(
         None, "directory to write to; default: evaluation/ beside the checkpoint", group="Output"

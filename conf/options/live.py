@@ -5,7 +5,7 @@ from typing import Literal
 
 from pydantic import DirectoryPath, FilePath, model_validator
 
-from longtail.conf.options.base import JobOptions, TableFormat, option
+from longtail.conf.options.base import SparkJobOptions, TableFormat, option
 
 EVENTS_TOPIC = "longtail-events"
 TRIGGER = "100 milliseconds"
@@ -14,7 +14,7 @@ _TOPIC = r"^[A-Za-z0-9._-]{1,249}$"
 _TRIGGER = r"^\d+ (milli)?seconds?$"
 
 
-class LiveQueryOptions(JobOptions):
+class LiveQueryOptions(SparkJobOptions):
     """Options of the jobs that maintain result tables by a streaming query."""
 
     runs_dir: Path = option(Path("runs"), "directory of the runs to watch", group="Input")
@@ -58,7 +58,7 @@ class MonitorOptions(LiveQueryOptions):
     )  # fmt: skip
 
 
-class RelayOptions(JobOptions):
+class RelayOptions(SparkJobOptions):
     """relay: send the metric events of running trainings to a Kafka topic."""
 
     examples = (

@@ -9,7 +9,7 @@ from typing import ClassVar
 from pydantic import FilePath
 
 from longtail.conf.options.base import option
-from longtail.conf.options.training import BATCH_HELP, LearningRateSchedule, RunOptions
+from longtail.conf.options.training import BATCH_HELP, SCHEDULE_HELP, LearningRateSchedule, RunOptions
 
 
 class PretrainingOptions(RunOptions):
@@ -48,9 +48,7 @@ class ContrastiveOptions(PretrainingOptions):
     own_defaults: ClassVar[frozenset[str]] = frozenset({"batch_size"})
 
     batch_size: int = option(128, BATCH_HELP, group="Optimisation", flags=("-b",), ge=4)
-    lr_schedule: LearningRateSchedule = option(
-        "cosine", "learning rate over the epochs: those of `train`", group="Optimisation"
-    )
+    lr_schedule: LearningRateSchedule = option("cosine", SCHEDULE_HELP, group="Optimisation")
     weight_decay: float = option(1e-4, "weight decay", group="Optimisation", flags=("--wd",), ge=0)
     projection_dim: int = option(128, "width of the projection in which views are compared", group="Method", gt=0)
 

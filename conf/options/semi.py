@@ -26,11 +26,11 @@ class PseudoLabelOptions(JobOptions):
     )  # fmt: skip
     unlabeled_ratio: float | None = option(
         None,
-        "unlabeled images per labelled image of a step, in a batch of their own; default: all are shuffled together",
+        "unlabeled images per labelled image of a step, in a separate batch; default: both share batches",
         group="Pseudo-labels", gt=0,
     )  # fmt: skip
     class_counts: Literal["all", "labelled"] = option(
-        "all", "images counted as class sizes by loss and --train_rule: with the pseudo-labelled ones or without",
+        "all", "class sizes for the loss and --train_rule: with (all) or without (labelled) pseudo-labelled images",
         group="Pseudo-labels", advanced=True,
     )  # fmt: skip
     rounds: int = option(
@@ -83,7 +83,7 @@ BALANCING = {
     "ABC": BalancingMethod("longtail.training.semi.abc_head:AuxiliaryBalancedClassifier", num_strong_views=2),
     "DASO": BalancingMethod("longtail.training.semi.daso:SemanticPseudoLabels"),
 }
-"""By name."""
+"""Methods of --balancing, by name."""
 
 Balancing = Annotated[str, one_of(BALANCING)]
 
@@ -119,7 +119,7 @@ class FixMatchOptions(JobOptions):
         10, "DARP: iterations of coordinate ascent per refinement", group="Method", advanced=True, gt=0
     )
     darp_delta: float = option(
-        2.0, "DARP: entries kept per class, as a multiple of the class's size", group="Method", advanced=True, gt=0
+        2.0, "DARP: predictions kept per class, as a multiple of the class's size", group="Method", advanced=True, gt=0
     )
     unlabeled_shares: tuple[float, ...] | Literal["estimated"] | None = option(
         None,
@@ -133,7 +133,7 @@ class FixMatchOptions(JobOptions):
         0.5, "CReST+: temperature of the alignment in the last round", group="Method", advanced=True, ge=0, le=1
     )
     daso_warmup: float = option(
-        0.02, "DASO: share of the training with FixMatch's pseudo-labels", group="Method", advanced=True, ge=0, le=1
+        0.02, "DASO: share of the training before blending begins", group="Method", advanced=True, ge=0, le=1
     )
     daso_queue: int = option(
         256, "DASO: labelled images per class whose mean feature is its prototype", group="Method", advanced=True, gt=0
@@ -179,7 +179,10 @@ class TrainSemiOptions(FixMatchOptions, PseudoLabelOptions, TrainOptions):
     phase: ClassVar[str] = "train_semi"
     examples = (
         ("--imb_factor_unlabel 1", "on the digits, with the pseudo-labels of `longtail gen_pseudolabels`"),
-        ("--imb_factor_unlabel 1 --semi_method fixmatch --balancing DARP", "FixMatch with DARP, which makes its own"),
+        (
+            "--imb_factor_unlabel 1 --semi_method fixmatch --balancing DARP",
+            "FixMatch with DARP, which makes its pseudo-labels in training",
+        ),
     )
 
     batch_size: int = option(256, BATCH_HELP, group="Optimisation", flags=("-b",), gt=0)
@@ -247,7 +250,7 @@ class TrainSemiOptions(FixMatchOptions, PseudoLabelOptions, TrainOptions):
     def _method(self) -> tuple[str, ...]:
         if self.balancing == "none":
             return super()._method()
-        # Of CReST+ a round's alignment depends on how many there are.
+        # With CReST+, the alignment of a round depends on the number of rounds.
         rounds = f"{self.rounds}" if self.balancing == "CReST+" else ""
         return (*super()._method(), f"{self.balancing}{rounds}")
 
@@ -280,13 +283,16 @@ class PipelineOptions(PseudoLabelOptions, SupervisedOptions):
     """pipeline: prepare, stats, train, gen_pseudolabels, train_semi and a comparison, with a live per-class table."""
 
     examples = (
-        ("", "all steps on the digits of scikit-learn, in a few minutes on a CPU"),
+        ("", "all steps on the digits of scikit-learn, in about a minute on a CPU"),
         ("--ssp --loss_type LDAM --train_rule DRW", "with self-supervised pre-training and LDAM-DRW"),
         ("--dataset cifar10 --world_size 2", "on CIFAR-10 with two ranks"),
     )
 
     imb_factor_unlabel: float | None = option(
-        1.0, "imbalance 1/rho_U of the unlabeled part; above 1 it is reversed", group="Unlabeled images", gt=0
+        1.0,
+        "smallest over largest unlabeled class, 1/rho_U; above 1 the tail is reversed",
+        group="Unlabeled images",
+        gt=0,
     )
     ssp: bool = option(False, "pre-train by rotation prediction first", group="Method")
     semi_epochs: int | None = option(None, "epochs of train_semi; default: --epochs", group="Optimisation", gt=0)

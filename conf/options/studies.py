@@ -3,10 +3,10 @@
 from pathlib import Path
 from typing import Any
 
-from longtail.conf.options.base import JobOptions, option
+from longtail.conf.options.base import JobOptions, SparkJobOptions, option
 
 
-class ExperimentOptions(JobOptions):
+class ExperimentOptions(SparkJobOptions):
     """experiment: run a grid of trials over several seeds and collect their results in a table."""
 
     examples = (
@@ -25,7 +25,10 @@ class ExperimentOptions(JobOptions):
         None, "tasks to run at the same time; default: all that the cluster has", group="Spark", gt=0
     )
     threads: int | None = option(
-        None, "CPU threads per rank; default: the experiment's, else an equal share of the cores", group="Spark", gt=0
+        None,
+        "CPU threads per rank; default: as in the experiment file, otherwise an equal share of the cores",
+        group="Spark",
+        gt=0,
     )
     data_dir: Path = option(Path("datasets"), "directory of raw and prepared data sets", group="Output")
     runs_dir: Path = option(Path("runs"), "directory of checkpoints, logs and metric events", group="Output")
@@ -58,7 +61,7 @@ class ReportOptions(JobOptions):
     output_dir: Path | None = option(None, "output directory; default: reports/ in --results_dir", group="Output")
 
 
-class TheoryOptions(JobOptions):
+class TheoryOptions(SparkJobOptions):
     """theory: check the three theorems by Monte-Carlo simulation over a grid of parameters."""
 
     examples = (

@@ -18,6 +18,10 @@ LOSSES = ("CE", "Focal", "LDAM", "BalancedSoftmax", "LogitAdjusted")
 LossName = Annotated[str, one_of(LOSSES, or_code="function")]
 
 LearningRateSchedule = Literal["steps", "cosine", "cosine_7_16", "constant"]
+SCHEDULE_HELP = (
+    "learning rate over the epochs; steps: warm-up, x 0.01 after 80% and x 0.0001 after 90%; cosine: to zero; "
+    "cosine_7_16: FixMatch's, initial rate x cos(7 pi t / 16), t from 0 to 1"
+)
 
 
 class RunOptions(DataOptions):
@@ -28,11 +32,11 @@ class RunOptions(DataOptions):
 
     arch: NetworkName = option(
         "resnet32",
-        "network, or package.module:factory; from resnet10 on for large images",
+        "network, or package.module:factory; the first six are for small images, the others for large ones",
         group="Network", flags=("-a",), choices=NETWORKS,
     )  # fmt: skip
     bn_momentum: float = option(
-        0.1, "weight of a batch in the running statistics of batch norm; 0.001 for 10,000 steps and more",
+        0.1, "weight of a batch in the running statistics of batch norm; use 0.001 only for 10,000 steps or more",
         group="Network", advanced=True, gt=0, le=1,
     )  # fmt: skip
     precision: Literal["float32", "bfloat16"] = option(
@@ -49,8 +53,8 @@ class RunOptions(DataOptions):
     learning_rate: float = option(0.1, "initial learning rate", group="Optimisation", flags=("--lr",), gt=0)
     lr_schedule: LearningRateSchedule = option(
         "steps",
-        "learning rate over the epochs; steps: warm-up, x 0.01 after 80% and x 0.0001 after 90%; cosine: to zero; "
-        "cosine_7_16: FixMatch's", group="Optimisation",
+        SCHEDULE_HELP,
+        group="Optimisation",
     )  # fmt: skip
     weight_decay: float = option(2e-4, "weight decay", group="Optimisation", flags=("--wd",), ge=0)
     momentum: float = option(0.9, "momentum of SGD", group="Optimisation", advanced=True, ge=0, lt=1)
@@ -65,7 +69,7 @@ class RunOptions(DataOptions):
     )  # fmt: skip
     world_size: int = option(1, "ranks: tasks of the barrier stage, one process each", group="Spark", gt=0)
     threads: int | None = option(
-        None, "CPU threads per rank; default: its share of the cores", group="Spark", advanced=True, gt=0
+        None, "CPU threads per rank; default: an equal share of the cores", group="Spark", advanced=True, gt=0
     )
     max_resident_gib: float = option(
         4.0, "GiB of decoded images that a rank keeps in memory; larger sets are read from the files in every epoch",
@@ -86,6 +90,7 @@ class RunOptions(DataOptions):
         600.0, "seconds without a heartbeat after which a rank counts as hung", group="Spark", in_run_name=False,
         advanced=True, gt=0,
     )  # fmt: skip
+    # The published code's name, as is --rand_number for the seed of the data selection.
     exp_str: str = option(
         "0", "distinguishes runs of the same configuration", group="Output", pattern=r"^[A-Za-z0-9_.]+$"
     )
@@ -239,8 +244,8 @@ class TrainClassifierOptions(SupervisedOptions):
     phase: ClassVar[str] = "classifier"
     own_defaults: ClassVar[frozenset[str]] = frozenset({"epochs"})
     examples = (
-        ("--resume runs/digits-*-train-CE-*/ckpt.best.pth.tar", "cRT on what `longtail train` learned"),
-        ("--resume runs/digits-*-train-CE-*/ckpt.best.pth.tar --method tau", "tau-normalisation; nothing is learned"),
+        ("--resume runs/digits-*-train-CE-*/ckpt.pth.tar", "cRT, on the backbone that `longtail train` learned"),
+        ("--resume runs/digits-*-train-CE-*/ckpt.pth.tar --method tau --tau_norm 1", "tau-normalisation, no learning"),
     )
 
     resume: FilePath = option(
@@ -250,7 +255,10 @@ class TrainClassifierOptions(SupervisedOptions):
         "cRT", "how the classifier is made (Kang et al. 2020)", group="Method"
     )
     tau_norm: float | None = option(
-        None, "tau: the exponent; default: the best of 0 to 2 on validation images", group="Method", ge=0
+        None,
+        "tau: the exponent; default: the best of 0 to 2 on validation images (train with --val_fraction)",
+        group="Method",
+        ge=0,
     )
     epochs: int = option(
         10, "epochs to train (cRT, LWS); tau and NCM learn nothing and need one pass", group="Optimisation", gt=0

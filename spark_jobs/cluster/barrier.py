@@ -54,7 +54,8 @@ def run_in_barrier_stage(
     rows: distributed over the ranks in parts of nearly equal size; rank_main(rank, rows) gets its part as a pa.Table
     verbose: each rank reports its start and its end on standard error, which on a cluster is the executor's log
 
-    Raises UserError at once if the cluster has too few slots, where Spark itself would wait for minutes.
+    Raises UserError if the cluster has too few slots: at once with a local master, otherwise after SLOT_WAIT_SECONDS,
+    in which executors may register.
     """
     profile = stage_profile(spark)
     check_slots(spark, world_size, profile=profile)

@@ -1,4 +1,4 @@
-"""The code of longtail as a zip file, which spark-submit --py-files sends to the executors."""
+"""The code of Longtail as a zip file, which spark-submit --py-files sends to the executors."""
 
 import zipfile
 from pathlib import Path
@@ -10,7 +10,7 @@ _SUFFIXES = (".py", ".yaml", ".properties", ".html", ".css", ".js")
 
 
 def write_code_zip(output: Path) -> None:
-    """Write longtail's code and data files, and nothing else; the same code gives the same bytes."""
+    """Write Longtail's code and data files, and nothing else; the same code gives the same bytes."""
     root = Path(longtail.__file__).parent
     # One folder at a time: in the repository each is a link, which rglob does not follow.
     found = [file for entry in root.iterdir() for file in (entry.rglob("*") if entry.is_dir() else [entry])]

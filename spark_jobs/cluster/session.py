@@ -20,14 +20,14 @@ from pyspark.sql import SparkSession
 
 from longtail import conf
 from longtail.conf.base.errors import UserError
-from longtail.conf.options.base import JobOptions
+from longtail.conf.options.base import SparkJobOptions
 from longtail.spark_jobs.cluster.jvm import start_quiet_jvm
 
 MINIMUM_JAVA = 17
 _LOG_CONFIGURATION = Path(conf.__file__).parent / "log4j2.properties"
 
 
-def spark_session(name: str, options: JobOptions, *, slots: int = 1, packages: Sequence[str] = ()) -> SparkSession:
+def spark_session(name: str, options: SparkJobOptions, *, slots: int = 1, packages: Sequence[str] = ()) -> SparkSession:
     """Create the session of a job, or return the running one.
 
     slots: tasks that the job runs at once; without a chosen master, local[*] grows to that number
@@ -94,7 +94,7 @@ def described(spark: SparkSession, description: str) -> Iterator[None]:
         java_context.setJobDescription(before)  # None removes it, which PySpark's own method does not allow
 
 
-def _settings(options: JobOptions, *, local: bool) -> dict[str, str]:
+def _settings(options: SparkJobOptions, *, local: bool) -> dict[str, str]:
     """Spark settings, for those that the user left open."""
     settings = {
         "spark.ui.showConsoleProgress": "false",

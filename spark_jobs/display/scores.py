@@ -16,7 +16,7 @@ MAX_CLASSES_SHOWN = 100
 def print_result(result: dict[str, Any]) -> None:
     """Per-class accuracy, precision and F1 on the test set, and the scores in a few lines.
 
-    Of a training that has nothing to evaluate, as it was while learning.
+    Without held-out scores, prints those measured during training.
     """
     console = get_console()
     if not result["splits"]:

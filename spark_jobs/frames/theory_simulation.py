@@ -1,4 +1,4 @@
-"""The simulation of the theorems as a table: a row a block of repetitions, then a row a grid point."""
+"""The simulation of the theorems as a table: first one row per block of repetitions, then one per grid point."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict

@@ -82,7 +82,9 @@ def _write_errors_reported(set_dir: Path) -> Iterator[None]:
     except FileExistsError:
         raise
     except OSError as error:
-        raise UserError(f"cannot write {set_dir}: {error.strerror}; free it or choose another --data_dir") from None
+        raise UserError(
+            f"cannot write {set_dir}: {error.strerror}; make the directory writable, or choose another --data_dir"
+        ) from None
     except Exception as error:
         # Spark reports a full disk in the text of its exceptions.
         reason = next((reason for reason in NO_ROOM if reason in str(error)), None)

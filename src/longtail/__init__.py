@@ -3,7 +3,7 @@
     import longtail
     longtail.__version__
 
-The code lies in the six sub-packages `conf`, `data`, `models`, `training`, `streaming` and `spark_jobs`. Each is loaded
+The code is in the six sub-packages `conf`, `data`, `models`, `training`, `streaming` and `spark_jobs`. Each is loaded
 when its name is first used, so that `import longtail` is quick and needs neither Spark nor PyTorch.
 """
 

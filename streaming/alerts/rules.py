@@ -164,7 +164,7 @@ class UnlabeledIrrelevant(Rule):
 
 
 class RunSilent(Rule):
-    """An unfinished run sent no event for so many seconds. Judged by the readers (streaming/tables/reading.py)."""
+    """An unfinished run sent no event for `seconds` seconds. Readers apply this rule (streaming/tables/reading.py)."""
 
     seconds: float = Field(gt=0)
 

@@ -40,7 +40,7 @@ class TableReader:
 
     tables_dir: may be created later
 
-    Raises UserError if a newer version of longtail has written the tables.
+    Raises UserError if a newer version of Longtail has written the tables.
     """
 
     def __init__(self, tables_dir: Path) -> None:

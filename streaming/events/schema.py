@@ -36,7 +36,7 @@ class Event:
     kind: which of the classes below
     run: name of the run
     attempt: 1 for the first start of the run, one more for each restart; the highest attempt counts
-    phase: what the run does (longtail.conf.vocabulary.Phase)
+    phase: what the run does: train, train_semi, classifier, or the name of a pre-training (conf/options/)
     emitted_at: seconds since 1970-01-01 UTC
     """
 
@@ -104,11 +104,11 @@ class ConfusionEvent(Event):
 
 @dataclass(frozen=True, kw_only=True)
 class StepEvent(Event):
-    """Progress inside an epoch, over the writer's images since its previous step event (or the start of the epoch).
+    """Progress inside an epoch: rank 0's images since its previous step event (or the start of the epoch).
 
     step, num_steps: the last step covered, counted from 1, and the number of steps per epoch
-    loss, accuracy: mean unweighted loss, and share of images predicted correctly
-    images_per_second: throughput of all ranks together
+    loss, accuracy: mean unweighted loss, and share of images predicted correctly, of rank 0 alone
+    images_per_second: throughput of all ranks, estimated as that of rank 0 times their number
     """
 
     kind: str = "step"

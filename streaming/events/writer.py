@@ -20,14 +20,10 @@ EVENTS_DIRECTORY = "events"
 
 
 class EventWriter:
-    """Writes the events of one attempt of one run into the events directory that all runs share.
+    """Writes the events of one attempt of one run into the events directory that all runs share; rank 0 has it."""
 
-    rank: rank of the writing process; every rank may write, each into its own files
-    """
-
-    def __init__(self, events_dir: Path, *, run: str, attempt: int, rank: int = 0) -> None:
-        rank_part = f"-rank{rank:04d}" if rank else ""
-        self._prefix = events_dir / f"{run}-attempt{attempt:03d}{rank_part}"
+    def __init__(self, events_dir: Path, *, run: str, attempt: int) -> None:
+        self._prefix = events_dir / f"{run}-attempt{attempt:03d}"
         self._steps: list[StepEvent] = []
         self._step_files: list[Path] = []
 

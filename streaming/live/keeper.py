@@ -47,7 +47,7 @@ BATCH_DIRECTORY = "batch"
 class TableKeeper:
     """The only writer of a directory of result tables.
 
-    Raises UserError if another process is writing them, or if a newer version of longtail has written them.
+    Raises UserError if another process is writing them, or if a newer version of Longtail has written them.
     """
 
     def __init__(self, spark: SparkSession, tables_dir: Path, rules: AlertRules) -> None:

@@ -116,7 +116,7 @@ def start_live_query(
     on_update: called with all runs at the start, and after each batch with the names of the runs whose tables changed;
     called again for a batch that was interrupted by a kill
 
-    Raises UserError if another process is writing these tables, or if a newer version of longtail has written them.
+    Raises UserError if another process is writing these tables, or if a newer version of Longtail has written them.
     """
     own_session = spark.newSession()
     for key, value in OWN_SETTINGS.items():

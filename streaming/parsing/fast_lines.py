@@ -1,9 +1,9 @@
-"""Reads event lines that are formatted exactly as longtail writes them. No Spark.
+"""Reads event lines that are formatted exactly as Longtail writes them. No Spark.
 
     events, others = read_fast_lines(lines)
 
 Spark's JSON functions take about 60 microseconds of CPU time per line, more than all later work on the event. Nearly
-every line was written by longtail, which one regular expression per event kind can verify: the line has the fields of
+every line was written by Longtail, which one regular expression per event kind can verify: the line has the fields of
 its kind in their order, each of its type and in its range, so it would pass all checks of streaming/parsing/lines.py
 and only its values remain to be read. All other lines go through those checks.
 """
@@ -38,7 +38,7 @@ _BLOCK_BYTES = 1 << 20
 
 
 def read_fast_lines(lines: pa.Table) -> tuple[dict[str, pa.Table], pa.Table]:
-    """The events per kind, each a table of its event_schema, and the lines that are not in longtail's own format.
+    """The events per kind, each a table of its event_schema, and the lines that are not in Longtail's own format.
 
     lines: table of LINE_SCHEMA, with arbitrary bytes
     """
@@ -63,7 +63,7 @@ def read_fast_lines(lines: pa.Table) -> tuple[dict[str, pa.Table], pa.Table]:
 
 
 def _parse(lines: pa.ChunkedArray, kind: type[Event]) -> pa.Table:
-    """lines: all of this kind, in longtail's own format"""
+    """lines: all of this kind, in Longtail's own format"""
     text = pc.binary_join_element_wise(lines.combine_chunks(), "", "\n")
     _, offsets, characters = text.buffers()
     end = pa.Array.from_buffers(pa.int32(), 1, [None, offsets], offset=len(text))[0].as_py()

@@ -116,7 +116,7 @@ def _is_known_version() -> Column:
 def _version_reason() -> Column:
     found = F.get_json_object(LINE, "$.format_version")
     newer = F.format_string(
-        f"format version %s is newer than {EVENT_FORMAT_VERSION}, the newest that this version of longtail reads", found
+        f"format version %s is newer than {EVENT_FORMAT_VERSION}, the newest that this version of Longtail reads", found
     )
     invalid = F.format_string("invalid format version %s", found)
     return F.when(F.col("event.format_version") > EVENT_FORMAT_VERSION, newer).otherwise(invalid)

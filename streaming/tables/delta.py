@@ -44,7 +44,7 @@ TRANSACTIONS_PER_CLEANING = 100
 class DeltaTables:
     """The only writer of a directory of Delta tables; pass `update` to the live query as on_update.
 
-    Raises UserError if delta-rs is not installed, or if a newer version of longtail has written the tables.
+    Raises UserError if delta-rs is not installed, or if a newer version of Longtail has written the tables.
     """
 
     # delta-rs is optional and has no type annotations that cover its transactions: its objects are Any here.

@@ -4,8 +4,9 @@
     TABLES_DIR/runs/RUN/class_epochs-0-1a2b3c4d.parquet ...
 
 An update writes new Parquet files, then replaces the manifest, then removes the files that no manifest names. So a
-reader sees the tables of a run either before or after an update, even if the writer is killed in between, and an update
-costs as much as the segments that it changes, however long the run is.
+reader sees the tables of a run either before or after an update, even if the writer is killed in between. The live
+query makes up to three updates per micro-batch (streaming/live/keeper.py): scores first, so a reader may see them
+before the other tables follow. An update costs as much as the segments that it changes, however long the run is.
 """
 
 import json
@@ -56,7 +57,7 @@ def run_directory(tables_dir: Path, run: str) -> Path:
 
 
 def read_run_manifest(tables_dir: Path, run: str) -> RunManifest | None:
-    """The manifest of a run, None if the tables do not have it. Raises UserError if a newer longtail wrote it."""
+    """The manifest of a run, None if the tables do not have it. Raises UserError if a newer Longtail wrote it."""
     file = run_directory(tables_dir, run) / MANIFEST
     try:
         content = json.loads(file.read_text(encoding="utf-8"))
@@ -73,13 +74,13 @@ def write_run_manifest(tables_dir: Path, manifest: RunManifest) -> None:
 
 
 def check_tables_version(version: object, file: Path) -> None:
-    """Raise UserError if result tables have a newer format than this version of longtail reads."""
+    """Raise UserError if result tables have a newer format than this version of Longtail reads."""
     remedy = "use another directory of result tables"
     check_format_version(version, newest=TABLES_FORMAT_VERSION, file=file, remedy=remedy)
 
 
 def check_format_versions(tables_dir: Path) -> None:
-    """Raise UserError if a newer version of longtail has written tables of any run in the directory."""
+    """Raise UserError if a newer version of Longtail has written tables of any run in the directory."""
     for run in list_runs(tables_dir):
         read_run_manifest(tables_dir, run)
 

@@ -109,7 +109,7 @@ def rows_where(table: pa.Table, **equal: Any) -> pa.Table:
 
 
 def _read_file(file: Path, name: str, columns: Sequence[str] | None = None) -> pa.Table:
-    # Columns that an older version of longtail did not write are null.
+    # Columns that an older version of Longtail did not write are null.
     return pq.read_table(file, schema=TABLES[name], columns=list(columns) if columns is not None else None)
 
 
