@@ -81,7 +81,7 @@ def test_rotations_are_those_of_torchvision(shape: tuple[int, ...]) -> None:
         assert torch.equal(result, TF.rotate(image, 90.0 * int(turn)))
 
 
-def test_a_quarter_turn_is_counter_clockwise_and_leaves_the_given_images_alone() -> None:
+def test_a_quarter_turn_is_counter_clockwise_and_does_not_change_its_input() -> None:
     images = torch.tensor([[[[1, 2], [3, 4]]]])
     assert rotate_quarter_turns(images, torch.tensor([1])).tolist() == [[[[2, 4], [1, 3]]]]
     assert images.tolist() == [[[[1, 2], [3, 4]]]]

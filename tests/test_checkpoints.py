@@ -104,7 +104,7 @@ def test_without_validation_there_is_no_best_epoch(tmp_path: Path) -> None:
     assert (loaded.best, loaded.model_card, loaded.optimizer) == (None, None, None)
 
 
-def test_a_save_that_fails_leaves_the_checkpoint_before(tmp_path: Path) -> None:
+def test_a_failed_save_keeps_the_previous_checkpoint(tmp_path: Path) -> None:
     file = tmp_path / "c"
     save_checkpoint(file, checkpoint_of(new_model(), epoch=1))
     broken = Checkpoint(
@@ -116,7 +116,7 @@ def test_a_save_that_fails_leaves_the_checkpoint_before(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == [file]
 
 
-def test_who_reads_a_checkpoint_while_the_next_one_is_saved_has_the_one_before(tmp_path: Path) -> None:
+def test_a_reader_during_a_save_gets_the_previous_checkpoint(tmp_path: Path) -> None:
     file = tmp_path / "c"
     save_checkpoint(file, checkpoint_of(new_model(), epoch=1))
     before = file.read_bytes()
@@ -141,7 +141,7 @@ def test_the_published_layout_loads_whatever_wrapped_the_network(tmp_path: Path,
     assert (checkpoint.epoch, checkpoint.arch, checkpoint.model_card) == (200, "resnet20", None)
 
 
-def test_of_a_moco_checkpoint_the_query_encoder_is_taken(tmp_path: Path) -> None:
+def test_the_query_encoder_of_a_moco_checkpoint_is_loaded(tmp_path: Path) -> None:
     source, target = new_model(seed=1), new_model(seed=2)
     query = {f"module.encoder_q.{name}": tensor for name, tensor in source.state_dict().items()}
     key = {f"module.encoder_k.{name}": torch.zeros_like(tensor) for name, tensor in source.state_dict().items()}
@@ -150,7 +150,7 @@ def test_of_a_moco_checkpoint_the_query_encoder_is_taken(tmp_path: Path) -> None
     assert torch.equal(target.conv1.weight, source.conv1.weight)
 
 
-def test_under_a_prefix_too_a_missing_tensor_is_named(tmp_path: Path) -> None:
+def test_a_missing_tensor_under_a_prefix_is_named(tmp_path: Path) -> None:
     state = {f"module.backbone.{name}": tensor for name, tensor in new_model(seed=1).state_dict().items()}
     del state["module.backbone.layer3.0.conv2.weight"]
     assert "layer3.0.conv2.weight is missing" in refused_state(tmp_path, state)
@@ -198,7 +198,7 @@ def test_a_tensor_of_another_shape_is_named_with_both_shapes(tmp_path: Path) -> 
     assert "fc.bias has shape (4,), needed (3,)" in message
 
 
-def test_of_many_problems_three_are_named_and_the_rest_counted(tmp_path: Path) -> None:
+def test_three_of_many_problems_are_named_and_the_rest_counted(tmp_path: Path) -> None:
     # resnet32 has two more blocks in each of three stages, each of 2 convolutions and 2 batch norms of 5 tensors.
     message = refused_state(tmp_path, new_model(seed=1, arch="resnet32").state_dict())
     assert message.count("is unknown") == 3
@@ -260,7 +260,7 @@ def test_a_flipped_byte_in_a_weight_is_refused(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("content", [b"", b"hello", b"epoch: 1\n" * 50, bytes(1000), b"PK\x03\x04", b"\x89PNG\r\n"])
-def test_a_file_that_is_no_checkpoint_is_refused(tmp_path: Path, content: bytes) -> None:
+def test_a_file_that_is_not_a_checkpoint_is_refused(tmp_path: Path, content: bytes) -> None:
     file = tmp_path / "c"
     file.write_bytes(content)
     with refused() as messages:
@@ -280,7 +280,7 @@ def test_a_file_that_is_no_checkpoint_is_refused(tmp_path: Path, content: bytes)
     ],
     ids=["tensor", "list", "no state", "list of state", "number", "no name"],
 )
-def test_a_file_of_tensors_that_is_no_checkpoint_is_refused(tmp_path: Path, content: object) -> None:
+def test_a_file_of_tensors_that_is_not_a_checkpoint_is_refused(tmp_path: Path, content: object) -> None:
     torch.save(content, tmp_path / "c")
     with refused() as messages:
         load_checkpoint(tmp_path / "c")
@@ -304,7 +304,7 @@ def test_a_checkpoint_without_a_whole_model_card_is_refused(tmp_path: Path, ours
     assert "has no valid description of its model" in messages[0]
 
 
-def test_a_checkpoint_that_is_not_there_is_refused(tmp_path: Path) -> None:
+def test_a_missing_checkpoint_is_refused(tmp_path: Path) -> None:
     with pytest.raises(UserError, match=f"there is no checkpoint {tmp_path / 'c'}"):
         load_checkpoint(tmp_path / "c")
     with refused():

@@ -103,7 +103,7 @@ class _Function(nn.Module):
         return self.function(x)
 
 
-def test_the_queue_keeps_the_newest_keys_and_the_oldest_go_first() -> None:
+def test_the_queue_keeps_the_newest_keys() -> None:
     learner = moco(queue_size=5)
     first, second, third = (two_views(2, seed) for seed in (1, 2, 3))
     keys = [projected(learner.network, views[1]) for views in (first, second, third)]
@@ -116,7 +116,7 @@ def test_the_queue_keeps_the_newest_keys_and_the_oldest_go_first() -> None:
     assert learner.next_position == 1
 
 
-def test_a_batch_larger_than_the_queue_leaves_its_last_keys() -> None:
+def test_a_batch_larger_than_the_queue_fills_it_with_its_last_keys() -> None:
     learner = moco(queue_size=3)
     views = two_views(7)
     learner(views)
@@ -163,7 +163,7 @@ def test_pre_training_does_not_use_the_labels(set_dir: Path, tmp_path: Path, met
 
 
 @pytest.mark.parametrize("method", METHODS)
-def test_a_stopped_pre_training_goes_on_as_if_it_had_not_stopped(
+def test_a_stopped_pretraining_resumes_with_identical_results(
     set_dir: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, method: str
 ) -> None:
     pretrain(set_dir, tmp_path / "undisturbed", method)
@@ -187,7 +187,7 @@ def test_a_stopped_pre_training_goes_on_as_if_it_had_not_stopped(
 
 
 @pytest.mark.parametrize("method", METHODS)
-def test_what_was_pre_trained_starts_a_supervised_training(set_dir: Path, tmp_path: Path, method: str) -> None:
+def test_a_supervised_training_starts_from_pretrained_weights(set_dir: Path, tmp_path: Path, method: str) -> None:
     pretrain(set_dir, tmp_path / "ssp", method)
     options = tiny_options(TrainOptions, learning_rate=1e-30, pretrained_model=tmp_path / "ssp" / LAST)
     run_training(options, paths_of(set_dir, tmp_path / "run"), ALONE, attempt=1)
@@ -196,7 +196,7 @@ def test_what_was_pre_trained_starts_a_supervised_training(set_dir: Path, tmp_pa
     assert theirs["fc.2.weight"].shape == (128, 64) and ours["fc.weight"].shape == (3, 64)
 
 
-def test_the_queue_of_a_small_set_has_a_place_for_every_fourth_image(set_dir: Path, tmp_path: Path) -> None:
+def test_the_queue_of_a_small_set_holds_a_quarter_of_its_images(set_dir: Path, tmp_path: Path) -> None:
     pretrain(set_dir, tmp_path / "run", "moco", epochs=1)
     assert torch.load(tmp_path / "run" / LAST, weights_only=True)["companion"]["queue"].shape == (128, 10)
 

@@ -94,7 +94,7 @@ def _assert_as_undisturbed(directory: Path, undisturbed: dict[str, torch.Tensor]
 
 
 @pytest.mark.long
-def test_a_training_goes_on_by_itself_when_a_rank_is_killed(
+def test_a_training_resumes_automatically_when_a_rank_is_killed(
     job: RunJob, tmp_path: Path, undisturbed: dict[str, torch.Tensor]
 ):
     said, _ = _disturbed_training(tmp_path, lambda pid: os.kill(pid, signal.SIGKILL))

@@ -73,7 +73,7 @@ def test_the_plot_is_a_picture_and_nothing_else_is_written(exports: Path) -> Non
     assert not (exports / "none").exists()
 
 
-def test_the_map_keeps_clusters_apart_and_the_seed_decides_it() -> None:
+def test_the_map_separates_clusters_and_depends_on_the_seed() -> None:
     generator = np.random.default_rng(0)
     features = np.concatenate([generator.normal(10 * cluster, 1, (20, 16)) for cluster in range(3)]).astype(np.float32)
     places = tsne_map(features, seed=5)

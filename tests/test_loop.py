@@ -50,7 +50,7 @@ def events_of(run_dir: Path, kind: str = "class") -> list[dict[str, Any]]:
     return [event for event in events if event["kind"] == kind]
 
 
-def test_learning_lowers_the_loss_and_tells_the_classes_apart(long_run: Path) -> None:
+def test_training_lowers_the_loss_and_separates_the_classes(long_run: Path) -> None:
     losses = {
         epoch: sum(e["loss_sum"] for e in events_of(long_run) if (e["epoch"], e["split"]) == (epoch, TRAIN))
         for epoch in (1, 10)
@@ -67,7 +67,7 @@ def test_every_sample_is_seen_once_in_every_epoch(long_run: Path) -> None:
             assert sum(e["predicted"] for e in events) == sum(COUNTS[split])
 
 
-def test_a_run_leaves_result_events_checkpoints_and_scalars(long_run: Path) -> None:
+def test_a_run_writes_result_events_checkpoints_and_scalars(long_run: Path) -> None:
     files = {path.name for path in long_run.iterdir()}
     assert {"result.json", LAST, BEST, "tensorboard"} <= files
     assert list((long_run / "tensorboard").glob("events.out.tfevents.*"))
@@ -78,7 +78,7 @@ def test_a_run_leaves_result_events_checkpoints_and_scalars(long_run: Path) -> N
     ]
 
 
-def test_a_run_tells_where_it_stands_and_with_which_options(long_run: Path) -> None:
+def test_run_events_have_the_epoch_and_the_options(long_run: Path) -> None:
     told = sorted(events_of(long_run, "run"), key=lambda event: event["emitted_at"])
     assert [event["state"] for event in told] == ["started", *["epoch_done"] * 10, "finished"]
     assert [event["epoch"] for event in told] == [0, *range(1, 11), 10]
@@ -152,7 +152,7 @@ def test_the_best_checkpoint_is_that_of_the_first_epoch_with_the_highest_validat
     assert best["test_scores"]["accuracy"] == pytest.approx(sum(e["correct"] for e in tests) / sum(COUNTS[TEST]))
 
 
-def test_without_validation_no_epoch_is_called_the_best(tmp_path: Path) -> None:
+def test_without_validation_data_there_is_no_best_checkpoint(tmp_path: Path) -> None:
     set_dir = write_tiny_set(tmp_path / "set", with_validation=False)
     result = run_training(tiny_options(TrainOptions), paths_of(set_dir, tmp_path / "run"), ALONE, attempt=1)
     assert result["best_on_validation"] is None
@@ -195,7 +195,7 @@ def assert_same_end(run_dir: Path, undisturbed: Path) -> None:
     assert {**result_of(run_dir), "run": None} == {**result_of(undisturbed), "run": None}
 
 
-def test_a_stopped_run_goes_on_as_if_it_had_not_stopped(set_dir: Path, stopped_run: Path, long_run: Path) -> None:
+def test_a_stopped_run_resumes_with_identical_results(set_dir: Path, stopped_run: Path, long_run: Path) -> None:
     # Other random numbers in between must not matter.
     torch.manual_seed(1)
     torch.rand(7)
@@ -206,7 +206,7 @@ def test_a_stopped_run_goes_on_as_if_it_had_not_stopped(set_dir: Path, stopped_r
     ]  # fmt: skip
 
 
-def test_another_run_resumes_from_its_checkpoint_and_ends_alike(
+def test_another_run_resumes_from_its_checkpoint_with_identical_results(
     set_dir: Path, stopped_run: Path, long_run: Path, tmp_path: Path
 ) -> None:
     options = LONG.model_copy(update={"resume": stopped_run / LAST})
@@ -214,7 +214,7 @@ def test_another_run_resumes_from_its_checkpoint_and_ends_alike(
     assert_same_end(tmp_path / "other", long_run)
 
 
-def test_a_run_that_has_all_its_epochs_is_only_measured_again(set_dir: Path, tmp_path: Path) -> None:
+def test_a_run_with_all_its_epochs_is_only_evaluated_again(set_dir: Path, tmp_path: Path) -> None:
     paths = paths_of(set_dir, tmp_path / "run")
     first = run_training(tiny_options(TrainOptions), paths, ALONE, attempt=1)
     before = weights_in(tmp_path / "run" / LAST)
@@ -239,7 +239,7 @@ def test_every_epoch_of_every_seed_has_random_numbers_of_its_own() -> None:
         ("cosine_7_16", [math.cos(7 / 16 * math.pi * step / 8) for step in range(8)]),
     ],
 )
-def test_a_step_learns_at_the_rate_of_its_place_in_the_training(
+def test_the_learning_rate_of_a_step_follows_the_schedule(
     set_dir: Path, tmp_path: Path, lr_schedule: str, expected: list[float]
 ) -> None:
     rates = []
@@ -344,7 +344,7 @@ def test_a_checkpoint_with_more_epochs_than_asked_for_is_refused(set_dir: Path, 
     assert "has 10 finished epochs: raise --epochs (9)" in messages[0]
 
 
-def test_a_checkpoint_without_optimizer_is_refused_for_going_on(set_dir: Path, long_run: Path, tmp_path: Path) -> None:
+def test_a_checkpoint_without_optimizer_state_cannot_be_resumed(set_dir: Path, long_run: Path, tmp_path: Path) -> None:
     content = torch.load(long_run / LAST, weights_only=True)
     torch.save({**content, "optimizer": None}, tmp_path / "published")
     options = LONG.model_copy(update={"resume": tmp_path / "published"})

@@ -175,7 +175,7 @@ def test_the_hard_targets_class_of_targets_is_the_class_or_has_the_largest_proba
 
 
 @pytest.mark.parametrize("loss", LOSSES.values(), ids=LOSSES.keys())
-def test_a_loss_is_one_value_a_sample_and_stays_finite(loss: Callable[[Tensor, Tensor], Tensor]) -> None:
+def test_a_loss_is_one_finite_value_per_sample(loss: Callable[[Tensor, Tensor], Tensor]) -> None:
     # Sure and right, sure and wrong, undecided.
     logits = torch.tensor([[200.0, 0, 0, 0], [200.0, 0, 0, 0], [0, 0, 0, 0]], requires_grad=True)
     losses = loss(logits, torch.tensor([0, 1, 2]))

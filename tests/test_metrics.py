@@ -42,7 +42,7 @@ def test_totals_count_by_target_and_predictions_by_predicted_class() -> None:
     assert lists["confidence_sum"] == pytest.approx([0.7 + 0.6, 0, 0.5])
 
 
-def test_batches_add_up_to_the_whole() -> None:
+def test_totals_of_batches_add_up_to_those_of_the_split() -> None:
     generator = torch.Generator().manual_seed(0)
     logits, targets = torch.randn(30, 4, generator=generator), torch.randint(4, (30,), generator=generator)
     losses = torch.rand(30, generator=generator)
@@ -159,13 +159,13 @@ def test_top_5_accuracy_and_the_confusion_matrix_are_those_of_scikit_learn() -> 
     assert min(confusion["count"]) > 0, "only the cells that are not zero"
 
 
-def test_top_5_of_five_classes_says_nothing() -> None:
+def test_top_5_accuracy_of_five_classes_is_none() -> None:
     predictions, _ = random_predictions(num_classes=5)
     assert prediction_scores(predictions, 5)["top5_accuracy"] is None
 
 
 def predictions_of(confidences: list[float], right: list[bool]) -> Predictions:
-    """Of class 0, taken for it or for class 1."""
+    """Predictions for images of class 0: class 0 or class 1."""
     rows = [[0.0] * len(right), [0.0 if r else 1.0 for r in right], confidences, [1.0] * len(right)]
     return Predictions(torch.tensor(rows, dtype=torch.float64))
 

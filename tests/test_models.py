@@ -233,7 +233,7 @@ def test_the_normalised_head_gives_the_cosines_of_angles() -> None:
     assert np.allclose(head(features).detach(), cosines, rtol=0, atol=1e-12)
 
 
-def test_the_normalised_head_does_not_feel_the_length_of_features_and_weights() -> None:
+def test_the_normalised_head_does_not_depend_on_the_norms_of_features_and_weights() -> None:
     head = CosineHead(6, 3).double()
     features = torch.randn(50, 6, dtype=torch.float64)
     before = head(features)

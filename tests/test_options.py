@@ -74,7 +74,7 @@ def test_a_checkpoint_is_either_resumed_or_evaluated(tmp_path: Path, flag: str, 
     assert (options.evaluate, options.resume) == (evaluate, checkpoint)
 
 
-def test_a_flag_goes_before_the_config_file_and_that_before_the_data_set(config: Path) -> None:
+def test_flags_override_the_config_file_and_that_overrides_the_data_set(config: Path) -> None:
     config.write_text("batch_size: 64\nn_max: 30\n")
     options = train_options(f"--dataset digits --config {config} -b 16")
     assert options.batch_size == 16  # 64 in the file

@@ -1,4 +1,4 @@
-"""Short floats, compiled networks, and where images lie: what they change, what they leave, and that no step waits."""
+"""bfloat16, compilation and where images are kept: results, and no synchronisation of a step with the device."""
 
 import math
 from collections import Counter
@@ -28,7 +28,7 @@ CPU = torch.device("cpu")
 LAST = "ckpt.pth.tar"
 
 
-def test_in_bfloat16_a_network_multiplies_in_it_and_in_float32_it_does_not() -> None:
+def test_only_bfloat16_precision_multiplies_in_bfloat16() -> None:
     model, images = build_model("resnet20", num_classes=3, in_channels=1), torch.randn(4, 1, 8, 8)
     for precision, dtype in (("float32", torch.float32), ("bfloat16", torch.bfloat16)):
         with autocast(precision, CPU):
@@ -59,12 +59,12 @@ def test_a_training_in_bfloat16_keeps_float32_weights_and_goes_nearly_the_same_w
     assert losses[1] == pytest.approx(losses[0], rel=0.05)
 
 
-def test_without_compiling_the_model_is_itself() -> None:
+def test_without_compilation_the_model_is_returned_unchanged() -> None:
     model = nn.Linear(2, 2)
     assert compile_model(model, TrainOptions(), CPU) is model
 
 
-def test_graphs_need_a_gpu_and_compiling_a_compiler(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_cuda_graphs_need_a_gpu_and_compilation_needs_a_compiler(monkeypatch: pytest.MonkeyPatch) -> None:
     with refused() as messages:
         compile_model(nn.Linear(2, 2), TrainOptions(compile="cuda_graphs"), CPU)
     assert "--compile cuda_graphs needs a GPU" in messages[0]
@@ -90,7 +90,7 @@ def test_a_compiled_training_ends_nearly_alike_and_its_checkpoint_is_an_ordinary
     assert plain.keys() == fast.keys()
 
 
-def test_images_lie_on_the_device_if_they_leave_half_of_it_free() -> None:
+def test_images_are_kept_on_the_device_if_half_of_its_memory_stays_free() -> None:
     assert fits(500, 1000) and not fits(501, 1000)
     images = torch.zeros(3, 1, 2, 2, dtype=torch.uint8)
     assert move_if_fits(images, CPU) is images and to_device(images, CPU) is images
@@ -146,7 +146,9 @@ def waits(set_dir: Path, run_dir: Path, options: Any, pseudo_labels: Path) -> Co
         (PretrainSimclrOptions, {}),
     ],
 )
-def test_no_step_waits_for_a_number(set_dir: Path, tmp_path: Path, options_type: Any, changes: dict[str, Any]) -> None:
+def test_no_step_synchronises_with_the_device(
+    set_dir: Path, tmp_path: Path, options_type: Any, changes: dict[str, Any]
+) -> None:
     table = write_pseudo_labels(tmp_path / "pseudo", unlabeled_ids(), [0, 1, 2] * 4, [0.5] * 12)
     counts = []
     for batch_size in (20, 10):
@@ -156,7 +158,7 @@ def test_no_step_waits_for_a_number(set_dir: Path, tmp_path: Path, options_type:
     assert counts[0] == counts[1], "twice the steps, no more waits"
 
 
-def test_the_counter_of_waits_sees_them() -> None:
+def test_the_counter_detects_synchronisations() -> None:
     with Waits() as mode:
         values = torch.arange(4.0)
         values.sum().item()

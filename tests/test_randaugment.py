@@ -49,12 +49,12 @@ def as_images(arrays: np.ndarray) -> Tensor:
     return torch.from_numpy(arrays).permute(0, 3, 1, 2).float() / 255
 
 
-def test_all_operations_of_the_paper_are_there() -> None:
+def test_all_operations_of_the_paper_exist() -> None:
     assert list(OPERATIONS) == list(PILLOW) and len(OPERATIONS) == 14
 
 
 @pytest.mark.parametrize("name", PILLOW)
-def test_an_operation_is_pillow_s(name: str) -> None:
+def test_an_operation_equals_pillow_s(name: str) -> None:
     arrays = pixels(len(AMOUNTS))
     found = OPERATIONS[name](as_images(arrays), AMOUNTS.view(-1, 1, 1, 1))
     for array, amount, ours in zip(arrays, AMOUNTS.tolist(), found, strict=True):
@@ -81,7 +81,7 @@ def test_each_image_has_its_own_operations_one_after_the_other(channels: int) ->
     assert found.shape == images.shape
 
 
-def test_what_happens_to_an_image_does_not_depend_on_those_beside_it() -> None:
+def test_the_result_for_an_image_does_not_depend_on_the_other_images() -> None:
     images = as_images(pixels(40))
     drawn = draw_operations(40, num_operations=2, generator=torch.Generator().manual_seed(6))
     together = randaugment(images, drawn)
@@ -89,7 +89,7 @@ def test_what_happens_to_an_image_does_not_depend_on_those_beside_it() -> None:
     assert torch.equal(together, torch.cat(parts))
 
 
-def test_operations_and_amounts_are_drawn_evenly() -> None:
+def test_operations_and_amounts_are_drawn_uniformly() -> None:
     drawn = draw_operations(14_000, num_operations=2, generator=torch.Generator().manual_seed(7))
     counts = torch.bincount(drawn.operation.flatten(), minlength=14)
     assert counts.min() > 1_800 and counts.max() < 2_200  # 2,000 each; the standard deviation is 43
@@ -98,6 +98,6 @@ def test_operations_and_amounts_are_drawn_evenly() -> None:
     assert (drawn.operation[:, 0] == drawn.operation[:, 1]).any()
 
 
-def test_operations_stay_on_the_host() -> None:
+def test_operations_stay_on_the_cpu() -> None:
     moved = Operations(torch.zeros(3, 2, dtype=torch.int64), torch.rand(3, 2)).to(torch.device("meta"))
     assert moved.operation.device.type == "cpu" and moved.amount.device.type == "meta"

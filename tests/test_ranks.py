@@ -266,7 +266,9 @@ def test_only_the_first_rank_writes_and_returns_the_result(directory: Path, outc
 
 
 @pytest.mark.parametrize("method", CONTRASTIVE)
-def test_two_ranks_contrast_what_one_does(outcomes: list[dict[str, Any]], set_dir: Path, method: str) -> None:
+def test_two_ranks_compute_the_contrastive_training_of_one(
+    outcomes: list[dict[str, Any]], set_dir: Path, method: str
+) -> None:
     alone = fit_contrastive(set_dir, Rank(0, 1, CPU), method)
     assert torch.tensor(alone["moved"]).abs().max() > 0.01
     for outcome in outcomes:
@@ -309,7 +311,7 @@ def test_a_classifier_alone_is_trained_by_two_ranks_too(outcomes: list[dict[str,
 
 @pytest.mark.parametrize("world_size", [1, 2, 3, 7])
 @pytest.mark.parametrize("num_items", [0, 1, 6, 7, 13, 128])
-def test_the_parts_of_the_ranks_are_the_whole_and_nearly_equal(num_items: int, world_size: int) -> None:
+def test_shares_of_the_ranks_cover_all_items_and_are_nearly_equal(num_items: int, world_size: int) -> None:
     items = list(range(num_items))
     parts = [items[Rank(rank, world_size, CPU).part(num_items)] for rank in range(world_size)]
     assert [item for part in parts for item in part] == items

@@ -1,4 +1,4 @@
-"""How a run's failure is told (training/run_events.py): once, by who notices first, if the run had begun."""
+"""Failure events of a run (training/run_events.py): written once, and only if the run had started."""
 
 import json
 from pathlib import Path
@@ -26,7 +26,7 @@ def failures(events_dir: Path) -> list[dict[str, Any]]:
 
 
 @pytest.mark.parametrize("error", [RuntimeError("no memory"), KeyboardInterrupt()])
-def test_a_failure_is_told_with_its_reason_and_the_options(tmp_path: Path, error: BaseException) -> None:
+def test_a_failure_event_has_the_reason_and_the_options(tmp_path: Path, error: BaseException) -> None:
     started = run_event("started", OPTIONS, **OF_RUN, phase="train", epoch=3)
     EventWriter(tmp_path, **OF_RUN).write_run(started)
 
@@ -39,13 +39,13 @@ def test_a_failure_is_told_with_its_reason_and_the_options(tmp_path: Path, error
     assert event["num_epochs"] == 7 and json.loads(event["configuration"])["learning_rate"] == 0.05
 
 
-def test_bad_input_before_the_run_began_leaves_nothing(tmp_path: Path) -> None:
+def test_bad_input_before_the_start_writes_no_event(tmp_path: Path) -> None:
     fail(tmp_path / "events", ValueError("bad input"))
 
     assert list(tmp_path.iterdir()) == []
 
 
-def test_what_succeeds_is_no_failure(tmp_path: Path) -> None:
+def test_success_writes_no_failure_event(tmp_path: Path) -> None:
     writer = EventWriter(tmp_path, **OF_RUN)
     writer.write_run(run_event("started", OPTIONS, **OF_RUN, phase="train", epoch=0))
     with report_failure(writer, OPTIONS, **OF_RUN, describe=str):

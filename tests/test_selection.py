@@ -86,7 +86,7 @@ def test_alignment_does_not_depend_on_the_order_or_partitions_of_rows(spark: Spa
     assert tables[0] == tables[1]  # to the last bit
 
 
-def test_a_class_that_is_never_said_stays_at_nothing_and_a_sure_image_stays_as_it_is(spark: SparkSession) -> None:
+def test_a_class_that_is_never_predicted_stays_at_zero_and_a_certain_image_is_unchanged(spark: SparkSession) -> None:
     table = pseudo_labels(spark, [[0.5, 0.5, 0.0], [1.0, 0.0, 0.0]])
 
     rows = sorted(with_aligned_distribution(table, target=[0, 1, 1]).collect())

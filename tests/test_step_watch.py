@@ -22,7 +22,7 @@ def batch(targets: list[int], guesses: list[int], loss: float) -> tuple[Tensor, 
     return logits, torch.tensor(targets), torch.full((len(targets),), loss)
 
 
-def test_a_report_is_of_the_steps_since_the_one_before_and_counts_anew_in_every_epoch() -> None:
+def test_a_report_covers_the_steps_since_the_previous_one_and_restarts_in_every_epoch() -> None:
     clock, told = Clock(), []
     watch = StepWatch(told.append, seconds=2, clock=clock)
     totals = ClassTotals.zeros(2, torch.device("cpu"))
@@ -49,7 +49,7 @@ def test_a_report_is_of_the_steps_since_the_one_before_and_counts_anew_in_every_
     ]
 
 
-def test_a_loss_that_is_no_number_is_told() -> None:
+def test_a_loss_that_is_not_a_number_is_reported() -> None:
     told: list[StepReport] = []
     watch = StepWatch(told.append, seconds=1000)
     totals = ClassTotals.zeros(2, torch.device("cpu"))

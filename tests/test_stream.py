@@ -109,7 +109,7 @@ def test_every_image_is_given_once_an_epoch_whatever_the_ranks(world_size: int, 
     assert {len(order) for order in orders} <= {221 // world_size, 221 // world_size + 1}
 
 
-def test_an_epoch_is_the_same_again_and_another_with_another_seed() -> None:
+def test_an_epoch_is_reproducible_and_depends_on_the_seed() -> None:
     def order(seed: int) -> list[int]:
         generator = np.random.default_rng(seed)
         return epoch_orders(groups_of(SIZES), world_size=2, shuffle_buffer=50, generator=generator)[0].tolist()
@@ -152,7 +152,7 @@ def test_images_are_repeated_as_often_as_asked() -> None:
     assert abs(len(orders[0]) - len(orders[1])) <= 1
 
 
-def test_a_row_group_is_read_once_and_let_go_after_its_last_image(
+def test_a_row_group_is_read_once_and_released_after_its_last_image(
     set_dir: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     read, held = [], []
@@ -197,7 +197,7 @@ def test_a_url_without_a_set_is_refused_by_name(url: str, named: str) -> None:
     assert named in messages[0]
 
 
-def test_hidden_names_behind_a_url_are_passed_over() -> None:
+def test_hidden_names_behind_a_url_are_ignored() -> None:
     files = fsspec.filesystem("memory")
     for name in ("a.parquet", "_temporary/b.parquet", ".c.parquet", "d.txt", "e/f.parquet"):
         files.pipe(f"/hidden/t/{name}", b"")
@@ -270,7 +270,7 @@ def test_a_training_from_files_sees_every_image_and_is_the_same_again(tiny_set: 
     assert same_tensors(*(weights_in(tmp_path / name / "ckpt.pth.tar") for name in ("a", "b")))
 
 
-def test_a_training_from_files_goes_on_as_if_undisturbed(tiny_set: Path, tmp_path: Path) -> None:
+def test_a_training_from_files_resumes_with_identical_results(tiny_set: Path, tmp_path: Path) -> None:
     whole = tiny_options(TrainOptions, epochs=2, lr_schedule="cosine", **STREAMED)
     run_training(whole, paths_of(tiny_set, tmp_path / "whole"), ALONE, attempt=1)
 
@@ -387,7 +387,7 @@ def test_balanced_draws_come_from_files_too(tiny_set: Path, tmp_path: Path) -> N
     assert sum(support) == 40 and min(support) >= 7 and max(support) <= 20
 
 
-def test_a_set_in_another_place_is_trained_on_by_its_url(
+def test_a_remote_set_is_trained_on_by_its_url(
     tiny_set: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     fsspec.filesystem("memory").put(str(tiny_set), "/far/tiny", recursive=True)

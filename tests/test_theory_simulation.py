@@ -79,7 +79,7 @@ def test_t1_s_bound_is_vacuous_for_2000_and_200_pseudo_labels() -> None:
         ({"p_positive": 0.5, "b": 100, "c": 2}, 0.5 * 0.022750132 + 0.5 * 0.579259709),
     ],
 )
-def test_t2_s_error_is_the_formula_s(changes: dict[str, float], error: float) -> None:
+def test_t2_s_error_equals_the_formula(changes: dict[str, float], error: float) -> None:
     assert t2.claim(t2_point(**changes)).exact == pytest.approx(error, rel=1e-7)
 
 
@@ -229,7 +229,7 @@ def test_a_bound_is_judged_by_where_the_interval_lies(hits: int, holds: bool | N
     assert row["empirical"] == hits / 1000 and row["low"] < hits / 1000 <= row["high"]
 
 
-def test_a_vacuous_bound_is_not_said_to_hold() -> None:
+def test_a_vacuous_bound_is_not_judged_to_hold() -> None:
     row = evaluated(t1_point(q=0.6, num_unlabeled=2200, rho_unlabeled=10, delta=0.15), repetitions=1000)
     assert (row["vacuous"], row["holds"], verdict(row)) == (True, None, "vacuous")
     assert row["empirical"] > 0.98
@@ -251,7 +251,7 @@ def test_mean_and_spread_come_from_the_sums() -> None:
     assert row["mean"] - row["mean_low"] == pytest.approx(row["mean_high"] - row["mean"])
 
 
-def test_t1_s_known_check_comes_out() -> None:
+def test_t1_s_known_check_holds() -> None:
     row = evaluated(t1_point())
     assert row["empirical"] == pytest.approx(1.0, abs=1e-4)
     assert row["mean"] == pytest.approx(0.4001, abs=3e-4)
@@ -259,7 +259,7 @@ def test_t1_s_known_check_comes_out() -> None:
     assert row["holds"] is True
 
 
-def test_t3_s_known_check_comes_out() -> None:
+def test_t3_s_known_check_holds() -> None:
     row = evaluated(t3_point())
     assert row["largest"] < row["error_bound"] == pytest.approx(0.0783, abs=5e-5)
     assert row["empirical"] == 1 and row["holds"] is True
@@ -267,13 +267,13 @@ def test_t3_s_known_check_comes_out() -> None:
     assert row["mean"] == pytest.approx(0.9 * stats.chi2.cdf(125, 200), rel=0.1)
 
 
-def test_t2_without_its_condition_is_seen_to_fail() -> None:
+def test_t2_fails_without_its_condition() -> None:
     row = evaluated(t2_point(c=-3))
     assert (row["conditions_met"], row["holds"], verdict(row)) == (False, False, "fails (c <= 0)")
     assert row["low"] < row["exact"] < row["high"] < 0.25
 
 
-def test_statements_count_points_and_say_what_is_vacuous_and_what_is_needed() -> None:
+def test_statements_count_points_by_judgement_and_name_the_needed_condition() -> None:
     vacuous = t1_point(q=0.6, num_unlabeled=2200, rho_unlabeled=10, delta=0.15)
     points = [t1_point(), vacuous, t2_point(), t2_point(c=-3), t2_point(c=-30), t3_point(), t3_point(dimension=10)]
     said = statements([evaluated(point, 20_000) for point in points], confidence=CONFIDENCE)
@@ -293,7 +293,7 @@ def test_statements_do_not_claim_what_no_row_shows() -> None:
     assert "has that value inside at 0" in statements([wrong], confidence=0.9)[1]
 
 
-def test_statements_tell_undecided_points_with_a_miss_from_those_without() -> None:
+def test_statements_distinguish_undecided_points_with_and_without_a_miss() -> None:
     # The bound is 0.9396: inside the intervals of 941 in 1000, and of 20 in 20. The last point's is vacuous.
     vacuous = t1_point(num_unlabeled=100)
     rows = [

@@ -41,7 +41,7 @@ def test_a_crop_is_cut_and_stretched_as_torchvision_does(size: tuple[int, int]) 
     assert c.flip.any() and not c.flip.all()
 
 
-def test_a_view_is_what_torchvision_s_operations_make_one_after_the_other() -> None:
+def test_a_view_equals_torchvision_s_operations_in_sequence() -> None:
     x, c = images(), choices()
     ours = view(x, c)
     for i in range(len(x)):
@@ -56,7 +56,7 @@ def test_a_view_is_what_torchvision_s_operations_make_one_after_the_other() -> N
     assert c.gray.any() and (c.hue != 0).any() and (c.hue == 0).any()
 
 
-def test_a_turned_hue_is_torchvision_s() -> None:
+def test_a_shifted_hue_equals_torchvision_s() -> None:
     x = images(6)
     turns = torch.tensor([-0.5, -0.1, 0.0, 0.05, 0.1, 0.5])
     for image, ours, turn in zip(x, shift_hue(x, turns), turns, strict=True):
@@ -81,7 +81,7 @@ def test_images_of_one_channel_have_crops_brightness_and_contrast_only() -> None
     assert torch.equal(grayscale(x), x)
 
 
-def test_crops_lie_within_the_image_and_have_the_drawn_areas() -> None:
+def test_crops_are_within_the_image_and_have_the_drawn_areas() -> None:
     c = choices(20_000, height=32, width=32)
     for start, length in ((c.top, c.height), (c.left, c.width)):
         assert (start >= 0).all() and (start + length <= 32).all() and (length >= 1).all()
@@ -92,7 +92,7 @@ def test_crops_lie_within_the_image_and_have_the_drawn_areas() -> None:
     assert share.min() < 0.22 and share.max() == 1
 
 
-def test_colours_change_in_their_shares_and_ranges() -> None:
+def test_colours_change_with_their_probabilities_and_ranges() -> None:
     c = choices(20_000)
     changed = (c.hue != 0).double().mean()
     assert changed == pytest.approx(0.8, abs=0.01)
@@ -134,7 +134,7 @@ def test_no_image_is_mirrored_where_that_changes_its_meaning() -> None:
     assert not choices(200, flip=False).flip.any()
 
 
-def test_a_rank_s_part_is_what_it_would_be_alone() -> None:
+def test_a_rank_s_share_does_not_depend_on_the_other_ranks() -> None:
     x, c = images(), choices()
     assert torch.allclose(view(x[5:9], c.part(slice(5, 9))), view(x, c)[5:9], atol=1e-6)
 
