@@ -37,7 +37,7 @@ THRESHOLD, LEARNING_RATE, WEIGHT_DECAY = 0.95, 0.03, 5e-4
 OPERATIONS = 3
 """Of RandAugment on a strong view, as semilearn has them; the paper has 2."""
 EMA = 0.95
-"""Of a few hundred steps; semilearn never forgets its first weights faster than this says."""
+"""For a few hundred steps; semilearn never forgets its first weights faster than this says."""
 
 
 def parsed() -> argparse.Namespace:

@@ -25,8 +25,8 @@ class DerivedTable:
     """How a result table is derived from others.
 
     query: takes one DataFrame per source, in this order, with the rows of any number of runs
-    sources: names of tables; a run without rows in the first one has none in the derived table either. Of tables that
-        grow with the epochs the query gets at least the latest epoch of each run and split
+    sources: names of tables; a run without rows in the first one has none in the derived table either. From tables
+        that grow with the epochs the query gets at least the latest epoch of each run and split
     """
 
     query: Callable[..., DataFrame]

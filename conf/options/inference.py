@@ -33,11 +33,11 @@ class GenPseudolabelsOptions(InferenceOptions):
     examples = (
         (
             "--resume runs/digits-*-train-CE-*/ckpt.pth.tar --imb_factor_unlabel 1",
-            "by what `longtail train` learned on the digits",
+            "labels by the classifier that `longtail train` learned on the digits",
         ),
         (
             "--resume runs/digits-*-train-CE-*/ckpt.pth.tar --imb_factor_unlabel 1 --threshold 0.9",
-            "only those of which the classifier is confident",
+            "only the labels with a confidence of at least 0.9",
         ),
     )
 
@@ -81,7 +81,7 @@ class EvaluateOptions(InferenceOptions):
 
     own_defaults: ClassVar[frozenset[str]] = frozenset({"arch", "batch_size"})
     examples = (
-        ("--resume runs/digits-*-train-CE-*/ckpt.pth.tar", "scores of what `longtail train` learned"),
+        ("--resume runs/digits-*-train-CE-*/ckpt.pth.tar", "scores of the classifier that `longtail train` learned"),
         ("--resume runs/digits-*-train-CE-*/ckpt.pth.tar --splits test --features", "with the images' features"),
     )
 

@@ -118,7 +118,7 @@ class RunOptions(DataOptions):
 
         inputs: by option name, a hash of the content of each file that the run starts from; its path does not matter
         """
-        # Of the files that a run starts from, the content is part of the name, not the path.
+        # The content of the files that a run starts from is part of the name, their path is not.
         named = {name for name, field in type(self).model_fields.items() if is_in_run_name(field)}
         parameters = {**self.model_dump(mode="json", include=named), "inputs": inputs}
         parts = (self.dataset, short_name(self.arch), *self._method(), f"imb{self.imb_factor:g}", f"e{self.epochs}")

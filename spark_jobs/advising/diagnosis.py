@@ -67,9 +67,9 @@ def diagnose(
     Raises UserError for bad input.
     """
     manifest = read_manifest(set_dir)
-    for split, mend in ((VAL, "no class has two labelled images or more"), (UNLABELED, "name some with --unlabeled")):
+    for split, hint in ((VAL, "no class has two labelled images or more"), (UNLABELED, "name some with --unlabeled")):
         if not manifest.num_images(split):
-            raise UserError(f"{set_dir.name} has no image in its part {split!r}: {mend}")
+            raise UserError(f"{set_dir.name} has no image in its part {split!r}: {hint}")
     held_out = np.array(manifest.counts[VAL])
     labelled = np.array(manifest.counts[TRAIN]) + held_out
     is_head = head_half(labelled.tolist())

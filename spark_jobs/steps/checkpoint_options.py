@@ -31,8 +31,8 @@ def options_of_checkpoint(given: dict[str, Any], names: frozenset[str]) -> dict[
 def training_of_checkpoint(checkpoint: Path) -> list[JobOptions]:
     """The options of the supervised training that wrote the checkpoint, for conf/next_command.py; empty if unknown.
 
-    Not validated: a file that they name may be gone, and is left out then. Of a semi-supervised training, what it
-    shares with `train`.
+    Not validated: a file that they name may be gone, and is left out then. A semi-supervised training gives the options
+    that it shares with `train`.
     """
     card = _card(checkpoint)
     if card is None:
