@@ -32,12 +32,12 @@ COMMON = ["--dataset", "digits", "--threads", "1"]
 
 def first_step(peer: str) -> dict[str, float]:
     """Seconds from the call to the first all-reduce, twice in one session; runs in a process of its own."""
-    from longtail.conf.options.base import JobOptions
+    from longtail.conf.options.base import SparkJobOptions
     from longtail.spark_jobs.cluster.barrier import run_in_barrier_stage
     from longtail.spark_jobs.cluster.session import spark_session
 
     started = time.monotonic()
-    spark = spark_session("startup", JobOptions(master="local[2]"))
+    spark = spark_session("startup", SparkJobOptions(master="local[2]"))
     seconds = {"session": time.monotonic() - started}
 
     def rank_main(rank: Any = None) -> dict[str, float]:

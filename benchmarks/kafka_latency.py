@@ -18,7 +18,7 @@ import numpy as np
 from pyspark.sql import SparkSession
 from pyspark.sql import functions as F
 
-from longtail.conf.options.base import JobOptions
+from longtail.conf.options.base import SparkJobOptions
 from longtail.spark_jobs.cluster.session import spark_session
 from longtail.streaming.events.schema import event_line
 from longtail.streaming.live.kafka import KAFKA_PACKAGE, start_score_stream
@@ -50,7 +50,7 @@ def main() -> None:
     num_messages = parser.parse_args().messages
     with tempfile.TemporaryDirectory() as root, Broker(Path(root) / "broker") as broker:
         # The real-time query holds a slot for each partition as long as it runs; messages are sent beside it.
-        spark = spark_session("kafka_latency", JobOptions(master="local[6]"), packages=(KAFKA_PACKAGE,))
+        spark = spark_session("kafka_latency", SparkJobOptions(master="local[6]"), packages=(KAFKA_PACKAGE,))
         for name, trigger in TRIGGERS.items():
             topic = name.replace(" ", "-")
             send(spark, broker, topic, 0)

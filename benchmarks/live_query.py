@@ -31,7 +31,7 @@ from pyspark.sql import functions as F
 from pyspark.sql.streaming import StreamingQuery
 
 from longtail.conf.base.files import write_text_atomically
-from longtail.conf.options.base import JobOptions
+from longtail.conf.options.base import SparkJobOptions
 from longtail.spark_jobs.cluster.session import spark_session
 from longtail.streaming.events.schema import ClassEvent, ConfusionEvent, Event, RunEvent, event_line, spark_ddl
 from longtail.streaming.events.writer import EventWriter
@@ -338,7 +338,7 @@ def main() -> None:
     for name, value in DEFAULTS[arguments.what].items():
         if getattr(arguments, name) is None:
             setattr(arguments, name, value)
-    spark = spark_session("benchmark", JobOptions())
+    spark = spark_session("benchmark", SparkJobOptions())
     with tempfile.TemporaryDirectory() as root:
         MEASUREMENTS[arguments.what](spark, Path(root), arguments)
     spark.stop()

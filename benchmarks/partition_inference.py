@@ -31,7 +31,7 @@ import pyarrow.parquet as pq
 import torch
 
 from longtail.conf.base.files import content_hash
-from longtail.conf.options.base import JobOptions
+from longtail.conf.options.base import SparkJobOptions
 from longtail.conf.options.training import TrainOptions
 from longtail.data.contract import ID, IMAGE, RAW
 from longtail.data.loader import decode_images, read_columns
@@ -113,7 +113,7 @@ def on_spark(directory: Path, checkpoint: Path, slots: int, peers: list[str]) ->
     from pyspark.ml.functions import predict_batch_udf
     from pyspark.sql.types import ArrayType, FloatType
 
-    spark = spark_session("benchmark", JobOptions(master=f"local[{slots}]"))
+    spark = spark_session("benchmark", SparkJobOptions(master=f"local[{slots}]"))
     version = content_hash(checkpoint)
     classifier = Classifier(
         checkpoint=checkpoint, version=version, image_shape=SHAPE, encoding=RAW, batch_size=BATCH_SIZE, threads=1

@@ -35,7 +35,7 @@ from PIL import Image
 from pyspark.sql import SparkSession
 
 from longtail.conf.arguments import resolve_options
-from longtail.conf.options.base import JobOptions
+from longtail.conf.options.base import SparkJobOptions
 from longtail.conf.options.data import PrepareOptions
 from longtail.data.manifest import read_manifest
 from longtail.spark_jobs.cluster.session import spark_session
@@ -142,7 +142,7 @@ def main() -> None:
     parser.add_argument("--pixels", type=int, default=50_000)
     parser.add_argument("--rounds", type=int, default=3)
     arguments = parser.parse_args()
-    spark = spark_session("prepare_benchmark", JobOptions())
+    spark = spark_session("prepare_benchmark", SparkJobOptions())
     with tempfile.TemporaryDirectory() as temporary:
         kinds = {
             "jpegs": ("folder", write_jpegs(Path(temporary) / "jpegs", arguments.jpegs), arguments.jpegs),

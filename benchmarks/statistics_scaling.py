@@ -27,7 +27,7 @@ import pandas as pd
 from pyspark.sql import SparkSession
 
 from longtail.conf.arguments import resolve_options
-from longtail.conf.options.base import JobOptions
+from longtail.conf.options.base import SparkJobOptions
 from longtail.conf.options.data import StatsOptions
 from longtail.spark_jobs.cluster.session import spark_session
 from longtail.spark_jobs.steps.stats import stats_of_labels
@@ -77,7 +77,7 @@ def main() -> None:
     parser.add_argument("--directory", type=Path)
     arguments = parser.parse_args()
     sizes = sorted(int(float(millions) * 1_000_000) for millions in arguments.millions.split(","))
-    spark = spark_session("statistics_scaling", JobOptions(master="local[2]"))
+    spark = spark_session("statistics_scaling", SparkJobOptions(master="local[2]"))
     print(f"{arguments.classes} classes, local[2], {spark.conf.get('spark.driver.memory')} of driver memory")
     with tempfile.TemporaryDirectory(dir=arguments.directory) as temporary:
         tables = {
