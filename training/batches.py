@@ -43,7 +43,8 @@ def epoch_batches(
 
     Every sample is used once, or as often as it is drawn if train_rule resamples. With data.unlabeled_ratio this holds
     for the labelled samples; each step has ratio times as many unlabeled ones, and none of them is used a second time
-    before all have been used once. Batch sizes differ by at most one, so batch norm never sees a tiny last batch.
+    before all have been used once (unless train_rule draws them, too). Batch sizes differ by at most one, so batch norm
+    never sees a tiny last batch.
 
     shuffle_buffer: size of each rank's shuffle buffer when images are read from files
     """

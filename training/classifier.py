@@ -37,7 +37,7 @@ TAU_GRID = tuple(step / 10 for step in range(21))
 
 
 class ClassifierMethod(TrainingMethod[TrainClassifierOptions]):
-    """train_classifier."""
+    """The method of the job train_classifier."""
 
     def task(self, options: TrainClassifierOptions, paths: RunPaths, manifest: Manifest, rank: Rank) -> Task:
         return supervised_task(options, paths.set_dir, manifest, rank.device)

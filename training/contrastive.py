@@ -185,7 +185,7 @@ class _Gathered(torch.autograd.Function):
 
 
 class MocoMethod(TrainingMethod[PretrainMocoOptions]):
-    """pretrain_moco."""
+    """The method of the job pretrain_moco."""
 
     def task(self, options: PretrainMocoOptions, paths: RunPaths, manifest: Manifest, rank: Rank) -> Task:
         return contrastive_task(options, paths.set_dir, manifest, rank.device, anchors_per_image=1)
@@ -205,7 +205,7 @@ class MocoMethod(TrainingMethod[PretrainMocoOptions]):
 
 
 class SimclrMethod(TrainingMethod[PretrainSimclrOptions]):
-    """pretrain_simclr."""
+    """The method of the job pretrain_simclr."""
 
     def task(self, options: PretrainSimclrOptions, paths: RunPaths, manifest: Manifest, rank: Rank) -> Task:
         return contrastive_task(options, paths.set_dir, manifest, rank.device, anchors_per_image=2)

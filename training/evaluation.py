@@ -1,4 +1,4 @@
-"""Passes over held-out splits: per-class sums after every epoch, all predictions at the end, features on demand.
+"""Passes over held-out splits: per-class sums while training, all predictions at the end, features on demand.
 
 Each rank evaluates its share of a split; every rank gets the result for the whole split.
 """

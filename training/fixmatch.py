@@ -205,7 +205,7 @@ def held_out_confusion(network: Network, task: Task, rank: Rank) -> Confusion:
 
 
 class FixMatchMethod(LabelMethod[TrainSemiOptions]):
-    """train_semi --semi_method fixmatch."""
+    """The method of train_semi --semi_method fixmatch."""
 
     def task(self, options: TrainSemiOptions, paths: RunPaths, manifest: Manifest, rank: Rank) -> Task:
         return fixmatch_task(options, paths.set_dir, manifest, rank.device, pseudo_labels=paths.pseudo_labels)

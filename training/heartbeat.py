@@ -53,5 +53,5 @@ class Heartbeat:
 
 
 def heartbeat_file(directory: Path, rank: int) -> Path:
-    """Heartbeat file of a rank; its modification time is that of the last heartbeat."""
+    """The heartbeat file of a rank. Its content changes while the rank works; its date also while the rank hangs."""
     return directory / f"rank{rank:04d}.json"

@@ -116,7 +116,7 @@ def class_thresholds(options: TrainSemiOptions, num_classes: int) -> np.ndarray:
 
 
 class PseudoLabelMethod(LabelMethod[TrainSemiOptions]):
-    """train_semi --semi_method pseudo_label."""
+    """The method of train_semi --semi_method pseudo_label."""
 
     def task(self, options: TrainSemiOptions, paths: RunPaths, manifest: Manifest, rank: Rank) -> Task:
         assert paths.pseudo_labels is not None, "the job makes or finds them before it trains"

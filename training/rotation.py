@@ -79,7 +79,7 @@ def rotation_task(options: PretrainRotOptions, set_dir: PathOrUrl, manifest: Man
 
 
 class RotationMethod(TrainingMethod[PretrainRotOptions]):
-    """pretrain_rot."""
+    """The method of the job pretrain_rot."""
 
     def task(self, options: PretrainRotOptions, paths: RunPaths, manifest: Manifest, rank: Rank) -> Task:
         return rotation_task(options, paths.set_dir, manifest, rank.device)

@@ -39,7 +39,7 @@ class LabelMethod(TrainingMethod[LabelOptions]):
 
 
 class SupervisedMethod(LabelMethod[TrainOptions]):
-    """train."""
+    """The method of the job train."""
 
     def task(self, options: TrainOptions, paths: RunPaths, manifest: Manifest, rank: Rank) -> Task:
         return supervised_task(options, paths.set_dir, manifest, rank.device)

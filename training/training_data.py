@@ -22,10 +22,10 @@ class TrainingData:
 
     train: the labelled samples, then the pseudo-labelled or unlabeled ones
     num_labelled: length of the labelled part of train
-    held_out: validation and test samples, by split; measured after every epoch
+    held_out: validation and test samples, by split; measured every --eval_every epochs
     class_counts: (C,) training samples per class, pseudo-labelled ones included
     rule_counts: (C,) class counts used by loss and rule: class_counts, or those of the labelled samples alone
-    pseudo_label_counts: (C,) the pseudo-labelled part of class_counts; empty without pseudo-labels
+    pseudo_label_counts: (C,) the pseudo-labelled part of class_counts; empty where labels are not used
     shot_groups: (C,) many, medium or few, by the labelled samples alone, so that pseudo-labels move no class
     horizontal_flip: whether a mirrored image is still of its class
     unlabeled_ratio: unlabeled per labelled samples in each step; None: all samples are shuffled together
