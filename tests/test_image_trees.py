@@ -150,7 +150,7 @@ def test_shards_divide_the_files_and_ids_go_on(tmp_path: Path, monkeypatch: pyte
         ({}, "has 0 classes"),
         ({"a": 1, "b": 1}, "has no image for the test set"),
         ({"train/a": 2, "train/b": 1, "test/c": 1}, "has the class 'c'"),
-        ({"train/a": 2, "train/b": 1, "test/a": 0}, "has no image: fill it"),
+        ({"train/a": 2, "train/b": 1, "test/a": 0}, "has no image: add some"),
     ],
     ids=["empty class", "one class", "no class", "single images", "unknown test class", "empty test"],
 )
