@@ -133,7 +133,7 @@ def test_irrelevant_images_of_another_shape_are_refused(spark: SparkSession, tmp
     values = {"imb_factor_unlabel": 1.0, "relevance": 0.5, "irrelevant_dataset": "folder"}
     with pytest.raises(UserError, match="must be one of the published data sets"):
         options_of(tmp_path, **values)
-    with pytest.raises(UserError, match=r"cifar10 has raw images of \(32, 32, 3\), digits raw ones of \(8, 8, 1\)"):
+    with pytest.raises(UserError, match=r"cifar10 has raw images of \(32, 32, 3\), digits raw images of \(8, 8, 1\)"):
         (tmp_path / "cifar-10-batches-py").mkdir()
         prepare(spark, options_of(tmp_path, **{**values, "irrelevant_dataset": "cifar10"}))
 
