@@ -180,7 +180,7 @@ def test_a_table_of_several_rounds_is_refused(tmp_path: Path, set_dir: Path) -> 
     (tmp_path / "2" / "part-0.parquet").rename(tmp_path / "1" / "part-1.parquet")
     with refused() as messages:
         semi_task(set_dir, tmp_path / "1")
-    assert f"{tmp_path / '1'} holds pseudo-labels of rounds [1, 2]" in messages[0]
+    assert f"{tmp_path / '1'} has pseudo-labels of the rounds [1, 2], not of one" in messages[0]
 
 
 def test_sample_weights_are_those_of_the_classes_times_those_of_the_samples(set_dir: Path, table: Path) -> None:
