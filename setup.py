@@ -73,12 +73,12 @@ setup(
         "uvicorn>=0.32",
     ],
     extras_require={
-        "delta": ["deltalake>=1.0"],
+        "delta": ["deltalake>=1.6.6"],
         "notebook": ["jupyterlab"],
         "test": [
             "build",
             "coverage[toml]",
-            "deltalake>=1.0",
+            "deltalake>=1.6.6",
             "hypothesis",
             "ipykernel",
             "nbclient",
