@@ -85,6 +85,7 @@ setup(
             "pandas-stubs",
             "pyright[nodejs]",
             "pytest",
+            "pytest-xdist",
             "ruff",
             "selenium",
             "types-PyYAML",

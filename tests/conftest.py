@@ -1,7 +1,8 @@
 """Fixtures: one Spark session for all tests, and the jobs, in that session or as a user starts them.
 
 `python -m pytest` runs what takes seconds; `python -m pytest --long` also what
-takes minutes or downloads real data.
+takes minutes or downloads real data. With `-n 2` two processes share the files,
+each with a Spark session of its own.
 """
 
 import os
@@ -24,6 +25,13 @@ from longtail.spark_jobs.steps.prepare import prepare
 REPOSITORY = Path(__file__).parent.parent
 SCRIPTS = Path(sys.executable).parent
 
+LONGEST_FILES = [
+    "test_package.py", "test_faults.py", "test_failures.py", "test_exactly_once.py", "test_jobs.py",
+    "test_dashboard_browser.py", "test_notebooks.py", "test_real_data.py", "test_kafka.py", "test_theory_job.py",
+    "test_user_code.py", "test_alerts.py",
+]  # fmt: skip
+"""They come first, so that with several processes none is left alone with a long one at the end."""
+
 RunJob = Callable[..., subprocess.CompletedProcess[str]]
 
 
@@ -37,6 +45,7 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
         left_out = [item for item in items if item.get_closest_marker("long")]
         config.hook.pytest_deselected(items=left_out)
         items[:] = [item for item in items if item not in left_out]
+    items.sort(key=lambda item: LONGEST_FILES.index(item.path.name) if item.path.name in LONGEST_FILES else len(items))
 
 
 @pytest.fixture(scope="session")
