@@ -287,6 +287,26 @@ def test_a_file_of_tensors_that_is_not_a_checkpoint_is_refused(tmp_path: Path, c
     assert "is not a checkpoint: it has no state_dict" in messages[0]
 
 
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), float("-inf")])
+@pytest.mark.parametrize("part", ["state_dict", "companion", "optimizer"])
+def test_a_checkpoint_of_a_diverged_training_is_refused_by_every_reader(
+    tmp_path: Path, part: str, value: float
+) -> None:
+    file = tmp_path / "ckpt.pth.tar"
+    save_checkpoint(file, checkpoint_of(new_model()))
+    content = torch.load(file, weights_only=True)
+    content["companion"] = {"queue": torch.zeros(2, 3)}
+    tensors = content["optimizer"]["state"][4] if part == "optimizer" else content[part]
+    tensors[list(tensors)[-1]].view(-1)[-1] = value
+    torch.save(content, file)
+    with refused() as messages:
+        load_checkpoint(file)
+    assert messages[0].startswith(f"{file} has NaN or infinite numbers (")
+    assert "train again with a lower --lr" in messages[0]
+    if part == "optimizer":
+        assert "the optimizer's momentum_buffer of parameter 4" in messages[0]
+
+
 def test_a_checkpoint_of_a_newer_format_is_refused(tmp_path: Path) -> None:
     torch.save({"epoch": 1, "state_dict": {}, "longtail": '{"format_version": 2, "model": "other"}'}, tmp_path / "c")
     with refused() as messages:

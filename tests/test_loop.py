@@ -351,3 +351,31 @@ def test_a_checkpoint_without_optimizer_state_cannot_be_resumed(set_dir: Path, l
     with refused() as messages:
         run_training(options, paths_of(set_dir, tmp_path / "run"), ALONE, attempt=1)
     assert "no optimizer state to resume from: give it as --pretrained_model" in messages[0]
+
+
+def test_weights_spoilt_by_the_last_step_end_the_run_before_anything_is_saved(set_dir: Path, tmp_path: Path) -> None:
+    # One step: its loss is that of the initial weights, a finite number.
+    options = tiny_options(TrainOptions, batch_size=1000, learning_rate=1e60)
+    with refused() as messages:
+        run_training(options, paths_of(set_dir, tmp_path / "run"), ALONE, attempt=1)
+    assert messages[0].startswith("the weights became NaN or infinite in epoch 1 (")
+    assert messages[0].endswith("lower --lr (it is 1e+60)")
+    assert not {LAST, BEST, "result.json"} & {path.name for path in (tmp_path / "run").iterdir()}
+
+
+def test_weights_that_are_numbers_but_give_none_are_refused_too(set_dir: Path, tmp_path: Path) -> None:
+    options = tiny_options(TrainOptions, batch_size=1000, learning_rate=1e9)
+    with refused() as messages:
+        run_training(options, paths_of(set_dir, tmp_path / "run"), ALONE, attempt=1)
+    assert "in epoch 1" in messages[0] and "lower --lr (it is 1e+09)" in messages[0]
+    assert not {LAST, BEST, "result.json"} & {path.name for path in (tmp_path / "run").iterdir()}
+
+
+@pytest.mark.parametrize("batch_size", [1, 3])
+def test_batch_norm_over_one_image_is_refused(set_dir: Path, tmp_path: Path, batch_size: int) -> None:
+    rank = Rank(0, min(batch_size, 2), ALONE.device)
+    options = tiny_options(TrainOptions, batch_size=batch_size, world_size=rank.world_size)
+    with refused() as messages:
+        run_training(options, paths_of(set_dir, tmp_path / "run"), rank, attempt=1)
+    assert messages[0].startswith("batch norm needs two images per rank in every step, and 40 images")
+    assert "raise --batch_size" in messages[0]

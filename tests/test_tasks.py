@@ -262,6 +262,13 @@ def test_a_ratio_needs_a_pseudo_label(set_dir: Path, table: Path) -> None:
     assert "no pseudo-label is confident enough for a batch: lower --confidence_threshold" in messages[0]
 
 
+def test_a_ratio_that_rounds_to_no_image_is_refused(set_dir: Path, table: Path) -> None:
+    task = semi_task(set_dir, table, unlabeled_ratio=0.01)
+    with refused() as messages:
+        epoch_size(task.data)
+    assert messages[0] == ("--unlabeled_ratio 0.01 of 40 labelled images is no image in an epoch: give at least 0.025")
+
+
 @pytest.mark.parametrize(
     "changes",
     [

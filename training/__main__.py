@@ -54,7 +54,7 @@ def main(argv: Sequence[str]) -> None:
     paths = run_paths(options, set_dir=set_dir, pseudo_labels=getattr(options, "pseudo_labels", None))
     with exclusive_run(paths.run_dir) if rank.is_first else nullcontext():
         finished = finished_run(paths.run_dir)
-        attempt = begin_attempt(paths.run_dir, options) if rank.is_first and not finished else 0
+        attempt = begin_attempt(paths, options) if rank.is_first and not finished else 0
         result = finished.result if finished else run_training(options, paths, rank, attempt=attempt)
     if rank.is_first:
         split = TEST if TEST in result["splits"] else TRAIN

@@ -15,6 +15,7 @@ from longtail.data.stream import StreamedImages, epoch_orders
 from longtail.training.distributed import Rank
 from longtail.training.rebalancing import class_weights, epoch_order
 from longtail.training.step import Batch
+from longtail.training.step_sizes import num_unlabeled_drawn
 from longtail.training.training_data import TrainingData
 
 
@@ -120,4 +121,4 @@ def loss_weights(
 
 def _num_unlabeled(data: TrainingData) -> int:
     assert data.unlabeled_ratio is not None
-    return round(data.unlabeled_ratio * data.num_labelled)
+    return num_unlabeled_drawn(data.unlabeled_ratio, data.num_labelled)

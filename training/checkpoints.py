@@ -23,6 +23,7 @@ from longtail.conf.base.formats import check_format_version
 from longtail.conf.base.user_code import check_given
 from longtail.conf.networks import NETWORKS
 from longtail.training.augmentation import Normalisation
+from longtail.training.finite import first_not_finite, momenta
 
 HEAD_PREFIX = "fc."
 NETWORK_PREFIX = "network."
@@ -106,7 +107,8 @@ def save_checkpoint(path: Path, checkpoint: Checkpoint) -> None:
                 "format_version": FORMAT_VERSION,
                 "model_card": asdict(card) if card else None,
                 "best": asdict(best) if best else None,
-            }
+            },
+            allow_nan=False,
         ),
     }
     # Serialised in memory: on a full disk, torch's own writer raises an error that does not name the cause.
@@ -118,7 +120,8 @@ def save_checkpoint(path: Path, checkpoint: Checkpoint) -> None:
 def load_checkpoint(path: Path) -> Checkpoint:
     """Load a checkpoint, written by longtail or in the published layout, to the CPU.
 
-    Raises UserError if the file is missing, damaged, contains code or is not a checkpoint.
+    Raises UserError if the file is missing, damaged, contains code, is not a checkpoint, or has a NaN or infinite
+    number.
     """
     try:
         content = _content(path)
@@ -137,6 +140,7 @@ def load_checkpoint(path: Path) -> Checkpoint:
     epoch = content.get("epoch", 0)
     if not isinstance(epoch, int):
         raise UserError(f"{path} is not a checkpoint: its epoch is {epoch!r}")
+    _check_finite(content, path)
     card, best = _longtail_part(content, path)
     return Checkpoint(
         epoch=epoch,
@@ -148,6 +152,15 @@ def load_checkpoint(path: Path) -> Checkpoint:
         model_card=card,
         companion=content.get("companion", {}),
     )
+
+
+def _check_finite(content: dict[str, Any], path: Path) -> None:
+    companion = content.get("companion")
+    others = {name: tensor for name, tensor in companion.items() if torch.is_tensor(tensor)} if companion else {}
+    if name := first_not_finite({**content["state_dict"], **others, **momenta(content.get("optimizer"))}):
+        raise UserError(
+            f"{path} has NaN or infinite numbers ({name}): its training diverged; train again with a lower --lr"
+        )
 
 
 def _content(path: Path) -> Any:

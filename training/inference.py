@@ -84,7 +84,7 @@ def infer(
 
     path, version, arch: see load_classifier
 
-    Raises UserError if the images are not of the shape that the network was trained on.
+    Raises UserError if the images are not of the shape that the network was trained on, or if an output is no number.
     """
     model, card = load_classifier(path, version, arch)
     if images.shape[1:] != card.image_shape:
@@ -97,7 +97,10 @@ def infer(
         before_head = model.features(inputs)  # (batch_size, D)
         logits.append((card.logit_scale * model.fc(before_head)).float()[: len(batch)])
         features.append(before_head.float()[: len(batch)])
-    return Inference(torch.cat(logits), torch.cat(features) if with_features and features else None)
+    everything = torch.cat(logits)
+    if not everything.isfinite().all():
+        raise UserError(f"{path} gives NaN or infinite outputs for some images: its training diverged; train again")
+    return Inference(everything, torch.cat(features) if with_features and features else None)
 
 
 def losses(path: Path, card: ModelCard, logits: Tensor, labels: Tensor, *, loss_type: str | None = None) -> Tensor:

@@ -6,7 +6,6 @@ not depend on the world size unless images are read from files (training/batches
 epoch begins and moved to the device, so that no step waits for a copy.
 """
 
-import math
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -15,12 +14,12 @@ import numpy as np
 import torch
 from torch import nn
 
-from longtail.conf.base.errors import UserError
 from longtail.conf.options.training import RunOptions
 from longtail.conf.vocabulary import TRAIN, UNLABELED
 from longtail.training.batches import epoch_batches, epoch_size, loss_weights, num_steps
 from longtail.training.distributed import Rank, share_buffers, sum_over_ranks, with_averaged_gradients
 from longtail.training.evaluation import evaluate, evaluate_all, evaluate_with_confusion
+from longtail.training.finite import check_totals, check_weights
 from longtail.training.images import image_batches
 from longtail.training.losses import hard_targets
 from longtail.training.metrics import ClassTotals, Confusion, Totals
@@ -28,6 +27,7 @@ from longtail.training.objective import Objective, Task
 from longtail.training.precision import autocast, compile_model
 from longtail.training.schedule import learning_rate
 from longtail.training.step import Step, rows_by_step
+from longtail.training.step_sizes import check_step_sizes
 from longtail.training.step_watch import StepReport, StepWatch
 
 
@@ -92,13 +92,10 @@ def fit(
     Returns the totals of the last epoch; if no epoch was left to train, those of the held-out splits.
     """
     images, steps = epoch_size(task.data), num_steps(task.data, options.batch_size)
-    if images // steps < rank.world_size:
-        raise UserError(
-            f"{images} images in {steps} batches are too few for --world_size {rank.world_size}: "
-            f"lower --world_size or raise --batch_size"
-        )
+    check_step_sizes(images, steps, rank.world_size, batch_norm=bool(optimizer) and _learns_batch_norm(model, task))
     trained = compile_model(with_averaged_gradients(model, rank), options, rank.device) if optimizer else model
     totals = evaluate_all(model, task, rank) if first_epoch >= options.epochs else {}
+    check_totals(totals, when="in the checkpoint", remedy="train again with a lower --lr")
     watch = StepWatch(on_steps) if on_steps else None
     for epoch in range(first_epoch, options.epochs):
         started = time.monotonic()
@@ -109,27 +106,27 @@ def fit(
         else:
             train_totals = evaluate(model, task.data.train, task, rank)
         train_seconds = time.monotonic() - started
-        # 2. Measure.
         share_buffers(model, rank)
+        # 2. Measure, if the weights are numbers: the last step may have spoilt them after its loss was computed.
+        told = {"when": f"in epoch {epoch + 1}", "remedy": _remedy_of_divergence(optimizer, rate)}
+        check_totals({TRAIN: train_totals}, **told)
+        check_weights(model, optimizer, **told)
         is_due = (epoch + 1) % options.eval_every == 0 or epoch + 1 == options.epochs
         held_out, confusion = evaluate_with_confusion(model, task, rank) if is_due else ({}, {})
         totals = {TRAIN: train_totals, **held_out}
-        loss = sum(train_totals["loss_sum"])
-        if not math.isfinite(loss):
-            raise UserError(f"the training loss became {loss} in epoch {epoch + 1}: lower --lr (it is {rate:g})")
-        # 3. Report: events, checkpoint, logs.
         pseudo_label_totals = task.objective.pseudo_label_totals
-        on_epoch(
-            EpochReport(
-                epoch=epoch + 1,
-                learning_rate=rate,
-                totals=totals,
-                confusion=confusion,
-                pseudo_labels=pseudo_label_totals.as_lists() if pseudo_label_totals else None,
-                epoch_seconds=time.monotonic() - started,
-                images_per_second=images / train_seconds,
-            )
+        report = EpochReport(
+            epoch=epoch + 1,
+            learning_rate=rate,
+            totals=totals,
+            confusion=confusion,
+            pseudo_labels=pseudo_label_totals.as_lists() if pseudo_label_totals else None,
+            epoch_seconds=time.monotonic() - started,
+            images_per_second=images / train_seconds,
         )
+        check_totals(report.all_totals, **told)
+        # 3. Report: events, checkpoint, logs.
+        on_epoch(report)
     return totals
 
 
@@ -210,6 +207,19 @@ def _train_epoch(
     if objective.pseudo_label_totals:
         sum_over_ranks(objective.pseudo_label_totals.values, rank)
     return totals.as_lists()
+
+
+def _learns_batch_norm(model: nn.Module, task: Task) -> bool:
+    """Whether batch statistics are computed in training."""
+    # torch exports no public base class of BatchNorm1d, 2d and 3d.
+    kinds = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d)
+    return not task.objective.frozen_backbone and any(isinstance(module, kinds) for module in model.modules())
+
+
+def _remedy_of_divergence(optimizer: torch.optim.Optimizer | None, rate: float) -> str:
+    if optimizer is None:
+        return "choose other options for the classifier, or another checkpoint"
+    return f"lower --lr (it is {rate:g})"
 
 
 def _set_training_mode(model: nn.Module, objective: Objective) -> None:

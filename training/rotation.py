@@ -64,7 +64,10 @@ def rotation_task(options: PretrainRotOptions, set_dir: PathOrUrl, manifest: Man
     """Learn the rotations of the labelled part's images, without their labels."""
     height, width, _ = manifest.image_shape
     if height != width:
-        raise UserError(f"rotation needs square images, {manifest.dataset} has {height}x{width}")
+        raise UserError(
+            f"rotation needs square images, {manifest.dataset} has {height}x{width}: pre-train by pretrain_moco or "
+            f"pretrain_simclr"
+        )
     per_turn = manifest.num_images(TRAIN) // len(ROTATION_NAMES)
     data = self_supervised_data(
         options,

@@ -28,6 +28,7 @@ from longtail.training.checkpoints import (
 )
 from longtail.training.distributed import Rank
 from longtail.training.evaluation import evaluate_all, predict_all, split_features
+from longtail.training.finite import check_totals
 from longtail.training.heartbeat import Heartbeat
 from longtail.training.loop import EpochReport, build_optimizer, fit
 from longtail.training.losses import log_priors
@@ -118,6 +119,7 @@ def run_evaluation(options: TrainOptions, paths: RunPaths, rank: Rank) -> dict[s
         priors = log_priors(card.rule_counts if card else task.data.rule_counts)
         adjustment = options.logit_adjustment * priors.to(rank.device)
     totals = evaluate_all(model, task, rank, adjustment=adjustment)
+    check_totals(totals, when=f"with {options.resume}", remedy="evaluate another checkpoint")
     predictions = predict_all(model, task, rank, adjustment=adjustment)
     if options.features or options.tsne:
         _export_features(options, model, task, rank, predictions)

@@ -30,7 +30,7 @@ from longtail.conf.options.training import RunOptions
 from longtail.data.manifest import read_manifest
 from longtail.data.pseudo_label_table import load_probabilities, load_pseudo_labels, load_round
 from longtail.data.storage import PathOrUrl
-from longtail.streaming.events.writer import EVENTS_DIRECTORY
+from longtail.streaming.events.writer import EVENTS_DIRECTORY, attempts_with_events
 
 CHECKPOINT_FILE = "ckpt.pth.tar"
 BEST_CHECKPOINT_FILE = "ckpt.best.pth.tar"
@@ -142,10 +142,14 @@ def exclusive_run(run_dir: Path) -> Iterator[None]:
                 shutil.rmtree(run_dir)
 
 
-def begin_attempt(run_dir: Path, options: RunOptions) -> int:
-    """Record a new attempt and return its number, from 1; a restart gets the next number however this one ends."""
-    attempts = run_dir / ATTEMPTS_DIRECTORY
-    attempt = 1 + len(list(attempts.glob("*.json")))
+def begin_attempt(paths: RunPaths, options: RunOptions) -> int:
+    """Record a new attempt and return its number, from 1; a restart gets the next number however this one ends.
+
+    Attempts that failed before the first checkpoint have no directory any more, but events, which count too.
+    """
+    run_dir, attempts = paths.run_dir, paths.run_dir / ATTEMPTS_DIRECTORY
+    recorded = [int(file.stem) for file in attempts.glob("*.json") if file.stem.isdecimal()]
+    attempt = 1 + max([*recorded, *attempts_with_events(paths.events_dir, run_dir.name)], default=0)
     record = {"started_at": time.time(), "host": socket.gethostname(), "pid": os.getpid()}
     write_json_atomically(run_dir / "options.json", options.model_dump(mode="json"))
     write_json_atomically(attempts / f"{attempt:03d}.json", record)

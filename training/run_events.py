@@ -119,7 +119,7 @@ def run_event(
         state=state,
         epoch=epoch,
         num_epochs=options.epochs,
-        configuration=json.dumps(options.model_dump(mode="json")),
+        configuration=json.dumps(options.model_dump(mode="json"), allow_nan=False),
         message=message,
         emitted_at=time.time(),
     )

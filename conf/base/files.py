@@ -52,8 +52,8 @@ def write_text_atomically(path: Path, text: str) -> None:
 
 
 def write_json_atomically(path: Path, value: Any) -> None:
-    """As write_atomically, with a value that JSON can represent."""
-    write_text_atomically(path, json.dumps(value, indent=2) + "\n")
+    """As write_atomically, with a value that JSON can represent. Raises ValueError for NaN and infinity."""
+    write_text_atomically(path, json.dumps(value, indent=2, allow_nan=False) + "\n")
 
 
 def content_hash(path: Path) -> str:

@@ -54,10 +54,11 @@ class DataOptions(SparkJobOptions):
     )  # fmt: skip
     image_size: int = option(
         224,
-        "side in pixels to which your images are scaled when loaded; the default depends on --dataset",
+        "side in pixels, from 8, to which your images are scaled when loaded; the default depends on --dataset",
         group="Your own images",
         advanced=True,
-        gt=0,
+        ge=8,
+        le=4096,
     )
     on_bad_image: Literal["stop", "skip"] = option(
         "stop", "what to do with one of your images that is missing or cannot be decoded",

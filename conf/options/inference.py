@@ -5,7 +5,7 @@ from typing import ClassVar
 
 from pydantic import FilePath, model_validator
 
-from longtail.conf.options.base import DELTA_HELP, TableFormat, option
+from longtail.conf.options.base import DELTA_HELP, MOST_THREADS, TableFormat, option
 from longtail.conf.options.data import DataOptions
 from longtail.conf.options.training import LossName, NetworkName
 from longtail.conf.vocabulary import SPLITS
@@ -53,8 +53,9 @@ class GenPseudolabelsOptions(InferenceOptions):
         INFERENCE_BATCH_SIZE, "images per forward pass", group="Spark", flags=("-b",), advanced=True, gt=0
     )
     threads: int | None = option(
-        None, "CPU threads per task; default: an equal share of the cores", group="Spark", advanced=True, gt=0
-    )
+        None, "CPU threads per task; default: an equal share of the cores", group="Spark", advanced=True, gt=0,
+        le=MOST_THREADS,
+    )  # fmt: skip
     output_dir: Path | None = option(
         None, "directory to write to; default: pseudo_labels/ beside the prepared sets", group="Output"
     )
@@ -105,8 +106,9 @@ class EvaluateOptions(InferenceOptions):
         INFERENCE_BATCH_SIZE, "images per forward pass", group="Spark", flags=("-b",), advanced=True, gt=0
     )
     threads: int | None = option(
-        None, "CPU threads per task; default: an equal share of the cores", group="Spark", advanced=True, gt=0
-    )
+        None, "CPU threads per task; default: an equal share of the cores", group="Spark", advanced=True, gt=0,
+        le=MOST_THREADS,
+    )  # fmt: skip
     output_dir: Path | None = option(
         None, "directory to write to; default: evaluation/ beside the checkpoint", group="Output"
     )

@@ -27,7 +27,7 @@ class PseudoLabelOptions(JobOptions):
     unlabeled_ratio: float | None = option(
         None,
         "unlabeled images per labelled image of a step, in a separate batch; default: both share batches",
-        group="Pseudo-labels", gt=0,
+        group="Pseudo-labels", gt=0, le=1000,
     )  # fmt: skip
     class_counts: Literal["all", "labelled"] = option(
         "all", "class sizes for the loss and --train_rule: with (all) or without (labelled) pseudo-labelled images",

@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import Any
 
-from longtail.conf.options.base import JobOptions, SparkJobOptions, option
+from longtail.conf.options.base import MOST_THREADS, JobOptions, SparkJobOptions, option
 
 
 class ExperimentOptions(SparkJobOptions):
@@ -29,6 +29,7 @@ class ExperimentOptions(SparkJobOptions):
         "CPU threads per rank; default: as in the experiment file, otherwise an equal share of the cores",
         group="Spark",
         gt=0,
+        le=MOST_THREADS,
     )
     data_dir: Path = option(Path("datasets"), "directory of raw and prepared data sets", group="Output")
     runs_dir: Path = option(Path("runs"), "directory of checkpoints, logs and metric events", group="Output")

@@ -7,7 +7,7 @@ from pydantic import FilePath, field_validator, model_validator
 
 from longtail.conf.base.user_code import short_name
 from longtail.conf.networks import NETWORKS
-from longtail.conf.options.base import JobOptions, fingerprint, is_in_run_name, one_of, option
+from longtail.conf.options.base import MOST_THREADS, JobOptions, fingerprint, is_in_run_name, one_of, option
 from longtail.conf.options.data import DataOptions
 
 BATCH_HELP = "images per step, over all ranks together"
@@ -67,10 +67,11 @@ class RunOptions(DataOptions):
         1, "epochs between evaluations on the held-out splits; the last epoch always has one", group="Optimisation",
         advanced=True, gt=0,
     )  # fmt: skip
-    world_size: int = option(1, "ranks: tasks of the barrier stage, one process each", group="Spark", gt=0)
+    world_size: int = option(1, "ranks: tasks of the barrier stage, one process each", group="Spark", gt=0, le=1024)
     threads: int | None = option(
-        None, "CPU threads per rank; default: an equal share of the cores", group="Spark", advanced=True, gt=0
-    )
+        None, "CPU threads per rank; default: an equal share of the cores", group="Spark", advanced=True, gt=0,
+        le=MOST_THREADS,
+    )  # fmt: skip
     max_resident_gib: float = option(
         4.0, "GiB of decoded images that a rank keeps in memory; larger sets are read from the files in every epoch",
         group="Spark", advanced=True, ge=0,

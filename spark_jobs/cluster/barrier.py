@@ -74,7 +74,7 @@ def run_in_barrier_stage(
             result = rank_main(rank, local_rows) if with_rows else rank_main(rank)
             if verbose:
                 log("ends")
-        yield pa.RecordBatch.from_pydict({"rank": [rank.rank], "result": [json.dumps(result)]})
+        yield pa.RecordBatch.from_pydict({"rank": [rank.rank], "result": [json.dumps(result, allow_nan=False)]})
 
     if rows is None:
         partitions = spark.range(0, world_size, 1, numPartitions=world_size)

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from pyspark.sql import SparkSession
 
 from longtail.conf.options.training import RunOptions
+from longtail.data.manifest import read_manifest
 from longtail.spark_jobs.cluster.barrier import check_slots, stage_profile
 from longtail.spark_jobs.cluster.failures import failure_line, user_message
 from longtail.spark_jobs.cluster.session import spark_session
@@ -25,6 +26,7 @@ from longtail.training.run_directory import (
     run_paths,
 )
 from longtail.training.run_events import report_failure
+from longtail.training.step_sizes import check_steps_of_run
 
 if TYPE_CHECKING:
     from longtail.training.distributed import Rank
@@ -54,13 +56,14 @@ def train_run(
     Raises UserError for invalid input, too few slots, or a run that another process is working on.
     """
     paths = run_paths(options, set_dir=set_dir, pseudo_labels=pseudo_labels)
+    check_steps_of_run(options, read_manifest(set_dir))
     check_slots(spark, options.world_size, profile=stage_profile(spark))
     with exclusive_run(paths.run_dir):
         if (finished := finished_run(paths.run_dir)) is not None:
             print(f"{paths.run_dir.name} is done already; --exp_str NAME trains it again under another name")
             return finished
         for retries_left in range(options.retries, -1, -1):
-            attempt = begin_attempt(paths.run_dir, options)
+            attempt = begin_attempt(paths, options)
             if attempt > 1 and (paths.run_dir / CHECKPOINT_FILE).exists():
                 print(f"attempt {attempt}: resumes from {paths.run_dir / CHECKPOINT_FILE}")
             writer = EventWriter(paths.events_dir, run=paths.run_dir.name, attempt=attempt)

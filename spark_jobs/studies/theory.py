@@ -1,6 +1,5 @@
 """The Monte-Carlo check of the three theorems: a grid simulated on Spark, and the directory of its result."""
 
-import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -10,7 +9,7 @@ import pyarrow.parquet as pq
 from pyspark.sql import SparkSession
 
 from longtail.conf.base.errors import UserError
-from longtail.conf.base.files import new_directory
+from longtail.conf.base.files import new_directory, write_json_atomically
 from longtail.conf.options.base import fingerprint
 from longtail.conf.options.studies import TheoryOptions
 from longtail.conf.theory_grid import TheoryGrid
@@ -64,7 +63,7 @@ def write_result(rows: Sequence[Row], options: TheoryOptions, grid: TheoryGrid) 
     try:
         with new_directory(result_dir, replace=True) as directory:
             pq.write_table(pa.Table.from_pylist(list(rows), schema=RESULT_SCHEMA), directory / "points.parquet")
-            (directory / "points.json").write_text(json.dumps(summary, indent=2) + "\n", encoding="utf-8")
+            write_json_atomically(directory / "points.json", summary)
             for name, plot in PLOTS.items():
                 sweeps = {sweep.name for sweep in grid.sweeps if sweep.plot == name}
                 if sweeps:

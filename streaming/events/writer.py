@@ -9,12 +9,23 @@ The file of an epoch repeats its step events, and the files of these are removed
 per epoch however long it is watched. Readers deduplicate events, and ignore files that vanish while they list them.
 """
 
+import os
+import re
 import uuid
 from collections.abc import Sequence
 from pathlib import Path
 
 from longtail.conf.base.files import write_text_atomically
-from longtail.streaming.events.schema import Event, PseudoLabelEvent, RunEvent, StepEvent, event_line
+from longtail.streaming.events.schema import (
+    FAILED,
+    FINISHED,
+    STARTED,
+    Event,
+    PseudoLabelEvent,
+    RunEvent,
+    StepEvent,
+    event_line,
+)
 
 EVENTS_DIRECTORY = "events"
 
@@ -51,6 +62,13 @@ class EventWriter:
 
     def _file(self, suffix: str) -> Path:
         return self._prefix.with_name(f"{self._prefix.name}-{suffix}.jsonl")
+
+
+def attempts_with_events(events_dir: Path, run: str) -> set[int]:
+    """Numbers of the attempts of a run that have event files."""
+    name = re.compile(rf"{re.escape(run)}-attempt([0-9]+)-(epoch|{STARTED}|{FAILED}|{FINISHED})")
+    found = map(name.match, os.listdir(events_dir) if events_dir.is_dir() else [])
+    return {int(match[1]) for match in found if match}
 
 
 def write_pseudo_label_events(events_dir: Path, events: Sequence[PseudoLabelEvent]) -> None:

@@ -138,7 +138,7 @@ class DeltaTables:
             partition_values={},
             modification_time=int(status.st_mtime * 1000),
             data_change=True,
-            stats=json.dumps(statistics),
+            stats=json.dumps(statistics, allow_nan=False),
         )
 
     def _removal(self, path: str) -> Any:

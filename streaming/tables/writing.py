@@ -53,7 +53,7 @@ def write_quarantine(tables_dir: Path, batch_id: int, lines: pa.Table) -> None:
 def write_silence_rule(tables_dir: Path, seconds: float | None) -> None:
     """Store after how many seconds without an event readers report a run as silent; None: never."""
     rules = {"format_version": TABLES_FORMAT_VERSION, "run_silent_seconds": seconds}
-    write_text_atomically(tables_dir / RULES, json.dumps(rules))
+    write_text_atomically(tables_dir / RULES, json.dumps(rules, allow_nan=False))
 
 
 def _parquet_writer(table: pa.Table, schema: pa.Schema) -> Callable[[Path], None]:
