@@ -2,6 +2,8 @@
 
 from collections.abc import Iterable
 from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
 
 from longtail.conf.options.data import DataOptions
 from longtail.conf.options.semi import TrainSemiOptions
@@ -79,7 +81,7 @@ def _part_sizes(options: DataOptions) -> tuple[int, int] | None:
     if labelled is None and options.imb_type == "natural":
         if options.list_file is None or options.test_list_file is None or options.unlabeled is not None:
             return None
-        return len(read_list(options.list_file)), 0
+        return _num_listed(options.list_file), 0
     if labelled is None:
         num_classes = known_num_classes(options) or len(source_of(options).locate(options).class_names)
         labelled = labelled_counts(
@@ -91,3 +93,9 @@ def _part_sizes(options: DataOptions) -> tuple[int, int] | None:
         labelled, imb_factor_unlabel=options.imb_factor_unlabel, unlabel_size_factor=options.unlabel_size_factor
     )
     return sum(labelled), sum(unlabeled)
+
+
+@lru_cache
+def _num_listed(list_file: Path) -> int:
+    """Images of a list, read once for all steps of an experiment: iNaturalist's has 437,513 lines."""
+    return len(read_list(list_file))
