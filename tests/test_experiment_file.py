@@ -107,6 +107,11 @@ def test_a_packaged_experiment_is_read_by_its_name_and_a_file_by_its_path(tmp_pa
     assert read_experiment(str(file)).title == "other"
 
 
+def test_svhn_is_mirrored_where_published_errors_are_compared_with():
+    experiment = read_experiment("svhn_semi")
+    assert experiment.published and experiment.options["horizontal_flip"] == "always"
+
+
 def test_an_unknown_name_is_refused_with_the_packaged_names():
     with refused() as messages:
         read_experiment("digit_small")

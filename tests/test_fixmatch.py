@@ -15,7 +15,7 @@ from longtail.conf.vocabulary import NO_CLASS, TRAIN, UNLABELED
 from longtail.data.contract import HIDDEN_LABEL, split_directory
 from longtail.data.manifest import read_manifest
 from longtail.training.augmentation import crop_and_flip
-from longtail.training.batches import epoch_batches, epoch_size, loss_weights
+from longtail.training.batches import epoch_batches, epoch_size, loss_weights, sample_class_weights
 from longtail.training.fixmatch import fixmatch_losses, fixmatch_task
 from longtail.training.losses import cross_entropy
 from longtail.training.metrics import ClassTotals
@@ -111,6 +111,9 @@ def test_unlabeled_images_weigh_alike_whatever_the_rule(set_dir: Path, train_rul
     )
     assert torch.allclose(weights[order >= 40], torch.tensor(0.5 / 140))
     assert weights[order < 40].sum() == pytest.approx(2, rel=1e-5)
+    inner = sample_class_weights(task.data, train_rule, order, **when)
+    assert (inner[order >= 40] == 1).all()
+    assert (inner[order < 40] != 1).all() == (train_rule == "Reweight")
 
 
 @pytest.mark.parametrize(("balancing", "num_strong"), [("none", 1), ("ABC", 2)])

@@ -167,7 +167,7 @@ def test_a_required_option_comes_first_and_is_in_the_usage(help_of) -> None:
 def test_an_option_with_a_few_words_to_choose_from_lists_them(help_of) -> None:
     shown = " ".join(help_of(TrainOptions).split())
     assert "--imb_type exp|step|pareto|natural" in shown
-    losses = "CE, Focal, LDAM, BalancedSoftmax, LogitAdjusted"
+    losses = "CE, Focal, FocalNormalised, LDAM, BalancedSoftmax, LogitAdjusted"
     assert f"--loss_type NAME loss, or package.module:function: {losses} (default CE)" in shown
 
 

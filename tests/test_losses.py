@@ -21,7 +21,9 @@ from longtail.training.losses import (
     log_priors,
     logit_adjusted_loss,
     logit_scale_of,
+    weighted_focal_loss,
 )
+from longtail.training.rebalancing import effective_number_weights
 
 CPU = torch.device("cpu")
 
@@ -56,6 +58,25 @@ def test_focal_loss_scales_cross_entropy_by_how_wrong_the_probability_is(
 
 def test_focal_loss_at_gamma_0_is_cross_entropy(batch: tuple[Tensor, Tensor]) -> None:
     assert torch.equal(focal_loss(*batch, gamma=0), cross_entropy(*batch))
+
+
+def test_the_published_focal_loss_has_the_class_weight_inside_the_power() -> None:
+    # Effective numbers of 500 and 10 images give the weights 0.0401 and 1.9599; the cross-entropies are
+    # log(1 + e^-2) = 0.12693 and log(1 + e^0.5) = 0.97408.
+    logits, targets = torch.tensor([[2.0, 0.0], [0.5, 0.0]], dtype=torch.float64), torch.tensor([0, 1])
+    weights = effective_number_weights([500, 10])
+    assert weights.tolist() == pytest.approx([0.040168, 1.959832], abs=1e-5)
+    published = weighted_focal_loss(logits, targets, weights, gamma=1)
+    weighted_ce = weights.numpy() * np.array([math.log1p(math.exp(-2)), math.log1p(math.exp(0.5))])
+    assert published.tolist() == pytest.approx((1 - np.exp(-weighted_ce)) * weighted_ce, rel=1e-12)
+    assert published.mean().item() == pytest.approx(0.81305, abs=5e-6)
+    normalised = (weights * focal_loss(logits, targets, gamma=1)).sum() / weights.sum()
+    assert normalised.item() == pytest.approx(0.59445, abs=5e-6)
+
+
+def test_both_focal_losses_are_the_same_without_class_weights(batch: tuple[Tensor, Tensor]) -> None:
+    without = weighted_focal_loss(*batch, torch.ones(12, dtype=torch.float64), gamma=2)
+    assert torch.allclose(without, focal_loss(*batch, gamma=2), rtol=1e-12)
 
 
 def test_margins_fall_with_the_fourth_root_of_the_class_size() -> None:
@@ -190,6 +211,7 @@ def test_a_loss_is_one_finite_value_per_sample(loss: Callable[[Tensor, Tensor], 
     [
         ({"loss_type": "CE"}, "cross entropy"),
         ({"loss_type": "Focal"}, "focal 1"),
+        ({"loss_type": "FocalNormalised"}, "focal 1"),
         ({"loss_type": "Focal", "focal_gamma": 2}, "focal 2"),
         ({"loss_type": "LDAM"}, "ldam"),
         ({"loss_type": "LDAM", "ldam_scale": 10}, "ldam scaled by 10"),
@@ -211,7 +233,7 @@ def test_the_largest_margin_of_ldam_is_an_option(batch: tuple[Tensor, Tensor]) -
 
 
 def test_only_ldam_has_the_normalised_head_whose_cosines_are_scaled_by_30_or_as_asked() -> None:
-    linear = ("CE", "Focal", "BalancedSoftmax", "LogitAdjusted")
+    linear = ("CE", "Focal", "FocalNormalised", "BalancedSoftmax", "LogitAdjusted")
     assert {loss: head_of(loss) for loss in (*linear, "LDAM")} == {**dict.fromkeys(linear, "linear"), "LDAM": "cosine"}
     scales = [logit_scale_of(head, TrainOptions()) for head in ("linear", "scaled", "cosine")]
     assert scales == [1, 1, 30]

@@ -177,8 +177,8 @@ def test_a_data_set_brings_its_defaults(
         ("-a resnet19", "--arch resnet19"),
         (
             "--loss_type ce",
-            "'CE', 'Focal', 'LDAM', 'BalancedSoftmax' or 'LogitAdjusted', or package.module:function "
-            "(did you mean CE?)",
+            "'CE', 'Focal', 'FocalNormalised', 'LDAM', 'BalancedSoftmax' or 'LogitAdjusted', or "
+            "package.module:function (did you mean CE?)",
         ),
         ("--train_rule drw", "'None', 'Resample', 'Reweight', 'DRW', 'ClassBalanced'"),
         ("--exp_str a/b", "--exp_str a/b"),
@@ -405,7 +405,7 @@ OUTCOME = {
     "max_resident_gib": 0.5, "shuffle_buffer": 500, "image_column": "picture", "label_column": "kind",
     "focal_gamma": 2.0, "ldam_max_margin": 0.25, "ldam_scale": 10.0, "tau": 2.0, "lr_schedule": "cosine",
     "num_classes": 7, "precision": "bfloat16", "compile": "default", "eval_every": 2, "nesterov": True,
-    "bn_momentum": 0.01,
+    "bn_momentum": 0.01, "horizontal_flip": "always",
 }  # fmt: skip
 PLACES = {
     "master": "local[2]", "verbose": True, "data_dir": "elsewhere", "runs_dir": "elsewhere",

@@ -83,6 +83,7 @@ def step(
         num_steps=num_steps,
         inputs=torch.zeros(2 * len(targets), 4) if inputs is None else inputs,
         targets=torch.tensor(targets),
+        class_weights=torch.ones(len(targets)),
         choices=Choices(),
         labelled=Rows(torch.arange(int(is_labelled.sum())), torch.from_numpy(np.flatnonzero(is_labelled)), 0),
         unlabeled=Rows(40 + torch.tensor(places), torch.from_numpy(np.flatnonzero(~is_labelled)), 0),

@@ -17,7 +17,7 @@ from longtail.conf.vocabulary import TEST, TRAIN, UNLABELED
 from longtail.data.contract import HIDDEN_LABEL, split_directory
 from longtail.data.manifest import read_manifest
 from longtail.models.build import build_model
-from longtail.training.augmentation import Normalisation
+from longtail.training.augmentation import CropFlip, Normalisation
 from longtail.training.batches import epoch_batches, epoch_size, loss_weights
 from longtail.training.inference import load_classifier_checkpoint
 from longtail.training.loop import build_optimizer, fit
@@ -58,6 +58,23 @@ def set_dir(tmp_path: Path) -> Path:
 @pytest.fixture
 def table(tmp_path: Path) -> Path:
     return write_pseudo_labels(tmp_path / "pseudo.parquet", unlabeled_ids(), PSEUDO_LABELS, CONFIDENCES)
+
+
+@pytest.mark.parametrize(
+    ("dataset", "choice", "mirrored"),
+    [
+        ("digits", "by_dataset", False), ("digits", "always", True),
+        ("fashion_mnist", "by_dataset", True), ("fashion_mnist", "never", False),
+    ],
+)  # fmt: skip
+def test_images_are_mirrored_where_that_keeps_their_class_or_as_asked(
+    set_dir: Path, dataset: str, choice: str, mirrored: bool
+) -> None:
+    options = tiny_options(TrainOptions, dataset=dataset, horizontal_flip=choice)
+    task = supervised_task(options, set_dir, read_manifest(set_dir), CPU)
+    drawn = task.objective.draw(task.data, 100, torch.Generator().manual_seed(0))
+    assert isinstance(drawn, CropFlip)
+    assert 30 < int(drawn.flip.sum()) < 70 if mirrored else not drawn.flip.any()
 
 
 def semi_options(**changes: Any) -> TrainSemiOptions:
@@ -407,6 +424,19 @@ def test_the_step_under_reweighting_is_that_of_the_weighted_mean(set_dir: Path) 
     # Inverse effective numbers, which for sizes so small are nearly inverse sizes: each class a third.
     weights = np.array([n / sum(0.9999**k for k in range(n)) for n in (24, 12, 4)])
     assert learned_bias(task, options) == pytest.approx(weights / weights.sum() - 1 / 3, abs=1e-6)
+
+
+@pytest.mark.parametrize("loss_type", ["Focal", "FocalNormalised"])
+def test_the_step_of_a_focal_loss_under_reweighting(set_dir: Path, loss_type: str) -> None:
+    """By the derivatives of (1 - e^-x) x at x = w log 3, or at x = log 3 times the weight: e^-x x + 1 - e^-x."""
+    options = tiny_options(TrainOptions, loss_type=loss_type, train_rule="Reweight", **ONE_STEP)
+    task = supervised_task(options, set_dir, read_manifest(set_dir), CPU)
+    weights = np.array([1 / sum(0.9999**k for k in range(n)) for n in (24, 12, 4)])
+    weights *= 3 / weights.sum()
+    ce = np.log(3) * (weights if loss_type == "Focal" else np.ones(3))
+    slopes = weights * (np.exp(-ce) * ce + 1 - np.exp(-ce)) * np.array([24, 12, 4])
+    slopes /= 40 if loss_type == "Focal" else (weights * [24, 12, 4]).sum()
+    assert learned_bias(task, options) == pytest.approx(slopes - slopes.sum() / 3, abs=1e-6)
 
 
 def test_the_step_with_soft_pseudo_labels_is_that_of_their_probabilities(set_dir: Path, table: Path) -> None:

@@ -11,6 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from longtail.conf.vocabulary import NO_CLASS
 from longtail.data.stream import StreamedImages, epoch_orders
 from longtail.training.distributed import Rank
 from longtail.training.rebalancing import class_weights, epoch_order
@@ -95,6 +96,13 @@ def _batches_from_files(
     return batches
 
 
+def sample_class_weights(data: TrainingData, train_rule: str, order: Tensor, *, epoch: int, num_epochs: int) -> Tensor:
+    """Class weights (M,) float32 of the samples ``order`` (M,); 1 for those without a label."""
+    by_class = class_weights(train_rule, data.rule_counts, epoch=epoch, num_epochs=num_epochs)  # (C,)
+    labels = data.train.labels.cpu()[order]  # (M,)
+    return torch.where(labels == NO_CLASS, 1.0, by_class[labels])
+
+
 def loss_weights(
     data: TrainingData, train_rule: str, batches: Sequence[Batch], *, epoch: int, num_epochs: int
 ) -> Tensor:
@@ -105,8 +113,7 @@ def loss_weights(
     mean over the pseudo-labelled ones, both weighted by class; without pseudo-labels the second mean is unweighted.
     """
     order = torch.cat([batch.indices for batch in batches])  # (M,)
-    by_class = class_weights(train_rule, data.rule_counts, epoch=epoch, num_epochs=num_epochs)  # (C,)
-    classes = by_class[data.train.labels.cpu()[order]]  # (M,)
+    classes = sample_class_weights(data, train_rule, order, epoch=epoch, num_epochs=num_epochs)  # (M,)
     samples = data.train.weights.cpu()[order]  # (M,)
     group = torch.repeat_interleave(
         torch.arange(len(batches)), torch.tensor([len(batch.indices) for batch in batches])

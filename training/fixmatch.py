@@ -88,7 +88,9 @@ class FixMatchObjective(Objective):
             probabilities = method.probabilities(views.weak(), step)  # (n, C)
             confidence, pseudo_labels = probabilities.max(dim=1)  # (n,), (n,)
             is_confident = confidence >= self.thresholds[pseudo_labels]  # (n,)
-        losses = fixmatch_losses(views.backbone_logits, step.targets, pseudo_labels, is_confident, loss=self.loss)
+        losses = fixmatch_losses(
+            views.backbone_logits, step.targets, pseudo_labels, is_confident, loss=self.loss_of(step)
+        )
         if self.pseudo_label_totals is not None:
             assert self.truth is not None
             truth = self.truth[step.unlabeled.local_indices - method.setting.num_labelled]

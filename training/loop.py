@@ -16,7 +16,7 @@ from torch import nn
 
 from longtail.conf.options.training import RunOptions
 from longtail.conf.vocabulary import TRAIN, UNLABELED
-from longtail.training.batches import epoch_batches, epoch_size, loss_weights, num_steps
+from longtail.training.batches import epoch_batches, epoch_size, loss_weights, num_steps, sample_class_weights
 from longtail.training.distributed import Rank, share_buffers, sum_over_ranks, with_averaged_gradients
 from longtail.training.evaluation import evaluate, evaluate_all, evaluate_with_confusion
 from longtail.training.finite import check_totals, check_weights
@@ -158,7 +158,8 @@ def _train_epoch(
     order = torch.cat([batch.indices for batch in batches])  # (M,)
     choices = objective.draw(data, len(order), generator).to(rank.device)
     # Gradients are averaged over the ranks; times world_size makes that their sum.
-    weights = (rank.world_size * loss_weights(data, objective.train_rule, batches, **when)).to(rank.device)  # (M,)
+    weights = (rank.world_size * loss_weights(data, objective.mean_rule, batches, **when)).to(rank.device)  # (M,)
+    inner_weights = sample_class_weights(data, objective.inner_rule, order, **when).to(rank.device)  # (M,)
     ordered_targets = data.train.targets[order.to(rank.device)]  # (M,), or (M, C) probabilities
     rows = rows_by_step(batches, num_labelled=data.num_labelled, device=rank.device)
     local_images = image_batches(data.train.images, [batch.indices[batch.part] for batch in batches], rank.device)
@@ -179,6 +180,7 @@ def _train_epoch(
             num_steps=options.epochs * len(batches),
             inputs=inputs,
             targets=targets,
+            class_weights=inner_weights[local],
             choices=drawn,
             labelled=labelled,
             unlabeled=unlabeled,

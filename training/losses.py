@@ -2,6 +2,7 @@
 
 A loss maps logits (N, C) and targets to (N,) values, without class weights or reduction: the loop weights and averages
 them. Targets are (N,) classes, or (N, C) probabilities; then the loss is its mean over the classes, weighted by them.
+The one exception is the published focal loss, which class weights enter before they are raised to a power.
 
 A loss of a user's own, `--loss_type package.module:function`, is
 
@@ -23,6 +24,8 @@ from longtail.conf.base.user_code import call_code, is_code_name, load_code
 from longtail.conf.options.training import LossOptions
 
 LossFunction = Callable[[Tensor, Tensor], Tensor]
+WeightedLoss = Callable[[Tensor, Tensor, Tensor], Tensor]
+"""A loss of logits, targets and the class weights (N,) of the samples, which it applies itself."""
 
 
 def cross_entropy(logits: Tensor, targets: Tensor) -> Tensor:
@@ -32,10 +35,22 @@ def cross_entropy(logits: Tensor, targets: Tensor) -> Tensor:
 
 def focal_loss(logits: Tensor, targets: Tensor, *, gamma: float) -> Tensor:
     """(1 - p)^gamma * CE with p the probability of the target (Lin et al. 2017, eq. 4, without alpha)."""
-    log_p = logits.log_softmax(dim=1)  # (N, C)
+    return _expected(_focal(-logits.log_softmax(dim=1), gamma), targets)
+
+
+def weighted_focal_loss(logits: Tensor, targets: Tensor, weights: Tensor, *, gamma: float) -> Tensor:
+    """(1 - e^(-w CE))^gamma * w CE, the form of the published experiments; weights w: (N,).
+
+    A weight above 1 makes a sample count as more wrong than it is, one below 1 as less.
+    """
+    return _expected(_focal(-weights[:, None] * logits.log_softmax(dim=1), gamma), targets)
+
+
+def _focal(ce: Tensor, gamma: float) -> Tensor:
+    """(1 - e^-CE)^gamma * CE of cross-entropies (N, C), one for each class as target."""
     # A power below 1 has infinite slope at 0.
-    wrong = (-torch.expm1(log_p)).clamp_min(torch.finfo(log_p.dtype).tiny)
-    return _expected(wrong**gamma * -log_p, targets)
+    wrong = (-torch.expm1(-ce)).clamp_min(torch.finfo(ce.dtype).tiny)
+    return wrong**gamma * ce
 
 
 def _expected(losses: Tensor, targets: Tensor) -> Tensor:
@@ -107,11 +122,17 @@ def build_loss(options: LossOptions, class_counts: Sequence[int], device: torch.
     builders: dict[str, Callable[[], LossFunction]] = {
         "CE": lambda: cross_entropy,
         "Focal": lambda: partial(focal_loss, gamma=options.focal_gamma),
+        "FocalNormalised": lambda: partial(focal_loss, gamma=options.focal_gamma),
         "LDAM": ldam,
         "BalancedSoftmax": lambda: adjusted(1.0),
         "LogitAdjusted": lambda: adjusted(options.tau),
     }
     return builders[options.loss_type]()
+
+
+def build_weighted_loss(options: LossOptions) -> WeightedLoss | None:
+    """The loss of --loss_type if it applies class weights itself; None if they multiply its values."""
+    return partial(weighted_focal_loss, gamma=options.focal_gamma) if options.loss_type == "Focal" else None
 
 
 def _users_loss(name: str, class_counts: Sequence[int], device: torch.device) -> LossFunction:

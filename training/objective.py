@@ -13,7 +13,15 @@ from torch import Tensor
 
 from longtail.conf.options.training import SupervisedOptions
 from longtail.training.augmentation import Choices, CropFlip, crop_and_flip, draw_crop_flip
-from longtail.training.losses import LossFunction, build_loss, cross_entropy, head_of, logit_scale_of
+from longtail.training.losses import (
+    LossFunction,
+    WeightedLoss,
+    build_loss,
+    build_weighted_loss,
+    cross_entropy,
+    head_of,
+    logit_scale_of,
+)
 from longtail.training.metrics import ClassTotals
 from longtail.training.step import Step
 from longtail.training.training_data import TrainingData
@@ -26,6 +34,7 @@ class Objective:
     head: a key of models.heads.HEADS
     logit_scale: factor from the head's outputs to logits
     loss: losses (n,) of logits (n, C) and targets; train_rule: re-weighting or resampling (training/rebalancing.py)
+    weighted_loss: what is learned instead of class weights times `loss`, if the loss applies the weights itself
     frozen_backbone: only the head learns, and batch norm keeps its statistics
     num_outputs: of the head; None for one per class
     chosen: hyper-parameters that were selected on validation data before the training, by name
@@ -35,6 +44,7 @@ class Objective:
     head: str = "linear"
     logit_scale: float = 1.0
     loss: LossFunction = cross_entropy
+    weighted_loss: WeightedLoss | None = None
     train_rule: str = "None"
     frozen_backbone: bool = False
     num_outputs: int | None = None
@@ -71,7 +81,24 @@ class Objective:
         """
         assert isinstance(outputs, Tensor)
         logits = self.logit_scale * outputs.float()
-        return logits, self.loss(logits, step.targets)
+        return logits, self.loss_of(step)(logits, step.targets)
+
+    def loss_of(self, step: Step) -> LossFunction:
+        """The loss of the step's samples, with their class weights if it applies them itself."""
+        weighted = self.weighted_loss
+        if weighted is None:
+            return self.loss
+        return lambda logits, targets: weighted(logits, targets, step.class_weights)
+
+    @property
+    def mean_rule(self) -> str:
+        """The rule by which class weights multiply the losses: none, if the loss applies them itself."""
+        return self.train_rule if self.weighted_loss is None else "None"
+
+    @property
+    def inner_rule(self) -> str:
+        """The rule by which class weights enter the loss itself."""
+        return "None" if self.weighted_loss is None else self.train_rule
 
     def after_step(self, step: Step) -> None:
         """Update whatever follows the weights, after each optimizer step."""
@@ -100,5 +127,6 @@ def classification_objective(options: SupervisedOptions, rule_counts: list[int],
         head=head,
         logit_scale=logit_scale_of(head, options),
         loss=build_loss(options, rule_counts, device),
+        weighted_loss=build_weighted_loss(options),
         train_rule=options.train_rule,
     )

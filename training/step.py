@@ -60,6 +60,7 @@ class Step:
 
     number, num_steps: counted from 0 over all epochs, and their total
     inputs, targets: network inputs, and (n,) classes or (n, C) probabilities, as the objective made them
+    class_weights: (n,) for an objective whose loss applies them itself; else ones
     choices: the random choices of these samples
     labelled, unlabeled: rows of the samples before and after data.num_labelled
     """
@@ -68,6 +69,7 @@ class Step:
     num_steps: int
     inputs: Tensor
     targets: Tensor
+    class_weights: Tensor
     choices: Choices
     labelled: Rows
     unlabeled: Rows

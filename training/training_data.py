@@ -27,7 +27,7 @@ class TrainingData:
     rule_counts: (C,) class counts used by loss and rule: class_counts, or those of the labelled samples alone
     pseudo_label_counts: (C,) the pseudo-labelled part of class_counts; empty where labels are not used
     shot_groups: (C,) many, medium or few, by the labelled samples alone, so that pseudo-labels move no class
-    horizontal_flip: whether a mirrored image is still of its class
+    horizontal_flip: whether training images are mirrored at random
     unlabeled_ratio: unlabeled per labelled samples in each step; None: all samples are shuffled together
     pseudo_label_round: 0 without pseudo-labels, 1 with those of a network that learned from labels alone, ...
     """
@@ -77,7 +77,7 @@ def labelled_data(
         pseudo_label_counts=[every - own for every, own in zip(counts, manifest.counts[TRAIN], strict=True)],
         shot_groups=_shot_groups(manifest.counts[TRAIN], options),
         normalisation=_normalisation(options, labelled, manifest),
-        horizontal_flip=dataset_facts(options.dataset).horizontal_flip,
+        horizontal_flip=is_mirrored(options),
     )
 
 
@@ -107,7 +107,7 @@ def self_supervised_data(
         rule_counts=class_counts,
         shot_groups=_shot_groups(class_counts, options),
         normalisation=_normalisation(options, images, manifest),
-        horizontal_flip=dataset_facts(options.dataset).horizontal_flip,
+        horizontal_flip=is_mirrored(options),
     )
 
 
@@ -120,6 +120,13 @@ def _held_out_splits(
 
 def _shot_groups(labelled_counts: Sequence[int], options: RunOptions) -> list[str]:
     return list(shot_groups(labelled_counts, many_shot=options.many_shot, few_shot=options.few_shot))
+
+
+def is_mirrored(options: RunOptions) -> bool:
+    """Whether training images are mirrored at random (--horizontal_flip)."""
+    if options.horizontal_flip == "by_dataset":
+        return dataset_facts(options.dataset).horizontal_flip
+    return options.horizontal_flip == "always"
 
 
 def _normalisation(options: RunOptions, labelled: Samples, manifest: Manifest) -> Normalisation:

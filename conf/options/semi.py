@@ -193,8 +193,8 @@ class TrainSemiOptions(FixMatchOptions, PseudoLabelOptions, TrainOptions):
     )  # fmt: skip
     pseudo_labels: Path | None = option(
         None,
-        "table of gen_pseudolabels, by default the one for this data set, or a file in the layout of "
-        "pseudo_labeled_cifar.pickle", group="Pseudo-labels", in_run_name=False,
+        "table of gen_pseudolabels (default: the one for this data set), or a file in the published layout",
+        group="Pseudo-labels", in_run_name=False,
     )  # fmt: skip
 
     @property

@@ -13,7 +13,7 @@ from longtail.conf.options.data import DataOptions
 BATCH_HELP = "images per step, over all ranks together"
 
 NetworkName = Annotated[str, one_of(NETWORKS, or_code="factory")]
-LOSSES = ("CE", "Focal", "LDAM", "BalancedSoftmax", "LogitAdjusted")
+LOSSES = ("CE", "Focal", "FocalNormalised", "LDAM", "BalancedSoftmax", "LogitAdjusted")
 """Built-in losses; training/losses.py computes them."""
 LossName = Annotated[str, one_of(LOSSES, or_code="function")]
 
@@ -59,6 +59,11 @@ class RunOptions(DataOptions):
     weight_decay: float = option(2e-4, "weight decay", group="Optimisation", flags=("--wd",), ge=0)
     momentum: float = option(0.9, "momentum of SGD", group="Optimisation", advanced=True, ge=0, lt=1)
     nesterov: bool = option(False, "use Nesterov momentum", group="Optimisation", advanced=True)
+    horizontal_flip: Literal["by_dataset", "always", "never"] = option(
+        "by_dataset",
+        "mirror half of the training images; by_dataset: where a mirrored image keeps its class (digits do not; the "
+        "published recipe mirrors SVHN's all the same)", group="Optimisation", advanced=True,
+    )  # fmt: skip
     seed: int = option(
         0, "seed of the initial weights, the order of images, augmentation and sampling", group="Optimisation",
         ge=0, lt=2**63,
@@ -142,7 +147,9 @@ class LossOptions(JobOptions):
     loss_type: LossName = option(
         "CE", "loss, or package.module:function", group="Loss and re-balancing", choices=LOSSES
     )
-    focal_gamma: float = option(1.0, "Focal: exponent", group="Loss and re-balancing", advanced=True, ge=0)
+    focal_gamma: float = option(
+        1.0, "Focal, FocalNormalised: exponent", group="Loss and re-balancing", advanced=True, ge=0
+    )
     ldam_max_margin: float = option(
         0.5, "LDAM: margin of the smallest class, in units of the cosine", group="Loss and re-balancing", advanced=True,
         gt=0,
@@ -177,8 +184,7 @@ class TrainOptions(SupervisedOptions):
 
     resume: FilePath | None = option(None, "checkpoint to continue from", group="Checkpoints", in_run_name=False)
     pretrained_model: FilePath | None = option(
-        None, "checkpoint of a self-supervised pre-training whose backbone to start from", group="Checkpoints",
-        in_run_name=False,
+        None, "pre-trained checkpoint whose backbone to start from", group="Checkpoints", in_run_name=False
     )  # fmt: skip
     evaluate: bool = option(
         False, "only evaluate the checkpoint given by --resume", group="Checkpoints", in_run_name=False, flags=("-e",)
