@@ -19,6 +19,10 @@ from longtail.conf.base.suggestions import did_you_mean
 DIRECTORY = files("longtail.conf") / "datasets"
 
 
+# The published scripts' names of ImageNet-LT and iNaturalist 2018.
+_LISTED = ("imagenet", "inat")
+
+
 class DataSetFacts(BaseModel):
     """One file of conf/datasets/.
 
@@ -47,6 +51,7 @@ def dataset_facts(dataset: str) -> DataSetFacts:
     """The facts of a data set. Raises UserError if there is none of that name."""
     if dataset not in known_datasets():
         guess = did_you_mean(dataset, known_datasets())
-        raise UserError(f"unknown data set {dataset!r}{guess}: choose one of {', '.join(known_datasets())}")
+        lists = "; this one comes as lists: --dataset image_list --path DIR --list FILE" if dataset in _LISTED else ""
+        raise UserError(f"unknown data set {dataset!r}{guess}: choose one of {', '.join(known_datasets())}{lists}")
     text = (DIRECTORY / f"{dataset}.yaml").read_text(encoding="utf-8")
     return DataSetFacts.model_validate(yaml.safe_load(text))

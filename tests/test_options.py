@@ -264,7 +264,7 @@ def test_a_bad_value_is_refused_in_one_line_that_names_it(command_line: str, nam
         (MonitorOptions, "--bootstrap_servers h:1", "--source kafka and --bootstrap_servers HOST:PORT go together"),
         (RelayOptions, "", "--bootstrap_servers is required"),
         (RelayOptions, "--bootstrap_servers h:1 --topic 'a b'", "--topic a b"),
-        (PretrainRotOptions, "--loss_type CE", "--loss_type"),
+        (PretrainRotOptions, "--loss_type BalancedSoftmax", "--loss_type"),
     ],
 )
 def test_other_jobs_refuse_bad_values_too(options_type: type[JobOptions], command_line: str, named: str) -> None:

@@ -6,12 +6,15 @@ from typing import Any, NoReturn
 
 from longtail.conf.base.errors import UserError
 from longtail.conf.base.suggestions import did_you_mean
+from longtail.conf.command_line.published_flags import Replaced, both_spellings, ignore_or_refuse, replaced_flags
 from longtail.conf.command_line.spellings import all_flags_of
 from longtail.conf.options.base import JobOptions, presentation
+from longtail.conf.options.data import DataOptions
 
 HELP_FLAGS = ("-h", "--help")
 HELP_ALL_FLAGS = ("--help-all", "--help_all")
 CONFIG = "config"
+_REPLACED = "replaced {}"
 
 
 class _OneLineParser(argparse.ArgumentParser):
@@ -19,24 +22,44 @@ class _OneLineParser(argparse.ArgumentParser):
         raise UserError(f"{message}; see {self.prog} --help")
 
 
+class _AsTyped(argparse.Action):
+    """Stores the flag as it is spelled on the command line, and its value; empty if there is none."""
+
+    def __call__(
+        self,
+        parser: argparse.ArgumentParser,
+        namespace: argparse.Namespace,
+        values: str | Sequence[Any] | None,
+        option_string: str | None = None,
+    ) -> None:
+        value = values if isinstance(values, str) else " ".join(map(str, values or ()))
+        setattr(namespace, self.dest, (option_string, value))
+
+
 def flag_values(options_type: type[JobOptions], argv: Sequence[str], *, prog: str) -> dict[str, Any]:
     """The values given by flags, by option name; that of --config under `config`.
 
-    Raises UserError for an unknown flag or a flag without its value.
+    Prints a warning for a flag of the published scripts that can be ignored. Raises UserError for one that cannot, for
+    an unknown flag, and for a flag without its value.
     """
     parser = _parser(options_type, prog)
-    values, unknown = parser.parse_known_args(argv)
+    parsed, unknown = parser.parse_known_args(argv)
     if unknown:
         parser.error(_describe_unknown(options_type, unknown))
-    return vars(values)
+    values = vars(parsed)
+    for number, entry in enumerate(_replaced(options_type)):
+        if (key := _REPLACED.format(number)) in values:
+            ignore_or_refuse(entry, *values.pop(key), prog=prog)
+    return values
 
 
 def known_flag_values(options_type: type[JobOptions], argv: Sequence[str]) -> dict[str, Any]:
     """As flag_values, without what is unknown; nothing if a flag lacks its value."""
     try:
-        return vars(_parser(options_type, "").parse_known_args(argv)[0])
+        values = vars(_parser(options_type, "").parse_known_args(argv)[0])
     except UserError:
         return {}
+    return {name: value for name, value in values.items() if name == CONFIG or name in options_type.model_fields}
 
 
 def _parser(options_type: type[JobOptions], prog: str) -> argparse.ArgumentParser:
@@ -49,7 +72,18 @@ def _parser(options_type: type[JobOptions], prog: str) -> argparse.ArgumentParse
             parser.add_argument(*all_flags_of(options_type, name), dest=name, action="store_true")
         else:
             parser.add_argument(*all_flags_of(options_type, name), dest=name)
+    for number, entry in enumerate(_replaced(options_type)):
+        values = "*" if entry.flags == ("--schedule",) else "?"
+        parser.add_argument(*both_spellings(entry.flags), dest=_REPLACED.format(number), nargs=values, action=_AsTyped)
     return parser
+
+
+def _replaced(options_type: type[JobOptions]) -> list[Replaced]:
+    """The flags of the published scripts that the job takes, and that are no options of it."""
+    if not issubclass(options_type, DataOptions):
+        return []
+    known = frozenset(flag for name in options_type.model_fields for flag in all_flags_of(options_type, name))
+    return replaced_flags((options_type.__doc__ or "").partition(":")[0], known=known)
 
 
 def _describe_unknown(options_type: type[JobOptions], arguments: Sequence[str]) -> str:

@@ -1,5 +1,6 @@
 """The spellings of an option on the command line and in YAML files."""
 
+from longtail.conf.command_line.published_flags import ALIASES, both_spellings
 from longtail.conf.options.base import JobOptions, presentation
 
 
@@ -9,9 +10,9 @@ def flags_of(options_type: type[JobOptions], name: str) -> list[str]:
 
 
 def all_flags_of(options_type: type[JobOptions], name: str) -> list[str]:
-    """Every flag that sets the option: for ``--batch_size``, ``--batch-size`` as well."""
-    flags = flags_of(options_type, name)
-    return list(dict.fromkeys([*flags, *(flag[:2] + flag[2:].replace("_", "-") for flag in flags)]))
+    """Every flag that sets the option: for ``--batch_size``, ``--batch-size`` too; and those of published scripts."""
+    published = [flag for flag, option in ALIASES.items() if option == name]
+    return both_spellings((*flags_of(options_type, name), *published))
 
 
 def names_by_key(options_type: type[JobOptions]) -> dict[str, str]:
