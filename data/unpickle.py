@@ -1,68 +1,157 @@
-"""Read untrusted pickles of arrays without running their code.
+"""Arrays from pickles of others: the official CIFAR batches, published pseudo-labels, selections of tiny images.
 
-The official CIFAR batches are pickles. A pickle can call any function by its name, so that this reader allows only the
-few names that arrays of numbers need.
+The pickle is read by data/pickles.py, which runs nothing. Arrays are made here from their bytes, shape and the name of
+a numeric type; their sizes are compared first.
 """
 
-import pickle
+import math
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 import numpy as np
 
 from longtail.conf.base.errors import UserError
+from longtail.conf.base.files import read_regular_file
+from longtail.data.pickles import BadPickle, Calls, PickleReader
 
-_ALLOWED = {
-    ("numpy", "ndarray"),
-    ("numpy", "dtype"),
-    ("numpy.core.multiarray", "_reconstruct"),
-    ("numpy.core.multiarray", "scalar"),
-    ("numpy._core.multiarray", "_reconstruct"),
-    ("numpy._core.multiarray", "scalar"),
-    ("numpy._core.numeric", "_frombuffer"),
-    ("_codecs", "encode"),
+_NUMERIC = frozenset({"b1", "i1", "i2", "i4", "i8", "u1", "u2", "u4", "u8", "f2", "f4", "f8"})
+_MAX_DIMENSIONS = 32
+
+# Modules of numpy 2 and, in older pickles, 1.
+_NAMES = {
+    "numpy.ndarray": "ndarray",
+    "numpy.dtype": "dtype",
+    "_codecs.encode": "encode",
+    "__builtin__.bytes": "bytes",
+    **{f"numpy.{core}.multiarray._reconstruct": "_reconstruct" for core in ("core", "_core")},
+    **{f"numpy.{core}.multiarray.scalar": "scalar" for core in ("core", "_core")},
+    **{f"numpy.{core}.numeric._frombuffer": "_frombuffer" for core in ("core", "_core")},
 }
 
 
-class _ArrayUnpickler(pickle.Unpickler):
-    def find_class(self, module: str, name: str) -> Any:
-        if (module, name) in _ALLOWED:
-            # Old pickles have the old names of numpy's internal modules.
-            return getattr(np, name) if module == "numpy" else super().find_class(_current(module), name)
-        raise pickle.UnpicklingError(f"it names {module}.{name}, which is not an array of numbers")
+@dataclass(frozen=True)
+class _Name:
+    """A function or class that arrays are pickled with."""
+
+    name: str
 
 
-def _current(module: str) -> str:
-    return module.replace("numpy.core.", "numpy._core.")
+@dataclass(eq=False)
+class _Type:
+    dtype: np.dtype
+
+
+@dataclass(eq=False)
+class _Array:
+    """values: None until the pickle gives them"""
+
+    values: np.ndarray | None = None
+
+
+class _ArrayCalls(Calls):
+    """num_bytes: size of the pickle, of which no text is encoded more than once"""
+
+    def __init__(self, num_bytes: int) -> None:
+        self._left_to_encode = num_bytes
+
+    def name(self, name: str) -> _Name:
+        if name not in _NAMES:
+            raise BadPickle(f"it names {name[:80]}, which is not an array of numbers")
+        return _Name(_NAMES[name])
+
+    def call(self, function: Any, arguments: tuple[Any, ...]) -> Any:
+        if isinstance(function, _Name):
+            match function.name, *arguments:
+                case "dtype", str() | bytes() as name, *_:
+                    return _Type(_numeric(_as_text(name)))
+                case "_reconstruct", _Name(name="ndarray"), (0,), "b" | b"b":
+                    return _Array()
+                case "_frombuffer", bytes() as content, _Type(dtype=dtype), tuple() as shape, "C" | "F" as order:
+                    return _Array(_array(content, dtype, shape, order))
+                case "scalar", _Type(dtype=dtype), bytes() as content:
+                    return _array(content, dtype, (), "C").item()
+                case ("bytes",):
+                    return b""
+                case "encode", str() as text, "latin1":
+                    self._left_to_encode -= len(text)
+                    if self._left_to_encode < 0:
+                        raise BadPickle("it encodes a text again and again")
+                    return text.encode("latin-1")
+        raise BadPickle("it calls something in a way that arrays do not need")
+
+    def set_state(self, value: Any, state: Any) -> None:
+        match value, state:
+            case _Type(), (int(), "<" | b"<", None, None, None, *_):
+                value.dtype = value.dtype.newbyteorder("<")
+            case _Type(), (int(), ">" | b">", None, None, None, *_):
+                value.dtype = value.dtype.newbyteorder(">")
+            case _Type(), (int(), "|" | b"|", None, None, None, *_):
+                pass  # a type of single bytes
+            case _Array(), (int(), tuple() as shape, _Type(dtype=dtype), int() as is_fortran, bytes() as content):
+                value.values = _array(content, dtype, shape, "F" if is_fortran else "C")
+            case _:
+                raise BadPickle("it has something with fields, which is not an array of numbers")
 
 
 def load_array_dict(path: Path, keys: Sequence[str]) -> dict[str, np.ndarray]:
-    """The arrays at ``keys`` of a pickled dict, whose keys may be strings of Python 3 or 2.
-
-    Raises UserError if the file cannot be read or lacks a key.
-    """
+    """The arrays at ``keys`` of a pickled dict; see arrays_of. Raises UserError if the file cannot be read."""
     try:
-        with path.open("rb") as file:
-            content = load_arrays(file, path=path)
+        content = read_regular_file(path)
     except OSError as error:
         raise UserError(f"cannot read {path}: {error.strerror}") from None
-    if not isinstance(content, dict):
-        raise UserError(f"{path} has a {type(content).__name__}, a dict of {', '.join(keys)} was expected")
-    named = {key.decode("latin-1") if isinstance(key, bytes) else key: value for key, value in content.items()}
-    if missing := [key for key in keys if key not in named]:
-        raise UserError(f"{path} has no {', '.join(missing)}: it has {', '.join(sorted(map(str, named)))}")
-    return {key: np.asarray(named[key]) for key in keys}
+    return arrays_of(content, keys, path=path)
 
 
-def load_arrays(file: IO[bytes], *, path: Path) -> Any:
-    """The object in a pickle of plain containers and numpy arrays; Python 2 strings become bytes.
+def arrays_of(content: bytes, keys: Sequence[str], *, path: Path) -> dict[str, np.ndarray]:
+    """The read-only arrays at ``keys`` of a pickled dict, whose keys may be strings of Python 3 or 2.
+
+    A list of numbers becomes an array, too.
 
     path: for messages alone
 
-    Raises UserError if the pickle is damaged or contains anything else.
+    Raises UserError if the pickle is damaged, contains anything but plain data and arrays of numbers, or lacks a key.
     """
     try:
-        return _ArrayUnpickler(file, encoding="bytes").load()
-    except Exception as error:  # noqa: BLE001 - a damaged pickle may raise almost any exception
-        raise UserError(f"{path} cannot be read as a pickle of arrays: {error}; get the file again") from None
+        value = PickleReader(content, _ArrayCalls(len(content))).read()
+        if not isinstance(value, dict):
+            raise UserError(f"{path} has a {type(value).__name__}, a dict of {', '.join(keys)} was expected")
+        named = {_as_text(key) if isinstance(key, bytes) else key: item for key, item in value.items()}
+        if missing := [key for key in keys if key not in named]:
+            has = ", ".join(sorted(map(str, named))[:10])
+            raise UserError(f"{path} has no {', '.join(missing)}: it has {has[:200]}")
+        return {key: _numbers(named[key], key) for key in keys}
+    except BadPickle as error:
+        reason = str(error)[:200]
+        raise UserError(f"{path} cannot be read as a pickle of arrays: {reason}; get the file again") from None
+
+
+def _as_text(text: str | bytes) -> str:
+    return text.decode("latin-1") if isinstance(text, bytes) else text
+
+
+def _numeric(name: str) -> np.dtype:
+    if name not in _NUMERIC:
+        raise BadPickle(f"it has an array of the type {name[:20]!r}, which is not an array of numbers")
+    return np.dtype(name)
+
+
+def _array(content: bytes, dtype: np.dtype, shape: tuple[Any, ...], order: Any) -> np.ndarray:
+    """A read-only array of exactly these bytes."""
+    if len(shape) > _MAX_DIMENSIONS or not all(type(size) is int and 0 <= size < 2**63 for size in shape):
+        raise BadPickle(f"it has an array of the shape {str(shape[:8])[:80]}")
+    if math.prod(shape) * dtype.itemsize != len(content):
+        raise BadPickle(f"it has an array of {dtype} {shape[:8]} with {len(content)} bytes")
+    return np.frombuffer(content, dtype).reshape(shape, order=order)
+
+
+def _numbers(value: Any, key: str) -> np.ndarray:
+    if isinstance(value, _Array) and value.values is not None:
+        return value.values
+    # Lists of lists may contain each other again and again.
+    if isinstance(value, list) and all(type(number) in (bool, int, float) for number in value):
+        numbers = np.array(value) if value else np.empty(0, np.int64)
+        if numbers.dtype.kind in "biuf":
+            return numbers
+    raise BadPickle(f"its {key} is no array of numbers and no list of them")

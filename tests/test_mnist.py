@@ -31,7 +31,7 @@ def write_mnist(data_dir: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     for name, content in (("t10k-images-idx3-ubyte.gz", IMAGE_FILE), ("t10k-labels-idx1-ubyte.gz", LABEL_FILE)):
         packed = gzip.compress(content)
         (directory / name).write_bytes(packed)
-        monkeypatch.setitem(mnist._MD5, name, hashlib.md5(packed).hexdigest())
+        monkeypatch.setitem(mnist._SHA256, name, hashlib.sha256(packed).hexdigest())
     return directory
 
 
@@ -45,10 +45,10 @@ def test_idx_files_become_rows(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
 
 def test_a_file_that_is_not_the_official_one_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     directory = write_mnist(tmp_path, monkeypatch)
-    monkeypatch.setitem(mnist._MD5, "t10k-labels-idx1-ubyte.gz", "0" * 32)
+    monkeypatch.setitem(mnist._SHA256, "t10k-labels-idx1-ubyte.gz", "0" * 64)
     with refused() as messages:
         mnist.read(Shard(directory, TEST, 0, 0))
-    assert f"{directory}/t10k-labels-idx1-ubyte.gz: the file has MD5" in messages[0]
+    assert f"{directory}/t10k-labels-idx1-ubyte.gz is not the official file: SHA-256" in messages[0]
 
 
 @pytest.mark.parametrize(
@@ -72,7 +72,7 @@ def test_a_wrong_magic_number_or_size_is_refused_by_name(content: bytes, named: 
 def test_mnist_is_looked_for_in_a_directory_of_its_own(tmp_path: Path) -> None:
     """Fashion-MNIST's files bear the same names."""
     (tmp_path / "mnist").mkdir()
-    for name in mnist._MD5:
+    for name in mnist._SHA256:
         (tmp_path / "mnist" / name).touch()
     located = mnist.locate(in_directory(tmp_path))
     assert {shard.path for shard in located.shards} == {tmp_path / "mnist"}

@@ -123,6 +123,17 @@ def test_a_damaged_idx_file_is_refused_by_name(
     assert str(directory / name) in messages[0] and "delete it and run again" in messages[0]
 
 
+def test_an_idx_file_that_unpacks_to_more_than_the_official_one_is_refused(tmp_path: Path) -> None:
+    """A gigabyte of zeros takes a megabyte packed."""
+    path = tmp_path / "train-images-idx3-ubyte.gz"
+    with gzip.open(path, "wb", compresslevel=1) as file:
+        for _ in range(100):
+            file.write(bytes(10**6))
+    with refused() as messages:
+        fashion_mnist.read(Shard(tmp_path, TRAIN, 0, 0))
+    assert messages[0] == f"{path} has more than 47040016 bytes unpacked, which is no official file: delete it"
+
+
 def test_images_without_their_labels_are_refused(
     small_fashion_mnist: tuple[Path, np.ndarray], monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -41,7 +41,7 @@ def write_mat(
     path = directory / NAMES[split]
     content = {"X": np.moveaxis(images, 0, 3), "y": np.array(labels, np.uint8)[:, None], **keys}
     savemat(path, {key: value for key, value in content.items() if value is not None}, do_compression=True)
-    monkeypatch.setitem(svhn._MD5, split, hashlib.md5(path.read_bytes()).hexdigest())
+    monkeypatch.setitem(svhn._SHA256, split, hashlib.sha256(path.read_bytes()).hexdigest())
     return path
 
 
@@ -76,7 +76,7 @@ def test_a_file_is_read_in_parts_by_several_tasks(
     images, labels = random_images(7), [1, 2, 3, 4, 5, 6, 10]
     path = write_mat(tmp_path, UNLABELED, images, labels, monkeypatch)
     savemat(path, {"y": np.array(labels, np.uint8)[:, None], "X": np.moveaxis(images, 0, 3)}, do_compression=compressed)
-    monkeypatch.setitem(svhn._MD5, UNLABELED, hashlib.md5(path.read_bytes()).hexdigest())
+    monkeypatch.setitem(svhn._SHA256, UNLABELED, hashlib.sha256(path.read_bytes()).hexdigest())
     monkeypatch.setattr(svhn, "IMAGES_PER_SHARD", 3)
     batches = [svhn.read(shard) for shard in svhn.shards_of(path, UNLABELED, 7, first_id=50)]
     assert [batch.num_rows for batch in batches] == [3, 3, 1]
@@ -135,20 +135,25 @@ def test_a_mat_file_of_another_content_is_refused_by_name(
 
 @pytest.mark.parametrize("damage", ["truncated", "empty", "page", "missing"])
 def test_a_damaged_mat_file_is_refused_by_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, damage: str) -> None:
+    """By its hash; and without that, by what reads it."""
     path = write_mat(tmp_path, TRAIN, random_images(2), [1, 2], monkeypatch)
     content = path.read_bytes()
     path.unlink()
     damaged = {"truncated": content[: len(content) // 2], "empty": b"", "page": b"<html>no such page</html>" * 20}
     if damage in damaged:
         path.write_bytes(damaged[damage])
+        with refused() as messages:
+            svhn.read(Shard(path, TRAIN, 0, 0))
+        assert f"{path} is not the official file" in messages[0]
+        monkeypatch.setitem(svhn._SHA256, TRAIN, hashlib.sha256(damaged[damage]).hexdigest())
     with refused() as messages:
         svhn.read(Shard(path, TRAIN, 0, 0))
-    assert f"{path} cannot be read as SVHN" in messages[0]
+    assert f"{path} cannot be read" in messages[0]
 
 
 def test_a_mat_file_that_is_not_the_official_one_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = write_mat(tmp_path, TRAIN, random_images(2), [1, 2], monkeypatch)
-    monkeypatch.setitem(svhn._MD5, TRAIN, "0" * 32)
+    monkeypatch.setitem(svhn._SHA256, TRAIN, "0" * 64)
     with refused() as messages:
         svhn.read(Shard(path, TRAIN, 0, 0))
     assert f"{path} is not the official file" in messages[0]

@@ -7,10 +7,12 @@ killed at any moment. TensorBoard logs and Spark's checkpoint of a streaming que
 import errno
 import fcntl
 import hashlib
+import io
 import json
 import os
 import re
 import shutil
+import stat
 import uuid
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -57,9 +59,35 @@ def write_json_atomically(path: Path, value: Any) -> None:
 
 
 def content_hash(path: Path) -> str:
-    """SHA-256 of a file's content, in hexadecimal digits."""
-    with path.open("rb") as file:
+    """SHA-256 of a file's content, in hexadecimal digits. Raises OSError as open_regular_file does."""
+    with open_regular_file(path) as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def open_regular_file(path: Path) -> io.BufferedReader:
+    """Open a file of the user's for reading.
+
+    Raises OSError, also for a pipe, a socket, a device and a directory: reading from these may wait, or never end.
+    """
+    descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+    try:
+        if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+            raise OSError(errno.EINVAL, "it is not a regular file", str(path))
+        return os.fdopen(descriptor, "rb")
+    except BaseException:
+        os.close(descriptor)
+        raise
+
+
+def read_regular_file(path: Path) -> bytes:
+    """The content of a file of the user's. Raises OSError as open_regular_file does."""
+    with open_regular_file(path) as file:
+        return file.read()
+
+
+def read_regular_text(path: Path) -> str:
+    """As read_regular_file, of UTF-8 text. Raises UnicodeDecodeError, a ValueError, for other bytes."""
+    return read_regular_file(path).decode("utf-8")
 
 
 @contextmanager

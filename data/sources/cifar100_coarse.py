@@ -21,4 +21,4 @@ def locate(options: DataOptions) -> Located:
 
 
 def read(shard: Shard) -> pa.RecordBatch:
-    return read_labels(shard, label_key=b"coarse_labels", num_classes=len(CLASS_NAMES))
+    return read_labels(shard, label_key="coarse_labels", num_classes=len(CLASS_NAMES))

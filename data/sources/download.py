@@ -1,4 +1,8 @@
-"""Atomic downloads: a file is complete or absent."""
+"""Atomic downloads, and the check that a file is the published one before anything reads what is in it.
+
+The hashes are published with other programs that read the same data sets: SHA-256 by Keras (CIFAR) and TensorFlow
+Datasets (MNIST, SVHN), MD5 by torchvision where there is no SHA-256 (the single files of the CIFAR archives).
+"""
 
 import hashlib
 import shutil
@@ -7,7 +11,7 @@ from http.client import HTTPException
 from pathlib import Path
 
 from longtail.conf.base.errors import UserError
-from longtail.conf.base.files import write_atomically
+from longtail.conf.base.files import content_hash, write_atomically
 
 CONNECT_TIMEOUT_SECONDS = 10
 
@@ -20,6 +24,16 @@ def verify_md5(content: bytes, expected: str, *, path: Path, name: str) -> None:
             f"{path}: {name} has MD5 {got}, the official one has {expected}: the file is damaged or a different one; "
             f"delete it and run again"
         )
+
+
+def verify_sha256(path: Path, expected: str) -> None:
+    """Raise UserError unless the file at ``path`` can be read and is the published one."""
+    try:
+        got = content_hash(path)
+    except OSError as error:
+        raise UserError(f"{path} cannot be read ({error.strerror}): delete it and run again") from None
+    if got != expected:
+        raise UserError(f"{path} is not the official file: SHA-256 {got}, expected {expected}; delete it and run again")
 
 
 def download(url: str, path: Path) -> None:

@@ -1,7 +1,7 @@
 """Fashion-MNIST from the official idx files.
 
 They are searched in --data_dir and its fashion-mnist/, then in the directory of Debian's package
-dataset-fashion-mnist, and else downloaded from the publishers' site.
+dataset-fashion-mnist, and else downloaded from the publishers' repository.
 """
 
 import hashlib
@@ -20,9 +20,9 @@ CLASS_NAMES = [
 ]  # fmt: skip
 
 DEBIAN_DIRECTORY = Path("/usr/share/datasets/fashion-mnist")
-OFFICIAL_URL = "http://fashion-mnist.s3-website.eu-central-1.amazonaws.com"
+OFFICIAL_URL = "https://raw.githubusercontent.com/zalandoresearch/fashion-mnist/master/data/fashion"
 
-# SHA-256 of the uncompressed idx files.
+# Of the uncompressed files: Debian has packed them anew.
 _SHA256 = {
     "train-images-idx3-ubyte.gz": "c59f468a2f672dc815687fe0f83887768d799fd8a3f3276145d20f83aa44d888",
     "train-labels-idx1-ubyte.gz": "bad3541b69d912435c50bb6ba87bec294ff4f6a2e1246121d8633921760443d9",

@@ -5,6 +5,7 @@ dimension as a big-endian int32, and the values.
 """
 
 import gzip
+import math
 import zlib
 from pathlib import Path
 
@@ -12,11 +13,14 @@ import numpy as np
 import pyarrow as pa
 
 from longtail.conf.base.errors import UserError
+from longtail.conf.base.files import open_regular_file
 from longtail.conf.vocabulary import TEST, TRAIN
 from longtail.data.sources.base import Shard, source_batch
 
 IMAGE_SHAPE = (28, 28, 1)
 NUM_TRAIN = 60_000
+# The largest file: 16 bytes of header and the training images.
+_MAX_BYTES = 16 + NUM_TRAIN * IMAGE_SHAPE[0] * IMAGE_SHAPE[1]
 _PREFIX = {TRAIN: "train", TEST: "t10k"}
 
 
@@ -39,11 +43,15 @@ def idx_batch(shard: Shard, images: bytes, labels: bytes) -> pa.RecordBatch:
 
 
 def unpack(path: Path) -> bytes:
-    """The uncompressed content. Raises UserError if the file is missing, damaged or not gzip."""
+    """The uncompressed content. Raises UserError if the file is missing, damaged, not gzip, or too large."""
     try:
-        return gzip.decompress(path.read_bytes())
+        with open_regular_file(path) as file, gzip.GzipFile(fileobj=file) as unpacked:
+            content = unpacked.read(_MAX_BYTES + 1)
     except (OSError, EOFError, zlib.error) as error:
         raise UserError(f"{path} cannot be unpacked ({error}): delete it and run again") from None
+    if len(content) > _MAX_BYTES:
+        raise UserError(f"{path} has more than {_MAX_BYTES} bytes unpacked, which is no official file: delete it")
+    return content
 
 
 def parse_idx(content: bytes, *, path: Path, num_dimensions: int) -> np.ndarray:
@@ -57,6 +65,6 @@ def parse_idx(content: bytes, *, path: Path, num_dimensions: int) -> np.ndarray:
     header_bytes = 4 + 4 * num_dimensions
     shape = tuple(np.frombuffer(content[4:header_bytes].ljust(header_bytes - 4, b"\0"), ">i4").tolist())
     values = np.frombuffer(content, np.uint8)[header_bytes:]
-    if len(content) < header_bytes or len(values) != np.prod(shape):
+    if len(content) < header_bytes or min(shape) < 0 or len(values) != math.prod(shape):
         raise UserError(f"{path} has {len(values)} values, its header {shape}: delete it and run again")
     return values.reshape(shape)

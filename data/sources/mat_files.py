@@ -14,6 +14,7 @@ HEADER_BYTES = 128
 LITTLE_ENDIAN = b"IM"
 UINT8, MATRIX, COMPRESSED = 2, 14, 15
 CHUNK_BYTES = 2**20
+MAX_DESCRIPTION_BYTES = 1024
 
 
 def read_bytes_of(path: Path, name: str, *, first: int, num_bytes: int) -> bytes:
@@ -34,7 +35,7 @@ def read_bytes_of(path: Path, name: str, *, first: int, num_bytes: int) -> bytes
             if kind != MATRIX:
                 raise ValueError(f"it has an element of type {kind} where an array was expected")
             _element(stream)  # flags
-            _element(stream)  # sizes
+            _element(stream)  # dimensions
             if _element(stream) == name.encode():
                 kind, size = struct.unpack("<II", _exactly(stream, 8))
                 if kind != UINT8 or size < first + num_bytes:
@@ -47,11 +48,13 @@ def read_bytes_of(path: Path, name: str, *, first: int, num_bytes: int) -> bytes
 
 
 def _element(stream: "IO[bytes] | _Inflated") -> bytes:
-    """The content of a data element; a small one is part of its tag."""
+    """The content of a data element that describes an array; a small one is part of its tag."""
     tag = _exactly(stream, 8)
     kind, size = struct.unpack("<II", tag)
     if kind >> 16:
         return tag[4 : 4 + (kind >> 16)]
+    if size > MAX_DESCRIPTION_BYTES:
+        raise ValueError(f"the description of an array has {size} bytes")
     return _exactly(stream, size + -size % 8)[:size]
 
 
