@@ -16,8 +16,8 @@ from typing import Any
 MAX_INSTRUCTIONS = 10_000_000
 """Of one pickle; about one for each number, text or container that is not in an array."""
 
-# A dict hashes its keys: these types can neither be nested without end nor, for numbers this small, collide.
-_LARGEST_NUMBER_AS_KEY = 2**31
+# A dict hashes its keys: these types cannot be nested without end, and numbers up to this one are their own hashes.
+_LARGEST_NUMBER_AS_KEY = 2**60
 _MARK = object()
 
 

@@ -1,18 +1,16 @@
 """Checkpoints in the published layout, with additional fields for resuming and inference.
 
-A checkpoint is a dict of tensors, numbers, strings and plain containers, so that torch.load(weights_only=True), which
-runs no code, can read it. It has the published keys (epoch, arch, state_dict, best_acc1, optimizer); all other fields
-are under "longtail" and "companion". No random generator state is saved: the random numbers of an epoch depend on the
-seed and the epoch number only.
+A checkpoint is a dict of tensors, numbers, strings and plain containers, which is all that training/checkpoint_file.py
+reads (torch.load(weights_only=True) reads it too). It has the published keys (epoch, arch, state_dict, best_acc1,
+optimizer); all other fields are under "longtail" and "companion". No random generator state is saved: the random
+numbers of an epoch depend on the seed and the epoch number only.
 """
 
 import io
 import json
-import pickle
-import zipfile
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeGuard
 
 import torch
 from torch import Tensor, nn
@@ -22,7 +20,9 @@ from longtail.conf.base.files import write_atomically
 from longtail.conf.base.formats import check_format_version
 from longtail.conf.base.user_code import check_given
 from longtail.conf.networks import NETWORKS
+from longtail.data.pickles import BadPickle
 from longtail.training.augmentation import Normalisation
+from longtail.training.checkpoint_file import ForeignName, read_checkpoint_file
 from longtail.training.finite import first_not_finite, momenta
 
 HEAD_PREFIX = "fc."
@@ -124,52 +124,51 @@ def load_checkpoint(path: Path) -> Checkpoint:
     number.
     """
     try:
-        content = _content(path)
+        content = read_checkpoint_file(path)
     except FileNotFoundError:
         raise UserError(f"there is no checkpoint {path}") from None
-    except pickle.UnpicklingError:
+    except OSError as error:
+        raise UserError(f"cannot read the checkpoint {path}: {error.strerror}") from None
+    except ForeignName as error:
         raise UserError(
-            f"{path} is not a checkpoint of tensors and plain values; it may hold code, so it is not loaded"
+            f"{path} is not a checkpoint of tensors and plain values ({error}); it may hold code, so it is not loaded"
         ) from None
-    except Exception as error:  # noqa: BLE001 - a damaged pickle may raise nearly anything
-        reason = (str(error) or type(error).__name__).splitlines()[0]
-        raise UserError(f"{path} is damaged or not a checkpoint ({reason})") from None
+    except BadPickle as error:
+        raise UserError(f"{path} is damaged or not a checkpoint ({error})") from None
     tensors = content.get("state_dict") if isinstance(content, dict) else None
-    if not isinstance(tensors, dict) or not all(isinstance(n, str) and torch.is_tensor(t) for n, t in tensors.items()):
+    if not _is_named_tensors(tensors):
         raise UserError(f"{path} is not a checkpoint: it has no state_dict of named tensors")
     epoch = content.get("epoch", 0)
-    if not isinstance(epoch, int):
-        raise UserError(f"{path} is not a checkpoint: its epoch is {epoch!r}")
-    _check_finite(content, path)
+    if type(epoch) is not int or not 0 <= epoch < 2**31:
+        raise UserError(f"{path} is not a checkpoint: its epoch is {str(epoch)[:40]}, a whole number was expected")
+    arch, optimizer, companion = content.get("arch"), content.get("optimizer"), content.get("companion", {})
+    if not (optimizer is None or isinstance(optimizer, dict)) or not _is_named_tensors(companion):
+        raise UserError(f"{path} is not a checkpoint: its optimizer or companion is neither missing nor a dict")
+    _check_finite(tensors, companion, optimizer, path)
     card, best = _longtail_part(content, path)
     return Checkpoint(
         epoch=epoch,
-        arch=str(content.get("arch", "unknown")),
+        arch=arch if isinstance(arch, str) else "unknown",
         # longtail's own checkpoints have no wrapper prefixes, and may be of any network.
         state_dict=tensors if "longtail" in content else _plain_names(tensors),
-        optimizer=content.get("optimizer"),
+        optimizer=optimizer,
         best=best,
         model_card=card,
-        companion=content.get("companion", {}),
+        companion=companion,
     )
 
 
-def _check_finite(content: dict[str, Any], path: Path) -> None:
-    companion = content.get("companion")
-    others = {name: tensor for name, tensor in companion.items() if torch.is_tensor(tensor)} if companion else {}
-    if name := first_not_finite({**content["state_dict"], **others, **momenta(content.get("optimizer"))}):
+def _check_finite(
+    tensors: dict[str, Tensor], companion: dict[str, Tensor], optimizer: dict[str, Any] | None, path: Path
+) -> None:
+    if name := first_not_finite({**tensors, **companion, **momenta(optimizer)}):
         raise UserError(
             f"{path} has NaN or infinite numbers ({name}): its training diverged; train again with a lower --lr"
         )
 
 
-def _content(path: Path) -> Any:
-    if zipfile.is_zipfile(path):
-        # torch ignores wrong checksums, and would load damaged weights.
-        with zipfile.ZipFile(path) as archive:
-            if damaged := archive.testzip():
-                raise ValueError(f"wrong checksum of {damaged}")
-    return torch.load(path, map_location="cpu", weights_only=True)
+def _is_named_tensors(value: object) -> TypeGuard[dict[str, Tensor]]:
+    return isinstance(value, dict) and all(isinstance(n, str) and torch.is_tensor(t) for n, t in value.items())
 
 
 def _longtail_part(content: dict[str, Any], path: Path) -> tuple[ModelCard | None, BestEpoch | None]:
@@ -183,7 +182,7 @@ def _longtail_part(content: dict[str, Any], path: Path) -> tuple[ModelCard | Non
             card["normalisation"] = Normalisation(**{k: tuple(v) for k, v in card["normalisation"].items()})
             card["image_shape"] = tuple(card["image_shape"])
         return ModelCard(**card) if card else None, BestEpoch(**best) if best else None
-    except (KeyError, TypeError, ValueError) as error:
+    except (KeyError, TypeError, ValueError, RecursionError) as error:
         raise UserError(f"{path} has no valid description of its model ({error}): train again") from None
 
 
@@ -231,6 +230,11 @@ def load_weights(model: nn.Module, checkpoint: Checkpoint, *, path: Path, backbo
         for name, tensor in expected.items()
         if name in given and given[name].shape != tensor.shape
     ]
+    problems += [
+        f"{name} is of {given[name].dtype}, needed {tensor.dtype}"
+        for name, tensor in expected.items()
+        if name in given and given[name].is_floating_point() != tensor.is_floating_point()
+    ]
     if problems:
         shown = "; ".join(problems[:3]) + (f"; and {len(problems) - 3} more" if len(problems) > 3 else "")
         raise UserError(f"{path} ({checkpoint.arch}) does not fit the network: {shown}; choose the -a that made it")
@@ -250,7 +254,7 @@ def companion_of(learner: nn.Module, network: nn.Module) -> dict[str, Tensor]:
 def load_companion(learner: nn.Module, network: nn.Module, checkpoint: Checkpoint, *, path: Path) -> None:
     """Copy the checkpoint's companion tensors into the learner. Raises UserError if names or shapes differ."""
     expected, given = companion_of(learner, network), checkpoint.companion
-    if {n: t.shape for n, t in expected.items()} != {n: t.shape for n, t in given.items()}:
+    if {n: (t.shape, t.dtype) for n, t in expected.items()} != {n: (t.shape, t.dtype) for n, t in given.items()}:
         raise UserError(f"{path} is from another kind of training or other options: give it as --pretrained_model")
     with torch.no_grad():
         for name, tensor in expected.items():

@@ -36,6 +36,7 @@ from longtail.training.method import method_of
 from longtail.training.metrics import Predictions, Totals, class_accuracy, split_scores, summarise
 from longtail.training.networks import load_into, new_network
 from longtail.training.objective import Task
+from longtail.training.optimizer_state import load_momentum
 from longtail.training.run_directory import BEST_CHECKPOINT_FILE, CHECKPOINT_FILE, RESULT_FILE, RunPaths
 from longtail.training.run_events import RunEvents, report_failure
 from longtail.training.training_data import TrainingData
@@ -168,7 +169,7 @@ def _restore(
         if checkpoint.epoch > options.epochs:
             raise UserError(f"{source} has {checkpoint.epoch} finished epochs: raise --epochs ({options.epochs})")
         if optimizer and checkpoint.optimizer:
-            optimizer.load_state_dict(checkpoint.optimizer)
+            load_momentum(optimizer, checkpoint.optimizer, path=source)
         return checkpoint.epoch, checkpoint.best
     return 0, None
 
