@@ -44,15 +44,7 @@ _MAX_DIMENSIONS = 16
 
 
 # Exceptions of zipfile for a damaged archive.
-_DAMAGED_ARCHIVE = (
-    zipfile.BadZipFile,
-    EOFError,
-    NotImplementedError,
-    RuntimeError,
-    OSError,
-    UnicodeDecodeError,
-    struct.error,
-)
+_DAMAGED_ARCHIVE = (zipfile.BadZipFile, EOFError, NotImplementedError, RuntimeError, OSError, ValueError, struct.error)
 
 
 class ForeignName(BadPickle):
@@ -148,6 +140,8 @@ def read_checkpoint_file(path: Path) -> Any:
         return _read_pickles(content)
     try:
         return _read_zip(content)
+    except BadPickle:
+        raise
     except _DAMAGED_ARCHIVE as error:
         raise BadPickle(str(error) or "its archive is damaged") from None
 
