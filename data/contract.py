@@ -1,5 +1,7 @@
 """The row contract: columns of prepared sets, sources, pseudo-labels and predictions, for writers and readers."""
 
+import json
+
 import pyarrow as pa
 
 from longtail.data.storage import PathOrUrl, child
@@ -20,7 +22,7 @@ PREPARED_SCHEMA = pa.schema(
     [
         # Unique in the set: the image's index in its source; ids of further sources begin at their FIRST_ID.
         pa.field(ID, pa.int64(), nullable=False),
-        # RAW: uint8, height x width x channels in row-major order. ENCODED: the bytes of a JPEG or PNG file.
+        # RAW: uint8, height x width x channels in row-major order. ENCODED: the bytes of an image file.
         pa.field(IMAGE, pa.binary(), nullable=False),
         # Null in the unlabeled part.
         pa.field(LABEL, pa.int32()),
@@ -35,13 +37,17 @@ PREPARED_SCHEMA = pa.schema(
 UNLABELED_FIRST_ID = 2**40
 IRRELEVANT_FIRST_ID = 2**41
 
+SKIPPED = "skipped"
+"""As a split: the image was left out (--on_bad_image skip), and IMAGE has its name and the reason (skipped_image)."""
+
 SOURCE_SCHEMA = pa.schema(
     [
         pa.field(ID, pa.int64(), nullable=False),
         pa.field(IMAGE, pa.binary(), nullable=False),
         # NO_CLASS if the image belongs to none of the classes, or its class is unknown.
         pa.field(LABEL, pa.int32(), nullable=False),
-        # The split in the source: TRAIN or TEST; UNLABELED for every image of a source of unlabeled images.
+        # The split in the source: TRAIN, TEST, or VAL where the source has validation images of its own; UNLABELED for
+        # every image of a source of unlabeled images; SKIPPED for an image that was left out.
         pa.field(SPLIT, pa.string(), nullable=False),
     ]
 )
@@ -85,6 +91,17 @@ PREDICTION_SCHEMA = pa.schema(
     ]
 )
 """Columns of a classifier's predictions, one row per image."""
+
+
+def skipped_image(name: str, reason: str) -> bytes:
+    """The content of IMAGE in a row of the split SKIPPED; read_skipped_image is the inverse."""
+    return json.dumps([name, reason]).encode()
+
+
+def read_skipped_image(content: bytes) -> tuple[str, str]:
+    """Name of an image that was left out, and the reason."""
+    name, reason = json.loads(content)
+    return name, reason
 
 
 def split_directory(set_dir: PathOrUrl, split: str) -> PathOrUrl:

@@ -1,38 +1,68 @@
-"""Decoding of JPEG and PNG files.
+"""Decoding of image files: JPEG, PNG, WebP, GIF, BMP and TIFF, whatever their names say.
 
-An image is scaled so that its shorter side has the requested length, and cropped to the central square; greyscale and
-palette images become RGB.
+An image is turned upright (EXIF), becomes RGB, is scaled so that its shorter side has the requested length, and cropped
+to the central square.
+
+- Transparent pixels show white, as in most viewers.
+- 16-bit grey v becomes round(v / 257), so that white stays white; 12-bit grey (TIFF) is scaled in the same way.
+- Of an animation, or of several pages, the first image is taken.
+- Floating-point and 32-bit pixels have no white and are refused.
 """
 
 import io
 import os
+import warnings
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pyarrow as pa
-from PIL import Image, ImageOps
+from PIL import ExifTags, Image, ImageOps
 
 from longtail.conf.base.errors import UserError
 
-SUFFIXES = frozenset({".jpg", ".jpeg", ".png"})
+SUFFIXES = frozenset({
+    ".jpg", ".jpeg", ".jpe", ".jfif", ".mpo", ".png", ".apng", ".webp", ".gif", ".bmp", ".tif", ".tiff",
+})  # fmt: skip
+UNREAD_SUFFIXES = frozenset({
+    ".avif", ".heic", ".heif", ".jp2", ".j2k", ".jpx", ".jxl", ".svg", ".svgz", ".eps", ".ps", ".pdf", ".psd", ".xcf",
+    ".ai", ".ico", ".icns", ".cur", ".pbm", ".pgm", ".ppm", ".pnm", ".pam", ".pcx", ".tga", ".dds", ".exr", ".hdr",
+    ".fits", ".fit", ".dcm", ".nii", ".mha", ".cr2", ".cr3", ".nef", ".arw", ".dng", ".orf", ".rw2", ".raf", ".raw",
+    ".sgi", ".ras", ".xbm", ".xpm", ".emf", ".wmf", ".dib",
+})  # fmt: skip
+"""Of files that are images too, and are not read."""
 CHANNELS = 3
 
-# Exceptions of PIL for a file that is not an image, or is truncated.
-BAD_IMAGE = (OSError, SyntaxError, ValueError, Image.DecompressionBombError)
+FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF")
+"""Pillow's names of the formats that are read. Without them it would run Ghostscript on PostScript of any name."""
+KINDS = f"{', '.join(FORMATS[:-1])} or {FORMATS[-1]}"
+BAD_IMAGE = (OSError, ValueError)
+"""Exceptions of a file that cannot be read or is not an image."""
+
+# Of damaged EXIF, which leaves the pixels as they are; a damaged file is refused all the same.
+warnings.filterwarnings("ignore", module=r"PIL\.TiffImagePlugin")
+
+_UPRIGHT = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
+"""What undoes each orientation of EXIF but 1, which is upright."""
 
 
 def decode(content: bytes, size: int) -> np.ndarray:
     """A file's pixels as (size, size, 3) uint8. May raise BAD_IMAGE."""
-    with Image.open(io.BytesIO(content)) as picture:
-        # JPEG can decode at a half, a quarter, ...: several times faster for large images.
-        picture.draft("RGB", (2 * size, 2 * size))
-        return np.asarray(ImageOps.fit(picture.convert("RGB"), (size, size), Image.Resampling.BILINEAR))
+    # JPEG can decode at a half, a quarter, ...: several times faster for large images.
+    picture = _upright_rgb(content, draft_size=2 * size)
+    return np.asarray(ImageOps.fit(picture, (size, size), Image.Resampling.BILINEAR))
 
 
 def check_image(content: bytes) -> None:
     """Decode to the last pixel, at full size. May raise BAD_IMAGE."""
-    with Image.open(io.BytesIO(content)) as picture:
-        picture.load()
+    _upright_rgb(content)
 
 
 def decode_files(column: pa.ChunkedArray | pa.BinaryArray, shape: tuple[int, int, int]) -> np.ndarray:
@@ -53,3 +83,52 @@ def decode_files(column: pa.ChunkedArray | pa.BinaryArray, shape: tuple[int, int
         for _ in threads.map(fill, range(len(column))):
             pass
     return images
+
+
+def _upright_rgb(content: bytes, *, draft_size: int | None = None) -> Image.Image:
+    try:
+        with Image.open(io.BytesIO(content), formats=FORMATS) as picture:
+            if draft_size is not None:
+                picture.draft("RGB", (draft_size, draft_size))
+            picture.load()  # a TIFF file becomes upright here
+            rgb = _rgb(picture)
+            turn = _UPRIGHT.get(_orientation(picture))
+            return rgb if turn is None else rgb.transpose(turn)
+    except Image.UnidentifiedImageError:
+        raise ValueError(f"it is not a {KINDS} file") from None
+    except BAD_IMAGE:
+        raise
+    except Exception as error:  # noqa: BLE001 - Pillow's decoders raise nearly anything at damaged files
+        raise ValueError(f"{type(error).__name__}: {error}") from None
+
+
+def _rgb(picture: Image.Image) -> Image.Image:
+    if picture.mode.startswith("I;16"):
+        return Image.fromarray(_eight_bits(picture)).convert("RGB")
+    if picture.mode in ("I", "F"):
+        kind = "32-bit integer or signed" if picture.mode == "I" else "floating-point"
+        raise ValueError(f"it has {kind} pixels, of which no value is white: convert it to 8 bits")
+    if picture.has_transparency_data:
+        colours = picture.convert("RGBA")
+        return Image.alpha_composite(Image.new("RGBA", colours.size, "white"), colours).convert("RGB")
+    return picture if picture.mode == "RGB" else picture.convert("RGB")
+
+
+def _eight_bits(picture: Image.Image) -> np.ndarray:
+    """(height, width) uint8 of a 16-bit grey image."""
+    if "transparency" in picture.info:
+        raise ValueError("it is 16-bit grey with a transparent value: convert it to 8 bits")
+    tags = getattr(picture, "tag_v2", {})  # of a TIFF file
+    (bits,) = tags.get(ExifTags.Base.BitsPerSample, (16,))
+    white = 2**bits - 1
+    grey = (np.asarray(picture).astype(np.uint32) * 255 + white // 2) // white
+    is_white_zero = tags.get(ExifTags.Base.PhotometricInterpretation) == 0
+    return (255 - grey if is_white_zero else grey).astype(np.uint8)
+
+
+def _orientation(picture: Image.Image) -> int:
+    """EXIF's orientation; 1 if there is none, or if EXIF is damaged, which viewers ignore too."""
+    try:
+        return picture.getexif().get(ExifTags.Base.Orientation, 1)
+    except Exception:  # noqa: BLE001 - see _upright_rgb
+        return 1

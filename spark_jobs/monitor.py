@@ -13,13 +13,12 @@ monitor; the same command resumes it. --once processes the events that exist and
 import sys
 from collections.abc import Sequence
 
-from rich import get_console
-
 from longtail.conf.arguments import parse_options
 from longtail.conf.base.errors import UserError
 from longtail.conf.options.live import MonitorOptions
 from longtail.spark_jobs.cli import run_job
 from longtail.spark_jobs.cluster.session import spark_session
+from longtail.spark_jobs.display.console import console
 from longtail.spark_jobs.display.live_view import follow, screen
 from longtail.spark_jobs.steps.event_source import description_of, lines_of, packages_of
 from longtail.spark_jobs.steps.live_sinks import update_sinks
@@ -45,7 +44,7 @@ def main(argv: Sequence[str]) -> None:
         query.awaitTermination()
         if not list_runs(tables_dir):
             raise UserError(f"no metric event in {description_of(options)}: start a training first")
-        get_console().print(screen(tables_dir, options.run))
+        console().print(screen(tables_dir, options.run))
     else:
         follow(query, tables_dir, options.run)
     print(f"tables: {tables_dir}")

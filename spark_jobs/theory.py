@@ -14,13 +14,12 @@ same command again replaces its result as a whole.
 import sys
 from collections.abc import Sequence
 
-from rich import get_console
-
 from longtail.conf.arguments import parse_options
 from longtail.conf.options.studies import TheoryOptions
 from longtail.conf.theory_grid import read_grid
 from longtail.spark_jobs.cli import run_job
 from longtail.spark_jobs.cluster.session import spark_session
+from longtail.spark_jobs.display.console import console
 from longtail.spark_jobs.display.theory import sweep_table
 from longtail.spark_jobs.studies.theory import evaluate_grid, write_result
 from longtail.training.theory.statements import statements
@@ -31,9 +30,9 @@ def main(argv: Sequence[str]) -> None:
     grid = read_grid(options.grid)
     rows = evaluate_grid(spark_session("theory", options), options, grid)
     result_dir = write_result(rows, options, grid)
-    console = get_console()
+    terminal = console()
     for sweep in grid.sweeps:
-        console.print(sweep_table(sweep, [row for row in rows if row["sweep"] == sweep.name]))
+        terminal.print(sweep_table(sweep, [row for row in rows if row["sweep"] == sweep.name]))
     print(*statements(rows, confidence=options.confidence), sep="\n")
     print(f"theory: {result_dir}")
 

@@ -11,7 +11,18 @@ from PIL import Image
 
 from longtail.conf.options.data import DataOptions
 from longtail.conf.vocabulary import NO_CLASS, TEST, TRAIN, UNLABELED
-from longtail.data.contract import ENCODED, ID, IMAGE, LABEL, RAW, SOURCE_SCHEMA, SPLIT, UNLABELED_FIRST_ID
+from longtail.data.contract import (
+    ENCODED,
+    ID,
+    IMAGE,
+    LABEL,
+    RAW,
+    SKIPPED,
+    SOURCE_SCHEMA,
+    SPLIT,
+    UNLABELED_FIRST_ID,
+    read_skipped_image,
+)
 from longtail.data.image_files import decode, decode_files
 from longtail.data.sources import folder, image_list
 from longtail.data.sources.base import Located, without_second_check
@@ -45,7 +56,8 @@ def test_class_folders_are_numbered_by_name_and_files_stay_as_they_are(tmp_path:
     (tmp_path / ".hidden").mkdir()
     located = folder.locate(of_folder(tmp_path, test_fraction=0.4))
     assert located.class_names == ["ant", "zebra"]
-    assert (located.encoding, located.image_shape, located.num_images) == (ENCODED, (32, 32, 3), 5)
+    assert (located.encoding, located.image_shape) == (ENCODED, (32, 32, 3))
+    assert located.origin.startswith(f"class folders of {tmp_path.name}: 2 classes, 5 images; not used: 1 files in")
     rows = rows_of(located)
     assert rows.schema == SOURCE_SCHEMA
     assert rows.column(ID).to_pylist() == [0, 1, 2, 3, 4]
@@ -184,7 +196,11 @@ def test_a_bad_image_stops_by_name_or_is_left_out(tmp_path: Path, suffix: str, k
     with refused() as messages:
         rows_of(located["stop"])
     assert f"{tmp_path}/a/1{suffix} cannot be decoded" in messages[0] and "--on_bad_image skip" in messages[0]
-    assert rows_of(located["skip"]).num_rows == located["skip"].num_images - 1 == 5
+    rows = rows_of(located["skip"]).to_pylist()
+    (skipped,) = [row for row in rows if row[SPLIT] == SKIPPED]
+    name, reason = read_skipped_image(skipped[IMAGE])
+    assert name == f"{tmp_path}/a/1{suffix}" and reason in messages[0]
+    assert len(rows) == 6 and skipped[LABEL] == 0
 
 
 def test_images_that_a_pass_has_checked_are_not_decoded_again(tmp_path: Path) -> None:
@@ -195,7 +211,7 @@ def test_images_that_a_pass_has_checked_are_not_decoded_again(tmp_path: Path) ->
     (tmp_path / "a" / "000.png").write_bytes(b"no image")
     again = {how: replace(located[how], shards=without_second_check(located[how].shards)) for how in located}
     assert b"no image" in rows_of(again["stop"]).column(IMAGE).to_pylist()
-    assert rows_of(again["skip"]).num_rows == 3
+    assert rows_of(again["skip"]).column(SPLIT).to_pylist().count(SKIPPED) == 1
     with refused():
         rows_of(located["stop"])
 
@@ -299,7 +315,7 @@ def test_a_directory_of_images_becomes_unlabeled_pixels_of_the_sets_shape(tmp_pa
     write_class(tmp_path / "some" / "where", 3)
     located = DirectoryOfImages.locate(in_directory(tmp_path, unlabeled=str(tmp_path)), raw_base())
     rows = rows_of(located, DirectoryOfImages.read)
-    assert (located.encoding, located.num_images) == (RAW, 3)
+    assert (located.encoding, located.origin) == (RAW, f"images of {tmp_path.name}: 3 images")
     assert rows.column(ID).to_pylist() == [UNLABELED_FIRST_ID + i for i in range(3)]
     assert rows.column(LABEL).to_pylist() == [NO_CLASS] * 3 and rows.column(SPLIT).to_pylist() == [UNLABELED] * 3
     assert rows.column(IMAGE).to_pylist() == [bytes(colour_of(i)) * 64 for i in range(3)]
@@ -310,7 +326,7 @@ def test_a_directory_of_images_becomes_unlabeled_pixels_of_the_sets_shape(tmp_pa
     [
         ({"imb_factor_unlabel": 1.0}, (8, 8, 3), "--imb_factor_unlabel cannot shape"),
         ({}, (8, 8, 1), "become square RGB, digits has (8, 8, 1)"),
-        ({"unlabeled": "empty"}, (8, 8, 3), "has no JPEG or PNG file"),
+        ({"unlabeled": "empty"}, (8, 8, 3), "has no image of a kind that is read"),
     ],
 )
 def test_a_directory_that_does_not_fit_is_refused(

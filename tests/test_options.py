@@ -156,7 +156,18 @@ def test_a_data_set_brings_its_defaults(
         ),
         ("--dataset table", "--dataset table needs --path"),
         ("--dataset table --path / --test_path /no/such", "--test_path /no/such: there is no such directory or file"),
-        ("--dataset folder --path / --test_path /", "--test_path goes with --dataset table"),
+        ("--test_path /", "--test_path goes with --dataset folder or table"),
+        (
+            "--dataset image_list --path / --list setup.py --val_path /",
+            "--val_path goes with --dataset folder or table",
+        ),
+        (
+            "--dataset folder --path / --val_path /etc/hosts",
+            "/etc/hosts is not a directory: a directory of",
+        ),
+        ("--dataset table --path / --layout train", "--layout goes with --dataset folder"),
+        ("--dataset folder --path / --layout val", "--layout"),
+        ("--val_list setup.py", "--test_list and --val_list go with --list"),
         ("--dataset image_list --path /", "--dataset image_list and --list FILE go together"),
         ("--dataset image_list --path / --list /no/such", "--list_file /no/such: there is no such file"),
         ("--test_list /", "--test_list_file /: there is no such file"),
@@ -352,6 +363,10 @@ def test_the_set_name_changes_with_every_parameter_of_the_content() -> None:
         "--dataset table --path / --image_column picture",
         "--dataset table --path / --label_column kind",
         "--dataset table --path / --test_path /tmp",
+        "--dataset table --path / --val_path /tmp",
+        "--dataset folder --path / --test_path /tmp",
+        "--dataset folder --path / --val_path /tmp",
+        "--dataset folder --path / --layout train_val",
         "--dataset table --path / --test_fraction 0.5",
     ]
     names = [train_options(variant).set_name() for variant in variants]
@@ -414,7 +429,10 @@ PLACES = {
 # What is valid only together with others.
 OUTCOME_TOGETHER = {
     "path": {"dataset": "folder", "path": "/"},
+    "layout": {"dataset": "folder", "path": "/", "layout": "classes"},
     "test_path": {"dataset": "table", "path": "/", "test_path": "/tmp"},
+    "val_path": {"dataset": "table", "path": "/", "val_path": "/tmp"},
+    "val_list_file": {"dataset": "image_list", "path": "/", "list_file": __file__, "val_list_file": __file__},
     "list_file": {"dataset": "image_list", "path": "/", "list_file": __file__},
     "test_list_file": {"dataset": "image_list", "path": "/", "list_file": __file__, "test_list_file": __file__},
     "relevance": {"imb_factor_unlabel": 1.0, "relevance": 0.5, "irrelevant_dataset": "cifar100"},

@@ -1,5 +1,6 @@
 """Preparing sets of the user's own images and of further unlabeled sources (spark_jobs/steps/prepare.py)."""
 
+import csv
 from pathlib import Path
 
 import numpy as np
@@ -11,7 +12,7 @@ from pyspark.sql import functions as F
 from longtail.conf.arguments import resolve_options
 from longtail.conf.base.errors import UserError
 from longtail.conf.options.data import PrepareOptions
-from longtail.conf.vocabulary import TEST, TRAIN, UNLABELED
+from longtail.conf.vocabulary import TEST, TRAIN, UNLABELED, VAL
 from longtail.data.contract import ID, IMAGE, IRRELEVANT_FIRST_ID, LABEL, SPLIT
 from longtail.data.loader import load_hidden_labels, load_split
 from longtail.data.longtail import labelled_counts, unlabeled_counts
@@ -42,11 +43,23 @@ def test_a_folder_becomes_a_set_of_files_that_the_loader_decodes(
     spark: SparkSession, tree: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """The bad image is one of the twelve of class a, of which two are the test set."""
+    (tree / "b" / "photo.heic").write_bytes(b"of a kind that is not read")
     options = options_of(tmp_path, dataset="folder", path=tree, image_size=4, on_bad_image="skip")
     set_dir = prepare(spark, options)
     manifest = read_manifest(set_dir)
 
-    assert "left out 1 images that are missing or cannot be decoded" in capsys.readouterr().out
+    assert capsys.readouterr().out.splitlines() == [
+        "images: class folders of tree: 2 classes, 20 images; test set: 0.2 of each class",
+        f"left out 1 images that are missing or cannot be decoded: {set_dir}/skipped_images.csv",
+        f"not read: 1 images of other kinds ({tree}/b/photo.heic): convert them to JPEG or PNG",
+    ]
+    with (set_dir / "skipped_images.csv").open(newline="") as file:
+        header, *rows = csv.reader(file)
+    kinds = "JPEG, PNG, WEBP, GIF, BMP or TIFF file"
+    assert header == ["image", "reason"] and rows == [
+        [f"{tree}/a/000.png", f"it is not a {kinds}"],
+        [f"{tree}/b/photo.heic", f"it is not a {kinds}"],
+    ]
     assert (manifest.encoding, manifest.image_shape, manifest.num_bad_images) == ("encoded", (4, 4, 3), 1)
     assert sum(sum(counts) for counts in manifest.counts.values()) == 19
     stored = {}
@@ -60,6 +73,21 @@ def test_a_folder_becomes_a_set_of_files_that_the_loader_decodes(
     of_class_b = train.images[train.labels == 1]
     colours = {colour_of(100 + i) for i in range(8)}
     assert all((image == image[0, 0]).all() and tuple(image[0, 0].tolist()) in colours for image in of_class_b)
+
+
+def test_a_validation_set_of_the_user_s_own_is_taken_whole(spark: SparkSession, tmp_path: Path) -> None:
+    for split, size in (("train", 6), ("val", 3), ("test", 2)):
+        for place, name in enumerate(("a", "b")):
+            write_class(tmp_path / "tree" / split / name, size + place, first_colour=100 * size + 10 * place)
+    options = options_of(tmp_path, dataset="folder", path=tmp_path / "tree", image_size=2, val_fraction=0.5)
+    set_dir = prepare(spark, options)
+    manifest = read_manifest(set_dir)
+    assert manifest.counts == {TRAIN: [6, 7], VAL: [3, 4], UNLABELED: [0, 0], TEST: [2, 3]}
+    assert manifest.source.startswith("class folders of tree: train/ 2 classes, 13 images; val/ taken as validation")
+    val = load_split(set_dir, VAL, manifest)
+    assert {tuple(image[0, 0].tolist()) for image in val.images} == {
+        colour_of(300 + number) for number in (0, 1, 2, 10, 11, 12, 13)
+    }
 
 
 def test_a_bad_image_of_a_folder_stops_in_one_line_and_leaves_nothing(

@@ -14,7 +14,7 @@ from pyspark.sql import SparkSession
 
 from longtail.conf.options.data import DataOptions, PrepareOptions
 from longtail.conf.vocabulary import TEST, TRAIN
-from longtail.data.contract import ENCODED, ID, IMAGE, LABEL, RAW, SOURCE_SCHEMA, SPLIT
+from longtail.data.contract import ENCODED, ID, IMAGE, LABEL, RAW, SKIPPED, SOURCE_SCHEMA, SPLIT, read_skipped_image
 from longtail.data.loader import load_split
 from longtail.data.manifest import read_manifest
 from longtail.data.sources import table, table_images
@@ -58,7 +58,7 @@ def test_files_of_images_and_numbers_become_rows_in_the_order_of_the_files(tmp_p
     write(tmp_path / "t" / "_hidden" / "c.parquet", {"image": [b""], "label": [7]})
     located = table.locate(options_of(tmp_path / "t", image_size=5))
     rows = rows_of(located)
-    assert (located.encoding, located.image_shape, located.num_images) == (ENCODED, (5, 5, 3), 10)
+    assert (located.encoding, located.image_shape) == (ENCODED, (5, 5, 3))
     assert located.class_names == ["0", "1"]
     assert [row[ID] for row in rows] == list(range(10))
     assert [row[IMAGE] for row in rows] == [png(i) for i in range(10)]
@@ -166,7 +166,9 @@ def test_a_bad_image_stops_by_its_row_or_is_left_out(tmp_path: Path, bad: bytes 
         rows_of(table.locate(options_of(path)))
     assert f"{path}: the image of row 1 of row group 1 cannot be decoded" in messages[0]
     left = rows_of(table.locate(options_of(path, on_bad_image="skip")))
-    assert [row[ID] for row in left] == [0, 1, 2, 4]
+    assert [row[ID] for row in left if row[SPLIT] != SKIPPED] == [0, 1, 2, 4]
+    name, reason = read_skipped_image(left[3][IMAGE])
+    assert name == f"{path}: row 1 of row group 1" and reason in messages[0]
 
 
 @pytest.mark.parametrize(

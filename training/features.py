@@ -15,6 +15,7 @@ from sklearn.manifold import TSNE
 from torch import Tensor
 
 from longtail.conf.base.files import write_atomically
+from longtail.conf.base.names import figure_label
 from longtail.conf.vocabulary import SHOT_GROUPS
 from longtail.data.contract import ID, LABEL, SPLIT
 from longtail.training.metrics import Predictions
@@ -68,7 +69,7 @@ def write_tsne_plot(path: Path, samples: Samples, features: Tensor, data: Traini
     palette = colormaps["tab20" if len(names) > 10 else "tab10"]
     for number, name in enumerate(names):
         these = points[colour == number]
-        axes.scatter(these[:, 0], these[:, 1], s=8, color=palette(number), label=name)
+        axes.scatter(these[:, 0], these[:, 1], s=8, color=palette(number), label=figure_label(name))
     axes.set(xticks=[], yticks=[], title=f"t-SNE of the features of {len(chosen)} test images")
     axes.legend(markerscale=2, loc="center left", bbox_to_anchor=(1, 0.5))
     write_atomically(path, lambda temporary: figure.savefig(temporary, format=path.suffix[1:], dpi=150))

@@ -42,9 +42,25 @@ class DataOptions(SparkJobOptions):
         None, "test images of --dataset image_list; without it, --test_fraction of the training images",
         group="Your own images", flags=("--test_list",), advanced=True,
     )  # fmt: skip
+    val_list_file: FilePath | None = option(
+        None, "validation images of --dataset image_list, in place of --val_fraction",
+        group="Your own images", flags=("--val_list",), advanced=True,
+    )  # fmt: skip
     test_path: Path | None = option(
-        None, "table of the test images of --dataset table; without it, --test_fraction of the training images",
-        group="Your own images", advanced=True,
+        None,
+        "test images elsewhere: class folders (--dataset folder) or a table (--dataset table); without them, those of "
+        "--layout, or --test_fraction of the training images", group="Your own images", advanced=True,
+    )  # fmt: skip
+    val_path: Path | None = option(
+        None,
+        "validation images elsewhere, in place of --val_fraction: class folders or a table", group="Your own images",
+        advanced=True,
+    )  # fmt: skip
+    layout: Literal["auto", "classes", "train", "train_val", "train_test", "train_val_test"] = option(
+        "auto",
+        "what the folders of --path are: classes, or splits that have the classes in them, of which those named are "
+        "used; auto goes by their names, and takes val/ as test set where there is no test/", group="Your own images",
+        advanced=True,
     )  # fmt: skip
     image_column: str = option("image", "column of the images in a table", group="Your own images", advanced=True)
     label_column: str = option("label", "column of the labels in a table", group="Your own images", advanced=True)
@@ -130,14 +146,14 @@ class DataOptions(SparkJobOptions):
             dataset_facts(value)
         return value
 
-    @field_validator("path", "test_path")
+    @field_validator("path", "val_path", "test_path")
     @classmethod
     def _path_exists(cls, value: Path | None) -> Path | None:
         if value is not None and not value.exists():
             raise ValueError("there is no such directory or file")
         return value
 
-    @field_validator("path", "test_path", "list_file", "test_list_file")
+    @field_validator("path", "val_path", "test_path", "list_file", "val_list_file", "test_list_file")
     @classmethod
     def _path_is_absolute(cls, value: Path | None) -> Path | None:
         return value and value.absolute()
@@ -158,12 +174,17 @@ class DataOptions(SparkJobOptions):
             )
         if self.dataset in IMAGE_TREES and self.path is not None and not self.path.is_dir():
             raise ValueError(f"--path {self.path} is not a directory: a directory of images was expected")
-        if self.dataset != "table" and self.test_path is not None:
-            raise ValueError("--test_path goes with --dataset table")
+        for name, path in (("val_path", self.val_path), ("test_path", self.test_path)):
+            if path is not None and self.dataset not in ("folder", "table"):
+                raise ValueError(f"--{name} goes with --dataset folder or table")
+            if path is not None and self.dataset == "folder" and not path.is_dir():
+                raise ValueError(f"--{name} {path} is not a directory: a directory of class folders was expected")
+        if self.layout != "auto" and self.dataset != "folder":
+            raise ValueError("--layout goes with --dataset folder")
         if (self.dataset == "image_list") != (self.list_file is not None):
             raise ValueError("--dataset image_list and --list FILE go together")
-        if self.test_list_file is not None and self.list_file is None:
-            raise ValueError("--test_list goes with --list")
+        if (self.test_list_file or self.val_list_file) is not None and self.list_file is None:
+            raise ValueError("--test_list and --val_list go with --list")
         return self
 
     @model_validator(mode="after")
@@ -195,7 +216,7 @@ class DataOptions(SparkJobOptions):
 
     def own_paths(self) -> list[Path]:
         """The user's files and directories that the prepared set is made from."""
-        paths = [self.path, self.test_path, self.list_file, self.test_list_file]
+        paths = [self.path, self.val_path, self.test_path, self.list_file, self.val_list_file, self.test_list_file]
         if self.unlabeled is not None and Path(self.unlabeled).exists():
             paths.append(Path(self.unlabeled))
         return [path for path in paths if path is not None]
@@ -204,9 +225,10 @@ class DataOptions(SparkJobOptions):
         """The options that decide the content of the prepared set, in a fixed order, without those of no effect."""
         names = ["dataset", *self._profile_parameters(), "val_fraction", "rand_number"]
         if self.dataset in IMAGE_TREES:
-            names += ["path", "list_file", "test_list_file", "test_fraction", "image_size", "on_bad_image"]
+            names += ["path", "layout", "val_path", "test_path", "list_file", "val_list_file", "test_list_file"]
         if self.dataset == "table":
-            names += ["path", "test_path", "image_column", "label_column"]
+            names += ["path", "val_path", "test_path", "image_column", "label_column"]
+        if self.dataset in OWN_IMAGES:
             names += ["test_fraction", "image_size", "on_bad_image"]
         if self.num_classes is not None:
             names.append("num_classes")

@@ -22,7 +22,7 @@ class Shard:
     """A part of a source that one task reads.
 
     path: the file, or the directory of a source that needs several files
-    split: TRAIN or TEST, the split in the source; UNLABELED in a source of unlabeled images
+    split: TRAIN, VAL or TEST, the split in the source; UNLABELED in a source of unlabeled images
     index: of the shard in its split
     first_id: id of its first image
     """
@@ -37,7 +37,7 @@ class Shard:
 class UserImageShard(Shard):
     """A part of the user's images, which may be damaged.
 
-    skip_bad: skip images that cannot be decoded, instead of raising UserError
+    skip_bad: give a row of the split SKIPPED for an image that cannot be decoded, instead of raising UserError
     is_checked: a previous pass has decoded every image to the last pixel
     """
 
@@ -56,7 +56,7 @@ class Located:
     class_names: by label
     image_shape: (height, width, channels)
     encoding: RAW; or ENCODED if rows contain files, with image_shape after decoding
-    num_images: images in the shards, if some of them may be impossible to decode
+    unread: names of files that are images of a kind that is not read
     head_to_tail: the labels, from the largest class of a long-tail profile to the smallest; by default in their order
     """
 
@@ -65,7 +65,7 @@ class Located:
     class_names: Sequence[str]
     image_shape: tuple[int, int, int]
     encoding: str = RAW
-    num_images: int | None = None
+    unread: Sequence[str] = ()
     head_to_tail: Sequence[int] | None = None
 
     @property

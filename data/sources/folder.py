@@ -1,86 +1,114 @@
-"""A directory of class folders: DIR/CLASS/**/*.jpg, or DIR/train/CLASS/... and DIR/test/CLASS/...
+"""A directory of class folders, DIR/CLASS/**/*.jpg, or of splits with class folders (data/sources/layouts.py).
 
-Tiny ImageNet's layout is read too: train/CLASS/images/, and as test set val/images/ with the class of each file in
-val/val_annotations.txt (its test images have no labels). Classes are numbered in the order of their names. Hidden
-files, and files whose names are not those of a JPEG or PNG file, are skipped.
+Classes are numbered in the order of their names. --val_path and --test_path name class folders elsewhere. Tiny
+ImageNet's layout is read too: train/CLASS/images/, and val/ with annotations as test set.
 """
 
-import os
+import unicodedata
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import pyarrow as pa
 
 from longtail.conf.base.errors import UserError
+from longtail.conf.base.names import with_examples
 from longtail.conf.options.data import DataOptions
-from longtail.conf.vocabulary import TEST, TRAIN
-from longtail.data.image_files import SUFFIXES
+from longtail.conf.vocabulary import TEST, TRAIN, VAL
+from longtail.data.directories import files_below, folders_in, is_visible
+from longtail.data.image_files import SUFFIXES, UNREAD_SUFFIXES
 from longtail.data.sources import image_trees
 from longtail.data.sources.base import Located
-from longtail.data.sources.image_trees import ImageShard, located_tree
+from longtail.data.sources.image_trees import ImageShard, Part, located_tree
+from longtail.data.sources.layouts import FolderLayout, layout_of_folders
+from longtail.data.sources.tiny_imagenet import ANNOTATIONS, annotated_images
+
+_ROLES = {TRAIN: "", VAL: "taken as validation set, ", TEST: "taken as test set, "}
 
 
 def locate(options: DataOptions) -> Located:
     assert options.path is not None
-    train_dir, test_dir = options.path / TRAIN, options.path / TEST
-    annotations = options.path / "val" / "val_annotations.txt"
-    if train_dir.is_dir() and annotations.is_file():
-        class_names = _class_names(train_dir)
-        train = _images(train_dir, options.path, class_names)
-        test = _annotated_images(annotations, options.path, class_names)
-        return located_tree(options, class_names, train, test, origin=f"Tiny ImageNet's layout in {options.path.name}")
-    if not (train_dir.is_dir() and test_dir.is_dir()):
-        class_names = _class_names(options.path)
-        train = _images(options.path, options.path, class_names)
-        return located_tree(options, class_names, train, [], origin=f"class folders of {options.path.name}")
-    class_names = _class_names(train_dir)
-    if unknown := sorted(set(_class_names(test_dir)) - set(class_names)):
-        raise UserError(f"{test_dir} has the class {unknown[0]!r}, which is not in {train_dir}: remove it or add it")
-    train = _images(train_dir, options.path, class_names)
-    test = _images(test_dir, options.path, class_names)
-    if not test:
-        raise UserError(f"{test_dir} has no image: add some, or remove it, to use a share of the training images")
-    return located_tree(options, class_names, train, test, origin=f"class folders of {options.path.name}, own test set")
+    train_dir = options.path / TRAIN
+    if options.layout == "auto" and train_dir.is_dir() and (options.path / ANNOTATIONS).is_file():
+        class_names = sorted(_class_folders(train_dir))
+        annotated = Part(options.path, annotated_images(options.path, class_names))
+        parts = {TRAIN: _part(train_dir, options.path, class_names), TEST: annotated}
+        origin = f"Tiny ImageNet's layout of {options.path.name}: train/ {parts[TRAIN]}; val/ as test set, {annotated}"
+        return located_tree(options, class_names, parts, origin=origin)
+    layout = layout_of_folders(options)
+    folders = dict(layout.class_folders)
+    folders |= {split: path for split, path in ((VAL, options.val_path), (TEST, options.test_path)) if path is not None}
+    class_names = sorted(_class_folders(folders[TRAIN]))
+    for folder in folders.values():
+        if unknown := sorted(_class_folders(folder).keys() - set(class_names)):
+            raise UserError(
+                f"{folder} has the class {unknown[0]!r}, which is not in {folders[TRAIN]}: remove it or add it"
+            )
+    parts = {split: _part(folder, options.path, class_names) for split, folder in folders.items()}
+    for split, part in parts.items():
+        if split != TRAIN and not part.images:
+            raise UserError(
+                f"{folders[split]} has no image: add some, or remove it, to use a share of the training images"
+            )
+    return located_tree(options, class_names, parts, origin=_origin(options.path, layout, folders, parts))
 
 
 def read(shard: ImageShard) -> pa.RecordBatch:
     return image_trees.read(shard)
 
 
-def image_names(directory: Path, relative_to: Path) -> list[str]:
-    """Names of the images below a directory, sorted."""
-    names = []
-    for parent, folders, files in os.walk(directory):
-        folders[:] = [folder for folder in folders if not folder.startswith(".")]
-        names += [
-            (Path(parent) / file).relative_to(relative_to).as_posix()
-            for file in files
-            if not file.startswith(".") and Path(file).suffix.lower() in SUFFIXES
-        ]
-    return sorted(names)
+def is_image(name: str | Path) -> bool:
+    """Whether a file's name is that of an image of a kind that is read."""
+    return Path(name).suffix.lower() in SUFFIXES
 
 
-def _class_names(directory: Path) -> list[str]:
-    return sorted(entry.name for entry in directory.iterdir() if entry.is_dir() and not entry.name.startswith("."))
+def is_unread_image(name: str | Path) -> bool:
+    """Whether a file's name is that of an image of another kind."""
+    return Path(name).suffix.lower() in UNREAD_SUFFIXES
 
 
-def _annotated_images(file: Path, relative_to: Path, class_names: list[str]) -> list[tuple[str, int]]:
-    """The images of val/images; a line of ``file`` has name, class and further fields, separated by tabs."""
-    labels = {name: label for label, name in enumerate(class_names)}
-    images = []
-    for number, line in enumerate(file.read_text(encoding="utf-8").splitlines(), 1):
-        name, _, rest = line.partition("\t")
-        class_name = rest.partition("\t")[0]
-        if class_name not in labels or Path(name).name != name:
-            raise UserError(f"{file}:{number} is {line!r}: the name of an image, a tab and a class were expected")
-        images.append(((file.parent / "images" / name).relative_to(relative_to).as_posix(), labels[class_name]))
-    if not images:
-        raise UserError(f"{file} names no image: get it again")
-    return images
+def _class_folders(directory: Path) -> dict[str, Path]:
+    """Class folders by class name.
+
+    Names are compared in Unicode's composed form: macOS writes a letter and its accent where others have one character.
+    """
+    folders: dict[str, Path] = {}
+    for folder in folders_in(directory):
+        name = unicodedata.normalize("NFC", folder.name)
+        if name in folders:
+            raise UserError(f"{directory} has two folders of the class {name!r} in two Unicode forms: merge them")
+        folders[name] = folder
+    return folders
 
 
-def _images(directory: Path, relative_to: Path, class_names: list[str]) -> list[tuple[str, int]]:
-    return [
-        (name, label)
-        for label, class_name in enumerate(class_names)
-        for name in image_names(directory / class_name, relative_to)
+def _part(directory: Path, path: Path, class_names: Sequence[str]) -> Part:
+    """The images of the class folders in ``directory``; their names are relative to ``path`` if it is above."""
+    folders = _class_folders(directory)
+    base = path if directory.is_relative_to(path) else directory
+    images: list[tuple[str, int]] = []
+    unread: list[str] = []
+    others = 0
+    for label, class_name in enumerate(class_names):
+        files = list(files_below(folders[class_name])) if class_name in folders else []
+        names = sorted(file.relative_to(base).as_posix() for file in files if is_image(file))
+        images += [(name, label) for name in names]
+        unread += [str(file) for file in files if is_unread_image(file)]
+        others += sum(not is_image(file) and not is_unread_image(file) for file in files)
+    loose = sorted(entry.name for entry in directory.iterdir() if is_visible(entry.name) and is_image(entry.name))
+    remarks = []
+    if loose:
+        remarks.append(f"not used: {len(loose)} images outside the class folders ({with_examples(loose)})")
+    if others:
+        remarks.append(f"not used: {others} files in {directory.name}/ that are no images")
+    return Part(base, images, tuple(unread), tuple(remarks))
+
+
+def _origin(path: Path, layout: FolderLayout, folders: Mapping[str, Path], parts: Mapping[str, Part]) -> str:
+    """What the directory was taken for, in words."""
+    shown = [
+        str(parts[split]) if folder == path else f"{folder.name}/ {_ROLES[split]}{parts[split]}"
+        for split, folder in folders.items()
     ]
+    if layout.unused:
+        shown.append(f"not used: {with_examples(folder.name + '/' for folder in layout.unused)}")
+    shown += [remark for part in parts.values() for remark in part.remarks]
+    return f"class folders of {path.name}: {'; '.join(shown)}"

@@ -10,18 +10,23 @@ import pyarrow as pa
 
 from longtail.conf.base.errors import UserError
 from longtail.conf.options.data import DataOptions
+from longtail.conf.vocabulary import TEST, TRAIN, VAL
 from longtail.data.sources import image_trees
 from longtail.data.sources.base import Located
-from longtail.data.sources.image_trees import ImageShard, located_tree
+from longtail.data.sources.image_trees import ImageShard, Part, located_tree
 
 
 def locate(options: DataOptions) -> Located:
     assert options.list_file is not None
     train = read_list(options.list_file)
     num_classes = 1 + max(label for _, label in train)
-    test = [] if options.test_list_file is None else read_list(options.test_list_file, num_classes=num_classes)
+    assert options.path is not None
+    parts = {TRAIN: Part(options.path, train)}
+    for split, file in ((TEST, options.test_list_file), (VAL, options.val_list_file)):
+        if file is not None:
+            parts[split] = Part(options.path, read_list(file, num_classes=num_classes))
     names = [str(label) for label in range(num_classes)]
-    return located_tree(options, names, train, test, origin=f"images of the list {options.list_file.name}")
+    return located_tree(options, names, parts, origin=f"images of the list {options.list_file.name}")
 
 
 def read(shard: ImageShard) -> pa.RecordBatch:

@@ -5,7 +5,7 @@ that no training meets a damaged one.
 """
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -13,9 +13,10 @@ import numpy as np
 import pyarrow as pa
 
 from longtail.conf.base.errors import UserError
+from longtail.conf.base.names import check_class_names, with_examples
 from longtail.conf.options.data import DataOptions
-from longtail.conf.vocabulary import TEST, TRAIN
-from longtail.data.contract import ENCODED, RAW, SOURCE_SCHEMA
+from longtail.conf.vocabulary import TEST, TRAIN, VAL
+from longtail.data.contract import ENCODED, RAW, SKIPPED, SOURCE_SCHEMA, skipped_image
 from longtail.data.image_files import BAD_IMAGE, CHANNELS, check_image, decode
 from longtail.data.longtail import validation_counts
 from longtail.data.sources.base import Located, UserImageShard
@@ -60,49 +61,70 @@ def shards_of(
     return shards
 
 
+@dataclass(frozen=True)
+class Part:
+    """The user's images (name, label) of one split, in a directory to which the names are relative.
+
+    unread: files that are images of a kind that is not read
+    remarks: on what else is not used
+    """
+
+    directory: Path
+    images: Sequence[tuple[str, int]]
+    unread: Sequence[str] = ()
+    remarks: Sequence[str] = ()
+
+    def __str__(self) -> str:
+        return f"{len({label for _, label in self.images})} classes, {len(self.images)} images"
+
+
 def located_tree(
     options: DataOptions,
     class_names: Sequence[str],
-    train: Sequence[tuple[str, int]],
-    test: Sequence[tuple[str, int]],
+    parts: Mapping[str, Part],
     *,
     origin: str,
 ) -> Located:
-    """The user's images (name, label) below --path; without test images, a share of each class becomes the test set."""
-    assert options.path is not None
-    if not test:
-        train, test = without_test_share(train, options, num_classes=len(class_names))
-        origin += f", test set: {options.test_fraction:g} of each class"
-    counts = np.bincount([label for _, label in train], minlength=len(class_names))
+    """The user's images by split; without test images, a share of each training class becomes the test set."""
+    check_class_names(class_names, where=options.path)
+    unread = [name for part in parts.values() for name in part.unread]
+    unread_remark = f" (not read: {with_examples(unread)})" if unread else ""
     if len(class_names) < 2:
-        raise UserError(f"{options.path} has {len(class_names)} classes: at least two are needed")
+        raise UserError(f"{options.path} has {len(class_names)} classes: at least two are needed{unread_remark}")
+    if TEST not in parts:
+        parts = {**parts, **_with_test_share(parts[TRAIN], options, num_classes=len(class_names))}
+        origin += f"; test set: {options.test_fraction:g} of each class"
+    counts = np.bincount([label for _, label in parts[TRAIN].images], minlength=len(class_names))
     if not counts.all():
         empty = class_names[int(counts.argmin())]
-        raise UserError(f"{options.path} has no training image of the class {empty!r}: remove the class or fill it")
-    if not test:
+        raise UserError(
+            f"{options.path} has no training image of the class {empty!r}: remove the class or fill it{unread_remark}"
+        )
+    if not parts[TEST].images:
         raise UserError(f"{options.path} has no image for the test set: at least one class of two images is needed")
-    skip_bad = options.on_bad_image == "skip"
-    shards = [
-        *shards_of(options.path, train, TRAIN, first_id=0, skip_bad=skip_bad),
-        *shards_of(options.path, test, TEST, first_id=len(train), skip_bad=skip_bad),
-    ]
+    shards: list[ImageShard] = []
+    first_id = 0
+    for split in (TRAIN, TEST, VAL):
+        if split in parts:
+            directory, images = parts[split].directory, parts[split].images
+            shards += shards_of(directory, images, split, first_id=first_id, skip_bad=options.on_bad_image == "skip")
+            first_id += len(images)
     return Located(
         shards=shards,
         origin=origin,
         class_names=list(class_names),
         image_shape=(options.image_size, options.image_size, CHANNELS),
         encoding=ENCODED,
-        num_images=len(train) + len(test),
+        unread=unread,
     )
 
 
-def without_test_share(
-    images: Sequence[tuple[str, int]], options: DataOptions, *, num_classes: int
-) -> tuple[list[tuple[str, int]], list[tuple[str, int]]]:
-    """Training and test images (name, label): --test_fraction of each class, chosen by a hash of name and seed.
+def _with_test_share(part: Part, options: DataOptions, *, num_classes: int) -> dict[str, Part]:
+    """Training and test images: --test_fraction of each class, chosen by a hash of name and seed.
 
-    At least one of every class of two or more; both in the order of ``images``.
+    At least one of every class of two or more; both in the order of ``part``.
     """
+    images = part.images
     counts = np.bincount([label for _, label in images], minlength=num_classes).tolist()
     wanted = validation_counts(counts, val_fraction=options.test_fraction)
     left = [max(0, count) for count in wanted]  # the caller reports a class without images
@@ -111,37 +133,45 @@ def without_test_share(
         if left[image[1]]:
             left[image[1]] -= 1
             test.add(image)
-    return [image for image in images if image not in test], [image for image in images if image in test]
+    return {
+        TRAIN: Part(part.directory, [image for image in images if image not in test]),
+        TEST: Part(part.directory, [image for image in images if image in test]),
+    }
 
 
 def _hash(name: str, seed: int) -> bytes:
-    return hashlib.sha256(f"{seed}:{name}".encode()).digest()
+    return hashlib.sha256(f"{seed}:{name}".encode(errors="surrogateescape")).digest()
 
 
 def read(shard: ImageShard) -> pa.RecordBatch:
     """The shard's rows. Raises UserError at a bad image, unless the shard skips bad ones."""
-    ids, contents, labels = [], [], []
-    for index, (name, label) in enumerate(zip(shard.names, shard.labels, strict=True)):
-        try:
-            content = (shard.path / name).read_bytes()
-            if shard.encoding == RAW:
-                content = decode(content, shard.size).tobytes()
-            elif not shard.is_checked:
-                check_image(content)
-        except BAD_IMAGE as error:
-            if shard.skip_bad:
-                continue
-            reason = "no such file" if isinstance(error, FileNotFoundError) else " ".join(str(error).split())
-            raise UserError(
-                f"{shard.path / name} cannot be decoded ({reason}): repair it, or skip it with --on_bad_image skip"
-            ) from None
-        ids.append(shard.first_id + index)
+    contents, splits = [], []
+    for name in shard.names:
+        content, split = _content_and_split(name, shard)
         contents.append(content)
-        labels.append(label)
+        splits.append(split)
     columns = [
-        pa.array(ids, pa.int64()),
+        pa.array(np.arange(shard.first_id, shard.first_id + len(shard.names))),
         pa.array(contents, pa.binary()),
-        pa.array(labels, pa.int32()),
-        pa.array([shard.split] * len(ids), pa.string()),
+        pa.array(shard.labels, pa.int32()),
+        pa.array(splits, pa.string()),
     ]
     return pa.RecordBatch.from_arrays(columns, schema=SOURCE_SCHEMA)
+
+
+def _content_and_split(name: str, shard: ImageShard) -> tuple[bytes, str]:
+    """IMAGE and SPLIT of the row of one image."""
+    try:
+        content = (shard.path / name).read_bytes()
+        if shard.encoding == RAW:
+            return decode(content, shard.size).tobytes(), shard.split
+        if not shard.is_checked:
+            check_image(content)
+    except BAD_IMAGE as error:
+        reason = "no such file" if isinstance(error, FileNotFoundError) else " ".join(str(error).split())
+        if shard.skip_bad:
+            return skipped_image(str(shard.path / name), reason), SKIPPED
+        raise UserError(
+            f"{shard.path / name} cannot be decoded ({reason}): repair it, or skip it with --on_bad_image skip"
+        ) from None
+    return content, shard.split

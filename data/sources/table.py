@@ -2,8 +2,9 @@
 
 The image column (--image_column) is one of those that table_images.py reads. Labels (--label_column) are class
 indices 0, 1, ... or class names, which are numbered in sorted order; the column may be a directory name (label=cat/).
-The driver reads the label column alone. --test_path names a table of test images; without it, --test_fraction of each
-class is drawn by a hash of the row's index, so that the share is exact and reproducible.
+The driver reads the label column alone. --test_path and --val_path name tables of test and validation images; without
+the former, --test_fraction of each class is drawn by a hash of the row's index, so that the share is exact and
+reproducible.
 """
 
 from collections.abc import Iterator, Sequence
@@ -18,8 +19,8 @@ import pyarrow.compute as pc
 
 from longtail.conf.base.errors import UserError
 from longtail.conf.options.data import DataOptions
-from longtail.conf.vocabulary import TEST, TRAIN
-from longtail.data.contract import ENCODED, RAW, SOURCE_SCHEMA
+from longtail.conf.vocabulary import TEST, TRAIN, VAL
+from longtail.data.contract import ENCODED, RAW, SKIPPED, SOURCE_SCHEMA
 from longtail.data.image_files import CHANNELS
 from longtail.data.longtail import validation_counts
 from longtail.data.sources.base import Located
@@ -71,30 +72,35 @@ def locate(options: DataOptions) -> Located:
         limits = _test_limits(labels, options, num_classes=len(names))
         origin += f", test set: {options.test_fraction:g} of each class"
     shards = list(_shards(train, labels, TRAIN, layout, limits, options, first_id=0))
-    if options.test_path is not None:
-        test = _labels_of(options.test_path, options)
-        if (of_test := layout_of(test[0].file, options.image_column)) != layout:
-            raise UserError(f"{options.test_path} has images as {of_test}, {options.path} as {layout}: make them alike")
-        test_labels = _as_classes(test, names, options.test_path)
-        shards += _shards(test, test_labels, TEST, layout, None, options, first_id=len(labels))
+    first_id = len(labels)
+    for split, path in ((TEST, options.test_path), (VAL, options.val_path)):
+        if path is not None:
+            parts = _labels_of(path, options)
+            if not parts:
+                raise UserError(f"{path} has no row: name another table")
+            if (other := layout_of(parts[0].file, options.image_column)) != layout:
+                raise UserError(f"{path} has images as {other}, {options.path} as {layout}: make them alike")
+            of_split = _as_classes(parts, names, path)
+            shards += _shards(parts, of_split, split, layout, None, options, first_id=first_id)
+            first_id += len(of_split)
     return Located(
         shards=shards,
         origin=origin,
         class_names=[str(name) for name in names],
         image_shape=layout.shape or (options.image_size, options.image_size, CHANNELS),
         encoding=RAW if layout.shape else ENCODED,
-        num_images=sum(shard.rows.num_rows for shard in shards),
     )
 
 
 def read(shard: TableShard) -> pa.RecordBatch:
     """The shard's rows. Raises UserError as read_stored_images does."""
-    indices, contents = read_stored_images(shard)
-    ids, labels = shard.first_id + indices, shard.labels[indices]
+    contents, is_skipped = read_stored_images(shard)
+    ids = shard.first_id + np.arange(len(contents))
     splits = np.full(len(ids), shard.split, dtype=object)
     if shard.test_limits is not None:
-        splits[_hashes(ids, shard.seed) < shard.test_limits[labels]] = TEST
-    columns = [pa.array(ids), pa.array(contents, pa.binary()), pa.array(labels), pa.array(splits, pa.string())]
+        splits[_hashes(ids, shard.seed) < shard.test_limits[shard.labels]] = TEST
+    splits[is_skipped] = SKIPPED
+    columns = [pa.array(ids), pa.array(contents, pa.binary()), pa.array(shard.labels), pa.array(splits, pa.string())]
     return pa.RecordBatch.from_arrays(columns, schema=SOURCE_SCHEMA)
 
 

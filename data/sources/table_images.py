@@ -19,6 +19,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from longtail.conf.base.errors import UserError
+from longtail.data.contract import skipped_image
 from longtail.data.image_files import BAD_IMAGE, check_image, decode
 from longtail.data.sources.base import UserImageShard
 from longtail.data.storage import damaged, open_parquet
@@ -104,25 +105,27 @@ def layout_of(file: Path, column: str) -> Layout:
     )
 
 
-def read_stored_images(shard: RowShard) -> tuple[np.ndarray, list[bytes]]:
-    """Indices (N,) int64 of rows of the shard, and their images as the prepared set stores them.
+def read_stored_images(shard: RowShard) -> tuple[list[bytes], np.ndarray]:
+    """IMAGE (N,) of the shard's rows as the prepared set stores it, and whether each was left out (N,) bool.
 
     Raises UserError at a bad image, unless the shard skips bad ones.
     """
-    indices, contents = [], []
+    contents: list[bytes] = []
+    is_skipped = np.zeros(shard.rows.num_rows, bool)
     for index, row in enumerate(_rows(shard)):
         try:
-            content = _image(row, shard)
+            contents.append(_image(row, shard))
         except BAD_IMAGE as error:
-            if shard.skip_bad:
-                continue
-            raise UserError(
-                f"{shard.path}: the image of row {shard.rows.first_row + index} of row group {shard.rows.row_group} "
-                f"cannot be decoded ({' '.join(str(error).split())}): repair it, or skip it with --on_bad_image skip"
-            ) from None
-        indices.append(index)
-        contents.append(content)
-    return np.array(indices, np.int64), contents
+            name = f"row {shard.rows.first_row + index} of row group {shard.rows.row_group}"
+            reason = " ".join(str(error).split())
+            if not shard.skip_bad:
+                raise UserError(
+                    f"{shard.path}: the image of {name} cannot be decoded ({reason}): repair it, or skip it with "
+                    f"--on_bad_image skip"
+                ) from None
+            contents.append(skipped_image(f"{shard.path}: {name}", reason))
+            is_skipped[index] = True
+    return contents, is_skipped
 
 
 def _first_row(parquet: pq.ParquetFile, columns: list[str], file: Path) -> dict[str, Any]:

@@ -9,9 +9,10 @@ from longtail.conf.base.errors import UserError
 from longtail.conf.options.data import DataOptions
 from longtail.conf.vocabulary import NO_CLASS, UNLABELED
 from longtail.data.contract import ENCODED, UNLABELED_FIRST_ID
+from longtail.data.directories import files_below
 from longtail.data.sources import image_trees, svhn_extra, tiny_images, unlabeled_table
 from longtail.data.sources.base import Located, UnlabeledSource
-from longtail.data.sources.folder import image_names
+from longtail.data.sources.folder import is_image, is_unread_image
 from longtail.data.sources.image_trees import ImageShard, shards_of
 from longtail.data.storage import is_table
 
@@ -19,7 +20,7 @@ BY_NAME: dict[str, UnlabeledSource[Any]] = {"svhn_extra": svhn_extra}
 
 
 class DirectoryOfImages:
-    """JPEG and PNG files below a directory, without labels."""
+    """Image files below a directory, without labels."""
 
     @staticmethod
     def locate(options: DataOptions, base: Located) -> Located:
@@ -32,9 +33,10 @@ class DirectoryOfImages:
             raise UserError(
                 f"{directory}: images of a directory become square RGB, {options.dataset} has {base.image_shape}"
             )
-        names = image_names(directory, directory)
+        files = list(files_below(directory))
+        names = sorted(file.relative_to(directory).as_posix() for file in files if is_image(file))
         if not names:
-            raise UserError(f"{directory} has no JPEG or PNG file: name a directory of images with --unlabeled")
+            raise UserError(f"{directory} has no image of a kind that is read: name a directory with --unlabeled")
         shards = shards_of(
             directory,
             [(name, NO_CLASS) for name in names],
@@ -46,11 +48,11 @@ class DirectoryOfImages:
         )
         return Located(
             shards=shards,
-            origin=f"images of {directory.name}",
+            origin=f"images of {directory.name}: {len(names)} images",
             class_names=base.class_names,
             image_shape=base.image_shape,
             encoding=base.encoding,
-            num_images=len(names),
+            unread=[str(file) for file in files if is_unread_image(file)],
         )
 
     @staticmethod

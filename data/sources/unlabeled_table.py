@@ -8,7 +8,7 @@ import pyarrow as pa
 from longtail.conf.base.errors import UserError
 from longtail.conf.options.data import DataOptions
 from longtail.conf.vocabulary import NO_CLASS, UNLABELED
-from longtail.data.contract import ENCODED, SOURCE_SCHEMA, UNLABELED_FIRST_ID
+from longtail.data.contract import ENCODED, SKIPPED, SOURCE_SCHEMA, UNLABELED_FIRST_ID
 from longtail.data.image_files import CHANNELS
 from longtail.data.sources.base import Located
 from longtail.data.sources.table_images import RowShard, layout_of, read_stored_images, row_group_sizes, row_ranges
@@ -48,18 +48,17 @@ def locate(options: DataOptions, base: Located) -> Located:
         class_names=base.class_names,
         image_shape=base.image_shape,
         encoding=base.encoding,
-        num_images=num_images,
     )
 
 
 def read(shard: RowShard) -> pa.RecordBatch:
     """The shard's rows. Raises UserError as read_stored_images does."""
-    indices, contents = read_stored_images(shard)
+    contents, is_skipped = read_stored_images(shard)
     columns = [
-        pa.array(shard.first_id + indices),
+        pa.array(shard.first_id + np.arange(len(contents))),
         pa.array(contents, pa.binary()),
-        pa.array(np.full(len(indices), NO_CLASS, np.int32)),
-        pa.array([UNLABELED] * len(indices), pa.string()),
+        pa.array(np.full(len(contents), NO_CLASS, np.int32)),
+        pa.array(np.where(is_skipped, SKIPPED, UNLABELED).tolist(), pa.string()),
     ]
     return pa.RecordBatch.from_arrays(columns, schema=SOURCE_SCHEMA)
 

@@ -7,13 +7,13 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
-from rich import get_console
 from rich.table import Table
 
 from longtail.conf.base.files import write_atomically, write_json_atomically
 from longtail.spark_jobs.advising.diagnosis import Diagnosis
 from longtail.spark_jobs.advising.estimates import Estimate
 from longtail.spark_jobs.advising.sentences import conclusion, gap_sentence, threshold_sentence
+from longtail.spark_jobs.display.console import console
 from longtail.spark_jobs.display.tables import percent
 
 ADVICE_FILE = "advice.json"
@@ -64,7 +64,7 @@ def class_rows(diagnosis: Diagnosis) -> list[dict[str, Any]]:
 
 def print_diagnosis(diagnosis: Diagnosis) -> None:
     """Print a table of the classes, and the sentences."""
-    console = get_console()
+    terminal = console()
     rows = class_rows(diagnosis)
     if len(rows) <= MAX_CLASSES_SHOWN:
         table = Table(title="estimated without test images and withheld labels", title_justify="left")
@@ -76,11 +76,11 @@ def print_diagnosis(diagnosis: Diagnosis) -> None:
             scores = (row[name] for name in ("predicted_share", "estimated_share", "recall", "precision"))
             counts = (str(row[name]) for name in ("labelled", "held_out"))
             table.add_row(row["class_name"], row["half"], *counts, *map(percent, scores))
-        console.print(table)
+        terminal.print(table)
     else:
-        console.print(f"{len(rows)} classes, listed in {CLASSES_FILE}", soft_wrap=True)
+        terminal.print(f"{len(rows)} classes, listed in {CLASSES_FILE}", soft_wrap=True)
     for line in diagnosis_lines(diagnosis):
-        console.print(line, soft_wrap=True, highlight=False)
+        terminal.print(line, soft_wrap=True, highlight=False)
 
 
 def diagnosis_lines(diagnosis: Diagnosis) -> list[str]:

@@ -2,10 +2,10 @@
 
 from typing import Any
 
-from rich import get_console
 from rich.table import Table
 
 from longtail.conf.vocabulary import TEST
+from longtail.spark_jobs.display.console import console
 from longtail.spark_jobs.display.scores import scores_line
 from longtail.spark_jobs.display.tables import percent, signed_percent
 
@@ -26,8 +26,8 @@ def print_comparison(base: dict[str, Any], semi: dict[str, Any]) -> None:
     for name, group, *counts, old, new in columns:
         change = None if old is None or new is None else new - old
         table.add_row(name, group, *map(str, counts), percent(old), percent(new), signed_percent(change))
-    console = get_console()
-    console.print("test accuracy with labels alone (base) and with pseudo-labels (semi)")
-    console.print(table)
-    console.print(f"base: {scores_line(before)}", soft_wrap=True)
-    console.print(f"semi: {scores_line(after)}", soft_wrap=True)
+    terminal = console()
+    terminal.print("test accuracy with labels alone (base) and with pseudo-labels (semi)")
+    terminal.print(table)
+    terminal.print(f"base: {scores_line(before)}", soft_wrap=True)
+    terminal.print(f"semi: {scores_line(after)}", soft_wrap=True)

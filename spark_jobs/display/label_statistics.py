@@ -3,10 +3,10 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from rich import get_console
 from rich.table import Table
 
 from longtail.conf.vocabulary import TRAIN
+from longtail.spark_jobs.display.console import console
 from longtail.spark_jobs.display.tables import percent
 
 MAX_CLASSES_SHOWN = 100
@@ -22,9 +22,9 @@ def print_label_statistics(
     title: str,
 ) -> None:
     """counts: of the splits that have images"""
-    console = get_console()
+    terminal = console()
     if len(class_names) > MAX_CLASSES_SHOWN:
-        console.print(f"{title}: {len(class_names)} classes, each in class_counts.parquet", soft_wrap=True)
+        terminal.print(f"{title}: {len(class_names)} classes, each in class_counts.parquet", soft_wrap=True)
     else:
         table = Table(title=title, title_justify="left")
         for heading in ("class", "shots", *counts, "train share %"):
@@ -32,7 +32,7 @@ def print_label_statistics(
         for class_id, name in enumerate(class_names):
             sizes = [str(of_split[class_id]) for of_split in counts.values()]
             table.add_row(name, groups[class_id], *sizes, percent(counts[TRAIN][class_id] / sum(counts[TRAIN])))
-        console.print(table)
+        terminal.print(table)
     for split in counts:
         found = summary[split]
         rho = "-" if found["rho"] is None else f"{found['rho']:.2f}"
@@ -43,18 +43,18 @@ def print_label_statistics(
         if found["num_partitions"] > 1:
             mean, largest = found["mean_label_skew"], found["max_label_skew"]
             line += f", label skew of {found['num_partitions']} partitions {mean:.3f} (largest {largest:.3f})"
-        console.print(line, soft_wrap=True)
+        terminal.print(line, soft_wrap=True)
 
 
 def print_image_statistics(
     mean: Sequence[float], std: Sequence[float], duplicates: Sequence[Mapping[str, Any]]
 ) -> None:
     """mean, std: of the training images, per channel; duplicates: see duplicate_lines"""
-    console = get_console()
+    terminal = console()
     means, stds = (", ".join(f"{value:.4f}" for value in values) for values in (mean, std))
-    console.print(f"train, channel mean {means}, standard deviation {stds}", soft_wrap=True)
+    terminal.print(f"train, channel mean {means}, standard deviation {stds}", soft_wrap=True)
     for line in duplicate_lines(duplicates):
-        console.print(line, soft_wrap=True)
+        terminal.print(line, soft_wrap=True)
 
 
 def duplicate_lines(duplicates: Sequence[Mapping[str, Any]]) -> list[str]:

@@ -3,12 +3,12 @@
 import time
 from pathlib import Path
 
-from rich import get_console
 from rich.console import Group
 from rich.live import Live
 from rich.text import Text
 
 from longtail.conf.vocabulary import TEST
+from longtail.spark_jobs.display.console import console
 from longtail.spark_jobs.display.tables import alert_lines, per_class_table, summary_line
 from longtail.streaming.live.query import LiveQuery
 from longtail.streaming.tables.view import newest_runs
@@ -32,9 +32,9 @@ def screen(tables_dir: Path, run_filter: str | None) -> Group | Text:
 
 def follow(query: LiveQuery, tables_dir: Path, run_filter: str | None) -> None:
     """Show the tables until the query ends: on a terminal redrawn in place, else a line per run and epoch."""
-    console = get_console()
-    if console.is_terminal:
-        with Live(get_renderable=lambda: screen(tables_dir, run_filter), console=console, refresh_per_second=2):
+    terminal = console()
+    if terminal.is_terminal:
+        with Live(get_renderable=lambda: screen(tables_dir, run_filter), console=terminal, refresh_per_second=2):
             query.awaitTermination()
         return
     seen: dict[str, int] = {}
@@ -42,6 +42,6 @@ def follow(query: LiveQuery, tables_dir: Path, run_filter: str | None) -> None:
         for view in newest_runs(tables_dir, split=TEST, name_part=run_filter, limit=_MAX_RUNS_SHOWN)[0]:
             if view.summary["epoch"] > seen.get(view.run, 0):
                 seen[view.run] = view.summary["epoch"]
-                console.print(f"{view.run}: {summary_line(view.summary)}", soft_wrap=True)
+                terminal.print(f"{view.run}: {summary_line(view.summary)}", soft_wrap=True)
         time.sleep(0.2)
     query.awaitTermination()

@@ -9,7 +9,6 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from rich import get_console
 from rich.console import Group, RenderableType
 from rich.live import Live
 from rich.progress_bar import ProgressBar
@@ -17,6 +16,7 @@ from rich.table import Table
 from rich.text import Text
 
 from longtail.conf.vocabulary import TEST
+from longtail.spark_jobs.display.console import console
 from longtail.spark_jobs.display.tables import Row, alert_lines, per_class_table, summary_line
 from longtail.streaming.tables.view import RunSnapshot, newest_runs
 
@@ -25,7 +25,7 @@ class PipelineScreen:
     """Context manager that shows the pipeline: `step` marks the current step, `update` reads the live tables."""
 
     def __init__(self, steps: list[str], tables_dir: Path) -> None:
-        self._console = get_console()
+        self._console = console()
         self._tables_dir = tables_dir
         self._snapshot: RunSnapshot | None = None
         self._steps = steps

@@ -5,10 +5,10 @@ import threading
 from pathlib import Path
 from types import TracebackType
 
-from rich import get_console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from longtail.conf.vocabulary import TRAIN
+from longtail.spark_jobs.display.console import console
 from longtail.streaming.events.schema import ClassEvent
 
 POLL_SECONDS = 0.5
@@ -24,7 +24,7 @@ class EpochProgress:
         self._seen: set[Path] = set()
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._follow, daemon=True)
-        self._console = get_console()
+        self._console = console()
         self._progress = Progress(
             TextColumn("{task.description}"),
             BarColumn(),

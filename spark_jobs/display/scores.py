@@ -2,10 +2,10 @@
 
 from typing import Any
 
-from rich import get_console
 from rich.table import Table
 
 from longtail.conf.vocabulary import SHOT_GROUPS, TEST, TRAIN, VAL
+from longtail.spark_jobs.display.console import console
 from longtail.spark_jobs.display.tables import percent
 
 MISTAKES_SHOWN = 5
@@ -18,10 +18,10 @@ def print_result(result: dict[str, Any]) -> None:
 
     Without held-out scores, prints those measured during training.
     """
-    console = get_console()
+    terminal = console()
     if not result["splits"]:
         # Stopped between its last epoch and its result: what it measured while learning is in the metric events.
-        console.print(f"{result['run']}, epoch {result['epoch']}: has all its epochs", soft_wrap=True)
+        terminal.print(f"{result['run']}, epoch {result['epoch']}: has all its epochs", soft_wrap=True)
         return
     split = next(split for split in (TEST, VAL, TRAIN) if split in result["splits"])
     test = result["splits"][split]
@@ -34,22 +34,22 @@ def print_result(result: dict[str, Any]) -> None:
     )  # fmt: skip
     for name, group, train_count, support, *scores in columns:
         table.add_row(name, group, str(train_count), f"{support:.0f}", *map(percent, scores))
-    console.print(f"{result['run']}, epoch {result['epoch']}, {split} set", soft_wrap=True)
+    terminal.print(f"{result['run']}, epoch {result['epoch']}, {split} set", soft_wrap=True)
     if len(result["class_names"]) <= MAX_CLASSES_SHOWN:
-        console.print(table)
+        terminal.print(table)
     else:
-        console.print(f"{len(result['class_names'])} classes: result.json has the scores of each", soft_wrap=True)
-    console.print(f"last epoch: {scores_line(test)}", soft_wrap=True)
+        terminal.print(f"{len(result['class_names'])} classes: result.json has the scores of each", soft_wrap=True)
+    terminal.print(f"last epoch: {scores_line(test)}", soft_wrap=True)
     if "confusion" not in test:
         return
-    console.print(f"last epoch: {details_line(test)}", soft_wrap=True)
+    terminal.print(f"last epoch: {details_line(test)}", soft_wrap=True)
     if mistakes := mistakes_line(test["confusion"], result["class_names"]):
-        console.print(mistakes, soft_wrap=True)
+        terminal.print(mistakes, soft_wrap=True)
     for name, value in result["chosen_on_validation"].items():
-        console.print(f"{name} {value:g}", soft_wrap=True)
+        terminal.print(f"{name} {value:g}", soft_wrap=True)
     if best := result["best_on_validation"]:
         chosen = f"epoch {best['epoch']}, chosen on validation data"
-        console.print(f"{chosen}: {scores_line(best['test_scores'])}", soft_wrap=True)
+        terminal.print(f"{chosen}: {scores_line(best['test_scores'])}", soft_wrap=True)
 
 
 def scores_line(scores: dict[str, Any]) -> str:

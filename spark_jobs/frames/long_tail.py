@@ -11,8 +11,10 @@ from longtail.conf.vocabulary import NO_CLASS, TEST, TRAIN, UNLABELED, VAL
 from longtail.data.contract import (
     HIDDEN_LABEL,
     ID,
+    IMAGE,
     LABEL,
     PREPARED_SCHEMA,
+    SKIPPED,
     SOURCE_SCHEMA,
     SPLIT,
 )
@@ -21,12 +23,18 @@ _RANK = "_rank"
 BUCKET = "_bucket"
 BUCKET_BITS = 4
 """Up to 16 tasks rank the images of a class."""
+WHOLE = (TEST, VAL)
+"""Splits of a source of which all images are kept."""
+
+BucketCount = tuple[str, int, int, int, Sequence[bytes]]
+"""A row of with_bucket_counts."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class LongTail:
     """Numbers of images: per part and class, each (num_classes,).
 
+    has_own_val: the validation images are the source's, all of them, instead of drawn from its training images
     pool: the source split from which the unlabeled part is drawn: TRAIN, or UNLABELED if it has a source of its own
     classless: unlabeled images of none of the classes, drawn from UNLABELED
     """
@@ -34,19 +42,28 @@ class LongTail:
     val: Sequence[int]
     train: Sequence[int]
     unlabeled: Sequence[int]
+    has_own_val: bool = False
     pool: str = TRAIN
     classless: int = 0
 
 
 def with_bucket_counts(images: DataFrame, *, seed: int) -> DataFrame:
-    """Images per class of each source split and bucket of hashes: split, label, bucket, count."""
-    return images.groupBy(SPLIT, LABEL, _bucket(seed).alias(BUCKET)).count()
+    """Images per class of each source split and bucket of hashes: split, label, bucket, count, skipped.
+
+    skipped: of the split SKIPPED, the images themselves, which say what was left out
+    """
+    skipped = F.when(F.col(SPLIT) == SKIPPED, F.col(IMAGE))
+    return images.groupBy(SPLIT, LABEL, _bucket(seed).alias(BUCKET)).agg(
+        F.count("*").alias("count"), F.collect_list(skipped).alias(SKIPPED)
+    )
 
 
 def keep_long_tail(
-    images: DataFrame, counts: LongTail, bucket_counts: Sequence[tuple[str, int, int, int]], *, seed: int
+    images: DataFrame, counts: LongTail, bucket_counts: Sequence[BucketCount], *, seed: int
 ) -> DataFrame:
     """Split the images into validation, labelled and unlabeled parts of exactly the given sizes, and all test images.
+
+    Test images, and validation images that are the source's, are kept whole.
 
     Within a class of a split, images are ranked by a hash of (id, seed): the choice does not depend on partitions or
     file order, and the parts cannot overlap. The label of an unlabeled image moves to HIDDEN_LABEL.
@@ -57,6 +74,7 @@ def keep_long_tail(
     """
     bounds = [(UNLABELED, NO_CLASS, 0, 0, counts.classless)]
     for label, (val, train, unlabeled) in enumerate(zip(counts.val, counts.train, counts.unlabeled, strict=True)):
+        val = 0 if counts.has_own_val else val
         labelled = val + train
         if counts.pool == TRAIN:
             bounds.append((TRAIN, label, val, labelled, labelled + unlabeled))
@@ -73,7 +91,7 @@ def keep_long_tail(
         .when(F.col(_RANK) <= F.col("unlabeled_end"), UNLABELED)
     )
     cut = (
-        images.where(F.col(SPLIT) != TEST)
+        images.where(~F.col(SPLIT).isin(*WHOLE))
         .withColumn(BUCKET, _bucket(seed))
         .join(F.broadcast(bucket_rows), [SPLIT, LABEL, BUCKET])
         .withColumn(_RANK, F.col("before") + F.row_number().over(by_hash))
@@ -83,7 +101,7 @@ def keep_long_tail(
     )
     hidden = F.col(SPLIT) == UNLABELED
     return (
-        cut.unionByName(images.where(F.col(SPLIT) == TEST))
+        cut.unionByName(images.where(F.col(SPLIT).isin(*WHOLE)))
         .withColumn(HIDDEN_LABEL, F.when(hidden & (F.col(LABEL) != NO_CLASS), F.col(LABEL)))
         .withColumn(LABEL, F.when(~hidden, F.col(LABEL)))
         .select(*PREPARED_SCHEMA.names)
@@ -91,13 +109,13 @@ def keep_long_tail(
 
 
 def _wanted_buckets(
-    bounds: Sequence[tuple[str, int, int, int, int]], bucket_counts: Sequence[tuple[str, int, int, int]]
+    bounds: Sequence[tuple[str, int, int, int, int]], bucket_counts: Sequence[BucketCount]
 ) -> list[tuple[str, int, int, int, int, int, int]]:
     """The buckets with images that are kept: split, label, bucket, images of the class in lower buckets, bounds."""
     ends = {(split, label): (val, train, unlabeled) for split, label, val, train, unlabeled in bounds}
     before: Counter[tuple[str, int]] = Counter()
     rows: list[tuple[str, int, int, int, int, int, int]] = []
-    for split, label, bucket, count in sorted(bucket_counts):
+    for split, label, bucket, count, _ in sorted(bucket_counts):
         key = (split, label)
         if key in ends and before[key] < ends[key][-1]:
             rows.append((split, label, bucket, before[key], *ends[key]))

@@ -5,10 +5,10 @@ from pathlib import Path
 from typing import Any
 
 from pyspark.sql import DataFrame
-from rich import get_console
 from rich.table import Table
 
 from longtail.conf.base.files import write_json_atomically
+from longtail.spark_jobs.display.console import console
 from longtail.spark_jobs.display.tables import percent
 
 
@@ -41,14 +41,14 @@ def show_quality(table: Path) -> None:
             percent(row["precision"]), percent(row["recall"]),
         )  # fmt: skip
     correct, total = sum(row["correct"] for row in rows), sum(row["labelled"] for row in rows)
-    console = get_console()
-    console.print(shown)
+    terminal = console()
+    terminal.print(shown)
     if total:
-        console.print(f"{correct} of {total} correct: {percent(correct / total)} %")
+        terminal.print(f"{correct} of {total} correct: {percent(correct / total)} %")
     elif any(row["support"] for row in rows):
-        console.print("the classes of the selected images are unknown")
+        terminal.print("the classes of the selected images are unknown")
     else:
-        console.print("the classes of the unlabeled part are unknown")
+        terminal.print("the classes of the unlabeled part are unknown")
 
 
 def _quality_file(table: Path) -> Path:

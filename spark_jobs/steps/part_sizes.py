@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 
 from longtail.conf.base.errors import UserError
 from longtail.conf.options.data import DataOptions
-from longtail.conf.vocabulary import NO_CLASS, TRAIN, UNLABELED
+from longtail.conf.vocabulary import NO_CLASS, TRAIN, UNLABELED, VAL
 from longtail.data.longtail import (
     by_label,
     check_pool,
@@ -56,12 +56,14 @@ def plan_counts(found: Mapping[tuple[str, int], int], options: DataOptions, loca
             f"{options.irrelevant_dataset} has {found.get((UNLABELED, NO_CLASS), 0)} images, --relevance "
             f"{options.relevance:g} asks for {classless}: raise it, or lower --unlabel_size_factor"
         )
-    val = validation_counts(labelled, val_fraction=options.val_fraction)
-    train = [all_labelled - held_out for all_labelled, held_out in zip(labelled, val, strict=True)]
+    own_val = [found.get((VAL, label), 0) for label in labels]
+    held_out = [0] * len(labels) if any(own_val) else validation_counts(labelled, val_fraction=options.val_fraction)
+    train = [size - of_val for size, of_val in zip(labelled, held_out, strict=True)]
     return LongTail(
-        val=by_label(labels, val),
+        val=by_label(labels, own_val if any(own_val) else held_out),
         train=by_label(labels, train),
         unlabeled=by_label(labels, unlabeled),
+        has_own_val=any(own_val),
         pool=pool,
         classless=classless,
     )

@@ -11,13 +11,15 @@ from pathlib import Path
 
 from pyspark.sql import DataFrame, SparkSession
 
-from longtail.conf.base.errors import UserError
+from longtail.conf.base.errors import UserError, printable
 from longtail.conf.base.files import new_directory
+from longtail.conf.base.names import with_examples
 from longtail.conf.base.optional_packages import deltalake
 from longtail.conf.options.data import DataOptions
 from longtail.conf.vocabulary import TEST
-from longtail.data.contract import ROWS_DIRECTORY, SPLIT
+from longtail.data.contract import ROWS_DIRECTORY, SPLIT, read_skipped_image
 from longtail.data.delta import write_log
+from longtail.data.image_files import KINDS
 from longtail.data.manifest import Manifest, read_manifest
 from longtail.data.sources.base import Located, Source, UnlabeledSource, without_second_check
 from longtail.data.sources.own_files import state_of_own_files
@@ -27,7 +29,13 @@ from longtail.spark_jobs.display.label_statistics import duplicate_lines
 from longtail.spark_jobs.frames.long_tail import keep_long_tail, with_bucket_counts
 from longtail.spark_jobs.frames.reading import as_irrelevant, source_images
 from longtail.spark_jobs.steps.part_sizes import plan_counts
-from longtail.spark_jobs.steps.prepared_set import describe_set, prepared_set_dir, write_rows
+from longtail.spark_jobs.steps.prepared_set import (
+    SKIPPED_FILE,
+    describe_set,
+    prepared_set_dir,
+    write_rows,
+    write_skipped_images,
+)
 
 NO_ROOM = [os.strerror(number) for number in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)]
 
@@ -52,8 +60,9 @@ def prepare(spark: SparkSession, options: DataOptions, *, as_delta: bool = False
     sources = [_LocatedSource(source, located), *_unlabeled_sources(options, located)]
     bucket_counts = with_bucket_counts(_images(spark, sources), seed=options.rand_number).collect()
     found: Counter[tuple[str, int]] = Counter()
-    for split, label, _, count in bucket_counts:
+    for split, label, _, count, _ in bucket_counts:
         found[split, label] += count
+    skipped = [read_skipped_image(content) for row in bucket_counts for content in row[-1]]
     if not any(split == TEST for split, _ in found):
         raise UserError(f"{options.dataset} has no test image left: repair the damaged ones")
     counts = plan_counts(found, options, located)
@@ -63,14 +72,16 @@ def prepare(spark: SparkSession, options: DataOptions, *, as_delta: bool = False
     try:
         with _write_errors_reported(set_dir), new_directory(set_dir, replace=exists) as directory:
             write_rows(long_tail, directory, located, counts)
-            manifest = describe_set(spark, directory, options, [source.located for source in sources], found, counts)
+            all_located = [source.located for source in sources]
+            manifest = describe_set(spark, directory, options, all_located, counts, num_bad_images=len(skipped))
+            write_skipped_images(directory, skipped + _unread(sources))
             replace(manifest, source_state=source_state).write(directory)
             if as_delta:
                 write_log(directory / ROWS_DIRECTORY, partition_column=SPLIT)
     except FileExistsError:
         read_manifest(set_dir)  # another process prepared the same set meanwhile
     else:
-        _print_remarks(manifest)
+        _print_remarks(manifest, set_dir, unread=[name for name, _ in _unread(sources)])
     return set_dir
 
 
@@ -93,10 +104,15 @@ def _write_errors_reported(set_dir: Path) -> Iterator[None]:
         raise UserError(f"cannot write {set_dir}: {reason}; free some or choose another --data_dir") from None
 
 
-def _print_remarks(manifest: Manifest) -> None:
-    """Print what the user should know about the images: those left out, and copies across the splits."""
+def _print_remarks(manifest: Manifest, set_dir: Path, *, unread: Sequence[str]) -> None:
+    """Print what the user should know about the images: where they are from, what was left out, and copies."""
+    print(f"images: {printable(manifest.source)}")
     if manifest.num_bad_images:
-        print(f"left out {manifest.num_bad_images} images that are missing or cannot be decoded")
+        print(
+            f"left out {manifest.num_bad_images} images that are missing or cannot be decoded: {set_dir / SKIPPED_FILE}"
+        )
+    if unread:
+        print(f"not read: {len(unread)} images of other kinds ({with_examples(unread)}): convert them to JPEG or PNG")
     for line in duplicate_lines([row for row in manifest.duplicates if "+" in row["splits"]]):
         print(line)
 
@@ -118,6 +134,11 @@ def _images(spark: SparkSession, sources: Sequence[_LocatedSource], *, is_checke
         rows = source_images(spark, source.source, shards)
         frames.append(as_irrelevant(rows) if source.is_irrelevant else rows)
     return reduce(DataFrame.unionByName, frames)
+
+
+def _unread(sources: Sequence[_LocatedSource]) -> list[tuple[str, str]]:
+    """Name and reason of each file of a kind of image that is not read."""
+    return [(name, f"it is not a {KINDS} file") for source in sources for name in source.located.unread]
 
 
 def _unlabeled_sources(options: DataOptions, base: Located) -> Iterator[_LocatedSource]:

@@ -1,13 +1,15 @@
 """A prepared set on disk: its directory, rows and manifest."""
 
+import csv
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
 
+from longtail.conf.base.errors import printable
 from longtail.conf.options.data import DataOptions
 from longtail.conf.vocabulary import NO_CLASS, SPLITS, TEST, TRAIN, UNLABELED, VAL
 from longtail.data.contract import ID, IMAGE, ROWS_DIRECTORY, SPLIT
@@ -26,6 +28,8 @@ from longtail.spark_jobs.frames.long_tail import LongTail
 from longtail.spark_jobs.frames.reading import read_prepared
 
 PREPARED_DIRECTORY = "prepared"
+SKIPPED_FILE = "skipped_images.csv"
+"""In a prepared set, if images were left out: their names and the reasons."""
 TARGET_FILE_BYTES = 128 * 1024**2
 ROW_GROUP_BYTES = 16 * 1024**2
 
@@ -59,8 +63,9 @@ def describe_set(
     directory: Path,
     options: DataOptions,
     sources: Sequence[Located],
-    found: Mapping[tuple[str, int], int],
     planned: LongTail,
+    *,
+    num_bad_images: int,
 ) -> Manifest:
     """The manifest of the rows on disk, which are checked against the planned sizes."""
     base = sources[0]
@@ -87,7 +92,7 @@ def describe_set(
         encoding=base.encoding,
         counts=counts,
         num_classless=num_classless,
-        num_bad_images=sum(_num_bad_images(source, found) for source in sources),
+        num_bad_images=num_bad_images,
         checksums=dict(with_split_checksums(written).collect()),
         channel_mean=channels.mean,
         channel_std=channels.std,
@@ -96,10 +101,11 @@ def describe_set(
     )
 
 
-def _num_bad_images(source: Located, found: Mapping[tuple[str, int], int]) -> int:
-    """Images of the source that did not become rows."""
-    if source.num_images is None:
-        return 0
-    # A source of unlabeled images is counted by itself; any other has training and test images.
-    splits = {UNLABELED} if all(shard.split == UNLABELED for shard in source.shards) else {TRAIN, TEST}
-    return source.num_images - sum(count for (split, _), count in found.items() if split in splits)
+def write_skipped_images(directory: Path, skipped: Sequence[tuple[str, str]]) -> None:
+    """Write SKIPPED_FILE: image and reason of each; nothing if there are none."""
+    if not skipped:
+        return
+    with (directory / SKIPPED_FILE).open("w", newline="", encoding="utf-8") as file:
+        rows = csv.writer(file)
+        rows.writerow(["image", "reason"])
+        rows.writerows([printable(name), printable(reason)] for name, reason in sorted(skipped))

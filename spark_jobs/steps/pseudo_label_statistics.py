@@ -6,7 +6,6 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 from pyspark.sql import SparkSession
-from rich import get_console
 from rich.table import Table
 
 from longtail.conf.base.errors import UserError
@@ -14,6 +13,7 @@ from longtail.conf.base.files import write_atomically, write_json_atomically
 from longtail.data.contract import CONFIDENCE, ID, PSEUDO_LABEL
 from longtail.data.manifest import read_manifest
 from longtail.data.storage import open_parquet, table_files
+from longtail.spark_jobs.display.console import console
 from longtail.spark_jobs.display.tables import percent
 from longtail.spark_jobs.frames.label_statistics import QUANTILES, with_confidence_quantiles
 from longtail.spark_jobs.frames.pseudo_label_quality import with_label_quality
@@ -67,9 +67,9 @@ def pseudo_label_statistics(spark: SparkSession, table: Path, *, set_dir: Path, 
 
 
 def _print(rows: list[dict[str, Any]]) -> None:
-    console = get_console()
+    terminal = console()
     if len(rows) > MAX_CLASSES_SHOWN:
-        console.print(f"pseudo-labels: {len(rows)} classes, each in pseudo_labels.parquet", soft_wrap=True)
+        terminal.print(f"pseudo-labels: {len(rows)} classes, each in pseudo_labels.parquet", soft_wrap=True)
         return
     table = Table(title="pseudo-labels", title_justify="left")
     headings = [f"conf. at {100 * quantile:g} %" for quantile in SHOWN_QUANTILES]
@@ -81,4 +81,4 @@ def _print(rows: list[dict[str, Any]]) -> None:
         table.add_row(
             row["class_name"], str(row["predicted"]), *shown, percent(row["precision"]), percent(row["recall"])
         )
-    console.print(table)
+    terminal.print(table)

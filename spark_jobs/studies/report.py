@@ -61,7 +61,9 @@ def _png(figure: Figure) -> bytes:
     full, small = BytesIO(), BytesIO()
     figure.savefig(full, format="png", dpi=130)
     # A third of the bytes without a visible difference: a figure has few colours.
-    Image.open(full).convert("RGB").quantize(_PNG_COLOURS, dither=Image.Dither.NONE).save(small, "png", optimize=True)
+    Image.open(full, formats=["PNG"]).convert("RGB").quantize(_PNG_COLOURS, dither=Image.Dither.NONE).save(
+        small, "png", optimize=True
+    )
     return small.getvalue()
 
 

@@ -6,6 +6,7 @@ below.
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from html import unescape
 
 import plotly.graph_objects as go
 import pyarrow as pa
@@ -253,6 +254,6 @@ def _class_names(classes: pa.Table) -> dict[int, str]:
 def _head_to_tail(axis: ClassAxis) -> list[tuple[str, str]]:
     """Texts and colours of a legend: each class; of bands the first, one in the middle and the last."""
     if not axis.is_banded:
-        return list(zip(axis.names, axis.colours, strict=True))
+        return list(zip(map(unescape, axis.names), axis.colours, strict=True))
     rows = {0: "head: ", len(axis) // 2: "", len(axis) - 1: "tail: "}
     return [(f"{end}{axis.counts[row]} images", axis.colours[row]) for row, end in rows.items()]

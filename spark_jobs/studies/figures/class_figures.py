@@ -9,6 +9,7 @@ from matplotlib.colors import Normalize
 from matplotlib.figure import Figure
 from matplotlib.patches import Patch
 
+from longtail.conf.base.names import figure_label
 from longtail.spark_jobs.display.palette import GRID_COLOUR, GROUP_COLOURS
 from longtail.spark_jobs.studies.arms import Arm
 from longtail.spark_jobs.studies.figures.panels import panels_for
@@ -31,7 +32,7 @@ def plot_classes(arms: Sequence[Arm]) -> Figure:
     axes = figure.add_subplot()
     image = axes.imshow(100 * shares, cmap="cividis", norm=PERCENT, aspect="auto")
     if len(order) <= MAX_CLASSES:
-        axes.set_xticks(range(len(order)), [f"{names[i]}\n{counts[i]}" for i in order], fontsize=8)
+        axes.set_xticks(range(len(order)), [f"{figure_label(names[i])}\n{counts[i]}" for i in order], fontsize=8)
         for (row, column), share in np.ndenumerate(shares):
             if not np.isnan(share):
                 # Black text on the light half of the colour scale.
@@ -61,7 +62,7 @@ def plot_bars(arms: Sequence[Arm]) -> Figure | None:
                 error = 100 * (deviations[class_id] or 0.0)
                 axes.bar(position, 100 * mean, yerr=error, capsize=2, color=GROUP_COLOURS[groups[class_id]])
         axes.set_title(arm.label, fontsize=8)
-        axes.set_xticks(range(len(order)), [names[i] for i in order], fontsize=6, rotation=90)
+        axes.set_xticks(range(len(order)), [figure_label(names[i]) for i in order], fontsize=6, rotation=90)
         axes.set_ylim(0, 105)
         axes.grid(axis="y", color=GRID_COLOUR)
         axes.set_axisbelow(True)
@@ -93,7 +94,7 @@ def _head_to_tail(arms: Sequence[Arm]) -> list[int]:
 
 
 def _class_ticks(axes: Axes, arm: Arm) -> None:
-    names = arm.rows[0]["class_names"]
+    names = [figure_label(name) for name in arm.rows[0]["class_names"]]
     if len(names) > MAX_CLASSES:
         axes.set_xticks([])
         axes.set_yticks([])

@@ -8,6 +8,7 @@ from matplotlib.colors import to_hex
 from matplotlib.figure import Figure
 from matplotlib.patches import Patch
 
+from longtail.conf.base.names import figure_label
 from longtail.conf.vocabulary import SHOT_GROUPS
 from longtail.spark_jobs.studies.feature_maps import FeatureMap
 from longtail.spark_jobs.studies.figures.panels import panels_for
@@ -37,6 +38,6 @@ def plot_maps(maps: Sequence[FeatureMap]) -> Figure | None:
             axes.scatter(these[:, 0], these[:, 1], s=4, color=colours[name])
         axes.set_title(mapped.title, fontsize=8)
         axes.set(xticks=[], yticks=[])
-    patches = [Patch(color=colour, label=name) for name, colour in colours.items()]
+    patches = [Patch(color=colour, label=figure_label(name)) for name, colour in colours.items()]
     figure.legend(handles=patches, loc="outside lower center", ncols=5, fontsize=8)
     return figure

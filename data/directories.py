@@ -1,0 +1,46 @@
+"""The files below a directory of the user's, as every reader of directories sees them.
+
+Left out are hidden files and folders, folders in which operating systems keep their own files, dangling links, and what
+is not a regular file (a named pipe, a device). Links are followed; a folder that was entered before is not entered
+again, so that a link to a folder above it ends.
+"""
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+_OF_THE_SYSTEM = frozenset({"__MACOSX", "@eaDir", "$RECYCLE.BIN", "System Volume Information", "lost+found"})
+
+
+def is_visible(name: str) -> bool:
+    """Whether a file or folder of this name is the user's: not hidden, and not of the operating system."""
+    return not name.startswith(".") and name not in _OF_THE_SYSTEM
+
+
+def folders_in(directory: Path) -> list[Path]:
+    """The visible folders in ``directory``, sorted by name; links to folders count."""
+    return sorted((entry for entry in directory.iterdir() if is_visible(entry.name) and entry.is_dir()), key=_name)
+
+
+def files_below(directory: Path) -> Iterator[Path]:
+    """The files below ``directory`` at any depth, in a fixed order."""
+    entered = {_identity(folder) for folder in directory.absolute().parents}
+    for parent, folders, names in os.walk(directory, followlinks=True):
+        if (identity := _identity(Path(parent))) in entered:
+            folders.clear()
+            continue
+        entered.add(identity)
+        folders[:] = sorted(filter(is_visible, folders))
+        for name in sorted(filter(is_visible, names)):
+            file = Path(parent, name)
+            if file.is_file():
+                yield file
+
+
+def _name(path: Path) -> str:
+    return path.name
+
+
+def _identity(folder: Path) -> tuple[int, int]:
+    status = folder.stat()
+    return status.st_dev, status.st_ino
