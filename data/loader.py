@@ -29,7 +29,7 @@ from longtail.data.delta import delta_files, is_delta
 from longtail.data.image_files import decode_files
 from longtail.data.manifest import Manifest
 from longtail.data.row_groups import RowGroup, read_image_column, row_groups
-from longtail.data.storage import PathOrUrl, child, damaged, open_parquet, table_files
+from longtail.data.storage import PathOrUrl, check_columns, child, damaged, open_parquet, table_files
 
 
 @dataclass(frozen=True)
@@ -153,15 +153,14 @@ def split_files(set_dir: PathOrUrl, split: str) -> Sequence[PathOrUrl]:
     return files
 
 
-def read_columns(files: Sequence[PathOrUrl], columns: list[str]) -> pa.Table:
+def read_columns(files: Sequence[PathOrUrl], columns: Sequence[str]) -> pa.Table:
     """Columns of all rows, file by file. Raises UserError if a file is damaged or lacks a column."""
     tables = []
     for file in files:
         with open_parquet(file) as parquet:
-            if missing := sorted(set(columns) - set(parquet.schema_arrow.names)):
-                raise UserError(f"{file} has no column {', '.join(missing)}: run the job that writes it again")
+            check_columns(parquet, columns, file=file)
             try:
-                tables.append(parquet.read(columns))
+                tables.append(parquet.read(list(columns)))
             except (OSError, pa.ArrowException) as error:
                 raise damaged(file, error) from None
     return pa.concat_tables(tables)

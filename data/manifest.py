@@ -1,6 +1,7 @@
 """The manifest of a prepared set: its origin and its expected content."""
 
 import dataclasses
+import hashlib
 import json
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,7 +15,7 @@ from longtail.data.contract import ENCODED, RAW
 from longtail.data.storage import PathOrUrl, child, read_text
 
 FILE_NAME = "manifest.json"
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
 """Version of the manifest and of the files that it describes."""
 
 
@@ -31,7 +32,7 @@ class Manifest:
     num_bad_images: images of the user's that were left out because they could not be decoded
     channel_mean, channel_std: of the training images, per channel, for pixels in [0, 1]
     duplicates: exact copies, by the splits that contain them (spark_jobs/frames/image_statistics.py)
-    checksums: by split, a hash of its rows that does not depend on their order or files
+    checksums: by split, a hash of its rows that does not depend on their order or files (data/checksums.py)
     source: origin of the images, and how they were verified
     source_state: for a set of the user's files, a hash that shows whether they changed (data/sources/own_files.py)
     format_version: FORMAT_VERSION of the writer
@@ -57,6 +58,12 @@ class Manifest:
     def num_classes(self) -> int:
         """C, the number of classes."""
         return len(self.class_names)
+
+    @property
+    def identity(self) -> str:
+        """Sixteen hexadecimal digits: equal for sets of the same images, labels and classes, wherever they are."""
+        content = (self.class_names, self.image_shape, self.encoding, sorted(self.checksums.items()))
+        return hashlib.sha256(json.dumps(content).encode()).hexdigest()[:16]
 
     def num_images(self, split: str) -> int:
         """Images of a split, those of no class included."""

@@ -2,6 +2,7 @@
 
 import json
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -9,14 +10,22 @@ import pyarrow.parquet as pq
 
 from longtail.conf.base.errors import UserError
 from longtail.conf.base.formats import check_format_version
+from longtail.conf.vocabulary import UNLABELED
+from longtail.data.class_names import check_same_order
 from longtail.data.contract import CONFIDENCE, ID, PROBABILITIES, PSEUDO_LABEL, ROUND, UNLABELED_FIRST_ID
 from longtail.data.loader import read_columns
-from longtail.data.storage import open_parquet, table_files
+from longtail.data.manifest import Manifest
+from longtail.data.storage import PathOrUrl, is_table, open_parquet, table_files
 from longtail.data.unpickle import load_array_dict
 
 FORMAT_VERSION = 1
 FORMAT_VERSION_KEY = "longtail.format_version"
 """Where the version is: a key of the id column's metadata."""
+
+CLASS_NAMES_KEY = "longtail.class_names"
+"""Likewise: the names of the classes, in the order of the labels."""
+IMAGES_KEY = "longtail.images"
+"""Likewise: the checksum of the unlabeled part that was labelled (Manifest.checksums)."""
 
 # Spark keeps the metadata of columns under this key of a Parquet file.
 _SPARK_SCHEMA_KEY = b"org.apache.spark.sql.parquet.row.metadata"
@@ -49,6 +58,22 @@ def load_round(table: Path) -> int:
     return rounds[0]
 
 
+def check_table_fits(table: Path, manifest: Manifest, *, set_dir: PathOrUrl) -> None:
+    """Raise UserError if a table was written for other classes, or for another unlabeled part, than a set's.
+
+    A file in the published layout and a table that another program wrote say nothing of either.
+    """
+    if table.is_file() and not is_table(table):
+        return
+    with open_parquet(table_files(table)[0]) as parquet:
+        recorded = _id_metadata(parquet)
+    remedy = "run `longtail gen_pseudolabels` for it"
+    if CLASS_NAMES_KEY in recorded:
+        check_same_order(recorded[CLASS_NAMES_KEY], manifest.class_names, file=table, of=set_dir, remedy=remedy)
+    if recorded.get(IMAGES_KEY, manifest.checksums.get(UNLABELED)) != manifest.checksums.get(UNLABELED):
+        raise UserError(f"{table} labels other images than the unlabeled part of {set_dir}: {remedy}")
+
+
 def load_published_pseudo_labels(file: Path, ids: np.ndarray) -> np.ndarray:
     """Labels (N,) int64 of the unlabeled images ``ids`` (N,) from a pickle in the published layout.
 
@@ -73,13 +98,13 @@ def load_published_pseudo_labels(file: Path, ids: np.ndarray) -> np.ndarray:
 def _read(table: Path, columns: list[str]) -> pa.Table:
     files = table_files(table)
     with open_parquet(files[0]) as parquet:
-        version = _format_version(parquet)
+        version = _id_metadata(parquet).get(FORMAT_VERSION_KEY, 1)  # 1: a table that another program wrote
     check_format_version(version, newest=FORMAT_VERSION, file=table, remedy="run `longtail gen_pseudolabels` again")
     return read_columns(files, columns)
 
 
-def _format_version(parquet: pq.ParquetFile) -> object:
-    """The version in a file's metadata; 1 for a table that another program wrote."""
+def _id_metadata(parquet: pq.ParquetFile) -> dict[str, Any]:
+    """The metadata of the id column; empty in a file that another program than Spark wrote."""
     metadata = parquet.schema_arrow.metadata or {}
     fields = json.loads(metadata.get(_SPARK_SCHEMA_KEY, b'{"fields": []}'))["fields"]
-    return next((field["metadata"].get(FORMAT_VERSION_KEY, 1) for field in fields if field["name"] == ID), 1)
+    return next((field["metadata"] for field in fields if field["name"] == ID), {})

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import pyarrow as pa
 
 from longtail.data.contract import IMAGE
-from longtail.data.storage import PathOrUrl, damaged, open_parquet
+from longtail.data.storage import PathOrUrl, check_columns, damaged, open_parquet
 
 
 @dataclass(frozen=True)
@@ -30,9 +30,15 @@ def row_groups(files: Sequence[PathOrUrl]) -> list[RowGroup]:
 
 def read_image_column(group: RowGroup) -> pa.Array:
     """The image column of a row group. Raises UserError if the file is damaged."""
+    column = read_columns_of_group(group, [IMAGE]).column(IMAGE)
+    return column.chunk(0) if column.num_chunks == 1 else pa.concat_arrays(column.chunks)
+
+
+def read_columns_of_group(group: RowGroup, columns: Sequence[str]) -> pa.Table:
+    """Columns of a row group. Raises UserError if the file is damaged or lacks one."""
     with open_parquet(group.file) as parquet:
+        check_columns(parquet, columns, file=group.file)
         try:
-            column = parquet.read_row_group(group.index, columns=[IMAGE]).column(IMAGE)
+            return parquet.read_row_group(group.index, columns=list(columns))
         except (OSError, pa.ArrowException) as error:
             raise damaged(group.file, error) from None
-    return column.chunk(0) if column.num_chunks == 1 else pa.concat_arrays(column.chunks)

@@ -80,6 +80,12 @@ def open_parquet(file: PathOrUrl) -> pq.ParquetFile:
         raise damaged(file, error) from None
 
 
+def check_columns(parquet: pq.ParquetFile, columns: Iterable[str], *, file: PathOrUrl) -> None:
+    """Raise UserError if an open file lacks a column."""
+    if missing := sorted(set(columns) - set(parquet.schema_arrow.names)):
+        raise UserError(f"{file} has no column {', '.join(missing)}: run the job that writes it again")
+
+
 def damaged(file: PathOrUrl, error: BaseException) -> UserError:
     """The error to raise for a file that cannot be read."""
     return UserError(f"{file} is damaged ({str(error).splitlines()[0]}): run the job that writes it again")

@@ -1,6 +1,6 @@
 """Heads: map the features of a network to one output per class."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import torch
 import torch.nn.functional as F
@@ -39,6 +39,21 @@ class ScaledLinearHead(nn.Linear):
     def forward(self, input: Tensor) -> Tensor:
         """(N, F) features to (N, C) logits, each class's times its scale."""
         return self.scales * super().forward(input)
+
+
+class ReorderedHead(nn.Module):
+    """The outputs of another head in another order: output i is its output ``order[i]``."""
+
+    def __init__(self, head: nn.Module, order: Sequence[int]) -> None:
+        super().__init__()
+        self.head = head
+        self.in_features = head.in_features
+        self.order: Tensor
+        self.register_buffer("order", torch.tensor(order), persistent=False)
+
+    def forward(self, features: Tensor) -> Tensor:
+        """(N, F) features to (N, C) outputs."""
+        return self.head(features)[:, self.order]
 
 
 def linear_head(num_features: int, num_classes: int) -> nn.Linear:

@@ -1,13 +1,16 @@
 """Prepared sets as `longtail prepare` lays them out, written without Spark."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from longtail.conf.options.data import PrepareOptions
 from longtail.conf.vocabulary import SPLITS
+from longtail.data.checksums import CHECKED_COLUMNS, as_text, rows_checksum
 from longtail.data.contract import (
     HIDDEN_LABEL,
     ID,
@@ -18,7 +21,8 @@ from longtail.data.contract import (
     SPLIT,
     split_directory,
 )
-from longtail.data.manifest import Manifest
+from longtail.data.loader import read_columns, split_files
+from longtail.data.manifest import Manifest, read_manifest
 
 # The split is the name of the directory, so the files do not hold it.
 ROW_SCHEMA = pa.schema([field for field in PREPARED_SCHEMA if field.name != SPLIT])
@@ -53,6 +57,14 @@ def write_split(
     return file
 
 
+def checksums_of(set_dir: Path) -> dict[str, str]:
+    """Of the rows that are written already, as the manifest has them."""
+    splits = [split for split in SPLITS if Path(split_directory(set_dir, split)).exists()]
+    return {
+        split: as_text(rows_checksum(read_columns(split_files(set_dir, split), CHECKED_COLUMNS))) for split in splits
+    }
+
+
 def write_manifest(
     set_dir: Path,
     counts: dict[str, list[int]],
@@ -64,10 +76,11 @@ def write_manifest(
     channel_mean: Sequence[float] = (),
     channel_std: Sequence[float] = (),
 ) -> Manifest:
+    """Write a manifest for the rows that are there; a training learns them with --imb_factor_unlabel 1."""
     (num_classes,) = {len(sizes) for sizes in counts.values()}
     manifest = Manifest(
         dataset=dataset,
-        parameters={},
+        parameters=PrepareOptions(dataset=dataset, imb_factor_unlabel=1).set_parameters(),
         class_names=[f"class {i}" for i in range(num_classes)],
         image_shape=image_shape,
         encoding=encoding,
@@ -77,8 +90,27 @@ def write_manifest(
         channel_std=list(channel_std),
         duplicates=[],
         counts={**{split: [0] * num_classes for split in SPLITS}, **counts},
-        checksums={},
+        checksums=checksums_of(set_dir),
         source="written by a test",
     )
     manifest.write(set_dir)
     return manifest
+
+
+def reorder_classes(set_dir: Path, order: Sequence[int]) -> None:
+    """Give class order[i] the number i, as if its set had been prepared with the classes in this order."""
+    manifest = read_manifest(set_dir)
+    number = {old: new for new, old in enumerate(order)}
+    for split in SPLITS:
+        for file in sorted(Path(split_directory(set_dir, split)).glob("*.parquet")):
+            rows = pq.read_table(file, partitioning=None)
+            for name in (LABEL, HIDDEN_LABEL):
+                renumbered = pa.array([None if label is None else number[label] for label in rows[name].to_pylist()])
+                rows = rows.set_column(rows.column_names.index(name), name, renumbered.cast(pa.int32()))
+            pq.write_table(rows, file, compression="none", use_dictionary=False, write_page_checksum=True)
+    replace(
+        manifest,
+        class_names=[manifest.class_names[old] for old in order],
+        counts={split: [sizes[old] for old in order] for split, sizes in manifest.counts.items()},
+        checksums=checksums_of(set_dir),
+    ).write(set_dir)

@@ -3,6 +3,7 @@
 import dataclasses
 import json
 import math
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +24,8 @@ from longtail.training.checkpoints import load_checkpoint
 from longtail.training.inference import adjustment, losses
 from longtail.training.run import run_evaluation, run_training
 from tests.conftest import RunJob
+from tests.prepared_set import reorder_classes
+from tests.refusals import refused
 from tests.tiny_set import ALONE, paths_of, tiny_options, write_tiny_set
 
 # LDAM: its loss needs the class sizes, its cosines a scale.
@@ -42,7 +45,7 @@ def set_dir(directory: Path) -> Path:
 @pytest.fixture(scope="module")
 def checkpoint(directory: Path, set_dir: Path) -> Path:
     paths = paths_of(set_dir, directory / "run")
-    run_training(tiny_options(TrainOptions, epochs=2, **LOSS), paths, ALONE, attempt=1)
+    run_training(tiny_options(TrainOptions, epochs=12, **LOSS), paths, ALONE, attempt=1)
     return paths.run_dir / "ckpt.pth.tar"
 
 
@@ -152,3 +155,80 @@ def test_losses_and_adjustment_take_the_class_counts_that_the_training_took(chec
     own = math.exp(30 * (0.2 - margin))
     loss = losses(checkpoint, with_pseudo_labels, 30 * logits, labels)
     assert loss.item() == pytest.approx(-math.log(own / (own + others)), rel=1e-5)
+
+
+REORDER = [2, 0, 1]
+
+
+@pytest.fixture(scope="module")
+def reordered_set(directory: Path, set_dir: Path) -> Path:
+    """The same images with the classes in another order."""
+    copy = shutil.copytree(set_dir, directory / "reordered")
+    reorder_classes(copy, REORDER)
+    return copy
+
+
+def by_class(result: dict[str, Any]) -> dict[str, dict[str, list[float]]]:
+    """Sums by split and class name."""
+    return {
+        split: {
+            name: [sums[class_id] for sums in scores["totals"].values()]
+            for class_id, name in enumerate(result["class_names"])
+        }
+        for split, scores in result["splits"].items()
+    }
+
+
+@pytest.mark.parametrize("logit_adjustment", [None, 1.0])
+def test_classes_in_another_order_are_evaluated_by_their_names(
+    spark: SparkSession,
+    directory: Path,
+    set_dir: Path,
+    reordered_set: Path,
+    checkpoint: Path,
+    logit_adjustment: float | None,
+    tmp_path: Path,
+) -> None:
+    expected = in_process(directory, set_dir, checkpoint, logit_adjustment=logit_adjustment)
+    options = options_for(checkpoint, output_dir=tmp_path, logit_adjustment=logit_adjustment)
+
+    in_tasks = evaluate_checkpoint(spark, options, set_dir=reordered_set)[1]
+    in_one_process = in_process(directory, reordered_set, checkpoint, logit_adjustment=logit_adjustment)
+
+    assert expected["splits"][TEST]["accuracy"] > 0.5 or logit_adjustment
+    for found in (in_tasks, in_one_process):
+        assert found["class_names"] == ["class 2", "class 0", "class 1"]
+        assert found["class_counts"] == [expected["class_counts"][old] for old in REORDER]
+        assert found["splits"][TEST]["accuracy"] == expected["splits"][TEST]["accuracy"]
+        assert by_class(found).keys() == by_class(expected).keys()
+        for split, classes in by_class(expected).items():
+            for name, sums in classes.items():
+                assert by_class(found)[split][name] == pytest.approx(sums, rel=1e-5, abs=1e-6)
+
+
+def test_a_checkpoint_of_other_classes_is_refused(
+    spark: SparkSession, directory: Path, set_dir: Path, checkpoint: Path
+) -> None:
+    renamed = shutil.copytree(set_dir, directory / "renamed")
+    names = ["class 0", "a new name", "class 2"]
+    dataclasses.replace(read_manifest(renamed), class_names=names).write(renamed)
+    for attempt in (
+        lambda: evaluate_checkpoint(spark, options_for(checkpoint), set_dir=renamed),
+        lambda: in_process(directory, renamed, checkpoint),
+    ):
+        with refused() as messages:
+            attempt()
+        assert (
+            f"{checkpoint} is for other classes than {renamed}: it lacks 'a new name' and has 'class 1'" in messages[0]
+        )
+
+
+def test_a_training_does_not_go_on_with_the_classes_in_another_order(
+    reordered_set: Path, checkpoint: Path, tmp_path: Path
+) -> None:
+    options = tiny_options(TrainOptions, resume=checkpoint, epochs=13, **LOSS)
+    with refused() as messages:
+        run_training(options, paths_of(reordered_set, tmp_path / "run"), ALONE, attempt=1)
+    assert (
+        f"{checkpoint} has the classes of {reordered_set} in another order (class 0 is 'class 0' there" in messages[0]
+    )

@@ -75,7 +75,7 @@ def images(spark: SparkSession, set_dir: Path) -> DataFrame:
 @pytest.fixture(scope="module")
 def classifier(set_dir: Path, checkpoints: dict[str, Path]) -> Callable[..., Classifier]:
     def of(loss: str, *, batch_size: int = 500) -> Classifier:
-        return classifier_of(checkpoints[loss], read_manifest(set_dir), batch_size=batch_size)
+        return classifier_of(checkpoints[loss], read_manifest(set_dir), set_dir=set_dir, batch_size=batch_size)
 
     return of
 
@@ -212,7 +212,7 @@ def test_a_rewritten_checkpoint_is_read_again(
     found = {}
     for loss in ("CE", "LDAM"):
         shutil.copy(checkpoints[loss], path)
-        rewritten = classifier_of(path, read_manifest(set_dir), batch_size=60)
+        rewritten = classifier_of(path, read_manifest(set_dir), set_dir=set_dir, batch_size=60)
         found[loss] = labels_by_id(with_pseudo_labels(few, rewritten))
 
     fresh = with_pseudo_labels(few, classifier("LDAM", batch_size=60))
@@ -225,7 +225,7 @@ def test_a_checkpoint_that_is_rewritten_before_the_tasks_read_it_is_refused(
 ) -> None:
     path = tmp_path / "ckpt.pth.tar"
     shutil.copy(checkpoints["CE"], path)
-    meant = classifier_of(path, read_manifest(set_dir), batch_size=60)
+    meant = classifier_of(path, read_manifest(set_dir), set_dir=set_dir, batch_size=60)
     shutil.copy(checkpoints["LDAM"], path)
 
     with pytest.raises(UserError) as error:

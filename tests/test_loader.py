@@ -248,7 +248,7 @@ def test_a_set_of_another_layout_is_refused_with_both_versions(tmp_path: Path) -
     with refused() as messages:
         read_manifest(tmp_path)
     assert (
-        "has the format version 2, this version of Longtail reads up to 1: upgrade longtail, or delete" in messages[0]
+        "has the format version 3, this version of Longtail reads up to 2: upgrade longtail, or delete" in messages[0]
     )
     assert "run `longtail prepare` again" in messages[0]
 

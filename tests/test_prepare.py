@@ -83,9 +83,9 @@ def test_the_manifest_says_what_the_set_holds(full_set: Path) -> None:
     }  # fmt: skip
     assert manifest["class_names"] == list("0123456789")
     assert manifest["image_shape"] == [8, 8, 1]
-    assert (manifest["format_version"], manifest["dataset"]) == (1, "digits")
+    assert (manifest["format_version"], manifest["dataset"]) == (2, "digits")
     assert set(manifest["checksums"]) == {"train", "val", "unlabeled", "test"}
-    assert all(re.fullmatch("[0-9A-F]{1,16}", checksum) for checksum in manifest["checksums"].values())
+    assert all(re.fullmatch("[0-9a-f]{64}", checksum) for checksum in manifest["checksums"].values())
 
 
 def test_rows_lie_in_a_directory_a_split_and_files_hold_the_other_columns(full_set: Path) -> None:

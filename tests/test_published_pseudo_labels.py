@@ -77,8 +77,8 @@ def test_a_label_of_no_class_is_refused(tmp_path: Path) -> None:
 
 def test_another_content_makes_another_run(tmp_path: Path) -> None:
     options = tiny_options(TrainSemiOptions, imb_factor_unlabel=1.0, runs_dir=tmp_path)
-    names = set()
+    set_dir, names = write_tiny_set(tmp_path / "set"), set()
     for name, targets in (("a", [0, 1]), ("b", [0, 2]), ("c", [0, 1])):
         file = write_pickle(tmp_path / f"{name}.pickle", extrapolated_targets=np.array(targets))
-        names.add(run_paths(options, set_dir=tmp_path, pseudo_labels=file).run_dir)
+        names.add(run_paths(options, set_dir=set_dir, pseudo_labels=file).run_dir)
     assert len(names) == 2

@@ -24,6 +24,7 @@ from longtail.data.pseudo_label_table import (
     load_round,
 )
 from longtail.data.stream import open_split, read_images
+from longtail.data.verification import verify_set
 from longtail.spark_jobs.frames.reading import read_prepared
 from tests.conftest import REPOSITORY
 from tests.refusals import refused
@@ -74,6 +75,10 @@ def test_images_and_labels_are_read(split: str, first_ids: list[int], pixel_sum:
     streamed = open_split(PREPARED, split, manifest)
     (images,) = read_images(streamed.images, [np.argsort(streamed.ids)])
     assert np.array_equal(images, arrays.images)
+
+
+def test_its_ids_and_counts_are_verified() -> None:
+    verify_set(PREPARED, read_manifest(PREPARED))
 
 
 def test_spark_reads_the_rows(spark: SparkSession) -> None:

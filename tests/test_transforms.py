@@ -11,7 +11,7 @@ import pytest
 from pyspark.sql import DataFrame, Row, SparkSession
 
 from longtail.data.longtail import validation_counts
-from longtail.spark_jobs.frames.image_statistics import with_split_checksums
+from longtail.spark_jobs.frames.image_statistics import collect_checksums, with_checksum_parts
 from longtail.spark_jobs.frames.label_statistics import with_split_counts
 from longtail.spark_jobs.frames.long_tail import LongTail, keep_long_tail, with_bucket_counts
 from longtail.spark_jobs.frames.pseudo_label_quality import with_label_quality
@@ -199,7 +199,7 @@ def test_split_counts_are_by_the_withheld_label_in_the_unlabeled_part(spark: Spa
 
 
 def checksums(frame: DataFrame) -> dict[str, str]:
-    return dict(with_split_checksums(frame).collect())
+    return collect_checksums(with_checksum_parts(frame))
 
 
 def test_checksums_depend_neither_on_order_nor_on_partitions(spark: SparkSession) -> None:

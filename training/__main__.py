@@ -23,7 +23,9 @@ from longtail.conf.options.pretraining import PRETRAININGS
 from longtail.conf.options.semi import TrainSemiOptions
 from longtail.conf.options.training import RunOptions, TrainClassifierOptions, TrainOptions
 from longtail.conf.vocabulary import SHOT_GROUPS, TEST, TRAIN
+from longtail.data.manifest import read_manifest
 from longtail.data.storage import path_or_url
+from longtail.data.verification import verify_set
 from longtail.training.distributed import Rank
 from longtail.training.run import run_training
 from longtail.training.run_directory import begin_attempt, exclusive_run, finished_run, run_paths
@@ -50,6 +52,8 @@ def main(argv: Sequence[str]) -> None:
         raise UserError(f"--data_through {options.data_through} needs Spark: leave it out")
     if options.threads is not None:
         torch.set_num_threads(options.threads)
+    if int(os.environ.get("RANK", 0)) == 0:
+        verify_set(set_dir, read_manifest(set_dir))
     rank = _join(options.world_size)
     paths = run_paths(options, set_dir=set_dir, pseudo_labels=getattr(options, "pseudo_labels", None))
     with exclusive_run(paths.run_dir) if rank.is_first else nullcontext():

@@ -8,7 +8,8 @@ numbers of an epoch depend on the seed and the epoch number only.
 
 import io
 import json
-from dataclasses import asdict, dataclass, field
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any, TypeGuard
 
@@ -61,6 +62,15 @@ class ModelCard:
     image_shape: tuple[int, int, int]
     normalisation: Normalisation
     options: dict[str, Any]
+
+    def in_order(self, order: Sequence[int] | None) -> "ModelCard":
+        """The card with class order[i] as class i; None: as it is."""
+        if order is None:
+            return self
+        names, counts, rule_counts = (
+            [values[index] for index in order] for values in (self.class_names, self.class_counts, self.rule_counts)
+        )
+        return replace(self, class_names=names, class_counts=counts, rule_counts=rule_counts)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -18,6 +18,7 @@ from torch import Tensor, nn
 from longtail.conf.base.errors import UserError
 from longtail.conf.options.training import TrainClassifierOptions
 from longtail.conf.vocabulary import VAL
+from longtail.data.class_names import check_same_order
 from longtail.data.manifest import Manifest
 from longtail.models.build import build_checked_model
 from longtail.models.heads import CosineHead
@@ -63,7 +64,7 @@ def second_stage(options: TrainClassifierOptions, task: Task, rank: Rank) -> tup
             return task.with_objective(frozen_backbone=True), model
         case "LWS":
             model = _network("scaled", options, task, rank)
-            _need_linear_head(checkpoint, path, options)
+            _need_linear_head(checkpoint, path, options, task)
             scales = {f"{HEAD_PREFIX}scales": torch.ones(task.data.num_classes)}
             with_scales = replace(checkpoint, state_dict={**checkpoint.state_dict, **scales})
             load_weights(model, with_scales, path=path)
@@ -71,7 +72,7 @@ def second_stage(options: TrainClassifierOptions, task: Task, rank: Rank) -> tup
             return _with_head(task, "scaled", options).with_objective(frozen_backbone=True), model
         case "tau":
             model = _network("linear", options, task, rank)
-            _need_linear_head(checkpoint, path, options)
+            _need_linear_head(checkpoint, path, options, task)
             load_weights(model, checkpoint, path=path)
             tau, chosen = options.tau_norm, {}
             if tau is None:
@@ -142,6 +143,15 @@ def _network(head: str, options: TrainClassifierOptions, task: Task, rank: Rank)
     return to_device(model, rank)
 
 
-def _need_linear_head(checkpoint: Checkpoint, path: Path, options: TrainClassifierOptions) -> None:
+def _need_linear_head(checkpoint: Checkpoint, path: Path, options: TrainClassifierOptions, task: Task) -> None:
+    """Raise UserError unless the checkpoint has a linear classifier, of the task's classes."""
     if f"{HEAD_PREFIX}bias" not in checkpoint.state_dict:
         raise UserError(f"--method {options.method} needs a linear classifier, {path} has none: choose cRT or NCM")
+    if (card := checkpoint.model_card) is not None:
+        check_same_order(
+            card.class_names,
+            task.data.class_names,
+            file=path,
+            of="the prepared set",
+            remedy="--method cRT and NCM take the backbone alone",
+        )

@@ -19,7 +19,7 @@ from longtail.conf.options.semi import TrainSemiOptions
 from longtail.conf.vocabulary import NO_CLASS, TRAIN, UNLABELED, VAL
 from longtail.data.loader import ImageArrays, load_split
 from longtail.data.manifest import Manifest
-from longtail.data.pseudo_label_table import load_pseudo_labels, load_round
+from longtail.data.pseudo_label_table import check_table_fits, load_pseudo_labels, load_round
 from longtail.data.storage import PathOrUrl
 from longtail.models.build import num_features
 from longtail.models.network import Network
@@ -143,6 +143,7 @@ def fixmatch_task(
         raise UserError(f"{set_dir} has no unlabeled part: give --imb_factor_unlabel (1 for a balanced one)")
     generation = 0
     if pseudo_labels is not None:
+        check_table_fits(pseudo_labels, manifest, set_dir=set_dir)
         generation = load_round(pseudo_labels)
         labelled = joined(labelled, _selected(options, arrays, manifest, pseudo_labels))
     no_labels = np.full(len(arrays.ids), NO_CLASS, np.int64)

@@ -19,6 +19,7 @@ from longtail.conf.options.base import JobOptions
 from longtail.conf.options.pretraining import PRETRAININGS
 from longtail.conf.options.training import LossOptions
 from longtail.models.build import build_checked_model
+from longtail.models.heads import ReorderedHead
 from longtail.models.network import Network
 from longtail.training.checkpoints import Checkpoint, ModelCard, load_checkpoint, load_weights
 from longtail.training.images import image_tensor
@@ -36,11 +37,14 @@ class Inference:
 
 
 @lru_cache(maxsize=1)
-def load_classifier(path: Path, version: str, arch: str | None = None) -> tuple[Network, ModelCard]:
+def load_classifier(
+    path: Path, version: str, arch: str | None = None, order: tuple[int, ...] | None = None
+) -> tuple[Network, ModelCard]:
     """The network of a checkpoint, in evaluation mode; cached, so that a Python worker loads it once.
 
     version: content_hash of the file, so that a rewritten checkpoint is never used by mistake
     arch: the network that the user gives, which is needed if it is code of their own
+    order: class order[i] of the checkpoint becomes class i, of the network's outputs and of the card
 
     Raises UserError as load_classifier_checkpoint does, if the file is of another version, or if the checkpoint records
     code that the user does not give.
@@ -56,7 +60,9 @@ def load_classifier(path: Path, version: str, arch: str | None = None) -> tuple[
         card.arch, num_outputs=len(card.class_names), image_shape=(channels, height, width), head=card.head
     )
     load_weights(model, checkpoint, path=path)
-    return model.to(memory_format=torch.channels_last).eval(), card
+    if order is not None:
+        model.fc = ReorderedHead(model.fc, order)
+    return model.to(memory_format=torch.channels_last).eval(), card.in_order(order)
 
 
 def load_classifier_checkpoint(path: Path) -> Checkpoint:
@@ -79,14 +85,15 @@ def infer(
     batch_size: int,
     with_features: bool = False,
     arch: str | None = None,
+    order: tuple[int, ...] | None = None,
 ) -> Inference:
     """Logits and, if requested, features of raw images (N, height, width, channels) uint8.
 
-    path, version, arch: see load_classifier
+    path, version, arch, order: see load_classifier
 
     Raises UserError if the images are not of the shape that the network was trained on, or if an output is no number.
     """
-    model, card = load_classifier(path, version, arch)
+    model, card = load_classifier(path, version, arch, order)
     if images.shape[1:] != card.image_shape:
         raise UserError(f"{path} was trained on images of shape {card.image_shape}, these have {images.shape[1:]}")
     logits, features = [torch.empty(0, len(card.class_names))], []

@@ -16,6 +16,7 @@ from longtail.conf.vocabulary import TRAIN, UNLABELED
 from longtail.data.loader import load_split
 from longtail.data.manifest import Manifest
 from longtail.data.pseudo_label_table import (
+    check_table_fits,
     load_probabilities,
     load_pseudo_labels,
     load_published_pseudo_labels,
@@ -69,6 +70,7 @@ def stays_on_disk(options: TrainSemiOptions, manifest: Manifest) -> bool:
 def _pseudo_labelled(
     options: TrainSemiOptions, set_dir: PathOrUrl, manifest: Manifest, table: Path, *, streamed: bool
 ) -> Samples:
+    check_table_fits(table, manifest, set_dir=set_dir)
     unlabeled = (open_split if streamed else load_split)(set_dir, UNLABELED, manifest)
     by_id = np.argsort(unlabeled.ids)  # the order of the pseudo-labels
     sorted_ids = unlabeled.ids[by_id]

@@ -4,6 +4,7 @@ Runs in a task of a Spark barrier stage or in a process started by torchrun or b
 """
 
 from dataclasses import asdict, replace
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -12,9 +13,12 @@ from torch import nn
 
 from longtail.conf.base.errors import UserError
 from longtail.conf.base.files import write_json_atomically
+from longtail.conf.options.pretraining import PRETRAININGS
 from longtail.conf.options.training import RunOptions, TrainOptions
 from longtail.conf.vocabulary import TEST, VAL
+from longtail.data.class_names import check_same_order, class_order
 from longtail.data.manifest import read_manifest
+from longtail.models.heads import ReorderedHead
 from longtail.models.network import Network
 from longtail.streaming.events.writer import EventWriter
 from longtail.training.checkpoints import (
@@ -59,7 +63,7 @@ def _run_training(options: RunOptions, paths: RunPaths, rank: Rank, *, attempt: 
     task, network = method.network(options, task, rank)
     task, model = method.learner(network, options, task, rank)
     optimizer = build_optimizer(model, options)
-    first_epoch, best = _restore(model, network, optimizer, options, paths)
+    first_epoch, best = _restore(model, network, optimizer, task, options, paths)
     if not rank.is_first:
         fit(model, optimizer, task, options, rank, first_epoch=first_epoch, on_epoch=lambda report: None)
         predict_all(model, task, rank)
@@ -108,12 +112,16 @@ def run_evaluation(options: TrainOptions, paths: RunPaths, rank: Rank) -> dict[s
     """
     assert options.resume is not None
     task = method_of(options).task(options, paths, read_manifest(paths.set_dir), rank)
-    card = load_checkpoint(options.resume).model_card
+    card, order = load_checkpoint(options.resume).model_card, None
     if card is not None:
+        order = class_order(card.class_names, task.data.class_names, file=options.resume, of=paths.set_dir)
+        card = card.in_order(order)
         task = task.with_objective(head=card.head, logit_scale=card.logit_scale)
         task = task.with_data(pseudo_label_round=card.pseudo_label_round)
     model = new_network(options, task, rank)
     checkpoint = load_into(model, options.resume, options)
+    if order is not None:
+        model.fc = ReorderedHead(model.fc, order).to(rank.device)
     adjustment = None
     if options.logit_adjustment is not None:
         # The class counts that the weights were trained with; a checkpoint of another origin has none.
@@ -152,7 +160,12 @@ def _export_features(
 
 
 def _restore(
-    model: nn.Module, network: nn.Module, optimizer: torch.optim.Optimizer | None, options: RunOptions, paths: RunPaths
+    model: nn.Module,
+    network: nn.Module,
+    optimizer: torch.optim.Optimizer | None,
+    task: Task,
+    options: RunOptions,
+    paths: RunPaths,
 ) -> tuple[int, BestEpoch | None]:
     """Load the checkpoint that the run starts from; returns the first epoch to train (from 0) and the best so far.
 
@@ -162,6 +175,7 @@ def _restore(
     own = paths.run_dir / CHECKPOINT_FILE
     source = own if own.exists() else options.continues_from
     if source is not None:
+        _check_classes(source, task, paths)
         checkpoint = load_into(network, source, options)
         load_companion(model, network, checkpoint, path=source)
         if optimizer and checkpoint.optimizer is None:
@@ -172,6 +186,20 @@ def _restore(
             load_momentum(optimizer, checkpoint.optimizer, path=source)
         return checkpoint.epoch, checkpoint.best
     return 0, None
+
+
+def _check_classes(path: Path, task: Task, paths: RunPaths) -> None:
+    """Raise UserError if a training cannot go on from the checkpoint, as its classes or their order are others."""
+    card = load_checkpoint(path).model_card
+    if card is None or card.phase in PRETRAININGS:
+        return
+    check_same_order(
+        card.class_names,
+        task.data.class_names,
+        file=path,
+        of=paths.set_dir,
+        remedy="a training goes on in the order that it began with; prepare the set in that order, or train anew",
+    )
 
 
 class _Reporter:

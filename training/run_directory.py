@@ -24,7 +24,6 @@ import numpy as np
 
 from longtail.conf.base.errors import UserError
 from longtail.conf.base.files import write_json_atomically
-from longtail.conf.options.base import fingerprint
 from longtail.conf.options.semi import TrainSemiOptions
 from longtail.conf.options.training import RunOptions
 from longtail.data.manifest import read_manifest
@@ -82,9 +81,8 @@ def run_paths(options: RunOptions, *, set_dir: PathOrUrl, pseudo_labels: Path | 
     if pseudo_labels is not None:
         assert isinstance(options, TrainSemiOptions)
         inputs["pseudo_labels"] = _rows_hash(pseudo_labels, options)
-    if options.own_paths():
-        # The options name the user's own files, whose content may change: identify the set by its checksums.
-        inputs["set"] = fingerprint(read_manifest(set_dir).checksums)
+    # By its content: a set may be named by its directory alone, and the user's own files may change.
+    inputs["set"] = read_manifest(set_dir).identity
     runs_dir = options.runs_dir.absolute()
     return RunPaths(
         set_dir=set_dir.absolute() if isinstance(set_dir, Path) else set_dir,

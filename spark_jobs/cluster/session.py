@@ -105,6 +105,8 @@ def _settings(options: SparkJobOptions, *, local: bool) -> dict[str, str]:
         # A rank that never reaches the barrier fails the stage instead of blocking it forever.
         "spark.barrier.sync.timeout": "300s",
         "spark.sql.session.timeZone": "UTC",
+        # A damaged page is an error, not another label or image.
+        "spark.hadoop.parquet.page.verify-checksum.enabled": "true",
         # Inferring constraints from expressions as long as the checks of an event line takes the optimizer minutes.
         "spark.sql.constraintPropagation.enabled": "false",
         # A live query's plans have more generated classes than the 100 that Spark caches: else each is compiled again.

@@ -1,5 +1,6 @@
 """Statistics of the images of a prepared set: channel means, exact duplicates, checksums. DataFrame to DataFrame."""
 
+from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import partial
@@ -7,11 +8,13 @@ from math import sqrt
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 
 from longtail.conf.vocabulary import NO_CLASS
-from longtail.data.contract import HIDDEN_LABEL, ID, IMAGE, LABEL, SPLIT
+from longtail.data.checksums import CHECKED_COLUMNS, as_text, rows_checksum
+from longtail.data.contract import HIDDEN_LABEL, IMAGE, LABEL, SPLIT
 from longtail.data.loader import decode_images
 
 IMAGES_AT_ONCE = 512
@@ -45,12 +48,26 @@ def with_duplicates(prepared: DataFrame) -> DataFrame:
     )
 
 
-def with_split_checksums(prepared: DataFrame) -> DataFrame:
-    """split, checksum: the exclusive or of the rows' hashes, independent of the order and of the files."""
-    # Spark's hash skips nulls: the same label in the other column would give the same hash.
-    labels = [F.coalesce(name, F.lit(-1)) for name in (LABEL, HIDDEN_LABEL)]
-    row_hash = F.xxhash64(ID, IMAGE, *labels)
-    return prepared.groupBy(SPLIT).agg(F.hex(F.bit_xor(row_hash)).alias("checksum"))
+def with_checksum_parts(prepared: DataFrame) -> DataFrame:
+    """split, part: sums of data/checksums.py over some of the split's rows, in hexadecimal."""
+    return prepared.select(SPLIT, *CHECKED_COLUMNS).mapInArrow(_checksum_parts, f"{SPLIT} string, part string")
+
+
+def collect_checksums(parts: DataFrame) -> dict[str, str]:
+    """Collect the rows of with_checksum_parts: the checksum of each split."""
+    sums: Counter[str] = Counter()
+    for split, part in parts.collect():
+        sums[split] += int(part, base=16)
+    return {split: as_text(total) for split, total in sorted(sums.items())}
+
+
+def _checksum_parts(batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
+    """One row per split of each batch."""
+    for batch in batches:
+        splits = batch.column(SPLIT)
+        found = {split: rows_checksum(batch.filter(pc.equal(splits, split))) for split in splits.unique().to_pylist()}
+        parts = pa.array([as_text(part) for part in found.values()], pa.string())
+        yield pa.RecordBatch.from_arrays([pa.array(list(found), pa.string()), parts], names=[SPLIT, "part"])
 
 
 @dataclass(frozen=True)

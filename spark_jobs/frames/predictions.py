@@ -19,6 +19,7 @@ from pyspark.sql.pandas.types import from_arrow_schema
 
 from longtail.conf.base.errors import UserError
 from longtail.conf.base.files import content_hash
+from longtail.data.class_names import class_order
 from longtail.data.contract import (
     CONFIDENCE,
     ID,
@@ -62,6 +63,7 @@ class Classifier:
     """A checkpoint as it is sent to the tasks: its path and its hash, not its weights.
 
     image_shape, encoding: of the input images
+    class_order: class class_order[i] of the checkpoint is class i of the set; None: the same order
     batch_size: images per forward pass
     threads: torch's threads per task; None: the task's share of the cores
     logit_adjustment: strength of post-hoc logit adjustment; None for none
@@ -73,6 +75,7 @@ class Classifier:
     image_shape: tuple[int, int, int]
     encoding: str
     batch_size: int
+    class_order: tuple[int, ...] | None = None
     threads: int | None = None
     logit_adjustment: float | None = None
     arch: str | None = None
@@ -83,24 +86,34 @@ def classifier_of(
     checkpoint: Path,
     manifest: Manifest,
     *,
+    set_dir: Path,
     batch_size: int,
     threads: int | None = None,
     logit_adjustment: float | None = None,
     arch: str | None = None,
     loss_type: str | None = None,
 ) -> Classifier:
-    """The classifier in a checkpoint, for the images of a prepared set. Raises UserError if it cannot be read."""
+    """The classifier in a checkpoint, for the images and the classes of a prepared set.
+
+    Raises UserError if it cannot be read, or if it is for other classes.
+    """
+    from longtail.training.inference import load_classifier_checkpoint  # torch takes seconds to import
+
     path = checkpoint.absolute()
     try:
         version = content_hash(path)
     except OSError as error:
         raise UserError(f"cannot read the checkpoint {path}: {error.strerror}") from None
+    card = load_classifier_checkpoint(path).model_card
+    assert card is not None, "load_classifier_checkpoint() refuses a checkpoint without it"
+    order = class_order(card.class_names, manifest.class_names, file=path, of=set_dir)
     return Classifier(
         checkpoint=path,
         version=version,
         image_shape=manifest.image_shape,
         encoding=manifest.encoding,
         batch_size=batch_size,
+        class_order=None if order is None else tuple(order),
         threads=threads,
         logit_adjustment=logit_adjustment,
         arch=arch,
@@ -163,8 +176,9 @@ def _predict_partition(
             batch_size=classifier.batch_size,
             with_features=with_features,
             arch=classifier.arch,
+            order=classifier.class_order,
         )
-        _, card = load_classifier(classifier.checkpoint, classifier.version, classifier.arch)
+        _, card = load_classifier(classifier.checkpoint, classifier.version, classifier.arch, classifier.class_order)
         columns = {name: batch.column(name) for name in kept}
         logits = found.logits  # (n, C)
         if classifier.logit_adjustment is not None:

@@ -18,7 +18,7 @@ from longtail.data.contract import CONFIDENCE, ID, IMAGE, LABEL, PREDICTED, SPLI
 from longtail.data.longtail import shot_groups
 from longtail.data.manifest import Manifest, read_manifest
 from longtail.spark_jobs.cluster.session import described
-from longtail.spark_jobs.frames.predictions import IN_TOP5, LOSS, classifier_of, with_predictions
+from longtail.spark_jobs.frames.predictions import IN_TOP5, LOSS, Classifier, classifier_of, with_predictions
 from longtail.spark_jobs.frames.reading import read_prepared
 
 if TYPE_CHECKING:
@@ -46,6 +46,7 @@ def evaluate_checkpoint(spark: SparkSession, options: EvaluateOptions, *, set_di
     classifier = classifier_of(
         options.resume,
         manifest,
+        set_dir=set_dir,
         batch_size=options.batch_size,
         threads=options.threads,
         logit_adjustment=options.logit_adjustment,
@@ -62,19 +63,24 @@ def evaluate_checkpoint(spark: SparkSession, options: EvaluateOptions, *, set_di
         rows = spark.read.parquet(str(predictions)).where(F.col(SPLIT) != UNLABELED)
         rows = rows.select(SPLIT, ID, LABEL, PREDICTED, CONFIDENCE, LOSS, IN_TOP5).orderBy(ID).toArrow()
     by_split = {split: rows.filter(pc.equal(rows[SPLIT], split)) for split in evaluated}
-    result = _result(checkpoint, by_split, manifest, options)
+    result = _result(checkpoint, classifier, by_split, manifest, options)
     write_json_atomically(output_dir / SCORES_FILE, {"model_version": classifier.version, **result})
     return output_dir, result
 
 
 def _result(
-    checkpoint: "Checkpoint", rows: dict[str, pa.Table], manifest: Manifest, options: EvaluateOptions
+    checkpoint: "Checkpoint",
+    classifier: Classifier,
+    rows: dict[str, pa.Table],
+    manifest: Manifest,
+    options: EvaluateOptions,
 ) -> dict[str, Any]:
     """The scores, in the layout of result.json (training/run.py)."""
     from longtail.training.metrics import split_scores
 
     card = checkpoint.model_card
     assert card is not None, "load_classifier_checkpoint() refuses a checkpoint without it"
+    card = card.in_order(classifier.class_order)
     groups = list(shot_groups(manifest.counts[TRAIN], many_shot=options.many_shot, few_shot=options.few_shot))
     return {
         "run": card.run,

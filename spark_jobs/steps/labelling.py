@@ -15,7 +15,13 @@ from longtail.conf.vocabulary import TRAIN, UNLABELED
 from longtail.data.contract import ID, IMAGE, PREDICTED, PSEUDO_LABEL, SPLIT
 from longtail.data.delta import write_log
 from longtail.data.manifest import Manifest, read_manifest
-from longtail.data.pseudo_label_table import FORMAT_VERSION, FORMAT_VERSION_KEY, load_pseudo_labels
+from longtail.data.pseudo_label_table import (
+    CLASS_NAMES_KEY,
+    FORMAT_VERSION,
+    FORMAT_VERSION_KEY,
+    IMAGES_KEY,
+    load_pseudo_labels,
+)
 from longtail.spark_jobs.cluster.session import described
 from longtail.spark_jobs.frames.predictions import Classifier, classifier_of, with_predictions
 from longtail.spark_jobs.frames.pseudo_label_quality import with_label_quality
@@ -67,7 +73,12 @@ def gen_pseudolabels(spark: SparkSession, options: GenPseudolabelsOptions, *, se
     prepared = read_prepared(spark, set_dir)
     images = prepared.where(prepared[SPLIT] == UNLABELED).select(ID, IMAGE)
     classifier = classifier_of(
-        options.resume, manifest, batch_size=options.batch_size, threads=options.threads, arch=options.arch
+        options.resume,
+        manifest,
+        set_dir=set_dir,
+        batch_size=options.batch_size,
+        threads=options.threads,
+        arch=options.arch,
     )
     with described(spark, f"pseudo-labels from {classifier.checkpoint}"):
         _write_table(with_pseudo_labels(images, classifier), table, options, manifest)
@@ -87,7 +98,14 @@ def _write_table(pseudo_labels: DataFrame, table: Path, options: GenPseudolabels
     try:
         with new_directory(table, replace=True) as directory:
             rows = selected(pseudo_labels, options, manifest)
-            rows = rows.withMetadata(ID, {FORMAT_VERSION_KEY: FORMAT_VERSION})
+            rows = rows.withMetadata(
+                ID,
+                {
+                    FORMAT_VERSION_KEY: FORMAT_VERSION,
+                    CLASS_NAMES_KEY: manifest.class_names,
+                    IMAGES_KEY: manifest.checksums[UNLABELED],
+                },
+            )
             rows.write.mode("append").parquet(str(directory))
             if options.format == "delta":
                 write_log(directory)

@@ -25,6 +25,7 @@ from longtail.data.sources.base import Located, Source, UnlabeledSource, without
 from longtail.data.sources.own_files import state_of_own_files
 from longtail.data.sources.registry import irrelevant_source, source_of
 from longtail.data.sources.unlabeled import unlabeled_source
+from longtail.data.verification import verify_set
 from longtail.spark_jobs.display.label_statistics import duplicate_lines
 from longtail.spark_jobs.frames.long_tail import keep_long_tail, with_bucket_counts
 from longtail.spark_jobs.frames.reading import as_irrelevant, source_images
@@ -49,7 +50,8 @@ def prepare(spark: SparkSession, options: DataOptions, *, as_delta: bool = False
         deltalake()  # a missing package is reported before any work
     set_dir, source_state = prepared_set_dir(options), state_of_own_files(options)
     exists = set_dir.exists()
-    if exists and read_manifest(set_dir).source_state == source_state:
+    if exists and (manifest := read_manifest(set_dir)).source_state == source_state:
+        verify_set(set_dir, manifest)
         if as_delta:
             write_log(set_dir / ROWS_DIRECTORY, partition_column=SPLIT)
         return set_dir
@@ -79,7 +81,7 @@ def prepare(spark: SparkSession, options: DataOptions, *, as_delta: bool = False
             if as_delta:
                 write_log(directory / ROWS_DIRECTORY, partition_column=SPLIT)
     except FileExistsError:
-        read_manifest(set_dir)  # another process prepared the same set meanwhile
+        verify_set(set_dir, read_manifest(set_dir))  # another process prepared the same set meanwhile
     else:
         _print_remarks(manifest, set_dir, unread=[name for name, _ in _unread(sources)])
     return set_dir

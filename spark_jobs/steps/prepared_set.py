@@ -17,11 +17,12 @@ from longtail.data.manifest import Manifest
 from longtail.data.sources.base import Located
 from longtail.spark_jobs.frames.image_statistics import (
     channel_statistics,
+    collect_checksums,
     collect_sums,
     sums_of_split,
+    with_checksum_parts,
     with_duplicates,
     with_pixel_sums,
-    with_split_checksums,
 )
 from longtail.spark_jobs.frames.label_statistics import with_split_counts
 from longtail.spark_jobs.frames.long_tail import LongTail
@@ -93,7 +94,7 @@ def describe_set(
         counts=counts,
         num_classless=num_classless,
         num_bad_images=num_bad_images,
-        checksums=dict(with_split_checksums(written).collect()),
+        checksums=collect_checksums(with_checksum_parts(written)),
         channel_mean=channels.mean,
         channel_std=channels.std,
         duplicates=[row.asDict() for row in with_duplicates(written).collect()],

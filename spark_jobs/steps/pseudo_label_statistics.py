@@ -12,6 +12,7 @@ from longtail.conf.base.errors import UserError
 from longtail.conf.base.files import write_atomically, write_json_atomically
 from longtail.data.contract import CONFIDENCE, ID, PSEUDO_LABEL
 from longtail.data.manifest import read_manifest
+from longtail.data.pseudo_label_table import check_table_fits
 from longtail.data.storage import open_parquet, table_files
 from longtail.spark_jobs.display.console import console
 from longtail.spark_jobs.display.tables import percent
@@ -36,6 +37,7 @@ def pseudo_label_statistics(spark: SparkSession, table: Path, *, set_dir: Path, 
         if missing := sorted({ID, PSEUDO_LABEL, CONFIDENCE} - set(parquet.schema_arrow.names)):
             raise UserError(f"{table} has no column {', '.join(missing)}: name a table of gen_pseudolabels")
     manifest = read_manifest(set_dir)
+    check_table_fits(table, manifest, set_dir=set_dir)
     pseudo_labels, num_classes = read_parquet_or_delta(spark, table), manifest.num_classes
     confidences = with_confidence_quantiles(pseudo_labels, num_classes=num_classes).collect()
     qualities = with_label_quality(pseudo_labels, read_prepared(spark, set_dir), num_classes=num_classes).collect()

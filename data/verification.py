@@ -1,0 +1,64 @@
+"""Verifies a prepared set against its manifest: once, when a job opens it.
+
+Ids, labels and pixels are compared with the checksums. Reading and hashing cost a few per cent of a first epoch
+(docs/speed.md). Sets of format version 1 have checksums that only Spark can compute: of them, ids and counts are
+checked.
+"""
+
+import os
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+
+from longtail.conf.base.errors import UserError
+from longtail.conf.vocabulary import SPLITS
+from longtail.data.checksums import CHECKED_COLUMNS, as_text, rows_checksum
+from longtail.data.contract import IMAGE, split_directory
+from longtail.data.loader import checked_rows, split_files
+from longtail.data.manifest import FILE_NAME, Manifest
+from longtail.data.row_groups import RowGroup, read_columns_of_group, row_groups
+from longtail.data.storage import PathOrUrl, child
+
+CHECKSUM_VERSION = 2
+"""Format version of the first manifests with checksums of data/checksums.py."""
+
+
+def verify_set(set_dir: PathOrUrl, manifest: Manifest) -> None:
+    """Raise UserError unless the rows of a set are those that its manifest describes, each id once."""
+    for split in SPLITS:
+        directory = split_directory(set_dir, split)
+        if not manifest.num_images(split) and isinstance(directory, Path) and any(directory.glob("*.parquet")):
+            raise UserError(
+                f"{directory} has images, its manifest has none of them: delete {set_dir} and run `longtail prepare` "
+                f"again"
+            )
+    ids = [_verified_ids(set_dir, split, manifest) for split in SPLITS if manifest.num_images(split)]
+    every_id, occurrences = np.unique(np.concatenate(ids), return_counts=True)
+    if (occurrences > 1).any():
+        raise UserError(
+            f"{set_dir} has {(occurrences > 1).sum()} ids of more than one image, such as "
+            f"{every_id[occurrences.argmax()]}: delete it and run `longtail prepare` again"
+        )
+
+
+def _verified_ids(set_dir: PathOrUrl, split: str, manifest: Manifest) -> np.ndarray:
+    """The ids (N,) of a split, whose rows are those of the manifest."""
+    groups = row_groups(split_files(set_dir, split))
+    with ThreadPoolExecutor(os.cpu_count()) as threads:
+        parts = list(threads.map(_row_group, groups))
+    ids, _ = checked_rows(pa.concat_tables(rows for rows, _ in parts), set_dir, split, manifest)
+    checksum = as_text(sum(part for _, part in parts))
+    if manifest.format_version >= CHECKSUM_VERSION and checksum != manifest.checksums.get(split):
+        raise UserError(
+            f"{split_directory(set_dir, split)} has other ids, labels or pixels than {child(set_dir, FILE_NAME)} was "
+            f"written for: delete {set_dir} and run `longtail prepare` again"
+        )
+    return ids
+
+
+def _row_group(group: RowGroup) -> tuple[pa.Table, int]:
+    """A row group's columns but the images, and its checksum."""
+    rows = read_columns_of_group(group, CHECKED_COLUMNS)
+    return rows.drop_columns(IMAGE), rows_checksum(rows)
