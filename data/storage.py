@@ -81,8 +81,12 @@ def open_parquet(file: PathOrUrl) -> pq.ParquetFile:
 
 
 def check_columns(parquet: pq.ParquetFile, columns: Iterable[str], *, file: PathOrUrl) -> None:
-    """Raise UserError if an open file lacks a column."""
-    if missing := sorted(set(columns) - set(parquet.schema_arrow.names)):
+    """Raise UserError if an open file lacks a column, or if the names of its columns are damaged."""
+    try:
+        names = parquet.schema_arrow.names
+    except UnicodeDecodeError as error:
+        raise damaged(file, error) from None
+    if missing := sorted(set(columns) - set(names)):
         raise UserError(f"{file} has no column {', '.join(missing)}: run the job that writes it again")
 
 

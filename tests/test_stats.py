@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from PIL import Image
@@ -18,12 +19,13 @@ from longtail.conf.arguments import resolve_options
 from longtail.conf.options.data import StatsOptions
 from longtail.data.loader import load_split
 from longtail.data.manifest import read_manifest
+from longtail.spark_jobs.cluster.failures import user_message
 from longtail.spark_jobs.display.class_plot import draw_head_to_tail
 from longtail.spark_jobs.display.label_statistics import duplicate_lines
 from longtail.spark_jobs.frames.image_statistics import channel_statistics, with_duplicates
 from longtail.spark_jobs.stats import main
 from longtail.spark_jobs.steps.prepare import prepare
-from longtail.spark_jobs.steps.stats import stats
+from longtail.spark_jobs.steps.stats import stats, stats_of_labels
 from tests.frames import frame_of
 
 LABELLED = [40, 28, 20, 14, 10, 7, 5, 3, 2, 2]
@@ -233,3 +235,15 @@ def test_counts_come_from_the_rows_and_not_from_the_manifest(
 
     summary = json.loads((found / "summary.json").read_text())
     assert (summary["train"]["num_images"], summary["unlabeled"]["num_images"]) == (131, 0)
+
+
+def test_a_flipped_bit_in_a_table_is_refused_in_one_line(spark: SparkSession, tmp_path: Path) -> None:
+    file = tmp_path / "labels.parquet"
+    pq.write_table(pa.table({"label": list(range(500))}), file, compression="none", write_page_checksum=True)
+    content = bytearray(file.read_bytes())
+    content[1000] ^= 4
+    file.write_bytes(content)
+    with pytest.raises(Exception, match="FAILED_READ_FILE") as caught:
+        stats_of_labels(spark, StatsOptions(data_dir=tmp_path, labels=file), table=file)
+    message = f"{file} is damaged or cannot be read: write it again, with the job that wrote it"
+    assert user_message(caught.value) == message

@@ -7,11 +7,13 @@ import struct
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import pytest
 
+from longtail.conf.base.errors import UserError
 from longtail.conf.vocabulary import SPLITS, TEST, TRAIN, UNLABELED, VAL
 from longtail.data.contract import HIDDEN_LABEL, ID, IMAGE, LABEL, split_directory
 from longtail.data.manifest import read_manifest
@@ -144,3 +146,23 @@ def test_a_split_that_the_manifest_does_not_know_is_refused(own_set: Path) -> No
     values["counts"][VAL] = [0, 0, 0]
     (own_set / "manifest.json").write_text(json.dumps(values))
     assert f"{split_directory(own_set, VAL)} has images, its manifest has none" in refusal(own_set)
+
+
+def test_a_flipped_bit_is_refused_unless_the_rows_stay_the_same(own_set: Path) -> None:
+    """The file is named; nothing else than a UserError is raised."""
+    generator = np.random.default_rng(0)
+    file, manifest = file_of(own_set, TRAIN), read_manifest(own_set)
+    whole, rows = file.read_bytes(), rows_of(own_set, TRAIN)
+    num_refused = 0
+    for position in generator.integers(0, len(whole), 100).tolist():
+        damaged = bytearray(whole)
+        damaged[position] ^= 1 << int(generator.integers(8))
+        file.write_bytes(damaged)
+        try:
+            verify_set(own_set, manifest)
+        except UserError as error:
+            assert str(file.parent) in str(error)
+            num_refused += 1
+        else:
+            assert rows_of(own_set, TRAIN).equals(rows)
+    assert num_refused > 40

@@ -1,16 +1,23 @@
 """Exceptions in one line for the user; those of a Spark task reach the driver as text and are read from it."""
 
 import re
+from urllib.parse import unquote
 
 from longtail.conf.base.errors import UserError
 
 
 def user_message(error: BaseException) -> str | None:
-    """The message of a UserError, raised in the driver or in a Spark task; None for any other exception."""
+    """The message for an exception that the user can mend: a UserError, raised in the driver or in a Spark task, or a
+    file that Spark cannot read. None for any other exception.
+    """
     if isinstance(error, UserError):
         return str(error)
-    found = re.search(r"^\s*(?:\w+\.)*UserError: (.*)$", str(error), re.MULTILINE)
-    return found[1] if found else None
+    if found := re.search(r"^\s*(?:\w+\.)*UserError: (.*)$", str(error), re.MULTILINE):
+        return found[1]
+    if found := re.search(r"\[FAILED_READ_FILE\.\w+\] .* while reading file (.+?)\. +SQLSTATE", str(error)):
+        file = unquote(found[1]).removeprefix("file://")
+        return f"{file} is damaged or cannot be read: write it again, with the job that wrote it"
+    return None
 
 
 def failure_line(error: BaseException) -> str:
