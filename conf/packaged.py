@@ -1,16 +1,18 @@
 """YAML files that users name: one packaged with Longtail by its name, one of their own by its path."""
 
+import reprlib
 from importlib.resources import files
 from importlib.resources.abc import Traversable
 from pathlib import Path
 from typing import TypeVar
 
-import yaml
 from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
 
 from longtail.conf.base.errors import UserError
+from longtail.conf.base.files import read_regular_text
 from longtail.conf.base.suggestions import did_you_mean
+from longtail.conf.base.yaml_text import BadYaml, parse_yaml
 
 Model = TypeVar("Model", bound=BaseModel)
 
@@ -30,10 +32,10 @@ def read_yaml_model(model: type[Model], source: str | Path, *, folder: str, kind
     Raises UserError for a name or a file that does not exist, and for content that `model` refuses.
     """
     try:
-        return model.model_validate(yaml.safe_load(_file(source, folder, kind).read_text(encoding="utf-8")))
+        return model.model_validate(parse_yaml(_text(_file(source, folder, kind))))
     except OSError as error:
         raise UserError(f"cannot read the {kind} {source}: {error.strerror}") from None
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
+    except (BadYaml, UnicodeDecodeError) as error:
         raise UserError(f"{source} is not YAML: {error}") from None
     except ValidationError as error:
         raise UserError(f"{source}: {'; '.join(_description(detail) for detail in error.errors())}") from None
@@ -53,8 +55,12 @@ def _file(source: str | Path, folder: str, kind: str) -> Traversable | Path:
     return files("longtail.conf") / folder / f"{source}.yaml"
 
 
+def _text(file: Traversable | Path) -> str:
+    return read_regular_text(file) if isinstance(file, Path) else file.read_text(encoding="utf-8")
+
+
 def _description(detail: ErrorDetails) -> str:
     key = ".".join(str(part) for part in detail["loc"])
     message = " ".join(detail["msg"].removeprefix("Value error, ").split())
-    value = "" if isinstance(detail["input"], dict | BaseModel) else f" {detail['input']!r}"
+    value = "" if isinstance(detail["input"], dict | BaseModel) else f" {reprlib.repr(detail['input'])}"
     return f"{key}{value}: {message[0].lower()}{message[1:]}" if key else message

@@ -187,7 +187,7 @@ def test_the_own_rules_are_all_on_and_another_file_may_leave_some_out(tmp_path: 
     [
         ("tail_falling: {epochs: 0}", "tail_falling.epochs"),
         ("tail_fallin: {epochs: 3}", "tail_fallin"),
-        ("tail_falling: [", "is not valid YAML"),
+        ("tail_falling: [", "is not YAML"),
         ("- 1", "the file"),
     ],
 )

@@ -1,6 +1,8 @@
 """Files and directories appear whole or not at all."""
 
+import os
 import resource
+import socket
 import subprocess
 import sys
 import time
@@ -8,7 +10,15 @@ from pathlib import Path
 
 import pytest
 
-from longtail.conf.base.files import new_directory, write_atomically, write_json_atomically, write_text_atomically
+from longtail.conf.base.files import (
+    new_directory,
+    read_regular_file,
+    read_regular_text,
+    scratch_directory,
+    write_atomically,
+    write_json_atomically,
+    write_text_atomically,
+)
 from tests.conftest import REPOSITORY
 from tests.refusals import refused
 
@@ -145,13 +155,27 @@ def test_a_replacement_that_fails_leaves_the_old_directory(tmp_path: Path) -> No
     assert names(target) == ["old"]
 
 
-def filled_and_killed(parent: Path, ready: Path) -> subprocess.Popen[bytes]:
-    """Another process that fills a directory beside ``parent``/set until it is killed."""
-    code = (
-        "import sys, time\nfrom pathlib import Path\nfrom longtail.conf.base.files import new_directory\n"
-        "with new_directory(Path(sys.argv[1])) as directory:\n"
-        "    (directory / 'f').write_text('x')\n    Path(sys.argv[2]).touch()\n    time.sleep(600)\n"
-    )
+FILLING = {
+    "directory": "with new_directory(place) as directory:\n    (directory / 'f').touch(); wait()",
+    "file": "write_atomically(place, lambda temporary: (temporary.write_text('half'), wait()))",
+    "scratch": "with scratch_directory(place.parent, 'set') as directory:\n    (directory / 'f').touch(); wait()",
+}
+
+
+def filling_process(parent: Path, ready: Path, kind: str) -> subprocess.Popen[bytes]:
+    """Another process that writes ``parent``/set until it is killed."""
+    code = f"""
+import sys, time
+from pathlib import Path
+from longtail.conf.base.files import new_directory, scratch_directory, write_atomically
+
+def wait():
+    Path(sys.argv[2]).touch()
+    time.sleep(600)
+
+place = Path(sys.argv[1])
+{FILLING[kind]}
+"""
     process = subprocess.Popen([sys.executable, "-c", code, str(parent / "set"), str(ready)], cwd=REPOSITORY)
     while not ready.exists():
         assert process.poll() is None
@@ -159,17 +183,54 @@ def filled_and_killed(parent: Path, ready: Path) -> subprocess.Popen[bytes]:
     return process
 
 
-def test_what_a_killed_process_left_is_swept_and_what_a_living_one_fills_is_not(tmp_path: Path) -> None:
+@pytest.mark.parametrize("kind", FILLING)
+def test_what_a_killed_process_left_is_swept_and_what_a_living_one_fills_is_not(tmp_path: Path, kind: str) -> None:
     parent = tmp_path / "parent"
-    process = filled_and_killed(parent, tmp_path / "ready")
+    process = filling_process(parent, tmp_path / "ready", kind)
+    # Names that are not ours: a dot alone does not make them litter.
+    foreign = [".kept", ".cache.d41d8cd98f00b204e9800998ecf8427e", "a.longtail-d41d8cd98f00b204e9800998ecf8427e"]
     try:
-        (parent / ".kept").mkdir()
+        for name in foreign:
+            (parent / name).mkdir()
         with new_directory(parent / "other"):
-            assert len(names(parent)) == 3, "the living one, .kept, and our own"
+            assert len(names(parent)) == 5, "the living one, the foreign ones, and our own"
     finally:
         process.kill()
         process.wait()
-    assert len(names(parent)) == 3
+    assert len(names(parent)) == 5
     with new_directory(parent / "third"):
         pass
-    assert names(parent) == [".kept", "other", "third"]
+    assert names(parent) == sorted([*foreign, "other", "third"])
+
+
+def test_the_first_file_that_a_process_writes_in_a_directory_sweeps_it(tmp_path: Path) -> None:
+    process = filling_process(tmp_path / "parent", tmp_path / "ready", "file")
+    process.kill()
+    process.wait()
+    (half,) = names(tmp_path / "parent")
+    assert half.startswith(".set.longtail-")
+    write_text_atomically(tmp_path / "parent" / "set", "whole")
+    assert names(tmp_path / "parent") == ["set"]
+
+
+def test_a_scratch_directory_is_for_its_user_alone_and_goes_with_its_block(tmp_path: Path) -> None:
+    with pytest.raises(RuntimeError), scratch_directory(tmp_path / "new", "live") as directory:
+        assert directory.stat().st_mode & 0o777 == 0o700
+        (directory / "f").touch()
+        raise RuntimeError
+    assert names(tmp_path / "new") == []
+
+
+@pytest.mark.parametrize("kind", ["pipe", "socket", "device", "directory"])
+def test_what_is_no_regular_file_is_refused_without_waiting(tmp_path: Path, kind: str) -> None:
+    place = Path("/dev/zero") if kind == "device" else tmp_path / kind
+    if kind == "pipe":
+        os.mkfifo(place)
+    elif kind == "directory":
+        place.mkdir()
+    elif kind == "socket":
+        socket.socket(socket.AF_UNIX).bind(str(place))
+    with pytest.raises(OSError, match="not a regular file|No such device or address"):
+        read_regular_file(place)
+    (tmp_path / "f").write_text("häh")
+    assert read_regular_text(tmp_path / "f") == "häh"

@@ -15,37 +15,39 @@ import shutil
 import stat
 import uuid
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from functools import cache
 from pathlib import Path
 from typing import Any
 
 from longtail.conf.base.errors import UserError
 
+_HIDDEN_NAME = re.compile(r"\..+\.longtail-[0-9a-f]{32}")
 _DISK_FULL = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
 
 
 def write_atomically(path: Path, write: Callable[[Path], object]) -> None:
     """Call ``write(temporary)`` beside ``path``, flush it to disk, and rename it to ``path``.
 
-    The temporary name begins with a dot: Spark's file sources and Longtail's readers skip such files.
+    The temporary name begins with a dot: Spark's file sources and Longtail's readers skip such files. The first call in
+    a directory removes the unfinished files and directories of killed processes there.
 
     Raises UserError if the disk is full, since retrying at once would not help.
     """
-    temporary = path.parent / f".{path.name}.{uuid.uuid4().hex}"
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        write(temporary)
-        with temporary.open("rb") as file:
-            os.fsync(file.fileno())
-        os.replace(temporary, path)
+        _sweep_once(path.parent)
+        with _temporary(path, Path.touch) as temporary:
+            write(temporary)
+            with temporary.open("rb") as file:
+                os.fsync(file.fileno())
+            os.replace(temporary, path)
     except OSError as error:
         if error.errno not in _DISK_FULL:
             raise
         raise UserError(
             f"cannot write {path}: {error.strerror}; free some space and run the command again (the old file is intact)"
         ) from None
-    finally:
-        temporary.unlink(missing_ok=True)
 
 
 def write_text_atomically(path: Path, text: str) -> None:
@@ -95,54 +97,92 @@ def new_directory(path: Path, *, replace: bool = False) -> Iterator[Path]:
     """A hidden directory beside ``path`` to fill; it is renamed to ``path`` only if the block succeeds.
 
     With replace, it replaces an older ``path``; otherwise raises FileExistsError if another process has finished the
-    same directory meanwhile. Unfinished directories of killed processes beside ``path`` are removed.
+    same directory meanwhile. Unfinished files and directories of killed processes beside ``path`` are removed.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     _sweep(path.parent)
-    temporary, lock = _locked_directory(path)
-    old = _hidden_name(path)
-    try:
+    with _temporary(path, Path.mkdir) as temporary:
+        old = _hidden_name(path)
+        try:
+            yield temporary
+            if path.exists():
+                if not replace:
+                    raise FileExistsError(f"{path} was created by another process meanwhile")
+                os.rename(path, old)
+            os.rename(temporary, path)
+        finally:
+            _remove(old)
+
+
+@contextmanager
+def scratch_directory(parent: Path, name: str) -> Iterator[Path]:
+    """A hidden directory in ``parent``, for this user alone, that is removed after the block.
+
+    Those of killed processes in ``parent`` are removed before.
+    """
+    parent.mkdir(parents=True, exist_ok=True)
+    _sweep(parent)
+    with _temporary(parent / name, lambda directory: directory.mkdir(mode=0o700)) as temporary:
         yield temporary
-        if path.exists():
-            if not replace:
-                raise FileExistsError(f"{path} was created by another process meanwhile")
-            os.rename(path, old)
-        os.rename(temporary, path)
-    finally:
-        for leftover in (temporary, old):
-            leftover.unlink() if leftover.is_file() else shutil.rmtree(leftover, ignore_errors=True)
-        os.close(lock)
 
 
 def _hidden_name(path: Path) -> Path:
-    return path.parent / f".{path.name}.{uuid.uuid4().hex}"
+    return path.parent / f".{path.name}.longtail-{uuid.uuid4().hex}"
 
 
-def _locked_directory(path: Path) -> tuple[Path, int]:
-    """A hidden directory beside ``path``, and a descriptor that holds its lock until the process ends."""
+@contextmanager
+def _temporary(path: Path, create: Callable[[Path], object]) -> Iterator[Path]:
+    """A new hidden file or directory beside ``path``, locked until the block or the process ends, and then removed."""
+    temporary, lock = _locked(path, create)
+    try:
+        yield temporary
+    finally:
+        _remove(temporary)
+        os.close(lock)
+
+
+def _locked(path: Path, create: Callable[[Path], object]) -> tuple[Path, int]:
+    """A new hidden file or directory, and the descriptor that holds its lock."""
     while True:
         temporary = _hidden_name(path)
-        temporary.mkdir()
-        lock = os.open(temporary, os.O_RDONLY)
+        create(temporary)
+        try:
+            lock = os.open(temporary, os.O_RDONLY)
+        except FileNotFoundError:
+            continue  # another process removed it before it was locked
         fcntl.flock(lock, fcntl.LOCK_EX)
         if temporary.exists():
             return temporary, lock
-        os.close(lock)  # another process removed it before it was locked
+        os.close(lock)
+
+
+@cache
+def _sweep_once(parent: Path) -> None:
+    """Once per process, as the listing of a directory of many events takes longer than writing one."""
+    _sweep(parent)
 
 
 def _sweep(parent: Path) -> None:
-    """Remove the hidden directories that no running process is filling."""
+    """Remove the hidden files and directories that no running process is filling."""
     for leftover in parent.iterdir():
-        if not re.fullmatch(r"\..+\.[0-9a-f]{32}", leftover.name) or not leftover.is_dir():
+        if not _HIDDEN_NAME.fullmatch(leftover.name) or leftover.is_symlink():
             continue
         try:
-            lock = os.open(leftover, os.O_RDONLY)
-        except FileNotFoundError:
+            lock = os.open(leftover, os.O_RDONLY | os.O_NONBLOCK)
+        except OSError:  # removed meanwhile, or another user's
             continue
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            shutil.rmtree(leftover, ignore_errors=True)
+            with suppress(OSError):
+                _remove(leftover)
         except BlockingIOError:
             pass  # another process is filling it
         finally:
             os.close(lock)
+
+
+def _remove(path: Path) -> None:
+    if path.is_dir():
+        shutil.rmtree(path, ignore_errors=True)
+    else:
+        path.unlink(missing_ok=True)

@@ -3,10 +3,10 @@
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from longtail.conf.base.errors import UserError
+from longtail.conf.base.files import read_regular_text
 from longtail.conf.base.suggestions import did_you_mean
+from longtail.conf.base.yaml_text import BadYaml, parse_yaml
 from longtail.conf.command_line.spellings import names_by_key
 from longtail.conf.options.base import JobOptions
 
@@ -17,10 +17,10 @@ def file_values(options_type: type[JobOptions], path: Path, *, prog: str) -> dic
     Raises UserError if the file cannot be read, is not a YAML mapping, has an unknown key, or sets an option twice.
     """
     try:
-        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+        content = parse_yaml(read_regular_text(path))
     except OSError as error:
         raise UserError(f"cannot read the options file {path}: {error.strerror}") from None
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
+    except (BadYaml, UnicodeDecodeError) as error:
         raise UserError(f"{path} is not YAML: {error}") from None
     if not isinstance(content, dict):
         raise UserError(f"{path} holds a {type(content).__name__}, options as 'name: value' lines were expected")

