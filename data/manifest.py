@@ -34,6 +34,8 @@ class Manifest:
     duplicates: exact copies, by the splits that contain them (spark_jobs/frames/image_statistics.py)
     checksums: by split, a hash of its rows that does not depend on their order or files (data/checksums.py)
     source: origin of the images, and how they were verified
+    unlabeled_ids: the first id and the number of images of the source of the unlabeled part, if it is a published one;
+        None if it is not (data/published_pseudo_labels.py)
     source_state: for a set of the user's files, a hash that shows whether they changed (data/sources/own_files.py)
     format_version: FORMAT_VERSION of the writer
     """
@@ -51,6 +53,7 @@ class Manifest:
     duplicates: list[dict[str, Any]]
     checksums: dict[str, str]
     source: str
+    unlabeled_ids: tuple[int, int] | None = None
     source_state: str | None = None
     format_version: int = FORMAT_VERSION
 
@@ -93,10 +96,13 @@ def read_manifest(directory: PathOrUrl) -> Manifest:
     check_format_version(version, newest=FORMAT_VERSION, file=file, remedy=remedy)
     try:
         manifest = Manifest(**{**values, "image_shape": tuple(values["image_shape"])})
+        if manifest.unlabeled_ids is not None:
+            first_id, num_images = map(int, manifest.unlabeled_ids)
+            manifest = dataclasses.replace(manifest, unlabeled_ids=(first_id, num_images))
         if any(len(manifest.counts[split]) != manifest.num_classes for split in SPLITS):
             raise TypeError("counts do not fit the classes")
         if manifest.encoding not in (RAW, ENCODED):
             raise TypeError(f"encoding {manifest.encoding!r}")
-    except (KeyError, TypeError) as error:
+    except (KeyError, TypeError, ValueError) as error:
         raise UserError(f"{file} is damaged ({error}): {remedy}") from None
     return manifest

@@ -1,4 +1,4 @@
-"""Pseudo-labels: the table that gen_pseudolabels writes, and the published pickle."""
+"""Pseudo-labels: the table that gen_pseudolabels writes."""
 
 import json
 from pathlib import Path
@@ -12,11 +12,10 @@ from longtail.conf.base.errors import UserError
 from longtail.conf.base.formats import check_format_version
 from longtail.conf.vocabulary import UNLABELED
 from longtail.data.class_names import check_same_order
-from longtail.data.contract import CONFIDENCE, ID, PROBABILITIES, PSEUDO_LABEL, ROUND, UNLABELED_FIRST_ID
+from longtail.data.contract import CONFIDENCE, ID, PROBABILITIES, PSEUDO_LABEL, ROUND
 from longtail.data.loader import read_columns
 from longtail.data.manifest import Manifest
 from longtail.data.storage import PathOrUrl, is_table, open_parquet, table_files
-from longtail.data.unpickle import load_array_dict
 
 FORMAT_VERSION = 1
 FORMAT_VERSION_KEY = "longtail.format_version"
@@ -72,27 +71,6 @@ def check_table_fits(table: Path, manifest: Manifest, *, set_dir: PathOrUrl) -> 
         check_same_order(recorded[CLASS_NAMES_KEY], manifest.class_names, file=table, of=set_dir, remedy=remedy)
     if recorded.get(IMAGES_KEY, manifest.checksums.get(UNLABELED)) != manifest.checksums.get(UNLABELED):
         raise UserError(f"{table} labels other images than the unlabeled part of {set_dir}: {remedy}")
-
-
-def load_published_pseudo_labels(file: Path, ids: np.ndarray) -> np.ndarray:
-    """Labels (N,) int64 of the unlabeled images ``ids`` (N,) from a pickle in the published layout.
-
-    Its extrapolated_targets are in the order of the ids; or, if only some images of a source of unlabeled images were
-    used, in the order of that source. Raises UserError if neither is possible.
-    """
-    labels = load_array_dict(file, ["extrapolated_targets"])["extrapolated_targets"]
-    if labels.ndim != 1 or labels.dtype.kind not in "iu":
-        raise UserError(
-            f"{file} has extrapolated_targets of {labels.dtype} {labels.shape}: integers (N,) were expected"
-        )
-    if len(labels) == len(ids):
-        return labels.astype(np.int64)
-    indices = ids - UNLABELED_FIRST_ID
-    if len(ids) == 0 or indices.min() < 0 or indices.max() >= len(labels):
-        raise UserError(
-            f"{file} has {len(labels)} pseudo-labels, the unlabeled part {len(ids)} images: name a file made for it"
-        )
-    return labels[indices].astype(np.int64)
 
 
 def _read(table: Path, columns: list[str]) -> pa.Table:

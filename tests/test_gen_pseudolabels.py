@@ -28,11 +28,12 @@ from longtail.conf.options.training import TrainOptions
 from longtail.data.loader import load_hidden_labels, load_split
 from longtail.data.manifest import read_manifest
 from longtail.data.pseudo_label_table import load_pseudo_labels
+from longtail.data.sources import digits
 from longtail.models.build import build_model
-from longtail.spark_jobs.frames.predictions import Classifier, classifier_of
+from longtail.spark_jobs.frames.predictions import Classifier, classifier_of, with_pseudo_labels
 from longtail.spark_jobs.frames.reading import read_parquet_or_delta
 from longtail.spark_jobs.gen_pseudolabels import main
-from longtail.spark_jobs.steps.labelling import default_table, gen_pseudolabels, with_pseudo_labels
+from longtail.spark_jobs.steps.labelling import default_table, gen_pseudolabels
 from longtail.spark_jobs.steps.prepare import prepare
 from longtail.training.distributed import Rank
 from longtail.training.inference import infer
@@ -278,12 +279,18 @@ def test_the_probabilities_are_those_of_all_classes_and_the_label_is_the_likelie
 def test_a_pickle_name_also_gives_the_published_layout(
     published: Path, table: pa.Table, checkpoints: dict[str, Path]
 ) -> None:
+    """It has a label for each of the 1,297 training images of the digits, whose ids begin at 500."""
     content = pickle.loads((published / "pseudo_labeled_digits.pickle").read_bytes())
 
     assert set(content) == {"extrapolated_targets", "prediction_model"}
     assert content["prediction_model"] == str(checkpoints["CE"])
     assert content["extrapolated_targets"].dtype == np.int64
-    assert content["extrapolated_targets"].tolist() == table["pseudo_label"].to_pylist()  # both in the order of the ids
+    assert content["extrapolated_targets"].shape == (1297,)
+    assert content["extrapolated_targets"][table["id"].to_numpy() - 500].tolist() == table["pseudo_label"].to_pylist()
+    rows = digits.read(digits.locate(GenPseudolabelsOptions(resume=checkpoints["CE"])).shards[1])
+    images = np.frombuffer(b"".join(rows["image"].to_pylist()), np.uint8).reshape(-1, 8, 8, 1)
+    logits = infer(checkpoints["CE"], content_hash(checkpoints["CE"]), images, batch_size=500).logits
+    assert content["extrapolated_targets"].tolist() == logits.argmax(dim=1).tolist()
 
 
 def test_quality_tells_precision_and_recall_of_each_class(published: Path, table: pa.Table, set_dir: Path) -> None:

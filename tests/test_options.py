@@ -225,7 +225,7 @@ def test_a_bad_value_is_refused_in_one_line_that_names_it(command_line: str, nam
         (
             GenPseudolabelsOptions,
             f"--resume {__file__} --top_k 5 --output_filename x.pickle",
-            "the published layout has a label for every image",
+            "the published layout has a plain label for every image",
         ),
         (EvaluateOptions, "", "--resume is required: checkpoint to evaluate"),
         (EvaluateOptions, f"--resume {__file__} --splits tests", "--splits tests"),

@@ -19,9 +19,9 @@ from longtail.data.pseudo_label_table import (
     check_table_fits,
     load_probabilities,
     load_pseudo_labels,
-    load_published_pseudo_labels,
     load_round,
 )
+from longtail.data.published_pseudo_labels import load_published_pseudo_labels
 from longtail.data.storage import PathOrUrl
 from longtail.data.stream import StreamedImages, open_split
 from longtail.training.distributed import Rank
@@ -75,7 +75,7 @@ def _pseudo_labelled(
     by_id = np.argsort(unlabeled.ids)  # the order of the pseudo-labels
     sorted_ids = unlabeled.ids[by_id]
     if table.is_file():
-        ids, labels = sorted_ids, load_published_pseudo_labels(table, sorted_ids)
+        ids, labels = sorted_ids, load_published_pseudo_labels(table, sorted_ids, manifest)
         confidence = np.ones(len(ids), np.float32)
     else:
         ids, labels, confidence = load_pseudo_labels(table)

@@ -67,9 +67,11 @@ class GenPseudolabelsOptions(InferenceOptions):
 
     @model_validator(mode="after")
     def _the_published_layout_has_every_image(self) -> "GenPseudolabelsOptions":
-        if self.output_filename.endswith(".pickle") and (self.threshold is not None or self.top_k is not None):
+        selected = self.threshold is not None or self.top_k is not None or self.align is not None
+        if self.output_filename.endswith(".pickle") and selected:
             raise ValueError(
-                "the published layout has a label for every image: give --threshold and --top_k with a name in .parquet"
+                "the published layout has a plain label for every image: give --threshold, --top_k and --align with a "
+                "name in .parquet"
             )
         return self
 

@@ -60,6 +60,11 @@ class DirectoryOfImages:
         return image_trees.read(shard)
 
 
+def has_published_order(unlabeled: str) -> bool:
+    """Whether --unlabeled names images that are counted by everybody alike: svhn_extra, or a published selection."""
+    return unlabeled in BY_NAME or (Path(unlabeled).is_file() and not is_table(Path(unlabeled)))
+
+
 def unlabeled_source(options: DataOptions, base: Located) -> UnlabeledSource[Any]:
     """Where the images of --unlabeled come from. Raises UserError if there are none."""
     assert options.unlabeled is not None

@@ -30,6 +30,7 @@ from longtail.data.contract import (
     PREDICTED,
     PREDICTION_SCHEMA,
     PROBABILITIES,
+    PSEUDO_LABEL,
     ROUND,
 )
 from longtail.data.loader import decode_images
@@ -149,6 +150,11 @@ def with_predictions(
         schema = schema.add(field)
     # A small set is one file, hence one partition: distribute it over all slots.
     return images.repartition(context.defaultParallelism, ID).mapInArrow(predict, schema)
+
+
+def with_pseudo_labels(images: DataFrame, classifier: Classifier) -> DataFrame:
+    """id, image -> id, pseudo_label, and the other columns of PREDICTION_SCHEMA."""
+    return with_predictions(images, classifier).withColumnRenamed(PREDICTED, PSEUDO_LABEL)
 
 
 def _predict_partition(

@@ -1,18 +1,16 @@
 """Labels the unlabeled part with a trained classifier."""
 
-import pickle
 from pathlib import Path
 
-import numpy as np
 from pyspark.sql import DataFrame, SparkSession
 
 from longtail.conf.base.errors import UserError
-from longtail.conf.base.files import new_directory, write_atomically
+from longtail.conf.base.files import new_directory
 from longtail.conf.base.optional_packages import deltalake
 from longtail.conf.options.data import DataOptions
 from longtail.conf.options.inference import GenPseudolabelsOptions
 from longtail.conf.vocabulary import TRAIN, UNLABELED
-from longtail.data.contract import ID, IMAGE, PREDICTED, PSEUDO_LABEL, SPLIT
+from longtail.data.contract import ID, IMAGE, SPLIT
 from longtail.data.delta import write_log
 from longtail.data.manifest import Manifest, read_manifest
 from longtail.data.pseudo_label_table import (
@@ -20,10 +18,9 @@ from longtail.data.pseudo_label_table import (
     FORMAT_VERSION,
     FORMAT_VERSION_KEY,
     IMAGES_KEY,
-    load_pseudo_labels,
 )
 from longtail.spark_jobs.cluster.session import described
-from longtail.spark_jobs.frames.predictions import Classifier, classifier_of, with_predictions
+from longtail.spark_jobs.frames.predictions import classifier_of, with_pseudo_labels
 from longtail.spark_jobs.frames.pseudo_label_quality import with_label_quality
 from longtail.spark_jobs.frames.pseudo_label_selection import (
     keep_confident,
@@ -33,6 +30,7 @@ from longtail.spark_jobs.frames.pseudo_label_selection import (
 from longtail.spark_jobs.frames.reading import read_parquet_or_delta, read_prepared
 from longtail.spark_jobs.steps.label_quality import show_quality, write_quality
 from longtail.spark_jobs.steps.labelling_events import write_labelling_events
+from longtail.spark_jobs.steps.published_layout import write_published_layout
 from longtail.training.run_directory import FinishedRun
 
 PSEUDO_LABELS_DIRECTORY = "pseudo_labels"
@@ -86,9 +84,7 @@ def gen_pseudolabels(spark: SparkSession, options: GenPseudolabelsOptions, *, se
         write_quality(quality, manifest.class_names, table)
         write_labelling_events(spark, table, checkpoint=options.resume.absolute(), manifest=manifest)
     if options.output_filename.endswith(".pickle"):
-        _write_published_layout(
-            table, output_dir / options.output_filename, prediction_model=str(classifier.checkpoint)
-        )
+        write_published_layout(spark, options, table, output_dir / options.output_filename, classifier, manifest)
     return table
 
 
@@ -113,11 +109,6 @@ def _write_table(pseudo_labels: DataFrame, table: Path, options: GenPseudolabels
         pseudo_labels.unpersist()
 
 
-def with_pseudo_labels(images: DataFrame, classifier: Classifier) -> DataFrame:
-    """id, image -> id, pseudo_label, and the other columns of PREDICTION_SCHEMA."""
-    return with_predictions(images, classifier).withColumnRenamed(PREDICTED, PSEUDO_LABEL)
-
-
 def selected(pseudo_labels: DataFrame, options: GenPseudolabelsOptions, manifest: Manifest) -> DataFrame:
     """Align and select pseudo-labels of the unlabeled part, as the options specify."""
     if options.align is not None:
@@ -128,9 +119,3 @@ def selected(pseudo_labels: DataFrame, options: GenPseudolabelsOptions, manifest
     if options.top_k is not None:
         pseudo_labels = keep_top_k_per_class(pseudo_labels, k=options.top_k)
     return pseudo_labels
-
-
-def _write_published_layout(table: Path, path: Path, *, prediction_model: str) -> None:
-    _, labels, _ = load_pseudo_labels(table)
-    content = {"extrapolated_targets": labels.astype(np.int64), "prediction_model": prediction_model}
-    write_atomically(path, lambda temporary: temporary.write_bytes(pickle.dumps(content)))

@@ -37,6 +37,7 @@ from longtail.spark_jobs.steps.prepared_set import (
     write_rows,
     write_skipped_images,
 )
+from longtail.spark_jobs.steps.published_layout import ids_of_published_source
 
 NO_ROOM = [os.strerror(number) for number in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)]
 
@@ -77,7 +78,8 @@ def prepare(spark: SparkSession, options: DataOptions, *, as_delta: bool = False
             all_located = [source.located for source in sources]
             manifest = describe_set(spark, directory, options, all_located, counts, num_bad_images=len(skipped))
             write_skipped_images(directory, skipped + _unread(sources))
-            replace(manifest, source_state=source_state).write(directory)
+            unlabeled_ids = ids_of_published_source(options, all_located, found)
+            replace(manifest, source_state=source_state, unlabeled_ids=unlabeled_ids).write(directory)
             if as_delta:
                 write_log(directory / ROWS_DIRECTORY, partition_column=SPLIT)
     except FileExistsError:

@@ -1,0 +1,88 @@
+"""Pseudo-labels in a pickle of the published layout: a dict of extrapolated_targets, (N,) integers, and more.
+
+In the published files N is the number of images of a source, such as SVHN's extra images, and the labels are in its
+order: every image has one, whether or not a prepared set has it, so that a file serves for every --rand_number.
+
+Images of any other origin have no order that two programs would agree on. A file for them also holds the ids of the
+images and the checksum of the unlabeled part, and is matched by both.
+"""
+
+import pickle
+from pathlib import Path
+
+import numpy as np
+
+from longtail.conf.base.errors import UserError
+from longtail.conf.base.files import write_atomically
+from longtail.conf.vocabulary import UNLABELED
+from longtail.data.manifest import Manifest
+from longtail.data.unpickle import load_array_dict
+
+LABELS = "extrapolated_targets"
+IDS = "longtail_ids"
+CHECKSUM = "longtail_unlabeled_checksum"
+"""Of the unlabeled part (Manifest.checksums); the bytes of its text as (K,) uint8, as the reader takes arrays alone."""
+
+_REMEDY = "write one with `longtail gen_pseudolabels --output_filename NAME.pickle`"
+
+
+def write_published_pseudo_labels(
+    file: Path, ids: np.ndarray, labels: np.ndarray, manifest: Manifest, *, prediction_model: str
+) -> None:
+    """Write labels (N,) of the images ids (N,): of every image of a published source, else of the unlabeled part."""
+    order = np.argsort(ids)
+    ids, labels = ids[order], labels[order].astype(np.int64)
+    content = {LABELS: labels, "prediction_model": prediction_model}
+    if manifest.unlabeled_ids is None:
+        content |= {IDS: ids, CHECKSUM: _checksum(manifest)}
+    else:
+        first_id, num_images = manifest.unlabeled_ids
+        assert np.array_equal(ids, np.arange(first_id, first_id + num_images)), "every image of the source, once"
+    write_atomically(file, lambda temporary: temporary.write_bytes(pickle.dumps(content)))
+
+
+def load_published_pseudo_labels(file: Path, ids: np.ndarray, manifest: Manifest) -> np.ndarray:
+    """Labels (N,) int64 of the unlabeled images ``ids`` (N,) of a set.
+
+    Raises UserError if the file cannot be read, or was written for another source or another set.
+    """
+    labels = load_array_dict(file, [LABELS])[LABELS]
+    if labels.ndim != 1 or labels.dtype.kind not in "iu":
+        raise UserError(f"{file} has {LABELS} of {labels.dtype} {labels.shape}: integers (N,) were expected")
+    if manifest.unlabeled_ids is not None:
+        return _by_position(file, labels, ids, *manifest.unlabeled_ids)
+    return _by_id(file, labels, ids, manifest)
+
+
+def _by_position(file: Path, labels: np.ndarray, ids: np.ndarray, first_id: int, num_images: int) -> np.ndarray:
+    """The labels of images that are counted from first_id in their source."""
+    if len(labels) != num_images:
+        raise UserError(
+            f"{file} has {len(labels)} pseudo-labels, the unlabeled images come from a source of {num_images}: the "
+            f"published layout has one for each of them, in their order; {_REMEDY}"
+        )
+    indices = ids - first_id
+    if len(ids) and not 0 <= indices.min() <= indices.max() < num_images:
+        raise UserError(f"the unlabeled images of the set are not of their source: prepare it again to use {file}")
+    return labels[indices].astype(np.int64)
+
+
+def _by_id(file: Path, labels: np.ndarray, ids: np.ndarray, manifest: Manifest) -> np.ndarray:
+    try:
+        own = load_array_dict(file, [IDS, CHECKSUM])
+    except UserError:  # the file can be read, so that it lacks these
+        raise UserError(
+            f"{file} does not say which images its labels belong to, and those of this set have no published order: "
+            f"{_REMEDY}"
+        ) from None
+    own_ids = own[IDS]
+    if own_ids.shape != labels.shape or own_ids.dtype != np.int64 or len(np.unique(own_ids)) != len(own_ids):
+        raise UserError(f"{file} has {len(labels)} pseudo-labels and not as many different ids: {_REMEDY}")
+    if not np.array_equal(own[CHECKSUM], _checksum(manifest)) or not np.array_equal(np.sort(own_ids), np.sort(ids)):
+        raise UserError(f"{file} labels other images than the unlabeled part of this set: {_REMEDY}")
+    order = np.argsort(own_ids)
+    return labels[order][np.searchsorted(own_ids[order], ids)].astype(np.int64)
+
+
+def _checksum(manifest: Manifest) -> np.ndarray:
+    return np.frombuffer(manifest.checksums.get(UNLABELED, "").encode(), np.uint8)
