@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from pyspark.sql import SparkSession
 
-from longtail.streaming.events.schema import EVENT_KINDS, ClassEvent, Event, StepEvent, event_line
+from longtail.streaming.events.schema import EVENT_KINDS, ClassEvent, Event, RunEvent, StepEvent, event_line
 from longtail.streaming.live.line_reader import LineReader
 from longtail.streaming.parsing.arrow import LINE_SCHEMA
 from longtail.streaming.parsing.fast_lines import read_fast_lines
@@ -47,7 +47,18 @@ def test_what_is_written_is_read_without_spark(kind: type[Event]) -> None:
         event_line(an_event(ClassEvent, support=-1)),
         event_line(an_event(ClassEvent, attempt=0)),
         event_line(an_event(ClassEvent, run="../../etc")),
-        event_line(an_event(ClassEvent, epoch=10**18)),
+        event_line(an_event(ClassEvent, epoch=10**6)),
+        event_line(an_event(ClassEvent, epoch=4)),
+        event_line(an_event(ClassEvent, support=10**12)),
+        event_line(an_event(ClassEvent, class_id=10**5)),
+        event_line(an_event(ClassEvent, shot_group="weird")),
+        event_line(an_event(ClassEvent, emitted_at=253_402_300_800.0)),
+        event_line(an_event(ClassEvent, class_name="x" * 4097)),
+        event_line(an_event(StepEvent, step=11)),
+        event_line(an_event(RunEvent, configuration="[" * 300)),
+        event_line(an_event(RunEvent, configuration='{"deep": ' + "[" * 300 + "]" * 300 + "}")),
+        event_line(an_event(RunEvent, configuration="{} {}")),
+        event_line(an_event(RunEvent, configuration='{"rate": NaN}')),
         event_line(an_event(ClassEvent, class_name="\ud83d")),
         event_line(an_event(ClassEvent)).replace('_version": 1,', '_version": 2,', 1),
         event_line(an_event(ClassEvent)).replace(", ", ","),
@@ -77,7 +88,8 @@ def test_bytes_that_are_no_text_are_left_to_spark() -> None:
 WRITTEN = [event_line(event) for event in PLAIN.values()]
 PIECES = st.sampled_from(
     ['"', "\\", "\\u0041", "\\ud800", "null", "-", "0", "01", "1e3", "1e999", ".5", "{", "}", ", ", "é", "\t", "\u2028"]
-    + ["NaN", ' "step": 3,', "99999999999999999999", "true", "[]", ""]
+    + ["NaN", ' "step": 3,', "99999999999999999999", "true", "[]", "", "999999999999", "1000000000000", "100000"]
+    + ["{}", '{"a": [1, {"b": null}]}', '{\\"a\\": 1}', "} {", "]", "many", "train", "253402300800", "9" * 400]
 )
 
 

@@ -10,7 +10,15 @@ import pyarrow.compute as pc
 import pytest
 from pyspark.sql import SparkSession
 
-from longtail.streaming.events.schema import EVENT_KINDS, ClassEvent, Event, StepEvent, event_line
+from longtail.streaming.events.schema import (
+    EVENT_KINDS,
+    ClassEvent,
+    Event,
+    PseudoLabelEvent,
+    RunEvent,
+    StepEvent,
+    event_line,
+)
 from longtail.streaming.parsing.fast_lines import line_pattern
 from longtail.streaming.parsing.lines import MAX_LINE_KEPT, bad_lines, good_events, parsed_events
 from tests.events import PLAIN, an_event, line_frame
@@ -48,21 +56,58 @@ BAD = {
     changed(run=""): "invalid name of a run",
     changed(run="a\nb"): "invalid name of a run",
     changed(run="x" * 201): "invalid name of a run",
-    changed(support=-1): "a number is out of range",
-    changed(correct=5): "a number is out of range",
+    LINE + LINE: "more than one JSON object",
+    LINE + " junk": "more than one JSON object",
+    LINE + "]": "more than one JSON object",
+    LINE + "}": "more than one JSON object",
+    LINE + ', "more": {}': "more than one JSON object",
+    LINE.replace('"', "'"): "not a complete JSON object",
+    LINE.replace('"support"', '"epoch": 2, "support"'): "a field is repeated",
+    changed(class_name=5): "wrong type: class_name",
+    changed(phase=True, class_name=None): "wrong type: class_name",
+    changed(phase=True): "wrong type: phase",
+    changed(split={"split": "test"}): "wrong type of a field",
+    changed(class_name=["head"]): "wrong type of a field",
+    changed(support=-1): "out of bounds: correct, support",
+    changed(correct=5): "out of bounds: correct",
+    changed(support=2**63 - 1): "out of bounds: support",
+    changed(predicted=10**12): "out of bounds: predicted",
+    changed(class_id=10**5): "out of bounds: class_id",
+    changed(epoch=2**62): "out of bounds: epoch",
+    changed(epoch=4): "out of bounds: epoch",
+    changed(num_epochs=-1): "out of bounds: epoch, num_epochs",
+    changed(attempt=0): "out of bounds: attempt",
+    changed(emitted_at=1e300): "out of bounds: emitted_at",
+    changed(emitted_at="NaN"): "out of bounds: emitted_at",
+    changed(images_per_second="-Infinity"): "out of bounds: images_per_second",
+    changed(shot_group="weird"): "out of bounds: shot_group",
+    changed(split="training"): "out of bounds: split",
+    changed(class_name="x" * 4097): "out of bounds: class_name",
+    event_line(an_event(StepEvent, step=11)): "out of bounds: step",
+    event_line(an_event(RunEvent, state="paused")): "out of bounds: state",
+    event_line(an_event(RunEvent, configuration="[]")): "out of bounds: configuration",
+    event_line(an_event(RunEvent, configuration="{} {}")): "out of bounds: configuration",
+    event_line(an_event(RunEvent, configuration="[" * 60_000)): "out of bounds: configuration",
+    event_line(an_event(PseudoLabelEvent, class_id=10**10)): "out of bounds: class_id",
 }
+LIMITS = {
+    "support": 10**12 - 1, "correct": 10**12 - 1, "predicted": 10**12 - 1, "class_id": 99_999, "attempt": 999_999,
+    "epoch": 999_999, "num_epochs": 999_999, "emitted_at": 253_402_300_799.0, "class_name": "é" * 2048,
+    "loss_sum": "NaN", "confidence_sum": "Infinity",
+}  # fmt: skip
+"""The largest values that a class event may have."""
 
 
 def test_a_line_that_is_no_event_is_told_why(spark: SparkSession) -> None:
-    lines = [LINE, "", *BAD, "   ", event_line(PLAIN[StepEvent])]
+    lines = [LINE, "", *BAD, "   ", event_line(PLAIN[StepEvent]), changed(**LIMITS)]
 
     parsed = parsed_events(line_frame(spark, lines)).persist()
     told = {row.line: row.reason for row in bad_lines(parsed).collect()}
     kinds = [row.kind for row in good_events(parsed).collect()]
     parsed.unpersist()
 
-    assert told == BAD
-    assert sorted(kinds) == ["class", "step"]
+    assert told == {line[:MAX_LINE_KEPT]: reason for line, reason in BAD.items()}
+    assert sorted(kinds) == ["class", "class", "step"]
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -8,33 +8,33 @@ its kind in their order, each of its type and in its range, so it would pass all
 and only its values remain to be read. All other lines go through those checks.
 """
 
-from typing import Any
+import json
+import re
+from functools import reduce
+from typing import NoReturn
 
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.json
 
+from longtail.streaming.events.bounds import NOT_ABOVE, ONE_OF, REALS, integer_range, longest_text
 from longtail.streaming.events.schema import (
     EVENT_FORMAT_VERSION,
     EVENT_KINDS,
     RUN_NAME,
-    RUN_STATES,
-    ClassEvent,
     Event,
+    RunEvent,
     field_types,
     later_fields,
     nullable_fields,
 )
 from longtail.streaming.parsing.arrow import event_schema
 
-# As many digits as fit the type.
-_COUNT = "(?:0|[1-9][0-9]{0,17})"
-_POSITIVE_COUNT = "[1-9][0-9]{0,17}"
 _REAL = r"-?(?:0|[1-9][0-9]{0,99})(?:\.[0-9]{1,99})?(?:[eE][-+]?[0-9]{1,2})?"
 # Without surrogates: half a pair is no text.
 _TEXT = r'"(?:[ !#-\[\]-~]|\\["\\/bfnrt]|\\u[0-9a-cefA-CEF][0-9a-fA-F]{3})*"'
-_PATTERNS = {int: _COUNT, float: _REAL, str: _TEXT}
 _BLOCK_BYTES = 1 << 20
+_PLAIN_LENGTH, _PLAIN_BRACKETS, _HUGE_NUMBER = 20_000, 200, re.compile("[0-9]{300}")
 
 
 def read_fast_lines(lines: pa.Table) -> tuple[dict[str, pa.Table], pa.Table]:
@@ -53,13 +53,42 @@ def read_fast_lines(lines: pa.Table) -> tuple[dict[str, pa.Table], pa.Table]:
         matched = values.filter(is_event)
         if not len(matched):
             continue
-        events[name] = _parse(matched, kind)
-        if kind is ClassEvent:
-            is_possible = pc.less_equal(events[name]["correct"], events[name]["support"])
-            if not pc.all(is_possible).as_py():
-                events[name] = events[name].filter(is_possible)
-                others.append(lines.filter(is_event).filter(pc.invert(is_possible)))
+        found = _parse(matched, kind)
+        possible = _is_possible(found, kind)
+        if not pc.all(possible).as_py():
+            found = found.filter(possible)
+            others.append(lines.filter(is_event).filter(pc.invert(possible)))
+        if found.num_rows:
+            events[name] = found
     return events, pa.concat_tables([lines.filter(is_other), *others])
+
+
+def _is_possible(events: pa.Table, kind: type[Event]) -> pa.ChunkedArray:
+    """Whether all values are within their bounds, as far as the regular expression has not verified it."""
+    types = field_types(kind)
+    checks = [
+        *(pc.less_equal(events[low], events[high]) for low, high in NOT_ABOVE.items() if {low, high} <= types.keys()),
+        *(pc.and_(pc.greater_equal(events[name], low), pc.less_equal(events[name], high))
+          for name, (low, high) in REALS.items() if name in types),
+        *(pc.less_equal(pc.binary_length(events[name]), longest_text(name)) for name, of in types.items() if of is str),
+    ]  # fmt: skip
+    if kind is RunEvent:
+        checks.append(pa.chunked_array([pa.array(map(_is_plain_object, events["configuration"].to_pylist()))]))
+    return pc.fill_null(reduce(pc.and_, checks), True)
+
+
+def _is_plain_object(text: str) -> bool:
+    """Whether a text is a JSON object that any parser reads: neither long, nor deep, nor with huge numbers."""
+    if len(text) > _PLAIN_LENGTH or text.count("[") + text.count("{") > _PLAIN_BRACKETS or _HUGE_NUMBER.search(text):
+        return False
+    try:
+        return isinstance(json.loads(text, parse_constant=_refuse), dict)
+    except ValueError:
+        return False
+
+
+def _refuse(constant: str) -> NoReturn:
+    raise ValueError(f"{constant} is not JSON")
 
 
 def _parse(lines: pa.ChunkedArray, kind: type[Event]) -> pa.Table:
@@ -79,21 +108,27 @@ def _parse(lines: pa.ChunkedArray, kind: type[Event]) -> pa.Table:
 
 def line_pattern(kind: type[Event]) -> str:
     """The regular expression that matches the lines of an event kind in all format versions."""
-    own: dict[str, Any] = {
+    own = {
         "format_version": f"(?:{'|'.join(map(str, range(1, EVENT_FORMAT_VERSION + 1)))})",
         "kind": f'"{kind.kind}"',
         "run": f'"{RUN_NAME.pattern}"',
-        "state": f'"(?:{"|".join(RUN_STATES)})"',
-        "attempt": _POSITIVE_COUNT,
-        "round": _POSITIVE_COUNT,
+        **{name: f'"(?:{"|".join(values)})"' for name, values in ONE_OF.items()},
     }
     nullable, later = nullable_fields(kind), later_fields(kind)
     fields = ""
     for name, value_type in field_types(kind).items():
-        value = own.get(name, _PATTERNS[value_type])
+        value = own.get(name) or _value_pattern(name, value_type)
         field = f'{", " if fields else ""}"{name}": {f"(?:null|{value})" if name in nullable else value}'
         fields += f"(?:{field})?" if name in later else field
     return rf"\A\{{{fields}\}}\z"
+
+
+def _value_pattern(name: str, value_type: type) -> str:
+    if value_type is int:
+        lowest, highest = integer_range(name)
+        positive = f"[1-9][0-9]{{0,{len(str(highest)) - 1}}}"
+        return positive if lowest else f"(?:0|{positive})"
+    return _REAL if value_type is float else _TEXT
 
 
 _LINE_PATTERNS = {name: line_pattern(kind) for name, kind in EVENT_KINDS.items()}

@@ -2,19 +2,20 @@
 
     lines (value, source) -> parsed_events -> good_events, bad_lines
 
-The lines may come from event files, Kafka messages or a static DataFrame. A line is an event if it is a complete JSON
-object of a known format version with exactly the fields of its kind, each of its type; every other line is kept
-together with the reason.
+The lines may come from event files, Kafka messages or a static DataFrame. A line is an event if it is one complete JSON
+object of a known format version with exactly the fields of its kind, each of its type and within its bounds
+(streaming/events/bounds.py); every other line is kept together with the reason.
 """
 
 from pyspark.sql import Column, DataFrame
 from pyspark.sql import functions as F
 
+from longtail.streaming.events.bounds import NOT_ABOVE, ONE_OF, REALS, integer_range, longest_text
 from longtail.streaming.events.schema import (
     EVENT_FORMAT_VERSION,
     EVENT_KINDS,
     RUN_NAME,
-    RUN_STATES,
+    RunEvent,
     field_types,
     later_fields,
     nullable_fields,
@@ -26,8 +27,6 @@ MAX_LINE_KEPT = 2000
 """Characters of a bad line that are kept."""
 
 _UNREADABLE = "unreadable"
-_COUNTS = ("support", "correct", "predicted", "train_count", "pseudo_label_count", "labelled_count", "count", "epoch")
-_CLASSES = ("class_id", "true_class", "predicted_class")
 
 
 def parsed_events(lines: DataFrame) -> DataFrame:
@@ -43,7 +42,10 @@ def parsed_events(lines: DataFrame) -> DataFrame:
     keys = F.json_object_keys(LINE)
     # A line may hold any bytes; invalid ones become replacement characters.
     texts = lines.withColumn(LINE, F.make_valid_utf8(LINE)).where(F.trim(LINE) != "")
-    parsed = texts.select(LINE, SOURCE, event.alias("event"), keys.alias("keys")).withColumn(REASON, _reason())
+    # The JSON types of the fields; null if the line is not JSON in the strict sense, or has a field twice.
+    types = F.replace(F.schema_of_variant(F.try_parse_json(LINE)), F.lit("<"), F.lit("< "))
+    parts = texts.select(LINE, SOURCE, event.alias("event"), keys.alias("keys"), types.alias("types"))
+    parsed = parts.withColumn(REASON, _reason())
     bad = F.when(F.col(REASON).isNotNull(), F.substring(LINE, 1, MAX_LINE_KEPT))
     return parsed.select(
         bad.alias(LINE), SOURCE, REASON, *(F.col(f"event.{column}").alias(column) for column in columns)
@@ -84,6 +86,21 @@ def _reason() -> Column:
             for name, event in EVENT_KINDS.items()
         }
     )
+    strings = names_by_kind(
+        {
+            name: [field for field, value_type in field_types(event).items() if value_type is str]
+            for name, event in EVENT_KINDS.items()
+        }
+    )
+    # Spark reads any JSON value as a string.
+    no_strings = F.filter(
+        strings,
+        lambda name: (
+            F.array_contains(keys, name)
+            & ~F.contains("types", F.concat(F.lit(" "), name, F.lit(": STRING")))
+            & ~F.contains("types", F.concat(F.lit(" "), name, F.lit(": VOID")))
+        ),
+    )
     differ = keys != fields
     unknown, missing = F.array_except(keys, fields), F.array_except(expected, keys)
     # A field that is present and still null did not have its type: JSON that Spark writes omits nulls.
@@ -91,6 +108,9 @@ def _reason() -> Column:
     unreadable = F.col(f"event.{_UNREADABLE}").isNotNull()
     return (
         F.when(keys.isNull(), "not a complete JSON object")
+        .when(F.size(keys) > F.size(F.array_distinct(keys)), "a field is repeated")
+        .when(F.col("types").isNull(), "not a complete JSON object")
+        .when(~_is_one_object(F.col(LINE)), "more than one JSON object")
         .when(~F.array_contains(keys, "format_version"), "no format_version")
         .when(~_is_known_version(), _version_reason())
         .when(
@@ -103,10 +123,20 @@ def _reason() -> Column:
             (unreadable | F.contains(F.col(LINE), F.lit("null"))) & (F.size(mistyped) > 0),
             F.concat(F.lit("wrong type: "), F.array_join(mistyped, ", ")),
         )
-        .when(unreadable, "wrong type of a field")
+        .when(unreadable | F.col("types").rlike("<.*<"), "wrong type of a field")
+        .when(F.size(no_strings) > 0, F.concat(F.lit("wrong type: "), F.array_join(no_strings, ", ")))
         .when(~F.col("event.run").rlike(rf"\A{RUN_NAME.pattern}\z"), "invalid name of a run")
-        .when(_is_out_of_range(), "a number is out of range")
+        .when(F.size(_out_of_bounds()) > 0, F.concat(F.lit("out of bounds: "), F.array_join(_out_of_bounds(), ", ")))
     )
+
+
+def _is_one_object(text: Column) -> Column:
+    """Whether a text is a JSON object with nothing after it, which Spark's JSON functions would ignore."""
+    in_array = F.json_array_length(F.concat(F.lit("["), text, F.lit("]")))
+    in_object = F.json_object_keys(F.concat(F.lit('{"":'), text, F.lit("}")))
+    # What closes the array early leaves the object open, and the other way round.
+    is_one = (in_array == 1) & (F.size(in_object) == 1) & F.json_object_keys(text).isNotNull()
+    return F.coalesce(is_one, F.lit(False))
 
 
 def _is_known_version() -> Column:
@@ -122,13 +152,31 @@ def _version_reason() -> Column:
     return F.when(F.col("event.format_version") > EVENT_FORMAT_VERSION, newer).otherwise(invalid)
 
 
-def _is_out_of_range() -> Column:
-    """Whether a number is impossible; null or false for the fields that a kind lacks."""
-    not_negative = F.array(*(F.col(f"event.{name}") for name in (*_COUNTS, *_CLASSES)))
-    return F.greatest(
-        F.exists(not_negative, lambda number: number < 0),
-        F.col("event.attempt") < 1,
-        F.col("event.correct") > F.col("event.support"),
-        ~F.col("event.state").isin(*RUN_STATES),
-        F.col("event.round") < 1,
+def _out_of_bounds() -> Column:
+    """The names of the fields with an impossible value, sorted; the fields that a kind lacks are null and never are."""
+    types = {name: value_type for kind in EVENT_KINDS.values() for name, value_type in field_types(kind).items()}
+    ranges = {name: integer_range(name) for name, value_type in types.items() if value_type is int} | REALS
+    numbers = [(name, F.col(f"event.{name}").cast("double"), *map(float, bounds)) for name, bounds in ranges.items()]
+    texts = [
+        (name, F.octet_length(f"event.{name}").cast("double"), 0.0, float(longest_text(name)))
+        for name, value_type in types.items()
+        if value_type is str
+    ]
+    fields = F.array(
+        *(
+            F.struct(
+                F.lit(name).alias("name"), value.alias("value"), F.lit(low).alias("low"), F.lit(high).alias("high")
+            )
+            for name, value, low, high in (*numbers, *texts)
+        )
     )
+    # NaN is larger than any number.
+    beyond = F.filter(fields, lambda field: (field["value"] < field["low"]) | (field["value"] > field["high"]))
+    above = [F.when(F.col(f"event.{low}") > F.col(f"event.{high}"), F.lit(low)) for low, high in NOT_ABOVE.items()]
+    other = [F.when(~F.col(f"event.{name}").isin(*values), F.lit(name)) for name, values in ONE_OF.items()]
+    is_run = F.col("event.kind") == RunEvent.kind
+    configuration = F.when(is_run & ~_is_one_object(F.col("event.configuration")), F.lit("configuration"))
+    found = F.concat(
+        F.transform(beyond, lambda field: field["name"]), F.array_compact(F.array(*above, *other, configuration))
+    )
+    return F.array_sort(F.array_distinct(found))
