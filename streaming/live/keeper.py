@@ -7,7 +7,7 @@ batch that is processed again, after a kill at any moment, leaves the tables unc
 
 import fcntl
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor, wait
 from functools import partial
 from pathlib import Path
 
@@ -22,6 +22,7 @@ from longtail.streaming.alerts.rules import AlertRules
 from longtail.streaming.derived import DERIVED_TABLES
 from longtail.streaming.events.schema import ClassEvent, StepEvent
 from longtail.streaming.live.arrow_rows import join_columns, split_by
+from longtail.streaming.live.bulkhead import apply_in_parts
 from longtail.streaming.live.bundle import unbundled
 from longtail.streaming.live.keeper_queries import (
     ALERT_SOURCES,
@@ -34,10 +35,11 @@ from longtail.streaming.live.keeper_queries import (
 )
 from longtail.streaming.live.line_reader import LineReader
 from longtail.streaming.live.run_update import ClassHistory, RunUpdate, begin_update, read_class_history
+from longtail.streaming.parsing.lines import MAX_LINE_KEPT
 from longtail.streaming.queries import EVENT_TABLES
 from longtail.streaming.tables.manifest import check_format_versions
 from longtail.streaming.tables.reading import latest_epochs
-from longtail.streaming.tables.schemas import BY_EPOCH, TABLES
+from longtail.streaming.tables.schemas import BY_EPOCH, QUARANTINE, TABLES
 from longtail.streaming.tables.writing import write_quarantine, write_silence_rule
 
 BATCH_DIRECTORY = "batch"
@@ -76,11 +78,33 @@ class TableKeeper:
     def update(self, lines: pa.Table, *, batch_id: int) -> list[str]:
         """Update the tables by a batch of lines (value, source); the names of the runs that changed.
 
+        Lines that are no events, and those that stop the update, go to the quarantine.
+        """
+        changed: dict[str, None] = {}
+        bad = [TABLES[QUARANTINE].empty_table()]
+
+        def apply(part: pa.Table) -> None:
+            events, bad_lines = self._read(part)
+            changed.update(dict.fromkeys(self._update(events)))
+            bad.append(bad_lines)
+
+        for part, error in apply_in_parts(lines, apply, self._check_queries):
+            bad.append(_quarantined(part, f"stops the update of the tables: {error}"))
+        quarantined = pa.concat_tables(bad)
+        if quarantined.num_rows:
+            write_quarantine(self._tables_dir, batch_id, quarantined)
+        return list(changed)
+
+    def _check_queries(self) -> None:
+        """Raise an error if the queries fail without any event."""
+        for query in self._queries.values():
+            query.run_on_nothing()
+
+    def _update(self, events: dict[str, pa.Table]) -> list[str]:
+        """Update the tables by these events, by kind; the names of the runs that changed. No effect if it raises.
+
         Scores are written first, then the other tables and the alerts, so that readers see the scores early.
         """
-        events, bad = self._read(lines)
-        if bad.num_rows:
-            write_quarantine(self._tables_dir, batch_id, bad)
         by_run: dict[str, dict[str, pa.Table]] = {}
         for kind, of_kind in events.items():
             for run, of_run in split_by(of_kind, "run").items():
@@ -88,20 +112,35 @@ class TableKeeper:
         updates = [
             begin_update(self._tables_dir, run, of_run, num_epochs=self._num_epochs) for run, of_run in by_run.items()
         ]
-        if updates:
-            history = self._read_history(updates)
-            # Two Spark actions at a time: neither of them keeps all cores busy.
-            class_epochs = inheritable_thread_target(self._spark)(partial(self._update_class_epochs, history))
-            pending = self._executor.submit(class_epochs)
-            self._update_runs_and_epochs(updates, events, history)
-            pending.result()
-            _write(updates)
+        if not updates:
+            return []
+        try:
+            self._update_scores(updates, events)
+            for update in updates:
+                update.write()
             self._update_event_tables(updates)
-            _write(updates)
+            for update in updates:
+                update.write()
             self._update_derived_tables(updates)
             self._update_alerts(updates)
-            _write(updates)
-        return [update.run for update in updates]
+        except Exception:
+            for update in updates:
+                update.undo()
+            raise
+        for update in updates:
+            update.finish()
+        return list(by_run)
+
+    def _update_scores(self, updates: Sequence[RunUpdate], events: dict[str, pa.Table]) -> None:
+        history = self._read_history(updates)
+        # Two Spark actions at a time: neither of them keeps all cores busy.
+        class_epochs = inheritable_thread_target(self._spark)(partial(self._update_class_epochs, history))
+        pending = self._executor.submit(class_epochs)
+        try:
+            self._update_runs_and_epochs(updates, events, history)
+        finally:
+            wait([pending])
+        pending.result()
 
     def _read_history(self, updates: Sequence[RunUpdate]) -> ClassHistory:
         history = read_class_history([update for update in updates if ClassEvent.kind in update.events])
@@ -189,9 +228,13 @@ class TableKeeper:
             update.rows["alerts"] = by_run[update.run].to_pylist() if update.run in by_run else []
 
 
-def _write(updates: Sequence[RunUpdate]) -> None:
-    for update in updates:
-        update.write()
+def _quarantined(lines: pa.Table, reason: str) -> pa.Table:
+    """Lines (value, source) as rows of the quarantine."""
+    schema = TABLES[QUARANTINE]
+    # A line may hold any bytes.
+    texts = [line.decode("utf-8", "replace")[:MAX_LINE_KEPT] for line in lines["value"].cast(pa.binary()).to_pylist()]
+    columns = [pa.repeat(reason, lines.num_rows), pa.array(texts, pa.string()), lines["source"]]
+    return pa.table(columns, names=schema.names).cast(schema)
 
 
 def _change(history: ClassHistory, name: str, table: pa.Table) -> None:

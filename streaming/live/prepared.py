@@ -61,6 +61,10 @@ class PreparedQuery:
         result = self._plan() if self.keeps_exchanges else self._result
         return result.toArrow()
 
+    def run_on_nothing(self) -> None:
+        """Run the query on empty inputs."""
+        self(**{name: [] for name in self._schemas})
+
     def _frame(self, spark: SparkSession, name: str) -> DataFrame:
         schema, file = self._schemas[name], self._files[name]
         _write(file, schema.empty_table())

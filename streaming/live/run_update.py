@@ -11,10 +11,15 @@ import pyarrow.compute as pc
 from longtail.streaming.events.schema import ClassEvent
 from longtail.streaming.live.arrow_rows import last_rows, split_by_segment
 from longtail.streaming.live.keeper_queries import CLASS_EVENT_SCHEMA
-from longtail.streaming.tables.manifest import RunManifest, read_run_manifest
+from longtail.streaming.tables.manifest import (
+    RunManifest,
+    read_run_manifest,
+    remove_run_manifest,
+    write_run_manifest,
+)
 from longtail.streaming.tables.reading import latest_epochs, read_segments
 from longtail.streaming.tables.schemas import BY_EPOCH, TABLES
-from longtail.streaming.tables.writing import write_run
+from longtail.streaming.tables.writing import remove_unnamed, write_run
 
 SEGMENT_ROWS = 20_000
 """A segment of class_epochs has as many epochs as give about so many rows, which bounds what an update rewrites."""
@@ -33,6 +38,7 @@ class RunUpdate:
     segments: the changed segments, per table and segment; unwritten: the tables whose changes are not written yet
     rows: the changed rows, per table of a few rows
     current: per table, its rows after the update; of tables that grow with the epochs, the latest ones
+    stored_manifest: the manifest before the update, None if the tables did not have the run
     """
 
     tables_dir: Path
@@ -43,6 +49,7 @@ class RunUpdate:
     unwritten: set[str] = field(default_factory=set)
     rows: dict[str, list[dict[str, Any]]] = field(default_factory=dict)
     current: dict[str, pa.Table] = field(default_factory=dict)
+    stored_manifest: RunManifest | None = None
 
     @property
     def run(self) -> str:
@@ -62,8 +69,20 @@ class RunUpdate:
         changed = {name: rows for name, rows in self.rows.items() if self.manifest.rows.get(name, []) != rows}
         if self.unwritten or changed:
             segments = {name: self.segments[name] for name in self.unwritten}
-            self.manifest = write_run(self.tables_dir, self.manifest, segments, changed)
+            self.manifest = write_run(self.tables_dir, self.manifest, segments, changed, keep_replaced=True)
             self.unwritten.clear()
+
+    def finish(self) -> None:
+        """Write the last changes, and remove the files that are replaced: there is no way back."""
+        self.write()
+        remove_unnamed(self.tables_dir, self.manifest)
+
+    def undo(self) -> None:
+        """Make the tables of the run those from before the update; not after `finish`."""
+        if self.stored_manifest is None:
+            remove_run_manifest(self.tables_dir, self.run)
+        else:
+            write_run_manifest(self.tables_dir, self.stored_manifest)
 
     def has_table(self, name: str) -> bool:
         """Whether a table has rows after the update."""
@@ -120,13 +139,14 @@ class RunUpdate:
 
 def begin_update(tables_dir: Path, run: str, events: dict[str, pa.Table], *, num_epochs: int) -> RunUpdate:
     """The update of a run by these events, by kind. num_epochs: how many of the latest epochs the alerts look at"""
-    manifest = read_run_manifest(tables_dir, run) or RunManifest(run)
+    stored = read_run_manifest(tables_dir, run)
+    manifest = stored or RunManifest(run)
     if not manifest.segment_epochs:
         manifest.segment_epochs.update(SEGMENT_EPOCHS)
     if ClassEvent.kind in events and "class_epochs" not in manifest.segment_epochs:
         rows_per_epoch = events[ClassEvent.kind].group_by(["split", "class_id"]).aggregate([]).num_rows
         manifest.segment_epochs["class_epochs"] = max(1, SEGMENT_ROWS // rows_per_epoch)
-    return RunUpdate(tables_dir, manifest, events, num_epochs)
+    return RunUpdate(tables_dir, manifest, events, num_epochs, stored_manifest=stored)
 
 
 @dataclass

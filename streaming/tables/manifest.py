@@ -73,6 +73,11 @@ def write_run_manifest(tables_dir: Path, manifest: RunManifest) -> None:
     write_text_atomically(run_directory(tables_dir, manifest.run) / MANIFEST, text)
 
 
+def remove_run_manifest(tables_dir: Path, run: str) -> None:
+    """Remove the manifest of a run: then the tables do not have it."""
+    (run_directory(tables_dir, run) / MANIFEST).unlink(missing_ok=True)
+
+
 def check_tables_version(version: object, file: Path) -> None:
     """Raise UserError if result tables have a newer format than this version of Longtail reads."""
     remedy = "use another directory of result tables"

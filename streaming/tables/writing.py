@@ -21,8 +21,13 @@ def write_run(
     manifest: RunManifest,
     segments: Mapping[str, Mapping[str, pa.Table]],
     rows: Mapping[str, Sequence[Mapping[str, Any]]],
+    *,
+    keep_replaced: bool = False,
 ) -> RunManifest:
-    """Replace segments of a run's tables and its rows of IN_MANIFEST tables in one atomic step; the new manifest."""
+    """Replace segments of a run's tables and its rows of IN_MANIFEST tables in one atomic step; the new manifest.
+
+    keep_replaced: leave the replaced files, so that the old manifest can be written again; remove_unnamed ends that
+    """
     directory = run_directory(tables_dir, manifest.run)
     files = {name: dict(by_segment) for name, by_segment in manifest.files.items()}
     for name, by_segment in segments.items():
@@ -37,11 +42,17 @@ def write_run(
         rows={**manifest.rows, **{name: [dict(row) for row in table] for name, table in rows.items()}},
     )
     write_run_manifest(tables_dir, new)
-    named = {file for by_segment in files.values() for file in by_segment.values()} | {MANIFEST}
-    for file in directory.iterdir():
+    if not keep_replaced:
+        remove_unnamed(tables_dir, new)
+    return new
+
+
+def remove_unnamed(tables_dir: Path, manifest: RunManifest) -> None:
+    """Remove the files of a run that its manifest does not name."""
+    named = {file for by_segment in manifest.files.values() for file in by_segment.values()} | {MANIFEST}
+    for file in run_directory(tables_dir, manifest.run).iterdir():
         if file.name not in named:
             file.unlink()
-    return new
 
 
 def write_quarantine(tables_dir: Path, batch_id: int, lines: pa.Table) -> None:
