@@ -34,6 +34,7 @@ CHANNELS = 3
 
 FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF")
 """Pillow's names of the formats that are read. Without them it would run Ghostscript on PostScript of any name."""
+_SIGNATURES = (b"\xff\xd8\xff", b"\x89PNG\r\n\x1a\n", b"GIF8", b"BM", b"II*\0", b"MM\0*")
 KINDS = f"{', '.join(FORMATS[:-1])} or {FORMATS[-1]}"
 BAD_IMAGE = (OSError, ValueError)
 """Exceptions of a file that cannot be read or is not an image."""
@@ -63,6 +64,11 @@ def decode(content: bytes, size: int) -> np.ndarray:
 def check_image(content: bytes) -> None:
     """Decode to the last pixel, at full size. May raise BAD_IMAGE."""
     _upright_rgb(content)
+
+
+def begins_as_file(content: bytes) -> bool:
+    """Whether bytes begin as a file of one of FORMATS does."""
+    return content.startswith(_SIGNATURES) or (content[:4] == b"RIFF" and content[8:12] == b"WEBP")
 
 
 def decode_files(column: pa.ChunkedArray | pa.BinaryArray, shape: tuple[int, int, int]) -> np.ndarray:

@@ -17,7 +17,7 @@ from tests.image_tree import colour_of, write_class, write_image
 
 
 def folder_options(tmp_path: Path, options_type: type[DataOptions] = PrepareOptions, **values: object) -> DataOptions:
-    given = {"dataset": "folder", "path": tmp_path / "tree", "data_dir": tmp_path / "data", "image_size": 2}
+    given = {"dataset": "folder", "path": tmp_path / "tree", "data_dir": tmp_path / "data", "image_size": 8}
     return resolve_options(options_type, {**given, **values})
 
 

@@ -44,7 +44,7 @@ def test_a_folder_becomes_a_set_of_files_that_the_loader_decodes(
 ) -> None:
     """The bad image is one of the twelve of class a, of which two are the test set."""
     (tree / "b" / "photo.heic").write_bytes(b"of a kind that is not read")
-    options = options_of(tmp_path, dataset="folder", path=tree, image_size=4, on_bad_image="skip")
+    options = options_of(tmp_path, dataset="folder", path=tree, image_size=8, on_bad_image="skip")
     set_dir = prepare(spark, options)
     manifest = read_manifest(set_dir)
 
@@ -60,7 +60,7 @@ def test_a_folder_becomes_a_set_of_files_that_the_loader_decodes(
         [f"{tree}/a/000.png", f"it is not a {kinds}"],
         [f"{tree}/b/photo.heic", f"it is not a {kinds}"],
     ]
-    assert (manifest.encoding, manifest.image_shape, manifest.num_bad_images) == ("encoded", (4, 4, 3), 1)
+    assert (manifest.encoding, manifest.image_shape, manifest.num_bad_images) == ("encoded", (8, 8, 3), 1)
     assert sum(sum(counts) for counts in manifest.counts.values()) == 19
     stored = {}
     for file in (set_dir / "rows").rglob("*.parquet"):
@@ -69,7 +69,7 @@ def test_a_folder_becomes_a_set_of_files_that_the_loader_decodes(
         (tree / "b" / "000.png").read_bytes()
     }
     train = load_split(set_dir, TRAIN, manifest)
-    assert train.images.shape == (sum(manifest.counts[TRAIN]), 4, 4, 3)
+    assert train.images.shape == (sum(manifest.counts[TRAIN]), 8, 8, 3)
     of_class_b = train.images[train.labels == 1]
     colours = {colour_of(100 + i) for i in range(8)}
     assert all((image == image[0, 0]).all() and tuple(image[0, 0].tolist()) in colours for image in of_class_b)
@@ -79,7 +79,7 @@ def test_a_validation_set_of_the_user_s_own_is_taken_whole(spark: SparkSession, 
     for split, size in (("train", 6), ("val", 3), ("test", 2)):
         for place, name in enumerate(("a", "b")):
             write_class(tmp_path / "tree" / split / name, size + place, first_colour=100 * size + 10 * place)
-    options = options_of(tmp_path, dataset="folder", path=tmp_path / "tree", image_size=2, val_fraction=0.5)
+    options = options_of(tmp_path, dataset="folder", path=tmp_path / "tree", image_size=8, val_fraction=0.5)
     set_dir = prepare(spark, options)
     manifest = read_manifest(set_dir)
     assert manifest.counts == {TRAIN: [6, 7], VAL: [3, 4], UNLABELED: [0, 0], TEST: [2, 3]}

@@ -11,6 +11,7 @@ import pyarrow.parquet as pq
 import pytest
 from PIL import Image
 from pyspark.sql import SparkSession
+from pyspark.sql import functions as F
 
 from longtail.conf.options.data import DataOptions, PrepareOptions
 from longtail.conf.vocabulary import TEST, TRAIN
@@ -56,9 +57,9 @@ def test_files_of_images_and_numbers_become_rows_in_the_order_of_the_files(tmp_p
         columns = {"image": [png(i) for i in places], "label": [LABELS[i] for i in places]}
         write(tmp_path / "t" / f"{name}.parquet", columns, row_group_size=4)
     write(tmp_path / "t" / "_hidden" / "c.parquet", {"image": [b""], "label": [7]})
-    located = table.locate(options_of(tmp_path / "t", image_size=5))
+    located = table.locate(options_of(tmp_path / "t", image_size=9))
     rows = rows_of(located)
-    assert (located.encoding, located.image_shape) == (ENCODED, (5, 5, 3))
+    assert (located.encoding, located.image_shape) == (ENCODED, (9, 9, 3))
     assert located.class_names == ["0", "1"]
     assert [row[ID] for row in rows] == list(range(10))
     assert [row[IMAGE] for row in rows] == [png(i) for i in range(10)]
@@ -82,6 +83,90 @@ def test_a_directory_s_name_can_be_the_label(tmp_path: Path, values: tuple[str, 
     located = table.locate(options_of(tmp_path / "t"))
     assert located.class_names == names
     assert {row[IMAGE]: row[LABEL] for row in rows_of(located)} == {png(0): 1, png(2): 1, png(1): 0, png(3): 0}
+
+
+@pytest.mark.parametrize(
+    ("values", "names"),
+    [(("10", "9"), ["9", "10"]), (("01", "b"), ["01", "b"]), (("1", "x%3Dy"), ["1", "x=y"]), (("7", "3"), ["3", "7"])],
+)
+def test_directories_are_numbers_if_all_are_and_else_names(
+    tmp_path: Path, values: tuple[str, str], names: list[str]
+) -> None:
+    for place, value in enumerate(values):
+        write(tmp_path / "t" / f"label={value}" / "part.parquet", {"image": [png(place), png(place + 2)]})
+    assert table.locate(options_of(tmp_path / "t")).class_names == names
+
+
+def test_numbers_may_have_gaps_and_take_no_memory(tmp_path: Path) -> None:
+    columns = {"image": [png(i) for i in range(6)], "label": [2**62, 7, 7, 2**62, 3, 3]}
+    located = table.locate(options_of(write(tmp_path / "t.parquet", columns)))
+    assert located.class_names == ["3", "7", str(2**62)]
+    assert [row[LABEL] for row in rows_of(located)] == [2, 1, 1, 2, 0, 0]
+
+
+def test_a_table_as_spark_writes_it(spark: SparkSession, tmp_path: Path) -> None:
+    """Partitioned by names that Spark writes in another way in directory names; a null has a directory of its own."""
+    labels = ["[/b]", "a b", "100%", "x=y", "3", "e:f", "caf\u00e9"]
+    rows = [(png(number), label) for number, label in enumerate(labels * 2)]
+    frame = spark.createDataFrame(rows, "image binary, label string")
+    frame.write.partitionBy("label").parquet(str(tmp_path / "t"))
+    located = table.locate(options_of(tmp_path / "t"))
+    assert located.class_names == sorted(labels)
+    assert {row[IMAGE]: located.class_names[row[LABEL]] for row in rows_of(located)} == dict(rows)
+    with_null = frame.unionByName(spark.createDataFrame([(png(99), None)], frame.schema))
+    with_null.write.partitionBy("label").parquet(str(tmp_path / "n"))
+    with refused() as messages:
+        table.locate(options_of(tmp_path / "n"))
+    assert "label=__HIVE_DEFAULT_PARTITION__" in messages[0] and "has 1 rows without a label" in messages[0]
+
+
+def test_images_that_spark_cannot_decode_stop_or_are_left_out(spark: SparkSession, tmp_path: Path) -> None:
+    """Spark's image source gives a row of height -1 in place of them; here the first of a file."""
+    pixels = np.arange(24, dtype=np.uint8).reshape(2, 4, 3)
+    (tmp_path / "images").mkdir()
+    (tmp_path / "images" / "0.png").write_bytes(b"no image")
+    for number in (1, 2, 3):
+        Image.fromarray(pixels + number).save(tmp_path / "images" / f"{number}.png")
+    frame = spark.read.format("image").load(str(tmp_path / "images")).orderBy("image.origin")
+    number = F.regexp_extract("image.origin", "([0-9])[.]png", 1).cast("int")
+    frame.withColumn("label", number % 2).coalesce(1).write.parquet(str(tmp_path / "t"))
+    located = {how: table.locate(options_of(tmp_path / "t", on_bad_image=how)) for how in ("stop", "skip")}
+    assert (located["skip"].encoding, located["skip"].image_shape) == (RAW, (2, 4, 3))
+    with refused() as messages:
+        rows_of(located["stop"])
+    assert "row 0 of row group 0 cannot be decoded (Spark could not decode it)" in messages[0]
+    skipped, *others = rows_of(located["skip"])
+    assert skipped[SPLIT] == SKIPPED
+    assert [row[IMAGE] for row in others] == [(pixels + number).tobytes() for number in (1, 2, 3)]
+
+
+@pytest.mark.parametrize("kind", [pa.binary_view(), pa.large_binary(), pa.dictionary(pa.int32(), pa.binary())])
+@pytest.mark.parametrize("label_kind", [pa.string_view(), pa.large_string(), pa.dictionary(pa.int8(), pa.string())])
+def test_columns_of_every_type_of_bytes_and_text_are_read(
+    tmp_path: Path, kind: pa.DataType, label_kind: pa.DataType
+) -> None:
+    labels = pa.array(["ox", "ant", "ox", "ant"])
+    labels = labels.dictionary_encode() if pa.types.is_dictionary(label_kind) else labels.cast(label_kind)
+    images = pa.array([png(i) for i in range(4)])
+    images = images.dictionary_encode() if pa.types.is_dictionary(kind) else images.cast(kind)
+    located = table.locate(options_of(write(tmp_path / "t.parquet", {"image": images, "label": labels})))
+    assert located.class_names == ["ant", "ox"]
+    assert [(row[IMAGE], row[LABEL]) for row in rows_of(located)] == [(png(i), 1 - i % 2) for i in range(4)]
+
+
+def test_pixels_may_be_of_a_fixed_size(tmp_path: Path) -> None:
+    columns: dict[str, Any] = {"image": pa.array([image.tobytes() for image in PIXELS], pa.binary(24))}
+    columns |= {"label": [0, 1, 0, 1], "height": [2] * 4, "width": [3] * 4, "channels": [4] * 4}
+    located = table.locate(options_of(write(tmp_path / "t.parquet", columns)))
+    assert [row[IMAGE] for row in rows_of(located)] == [image.tobytes() for image in PIXELS]
+
+
+def test_files_beside_columns_of_their_size_are_files(tmp_path: Path) -> None:
+    sizes = {name: [side] * 4 for name, side in (("height", 3), ("width", 3), ("channels", 3))}
+    columns = {"image": [None, png(1), png(2), png(3)], "label": [0, 1, 0, 1], **sizes}
+    located = table.locate(options_of(write(tmp_path / "t.parquet", columns), on_bad_image="skip"))
+    assert located.encoding == ENCODED
+    assert [row[IMAGE] for row in rows_of(located)][1:] == [png(1), png(2), png(3)]
 
 
 def test_images_may_lie_in_a_struct_beside_their_path(tmp_path: Path) -> None:
@@ -179,11 +264,17 @@ def test_a_bad_image_stops_by_its_row_or_is_left_out(tmp_path: Path, bad: bytes 
         ({"image": [b"a", b"b"], "label": [0, None]}, "has 1 rows without a label"),
         ({"image": [b"a", b"b"], "label": [0.5, 1.5]}, "has labels of the type double"),
         ({"image": [b"a", b"b"], "label": [0, -1]}, "has the label -1"),
-        ({"image": [b"a", b"b", b"c"], "label": [0, 3, 1]}, "has no image of the class 2, its labels go to 3"),
+        ({"image": [b"a", b"b"], "label": ["a", "b\x1b[1m"]}, "has the class 'b\\x1b[1m', whose name has a control"),
+        ({"image": [b"a", b"b"], "label": ["a", ""]}, "has a class without a name"),
         ({"image": [b"a", b"b"], "label": [0, 0]}, "has 1 classes"),
         ({"image": [b"a", b"b"], "label": [0, 1]}, "has no image for the test set"),
         ({"image": ["a", "b"], "label": [0, 1]}, "has images of the type string"),
         ({"image": [[1], [2]], "label": [0, 1]}, "has images of the type list"),
+        (
+            {"image": pa.array([[1], [2]], pa.list_view(pa.uint8())), "label": [0, 1]},
+            "has images of the type list_view",
+        ),
+        ({"image": [b"a", b"b"], "label": [True, False]}, "has labels of the type bool"),
         ({"image": pa.array([], pa.binary()), "label": pa.array([], pa.int32())}, "has 0 classes"),
         (
             {"image": [b"ab"] * 2, "label": [0, 1], "height": [1, 1], "width": [1, 1], "channels": [2, 2]},
@@ -222,12 +313,12 @@ def test_what_is_no_parquet_file_is_refused_by_name(tmp_path: Path) -> None:
 def test_a_table_becomes_a_prepared_set(spark: SparkSession, tmp_path: Path) -> None:
     columns = {"image": [png(i) for i in range(40)], "label": ["a"] * 25 + ["b"] * 15}
     path = write(tmp_path / "t.parquet", columns, row_group_size=9)
-    values = {"image_size": 2, "imb_type": "exp", "n_max": 20, "imb_factor": 0.25}
+    values = {"image_size": 8, "imb_type": "exp", "n_max": 20, "imb_factor": 0.25}
     options = in_directory(tmp_path / "data", dataset="table", path=path, **values)
     set_dir = prepare(spark, PrepareOptions(**options.model_dump()))
     manifest = read_manifest(set_dir)
     assert (manifest.class_names, manifest.counts[TRAIN], manifest.counts[TEST]) == (["a", "b"], [20, 5], [5, 3])
     train = load_split(set_dir, TRAIN, manifest)
     for image_id, image, label in zip(train.ids.tolist(), train.images, train.labels.tolist(), strict=True):
-        assert image.tolist() == [[list(colour_of(image_id))] * 2] * 2
+        assert image.tolist() == [[list(colour_of(image_id))] * 8] * 8
         assert label == (image_id >= 25)

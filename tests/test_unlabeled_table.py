@@ -11,7 +11,7 @@ from pyspark.sql import SparkSession
 
 from longtail.conf.options.data import PrepareOptions
 from longtail.conf.vocabulary import NO_CLASS, TRAIN, UNLABELED
-from longtail.data.contract import ENCODED, ID, IMAGE, LABEL, RAW, SPLIT, UNLABELED_FIRST_ID
+from longtail.data.contract import ENCODED, ID, IMAGE, LABEL, RAW, SKIPPED, SPLIT, UNLABELED_FIRST_ID
 from longtail.data.loader import load_split
 from longtail.data.manifest import read_manifest
 from longtail.data.sources import table_images, unlabeled_table
@@ -34,7 +34,7 @@ def rows_of(table: Path, of: Located, **values: object) -> list[dict[str, Any]]:
     located = unlabeled_source(options, of).locate(options, of)
     assert (located.image_shape, located.encoding, located.class_names) == (of.image_shape, of.encoding, ["a", "b"])
     rows = [row for shard in located.shards for row in unlabeled_table.read(shard).to_pylist()]
-    assert {(row[LABEL], row[SPLIT]) for row in rows} == {(NO_CLASS, UNLABELED)}
+    assert {(row[LABEL], row[SPLIT]) for row in rows} <= {(NO_CLASS, UNLABELED), (NO_CLASS, SKIPPED)}
     return rows
 
 
@@ -72,7 +72,9 @@ def test_a_bad_image_stops_or_is_left_out(tmp_path: Path) -> None:
     with refused() as messages:
         rows_of(table, base())
     assert f"{table}: the image of row 1 of row group 0 cannot be decoded" in messages[0]
-    assert [row[IMAGE] for row in rows_of(table, base(), on_bad_image="skip")] == [png(0), png(2)]
+    rows = rows_of(table, base(), on_bad_image="skip")
+    assert [row[IMAGE] for row in rows if row[SPLIT] == UNLABELED] == [png(0), png(2)]
+    assert [row[SPLIT] for row in rows] == [UNLABELED, SKIPPED, UNLABELED]
 
 
 @pytest.mark.parametrize(
@@ -107,7 +109,7 @@ def test_a_directory_of_images_is_no_table(tmp_path: Path) -> None:
 def test_a_labelled_and_an_unlabeled_table_become_one_prepared_set(spark: SparkSession, tmp_path: Path) -> None:
     labelled = write(tmp_path / "t.parquet", {"image": [png(i) for i in range(20)], "label": ["a"] * 10 + ["b"] * 10})
     more = write(tmp_path / "more.parquet", {"image": [png(i) for i in range(20, 33)]}, row_group_size=5)
-    options = in_directory(tmp_path / "data", dataset="table", path=labelled, image_size=2, unlabeled=str(more))
+    options = in_directory(tmp_path / "data", dataset="table", path=labelled, image_size=8, unlabeled=str(more))
 
     set_dir = prepare(spark, PrepareOptions(**options.model_dump()))
 

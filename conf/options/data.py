@@ -35,7 +35,7 @@ class DataOptions(SparkJobOptions):
     )
     list_file: FilePath | None = option(
         None,
-        "training images of --dataset image_list: one line per image with its path below --path and its label",
+        "training images of --dataset image_list: a line per image with its path below --path and its label",
         group="Your own images", flags=("--list",), advanced=True,
     )  # fmt: skip
     test_list_file: FilePath | None = option(
@@ -62,8 +62,12 @@ class DataOptions(SparkJobOptions):
         "used; auto goes by their names, and takes val/ as test set where there is no test/", group="Your own images",
         advanced=True,
     )  # fmt: skip
-    image_column: str = option("image", "column of the images in a table", group="Your own images", advanced=True)
-    label_column: str = option("label", "column of the labels in a table", group="Your own images", advanced=True)
+    image_column: str = option(
+        "image", "column of the images in a table, or of their paths in a list", group="Your own images", advanced=True
+    )
+    label_column: str = option(
+        "label", "column of the labels in a table or a list", group="Your own images", advanced=True
+    )
     test_fraction: float = option(
         0.2, "share of each class used as test set if your images have none", group="Your own images", advanced=True,
         gt=0, lt=1,
@@ -227,7 +231,9 @@ class DataOptions(SparkJobOptions):
         if self.dataset in IMAGE_TREES:
             names += ["path", "layout", "val_path", "test_path", "list_file", "val_list_file", "test_list_file"]
         if self.dataset == "table":
-            names += ["path", "val_path", "test_path", "image_column", "label_column"]
+            names += ["path", "val_path", "test_path"]
+        if self.dataset in ("image_list", "table"):
+            names += ["image_column", "label_column"]
         if self.dataset in OWN_IMAGES:
             names += ["test_fraction", "image_size", "on_bad_image"]
         if self.num_classes is not None:

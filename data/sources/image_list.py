@@ -1,9 +1,13 @@
-"""Images named by a list, one line per image: path below --path, and label. ImageNet-LT and iNaturalist 2018 have such
-lists.
+"""Images named by lists (data/sources/list_files.py). ImageNet-LT and iNaturalist 2018 have such lists.
 
-Classes have numbers as names, from 0 to the largest label of the training list.
+Labels are whole numbers or names. Classes are the labels of the training list, in the order of the numbers or of the
+names; numbers may have gaps.
 """
 
+import os
+import re
+import unicodedata
+from collections.abc import Sequence
 from pathlib import Path, PurePosixPath
 
 import pyarrow as pa
@@ -14,48 +18,90 @@ from longtail.conf.vocabulary import TEST, TRAIN, VAL
 from longtail.data.sources import image_trees
 from longtail.data.sources.base import Located
 from longtail.data.sources.image_trees import ImageShard, Part, located_tree
+from longtail.data.sources.list_files import ListedImage, read_list
+
+_NUMBER = re.compile(r"[+-]?[0-9]+(\.[0-9]*)?")
+_CLASS_NUMBER = re.compile(r"[0-9]{1,18}")
+_ROLES = {TRAIN: "", TEST: "test set ", VAL: "validation set "}
 
 
 def locate(options: DataOptions) -> Located:
-    assert options.list_file is not None
-    train = read_list(options.list_file)
-    num_classes = 1 + max(label for _, label in train)
-    assert options.path is not None
-    parts = {TRAIN: Part(options.path, train)}
-    for split, file in ((TEST, options.test_list_file), (VAL, options.val_list_file)):
-        if file is not None:
-            parts[split] = Part(options.path, read_list(file, num_classes=num_classes))
-    names = [str(label) for label in range(num_classes)]
-    return located_tree(options, names, parts, origin=f"images of the list {options.list_file.name}")
+    assert options.path is not None and options.list_file is not None
+    files = {TRAIN: options.list_file, TEST: options.test_list_file, VAL: options.val_list_file}
+    listed = {
+        split: read_list(file, path_column=options.image_column, label_column=options.label_column)
+        for split, file in files.items()
+        if file is not None
+    }
+    labels = {split: _labels(images, files[split]) for split, images in listed.items()}
+    numbers = {label: number for number, label in enumerate(sorted(set(labels[TRAIN])))}
+    parts: dict[str, Part] = {}
+    for split, images in listed.items():
+        for image, label in zip(images, labels[split], strict=True):
+            if label not in numbers:
+                raise UserError(
+                    f"{files[split]}:{image.line} has the label {image.label}, which no training image has: remove the "
+                    f"line, or add training images"
+                )
+        names = _names(images, files[split], options.path)
+        parts[split] = Part(
+            options.path, [(name, numbers[label]) for name, label in zip(names, labels[split], strict=True)]
+        )
+    shown = [f"{_ROLES[split]}{Path(files[split] or '').name}, {part}" for split, part in parts.items()]
+    return located_tree(
+        options, [str(label) for label in numbers], parts, origin=f"images of lists: {'; '.join(shown)}"
+    )
 
 
 def read(shard: ImageShard) -> pa.RecordBatch:
     return image_trees.read(shard)
 
 
-def read_list(file: Path, *, num_classes: int | None = None) -> list[tuple[str, int]]:
-    """Path and label of each line. Raises UserError with the line's number if it has another form."""
-    try:
-        lines = file.read_text(encoding="utf-8").splitlines()
-    except (OSError, UnicodeDecodeError) as error:
-        raise UserError(f"cannot read the list {file}: {error}") from None
-    images = []
-    for number, line in enumerate(lines, 1):
-        if not line.strip():
-            continue
-        name, _, label = line.strip().rpartition(" ")
-        if not name or not label.isascii() or not label.isdigit():
-            raise UserError(f"{file}:{number} is {line.strip()!r}: a path, a space and a label from 0 on were expected")
-        if num_classes is not None and int(label) >= num_classes:
+def _labels(images: Sequence[ListedImage], file: Path | None) -> list[int] | list[str]:
+    """The labels as numbers if all are, else as names. Raises UserError if some are numbers, or are below 0."""
+    is_number = [_NUMBER.fullmatch(image.label) is not None for image in images]
+    if not any(is_number):
+        # Unicode's composed form, as of class folders.
+        return [unicodedata.normalize("NFC", image.label) for image in images]
+    for image, is_one in zip(images, is_number, strict=True):
+        if not is_one:
             raise UserError(
-                f"{file}:{number} has the label {label}, the training list has the classes 0..{num_classes - 1}"
+                f"{file}:{image.line} has the label {image.label!r}, others are numbers: use one of the two; "
+                f"of a header, name the columns with --image_column and --label_column"
             )
-        path = PurePosixPath(name)
+        if not _CLASS_NUMBER.fullmatch(image.label):
+            raise UserError(
+                f"{file}:{image.line} has the label {image.label:.40}: a name, or a whole number from 0 on with at "
+                f"most 18 digits, was expected"
+            )
+    return [int(image.label) for image in images]
+
+
+def _names(images: Sequence[ListedImage], file: Path | None, directory: Path) -> list[str]:
+    """Names of the images below ``directory``. Raises UserError if one is outside, or is named twice."""
+    lines: dict[str, int] = {}
+    for image in images:
+        path = PurePosixPath(_as_on_disk(image.path, directory))
+        for top in (directory, directory.resolve()) if path.is_absolute() else ():
+            path = path.relative_to(top) if path.is_relative_to(top) else path
         if path.is_absolute() or ".." in path.parts:
-            raise UserError(f"{file}:{number} names {name}, which is outside --path: list paths below it")
-        images.append((name, int(label)))
-    if not images:
-        raise UserError(f"the list {file} names no image")
-    if len(set(images)) < len(images) or len({name for name, _ in images}) < len(images):
-        raise UserError(f"the list {file} names an image more than once: remove the repetition")
-    return images
+            raise UserError(
+                f"{file}:{image.line} names {image.path}, which is outside --path {directory}: list paths below it"
+            )
+        if (first := lines.setdefault(str(path), image.line)) != image.line:
+            raise UserError(
+                f"the list {file} names an image more than once, {image.path} in the lines {first} and {image.line}: "
+                f"remove the repetition"
+            )
+    return list(lines)
+
+
+def _as_on_disk(path: str, directory: Path) -> str:
+    """The path as the file system has it: Windows separates folders by backslashes, and old names are in Latin-1."""
+    if path.isascii() and "\\" not in path:
+        return path
+    forms = [path, path.replace("\\", "/")]
+    if all(ord(character) < 256 for character in path):
+        forms.append(os.fsdecode(path.encode("latin-1")))
+    forms += [unicodedata.normalize(form, path) for form in ("NFC", "NFD")]
+    return next((form for form in forms if (directory / form).exists()), path)

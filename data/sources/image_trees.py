@@ -13,7 +13,7 @@ import numpy as np
 import pyarrow as pa
 
 from longtail.conf.base.errors import UserError
-from longtail.conf.base.files import open_regular_file
+from longtail.conf.base.files import read_regular_file
 from longtail.conf.base.names import check_class_names, with_examples
 from longtail.conf.options.data import DataOptions
 from longtail.conf.vocabulary import TEST, TRAIN, VAL
@@ -163,8 +163,7 @@ def read(shard: ImageShard) -> pa.RecordBatch:
 def _content_and_split(name: str, shard: ImageShard) -> tuple[bytes, str]:
     """IMAGE and SPLIT of the row of one image."""
     try:
-        with open_regular_file(shard.path / name) as file:
-            content = file.read()
+        content = read_regular_file(shard.path / name)
         if shard.encoding == RAW:
             return decode(content, shard.size).tobytes(), shard.split
         if not shard.is_checked:

@@ -1,15 +1,18 @@
 """Any Parquet or Delta table with an image and a label column: --dataset table --path TABLE.
 
-The image column (--image_column) is one of those that table_images.py reads. Labels (--label_column) are class
-indices 0, 1, ... or class names, which are numbered in sorted order; the column may be a directory name (label=cat/).
+The image column (--image_column) is one of those that table_images.py reads. Labels (--label_column) are numbers from 0
+on, with or without gaps, or names; classes are in their order. The column may be a directory name (label=cat/): the
+directories are numbers if all are, else names.
 The driver reads the label column alone. --test_path and --val_path name tables of test and validation images; without
 the former, --test_fraction of each class is drawn by a hash of the row's index, so that the share is exact and
 reproducible.
 """
 
+import re
+import unicodedata
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path, PurePath
 from urllib.parse import unquote
 
@@ -18,6 +21,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from longtail.conf.base.errors import UserError
+from longtail.conf.base.names import check_class_names
 from longtail.conf.options.data import DataOptions
 from longtail.conf.vocabulary import TEST, TRAIN, VAL
 from longtail.data.contract import ENCODED, RAW, SKIPPED, SOURCE_SCHEMA
@@ -35,6 +39,10 @@ from longtail.data.sources.table_images import (
 from longtail.data.storage import damaged, open_parquet, table_files
 
 READERS = 8
+_ROLES = {TRAIN: "", TEST: "test set ", VAL: "validation set "}
+_LABEL_TYPES = (pa.types.is_integer, pa.types.is_string, pa.types.is_large_string, pa.types.is_string_view)
+_NULL_DIRECTORY = "__HIVE_DEFAULT_PARTITION__"
+"""What Spark and Hive write for a null, or an empty text, in a column of directories."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -53,39 +61,57 @@ class TableShard(RowShard):
 
 @dataclass(frozen=True)
 class _Labels:
-    """Of one file: number of rows of its row groups, and for each row the index of its label in ``names``."""
+    """Of one file: number of rows of its row groups, and for each row the index of its label in ``names``.
+
+    is_directory: the label is the name of a directory, so that whether it is a number must be decided
+    """
 
     file: Path
     group_sizes: list[int]
     codes: np.ndarray
     names: list[int | str]
+    is_directory: bool = False
+
+    def with_directory_as(self, by_number: bool) -> "_Labels":
+        """The labels with those of directories as numbers; as they are if they are names."""
+        if not (self.is_directory and by_number):
+            return self
+        return replace(self, names=[int(name) if _is_number(name) else name for name in self.names])
 
 
 def locate(options: DataOptions) -> Located:
     assert options.path is not None
-    train = _labels_of(options.path, options)
-    names = _class_names(train, options.path, options.label_column)
-    layout = layout_of(train[0].file, options.image_column)
-    labels = _as_classes(train, names, options.path)
-    limits, origin = None, f"table {options.path.name}"
+    tables = {TRAIN: options.path, TEST: options.test_path, VAL: options.val_path}
+    parts = {split: _labels_of(table, options) for split, table in tables.items() if table is not None}
+    by_number = all(_is_number(name) for part in parts[TRAIN] if part.is_directory for name in part.names)
+    parts = {split: [part.with_directory_as(by_number) for part in of_split] for split, of_split in parts.items()}
+    names = _class_names(parts[TRAIN], options.path, options.label_column)
+    layout = None
+    shards: list[TableShard] = []
+    limits, first_id = None, 0
+    origins = []
+    for split, of_split in parts.items():
+        table = tables[split]
+        assert table is not None
+        if not of_split:
+            raise UserError(f"{table} has no row: name another table")
+        labels = _as_classes(of_split, names, table)
+        found = layout_of([part.file for part in of_split], options.image_column)
+        if layout not in (None, found):
+            raise UserError(f"{table} has images as {found}, {options.path} as {layout}: make them alike")
+        layout = found
+        limits = None
+        if split == TRAIN and options.test_path is None:
+            limits = _test_limits(labels, options, num_classes=len(names))
+        shards += _shards(of_split, labels, split, layout, limits, options, first_id=first_id)
+        first_id += len(labels)
+        origins.append(f"{_ROLES[split]}{table.name}, {len(np.unique(labels))} classes, {len(labels)} images")
+    assert layout is not None, "the training images have one"
     if options.test_path is None:
-        limits = _test_limits(labels, options, num_classes=len(names))
-        origin += f", test set: {options.test_fraction:g} of each class"
-    shards = list(_shards(train, labels, TRAIN, layout, limits, options, first_id=0))
-    first_id = len(labels)
-    for split, path in ((TEST, options.test_path), (VAL, options.val_path)):
-        if path is not None:
-            parts = _labels_of(path, options)
-            if not parts:
-                raise UserError(f"{path} has no row: name another table")
-            if (other := layout_of(parts[0].file, options.image_column)) != layout:
-                raise UserError(f"{path} has images as {other}, {options.path} as {layout}: make them alike")
-            of_split = _as_classes(parts, names, path)
-            shards += _shards(parts, of_split, split, layout, None, options, first_id=first_id)
-            first_id += len(of_split)
+        origins.append(f"test set: {options.test_fraction:g} of each class")
     return Located(
         shards=shards,
-        origin=origin,
+        origin=f"table {'; '.join(origins)}",
         class_names=[str(name) for name in names],
         image_shape=layout.shape or (options.image_size, options.image_size, CHANNELS),
         encoding=RAW if layout.shape else ENCODED,
@@ -117,7 +143,9 @@ def _labels_of_file(file: Path, options: DataOptions) -> _Labels:
         missing = [column for column in (options.image_column, name) if column not in parquet.schema_arrow.names]
         directory = _directory_value(file, name)
         if missing == [name] and directory is not None:
-            return _Labels(file, sizes, np.zeros(sum(sizes), np.int32), [directory])
+            if directory == _NULL_DIRECTORY and sum(sizes):
+                raise UserError(f"{file} has {sum(sizes)} rows without a label: fill or remove them")
+            return _Labels(file, sizes, np.zeros(sum(sizes), np.int32), [directory], is_directory=True)
         if missing:
             raise UserError(
                 f"{file} has no column {missing[0]!r}: it has {', '.join(parquet.schema_arrow.names)}; name the "
@@ -125,7 +153,7 @@ def _labels_of_file(file: Path, options: DataOptions) -> _Labels:
             )
         kind = parquet.schema_arrow.field(name).type
         kind = kind.value_type if pa.types.is_dictionary(kind) else kind
-        if not (pa.types.is_integer(kind) or pa.types.is_string(kind) or pa.types.is_large_string(kind)):
+        if not any(is_label(kind) for is_label in _LABEL_TYPES):
             raise UserError(f"{file} has labels of the type {kind}: integers or strings were expected")
         try:
             column = parquet.read([name]).column(name)
@@ -133,36 +161,44 @@ def _labels_of_file(file: Path, options: DataOptions) -> _Labels:
             raise damaged(file, error) from None
     if column.null_count:
         raise UserError(f"{file} has {column.null_count} rows without a label: fill or remove them")
-    coded = pc.dictionary_encode(column.cast(kind)).unify_dictionaries().combine_chunks()
+    # Not every version of PyArrow computes with views.
+    is_view = pa.types.is_string_view(kind)
+    plain = pa.chunked_array([column.to_pylist()], pa.string()) if is_view else column.cast(kind)
+    coded = pc.dictionary_encode(plain).unify_dictionaries().combine_chunks()
     coded = coded.chunk(0) if isinstance(coded, pa.ChunkedArray) else coded
-    return _Labels(file, sizes, coded.indices.to_numpy().astype(np.int32), coded.dictionary.to_pylist())
+    names = [_composed(name) for name in coded.dictionary.to_pylist()]
+    return _Labels(file, sizes, coded.indices.to_numpy().astype(np.int32), names)
 
 
-def _directory_value(file: Path, column: str) -> int | str | None:
+def _composed(name: int | str) -> int | str:
+    """A name in Unicode's composed form, as of class folders."""
+    return unicodedata.normalize("NFC", name) if isinstance(name, str) else name
+
+
+def _is_number(name: int | str) -> bool:
+    return isinstance(name, int) or re.fullmatch("[0-9]{1,18}", name) is not None
+
+
+def _directory_value(file: Path, column: str) -> str | None:
     """The label that a directory's name (column=value) gives to its files."""
     for part in PurePath(file).parts[:-1]:
         name, is_value, value = part.partition("=")
         if is_value and name == column:
-            return int(value) if value.isascii() and value.isdigit() else unquote(value)
+            return unicodedata.normalize("NFC", unquote(value))
     return None
 
 
 def _class_names(parts: Sequence[_Labels], table: Path, column: str) -> list[int | str]:
-    """Labels by class index. Raises UserError if numbers are missing, or if there are fewer than two classes."""
+    """Labels by class index. Raises UserError if there are fewer than two classes, or if one cannot be a class."""
     found = {name for part in parts for name in part.names}
     if len({type(name) for name in found}) > 1:
         raise UserError(f"{table} has numbers and names as labels in {column!r}: one of the two was expected")
     names = sorted(found)
     if len(names) < 2:
         raise UserError(f"{table} has {len(names)} classes in {column!r}: at least two are needed")
-    if isinstance(names[0], int):
-        if names[0] < 0:
-            raise UserError(f"{table} has the label {names[0]} in {column!r}: labels count from 0")
-        empty = next((number for number, name in enumerate(names) if number != name), None)
-        if empty is not None:
-            raise UserError(
-                f"{table} has no image of the class {empty}, its labels go to {names[-1]}: number the classes from 0 on"
-            )
+    if isinstance(names[0], int) and names[0] < 0:
+        raise UserError(f"{table} has the label {names[0]} in {column!r}: labels count from 0")
+    check_class_names(map(str, names), where=table)
     return names
 
 

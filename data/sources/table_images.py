@@ -2,8 +2,9 @@
 
 The image column (--image_column) contains one of
 
-- a JPEG or PNG file's bytes, or a struct with such `bytes`, as Hugging Face's data sets have;
-- uint8 pixels in row order, where the table has the columns height, width and channels;
+- an image file's bytes, or a struct with such `bytes`, as Hugging Face's data sets have;
+- uint8 pixels in row order, where the table has the columns height, width and channels and the first image has as many
+  bytes;
 - Spark's image struct (height, width, nChannels, data), whose channels are in the order blue, green, red.
 
 Each task reads some rows of one row group.
@@ -20,14 +21,22 @@ import pyarrow.parquet as pq
 
 from longtail.conf.base.errors import UserError
 from longtail.data.contract import skipped_image
-from longtail.data.image_files import BAD_IMAGE, check_image, decode
+from longtail.data.image_files import BAD_IMAGE, begins_as_file, check_image, decode
 from longtail.data.sources.base import UserImageShard
 from longtail.data.storage import damaged, open_parquet
 
 ROWS_PER_SHARD = 4096
 ROWS_AT_ONCE = 256
+ROWS_TO_LOOK_AT = 16
 SIZE_COLUMNS = ("height", "width", "channels")
-_SPARK_FIELDS = ("height", "width", "nChannels", "data")
+_SHAPE_FIELDS = ("height", "width", "nChannels")
+_SPARK_FIELDS = (*_SHAPE_FIELDS, "data")
+_BYTES = (
+    pa.types.is_binary,
+    pa.types.is_large_binary,
+    pa.types.is_binary_view,
+    pa.types.is_fixed_size_binary,
+)
 # Spark's images have OpenCV's order of channels: the indices that give RGB and RGBA.
 _FROM_OPENCV = {1: [0], 3: [2, 1, 0], 4: [2, 1, 0, 3]}
 
@@ -79,29 +88,38 @@ def row_group_sizes(parquet: pq.ParquetFile) -> list[int]:
     return [parquet.metadata.row_group(i).num_rows for i in range(parquet.num_row_groups)]
 
 
-def layout_of(file: Path, column: str) -> Layout:
-    """The layout of a file's image column. Raises UserError if there is no such column, or its layout is unknown."""
-    with open_parquet(file) as parquet:
-        names = parquet.schema_arrow.names
-        if column not in names:
-            raise UserError(f"{file} has no column {column!r}: it has {', '.join(names)}; name it with --image_column")
-        kind = parquet.schema_arrow.field(column).type
-        if pa.types.is_struct(kind):
-            fields = {field.name for field in kind}
-            if fields.issuperset(_SPARK_FIELDS):
-                first = _first_row(parquet, [column], file)[column] or {}
-                shape = [first.get(key) for key in _SPARK_FIELDS[:3]]
-                return Layout((column,), _checked(shape, file), is_spark_struct=True)
-            if "bytes" in fields:
-                return Layout((column,), None, is_struct_of_bytes=True)
-        if pa.types.is_binary(kind) or pa.types.is_large_binary(kind):
-            if set(SIZE_COLUMNS) <= set(names):
-                first = _first_row(parquet, list(SIZE_COLUMNS), file)
-                return Layout((column, *SIZE_COLUMNS), _checked([first[key] for key in SIZE_COLUMNS], file))
+def layout_of(files: Sequence[Path], column: str) -> Layout:
+    """The layout of the image column of a table's files, by its type and the first image.
+
+    Raises UserError if there is no such column, if its layout is unknown, or if there is no image at all.
+    """
+    with open_parquet(files[0]) as parquet:
+        schema = parquet.schema_arrow
+    if column not in schema.names:
+        raise UserError(
+            f"{files[0]} has no column {column!r}: it has {', '.join(schema.names)}; name it with --image_column"
+        )
+    kind = schema.field(column).type
+    kind = kind.value_type if pa.types.is_dictionary(kind) else kind
+    if pa.types.is_struct(kind):
+        fields = {field.name for field in kind}
+        if fields.issuperset(_SPARK_FIELDS):
+            first = _first_image(files, [f"{column}.{name}" for name in _SPARK_FIELDS], column)[column]
+            return Layout((column,), _checked([first[name] for name in _SHAPE_FIELDS], files[0]), is_spark_struct=True)
+        if "bytes" in fields:
+            return Layout((column,), None, is_struct_of_bytes=True)
+    if any(is_bytes(kind) for is_bytes in _BYTES):
+        if not set(SIZE_COLUMNS) <= set(schema.names):
             return Layout((column,), None)
+        first = _first_image(files, [column, *SIZE_COLUMNS], column)
+        shape = [first[name] for name in SIZE_COLUMNS]
+        is_pixels = None not in shape and len(first[column]) == np.prod(shape)
+        if not is_pixels and begins_as_file(first[column]):
+            return Layout((column,), None)
+        return Layout((column, *SIZE_COLUMNS), _checked(shape, files[0]))
     raise UserError(
-        f"{file} has images of the type {kind} in {column!r}: bytes of a file or of pixels, a struct with `bytes`, or "
-        f"Spark's image struct were expected"
+        f"{files[0]} has images of the type {kind} in {column!r}: bytes of a file or of pixels, a struct with `bytes`, "
+        f"or Spark's image struct were expected"
     )
 
 
@@ -128,14 +146,25 @@ def read_stored_images(shard: RowShard) -> tuple[list[bytes], np.ndarray]:
     return contents, is_skipped
 
 
-def _first_row(parquet: pq.ParquetFile, columns: list[str], file: Path) -> dict[str, Any]:
-    try:
-        rows = next(parquet.iter_batches(1, columns=columns), None)
-    except (OSError, pa.ArrowException) as error:
-        raise damaged(file, error) from None
-    if rows is None:
-        raise UserError(f"{file} has no row: leave it out")
-    return rows.to_pylist()[0]
+def _first_image(files: Sequence[Path], columns: list[str], image_column: str) -> dict[str, Any]:
+    """The columns of the first row that has an image. Raises UserError if none has."""
+    for file in files:
+        try:
+            with open_parquet(file) as parquet:
+                for batch in parquet.iter_batches(ROWS_TO_LOOK_AT, columns=columns):
+                    for row in batch.to_pylist():
+                        if _is_image(row[image_column]):
+                            return row
+        except (OSError, pa.ArrowException) as error:
+            raise damaged(file, error) from None
+    raise UserError(
+        f"{files[0]} has no image in {image_column!r}: leave it out, or name the column with --image_column"
+    )
+
+
+def _is_image(value: bytes | dict[str, Any] | None) -> bool:
+    """Whether a value is not null, nor what Spark has in place of a file that it cannot decode."""
+    return value is not None and (isinstance(value, bytes) or (value["height"] or 0) > 0)
 
 
 def _checked(shape: Sequence[int | None], file: Path) -> tuple[int, int, int]:
@@ -178,7 +207,9 @@ def _image(row: dict[str, Any], shard: RowShard) -> bytes:
             check_image(value)
         return value
     if layout.is_spark_struct:
-        shape, pixels = (value["height"], value["width"], value["nChannels"]), value["data"]
+        if not _is_image(value):
+            raise ValueError("Spark could not decode it")
+        shape, pixels = tuple(value[name] for name in _SHAPE_FIELDS), value["data"] or b""
     else:
         shape, pixels = tuple(row[name] for name in SIZE_COLUMNS), value
     if shape != layout.shape or len(pixels) != np.prod(layout.shape):

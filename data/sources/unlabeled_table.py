@@ -26,7 +26,7 @@ def locate(options: DataOptions, base: Located) -> Located:
             sizes = row_group_sizes(parquet)
         if not sum(sizes):
             continue
-        layout = layout_of(file, options.image_column)
+        layout = layout_of([file], options.image_column)
         if not _fits(layout.shape, base):
             ours = "files" if layout.shape is None else f"pixels of {layout.shape}"
             theirs = "files" if base.encoding == ENCODED else f"pixels of {base.image_shape}"

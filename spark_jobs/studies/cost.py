@@ -11,7 +11,7 @@ from longtail.conf.options.training import RunOptions
 from longtail.conf.vocabulary import TRAIN, UNLABELED
 from longtail.data.longtail import labelled_counts, unlabeled_counts
 from longtail.data.manifest import read_manifest
-from longtail.data.sources.image_list import read_list
+from longtail.data.sources.list_files import read_list
 from longtail.data.sources.registry import known_num_classes, source_of
 from longtail.spark_jobs.steps.prepared_set import prepared_set_dir
 from longtail.spark_jobs.studies.planned import PlannedStep
@@ -81,7 +81,7 @@ def _part_sizes(options: DataOptions) -> tuple[int, int] | None:
     if labelled is None and options.imb_type == "natural":
         if options.list_file is None or options.test_list_file is None or options.unlabeled is not None:
             return None
-        return _num_listed(options.list_file), 0
+        return _num_listed(options.list_file, options.image_column, options.label_column), 0
     if labelled is None:
         num_classes = known_num_classes(options) or len(source_of(options).locate(options).class_names)
         labelled = labelled_counts(
@@ -96,6 +96,6 @@ def _part_sizes(options: DataOptions) -> tuple[int, int] | None:
 
 
 @lru_cache
-def _num_listed(list_file: Path) -> int:
+def _num_listed(list_file: Path, path_column: str, label_column: str) -> int:
     """Images of a list, read once for all steps of an experiment: iNaturalist's has 437,513 lines."""
-    return len(read_list(list_file))
+    return len(read_list(list_file, path_column=path_column, label_column=label_column))
