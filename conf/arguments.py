@@ -17,6 +17,7 @@ from longtail.conf.command_line.messages import describe
 from longtail.conf.command_line.parser import CONFIG, HELP_ALL_FLAGS, HELP_FLAGS, flag_values, known_flag_values
 from longtail.conf.datasets import dataset_facts
 from longtail.conf.options.base import JobOptions
+from longtail.conf.options.data import SET_IS_PREPARED
 from longtail.conf.options.semi import PipelineOptions
 
 Options = TypeVar("Options", bound=JobOptions)
@@ -40,10 +41,14 @@ def given_values(options_type: type[Options], argv: Sequence[str], *, prog: str)
     return _with_file_values(options_type, flag_values(options_type, argv, prog=prog), prog=prog)
 
 
-def resolve_options(options_type: type[Options], values: dict[str, Any]) -> Options:
-    """Validate ``values``, by option name; the data set's defaults fill in what they lack."""
+def resolve_options(options_type: type[Options], values: dict[str, Any], *, is_prepared: bool = False) -> Options:
+    """Validate ``values``, by option name; the data set's defaults fill in what they lack.
+
+    is_prepared: the prepared set is there, so that the images need not be
+    """
+    values = {**dataset_defaults(options_type, values), **values}
     try:
-        return options_type.model_validate({**dataset_defaults(options_type, values), **values})
+        return options_type.model_validate(values, context=SET_IS_PREPARED if is_prepared else None)
     except ValidationError as error:
         raise UserError(describe(error, options_type)) from None
 

@@ -4,9 +4,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from longtail.conf.base.errors import UserError
+from longtail.conf.base.names import with_examples
 from longtail.data.storage import PathOrUrl
-
-_NAMES_SHOWN = 3
 
 
 def class_order(found: Sequence[str], wanted: Sequence[str], *, file: Path, of: PathOrUrl) -> list[int] | None:
@@ -20,7 +19,8 @@ def class_order(found: Sequence[str], wanted: Sequence[str], *, file: Path, of: 
         return None
     missing, new = _without(wanted, found), _without(found, wanted)
     if missing or new:
-        differences = [f"it lacks {_some(missing)}"] * bool(missing) + [f"has {_some(new)} instead"] * bool(new)
+        differences = [f"it lacks {with_examples(missing)}"] if missing else []
+        differences += [f"has {with_examples(new)} instead"] if new else []
         raise UserError(
             f"{file} is for other classes than {of}: {' and '.join(differences)}; take one that was made for these "
             f"classes, or give them back their names"
@@ -47,8 +47,3 @@ def check_same_order(found: Sequence[str], wanted: Sequence[str], *, file: Path,
 def _without(names: Sequence[str], others: Sequence[str]) -> list[str]:
     known = set(others)
     return [name for name in names if name not in known]
-
-
-def _some(names: Sequence[str]) -> str:
-    shown = ", ".join(map(repr, names[:_NAMES_SHOWN]))
-    return shown if len(names) <= _NAMES_SHOWN else f"{shown} and {len(names) - _NAMES_SHOWN} more"

@@ -6,8 +6,10 @@ checked.
 """
 
 import os
+from collections.abc import Collection, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -41,6 +43,21 @@ def verify_set(set_dir: PathOrUrl, manifest: Manifest) -> None:
             f"{set_dir} has {(occurrences > 1).sum()} ids of more than one image, such as "
             f"{every_id[occurrences.argmax()]}: delete it and run `longtail prepare` again"
         )
+
+
+def check_parameters(
+    manifest: Manifest, described: Mapping[str, Any], *, set_dir: PathOrUrl, given: Collection[str] = (), remedy: str
+) -> None:
+    """Raise UserError if options describe another set than a manifest does.
+
+    described: the options of the set (DataOptions.set_parameters); given: those that the user gives
+    remedy: clause for the message
+    """
+    there = manifest.parameters
+    names = [*there, *(name for name in described if name not in there and name in given)]
+    if differing := [name for name in names if described.get(name) != there.get(name)]:
+        differences = ", ".join(f"{name} {described.get(name)} (there {there.get(name)})" for name in differing)
+        raise UserError(f"{set_dir} is another set than the options describe: {differences}; {remedy}")
 
 
 def _verified_ids(set_dir: PathOrUrl, split: str, manifest: Manifest) -> np.ndarray:

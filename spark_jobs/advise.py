@@ -19,7 +19,6 @@ from collections.abc import Sequence
 from longtail.conf.arguments import given_values, options_for
 from longtail.conf.next_command import next_command
 from longtail.conf.options.advise import AdviseOptions
-from longtail.conf.options.data import DATA_OPTIONS
 from longtail.conf.options.inference import GenPseudolabelsOptions
 from longtail.conf.options.pretraining import PretrainRotOptions
 from longtail.conf.options.training import TrainOptions
@@ -27,17 +26,16 @@ from longtail.spark_jobs.advising.diagnosis import diagnose
 from longtail.spark_jobs.advising.diagnosis_output import ADVICE_FILE, CLASSES_FILE, print_diagnosis, write_diagnosis
 from longtail.spark_jobs.advising.options import advise_options
 from longtail.spark_jobs.cli import run_job
-from longtail.spark_jobs.steps.checkpoint_options import options_of_checkpoint
-from longtail.spark_jobs.steps.prepare import prepare
+from longtail.spark_jobs.steps.checkpoint_options import card_of, data_options
 from longtail.spark_jobs.steps.training import train_run, training_session
 
 ADVICE_DIRECTORY = "advice"
 
 
 def main(argv: Sequence[str]) -> None:
-    options = advise_options(given_values(AdviseOptions, argv, prog="longtail advise"))
-    spark = training_session("advise", options)
-    set_dir = prepare(spark, options)
+    job = advise_options(given_values(AdviseOptions, argv, prog="longtail advise"))
+    options, spark = job.options, training_session("advise", job.options)
+    set_dir = job.prepared(spark)
     checkpoint = options.resume or train_run(spark, options_for(TrainOptions, options), set_dir=set_dir).checkpoint
     output_dir = (options.output_dir or checkpoint.parent / ADVICE_DIRECTORY / set_dir.name).absolute()
     diagnosis = diagnose(spark, options, set_dir=set_dir, checkpoint=checkpoint, output_dir=output_dir)
@@ -45,7 +43,8 @@ def main(argv: Sequence[str]) -> None:
     print_diagnosis(diagnosis)
     print(f"advice: {output_dir / ADVICE_FILE}, {output_dir / CLASSES_FILE}")
     if diagnosis.on_unlabeled.verdict != "no gain":
-        recorded = options_of_checkpoint({"resume": checkpoint}, DATA_OPTIONS)
+        card = card_of(checkpoint)
+        recorded = data_options(card, {}) if card else {}
         labelling = next_command(
             "gen_pseudolabels", GenPseudolabelsOptions, options, from_checkpoint=recorded, resume=checkpoint
         )

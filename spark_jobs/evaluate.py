@@ -12,22 +12,20 @@ and its loss, with --features also its features.
 import sys
 from collections.abc import Sequence
 
-from longtail.conf.arguments import given_values, resolve_options
-from longtail.conf.options.data import DATA_OPTIONS
+from longtail.conf.arguments import given_values
 from longtail.conf.options.inference import EvaluateOptions
 from longtail.spark_jobs.cli import run_job
 from longtail.spark_jobs.cluster.session import spark_session
 from longtail.spark_jobs.display.scores import print_result
-from longtail.spark_jobs.steps.checkpoint_options import options_of_checkpoint
+from longtail.spark_jobs.steps.checkpoint_options import continued
 from longtail.spark_jobs.steps.evaluation import evaluate_checkpoint
-from longtail.spark_jobs.steps.prepare import prepare
 
 
 def main(argv: Sequence[str]) -> None:
     given = given_values(EvaluateOptions, argv, prog="longtail evaluate")
-    options = resolve_options(EvaluateOptions, {**options_of_checkpoint(given, DATA_OPTIONS), **given})
-    spark = spark_session("evaluate", options)
-    output_dir, result = evaluate_checkpoint(spark, options, set_dir=prepare(spark, options))
+    job = continued(EvaluateOptions, given)
+    spark = spark_session("evaluate", job.options)
+    output_dir, result = evaluate_checkpoint(spark, job.options, set_dir=job.prepared(spark))
     if result["splits"]:
         print_result(result)
     print(f"evaluation: {output_dir}")

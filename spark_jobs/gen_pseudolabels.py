@@ -12,28 +12,32 @@ too: a dict with extrapolated_targets and prediction_model.
 
 import sys
 from collections.abc import Sequence
+from typing import Any
 
-from longtail.conf.arguments import given_values, resolve_options
+from longtail.conf.arguments import given_values
 from longtail.conf.next_command import next_command
-from longtail.conf.options.data import DATA_OPTIONS
 from longtail.conf.options.inference import GenPseudolabelsOptions
 from longtail.conf.options.semi import TrainSemiOptions
 from longtail.spark_jobs.cli import run_job
 from longtail.spark_jobs.cluster.session import spark_session
-from longtail.spark_jobs.steps.checkpoint_options import options_of_checkpoint, training_of_checkpoint
+from longtail.spark_jobs.steps.checkpoint_options import continued, training_of_checkpoint
 from longtail.spark_jobs.steps.label_quality import show_quality
 from longtail.spark_jobs.steps.labelling import gen_pseudolabels
-from longtail.spark_jobs.steps.prepare import prepare
+from longtail.spark_jobs.steps.prepared_set import prepared_set_dir
 
 
 def main(argv: Sequence[str]) -> None:
     given = given_values(GenPseudolabelsOptions, argv, prog="longtail gen_pseudolabels")
-    options = resolve_options(GenPseudolabelsOptions, {**options_of_checkpoint(given, DATA_OPTIONS), **given})
-    spark = spark_session("gen_pseudolabels", options)
-    table = gen_pseudolabels(spark, options, set_dir=prepare(spark, options))
+    job = continued(GenPseudolabelsOptions, given)
+    options, spark = job.options, spark_session("gen_pseudolabels", job.options)
+    set_dir = job.prepared(spark)
+    table = gen_pseudolabels(spark, options, set_dir=set_dir)
     show_quality(table)
     training = training_of_checkpoint(options.resume)
-    command = next_command("train_semi", TrainSemiOptions, *training, options, pseudo_labels=table)
+    changes: dict[str, Any] = {"pseudo_labels": table}
+    if set_dir != prepared_set_dir(options):
+        changes["data_dir"] = set_dir.parents[1]
+    command = next_command("train_semi", TrainSemiOptions, *training, options, **changes)
     print(f"pseudo-labels: {table}\nnext: {command}")
 
 

@@ -10,20 +10,20 @@ Prepares the data set unless it exists. The same command resumes an interrupted 
 import sys
 from collections.abc import Sequence
 
-from longtail.conf.arguments import parse_options
+from longtail.conf.arguments import given_values
 from longtail.conf.options.training import TrainOptions
 from longtail.spark_jobs.cli import run_job
 from longtail.spark_jobs.display.scores import print_result
+from longtail.spark_jobs.steps.checkpoint_options import continued
 from longtail.spark_jobs.steps.next_steps import use_of_checkpoint
-from longtail.spark_jobs.steps.prepare import prepare
 from longtail.spark_jobs.steps.rank_evaluation import evaluate_in_ranks
 from longtail.spark_jobs.steps.training import train_run, training_session
 
 
 def main(argv: Sequence[str]) -> None:
-    options = parse_options(TrainOptions, argv, prog="longtail train")
-    spark = training_session("train", options)
-    set_dir = prepare(spark, options)
+    job = continued(TrainOptions, given_values(TrainOptions, argv, prog="longtail train"))
+    options, spark = job.options, training_session("train", job.options)
+    set_dir = job.prepared(spark)
     if options.evaluate:
         print_result(evaluate_in_ranks(spark, options, set_dir=set_dir))
         return

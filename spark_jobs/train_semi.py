@@ -11,23 +11,24 @@ one is trained on that, N - 1 times; each round is a run of its own. --semi_meth
 import sys
 from collections.abc import Sequence
 
-from longtail.conf.arguments import parse_options
+from longtail.conf.arguments import given_values
 from longtail.conf.next_command import next_command
 from longtail.conf.options.live import MonitorOptions
 from longtail.conf.options.semi import TrainSemiOptions
 from longtail.spark_jobs.cli import run_job
 from longtail.spark_jobs.display.scores import print_result
-from longtail.spark_jobs.steps.prepare import prepare
+from longtail.spark_jobs.steps.checkpoint_options import continued
 from longtail.spark_jobs.steps.rank_evaluation import evaluate_in_ranks
 from longtail.spark_jobs.steps.self_training import pseudo_label_table, train_rounds
 from longtail.spark_jobs.steps.training import training_session
 
 
 def main(argv: Sequence[str]) -> None:
-    options = parse_options(TrainSemiOptions, argv, prog="longtail train_semi")
+    job = continued(TrainSemiOptions, given_values(TrainSemiOptions, argv, prog="longtail train_semi"))
+    options = job.options
     table = pseudo_label_table(options) if options.needs_pseudo_labels else None
     spark = training_session("train_semi", options)
-    set_dir = prepare(spark, options)
+    set_dir = job.prepared(spark)
     if options.evaluate:
         print_result(evaluate_in_ranks(spark, options, set_dir=set_dir, pseudo_labels=table))
         return

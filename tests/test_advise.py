@@ -10,6 +10,7 @@ import pyarrow.parquet as pq
 import pytest
 from PIL import Image
 
+from longtail.conf.options.advise import AdviseOptions
 from longtail.conf.options.data import DataOptions
 from longtail.spark_jobs.advising.options import advise_options
 from longtail.training.augmentation import Normalisation
@@ -26,6 +27,10 @@ def refusal(given: dict[str, Any]) -> str:
     return messages[0]
 
 
+def options_of(given: dict[str, Any]) -> AdviseOptions:
+    return advise_options(given).options
+
+
 @pytest.fixture
 def images(tmp_path: Path) -> Path:
     write_class(tmp_path / "labelled" / "cat", 3)
@@ -33,7 +38,7 @@ def images(tmp_path: Path) -> Path:
 
 
 def test_a_directory_with_a_folder_a_class_is_the_data_set_folder(images: Path) -> None:
-    options = advise_options({"labelled": images, "unlabeled": "some"})
+    options = options_of({"labelled": images, "unlabeled": "some"})
     assert (options.dataset, options.path, options.imb_type, options.val_fraction) == ("folder", images, "natural", 0.2)
 
 
@@ -42,7 +47,7 @@ def test_a_file_or_a_directory_of_parquet_is_the_data_set_table(tmp_path: Path) 
     file = tmp_path / "table" / "label=cat" / "part.parquet"
     pq.write_table(pa.table({"image": [b"x"]}), file)
     for path in (file, tmp_path / "table"):
-        options = advise_options({"labelled": path, "unlabeled": "some"})
+        options = options_of({"labelled": path, "unlabeled": "some"})
         assert (options.dataset, options.path) == ("table", path)
 
 
@@ -59,7 +64,7 @@ def a_prepared_set(tmp_path: Path, **values: Any) -> Path:
 
 def test_a_prepared_set_is_named_by_its_parameters_with_its_unlabeled_part(tmp_path: Path) -> None:
     set_dir = a_prepared_set(tmp_path, val_fraction=0.3, imb_factor_unlabel=0.5)
-    options = advise_options({"labelled": set_dir})
+    options = options_of({"labelled": set_dir})
     assert (options.n_max, options.val_fraction, options.imb_factor_unlabel) == (33, 0.3, 0.5)
     assert options.data_dir == tmp_path / "here"
 
@@ -68,7 +73,7 @@ def test_a_prepared_set_without_held_out_images_gets_some_and_other_unlabeled_on
     tmp_path: Path,
 ) -> None:
     set_dir = a_prepared_set(tmp_path, imb_factor_unlabel=0.5, unlabel_size_factor=3)
-    options = advise_options({"labelled": set_dir, "unlabeled": "some"})
+    options = options_of({"labelled": set_dir, "unlabeled": "some"})
     assert (options.val_fraction, options.imb_factor_unlabel, options.unlabeled) == (0.2, None, "some")
 
 
@@ -93,16 +98,27 @@ def write_checkpoint(path: Path, **values: Any) -> Path:
 
 def test_a_checkpoint_names_its_labelled_images_and_not_the_unlabeled_ones(tmp_path: Path) -> None:
     checkpoint = write_checkpoint(tmp_path / "c.tar", n_max=33, val_fraction=0.3, imb_factor_unlabel=0.5)
-    options = advise_options({"resume": checkpoint, "unlabeled": "some"})
+    options = options_of({"resume": checkpoint, "dataset": "digits", "unlabeled": "some"})
     assert (options.n_max, options.val_fraction, options.imb_factor_unlabel) == (33, 0.3, None)
-    assert advise_options({"resume": checkpoint}).imb_factor_unlabel == 0.5
+    assert options_of({"resume": checkpoint, "dataset": "digits"}).imb_factor_unlabel == 0.5
+
+
+def test_without_a_data_set_the_prepared_set_of_the_checkpoint_is_taken_and_no_other(tmp_path: Path) -> None:
+    checkpoint = write_checkpoint(tmp_path / "c.tar", n_max=33, val_fraction=0.3, imb_factor_unlabel=0.5)
+    given = {"resume": checkpoint, "data_dir": tmp_path}
+    assert "a checkpoint does not decide what is prepared" in refusal(given)
+    set_dir = tmp_path / "prepared" / options_of({**given, "dataset": "digits"}).set_name()
+    set_dir.mkdir(parents=True)
+    write_manifest(set_dir, {"train": [3, 2]}, image_shape=(8, 8, 1))
+    assert advise_options(given).set_dir == set_dir
+    assert "a checkpoint does not decide what is prepared" in refusal({**given, "unlabeled": "some"})
 
 
 def test_a_checkpoint_that_learned_from_all_labels_or_from_others_is_refused(tmp_path: Path) -> None:
     of_all = write_checkpoint(tmp_path / "all.tar", val_fraction=0.0)
     assert "with --resume a checkpoint that was trained with it" in refusal({"resume": of_all, "unlabeled": "some"})
     checkpoint = write_checkpoint(tmp_path / "c.tar", n_max=33, val_fraction=0.3)
-    message = refusal({"resume": checkpoint, "n_max": 34, "unlabeled": "some"})
+    message = refusal({"resume": checkpoint, "dataset": "digits", "n_max": 34, "unlabeled": "some"})
     assert f"{checkpoint} was trained on other labelled images: n_max 33 (here 34); omit --resume" == message
 
 
@@ -110,7 +126,9 @@ def test_the_column_of_an_unlabeled_table_s_images_says_nothing_of_the_labelled_
     checkpoint = write_checkpoint(tmp_path / "c.tar", n_max=33, val_fraction=0.3)
     table = tmp_path / "more.parquet"
     pq.write_table(pa.table({"picture": [b"x"]}), table)
-    options = advise_options({"resume": checkpoint, "unlabeled": str(table), "image_column": "picture"})
+    options = options_of(
+        {"resume": checkpoint, "dataset": "digits", "unlabeled": str(table), "image_column": "picture"}
+    )
     assert options.set_parameters()["image_column"] == "picture"
 
 
@@ -159,7 +177,8 @@ def test_advice_on_images_of_ones_own_is_right_where_the_truth_is_known(job: Run
     assert pq.read_table(file.parent / "classes.parquet").to_pylist() == advice["classes"]
 
     (checkpoint,) = tmp_path.glob("runs/*/ckpt.pth.tar")
-    mixed = job("advise", "--resume", checkpoint, "--unlabeled", "mixed", "--output_dir", "other")
+    labelled = ["--labelled", "labelled", "--image_size", SIDE]
+    mixed = job("advise", *labelled, "--resume", checkpoint, "--unlabeled", "mixed", "--output_dir", "other")
 
     assert mixed.returncode == 0, mixed.stderr
     assert len(list(tmp_path.glob("runs/*/result.json"))) == 1  # nothing was trained

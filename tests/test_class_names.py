@@ -45,12 +45,12 @@ def test_the_order_leads_from_one_to_the_other(found: list[str], wanted: list[st
 @pytest.mark.parametrize(
     ("found", "wanted", "differences"),
     [
-        (["cat", "dog"], ["cat", "zebra"], "it lacks 'zebra' and has 'dog' instead;"),
-        (["cat", "dog", "eel"], ["cat", "dog"], "has 'eel' instead;"),
-        (["cat"], ["cat", "dog"], "it lacks 'dog';"),
-        (list("abcde"), list("vwxyz"), "it lacks 'v', 'w', 'x' and 2 more and has 'a', 'b', 'c' and 2 more instead;"),
+        (["cat", "dog"], ["cat", "zebra"], "it lacks zebra and has dog instead;"),
+        (["cat", "dog", "eel"], ["cat", "dog"], "has eel instead;"),
+        (["cat"], ["cat", "dog"], "it lacks dog;"),
+        (list("abcde"), list("vwxyz"), "it lacks v, w, x and 2 more and has a, b, c and 2 more instead;"),
         (["cat", "cat", "dog"], ["cat", "dog", "dog"], "has two classes of the same name"),
-        (["cat\x1b[31m\nred"], ["cat"], "it lacks 'cat' and has 'cat\\x1b[31m\\nred' instead;"),
+        (["cat\x1b[31m\nred"], ["cat"], "it lacks cat and has cat\\x1b[31m\\nred instead;"),
     ],
 )
 def test_other_names_are_refused_and_named(found: list[str], wanted: list[str], differences: str) -> None:
@@ -91,7 +91,7 @@ def test_pseudo_labels_are_learned_for_the_classes_and_images_that_they_are_for(
     semi_supervised_task(options, set_dir, manifest, torch.device("cpu"), pseudo_labels=fitting)
     for name, recorded, says in (
         ("b", {CLASS_NAMES_KEY: manifest.class_names[::-1]}, "in another order (class 0 is 'class 2' there"),
-        ("c", {CLASS_NAMES_KEY: ["class 0", "class 1", "zebra"]}, "it lacks 'class 2' and has 'zebra' instead"),
+        ("c", {CLASS_NAMES_KEY: ["class 0", "class 1", "zebra"]}, "it lacks class 2 and has zebra instead"),
         ("d", {CLASS_NAMES_KEY: manifest.class_names, IMAGES_KEY: images[::-1]}, "labels other images than"),
     ):
         table = table_with(set_dir, tmp_path / name, **recorded)
@@ -115,4 +115,4 @@ def test_a_new_head_on_a_frozen_backbone_needs_no_names_but_the_old_head_does(se
         )
         with refused() as messages:
             run_training(options, paths_of(renamed, tmp_path / method), ALONE, attempt=1)
-        assert "it lacks 'a', 'b', 'c' and has 'class 0', 'class 1', 'class 2' instead" in messages[0]
+        assert "it lacks a, b, c and has class 0, class 1, class 2 instead" in messages[0]

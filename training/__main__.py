@@ -1,8 +1,9 @@
 """Training without Spark, on a data set written by `longtail prepare`.
 
-    python -m longtail.training train --set_dir datasets/prepared/NAME --dataset cifar10 --imb_factor 0.01
-    torchrun --nproc_per_node 2 -m longtail.training train --world_size 2 --set_dir ... --dataset cifar10
+    python -m longtail.training train --set_dir datasets/prepared/NAME
+    torchrun --nproc_per_node 2 -m longtail.training train --world_size 2 --set_dir ...
 
+The options that the set was prepared with are known from its manifest; others that contradict it are refused.
 --set_dir may be a URL supported by fsspec (file://, s3a://, hdfs://).
 
 JOB is pretrain_rot, pretrain_moco, pretrain_simclr, train, train_semi (with --pseudo_labels) or train_classifier, with
@@ -13,11 +14,12 @@ import os
 import sys
 from collections.abc import Sequence
 from contextlib import nullcontext
+from typing import Any
 
 import torch
 import torch.distributed as dist
 
-from longtail.conf.arguments import parse_options
+from longtail.conf.arguments import given_values
 from longtail.conf.base.errors import UserError
 from longtail.conf.options.pretraining import PRETRAININGS
 from longtail.conf.options.semi import TrainSemiOptions
@@ -27,8 +29,9 @@ from longtail.data.manifest import read_manifest
 from longtail.data.storage import path_or_url
 from longtail.data.verification import verify_set
 from longtail.training.distributed import Rank
-from longtail.training.run import run_training
+from longtail.training.run import run_evaluation, run_training
 from longtail.training.run_directory import begin_attempt, exclusive_run, finished_run, run_paths
+from longtail.training.set_options import options_with_set
 
 OPTIONS: dict[str, type[RunOptions]] = {
     **PRETRAININGS,
@@ -43,7 +46,9 @@ def main(argv: Sequence[str]) -> None:
     if len(argv) < 3 or argv[0] not in OPTIONS or argv[1] != "--set_dir":
         raise UserError(f"usage: python -m longtail.training {'|'.join(OPTIONS)} --set_dir DIR [OPTIONS]")
     job, set_dir = argv[0], path_or_url(argv[2])
-    options = parse_options(OPTIONS[job], argv[3:], prog=f"python -m longtail.training {job}")
+    manifest = read_manifest(set_dir)
+    given = given_values(OPTIONS[job], argv[3:], prog=f"python -m longtail.training {job}")
+    options = options_with_set(OPTIONS[job], given, manifest, set_dir=set_dir)
     if isinstance(options, TrainSemiOptions) and options.needs_pseudo_labels and options.pseudo_labels is None:
         raise UserError("without Spark, train_semi needs --pseudo_labels: give a table written by gen_pseudolabels")
     if isinstance(options, TrainSemiOptions) and options.needs_pseudo_labels and options.rounds > 1:
@@ -53,19 +58,27 @@ def main(argv: Sequence[str]) -> None:
     if options.threads is not None:
         torch.set_num_threads(options.threads)
     if int(os.environ.get("RANK", 0)) == 0:
-        verify_set(set_dir, read_manifest(set_dir))
+        verify_set(set_dir, manifest)
     rank = _join(options.world_size)
     paths = run_paths(options, set_dir=set_dir, pseudo_labels=getattr(options, "pseudo_labels", None))
+    if isinstance(options, TrainOptions) and options.evaluate:
+        _print_scores(run_evaluation(options, paths, rank), rank)
+        return
     with exclusive_run(paths.run_dir) if rank.is_first else nullcontext():
         finished = finished_run(paths.run_dir)
         attempt = begin_attempt(paths, options) if rank.is_first and not finished else 0
         result = finished.result if finished else run_training(options, paths, rank, attempt=attempt)
+    _print_scores(result, rank)
+    if rank.is_first:
+        print(f"run: {paths.run_dir}")
+
+
+def _print_scores(result: dict[str, Any], rank: Rank) -> None:
     if rank.is_first:
         split = TEST if TEST in result["splits"] else TRAIN
         scores = result["splits"][split]
         shown = ("accuracy", "balanced_accuracy", *(f"{group}_shot_accuracy" for group in SHOT_GROUPS))
         print(split, {name: scores[name] for name in shown})
-        print(f"run: {paths.run_dir}")
 
 
 def _join(world_size: int) -> Rank:

@@ -33,7 +33,7 @@ NETWORK_PREFIX = "network."
 _FIRST_TENSOR = "conv1.weight"
 _MOCO_QUERY = "encoder_q."
 
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
 """Version of the fields that longtail adds to the published layout."""
 
 
@@ -48,6 +48,7 @@ class ModelCard:
     rule_counts: class counts used by loss and rule
     pseudo_label_round: round of the pseudo-labels used for training; 0 for none
     options: options of the job, by name
+    set_identity: Manifest.identity of the prepared set; None in a checkpoint of format version 1
     """
 
     run: str
@@ -62,6 +63,7 @@ class ModelCard:
     image_shape: tuple[int, int, int]
     normalisation: Normalisation
     options: dict[str, Any]
+    set_identity: str | None = None
 
     def in_order(self, order: Sequence[int] | None) -> "ModelCard":
         """The card with class order[i] as class i; None: as it is."""

@@ -175,7 +175,7 @@ def _restore(
     own = paths.run_dir / CHECKPOINT_FILE
     source = own if own.exists() else options.continues_from
     if source is not None:
-        _check_classes(source, task, paths)
+        is_same_set = _check_classes(source, task, paths)
         checkpoint = load_into(network, source, options)
         load_companion(model, network, checkpoint, path=source)
         if optimizer and checkpoint.optimizer is None:
@@ -184,15 +184,20 @@ def _restore(
             raise UserError(f"{source} has {checkpoint.epoch} finished epochs: raise --epochs ({options.epochs})")
         if optimizer and checkpoint.optimizer:
             load_momentum(optimizer, checkpoint.optimizer, path=source)
-        return checkpoint.epoch, checkpoint.best
+        # Scores of another set's validation images are no measure for this one's.
+        return checkpoint.epoch, checkpoint.best if is_same_set else None
     return 0, None
 
 
-def _check_classes(path: Path, task: Task, paths: RunPaths) -> None:
-    """Raise UserError if a training cannot go on from the checkpoint, as its classes or their order are others."""
+def _check_classes(path: Path, task: Task, paths: RunPaths) -> bool:
+    """Whether a checkpoint is of the training's set, or may be: one of version 1 does not say.
+
+    Raises UserError if the training cannot go on from it, as its classes or their order are others.
+    """
     card = load_checkpoint(path).model_card
+    is_same_set = card is None or card.set_identity in (None, read_manifest(paths.set_dir).identity)
     if card is None or card.phase in PRETRAININGS:
-        return
+        return is_same_set
     check_same_order(
         card.class_names,
         task.data.class_names,
@@ -200,6 +205,7 @@ def _check_classes(path: Path, task: Task, paths: RunPaths) -> None:
         of=paths.set_dir,
         remedy="a training goes on in the order that it began with; prepare the set in that order, or train anew",
     )
+    return is_same_set
 
 
 class _Reporter:
@@ -223,6 +229,7 @@ class _Reporter:
         self._options, self._paths, self._events = options, paths, events
         self._groups = task.data.shot_groups
         self._run = paths.run_dir.name
+        self._set_identity = read_manifest(paths.set_dir).identity
         # If a killed attempt logged an epoch but did not save it, TensorBoard keeps the repetition.
         self._scalars = SummaryWriter(str(paths.run_dir / TENSORBOARD_DIRECTORY), purge_step=first_epoch + 1)
 
@@ -273,6 +280,7 @@ class _Reporter:
                 image_shape=_image_shape(data),
                 normalisation=data.normalisation,
                 options=self._options.model_dump(mode="json"),
+                set_identity=self._set_identity,
             ),
         )
         # The best first: a run killed between the two repeats the epoch and writes both again.

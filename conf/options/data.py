@@ -4,7 +4,7 @@ import re
 from pathlib import Path
 from typing import Any, Literal
 
-from pydantic import FilePath, field_validator, model_validator
+from pydantic import ValidationInfo, field_validator, model_validator
 
 from longtail.conf.datasets import dataset_facts
 from longtail.conf.options.base import DELTA_HELP, SparkJobOptions, TableFormat, fingerprint, option
@@ -13,6 +13,17 @@ IMAGE_TREES = ("folder", "image_list")
 """The data sets whose images are the user's files."""
 OWN_IMAGES = (*IMAGE_TREES, "table")
 """The data sets whose images are the user's, in files or in a table."""
+
+PLACES = frozenset(
+    {
+        "data_dir", "dataset", "path", "val_path", "test_path", "list_file", "val_list_file", "test_list_file",
+        "unlabeled", "irrelevant_dataset",
+    }
+)  # fmt: skip
+"""Options that name where images are read from, downloaded from or written to."""
+
+SET_IS_PREPARED = {"set_is_prepared": True}
+"""Context of a validation of options whose set is there: the images that it was made from may be gone."""
 
 OF_UNLABELED = frozenset({"imb_factor_unlabel", "unlabeled", "unlabel_size_factor", "relevance", "irrelevant_dataset"})
 """Options of the unlabeled part; the labelled part does not depend on them."""
@@ -33,16 +44,16 @@ class DataOptions(SparkJobOptions):
         "your images: a directory (--dataset folder or image_list), or a Parquet or Delta table (--dataset table)",
         group="Your own images",
     )
-    list_file: FilePath | None = option(
+    list_file: Path | None = option(
         None,
         "training images of --dataset image_list: a line per image with its path below --path and its label",
         group="Your own images", flags=("--list",), advanced=True,
     )  # fmt: skip
-    test_list_file: FilePath | None = option(
+    test_list_file: Path | None = option(
         None, "test images of --dataset image_list; without it, --test_fraction of the training images",
         group="Your own images", flags=("--test_list",), advanced=True,
     )  # fmt: skip
-    val_list_file: FilePath | None = option(
+    val_list_file: Path | None = option(
         None, "validation images of --dataset image_list, in place of --val_fraction",
         group="Your own images", flags=("--val_list",), advanced=True,
     )  # fmt: skip
@@ -152,9 +163,16 @@ class DataOptions(SparkJobOptions):
 
     @field_validator("path", "val_path", "test_path")
     @classmethod
-    def _path_exists(cls, value: Path | None) -> Path | None:
-        if value is not None and not value.exists():
+    def _path_exists(cls, value: Path | None, info: ValidationInfo) -> Path | None:
+        if value is not None and not value.exists() and info.context != SET_IS_PREPARED:
             raise ValueError("there is no such directory or file")
+        return value
+
+    @field_validator("list_file", "val_list_file", "test_list_file")
+    @classmethod
+    def _list_is_a_file(cls, value: Path | None, info: ValidationInfo) -> Path | None:
+        if value is not None and not value.is_file() and info.context != SET_IS_PREPARED:
+            raise ValueError("there is no such file")
         return value
 
     @field_validator("path", "val_path", "test_path", "list_file", "val_list_file", "test_list_file")
@@ -169,19 +187,20 @@ class DataOptions(SparkJobOptions):
         return str(Path(value).absolute()) if value is not None and Path(value).exists() else value
 
     @model_validator(mode="after")
-    def _own_images_are_named(self) -> "DataOptions":
+    def _own_images_are_named(self, info: ValidationInfo) -> "DataOptions":
+        is_prepared = info.context == SET_IS_PREPARED
         if self.dataset in OWN_IMAGES and self.path is None:
             raise ValueError(f"--dataset {self.dataset} needs --path, the directory or table of the images")
         if self.dataset not in OWN_IMAGES and self.path is not None:
             raise ValueError(
                 f"--path goes with --dataset {', '.join(OWN_IMAGES)}, not with {self.dataset}: add --dataset folder"
             )
-        if self.dataset in IMAGE_TREES and self.path is not None and not self.path.is_dir():
+        if self.dataset in IMAGE_TREES and self.path is not None and not (self.path.is_dir() or is_prepared):
             raise ValueError(f"--path {self.path} is not a directory: a directory of images was expected")
         for name, path in (("val_path", self.val_path), ("test_path", self.test_path)):
             if path is not None and self.dataset not in ("folder", "table"):
                 raise ValueError(f"--{name} goes with --dataset folder or table")
-            if path is not None and self.dataset == "folder" and not path.is_dir():
+            if path is not None and self.dataset == "folder" and not (path.is_dir() or is_prepared):
                 raise ValueError(f"--{name} {path} is not a directory: a directory of class folders was expected")
         if self.layout != "auto" and self.dataset != "folder":
             raise ValueError("--layout goes with --dataset folder")

@@ -32,11 +32,11 @@ class GenPseudolabelsOptions(InferenceOptions):
     own_defaults: ClassVar[frozenset[str]] = frozenset({"arch", "batch_size"})
     examples = (
         (
-            "--resume runs/digits-*-train-CE-*/ckpt.pth.tar --imb_factor_unlabel 1",
+            "--resume runs/digits-*-train-CE-*/ckpt.pth.tar --dataset digits --imb_factor_unlabel 1",
             "labels by the classifier that `longtail train` learned on the digits",
         ),
         (
-            "--resume runs/digits-*-train-CE-*/ckpt.pth.tar --imb_factor_unlabel 1 --threshold 0.9",
+            "--resume runs/digits-*-train-CE-*/ckpt.pth.tar --dataset digits --imb_factor_unlabel 1 --threshold 0.9",
             "only the labels with a confidence of at least 0.9",
         ),
     )

@@ -7,14 +7,14 @@ from typing import Any
 from longtail.conf.arguments import resolve_options
 from longtail.conf.base.errors import UserError
 from longtail.conf.options.advise import AdviseOptions
-from longtail.conf.options.data import DATA_OPTIONS, OF_UNLABELED, DataOptions
+from longtail.conf.options.data import OF_UNLABELED, DataOptions
 from longtail.data.manifest import FILE_NAME, read_manifest
 from longtail.data.storage import is_table
-from longtail.spark_jobs.steps.checkpoint_options import options_of_checkpoint
+from longtail.spark_jobs.steps.checkpoint_options import Continued, card_of, data_options, with_recorded
 from longtail.spark_jobs.steps.prepared_set import PREPARED_DIRECTORY
 
 
-def advise_options(given: dict[str, Any]) -> AdviseOptions:
+def advise_options(given: dict[str, Any]) -> Continued[AdviseOptions]:
     """The job's options, including those that --labelled and the checkpoint of --resume imply about the data set.
 
     given: the options on the command line
@@ -22,17 +22,26 @@ def advise_options(given: dict[str, Any]) -> AdviseOptions:
     Raises UserError for bad input, or if the checkpoint was trained on other labelled images.
     """
     named = _labelled_options(given)
-    trained_on = options_of_checkpoint(given, DATA_OPTIONS)
-    inherited = {} if named else trained_on
+    card = card_of(Path(given["resume"])) if "resume" in given else None
+    inherited = {} if named or card is None else data_options(card, given)
     if OF_UNLABELED & given.keys():
         named, inherited = _without_unlabeled(named), _without_unlabeled(inherited)
-    options = resolve_options(AdviseOptions, {**inherited, **named, **given})
-    if trained_on:
-        theirs, ours = (_labelled_part(part) for part in (resolve_options(DataOptions, trained_on), options))
-        if differing := [name for name in {**theirs, **ours} if theirs.get(name) != ours.get(name)]:
-            differences = ", ".join(f"{name} {theirs.get(name)} (here {ours.get(name)})" for name in differing)
-            raise UserError(f"{options.resume} was trained on other labelled images: {differences}; omit --resume")
-    return options
+    if named or card is None:
+        job = Continued(resolve_options(AdviseOptions, {**named, **given}), None)
+    else:
+        job = with_recorded(AdviseOptions, given, inherited, card)
+    if card is not None and given.get("dataset") in (None, card.options.get("dataset")):
+        _check_labelled_part(job.options, data_options(card, {}))
+    return job
+
+
+def _check_labelled_part(options: AdviseOptions, trained_on: dict[str, Any]) -> None:
+    """Raise UserError if the checkpoint was trained on other labelled images than the options name."""
+    of_training = resolve_options(DataOptions, trained_on, is_prepared=True)
+    theirs, ours = _labelled_part(of_training), _labelled_part(options)
+    if differing := [name for name in {**theirs, **ours} if theirs.get(name) != ours.get(name)]:
+        differences = ", ".join(f"{name} {theirs.get(name)} (here {ours.get(name)})" for name in differing)
+        raise UserError(f"{options.resume} was trained on other labelled images: {differences}; omit --resume")
 
 
 def _labelled_options(given: Mapping[str, Any]) -> dict[str, Any]:

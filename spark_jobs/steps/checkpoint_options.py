@@ -1,31 +1,99 @@
-"""The options that a checkpoint records: those of the training that wrote it."""
+"""What a job takes over from the checkpoint that it continues from: options, and the prepared set.
 
+A checkpoint may come from a stranger. The places that it records (PLACES) serve to find a prepared set on the local
+file system, and nothing else: nothing is written, prepared or downloaded because a checkpoint says so.
+"""
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
-from longtail.conf.base.user_code import check_given
+from pyspark.sql import SparkSession
+
+from longtail.conf.arguments import dataset_defaults, resolve_options
+from longtail.conf.base.errors import UserError, printable
+from longtail.conf.next_command import next_command
 from longtail.conf.options.base import JobOptions
-from longtail.conf.options.training import TrainClassifierOptions, TrainOptions
+from longtail.conf.options.data import DATA_OPTIONS, OF_UNLABELED, PLACES, DataOptions, PrepareOptions
+from longtail.conf.options.training import RunOptions, TrainClassifierOptions, TrainOptions
+from longtail.data.manifest import FILE_NAME, read_manifest
+from longtail.data.verification import verify_set
+from longtail.spark_jobs.steps.prepare import prepare
+from longtail.spark_jobs.steps.prepared_set import PREPARED_DIRECTORY
 
 if TYPE_CHECKING:
     from longtail.training.checkpoints import ModelCard
 
+Options = TypeVar("Options", bound=DataOptions)
 
-def options_of_checkpoint(given: dict[str, Any], names: frozenset[str]) -> dict[str, Any]:
-    """Options that a job takes from the checkpoint given as ``resume``, by name.
 
-    given: the values given to the job; without ``resume`` nothing is taken
-    names: the options to take
+@dataclass(frozen=True)
+class Continued(Generic[Options]):
+    """A job's options, with those of its checkpoint.
 
-    Empty if the checkpoint records no options, or if the job is given another data set than the checkpoint's. Raises
-    UserError if it records a network of a user's own that the job is not given.
+    set_dir: the prepared set that the checkpoint led to; None if the user names the data set, which is prepared then
     """
-    card = _card(Path(given["resume"])) if "resume" in given else None
-    if card is None or ("dataset" in given and given["dataset"] != card.options["dataset"]):
+
+    options: Options
+    set_dir: Path | None
+
+    def prepared(self, spark: SparkSession) -> Path:
+        """The directory of the prepared set. Raises UserError for invalid input."""
+        if self.set_dir is None:
+            return prepare(spark, self.options)
+        verify_set(self.set_dir, read_manifest(self.set_dir))
+        return self.set_dir
+
+
+def continued(options_type: type[Options], given: dict[str, Any]) -> Continued[Options]:
+    """The options of a job that may be given a checkpoint as ``resume``; prints what is taken over from it.
+
+    given: the values that the user gives, by name; they come first
+
+    If the user names the data set (--dataset), the checkpoint's other options of it hold if it is the same. If not, the
+    checkpoint's own prepared set is searched for. Raises UserError if the options are invalid, if that set is not
+    found, or if the checkpoint records code of a user's own that is not given.
+    """
+    card = card_of(Path(given["resume"])) if "resume" in given else None
+    if card is None:
+        return Continued(resolve_options(options_type, given), None)
+    taken = data_options(card, given)
+    if issubclass(options_type, RunOptions):
+        from longtail.training.continuation import training_options  # with torch, which takes seconds to import
+
+        taken |= training_options(options_type, card, given)
+    return with_recorded(options_type, given, taken, card)
+
+
+def with_recorded(
+    options_type: type[Options], given: dict[str, Any], taken: dict[str, Any], card: "ModelCard"
+) -> Continued[Options]:
+    """The same, with the options to take over chosen: those of data_options(), or fewer, and others."""
+    taken = {name: value for name, value in taken.items() if name in options_type.model_fields}
+    if "dataset" in given:
+        options = resolve_options(options_type, {**taken, **given})
+        _show(options, given, taken)
+        return Continued(options, None)
+    options = resolve_options(options_type, {**taken, **given}, is_prepared=True)
+    set_dir = _find_set(options, card)
+    _show(options, given, taken.keys() - DATA_OPTIONS, set_dir=set_dir)
+    return Continued(options, set_dir)
+
+
+def data_options(card: "ModelCard", given: dict[str, Any]) -> dict[str, Any]:
+    """The options of the data set that a checkpoint records, by name, as far as they may be taken over.
+
+    None if the user names another data set. Without places if the user names the same one, and without an unlabeled
+    part that comes from another place.
+    """
+    recorded = {name: value for name, value in card.options.items() if name in DATA_OPTIONS and value is not None}
+    if "dataset" not in given:
+        return {name: value for name, value in recorded.items() if name != "data_dir"}
+    if given["dataset"] != recorded.get("dataset"):
         return {}
-    if "arch" in names:
-        check_given(card.arch, given.get("arch"), option="-a", checkpoint=given["resume"])
-    return {name: value for name, value in card.options.items() if name in names and value is not None}
+    left_out = PLACES | (OF_UNLABELED if OF_UNLABELED & PLACES & recorded.keys() else set())
+    return {name: value for name, value in recorded.items() if name not in left_out}
 
 
 def training_of_checkpoint(checkpoint: Path) -> list[JobOptions]:
@@ -34,7 +102,7 @@ def training_of_checkpoint(checkpoint: Path) -> list[JobOptions]:
     Not validated: a file that they name may be gone, and is left out then. A semi-supervised training gives the options
     that it shares with `train`.
     """
-    card = _card(checkpoint)
+    card = card_of(checkpoint)
     if card is None:
         return []
     options_type = TrainClassifierOptions if card.phase == TrainClassifierOptions.phase else TrainOptions
@@ -44,7 +112,51 @@ def training_of_checkpoint(checkpoint: Path) -> list[JobOptions]:
     return [options_type.model_construct(**values)]
 
 
-def _card(checkpoint: Path) -> "ModelCard | None":
+def card_of(checkpoint: Path) -> "ModelCard | None":
+    """The checkpoint's description of its model; None if it was not written by longtail."""
     from longtail.training.checkpoints import load_checkpoint  # torch takes seconds to import
 
     return load_checkpoint(checkpoint).model_card
+
+
+def _find_set(options: DataOptions, card: "ModelCard") -> Path:
+    """The prepared set that a checkpoint was trained on; or one with options that the user changed, in --data_dir."""
+    recorded = {name: value for name, value in card.options.items() if name in DATA_OPTIONS and value is not None}
+    is_own_set = resolve_options(DataOptions, recorded, is_prepared=True).set_name() == options.set_name()
+    data_dirs = [options.data_dir, *([Path(recorded["data_dir"])] if is_own_set and "data_dir" in recorded else [])]
+    for data_dir in data_dirs:
+        for set_dir in _sets_in(data_dir.absolute() / PREPARED_DIRECTORY, first=options.set_name()):
+            is_it = set_dir.name == options.set_name()
+            if is_own_set and card.set_identity is not None:
+                is_it = read_manifest(set_dir).identity == card.set_identity
+            if is_it:
+                return set_dir
+    command = next_command("prepare", PrepareOptions, options)
+    raise UserError(
+        f"the prepared set that follows from the checkpoint, {options.set_name()}, is not in "
+        f"{' or '.join(map(str, data_dirs))}, and a checkpoint does not decide what is prepared: run `{command}`, or "
+        f"name the data set with --dataset"
+    )
+
+
+def _sets_in(directory: Path, *, first: str) -> Iterator[Path]:
+    """The prepared sets in a directory, that of a name first."""
+    found = sorted(directory.iterdir()) if directory.is_dir() else []
+    for set_dir in sorted(found, key=lambda path: path.name != first):
+        if not set_dir.name.startswith(".") and (set_dir / FILE_NAME).is_file():
+            yield set_dir
+
+
+def _show(options: DataOptions, given: dict[str, Any], taken: Iterable[str], *, set_dir: Path | None = None) -> None:
+    """Print what was taken over, on one line: the set, and the options whose values are not the defaults."""
+    options_type = type(options)
+    defaults = {name: field.default for name, field in options_type.model_fields.items()}
+    defaults |= {**dataset_defaults(options_type, dict(options)), **options_type.implied_defaults(dict(options))}
+    shown = [] if set_dir is None else [f"the prepared set {set_dir}"]
+    shown += [
+        f"{name} {getattr(options, name)}"
+        for name in sorted(taken)
+        if name not in given and getattr(options, name) != defaults[name]
+    ]
+    if shown:
+        print(printable(f"from {given['resume']}: {', '.join(shown)}"))

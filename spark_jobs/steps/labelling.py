@@ -7,7 +7,7 @@ from pyspark.sql import DataFrame, SparkSession
 from longtail.conf.base.errors import UserError
 from longtail.conf.base.files import new_directory
 from longtail.conf.base.optional_packages import deltalake
-from longtail.conf.options.data import DataOptions
+from longtail.conf.options.data import SET_IS_PREPARED, DataOptions
 from longtail.conf.options.inference import GenPseudolabelsOptions
 from longtail.conf.vocabulary import TRAIN, UNLABELED
 from longtail.data.contract import ID, IMAGE, SPLIT
@@ -51,7 +51,7 @@ def labels_of_run(spark: SparkSession, options: DataOptions, run: FinishedRun, *
     fields = GenPseudolabelsOptions.model_fields
     shared = {name: value for name, value in options if name in fields and name != "batch_size"}
     own = {"resume": run.checkpoint, "output_dir": run.run_dir / PSEUDO_LABELS_DIRECTORY}
-    labelling = GenPseudolabelsOptions.model_validate({**shared, **own})
+    labelling = GenPseudolabelsOptions.model_validate({**shared, **own}, context=SET_IS_PREPARED)
     table = run.run_dir / PSEUDO_LABELS_DIRECTORY / DEFAULT_FILENAME
     if not table.is_dir():
         gen_pseudolabels(spark, labelling, set_dir=set_dir)

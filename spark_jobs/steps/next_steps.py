@@ -16,7 +16,8 @@ def use_of_checkpoint(options: RunOptions, checkpoint: Path) -> str:
     """
     # Code of the user's own is never taken from a checkpoint.
     own_code = {name: value for name in ("arch", "loss_type") if is_code_name(value := getattr(options, name, ""))}
-    recorded = {name: value for name in DATA_OPTIONS if (value := getattr(options, name)) is not None}
+    names = DATA_OPTIONS - {"data_dir"}  # where to write is never taken from a checkpoint
+    recorded = {name: value for name in names if (value := getattr(options, name)) is not None}
     changes = {"resume": checkpoint, **own_code}
     if options.imb_factor_unlabel is None and options.unlabeled is None:
         return next_command("evaluate", EvaluateOptions, options, from_checkpoint=recorded, **changes)

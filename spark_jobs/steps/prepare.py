@@ -25,7 +25,7 @@ from longtail.data.sources.base import Located, Source, UnlabeledSource, without
 from longtail.data.sources.own_files import state_of_own_files
 from longtail.data.sources.registry import irrelevant_source, source_of
 from longtail.data.sources.unlabeled import unlabeled_source
-from longtail.data.verification import verify_set
+from longtail.data.verification import check_parameters, verify_set
 from longtail.spark_jobs.display.label_statistics import duplicate_lines
 from longtail.spark_jobs.frames.long_tail import keep_long_tail, with_bucket_counts
 from longtail.spark_jobs.frames.reading import as_irrelevant, source_images
@@ -52,6 +52,8 @@ def prepare(spark: SparkSession, options: DataOptions, *, as_delta: bool = False
     set_dir, source_state = prepared_set_dir(options), state_of_own_files(options)
     exists = set_dir.exists()
     if exists and (manifest := read_manifest(set_dir)).source_state == source_state:
+        remedy = "delete it, so that it is prepared again"
+        check_parameters(manifest, options.set_parameters(), set_dir=set_dir, remedy=remedy)
         verify_set(set_dir, manifest)
         if as_delta:
             write_log(set_dir / ROWS_DIRECTORY, partition_column=SPLIT)

@@ -1,0 +1,31 @@
+"""The options of a training without Spark: those of its prepared set, of its checkpoint and of the user."""
+
+from pathlib import Path
+from typing import Any, TypeVar
+
+from longtail.conf.arguments import resolve_options
+from longtail.conf.options.training import RunOptions
+from longtail.data.manifest import Manifest
+from longtail.data.storage import PathOrUrl
+from longtail.data.verification import check_parameters
+from longtail.training.checkpoints import load_checkpoint
+from longtail.training.continuation import training_options
+
+Options = TypeVar("Options", bound=RunOptions)
+
+
+def options_with_set(
+    options_type: type[Options], given: dict[str, Any], manifest: Manifest, *, set_dir: PathOrUrl
+) -> Options:
+    """The options that a user gives, completed by those that the set was prepared with and those of --resume.
+
+    given: the values that the user gives, by name
+
+    Raises UserError if the options are invalid, or if they describe another set than the manifest does.
+    """
+    taken = {}
+    if "resume" in given and (card := load_checkpoint(Path(given["resume"])).model_card) is not None:
+        taken = training_options(options_type, card, given)
+    options = resolve_options(options_type, {**taken, **manifest.parameters, **given}, is_prepared=True)
+    check_parameters(manifest, options.set_parameters(), set_dir=set_dir, given=given, remedy="leave these options out")
+    return options
