@@ -163,4 +163,10 @@ def read_columns(files: Sequence[PathOrUrl], columns: Sequence[str]) -> pa.Table
                 tables.append(parquet.read(list(columns)))
             except (OSError, pa.ArrowException) as error:
                 raise damaged(file, error) from None
-    return pa.concat_tables(tables)
+    try:
+        return pa.concat_tables(tables)
+    except pa.ArrowException as error:
+        reason = " ".join(str(error).split())[:200]
+        raise UserError(
+            f"the files {files[0]} to {files[-1]} have different columns ({reason}): run the job that writes them again"
+        ) from None

@@ -90,7 +90,7 @@ def read_manifest(directory: PathOrUrl) -> Manifest:
         raise UserError(
             f"{directory} is not a prepared data set: it has no {FILE_NAME}; run `longtail prepare`"
         ) from None
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise UserError(f"cannot read {file} ({error}): {remedy}") from None
     version = values.get("format_version") if isinstance(values, dict) else None
     check_format_version(version, newest=FORMAT_VERSION, file=file, remedy=remedy)

@@ -12,7 +12,7 @@ from longtail.conf.base.errors import UserError
 from longtail.conf.base.formats import check_format_version
 from longtail.conf.vocabulary import UNLABELED
 from longtail.data.class_names import check_same_order
-from longtail.data.contract import CONFIDENCE, ID, PROBABILITIES, PSEUDO_LABEL, ROUND
+from longtail.data.contract import CONFIDENCE, ID, PROBABILITIES, PSEUDO_LABEL, PSEUDO_LABEL_SCHEMA, ROUND
 from longtail.data.loader import read_columns
 from longtail.data.manifest import Manifest
 from longtail.data.storage import PathOrUrl, is_table, open_parquet, table_files
@@ -31,22 +31,31 @@ _SPARK_SCHEMA_KEY = b"org.apache.spark.sql.parquet.row.metadata"
 
 
 def load_pseudo_labels(table: Path) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Ids (N,) int64, pseudo-labels (N,) int64 and confidences (N,) float32 of a table, sorted by id."""
+    """Ids (N,) int64, pseudo-labels (N,) int64 and confidences (N,) float32 of a table, sorted by id.
+
+    Raises UserError if a label is negative or a confidence not in [0, 1].
+    """
     rows = _read(table, [ID, PSEUDO_LABEL, CONFIDENCE]).sort_by(ID)
     labels = rows.column(PSEUDO_LABEL).to_numpy().astype(np.int64)
-    return rows.column(ID).to_numpy(), labels, rows.column(CONFIDENCE).to_numpy()
+    confidences = rows.column(CONFIDENCE).to_numpy()
+    if (labels < 0).any() or not ((confidences >= 0) & (confidences <= 1)).all():
+        raise UserError(f"{table} has a negative label, or a confidence that is not from 0 to 1: write it again")
+    return rows.column(ID).to_numpy(), labels, confidences
 
 
 def load_probabilities(table: Path) -> np.ndarray:
     """Probabilities (N, C) float32 in a table, in the order of load_pseudo_labels.
 
-    Raises UserError if rows have different numbers of classes.
+    Raises UserError if rows have different numbers of classes, or a probability is not in [0, 1].
     """
     column = _read(table, [ID, PROBABILITIES]).sort_by(ID).column(PROBABILITIES).combine_chunks()
     lengths = np.unique(np.diff(column.offsets.to_numpy()))
-    if len(lengths) != 1:
-        raise UserError(f"{table} has probabilities of {lengths.tolist()} classes: write it again")
-    return column.flatten().to_numpy().reshape(-1, lengths[0])
+    if len(lengths) != 1 or lengths[0] == 0:
+        raise UserError(f"{table} has probabilities of {lengths.tolist()[:5]} classes: write it again")
+    values = column.flatten().to_numpy(zero_copy_only=False)  # null becomes NaN
+    if not ((values >= 0) & (values <= 1)).all():
+        raise UserError(f"{table} has a probability that is not from 0 to 1: write it again")
+    return values.reshape(-1, lengths[0])
 
 
 def load_round(table: Path) -> int:
@@ -78,11 +87,22 @@ def _read(table: Path, columns: list[str]) -> pa.Table:
     with open_parquet(files[0]) as parquet:
         version = _id_metadata(parquet).get(FORMAT_VERSION_KEY, 1)  # 1: a table that another program wrote
     check_format_version(version, newest=FORMAT_VERSION, file=table, remedy="run `longtail gen_pseudolabels` again")
-    return read_columns(files, columns)
+    rows = read_columns(files, columns)
+    try:
+        # No other types, numbers that do not fit, or nulls.
+        return rows.cast(pa.schema([PSEUDO_LABEL_SCHEMA.field(name) for name in rows.column_names]))
+    except (pa.ArrowException, ValueError, TypeError) as error:
+        raise UserError(
+            f"{table} is not a table of pseudo-labels ({' '.join(str(error).split())[:200]}): run "
+            f"`longtail gen_pseudolabels` again"
+        ) from None
 
 
 def _id_metadata(parquet: pq.ParquetFile) -> dict[str, Any]:
     """The metadata of the id column; empty in a file that another program than Spark wrote."""
     metadata = parquet.schema_arrow.metadata or {}
-    fields = json.loads(metadata.get(_SPARK_SCHEMA_KEY, b'{"fields": []}'))["fields"]
-    return next((field["metadata"] for field in fields if field["name"] == ID), {})
+    try:
+        fields = json.loads(metadata.get(_SPARK_SCHEMA_KEY, b'{"fields": []}'))["fields"]
+        return next((dict(field["metadata"]) for field in fields if field["name"] == ID), {})
+    except (ValueError, KeyError, TypeError, RecursionError):
+        raise UserError("its metadata of Spark's columns are damaged: run `longtail gen_pseudolabels` again") from None

@@ -14,6 +14,7 @@ import pyarrow.parquet as pq
 from fsspec.spec import AbstractFileSystem
 
 from longtail.conf.base.errors import UserError
+from longtail.conf.base.files import open_regular_file, read_regular_text
 from longtail.data.delta import delta_files, is_delta
 
 _PARQUET_MAGIC = b"PAR1"
@@ -42,7 +43,7 @@ def child(directory: PathOrUrl, *names: str) -> PathOrUrl:
 def read_text(file: PathOrUrl) -> str:
     """Raises FileNotFoundError or another OSError, and UserError if the URL's driver is missing."""
     if isinstance(file, Path):
-        return file.read_text(encoding="utf-8")
+        return read_regular_text(file)
     filesystem, path = _filesystem(file)
     text = filesystem.read_text(path, encoding="utf-8")
     assert isinstance(text, str)
@@ -73,10 +74,14 @@ def open_parquet(file: PathOrUrl) -> pq.ParquetFile:
     """Open a file, which the caller closes; each page is checked against its CRC. Raises UserError if it is damaged."""
     try:
         if isinstance(file, Path):
-            return pq.ParquetFile(file, page_checksum_verification=True, memory_map=True)
-        filesystem, path = _filesystem(file)
-        return pq.ParquetFile(filesystem.open(path, "rb"), page_checksum_verification=True)
-    except (OSError, pa.ArrowException) as error:
+            open_regular_file(file).close()
+            parquet = pq.ParquetFile(file, page_checksum_verification=True, memory_map=True)
+        else:
+            filesystem, path = _filesystem(file)
+            parquet = pq.ParquetFile(filesystem.open(path, "rb"), page_checksum_verification=True)
+        _ = parquet.schema_arrow.names  # raises if one is no text
+        return parquet
+    except (OSError, UnicodeDecodeError, pa.ArrowException) as error:
         raise damaged(file, error) from None
 
 
@@ -92,7 +97,8 @@ def check_columns(parquet: pq.ParquetFile, columns: Iterable[str], *, file: Path
 
 def damaged(file: PathOrUrl, error: BaseException) -> UserError:
     """The error to raise for a file that cannot be read."""
-    return UserError(f"{file} is damaged ({str(error).splitlines()[0]}): run the job that writes it again")
+    reason = (str(error) or type(error).__name__).splitlines()[0]
+    return UserError(f"{file} is damaged ({reason}): run the job that writes it again")
 
 
 def _local_files(table: Path) -> list[Path]:

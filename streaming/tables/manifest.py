@@ -14,6 +14,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from pydantic import TypeAdapter
+
+from longtail.conf.base.errors import UserError
 from longtail.conf.base.files import write_text_atomically
 from longtail.conf.base.formats import check_format_version
 from longtail.streaming.events.schema import RUN_NAME
@@ -43,6 +46,9 @@ class RunManifest:
         return epoch // self.segment_epochs[name]
 
 
+_MANIFEST = TypeAdapter(RunManifest)
+
+
 def list_runs(tables_dir: Path) -> list[str]:
     """Sorted names of all runs in the tables."""
     # A directory without a manifest is a run whose first update was interrupted.
@@ -57,14 +63,30 @@ def run_directory(tables_dir: Path, run: str) -> Path:
 
 
 def read_run_manifest(tables_dir: Path, run: str) -> RunManifest | None:
-    """The manifest of a run, None if the tables do not have it. Raises UserError if a newer Longtail wrote it."""
+    """The manifest of a run, None if the tables do not have it.
+
+    Raises UserError if it is damaged or a newer Longtail wrote it.
+    """
     file = run_directory(tables_dir, run) / MANIFEST
+    remedy = f"delete {file.parent}, and `longtail monitor` writes the tables again"
     try:
         content = json.loads(file.read_text(encoding="utf-8"))
     except FileNotFoundError:
         return None
-    check_tables_version(content.pop("format_version", None), file)
-    return RunManifest(**content)
+    except (ValueError, RecursionError) as error:
+        raise UserError(f"cannot read {file} ({error}): {remedy}") from None
+    check_tables_version(content.pop("format_version", None) if isinstance(content, dict) else None, file)
+    try:
+        manifest = _MANIFEST.validate_python(content, strict=True)
+        if manifest.run != run or any(epochs < 1 for epochs in manifest.segment_epochs.values()):
+            raise ValueError(f"it is of the run {manifest.run!r}, with segments of {manifest.segment_epochs} epochs")
+        # No file outside the run's directory.
+        names = [name for by_segment in manifest.files.values() for name in by_segment.values()]
+        if foreign := [name for name in names if Path(name).name != name]:
+            raise ValueError(f"it names the file {foreign[0]!r}")
+    except ValueError as error:  # pydantic's errors are ValueErrors, too
+        raise UserError(f"{file} is damaged ({' '.join(str(error).split())[:200]}): {remedy}") from None
+    return manifest
 
 
 def write_run_manifest(tables_dir: Path, manifest: RunManifest) -> None:

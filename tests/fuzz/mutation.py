@@ -29,8 +29,8 @@ NUMBERS = (
 _LAYOUTS = ("<B", "<H", ">H", "<I", ">I", "<Q", ">Q")
 
 VALUES: tuple[Any, ...] = (
-    None, True, False, 0, -1, 1, 2, 3, 2**31, 2**63, -(2**63), 10**30, 0.5, float("nan"), float("inf"), "", "x", "1", "\0",
-    "a/../b", "é\ud800", "x" * 5000, [], [1], [None], {}, {"a": 1}, [[]], ["x"] * 3,
+    None, True, False, 0, -1, 1, 2, 3, 2**31, 2**63, -(2**63), 10**30, 0.5, float("nan"), float("inf"), "", "x", "1",
+    "\0", "a/../b", "é\ud800", "x" * 5000, [], [1], [None], {}, {"a": 1}, [[]], ["x"] * 3,
 )  # fmt: skip
 
 
@@ -98,16 +98,20 @@ def changed_json(value: Any, random: Random) -> str:
     for _ in range(random.randrange(1, 5)):
         parent, key = _random_part(value, random)
         if parent is None:
-            value = random.choice(VALUES)
+            value = _any_value(random)
         elif random.random() < 0.6:
-            parent[key] = random.choice(VALUES)
+            parent[key] = _any_value(random)
         elif random.random() < 0.5:
             del parent[key]
         elif isinstance(parent, dict):
-            parent[random.choice(("x", "format_version", "", "é"))] = random.choice(VALUES)
+            parent[random.choice(("x", "format_version", "", "é"))] = _any_value(random)
         else:
-            parent.append(parent[key])
+            parent.append(copy.deepcopy(parent[key]))
     return json.dumps(value)
+
+
+def _any_value(random: Random) -> Any:
+    return copy.deepcopy(random.choice(VALUES))
 
 
 def _random_part(value: Any, random: Random) -> tuple[Any, Any]:

@@ -11,8 +11,10 @@ _SEEDS = [
     b'path,label\r\na.jpg,cat\r\n"b,c.jpg",dog\r\n',
     "\ufeffa.jpg\t0\nb.jpg\t1\n".encode(),
 ]
-_TOKENS = [b"\n", b"\r", b" ", b"\t", b",", b'"', b"\0", b"\xef\xbb\xbf", b"\xff\xfe", b"../", b"/", b"-1", b"#", b"\x1b[31m",
-           b"99999999999999999999", b" " * 10_000, b"9" * 10_000, "é\u2028\u0085".encode(), b"\x0b\x0c\x1c"]  # fmt: skip
+_TOKENS = [
+    b"\n", b"\r", b" ", b"\t", b",", b'"', b"\0", b"\xef\xbb\xbf", b"\xff\xfe", b"../", b"/", b"-1", b"#",
+    b"\x1b[31m", b"99999999999999999999", b" " * 10_000, b"9" * 10_000, "é\u2028\u0085".encode(), b"\x0b\x0c\x1c",
+]  # fmt: skip
 
 
 def generate(random: Random) -> bytes:

@@ -18,12 +18,14 @@ _ARRAYS = {
 _LISTS = {b"data": np.asfortranarray(_ARRAYS["data"]), b"extrapolated_targets": [3, 1], "f": np.float32(1.5)}
 SEEDS = [pickle.dumps(value, protocol=protocol) for value in (_ARRAYS, _LISTS) for protocol in range(6)]
 
-_TEXTS = ("numpy", "dtype", "ndarray", "numpy.core.multiarray", "numpy._core.multiarray", "_reconstruct", "scalar",
-          "_frombuffer", "numpy._core.numeric", "latin1", "_codecs", "encode", "u1", "i8", "f4", "O", "V8", "data", "C", "<",
-          "extrapolated_targets", "builtins", "getattr", "os", "system")  # fmt: skip
+_TEXTS = (
+    "numpy", "dtype", "ndarray", "numpy.core.multiarray", "numpy._core.multiarray", "_reconstruct", "scalar",
+    "_frombuffer", "numpy._core.numeric", "latin1", "_codecs", "encode", "u1", "i8", "f4", "O", "V8", "data", "C",
+    "<", "extrapolated_targets", "builtins", "getattr", "os", "system",
+)  # fmt: skip
 TOKENS = [
-    *(bytes([code]) for code in b"(.0123BCFGIJKLMNQRSTUVX]abcdeghijlopqrstu)}\x80\x81\x82\x85\x86\x87\x88\x89\x8a\x8b\x8c"
-      b"\x8d\x8e\x8f\x90\x91\x92\x93\x94\x95\x96\x97\x98"),
+    *(bytes([code]) for code in b"(.0123BCFGIJKLMNQRSTUVX]abcdeghijlopqrstu)}\x80\x81\x82\x85\x86\x87\x88\x89\x8a\x8b"
+      b"\x8c\x8d\x8e\x8f\x90\x91\x92\x93\x94\x95\x96\x97\x98"),
     *(b"\x8c" + bytes([len(text)]) + text.encode() for text in _TEXTS),
     *(b"U" + bytes([len(text)]) + text.encode() for text in _TEXTS),
     *(b"J" + struct.pack("<I", number % 2**32) for number in NUMBERS),

@@ -16,9 +16,11 @@ _ROWS = pa.table(
      "probabilities": [[0.5, 0.5], [0.25, 0.75], [0.0, 1.0]], "round": [1, 1, 1]},
     schema=PSEUDO_LABEL_SCHEMA,
 )  # fmt: skip
-_COLUMNS = [pa.array([1, None, 2]), pa.array(["a", "b", "c"]), pa.array([[1], [], None]), pa.array([2**62, -1, 0]),
-            pa.array([0.5, float("nan"), float("inf")]), pa.array([[0.5], [0.5, 0.5], []]), pa.array([None] * 3),
-            pa.array([[["x"]]] * 3), pa.array([True, False, True]), pa.array([b"\xff"] * 3), pa.array([1, 1, 1])]  # fmt: skip
+_COLUMNS = [
+    pa.array([1, None, 2]), pa.array(["a", "b", "c"]), pa.array([[1], [], None]), pa.array([2**62, -1, 0]),
+    pa.array([0.5, float("nan"), float("inf")]), pa.array([[0.5], [0.5, 0.5], []]), pa.array([None] * 3),
+    pa.array([[["x"]]] * 3), pa.array([True, False, True]), pa.array([b"\xff"] * 3), pa.array([1, 1, 1]),
+]  # fmt: skip
 
 
 def _written(table: pa.Table) -> bytes:

@@ -17,10 +17,12 @@ _SEEDS = [
     b"epochs: 3\nlr: 0.1\nloss_type: LDAM\nimb_factor: 0.01\n",
     b"a: &a {b: [1, 2]}\nc: *a\nd: {<<: *a, e: 2026-01-01}\n",
 ]
-_TOKENS = [b"&a ", b"*a", b"<<: *a", b"[", b"]", b"{", b"}", b": ", b"- ", b"\n", b"? ", b"!!int ", b"!!float ", b"!!bool ", b"---\n",
-           b"!!timestamp ", b"!!binary ", b"!!python/name:os.system ", b"!!set ", b"!!omap ", b"2026-13-45", b"0x" + b"f" * 300,
-           b"9" * 90, b".nan", b".inf", b"~", b"|\n", b">\n", b"'", b'"', b"%YAML 9.9\n", b"\t", b"\xff", b"\xef\xbb\xbf", b"\x1b",
-           b"[" * 60, b"- &b [*a, *a]\n" * 30, b"1:59:59", b"\xc2\x85", b"lr: 1\n"]  # fmt: skip
+_TOKENS = [
+    b"&a ", b"*a", b"<<: *a", b"[", b"]", b"{", b"}", b": ", b"- ", b"\n", b"? ", b"!!int ", b"!!float ", b"!!bool ",
+    b"---\n", b"!!timestamp ", b"!!binary ", b"!!python/name:os.system ", b"!!set ", b"!!omap ", b"2026-13-45",
+    b"0x" + b"f" * 300, b"9" * 90, b".nan", b".inf", b"~", b"|\n", b">\n", b"'", b'"', b"%YAML 9.9\n", b"\t", b"\xff",
+    b"\xef\xbb\xbf", b"\x1b", b"[" * 60, b"- &b [*a, *a]\n" * 30, b"1:59:59", b"\xc2\x85", b"lr: 1\n",
+]  # fmt: skip
 
 
 def generate(random: Random) -> bytes:
