@@ -2,10 +2,14 @@
 
 import dataclasses
 import hashlib
+import itertools
 import json
+import math
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+
+from pydantic import TypeAdapter
 
 from longtail.conf.base.errors import UserError
 from longtail.conf.base.files import write_json_atomically
@@ -77,6 +81,9 @@ class Manifest:
         write_json_atomically(directory / FILE_NAME, dataclasses.asdict(self))
 
 
+_MANIFEST = TypeAdapter(Manifest)
+
+
 def read_manifest(directory: PathOrUrl) -> Manifest:
     """Read the manifest of the prepared set in ``directory``.
 
@@ -95,14 +102,19 @@ def read_manifest(directory: PathOrUrl) -> Manifest:
     version = values.get("format_version") if isinstance(values, dict) else None
     check_format_version(version, newest=FORMAT_VERSION, file=file, remedy=remedy)
     try:
-        manifest = Manifest(**{**values, "image_shape": tuple(values["image_shape"])})
-        if manifest.unlabeled_ids is not None:
-            first_id, num_images = map(int, manifest.unlabeled_ids)
-            manifest = dataclasses.replace(manifest, unlabeled_ids=(first_id, num_images))
+        if unknown := values.keys() - {field.name for field in dataclasses.fields(Manifest)}:
+            raise TypeError(f"unknown field {sorted(unknown)[0]!r}")
+        manifest = _MANIFEST.validate_json(json.dumps(values), strict=True)
+        numbers = [*itertools.chain(*manifest.counts.values()), manifest.num_classless, manifest.num_bad_images]
+        if not manifest.counts.keys() >= {*SPLITS} or any(number < 0 for number in numbers):
+            raise TypeError("counts are missing or negative")
+        channels = [*manifest.channel_mean, *manifest.channel_std]
+        if not all(map(math.isfinite, channels)) or min(manifest.image_shape) < 1:
+            raise TypeError("images without pixels, or channels that are not finite")
         if any(len(manifest.counts[split]) != manifest.num_classes for split in SPLITS):
             raise TypeError("counts do not fit the classes")
         if manifest.encoding not in (RAW, ENCODED):
             raise TypeError(f"encoding {manifest.encoding!r}")
     except (KeyError, TypeError, ValueError) as error:
-        raise UserError(f"{file} is damaged ({error}): {remedy}") from None
+        raise UserError(f"{file} is damaged ({' '.join(str(error).split())[:300]}): {remedy}") from None
     return manifest

@@ -77,7 +77,7 @@ def read_run_manifest(tables_dir: Path, run: str) -> RunManifest | None:
         raise UserError(f"cannot read {file} ({error}): {remedy}") from None
     check_tables_version(content.pop("format_version", None) if isinstance(content, dict) else None, file)
     try:
-        manifest = _MANIFEST.validate_python(content, strict=True)
+        manifest = _MANIFEST.validate_json(json.dumps(content), strict=True)
         if manifest.run != run or any(epochs < 1 for epochs in manifest.segment_epochs.values()):
             raise ValueError(f"it is of the run {manifest.run!r}, with segments of {manifest.segment_epochs} epochs")
         # No file outside the run's directory.
