@@ -4,22 +4,55 @@ Sizes follow Cui et al. 2019 (effective number of samples) and Yang & Xu 2020; c
 """
 
 import math
+import operator
+from bisect import bisect_right
 from collections.abc import Sequence
 
 from longtail.conf.base.errors import UserError
 from longtail.conf.vocabulary import FEW, MANY, MEDIUM, ShotGroup
 
 
-def labelled_counts(num_classes: int, *, imb_type: str, imb_factor: float, n_max: int) -> list[int]:
-    """Labelled images per class.
+def labelled_counts(
+    num_classes: int, *, imb_type: str, imb_factor: float, n_max: int, class_names: Sequence[str] | None = None
+) -> list[int]:
+    """Labelled images per class, from head to tail.
 
     exp:  n_i = int(n_max * imb_factor^(i / (C - 1)))
     step: n_max for the first half of the classes, int(n_max * imb_factor) for the rest
     pareto: n_i = int(n_max * (i + 1)^-p) with p = -ln(imb_factor) / ln(C): sizes by rank under a Pareto law; the last
         class has int(n_max * imb_factor) images, as in the other profiles
 
+    class_names: from head to tail, for messages; by default 0, 1, ...
+
     Raises UserError if a class would have no image.
     """
+    counts = _profile(num_classes, imb_type=imb_type, imb_factor=imb_factor, n_max=n_max)
+    if min(counts) < 1:
+        empty = counts.index(0)
+        name = empty if class_names is None else class_names[empty]
+        raise UserError(
+            f"--imb_factor {imb_factor:g} with --n_max {n_max} leaves class {name} without images: "
+            f"--n_max must be at least {-(-1 // imb_factor):.0f}"
+        )
+    return counts
+
+
+def largest_n_max(available: Sequence[int], *, imb_type: str, imb_factor: float) -> int | None:
+    """The largest --n_max for which every class has enough images, and none is left without; None if there is none.
+
+    available: (num_classes,) from head to tail
+    """
+
+    def counts(n_max: int) -> list[int]:
+        return _profile(len(available), imb_type=imb_type, imb_factor=imb_factor, n_max=n_max)
+
+    # All sizes grow with n_max.
+    n_max = bisect_right(range(1, max(available) + 1), 0, key=lambda n: any(map(operator.gt, counts(n), available)))
+    return n_max if n_max and min(counts(n_max)) else None
+
+
+def _profile(num_classes: int, *, imb_type: str, imb_factor: float, n_max: int) -> list[int]:
+    """See labelled_counts."""
     if imb_type == "exp":
         counts = [int(n_max * imb_factor ** (i / (num_classes - 1))) for i in range(num_classes)]
     elif imb_type == "pareto":
@@ -28,11 +61,6 @@ def labelled_counts(num_classes: int, *, imb_type: str, imb_factor: float, n_max
     else:
         head = num_classes // 2
         counts = [n_max] * head + [int(n_max * imb_factor)] * (num_classes - head)
-    if min(counts) < 1:
-        raise UserError(
-            f"--imb_factor {imb_factor:g} with --n_max {n_max} leaves class {counts.index(0)} without images: "
-            f"--n_max must be at least {-(-1 // imb_factor):.0f}"
-        )
     return counts
 
 
@@ -95,24 +123,25 @@ def check_pool(
     unlabel_size_factor: float | None = None,
     relevance: float = 1.0,
     unlabeled_pool: Sequence[int] | None = None,
-    labels: Sequence[int] | None = None,
-    labelled_option: str = "--n_max",
+    class_names: Sequence[str] | None = None,
+    labelled_remedy: str = "lower --n_max",
+    unlabeled_remedy: str = "lower --n_max",
 ) -> None:
     """Check that the training split has the required images.
 
     available, labelled, unlabeled: (num_classes,) counts, from head to tail
     unlabeled_pool: (num_classes,) images to draw the unlabeled part from; by default those that are not labelled
-    labels: of the classes, for messages; by default 0, 1, ...
-    labelled_option: the option that sets the labelled sizes
+    class_names: from head to tail, for messages; by default 0, 1, ...
+    labelled_remedy, unlabeled_remedy: what to do if labelled, or unlabeled, images are missing
 
     Raises UserError, with the largest possible --unlabel_size_factor, if images are missing.
     """
-    names = range(len(available)) if labels is None else labels
+    names = range(len(available)) if class_names is None else class_names
     for name, have, want in zip(names, available, labelled, strict=True):
         if want > have:
             raise UserError(
                 f"{dataset} has {have} training images of class {name}, {want} labelled ones are required: "
-                f"lower {labelled_option} (the smallest class has {min(available)})"
+                f"{labelled_remedy} (the smallest class has {min(available)})"
             )
     left = [have - taken for have, taken in zip(available, labelled, strict=True)]
     pool = left if unlabeled_pool is None else unlabeled_pool
@@ -125,7 +154,7 @@ def check_pool(
         raise UserError(
             f"{dataset} leaves {have} unlabeled images of class {names[i]} beside {labelled[i]} labelled ones, "
             f"--unlabel_size_factor {unlabel_size_factor:g} at --imb_factor_unlabel {imb_factor_unlabel:g} needs "
-            f"{want}: {offer} lower {labelled_option}"
+            f"{want}: {offer} {unlabeled_remedy}"
         )
 
 

@@ -12,6 +12,7 @@ from longtail.data.longtail import (
     check_pool,
     irrelevant_count,
     labelled_counts,
+    largest_n_max,
     largest_unlabel_size_factor,
     shot_groups,
     unlabeled_counts,
@@ -264,10 +265,26 @@ def test_counts_from_head_to_tail_are_put_in_the_order_of_the_labels() -> None:
     assert by_label([1, 2, 0], [30, 20, 10]) == [10, 30, 20]
 
 
+@pytest.mark.parametrize("imb_type", ["exp", "step", "pareto"])
+@pytest.mark.parametrize("available", [[90, 40, 33, 12], [50, 50, 50, 50], [10, 9, 8, 1], [3, 3, 3, 3], [1, 1, 1, 1]])
+def test_the_largest_n_max_is_the_last_that_the_classes_can_give(imb_type: str, available: list[int]) -> None:
+    """Found again by trying all."""
+
+    def fits(n_max: int) -> bool:
+        try:
+            counts = labelled_counts(4, imb_type=imb_type, imb_factor=0.2, n_max=n_max)
+        except UserError:
+            return False
+        return all(want <= have for want, have in zip(counts, available, strict=True))
+
+    fitting = [n_max for n_max in range(1, 200) if fits(n_max)]
+    assert largest_n_max(available, imb_type=imb_type, imb_factor=0.2) == (fitting[-1] if fitting else None)
+
+
 def test_a_refusal_names_the_class_and_the_option_that_it_is_given() -> None:
     with pytest.raises(UserError) as refused:
-        check_pool([10, 8], [10, 9], [0, 0], dataset="svhn", labels=[1, 0], labelled_option="--counts")
-    assert "8 training images of class 0, 9 labelled ones are required: lower --counts" in str(refused.value)
+        check_pool([10, 8], [10, 9], [0, 0], dataset="svhn", class_names=["b", "a"], labelled_remedy="lower --counts")
+    assert "8 training images of class a, 9 labelled ones are required: lower --counts" in str(refused.value)
 
 
 def test_an_unlabeled_part_from_elsewhere_is_measured_by_that_pool() -> None:

@@ -405,6 +405,15 @@ def test_places_of_the_same_relative_name_make_different_sets(tmp_path: Path, mo
     assert len(names) == 4
 
 
+@pytest.mark.parametrize(
+    ("arguments", "part"),
+    [("", "-imb0.05-"), ("--imb_type natural", "-natural-"), (f"--counts {'9,' * 9}9", "-counts-")],
+)
+def test_the_run_name_says_where_the_class_sizes_come_from(arguments: str, part: str) -> None:
+    name = train_options(arguments).run_name({})
+    assert part in name and ("imb" in name) == (not arguments)
+
+
 def test_the_set_name_can_be_read() -> None:
     options = train_options("--dataset cifar10 --imb_factor 0.01 --imb_factor_unlabel 0.02 --rand_number 3")
     assert options.set_name().startswith("cifar10-exp-imb0.01-n5000-U0.02x5-s3-")

@@ -127,8 +127,14 @@ class RunOptions(DataOptions):
         # The content of the files that a run starts from is part of the name, their path is not.
         named = {name for name, field in type(self).model_fields.items() if is_in_run_name(field)}
         parameters = {**self.model_dump(mode="json", include=named), "inputs": inputs}
-        parts = (self.dataset, short_name(self.arch), *self._method(), f"imb{self.imb_factor:g}", f"e{self.epochs}")
+        parts = (self.dataset, short_name(self.arch), *self._method(), self._profile(), f"e{self.epochs}")
         return f"{'-'.join(parts)}-w{self.world_size}-seed{self.seed}-{self.exp_str}-{fingerprint(parameters)}"
+
+    def _profile(self) -> str:
+        """The class sizes, as a part of the run's name: --imb_factor where it decides them."""
+        if self.counts is not None:
+            return "counts"
+        return "natural" if self.imb_type == "natural" else f"imb{self.imb_factor:g}"
 
     def _method(self) -> tuple[str, ...]:
         """Phase and method, as parts of the run's name."""
