@@ -36,6 +36,9 @@ class Manifest:
     num_bad_images: images of the user's that were left out because they could not be decoded
     channel_mean, channel_std: of the training images, per channel, for pixels in [0, 1]
     duplicates: exact copies, by the splits that contain them (spark_jobs/frames/image_statistics.py)
+    copies: images of a part that are exact or near copies of images of another, by part, kind and what they copy
+        (spark_jobs/steps/copies.py); those that copy test images are not in the unlabeled part
+    num_label_conflicts, label_conflicts: contents of labelled and test images with more than one class, and examples
     checksums: by split, a hash of its rows that does not depend on their order or files (data/checksums.py)
     source: origin of the images, and how they were verified
     unlabeled_ids: the first id and the number of images of the source of the unlabeled part, if it is a published one;
@@ -59,6 +62,9 @@ class Manifest:
     source: str
     unlabeled_ids: tuple[int, int] | None = None
     source_state: str | None = None
+    copies: list[dict[str, Any]] = dataclasses.field(default_factory=list)
+    num_label_conflicts: int = 0
+    label_conflicts: list[str] = dataclasses.field(default_factory=list)
     format_version: int = FORMAT_VERSION
 
     @property

@@ -25,7 +25,9 @@ PLACES = frozenset(
 SET_IS_PREPARED = {"set_is_prepared": True}
 """Context of a validation of options whose set is there: the images that it was made from may be gone."""
 
-OF_UNLABELED = frozenset({"imb_factor_unlabel", "unlabeled", "unlabel_size_factor", "relevance", "irrelevant_dataset"})
+OF_UNLABELED = frozenset({
+    "imb_factor_unlabel", "unlabeled", "unlabel_size_factor", "relevance", "irrelevant_dataset", "keep_labelled_copies",
+})  # fmt: skip
 """Options of the unlabeled part; the labelled part does not depend on them."""
 
 
@@ -129,6 +131,11 @@ class DataOptions(SparkJobOptions):
     unlabel_size_factor: float = option(
         5.0, "unlabeled images per labelled image (K of D_U@Kx)", group="Unlabeled images", gt=0
     )
+    keep_labelled_copies: bool = option(
+        False,
+        "keep unlabeled images that are exact or near copies of labelled ones; copies of test images are always left "
+        "out", group="Unlabeled images", advanced=True,
+    )  # fmt: skip
     relevance: float = option(
         1.0, "share of the unlabeled images that belong to the classes; the others are from --irrelevant_dataset",
         group="Unlabeled images", advanced=True, gt=0, le=1,
@@ -265,6 +272,8 @@ class DataOptions(SparkJobOptions):
             names += ["imb_factor_unlabel", "unlabel_size_factor"]
         if self.relevance < 1:
             names += ["relevance", "irrelevant_dataset"]
+        if self.keep_labelled_copies and (self.unlabeled is not None or self.imb_factor_unlabel is not None):
+            names.append("keep_labelled_copies")
         values = self.model_dump(mode="json")
         return {name: values[name] for name in names}
 

@@ -32,6 +32,10 @@ class Shard:
     index: int
     first_id: int
 
+    def image_name(self, index: int) -> str:
+        """What to call the shard's image ``index`` in messages."""
+        return f"image {self.first_id + index} ({self.path.name}, {self.split})"
+
 
 @dataclass(frozen=True, kw_only=True)
 class UserImageShard(Shard):

@@ -39,6 +39,10 @@ class ImageShard(UserImageShard):
     encoding: str
     size: int
 
+    def image_name(self, index: int) -> str:
+        """The name below the shard's directory."""
+        return self.names[index]
+
 
 def shards_of(
     directory: Path,

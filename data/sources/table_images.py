@@ -75,6 +75,10 @@ class RowShard(UserImageShard):
     layout: Layout
     decoded_size: int | None = None
 
+    def image_name(self, index: int) -> str:
+        """The row in the file."""
+        return f"{self.path.name}, row group {self.rows.row_group}, row {self.rows.first_row + index}"
+
 
 def row_ranges(group_sizes: Sequence[int]) -> Iterator[Rows]:
     """A file's rows in parts of at most ROWS_PER_SHARD; group_sizes: number of rows of its row groups."""

@@ -4,16 +4,15 @@ Both follow from one count per partition and class, so that the rows are read on
 class and partition, and only sums over either reach the driver.
 """
 
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass
 
-from pyspark import StorageLevel
 from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 
 from longtail.conf.vocabulary import NO_CLASS
 from longtail.data.contract import CONFIDENCE, HIDDEN_LABEL, LABEL, PSEUDO_LABEL, SPLIT
+from longtail.spark_jobs.frames.reading import persisted
 
 PARTITION, CLASS_ID, COUNT = "partition", "class_id", "count"
 QUANTILES = (0.05, 0.25, 0.5, 0.75, 0.95)
@@ -76,7 +75,7 @@ class LabelCounts:
 
 def count_labels(prepared: DataFrame) -> LabelCounts:
     """Collect counts and skew in one pass over the rows."""
-    with _persisted(with_partition_counts(prepared)) as partition_counts:
+    with persisted(with_partition_counts(prepared)) as partition_counts:
         return LabelCounts(
             [tuple(row) for row in with_class_counts(partition_counts).collect()],
             [tuple(row) for row in with_label_skew(partition_counts).collect()],
@@ -94,13 +93,3 @@ def with_confidence_quantiles(pseudo_labels: DataFrame, *, num_classes: int) -> 
         F.percentile_approx(CONFIDENCE, list(QUANTILES), QUANTILE_ACCURACY).alias("confidence_quantiles"),
     )
     return classes.join(found, CLASS_ID, "left").na.fill(0, ["predicted"]).orderBy(CLASS_ID)
-
-
-@contextmanager
-def _persisted(frame: DataFrame) -> Iterator[DataFrame]:
-    """The frame, computed once however often it is read."""
-    frame.persist(StorageLevel.MEMORY_AND_DISK)
-    try:
-        yield frame
-    finally:
-        frame.unpersist()

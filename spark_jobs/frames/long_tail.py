@@ -13,9 +13,7 @@ from longtail.data.contract import (
     ID,
     IMAGE,
     LABEL,
-    PREPARED_SCHEMA,
     SKIPPED,
-    SOURCE_SCHEMA,
     SPLIT,
 )
 
@@ -68,6 +66,7 @@ def keep_long_tail(
     Within a class of a split, images are ranked by a hash of (id, seed): the choice does not depend on partitions or
     file order, and the parts cannot overlap. The label of an unlabeled image moves to HIDDEN_LABEL.
 
+    images: SPLIT and LABEL of a source, ID, and any other columns, which are kept
     bucket_counts: the rows of with_bucket_counts for the same images and seed. An image's rank is the number of images
     in lower buckets plus its rank in its own bucket, so that many tasks rank a large class, and none ranks the buckets
     beyond its sizes.
@@ -97,14 +96,13 @@ def keep_long_tail(
         .withColumn(_RANK, F.col("before") + F.row_number().over(by_hash))
         .withColumn(SPLIT, part)
         .where(F.col(SPLIT).isNotNull())
-        .select(*SOURCE_SCHEMA.names)
+        .select(*images.columns)
     )
     hidden = F.col(SPLIT) == UNLABELED
     return (
         cut.unionByName(images.where(F.col(SPLIT).isin(*WHOLE)))
         .withColumn(HIDDEN_LABEL, F.when(hidden & (F.col(LABEL) != NO_CLASS), F.col(LABEL)))
         .withColumn(LABEL, F.when(~hidden, F.col(LABEL)))
-        .select(*PREPARED_SCHEMA.names)
     )
 
 

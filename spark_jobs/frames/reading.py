@@ -1,16 +1,21 @@
 """DataFrames of images: of a source, of a prepared set, of a Parquet or Delta table."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 
 import pyarrow as pa
+from pyspark import StorageLevel
 from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
+from pyspark.sql.pandas.types import from_arrow_schema
 
 from longtail.conf.vocabulary import NO_CLASS, TRAIN, UNLABELED
-from longtail.data.contract import ID, IMAGE, IRRELEVANT_FIRST_ID, LABEL, ROWS_DIRECTORY, SOURCE_SCHEMA, SPLIT
+from longtail.data.contract import ID, IRRELEVANT_FIRST_ID, LABEL, ROWS_DIRECTORY, SOURCE_SCHEMA, SPLIT
 from longtail.data.delta import delta_files, is_delta
-from longtail.data.sources.base import Shard, Source, UnlabeledSource
+from longtail.data.fingerprints import FINGERPRINT_SCHEMA, fingerprints
+from longtail.data.sources.base import Located, Shard, Source, UnlabeledSource
 
 ROWS_PER_BATCH = 4096
 TASKS_PER_SLOT = 8
@@ -18,6 +23,23 @@ TASKS_PER_SLOT = 8
 
 def source_images(spark: SparkSession, source: Source | UnlabeledSource, shards: Sequence[Shard]) -> DataFrame:
     """The images of a source (SOURCE_SCHEMA); each shard is read and verified by one task."""
+    return _rows_of_shards(spark, source, shards, lambda rows: rows, SOURCE_SCHEMA)
+
+
+def source_fingerprints(spark: SparkSession, source: Source | UnlabeledSource, located: Located) -> DataFrame:
+    """The fingerprints (FINGERPRINT_SCHEMA) of a source's images, which are read and verified as by source_images."""
+    convert = partial(fingerprints, image_shape=located.image_shape, encoding=located.encoding)
+    return _rows_of_shards(spark, source, located.shards, convert, FINGERPRINT_SCHEMA)
+
+
+def _rows_of_shards(
+    spark: SparkSession,
+    source: Source | UnlabeledSource,
+    shards: Sequence[Shard],
+    convert: Callable[[pa.RecordBatch], pa.RecordBatch],
+    schema: pa.Schema,
+) -> DataFrame:
+    """What ``convert`` makes of the shards' rows."""
 
     def read(batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
         for batch in batches:
@@ -25,23 +47,30 @@ def source_images(spark: SparkSession, source: Source | UnlabeledSource, shards:
                 rows = source.read(shards[index])
                 # A shard may be a file of gigabytes: it is sent to the JVM in parts.
                 for first in range(0, max(rows.num_rows, 1), ROWS_PER_BATCH):
-                    yield rows.slice(first, ROWS_PER_BATCH)
+                    yield convert(rows.slice(first, ROWS_PER_BATCH))
 
     num_tasks = min(len(shards), TASKS_PER_SLOT * spark.sparkContext.defaultParallelism)
     numbers = spark.range(0, len(shards), 1, numPartitions=num_tasks)
-    return numbers.mapInArrow(read, f"{ID} long, {IMAGE} binary, {LABEL} int, {SPLIT} string").select(
-        *SOURCE_SCHEMA.names
+    # Without the schema's refusal of nulls: Spark's columns of another source have none either.
+    nullable = pa.schema([field.with_nullable(True) for field in schema])
+    return numbers.mapInArrow(read, from_arrow_schema(nullable))
+
+
+def as_irrelevant(rows: DataFrame) -> DataFrame:
+    """Training images of another data set, or their fingerprints, as unlabeled images of none of the classes."""
+    return rows.where(F.col(SPLIT) == TRAIN).withColumns(
+        {ID: F.col(ID) + IRRELEVANT_FIRST_ID, LABEL: F.lit(NO_CLASS), SPLIT: F.lit(UNLABELED)}
     )
 
 
-def as_irrelevant(images: DataFrame) -> DataFrame:
-    """The training images of another data set as unlabeled images of none of the classes."""
-    return images.where(F.col(SPLIT) == TRAIN).select(
-        (F.col(ID) + IRRELEVANT_FIRST_ID).alias(ID),
-        IMAGE,
-        F.lit(NO_CLASS).alias(LABEL),
-        F.lit(UNLABELED).alias(SPLIT),
-    )
+@contextmanager
+def persisted(frame: DataFrame) -> Iterator[DataFrame]:
+    """The frame, computed once however often it is read."""
+    frame.persist(StorageLevel.MEMORY_AND_DISK)
+    try:
+        yield frame
+    finally:
+        frame.unpersist()
 
 
 def read_prepared(spark: SparkSession, set_dir: Path) -> DataFrame:

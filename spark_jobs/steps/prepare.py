@@ -3,7 +3,7 @@
 import errno
 import os
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import reduce
@@ -17,8 +17,9 @@ from longtail.conf.base.names import with_examples
 from longtail.conf.base.optional_packages import deltalake
 from longtail.conf.options.data import DataOptions
 from longtail.conf.vocabulary import TEST
-from longtail.data.contract import ROWS_DIRECTORY, SPLIT, read_skipped_image
+from longtail.data.contract import ID, IRRELEVANT_FIRST_ID, ROWS_DIRECTORY, SPLIT, read_skipped_image
 from longtail.data.delta import write_log
+from longtail.data.fingerprints import has_near_copies
 from longtail.data.image_files import KINDS
 from longtail.data.manifest import Manifest, read_manifest
 from longtail.data.sources.base import Located, Source, UnlabeledSource, without_second_check
@@ -26,9 +27,11 @@ from longtail.data.sources.own_files import state_of_own_files
 from longtail.data.sources.registry import irrelevant_source, source_of
 from longtail.data.sources.unlabeled import unlabeled_source
 from longtail.data.verification import check_parameters, verify_set
+from longtail.spark_jobs.display.copies import labelled_copy_lines, unlabeled_copy_lines
 from longtail.spark_jobs.display.label_statistics import duplicate_lines
-from longtail.spark_jobs.frames.long_tail import keep_long_tail, with_bucket_counts
-from longtail.spark_jobs.frames.reading import as_irrelevant, source_images
+from longtail.spark_jobs.frames.long_tail import BucketCount, LongTail, keep_long_tail, with_bucket_counts
+from longtail.spark_jobs.frames.reading import as_irrelevant, persisted, source_fingerprints, source_images
+from longtail.spark_jobs.steps.copies import Copies, ImageNames, found_copies
 from longtail.spark_jobs.steps.part_sizes import plan_counts
 from longtail.spark_jobs.steps.prepared_set import (
     SKIPPED_FILE,
@@ -51,44 +54,83 @@ def prepare(spark: SparkSession, options: DataOptions, *, as_delta: bool = False
         deltalake()  # a missing package is reported before any work
     set_dir, source_state = prepared_set_dir(options), state_of_own_files(options)
     exists = set_dir.exists()
-    if exists and (manifest := read_manifest(set_dir)).source_state == source_state:
+    if exists and (prepared := read_manifest(set_dir)).source_state == source_state:
         remedy = "delete it, so that it is prepared again"
-        check_parameters(manifest, options.set_parameters(), set_dir=set_dir, remedy=remedy)
-        verify_set(set_dir, manifest)
+        check_parameters(prepared, options.set_parameters(), set_dir=set_dir, remedy=remedy)
+        verify_set(set_dir, prepared)
         if as_delta:
             write_log(set_dir / ROWS_DIRECTORY, partition_column=SPLIT)
+        _print_lines(unlabeled_copy_lines(prepared))
         return set_dir
     if exists:
         print(f"the files that {set_dir.name} was prepared from have changed: it is prepared again")
     source = source_of(options)
     located = source.locate(options)
     sources = [_LocatedSource(source, located), *_unlabeled_sources(options, located)]
-    bucket_counts = with_bucket_counts(_images(spark, sources), seed=options.rand_number).collect()
+    with persisted(_fingerprints(spark, sources)) as fingerprints:
+        found, bucket_counts = _counted(fingerprints, options)
+        if not any(split == TEST for split, _ in found):
+            raise UserError(f"{options.dataset} has no test image left: repair the damaged ones")
+        skipped = [read_skipped_image(content) for row in bucket_counts for content in row[-1]]
+        counts = plan_counts(found, options, located)
+        near = has_near_copies(located.image_shape, located.encoding)
+        names = _image_names(sources)
+        with found_copies(fingerprints, counts, bucket_counts, found, options, names, near=near) as copies:
+            # Reading the fingerprints has read all images, and decoded the user's own.
+            images = _images(spark, sources)
+            if copies.left_out is not None:
+                counts, bucket_counts = _counts_without(fingerprints, copies, options, located)
+                images = images.join(copies.left_out, ID, "left_anti")
+            long_tail = keep_long_tail(images, counts, bucket_counts, seed=options.rand_number)
+            try:
+                with _write_errors_reported(set_dir), new_directory(set_dir, replace=exists) as directory:
+                    write_rows(long_tail, directory, located, counts)
+                    described = [source.located for source in sources]
+                    manifest = replace(
+                        describe_set(spark, directory, options, described, counts, num_bad_images=len(skipped)),
+                        source_state=source_state,
+                        unlabeled_ids=ids_of_published_source(options, described, found),
+                        copies=copies.found,
+                        num_label_conflicts=copies.num_label_conflicts,
+                        label_conflicts=copies.label_conflicts,
+                    )
+                    write_skipped_images(directory, skipped + _unread(sources))
+                    manifest.write(directory)
+                    if as_delta:
+                        write_log(directory / ROWS_DIRECTORY, partition_column=SPLIT)
+            except FileExistsError:
+                manifest = read_manifest(set_dir)  # another process prepared the same set meanwhile
+                verify_set(set_dir, manifest)
+    _print_remarks(manifest, set_dir, unread=[name for name, _ in _unread(sources)])
+    return set_dir
+
+
+def _counted(fingerprints: DataFrame, options: DataOptions) -> tuple[Counter[tuple[str, int]], Sequence[BucketCount]]:
+    """Images by split and label, and the rows of with_bucket_counts."""
+    bucket_counts = with_bucket_counts(fingerprints, seed=options.rand_number).collect()
     found: Counter[tuple[str, int]] = Counter()
     for split, label, _, count, _ in bucket_counts:
         found[split, label] += count
-    skipped = [read_skipped_image(content) for row in bucket_counts for content in row[-1]]
-    if not any(split == TEST for split, _ in found):
-        raise UserError(f"{options.dataset} has no test image left: repair the damaged ones")
-    counts = plan_counts(found, options, located)
-    # Counting has read all images, and decoded the user's own.
-    checked = _images(spark, sources, is_checked=True)
-    long_tail = keep_long_tail(checked, counts, bucket_counts, seed=options.rand_number)
+    return found, bucket_counts
+
+
+def _counts_without(
+    fingerprints: DataFrame, copies: Copies, options: DataOptions, located: Located
+) -> tuple[LongTail, Sequence[BucketCount]]:
+    """The sizes of the parts, and the rows of with_bucket_counts, without the images that are left out.
+
+    Raises UserError if too few unlabeled images remain.
+    """
+    assert copies.left_out is not None
+    found, bucket_counts = _counted(fingerprints.join(copies.left_out, ID, "left_anti"), options)
+    reason = f"{copies.num_left_out} images were left out of the unlabeled part, as copies of test or labelled images"
     try:
-        with _write_errors_reported(set_dir), new_directory(set_dir, replace=exists) as directory:
-            write_rows(long_tail, directory, located, counts)
-            all_located = [source.located for source in sources]
-            manifest = describe_set(spark, directory, options, all_located, counts, num_bad_images=len(skipped))
-            write_skipped_images(directory, skipped + _unread(sources))
-            unlabeled_ids = ids_of_published_source(options, all_located, found)
-            replace(manifest, source_state=source_state, unlabeled_ids=unlabeled_ids).write(directory)
-            if as_delta:
-                write_log(directory / ROWS_DIRECTORY, partition_column=SPLIT)
-    except FileExistsError:
-        verify_set(set_dir, read_manifest(set_dir))  # another process prepared the same set meanwhile
-    else:
-        _print_remarks(manifest, set_dir, unread=[name for name, _ in _unread(sources)])
-    return set_dir
+        counts = plan_counts(found, options, located)
+    except UserError as error:
+        raise UserError(f"{error} ({reason})") from None
+    if not sum(counts.unlabeled) + counts.classless:
+        raise UserError(f"--unlabeled {options.unlabeled} has no other images: {reason}; name other images")
+    return counts, bucket_counts
 
 
 @contextmanager
@@ -119,7 +161,12 @@ def _print_remarks(manifest: Manifest, set_dir: Path, *, unread: Sequence[str]) 
         )
     if unread:
         print(f"not read: {len(unread)} images of other kinds ({with_examples(unread)}): convert them to JPEG or PNG")
-    for line in duplicate_lines([row for row in manifest.duplicates if "+" in row["splits"]]):
+    _print_lines(duplicate_lines([row for row in manifest.duplicates if "+" in row["splits"]]))
+    _print_lines([*labelled_copy_lines(manifest), *unlabeled_copy_lines(manifest)])
+
+
+def _print_lines(lines: Sequence[str]) -> None:
+    for line in lines:
         print(line)
 
 
@@ -132,14 +179,31 @@ class _LocatedSource:
     is_irrelevant: bool = False
 
 
-def _images(spark: SparkSession, sources: Sequence[_LocatedSource], *, is_checked: bool = False) -> DataFrame:
-    """The images of all sources (SOURCE_SCHEMA); is_checked: they have been read and verified before."""
-    frames = []
-    for source in sources:
-        shards = without_second_check(source.located.shards) if is_checked else source.located.shards
-        rows = source_images(spark, source.source, shards)
-        frames.append(as_irrelevant(rows) if source.is_irrelevant else rows)
-    return reduce(DataFrame.unionByName, frames)
+def _fingerprints(spark: SparkSession, sources: Sequence[_LocatedSource]) -> DataFrame:
+    """The fingerprints of all sources' images (FINGERPRINT_SCHEMA)."""
+    return _together((source, source_fingerprints(spark, source.source, source.located)) for source in sources)
+
+
+def _images(spark: SparkSession, sources: Sequence[_LocatedSource]) -> DataFrame:
+    """The images of all sources (SOURCE_SCHEMA), which have been read and verified before."""
+    return _together(
+        (source, source_images(spark, source.source, without_second_check(source.located.shards))) for source in sources
+    )
+
+
+def _together(frames: Iterable[tuple[_LocatedSource, DataFrame]]) -> DataFrame:
+    return reduce(
+        DataFrame.unionByName, (as_irrelevant(rows) if source.is_irrelevant else rows for source, rows in frames)
+    )
+
+
+def _image_names(sources: Sequence[_LocatedSource]) -> ImageNames:
+    shards = [
+        (shard.first_id + (IRRELEVANT_FIRST_ID if source.is_irrelevant else 0), shard)
+        for source in sources
+        for shard in source.located.shards
+    ]
+    return ImageNames(shards, sources[0].located.class_names)
 
 
 def _unread(sources: Sequence[_LocatedSource]) -> list[tuple[str, str]]:

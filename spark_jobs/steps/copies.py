@@ -1,0 +1,117 @@
+"""Finds copies of images between the parts of a set, and keeps copies of test images out of the unlabeled part."""
+
+from bisect import bisect_right
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from typing import Any
+
+from pyspark.sql import DataFrame
+from pyspark.sql import functions as F
+
+from longtail.conf.base.errors import printable
+from longtail.conf.options.data import DataOptions
+from longtail.conf.vocabulary import NO_CLASS, TEST, TRAIN, UNLABELED
+from longtail.data.contract import ID, SPLIT
+from longtail.data.sources.base import Shard
+from longtail.spark_jobs.frames.copies import (
+    NUM_EXAMPLES,
+    OF,
+    with_copies,
+    with_copy_counts,
+    with_label_conflicts,
+)
+from longtail.spark_jobs.frames.long_tail import BucketCount, LongTail, keep_long_tail
+from longtail.spark_jobs.frames.reading import persisted
+
+
+@dataclass(frozen=True)
+class Copies:
+    """Copies that were found, as the manifest describes them.
+
+    left_out: ids of the images that may not be in the unlabeled part; None if there are none
+    """
+
+    left_out: DataFrame | None
+    found: list[dict[str, Any]]
+    num_label_conflicts: int
+    label_conflicts: list[str]
+
+    @property
+    def num_left_out(self) -> int:
+        """Images that were left out of the unlabeled part."""
+        return sum(row["num_images"] for row in self.found if row["left_out"])
+
+
+@contextmanager
+def found_copies(
+    fingerprints: DataFrame,
+    counts: LongTail,
+    bucket_counts: Sequence[BucketCount],
+    found: Mapping[tuple[str, int], int],
+    options: DataOptions,
+    names: "ImageNames",
+    *,
+    near: bool,
+) -> Iterator[Copies]:
+    """The copies among the images of a set, and among all that could be in its unlabeled part.
+
+    counts, bucket_counts, found: as planned for the images of the fingerprints
+    near: whether near copies can be found
+    """
+    conflicts = _label_conflicts(fingerprints, names)
+    has_unlabeled = sum(counts.unlabeled) + counts.classless > 0
+    if not (has_unlabeled or near):
+        yield Copies(None, [], *conflicts)
+        return
+    parts = keep_long_tail(fingerprints, _with_all_candidates(counts, found), bucket_counts, seed=options.rand_number)
+    with persisted(parts), persisted(with_copies(parts, near=near)) as copies:
+        is_left_out = F.lit(not options.keep_labelled_copies) | (F.col(OF) == TEST)
+        left_out = copies.where((F.col(SPLIT) == UNLABELED) & is_left_out).select(ID)
+        rows = [_description(row.asDict(), options, names) for row in with_copy_counts(copies).collect()]
+        some = any(row["left_out"] for row in rows)
+        yield Copies(left_out if some else None, rows, *conflicts)
+
+
+def _with_all_candidates(counts: LongTail, found: Mapping[tuple[str, int], int]) -> LongTail:
+    """The sizes with every image in the unlabeled part that could be in it, if there is one."""
+    every = list(counts.unlabeled)
+    if any(every):
+        every = [found.get((counts.pool, label), 0) for label in range(len(every))]
+        if counts.pool == TRAIN:
+            held_out = [0] * len(every) if counts.has_own_val else counts.val
+            every = [size - val - train for size, val, train in zip(every, held_out, counts.train, strict=True)]
+    return replace(counts, unlabeled=every, classless=counts.classless and found[UNLABELED, NO_CLASS])
+
+
+def _description(row: dict[str, Any], options: DataOptions, names: "ImageNames") -> dict[str, Any]:
+    """A row of with_copy_counts as the manifest has it, with names for ids."""
+    left_out = row[SPLIT] == UNLABELED and (row[OF] == TEST or not options.keep_labelled_copies)
+    examples = [[names[example[ID]], names[example["of_id"]]] for example in row["examples"]]
+    return {**row, "left_out": left_out, "examples": examples}
+
+
+def _label_conflicts(fingerprints: DataFrame, names: "ImageNames") -> tuple[int, list[str]]:
+    """Contents with more than one class: their number, and examples."""
+    conflicts = with_label_conflicts(fingerprints)
+    num_conflicts = conflicts.count()
+    if not num_conflicts:
+        return 0, []
+    return num_conflicts, [
+        " and ".join(f"{names[image[ID]]} ({names.class_names[image['class_id']]})" for image in row)
+        for row in conflicts.orderBy("first").limit(NUM_EXAMPLES).collect()
+    ]
+
+
+class ImageNames:
+    """Names of images by id."""
+
+    def __init__(self, shards: Sequence[tuple[int, Shard]], class_names: Sequence[str]) -> None:
+        """shards: with the id of the first image of each"""
+        self.class_names = class_names
+        self._shards = sorted(shards, key=lambda numbered: numbered[0])
+        self._first_ids = [first_id for first_id, _ in self._shards]
+
+    def __getitem__(self, image_id: int) -> str:
+        first_id, shard = self._shards[bisect_right(self._first_ids, image_id) - 1]
+        return printable(shard.image_name(image_id - first_id))
