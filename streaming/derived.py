@@ -14,6 +14,7 @@ from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 from scipy.sparse import csr_array
 
+from longtail.conf.vocabulary import VAL
 from longtail.streaming.class_shares import estimate_class_shares
 from longtail.streaming.tables.schemas import TABLES
 
@@ -41,8 +42,8 @@ def unlabeled_estimates(labels: DataFrame, cells: DataFrame, classes: DataFrame)
     the true class shares, hence rho_U. This assumes that unlabeled images of a class resemble its held-out images;
     where they do not, confidence is lower than expected.
 
-    labels: pseudo_labels; cells: confusion; classes: class_epochs. The validation split is preferred to the test split.
-    Columns that need a held-out split are null for a run without one.
+    labels: pseudo_labels; cells: confusion; classes: class_epochs. Columns that need held-out images are null for a run
+    without validation split: whether to use unlabeled images is a choice, which test labels must not influence.
 
     rho, rho_pseudo_labels: largest over smallest class count of the labels, and of the pseudo-labels (infinite if a
         class got none)
@@ -53,20 +54,20 @@ def unlabeled_estimates(labels: DataFrame, cells: DataFrame, classes: DataFrame)
     """
     class_row = F.struct("class_id", "labelled_count", "pseudo_label_count", "mean_confidence")
     labelled = labels.groupBy("run", "round").agg(F.sort_array(F.collect_list(class_row)).alias("labels"))
-    split = cells.groupBy("run").agg(F.max("split").alias("split"))  # "val" sorts after "test"
     held_out = (
-        cells.join(split, ["run", "split"])
-        .groupBy("run", "split")
+        cells.where(F.col("split") == VAL)
+        .groupBy("run")
         .agg(F.collect_list(F.struct("true_class", "predicted_class", "count")).alias("cells"))
     )
     last = F.max(F.struct("epoch", "mean_confidence")).getField("mean_confidence").alias("confidence")
     confidences = (
-        classes.groupBy("run", "split", "class_id")
+        classes.where(F.col("split") == VAL)
+        .groupBy("run", "class_id")
         .agg(last)
-        .groupBy("run", "split")
+        .groupBy("run")
         .agg(F.collect_list(F.struct("class_id", "confidence")).alias("confidences"))
     )
-    joined = labelled.join(held_out.join(confidences, ["run", "split"], "left"), "run", "left").drop("split")
+    joined = labelled.join(held_out.join(confidences, "run", "left"), "run", "left")
     ddl = ", ".join(f"{field.name} {_SQL_TYPES[field.type]}" for field in TABLES["unlabeled_estimates"])
     return joined.mapInArrow(_estimate_batches, ddl)
 

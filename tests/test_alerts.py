@@ -141,8 +141,10 @@ def test_a_loss_that_is_no_number_is_told_after_the_epoch_and_inside_it(raised: 
 
 
 # Held out, no image of either class is taken for the other, at a mean confidence of 90 %.
-HELD_OUT = [class_event(class_id=c, correct=10, support=10, predicted=10, confidence_sum=9.0) for c in (0, 1)]
-CELLS = [an_event(ConfusionEvent, true_class=c, predicted_class=c, count=10) for c in (0, 1)]
+HELD_OUT = [
+    class_event(split="val", class_id=c, correct=10, support=10, predicted=10, confidence_sum=9.0) for c in (0, 1)
+]
+CELLS = [an_event(ConfusionEvent, split="val", true_class=c, predicted_class=c, count=10) for c in (0, 1)]
 
 
 def labelled(confidence: float, counts: tuple[int, int]) -> list[Event]:
@@ -160,6 +162,9 @@ UNSURE = run_with(*HELD_OUT, *CELLS, *labelled(0.6, (30, 30)))
 AS_IMBALANCED_AS_MAY_BE = run_with(*HELD_OUT, *CELLS, *labelled(0.8, (40, 10)))
 TOO_IMBALANCED = run_with(*HELD_OUT, *CELLS, *labelled(0.8, (50, 10)))
 NOTHING_HELD_OUT = run_with(*labelled(0.1, (50, 10)))
+TEST_IMAGES_ALONE = run_with(
+    *(dataclasses.replace(event, split="test") for event in (*HELD_OUT, *CELLS)), *labelled(0.1, (50, 10))
+)
 
 
 def test_unlabeled_images_that_the_classifier_is_unsure_of_may_be_irrelevant(raised: Raised) -> None:
@@ -170,8 +175,9 @@ def test_unlabeled_images_that_the_classifier_is_unsure_of_may_be_irrelevant(rai
     assert raised(TOO_IMBALANCED, "unlabeled_irrelevant") == [
         "the unlabeled images may be too imbalanced to help: rho_U about 5.0, rho 2.0"
     ]
-    # Without any held-out image nothing is known to compare with.
+    # Without a validation image nothing is known to compare with; test labels influence no choice.
     assert raised(NOTHING_HELD_OUT, "unlabeled_irrelevant") == []
+    assert raised(TEST_IMAGES_ALONE, "unlabeled_irrelevant") == []
 
 
 def test_the_own_rules_are_all_on_and_another_file_may_leave_some_out(tmp_path: Path) -> None:

@@ -57,6 +57,7 @@ DIAGNOSIS = Diagnosis(
     predicted=np.array([75, 25]), rho=8.0, tail_share=5 / 45, bias=None,
     on_unlabeled=Advice("cannot tell", "gain", ["So it is."]),
     on_self_supervision=Advice("no gain", "no gain", ["Nothing to gain."]),
+    copies=["left out of the unlabeled part: 2 exact copies of test images, such as a of b"],
     found=Estimates(
         relevance=sure(0.8), tail_share=sure(0.5), rho=sure(1.0), head_recall=sure(0.9),
         tail_recall=sure(0.6), recall_gap=sure(0.3), pseudo_label_accuracy=sure(0.6), head_precision=sure(0.7),
@@ -80,8 +81,9 @@ def test_the_files_and_the_terminal_say_the_same(tmp_path: Path) -> None:
     assert diagnosis_lines(DIAGNOSIS) == [
         written["conclusion"], "unlabeled data: cannot tell, leaning to gain", "- So it is.",
         "self-supervision: no gain",
-        "- Nothing to gain.", written["head_tail_gap"], written["theorem_1"],
+        "- Nothing to gain.", written["head_tail_gap"], written["theorem_1"], *written["copies"],
     ]  # fmt: skip
     assert written["estimates"]["relevance"] == {"value": 0.8, "low": 0.8, "high": 0.8}
+    assert written["copies"] == ["left out of the unlabeled part: 2 exact copies of test images, such as a of b"]
     assert written["threshold_bias"] is None and written["labelled"]["rho"] == 8
     assert pq.read_table(tmp_path / "classes.parquet").to_pylist() == written["classes"] == class_rows(DIAGNOSIS)

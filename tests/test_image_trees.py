@@ -26,7 +26,7 @@ from longtail.data.contract import (
 from longtail.data.image_files import decode, decode_files
 from longtail.data.sources import folder, image_list
 from longtail.data.sources.base import Located, without_second_check
-from longtail.data.sources.unlabeled import DirectoryOfImages, unlabeled_source
+from longtail.data.sources.unlabeled import DirectoryOfImages, RestOfImages, unlabeled_source
 from tests.image_tree import colour_of, write_class, write_image
 from tests.refusals import refused
 from tests.sources import in_directory
@@ -337,6 +337,35 @@ def test_a_directory_that_does_not_fit_is_refused(
     with refused() as messages:
         DirectoryOfImages.locate(in_directory(tmp_path, unlabeled=str(unlabeled), **values), raw_base(shape))
     assert str(unlabeled) in messages[0] and named in messages[0]
+
+
+def test_the_rest_is_every_image_below_the_path_that_no_list_names(tmp_path: Path) -> None:
+    write_class(tmp_path / "a", 6)
+    write_class(tmp_path / "b", 3)
+    options = of_list(
+        tmp_path, "a/000.png 0\na/./001.png 0\nb/000.png 1\n", test="a/002.png 0\nb//001.png 1\n", unlabeled="rest"
+    )
+    base = image_list.locate(options)
+
+    located = unlabeled_source(options, base).locate(options, base)
+
+    names = rows_of(located, RestOfImages.read).column(IMAGE).to_pylist()
+    assert names == [(tmp_path / name).read_bytes() for name in ("a/003.png", "a/004.png", "a/005.png", "b/002.png")]
+    assert located.origin == f"other images of {tmp_path.name}: 4 images"
+
+
+def test_a_path_of_which_the_lists_name_every_image_has_no_rest(tmp_path: Path) -> None:
+    write_class(tmp_path, 4)
+    options = of_list(tmp_path, "000.png 0\n001.png 1\n", test="002.png 0\n003.png 1\n", unlabeled="rest")
+    with refused() as messages:
+        RestOfImages.locate(options, image_list.locate(options))
+    assert "has no other image than the lists name" in messages[0]
+
+
+def test_the_rest_needs_lists(tmp_path: Path) -> None:
+    with refused() as messages:
+        in_directory(tmp_path, dataset="folder", path=tmp_path, unlabeled="rest")
+    assert "--unlabeled rest means the images below --path that no list names" in messages[0]
 
 
 def test_an_unlabeled_source_that_is_nothing_is_refused(tmp_path: Path) -> None:

@@ -344,6 +344,7 @@ def test_the_set_name_changes_with_every_parameter_of_the_content() -> None:
         f"{base} --imb_factor_unlabel 0.5",
         f"{unlabeled} --unlabel_size_factor 4",
         f"{unlabeled} --unlabeled images",
+        f"{unlabeled} --keep_labelled_copies",
         f"{unlabeled} --relevance 0.5 --irrelevant_dataset cifar100",
         f"{unlabeled} --relevance 0.6 --irrelevant_dataset cifar100",
         f"{unlabeled} --relevance 0.5 --irrelevant_dataset svhn",
@@ -389,6 +390,7 @@ def test_the_set_name_changes_with_every_parameter_of_the_content() -> None:
         "--on_bad_image skip",
         # Without an unlabeled part its size says nothing.
         "--unlabel_size_factor 4",
+        "--keep_labelled_copies",
     ],
 )
 def test_the_set_name_does_not_change_with_what_leaves_the_content_alone(same: str) -> None:
@@ -437,6 +439,7 @@ PLACES = {
 }  # fmt: skip
 # What is valid only together with others.
 OUTCOME_TOGETHER = {
+    "keep_labelled_copies": {"imb_factor_unlabel": 1.0, "keep_labelled_copies": True},
     "path": {"dataset": "folder", "path": "/"},
     "layout": {"dataset": "folder", "path": "/", "layout": "classes"},
     "test_path": {"dataset": "table", "path": "/", "test_path": "/tmp"},

@@ -162,6 +162,7 @@ def test_every_parameter_of_the_content_makes_another_directory(tmp_path: Path) 
     changes = [
         {}, {"imb_type": "step"}, {"imb_factor": 0.1}, {"imb_factor": 0.1000001}, {"n_max": 41}, {"val_fraction": 0.1},
         {"rand_number": 1}, {"imb_factor_unlabel": None}, {"imb_factor_unlabel": 0.5}, {"unlabel_size_factor": 4.0},
+        {"keep_labelled_copies": True},
         {"dataset": "fashion_mnist"},
     ]  # fmt: skip
 
@@ -174,7 +175,10 @@ def test_what_does_not_change_the_content_keeps_the_directory(tmp_path: Path) ->
     """Without an unlabeled part its size is no matter; shot groups only sort classes in reports."""
     plain = prepared_set_dir(options_of(tmp_path))
 
-    assert prepared_set_dir(options_of(tmp_path, unlabel_size_factor=3.0, many_shot=30, few_shot=9)) == plain
+    assert (
+        prepared_set_dir(options_of(tmp_path, unlabel_size_factor=3.0, keep_labelled_copies=True, many_shot=30))
+        == plain
+    )
 
 
 def test_another_seed_makes_another_set_beside_the_first(

@@ -66,7 +66,7 @@ def sizes(rows: Sequence[Row], split: str) -> list[int]:
 
 def test_class_counts_are_those_of_each_split(source: DataFrame) -> None:
     found: Counter[tuple[str, int]] = Counter()
-    for split, label, _, count in with_bucket_counts(source, seed=3).collect():
+    for split, label, _, count, _ in with_bucket_counts(source, seed=3).collect():
         found[split, label] += count
     assert found == {("train", 0): 30, ("train", 1): 12, ("train", 2): 1, **{("test", i): 3 for i in range(3)}}
 

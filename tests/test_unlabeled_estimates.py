@@ -1,5 +1,6 @@
 """What pseudo-labels say of the unlabeled part (streaming/derived.py), against values computed by hand."""
 
+import dataclasses
 import math
 from typing import Any
 
@@ -27,10 +28,11 @@ def labelling(counts: list[int], confidence: float | None = 0.8, **changes: Any)
 # Held out, a tenth of the head is taken for the tail, and two fifths of the tail for the head.
 MISTAKES = [(0, 0, 9), (0, 1, 1), (1, 0, 4), (1, 1, 6)]
 CELLS = [
-    an_event(ConfusionEvent, true_class=true, predicted_class=predicted, count=count)
+    an_event(ConfusionEvent, split="val", true_class=true, predicted_class=predicted, count=count)
     for true, predicted, count in MISTAKES
 ]
-HELD_OUT = [class_event(class_id=c, support=10, correct=6, confidence_sum=(9.0, 7.0)[c]) for c in (0, 1)]
+HELD_OUT = [class_event(split="val", class_id=c, support=10, correct=6, confidence_sum=(9.0, 7.0)[c]) for c in (0, 1)]
+OF_TEST = [dataclasses.replace(event, run="tested", split="test") for event in (*CELLS, *HELD_OUT)]
 
 
 Tables = dict[str, list[dict[str, Any]]]
@@ -41,6 +43,7 @@ def tables(spark: SparkSession) -> Tables:
     """The rows of both tables: one query each answers for the runs of all tests."""
     told = [
         *labelling([310, 90]), *CELLS, *HELD_OUT,
+        *labelling([310, 90], run="tested"), *OF_TEST,
         *labelling([310, 90], run="unmeasured"), *labelling([0, 0], run="none"), *labelling([5, 0], run="one"),
         *labelling([310, 90], run="again"), *labelling([200, 200], run="again", emitted_at=2000.0),
     ]  # fmt: skip
@@ -65,6 +68,7 @@ def test_the_imbalance_of_the_unlabeled_part_is_told_without_its_labels(tables: 
 def test_without_held_out_images_or_pseudo_labels_nothing_is_made_up(tables: Tables) -> None:
     rows = {row["run"]: row for row in tables["unlabeled_estimates"]}
 
+    assert (rows["tested"]["rho_unlabeled"], rows["tested"]["expected_confidence"]) == (None, None), "of test labels"
     assert (rows["unmeasured"]["rho_unlabeled"], rows["unmeasured"]["expected_confidence"]) == (None, None)
     assert (rows["none"]["rho_pseudo_labels"], rows["none"]["mean_confidence"]) == (None, None)
     assert (rows["one"]["rho_pseudo_labels"], rows["one"]["mean_confidence"]) == (math.inf, 0.8)

@@ -25,6 +25,10 @@ PLACES = frozenset(
 SET_IS_PREPARED = {"set_is_prepared": True}
 """Context of a validation of options whose set is there: the images that it was made from may be gone."""
 
+REST = "rest"
+UNLABELED_NAMES = (REST, "svhn_extra")
+"""Values of --unlabeled that are no paths; a directory of such a name is ./NAME."""
+
 OF_UNLABELED = frozenset({
     "imb_factor_unlabel", "unlabeled", "unlabel_size_factor", "relevance", "irrelevant_dataset", "keep_labelled_copies",
 })  # fmt: skip
@@ -125,8 +129,9 @@ class DataOptions(SparkJobOptions):
     )  # fmt: skip
     unlabeled: str | None = option(
         None,
-        "unlabeled images from elsewhere: a directory, a Parquet or Delta table, svhn_extra, or a pickle in the layout "
-        "of ti_80M_selected.pickle; all of them, unless --imb_factor_unlabel is given", group="Unlabeled images",
+        "unlabeled images from elsewhere: a directory, a Parquet or Delta table, svhn_extra, a pickle in the layout of "
+        "ti_80M_selected.pickle, or `rest`, those below --path that no list names; all of them, unless "
+        "--imb_factor_unlabel is given", group="Unlabeled images",
     )  # fmt: skip
     unlabel_size_factor: float = option(
         5.0, "unlabeled images per labelled image (K of D_U@Kx)", group="Unlabeled images", gt=0
@@ -191,7 +196,9 @@ class DataOptions(SparkJobOptions):
     @classmethod
     def _unlabeled_path_is_absolute(cls, value: str | None) -> str | None:
         """So that the set's name differs for paths of the same relative name in two directories."""
-        return str(Path(value).absolute()) if value is not None and Path(value).exists() else value
+        if value is None or value in UNLABELED_NAMES or not Path(value).exists():
+            return value
+        return str(Path(value).absolute())
 
     @model_validator(mode="after")
     def _own_images_are_named(self, info: ValidationInfo) -> "DataOptions":
@@ -215,6 +222,15 @@ class DataOptions(SparkJobOptions):
             raise ValueError("--dataset image_list and --list FILE go together")
         if (self.test_list_file or self.val_list_file) is not None and self.list_file is None:
             raise ValueError("--test_list and --val_list go with --list")
+        return self
+
+    @model_validator(mode="after")
+    def _the_rest_is_that_of_lists(self) -> "DataOptions":
+        if self.unlabeled == REST and self.dataset != "image_list":
+            raise ValueError(
+                f"--unlabeled {REST} means the images below --path that no list names: give --dataset image_list and "
+                f"--list, or name a directory"
+            )
         return self
 
     @model_validator(mode="after")
@@ -247,7 +263,7 @@ class DataOptions(SparkJobOptions):
     def own_paths(self) -> list[Path]:
         """The user's files and directories that the prepared set is made from."""
         paths = [self.path, self.val_path, self.test_path, self.list_file, self.val_list_file, self.test_list_file]
-        if self.unlabeled is not None and Path(self.unlabeled).exists():
+        if self.unlabeled is not None and Path(self.unlabeled).is_absolute() and Path(self.unlabeled).exists():
             paths.append(Path(self.unlabeled))
         return [path for path in paths if path is not None]
 

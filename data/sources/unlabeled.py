@@ -1,12 +1,13 @@
 """The source that --unlabeled names."""
 
+import os
 from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
 
 from longtail.conf.base.errors import UserError
-from longtail.conf.options.data import DataOptions
+from longtail.conf.options.data import REST, DataOptions
 from longtail.conf.vocabulary import NO_CLASS, UNLABELED
 from longtail.data.contract import ENCODED, UNLABELED_FIRST_ID
 from longtail.data.directories import files_below
@@ -24,50 +25,80 @@ class DirectoryOfImages:
 
     @staticmethod
     def locate(options: DataOptions, base: Located) -> Located:
-        directory = Path(options.unlabeled or "").absolute()
-        if options.imb_factor_unlabel is not None:
-            raise UserError(
-                f"{directory} has images of unknown class, so --imb_factor_unlabel cannot shape them: leave it out"
-            )
-        if base.image_shape[2] != image_trees.CHANNELS or base.image_shape[0] != base.image_shape[1]:
-            raise UserError(
-                f"{directory}: images of a directory become square RGB, {options.dataset} has {base.image_shape}"
-            )
-        files = list(files_below(directory))
-        names = sorted(file.relative_to(directory).as_posix() for file in files if is_image(file))
-        if not names:
-            raise UserError(f"{directory} has no image of a kind that is read: name a directory with --unlabeled")
-        shards = shards_of(
-            directory,
-            [(name, NO_CLASS) for name in names],
-            UNLABELED,
-            first_id=UNLABELED_FIRST_ID,
-            skip_bad=options.on_bad_image == "skip",
-            encoding=base.encoding,
-            size=base.image_shape[0],
-        )
-        return Located(
-            shards=shards,
-            origin=f"images of {directory.name}: {len(names)} images",
-            class_names=base.class_names,
-            image_shape=base.image_shape,
-            encoding=base.encoding,
-            unread=[str(file) for file in files if is_unread_image(file)],
-        )
+        return _located_files(Path(options.unlabeled or "").absolute(), options, base)
 
     @staticmethod
     def read(shard: ImageShard) -> pa.RecordBatch:
         return image_trees.read(shard)
 
 
+class RestOfImages:
+    """--unlabeled rest: the image files below --path that no list names."""
+
+    @staticmethod
+    def locate(options: DataOptions, base: Located) -> Located:
+        assert options.path is not None, "the lists name images below it"
+        named = frozenset(
+            os.path.normpath(shard.path / name)
+            for shard in base.shards
+            if isinstance(shard, ImageShard)
+            for name in shard.names
+        )
+        return _located_files(options.path, options, base, without=named)
+
+    @staticmethod
+    def read(shard: ImageShard) -> pa.RecordBatch:
+        return image_trees.read(shard)
+
+
+def _located_files(
+    directory: Path, options: DataOptions, base: Located, *, without: frozenset[str] = frozenset()
+) -> Located:
+    """The image files below a directory but for those in ``without``. Raises UserError if there are none."""
+    if options.imb_factor_unlabel is not None:
+        raise UserError(
+            f"{directory} has images of unknown class, so --imb_factor_unlabel cannot shape them: leave it out"
+        )
+    if base.image_shape[2] != image_trees.CHANNELS or base.image_shape[0] != base.image_shape[1]:
+        raise UserError(
+            f"{directory}: images of a directory become square RGB, {options.dataset} has {base.image_shape}"
+        )
+    files = [file for file in files_below(directory) if os.path.normpath(file) not in without]
+    names = sorted(file.relative_to(directory).as_posix() for file in files if is_image(file))
+    if not names:
+        which = "no other image than the lists name" if without else "no image of a kind that is read"
+        raise UserError(f"{directory} has {which}: name a directory with --unlabeled")
+    shards = shards_of(
+        directory,
+        [(name, NO_CLASS) for name in names],
+        UNLABELED,
+        first_id=UNLABELED_FIRST_ID,
+        skip_bad=options.on_bad_image == "skip",
+        encoding=base.encoding,
+        size=base.image_shape[0],
+    )
+    return Located(
+        shards=shards,
+        origin=f"{'other ' if without else ''}images of {directory.name}: {len(names)} images",
+        class_names=base.class_names,
+        image_shape=base.image_shape,
+        encoding=base.encoding,
+        unread=[str(file) for file in files if is_unread_image(file)],
+    )
+
+
 def has_published_order(unlabeled: str) -> bool:
     """Whether --unlabeled names images that are counted by everybody alike: svhn_extra, or a published selection."""
+    if unlabeled == REST:
+        return False
     return unlabeled in BY_NAME or (Path(unlabeled).is_file() and not is_table(Path(unlabeled)))
 
 
 def unlabeled_source(options: DataOptions, base: Located) -> UnlabeledSource[Any]:
     """Where the images of --unlabeled come from. Raises UserError if there are none."""
     assert options.unlabeled is not None
+    if options.unlabeled == REST:
+        return RestOfImages
     if options.unlabeled in BY_NAME:
         source = BY_NAME[options.unlabeled]
     elif is_table(Path(options.unlabeled)):

@@ -23,6 +23,7 @@ from longtail.spark_jobs.advising.classifier_output import ClassifierOutput, Hel
 from longtail.spark_jobs.advising.estimates import Estimates, estimate_unlabeled
 from longtail.spark_jobs.advising.rules import Advice, advise_on_self_supervision, advise_on_unlabeled
 from longtail.spark_jobs.advising.threshold import ThresholdBias, threshold_bias
+from longtail.spark_jobs.display.copies import unlabeled_copy_lines
 from longtail.spark_jobs.frames.predictions import FEATURES
 from longtail.spark_jobs.steps.evaluation import PREDICTIONS_DIRECTORY, evaluate_checkpoint
 
@@ -42,6 +43,7 @@ class Diagnosis:
     labelled, held_out: (C,) labelled images, and those of them that the classifier was not trained on
     predicted: (C,) unlabeled images by predicted class, of at most MAX_IMAGES
     rho, tail_share: of the labelled images: largest over smallest class, share of the tail half
+    copies: what was left out of the unlabeled part, or kept in it, as copies of test or labelled images, in words
     """
 
     checkpoint: Path
@@ -57,6 +59,7 @@ class Diagnosis:
     bias: ThresholdBias | None
     on_unlabeled: Advice
     on_self_supervision: Advice
+    copies: Sequence[str] = ()
 
 
 def diagnose(
@@ -104,6 +107,7 @@ def diagnose(
         bias=threshold_bias(val, unlabeled, found, is_head=is_head),
         on_unlabeled=advise_on_unlabeled(found, rho=rho, tail_share=tail_share),
         on_self_supervision=advise_on_self_supervision(found, num_labelled=int(labelled.sum())),
+        copies=unlabeled_copy_lines(manifest),
     )
 
 

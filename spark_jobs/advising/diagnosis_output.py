@@ -35,6 +35,7 @@ def write_diagnosis(diagnosis: Diagnosis, output_dir: Path) -> None:
         "estimates": {
             name: asdict(value) for name, value in vars(diagnosis.found).items() if isinstance(value, Estimate)
         },
+        "copies": list(diagnosis.copies),
         "threshold_bias": diagnosis.bias and asdict(diagnosis.bias),
         "classes": rows,
     }
@@ -84,11 +85,11 @@ def print_diagnosis(diagnosis: Diagnosis) -> None:
 
 
 def diagnosis_lines(diagnosis: Diagnosis) -> list[str]:
-    """The conclusion, each verdict with its reasons, the gap between head and tail, and theorem 1."""
+    """The conclusion, each verdict with its reasons, the gap between head and tail, theorem 1, and copies."""
     lines = [conclusion(diagnosis.on_unlabeled, diagnosis.on_self_supervision)]
     for name, advice in (
         ("unlabeled data", diagnosis.on_unlabeled),
         ("self-supervision", diagnosis.on_self_supervision),
     ):
         lines += [f"{name}: {advice.summary}", *(f"- {reason}" for reason in advice.reasons)]
-    return [*lines, gap_sentence(diagnosis.found), threshold_sentence(diagnosis.bias)]
+    return [*lines, gap_sentence(diagnosis.found), threshold_sentence(diagnosis.bias), *diagnosis.copies]

@@ -8,20 +8,26 @@ from pyspark.sql import DataFrame
 from rich.table import Table
 
 from longtail.conf.base.files import write_json_atomically
+from longtail.data.manifest import Manifest
 from longtail.spark_jobs.display.console import console
+from longtail.spark_jobs.display.copies import unlabeled_copy_lines
 from longtail.spark_jobs.display.tables import percent
 
 
-def write_quality(quality: DataFrame, class_names: list[str], table: Path) -> None:
-    """Write precision and recall per class, from the rows of with_label_quality; null where the denominator is 0."""
+def write_quality(quality: DataFrame, manifest: Manifest, table: Path) -> None:
+    """Write precision and recall per class, from the rows of with_label_quality; null where the denominator is 0.
+
+    Beside them stands what was left out of the set's unlabeled part, or kept in it, as copies of other images.
+    """
     rows = [row.asDict() for row in quality.collect()]
     for row in rows:
-        row["class_name"] = class_names[row["class_id"]]
+        row["class_name"] = manifest.class_names[row["class_id"]]
         row["precision"] = row["correct"] / row["predicted"] if row["predicted"] else None
         row["recall"] = row["correct"] / row["support"] if row["support"] else None
     correct, total = sum(row["correct"] for row in rows), sum(row["labelled"] for row in rows)
     accuracy = correct / total if total else None
-    write_json_atomically(_quality_file(table), {"accuracy": accuracy, "classes": rows})
+    copies = unlabeled_copy_lines(manifest)
+    write_json_atomically(_quality_file(table), {"accuracy": accuracy, "classes": rows, "copies": copies})
 
 
 def read_quality(table: Path) -> dict[str, Any]:
