@@ -280,18 +280,23 @@ class DataOptions(SparkJobOptions):
             names += ["test_fraction", "image_size", "on_bad_image"]
         if self.num_classes is not None:
             names.append("num_classes")
+        names += self._unlabeled_parameters(named=names)
+        values = self.model_dump(mode="json")
+        return {name: values[name] for name in names}
+
+    def _unlabeled_parameters(self, *, named: list[str]) -> list[str]:
+        names = []
         if self.unlabeled is not None:
             names.append("unlabeled")
-            if "image_column" not in names and self.image_column != type(self).model_fields["image_column"].default:
+            if "image_column" not in named and self.image_column != type(self).model_fields["image_column"].default:
                 names.append("image_column")
         if self.imb_factor_unlabel is not None:
             names += ["imb_factor_unlabel", "unlabel_size_factor"]
         if self.relevance < 1:
             names += ["relevance", "irrelevant_dataset"]
-        if self.keep_labelled_copies and (self.unlabeled is not None or self.imb_factor_unlabel is not None):
+        if names and self.keep_labelled_copies:
             names.append("keep_labelled_copies")
-        values = self.model_dump(mode="json")
-        return {name: values[name] for name in names}
+        return names
 
     def _profile_parameters(self) -> list[str]:
         if self.counts is not None:
