@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from longtail.conf.arguments import dataset_defaults
+from longtail.conf.base.shown_text import redacted
 from longtail.conf.options.base import JobOptions, presentation
 from longtail.conf.options.data import DATA_OPTIONS
 
@@ -43,7 +44,7 @@ def next_command(
     for name in options_type.model_fields:
         if values.get(name) is not None and _text(values[name]) != _text(defaults[name]):
             arguments += _arguments(options_type, name, values[name])
-    return shlex.join(["longtail", job, *arguments])
+    return redacted(shlex.join(["longtail", job, *arguments]))
 
 
 def _choices(options: JobOptions, options_type: type[JobOptions]) -> dict[str, Any]:

@@ -14,6 +14,7 @@ import sys
 from collections.abc import Sequence
 
 from longtail.conf.arguments import parse_options
+from longtail.conf.base.paths import check_can_be_written
 from longtail.conf.options.live import DashboardOptions
 from longtail.spark_jobs.cli import run_job
 from longtail.spark_jobs.cluster.session import spark_session
@@ -28,6 +29,8 @@ def main(argv: Sequence[str]) -> None:
     options = parse_options(DashboardOptions, argv, prog="longtail dashboard")
     rules = read_alert_rules(options.alerts)
     tables = TableReader(options.tables_dir or options.output_dir or options.runs_dir / "dashboard")
+    if not options.tables_dir:
+        check_can_be_written(tables.directory, option="--output_dir")
     listening = listening_socket(options.host, options.port)
     with serving(dashboard(tables.read, tables.version, host=options.host), listening) as ended:
         print(f"dashboard: {address(listening)} (Ctrl-C ends it)", flush=True)

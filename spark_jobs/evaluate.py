@@ -13,6 +13,7 @@ import sys
 from collections.abc import Sequence
 
 from longtail.conf.arguments import given_values
+from longtail.conf.base.paths import check_can_be_written
 from longtail.conf.options.inference import EvaluateOptions
 from longtail.spark_jobs.cli import run_job
 from longtail.spark_jobs.cluster.session import spark_session
@@ -24,6 +25,7 @@ from longtail.spark_jobs.steps.evaluation import evaluate_checkpoint
 def main(argv: Sequence[str]) -> None:
     given = given_values(EvaluateOptions, argv, prog="longtail evaluate")
     job = continued(EvaluateOptions, given)
+    check_can_be_written(job.options.output_dir or job.options.resume.parent, option="--output_dir")
     spark = spark_session("evaluate", job.options)
     output_dir, result = evaluate_checkpoint(spark, job.options, set_dir=job.prepared(spark))
     if result["splits"]:

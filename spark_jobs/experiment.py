@@ -14,6 +14,7 @@ import sys
 from collections.abc import Sequence
 
 from longtail.conf.arguments import parse_options
+from longtail.conf.base.paths import check_can_be_written
 from longtail.conf.experiment import read_experiment
 from longtail.conf.next_command import next_command
 from longtail.conf.options.studies import ExperimentOptions, ReportOptions
@@ -33,6 +34,8 @@ def main(argv: Sequence[str]) -> None:
     if options.dry_run:
         print_plan(trials, read_step_times(options.results_dir))
         return
+    check_can_be_written(options.results_dir, option="--results_dir")
+    check_can_be_written(options.runs_dir, option="--runs_dir")
     write_definition(options.results_dir, experiment, name=options.name)
     to_do = [trial for trial in trials if not is_done(options, experiment, trial)]
     print(f"{options.name}: {len(trials)} trials, {len(trials) - len(to_do)} of them done already")

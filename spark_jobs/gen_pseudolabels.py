@@ -15,6 +15,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from longtail.conf.arguments import given_values
+from longtail.conf.base.paths import check_can_be_written
 from longtail.conf.next_command import next_command
 from longtail.conf.options.inference import GenPseudolabelsOptions
 from longtail.conf.options.semi import TrainSemiOptions
@@ -29,6 +30,7 @@ from longtail.spark_jobs.steps.prepared_set import prepared_set_dir
 def main(argv: Sequence[str]) -> None:
     given = given_values(GenPseudolabelsOptions, argv, prog="longtail gen_pseudolabels")
     job = continued(GenPseudolabelsOptions, given)
+    check_can_be_written(job.options.output_dir or job.options.data_dir, option="--output_dir")
     options, spark = job.options, spark_session("gen_pseudolabels", job.options)
     set_dir = job.prepared(spark)
     table = gen_pseudolabels(spark, options, set_dir=set_dir)

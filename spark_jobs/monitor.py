@@ -15,6 +15,7 @@ from collections.abc import Sequence
 
 from longtail.conf.arguments import parse_options
 from longtail.conf.base.errors import UserError
+from longtail.conf.base.paths import check_can_be_written
 from longtail.conf.options.live import MonitorOptions
 from longtail.spark_jobs.cli import run_job
 from longtail.spark_jobs.cluster.session import spark_session
@@ -32,6 +33,7 @@ def main(argv: Sequence[str]) -> None:
     if options.source == "files" and not options.runs_dir.is_dir():
         raise UserError(f"there is no directory {options.runs_dir}: name the --runs_dir of the trainings to watch")
     tables_dir = options.output_dir or options.runs_dir / TABLES_DIRECTORY
+    check_can_be_written(tables_dir, option="--output_dir")
     query = start_live_query(
         spark_session("monitor", options, packages=packages_of(options)),
         lines_of(options),

@@ -15,6 +15,7 @@ from collections.abc import Sequence
 
 from longtail.conf.arguments import parse_options
 from longtail.conf.base.files import write_json_atomically
+from longtail.conf.base.paths import check_can_be_written
 from longtail.conf.next_command import next_command
 from longtail.conf.options.live import MonitorOptions
 from longtail.conf.options.semi import PipelineOptions
@@ -30,6 +31,7 @@ COMPARISON_FILE = "comparison.json"
 def main(argv: Sequence[str]) -> None:
     options = parse_options(PipelineOptions, argv, prog="longtail pipeline")
     slots = options.world_size + 1  # the live query's tasks run beside the ranks
+    check_can_be_written(options.runs_dir, option="--runs_dir")
     spark = spark_session("pipeline", options, slots=slots)
     check_slots(spark, slots)
     base, semi = run_pipeline(spark, options)

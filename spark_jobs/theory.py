@@ -15,6 +15,7 @@ import sys
 from collections.abc import Sequence
 
 from longtail.conf.arguments import parse_options
+from longtail.conf.base.paths import check_can_be_written
 from longtail.conf.options.studies import TheoryOptions
 from longtail.conf.theory_grid import read_grid
 from longtail.spark_jobs.cli import run_job
@@ -28,6 +29,7 @@ from longtail.training.theory.statements import statements
 def main(argv: Sequence[str]) -> None:
     options = parse_options(TheoryOptions, argv, prog="longtail theory")
     grid = read_grid(options.grid)
+    check_can_be_written(options.output_dir, option="--output_dir")
     rows = evaluate_grid(spark_session("theory", options), options, grid)
     result_dir = write_result(rows, options, grid)
     terminal = console()

@@ -5,8 +5,9 @@ import io
 import pytest
 from matplotlib.figure import Figure
 
-from longtail.conf.base.errors import UserError, printable
+from longtail.conf.base.errors import UserError
 from longtail.conf.base.names import check_class_names, figure_label, with_examples
+from longtail.conf.base.shown_text import printable
 from longtail.spark_jobs.display.comparison import print_comparison
 from longtail.spark_jobs.display.label_statistics import print_label_statistics
 

@@ -279,7 +279,7 @@ class _Reporter:
                 pseudo_label_round=data.pseudo_label_round,
                 image_shape=_image_shape(data),
                 normalisation=data.normalisation,
-                options=self._options.model_dump(mode="json"),
+                options=self._options.recorded(),
                 set_identity=self._set_identity,
             ),
         )

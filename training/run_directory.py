@@ -149,6 +149,6 @@ def begin_attempt(paths: RunPaths, options: RunOptions) -> int:
     recorded = [int(file.stem) for file in attempts.glob("*.json") if file.stem.isdecimal()]
     attempt = 1 + max([*recorded, *attempts_with_events(paths.events_dir, run_dir.name)], default=0)
     record = {"started_at": time.time(), "host": socket.gethostname(), "pid": os.getpid()}
-    write_json_atomically(run_dir / "options.json", options.model_dump(mode="json"))
+    write_json_atomically(run_dir / "options.json", options.recorded())
     write_json_atomically(attempts / f"{attempt:03d}.json", record)
     return attempt

@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
+from longtail.conf.base.shown_text import one_line
 from longtail.conf.options.training import RunOptions
 from longtail.streaming.events.schema import (
     EPOCH_DONE,
@@ -119,8 +120,8 @@ def run_event(
         state=state,
         epoch=epoch,
         num_epochs=options.epochs,
-        configuration=json.dumps(options.model_dump(mode="json"), allow_nan=False),
-        message=message,
+        configuration=json.dumps(options.recorded(), allow_nan=False),
+        message=one_line(message),
         emitted_at=time.time(),
     )
 

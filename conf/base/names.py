@@ -6,7 +6,8 @@ A name may hold line breaks, terminal control sequences or bytes that are not UT
 import unicodedata
 from collections.abc import Iterable
 
-from longtail.conf.base.errors import UserError, printable
+from longtail.conf.base.errors import UserError
+from longtail.conf.base.shown_text import printable
 
 _NOT_IN_CLASS_NAMES = frozenset({"Cc", "Cs", "Zl", "Zp"})
 """Unicode categories: control characters, bytes that are not UTF-8, line and paragraph separators."""

@@ -3,10 +3,14 @@
 from pydantic import ValidationError
 from pydantic_core import ErrorDetails
 
+from longtail.conf.base.shown_text import shortened
 from longtail.conf.base.suggestions import did_you_mean
 from longtail.conf.command_line.help import choices_of
 from longtail.conf.command_line.spellings import label_of, names_by_key
 from longtail.conf.options.base import JobOptions
+
+MOST_OF_A_VALUE = 200
+"""Characters of a refused value that its message repeats."""
 
 _PLAIN_MESSAGES = {
     "path_not_file": "there is no such file",
@@ -32,4 +36,4 @@ def _describe(detail: ErrorDetails, options_type: type[JobOptions]) -> str:
         return f"{label} is required: {field.description}"
     if detail["type"] == "literal_error":
         message += did_you_mean(str(detail["input"]), choices_of(field))
-    return f"{label} {detail['input']}: {message}"
+    return f"{label} {shortened(str(detail['input']), MOST_OF_A_VALUE)}: {message}"

@@ -6,13 +6,17 @@ Option names are those that users of the published code know. Values are frozen;
 
 import hashlib
 import json
+import re
 from collections.abc import Iterable
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, ClassVar, Literal, get_args
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationInfo, field_validator
 from pydantic.fields import FieldInfo
 
+from longtail.conf.base.paths import LONGEST_NAME, LONGEST_PATH, is_possible_path, nearest_existing
+from longtail.conf.base.shown_text import is_plain, redacted_values
 from longtail.conf.base.suggestions import did_you_mean
 from longtail.conf.base.user_code import is_code_name
 
@@ -127,10 +131,53 @@ class JobOptions(BaseModel):
 
     verbose: bool = option(False, "show stack traces and Spark's log", group="Output", in_run_name=False)
 
+    @field_validator("*", mode="before")
+    @classmethod
+    def _text_can_be_shown_and_a_path_can_exist(cls, value: Any, info: ValidationInfo) -> Any:
+        if not isinstance(value, str | Path):
+            return value
+        if not is_plain(str(value)):
+            raise ValueError("a value has no control characters and no other bytes than UTF-8 text")
+        if _holds_path(cls.model_fields[info.field_name or ""].annotation) and not is_possible_path(Path(value)):
+            raise ValueError(f"file systems take names of up to {LONGEST_NAME} bytes, paths of up to {LONGEST_PATH}")
+        return value
+
+    @field_validator("*")
+    @classmethod
+    def _directories_are_no_files(cls, value: Any, info: ValidationInfo) -> Any:
+        if isinstance(value, Path) and (info.field_name or "").endswith("_dir"):
+            place = nearest_existing(value)
+            if not place.is_dir():
+                raise ValueError(f"{place} is a file, a directory was expected")
+        return value
+
+    @field_validator("*")
+    @classmethod
+    def _whole_numbers_have_64_bits(cls, value: Any) -> Any:
+        if isinstance(value, int) and abs(value) >= 2**63:
+            raise ValueError("a whole number is smaller than 2^63")
+        return value
+
+    def recorded(self) -> dict[str, Any]:
+        """The options as JSON values for files and events: without secrets that URLs may hold."""
+        return redacted_values(self.model_dump(mode="json"))
+
     @classmethod
     def implied_defaults(cls, values: dict[str, Any]) -> dict[str, Any]:
         """Defaults that the values of other options imply, by option name."""
         return {}
+
+
+def _holds_path(annotation: Any) -> bool:
+    """Whether a type is Path, or a union or an annotation of it."""
+    return annotation is Path or any(map(_holds_path, get_args(annotation)))
+
+
+_MASTER = re.compile(
+    r"local|local\[(\*|[1-9][0-9]{0,3})(,\s*(\*|[1-9][0-9]{0,3}))?\]"
+    r"|local-cluster\[\s*[1-9][0-9]{0,3}\s*,\s*[1-9][0-9]{0,3}\s*,\s*[1-9][0-9]{0,6}\s*\]"
+    r"|spark://[^\s,/:]+:[0-9]{1,5}(,[^\s,/:]+:[0-9]{1,5})*|yarn|k8s://\S+"
+)
 
 
 class SparkJobOptions(JobOptions):
@@ -139,6 +186,16 @@ class SparkJobOptions(JobOptions):
     master: str | None = option(
         None, "URL of the Spark master; default local[*], or spark-submit's", group="Spark", in_run_name=False
     )
+
+    @field_validator("master")
+    @classmethod
+    def _master_is_one_that_spark_knows(cls, value: str | None) -> str | None:
+        if value is not None and not _MASTER.fullmatch(value):
+            raise ValueError(
+                "input should be local[N], local[*], local-cluster[WORKERS,CORES,MEGABYTES], spark://HOST:PORT, "
+                "yarn or k8s://HOST:PORT"
+            )
+        return value
 
 
 MOST_THREADS = 256

@@ -6,6 +6,7 @@ from typing import Any, Literal
 
 from pydantic import ValidationInfo, field_validator, model_validator
 
+from longtail.conf.base.paths import is_possible_path
 from longtail.conf.datasets import dataset_facts
 from longtail.conf.options.base import DELTA_HELP, SparkJobOptions, TableFormat, fingerprint, option
 
@@ -134,7 +135,7 @@ class DataOptions(SparkJobOptions):
         "--imb_factor_unlabel is given", group="Unlabeled images",
     )  # fmt: skip
     unlabel_size_factor: float = option(
-        5.0, "unlabeled images per labelled image (K of D_U@Kx)", group="Unlabeled images", gt=0
+        5.0, "unlabeled images per labelled image (K of D_U@Kx)", group="Unlabeled images", gt=0, le=1e6
     )
     keep_labelled_copies: bool = option(
         False,
@@ -196,6 +197,8 @@ class DataOptions(SparkJobOptions):
     @classmethod
     def _unlabeled_path_is_absolute(cls, value: str | None) -> str | None:
         """So that the set's name differs for paths of the same relative name in two directories."""
+        if value is not None and not is_possible_path(Path(value)):
+            raise ValueError("no file system takes a name this long")
         if value is None or value in UNLABELED_NAMES or not Path(value).exists():
             return value
         return str(Path(value).absolute())
@@ -281,7 +284,7 @@ class DataOptions(SparkJobOptions):
         if self.num_classes is not None:
             names.append("num_classes")
         names += self._unlabeled_parameters(named=names)
-        values = self.model_dump(mode="json")
+        values = self.recorded()
         return {name: values[name] for name in names}
 
     def _unlabeled_parameters(self, *, named: list[str]) -> list[str]:

@@ -98,7 +98,11 @@ class RunOptions(DataOptions):
     )  # fmt: skip
     # The published code's name, as is --rand_number for the seed of the data selection.
     exp_str: str = option(
-        "0", "distinguishes runs of the same configuration", group="Output", pattern=r"^[A-Za-z0-9_.]+$"
+        "0",
+        "distinguishes runs of the same configuration",
+        group="Output",
+        pattern=r"^[A-Za-z0-9_.]+$",
+        max_length=60,
     )
     runs_dir: Path = option(
         Path("runs"), "directory of checkpoints, logs and metric events", group="Output", in_run_name=False
@@ -126,7 +130,8 @@ class RunOptions(DataOptions):
         """
         # The content of the files that a run starts from is part of the name, their path is not.
         named = {name for name, field in type(self).model_fields.items() if is_in_run_name(field)}
-        parameters = {**self.model_dump(mode="json", include=named), "inputs": inputs}
+        values = self.recorded()
+        parameters = {**{name: values[name] for name in values if name in named}, "inputs": inputs}
         parts = (self.dataset, short_name(self.arch), *self._method(), self._profile(), f"e{self.epochs}")
         return f"{'-'.join(parts)}-w{self.world_size}-seed{self.seed}-{self.exp_str}-{fingerprint(parameters)}"
 

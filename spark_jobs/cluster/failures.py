@@ -1,23 +1,58 @@
 """Exceptions in one line for the user; those of a Spark task reach the driver as text and are read from it."""
 
+import errno
+import os
 import re
 from urllib.parse import unquote
 
 from longtail.conf.base.errors import UserError
+from longtail.conf.base.shown_text import one_line
+
+_FREE_SPACE = "free some space there, or choose another directory, and run the command again"
+_OTHER_DIRECTORY = "choose another directory, or make it writable"
+_MENDS = {
+    errno.ENOSPC: _FREE_SPACE,
+    errno.EDQUOT: _FREE_SPACE,
+    errno.EFBIG: _FREE_SPACE,
+    errno.EROFS: _OTHER_DIRECTORY,
+    errno.EACCES: _OTHER_DIRECTORY,
+    errno.EPERM: _OTHER_DIRECTORY,
+    errno.ENOTDIR: "a directory was expected: choose another one",
+    errno.EISDIR: "a file was expected: choose another one",
+    errno.EEXIST: "there is a file where a directory was expected: choose another directory",
+    errno.ENAMETOOLONG: "choose a shorter name",
+    errno.ELOOP: "a symbolic link leads back to itself: choose another path",
+    errno.EMFILE: "raise the limit of open files (ulimit -n)",
+    errno.ENFILE: "raise the limit of open files (ulimit -n)",
+}
+"""What the user can do about an error of the operating system; no other error is the user's to mend."""
+_NUMBERS = {os.strerror(number): number for number in _MENDS}
+_OF_JVM = re.compile(rf"(?:Exception|Error)\b.*({'|'.join(map(re.escape, _NUMBERS))})")
+_OF_TASK = re.compile(r"^\s*(?:\w+\.)*\w*Error: \[Errno (\d+)\] .*?(?:: '([^']+)'.*)?$", re.MULTILINE)
+_NO_DIRECTORY = re.compile(r"Mkdirs failed to create (?:file:)?(\S+)")
+_PATH = re.compile(r"file:(/[^\s,)\]]+)")
+
+JVM_IS_GONE = "Spark's Java process ended (killed, or out of memory): run the command again"
+_GONE = re.compile(
+    r"Py4JNetworkError|Answer from Java side is empty|Error while sending or receiving|Connection refused"
+)
 
 
 def user_message(error: BaseException) -> str | None:
-    """The message for an exception that the user can mend: a UserError, raised in the driver or in a Spark task, or a
-    file that Spark cannot read. None for any other exception.
+    """The message of an exception that the user can mend, raised in the driver or in a Spark task; None for others.
+
+    These are UserError, a file that Spark cannot read, and errors of the operating system such as a full disk.
     """
     if isinstance(error, UserError):
         return str(error)
-    if found := re.search(r"^\s*(?:\w+\.)*UserError: (.*)$", str(error), re.MULTILINE):
+    text = _whole_text(error)
+    if found := re.search(r"^\s*(?:\w+\.)*UserError: (.*)$", text, re.MULTILINE):
         return found[1]
-    if found := re.search(r"\[FAILED_READ_FILE\.\w+\] .* while reading file (.+?)\. +SQLSTATE", str(error)):
+    if found := re.search(r"\[FAILED_READ_FILE\.\w+\] .* while reading file (.+?)\. +SQLSTATE", text):
         file = unquote(found[1]).removeprefix("file://")
-        return f"{file} is damaged or cannot be read: write it again, with the job that wrote it"
-    return None
+        return one_line(f"{file} is damaged or cannot be read: write it again, with the job that wrote it")
+    message = _of_operating_system(error, text)
+    return message and one_line(message)
 
 
 def failure_line(error: BaseException) -> str:
@@ -25,8 +60,51 @@ def failure_line(error: BaseException) -> str:
     text = str(error).strip()
     of_task = re.search(r"Traceback \(most recent call last\):\n(?:[ \t].*\n|\n)*(\S.*)$", text, re.MULTILINE)
     if of_task:
-        return of_task[1]
+        return one_line(of_task[1])
     in_jvm = re.search(r"^: [\w.$]+: (.*)$", text, re.MULTILINE)
     if in_jvm:
-        return in_jvm[1]
-    return f"{type(error).__name__}: {(text or type(error).__name__).splitlines()[0]}"
+        return one_line(in_jvm[1])
+    if is_of_dead_jvm(error):
+        return JVM_IS_GONE
+    return one_line(f"{type(error).__name__}: {(text or type(error).__name__).splitlines()[0]}")
+
+
+def is_of_dead_jvm(error: BaseException) -> bool:
+    """Whether the exception, or one that led to it, says that the connection to the JVM broke."""
+    seen: set[int] = set()
+    while error is not None and id(error) not in seen:
+        seen.add(id(error))
+        from_java = type(error).__module__.partition(".")[0] == "py4j" or isinstance(error, ConnectionError)
+        if from_java and _GONE.search(f"{type(error).__name__}: {error}"):
+            return True
+        following = error.__cause__ or error.__context__
+        if following is None:
+            return False
+        error = following
+    return False
+
+
+def _whole_text(error: BaseException) -> str:
+    """The message and, of an exception of the JVM, the stack trace with its causes."""
+    trace = getattr(error, "_stackTrace", None)
+    return f"{error}\n{trace}" if isinstance(trace, str) else str(error)
+
+
+def _of_operating_system(error: BaseException, text: str) -> str | None:
+    if isinstance(error, OSError):
+        return _message(error.errno, error.filename)
+    if (of_task := _OF_TASK.search(text)) and (message := _message(int(of_task[1]), of_task[2])):
+        return message
+    path = _PATH.search(text)
+    if of_jvm := _OF_JVM.search(text):
+        return _message(_NUMBERS[of_jvm[1]], path and path[1])
+    if directory := _NO_DIRECTORY.search(text):
+        return f"cannot create the directory {directory[1]}: {_OTHER_DIRECTORY}"
+    return None
+
+
+def _message(number: int | None, path: object) -> str | None:
+    if number not in _MENDS:
+        return None
+    where = f"cannot use {path}" if path else "a file cannot be written"
+    return f"{where}: {os.strerror(number)}; {_MENDS[number]}"

@@ -12,6 +12,8 @@ import threading
 from pyspark import SparkConf, SparkContext
 from pyspark.java_gateway import launch_gateway
 
+from longtail.conf.base.shown_text import redacted
+
 _REPEATED = re.compile(
     r"WARNING: Using incubator modules: jdk\.incubator\.vector"
     # The report on packages that were resolved without a problem.
@@ -38,5 +40,5 @@ def _pass_on(read_end: int) -> None:
     with open(read_end, encoding="utf-8", errors="replace") as lines:
         for line in lines:
             if not _REPEATED.match(line):
-                sys.stderr.write(line)
+                sys.stderr.write(redacted(line))
                 sys.stderr.flush()

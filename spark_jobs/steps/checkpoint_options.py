@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING, Any, Generic, TypeVar
 from pyspark.sql import SparkSession
 
 from longtail.conf.arguments import dataset_defaults, resolve_options
-from longtail.conf.base.errors import UserError, printable
+from longtail.conf.base.errors import UserError
+from longtail.conf.base.shown_text import printable
 from longtail.conf.next_command import next_command
 from longtail.conf.options.base import JobOptions
 from longtail.conf.options.data import DATA_OPTIONS, OF_UNLABELED, PLACES, DataOptions, PrepareOptions

@@ -11,10 +11,11 @@ from pathlib import Path
 
 from pyspark.sql import DataFrame, SparkSession
 
-from longtail.conf.base.errors import UserError, printable
+from longtail.conf.base.errors import UserError
 from longtail.conf.base.files import new_directory
 from longtail.conf.base.names import with_examples
 from longtail.conf.base.optional_packages import deltalake
+from longtail.conf.base.shown_text import printable
 from longtail.conf.options.data import DataOptions
 from longtail.conf.vocabulary import TEST
 from longtail.data.contract import ID, IRRELEVANT_FIRST_ID, ROWS_DIRECTORY, SPLIT, read_skipped_image

@@ -9,7 +9,7 @@ import numpy as np
 from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
 
-from longtail.conf.base.errors import printable
+from longtail.conf.base.shown_text import printable
 from longtail.conf.options.data import DataOptions
 from longtail.conf.vocabulary import NO_CLASS, SPLITS, TEST, TRAIN, UNLABELED, VAL
 from longtail.data.contract import ID, IMAGE, ROWS_DIRECTORY, SPLIT

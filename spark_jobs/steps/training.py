@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from pyspark.sql import SparkSession
 
+from longtail.conf.base.paths import check_can_be_written
 from longtail.conf.options.training import RunOptions
 from longtail.data.manifest import read_manifest
 from longtail.spark_jobs.cluster.barrier import check_slots, stage_profile
@@ -35,9 +36,10 @@ if TYPE_CHECKING:
 def training_session(job: str, options: RunOptions) -> SparkSession:
     """The session of a training job.
 
-    Raises UserError as spark_session does, and if the cluster cannot run all ranks at once: before the data set is
-    prepared, which can take an hour.
+    Raises UserError as spark_session does, and if --runs_dir cannot be written or the cluster cannot run all ranks at
+    once: before the data set is prepared, which can take an hour.
     """
+    check_can_be_written(options.runs_dir, option="--runs_dir")
     spark = spark_session(job, options, slots=options.world_size)
     check_slots(spark, options.world_size, profile=stage_profile(spark))
     return spark

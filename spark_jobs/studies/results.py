@@ -16,6 +16,7 @@ import pyarrow.parquet as pq
 
 from longtail.conf.base.errors import UserError
 from longtail.conf.base.files import write_atomically, write_json_atomically
+from longtail.conf.base.shown_text import redacted_values
 from longtail.conf.experiment import Experiment, read_experiment
 from longtail.spark_jobs.studies.cost import StepTime
 from longtail.spark_jobs.studies.planned import PlannedTrial
@@ -49,7 +50,7 @@ def read_trials(results_dir: Path, experiment: str) -> list[Row]:
 
 def write_definition(results_dir: Path, experiment: Experiment, *, name: str) -> None:
     """Keep the experiment beside its results, for the report."""
-    write_json_atomically(_definition_file(results_dir, name), experiment.model_dump(mode="json"))
+    write_json_atomically(_definition_file(results_dir, name), redacted_values(experiment.model_dump(mode="json")))
 
 
 def read_definition(results_dir: Path, name: str) -> Experiment:

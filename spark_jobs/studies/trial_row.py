@@ -77,7 +77,7 @@ def trial_row(planned: PlannedTrial, outputs: Outputs, times: Mapping[str, StepT
         "trial": planned.trial.trial_id,
         "levels": list(planned.trial.levels.items()),
         "seed": planned.trial.options["seed"],
-        "configuration": json.dumps(last.options.model_dump(mode="json"), sort_keys=True),
+        "configuration": json.dumps(last.options.recorded(), sort_keys=True, allow_nan=False),
         "run": last.run.run_dir.name,
         "arch": last.options.arch,
         "epochs": result["epoch"],

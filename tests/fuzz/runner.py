@@ -15,11 +15,12 @@ from random import Random
 from types import FrameType
 from typing import Protocol
 
-from longtail.conf.base.errors import MAX_CHARACTERS, UserError
+from longtail.conf.base.errors import UserError
+from longtail.conf.base.shown_text import MOST_CHARACTERS
 
 MAX_BYTES = 256 * 2**20
 MAX_SECONDS = 10
-_MAX_MESSAGE = MAX_CHARACTERS + len(" ... ")
+_MAX_MESSAGE = MOST_CHARACTERS + len(" ... ")
 _COUNTERS = struct.Struct("<QQQQ")
 """In memory shared with the child: number of the input, and how many were read, refused and failed."""
 

@@ -1,0 +1,113 @@
+"""Directories that are files, that cannot be written, or that have no room: one line that names them, with status 2."""
+
+import shutil
+import subprocess
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+from longtail.conf.base.paths import check_can_be_written
+from tests.conftest import RunJob
+from tests.refusals import refused
+
+TRAIN = ["train", "--epochs", "1", "--master", "local[2]"]
+
+
+@contextmanager
+def small_disk(place: Path, size: str) -> Iterator[Path]:
+    """A file system of so many bytes; skips the test where this process may not mount one."""
+    place.mkdir(exist_ok=True)
+    mounted = subprocess.run(["mount", "-t", "tmpfs", "-o", f"size={size}", "tmpfs", place], capture_output=True)
+    if mounted.returncode:
+        pytest.skip("this process may not mount a file system")
+    try:
+        yield place
+    finally:
+        subprocess.run(["umount", "-l", place], check=True)
+
+
+def make_read_only(disk: Path) -> None:
+    subprocess.run(["mount", "-o", "remount,ro", disk], check=True)
+
+
+def refusal(done: subprocess.CompletedProcess[str], *named: object) -> str:
+    """The one line with which a job ended."""
+    assert done.returncode == 2, done.stderr
+    (line,) = done.stderr.splitlines()
+    for name in named:
+        assert str(name) in line
+    return line
+
+
+@pytest.mark.parametrize(
+    ("name", "option", "arguments"),
+    [
+        ("train", "--runs_dir", []),
+        ("prepare", "--data_dir", []),
+        ("theory", "--output_dir", []),
+        ("experiment", "--results_dir", ["digits_small"]),
+        ("report", "--results_dir", ["digits_small"]),
+        ("monitor", "--runs_dir", []),
+        ("relay", "--runs_dir", ["--bootstrap_servers", "localhost:1"]),
+        ("dashboard", "--output_dir", []),
+        ("stats", "--data_dir", []),
+    ],
+)
+@pytest.mark.parametrize("place", ["file", "file/below"])
+def test_a_file_in_the_place_of_a_directory_is_named_with_its_option(
+    job: RunJob, tmp_path: Path, name: str, option: str, arguments: list[str], place: str
+) -> None:
+    (tmp_path / "file").touch()
+    line = refusal(job(name, *arguments, option, place), option, tmp_path / "file", "a directory was expected")
+    assert line.startswith(f"longtail {name}: error: ")
+
+
+def test_a_directory_that_need_not_exist_yet_can_be_written(tmp_path: Path) -> None:
+    check_can_be_written(tmp_path / "a" / "b", option="--runs_dir")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_read_only_directory_is_refused_before_any_work(job: RunJob, tmp_path: Path) -> None:
+    with small_disk(tmp_path / "disk", "1m") as disk:
+        (disk / "empty").touch()
+        make_read_only(disk)
+        with refused() as messages:
+            check_can_be_written(disk / "runs", option="--runs_dir")
+        assert messages[0] == (
+            f"--runs_dir {disk / 'runs'}: {disk} cannot be written: choose another directory, or make it writable"
+        )
+        refusal(job(*TRAIN, "--runs_dir", disk / "runs"), "--runs_dir", disk)
+        refusal(job("theory", "--output_dir", disk / "theory"), "--output_dir", disk)
+        refusal(job("prepare", "--data_dir", disk), disk, "Read-only file system")
+        refusal(job("package", "--output", disk / "longtail.zip"), disk, "Read-only file system")
+
+
+@pytest.fixture
+def checkpoint(job: RunJob, tmp_path: Path, with_digits: None) -> Path:
+    """Of a short training on the digits, which have an unlabeled part here."""
+    assert job(*TRAIN, "--imb_factor_unlabel", "1").returncode == 0
+    (found,) = tmp_path.glob("runs/*/ckpt.pth.tar")
+    return found
+
+
+@pytest.mark.long
+def test_a_full_disk_is_one_line_that_says_so_in_every_job(job: RunJob, tmp_path: Path, checkpoint: Path) -> None:
+    with small_disk(tmp_path / "disk", "100k") as disk:
+        (disk / "filler").write_bytes(bytes(60_000))
+        for name, arguments in {
+            "evaluate": ["--resume", checkpoint, "--features", "--output_dir", disk / "evaluation"],
+            "gen_pseudolabels": ["--resume", checkpoint, "--output_dir", disk / "labels"],
+            "train": ["--epochs", "1", "--runs_dir", disk / "runs"],
+            "prepare": ["--n_max", "30", "--data_dir", disk / "datasets"],
+            "theory": ["--repetitions", "10", "--output_dir", disk / "theory"],
+            "package": ["--output", disk / "longtail.zip"],
+        }.items():
+            refusal(job(name, *arguments), disk, "No space left on device")
+            for made in disk.iterdir():
+                if made.is_dir():
+                    # Nothing that a reader would take for a result.
+                    kept = [file for file in made.rglob("*") if file.is_file() and not file.name.startswith(".")]
+                    assert not [file for file in kept if file.suffix in (".parquet", ".zip", ".tar")], name
+                    shutil.rmtree(made)
