@@ -65,7 +65,9 @@ YAML_VALUES: list[Any] = [
 def derived(options: JobOptions) -> None:
     """What is made of the options before anything is written."""
     if isinstance(options, DataOptions):
-        options.set_parameters(), options.class_sizes(), options.own_paths()
+        assert options.set_parameters()["dataset"] == options.dataset
+        assert all(path.is_absolute() for path in options.own_paths())
+        assert options.class_sizes() is None or options.counts
         assert len(os.fsencode(options.set_name())) <= 200
     if isinstance(options, RunOptions) and hasattr(options, "phase"):
         assert len(os.fsencode(options.run_name({}))) <= 200

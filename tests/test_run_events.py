@@ -34,7 +34,7 @@ def test_a_failure_event_has_the_reason_and_the_options(tmp_path: Path, error: B
     fail(tmp_path, RuntimeError("the driver's own words for the same"))
 
     (event,) = failures(tmp_path)
-    assert event["message"] == f"because of {error}"
+    assert event["message"] == f"because of {error}".strip()
     assert (event["state"], event["run"], event["attempt"], event["phase"]) == ("failed", "base", 2, "train")
     assert event["num_epochs"] == 7 and json.loads(event["configuration"])["learning_rate"] == 0.05
 
