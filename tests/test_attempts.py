@@ -7,9 +7,9 @@ import pytest
 
 from longtail.conf.options.training import TrainOptions
 from longtail.streaming.events.writer import EventWriter, attempts_with_events
-from longtail.training.run_directory import RunPaths, begin_attempt, exclusive_run, run_paths
+from longtail.training.run_directory import RunPaths, begin_attempt, exclusive_run
 from longtail.training.run_events import report_failure, run_event
-from tests.tiny_set import tiny_options
+from tests.tiny_set import paths_of, tiny_options
 
 OPTIONS = tiny_options(TrainOptions)
 
@@ -27,7 +27,7 @@ def fail(paths: RunPaths) -> int:
 
 
 def test_two_failures_before_the_first_checkpoint_are_two_attempts(tmp_path: Path) -> None:
-    paths = run_paths(OPTIONS.model_copy(update={"runs_dir": tmp_path}), set_dir=tmp_path / "set")
+    paths = paths_of(tmp_path / "set", tmp_path / "run")
     assert [fail(paths), fail(paths)] == [1, 2]
     assert not paths.run_dir.exists()
     run = paths.run_dir.name

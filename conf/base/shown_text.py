@@ -64,8 +64,8 @@ def printable(text: str) -> str:
 
 
 def shortened(text: str, most: int = MOST_CHARACTERS) -> str:
-    """The text, or its two ends if it has more than so many characters."""
-    half = (most - 5) // 2
+    """The text, or its two ends of half as many characters if it has more than so many."""
+    half = most // 2
     return text if len(text) <= most else f"{text[:half]} ... {text[-half:]}"
 
 
