@@ -9,7 +9,7 @@ from typing import Any
 from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 
-from longtail.conf.base.errors import printable
+from longtail.conf.base.shown_text import printable
 from longtail.conf.options.data import DataOptions
 from longtail.conf.vocabulary import NO_CLASS, TEST, TRAIN, UNLABELED
 from longtail.data.contract import ID, SPLIT
