@@ -30,7 +30,7 @@ def main(argv: Sequence[str]) -> None:
     spark = training_session("train_semi", options)
     set_dir = job.prepared(spark)
     if options.evaluate:
-        print_result(evaluate_in_ranks(spark, options, set_dir=set_dir, pseudo_labels=table))
+        print_result(evaluate_in_ranks(spark, options, set_dir=set_dir))
         return
     run = train_rounds(spark, options, set_dir=set_dir, pseudo_labels=table)
     print_result(run.result)

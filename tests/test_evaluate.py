@@ -91,6 +91,19 @@ def test_the_scores_are_those_of_the_in_process_evaluation(
     assert len(written.pop("model_version")) == 64 and written == found
 
 
+def test_the_scores_of_a_published_checkpoint_are_those_of_the_same_weights(
+    spark: SparkSession, directory: Path, set_dir: Path, checkpoint: Path, tmp_path: Path
+) -> None:
+    content = torch.load(checkpoint, weights_only=True)
+    tensors = {f"module.{name}": tensor for name, tensor in content["state_dict"].items()}
+    torch.save({"epoch": 12, "arch": "resnet20", "state_dict": tensors}, tmp_path / "theirs.pth.tar")
+
+    _, found = evaluate_checkpoint(spark, options_for(tmp_path / "theirs.pth.tar"), set_dir=set_dir)
+
+    expected = in_process(directory, set_dir, checkpoint)
+    assert_alike(found, {**expected, "run": tmp_path.name, "best_on_validation": None})
+
+
 @pytest.mark.long
 def test_features_of_every_image_are_those_of_the_in_process_export(
     spark: SparkSession, directory: Path, set_dir: Path, checkpoint: Path, tmp_path: Path

@@ -427,24 +427,40 @@ def test_a_checkpoint_of_rotations_is_refused(checkpoints: dict[str, Path], tmp_
         infer(path, content_hash(path), np.zeros((3, 8, 8, 1), np.uint8), batch_size=2)
 
     assert str(error.value) == (
-        f"{path} is of pretrain_rot, which knows no classes: take a checkpoint of train or train_semi"
+        f"{path} is of pretrain_rot, which knows no classes: to start a training from its backbone, give it as "
+        f"--pretrained_model"
     )
+
+
+def published_checkpoint(own: Path, path: Path, **changes: Any) -> Path:
+    """The same weights, in a checkpoint of the published code."""
+    content = torch.load(own, weights_only=True)
+    tensors = {f"module.{name}": tensor for name, tensor in content["state_dict"].items()}
+    torch.save({"epoch": 4, "arch": content["arch"], "state_dict": tensors, "best_acc1": None, **changes}, path)
+    return path
+
+
+def test_a_published_checkpoint_labels_as_the_same_weights_of_a_run_do(
+    spark: SparkSession, options_for, checkpoints: dict[str, Path], set_dir: Path, tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:  # fmt: skip
+    path = published_checkpoint(checkpoints["LDAM"], tmp_path / "theirs.pth.tar")
+
+    written = gen_pseudolabels(spark, options_for(resume=path, output_dir=tmp_path / "output"), set_dir=set_dir)
+
+    assert f"{path} says neither how its inputs are normalised" in capsys.readouterr().out
+    expected = plain_loop(checkpoints["LDAM"], set_dir, head="cosine", scale=30.0)
+    assert_same_labels(labels_by_id(spark.read.parquet(str(written))), expected)
 
 
 def test_a_checkpoint_that_is_refused_leaves_nothing_and_says_why(
     spark: SparkSession, options_for, checkpoints: dict[str, Path], set_dir: Path, tmp_path: Path
 ) -> None:
-    """The published layout does not say how images are to be normalised."""
-    content = torch.load(checkpoints["CE"], weights_only=True)
-    del content["longtail"]
-    path = tmp_path / "theirs.pth.tar"
-    torch.save(content, path)
+    path = published_checkpoint(checkpoints["CE"], tmp_path / "theirs.pth.tar", arch="theirs")
     output_dir = tmp_path / "output"
 
     with pytest.raises(UserError) as error:
         gen_pseudolabels(spark, options_for(resume=path, output_dir=output_dir), set_dir=set_dir)
 
-    assert str(error.value) == (
-        f"{path} does not say how its inputs are normalised: take a checkpoint that longtail trained"
-    )
+    assert str(error.value) == f"{path} does not say which network it is of: name it with -a, as -a resnet32"
     assert not output_dir.exists()

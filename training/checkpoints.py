@@ -32,6 +32,8 @@ NETWORK_PREFIX = "network."
 # First tensor of every network; a prefix of its name comes from a wrapper (module., encoder_q., _orig_mod., ...).
 _FIRST_TENSOR = "conv1.weight"
 _MOCO_QUERY = "encoder_q."
+_LARGE_NETWORK = "layer4.0"
+"""A block that the networks for large images have."""
 
 FORMAT_VERSION = 2
 """Version of the fields that longtail adds to the published layout."""
@@ -91,6 +93,7 @@ class Checkpoint:
     epoch: number of finished epochs
     best: best epoch on validation data; None without validation data
     model_card: None if the checkpoint was not written by longtail
+    is_foreign: whether model_card describes a checkpoint of other code, and is taken from a prepared set
     companion: tensors outside the network that are needed to resume its training (MoCo's keys, FixMatch's weights)
     """
 
@@ -101,6 +104,7 @@ class Checkpoint:
     best: BestEpoch | None
     model_card: ModelCard | None
     companion: dict[str, Tensor] = field(default_factory=dict)
+    is_foreign: bool = False
 
 
 def save_checkpoint(path: Path, checkpoint: Checkpoint) -> None:
@@ -147,7 +151,7 @@ def load_checkpoint(path: Path) -> Checkpoint:
         ) from None
     except BadPickle as error:
         raise UserError(f"{path} is damaged or not a checkpoint ({error})") from None
-    tensors = content.get("state_dict") if isinstance(content, dict) else None
+    tensors = _state_dict(content) if isinstance(content, dict) else None
     if not _is_named_tensors(tensors):
         raise UserError(f"{path} is not a checkpoint: it has no state_dict of named tensors")
     epoch = content.get("epoch", 0)
@@ -168,6 +172,15 @@ def load_checkpoint(path: Path) -> Checkpoint:
         model_card=card,
         companion=companion,
     )
+
+
+def _state_dict(content: dict[str, Any]) -> object:
+    """The named tensors of a checkpoint's content; of the published ImageNet code, those of both its networks."""
+    tensors = content.get("state_dict", content.get("state_dict_best"))
+    if isinstance(tensors, dict) and tensors.keys() >= {"feat_model", "classifier"}:
+        parts = tensors["feat_model"], tensors["classifier"]
+        return {name: tensor for part in parts if isinstance(part, dict) for name, tensor in part.items()}
+    return tensors
 
 
 def _check_finite(
@@ -202,6 +215,14 @@ def _plain_names(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
     """Remove wrapper prefixes from the names, and tensors that are not the network's."""
     prefix = _prefix(tensors)
     bare = {name.removeprefix(prefix): tensor for name, tensor in tensors.items() if name.startswith(prefix)}
+    if f"{_LARGE_NETWORK}.conv1.weight" in bare:
+        # The published network for large images has its first convolution under two names, and shortcuts instead of
+        # torchvision's downsample.
+        bare = {
+            name.replace(".shortcut.", ".downsample."): tensor
+            for name, tensor in bare.items()
+            if not name.startswith("layer_one.")
+        }
     # Older published checkpoints call the head "linear".
     return {
         f"{HEAD_PREFIX}{name.removeprefix('linear.')}" if name.startswith("linear.") else name: tensor

@@ -16,12 +16,13 @@ from longtail.conf.base.errors import UserError
 from longtail.conf.base.files import content_hash
 from longtail.conf.base.user_code import check_given
 from longtail.conf.options.base import JobOptions
-from longtail.conf.options.pretraining import PRETRAININGS
 from longtail.conf.options.training import LossOptions
 from longtail.models.build import build_checked_model
 from longtail.models.heads import ReorderedHead
 from longtail.models.network import Network
+from longtail.training.checkpoint_heads import check_phase
 from longtail.training.checkpoints import Checkpoint, ModelCard, load_checkpoint, load_weights
+from longtail.training.foreign_checkpoints import SetDescription, with_card
 from longtail.training.images import image_tensor
 from longtail.training.losses import build_loss, log_priors
 
@@ -38,20 +39,25 @@ class Inference:
 
 @lru_cache(maxsize=1)
 def load_classifier(
-    path: Path, version: str, arch: str | None = None, order: tuple[int, ...] | None = None
+    path: Path,
+    version: str,
+    arch: str | None = None,
+    order: tuple[int, ...] | None = None,
+    of_set: SetDescription | None = None,
 ) -> tuple[Network, ModelCard]:
     """The network of a checkpoint, in evaluation mode; cached, so that a Python worker loads it once.
 
     version: content_hash of the file, so that a rewritten checkpoint is never used by mistake
     arch: the network that the user gives, which is needed if it is code of their own
     order: class order[i] of the checkpoint becomes class i, of the network's outputs and of the card
+    of_set: what a checkpoint of other code is described by
 
     Raises UserError as load_classifier_checkpoint does, if the file is of another version, or if the checkpoint records
     code that the user does not give.
     """
     if content_hash(path) != version:
         raise UserError(f"{path} was rewritten while it was in use: start the job again")
-    checkpoint = load_classifier_checkpoint(path)
+    checkpoint = load_classifier_checkpoint(path, of_set, arch)
     card = checkpoint.model_card
     assert card is not None
     check_given(card.arch, arch, option="-a", checkpoint=path)
@@ -65,15 +71,20 @@ def load_classifier(
     return model.to(memory_format=torch.channels_last).eval(), card.in_order(order)
 
 
-def load_classifier_checkpoint(path: Path) -> Checkpoint:
-    """A checkpoint of a classifier. Raises UserError unless longtail wrote it and it has one."""
+def load_classifier_checkpoint(path: Path, of_set: SetDescription | None = None, arch: str | None = None) -> Checkpoint:
+    """A checkpoint of a classifier, with the description of its model.
+
+    of_set, arch: what a checkpoint of other code is described by, and its network if it does not name it
+
+    Raises UserError if it has no classifier, or if it is of other code and nothing describes it.
+    """
     checkpoint = load_checkpoint(path)
-    card = checkpoint.model_card
-    if card is None:
+    check_phase(checkpoint, path=path)
+    if checkpoint.model_card is not None:
+        return checkpoint
+    if of_set is None:
         raise UserError(f"{path} does not say how its inputs are normalised: take a checkpoint that longtail trained")
-    if card.phase in PRETRAININGS:
-        raise UserError(f"{path} is of {card.phase}, which knows no classes: take a checkpoint of train or train_semi")
-    return checkpoint
+    return with_card(checkpoint, of_set, path=path, arch=arch)
 
 
 @torch.inference_mode()
@@ -86,14 +97,15 @@ def infer(
     with_features: bool = False,
     arch: str | None = None,
     order: tuple[int, ...] | None = None,
+    of_set: SetDescription | None = None,
 ) -> Inference:
     """Logits and, if requested, features of raw images (N, height, width, channels) uint8.
 
-    path, version, arch, order: see load_classifier
+    path, version, arch, order, of_set: see load_classifier
 
     Raises UserError if the images are not of the shape that the network was trained on, or if an output is no number.
     """
-    model, card = load_classifier(path, version, arch, order)
+    model, card = load_classifier(path, version, arch, order, of_set)
     if images.shape[1:] != card.image_shape:
         raise UserError(f"{path} was trained on images of shape {card.image_shape}, these have {images.shape[1:]}")
     logits, features = [torch.empty(0, len(card.class_names))], []

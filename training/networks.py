@@ -8,6 +8,7 @@ from torch import nn
 from longtail.conf.options.training import RunOptions
 from longtail.models.build import build_checked_model
 from longtail.models.network import Network
+from longtail.training.checkpoint_heads import check_kind_of_head
 from longtail.training.checkpoints import Checkpoint, check_architecture, load_checkpoint, load_weights
 from longtail.training.distributed import Rank
 from longtail.training.objective import Task
@@ -39,5 +40,7 @@ def load_into(network: nn.Module, path: Path, options: RunOptions, *, backbone_o
     """Read a checkpoint and copy its weights. Raises UserError if it does not fit the network."""
     checkpoint = load_checkpoint(path)
     check_architecture(checkpoint, options.arch, path=path)
+    if not backbone_only:
+        check_kind_of_head(checkpoint, network.state_dict(), path=path)
     load_weights(network, checkpoint, path=path, backbone_only=backbone_only)
     return checkpoint

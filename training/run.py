@@ -21,6 +21,7 @@ from longtail.data.manifest import read_manifest
 from longtail.models.heads import ReorderedHead
 from longtail.models.network import Network
 from longtail.streaming.events.writer import EventWriter
+from longtail.training.checkpoint_heads import check_foreign_classifier, check_phase, head_of_checkpoint
 from longtail.training.checkpoints import (
     BestEpoch,
     Checkpoint,
@@ -35,7 +36,7 @@ from longtail.training.evaluation import evaluate_all, predict_all, split_featur
 from longtail.training.finite import check_totals
 from longtail.training.heartbeat import Heartbeat
 from longtail.training.loop import EpochReport, build_optimizer, fit
-from longtail.training.losses import log_priors
+from longtail.training.losses import log_priors, logit_scale_of
 from longtail.training.method import method_of
 from longtail.training.metrics import Predictions, Totals, class_accuracy, split_scores, summarise
 from longtail.training.networks import load_into, new_network
@@ -43,6 +44,7 @@ from longtail.training.objective import Task
 from longtail.training.optimizer_state import load_momentum
 from longtail.training.run_directory import BEST_CHECKPOINT_FILE, CHECKPOINT_FILE, RESULT_FILE, RunPaths
 from longtail.training.run_events import RunEvents, report_failure
+from longtail.training.supervised import supervised_task
 from longtail.training.training_data import TrainingData
 
 TENSORBOARD_DIRECTORY = "tensorboard"
@@ -111,15 +113,22 @@ def run_evaluation(options: TrainOptions, paths: RunPaths, rank: Rank) -> dict[s
     Rank 0 writes the files of --features and --tsne, and nothing else.
     """
     assert options.resume is not None
-    task = method_of(options).task(options, paths, read_manifest(paths.set_dir), rank)
-    card, order = load_checkpoint(options.resume).model_card, None
-    if card is not None:
+    # Held-out images alone are evaluated, whatever the checkpoint learned from.
+    task = supervised_task(options, paths.set_dir, read_manifest(paths.set_dir), rank.device)
+    checkpoint = load_checkpoint(options.resume)
+    check_phase(checkpoint, path=options.resume)
+    card, order = checkpoint.model_card, None
+    if card is None:
+        check_foreign_classifier(checkpoint, path=options.resume, num_classes=task.data.num_classes)
+        head = head_of_checkpoint(checkpoint)
+        task = task.with_objective(head=head, logit_scale=logit_scale_of(head, options))
+    else:
         order = class_order(card.class_names, task.data.class_names, file=options.resume, of=paths.set_dir)
         card = card.in_order(order)
         task = task.with_objective(head=card.head, logit_scale=card.logit_scale)
-        task = task.with_data(pseudo_label_round=card.pseudo_label_round)
+        task = task.with_data(class_counts=card.class_counts, pseudo_label_round=card.pseudo_label_round)
     model = new_network(options, task, rank)
-    checkpoint = load_into(model, options.resume, options)
+    load_into(model, options.resume, options)
     if order is not None:
         model.fc = ReorderedHead(model.fc, order).to(rank.device)
     adjustment = None
@@ -175,7 +184,7 @@ def _restore(
     own = paths.run_dir / CHECKPOINT_FILE
     source = own if own.exists() else options.continues_from
     if source is not None:
-        is_same_set = _check_classes(source, task, paths)
+        is_same_set = _check_classes(source, task, options, paths)
         checkpoint = load_into(network, source, options)
         load_companion(model, network, checkpoint, path=source)
         if optimizer and checkpoint.optimizer is None:
@@ -189,14 +198,19 @@ def _restore(
     return 0, None
 
 
-def _check_classes(path: Path, task: Task, paths: RunPaths) -> bool:
+def _check_classes(path: Path, task: Task, options: RunOptions, paths: RunPaths) -> bool:
     """Whether a checkpoint is of the training's set, or may be: one of version 1 does not say.
 
     Raises UserError if the training cannot go on from it, as its classes or their order are others.
     """
-    card = load_checkpoint(path).model_card
+    checkpoint = load_checkpoint(path)
+    check_phase(checkpoint, path=path, phase=options.phase)
+    card = checkpoint.model_card
     is_same_set = card is None or card.set_identity in (None, read_manifest(paths.set_dir).identity)
-    if card is None or card.phase in PRETRAININGS:
+    if options.phase in PRETRAININGS:
+        return is_same_set
+    if card is None:
+        check_foreign_classifier(checkpoint, path=path, num_classes=task.data.num_classes)
         return is_same_set
     check_same_order(
         card.class_names,

@@ -200,7 +200,7 @@ class TrainSemiOptions(FixMatchOptions, PseudoLabelOptions, TrainOptions):
     @property
     def needs_pseudo_labels(self) -> bool:
         """Whether the training needs pseudo-labels made beforehand."""
-        return self.semi_method == "pseudo_label"
+        return self.semi_method == "pseudo_label" and not self.evaluate
 
     @property
     def num_strong_views(self) -> int:
@@ -274,7 +274,7 @@ class TrainSemiOptions(FixMatchOptions, PseudoLabelOptions, TrainOptions):
 
     @model_validator(mode="after")
     def _there_is_an_unlabeled_part(self) -> "TrainSemiOptions":
-        if self.imb_factor_unlabel is None and self.unlabeled is None:
+        if self.imb_factor_unlabel is None and self.unlabeled is None and not self.evaluate:
             raise ValueError("--imb_factor_unlabel is required: 1/rho_U of the unlabeled part (or --unlabeled)")
         return self
 

@@ -41,6 +41,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from longtail.training.checkpoints import ModelCard
+    from longtail.training.foreign_checkpoints import SetDescription
 
 FEATURES = "features"
 ENERGY = "energy"
@@ -69,6 +70,7 @@ class Classifier:
     threads: torch's threads per task; None: the task's share of the cores
     logit_adjustment: strength of post-hoc logit adjustment; None for none
     arch, loss_type: the network and the loss that the user gives; needed if they are the user's own code
+    of_set: what a checkpoint of other code is described by
     """
 
     checkpoint: Path
@@ -81,6 +83,7 @@ class Classifier:
     logit_adjustment: float | None = None
     arch: str | None = None
     loss_type: str | None = None
+    of_set: "SetDescription | None" = None
 
 
 def classifier_of(
@@ -96,17 +99,24 @@ def classifier_of(
 ) -> Classifier:
     """The classifier in a checkpoint, for the images and the classes of a prepared set.
 
+    Prints what is assumed of a checkpoint of other code.
+
     Raises UserError if it cannot be read, or if it is for other classes.
     """
-    from longtail.training.inference import load_classifier_checkpoint  # torch takes seconds to import
+    # With torch, which takes seconds to import.
+    from longtail.training.foreign_checkpoints import assumption, description_of
+    from longtail.training.inference import load_classifier_checkpoint
 
-    path = checkpoint.absolute()
+    path, of_set = checkpoint.absolute(), description_of(manifest)
     try:
         version = content_hash(path)
     except OSError as error:
         raise UserError(f"cannot read the checkpoint {path}: {error.strerror}") from None
-    card = load_classifier_checkpoint(path).model_card
-    assert card is not None, "load_classifier_checkpoint() refuses a checkpoint without it"
+    loaded = load_classifier_checkpoint(path, of_set, arch)
+    card = loaded.model_card
+    assert card is not None, "load_classifier_checkpoint() gives it to a checkpoint of other code"
+    if loaded.is_foreign:
+        print(assumption(of_set, path=path))
     order = class_order(card.class_names, manifest.class_names, file=path, of=set_dir)
     return Classifier(
         checkpoint=path,
@@ -119,6 +129,7 @@ def classifier_of(
         logit_adjustment=logit_adjustment,
         arch=arch,
         loss_type=loss_type,
+        of_set=of_set,
     )
 
 
@@ -183,8 +194,11 @@ def _predict_partition(
             with_features=with_features,
             arch=classifier.arch,
             order=classifier.class_order,
+            of_set=classifier.of_set,
         )
-        _, card = load_classifier(classifier.checkpoint, classifier.version, classifier.arch, classifier.class_order)
+        _, card = load_classifier(
+            classifier.checkpoint, classifier.version, classifier.arch, classifier.class_order, classifier.of_set
+        )
         columns = {name: batch.column(name) for name in kept}
         logits = found.logits  # (n, C)
         if classifier.logit_adjustment is not None:

@@ -35,14 +35,16 @@ def evaluate_checkpoint(spark: SparkSession, options: EvaluateOptions, *, set_di
 
     Raises UserError for invalid input.
     """
-    from longtail.training.inference import load_classifier_checkpoint  # torch takes seconds to import
+    # With torch, which takes seconds to import.
+    from longtail.training.foreign_checkpoints import description_of
+    from longtail.training.inference import load_classifier_checkpoint
 
     manifest = read_manifest(set_dir)
     splits = options.splits.split(",")
     evaluated = [split for split in splits if split != UNLABELED and sum(manifest.counts[split])]
     if not evaluated and not options.features:
         raise UserError(f"{set_dir} has no labelled images in {options.splits}: choose other --splits, or --features")
-    checkpoint = load_classifier_checkpoint(options.resume)
+    checkpoint = load_classifier_checkpoint(options.resume, description_of(manifest), options.arch)
     classifier = classifier_of(
         options.resume,
         manifest,

@@ -14,11 +14,9 @@ if TYPE_CHECKING:
     from longtail.training.distributed import Rank
 
 
-def evaluate_in_ranks(
-    spark: SparkSession, options: TrainOptions, *, set_dir: Path, pseudo_labels: Path | None = None
-) -> dict[str, Any]:
+def evaluate_in_ranks(spark: SparkSession, options: TrainOptions, *, set_dir: Path) -> dict[str, Any]:
     """Scores of the checkpoint options.resume on the held-out splits; prints the further files that were written."""
-    paths = run_paths(options, set_dir=set_dir, pseudo_labels=pseudo_labels)
+    paths = run_paths(options, set_dir=set_dir)
     rank_main = partial(_evaluate_rank, options=options)
     result = run_on_set(spark, rank_main, options, paths, description=f"evaluate {options.resume}")[0]
     for name in ("features", "tsne"):
