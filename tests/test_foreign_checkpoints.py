@@ -235,6 +235,15 @@ def test_a_card_of_another_pre_training_is_told_by_its_phase_whatever_its_output
     assert messages[0] == f"{tmp_path / 'c'} is of pretrain_rot, which knows no classes: {USE_BACKBONE}"
 
 
+def test_a_pre_training_does_not_go_on_from_a_classifier(set_dir: Path, runs: dict[str, Path], tmp_path: Path) -> None:
+    options = tiny_options(PretrainRotOptions, resume=runs["CE"], epochs=7)
+    with refused() as messages:
+        run_training(options, paths_of(set_dir, tmp_path / "run"), ALONE, attempt=1)
+    assert messages[0] == (
+        f"{runs['CE']} is of train, and pretrain_rot goes on with its own checkpoints alone: leave it out"
+    )
+
+
 def test_the_description_of_a_set_is_hashable_so_that_a_worker_keeps_its_network(set_dir: Path) -> None:
     manifest = read_manifest(set_dir)
     assert hash(description_of(manifest)) == hash(description_of(manifest))

@@ -21,9 +21,16 @@ def head_of_checkpoint(checkpoint: Checkpoint) -> str:
 
 
 def check_phase(checkpoint: Checkpoint, *, path: Path, phase: str = "") -> None:
-    """Raise UserError if a checkpoint of longtail is of a pre-training, other than the phase that goes on with it."""
+    """Raise UserError if a checkpoint of longtail is of a pre-training, or used by one, and not by the same.
+
+    phase: of the training that goes on with it, if one does
+    """
     card = checkpoint.model_card
-    if card is not None and card.phase in PRETRAININGS and card.phase != phase:
+    if card is None or card.phase == phase:
+        return
+    if phase in PRETRAININGS:
+        raise UserError(f"{path} is of {card.phase}, and {phase} goes on with its own checkpoints alone: leave it out")
+    if card.phase in PRETRAININGS:
         raise UserError(f"{path} is of {card.phase}, which knows no classes: {_REMEDY}")
 
 
