@@ -392,3 +392,12 @@ def test_groups_that_do_not_fit_are_refused(groups: Any) -> None:
     with refused():
         load_momentum(optimizer, {"state": FITTING, "param_groups": groups}, path=Path("c"))
     load_momentum(optimizer, {"state": FITTING, "param_groups": GROUPS}, path=Path("c"))
+
+
+@pytest.mark.parametrize("state", [{}, {1: {"momentum_buffer": None}}, {0: FITTING[0]}, {**FITTING, 1: {}}], ids=str)
+def test_a_parameter_without_momentum_begins_with_none(state: dict[int, Any]) -> None:
+    network, optimizer = trained(steps=0)
+    load_momentum(optimizer, {"state": state, "param_groups": GROUPS}, path=Path("c"))
+    network(torch.ones(1, 2, 4, 4)).sum().backward()
+    optimizer.step()
+    assert torch.equal(optimizer.state[network.bias]["momentum_buffer"], torch.full((3,), 4.0))

@@ -22,9 +22,13 @@ def load_momentum(optimizer: torch.optim.Optimizer, state: dict[str, Any], *, pa
     buffers = _buffers(state, path)
     if len(buffers) != len(parameters):
         raise _misfit(path, f"it is of {len(buffers)} parameters, the network learns {len(parameters)}")
+    if all(buffer is None for buffer in buffers):
+        return
     for index, (parameter, buffer) in enumerate(zip(parameters, buffers, strict=True)):
         if buffer is None:
-            continue
+            # Of a parameter without gradients so far. The fused kernels need all momenta or none; the first step makes
+            # of 0 what it makes of none.
+            buffer = torch.zeros_like(parameter, requires_grad=False)
         if buffer.shape != parameter.shape or buffer.dtype != parameter.dtype:
             raise _misfit(
                 path,

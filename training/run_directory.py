@@ -23,7 +23,7 @@ from typing import Any
 import numpy as np
 
 from longtail.conf.base.errors import UserError
-from longtail.conf.base.files import write_json_atomically
+from longtail.conf.base.files import content_hash, write_json_atomically
 from longtail.conf.options.semi import TrainSemiOptions
 from longtail.conf.options.training import RunOptions
 from longtail.data.manifest import read_manifest
@@ -93,21 +93,29 @@ def run_paths(options: RunOptions, *, set_dir: PathOrUrl, pseudo_labels: Path | 
 
 
 def finished_run(run_dir: Path) -> FinishedRun | None:
-    """Return the run if it has a result.json, else None."""
+    """Return the run if it has a result.json, else None. Raises UserError if the file is damaged."""
     file = run_dir / RESULT_FILE
-    return FinishedRun(run_dir, json.loads(file.read_text(encoding="utf-8"))) if file.exists() else None
+    if not file.exists():
+        return None
+    try:
+        result = json.loads(file.read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError) as error:
+        raise UserError(f"{file} is damaged ({error}): delete it and run again") from None
+    if not isinstance(result, dict):
+        raise UserError(f"{file} is damaged (it holds a {type(result).__name__}): delete it and run again")
+    return FinishedRun(run_dir, result)
 
 
 def _content_hash(option_name: str, path: Path) -> str:
     try:
-        return hashlib.sha256(path.read_bytes()).hexdigest()
+        return content_hash(path)
     except OSError as error:
         raise UserError(f"--{option_name}: cannot read the checkpoint {path}: {error.strerror}") from None
 
 
 def _rows_hash(pseudo_labels: Path, options: TrainSemiOptions) -> str:
     if pseudo_labels.is_file():
-        return hashlib.sha256(pseudo_labels.read_bytes()).hexdigest()
+        return content_hash(pseudo_labels)
     columns = [*load_pseudo_labels(pseudo_labels), np.array(load_round(pseudo_labels))]
     if options.pseudo_label_type == "soft":
         columns.append(load_probabilities(pseudo_labels))

@@ -17,8 +17,18 @@ from longtail.data.unpickle import arrays_of
 
 IMAGE_SHAPE = (32, 32, 3)
 
-# Exceptions for a damaged archive, image or index.
-DAMAGE = (OSError, EOFError, KeyError, ValueError, SyntaxError, RecursionError, tarfile.TarError, zlib.error)
+# Exceptions for a damaged archive, image or index. tarfile asks for as much memory as a header announces.
+DAMAGE = (
+    OSError,
+    EOFError,
+    KeyError,
+    ValueError,
+    SyntaxError,
+    RecursionError,
+    MemoryError,
+    tarfile.TarError,
+    zlib.error,
+)
 _MAX_MEMBER_BYTES = 2**28
 """The largest file, CIFAR-100's training images, has 155 MB."""
 

@@ -18,6 +18,7 @@ from pyspark.sql import functions as F
 from pyspark.sql.streaming.listener import StreamingQueryProgress
 from pyspark.sql.streaming.query import StreamingQuery
 
+from longtail.conf.base.errors import UserError
 from longtail.streaming.alerts.rules import AlertRules
 from longtail.streaming.alerts.rules_file import read_alert_rules
 from longtail.streaming.live.keeper import TableKeeper
@@ -45,8 +46,14 @@ OWN_SETTINGS = {
 
 
 def file_lines(spark: SparkSession, events_dir: Path) -> DataFrame:
-    """The lines of all event files as a streaming DataFrame (value, source). Creates the directory if necessary."""
+    """The lines of all event files as a streaming DataFrame (value, source). Creates the directory if necessary.
+
+    Raises UserError if it has a pipe, a socket or a device, on which Spark's reader would wait for ever.
+    """
     events_dir.mkdir(parents=True, exist_ok=True)
+    for file in events_dir.glob("*.jsonl"):
+        if file.exists() and not file.is_file():
+            raise UserError(f"{file} is not a regular file: remove it")
     lines = (
         spark.readStream.format("text")
         .option("pathGlobFilter", "*.jsonl")

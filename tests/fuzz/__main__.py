@@ -29,10 +29,21 @@ def main() -> int:
         outcome = run(READERS[name], name, seed=given.seed, seconds=given.seconds / len(names))
         counts = (outcome.num_inputs, outcome.num_read, outcome.num_refused, len(outcome.failures))
         print(f"{name:<16}" + "".join(f"{count:>10}" for count in counts), flush=True)
-        for number, what in list(outcome.failures.items())[:10]:
-            print(f"  {name}:{given.seed}:{number} {what}", flush=True)
+        for kind, failed in by_kind(outcome.failures).items():
+            number, what = failed[0]
+            print(f"  {len(failed)} x {kind}: {name}:{given.seed}:{number} {what}", flush=True)
         total_failures += len(outcome.failures)
     return 1 if total_failures else 0
+
+
+def by_kind(failures: dict[int, str]) -> dict[str, list[tuple[int, str]]]:
+    """Failures by the exception and the line that raised it, or by the beginning of the description."""
+    kinds: dict[str, list[tuple[int, str]]] = {}
+    for number, what in failures.items():
+        exception, _, place = what.partition(":")[0], *what.rpartition("(")[1:]
+        kind = f"{exception} ({place}" if place.endswith(")") else " ".join(what.split()[:3])
+        kinds.setdefault(kind, []).append((number, what))
+    return kinds
 
 
 def replay(name: str, seed: str, number: str) -> int:

@@ -1,0 +1,159 @@
+"""Tables and manifests of wrong types and values are refused by one line that names the file."""
+
+import json
+import os
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from longtail.data.contract import CONFIDENCE, ID, PROBABILITIES, PSEUDO_LABEL, PSEUDO_LABEL_SCHEMA, ROUND
+from longtail.data.manifest import read_manifest
+from longtail.data.pseudo_label_table import load_probabilities, load_pseudo_labels, load_round
+from longtail.streaming.tables.manifest import read_run_manifest
+from longtail.training.run_directory import finished_run
+from tests.conftest import REPOSITORY
+from tests.refusals import refused
+
+WRITTEN = REPOSITORY / "tests" / "written_by_0.2"
+COLUMNS: dict[str, Any] = {
+    ID: [5, 2, 9],
+    PSEUDO_LABEL: [0, 1, 1],
+    CONFIDENCE: [0.5, 0.75, 1.0],
+    PROBABILITIES: [[0.5, 0.5], [0.25, 0.75], [0.0, 1.0]],
+    ROUND: [1, 1, 1],
+}
+
+
+def written(directory: Path, file_name: str = "part.parquet", **changes: pa.Array) -> Path:
+    columns = {name: pa.array(values, PSEUDO_LABEL_SCHEMA.field(name).type) for name, values in COLUMNS.items()}
+    pq.write_table(pa.table({**columns, **changes}), directory / file_name)
+    return directory
+
+
+def load(table: Path) -> None:
+    load_pseudo_labels(table)
+    load_probabilities(table)
+    load_round(table)
+
+
+def test_columns_of_other_types_that_hold_the_same_numbers_are_read(tmp_path: Path) -> None:
+    written(
+        tmp_path,
+        pseudo_label=pa.array([0, 1, 1], pa.int64()),
+        confidence=pa.array([0.5, 0.75, 1.0]),
+        probabilities=pa.array([[0.5, 0.5], [0.25, 0.75], [0.0, 1.0]], pa.large_list(pa.float64())),
+    )
+    ids, labels, confidences = load_pseudo_labels(tmp_path)
+    assert (ids.tolist(), labels.tolist(), confidences.tolist()) == ([2, 5, 9], [1, 0, 1], [0.75, 0.5, 1.0])
+    assert load_probabilities(tmp_path).tolist() == [[0.25, 0.75], [0.5, 0.5], [0.0, 1.0]]
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {ID: pa.array(["a", "b", "c"])},
+        {ID: pa.array([1, None, 2])},
+        {PSEUDO_LABEL: pa.array([2**40, 0, 0])},
+        {PSEUDO_LABEL: pa.array([0.5, 0.0, 0.0])},
+        {PSEUDO_LABEL: pa.array([0, -1, 0])},
+        {PSEUDO_LABEL: pa.array([[0], [1], [1]])},
+        {CONFIDENCE: pa.array([0.5, None, 0.5])},
+        {CONFIDENCE: pa.array([0.5, float("nan"), 0.5])},
+        {CONFIDENCE: pa.array([0.5, 1.5, 0.5])},
+        {PROBABILITIES: pa.array([0.5, 0.5, 0.5])},
+        {PROBABILITIES: pa.array([[0.5, 0.5], [0.5], []])},
+        {PROBABILITIES: pa.array([[], [], []], pa.list_(pa.float32()))},
+        {PROBABILITIES: pa.array([[0.5, None], [0.5, 0.5], [0.5, 0.5]])},
+        {PROBABILITIES: pa.array([[0.5, float("inf")], [0.5, 0.5], [0.5, 0.5]])},
+        {ROUND: pa.array([1, 1, 2])},
+        {ROUND: pa.array([b"\xff"] * 3)},
+    ],
+    ids=lambda changes: f"{next(iter(changes))}-{next(iter(changes.values())).to_pylist()}",
+)
+def test_a_table_of_pseudo_labels_with_other_types_or_values_is_refused(
+    tmp_path: Path, changes: dict[str, Any]
+) -> None:
+    with refused() as messages:
+        load(written(tmp_path, **changes))
+    assert messages[0].startswith(f"{tmp_path} ")
+
+
+def test_files_of_a_table_with_different_columns_are_refused(tmp_path: Path) -> None:
+    written(tmp_path)
+    written(tmp_path, "other.parquet", confidence=pa.array(["high"] * 3))
+    with refused() as messages:
+        load(tmp_path)
+    assert "have different columns" in messages[0]
+
+
+def test_a_pipe_in_the_place_of_a_parquet_file_is_refused_at_once(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "part.parquet")
+    with refused() as messages:
+        load(tmp_path)
+    assert "not a regular file" in messages[0]
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [
+        ("counts", {"train": [1]}),
+        ("counts", None),
+        ("class_names", "abc"),
+        ("class_names", [1, 2]),
+        ("image_shape", [8, 8]),
+        ("image_shape", [8, 0, 1]),
+        ("image_shape", ["8", "8", "1"]),
+        ("channel_mean", [float("nan")]),
+        ("num_classless", -1),
+        ("num_classless", True),
+        ("checksums", ["a"]),
+        ("parameters", []),
+        ("unknown", 1),
+        ("format_version", "1"),
+    ],
+)
+def test_a_manifest_with_a_field_of_another_type_is_refused(tmp_path: Path, field: str, value: object) -> None:
+    values = json.loads((WRITTEN / "prepared_set" / "manifest.json").read_text())
+    (tmp_path / "manifest.json").write_text(json.dumps({**values, field: value}))
+    with refused() as messages:
+        read_manifest(tmp_path)
+    assert messages[0].startswith(f"{tmp_path}/manifest.json ")
+    assert f"delete {tmp_path} and run `longtail prepare` again" in messages[0]
+
+
+@pytest.mark.parametrize("content", ["[" * 100_000, "3", "", "{", "\ud800", "1" * 5000])
+def test_json_that_is_damaged_or_nested_without_end_is_refused(tmp_path: Path, content: str) -> None:
+    for name in ("manifest.json", "result.json"):
+        (tmp_path / name).write_bytes(content.encode(errors="surrogatepass"))
+    with refused():
+        read_manifest(tmp_path)
+    with refused() as messages:
+        finished_run(tmp_path)
+    assert messages[0].startswith(f"{tmp_path}/result.json is damaged")
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [
+        ("run", "other"),
+        ("files", {"epochs": {"0": "../../../secret.parquet"}}),
+        ("files", [1]),
+        ("segment_epochs", {"epochs": 0}),
+        ("segment_epochs", {"epochs": "1"}),
+        ("rows", {"runs": ["x"]}),
+        ("format_version", 99),
+    ],
+)
+def test_a_manifest_of_live_tables_with_wrong_fields_is_refused(tmp_path: Path, field: str, value: object) -> None:
+    shutil.copytree(WRITTEN / "tables", tmp_path / "tables")
+    (file,) = (tmp_path / "tables").glob("runs/*/manifest.json")
+    run = file.parent.name
+    assert read_run_manifest(tmp_path / "tables", run) is not None
+    file.write_text(json.dumps({**json.loads(file.read_text()), field: value}))
+    with refused() as messages:
+        read_run_manifest(tmp_path / "tables", run)
+    assert messages[0].startswith(f"{file} ")

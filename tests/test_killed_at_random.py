@@ -1,0 +1,144 @@
+"""kill -9 at random moments, again and again: what comes out in the end is what an undisturbed process makes.
+
+For the live tables see tests/test_exactly_once.py.
+"""
+
+import os
+import random
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from longtail.data.contract import ID
+from longtail.data.manifest import read_manifest
+from tests.conftest import SCRIPTS
+from tests.tiny_set import same_tensors, unlabeled_ids, weights_in, write_pseudo_labels, write_tiny_set
+
+pytestmark = pytest.mark.long
+
+NUM_KILLS = 8
+USUAL = ["-a", "resnet20", "--epochs", "30", "-b", "8", "--threads", "1"]
+SEMI = ["--semi_method", "fixmatch", "--unlabeled_ratio", "1"]
+
+
+def killed_at_random(
+    command: Sequence[str | Path], directory: Path, *, num_kills: int, moment: Callable[[], Iterator[None]]
+) -> int:
+    """Start the command until it ends by itself, killing it and its children the first times; how often that was.
+
+    moment: called when the command was started; yields until it is to be killed
+    """
+    kills = 0
+    while True:
+        process = subprocess.Popen(
+            command, cwd=directory, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, start_new_session=True
+        )
+        if kills < num_kills:
+            for _ in moment():
+                if process.poll() is not None:
+                    break
+                time.sleep(0.01)
+            else:
+                os.killpg(process.pid, signal.SIGKILL)
+                process.communicate()
+                kills += 1
+                continue
+        _, error = process.communicate(timeout=600)
+        assert process.returncode == 0, error.decode()
+        return kills
+
+
+def after_seconds(draw: random.Random, shortest: float, longest: float) -> Iterator[None]:
+    deadline = time.monotonic() + draw.uniform(shortest, longest)
+    while time.monotonic() < deadline:
+        yield
+
+
+def after_epochs(draw: random.Random, directory: Path) -> Iterator[None]:
+    """Within the fourth epoch after the start, or before; epochs take a tenth of a second."""
+    events = directory / "runs" / "events"
+    count = len(list(events.glob("*.jsonl"))) + draw.randrange(4)
+    while len(list(events.glob("*.jsonl"))) < count:
+        yield
+    yield from after_seconds(draw, 0, 0.3)
+
+
+def hidden(directory: Path) -> list[Path]:
+    """What is left unfinished below a directory."""
+    return [path for path in directory.rglob(".*") if ".longtail-" in path.name]
+
+
+def _training(job: str, set_dir: Path, options: Sequence[str | Path]) -> list[str | Path]:
+    return [sys.executable, "-m", "longtail.training", job, "--set_dir", set_dir, *USUAL, *options]
+
+
+@pytest.mark.parametrize("job", ["train", "train_semi with pseudo-labels", "train_semi with FixMatch", "pretrain_moco"])
+def test_a_training_killed_again_and_again_ends_with_the_weights_of_an_undisturbed_one(
+    tmp_path: Path, job: str
+) -> None:
+    set_dir = write_tiny_set(tmp_path / "set")
+    ids = unlabeled_ids()
+    table = write_pseudo_labels(tmp_path / "labels", ids, [n % 3 for n in range(len(ids))], [0.9] * len(ids))
+    more = {"train_semi with pseudo-labels": ["--pseudo_labels", table], "train_semi with FixMatch": SEMI}
+    command = _training(job.split()[0], set_dir, more.get(job, []))
+    weights = []
+    for name, num_kills in (("undisturbed", 0), ("disturbed", NUM_KILLS)):
+        directory = tmp_path / name
+        directory.mkdir()
+        draw = random.Random(0)
+        kills = killed_at_random(command, directory, num_kills=num_kills, moment=partial(after_epochs, draw, directory))
+        (checkpoint,) = directory.glob("runs/*/ckpt.pth.tar")
+        weights.append(weights_in(checkpoint))
+        assert hidden(directory) == []
+    assert kills >= NUM_KILLS // 2
+    assert same_tensors(*weights)
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """A directory with a prepared set and a trained network."""
+    directory = tmp_path_factory.mktemp("trained")
+    for job in (["prepare", "--imb_factor_unlabel", "1"], ["train", "--epochs", "1", "--imb_factor_unlabel", "1"]):
+        subprocess.run([SCRIPTS / "longtail", *job], cwd=directory, check=True, capture_output=True, timeout=600)
+    yield directory
+
+
+def test_a_prepare_killed_again_and_again_ends_with_the_same_set(tmp_path: Path, trained: Path) -> None:
+    (expected,) = (trained / "datasets" / "prepared").iterdir()
+    command = [SCRIPTS / "longtail", "prepare", "--imb_factor_unlabel", "1"]
+    draw = random.Random(1)
+    assert killed_at_random(command, tmp_path, num_kills=4, moment=partial(after_seconds, draw, 3, 20)) >= 2
+    (prepared,) = (tmp_path / "datasets" / "prepared").iterdir()
+    assert prepared.name == expected.name
+    assert read_manifest(prepared) == read_manifest(expected)
+    assert hidden(tmp_path) == []
+
+
+def test_a_labelling_killed_again_and_again_ends_with_the_same_table(tmp_path: Path, trained: Path) -> None:
+    tables = []
+    for name, num_kills in (("undisturbed", 0), ("disturbed", 4)):
+        shutil.copytree(trained, tmp_path / name)
+        (checkpoint,) = (tmp_path / name).glob("runs/*/ckpt.pth.tar")
+        command = [SCRIPTS / "longtail", "gen_pseudolabels", "--resume", checkpoint.relative_to(tmp_path / name)]
+        draw = random.Random(2)
+        kills = killed_at_random(
+            command, tmp_path / name, num_kills=num_kills, moment=partial(after_seconds, draw, 5, 25)
+        )
+        (table,) = {file.parent for file in (tmp_path / name).glob("**/pseudo_labels.parquet/*.parquet")}
+        tables.append(_rows(table))
+        assert hidden(tmp_path / name) == []
+    assert kills >= 2
+    assert tables[0].num_rows > 0 and tables[0].equals(tables[1])
+
+
+def _rows(table: Path) -> pa.Table:
+    return pa.concat_tables([pq.read_table(file) for file in sorted(table.glob("*.parquet"))]).sort_by(ID)
