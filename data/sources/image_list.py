@@ -104,4 +104,5 @@ def _as_on_disk(path: str, directory: Path) -> str:
     if all(ord(character) < 256 for character in path):
         forms.append(os.fsdecode(path.encode("latin-1")))
     forms += [unicodedata.normalize(form, path) for form in ("NFC", "NFD")]
-    return next((form for form in forms if (directory / form).exists()), path)
+    # Unlike Path.exists, this is False for a name that is too long.
+    return next((form for form in forms if os.path.exists(directory / form)), path)
