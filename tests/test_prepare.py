@@ -216,7 +216,7 @@ def test_main_prepares_and_says_where_and_what_is_next(
         (
             {"n_max": 500, "imb_factor": 1.0},
             "digits has 128 training images of class 0, 500 labelled ones are required: "
-            "lower --n_max (the smallest class has 124)",
+            "lower --n_max to 124 (the smallest class has 124)",
             {"n_max": 124},
         ),
         # Class 0 has 128 - 40 = 88 left: 10 K x 131 / 100 <= 88.9 gives K = 6.7.
