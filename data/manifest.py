@@ -14,6 +14,7 @@ from pydantic import TypeAdapter
 from longtail.conf.base.errors import UserError
 from longtail.conf.base.files import write_json_atomically
 from longtail.conf.base.formats import check_format_version
+from longtail.conf.base.names import check_class_names
 from longtail.conf.vocabulary import SPLITS, UNLABELED
 from longtail.data.contract import ENCODED, RAW
 from longtail.data.storage import PathOrUrl, child, read_text
@@ -123,4 +124,5 @@ def read_manifest(directory: PathOrUrl) -> Manifest:
             raise TypeError(f"encoding {manifest.encoding!r}")
     except (KeyError, TypeError, ValueError) as error:
         raise UserError(f"{file} is damaged ({' '.join(str(error).split())[:300]}): {remedy}") from None
+    check_class_names(manifest.class_names, where=file)
     return manifest

@@ -9,7 +9,9 @@ from longtail.conf.base.errors import UserError
 from longtail.conf.base.names import check_class_names, figure_label, with_examples
 from longtail.conf.base.shown_text import printable
 from longtail.spark_jobs.display.comparison import print_comparison
+from longtail.spark_jobs.display.console import console
 from longtail.spark_jobs.display.label_statistics import print_label_statistics
+from longtail.spark_jobs.display.tables import alert_lines, per_class_table
 
 NAMES = ["[/b]", "[red]x[/red]", ":cat:", "{x}", "a\\b", "~", "<b>", "$x", "a$b$c", "_y", "%s", "日本"]
 SIZES = {"train": [3] * len(NAMES), "test": [1] * len(NAMES)}
@@ -44,6 +46,16 @@ def test_names_that_control_the_terminal_are_shown_as_escapes() -> None:
     assert printable("a\nb\x1b[31m\udce9 é日本") == r"a\nb\x1b[31m\udce9 é日本"
     assert str(UserError("no \x1b]0;title\x07 file\nsecond line")) == r"no \x1b]0;title\x07 file second line"
     assert with_examples(["a", "b\n", "c", "d", "e"]) == r"a, b\n, c and 2 more"
+
+
+def test_events_of_others_cannot_control_the_terminal(capsys: pytest.CaptureFixture[str]) -> None:
+    row = {"class_id": 0, "class_name": "[b]\x1bc", "shot_group": "few", "train_count": 1, "accuracy": 0.5}
+    row |= {"accuracy_change": None, "best_accuracy": 0.5, "true_share": 1.0, "predicted_share": 1.0}
+    console().print(per_class_table([row]))
+    alerts = [{"run": "r", "split": "te\nst", "message": "\x1b]0;x\x07"}]
+    console().print(*alert_lines(alerts, run="r"))
+    shown = capsys.readouterr().out
+    assert "\x1b" not in shown and r"[b]\x1bc" in shown and r"! te\nst: \x1b]0;x\x07" in shown
 
 
 def test_class_names_are_text() -> None:

@@ -7,6 +7,7 @@ from rich.console import Group
 from rich.live import Live
 from rich.text import Text
 
+from longtail.conf.base.errors import printable
 from longtail.conf.vocabulary import TEST
 from longtail.spark_jobs.display.console import console
 from longtail.spark_jobs.display.tables import alert_lines, per_class_table, summary_line
@@ -23,7 +24,7 @@ def screen(tables_dir: Path, run_filter: str | None) -> Group | Text:
         return Text("waiting for metric events ...")
     parts = []
     for view in views:
-        parts += [Text(view.run), per_class_table(view.classes), Text(summary_line(view.summary))]
+        parts += [Text(printable(view.run)), per_class_table(view.classes), Text(summary_line(view.summary))]
         parts += alert_lines(view.alerts, run=view.run)
     if num_runs > len(views):
         parts.append(Text(f"and {num_runs - len(views)} other runs: choose with --run"))
@@ -42,6 +43,6 @@ def follow(query: LiveQuery, tables_dir: Path, run_filter: str | None) -> None:
         for view in newest_runs(tables_dir, split=TEST, name_part=run_filter, limit=_MAX_RUNS_SHOWN)[0]:
             if view.summary["epoch"] > seen.get(view.run, 0):
                 seen[view.run] = view.summary["epoch"]
-                terminal.print(f"{view.run}: {summary_line(view.summary)}", soft_wrap=True)
+                terminal.print(f"{printable(view.run)}: {summary_line(view.summary)}", soft_wrap=True)
         time.sleep(0.2)
     query.awaitTermination()

@@ -6,6 +6,7 @@ from typing import Any
 from rich.table import Table
 from rich.text import Text
 
+from longtail.conf.base.errors import printable
 from longtail.conf.vocabulary import SHOT_GROUPS
 
 Row = dict[str, Any]
@@ -41,7 +42,7 @@ def per_class_table(rows: Sequence[Row]) -> Table:
         table.caption = f"{len(ordered)} of {len(rows)} classes: head and tail"
     for row in ordered:
         table.add_row(
-            row["class_name"],
+            printable(row["class_name"]),
             Text(row["shot_group"], style=_GROUP_STYLE.get(row["shot_group"], "")),
             str(row["train_count"]),
             percent(row["accuracy"]),
@@ -56,7 +57,10 @@ def per_class_table(rows: Sequence[Row]) -> Table:
 def alert_lines(alerts: Sequence[Row], *, run: str) -> list[Text]:
     """The alerts of a run, one line each. alerts: rows of `alerts`"""
     return [
-        Text(f"! {row['split']}: {row['message']}" if row["split"] else f"! {row['message']}", style="bold red")
+        Text(
+            printable(f"! {row['split']}: {row['message']}" if row["split"] else f"! {row['message']}"),
+            style="bold red",
+        )
         for row in alerts
         if row["run"] == run
     ]
@@ -66,7 +70,7 @@ def summary_line(row: Row) -> str:
     """One line about one epoch of a run. row: of `epochs`"""
     groups = ", ".join(f"{group} {percent(row[f'{group}_shot_accuracy'])}" for group in SHOT_GROUPS)
     bias = "-" if row["label_bias"] is None else f"{row['label_bias']:.3f}"
-    return (
+    return printable(
         f"{row['phase']} epoch {row['epoch']}/{row['num_epochs']}, {row['split']}: "
         f"balanced accuracy {percent(row['balanced_accuracy'])} %, {groups}, "
         f"label bias {bias}, {row['images_per_second']:.0f} images/s"

@@ -12,6 +12,7 @@ from pyspark.sql import functions as F
 
 from longtail.conf.base.errors import UserError
 from longtail.conf.base.files import write_atomically, write_json_atomically
+from longtail.conf.base.names import check_class_names
 from longtail.conf.options.data import DataOptions, StatsOptions
 from longtail.conf.vocabulary import NO_CLASS, SPLITS, TRAIN
 from longtail.data.contract import HIDDEN_LABEL, LABEL, SPLIT
@@ -69,6 +70,7 @@ def stats_of_labels(spark: SparkSession, options: StatsOptions, *, table: Path) 
     if missing := sum(count for label, count in by_label.items() if str(label) == str(NO_CLASS)):
         raise UserError(f"{table} has {missing} rows whose {options.label_column} is null or {NO_CLASS}: remove them")
     names = sorted(by_label)
+    check_class_names(map(str, names), where=table)
     counts = {TRAIN: [by_label[name] for name in names]}
     output_dir = options.data_dir.absolute() / STATISTICS_DIRECTORY / f"labels-{table.stem}"
     _report_labels(counts, counted, list(map(str, names)), {}, options, output_dir)
