@@ -7,7 +7,7 @@ from rich.console import Group
 from rich.live import Live
 from rich.text import Text
 
-from longtail.conf.base.errors import printable
+from longtail.conf.base.shown_text import printable
 from longtail.conf.vocabulary import TEST
 from longtail.spark_jobs.display.console import console
 from longtail.spark_jobs.display.tables import alert_lines, per_class_table, summary_line

@@ -6,7 +6,7 @@ from typing import Any
 from rich.table import Table
 from rich.text import Text
 
-from longtail.conf.base.errors import printable
+from longtail.conf.base.shown_text import printable
 from longtail.conf.vocabulary import SHOT_GROUPS
 
 Row = dict[str, Any]
