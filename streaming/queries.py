@@ -46,8 +46,15 @@ def events_of(events: DataFrame, kind: type[Event]) -> DataFrame:
 
 
 def latest_class_events(class_events: DataFrame) -> DataFrame:
-    """One row per run, split, epoch and class."""
-    return latest(class_events.select(*own_fields(ClassEvent)), ["run", "split", "epoch", "class_id"])
+    """One row per run, split, epoch and class; of an epoch that several attempts measured, those of the highest one."""
+    of_attempt = _at_highest(class_events.select(*own_fields(ClassEvent)), ["attempt"], by=["run", "epoch"])
+    return latest(of_attempt, ["run", "split", "epoch", "class_id"])
+
+
+def _at_highest(events: DataFrame, value: Sequence[str], *, by: Sequence[str]) -> DataFrame:
+    """The rows whose values are the highest ones of all rows with the same `by`."""
+    highest = F.max(F.struct(*value)).over(Window.partitionBy(*by))
+    return events.withColumn("highest", highest).where(F.struct(*value) == F.col("highest")).drop("highest")
 
 
 def class_scores(class_events: DataFrame) -> DataFrame:
@@ -165,11 +172,8 @@ def confusion(reports: DataFrame) -> DataFrame:
 
     reports: confusion events, and rows of this table
     """
-    newest = F.max(F.struct("epoch", "attempt")).over(Window.partitionBy("run", "split"))
-    of_newest = reports.withColumn("newest", newest).where(F.struct("epoch", "attempt") == F.col("newest"))
-    return latest(
-        of_newest.select(*TABLES["confusion"].names), ["run", "split", "epoch", "true_class", "predicted_class"]
-    )
+    of_newest = _at_highest(reports.select(*TABLES["confusion"].names), ["epoch", "attempt"], by=["run", "split"])
+    return latest(of_newest, ["run", "split", "epoch", "true_class", "predicted_class"])
 
 
 def steps(reports: DataFrame) -> DataFrame:
@@ -178,16 +182,16 @@ def steps(reports: DataFrame) -> DataFrame:
     reports: step events, and rows of this table
     """
     distinct = latest(reports.select(*TABLES["steps"].names), ["run", "epoch", "step"])
-    newest = F.max("attempt").over(Window.partitionBy("run", "epoch"))
-    return distinct.withColumn("newest", newest).where(F.col("attempt") == F.col("newest")).drop("newest")
+    return _at_highest(distinct, ["attempt"], by=["run", "epoch"])
 
 
 def pseudo_labels(reports: DataFrame) -> DataFrame:
-    """One row per run that labelled, round and class. Repeating a labelling replaces its rows.
+    """One row per run that labelled, round and class. Repeating a labelling replaces all rows of the round.
 
-    reports: pseudo-label events, and rows of this table
+    reports: pseudo-label events, and rows of this table; the events of one labelling have the same emitted_at
     """
-    return latest(reports.select(*TABLES["pseudo_labels"].names), ["run", "round", "class_id"])
+    of_labels = reports.select(*TABLES["pseudo_labels"].names)
+    return latest(_at_highest(of_labels, ["attempt", "emitted_at"], by=["run", "round"]), ["run", "round", "class_id"])
 
 
 EVENT_TABLES: dict[str, tuple[type[Event], Callable[[DataFrame], DataFrame]]] = {
@@ -222,16 +226,26 @@ def runs(updates: DataFrame) -> DataFrame:
     """One row per run: the state of its latest attempt.
 
     updates: run_updates of events, and rows of this table for earlier events
+
+    status: finished or failed once the attempt has reported that, whatever the clocks say; else running
+    started_at, updated_at: of all attempts
+    phase, epoch, num_epochs: of the latest attempt
     """
-    last = F.struct("attempt", "status_at", "status", "configuration", "message")
+    is_over = F.col("status").isin(FINISHED, FAILED)
+    last = F.struct("attempt", is_over.alias("is_over"), "status_at", "status", "configuration", "message")
+
+    def of_latest_attempt(name: str) -> Column:
+        """The largest value that the latest attempt has reported."""
+        return F.max(F.struct("attempt", name))[name].alias(name)
+
     combined = updates.groupBy("run").agg(
         F.max("attempt").alias("attempt"),
-        F.max("phase").alias("phase"),
+        of_latest_attempt("phase"),
         F.max(F.when(F.col("status").isNotNull(), last)).alias("last"),
         F.min("started_at").alias("started_at"),
         F.max("updated_at").alias("updated_at"),
-        F.max("epoch").alias("epoch"),
-        F.max("num_epochs").alias("num_epochs"),
+        of_latest_attempt("epoch"),
+        of_latest_attempt("num_epochs"),
     )
     # The status of an earlier attempt is void once a later attempt has sent an event.
     is_valid = F.col("last.attempt") == F.col("attempt")

@@ -12,13 +12,22 @@ import pyarrow as pa
 import pytest
 from pyspark.sql import DataFrame, SparkSession
 
-from longtail.streaming.events.schema import ClassEvent, ConfusionEvent, Event, RunEvent, StepEvent, spark_ddl
+from longtail.streaming.events.schema import (
+    ClassEvent,
+    ConfusionEvent,
+    Event,
+    PseudoLabelEvent,
+    RunEvent,
+    StepEvent,
+    spark_ddl,
+)
 from longtail.streaming.notebook_queries import compared
 from longtail.streaming.queries import (
     class_epochs,
     confusion,
     epochs,
     latest_class_events,
+    pseudo_labels,
     run_updates,
     runs,
     steps,
@@ -256,6 +265,20 @@ def test_the_later_attempt_counts_in_whatever_order_events_come(answers: Answers
     assert column(shown, "predicted_share") == [3 / 8, 1 / 8, 4 / 8, 0]
 
 
+SMALLER_REPETITION = [event for event in REPETITION if event.class_id != 1]
+FEWER_CLASSES = run_with("fewer classes", *THREE_EPOCHS, *SMALLER_REPETITION)
+
+
+def test_of_an_epoch_nothing_is_left_of_an_earlier_attempt(answers: Answers) -> None:
+    shown = latest_classes(answers, FEWER_CLASSES)
+
+    assert column(shown, "class_name") == ["head", "tail", "absent"]
+    assert column(shown, "accuracy") == [1 / 4, 1, None]
+    assert column(shown, "predicted_share") == [3 / 7, 4 / 7, 0]
+    *_, last = rows_of(answers, "epochs", FEWER_CLASSES)
+    assert last["balanced_accuracy"] == (1 / 4 + 1) / 2 and last["accuracy"] == 3 / 6
+
+
 EMITTED_AGAIN = run_with(
     "emitted again",
     *epoch_events(3, correct=[2, 2, 2, 0], predicted=[4, 2, 2, 0], emitted_at=1000.5),
@@ -368,6 +391,39 @@ def test_a_run_stands_where_its_latest_attempt_s_last_word_says(answers: Answers
     ]
     # The clock was put back between the attempts; the higher attempt counts all the same.
     assert column(rows_of(answers, "runs", BEGUN_AGAIN, DONE_AGAIN), "status") == ["running", "finished"]
+
+
+CLOCK_BEHIND = run_with("clock behind", BEGAN, WENT_ON, an_event(RunEvent, state="finished", epoch=3, emitted_at=18.0))
+SHORTER = run_with(
+    "shorter", DONE, an_event(RunEvent, attempt=3, phase="finetune", num_epochs=2, epoch=1, emitted_at=7.0)
+)
+
+
+def test_what_is_over_is_over_though_a_clock_was_behind(answers: Answers) -> None:
+    (row,) = rows_of(answers, "runs", CLOCK_BEHIND)
+
+    assert (row["status"], row["epoch"], row["updated_at"]) == ("finished", 3, 20.0)
+
+
+def test_the_epochs_and_the_phase_of_a_run_are_those_of_its_latest_attempt(answers: Answers) -> None:
+    (row,) = rows_of(answers, "runs", SHORTER)
+
+    assert (row["attempt"], row["status"]) == (3, "running")
+    assert (row["epoch"], row["num_epochs"], row["phase"]) == (1, 2, "finetune")
+
+
+def test_a_labelling_that_is_repeated_replaces_all_classes_of_its_round(spark: SparkSession) -> None:
+    told = [
+        *(an_event(PseudoLabelEvent, class_id=c, pseudo_label_count=9, emitted_at=10.0) for c in range(3)),
+        *(an_event(PseudoLabelEvent, class_id=c, pseudo_label_count=4, emitted_at=20.0) for c in range(2)),
+        an_event(PseudoLabelEvent, round=2, emitted_at=5.0),
+    ]
+
+    found = pseudo_labels(frame(spark, told)).orderBy("round", "class_id").toArrow().to_pylist()
+
+    assert [(row["round"], row["class_id"], row["pseudo_label_count"]) for row in found] == [
+        (1, 0, 4), (1, 1, 4), (2, 0, 90),
+    ]  # fmt: skip
 
 
 STEP_BY_STEP = [

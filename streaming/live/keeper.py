@@ -145,8 +145,13 @@ class TableKeeper:
     def _read_history(self, updates: Sequence[RunUpdate]) -> ClassHistory:
         history = read_class_history([update for update in updates if ClassEvent.kind in update.events])
         events = history.class_events
-        # Spark removes duplicates, but is asked to only if there are any, which is rare.
-        if events.group_by(CLASS_KEY).aggregate([]).num_rows < events.num_rows:
+
+        def num_distinct(*names: str) -> int:
+            return events.group_by(list(names)).aggregate([]).num_rows
+
+        # Spark removes duplicates and earlier attempts, but is asked to only if there are any, which is rare.
+        has_attempts = num_distinct("run", "epoch", "attempt") > num_distinct("run", "epoch")
+        if has_attempts or num_distinct(*CLASS_KEY) < events.num_rows:
             history.class_events = self._queries["latest"](class_events=[events])
         return history
 
@@ -157,9 +162,12 @@ class TableKeeper:
         classes = join_columns(history.class_events, scores.cast(SCORE_SCHEMA), CLASS_KEY)
         classes = classes.select(TABLES["class_epochs"].names)
         _change(history, "class_epochs", classes)
-        newest = split_by(latest_epochs(pa.concat_tables([*history.before, classes])), "run")
+        newest = split_by(latest_epochs(classes), "run")
         for update in history.updates:
-            update.current["class_epochs"] = newest[update.run]
+            rows = newest[update.run]
+            # Of a split that these epochs lack, the latest epoch is read when it is needed.
+            if set(rows["split"].unique().to_pylist()) == set(update.manifest.splits):
+                update.current["class_epochs"] = rows
 
     def _update_runs_and_epochs(
         self, updates: Sequence[RunUpdate], events: dict[str, pa.Table], history: ClassHistory

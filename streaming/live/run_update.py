@@ -1,7 +1,7 @@
 """The update of one run's tables in a micro-batch: its new events, the stored rows, and the rows that change."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -63,6 +63,9 @@ class RunUpdate:
             split_by_segment(rows, self.manifest.segment_epochs[name]) if is_by_epoch else {WHOLE: rows}
         )
         self.unwritten.add(name)
+        if name == "class_epochs":
+            splits = sorted({*self.manifest.splits, *rows["split"].unique().to_pylist()})
+            self.manifest = replace(self.manifest, splits=splits)
 
     def write(self) -> None:
         """Write the changes that are not written yet."""
@@ -93,8 +96,8 @@ class RunUpdate:
         return read_segments(self.tables_dir, self.manifest, name, [WHOLE])
 
     def rows_after_update(self, name: str) -> pa.Table:
-        """The rows of a table after the update; of class_epochs the latest epoch, of `epochs` the last num_epochs and
-        of steps the last one, or more."""
+        """The rows of a table after the update; of class_epochs the latest epoch of each split, of `epochs` the last
+        num_epochs of each split, and of steps the last one, or more."""
         if name not in self.current:
             if name in BY_EPOCH:
                 rows = self._last_segments(name, self.num_epochs if name == "epochs" else 1)
@@ -109,9 +112,17 @@ class RunUpdate:
         for segment in sorted({*stored, *changed}, key=int, reverse=True):
             more = changed.get(segment) or read_segments(self.tables_dir, self.manifest, name, [segment])
             rows = pa.concat_tables([more, rows])
-            if len(rows["epoch"].unique()) >= num_epochs:
+            if self._has_epochs(rows, num_epochs):
                 break
         return rows
+
+    def _has_epochs(self, rows: pa.Table, num_epochs: int) -> bool:
+        """Whether rows have so many epochs, of each split if they have splits: some are measured rarely."""
+        if "split" not in rows.column_names:
+            return len(rows["epoch"].unique()) >= num_epochs
+        splits = rows.group_by(["split", "epoch"]).aggregate([])["split"].to_pylist()
+        known = self.manifest.splits
+        return bool(known) and all(splits.count(split) >= num_epochs for split in known)
 
     def split_at_epoch(self, name: str, first: int) -> tuple[pa.Table, pa.Table]:
         """The stored rows from the segment of epoch `first` on: those before this epoch, and those from it on."""
@@ -120,19 +131,20 @@ class RunUpdate:
         rows = read_segments(self.tables_dir, manifest, name, segments)
         return rows.filter(pc.field("epoch") < first), rows.filter(pc.field("epoch") >= first)
 
-    def last_rows_before(self, name: str, first: int, key: list[str], new: pa.Table) -> pa.Table:
-        """The stored row of each key with the highest epoch before `first`.
+    def last_rows_before(self, name: str, first: int, key: list[str], changed: pa.Table) -> pa.Table:
+        """The stored row of each key in `changed` with the highest epoch before `first`.
 
-        Segments are read backwards until there is a row for each key in `new`.
+        Segments are read backwards until there is a row for each key: a class or a split may be absent from many.
         """
-        num_keys = new.group_by(key).aggregate([]).num_rows
+        keys = changed.group_by(key).aggregate([])
         rows = TABLES[name].empty_table()
         for segment in sorted(self.manifest.files.get(name, {}), key=int, reverse=True):
             if int(segment) > self.manifest.segment_of(name, first):
                 continue
             more = read_segments(self.tables_dir, self.manifest, name, [segment]).filter(pc.field("epoch") < first)
+            more = more.join(keys, keys=key, join_type="inner").select(rows.column_names)
             rows = last_rows(pa.concat_tables([more, rows]), key)
-            if rows.num_rows >= num_keys:
+            if rows.num_rows == keys.num_rows:
                 break
         return rows
 
@@ -174,8 +186,9 @@ def read_class_history(updates: Sequence[RunUpdate]) -> ClassHistory:
         first = pc.min(new["epoch"]).as_py()
         history.kept[update.run, "class_epochs"], stored = update.split_at_epoch("class_epochs", first)
         history.kept[update.run, "epochs"], _ = update.split_at_epoch("epochs", first)
-        class_events += [new.select(CLASS_EVENT_SCHEMA.names), stored.select(CLASS_EVENT_SCHEMA.names)]
-        history.before += [update.last_rows_before("class_epochs", first, ["split", "class_id"], new)]
-        history.before_epochs += [update.last_rows_before("epochs", first, ["split"], new)]
+        changed = pa.concat_tables([part.select(CLASS_EVENT_SCHEMA.names) for part in (new, stored)])
+        class_events.append(changed)
+        history.before += [update.last_rows_before("class_epochs", first, ["split", "class_id"], changed)]
+        history.before_epochs += [update.last_rows_before("epochs", first, ["split"], changed)]
     history.class_events = pa.concat_tables(class_events)
     return history

@@ -33,12 +33,14 @@ class RunManifest:
 
     segment_epochs: number of epochs per segment, per table of BY_EPOCH
     files: per table, the file of each segment ("0", "1", ... or "all")
+    splits: the splits that class_epochs has had rows of, sorted
     rows: per table of IN_MANIFEST, its rows
     """
 
     run: str
     segment_epochs: dict[str, int] = field(default_factory=dict)
     files: dict[str, dict[str, str]] = field(default_factory=dict)
+    splits: list[str] = field(default_factory=list)
     rows: dict[str, list[dict[str, Any]]] = field(default_factory=dict)
 
     def segment_of(self, name: str, epoch: int) -> int:

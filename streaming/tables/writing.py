@@ -39,6 +39,7 @@ def write_run(
         run=manifest.run,
         segment_epochs=manifest.segment_epochs,
         files=files,
+        splits=manifest.splits,
         rows={**manifest.rows, **{name: [dict(row) for row in table] for name, table in rows.items()}},
     )
     write_run_manifest(tables_dir, new)
