@@ -81,18 +81,20 @@ class TableKeeper:
         Lines that are no events, and those that stop the update, go to the quarantine.
         """
         changed: dict[str, None] = {}
-        bad = [TABLES[QUARANTINE].empty_table()]
+        bad: list[pa.Table] = []
+
+        def write_bad(*more: pa.Table) -> None:
+            if rows := [table for table in (*bad, *more) if table.num_rows]:
+                write_quarantine(self._tables_dir, batch_id, pa.concat_tables(rows))
 
         def apply(part: pa.Table) -> None:
             events, bad_lines = self._read(part)
+            write_bad(bad_lines)
             changed.update(dict.fromkeys(self._update(events)))
             bad.append(bad_lines)
 
-        for part, error in apply_in_parts(lines, apply, self._check_queries):
-            bad.append(_quarantined(part, f"stops the update of the tables: {error}"))
-        quarantined = pa.concat_tables(bad)
-        if quarantined.num_rows:
-            write_quarantine(self._tables_dir, batch_id, quarantined)
+        if refused := apply_in_parts(lines, apply, self._check_queries):
+            write_bad(*(_quarantined(part, f"stops the update of the tables: {error}") for part, error in refused))
         return list(changed)
 
     def _check_queries(self) -> None:
