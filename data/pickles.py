@@ -5,16 +5,13 @@ the instructions for numbers, text, bytes, lists, tuples and dicts. What a call 
 few names that the reader needs and builds their results by itself; all else is refused.
 
 Each value costs at least a byte of the file, and no instruction copies what a file may name again and again. So memory
-and time grow with the size of the file, whatever it contains; MAX_INSTRUCTIONS bounds what small values cost.
+and time grow with the size of the file, whatever it contains; a number of instructions bounds what small values cost.
 """
 
 import struct
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from typing import Any
-
-MAX_INSTRUCTIONS = 10_000_000
-"""Of one pickle; about one for each number, text or container that is not in an array."""
 
 # A dict hashes its keys: these types cannot be nested without end, and numbers up to this one are their own hashes.
 _LARGEST_NUMBER_AS_KEY = 2**60
@@ -51,12 +48,14 @@ class Calls(ABC):
 class PickleReader:
     """Reads the pickles in ``content``, one behind the other.
 
+    max_instructions: of a pickle; about one for each number, text or container that is not in an array
+
     Byte strings of Python 2 become bytes. `position` is where the next pickle, or other data, begins.
     """
 
-    def __init__(self, content: bytes, calls: Calls) -> None:
+    def __init__(self, content: bytes, calls: Calls, *, max_instructions: int) -> None:
         self.position = 0
-        self._content, self._calls = content, calls
+        self._content, self._calls, self._max_instructions = content, calls, max_instructions
         self._stack: list[Any] = []
         self._memory: dict[int, Any] = {}
 
@@ -64,14 +63,14 @@ class PickleReader:
         """The value of the next pickle. Raises BadPickle."""
         self._stack, self._memory = [], {}
         try:
-            for _ in range(MAX_INSTRUCTIONS):
+            for _ in range(self._max_instructions):
                 instruction = self._bytes(1)
                 if instruction == b".":
                     return self._pop()
                 if instruction not in _INSTRUCTIONS:
                     raise BadPickle(f"it has the instruction {instruction!r}, which plain data do not need")
                 _INSTRUCTIONS[instruction](self)
-            raise BadPickle(f"it has more than {MAX_INSTRUCTIONS:,} values outside arrays")
+            raise BadPickle(f"it has more than {self._max_instructions:,} values outside arrays")
         except BadPickle:
             raise
         except (ValueError, OverflowError) as error:  # of a number or a text in the file

@@ -18,6 +18,8 @@ from longtail.data.pickles import BadPickle, Calls, PickleReader
 
 _NUMERIC = frozenset({"b1", "i1", "i2", "i4", "i8", "u1", "u2", "u4", "u8", "f2", "f4", "f8"})
 _MAX_DIMENSIONS = 32
+# A list of half a million labels, each a scalar of numpy, has about this many.
+_MAX_INSTRUCTIONS = 5_000_000
 
 # Modules of numpy 2 and, in older pickles, 1.
 _NAMES = {
@@ -114,7 +116,7 @@ def arrays_of(content: bytes, keys: Sequence[str], *, path: Path) -> dict[str, n
     Raises UserError if the pickle is damaged, contains anything but plain data and arrays of numbers, or lacks a key.
     """
     try:
-        value = PickleReader(content, _ArrayCalls(len(content))).read()
+        value = PickleReader(content, _ArrayCalls(len(content)), max_instructions=_MAX_INSTRUCTIONS).read()
         if not isinstance(value, dict):
             raise UserError(f"{path} has a {type(value).__name__}, a dict of {', '.join(keys)} was expected")
         named = {_as_text(key) if isinstance(key, bytes) else key: item for key, item in value.items()}

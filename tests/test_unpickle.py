@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from longtail.data import pickles
+from longtail.data import unpickle
 from longtail.data.unpickle import arrays_of, load_array_dict
 from tests.refusals import refused
 
@@ -237,7 +237,7 @@ def test_a_bomb_is_refused_at_the_cost_of_its_size(content: bytes) -> None:
 
 
 def test_a_pickle_of_too_many_values_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(pickles, "MAX_INSTRUCTIONS", 100)
+    monkeypatch.setattr(unpickle, "_MAX_INSTRUCTIONS", 100)
     assert arrays_of(pickle.dumps({"data": [1] * 40}), ["data"], path=BATCH)["data"].tolist() == [1] * 40
     with refused() as messages:
         arrays_of(pickle.dumps({"data": [1] * 100}), ["data"], path=BATCH)

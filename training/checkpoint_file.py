@@ -41,6 +41,8 @@ _DTYPES = {
 }
 _NAMES = frozenset({_REBUILD_TENSOR, _REBUILD_PARAMETER, _DICT, *_DTYPES})
 _MAX_DIMENSIONS = 16
+# A tensor has about 20.
+_MAX_INSTRUCTIONS = 1_000_000
 
 
 # Exceptions of zipfile for a damaged archive.
@@ -171,7 +173,8 @@ def _read_zip(content: bytes) -> Any:
         directory = pickles[0].removesuffix("/data.pkl")
         if archive.NameToInfo.get(f"{directory}/byteorder") and archive.read(f"{directory}/byteorder") != b"little":
             raise BadPickle("its numbers are big-endian")
-        return PickleReader(archive.read(pickles[0]), _TensorCalls(_ZipStorages(archive, directory))).read()
+        calls = _TensorCalls(_ZipStorages(archive, directory))
+        return PickleReader(archive.read(pickles[0]), calls, max_instructions=_MAX_INSTRUCTIONS).read()
 
 
 class _LaterStorages:
@@ -191,7 +194,7 @@ class _LaterStorages:
 
 def _read_pickles(content: bytes) -> Any:
     storages = _LaterStorages(len(content))
-    reader = PickleReader(content, _TensorCalls(storages))
+    reader = PickleReader(content, _TensorCalls(storages), max_instructions=_MAX_INSTRUCTIONS)
     if reader.read() != _OLD_MAGIC or reader.read() != _OLD_PROTOCOL:
         raise BadPickle("it is no file of torch.save")
     system = reader.read()

@@ -20,6 +20,9 @@ from longtail.conf.base.shown_text import MOST_CHARACTERS
 
 MAX_BYTES = 256 * 2**20
 MAX_SECONDS = 10
+"""Of the processor for one input."""
+_MAX_SILENCE = 60
+"""Seconds without a next input after which a child is stuck, for example in a read from a pipe."""
 _MAX_MESSAGE = MOST_CHARACTERS + len(" ... ")
 _COUNTERS = struct.Struct("<QQQQ")
 """In memory shared with the child: number of the input, and how many were read, refused and failed."""
@@ -95,7 +98,7 @@ def _watch(child: int, shared: mmap.mmap) -> str | None:
         time.sleep(0.02)
         if (now := bytes(shared[:])) != last:
             last, since = now, time.monotonic()
-        elif time.monotonic() - since > 2 * MAX_SECONDS:
+        elif time.monotonic() - since > _MAX_SILENCE:
             os.kill(child, signal.SIGKILL)
             os.waitpid(child, 0)
             return "it did not end"
@@ -116,7 +119,7 @@ def _child(
     status = 1
     try:
         faulthandler.disable()  # pytest's would print a crash, which is counted here
-        signal.signal(signal.SIGALRM, _too_slow)
+        signal.signal(signal.SIGVTALRM, _too_slow)
         _limit_memory(4 * MAX_BYTES)
         num_read = num_refused = num_failed = 0
         with failures.open("a", buffering=1) as log:
@@ -140,7 +143,7 @@ def _child(
 def outcome_of(reader: Reader, content: bytes, directory: Path) -> str:
     """What becomes of an input: "read", "refused", or a line that describes a failure."""
     before = _peak_bytes()
-    signal.setitimer(signal.ITIMER_REAL, MAX_SECONDS)
+    signal.setitimer(signal.ITIMER_VIRTUAL, MAX_SECONDS)
     try:
         reader.read(content, directory)
         result = "read"
@@ -157,7 +160,7 @@ def outcome_of(reader: Reader, content: bytes, directory: Path) -> str:
         place = f"{Path(where.filename).name}:{where.lineno}"
         result = f"{type(error).__name__}: {' '.join(str(error).split())[:200]} ({place})"
     finally:
-        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.setitimer(signal.ITIMER_VIRTUAL, 0)
     if result in ("read", "refused") and (taken := _peak_bytes() - before) > MAX_BYTES:
         result = f"it took {taken >> 20} MiB for {len(content)} bytes"
     return result

@@ -21,6 +21,9 @@ def network() -> tuple[nn.Module, torch.optim.SGD]:
     return made, torch.optim.SGD(made.parameters(), lr=0.1, momentum=0.9, fused=True)
 
 
+network()[1].zero_grad()  # loads modules of PyTorch that take seconds, before an input is timed
+
+
 @cache
 def seed(*, zipped: bool) -> bytes:
     """Made in the child process that reads it: PyTorch's threads do not survive a fork."""
