@@ -108,6 +108,7 @@ def reorder_classes(set_dir: Path, order: Sequence[int]) -> None:
                 renumbered = pa.array([None if label is None else number[label] for label in rows[name].to_pylist()])
                 rows = rows.set_column(rows.column_names.index(name), name, renumbered.cast(pa.int32()))
             pq.write_table(rows, file, compression="none", use_dictionary=False, write_page_checksum=True)
+            file.with_name(f".{file.name}.crc").unlink(missing_ok=True)  # Hadoop's, of the file as it was
     replace(
         manifest,
         class_names=[manifest.class_names[old] for old in order],

@@ -111,7 +111,7 @@ def test_pieces_of_unequal_size_come_whole_and_in_rank_order(spark: SparkSession
     assert [rank["pieces"] for rank in seen] == [["a" * sizes[0], "b" * sizes[1]]] * 2
 
 
-def test_sending_images_through_partitions_needs_spark(tmp_path: Path) -> None:
+def test_sending_images_through_partitions_needs_spark(set_dir: Path) -> None:
     with refused() as messages:
-        bare_main(["train", "--set_dir", str(tmp_path), "--data_through", "partitions"])
+        bare_main(["train", "--set_dir", str(set_dir), "--data_through", "partitions"])
     assert messages[0] == "--data_through partitions needs Spark: leave it out"

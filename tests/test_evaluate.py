@@ -11,6 +11,7 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 import torch
+from PIL import Image
 from pyspark.sql import SparkSession
 
 from longtail.conf.base.errors import UserError
@@ -243,3 +244,35 @@ def test_a_training_does_not_go_on_with_the_classes_in_another_order(
     assert (
         f"{checkpoint} has the classes of {reordered_set} in another order (class 0 is 'class 0' there" in messages[0]
     )
+
+
+@pytest.mark.long
+def test_a_renamed_class_is_never_evaluated_as_another(job: RunJob, tmp_path: Path) -> None:
+    """Through the jobs, with class folders: the alphabetical order changes, or the set is in another order."""
+    for number, name in enumerate(("ant", "bee", "cat")):
+        generator = np.random.default_rng(number)
+        for image in range((20, 15, 12)[number]):
+            pixels = generator.integers(0, 100, (8, 8, 3), dtype=np.uint8)
+            pixels[3 * number : 3 * number + 2] += 150
+            file = tmp_path / "images" / name / f"{image}.png"
+            file.parent.mkdir(parents=True, exist_ok=True)
+            Image.fromarray(pixels).save(file)
+    data = ["--dataset", "folder", "--path", "images", "--image_size", 8]
+    trained = job("train", *data, "-a", "resnet20", "--epochs", 12, "-b", 8, "--lr", 0.05, "--threads", 1)
+    assert trained.returncode == 0, trained.stderr
+    (checkpoint,) = tmp_path.glob("runs/*/ckpt.pth.tar")
+    accuracy = next(line for line in trained.stdout.splitlines() if line.startswith("last epoch:"))
+
+    (prepared,) = tmp_path.glob("datasets/prepared/*")
+    found = job("evaluate", "--resume", checkpoint)
+    assert found.returncode == 0 and accuracy in found.stdout
+    assert f"from {checkpoint}: the prepared set {prepared}" in found.stdout
+    reorder_classes(prepared, [2, 0, 1])
+    reordered = job("evaluate", *data, "--resume", checkpoint)
+    assert reordered.returncode == 0 and accuracy in reordered.stdout
+
+    (tmp_path / "images" / "ant").rename(tmp_path / "images" / "wasp")
+    for arguments in (["evaluate", *data], ["train", *data, "--epochs", 13, "-a", "resnet20"]):
+        refusal = job(*arguments, "--resume", checkpoint)
+        assert refusal.returncode == 2 and len(refusal.stderr.splitlines()) == 1
+        assert "it lacks wasp and has ant instead" in refusal.stderr

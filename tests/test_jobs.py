@@ -312,7 +312,7 @@ def test_bad_checkpoints_are_one_line_and_leave_nothing_behind(job: RunJob, tmp_
     torch.save({"state_dict": _RunsCode()}, hostile)
     bad = {
         "is a resnet20": ["--resume", checkpoint, "-a", "resnet32"],
-        "there is no such file": ["-e", "--resume", "nowhere.tar"],
+        "there is no checkpoint nowhere.tar": ["-e", "--resume", "nowhere.tar"],
         "damaged": ["-e", "--resume", damaged],
         "it may hold code": ["-e", "--resume", hostile],
         "--pretrained_model nowhere.tar": ["--pretrained_model", "nowhere.tar"],

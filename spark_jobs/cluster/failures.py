@@ -48,8 +48,8 @@ def user_message(error: BaseException) -> str | None:
     text = _whole_text(error)
     if found := re.search(r"^\s*(?:\w+\.)*UserError: (.*)$", text, re.MULTILINE):
         return found[1]
-    if found := re.search(r"\[FAILED_READ_FILE\.\w+\] .* while reading file (.+?)\. +SQLSTATE", text):
-        file = unquote(found[1]).removeprefix("file://")
+    if found := re.search(r"\[FAILED_READ_FILE[.\w]*\] .*? reading file (\S+?)\.(?:\s|$)", text):
+        file = re.sub("^file:(//)?", "", unquote(found[1]))
         return one_line(f"{file} is damaged or cannot be read: write it again, with the job that wrote it")
     message = _of_operating_system(error, text)
     return message and one_line(message)
