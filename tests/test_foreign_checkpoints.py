@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from longtail.conf.base.files import content_hash
+from longtail.conf.options.inference import EvaluateOptions, GenPseudolabelsOptions
 from longtail.conf.options.pretraining import PretrainMocoOptions, PretrainRotOptions
 from longtail.conf.options.semi import TrainSemiOptions
 from longtail.conf.options.training import TrainOptions
@@ -17,6 +18,7 @@ from longtail.conf.vocabulary import TEST
 from longtail.data.loader import load_split
 from longtail.data.manifest import Manifest, read_manifest
 from longtail.models.build import build_model
+from longtail.spark_jobs.steps.checkpoint_options import continued
 from longtail.training.__main__ import main
 from longtail.training.checkpoints import load_checkpoint, load_weights
 from longtail.training.foreign_checkpoints import assumption, description_of
@@ -88,7 +90,7 @@ def test_inference_gives_the_logits_of_the_run(set_dir: Path, runs: dict[str, Pa
 
 def manifest_of(tmp_path: Path, dataset: str, num_classes: int = 10) -> Manifest:
     counts = {"train": [30] * num_classes, "test": [5] * num_classes}
-    channels = {"channel_mean": [0.1] * 3, "channel_std": [0.2] * 3}
+    channels: dict[str, Any] = {"channel_mean": [0.1] * 3, "channel_std": [0.2] * 3}
     return write_manifest(tmp_path, counts, image_shape=(32, 32, 3), dataset=dataset, **channels)
 
 
@@ -214,7 +216,7 @@ def test_train_semi_evaluates_and_asks_for_nothing_else(
     path = published(runs, "CE", tmp_path / "c")
     assert not TrainSemiOptions(dataset="digits", resume=path, evaluate=True).needs_pseudo_labels
     expected = evaluated(set_dir, path)["splits"][TEST]["accuracy"]
-    arguments = f"--dataset digits -a resnet20 --resume {path} -e".split()
+    arguments = f"--dataset digits --resume {path} -e".split()
     for job in ("train_semi", "train"):
         main([job, "--set_dir", str(set_dir), *arguments])
         said = capsys.readouterr().out
@@ -242,6 +244,47 @@ def test_a_pre_training_does_not_go_on_from_a_classifier(set_dir: Path, runs: di
     assert messages[0] == (
         f"{runs['CE']} is of train, and pretrain_rot goes on with its own checkpoints alone: leave it out"
     )
+
+
+def test_without_a_data_set_it_is_not_taken_for_one_of_the_default_set(runs: dict[str, Path], tmp_path: Path) -> None:
+    path = published(runs, "CE", tmp_path / "c")
+    for options_type in (TrainOptions, TrainSemiOptions, EvaluateOptions, GenPseudolabelsOptions):
+        with refused() as messages:
+            continued(options_type, {"resume": str(path)})
+        assert messages[0] == f"{path} does not say what it was trained on: name the data set with --dataset"
+
+
+@pytest.mark.parametrize("options_type", [TrainOptions, TrainSemiOptions])
+def test_its_network_is_taken_over_by_a_training(
+    runs: dict[str, Path], tmp_path: Path, options_type: type[TrainOptions]
+) -> None:
+    path = published(runs, "CE", tmp_path / "c")
+    given = {"resume": str(path), "dataset": "cifar10", "evaluate": True}
+    assert continued(options_type, given).options.arch == "resnet20"
+    assert continued(options_type, {**given, "arch": "resnet44"}).options.arch == "resnet44"
+
+
+def test_inference_with_another_network_than_it_names_is_refused(runs: dict[str, Path], tmp_path: Path) -> None:
+    path = published(runs, "CE", tmp_path / "c")
+    with refused() as messages:
+        load_classifier_checkpoint(path, description_of(manifest_of(tmp_path, "cifar10", num_classes=3)), "resnet44")
+    assert messages[0] == f"{path} is a resnet20, not a resnet44: give -a resnet20"
+
+
+def test_a_backbone_of_another_data_set_than_the_default_one_needs_its_name(
+    runs: dict[str, Path], tmp_path: Path
+) -> None:
+    given = {"pretrained_model": str(runs["rotation"])}
+    assert continued(TrainOptions, given).options.dataset == "digits"
+    content = torch.load(runs["rotation"], weights_only=True)
+    ours = json.loads(content["longtail"])
+    ours["model_card"]["options"]["dataset"] = "cifar10"
+    path = tmp_path / "c"
+    torch.save({**content, "longtail": json.dumps(ours)}, path)
+    with refused() as messages:
+        continued(TrainOptions, {"pretrained_model": str(path)})
+    assert messages[0] == f"{path} was trained on cifar10: name that data set, or another, with --dataset"
+    assert continued(TrainOptions, {"pretrained_model": str(path), "dataset": "svhn"}).options.dataset == "svhn"
 
 
 def test_the_description_of_a_set_is_hashable_so_that_a_worker_keeps_its_network(set_dir: Path) -> None:

@@ -15,7 +15,7 @@ from longtail.conf.vocabulary import TRAIN
 from longtail.data.manifest import Manifest
 from longtail.training.augmentation import Normalisation
 from longtail.training.checkpoint_heads import check_foreign_classifier, head_of_checkpoint
-from longtail.training.checkpoints import Checkpoint, ModelCard
+from longtail.training.checkpoints import Checkpoint, ModelCard, check_architecture
 from longtail.training.losses import logit_scale_of
 
 _LOSS_OF_HEAD = {"linear": "CE", "cosine": "LDAM"}
@@ -57,6 +57,8 @@ def with_card(checkpoint: Checkpoint, of_set: SetDescription, *, path: Path, arc
     """
     check_foreign_classifier(checkpoint, path=path, num_classes=len(of_set.class_names))
     network = checkpoint.arch if checkpoint.arch in NETWORKS else arch
+    if arch is not None:
+        check_architecture(checkpoint, arch, path=path)
     if network is None:
         raise UserError(f"{path} does not say which network it is of: name it with -a, as -a resnet32")
     head = head_of_checkpoint(checkpoint)

@@ -4,6 +4,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from longtail.conf.arguments import resolve_options
+from longtail.conf.networks import NETWORKS
 from longtail.conf.options.training import RunOptions
 from longtail.data.manifest import Manifest
 from longtail.data.storage import PathOrUrl
@@ -24,8 +25,12 @@ def options_with_set(
     Raises UserError if the options are invalid, or if they describe another set than the manifest does.
     """
     taken = {}
-    if "resume" in given and (card := load_checkpoint(Path(given["resume"])).model_card) is not None:
-        taken = training_options(options_type, card, given)
+    if "resume" in given:
+        checkpoint = load_checkpoint(Path(given["resume"]))
+        if checkpoint.model_card is not None:
+            taken = training_options(options_type, checkpoint.model_card, given)
+        elif checkpoint.arch in NETWORKS:
+            taken = {"arch": checkpoint.arch}
     options = resolve_options(options_type, {**taken, **manifest.parameters, **given}, is_prepared=True)
     check_parameters(manifest, options.set_parameters(), set_dir=set_dir, given=given, remedy="leave these options out")
     return options

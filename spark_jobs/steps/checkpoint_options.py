@@ -14,6 +14,7 @@ from pyspark.sql import SparkSession
 from longtail.conf.arguments import dataset_defaults, resolve_options
 from longtail.conf.base.errors import UserError
 from longtail.conf.base.shown_text import printable
+from longtail.conf.networks import NETWORKS
 from longtail.conf.next_command import next_command
 from longtail.conf.options.base import JobOptions
 from longtail.conf.options.data import DATA_OPTIONS, OF_UNLABELED, PLACES, DataOptions, PrepareOptions
@@ -54,11 +55,15 @@ def continued(options_type: type[Options], given: dict[str, Any]) -> Continued[O
 
     If the user names the data set (--dataset), the checkpoint's other options of it hold if it is the same. If not, the
     checkpoint's own prepared set is searched for. Raises UserError if the options are invalid, if that set is not
-    found, or if the checkpoint records code of a user's own that is not given.
+    found, if the checkpoint records code of a user's own that is not given, or if it is of other code, which records no
+    data set, and none is named.
     """
-    card = card_of(Path(given["resume"])) if "resume" in given else None
-    if card is None:
+    if "resume" not in given:
+        _check_data_set_of_backbone(given)
         return Continued(resolve_options(options_type, given), None)
+    card = card_of(Path(given["resume"]))
+    if card is None:
+        return Continued(resolve_options(options_type, {**_of_other_code(options_type, given), **given}), None)
     taken = data_options(card, given)
     if issubclass(options_type, RunOptions):
         from longtail.training.continuation import training_options  # with torch, which takes seconds to import
@@ -95,6 +100,26 @@ def data_options(card: "ModelCard", given: dict[str, Any]) -> dict[str, Any]:
         return {}
     left_out = PLACES | (OF_UNLABELED if OF_UNLABELED & PLACES & recorded.keys() else set())
     return {name: value for name, value in recorded.items() if name not in left_out}
+
+
+def _of_other_code(options_type: type[DataOptions], given: dict[str, Any]) -> dict[str, Any]:
+    """The network that a checkpoint of other code names, for a training; its data set it does not."""
+    from longtail.training.checkpoints import load_checkpoint
+
+    if "dataset" not in given:
+        raise UserError(f"{given['resume']} does not say what it was trained on: name the data set with --dataset")
+    arch = load_checkpoint(Path(given["resume"])).arch
+    return {"arch": arch} if issubclass(options_type, RunOptions) and arch in NETWORKS else {}
+
+
+def _check_data_set_of_backbone(given: dict[str, Any]) -> None:
+    """Raise UserError if --pretrained_model was trained on another data set than the default one, and none is named."""
+    if "pretrained_model" not in given or "dataset" in given:
+        return
+    card = card_of(Path(given["pretrained_model"]))
+    if card is not None and (dataset := card.options["dataset"]) != DataOptions.model_fields["dataset"].default:
+        path = given["pretrained_model"]
+        raise UserError(printable(f"{path} was trained on {dataset}: name that data set, or another, with --dataset"))
 
 
 def training_of_checkpoint(checkpoint: Path) -> list[JobOptions]:
