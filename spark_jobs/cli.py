@@ -14,6 +14,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import longtail
+from longtail.conf.base.shown_text import redacted
 from longtail.conf.base.suggestions import did_you_mean
 from longtail.conf.options.pretraining import PRETRAININGS
 from longtail.spark_jobs.cluster.failures import failure_line, user_message
@@ -93,7 +94,7 @@ def run_job(name: str, job_main: Callable[[Sequence[str]], None], argv: Sequence
         _exit(name, "interrupted", 130)
     except Exception as error:  # noqa: BLE001 - users see one line, whatever went wrong
         if "--verbose" in argv:
-            traceback.print_exc()
+            sys.stderr.write(redacted(traceback.format_exc()))
         message = user_message(error)
         if message is not None:
             _exit(name, f"error: {message}", 2)

@@ -200,7 +200,7 @@ def test_a_training_outlives_a_lost_worker_while_another_is_spare_and_says_so_wh
 
 
 def test_retries_are_bounded_and_the_failure_is_one_line(job: RunJob, tmp_path: Path):
-    """A file where the run's TensorBoard directory should be: every attempt fails alike."""
+    """A TensorBoard directory in which no file can be made, for a reason that is not the user's: all attempts fail."""
     first = job("train", "--epochs", 1)
     assert first.returncode == 0
     (run_dir,) = (path.parent for path in tmp_path.glob("runs/*/result.json"))
@@ -208,8 +208,39 @@ def test_retries_are_bounded_and_the_failure_is_one_line(job: RunJob, tmp_path: 
     for log in (run_dir / "tensorboard").iterdir():
         log.unlink()
     (run_dir / "tensorboard").rmdir()
-    (run_dir / "tensorboard").write_text("in the way")
+    (run_dir / "tensorboard").symlink_to("/proc")
     failed = job("train", "--epochs", 1, "--retries", 1)
     assert failed.returncode == 1
     assert failed.stdout.count("retries left: 1") == 1
     assert failed.stderr.count("\n") == 1 and failed.stderr.startswith("longtail train: failed: ")
+
+
+def test_a_file_in_the_way_is_named_and_not_tried_again(job: RunJob, tmp_path: Path):
+    assert job("train", "--epochs", 1).returncode == 0
+    (run_dir,) = (path.parent for path in tmp_path.glob("runs/*/result.json"))
+    (run_dir / "result.json").unlink()
+    shutil.rmtree(run_dir / "tensorboard")
+    (run_dir / "tensorboard").write_text("in the way")
+    failed = job("train", "--epochs", 1)
+    assert failed.returncode == 2
+    assert "retries left" not in failed.stdout
+    (line,) = failed.stderr.splitlines()
+    assert line.startswith(f"longtail train: error: cannot use {run_dir / 'tensorboard'}")
+
+
+@pytest.mark.long
+def test_a_killed_java_process_is_one_line_and_the_training_goes_on(
+    longtail: RunJob, job: RunJob, tmp_path: Path, undisturbed: dict[str, torch.Tensor]
+):
+    training = _start_training(tmp_path)
+    (jvm,) = (pid for pid in marked_processes(str(tmp_path)) if Path(f"/proc/{pid}/comm").read_text().strip() == "java")
+    os.kill(jvm, signal.SIGKILL)
+    said, error = training.communicate(timeout=600)
+    assert training.returncode == 2
+    assert error == (
+        "longtail train: error: Spark's Java process ended (killed, or out of memory): run the command again\n"
+    )
+    assert "retries left" not in said
+    wait_until_gone(str(tmp_path))
+    assert "attempt 2: resumes from" in longtail(*TRAIN, timeout=600).stdout
+    _assert_as_undisturbed(tmp_path, undisturbed, job)

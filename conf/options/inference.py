@@ -50,7 +50,7 @@ class GenPseudolabelsOptions(InferenceOptions):
         "power (0: uniform)", group="Method", ge=0, le=1,
     )  # fmt: skip
     batch_size: int = option(
-        INFERENCE_BATCH_SIZE, "images per forward pass", group="Spark", flags=("-b",), advanced=True, gt=0
+        INFERENCE_BATCH_SIZE, "images per forward pass", group="Spark", flags=("-b",), advanced=True, gt=0, le=100_000
     )
     threads: int | None = option(
         None, "CPU threads per task; default: an equal share of the cores", group="Spark", advanced=True, gt=0,
@@ -105,7 +105,7 @@ class EvaluateOptions(InferenceOptions):
     )
     features: bool = option(False, "write the features of every image as well", group="Output")
     batch_size: int = option(
-        INFERENCE_BATCH_SIZE, "images per forward pass", group="Spark", flags=("-b",), advanced=True, gt=0
+        INFERENCE_BATCH_SIZE, "images per forward pass", group="Spark", flags=("-b",), advanced=True, gt=0, le=100_000
     )
     threads: int | None = option(
         None, "CPU threads per task; default: an equal share of the cores", group="Spark", advanced=True, gt=0,

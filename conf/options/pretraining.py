@@ -50,7 +50,9 @@ class ContrastiveOptions(PretrainingOptions):
     batch_size: int = option(128, BATCH_HELP, group="Optimisation", flags=("-b",), ge=4)
     lr_schedule: LearningRateSchedule = option("cosine", SCHEDULE_HELP, group="Optimisation")
     weight_decay: float = option(1e-4, "weight decay", group="Optimisation", flags=("--wd",), ge=0)
-    projection_dim: int = option(128, "width of the projection in which views are compared", group="Method", gt=0)
+    projection_dim: int = option(
+        128, "width of the projection in which views are compared", group="Method", gt=0, le=65_536
+    )
 
 
 class PretrainMocoOptions(ContrastiveOptions):

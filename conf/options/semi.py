@@ -102,14 +102,14 @@ class FixMatchOptions(JobOptions):
         "for pseudo-labels; 0: no average", group="Method", advanced=True, ge=0, lt=1,
     )  # fmt: skip
     strong_operations: int = option(
-        2, "RandAugment: operations applied to a strong view", group="Method", advanced=True, gt=0
+        2, "RandAugment: operations applied to a strong view", group="Method", advanced=True, gt=0, le=100
     )
     pseudo_label_tau: float = option(
         0.0, "subtract this times the log prior of the labelled classes from the logits of pseudo-labels",
         group="Method", advanced=True,
     )  # fmt: skip
     da_window: int = option(
-        128, "DA, CReST+: steps in the running mean of predictions", group="Method", advanced=True, gt=0
+        128, "DA, CReST+: steps in the running mean of predictions", group="Method", advanced=True, gt=0, le=100_000
     )
     darp_warmup: float = option(
         0.4, "DARP: share of the training before pseudo-labels are refined", group="Method", advanced=True, ge=0, le=1
@@ -136,7 +136,12 @@ class FixMatchOptions(JobOptions):
         0.02, "DASO: share of the training before blending begins", group="Method", advanced=True, ge=0, le=1
     )
     daso_queue: int = option(
-        256, "DASO: labelled images per class whose mean feature is its prototype", group="Method", advanced=True, gt=0
+        256,
+        "DASO: labelled images per class whose mean feature is its prototype",
+        group="Method",
+        advanced=True,
+        gt=0,
+        le=100_000,
     )
     daso_t_proto: float = option(
         0.05, "DASO: temperature of the cosines to the prototypes", group="Method", advanced=True, gt=0

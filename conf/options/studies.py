@@ -83,6 +83,7 @@ class TheoryOptions(SparkJobOptions):
         "repetitions per block: a block is one row of the Spark table, with random numbers of its own",
         group="Method",
         gt=0,
+        le=10_000_000,
     )
     confidence: float = option(0.99, "confidence level of the intervals", group="Method", gt=0, lt=1)
     seed: int = option(0, "random seed", group="Method", ge=0, lt=2**63)

@@ -41,7 +41,8 @@ _GONE = re.compile(
 def user_message(error: BaseException) -> str | None:
     """The message of an exception that the user can mend, raised in the driver or in a Spark task; None for others.
 
-    These are UserError, a file that Spark cannot read, and errors of the operating system such as a full disk.
+    These are UserError, a file that Spark cannot read, errors of the operating system such as a full disk, and a JVM
+    that was killed: with it, Spark cannot go on.
     """
     if isinstance(error, UserError):
         return str(error)
@@ -51,7 +52,7 @@ def user_message(error: BaseException) -> str | None:
     if found := re.search(r"\[FAILED_READ_FILE[.\w]*\] .*? reading file (\S+?)\.(?:\s|$)", text):
         file = re.sub("^file:(//)?", "", unquote(found[1]))
         return one_line(f"{file} is damaged or cannot be read: write it again, with the job that wrote it")
-    message = _of_operating_system(error, text)
+    message = JVM_IS_GONE if is_of_dead_jvm(error) else _of_operating_system(error, text)
     return message and one_line(message)
 
 
@@ -64,8 +65,6 @@ def failure_line(error: BaseException) -> str:
     in_jvm = re.search(r"^: [\w.$]+: (.*)$", text, re.MULTILINE)
     if in_jvm:
         return one_line(in_jvm[1])
-    if is_of_dead_jvm(error):
-        return JVM_IS_GONE
     return one_line(f"{type(error).__name__}: {(text or type(error).__name__).splitlines()[0]}")
 
 

@@ -8,6 +8,7 @@ import os
 import re
 import sys
 import threading
+from typing import Any
 
 from pyspark import SparkConf, SparkContext
 from pyspark.java_gateway import launch_gateway
@@ -34,6 +35,12 @@ def start_quiet_jvm(configuration: SparkConf) -> None:
     finally:
         os.close(write_end)  # the JVM has a copy; the thread ends when that is closed
     SparkContext._ensure_initialized(gateway=gateway, conf=configuration)
+
+
+def silence_accumulators(context: SparkContext) -> None:
+    """Keep the server of Spark's accumulators from printing a stack trace when the JVM is killed: the job says so."""
+    server: Any = context._accumulatorServer  # PySpark offers no other way to it
+    server.handle_error = lambda request, client_address: None
 
 
 def _pass_on(read_end: int) -> None:

@@ -21,7 +21,7 @@ from pyspark.sql import SparkSession
 from longtail import conf
 from longtail.conf.base.errors import UserError
 from longtail.conf.options.base import SparkJobOptions
-from longtail.spark_jobs.cluster.jvm import start_quiet_jvm
+from longtail.spark_jobs.cluster.jvm import silence_accumulators, start_quiet_jvm
 
 MINIMUM_JAVA = 17
 _LOG_CONFIGURATION = Path(conf.__file__).parent / "log4j2.properties"
@@ -61,6 +61,7 @@ def spark_session(name: str, options: SparkJobOptions, *, slots: int = 1, packag
     if not options.verbose:
         # spark-submit has started the JVM, with a log configuration of its own.
         spark.sparkContext.setLogLevel("OFF" if submitted else "ERROR")
+        silence_accumulators(spark.sparkContext)
         # py4j logs the trace of every interrupted call, Ctrl-C included, on the root logger.
         logging.getLogger().setLevel(logging.CRITICAL)
     # Shown in Spark's UI for stages that set no description of their own.
