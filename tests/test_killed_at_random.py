@@ -25,7 +25,7 @@ from tests.tiny_set import same_tensors, unlabeled_ids, weights_in, write_pseudo
 
 pytestmark = pytest.mark.long
 
-NUM_KILLS = 8
+NUM_KILLS = 5
 USUAL = ["-a", "resnet20", "--epochs", "30", "-b", "8", "--threads", "1"]
 SEMI = ["--semi_method", "fixmatch", "--unlabeled_ratio", "1"]
 
