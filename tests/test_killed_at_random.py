@@ -5,6 +5,7 @@ For the live tables see tests/test_exactly_once.py.
 
 import os
 import random
+import shutil
 import signal
 import subprocess
 import sys
@@ -13,8 +14,11 @@ from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from pathlib import Path
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
+from longtail.data.contract import ID
 from longtail.data.manifest import read_manifest
 from tests.conftest import SCRIPTS
 from tests.tiny_set import same_tensors, unlabeled_ids, weights_in, write_pseudo_labels, write_tiny_set
@@ -117,3 +121,24 @@ def test_a_prepare_killed_again_and_again_ends_with_the_same_set(tmp_path: Path,
     assert prepared.name == expected.name
     assert read_manifest(prepared) == read_manifest(expected)
     assert hidden(tmp_path) == []
+
+
+def test_a_labelling_killed_again_and_again_ends_with_the_same_table(tmp_path: Path, trained: Path) -> None:
+    tables = []
+    for name, num_kills in (("undisturbed", 0), ("disturbed", 4)):
+        shutil.copytree(trained, tmp_path / name)
+        (checkpoint,) = (tmp_path / name).glob("runs/*/ckpt.pth.tar")
+        command = [SCRIPTS / "longtail", "gen_pseudolabels", "--resume", checkpoint.relative_to(tmp_path / name)]
+        draw = random.Random(2)
+        kills = killed_at_random(
+            command, tmp_path / name, num_kills=num_kills, moment=partial(after_seconds, draw, 5, 25)
+        )
+        (table,) = {file.parent for file in (tmp_path / name).glob("**/pseudo_labels.parquet/*.parquet")}
+        tables.append(_rows(table))
+        assert hidden(tmp_path / name) == []
+    assert kills >= 2
+    assert tables[0].num_rows > 0 and tables[0].equals(tables[1])
+
+
+def _rows(table: Path) -> pa.Table:
+    return pa.concat_tables([pq.read_table(file) for file in sorted(table.glob("*.parquet"))]).sort_by(ID)
