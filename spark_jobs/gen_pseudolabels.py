@@ -25,11 +25,13 @@ from longtail.spark_jobs.steps.checkpoint_options import continued, training_of_
 from longtail.spark_jobs.steps.label_quality import show_quality
 from longtail.spark_jobs.steps.labelling import gen_pseudolabels
 from longtail.spark_jobs.steps.prepared_set import prepared_set_dir
+from longtail.spark_jobs.steps.published_layout import check_source_is_named
 
 
 def main(argv: Sequence[str]) -> None:
     given = given_values(GenPseudolabelsOptions, argv, prog="longtail gen_pseudolabels")
     job = continued(GenPseudolabelsOptions, given)
+    check_source_is_named(job.options, job.set_dir)
     check_can_be_written(job.options.output_dir or job.options.data_dir, option="--output_dir")
     options, spark = job.options, spark_session("gen_pseudolabels", job.options)
     set_dir = job.prepared(spark)

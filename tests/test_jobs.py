@@ -144,8 +144,9 @@ def test_the_published_sequence_of_commands_works_step_by_step(job: RunJob, tmp_
     assert {file.name for file in (tmp_path / "out").iterdir()} == {"features.parquet", "map.png"}
 
     labelled = job(
-        "gen_pseudolabels", "--resume", checkpoint, "--output_dir", "pseudo", "--output_filename", "digits.pickle"
-    )
+        "gen_pseudolabels", "--dataset", "digits", "--resume", checkpoint,
+        "--output_dir", "pseudo", "--output_filename", "digits.pickle",
+    )  # fmt: skip
     assert labelled.returncode == 0, labelled.stderr
     assert (tmp_path / "pseudo/digits.pickle").exists()
     table = tmp_path / "pseudo/digits.parquet"

@@ -11,12 +11,13 @@ import pytest
 import torch
 
 from longtail.conf.options.data import DataOptions
+from longtail.conf.options.inference import GenPseudolabelsOptions
 from longtail.conf.options.semi import TrainSemiOptions
 from longtail.data.contract import UNLABELED_FIRST_ID
 from longtail.data.manifest import Manifest, read_manifest
 from longtail.data.published_pseudo_labels import load_published_pseudo_labels, write_published_pseudo_labels
 from longtail.data.sources.base import Located, Shard
-from longtail.spark_jobs.steps.published_layout import ids_of_published_source
+from longtail.spark_jobs.steps.published_layout import check_source_is_named, ids_of_published_source
 from longtail.training.pseudo_labels import semi_supervised_task
 from longtail.training.run_directory import run_paths
 from tests.prepared_set import write_manifest
@@ -137,6 +138,18 @@ def test_published_sources_are_data_sets_extra_images_and_selections(
     others = Located(shards=[Shard(Path("c"), "unlabeled", 0, UNLABELED_FIRST_ID)], **shape)
     found = {("train", 0): 20, ("train", 1): 10, ("test", 0): 500, ("unlabeled", 0): 69, ("unlabeled", -1): 1}
     assert ids_of_published_source(DataOptions(**options), [base, others], found) == expected
+
+
+def test_a_checkpoint_does_not_choose_the_source_that_is_read(tmp_path: Path) -> None:
+    manifest_of(tmp_path, unlabeled_ids=(500, 10)).write(tmp_path)
+    options = GenPseudolabelsOptions(dataset="cifar10", resume=Path(__file__), output_filename="p.pickle")
+    with refused() as messages:
+        check_source_is_named(options, tmp_path)
+    assert messages[0].endswith("name the data set with --dataset cifar10")
+    check_source_is_named(options, None)
+    check_source_is_named(options.model_copy(update={"output_filename": "p.parquet"}), tmp_path)
+    manifest_of(tmp_path).write(tmp_path)
+    check_source_is_named(options, tmp_path)
 
 
 def write_for_tiny_set(file: Path, set_dir: Path, targets: list[int]) -> Path:

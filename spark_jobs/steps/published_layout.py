@@ -6,10 +6,12 @@ from pathlib import Path
 import numpy as np
 from pyspark.sql import DataFrame, SparkSession
 
+from longtail.conf.base.errors import UserError
 from longtail.conf.options.data import OWN_IMAGES, DataOptions
+from longtail.conf.options.inference import GenPseudolabelsOptions
 from longtail.conf.vocabulary import TRAIN, UNLABELED
 from longtail.data.contract import ID, IMAGE, PSEUDO_LABEL
-from longtail.data.manifest import Manifest
+from longtail.data.manifest import Manifest, read_manifest
 from longtail.data.pseudo_label_table import load_pseudo_labels
 from longtail.data.published_pseudo_labels import write_published_pseudo_labels
 from longtail.data.sources.base import Located
@@ -38,6 +40,20 @@ def ids_of_published_source(
         return None
     first_id = min(shard.first_id for shard in located.shards if shard.split == split)
     return first_id, sum(count for (of_split, _), count in found.items() if of_split == split)
+
+
+def check_source_is_named(options: GenPseudolabelsOptions, set_dir: Path | None) -> None:
+    """Raise UserError if the published layout needs a source that a checkpoint chose, and not the user.
+
+    set_dir: the prepared set that the checkpoint led to; None if the user names the data set
+    """
+    if set_dir is None or not options.output_filename.endswith(".pickle"):
+        return
+    if read_manifest(set_dir).unlabeled_ids is not None:
+        raise UserError(
+            f"{options.output_filename} needs every image of {options.dataset}, and a checkpoint does not decide what "
+            f"is read or downloaded: name the data set with --dataset {options.dataset}"
+        )
 
 
 def write_published_layout(
