@@ -297,3 +297,14 @@ def test_without_spark_a_checkpoint_is_evaluated(
     without_spark(set_dir, tmp_path / "others", "-e", "--resume", checkpoint)
     assert capsys.readouterr().out.splitlines() == trained[:1]
     assert not (tmp_path / "others").exists()
+
+
+def test_that_a_checkpoint_has_no_class_names_is_told_where_it_matters(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    checkpoint = tmp_path / "published.tar"
+    torch.save({"epoch": 1, "arch": "resnet20", "state_dict": {"conv1.weight": torch.zeros(1)}}, checkpoint)
+    note = f"{checkpoint} has no class names: its outputs are taken in the order of the classes\n"
+    for options_type, told in ((EvaluateOptions, note), (TrainOptions, note), (TrainClassifierOptions, "")):
+        continued(options_type, {"resume": checkpoint, "dataset": "digits"})
+        assert capsys.readouterr().out == told

@@ -18,6 +18,7 @@ from longtail.conf.networks import NETWORKS
 from longtail.conf.next_command import next_command
 from longtail.conf.options.base import JobOptions
 from longtail.conf.options.data import DATA_OPTIONS, OF_UNLABELED, PLACES, DataOptions, PrepareOptions
+from longtail.conf.options.inference import InferenceOptions
 from longtail.conf.options.training import RunOptions, TrainClassifierOptions, TrainOptions
 from longtail.data.manifest import FILE_NAME, read_manifest
 from longtail.data.verification import verify_set
@@ -63,7 +64,10 @@ def continued(options_type: type[Options], given: dict[str, Any]) -> Continued[O
         return Continued(resolve_options(options_type, given), None)
     card = card_of(Path(given["resume"]))
     if card is None:
-        return Continued(resolve_options(options_type, {**_of_other_code(options_type, given), **given}), None)
+        options = resolve_options(options_type, {**_of_other_code(options_type, given), **given})
+        if isinstance(options, TrainOptions | InferenceOptions):
+            print(printable(f"{given['resume']} has no class names: its outputs are taken in the order of the classes"))
+        return Continued(options, None)
     taken = data_options(card, given)
     if issubclass(options_type, RunOptions):
         from longtail.training.continuation import training_options  # with torch, which takes seconds to import
