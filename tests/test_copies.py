@@ -15,6 +15,7 @@ from longtail.conf.options.data import PrepareOptions
 from longtail.data.fingerprints import MAX_BITS, are_near_copies, low_frequencies, sign_hashes
 from longtail.data.manifest import Manifest, read_manifest
 from longtail.spark_jobs.frames.copies import with_copies, with_copy_counts, with_label_conflicts
+from longtail.spark_jobs.steps.checkpoint_options import Continued
 from longtail.spark_jobs.steps.prepare import prepare
 from tests.frames import frame_of
 
@@ -162,8 +163,12 @@ def test_copies_of_test_and_labelled_images_are_left_out_and_said_every_time(
     assert all(line in said for line in [*unlabeled, *labelled])
     assert [row["left_out"] for row in manifest.copies] == [False, True, True, True, True]
 
-    prepared(spark, images, tmp_path)
+    options = {"dataset": "folder", "path": images / "labelled", "unlabeled": str(images / "more"), "image_size": 32}
+    known = resolve_options(PrepareOptions, {**options, "data_dir": tmp_path})
+    set_dir = prepare(spark, known)
     assert capsys.readouterr().out.splitlines() == unlabeled
+    assert Continued(known, set_dir).prepared(spark) == set_dir
+    assert capsys.readouterr().out.splitlines() == unlabeled, "a set that a checkpoint leads to"
 
 
 def test_copies_of_labelled_images_stay_if_asked_but_those_of_test_images_never(

@@ -22,6 +22,7 @@ from longtail.conf.options.inference import InferenceOptions
 from longtail.conf.options.training import RunOptions, TrainClassifierOptions, TrainOptions
 from longtail.data.manifest import FILE_NAME, read_manifest
 from longtail.data.verification import verify_set
+from longtail.spark_jobs.display.copies import unlabeled_copy_lines
 from longtail.spark_jobs.steps.prepare import prepare
 from longtail.spark_jobs.steps.prepared_set import PREPARED_DIRECTORY
 
@@ -45,7 +46,10 @@ class Continued(Generic[Options]):
         """The directory of the prepared set. Raises UserError for invalid input."""
         if self.set_dir is None:
             return prepare(spark, self.options)
-        verify_set(self.set_dir, read_manifest(self.set_dir))
+        manifest = read_manifest(self.set_dir)
+        verify_set(self.set_dir, manifest)
+        for line in unlabeled_copy_lines(manifest):
+            print(line)
         return self.set_dir
 
 
