@@ -28,6 +28,9 @@ class Hostile:
     def __reduce__(self) -> tuple[Any, ...]:
         return self.function, self.arguments
 
+    def __str__(self) -> str:
+        return f"{self.function.__name__} of {len(self.arguments)}"
+
 
 @pytest.mark.parametrize("protocol", range(pickle.HIGHEST_PROTOCOL + 1))
 def test_a_hostile_pickle_is_refused_and_runs_nothing(tmp_path: Path, protocol: int) -> None:
