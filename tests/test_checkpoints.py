@@ -1,5 +1,6 @@
 """Checkpoints: ours and the published ones are read whole, all else is refused by name and runs no code."""
 
+import json
 import os
 import pickle
 from pathlib import Path
@@ -13,6 +14,7 @@ from longtail.conf.base.errors import UserError
 from longtail.models.build import build_model
 from longtail.training.augmentation import Normalisation
 from longtail.training.checkpoints import (
+    FORMAT_VERSION,
     BestEpoch,
     Checkpoint,
     ModelCard,
@@ -311,10 +313,14 @@ def test_a_checkpoint_of_a_diverged_training_is_refused_by_every_reader(
 
 
 def test_a_checkpoint_of_a_newer_format_is_refused(tmp_path: Path) -> None:
-    torch.save({"epoch": 1, "state_dict": {}, "longtail": '{"format_version": 2, "model": "other"}'}, tmp_path / "c")
+    newer = json.dumps({"format_version": FORMAT_VERSION + 1, "model": "other"})
+    torch.save({"epoch": 1, "state_dict": {}, "longtail": newer}, tmp_path / "c")
     with refused() as messages:
         load_checkpoint(tmp_path / "c")
-    assert "c has the format version 2, this version of Longtail reads up to 1: upgrade longtail" in messages[0]
+    assert (
+        f"c has the format version {FORMAT_VERSION + 1}, this version of Longtail reads up to {FORMAT_VERSION}: "
+        "upgrade longtail" in messages[0]
+    )
 
 
 @pytest.mark.parametrize(

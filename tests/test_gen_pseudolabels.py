@@ -385,9 +385,9 @@ def test_a_selection_is_written_and_its_quality_told_over_all_images(
 def test_main_takes_the_data_set_from_the_checkpoint_and_names_the_next_step(
     spark: SparkSession, options_for, checkpoints: dict[str, Path], capsys: pytest.CaptureFixture[str]
 ) -> None:
-    main(["--resume", str(checkpoints["CE"])])
-
     table = default_table(options_for())
+    main(["--resume", str(checkpoints["CE"]), "--data_dir", str(table.parents[2])])
+
     said = capsys.readouterr().out
     assert f"pseudo-labels: {table}\nnext: longtail train_semi " in said
     assert pq.read_table(table).num_rows == sum(read_manifest(table_set(table)).counts["unlabeled"])

@@ -204,7 +204,7 @@ def test_a_data_set_brings_its_defaults(
         ("'a\nb'", "unexpected argument 'a\\nb': every value follows its flag"),
         ("stray", "unexpected argument 'stray'"),
         ("--config /no/such/options.yaml", "/no/such/options.yaml: No such file"),
-        ("--config /", "/: Is a directory"),
+        ("--config /", "/: it is not a regular file"),
         ("--epochs 0 --lr 0", "--epochs 0"),
         ("--epochs 0 --lr 0", "--learning_rate 0"),
     ],

@@ -44,7 +44,7 @@ class PseudoLabelOptions(JobOptions):
         parts = value.split(",") if isinstance(value, str) else value if isinstance(value, list | tuple) else [value]
         try:
             thresholds = tuple(map(float, parts))
-        except (TypeError, ValueError):
+        except (TypeError, ValueError, OverflowError):
             raise ValueError("input should be a number, or numbers separated by commas") from None
         if not thresholds or not all(0 <= threshold <= 1 for threshold in thresholds):
             raise ValueError("a threshold is a number from 0 to 1")
@@ -166,7 +166,7 @@ class FixMatchOptions(JobOptions):
         parts = value.split(",") if isinstance(value, str) else value
         try:
             shares = tuple(map(float, parts))
-        except (TypeError, ValueError):
+        except (TypeError, ValueError, OverflowError):
             raise ValueError(f"input should be numbers separated by commas, or {ESTIMATED}") from None
         if not shares or not all(share >= 0 for share in shares) or not sum(shares) > 0:
             raise ValueError("shares are 0 or more, and not all are 0")
