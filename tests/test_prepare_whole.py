@@ -112,7 +112,7 @@ def test_what_a_killed_prepare_left_is_never_taken_for_whole(
     monkeypatch.setitem(SOURCES, "digits", tiny_source())
     options = options_of(tmp_path)
     whole = prepare(spark, options)
-    half = whole.with_name(f".{whole.name}.{2 * '0123456789abcdef'}")
+    half = whole.with_name(f".{whole.name}.longtail-{2 * '0123456789abcdef'}")
     whole.rename(half)  # killed between the last row and the renaming
     (half / "manifest.json").unlink()
     parquet_files(half)[0].unlink()

@@ -312,7 +312,7 @@ def test_every_way_to_use_pseudo_labels_trains(
         ([*unlabeled_ids(), unlabeled_ids()[0]], [*PSEUDO_LABELS, 0], "labels other images than the unlabeled part"),
         ([i + 1 for i in unlabeled_ids()], PSEUDO_LABELS, "labels other images than the unlabeled part"),
         (unlabeled_ids(), [*PSEUDO_LABELS[:-1], 3], "has labels outside 0..2"),
-        (unlabeled_ids(), [-1, *PSEUDO_LABELS[1:]], "has labels outside 0..2"),
+        (unlabeled_ids(), [-1, *PSEUDO_LABELS[1:]], "has a negative label"),
     ],
 )
 def test_pseudo_labels_of_another_set_are_refused(
