@@ -333,6 +333,29 @@ def test_a_checkpoint_without_a_whole_model_card_is_refused(tmp_path: Path, ours
     assert "has no valid description of its model" in messages[0]
 
 
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("run", 3), ("phase", None), ("arch", ["resnet20"]), ("logit_scale", "1"), ("class_names", "012"),
+        ("class_names", [0, 1, 2]), ("class_counts", [40, 9, "2"]), ("class_counts", {"0": 40}), ("rule_counts", None),
+        ("pseudo_label_round", 1.5), ("image_shape", [8, 8]), ("image_shape", [8, 8, "1"]), ("options", []),
+        ("normalisation", {"mean": [0.25], "std": ["0.5"]}), ("normalisation", [0.25, 0.5]), ("set_identity", 7),
+        ("colour", "red"),
+    ],
+)  # fmt: skip
+def test_a_model_card_with_a_field_of_another_type_is_refused(tmp_path: Path, name: str, value: Any) -> None:
+    file = tmp_path / "c"
+    save_checkpoint(file, checkpoint_of(new_model()))
+    content = torch.load(file, weights_only=True)
+    part = json.loads(content["longtail"])
+    part["model_card"][name] = value
+    torch.save({**content, "longtail": json.dumps(part)}, file)
+    with refused() as messages:
+        load_checkpoint(file)
+    assert messages[0].startswith(f"{file} has no valid description of its model (")
+    assert len(messages[0]) < 400
+
+
 def test_a_missing_checkpoint_is_refused(tmp_path: Path) -> None:
     with pytest.raises(UserError, match=f"there is no checkpoint {tmp_path / 'c'}"):
         load_checkpoint(tmp_path / "c")

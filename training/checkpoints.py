@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any, TypeGuard
 
 import torch
+from pydantic import TypeAdapter, ValidationError
 from torch import Tensor, nn
 
 from longtail.conf.base.errors import UserError
@@ -84,6 +85,10 @@ class BestEpoch:
     epoch: int
     val_balanced_accuracy: float
     test_scores: dict[str, float | None]
+
+
+_LONGTAIL_PART = TypeAdapter(tuple[ModelCard | None, BestEpoch | None])
+"""Checks the types of all fields."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -206,9 +211,17 @@ def _longtail_part(content: dict[str, Any], path: Path) -> tuple[ModelCard | Non
         if card is not None:
             card["normalisation"] = Normalisation(**{k: tuple(v) for k, v in card["normalisation"].items()})
             card["image_shape"] = tuple(card["image_shape"])
-        return ModelCard(**card) if card else None, BestEpoch(**best) if best else None
-    except (KeyError, TypeError, ValueError, RecursionError) as error:
-        raise UserError(f"{path} has no valid description of its model ({error}): train again") from None
+        # First as it stands, which refuses unknown fields, then the types of the fields.
+        parts = ModelCard(**card) if card else None, BestEpoch(**best) if best else None
+        _LONGTAIL_PART.validate_json(json.dumps([asdict(part) if part else None for part in parts]), strict=True)
+        return parts
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join(map(str, first["loc"][1:]))
+        reason = f"{where}: {first['msg'].lower()}"
+    except (KeyError, TypeError, ValueError, AttributeError, RecursionError) as error:
+        reason = str(error)
+    raise UserError(f"{path} has no valid description of its model ({reason[:200]}): train again")
 
 
 def _plain_names(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
