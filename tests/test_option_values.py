@@ -9,6 +9,7 @@ import random
 import re
 import time
 from collections.abc import Iterator
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +30,8 @@ from longtail.conf.options.training import RunOptions, TrainClassifierOptions, T
 from longtail.spark_jobs.package import PackageOptions
 
 SECONDS = float(os.environ.get("LONGTAIL_OPTION_SECONDS", "8"))
+STRIDE = int(os.environ.get("LONGTAIL_OPTION_STRIDE", "7"))
+"""Every so many-th of the single values is tried, another one of the 100 for each option; with 1, all 72,500."""
 
 JOBS: tuple[type[JobOptions], ...] = (
     PrepareOptions, StatsOptions, TrainOptions, TrainSemiOptions, TrainClassifierOptions, PipelineOptions,
@@ -140,9 +143,9 @@ def file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 @pytest.mark.long
-def test_every_hostile_value_of_every_option_is_taken_or_refused_in_one_line(file: Path) -> None:
+def test_hostile_values_of_every_option_are_taken_or_refused_in_one_line(file: Path) -> None:
     tried = Tried()
-    for kind, argv in single_values(file):
+    for kind, argv in islice(single_values(file), 0, None, STRIDE):
         tried.line(kind, argv)
     print(f"{tried.total} values: {tried.taken} taken, {tried.refused} refused")
     assert not tried.failures, "\n".join(f"{what} <- {given}" for what, given in tried.failures.items())

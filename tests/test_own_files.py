@@ -65,7 +65,7 @@ def test_changed_files_are_prepared_again_and_trained_on_in_another_run(
     assert prepare(spark, options) == set_dir
     assert (set_dir / "manifest.json").stat() == manifest_file, "unchanged files leave the set as it is"
     runs = [run_paths(folder_options(tmp_path, TrainOptions), set_dir=set_dir).run_dir]
-    assert capsys.readouterr().out == ""
+    assert "have changed" not in capsys.readouterr().out
 
     write_image(tree / "a" / "new.png", colour_of(200))
     assert prepare(spark, options) == set_dir
