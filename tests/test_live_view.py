@@ -25,10 +25,15 @@ PATIENCE_SECONDS = 180  # a loaded machine takes long for a first batch
 
 def write_epoch(events_dir: Path, epoch: int, *, correct: int, attempt: int = 1, run: str = "base") -> None:
     told = {"run": run, "attempt": attempt, "epoch": epoch}
+    of_training = {**told, "num_epochs": 9}
     events = [
-        *(class_event(**told, split=split, class_id=c, correct=correct) for split in ("test", "train") for c in (0, 1)),
+        *(
+            class_event(**of_training, split=split, class_id=c, correct=correct)
+            for split in ("test", "train")
+            for c in (0, 1)
+        ),
         an_event(ConfusionEvent, **told, count=correct),
-        an_event(RunEvent, **told, state="epoch_done"),
+        an_event(RunEvent, **of_training, state="epoch_done"),
     ]
     EventWriter(events_dir, run=run, attempt=attempt).write_epoch(epoch, events)
 
