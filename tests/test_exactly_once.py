@@ -190,7 +190,7 @@ def test_scores_are_there_before_the_alerts_and_a_batch_cut_short_between_is_mad
 
 def write_storm(events_dir: Path, part: int, draw: random.Random) -> None:
     """Some files of lines in disorder, with repetitions and bad lines; each whole, as the writer leaves them."""
-    lines = [event_line(event) for event in events_of(f"run{part % 4}", epochs=3 + part % 3, seed=1000 * part)]
+    lines = [event_line(event) for event in events_of(f"run{part % 4}", epochs=3 + part % 3, seed=1000 * part + 100)]
     lines += draw.sample(lines, 5) + BAD_LINES
     lines += [
         lines[0][:50],

@@ -11,6 +11,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
@@ -25,7 +26,7 @@ from tests.tiny_set import same_tensors, unlabeled_ids, weights_in, write_pseudo
 
 pytestmark = pytest.mark.long
 
-NUM_KILLS = 5
+NUM_KILLS = 3
 USUAL = ["-a", "resnet20", "--epochs", "30", "-b", "8", "--threads", "1"]
 SEMI = ["--semi_method", "fixmatch", "--unlabeled_ratio", "1"]
 
@@ -103,41 +104,65 @@ def test_a_training_killed_again_and_again_ends_with_the_weights_of_an_undisturb
     assert same_tensors(*weights)
 
 
+PREPARE = [SCRIPTS / "longtail", "prepare", "--imb_factor_unlabel", "1"]
+
+
+@dataclass(frozen=True)
+class Trained:
+    """A directory with a prepared set and a trained network, and the seconds that preparing took."""
+
+    directory: Path
+    prepare_seconds: float
+
+
 @pytest.fixture(scope="module")
-def trained(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    """A directory with a prepared set and a trained network."""
+def trained(tmp_path_factory: pytest.TempPathFactory) -> Trained:
     directory = tmp_path_factory.mktemp("trained")
-    for job in (["prepare", "--imb_factor_unlabel", "1"], ["train", "--epochs", "1", "--imb_factor_unlabel", "1"]):
-        subprocess.run([SCRIPTS / "longtail", *job], cwd=directory, check=True, capture_output=True, timeout=600)
-    yield directory
+    seconds = run_undisturbed(PREPARE, directory)
+    run_undisturbed([SCRIPTS / "longtail", "train", "--epochs", "1", "--imb_factor_unlabel", "1"], directory)
+    return Trained(directory, seconds)
 
 
-def test_a_prepare_killed_again_and_again_ends_with_the_same_set(tmp_path: Path, trained: Path) -> None:
-    (expected,) = (trained / "datasets" / "prepared").iterdir()
-    command = [SCRIPTS / "longtail", "prepare", "--imb_factor_unlabel", "1"]
-    draw = random.Random(1)
-    assert killed_at_random(command, tmp_path, num_kills=4, moment=partial(after_seconds, draw, 3, 20)) >= 2
+def run_undisturbed(command: Sequence[str | Path], directory: Path) -> float:
+    """Run a command to its end; returns its seconds."""
+    started = time.monotonic()
+    subprocess.run(command, cwd=directory, check=True, capture_output=True, timeout=600)
+    return time.monotonic() - started
+
+
+def within(seconds: float) -> Callable[[], Iterator[None]]:
+    """Moments in a process that takes about so long: some soon after its start, most in its work."""
+    return partial(after_seconds, random.Random(1), seconds / 4, 0.6 * seconds)
+
+
+def test_a_prepare_killed_again_and_again_ends_with_the_same_set(tmp_path: Path, trained: Trained) -> None:
+    (expected,) = (trained.directory / "datasets" / "prepared").iterdir()
+    moment = within(trained.prepare_seconds)
+    assert killed_at_random(PREPARE, tmp_path, num_kills=NUM_KILLS, moment=moment) >= 1
     (prepared,) = (tmp_path / "datasets" / "prepared").iterdir()
     assert prepared.name == expected.name
     assert read_manifest(prepared) == read_manifest(expected)
     assert hidden(tmp_path) == []
 
 
-def test_a_labelling_killed_again_and_again_ends_with_the_same_table(tmp_path: Path, trained: Path) -> None:
-    tables = []
-    for name, num_kills in (("undisturbed", 0), ("disturbed", 4)):
-        shutil.copytree(trained, tmp_path / name)
-        (checkpoint,) = (tmp_path / name).glob("runs/*/ckpt.pth.tar")
-        command = [SCRIPTS / "longtail", "gen_pseudolabels", "--resume", checkpoint.relative_to(tmp_path / name)]
-        draw = random.Random(2)
-        kills = killed_at_random(
-            command, tmp_path / name, num_kills=num_kills, moment=partial(after_seconds, draw, 5, 25)
-        )
-        (table,) = {file.parent for file in (tmp_path / name).glob("**/pseudo_labels.parquet/*.parquet")}
-        tables.append(_rows(table))
-        assert hidden(tmp_path / name) == []
-    assert kills >= 2
-    assert tables[0].num_rows > 0 and tables[0].equals(tables[1])
+def test_a_labelling_killed_again_and_again_ends_with_the_same_table(tmp_path: Path, trained: Trained) -> None:
+    undisturbed, disturbed = tmp_path / "undisturbed", tmp_path / "disturbed"
+    for directory in (undisturbed, disturbed):
+        shutil.copytree(trained.directory, directory)
+    (checkpoint,) = undisturbed.glob("runs/*/ckpt.pth.tar")
+    command = [SCRIPTS / "longtail", "gen_pseudolabels", "--resume", checkpoint.relative_to(undisturbed)]
+
+    moment = within(run_undisturbed(command, undisturbed))
+    assert killed_at_random(command, disturbed, num_kills=NUM_KILLS, moment=moment) >= 1
+
+    assert hidden(disturbed) == []
+    expected, found = (_rows(_table_below(directory)) for directory in (undisturbed, disturbed))
+    assert found.num_rows > 0 and found.equals(expected)
+
+
+def _table_below(directory: Path) -> Path:
+    (table,) = {file.parent for file in directory.glob("**/pseudo_labels.parquet/*.parquet")}
+    return table
 
 
 def _rows(table: Path) -> pa.Table:
