@@ -112,7 +112,7 @@ def expected(session: SparkSession) -> dict[str, list[tuple]]:
 
 
 @pytest.mark.long
-@settings(max_examples=8, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=5, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(data=st.data())
 def test_any_order_repetition_and_cutting_into_batches_gives_the_same_tables(
     session: SparkSession,
