@@ -122,8 +122,8 @@ def _of_other_code(options_type: type[DataOptions], given: dict[str, Any]) -> di
 
 def _check_data_set_of_backbone(given: dict[str, Any]) -> None:
     """Raise UserError if --pretrained_model was trained on another data set than the default one, and none is named."""
-    if "pretrained_model" not in given or "dataset" in given:
-        return
+    if "pretrained_model" not in given or "dataset" in given or not Path(given["pretrained_model"]).is_file():
+        return  # a file that is not there is refused with the other options
     card = card_of(Path(given["pretrained_model"]))
     if card is not None and (dataset := card.options["dataset"]) != DataOptions.model_fields["dataset"].default:
         path = given["pretrained_model"]
