@@ -154,7 +154,21 @@ def test_the_chosen_tests_pass_with_the_lowest_versions(installed: Path) -> None
     # With CI set, pytest shows long values whole, and the failure would scroll out of what is shown here.
     environment = {name: value for name, value in os.environ.items() if name not in ("PYTHONPATH", "CI")}
     done = subprocess.run(
-        [installed, "-m", "pytest", "-q", "--tb=short", "-r", "fE", "-p", "no:cacheprovider", *chosen],
+        [
+            installed,
+            "-m",
+            "pytest",
+            "-q",
+            "--tb=short",
+            "-r",
+            "fE",
+            "-p",
+            "no:cacheprovider",
+            # The lowest version of pyarrow cannot write Parquet files of view types, which these tests read.
+            "-k",
+            "not of_every_type_of_bytes_and_text and not list_view",
+            *chosen,
+        ],  # fmt: skip
         cwd=REPOSITORY,
         env=environment,
         capture_output=True,
