@@ -28,8 +28,9 @@ PATIENCE_SECONDS = 420  # a loaded machine takes minutes to start three processe
 def write_epochs(events_dir: Path, *epochs: int) -> None:
     writer = EventWriter(events_dir, run="base", attempt=1)
     for epoch in epochs:
-        classes = [class_event(epoch=epoch, class_id=c, correct=epoch % 5) for c in range(3)]
-        writer.write_epoch(epoch, [*classes, an_event(ConfusionEvent, epoch=epoch), an_event(RunEvent, epoch=epoch)])
+        times = {"epoch": epoch, "num_epochs": 4}
+        classes = [class_event(**times, class_id=c, correct=epoch % 5) for c in range(3)]
+        writer.write_epoch(epoch, [*classes, an_event(ConfusionEvent, epoch=epoch), an_event(RunEvent, **times)])
 
 
 @pytest.fixture
