@@ -15,6 +15,7 @@ from pathlib import Path
 
 import longtail
 from longtail.conf.base.shown_text import redacted
+from longtail.conf.base.signals import sigterm_as_ctrl_c
 from longtail.conf.base.suggestions import did_you_mean
 from longtail.conf.options.pretraining import PRETRAININGS
 from longtail.spark_jobs.cluster.failures import failure_line, user_message
@@ -89,7 +90,8 @@ def run_job(name: str, job_main: Callable[[Sequence[str]], None], argv: Sequence
     """
     remove_jobs_from_path()
     try:
-        job_main(argv)
+        with sigterm_as_ctrl_c():
+            job_main(argv)
     except KeyboardInterrupt:
         _exit(name, "interrupted", 130)
     except Exception as error:  # noqa: BLE001 - users see one line, whatever went wrong

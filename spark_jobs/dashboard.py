@@ -18,7 +18,7 @@ from longtail.conf.base.paths import check_can_be_written
 from longtail.conf.options.live import DashboardOptions
 from longtail.spark_jobs.cli import run_job
 from longtail.spark_jobs.cluster.session import spark_session
-from longtail.spark_jobs.steps.event_source import lines_of, packages_of
+from longtail.spark_jobs.steps.event_source import lines_of, packages_of, runs_dir_of
 from longtail.streaming.alerts.rules_file import read_alert_rules
 from longtail.streaming.dashboard.server import address, dashboard, listening_socket, serving
 from longtail.streaming.dashboard.table_reader import TableReader
@@ -43,6 +43,7 @@ def main(argv: Sequence[str]) -> None:
             tables_dir=tables.directory,
             trigger=options.trigger,
             rules=rules,
+            runs_dir=runs_dir_of(options),
         )
         query.awaitTermination()
 

@@ -21,7 +21,7 @@ from longtail.spark_jobs.cli import run_job
 from longtail.spark_jobs.cluster.session import spark_session
 from longtail.spark_jobs.display.console import console
 from longtail.spark_jobs.display.live_view import follow, screen
-from longtail.spark_jobs.steps.event_source import description_of, lines_of, packages_of
+from longtail.spark_jobs.steps.event_source import description_of, lines_of, packages_of, runs_dir_of
 from longtail.spark_jobs.steps.live_sinks import update_sinks
 from longtail.streaming.alerts.rules_file import read_alert_rules
 from longtail.streaming.live.query import start_live_query
@@ -40,6 +40,7 @@ def main(argv: Sequence[str]) -> None:
         tables_dir=tables_dir,
         trigger=None if options.once else options.trigger,
         rules=read_alert_rules(options.alerts),
+        runs_dir=runs_dir_of(options),
         on_update=update_sinks(tables_dir, tensorboard=options.tensorboard, as_delta=options.format == "delta"),
     )
     if options.once:

@@ -5,6 +5,7 @@
     confusion, class_epochs -> confusion_flow: the classes that are most often mistaken, and for which
     class_epochs -> pseudo_label_scores: quality of the pseudo-labels that a training makes in its steps
     pseudo_labels -> pseudo_label_drift: changes between two rounds of pseudo-labels
+    runs -> with_lost_runs: which running runs are lost, for tables that no reader of Longtail has judged
 
 The tables come from streaming/queries.py, or from the live query: `spark.createDataFrame(read_result_table(...))`.
 """
@@ -13,6 +14,7 @@ from pyspark.sql import DataFrame, Window
 from pyspark.sql import functions as F
 
 from longtail.conf.vocabulary import SHOT_GROUPS, UNLABELED
+from longtail.streaming.tables.schemas import LOST, RUNNING
 
 
 def compared(summaries: DataFrame, *, base: str, other: str) -> DataFrame:
@@ -132,3 +134,14 @@ def pseudo_label_drift(labels: DataFrame) -> DataFrame:
         )
         .orderBy("run", "round", "class_id")
     )  # fmt: skip
+
+
+def with_lost_runs(states: DataFrame, *, now: float, silent_seconds: float) -> DataFrame:
+    """The rows with the status `lost` where a running run has sent no event for too long at a moment.
+
+    states: runs of streaming/queries.py or of the Delta tables; `read_result_table` judges by heartbeats, too
+    now: seconds since 1970-01-01 UTC
+    silent_seconds: `run_silent` in conf/alerts.yaml
+    """
+    is_lost = (F.col("status") == RUNNING) & (now - F.col("updated_at") > silent_seconds)
+    return states.withColumn("status", F.when(is_lost, LOST).otherwise(F.col("status")))

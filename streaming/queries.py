@@ -18,8 +18,7 @@ from pyspark.sql import functions as F
 
 from longtail.conf.vocabulary import SHOT_GROUPS
 from longtail.streaming.events.schema import (
-    FAILED,
-    FINISHED,
+    END_STATES,
     ClassEvent,
     ConfusionEvent,
     Event,
@@ -205,7 +204,7 @@ EVENT_TABLES: dict[str, tuple[type[Event], Callable[[DataFrame], DataFrame]]] = 
 def run_updates(events: DataFrame) -> DataFrame:
     """Each event, but those of labellings, as a row of `runs` with all it contributes; `runs` combines such rows."""
     is_run, is_training = F.col("kind") == RunEvent.kind, F.col("kind") != PseudoLabelEvent.kind
-    status = F.when(F.col("state").isin(FINISHED, FAILED), F.col("state")).otherwise(RUNNING)
+    status = F.when(F.col("state").isin(*END_STATES), F.col("state")).otherwise(RUNNING)
     return events.where(is_training).select(
         "run",
         "attempt",
@@ -213,7 +212,7 @@ def run_updates(events: DataFrame) -> DataFrame:
         F.when(is_run, status).alias("status"),
         F.col("emitted_at").alias("started_at"),
         F.col("emitted_at").alias("updated_at"),
-        # The epoch of a step is not finished, and the process that reports a failure may not know the epoch.
+        # The epoch of a step is not finished.
         F.when(F.col("kind") != StepEvent.kind, F.col("epoch")).alias("epoch"),
         "num_epochs",
         F.when(is_run, F.col("configuration")).alias("configuration"),
@@ -227,12 +226,15 @@ def runs(updates: DataFrame) -> DataFrame:
 
     updates: run_updates of events, and rows of this table for earlier events
 
-    status: finished or failed once the attempt has reported that, whatever the clocks say; else running
+    status: finished, interrupted or failed once the attempt has reported that, whatever the clocks say, and if it has
+        reported several the first of these; else running. Whether a running run is lost depends on the time of looking:
+        readers decide it (streaming/tables/liveness.py)
     started_at, updated_at: of all attempts
     phase, epoch, num_epochs: of the latest attempt
     """
-    is_over = F.col("status").isin(FINISHED, FAILED)
-    last = F.struct("attempt", is_over.alias("is_over"), "status_at", "status", "configuration", "message")
+    # 0 for running.
+    weight = F.array_position(F.array(*map(F.lit, END_STATES)), F.col("status")).alias("weight")
+    last = F.struct("attempt", weight, "status_at", "status", "configuration", "message")
 
     def of_latest_attempt(name: str) -> Column:
         """The largest value that the latest attempt has reported."""

@@ -33,7 +33,7 @@ MAY_IMPORT = {
     "streaming.parsing": {"conf.vocabulary", "streaming.events", "streaming.parsing"},
     "streaming.tables": {"conf.base", "conf.vocabulary", "streaming.events", "streaming.parsing", "streaming.tables"},
     "streaming.queries": {"conf.vocabulary", "streaming.events", "streaming.tables"},
-    "streaming.notebook_queries": {"conf.vocabulary"},
+    "streaming.notebook_queries": {"conf.vocabulary", "streaming.tables"},
     "streaming.derived": {"conf.vocabulary", "streaming.class_shares", "streaming.events", "streaming.tables"},
     "streaming.alerts": {"conf.base", "conf.vocabulary", "streaming.events", "streaming.tables", "streaming.alerts"},
     "streaming.live": {*BELOW_THE_LIVE_QUERY, "streaming.live"},

@@ -3,11 +3,19 @@
 from typing import Any
 
 import pandas as pd
+import pyarrow as pa
 import pytest
 from pyspark.sql import DataFrame, SparkSession
 
 from longtail.conf.vocabulary import FEW, MANY, TEST, UNLABELED, VAL
-from longtail.streaming.notebook_queries import confusion_flow, pseudo_label_drift, pseudo_label_scores, throughput
+from longtail.streaming.notebook_queries import (
+    confusion_flow,
+    pseudo_label_drift,
+    pseudo_label_scores,
+    throughput,
+    with_lost_runs,
+)
+from longtail.streaming.tables.liveness import Liveness
 from longtail.streaming.tables.plots import pseudo_label_figure
 
 
@@ -101,3 +109,14 @@ def test_the_figure_of_pseudo_labels_has_a_line_per_class_for_precision_and_for_
     assert [list(line.get_ydata()) for line in recall.lines] == [[50, 75], [0, 12.5]]
     assert list(precision.lines[0].get_ydata()) == [25, 50]
     assert list(precision.lines[1].get_xdata()) == [1, 2] and pd.isna(precision.lines[1].get_ydata()[0])
+
+
+def test_runs_are_lost_in_spark_as_they_are_for_readers(spark: SparkSession) -> None:
+    rows = [("a", "running", 100.0), ("b", "finished", 100.0), ("c", "running", 150.0), ("d", "running", 110.0)]
+    runs = table(spark, "run string, status string, updated_at double", *rows)
+
+    found = with_lost_runs(runs, now=170.0, silent_seconds=60.0).toArrow()
+
+    assert found["status"].to_pylist() == ["lost", "finished", "running", "running"]
+    read = pa.Table.from_pylist([{**dict(zip(runs.columns, row, strict=True)), "message": ""} for row in rows])
+    assert Liveness(60.0).judged(read, now=170.0)["status"].to_pylist() == found["status"].to_pylist()

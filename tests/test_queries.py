@@ -399,6 +399,25 @@ SHORTER = run_with(
 )
 
 
+STOPPED = run_with(
+    "stopped",
+    an_event(RunEvent, state="interrupted", epoch=2, emitted_at=25.0),
+    *(BEGAN, WENT_ON, FAILED),  # of a rank whose peers were gone, by a clock ahead
+)
+STOPPED_AT_THE_END = run_with(
+    "stopped at the end",
+    an_event(RunEvent, state="finished", epoch=3, emitted_at=24.0),
+    *(BEGAN, WENT_ON, an_event(RunEvent, state="interrupted", epoch=3, emitted_at=25.0)),
+)
+
+
+def test_an_interruption_is_no_failure_and_a_finished_run_was_not_interrupted(answers: Answers) -> None:
+    (stopped,), (done,) = (rows_of(answers, "runs", run) for run in (STOPPED, STOPPED_AT_THE_END))
+
+    assert (stopped["status"], stopped["epoch"], stopped["message"]) == ("interrupted", 2, "")
+    assert (done["status"], done["epoch"]) == ("finished", 3)
+
+
 def test_what_is_over_is_over_though_a_clock_was_behind(answers: Answers) -> None:
     (row,) = rows_of(answers, "runs", CLOCK_BEHIND)
 

@@ -1,6 +1,7 @@
 """The result tables on disk (streaming/tables/reading.py): one moment or the next, for every reader. No Spark."""
 
 import json
+import os
 import threading
 from pathlib import Path
 from typing import Any
@@ -18,7 +19,8 @@ from longtail.streaming.tables.manifest import (
 )
 from longtail.streaming.tables.reading import latest_epochs, read_result_table
 from longtail.streaming.tables.schemas import TABLES, TABLES_FORMAT_VERSION
-from longtail.streaming.tables.writing import write_quarantine, write_run, write_silence_rule
+from longtail.streaming.tables.writing import write_liveness, write_quarantine, write_run
+from longtail.training.heartbeat import Heartbeat, heartbeat_file
 from tests.refusals import refused
 
 
@@ -110,18 +112,58 @@ def test_bad_lines_of_a_batch_that_is_repeated_are_there_once(tmp_path: Path) ->
     assert read_result_table(tmp_path, "quarantine")["reason"].to_pylist() == ["torn", "torn"]
 
 
-def test_a_run_that_neither_ended_nor_was_heard_of_is_silent(tmp_path: Path) -> None:
+def statuses(tables_dir: Path, *, now: float) -> dict[str, tuple[str, str]]:
+    rows = read_result_table(tables_dir, "runs", now=now).to_pylist()
+    return {row["run"]: (row["status"], row["message"]) for row in rows}
+
+
+def test_a_run_that_neither_ended_nor_was_heard_of_is_lost(tmp_path: Path) -> None:
     for run, status, updated_at in (("a", "running", 100.0), ("b", "finished", 100.0), ("c", "running", 150.0)):
         write(tmp_path, run, {}, runs=[state(run, status=status, updated_at=updated_at)])
     alert = {"run": "c", "split": "test", "epoch": 1, "rule": "plateau", "message": "no gain"}
     write(tmp_path, "c", {}, alerts=[alert])
 
     assert read_result_table(tmp_path, "alerts", now=170.0).to_pylist() == [alert]  # no rule of silence yet
-    write_silence_rule(tmp_path, 60)
-    silent = {"run": "a", "split": "", "epoch": 1, "rule": "run_silent", "message": "no event for 70 s"}
+    assert statuses(tmp_path, now=170.0)["a"] == ("running", "")
+    write_liveness(tmp_path, silent_seconds=60, runs_dir=tmp_path / "elsewhere")
+    since = "no event since 1970-01-01 00:01:40 UTC"
+    silent = {"run": "a", "split": "", "epoch": 1, "rule": "run_silent", "message": since}
     assert read_result_table(tmp_path, "alerts", now=170.0).to_pylist() == [alert, silent]
+    assert statuses(tmp_path, now=170.0) == {"a": ("lost", since), "b": ("finished", ""), "c": ("running", "")}
+    assert read_result_table(tmp_path, "runs", columns=["status"], now=170.0).to_pylist()[0] == {"status": "lost"}
     assert read_result_table(tmp_path, "alerts", now=160.0).to_pylist() == [alert]
+    assert statuses(tmp_path, now=160.0)["a"] == ("running", "")
     assert read_result_table(tmp_path, "alerts", "b", now=9999.0).to_pylist() == []
+
+    write(tmp_path, "a", {}, runs=[state("a", updated_at=165.0)])  # it speaks again
+
+    assert statuses(tmp_path, now=170.0)["a"] == ("running", "")
+
+
+def test_a_run_whose_heartbeat_stopped_is_lost_at_once_and_one_that_hangs_is_silent(tmp_path: Path) -> None:
+    tables_dir, runs_dir = tmp_path / "runs" / "analytics", tmp_path / "runs"
+    heartbeat = Heartbeat(runs_dir / "a" / "heartbeats", rank=0)
+    (file,) = [heartbeat_file(runs_dir / "a" / "heartbeats", 0)]
+    write(tables_dir, "a", {}, runs=[state("a", updated_at=1000.0)])
+    write_liveness(tables_dir, silent_seconds=900, runs_dir=runs_dir)
+
+    def is_at(*, heartbeat: float, now: float) -> tuple[str, list[str]]:
+        os.utime(file, (heartbeat, heartbeat))
+        alerts = read_result_table(tables_dir, "alerts", now=now)["message"].to_pylist()
+        return statuses(tables_dir, now=now)["a"][0], alerts
+
+    with heartbeat:
+        assert is_at(heartbeat=2000.0, now=2010.0) == ("running", ["no event for 1010 s"])
+        assert is_at(heartbeat=1100.0, now=1120.0) == ("running", [])
+        gone = "its process is gone: no heartbeat since 1970-01-01 00:18:20 UTC"
+        assert is_at(heartbeat=1100.0, now=1131.0) == ("lost", [gone])
+        assert is_at(heartbeat=900.0, now=1029.0) == ("running", [])  # on a full disk events go on
+        assert is_at(heartbeat=900.0, now=950.0) == ("lost", [gone.replace("18:20", "15:00")])  # an event of the future
+        assert is_at(heartbeat=1140.0, now=1141.0) == ("running", [])  # it was stopped, and goes on
+        (tmp_path / "runs").rename(tmp_path / "moved")
+        assert statuses(tmp_path / "moved" / "analytics", now=1141.0)["a"][0] == "running"
+        (tmp_path / "moved").rename(tmp_path / "runs")
+    assert statuses(tables_dir, now=1141.0)["a"] == ("lost", "its process is gone: no heartbeat")
 
 
 @pytest.mark.parametrize("name", ["../etc", "a/b", "", ".", "..", ".hidden", "a\nb", "x" * 201])

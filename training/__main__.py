@@ -21,6 +21,7 @@ import torch.distributed as dist
 
 from longtail.conf.arguments import given_values
 from longtail.conf.base.errors import UserError
+from longtail.conf.base.signals import sigterm_as_ctrl_c
 from longtail.conf.options.pretraining import PRETRAININGS
 from longtail.conf.options.semi import TrainSemiOptions
 from longtail.conf.options.training import RunOptions, TrainClassifierOptions, TrainOptions
@@ -97,10 +98,14 @@ def _join(world_size: int) -> Rank:
 
 if __name__ == "__main__":
     try:
-        main(sys.argv[1:])
+        with sigterm_as_ctrl_c():
+            main(sys.argv[1:])
     except UserError as error:
         print(f"python -m longtail.training: error: {error}", file=sys.stderr)
         sys.exit(2)
+    except KeyboardInterrupt:
+        print("python -m longtail.training: interrupted", file=sys.stderr)
+        sys.exit(130)
     finally:
         if dist.is_initialized():
             dist.destroy_process_group()

@@ -29,6 +29,7 @@ from longtail.conf.options.training import RunOptions
 from longtail.data.manifest import read_manifest
 from longtail.data.pseudo_label_table import load_probabilities, load_pseudo_labels, load_round
 from longtail.data.storage import PathOrUrl
+from longtail.streaming.events.heartbeats import HEARTBEATS_DIRECTORY
 from longtail.streaming.events.writer import EVENTS_DIRECTORY, attempts_with_events
 
 CHECKPOINT_FILE = "ckpt.pth.tar"
@@ -55,7 +56,7 @@ class RunPaths:
     @property
     def heartbeats_dir(self) -> Path:
         """Directory of the ranks' heartbeat files."""
-        return self.run_dir / "heartbeats"
+        return self.run_dir / HEARTBEATS_DIRECTORY
 
 
 @dataclass(frozen=True)

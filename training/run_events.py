@@ -12,9 +12,11 @@ from typing import TYPE_CHECKING
 from longtail.conf.base.shown_text import one_line
 from longtail.conf.options.training import RunOptions
 from longtail.streaming.events.schema import (
+    END_STATES,
     EPOCH_DONE,
     FAILED,
     FINISHED,
+    INTERRUPTED,
     STARTED,
     ClassEvent,
     ConfusionEvent,
@@ -128,20 +130,34 @@ def run_event(
 
 @contextmanager
 def report_failure(
-    writer: EventWriter, options: RunOptions, *, run: str, attempt: int, describe: Callable[[BaseException], str]
+    writer: EventWriter,
+    options: RunOptions,
+    *,
+    run: str,
+    attempt: int,
+    describe: Callable[[BaseException], str],
+    is_interruption: Callable[[BaseException], bool] = lambda error: False,
 ) -> Iterator[None]:
-    """Write a failure event, once, if an exception leaves the block and the run had started.
+    """Write an event, once, if an exception leaves the block and the run had started: failed or interrupted.
 
     describe: converts the exception to one line of text
+    is_interruption: whether an exception other than KeyboardInterrupt (Ctrl-C, SIGTERM) means that the user stopped it
     """
     try:
         yield
     except BaseException as error:
-        if writer.has_written(STARTED) and not writer.has_written(FAILED):
-            # The epoch is in earlier events; the process that reports the failure may not know it.
-            writer.write_run(
-                run_event(
-                    FAILED, options, run=run, attempt=attempt, phase=options.phase, epoch=0, message=describe(error)
-                )
+        is_failure = not (isinstance(error, KeyboardInterrupt) or is_interruption(error))
+        # A rank may have reported a failure because the driver was interrupted.
+        said_already = END_STATES if is_failure else (INTERRUPTED, FINISHED)
+        if writer.has_written(STARTED) and not writer.has_written(*said_already):
+            event = run_event(
+                FAILED if is_failure else INTERRUPTED,
+                options,
+                run=run,
+                attempt=attempt,
+                phase=options.phase,
+                epoch=writer.last_epoch(),
+                message=describe(error) if is_failure else "",
             )
+            writer.write_run(event)
         raise

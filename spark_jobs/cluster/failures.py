@@ -68,6 +68,11 @@ def failure_line(error: BaseException) -> str:
     return one_line(f"{type(error).__name__}: {(text or type(error).__name__).splitlines()[0]}")
 
 
+def was_cancelled(error: BaseException) -> bool:
+    """Whether the user has cancelled the Spark job: by Ctrl-C, of whose experiment this is a training, or in the UI."""
+    return "SPARK_JOB_CANCELLED" in str(error)
+
+
 def is_of_dead_jvm(error: BaseException) -> bool:
     """Whether the exception, or one that led to it, says that the connection to the JVM broke."""
     seen: set[int] = set()

@@ -10,8 +10,9 @@ from rich.text import Text
 from longtail.conf.base.shown_text import printable
 from longtail.conf.vocabulary import TEST
 from longtail.spark_jobs.display.console import console
-from longtail.spark_jobs.display.tables import alert_lines, per_class_table, summary_line
+from longtail.spark_jobs.display.tables import alert_lines, per_class_table, state_line, summary_line
 from longtail.streaming.live.query import LiveQuery
+from longtail.streaming.tables.schemas import RUNNING
 from longtail.streaming.tables.view import newest_runs
 
 _MAX_RUNS_SHOWN = 3
@@ -24,7 +25,12 @@ def screen(tables_dir: Path, run_filter: str | None) -> Group | Text:
         return Text("waiting for metric events ...")
     parts = []
     for view in views:
-        parts += [Text(printable(view.run)), per_class_table(view.classes), Text(summary_line(view.summary))]
+        parts += [
+            Text(printable(view.run)),
+            state_line(view.state),
+            per_class_table(view.classes),
+            Text(summary_line(view.summary)),
+        ]
         parts += alert_lines(view.alerts, run=view.run)
     if num_runs > len(views):
         parts.append(Text(f"and {num_runs - len(views)} other runs: choose with --run"))
@@ -32,17 +38,23 @@ def screen(tables_dir: Path, run_filter: str | None) -> Group | Text:
 
 
 def follow(query: LiveQuery, tables_dir: Path, run_filter: str | None) -> None:
-    """Show the tables until the query ends: on a terminal redrawn in place, else a line per run and epoch."""
+    """Show the tables until the query ends: on a terminal redrawn in place, else a line per run and epoch, and when a
+    run ends, is lost or comes back."""
     terminal = console()
     if terminal.is_terminal:
         with Live(get_renderable=lambda: screen(tables_dir, run_filter), console=terminal, refresh_per_second=2):
             query.awaitTermination()
         return
     seen: dict[str, int] = {}
+    statuses: dict[str, str] = {}
     while query.isActive:
         for view in newest_runs(tables_dir, split=TEST, name_part=run_filter, limit=_MAX_RUNS_SHOWN)[0]:
             if view.summary["epoch"] > seen.get(view.run, 0):
                 seen[view.run] = view.summary["epoch"]
                 terminal.print(f"{printable(view.run)}: {summary_line(view.summary)}", soft_wrap=True)
+            status = view.state["status"]
+            if status != statuses.setdefault(view.run, RUNNING):
+                statuses[view.run] = status
+                terminal.print(Text(f"{printable(view.run)}: ").append(state_line(view.state)), soft_wrap=True)
         time.sleep(0.2)
     query.awaitTermination()

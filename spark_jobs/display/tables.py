@@ -8,10 +8,13 @@ from rich.text import Text
 
 from longtail.conf.base.shown_text import printable
 from longtail.conf.vocabulary import SHOT_GROUPS
+from longtail.streaming.events.schema import FAILED, FINISHED, INTERRUPTED
+from longtail.streaming.tables.schemas import LOST
 
 Row = dict[str, Any]
 
 MAX_CLASSES_SHOWN = 30
+_STATUS_STYLE = {FINISHED: "green", INTERRUPTED: "yellow", FAILED: "red", LOST: "red"}
 _GROUP_STYLE = dict(zip(SHOT_GROUPS, ("cyan", "yellow", "magenta"), strict=True))
 
 
@@ -52,6 +55,13 @@ def per_class_table(rows: Sequence[Row]) -> Table:
             percent(row["predicted_share"]),
         )
     return table
+
+
+def state_line(row: Row) -> Text:
+    """The status of a run, its finished epochs and why it ended, in one line. row: of `runs`"""
+    reason = f": {row['message']}" if row["message"] else ""
+    epochs = f"epoch {row['epoch'] or 0} of {row['num_epochs'] or '?'}"
+    return Text(printable(f"{row['status']}, {epochs}{reason}"), style=_STATUS_STYLE.get(row["status"], ""))
 
 
 def alert_lines(alerts: Sequence[Row], *, run: str) -> list[Text]:

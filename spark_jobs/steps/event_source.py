@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from functools import partial
+from pathlib import Path
 
 from pyspark.sql import DataFrame, SparkSession
 
@@ -27,3 +28,8 @@ def lines_of(options: LiveQueryOptions) -> Callable[[SparkSession], DataFrame]:
 def description_of(options: LiveQueryOptions) -> str:
     """The source, for a message."""
     return f"the topic {options.topic}" if options.source == "kafka" else str(options.runs_dir / EVENTS_DIRECTORY)
+
+
+def runs_dir_of(options: LiveQueryOptions) -> Path | None:
+    """The directory of the runs with their heartbeats; None if the events come from elsewhere."""
+    return options.runs_dir if options.source == "files" else None

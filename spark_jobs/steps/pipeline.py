@@ -31,6 +31,7 @@ def run_pipeline(spark: SparkSession, options: PipelineOptions) -> tuple[Finishe
             lambda session: file_lines(session, options.runs_dir / EVENTS_DIRECTORY),
             tables_dir=tables,
             trigger="500 milliseconds",
+            runs_dir=options.runs_dir,
             on_update=screen.update,
         )
         try:

@@ -11,7 +11,7 @@ from longtail.conf.base.paths import check_can_be_written
 from longtail.conf.options.training import RunOptions
 from longtail.data.manifest import read_manifest
 from longtail.spark_jobs.cluster.barrier import check_slots, stage_profile
-from longtail.spark_jobs.cluster.failures import failure_line, user_message
+from longtail.spark_jobs.cluster.failures import failure_line, user_message, was_cancelled
 from longtail.spark_jobs.cluster.session import spark_session
 from longtail.spark_jobs.cluster.watchdog import Watchdog
 from longtail.spark_jobs.display.progress import EpochProgress
@@ -71,12 +71,19 @@ def train_run(
             writer = EventWriter(paths.events_dir, run=paths.run_dir.name, attempt=attempt)
             try:
                 # A killed rank reports nothing, and a rank other than the first only reports to the driver.
-                with report_failure(writer, options, run=paths.run_dir.name, attempt=attempt, describe=_describe):
+                with report_failure(
+                    writer,
+                    options,
+                    run=paths.run_dir.name,
+                    attempt=attempt,
+                    describe=_describe,
+                    is_interruption=was_cancelled,
+                ):
                     result = _attempt(spark, options, paths, attempt, show_progress=show_progress)
                 return FinishedRun(paths.run_dir, result)
             except Exception as error:
                 # Invalid input stays invalid; the rest may be a lost worker. Spark does not retry a barrier stage.
-                if user_message(error) is not None or not retries_left:
+                if user_message(error) is not None or was_cancelled(error) or not retries_left:
                     raise
                 print(f"attempt {attempt} failed ({failure_line(error)}); retries left: {retries_left}")
     raise AssertionError("the last attempt returns or raises")

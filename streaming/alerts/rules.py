@@ -164,7 +164,7 @@ class UnlabeledIrrelevant(Rule):
 
 
 class RunSilent(Rule):
-    """An unfinished run sent no event for `seconds` seconds. Readers apply this rule (streaming/tables/reading.py)."""
+    """A running run is lost, or sent no event for `seconds` s. Readers judge it (streaming/tables/liveness.py)."""
 
     seconds: float = Field(gt=0)
 

@@ -14,6 +14,7 @@ from longtail.streaming.dashboard.selection import Selection
 from longtail.streaming.dashboard.table_rows import ReadTable, last_epoch, latest_step, newest_first, splits_of
 from longtail.streaming.dashboard.values import key_figures, run_card
 from longtail.streaming.tables.reading import latest_epochs, rows_where
+from longtail.streaming.tables.schemas import RUNNING
 
 MAX_RUNS_LISTED = 200
 
@@ -67,7 +68,7 @@ def page_state(read: ReadTable, selection: Selection) -> PageState:
         split=split,
         splits=splits,
         selection=selection,
-        step=latest_step(read("steps", run), after_epoch=card.epoch) if card.status == "running" else None,
+        step=latest_step(read("steps", run), after_epoch=card.epoch) if card.status == RUNNING else None,
         scores=key_figures(rows_where(of_split, run=run)),
         alerts=rows_where(alerts, run=run).to_pylist(),
     )

@@ -10,6 +10,7 @@ from threading import Lock
 import pyarrow as pa
 
 from longtail.streaming.dashboard.panels import CLASS_COLUMNS
+from longtail.streaming.tables.liveness import read_liveness
 from longtail.streaming.tables.manifest import check_format_versions, list_runs, manifest_state
 from longtail.streaming.tables.reading import read_parts, read_result_table
 from longtail.streaming.tables.schemas import RUNNING, TABLES
@@ -52,9 +53,10 @@ class TableReader:
     def version(self) -> str:
         """A text that changes whenever a table does."""
         runs = list_runs(self.directory)
+        statuses = self.read("runs").select(["run", "status"]).to_pylist()
         states = [(run, manifest_state(self.directory, run)) for run in runs]
-        digest = hashlib.sha256(repr(states).encode()).hexdigest()
-        running = RUNNING in self.read("runs")["status"].to_pylist()
+        digest = hashlib.sha256(repr((states, statuses)).encode()).hexdigest()
+        running = any(row["status"] == RUNNING for row in statuses)
         return f"{digest[:16]}-{int(time.time() // SILENCE_SECONDS) if running else 0}"
 
     def read(self, name: str, run: str | None = None) -> pa.Table:
@@ -62,6 +64,9 @@ class TableReader:
         runs = [known for known in list_runs(self.directory) if run in (None, known)]
         if name == "alerts":  # silent runs depend on the present time
             parts = [read_result_table(self.directory, name, one) for one in runs]
+        elif name == "runs":  # and so do lost ones
+            liveness, now = read_liveness(self.directory), time.time()
+            parts = [liveness.judged(self._of_run(name, one), now=now) for one in runs]
         else:
             parts = [self._of_run(name, one) for one in runs]
         schema = TABLES[name].empty_table().select(_COLUMNS.get(name, TABLES[name].names))

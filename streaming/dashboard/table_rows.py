@@ -8,6 +8,7 @@ import pyarrow.compute as pc
 
 from longtail.conf.vocabulary import TEST, TRAIN, VAL
 from longtail.streaming.tables.reading import rows_where
+from longtail.streaming.tables.schemas import RUNNING
 
 Row = dict[str, Any]
 
@@ -21,7 +22,7 @@ SPLITS = (TEST, VAL, TRAIN)
 def newest_first(runs: pa.Table) -> list[Row]:
     """The rows of runs, running ones first, then by start."""
     rows = runs.to_pylist()
-    return sorted(rows, key=lambda row: (row["status"] != "running", -(row["started_at"] or 0), row["run"]))
+    return sorted(rows, key=lambda row: (row["status"] != RUNNING, -(row["started_at"] or 0), row["run"]))
 
 
 def splits_of(epochs: pa.Table, run: str) -> list[str]:

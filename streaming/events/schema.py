@@ -22,8 +22,11 @@ EVENT_FORMAT_VERSION = 1
 RUN_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.+-]{0,199}")
 """Valid names of runs: they are also names of files and directories."""
 
-STARTED, EPOCH_DONE, FINISHED, FAILED = "started", "epoch_done", "finished", "failed"
-RUN_STATES = (STARTED, EPOCH_DONE, FINISHED, FAILED)
+STARTED, EPOCH_DONE = "started", "epoch_done"
+FAILED, INTERRUPTED, FINISHED = "failed", "interrupted", "finished"
+END_STATES = (FAILED, INTERRUPTED, FINISHED)
+"""How an attempt ends. If it reports several, the last of these counts: ranks fail when the driver is interrupted."""
+RUN_STATES = (STARTED, EPOCH_DONE, *END_STATES)
 
 _SPARK_TYPES = {int: "BIGINT", float: "DOUBLE", str: "STRING"}
 
@@ -124,7 +127,7 @@ class StepEvent(Event):
 class RunEvent(Event):
     """A change in the state of the run as a whole.
 
-    state: started, epoch_done, finished or failed
+    state: started, epoch_done, finished, failed, or interrupted (by Ctrl-C, that is SIGINT, or by SIGTERM)
     epoch, num_epochs: number of finished epochs, and of all epochs
     configuration: all options of the run, as a JSON object
     message: reason of a failure; empty otherwise

@@ -2,13 +2,14 @@
 
     events/RUN-attempt001-epoch00003.jsonl               class, confusion, step and run events of an epoch
     events/RUN-attempt001-epoch00003-step000120.jsonl    one step event of an epoch that is still running
-    events/RUN-attempt001-started.jsonl, -failed.jsonl, -finished.jsonl
+    events/RUN-attempt001-started.jsonl, -finished.jsonl, -failed.jsonl, -interrupted.jsonl
     events/RUN-pseudo_labels-round001-....jsonl
 
 The file of an epoch repeats its step events, and the files of these are removed, so that the directory holds one file
 per epoch however long it is watched. Readers deduplicate events, and ignore files that vanish while they list them.
 """
 
+import json
 import os
 import re
 import uuid
@@ -17,8 +18,7 @@ from pathlib import Path
 
 from longtail.conf.base.files import write_text_atomically
 from longtail.streaming.events.schema import (
-    FAILED,
-    FINISHED,
+    END_STATES,
     STARTED,
     Event,
     PseudoLabelEvent,
@@ -53,12 +53,19 @@ class EventWriter:
         self._step_files.append(file)
 
     def write_run(self, event: RunEvent) -> None:
-        """Write a started, finished or failed event."""
+        """Write an event about the start or the end of the attempt."""
         _write(self._file(event.state), [event])
 
-    def has_written(self, state: str) -> bool:
-        """Whether a run event with this state exists for the attempt, written by any process."""
-        return self._file(state).exists()
+    def has_written(self, *states: str) -> bool:
+        """Whether a run event with one of these states exists for the attempt, written by any process."""
+        return any(self._file(state).exists() for state in states)
+
+    def last_epoch(self) -> int:
+        """The last epoch whose events exist for the attempt; without any, the epoch that it started from."""
+        name = re.compile(rf"{re.escape(self._prefix.name)}-epoch([0-9]+)\.")
+        epochs = [int(match[1]) for match in map(name.match, os.listdir(self._prefix.parent)) if match]
+        started = json.loads(self._file(STARTED).read_text(encoding="utf-8"))["epoch"]
+        return max([started, *epochs])
 
     def _file(self, suffix: str) -> Path:
         return self._prefix.with_name(f"{self._prefix.name}-{suffix}.jsonl")
@@ -66,7 +73,7 @@ class EventWriter:
 
 def attempts_with_events(events_dir: Path, run: str) -> set[int]:
     """Numbers of the attempts of a run that have event files."""
-    name = re.compile(rf"{re.escape(run)}-attempt([0-9]+)-(epoch|{STARTED}|{FAILED}|{FINISHED})")
+    name = re.compile(rf"{re.escape(run)}-attempt([0-9]+)-(epoch|{'|'.join((STARTED, *END_STATES))})")
     found = map(name.match, os.listdir(events_dir) if events_dir.is_dir() else [])
     return {int(match[1]) for match in found if match}
 

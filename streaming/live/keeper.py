@@ -40,7 +40,7 @@ from longtail.streaming.queries import EVENT_TABLES
 from longtail.streaming.tables.manifest import check_format_versions
 from longtail.streaming.tables.reading import latest_epochs
 from longtail.streaming.tables.schemas import BY_EPOCH, QUARANTINE, TABLES
-from longtail.streaming.tables.writing import write_quarantine, write_silence_rule
+from longtail.streaming.tables.writing import write_liveness, write_quarantine
 
 BATCH_DIRECTORY = "batch"
 """Directory of the files that pass the inputs of a micro-batch to Spark."""
@@ -49,10 +49,14 @@ BATCH_DIRECTORY = "batch"
 class TableKeeper:
     """The only writer of a directory of result tables.
 
+    runs_dir: directory of the runs, whose heartbeats tell readers which are lost; None if it is not on this machine
+
     Raises UserError if another process is writing them, or if a newer version of Longtail has written them.
     """
 
-    def __init__(self, spark: SparkSession, tables_dir: Path, rules: AlertRules) -> None:
+    def __init__(
+        self, spark: SparkSession, tables_dir: Path, rules: AlertRules, *, runs_dir: Path | None = None
+    ) -> None:
         tables_dir.mkdir(parents=True, exist_ok=True)
         check_format_versions(tables_dir)
         self._spark, self._tables_dir, self._num_epochs = spark, tables_dir, num_epochs_needed(rules)
@@ -64,7 +68,8 @@ class TableKeeper:
             raise UserError(
                 f"another process is writing the tables in {tables_dir}: read them, or choose another --output_dir"
             ) from None
-        write_silence_rule(tables_dir, rules.run_silent.seconds if rules.run_silent else None)
+        silent_seconds = rules.run_silent.seconds if rules.run_silent else None
+        write_liveness(tables_dir, silent_seconds=silent_seconds, runs_dir=runs_dir)
         directory = tables_dir.absolute() / BATCH_DIRECTORY
         self._read = LineReader(spark, directory / "lines")
         self._queries = prepared_queries(spark, directory, rules)

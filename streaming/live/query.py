@@ -113,6 +113,7 @@ def start_live_query(
     tables_dir: Path,
     trigger: str | None,
     rules: AlertRules | None = None,
+    runs_dir: Path | None = None,
     on_update: Callable[[list[str]], None] = lambda runs: None,
 ) -> LiveQuery:
     """Start the query.
@@ -120,6 +121,7 @@ def start_live_query(
     read_lines: creates the streaming DataFrame of lines (value, source) in the query's own session
     trigger: interval between batches as Spark writes it ("1 second"); None: process what exists and end
     rules: alert rules; None: those of conf/alerts.yaml
+    runs_dir: directory of the runs, for readers to see which are lost; None if it is not on this machine
     on_update: called with all runs at the start, and after each batch with the names of the runs whose tables changed;
     called again for a batch that was interrupted by a kill
 
@@ -128,7 +130,7 @@ def start_live_query(
     own_session = spark.newSession()
     for key, value in OWN_SETTINGS.items():
         own_session.conf.set(key, value)
-    keeper = TableKeeper(own_session, tables_dir, rules or read_alert_rules())
+    keeper = TableKeeper(own_session, tables_dir, rules or read_alert_rules(), runs_dir=runs_dir)
     in_batch = Lock()
 
     def process(batch: DataFrame, batch_id: int) -> None:

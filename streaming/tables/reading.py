@@ -6,8 +6,6 @@
 streaming/tables/schemas.py describes each table.
 """
 
-import contextlib
-import json
 import time
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
@@ -18,9 +16,9 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
+from longtail.streaming.tables.liveness import read_liveness
 from longtail.streaming.tables.manifest import MANIFEST, RunManifest, list_runs, read_run_manifest, run_directory
-from longtail.streaming.tables.schemas import IN_MANIFEST, QUARANTINE, RUNNING, TABLES
-from longtail.streaming.tables.writing import RULES
+from longtail.streaming.tables.schemas import IN_MANIFEST, QUARANTINE, TABLES
 
 _MAX_TRIES = 50
 
@@ -36,7 +34,8 @@ def read_result_table(
     """A result table of one run, or of all runs; empty if the tables do not have the run.
 
     columns: the columns to read, by default all
-    now: seconds since 1970-01-01 UTC at which `alerts` judges whether a run is silent; by default the present
+    now: seconds since 1970-01-01 UTC at which a running run is judged to be silent (`alerts`) or lost (`runs`); by
+        default the present
     """
     schema = TABLES[name]
     if name == QUARANTINE:
@@ -44,10 +43,17 @@ def read_result_table(
         parts = [_read_file(file, name, columns) for file in quarantine_files(tables_dir)]
     else:
         runs = list_runs(tables_dir) if run is None else [run]
-        parts = [part for one in runs for part in read_parts(tables_dir, name, one, columns=columns).values()]
-        if name == "alerts":
-            silent = _silent_runs(tables_dir, runs, time.time() if now is None else now)
-            parts.append(silent.select(columns or silent.column_names))
+        judge = name in IN_MANIFEST
+        wanted = None if judge else columns
+        parts = [part for one in runs for part in read_parts(tables_dir, name, one, columns=wanted).values()]
+        if judge:
+            liveness, moment = read_liveness(tables_dir), time.time() if now is None else now
+            if name == "runs":
+                parts = [liveness.judged(part, now=moment) for part in parts]
+            else:
+                states = [part for one in runs for part in read_parts(tables_dir, "runs", one).values()]
+                parts += [liveness.alerts(part, now=moment) for part in states]
+            parts = [part.select(columns or schema.names) for part in parts]
     # Combined, because Spark's createDataFrame reads nothing after an empty chunk.
     empty = schema.empty_table().select(columns or schema.names)
     return pa.concat_tables([empty, *parts]).combine_chunks()
@@ -111,23 +117,3 @@ def rows_where(table: pa.Table, **equal: Any) -> pa.Table:
 def _read_file(file: Path, name: str, columns: Sequence[str] | None = None) -> pa.Table:
     # Columns that an older version of Longtail did not write are null.
     return pq.read_table(file, schema=TABLES[name], columns=list(columns) if columns is not None else None)
-
-
-def _silent_runs(tables_dir: Path, runs: Sequence[str], now: float) -> pa.Table:
-    """An alert for each unfinished run without an event for too long.
-
-    Judged by the reader and not when an event arrives, because a silent run sends none.
-    """
-    seconds = None
-    with contextlib.suppress(FileNotFoundError):
-        seconds = json.loads((tables_dir / RULES).read_text(encoding="utf-8"))["run_silent_seconds"]
-    alerts = []
-    for run in runs if seconds is not None else ():
-        for row in [row for part in read_parts(tables_dir, "runs", run).values() for row in part.to_pylist()]:
-            silence = now - row["updated_at"]
-            if row["status"] == RUNNING and silence > seconds:
-                message = f"no event for {silence:.0f} s"
-                alerts.append({**row, "split": "", "rule": "run_silent", "message": message})
-    return pa.Table.from_pylist(
-        [{name: row[name] for name in TABLES["alerts"].names} for row in alerts], schema=TABLES["alerts"]
-    )

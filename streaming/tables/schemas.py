@@ -1,6 +1,7 @@
 """The result tables of the live query and their columns. No Spark.
 
-- runs: one row per run: its state; status is running, finished or failed
+- runs: one row per run: its state; status is running, finished, failed or interrupted; when it is read, a running run
+  of which nothing was heard for too long is lost (streaming/tables/liveness.py)
 - class_epochs: one row per run, split, epoch and class
 - epochs: one row per run, split and epoch
 - confusion: the nonzero cells of the confusion matrix of each run and split at its latest epoch
@@ -30,7 +31,10 @@ TABLES_FORMAT_VERSION = 1
 """Version of the format that is written: of the manifests, the Parquet files and the Delta tables."""
 
 RUNNING = "running"
-"""Status of a run that neither finished nor failed; those are the states of events/schema.py."""
+"""Status of a run that has not ended; the other ones that are stored are END_STATES of events/schema.py."""
+
+LOST = "lost"
+"""Status that readers give a running run whose process is gone, or that was silent for too long."""
 
 _TEXT, _WHOLE, _REAL = pa.string(), pa.int64(), pa.float64()
 

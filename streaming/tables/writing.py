@@ -1,6 +1,7 @@
 """Writes the result tables as Parquet files. No Spark. Writing the same update again changes nothing."""
 
 import json
+import os
 import uuid
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -13,7 +14,7 @@ from longtail.conf.base.files import write_atomically, write_text_atomically
 from longtail.streaming.tables.manifest import MANIFEST, RunManifest, run_directory, write_run_manifest
 from longtail.streaming.tables.schemas import QUARANTINE, TABLES, TABLES_FORMAT_VERSION
 
-RULES = "rules.json"
+LIVENESS = "liveness.json"
 
 
 def write_run(
@@ -62,10 +63,19 @@ def write_quarantine(tables_dir: Path, batch_id: int, lines: pa.Table) -> None:
     write_atomically(file, _parquet_writer(lines, TABLES[QUARANTINE]))
 
 
-def write_silence_rule(tables_dir: Path, seconds: float | None) -> None:
-    """Store after how many seconds without an event readers report a run as silent; None: never."""
-    rules = {"format_version": TABLES_FORMAT_VERSION, "run_silent_seconds": seconds}
-    write_text_atomically(tables_dir / RULES, json.dumps(rules, allow_nan=False))
+def write_liveness(tables_dir: Path, *, silent_seconds: float | None, runs_dir: Path | None) -> None:
+    """Store how readers judge whether a running run is silent or lost (streaming/tables/liveness.py).
+
+    silent_seconds: without an event; None: never
+    runs_dir: directory of the runs, with their heartbeats; None if it is not on this machine
+    """
+    rule = {
+        "format_version": TABLES_FORMAT_VERSION,
+        "silent_seconds": silent_seconds,
+        # Relative, so that the runs may be moved together with their tables.
+        "runs_dir": None if runs_dir is None else os.path.relpath(runs_dir.absolute(), tables_dir.absolute()),
+    }
+    write_text_atomically(tables_dir / LIVENESS, json.dumps(rule, allow_nan=False))
 
 
 def _parquet_writer(table: pa.Table, schema: pa.Schema) -> Callable[[Path], None]:

@@ -1,0 +1,93 @@
+"""Which running runs are lost or silent at the moment of looking. No Spark.
+
+The tables say what the events say, whenever they arrive. That a run says nothing any more depends on the time of
+looking, so readers decide it, at each look (streaming/tables/reading.py): the tables stay those of all events, and a
+lost run is running again as soon as it is heard of.
+
+- A training writes heartbeats into the directory of the run (training/heartbeat.py). If there was none for
+  HEARTBEAT_SECONDS, its process is gone: the run is lost. The clocks of the machines must agree that far.
+- Of a run whose directory is elsewhere, the last event decides: the run is lost after `silent_seconds`.
+- A run whose process lives, but that has sent no event for `silent_seconds`, is silent: it stays running, and there is
+  an alert.
+"""
+
+import json
+import math
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+
+from longtail.streaming.events.heartbeats import last_heartbeat
+from longtail.streaming.tables.schemas import LOST, RUNNING, TABLES
+from longtail.streaming.tables.writing import LIVENESS
+
+HEARTBEAT_SECONDS = 30.0
+"""A heartbeat is written every two seconds (training/heartbeat.py)."""
+RULE = "run_silent"
+
+
+@dataclass(frozen=True)
+class Liveness:
+    """How to judge running runs.
+
+    silent_seconds: time without an event after which a run is silent, or lost without a heartbeat; None: never
+    runs_dir: where the runs write heartbeats; None: nowhere on this machine
+    """
+
+    silent_seconds: float | None = None
+    runs_dir: Path | None = None
+
+    def judged(self, runs: pa.Table, *, now: float) -> pa.Table:
+        """Rows of `runs` with the status `lost`, and the reason as message, where a running run is lost at `now`."""
+        rows = runs.to_pylist()
+        lost = {row["run"]: reason for row in rows if (reason := self._loss(row, now))}
+        if not lost:
+            return runs
+        changed = [{**row, "status": LOST, "message": lost[row["run"]]} if row["run"] in lost else row for row in rows]
+        return pa.Table.from_pylist(changed, schema=runs.schema)
+
+    def alerts(self, runs: pa.Table, *, now: float) -> pa.Table:
+        """Rows of `alerts` for the running runs among rows of `runs` that are lost or silent at `now`."""
+        alerts = [
+            {"run": row["run"], "split": "", "epoch": row["epoch"], "rule": RULE, "message": message}
+            for row in runs.to_pylist()
+            if (message := self._loss(row, now) or self._silence(row, now))
+        ]
+        return pa.Table.from_pylist(alerts, schema=TABLES["alerts"])
+
+    def _loss(self, row: dict[str, Any], now: float) -> str | None:
+        """Why the run of a row is lost; None if it is not."""
+        if row["status"] != RUNNING:
+            return None
+        since_event = now - row["updated_at"]
+        if self.runs_dir is not None and (run_dir := self.runs_dir / row["run"]).is_dir():
+            heartbeat = last_heartbeat(run_dir)
+            is_beating = heartbeat is not None and now - heartbeat <= HEARTBEAT_SECONDS
+            # Where no heartbeat can be written, on a full disk, events may go on. One of the future says nothing.
+            if is_beating or -HEARTBEAT_SECONDS <= since_event <= HEARTBEAT_SECONDS or now == -math.inf:
+                return None
+            return f"its process is gone: no heartbeat{f' since {_shown(heartbeat)}' if heartbeat is not None else ''}"
+        if self.silent_seconds is not None and since_event > self.silent_seconds:
+            return f"no event since {_shown(row['updated_at'])}"
+        return None
+
+    def _silence(self, row: dict[str, Any], now: float) -> str | None:
+        silence = now - row["updated_at"]
+        is_silent = row["status"] == RUNNING and self.silent_seconds is not None and silence > self.silent_seconds
+        return f"no event for {silence:.0f} s" if is_silent else None
+
+
+def read_liveness(tables_dir: Path) -> Liveness:
+    """How the runs of a directory of result tables are judged, as its writer has stored it."""
+    try:
+        rule = json.loads((tables_dir / LIVENESS).read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        return Liveness()
+    return Liveness(rule["silent_seconds"], None if rule["runs_dir"] is None else tables_dir / rule["runs_dir"])
+
+
+def _shown(seconds: float) -> str:
+    return f"{datetime.fromtimestamp(seconds, UTC):%Y-%m-%d %H:%M:%S} UTC"
