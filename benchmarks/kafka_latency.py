@@ -22,6 +22,7 @@ from longtail.conf.options.base import SparkJobOptions
 from longtail.spark_jobs.cluster.session import spark_session
 from longtail.streaming.events.schema import event_line
 from longtail.streaming.live.kafka import KAFKA_PACKAGE, start_score_stream
+from longtail.streaming.live.kafka_brokers import KafkaConnection
 from tests.broker import Broker
 from tests.events import class_event
 
@@ -56,7 +57,7 @@ def main() -> None:
             send(spark, broker, topic, 0)
             query = start_score_stream(
                 spark,
-                bootstrap_servers=broker.address,
+                kafka=KafkaConnection(broker.address),
                 topic=topic,
                 output_topic=f"{topic}-scores",
                 state_dir=Path(root) / topic,

@@ -17,17 +17,14 @@ from longtail.conf.arguments import parse_options
 from longtail.conf.base.paths import check_can_be_written
 from longtail.conf.options.live import DashboardOptions
 from longtail.spark_jobs.cli import run_job
-from longtail.spark_jobs.cluster.session import spark_session
-from longtail.spark_jobs.steps.event_source import lines_of, packages_of, runs_dir_of
-from longtail.streaming.alerts.rules_file import read_alert_rules
+from longtail.spark_jobs.steps.live_query import live_inputs, start_query
 from longtail.streaming.dashboard.server import address, dashboard, listening_socket, serving
 from longtail.streaming.dashboard.table_reader import TableReader
-from longtail.streaming.live.query import start_live_query
 
 
 def main(argv: Sequence[str]) -> None:
     options = parse_options(DashboardOptions, argv, prog="longtail dashboard")
-    rules = read_alert_rules(options.alerts)
+    inputs = live_inputs(options)
     tables = TableReader(options.tables_dir or options.output_dir or options.runs_dir / "dashboard")
     if not options.tables_dir:
         check_can_be_written(tables.directory, option="--output_dir")
@@ -37,14 +34,7 @@ def main(argv: Sequence[str]) -> None:
         if options.tables_dir:
             ended.wait()
             return
-        query = start_live_query(
-            spark_session("dashboard", options, packages=packages_of(options)),
-            lines_of(options),
-            tables_dir=tables.directory,
-            trigger=options.trigger,
-            rules=rules,
-            runs_dir=runs_dir_of(options),
-        )
+        query = start_query("dashboard", options, inputs, tables_dir=tables.directory, trigger=options.trigger)
         query.awaitTermination()
 
 

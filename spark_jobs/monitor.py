@@ -18,13 +18,11 @@ from longtail.conf.base.errors import UserError
 from longtail.conf.base.paths import check_can_be_written
 from longtail.conf.options.live import MonitorOptions
 from longtail.spark_jobs.cli import run_job
-from longtail.spark_jobs.cluster.session import spark_session
 from longtail.spark_jobs.display.console import console
 from longtail.spark_jobs.display.live_view import follow, screen
-from longtail.spark_jobs.steps.event_source import description_of, lines_of, packages_of, runs_dir_of
+from longtail.spark_jobs.steps.event_source import description_of
+from longtail.spark_jobs.steps.live_query import live_inputs, start_query
 from longtail.spark_jobs.steps.live_sinks import update_sinks
-from longtail.streaming.alerts.rules_file import read_alert_rules
-from longtail.streaming.live.query import start_live_query
 from longtail.streaming.tables.manifest import TABLES_DIRECTORY, list_runs
 
 
@@ -34,13 +32,12 @@ def main(argv: Sequence[str]) -> None:
         raise UserError(f"there is no directory {options.runs_dir}: name the --runs_dir of the trainings to watch")
     tables_dir = options.output_dir or options.runs_dir / TABLES_DIRECTORY
     check_can_be_written(tables_dir, option="--output_dir")
-    query = start_live_query(
-        spark_session("monitor", options, packages=packages_of(options)),
-        lines_of(options),
+    query = start_query(
+        "monitor",
+        options,
+        live_inputs(options),
         tables_dir=tables_dir,
         trigger=None if options.once else options.trigger,
-        rules=read_alert_rules(options.alerts),
-        runs_dir=runs_dir_of(options),
         on_update=update_sinks(tables_dir, tensorboard=options.tensorboard, as_delta=options.format == "delta"),
     )
     if options.once:

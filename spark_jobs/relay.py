@@ -17,7 +17,9 @@ from longtail.conf.base.errors import UserError
 from longtail.conf.options.live import RelayOptions
 from longtail.spark_jobs.cli import run_job
 from longtail.spark_jobs.cluster.session import spark_session
+from longtail.spark_jobs.steps.event_source import destination, kafka_connection
 from longtail.streaming.events.writer import EVENTS_DIRECTORY
+from longtail.streaming.live.checkpoint import claim_checkpoint
 from longtail.streaming.live.kafka import KAFKA_PACKAGE, start_relay
 from longtail.streaming.live.query import file_lines
 
@@ -28,12 +30,17 @@ def main(argv: Sequence[str]) -> None:
     options = parse_options(RelayOptions, argv, prog="longtail relay")
     if not options.runs_dir.is_dir():
         raise UserError(f"there is no directory {options.runs_dir}: name the --runs_dir of the trainings to relay")
+    kafka = kafka_connection(options, options.bootstrap_servers)
     spark = spark_session("relay", options, packages=(KAFKA_PACKAGE,))
+    name, max_message_bytes = destination(spark, options, kafka)
+    state_dir = options.runs_dir / STATE_DIRECTORY / options.topic
+    claim_checkpoint(state_dir, name, new=options.new_checkpoint)
     query = start_relay(
         file_lines(spark, options.runs_dir / EVENTS_DIRECTORY),
-        bootstrap_servers=options.bootstrap_servers,
+        kafka=kafka,
         topic=options.topic,
-        state_dir=options.runs_dir / STATE_DIRECTORY / options.topic,
+        max_message_bytes=max_message_bytes,
+        state_dir=state_dir,
         trigger=None if options.once else options.trigger,
     )
     query.awaitTermination()

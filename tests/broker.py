@@ -7,7 +7,9 @@ import socket
 import subprocess
 import time
 import uuid
+from collections.abc import Mapping
 from pathlib import Path
+from types import MappingProxyType
 
 import pyspark
 
@@ -39,31 +41,52 @@ def free_port() -> int:
 
 
 class Broker:
-    """A context manager; stop and start keep address and messages."""
+    """A context manager; stop and start keep address and messages.
 
-    def __init__(self, directory: Path) -> None:
+    listeners: security protocol by the name of each further listener; addresses has where they are
+    settings: of the broker, beside its own
+    users: passwords by the names of the SCRAM-SHA-256 users
+    """
+
+    def __init__(
+        self,
+        directory: Path,
+        *,
+        listeners: Mapping[str, str] = MappingProxyType({}),
+        settings: Mapping[str, object] = MappingProxyType({}),
+        users: Mapping[str, str] = MappingProxyType({}),
+    ) -> None:
         self._directory = directory
         self._classpath = f"{kafka_jars()}/*"
-        port, controller = free_port(), free_port()
-        self.address = f"127.0.0.1:{port}"
+        controller = free_port()
+        self.addresses = {name: f"127.0.0.1:{free_port()}" for name in ("PLAINTEXT", *listeners)}
+        self.address = self.addresses["PLAINTEXT"]
+        listening = ",".join(f"{name}://{address}" for name, address in self.addresses.items())
+        protocols = {"CONTROLLER": "PLAINTEXT", "PLAINTEXT": "PLAINTEXT", **listeners}
         self._configuration = directory / "server.properties"
-        directory.mkdir(parents=True)
-        settings = {
+        directory.mkdir(parents=True, exist_ok=True)
+        own = {
             "process.roles": "broker,controller",
             "node.id": 1,
             "controller.quorum.voters": f"1@127.0.0.1:{controller}",
-            "listeners": f"PLAINTEXT://{self.address},CONTROLLER://127.0.0.1:{controller}",
-            "advertised.listeners": f"PLAINTEXT://{self.address}",
+            "listeners": f"{listening},CONTROLLER://127.0.0.1:{controller}",
+            "advertised.listeners": listening,
             "controller.listener.names": "CONTROLLER",
-            "listener.security.protocol.map": "CONTROLLER:PLAINTEXT,PLAINTEXT:PLAINTEXT",
+            "listener.security.protocol.map": ",".join(f"{name}:{protocol}" for name, protocol in protocols.items()),
             "log.dirs": directory / "log",
             "num.partitions": 2,
             "offsets.topic.replication.factor": 1,
             "transaction.state.log.replication.factor": 1,
             "transaction.state.log.min.isr": 1,
         }
-        self._configuration.write_text("".join(f"{key}={value}\n" for key, value in settings.items()))
-        self._java("kafka.tools.StorageTool", "format", "-t", "MkU3OEVBNTcwNTJENDM2Qg", "-c", self._configuration)
+        self._configuration.write_text("".join(f"{key}={value}\n" for key, value in {**own, **settings}.items()))
+        scram = [
+            part
+            for name, password in users.items()
+            for part in ("--add-scram", f"SCRAM-SHA-256=[name={name},password={password}]")
+        ]
+        identity = ("-t", "MkU3OEVBNTcwNTJENDM2Qg")
+        self._java("kafka.tools.StorageTool", "format", *identity, "-c", self._configuration, *scram)
         self._process: subprocess.Popen[bytes] | None = None
 
     def __enter__(self) -> "Broker":

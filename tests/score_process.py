@@ -13,6 +13,7 @@ from longtail.conf.options.base import SparkJobOptions
 from longtail.spark_jobs.cluster.session import spark_session
 from longtail.streaming.events.schema import ConfusionEvent, event_line
 from longtail.streaming.live.kafka import KAFKA_PACKAGE, start_score_stream
+from longtail.streaming.live.kafka_brokers import KafkaConnection
 from tests.events import an_event, class_event
 
 EVENTS, SCORES = "events", "scores"
@@ -44,7 +45,12 @@ def main() -> None:
     for trigger, lines, expected in sent:
         send(spark, broker, *lines)
         query = start_score_stream(
-            spark, bootstrap_servers=broker, topic=EVENTS, output_topic=SCORES, state_dir=state_dir, trigger=trigger
+            spark,
+            kafka=KafkaConnection(broker),
+            topic=EVENTS,
+            output_topic=SCORES,
+            state_dir=state_dir,
+            trigger=trigger,
         )
         deadline = time.monotonic() + PATIENCE_SECONDS
         while len(found := scores(spark, broker)) < expected:

@@ -123,3 +123,45 @@ def test_scores_of_class_events_come_out_of_another_topic_as_they_go_in(broker: 
     assert (row["mean_confidence"], row["calibration_gap"]) == (3 / 4, 0.0)
     assert found["base", 2]["accuracy"] == 1 / 4
     assert "accuracy" not in found["semi", 1], "of no image there is no accuracy"
+
+
+@pytest.mark.long
+def test_brokers_that_ask_for_passwords_over_tls_too(tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "tests.secured_process", str(tmp_path)]
+    done = subprocess.run(command, cwd=REPOSITORY, capture_output=True, text=True, timeout=PATIENCE_SECONDS)
+    assert done.returncode == 0, done.stderr[-3000:]
+    said = list(map(json.loads, done.stdout.splitlines()))
+    relay, monitor, of_other_topic, of_files, anew_from_files, anew_from_kafka, *refused = said
+
+    assert (relay["status"], relay["out"].startswith("sent: ")) == (0, True), relay
+    (waiting,) = relay["err"].splitlines()
+    assert waiting.startswith("waiting for the topic longtail-events, which is not there")
+    for one in (monitor, anew_from_files, anew_from_kafka):
+        assert (one["status"], one["err"]) == (0, ""), one
+    tables_dir = tmp_path / "runs" / "analytics"
+    assert sorted(read_result_table(tables_dir, "epochs")["run"].to_pylist()) == ["after", "base"]
+    quarantine = read_result_table(tables_dir, "quarantine").to_pylist()
+    assert {row["reason"] for row in quarantine} >= {"a line too long for Kafka"}
+    too_long = [row["line"] for row in quarantine if row["reason"] == "a line too long for Kafka"]
+    beginning = 'a line too long for Kafka: 250026 bytes, and the topic takes 199488: {"kind": "class", "run": "xxx'
+    assert {line[: len(beginning)] for line in too_long} == {beginning}
+
+    expected = [
+        "the topic longtail-events of the Kafka cluster MkU3OEVBNTcwNTJENDM2Qg, not on the topic other of the Kafka",
+        "the topic longtail-events of the Kafka cluster MkU3OEVBNTcwNTJENDM2Qg, not on event files: --new_checkpoint",
+        "do not trust each other: Authentication failed: Invalid username or password",
+        "--kafka_option ssl.truststore.certificates: the environment variable EMPTY is not set",
+        "Kafka has no setting security.protocl (did you mean security.protocol?)",
+        "do not work: Invalid value FTP for configuration security.protocol",
+        "is security.protocol=PLAINTEXT theirs",
+    ]
+    for one, message in zip((of_other_topic, of_files, *refused), expected, strict=True):
+        (line,) = one["err"].splitlines()
+        assert (one["status"], one["out"]) == (2, ""), one
+        assert message in line and one["seconds"] < 60
+
+    assert "hunter2" not in "".join(one["out"] + one["err"] for one in said) + done.stderr
+    plans = (tmp_path / "plans.txt").read_text()
+    assert "kafka.bootstrap.servers" in plans and "redacted" in plans and "hunter2" not in plans
+    kept = [file for file in tmp_path.rglob("*") if file.is_file() and file.name != "plain.jaas"]
+    assert len(kept) > 10 and not [file for file in kept if b"hunter2" in file.read_bytes()]

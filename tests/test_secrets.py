@@ -34,7 +34,7 @@ STORE = "s3a://AKIA123:hunter2/x@bucket/images?X-Amz-Signature=hunter2"
         ("https://h/a?X-Amz-Credential=k&X-Amz-Date=1", "https://h/a?X-Amz-Credential=***&X-Amz-Date=1"),
         ("u:p@a:9092,v:q@b:9092", "***@a:9092,***@b:9092"),
         ("fs.s3a.secret.key=abc fs.s3a.endpoint=h", "fs.s3a.secret.key=*** fs.s3a.endpoint=h"),
-        ('sasl.jaas.config=x password="p q"', 'sasl.jaas.config=x password="*** q"'),
+        ('sasl.jaas.config=x password="p q" c', 'sasl.jaas.config=x password="***" c'),
         ("abfss://container@account/x spark://host:7077", "abfss://container@account/x spark://host:7077"),
         ("/data/a:b/c@d, run a: ckpt@best, 12:30", "/data/a:b/c@d, run a: ckpt@best, 12:30"),
     ],

@@ -7,8 +7,11 @@ from typing import Any, TypeVar
 _NAMES = r"(?:secret|passw(?:or)?d|pwd|token|signature|credential|access[._-]?key|api[._-]?key|account[._-]?key)"
 # Every repetition is bounded: without it a long text takes time by the square of its length.
 _SECRETS = (
-    # ?token=..., &X-Amz-Signature=..., fs.s3a.secret.key=..., password="..."
-    re.compile(rf"(?i)({_NAMES}[\w.-]{{0,40}}=[\"']?)[^\s\"'&;,#]+()"),
+    # password="..."
+    re.compile(rf"(?i)({_NAMES}[\w.-]{{0,40}}=\")[^\"]{{1,400}}()"),
+    re.compile(rf"(?i)({_NAMES}[\w.-]{{0,40}}=')[^']{{1,400}}()"),
+    # ?token=..., &X-Amz-Signature=..., fs.s3a.secret.key=...
+    re.compile(rf"(?i)({_NAMES}[\w.-]{{0,40}}=)[^\s\"'&;,#]+()"),
     re.compile(r"(?i)([?&;](?:sig|key|auth)=)[^\s\"'&;,#]+()"),
     # https://TOKEN@host; and SCHEME://USER:PASSWORD@host, where a path has one slash and a password may hold some
     re.compile(r"(?i)(\bhttps?:/{1,2})[^\s@/\"']{1,400}(@)"),
@@ -17,6 +20,9 @@ _SECRETS = (
     re.compile(r"((?:^|[\s,=\"'(]))[\w.+-]{1,200}:[^\s@/:\"',]{1,400}(@\w)"),
 )
 _HIDDEN = r"\1***\2"
+_known_secrets: set[str] = set()
+_SHORTEST_SECRET = 4
+"""Anything shorter is no secret, and its characters occur everywhere."""
 
 MOST_CHARACTERS = 2000
 _UNSHOWN_CATEGORIES = ("Cc", "Cs", "Zl", "Zp")
@@ -28,10 +34,21 @@ Value = TypeVar("Value")
 
 
 def redacted(text: str) -> str:
-    """The text with *** in the place of passwords, tokens and keys in URLs, lists of brokers and settings."""
+    """The text with *** in the place of passwords, tokens and keys in URLs, lists of brokers and settings.
+
+    And in the place of the secrets that this process knows (hide).
+    """
+    for secret in sorted(_known_secrets, key=len, reverse=True):
+        text = text.replace(secret, "***")
     for pattern in _SECRETS:
         text = pattern.sub(_HIDDEN, text)
     return text
+
+
+def hide(secret: str) -> None:
+    """Let redacted() replace a secret, also in one line, and its lines and quoted parts, as JAAS settings have them."""
+    parts = [secret, " ".join(secret.split()), *secret.splitlines(), *re.findall(r"[\"']([^\"'\s]+)[\"']", secret)]
+    _known_secrets.update(part.strip() for part in parts if len(part.strip()) >= _SHORTEST_SECRET)
 
 
 def redacted_values(value: Value) -> Value:

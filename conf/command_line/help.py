@@ -112,6 +112,8 @@ def _metavar(field: FieldInfo) -> str:
     if choices := choices_of(field):
         joined = "|".join(choices)
         return joined if len(joined) <= _MAX_METAVAR else "NAME"
+    if repeated := presentation(field).repeated:
+        return f"{repeated} ..."
     first = _types(field)[0]
     return "X,..." if get_origin(first) is tuple else _METAVARS.get(first, "TEXT")
 
@@ -130,7 +132,7 @@ def _help(field: FieldInfo, default: Any) -> str:
         text += f": {', '.join(choices_of(field))}"
     if field.is_required():
         return f"{text} (required)"
-    return text if default is None or default is False else f"{text} (default {_shown(default)})"
+    return text if default is None or default is False or default == () else f"{text} (default {_shown(default)})"
 
 
 def _shown(default: Any) -> str:

@@ -3,11 +3,11 @@
 from pydantic import ValidationError
 from pydantic_core import ErrorDetails
 
-from longtail.conf.base.shown_text import shortened
+from longtail.conf.base.shown_text import redacted, shortened
 from longtail.conf.base.suggestions import did_you_mean
 from longtail.conf.command_line.help import choices_of
 from longtail.conf.command_line.spellings import label_of, names_by_key
-from longtail.conf.options.base import JobOptions
+from longtail.conf.options.base import JobOptions, presentation
 
 MOST_OF_A_VALUE = 200
 """Characters of a refused value that its message repeats."""
@@ -32,8 +32,10 @@ def _describe(detail: ErrorDetails, options_type: type[JobOptions]) -> str:
     if detail["type"] == "extra_forbidden":
         return f"unknown option {name!r}{did_you_mean(name, names_by_key(options_type))}"
     label, field = label_of(options_type, name), options_type.model_fields[name]
+    if presentation(field).repeated:
+        return f"{label}: {message}"  # which of the values it is about, the message says
     if detail["type"] == "missing":
         return f"{label} is required: {field.description}"
     if detail["type"] == "literal_error":
         message += did_you_mean(str(detail["input"]), choices_of(field))
-    return f"{label} {shortened(str(detail['input']), MOST_OF_A_VALUE)}: {message}"
+    return f"{label} {shortened(redacted(str(detail['input'])), MOST_OF_A_VALUE)}: {message}"

@@ -70,6 +70,8 @@ def _parser(options_type: type[JobOptions], prog: str) -> argparse.ArgumentParse
             parser.add_argument(name, nargs="?")
         elif field.annotation is bool:
             parser.add_argument(*all_flags_of(options_type, name), dest=name, action="store_true")
+        elif presentation(field).repeated:
+            parser.add_argument(*all_flags_of(options_type, name), dest=name, action="append")
         else:
             parser.add_argument(*all_flags_of(options_type, name), dest=name)
     for number, entry in enumerate(_replaced(options_type)):

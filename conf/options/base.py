@@ -37,6 +37,7 @@ class Presentation:
     positional: given by its position instead of by a flag
     advanced: listed by --help-all alone
     choices: the names to choose from, where the field's type does not list them
+    repeated: what one value looks like, if the flag may be given several times; else empty
     """
 
     group: str
@@ -44,6 +45,7 @@ class Presentation:
     positional: bool
     advanced: bool
     choices: tuple[str, ...]
+    repeated: str
 
 
 def one_of(names: Iterable[str], *, or_code: str = "") -> AfterValidator:
@@ -72,6 +74,7 @@ def option(
     positional: bool = False,
     advanced: bool = False,
     choices: Iterable[str] = (),
+    repeated: str = "",
     in_run_name: bool = True,
     **checks: Any,
 ) -> Any:
@@ -79,7 +82,7 @@ def option(
 
     default: ``...`` if the option is required
     description: the option's line in the help, without the default
-    group, flags, positional, advanced, choices: see Presentation
+    group, flags, positional, advanced, choices, repeated: see Presentation
     in_run_name: whether the option is part of the name of a run; False if it does not change the outcome of a training
     checks: pydantic's (``gt=0``, ``pattern=...``)
     """
@@ -89,6 +92,7 @@ def option(
         "positional": positional,
         "advanced": advanced,
         "choices": " ".join(choices),
+        "repeated": repeated,
         "in_run_name": in_run_name,
     }
     return Field(default, description=description, json_schema_extra=extra, **checks)
@@ -108,6 +112,7 @@ def presentation(field: FieldInfo) -> Presentation:
         positional=bool(extra["positional"]),
         advanced=bool(extra["advanced"]),
         choices=tuple(str(extra["choices"]).split()),
+        repeated=str(extra["repeated"]),
     )
 
 

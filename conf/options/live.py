@@ -1,10 +1,11 @@
 """The jobs that follow running trainings."""
 
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
-from pydantic import DirectoryPath, FilePath, model_validator
+from pydantic import DirectoryPath, FilePath, field_validator, model_validator
 
+from longtail.conf.kafka_settings import check_setting
 from longtail.conf.options.base import SparkJobOptions, TableFormat, option
 
 EVENTS_TOPIC = "longtail-events"
@@ -14,7 +15,39 @@ _TOPIC = r"^[A-Za-z0-9._-]{1,249}$"
 _TRIGGER = r"^\d+ (milli)?seconds?$"
 
 
-class LiveQueryOptions(SparkJobOptions):
+class KafkaOptions(SparkJobOptions):
+    """Settings of Kafka's client, for the jobs that read or write a topic."""
+
+    kafka_option: tuple[str, ...] = option(
+        (),
+        "setting of Kafka's client, such as security.protocol=SASL_SSL; may be repeated. For secrets: env:NAME or "
+        "file:PATH as the value stands for an environment variable or the content of a file",
+        group="Input", repeated="KEY=VALUE",
+    )  # fmt: skip
+    kafka_config: FilePath | None = option(
+        None, "properties file of such settings, as Kafka's own tools take it", group="Input"
+    )
+    new_checkpoint: bool = option(
+        False,
+        "forget how far the source was read, and read it from its beginning: for another topic, or one that was made "
+        "anew. Events count once",
+        group="Live tables",
+    )
+
+    @field_validator("kafka_option", mode="before")
+    @classmethod
+    def _a_mapping_in_a_file_is_settings_too(cls, value: Any) -> Any:
+        return tuple(f"{key}={one}" for key, one in value.items()) if isinstance(value, dict) else value
+
+    @field_validator("kafka_option")
+    @classmethod
+    def _settings_are_those_of_a_user(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        for setting in value:
+            check_setting(*setting.partition("="))
+        return value
+
+
+class LiveQueryOptions(KafkaOptions):
     """Options of the jobs that maintain result tables by a streaming query."""
 
     runs_dir: Path = option(Path("runs"), "directory of the runs to watch", group="Input")
@@ -34,6 +67,8 @@ class LiveQueryOptions(SparkJobOptions):
     def _kafka_has_brokers(self) -> "LiveQueryOptions":
         if (self.source == "kafka") != (self.bootstrap_servers is not None):
             raise ValueError("--source kafka and --bootstrap_servers HOST:PORT go together")
+        if self.source != "kafka" and (self.kafka_option or self.kafka_config):
+            raise ValueError("--kafka_option and --kafka_config need --source kafka")
         return self
 
 
@@ -58,7 +93,7 @@ class MonitorOptions(LiveQueryOptions):
     )  # fmt: skip
 
 
-class RelayOptions(SparkJobOptions):
+class RelayOptions(KafkaOptions):
     """relay: send the metric events of running trainings to a Kafka topic."""
 
     examples = (

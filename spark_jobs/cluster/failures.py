@@ -33,6 +33,26 @@ _NO_DIRECTORY = re.compile(r"Mkdirs failed to create (?:file:)?(\S+)")
 _PATH = re.compile(r"file:(/[^\s,)\]]+)")
 
 JVM_IS_GONE = "Spark's Java process ended (killed, or out of memory): run the command again"
+_OF_KAFKA = (
+    (
+        re.compile(r"KAFKA_DATA_LOSS|Some data may have been lost because they are not available in Kafka"),
+        "the topic was made anew, or lost messages before they were read: --new_checkpoint reads it from its beginning",
+    ),
+    (
+        re.compile(r"errors\.(?:RecordTooLarge|MessageTooLarge)Exception"),
+        "the Kafka topic takes no messages as long as when the relay started: run the command again, and what is too "
+        "long goes into the quarantine",
+    ),
+    (
+        re.compile(r"errors\.(?:\w*Authenti\w+|\w*Authorization)Exception: ([^\n]*)"),
+        "the Kafka brokers refuse this user: {}; see --kafka_option",
+    ),
+    (
+        re.compile(r"org\.apache\.kafka\.common\.errors\.TimeoutException: ([^\n]*)"),
+        "the Kafka brokers stopped answering ({}): start them and run the command again, it goes on where it was",
+    ),
+)
+"""What ends a query on a topic, and what the user can do."""
 _GONE = re.compile(
     r"Py4JNetworkError|Answer from Java side is empty|Error while sending or receiving|Connection refused"
 )
@@ -52,6 +72,9 @@ def user_message(error: BaseException) -> str | None:
     if found := re.search(r"\[FAILED_READ_FILE[.\w]*\] .*? reading file (\S+?)\.(?:\s|$)", text):
         file = re.sub("^file:(//)?", "", unquote(found[1]))
         return one_line(f"{file} is damaged or cannot be read: write it again, with the job that wrote it")
+    for pattern, mend in _OF_KAFKA:
+        if found := pattern.search(text):
+            return one_line(mend.format(*found.groups()))
     message = JVM_IS_GONE if is_of_dead_jvm(error) else _of_operating_system(error, text)
     return message and one_line(message)
 

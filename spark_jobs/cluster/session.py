@@ -106,6 +106,8 @@ def _settings(options: SparkJobOptions, *, local: bool) -> dict[str, str]:
         # A rank that never reaches the barrier fails the stage instead of blocking it forever.
         "spark.barrier.sync.timeout": "300s",
         "spark.sql.session.timeZone": "UTC",
+        # Plans, as Spark's web page shows them, have no setting of a Kafka client.
+        "spark.sql.redaction.options.regex": r"(?i)url|^kafka\.(?!bootstrap\.servers$)",
         # A damaged page is an error, not another label or image.
         "spark.hadoop.parquet.page.verify-checksum.enabled": "true",
         # Inferring constraints from expressions as long as the checks of an event line takes the optimizer minutes.

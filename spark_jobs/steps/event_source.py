@@ -1,15 +1,28 @@
 """The source of a live query's metric events: the event files in --runs_dir, or a Kafka topic."""
 
+import sys
 from collections.abc import Callable
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
 from pyspark.sql import DataFrame, SparkSession
 
-from longtail.conf.options.live import LiveQueryOptions
+from longtail.conf.kafka_settings import kafka_settings
+from longtail.conf.options.live import KafkaOptions, LiveQueryOptions, RelayOptions
 from longtail.streaming.events.writer import EVENTS_DIRECTORY
+from longtail.streaming.live.checkpoint import FILES, topic_source
 from longtail.streaming.live.kafka import KAFKA_PACKAGE, kafka_lines
+from longtail.streaming.live.kafka_brokers import KafkaAdmin, KafkaConnection, check_reachable, wait_for_topic
 from longtail.streaming.live.query import file_lines
+
+
+@dataclass(frozen=True)
+class EventSource:
+    """How to read the lines of events in a session, and what the checkpoint of a query on them belongs to."""
+
+    read: Callable[[SparkSession], DataFrame]
+    name: str
 
 
 def packages_of(options: LiveQueryOptions) -> tuple[str, ...]:
@@ -17,12 +30,42 @@ def packages_of(options: LiveQueryOptions) -> tuple[str, ...]:
     return (KAFKA_PACKAGE,) if options.source == "kafka" else ()
 
 
-def lines_of(options: LiveQueryOptions) -> Callable[[SparkSession], DataFrame]:
-    """A function that creates the streaming DataFrame of event lines in a session."""
-    if options.source == "kafka":
-        assert options.bootstrap_servers is not None, "the options are validated"
-        return partial(kafka_lines, bootstrap_servers=options.bootstrap_servers, topic=options.topic)
-    return partial(file_lines, events_dir=options.runs_dir / EVENTS_DIRECTORY)
+def kafka_connection(options: KafkaOptions, bootstrap_servers: str) -> KafkaConnection:
+    """The brokers and the settings for them. Without Spark, so that a job need not start it in vain.
+
+    Raises UserError if a setting cannot be read, or if no broker can be reached.
+    """
+    settings = kafka_settings(options.kafka_option, options.kafka_config)
+    check_reachable(bootstrap_servers)
+    return KafkaConnection(bootstrap_servers, settings)
+
+
+def connection_of(options: LiveQueryOptions) -> KafkaConnection | None:
+    """The same, for a live query; None if its source is files."""
+    return kafka_connection(options, options.bootstrap_servers) if options.bootstrap_servers else None
+
+
+def event_source(spark: SparkSession, options: LiveQueryOptions, kafka: KafkaConnection | None) -> EventSource:
+    """The source of a live query. Waits for the topic, and says so.
+
+    Raises UserError if the brokers refuse the settings.
+    """
+    if kafka is None:
+        return EventSource(partial(file_lines, events_dir=options.runs_dir / EVENTS_DIRECTORY), FILES)
+    with KafkaAdmin(spark, kafka) as admin:
+        wait_for_topic(admin, options.topic, say=_say, create=False)
+        name = topic_source(options.topic, admin.cluster_id())
+    return EventSource(partial(kafka_lines, kafka=kafka, topic=options.topic), name)
+
+
+def destination(spark: SparkSession, options: RelayOptions, kafka: KafkaConnection) -> tuple[str, int]:
+    """The relay's topic, as the source that its readers will have, and how many bytes a message may have.
+
+    Waits for the topic as event_source does.
+    """
+    with KafkaAdmin(spark, kafka) as admin:
+        wait_for_topic(admin, options.topic, say=_say, create=True)
+        return topic_source(options.topic, admin.cluster_id()), admin.max_message_bytes(options.topic)
 
 
 def description_of(options: LiveQueryOptions) -> str:
@@ -33,3 +76,7 @@ def description_of(options: LiveQueryOptions) -> str:
 def runs_dir_of(options: LiveQueryOptions) -> Path | None:
     """The directory of the runs with their heartbeats; None if the events come from elsewhere."""
     return options.runs_dir if options.source == "files" else None
+
+
+def _say(message: str) -> None:
+    print(message, file=sys.stderr, flush=True)

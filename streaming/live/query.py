@@ -21,6 +21,7 @@ from pyspark.sql.streaming.query import StreamingQuery
 from longtail.conf.base.errors import UserError
 from longtail.streaming.alerts.rules import AlertRules
 from longtail.streaming.alerts.rules_file import read_alert_rules
+from longtail.streaming.live.checkpoint import FILES, claim_checkpoint
 from longtail.streaming.live.keeper import TableKeeper
 from longtail.streaming.live.trigger import with_trigger
 from longtail.streaming.parsing.lines import LINE, SOURCE
@@ -112,6 +113,8 @@ def start_live_query(
     *,
     tables_dir: Path,
     trigger: str | None,
+    source: str = FILES,
+    new_checkpoint: bool = False,
     rules: AlertRules | None = None,
     runs_dir: Path | None = None,
     on_update: Callable[[list[str]], None] = lambda runs: None,
@@ -120,12 +123,15 @@ def start_live_query(
 
     read_lines: creates the streaming DataFrame of lines (value, source) in the query's own session
     trigger: interval between batches as Spark writes it ("1 second"); None: process what exists and end
+    source: what the lines are from (streaming/live/checkpoint.py)
+    new_checkpoint: forget how far the source was read
     rules: alert rules; None: those of conf/alerts.yaml
     runs_dir: directory of the runs, for readers to see which are lost; None if it is not on this machine
     on_update: called with all runs at the start, and after each batch with the names of the runs whose tables changed;
     called again for a batch that was interrupted by a kill
 
-    Raises UserError if another process is writing these tables, or if a newer version of Longtail has written them.
+    Raises UserError if another process is writing these tables, if a newer version of Longtail has written them, or if
+    they were kept from another source.
     """
     own_session = spark.newSession()
     for key, value in OWN_SETTINGS.items():
@@ -142,6 +148,7 @@ def start_live_query(
             in_batch.release()
 
     try:
+        claim_checkpoint(tables_dir.absolute() / CHECKPOINT_DIRECTORY, source, new=new_checkpoint)
         on_update(list_runs(tables_dir))
         writer = (
             read_lines(own_session)

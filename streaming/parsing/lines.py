@@ -23,6 +23,8 @@ from longtail.streaming.events.schema import (
 )
 
 LINE, SOURCE, REASON = "value", "source", "reason"
+TOO_LONG = "a line too long for Kafka"
+"""How the relay begins the message that it sends in the place of such a line."""
 MAX_LINE_KEPT = 2000
 """Characters of a bad line that are kept."""
 
@@ -107,7 +109,8 @@ def _reason() -> Column:
     mistyped = F.array_except(required, F.json_object_keys(F.to_json("event")))
     unreadable = F.col(f"event.{_UNREADABLE}").isNotNull()
     return (
-        F.when(keys.isNull(), "not a complete JSON object")
+        F.when(F.startswith(LINE, F.lit(TOO_LONG)), TOO_LONG)
+        .when(keys.isNull(), "not a complete JSON object")
         .when(F.size(keys) > F.size(F.array_distinct(keys)), "a field is repeated")
         .when(F.col("types").isNull(), "not a complete JSON object")
         .when(~_is_one_object(F.col(LINE)), "more than one JSON object")
