@@ -96,15 +96,16 @@ def pseudo_label_scores(classes: DataFrame) -> DataFrame:
     classes: class_epochs
 
     images: unlabeled images of the class in the epoch; pseudo_labels: images confidently predicted as the class;
-    correct: of these, the images that belong to it; precision: correct over pseudo_labels; recall: correct over images;
-    null where the denominator is 0
+    correct: of these, the images that belong to it; precision: correct over pseudo_labels; recall: correct over images,
+    with its 95 % interval; null where the denominator is 0
     """
     return (
         classes.where(F.col("split") == UNLABELED)
         .select(
             "run", "epoch", "class_id", "class_name", "shot_group",
             F.col("support").alias("images"), F.col("predicted").alias("pseudo_labels"), "correct", "precision",
-            F.col("accuracy").alias("recall"),
+            F.col("accuracy").alias("recall"), F.col("accuracy_low").alias("recall_low"),
+            F.col("accuracy_high").alias("recall_high"),
         )
         .orderBy("run", "epoch", "class_id")
     )  # fmt: skip

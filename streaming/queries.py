@@ -27,6 +27,7 @@ from longtail.streaming.events.schema import (
     StepEvent,
     own_fields,
 )
+from longtail.streaming.intervals import wilson_interval
 from longtail.streaming.tables.schemas import RUNNING, TABLES
 
 
@@ -57,12 +58,15 @@ def _at_highest(events: DataFrame, value: Sequence[str], *, by: Sequence[str]) -
 
 
 def class_scores(class_events: DataFrame) -> DataFrame:
-    """Add accuracy, precision, f1, mean_confidence and calibration_gap.
+    """Add accuracy and its 95 % interval, precision, f1, mean_confidence and calibration_gap.
 
     Each row is computed from one event, so that this runs on a stream without state.
     """
+    low, high = wilson_interval(F.col("accuracy"), F.nullif(F.col("support"), F.lit(0)))
     return (
         class_events.withColumn("accuracy", F.try_divide("correct", "support"))
+        .withColumn("accuracy_low", low)
+        .withColumn("accuracy_high", high)
         .withColumn("precision", F.try_divide("correct", "predicted"))
         .withColumn("f1", F.try_divide(2 * F.col("correct"), F.col("support") + F.col("predicted")))
         .withColumn("mean_confidence", F.try_divide("confidence_sum", "support"))
@@ -77,6 +81,8 @@ def class_epochs(class_events: DataFrame, before: DataFrame | None = None) -> Da
     before: rows of this table for epochs before those of the events; used as history and not part of the result
 
     accuracy, precision, f1: null where the denominator is zero
+    accuracy_low, accuracy_high: bounds of the 95 % interval of the accuracy (streaming/intervals.py): a tail class may
+        have five images, and an accuracy of 4 / 5 then stands for 0.38 to 0.96
     accuracy_change: accuracy minus that of the class's previous epoch, null in the first
     best_accuracy: highest accuracy so far
     true_share, predicted_share: share of the split's images that are of the class, and that are predicted as the class
@@ -105,7 +111,7 @@ def epochs(classes: DataFrame, before: DataFrame | None = None) -> DataFrame:
     balanced_accuracy and many/medium/few_shot_accuracy: mean of class accuracies, null for a group without classes
     head_tail_gap: many-shot minus few-shot accuracy
     label_bias: Kullback-Leibler divergence (nats) of the predicted from the true class shares, infinite if a class
-        without images is predicted
+        without images is predicted; null without images or without predictions
     calibration_gap: mean confidence minus accuracy, over images
     loss: mean over images
     """
@@ -127,7 +133,7 @@ def epochs(classes: DataFrame, before: DataFrame | None = None) -> DataFrame:
             F.try_divide(F.sum("correct"), F.sum("support")).alias("accuracy"),
             F.avg("accuracy").alias("balanced_accuracy"),
             *map(group_accuracy, SHOT_GROUPS),
-            F.sum(divergence).alias("label_bias"),
+            F.when((F.sum("support") > 0) & (F.sum("predicted") > 0), F.sum(divergence)).alias("label_bias"),
             F.try_divide(F.sum("confidence_sum") - F.sum("correct"), F.sum("support")).alias("calibration_gap"),
             F.try_divide(F.sum("loss_sum"), F.sum("support")).alias("loss"),
             F.max("epoch_seconds").alias("epoch_seconds"),

@@ -18,7 +18,8 @@ PLAIN: dict[str, dict[str, Any]] = {
     "class_epochs": {
         "run": "base", "phase": "train", "split": "test", "epoch": 1, "num_epochs": 4, "class_id": 0,
         "class_name": "zero", "shot_group": "many", "train_count": 100, "pseudo_label_count": 0, "support": 10,
-        "accuracy": 0.5, "precision": 0.25, "true_share": 0.5, "predicted_share": 0.5,
+        "accuracy": 0.5, "accuracy_low": 0.25, "accuracy_high": 0.75, "precision": 0.25,
+        "true_share": 0.5, "predicted_share": 0.5,
     },
     "epochs": {
         "run": "base", "phase": "train", "split": "test", "epoch": 1, "num_epochs": 4, "accuracy": 0.5,

@@ -9,6 +9,7 @@ from longtail.streaming.dashboard.class_axis import class_axis
 from longtail.streaming.dashboard.class_figures import (
     accuracy_lines,
     accuracy_map,
+    class_accuracy,
     confusion_matrix,
     confusion_shares,
     label_bias,
@@ -138,6 +139,24 @@ def test_the_line_of_a_long_training_has_its_own_values_under_the_pointer() -> N
     (line,) = accuracy_lines(rows, class_axis(rows.slice(0, 1), max_rows=5), view="v").data
     assert list(line.customdata) == [0.0, 1.0] * 20
     assert list(line.y[3:]) == [0.5] * 37  # over the last 4
+
+
+def test_the_last_accuracies_have_their_intervals_unless_classes_share_a_row() -> None:
+    latest = classes(
+        {"class_id": 0, "train_count": 9, "accuracy": 0.8, "accuracy_low": 0.375, "accuracy_high": 0.96},
+        {"class_id": 1, "train_count": 99, "accuracy": None, "accuracy_low": None, "accuracy_high": None},
+    )
+
+    (points,) = class_accuracy(latest, class_axis(latest, max_rows=10), view="v").data
+    (band,) = class_accuracy(latest, class_axis(latest, max_rows=1), view="v").data
+
+    np.testing.assert_allclose(points.x, [NAN, 0.8])
+    np.testing.assert_allclose(points.error_x.array, [NAN, 0.16])
+    np.testing.assert_allclose(points.error_x.arrayminus, [NAN, 0.425])
+    assert list(points.text) == ["", " (95 %: 37.5% to 96.0%)"]
+    assert band.x.tolist() == [0.8] and band.error_x.array is None and list(band.text) == [""]
+    (heat,) = accuracy_map(latest, class_axis(latest, max_rows=10), view="v").data
+    assert heat.text.tolist() == [[""], [" (95 %: 37.5% to 96.0%)"]] and "%{text}" in heat.hovertemplate
 
 
 def test_label_bias_sets_predicted_beside_true_shares() -> None:

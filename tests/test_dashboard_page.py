@@ -22,7 +22,7 @@ from longtail.streaming.tables.schemas import TABLES
 from longtail.streaming.tables.writing import write_run
 from tests.result_rows import PLAIN, class_rows, table, write_base
 
-CHARTS_OF_A_RUN = {"accuracy_map", "accuracy_lines", "group_lines", "label_bias"}
+CHARTS_OF_A_RUN = {"accuracy_map", "class_accuracy", "accuracy_lines", "group_lines", "label_bias"}
 
 
 def reader_of(tables: dict[str, pa.Table]) -> ReadTable:

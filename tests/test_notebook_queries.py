@@ -55,14 +55,14 @@ def test_the_confusion_flow_names_the_class_that_is_predicted_most_often_for_eac
 def test_pseudo_labels_have_precision_and_recall_per_class_and_epoch(spark: SparkSession) -> None:
     columns = (
         "run string, split string, epoch long, class_id long, class_name string, shot_group string, support long, "
-        "predicted long, correct long, precision double, accuracy double"
+        "predicted long, correct long, precision double, accuracy double, accuracy_low double, accuracy_high double"
     )
     class_epochs = table(
         spark, columns,
-        ("base", UNLABELED, 2, 0, "head", MANY, 8, 12, 6, 0.5, 0.75),
-        ("base", UNLABELED, 1, 1, "tail", FEW, 2, 0, 0, None, 0.0),
-        ("base", UNLABELED, 1, 0, "head", MANY, 8, 5, 4, 0.8, 0.5),
-        ("base", TEST, 1, 0, "head", MANY, 4, 4, 4, 1.0, 1.0),
+        ("base", UNLABELED, 2, 0, "head", MANY, 8, 12, 6, 0.5, 0.75, 0.4, 0.9),
+        ("base", UNLABELED, 1, 1, "tail", FEW, 2, 0, 0, None, 0.0, 0.0, 0.7),
+        ("base", UNLABELED, 1, 0, "head", MANY, 8, 5, 4, 0.8, 0.5, 0.2, 0.8),
+        ("base", TEST, 1, 0, "head", MANY, 4, 4, 4, 1.0, 1.0, 0.5, 1.0),
     )  # fmt: skip
 
     found = pseudo_label_scores(class_epochs).toArrow().to_pylist()
@@ -71,7 +71,8 @@ def test_pseudo_labels_have_precision_and_recall_per_class_and_epoch(spark: Spar
         (1, 0, 8, 5), (1, 1, 2, 0), (2, 0, 8, 12)
     ]  # fmt: skip
     assert [row["precision"] for row in found] == [0.8, None, 0.5]
-    assert [row["recall"] for row in found] == [0.5, 0.0, 0.75]
+    recalls = [(row["recall"], row["recall_low"], row["recall_high"]) for row in found]
+    assert recalls == [(0.5, 0.2, 0.8), (0.0, 0.0, 0.7), (0.75, 0.4, 0.9)]
 
 
 def test_drift_compares_a_round_with_the_round_that_its_classifier_learned(spark: SparkSession) -> None:

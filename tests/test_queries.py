@@ -234,6 +234,17 @@ def test_an_epoch_without_any_image_has_no_scores(answers: Answers) -> None:
     assert [summary[name] for name in ("accuracy", "balanced_accuracy", "label_bias", "loss")] == [None] * 4
 
 
+NO_CLASS = run_with("no class", *epoch_events(1, correct=[0] * 4, predicted=[4, 0, 0, 0], support=0, loss_sum=0.0))
+NO_PREDICTION = run_with("no prediction", *epoch_events(1, correct=[0] * 4, predicted=[0] * 4))
+
+
+@pytest.mark.parametrize("run", [NO_CLASS, NO_PREDICTION])
+def test_without_images_of_the_classes_or_predictions_there_is_no_label_bias(answers: Answers, run: str) -> None:
+    (summary,) = rows_of(answers, "epochs", run)
+
+    assert summary["label_bias"] is None
+
+
 TWICE = run_with("twice", *THREE_EPOCHS, *THREE_EPOCHS)
 
 

@@ -50,7 +50,14 @@ def test_names_that_control_the_terminal_are_shown_as_escapes() -> None:
 
 def test_events_of_others_cannot_control_the_terminal(capsys: pytest.CaptureFixture[str]) -> None:
     row = {"class_id": 0, "class_name": "[b]\x1bc", "shot_group": "few", "train_count": 1, "accuracy": 0.5}
-    row |= {"accuracy_change": None, "best_accuracy": 0.5, "true_share": 1.0, "predicted_share": 1.0}
+    row |= {
+        "accuracy_low": 0.25,
+        "accuracy_high": 0.75,
+        "accuracy_change": None,
+        "best_accuracy": 0.5,
+        "true_share": 1.0,
+        "predicted_share": 1.0,
+    }
     console().print(per_class_table([row]))
     alerts = [{"run": "r", "split": "te\nst", "message": "\x1b]0;x\x07"}]
     console().print(*alert_lines(alerts, run="r"))

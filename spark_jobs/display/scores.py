@@ -6,7 +6,8 @@ from rich.table import Table
 
 from longtail.conf.vocabulary import SHOT_GROUPS, TEST, TRAIN, VAL
 from longtail.spark_jobs.display.console import console
-from longtail.spark_jobs.display.tables import percent
+from longtail.spark_jobs.display.tables import percent, percent_in
+from longtail.streaming.intervals import wilson_interval
 
 MISTAKES_SHOWN = 5
 MAX_CLASSES_SHOWN = 100
@@ -14,7 +15,7 @@ MAX_CLASSES_SHOWN = 100
 
 
 def print_result(result: dict[str, Any]) -> None:
-    """Per-class accuracy, precision and F1 on the test set, and the scores in a few lines.
+    """Per-class accuracy with its 95 % interval, precision and F1 on the test set, and the scores in a few lines.
 
     Without held-out scores, prints those measured during training.
     """
@@ -32,8 +33,10 @@ def print_result(result: dict[str, Any]) -> None:
         result["class_names"], result["shot_groups"], result["class_counts"],
         test["totals"]["support"], test["class_accuracy"], test["class_precision"], test["class_f1"], strict=True,
     )  # fmt: skip
-    for name, group, train_count, support, *scores in columns:
-        table.add_row(name, group, str(train_count), f"{support:.0f}", *map(percent, scores))
+    for name, group, train_count, support, accuracy, *scores in columns:
+        interval = (None, None) if accuracy is None else wilson_interval(accuracy, support)
+        measured = f"{support:.0f}", percent_in(accuracy, *interval)
+        table.add_row(name, group, str(train_count), *measured, *map(percent, scores))
     terminal.print(f"{result['run']}, epoch {result['epoch']}, {split} set", soft_wrap=True)
     if len(result["class_names"]) <= MAX_CLASSES_SHOWN:
         terminal.print(table)

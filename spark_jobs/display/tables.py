@@ -23,6 +23,12 @@ def percent(value: float | None) -> str:
     return "-" if value is None else f"{100 * value:.1f}"
 
 
+def percent_in(value: float | None, low: float | None, high: float | None) -> str:
+    """A share with its interval in whole percent in brackets, "75.0 (30-95)", where there is one; "-" for None."""
+    interval = "" if low is None or high is None else f" ({100 * low:.0f}-{100 * high:.0f})"
+    return f"{percent(value)}{interval}"
+
+
 def signed_percent(value: float | None) -> Text:
     """A difference of shares in percentage points with its sign; green for a gain, red for a loss."""
     if value is None:
@@ -33,7 +39,8 @@ def signed_percent(value: float | None) -> Text:
 def per_class_table(rows: Sequence[Row]) -> Table:
     """A table of `class_epochs` rows of one run, split and epoch.
 
-    Of more than MAX_CLASSES_SHOWN classes, those with the most and those with the fewest training images.
+    Accuracies have their 95 % interval in brackets. Of more than MAX_CLASSES_SHOWN classes, those with the most and
+    those with the fewest training images.
     """
     table = Table()
     for heading in ("class", "shots", "train", "accuracy %", "change", "best %", "true share %", "predicted %"):
@@ -48,7 +55,7 @@ def per_class_table(rows: Sequence[Row]) -> Table:
             printable(row["class_name"]),
             Text(row["shot_group"], style=_GROUP_STYLE.get(row["shot_group"], "")),
             str(row["train_count"]),
-            percent(row["accuracy"]),
+            percent_in(row["accuracy"], row["accuracy_low"], row["accuracy_high"]),
             signed_percent(row["accuracy_change"]),
             percent(row["best_accuracy"]),
             percent(row["true_share"]),

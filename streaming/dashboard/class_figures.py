@@ -28,26 +28,61 @@ _MAX_CELLS_WITH_TEXT = 12
 _COLOUR_BAR_SHARES = (0, 0.01, 0.05, 0.25, 0.5, 1)
 
 
-def accuracy_by_epoch(class_epochs: pa.Table, axis: ClassAxis) -> tuple[np.ndarray, list[int]]:
-    """((rows, epochs) mean accuracy, NaN without images; the epochs)"""
+def accuracy_by_epoch(
+    class_epochs: pa.Table, axis: ClassAxis, *, column: str = "accuracy"
+) -> tuple[np.ndarray, list[int]]:
+    """((rows, epochs) mean accuracy, or a bound of its interval, NaN without images; the epochs)"""
     epochs, columns = np.unique(class_epochs["epoch"].to_numpy(), return_inverse=True)
-    accuracies = floats(class_epochs["accuracy"])
+    accuracies = floats(class_epochs[column])
     return axis.means(class_epochs["class_id"].to_numpy(), columns, accuracies, len(epochs)), epochs.tolist()
 
 
 def accuracy_map(class_epochs: pa.Table, axis: ClassAxis, *, view: str) -> go.Figure:
     """Heat map of classes (rows, head first) and epochs (columns); a cell without images is empty."""
     accuracies, epochs = accuracy_by_epoch(class_epochs, axis)
+    texts, hovered = None, ""
+    if not axis.is_banded:
+        bounds = [accuracy_by_epoch(class_epochs, axis, column=f"accuracy_{end}")[0] for end in ("low", "high")]
+        texts, hovered = _texts([list(map(interval_text, *row)) for row in zip(*bounds, strict=True)]), "%{text}"
     figure = new_figure(height=_height(axis), view=view)
     figure.add_heatmap(
         z=accuracies, x=epochs, y=list(range(len(axis))), zmin=0, zmax=1, colorscale=SHARE_SCALE,
         colorbar=colour_bar(), ygap=1 if len(axis) <= _MAX_ROWS_WITH_GAPS else 0, hoverongaps=False,
         customdata=np.repeat(_texts(axis.hovers)[:, None], len(epochs), axis=1),
-        hovertemplate="%{customdata}<br>epoch %{x}: %{z:.1%}<extra></extra>",
+        text=texts, hovertemplate=f"%{{customdata}}<br>epoch %{{x}}: %{{z:.1%}}{hovered}<extra></extra>",
     )  # fmt: skip
     figure.update_xaxes(**epoch_axis(epochs))
     figure.update_yaxes(autorange="reversed", showgrid=False, **axis.ticks())
     return figure
+
+
+def class_accuracy(latest: pa.Table, axis: ClassAxis, *, view: str) -> go.Figure:
+    """A point per class with its 95 % interval, or the mean of each band of classes.
+
+    latest: the class_epochs of one epoch
+    """
+    ids = latest["class_id"].to_numpy()
+    names = ("accuracy", "accuracy_low", "accuracy_high")
+    accuracy, low, high = (axis.means_of_classes(ids, floats(latest[name])) for name in names)
+    figure = new_figure(height=_height(axis), view=view)
+    bars = {
+        "type": "data", "symmetric": False, "array": high - accuracy, "arrayminus": accuracy - low, "color": NEUTRAL,
+        "thickness": 2, "width": 0,
+    }  # fmt: skip
+    figure.add_scatter(
+        y=list(range(len(axis))), x=accuracy, mode="markers", marker={"color": axis.colours, "size": 8},
+        error_x=None if axis.is_banded else bars, customdata=axis.hovers,
+        text=[""] * len(axis) if axis.is_banded else list(map(interval_text, low, high)),
+        hovertemplate="%{customdata}<br>%{x:.1%}%{text}<extra></extra>",
+    )  # fmt: skip
+    figure.update_xaxes(range=[-0.02, 1.02], tickformat=".0%", dtick=0.25, showgrid=True)
+    figure.update_yaxes(range=[len(axis) - 0.5, -0.5], showgrid=False, **axis.ticks())
+    return figure
+
+
+def interval_text(low: float, high: float) -> str:
+    """The bounds of an interval as a tooltip shows them after the value; empty for NaN."""
+    return "" if np.isnan(low) else f" (95 %: {low:.1%} to {high:.1%})"
 
 
 def accuracy_lines(class_epochs: pa.Table, axis: ClassAxis, *, view: str) -> go.Figure:

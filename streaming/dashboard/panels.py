@@ -16,6 +16,7 @@ from longtail.streaming.dashboard.class_axis import ClassAxis, class_axis
 from longtail.streaming.dashboard.class_figures import (
     accuracy_lines,
     accuracy_map,
+    class_accuracy,
     confusion_matrix,
     label_bias,
     pseudo_label_quality,
@@ -38,7 +39,7 @@ from longtail.streaming.tables.reading import rows_where
 
 CLASS_COLUMNS = [
     "run", "split", "epoch", "class_id", "class_name", "shot_group", "train_count", "pseudo_label_count", "support",
-    "accuracy", "precision", "true_share", "predicted_share",
+    "accuracy", "accuracy_low", "accuracy_high", "precision", "true_share", "predicted_share",
 ]  # fmt: skip
 """The columns of class_epochs that the charts use: of this large table the others are not read."""
 _MAP_ROWS, _LINES, _BARS, _MATRIX_ROWS = 100, 12, 40, 50
@@ -92,6 +93,13 @@ def _accuracy_map(shown: ShownRun) -> Content:
     )
     note = f"{rows}, sorted by number of labelled images (shown at the left), the largest at the top."
     return render_note(note), {"accuracy_map": accuracy_map(shown.rows, axis, view=shown.view)}
+
+
+def _class_accuracy(shown: ShownRun) -> Content:
+    axis = shown.axis(_BARS)
+    what = "mean of each band" if axis.is_banded else "and its 95 % interval: few images measure little"
+    note = f"Epoch {shown.epoch}: accuracy on the {shown.split} set, {what}."
+    return render_note(note), {"class_accuracy": class_accuracy(shown.latest, axis, view=shown.view)}
 
 
 def _accuracy_lines(shown: ShownRun) -> Content:
@@ -219,6 +227,7 @@ class Panel:
 
 PANELS = {
     "accuracy_map": Panel("Accuracy per class and epoch", _accuracy_map, {"accuracy_map": ""}),
+    "class_accuracy": Panel("Accuracy per class at the last epoch", _class_accuracy, {"class_accuracy": ""}),
     "accuracy_lines": Panel("Accuracy from head to tail", _accuracy_lines, {"accuracy_lines": ""}),
     "group_lines": Panel("Accuracy of the shot groups", _group_lines, {"group_lines": ""}),
     "label_bias": Panel("Label bias", _label_bias, {"label_bias": ""}),

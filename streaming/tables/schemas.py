@@ -54,8 +54,9 @@ TABLES: dict[str, pa.Schema] = {
         num_epochs=_WHOLE, configuration=_TEXT, message=_TEXT, status_at=_REAL,
     ),
     "class_epochs": _event_columns(
-        ClassEvent, accuracy=_REAL, precision=_REAL, f1=_REAL, accuracy_change=_REAL, best_accuracy=_REAL,
-        true_share=_REAL, predicted_share=_REAL, mean_confidence=_REAL, calibration_gap=_REAL,
+        ClassEvent, accuracy=_REAL, accuracy_low=_REAL, accuracy_high=_REAL, precision=_REAL, f1=_REAL,
+        accuracy_change=_REAL, best_accuracy=_REAL, true_share=_REAL, predicted_share=_REAL,
+        mean_confidence=_REAL, calibration_gap=_REAL,
     ),
     "epochs": _columns(
         run=_TEXT, phase=_TEXT, split=_TEXT, epoch=_WHOLE, num_epochs=_WHOLE, accuracy=_REAL, balanced_accuracy=_REAL,
