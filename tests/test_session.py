@@ -1,16 +1,20 @@
 """The Spark session (spark_jobs/cluster/session.py): which masters are local, which Java will do, what it opens."""
 
+import logging
 import os
 import re
 import shutil
 from pathlib import Path
 
 import pytest
+from pyspark import SparkContext
 from pyspark.sql import SparkSession
 
 from longtail.conf.base.errors import UserError
 from longtail.conf.options.base import SparkJobOptions
-from longtail.spark_jobs.cluster.session import check_java, is_local, spark_session
+from longtail.spark_jobs.cluster.java import check_java
+from longtail.spark_jobs.cluster.session import described, is_local, spark_session
+from longtail.spark_jobs.cluster.settings import users_defaults
 
 LISTEN = "0A"  # the state's code in /proc/net/tcp
 
@@ -145,6 +149,7 @@ def test_a_java_that_cannot_be_run_is_refused_in_one_line(
 
 def test_under_spark_submit_the_job_itself_takes_no_master(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PYSPARK_GATEWAY_PORT", "1")
+    monkeypatch.setattr(SparkContext, "_active_spark_context", None)
 
     with pytest.raises(UserError) as error:
         spark_session("tests", SparkJobOptions(master="local[2]"))
@@ -157,6 +162,78 @@ def test_a_running_session_is_used_by_the_next_job(spark: SparkSession) -> None:
 
     assert found.sparkContext is spark.sparkContext
     assert found.sparkContext.master == "local[4]"
+
+
+def outside_state(session: SparkSession) -> dict[str, object]:
+    """What a job must leave as it found it in a session that somebody else made."""
+    context = session.sparkContext
+    return {
+        "settings": session.conf.getAll,
+        "description": context.getLocalProperty("spark.job.description"),
+        "pool": context.getLocalProperty("spark.scheduler.pool"),
+        "log level": str(context._jvm.org.apache.logging.log4j.LogManager.getRootLogger().getLevel()),
+        "root logger": logging.getLogger().level,
+        "environment": dict(os.environ),
+        "application": context.appName,
+        "tags": context.getJobTags(),
+    }
+
+
+@pytest.fixture
+def foreign_session(spark: SparkSession, monkeypatch: pytest.MonkeyPatch) -> SparkSession:
+    """A session as a notebook has it, with settings of its own."""
+    session = spark.newSession()
+    session.conf.unset("spark.longtail.session")
+    session.conf.unset("spark.sql.constraintPropagation.enabled")
+    session.conf.set("spark.sql.session.timeZone", "Asia/Tokyo")
+    monkeypatch.setattr(SparkSession, "_instantiatedSession", session)
+    monkeypatch.setattr(logging.getLogger(), "level", logging.INFO)
+    with described(session, "a notebook's own work"):
+        yield session
+
+
+def test_somebody_else_s_session_is_left_as_it_is(foreign_session: SparkSession) -> None:
+    before = outside_state(foreign_session)
+
+    own = spark_session("stats", SparkJobOptions(), slots=1000)
+
+    assert own.range(3).count() == 3
+    assert outside_state(foreign_session) == before
+    assert own.sparkContext is foreign_session.sparkContext, "it is not stopped for one with more slots"
+    assert own.conf.get("spark.sql.session.timeZone") == "Asia/Tokyo"
+    assert own.conf.get("spark.sql.constraintPropagation.enabled") == "false"
+    assert foreign_session.conf.get("spark.sql.constraintPropagation.enabled") == "true"
+
+
+def test_a_master_other_than_the_running_session_s_is_refused_in_one_line(foreign_session: SparkSession) -> None:
+    with pytest.raises(UserError) as error:
+        spark_session("stats", SparkJobOptions(master="local[2]"))
+
+    assert only_line(error) == (
+        "--master local[2]: a Spark session with the master local[4] is running in this process: "
+        "leave --master out, or stop that session first"
+    )
+    assert spark_session("stats", SparkJobOptions(master="local[4]")).range(1).count() == 1
+
+
+def test_a_job_in_a_running_session_leaves_its_description(spark: SparkSession) -> None:
+    with described(spark, "what the user does"):
+        spark_session("theory", SparkJobOptions())
+
+        assert spark.sparkContext.getLocalProperty("spark.job.description") == "what the user does"
+
+
+def test_the_user_s_spark_defaults_go_before_longtail_s(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "spark-defaults.conf").write_text(
+        "# spark.comment 1\n\nspark.driver.memory   40g \nspark.master=yarn\n  spark.a: -Dx=1 -Dy=2\nspark.empty\n"
+    )
+    monkeypatch.setenv("SPARK_CONF_DIR", str(tmp_path))
+
+    assert users_defaults() == {
+        "spark.driver.memory": "40g", "spark.master": "yarn", "spark.a": "-Dx=1 -Dy=2", "spark.empty": "",
+    }  # fmt: skip
+    monkeypatch.setenv("SPARK_CONF_DIR", str(tmp_path / "nowhere"))
+    assert users_defaults() == {}
 
 
 def test_a_local_session_listens_on_this_machine_only(spark: SparkSession) -> None:

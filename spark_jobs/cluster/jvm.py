@@ -6,6 +6,7 @@ nobody can act on.
 
 import os
 import re
+import subprocess
 import sys
 import threading
 from typing import Any
@@ -24,10 +25,10 @@ _REPEATED = re.compile(
 )
 
 
-def start_quiet_jvm(configuration: SparkConf) -> None:
-    """Start the JVM that SparkSession.builder will use, unless one is running."""
+def start_quiet_jvm(configuration: SparkConf) -> subprocess.Popen[bytes] | None:
+    """Start the JVM that SparkSession.builder will use, and return its process; None if one is running already."""
     if SparkContext._gateway is not None:
-        return
+        return None
     read_end, write_end = os.pipe()
     threading.Thread(target=_pass_on, args=(read_end,), daemon=True).start()
     try:
@@ -35,6 +36,7 @@ def start_quiet_jvm(configuration: SparkConf) -> None:
     finally:
         os.close(write_end)  # the JVM has a copy; the thread ends when that is closed
     SparkContext._ensure_initialized(gateway=gateway, conf=configuration)
+    return gateway.proc
 
 
 def silence_accumulators(context: SparkContext) -> None:

@@ -1,58 +1,55 @@
-"""The Spark session of a job, and the check that this machine can start one.
+"""The Spark session of a job.
 
 The master is set only if the user gives one; otherwise it is that of spark-submit, of spark-defaults.conf, or local[*].
+A session that is running already belongs to somebody else: nothing in it is changed, the job gets one of its own beside
+it.
 """
 
 import logging
 import os
 import re
-import shutil
-import subprocess
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from pathlib import Path
 from typing import Any
 
 from pyspark import SparkConf, SparkContext
 from pyspark.errors import PySparkRuntimeError
 from pyspark.sql import SparkSession
 
-from longtail import conf
 from longtail.conf.base.errors import UserError
 from longtail.conf.options.base import SparkJobOptions
+from longtail.spark_jobs.cluster.class_archive import ClassArchive, class_archive
+from longtail.spark_jobs.cluster.java import check_java
 from longtail.spark_jobs.cluster.jvm import silence_accumulators, start_quiet_jvm
+from longtail.spark_jobs.cluster.settings import job_settings, query_settings, users_defaults
 
-MINIMUM_JAVA = 17
-_LOG_CONFIGURATION = Path(conf.__file__).parent / "log4j2.properties"
+_OWN = "spark.longtail.session"
+"""A setting that marks the sessions that longtail made."""
 
 
 def spark_session(name: str, options: SparkJobOptions, *, slots: int = 1, packages: Sequence[str] = ()) -> SparkSession:
-    """Create the session of a job, or return the running one.
+    """Create the session of a job; if one is running, return it or, unless longtail made it, a new one beside it.
 
     slots: tasks that the job runs at once; without a chosen master, local[*] grows to that number
     packages: Maven coordinates that the job needs in addition to Spark; spark-submit takes them by --packages
 
-    Raises UserError if Java is missing or too old, if the master is given twice, or if a package cannot be fetched.
+    Raises UserError if Java is missing or too old, if the master is given twice or is not that of the running session,
+    or if a package cannot be fetched.
     """
+    if SparkContext._active_spark_context is not None:
+        return _beside(SparkSession.builder.getOrCreate(), options)
     submitted = "PYSPARK_GATEWAY_PORT" in os.environ
     if submitted:
         if options.master is not None:
             raise UserError("give --master to spark-submit, before the script, not to the job")
         SparkContext._ensure_initialized()  # so that SparkConf() has the options of spark-submit
-    else:
-        check_java()
-    os.environ.setdefault("PYSPARK_PYTHON", sys.executable)
-    os.environ.setdefault("PYSPARK_DRIVER_PYTHON", sys.executable)
-    configuration = SparkConf().setAppName(f"longtail {name}")
+    configuration = SparkConf().setAppName(f"longtail {name}").set(_OWN, "true")
     if options.master is not None:
         configuration.setMaster(options.master)
-    for key, value in _settings(options, local=is_local(configuration.get("spark.master", "local"))).items():
-        configuration.setIfMissing(key, value)
     if packages:
         configuration.setIfMissing("spark.jars.packages", ",".join(packages))
-    if not submitted and not options.verbose:
-        _start_jvm(configuration, packages)
+    _prepare(configuration, options, packages, submitted=submitted)
     spark = SparkSession.builder.config(conf=configuration).getOrCreate()
     context = spark.sparkContext
     if not submitted and options.master is None and is_local(context.master) and context.defaultParallelism < slots:
@@ -69,10 +66,53 @@ def spark_session(name: str, options: SparkJobOptions, *, slots: int = 1, packag
     return spark
 
 
-def _start_jvm(configuration: SparkConf, packages: Sequence[str]) -> None:
+def _beside(running: SparkSession, options: SparkJobOptions) -> SparkSession:
+    """The session itself if longtail made it; or one with its settings, and longtail's for those it leaves open."""
+    master = running.sparkContext.master
+    if options.master not in (None, master):
+        raise UserError(
+            f"--master {options.master}: a Spark session with the master {master} is running in this process: "
+            f"leave --master out, or stop that session first"
+        )
+    if running.conf.get(_OWN, None) is not None:
+        return running
+    own = running.newSession()
+    for key, value in {**query_settings(local=is_local(master)), **running.conf.getAll, _OWN: "true"}.items():
+        if key == _OWN or own.conf.isModifiable(key):
+            own.conf.set(key, value)
+    return own
+
+
+def _prepare(configuration: SparkConf, options: SparkJobOptions, packages: Sequence[str], *, submitted: bool) -> None:
+    """Complete the settings, and start the JVM unless spark-submit has, or it is to show its log."""
+    java_version = "" if submitted else check_java()
+    os.environ.setdefault("PYSPARK_PYTHON", sys.executable)
+    os.environ.setdefault("PYSPARK_DRIVER_PYTHON", sys.executable)
+    defaults = {} if submitted else users_defaults()
+    local = is_local(configuration.get("spark.master", defaults.get("spark.master", "local")))
+    if local:
+        # All ports, the web UI's included, listen on this machine only.
+        os.environ.setdefault("SPARK_LOCAL_IP", "127.0.0.1")
+    settings = job_settings(options, local=local)
+    users_choice = {*defaults, *(key for key, _ in configuration.getAll())}
+    for key in settings.keys() - users_choice:
+        configuration.set(key, settings[key])
+    if submitted or options.verbose:
+        return
+    archive = None
+    if local and not users_choice & {"spark.driver.extraJavaOptions", "spark.driver.extraClassPath"}:
+        memory = configuration.get("spark.driver.memory", defaults.get("spark.driver.memory", ""))
+        archive = class_archive(java_version, driver_memory=str(memory))
+    if archive is not None:
+        quick = settings["spark.driver.extraJavaOptions"]
+        configuration.set("spark.driver.extraJavaOptions", f"{quick} {archive.java_options}")
+    _start_jvm(configuration, packages, archive)
+
+
+def _start_jvm(configuration: SparkConf, packages: Sequence[str], archive: ClassArchive | None) -> None:
     """Start the JVM without Spark's log. Raises UserError if it does not start and packages were to be fetched."""
     try:
-        start_quiet_jvm(configuration)
+        jvm = start_quiet_jvm(configuration)
     except PySparkRuntimeError:
         if not packages:
             raise
@@ -80,6 +120,8 @@ def _start_jvm(configuration: SparkConf, packages: Sequence[str]) -> None:
             f"Spark did not start with {', '.join(packages)}, which is fetched from Maven Central on first use: "
             f"--verbose shows the reason"
         ) from None
+    if jvm is not None and archive is not None:
+        archive.keep_when_written(jvm)
 
 
 @contextmanager
@@ -95,61 +137,6 @@ def described(spark: SparkSession, description: str) -> Iterator[None]:
         java_context.setJobDescription(before)  # None removes it, which PySpark's own method does not allow
 
 
-def _settings(options: SparkJobOptions, *, local: bool) -> dict[str, str]:
-    """Spark settings, for those that the user left open."""
-    settings = {
-        "spark.ui.showConsoleProgress": "false",
-        # Small streaming jobs get their share beside a long inference stage.
-        "spark.scheduler.mode": "FAIR",
-        # Image rows are wide: fewer of them per Arrow batch.
-        "spark.sql.execution.arrow.maxRecordsPerBatch": "2000",
-        # A rank that never reaches the barrier fails the stage instead of blocking it forever.
-        "spark.barrier.sync.timeout": "300s",
-        "spark.sql.session.timeZone": "UTC",
-        # Plans, as Spark's web page shows them, have no setting of a Kafka client.
-        "spark.sql.redaction.options.regex": r"(?i)url|^kafka\.(?!bootstrap\.servers$)",
-        # A damaged page is an error, not another label or image.
-        "spark.hadoop.parquet.page.verify-checksum.enabled": "true",
-        # Inferring constraints from expressions as long as the checks of an event line takes the optimizer minutes.
-        "spark.sql.constraintPropagation.enabled": "false",
-        # A live query's plans have more generated classes than the 100 that Spark caches: else each is compiled again.
-        "spark.sql.codegen.cache.maxEntries": "2000",
-    }
-    if not options.verbose:
-        settings["spark.driver.extraJavaOptions"] = f"-Dlog4j2.configurationFile={_LOG_CONFIGURATION.as_uri()}"
-    if local:
-        # All ports, the web UI's included, listen on this machine only.
-        os.environ.setdefault("SPARK_LOCAL_IP", "127.0.0.1")
-        settings["spark.driver.memory"] = "2g"
-        settings["spark.sql.shuffle.partitions"] = str(os.cpu_count() or 1)
-        # A local session lives for minutes: a quick start matters more than peak speed, so the first compiler tier is
-        # enough. A live query's code outgrows the default cache for it, after which nothing more is compiled. A batch's
-        # objects die young if the young generation holds them; else the whole heap is collected every few batches.
-        quick = "-XX:TieredStopAtLevel=1 -XX:ReservedCodeCacheSize=240m -XX:+UseSerialGC -Xmn600m"
-        settings["spark.driver.extraJavaOptions"] = (
-            f"{settings.get('spark.driver.extraJavaOptions', '')} {quick}".strip()
-        )
-    return settings
-
-
 def is_local(master: str | None) -> bool:
     """Whether driver and tasks share a process: local, local[...], and None, the default; not local-cluster[...]."""
     return master is None or re.fullmatch(r"local(\[.*\])?", master) is not None
-
-
-def check_java() -> None:
-    """Raise UserError unless the java that Spark would start exists and is new enough."""
-    home = os.environ.get("JAVA_HOME")
-    java = str(Path(home) / "bin" / "java") if home else "java"
-    remedy = f"install Java {MINIMUM_JAVA} (Debian: apt-get install openjdk-17-jre-headless) or set JAVA_HOME to it"
-    if shutil.which(java) is None:
-        raise UserError(f"Spark needs Java {MINIMUM_JAVA} or newer, and there is no {java}: {remedy}")
-    try:
-        done = subprocess.run([java, "-version"], capture_output=True, text=True)
-    except OSError as error:
-        raise UserError(f"{java} cannot be run ({error.strerror}): {remedy}") from None
-    found = re.search(r'version "(?:1\.)?(\d+)', done.stderr + done.stdout)
-    if found is None:
-        raise UserError(f"`{java} -version` does not print a version: {remedy}")
-    if int(found[1]) < MINIMUM_JAVA:
-        raise UserError(f"Spark needs Java {MINIMUM_JAVA} or newer, {java} is Java {found[1]}: {remedy}")
