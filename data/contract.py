@@ -92,6 +92,32 @@ PREDICTION_SCHEMA = pa.schema(
 )
 """Columns of a classifier's predictions, one row per image."""
 
+FILE = "file"
+"""Name of an image file, relative to the directory that was predicted."""
+CLASS_NAME = "class_name"
+TOP5 = "top5"
+BAD_IMAGE = "bad_image"
+
+NAMED_PREDICTION_SCHEMA = pa.schema(
+    [
+        # The predicted class; null in a row with a bad image, as the next four are.
+        pa.field(CLASS_NAME, pa.string()),
+        # Its number: the index in the checkpoint's list of classes.
+        pa.field(PREDICTED, pa.int32()),
+        # Largest softmax probability.
+        pa.field(CONFIDENCE, pa.float32()),
+        # As in PREDICTION_SCHEMA.
+        pa.field(MARGIN, pa.float32()),
+        # The five most probable classes (all, if there are fewer), the most probable first.
+        pa.field(TOP5, pa.list_(pa.struct([pa.field(CLASS_NAME, pa.string()), pa.field(CONFIDENCE, pa.float32())]))),
+        # SHA-256 of the checkpoint file.
+        pa.field(MODEL_VERSION, pa.string()),
+        # Why the image could not be read; null if it was.
+        pa.field(BAD_IMAGE, pa.string()),
+    ]
+)
+"""Columns that `predict` adds to the user's own, one row per image."""
+
 
 def skipped_image(name: str, reason: str) -> bytes:
     """The content of IMAGE in a row of the split SKIPPED; read_skipped_image is the inverse."""

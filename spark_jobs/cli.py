@@ -34,6 +34,9 @@ JOB_GROUPS = {
         **{job: options.summary() for job, options in PRETRAININGS.items()},
         "evaluate": "scores and features of a checkpoint, computed partition by partition",
     },
+    "New images": {
+        "predict": "classes of any images by a checkpoint alone",
+    },
     "Unlabeled data": {
         "gen_pseudolabels": "label the unlabeled part with a trained classifier",
         "train_semi": "train on labels and pseudo-labels together",

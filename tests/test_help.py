@@ -11,7 +11,7 @@ from longtail.conf.arguments import parse_options
 from longtail.conf.options.advise import AdviseOptions
 from longtail.conf.options.base import GROUPS, JobOptions, presentation
 from longtail.conf.options.data import DataOptions, PrepareOptions, StatsOptions
-from longtail.conf.options.inference import EvaluateOptions, GenPseudolabelsOptions
+from longtail.conf.options.inference import EvaluateOptions, GenPseudolabelsOptions, PredictOptions
 from longtail.conf.options.live import DashboardOptions, MonitorOptions, RelayOptions
 from longtail.conf.options.pretraining import PretrainMocoOptions, PretrainRotOptions, PretrainSimclrOptions
 from longtail.conf.options.semi import PipelineOptions, TrainSemiOptions
@@ -23,8 +23,9 @@ from tests.conftest import REPOSITORY
 
 OPTIONS: list[type[JobOptions]] = [
     PrepareOptions, StatsOptions, PretrainRotOptions, PretrainMocoOptions, PretrainSimclrOptions, TrainOptions,
-    TrainClassifierOptions, EvaluateOptions, GenPseudolabelsOptions, TrainSemiOptions, MonitorOptions, RelayOptions,
-    DashboardOptions, AdviseOptions, ExperimentOptions, ReportOptions, TheoryOptions, PackageOptions, PipelineOptions,
+    TrainClassifierOptions, EvaluateOptions, PredictOptions, GenPseudolabelsOptions, TrainSemiOptions, MonitorOptions,
+    RelayOptions, DashboardOptions, AdviseOptions, ExperimentOptions, ReportOptions, TheoryOptions, PackageOptions,
+    PipelineOptions,
 ]  # fmt: skip
 
 

@@ -161,16 +161,37 @@ def split_scores(totals: Totals, predictions: Predictions | None, groups: Sequen
 
 
 def prediction_scores(predictions: Predictions, num_classes: int) -> dict[str, Any]:
-    """Compute the scores that need the prediction for every image; None where there are no images.
+    """Compute the scores that need the prediction for every image; see detailed_scores."""
+    return detailed_scores(
+        num_images=len(predictions.targets),
+        num_in_top5=int(predictions.in_top5.sum()),
+        calibration_differences=calibration_differences(predictions).tolist(),
+        confusion=confusion_of(predictions.targets * num_classes + predictions.predicted, num_classes),
+        num_classes=num_classes,
+    )
+
+
+def detailed_scores(
+    *,
+    num_images: int,
+    num_in_top5: int,
+    calibration_differences: Sequence[float],
+    confusion: Confusion,
+    num_classes: int,
+) -> dict[str, Any]:
+    """The scores that need more than ClassTotals; None where there are no images.
+
+    num_in_top5: images whose class is among the five most probable
+    calibration_differences: (num_bins,), see the function of that name
+    confusion: see confusion_of
 
     Returns top5_accuracy (None with five classes or fewer, where it is always 1), expected_calibration_error and
-    confusion (see confusion_of).
+    confusion.
     """
-    num_images = len(predictions.targets)
     return {
-        "top5_accuracy": predictions.in_top5.double().mean().item() if num_images and num_classes > 5 else None,
-        "expected_calibration_error": expected_calibration_error(predictions),
-        "confusion": confusion_of(predictions.targets * num_classes + predictions.predicted, num_classes),
+        "top5_accuracy": num_in_top5 / num_images if num_images and num_classes > 5 else None,
+        "expected_calibration_error": _calibration_error(calibration_differences, num_images),
+        "confusion": confusion,
     }
 
 
@@ -191,14 +212,23 @@ def expected_calibration_error(predictions: Predictions, *, num_bins: int = CALI
     """Expected calibration error (Guo et al. 2017, eq. 3); None without images.
 
     The mean over images of |accuracy - mean confidence| of their bin.
+    """
+    differences = calibration_differences(predictions, num_bins=num_bins)
+    return _calibration_error(differences.tolist(), len(predictions.targets))
+
+
+def _calibration_error(differences: Sequence[float], num_images: int) -> float | None:
+    # The difference of a bin's means, times its size, is the difference of its sums.
+    return sum(map(abs, differences)) / num_images if num_images else None
+
+
+def calibration_differences(predictions: Predictions, *, num_bins: int = CALIBRATION_BINS) -> Tensor:
+    """(num_bins,) float64: of the images in a bin, the number of correct ones minus the sum of the confidences.
+
     Bin m of num_bins holds the confidences in ((m - 1)/num_bins, m/num_bins].
     """
-    num_images = len(predictions.targets)
-    if not num_images:
-        return None
     confidences = predictions.confidences  # (N,)
     bins = (confidences * num_bins).ceil().long().clamp(1, num_bins) - 1  # (N,)
-    # The difference of a bin's means, times its size, is the difference of its sums.
     differences = (predictions.predicted == predictions.targets).double() - confidences  # (N,)
-    sums = torch.zeros(num_bins, dtype=torch.float64, device=bins.device).index_add_(0, bins, differences)
-    return sums.abs().sum().item() / num_images
+    sums = torch.zeros(num_bins, dtype=torch.float64, device=bins.device)
+    return sums.index_add_(0, bins, differences)

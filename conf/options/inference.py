@@ -1,11 +1,11 @@
 """The jobs that apply a trained classifier: pseudo-labels and scores."""
 
 from pathlib import Path
-from typing import ClassVar
+from typing import ClassVar, Literal
 
-from pydantic import FilePath, model_validator
+from pydantic import FilePath, field_validator, model_validator
 
-from longtail.conf.options.base import DELTA_HELP, MOST_THREADS, TableFormat, option
+from longtail.conf.options.base import DELTA_HELP, MOST_THREADS, SparkJobOptions, TableFormat, option
 from longtail.conf.options.data import DataOptions
 from longtail.conf.options.training import LossName, NetworkName
 from longtail.conf.vocabulary import SPLITS
@@ -89,6 +89,12 @@ class EvaluateOptions(InferenceOptions):
     )
 
     resume: FilePath = option(..., "checkpoint to evaluate", group="Input")
+    path: Path | None = option(
+        None,
+        "labelled images to score against the checkpoint alone: a directory of class folders, or a Parquet or Delta "
+        "table; with --dataset folder, image_list or table, the images of a data set that is prepared from them",
+        group="Your own images",
+    )
     loss_type: LossName | None = option(
         None, "package.module:function; needed only if the checkpoint's loss is your own",
         group="Loss and re-balancing", advanced=True,
@@ -111,6 +117,90 @@ class EvaluateOptions(InferenceOptions):
         None, "CPU threads per task; default: an equal share of the cores", group="Spark", advanced=True, gt=0,
         le=MOST_THREADS,
     )  # fmt: skip
+    output_dir: Path | None = option(
+        None, "directory to write to; default: evaluation/ beside the checkpoint", group="Output"
+    )
+
+
+class NewImagesOptions(SparkJobOptions):
+    """Options of the jobs that apply a checkpoint to images that belong to no data set."""
+
+    resume: FilePath = option(..., "checkpoint of the classifier", group="Input")
+    path: Path = option(..., "the images: a directory of files, or a Parquet or Delta table", group="Your own images")
+    image_column: str = option("image", "column of the images in a table", group="Your own images")
+    on_bad_image: Literal["stop", "skip"] = option(
+        "stop", "what to do with an image that cannot be decoded; skip lists it with the reason",
+        group="Your own images",
+    )  # fmt: skip
+    arch: NetworkName | None = option(
+        None, "package.module:factory; needed only if the checkpoint's network is your own", group="Network",
+        flags=("-a",), advanced=True,
+    )  # fmt: skip
+    logit_adjustment: float | None = option(
+        None,
+        "subtract this times the log class prior of the checkpoint's training from the logits",
+        group="Method",
+        ge=0,
+    )
+    batch_size: int = option(
+        INFERENCE_BATCH_SIZE, "images per forward pass", group="Spark", flags=("-b",), advanced=True, gt=0, le=100_000
+    )
+    threads: int | None = option(
+        None, "CPU threads per task; default: an equal share of the cores", group="Spark", advanced=True, gt=0,
+        le=MOST_THREADS,
+    )  # fmt: skip
+
+    @field_validator("path")
+    @classmethod
+    def _path_exists(cls, value: Path) -> Path:
+        if not value.exists():
+            raise ValueError("there is no such directory or file")
+        return value.absolute()
+
+
+class PredictOptions(NewImagesOptions):
+    """predict: classes of new images by a checkpoint, which is all that is needed."""
+
+    examples = (
+        (
+            "--resume runs/digits-*-train-CE-*/ckpt.pth.tar --path my_images --output predictions",
+            "the class of every image file below my_images/",
+        ),
+        (
+            "--resume runs/digits-*-train-CE-*/ckpt.pth.tar --path my_images --output predictions --on_bad_image skip",
+            "the same, with the reason in place of a class where an image cannot be decoded",
+        ),
+    )
+
+    output: Path = option(..., "table to write: a directory of Parquet files", group="Output")
+    format: TableFormat = option("parquet", DELTA_HELP, group="Output")
+    probabilities: bool = option(False, "write the probability of every class as well", group="Output")
+    features: bool = option(False, "write the features of every image as well", group="Output")
+
+    @model_validator(mode="after")
+    def _output_is_a_place_of_its_own(self) -> "PredictOptions":
+        output = self.output.absolute()
+        if output == self.path or output in self.path.parents:
+            raise ValueError(f"--output {self.output} holds the images of --path: name another directory")
+        if self.path in output.parents:
+            raise ValueError(f"--output {self.output} is within --path {self.path}: name a directory outside it")
+        return self
+
+
+class EvaluateImagesOptions(NewImagesOptions):
+    """evaluate: scores of a checkpoint on labelled images, without the data set that it was trained on."""
+
+    label_column: str = option("label", "column of the class names in a table", group="Your own images")
+    loss_type: LossName | None = option(
+        None, "package.module:function; needed only if the checkpoint's loss is your own",
+        group="Loss and re-balancing", advanced=True,
+    )  # fmt: skip
+    many_shot: int = option(
+        100, "classes with more training images than this are many-shot", group="Long tail", advanced=True, ge=0
+    )
+    few_shot: int = option(
+        20, "classes with fewer training images than this are few-shot", group="Long tail", advanced=True, ge=0
+    )
     output_dir: Path | None = option(
         None, "directory to write to; default: evaluation/ beside the checkpoint", group="Output"
     )

@@ -30,15 +30,15 @@ ROWS_AT_ONCE = 256
 ROWS_TO_LOOK_AT = 16
 SIZE_COLUMNS = ("height", "width", "channels")
 _SHAPE_FIELDS = ("height", "width", "nChannels")
-_SPARK_FIELDS = (*_SHAPE_FIELDS, "data")
+SPARK_FIELDS = (*_SHAPE_FIELDS, "data")
 _BYTES = (
     pa.types.is_binary,
     pa.types.is_large_binary,
     pa.types.is_binary_view,
     pa.types.is_fixed_size_binary,
 )
-# Spark's images have OpenCV's order of channels: the indices that give RGB and RGBA.
-_FROM_OPENCV = {1: [0], 3: [2, 1, 0], 4: [2, 1, 0, 3]}
+FROM_OPENCV = {1: [0], 3: [2, 1, 0], 4: [2, 1, 0, 3]}
+"""Spark's images have OpenCV's order of channels: by their number, the indices that give grey, RGB and RGBA."""
 
 
 @dataclass(frozen=True)
@@ -107,8 +107,8 @@ def layout_of(files: Sequence[Path], column: str) -> Layout:
     kind = kind.value_type if pa.types.is_dictionary(kind) else kind
     if pa.types.is_struct(kind):
         fields = {field.name for field in kind}
-        if fields.issuperset(_SPARK_FIELDS):
-            first = _first_image(files, [f"{column}.{name}" for name in _SPARK_FIELDS], column)[column]
+        if fields.issuperset(SPARK_FIELDS):
+            first = _first_image(files, [f"{column}.{name}" for name in SPARK_FIELDS], column)[column]
             return Layout((column,), _checked([first[name] for name in _SHAPE_FIELDS], files[0]), is_spark_struct=True)
         if "bytes" in fields:
             return Layout((column,), None, is_struct_of_bytes=True)
@@ -173,7 +173,7 @@ def _is_image(value: bytes | dict[str, Any] | None) -> bool:
 
 def _checked(shape: Sequence[int | None], file: Path) -> tuple[int, int, int]:
     height, width, channels = shape
-    if not height or not width or min(height, width) < 0 or channels not in _FROM_OPENCV:
+    if not height or not width or min(height, width) < 0 or channels not in FROM_OPENCV:
         raise UserError(
             f"{file} has a first image of height, width and channels {tuple(shape)}: 1, 3 or 4 channels were expected"
         )
@@ -219,5 +219,5 @@ def _image(row: dict[str, Any], shard: RowShard) -> bytes:
     if shape != layout.shape or len(pixels) != np.prod(layout.shape):
         raise ValueError(f"{len(pixels)} bytes of {shape}, all images must be of {layout.shape}")
     if layout.is_spark_struct:
-        return np.frombuffer(pixels, np.uint8).reshape(shape)[..., _FROM_OPENCV[shape[2]]].tobytes()
+        return np.frombuffer(pixels, np.uint8).reshape(shape)[..., FROM_OPENCV[shape[2]]].tobytes()
     return pixels

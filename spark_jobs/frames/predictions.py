@@ -6,14 +6,14 @@ neither on its partition nor on other images (training/inference.py).
 
 import os
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 import pyarrow as pa
-from pyspark import TaskContext
+from pyspark import SparkContext, TaskContext
 from pyspark.sql import DataFrame
 from pyspark.sql.pandas.types import from_arrow_schema
 
@@ -31,6 +31,7 @@ from longtail.data.contract import (
     PREDICTION_SCHEMA,
     PROBABILITIES,
     PSEUDO_LABEL,
+    RAW,
     ROUND,
 )
 from longtail.data.loader import decode_images
@@ -42,6 +43,7 @@ if TYPE_CHECKING:
 
     from longtail.training.checkpoints import ModelCard
     from longtail.training.foreign_checkpoints import SetDescription
+    from longtail.training.inference import Inference
 
 FEATURES = "features"
 ENERGY = "energy"
@@ -108,10 +110,7 @@ def classifier_of(
     from longtail.training.inference import load_classifier_checkpoint
 
     path, of_set = checkpoint.absolute(), description_of(manifest)
-    try:
-        version = content_hash(path)
-    except OSError as error:
-        raise UserError(f"cannot read the checkpoint {path}: {error.strerror}") from None
+    version = version_of(path)
     loaded = load_classifier_checkpoint(path, of_set, arch)
     card = loaded.model_card
     assert card is not None, "load_classifier_checkpoint() gives it to a checkpoint of other code"
@@ -133,6 +132,47 @@ def classifier_of(
     )
 
 
+def classifier_alone(
+    checkpoint: Path,
+    *,
+    batch_size: int,
+    threads: int | None = None,
+    logit_adjustment: float | None = None,
+    arch: str | None = None,
+    loss_type: str | None = None,
+) -> "tuple[Classifier, ModelCard]":
+    """The classifier in a checkpoint, for whatever images, and its description; nothing else is read.
+
+    Raises UserError if it cannot be read, or if it is of other code, which describes no classifier.
+    """
+    from longtail.training.inference import load_classifier
+
+    path = checkpoint.absolute()
+    version = version_of(path)
+    # Loaded whole, so that what does not fit is refused here and not in a task.
+    _, card = load_classifier(path, version, arch)
+    classifier = Classifier(
+        checkpoint=path,
+        version=version,
+        image_shape=card.image_shape,
+        encoding=RAW,
+        batch_size=batch_size,
+        threads=threads,
+        logit_adjustment=logit_adjustment,
+        arch=arch,
+        loss_type=loss_type,
+    )
+    return classifier, card
+
+
+def version_of(checkpoint: Path) -> str:
+    """The SHA-256 of a checkpoint's content. Raises UserError if it cannot be read."""
+    try:
+        return content_hash(checkpoint)
+    except OSError as error:
+        raise UserError(f"cannot read the checkpoint {checkpoint}: {error.strerror}") from None
+
+
 def with_predictions(
     images: DataFrame, classifier: Classifier, *, with_scores: bool = False, with_features: bool = False
 ) -> DataFrame:
@@ -141,10 +181,6 @@ def with_predictions(
     images: has ID and IMAGE, and LABEL if with_scores is set
     """
     context = images.sparkSession.sparkContext
-    threads = classifier.threads
-    if threads is None and is_local(context.master):
-        # Local tasks share the machine's cores; elsewhere a task uses the cores that Spark gave it.
-        threads = max(1, (os.cpu_count() or 1) // context.defaultParallelism)
     kept = [name for name in images.columns if name != IMAGE]
     extra = [*(SCORE_FIELDS if with_scores else []), *([pa.field(FEATURES, pa.list_(pa.float32()))] * with_features)]
     predicted = pa.schema([*PREDICTION_SCHEMA, *extra])
@@ -154,13 +190,21 @@ def with_predictions(
         kept=kept,
         with_scores=with_scores,
         with_features=with_features,
-        threads=threads,
+        threads=threads_per_task(context, classifier.threads),
     )
     schema = images.select(*kept).schema
     for field in from_arrow_schema(predicted):
         schema = schema.add(field)
     # A small set is one file, hence one partition: distribute it over all slots.
     return images.repartition(context.defaultParallelism, ID).mapInArrow(predict, schema)
+
+
+def threads_per_task(context: SparkContext, threads: int | None) -> int | None:
+    """torch's threads in a task, of which the user may give the number; None for as many as Spark gives it cores."""
+    if threads is None and is_local(context.master):
+        # Local tasks share the machine's cores; elsewhere a task uses the cores that Spark gave it.
+        return max(1, (os.cpu_count() or 1) // context.defaultParallelism)
+    return threads
 
 
 def with_pseudo_labels(images: DataFrame, classifier: Classifier) -> DataFrame:
@@ -177,57 +221,73 @@ def _predict_partition(
     with_features: bool,
     threads: int | None,
 ) -> Iterator[pa.RecordBatch]:
-    import torch  # only the tasks need it
+    with_threads_of_task(threads)
+    for batch in batches:
+        found, card = outputs_of(
+            classifier,
+            decode_images(batch.column(IMAGE), classifier.image_shape, classifier.encoding),
+            with_features=with_features,
+        )
+        columns = {name: batch.column(name) for name in kept}
+        columns |= _predictions(found.logits, version=classifier.version, this_round=card.pseudo_label_round + 1)
+        if with_scores:
+            columns |= scores_of(found.logits, batch.column(LABEL), card, classifier)
+        if with_features:
+            assert found.features is not None, "infer() was asked for them"
+            columns[FEATURES] = lists_of(found.features.numpy())
+        yield pa.RecordBatch.from_pydict(columns)
 
-    from longtail.training.inference import adjustment, infer, load_classifier
+
+def with_threads_of_task(threads: int | None) -> None:
+    """In a task: let torch use these many threads, as threads_per_task() says."""
+    import torch  # only the tasks need it
 
     context = TaskContext.get()
     assert context is not None, "called in a task"
     torch.set_num_threads(threads or context.cpus())
-    for batch in batches:
-        images = decode_images(batch.column(IMAGE), classifier.image_shape, classifier.encoding)
-        found = infer(
-            classifier.checkpoint,
-            classifier.version,
-            images,
-            batch_size=classifier.batch_size,
-            with_features=with_features,
-            arch=classifier.arch,
-            order=classifier.class_order,
-            of_set=classifier.of_set,
-        )
-        _, card = load_classifier(
-            classifier.checkpoint, classifier.version, classifier.arch, classifier.class_order, classifier.of_set
-        )
-        columns = {name: batch.column(name) for name in kept}
-        logits = found.logits  # (n, C)
-        if classifier.logit_adjustment is not None:
-            logits = logits - adjustment(card, classifier.logit_adjustment)
-        columns |= _predictions(logits, version=classifier.version, this_round=card.pseudo_label_round + 1)
-        if with_scores:
-            columns |= _scores(logits, batch.column(LABEL), card, classifier)
-        if with_features:
-            assert found.features is not None, "infer() was asked for them"
-            columns[FEATURES] = _lists(found.features.numpy())
-        yield pa.RecordBatch.from_pydict(columns)
+
+
+def outputs_of(classifier: Classifier, images: np.ndarray, *, with_features: bool) -> "tuple[Inference, ModelCard]":
+    """In a task: what the classifier gives for images (N, height, width, channels) uint8, and its description.
+
+    The logits are adjusted, if the classifier says so. Raises UserError as infer() does.
+    """
+    from longtail.training.inference import adjustment, infer, load_classifier
+
+    found = infer(
+        classifier.checkpoint,
+        classifier.version,
+        images,
+        batch_size=classifier.batch_size,
+        with_features=with_features,
+        arch=classifier.arch,
+        order=classifier.class_order,
+        of_set=classifier.of_set,
+    )
+    _, card = load_classifier(
+        classifier.checkpoint, classifier.version, classifier.arch, classifier.class_order, classifier.of_set
+    )
+    if classifier.logit_adjustment is not None:
+        found = replace(found, logits=found.logits - adjustment(card, classifier.logit_adjustment))
+    return found, card
 
 
 def _predictions(logits: "Tensor", *, version: str, this_round: int) -> dict[str, pa.Array]:
     """The columns of PREDICTION_SCHEMA for logits (N, C)."""
-    probabilities = logits.softmax(dim=1)  # (N, C)
-    confidence, predicted = probabilities.max(dim=1)  # (N,), (N,)
-    best = probabilities.topk(min(2, probabilities.shape[1]), dim=1).values  # (N, 2)
+    from longtail.training.class_predictions import class_predictions
+
+    found = class_predictions(logits)
     return {
-        PREDICTED: pa.array(predicted.int().numpy()),
-        CONFIDENCE: pa.array(confidence.numpy()),
-        MARGIN: pa.array((best[:, 0] - best[:, 1:].sum(dim=1)).numpy()),
-        PROBABILITIES: _lists(probabilities.numpy()),
+        PREDICTED: pa.array(found.predicted.int().numpy()),
+        CONFIDENCE: pa.array(found.confidence.numpy()),
+        MARGIN: pa.array(found.margin.numpy()),
+        PROBABILITIES: lists_of(found.probabilities.numpy()),
         MODEL_VERSION: pa.array([version] * len(logits)),
         ROUND: pa.array(np.full(len(logits), this_round, np.int32)),
     }
 
 
-def _scores(logits: "Tensor", labels: pa.Array, card: "ModelCard", classifier: Classifier) -> dict[str, pa.Array]:
+def scores_of(logits: "Tensor", labels: pa.Array, card: "ModelCard", classifier: Classifier) -> dict[str, pa.Array]:
     """The columns of SCORE_FIELDS for logits (N, C) and labels (N,), null where unknown."""
     import torch
 
@@ -244,7 +304,7 @@ def _scores(logits: "Tensor", labels: pa.Array, card: "ModelCard", classifier: C
     }
 
 
-def _lists(rows: np.ndarray) -> pa.Array:
+def lists_of(rows: np.ndarray) -> pa.Array:
     """(N, D) float32 as N lists, without copying the values."""
     offsets = np.arange(0, rows.size + 1, rows.shape[1], dtype=np.int32)
     return pa.ListArray.from_arrays(offsets, rows.reshape(-1))

@@ -1,0 +1,97 @@
+"""Images that belong to no prepared set, as a DataFrame: the files below a directory, or the rows of a table."""
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+from pyspark.sql import DataFrame, SparkSession
+
+from longtail.conf.base.errors import UserError
+from longtail.conf.base.files import scratch_directory
+from longtail.conf.base.shown_text import printable
+from longtail.data.contract import FILE
+from longtail.data.directories import files_below
+from longtail.data.image_files import KINDS
+from longtail.data.sources.folder import is_image, is_unread_image
+from longtail.data.storage import is_table
+from longtail.spark_jobs.frames.named_predictions import FileColumn, ImageColumn, image_column
+from longtail.spark_jobs.frames.reading import TASKS_PER_SLOT, read_parquet_or_delta
+
+NAMES_PER_ROW_GROUP = 10_000
+FILES_PER_TASK = 64
+_PATH_BYTES = "path_bytes"
+
+
+@dataclass(frozen=True)
+class NewImages:
+    """rows: the user's rows; images: where a row has its image; kept: the columns that a result keeps"""
+
+    rows: DataFrame
+    images: ImageColumn | FileColumn
+    kept: list[str]
+
+
+@contextmanager
+def new_images(
+    spark: SparkSession, path: Path, *, image_column_name: str, beside: Path, label_column: str | None = None
+) -> Iterator[NewImages]:
+    """The images of --path.
+
+    beside: a directory that all tasks can read, for the list of files while the block runs
+    label_column: for the class of each file, which is the first folder of its name; a table has it already
+
+    Raises UserError if there are none.
+    """
+    slots = spark.sparkContext.defaultParallelism
+    if is_table(path):
+        rows = read_parquet_or_delta(spark, path)
+        images = image_column(rows, image_column_name)
+        if label_column is not None and label_column not in rows.columns:
+            raise UserError(
+                f"{path} has no column {label_column!r}: it has {', '.join(rows.columns)}; name it with --label_column"
+            )
+        if rows.rdd.getNumPartitions() < slots:  # a small table is one file, hence one partition
+            rows = rows.repartition(slots)
+        yield NewImages(rows, images, [name for name in rows.columns if name != images.name])
+        return
+    directory = path if path.is_dir() else path.parent
+    with scratch_directory(beside, "list_of_files") as scratch:
+        kept = [FILE] if label_column is None else [FILE, label_column]
+        num_files = _write_list(path, directory, scratch / "files.parquet", label_column)
+        tasks = min(TASKS_PER_SLOT * slots, -(-num_files // FILES_PER_TASK))
+        rows = spark.read.parquet(str(scratch / "files.parquet")).repartition(max(tasks, min(slots, num_files)))
+        yield NewImages(rows, FileColumn(_PATH_BYTES, directory), kept)
+
+
+def _write_list(path: Path, directory: Path, file: Path, label_column: str | None) -> int:
+    """Write the names of the image files, a part at a time; return how many there are."""
+    columns = [pa.field(FILE, pa.string()), pa.field(_PATH_BYTES, pa.binary())]
+    if label_column is not None:
+        columns.append(pa.field(label_column, pa.string()))
+    num_files = 0
+    with pq.ParquetWriter(file, schema := pa.schema(columns)) as writer:
+        remaining = _names(path, directory, in_folders=label_column is not None)
+        while names := list(islice(remaining, NAMES_PER_ROW_GROUP)):
+            # Names may have bytes that are not UTF-8, which no text column holds.
+            rows = {FILE: [printable(name) for name in names], _PATH_BYTES: [os.fsencode(name) for name in names]}
+            if label_column is not None:
+                rows[label_column] = [printable(name.partition("/")[0]) for name in names]
+            writer.write_table(pa.table(rows, schema=schema))
+            num_files += len(names)
+    if not num_files:
+        where = "in folders named as the classes " if label_column is not None else ""
+        raise UserError(f"{path} has no image {where}and is no Parquet or Delta table: {KINDS} files were expected")
+    return num_files
+
+
+def _names(path: Path, directory: Path, *, in_folders: bool) -> Iterator[str]:
+    """Names of image files relative to the directory; those of kinds that are not read too, to be listed as bad."""
+    for file in files_below(directory) if path.is_dir() else [path]:
+        name = file.relative_to(directory).as_posix()
+        if (is_image(name) or is_unread_image(name)) and (not in_folders or "/" in name):
+            yield name

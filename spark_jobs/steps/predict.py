@@ -1,0 +1,97 @@
+"""Predicts the classes of new images by a checkpoint, which is all that is needed."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from pyspark.sql import SparkSession
+from pyspark.sql import functions as F
+
+from longtail.conf.base.errors import UserError
+from longtail.conf.base.files import new_directory
+from longtail.conf.base.optional_packages import deltalake
+from longtail.conf.base.paths import check_can_be_written
+from longtail.conf.options.inference import PredictOptions
+from longtail.data.contract import BAD_IMAGE, NAMED_PREDICTION_SCHEMA, PREDICTED
+from longtail.data.delta import write_log
+from longtail.data.storage import is_table, open_parquet, table_files
+from longtail.spark_jobs.cluster.session import described
+from longtail.spark_jobs.frames.named_predictions import Additions, with_named_predictions
+from longtail.spark_jobs.frames.predictions import classifier_alone
+from longtail.spark_jobs.steps.new_images import new_images
+
+FORMAT_VERSION_KEY = "longtail_predictions"
+FORMAT_VERSION = 1
+BAD_IMAGES_NAMED = 5
+
+
+@dataclass(frozen=True)
+class PredictedTable:
+    """bad_images: the first BAD_IMAGES_NAMED of num_bad, each as the row's first column and the reason"""
+
+    path: Path
+    num_images: int
+    num_bad: int
+    bad_images: list[tuple[str, str]]
+
+
+def check_output(options: PredictOptions) -> None:
+    """Raise UserError if the table cannot be written, or if something else than predictions would be replaced."""
+    if options.format == "delta":
+        deltalake()  # a missing package is reported before any work
+    check_can_be_written(options.output.absolute().parent, option="--output")
+    if options.output.exists() and not _are_predictions(options.output):
+        raise UserError(
+            f"--output {options.output} is there already, and is no table of predictions: name another directory"
+        )
+
+
+def predict(spark: SparkSession, options: PredictOptions) -> PredictedTable:
+    """Write the predictions. Raises UserError for invalid input; nothing is written then."""
+    check_output(options)
+    classifier, card = classifier_alone(
+        options.resume,
+        batch_size=options.batch_size,
+        threads=options.threads,
+        logit_adjustment=options.logit_adjustment,
+        arch=options.arch,
+    )
+    output = options.output.absolute()
+    additions = Additions(probabilities=options.probabilities, features=options.features)
+    with (
+        described(spark, f"predict {options.path} by {classifier.checkpoint}"),
+        new_images(spark, options.path, image_column_name=options.image_column, beside=output.parent) as found,
+        new_directory(output, replace=True) as directory,
+    ):
+        predicted = with_named_predictions(
+            found.rows,
+            classifier,
+            card.class_names,
+            found.images,
+            on_bad_image=options.on_bad_image,
+            kept=found.kept,
+            additions=additions,
+        )
+        predicted = predicted.withMetadata(PREDICTED, {FORMAT_VERSION_KEY: FORMAT_VERSION})
+        predicted.write.mode("append").parquet(str(directory))
+        if options.format == "delta":
+            write_log(directory)
+    return _summary(spark, output, key=found.kept[0] if found.kept else None)
+
+
+def _summary(spark: SparkSession, table: Path, *, key: str | None) -> PredictedTable:
+    written = spark.read.parquet(str(table))
+    counts = written.agg(F.count("*"), F.count(BAD_IMAGE)).first()
+    assert counts is not None, "an aggregation without groups has one row"
+    bad: list[tuple[str, str]] = []
+    if counts[1]:
+        name = F.lit("a row") if key is None else F.col(f"`{key}`").cast("string")
+        rows = written.where(F.col(BAD_IMAGE).isNotNull()).select(name, BAD_IMAGE).limit(BAD_IMAGES_NAMED).collect()
+        bad = [(str(row[0]), row[1]) for row in rows]
+    return PredictedTable(table, counts[0], counts[1], bad)
+
+
+def _are_predictions(path: Path) -> bool:
+    if not path.is_dir() or not is_table(path):
+        return False
+    with open_parquet(table_files(path)[0]) as parquet:
+        return set(parquet.schema_arrow.names) >= set(NAMED_PREDICTION_SCHEMA.names)

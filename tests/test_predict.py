@@ -1,0 +1,298 @@
+"""`longtail predict` and `evaluate --path`: any images, by a checkpoint alone."""
+
+import hashlib
+import io
+import json
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from PIL import Image
+from pyspark.sql import SparkSession
+
+from longtail.conf.arguments import resolve_options
+from longtail.conf.options.inference import EvaluateImagesOptions, PredictOptions
+from longtail.conf.options.training import TrainOptions
+from longtail.conf.vocabulary import TEST
+from longtail.data.any_image import pixels_of
+from longtail.data.loader import load_split
+from longtail.data.manifest import read_manifest
+from longtail.spark_jobs.cluster.failures import user_message
+from longtail.spark_jobs.steps.evaluation import evaluate_images
+from longtail.spark_jobs.steps.predict import predict
+from longtail.training.class_predictions import class_predictions
+from longtail.training.inference import infer
+from longtail.training.run import run_evaluation, run_training
+from tests.conftest import RunJob
+from tests.refusals import refused
+from tests.tiny_set import ALONE, paths_of, tiny_options, write_tiny_set
+
+LOSS = {"loss_type": "LDAM"}
+NAMES = ["class 0", "class 1", "class 2"]
+
+
+@pytest.fixture(scope="module")
+def directory(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("predict")
+
+
+@pytest.fixture(scope="module")
+def set_dir(directory: Path) -> Path:
+    return write_tiny_set(directory / "set")
+
+
+@pytest.fixture(scope="module")
+def checkpoint(directory: Path, set_dir: Path) -> Path:
+    """Moved away from everything that it was made from."""
+    paths = paths_of(set_dir, directory / "run")
+    run_training(tiny_options(TrainOptions, epochs=12, **LOSS), paths, ALONE, attempt=1)
+    moved = directory / "elsewhere" / "model.pth.tar"
+    moved.parent.mkdir()
+    (paths.run_dir / "ckpt.pth.tar").rename(moved)
+    return moved
+
+
+@pytest.fixture(scope="module")
+def images(set_dir: Path) -> tuple[np.ndarray, np.ndarray]:
+    """The 30 test images, (30, 8, 8, 1), and their classes."""
+    found = load_split(set_dir, TEST, read_manifest(set_dir))
+    assert found.labels is not None
+    return found.images, found.labels
+
+
+def expected(checkpoint: Path, images: np.ndarray) -> Any:
+    return class_predictions(infer(checkpoint, version(checkpoint), images, batch_size=500).logits)
+
+
+def version(checkpoint: Path) -> str:
+    return hashlib.sha256(checkpoint.read_bytes()).hexdigest()
+
+
+def file_of(image: np.ndarray) -> bytes:
+    """A grey image (height, width, 1) as a PNG file."""
+    content = io.BytesIO()
+    Image.fromarray(image[..., 0]).save(content, "PNG")
+    return content.getvalue()
+
+
+def run_predict(spark: SparkSession, checkpoint: Path, path: Path, **values: Any) -> list[dict[str, Any]]:
+    output = path.parent / f"{path.name}-predictions"
+    predict(spark, resolve_options(PredictOptions, {"resume": checkpoint, "path": path, "output": output, **values}))
+    return pq.read_table(output).to_pylist()
+
+
+def test_files_of_any_depth_get_names_confidence_and_the_five_best(
+    spark: SparkSession, checkpoint: Path, images: tuple[np.ndarray, np.ndarray], tmp_path: Path
+) -> None:
+    for number, image in enumerate(images[0]):
+        file = tmp_path / "photos" / f"day {number % 3}" / f"{number:02d}.png"
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_bytes(file_of(image))
+    (tmp_path / "photos" / "notes.txt").write_text("no image")
+
+    rows = run_predict(spark, checkpoint, tmp_path / "photos", batch_size=7, probabilities=True, features=True)
+
+    found = expected(checkpoint, images[0])
+    assert sorted(row["file"] for row in rows) == sorted(f"day {n % 3}/{n:02d}.png" for n in range(30))
+    for row in rows:
+        number = int(row["file"][-6:-4])
+        assert row["predicted"] == found.predicted[number] and row["class_name"] == NAMES[row["predicted"]]
+        probabilities = found.probabilities[number].numpy()
+        assert row["confidence"] == pytest.approx(probabilities.max(), abs=1e-5)
+        order = probabilities.argsort()[::-1]
+        assert row["margin"] == pytest.approx(probabilities[order[0]] - probabilities[order[1]], abs=1e-5)
+        assert [best["class_name"] for best in row["top5"]] == [NAMES[i] for i in order]
+        assert row["probabilities"] == pytest.approx(probabilities.tolist(), abs=1e-5)
+        assert row["model_version"] == version(checkpoint) and row["bad_image"] is None and len(row["features"]) == 64
+    assert (found.predicted.numpy() == images[1]).mean() > 0.9
+    assert [path.name for path in tmp_path.glob(".*")] == []
+
+
+def table_of(images: np.ndarray, labels: np.ndarray, form: str) -> pa.Table:
+    """A user's table: the images in one of the known forms, and columns of their own."""
+    pixels = [image.tobytes() for image in images]
+    own = {"Key.of mine": [f"k{n}" for n in range(len(images))], "label": [NAMES[label] for label in labels]}
+    if form == "files":
+        return pa.table({**own, "image": [file_of(image) for image in images]})
+    if form == "hugging face":
+        return pa.table({**own, "image": [{"bytes": file_of(image), "path": None} for image in images]})
+    if form == "spark":
+        fields = {"origin": "", "height": 8, "width": 8, "nChannels": 1, "mode": 0}
+        return pa.table({**own, "image": [{**fields, "data": image} for image in pixels]})
+    if form == "sized pixels":
+        sizes = {name: [size] * len(images) for name, size in (("height", 8), ("width", 8), ("channels", 1))}
+        return pa.table({**own, "image": pixels, **sizes})
+    return pa.table({**own, "image": pixels})
+
+
+@pytest.mark.parametrize("form", ["hugging face", "spark", "sized pixels"])
+def test_a_table_keeps_its_columns_whatever_its_images_are(
+    spark: SparkSession, checkpoint: Path, images: tuple[np.ndarray, np.ndarray], tmp_path: Path, form: str
+) -> None:
+    table = table_of(*images, form)
+    pq.write_table(table, tmp_path / "ours.parquet")
+
+    rows = run_predict(spark, checkpoint, tmp_path / "ours.parquet")
+
+    found = expected(checkpoint, images[0])
+    assert rows[0].keys() == {
+        *(set(table.column_names) - {"image"}),
+        "class_name", "predicted", "confidence", "margin", "top5", "model_version", "bad_image",
+    }  # fmt: skip
+    by_key = {row["Key.of mine"]: row for row in rows}
+    assert [by_key[f"k{n}"]["predicted"] for n in range(30)] == found.predicted.tolist()
+    assert [by_key[f"k{n}"]["confidence"] for n in range(30)] == pytest.approx(found.confidence.tolist(), abs=1e-5)
+    assert [by_key[f"k{n}"]["label"] for n in range(30)] == [NAMES[label] for label in images[1]]
+
+
+def test_bad_images_stop_the_job_by_name_or_are_listed_with_the_reason(
+    spark: SparkSession, checkpoint: Path, images: tuple[np.ndarray, np.ndarray], tmp_path: Path
+) -> None:
+    photos = tmp_path / "photos"
+    photos.mkdir()
+    (photos / "good.png").write_bytes(file_of(images[0][0]))
+    (photos / "cut.png").write_bytes(file_of(images[0][1])[:40])
+    (photos / "text.jpg").write_text("hello")
+    (photos / "phone.heic").write_bytes(b"....ftypheic")
+    with refused_by_task() as messages:
+        run_predict(spark, checkpoint, photos)
+    assert "cannot be decoded" in messages[0] and "--on_bad_image skip" in messages[0]
+    assert [path.name for path in tmp_path.iterdir()] == ["photos"]
+
+    by_file = {row["file"]: row for row in run_predict(spark, checkpoint, photos, on_bad_image="skip")}
+
+    assert by_file.keys() == {"good.png", "cut.png", "text.jpg", "phone.heic"}
+    assert by_file["good.png"]["class_name"] in NAMES and by_file["good.png"]["bad_image"] is None
+    for name in ("cut.png", "text.jpg", "phone.heic"):
+        nulls = ("class_name", "predicted", "confidence", "margin", "top5")
+        assert all(by_file[name][column] is None for column in nulls)
+        assert by_file[name]["bad_image"] and by_file[name]["model_version"] == version(checkpoint)
+    assert "it is not a JPEG" in by_file["text.jpg"]["bad_image"]
+
+
+@contextmanager
+def refused_by_task() -> Iterator[list[str]]:
+    """Expects an error, of a task, whose message is one line for the user; the list holds it afterwards."""
+    messages: list[str] = []
+    with pytest.raises(Exception) as caught:
+        yield messages
+    messages.append(user_message(caught.value) or "")
+    assert messages[0].splitlines() == messages, caught.value
+
+
+def test_a_labelled_table_and_a_folder_are_scored_by_the_names_of_the_classes(
+    spark: SparkSession,
+    directory: Path,
+    set_dir: Path,
+    checkpoint: Path,
+    images: tuple[np.ndarray, np.ndarray],
+    tmp_path: Path,
+) -> None:
+    table = table_of(*images, "files").rename_columns({"label": "kind"})
+    pq.write_table(table, tmp_path / "ours.parquet")
+    for number, (image, label) in enumerate(zip(*images, strict=True)):
+        file = tmp_path / "folders" / NAMES[label] / f"{number}.png"
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_bytes(file_of(image))
+    options = tiny_options(TrainOptions, resume=checkpoint, evaluate=True, **LOSS)
+    usual = run_evaluation(options, paths_of(set_dir, directory / "unused"), ALONE)["splits"][TEST]
+
+    for path, label_column in (("ours.parquet", "kind"), ("folders", "label")):
+        given = {"resume": checkpoint, "path": tmp_path / path, "label_column": label_column}
+        wanted = resolve_options(EvaluateImagesOptions, {**given, "output_dir": tmp_path / "out"})
+        output_dir, result = evaluate_images(spark, wanted)
+        scores = result["splits"][TEST]
+        assert scores["confusion"] == usual["confusion"] and scores["class_accuracy"] == usual["class_accuracy"]
+        for name in ("accuracy", "balanced_accuracy", "loss", "expected_calibration_error", "macro_f1"):
+            assert scores[name] == pytest.approx(usual[name], rel=1e-5), name
+        assert json.loads((output_dir / "scores.json").read_text()) == result
+
+    pq.write_table(table.set_column(1, "kind", [["cat"] * 30]), tmp_path / "ours.parquet")
+    with refused_by_task() as messages:
+        wanted = resolve_options(
+            EvaluateImagesOptions, {**given, "path": tmp_path / "ours.parquet", "label_column": "kind"}
+        )
+        evaluate_images(spark, wanted)
+    assert f"the label 'cat' is no class of {checkpoint}, which has class 0, class 1, class 2" in messages[0]
+
+
+def test_what_is_no_input_or_no_output_is_refused_before_anything_is_written(
+    spark: SparkSession, checkpoint: Path, images: tuple[np.ndarray, np.ndarray], tmp_path: Path
+) -> None:
+    table = tmp_path / "ours.parquet"
+    pq.write_table(table_of(*images, "files"), table)
+    given = {"resume": checkpoint, "path": table, "output": tmp_path / "out"}
+
+    def message(**values: Any) -> str:
+        with refused() as messages:
+            predict(spark, resolve_options(PredictOptions, {**given, **values}))
+        return messages[0]
+
+    (tmp_path / "letters").mkdir()
+    (tmp_path / "letters" / "a.txt").write_text("dear")
+    (tmp_path / "mine").mkdir()
+    assert "no column 'img': it has Key.of mine, label, image; name it with --image_column" in message(
+        image_column="img"
+    )
+    assert "'label' is of the type string" in message(image_column="label")
+    assert "letters has no image and is no Parquet or Delta table" in message(path=tmp_path / "letters")
+    assert "is there already, and is no table of predictions" in message(output=tmp_path / "mine")
+    assert "is within --path" in message(path=tmp_path / "letters", output=tmp_path / "letters" / "out")
+    assert "holds the images of --path" in message(output=tmp_path)
+    assert "there is no such directory or file" in message(path=tmp_path / "nowhere")
+    assert "unknown option 'outptu' (did you mean output?)" in message(outptu="x")
+    pq.write_table(table_of(*images, "files").rename_columns({"label": "Confidence"}), table)
+    assert "has columns of predictions already, Confidence" in message()
+    assert {path.name for path in tmp_path.iterdir()} == {"ours.parquet", "letters", "mine"}
+
+
+def test_images_of_another_size_or_colour_become_what_the_network_takes() -> None:
+    red = np.zeros((20, 30, 3), np.uint8)
+    red[:, 5:25] = (200, 0, 0)
+    red[:, :5] = red[:, 25:] = 255  # cropped
+    content = io.BytesIO()
+    Image.fromarray(red).save(content, "PNG")
+    assert (pixels_of(content.getvalue(), (10, 10, 3))[:, 1:-1] == (200, 0, 0)).all()
+    grey = pixels_of({"bytes": content.getvalue()}, (10, 10, 1))
+    assert grey.shape == (10, 10, 1) and (grey[:, 1:-1] == 60).all()  # 0.299 x 200, by ITU-R 601
+    blue_green_red = {"height": 20, "width": 30, "nChannels": 3, "data": red[..., ::-1].tobytes()}
+    assert (pixels_of(blue_green_red, (20, 30, 3)) == red).all()
+    assert (pixels_of(red.tobytes(), (20, 30, 3)) == red).all()
+    assert pixels_of(content.getvalue(), (10, 20, 3)).shape == (10, 20, 3)
+    # The first pixels say "BM", as BMP files do.
+    like_bmp = np.frombuffer(b"BM" + bytes(range(190)), np.uint8).reshape(8, 8, 3)
+    assert (pixels_of(like_bmp.tobytes(), (8, 8, 3)) == like_bmp).all()
+    for bad in (None, 3, b"", b"BM", red.tobytes()[:-1], {"bytes": None}, {**blue_green_red, "nChannels": 4}):
+        with pytest.raises((ValueError, OSError)):
+            pixels_of(bad, (20, 30, 3))
+
+
+@pytest.mark.long
+def test_from_a_folder_of_photos_to_predictions_of_another_in_three_commands(job: RunJob, tmp_path: Path) -> None:
+    for number, name in enumerate(("ant", "bee", "cat")):
+        generator = np.random.default_rng(number)
+        for image in range((24, 16, 12)[number]):
+            pixels = generator.integers(0, 100, (24, 24, 3), dtype=np.uint8)
+            pixels[8 * number : 8 * number + 8] += 150
+            file = tmp_path / ("ours" if image < 10 else "theirs") / name / f"{image}.jpg"
+            file.parent.mkdir(parents=True, exist_ok=True)
+            Image.fromarray(pixels).save(file, quality=95)
+    own = "--dataset folder --path ours --imb_type natural --image_size 24"
+    trained = job("train", *f"{own} -a resnet20 --epochs 12 --threads 1 -b 8 --lr 0.05".split())
+    assert trained.returncode == 0, trained.stderr
+    (checkpoint,) = tmp_path.glob("runs/*/ckpt.pth.tar")
+    predicted = job("predict", "--resume", checkpoint, "--path", "theirs", "--output", "predictions")
+    assert predicted.returncode == 0, predicted.stderr
+    assert f"predictions of 22 images: {tmp_path / 'predictions'}" in predicted.stdout
+    rows = pq.read_table(tmp_path / "predictions").to_pylist()
+    right = [row["class_name"] == row["file"].partition("/")[0] for row in rows]
+    assert len(right) == 22 and sum(right) >= 16
+    evaluated = job("evaluate", "--resume", checkpoint, "--path", "theirs")
+    assert evaluated.returncode == 0, evaluated.stderr
+    scores = json.loads((checkpoint.parent / "evaluation" / "scores.json").read_text())
+    assert scores["splits"]["test"]["accuracy"] == pytest.approx(sum(right) / 22)
