@@ -29,7 +29,8 @@ def main(argv: Sequence[str]) -> None:
     if not options.tables_dir:
         check_can_be_written(tables.directory, option="--output_dir")
     listening = listening_socket(options.host, options.port)
-    with serving(dashboard(tables.read, tables.version, host=options.host), listening) as ended:
+    page = dashboard(tables.read, tables.version, host=options.host, notes=tables.notes)
+    with serving(page, listening) as ended:
         print(f"dashboard: {address(listening)} (Ctrl-C ends it)", flush=True)
         if options.tables_dir:
             ended.wait()

@@ -37,7 +37,8 @@ MAY_IMPORT = {
     "streaming.notebook_queries": {"conf.vocabulary", "streaming.tables"},
     "streaming.derived": {"conf.vocabulary", "streaming.class_shares", "streaming.events", "streaming.tables"},
     "streaming.alerts": {"conf.base", "conf.vocabulary", "streaming.events", "streaming.tables", "streaming.alerts"},
-    "streaming.live": {*BELOW_THE_LIVE_QUERY, "streaming.live"},
+    "streaming.runs": {"conf.base", "conf.vocabulary", "streaming.events", "streaming.tables", "streaming.runs"},
+    "streaming.live": {*BELOW_THE_LIVE_QUERY, "streaming.runs", "streaming.live"},
     "streaming.dashboard": {
         "conf.base",
         "conf.vocabulary",

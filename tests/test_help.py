@@ -14,6 +14,7 @@ from longtail.conf.options.data import DataOptions, PrepareOptions, StatsOptions
 from longtail.conf.options.inference import EvaluateOptions, GenPseudolabelsOptions, PredictOptions
 from longtail.conf.options.live import DashboardOptions, MonitorOptions, RelayOptions
 from longtail.conf.options.pretraining import PretrainMocoOptions, PretrainRotOptions, PretrainSimclrOptions
+from longtail.conf.options.runs import RunsOptions
 from longtail.conf.options.semi import PipelineOptions, TrainSemiOptions
 from longtail.conf.options.studies import ExperimentOptions, ReportOptions, TheoryOptions
 from longtail.conf.options.training import TrainClassifierOptions, TrainOptions
@@ -24,8 +25,8 @@ from tests.conftest import REPOSITORY
 OPTIONS: list[type[JobOptions]] = [
     PrepareOptions, StatsOptions, PretrainRotOptions, PretrainMocoOptions, PretrainSimclrOptions, TrainOptions,
     TrainClassifierOptions, EvaluateOptions, PredictOptions, GenPseudolabelsOptions, TrainSemiOptions, MonitorOptions,
-    RelayOptions, DashboardOptions, AdviseOptions, ExperimentOptions, ReportOptions, TheoryOptions, PackageOptions,
-    PipelineOptions,
+    RelayOptions, DashboardOptions, RunsOptions, AdviseOptions, ExperimentOptions, ReportOptions, TheoryOptions,
+    PackageOptions, PipelineOptions,
 ]  # fmt: skip
 
 

@@ -43,7 +43,7 @@ def flag_values(options_type: type[JobOptions], argv: Sequence[str], *, prog: st
     an unknown flag, and for a flag without its value.
     """
     parser = _parser(options_type, prog)
-    parsed, unknown = parser.parse_known_args(argv)
+    parsed, unknown = parser.parse_known_intermixed_args(argv)
     if unknown:
         parser.error(_describe_unknown(options_type, unknown))
     values = vars(parsed)
@@ -56,7 +56,7 @@ def flag_values(options_type: type[JobOptions], argv: Sequence[str], *, prog: st
 def known_flag_values(options_type: type[JobOptions], argv: Sequence[str]) -> dict[str, Any]:
     """As flag_values, without what is unknown; nothing if a flag lacks its value."""
     try:
-        values = vars(_parser(options_type, "").parse_known_args(argv)[0])
+        values = vars(_parser(options_type, "").parse_known_intermixed_args(argv)[0])
     except UserError:
         return {}
     return {name: value for name, value in values.items() if name == CONFIG or name in options_type.model_fields}

@@ -26,7 +26,7 @@ def screen(tables_dir: Path, run_filter: str | None) -> Group | Text:
     parts = []
     for view in views:
         parts += [
-            Text(printable(view.run)),
+            Text(printable(view.title)),
             state_line(view.state),
             per_class_table(view.classes),
             Text(summary_line(view.summary)),
@@ -51,10 +51,10 @@ def follow(query: LiveQuery, tables_dir: Path, run_filter: str | None) -> None:
         for view in newest_runs(tables_dir, split=TEST, name_part=run_filter, limit=_MAX_RUNS_SHOWN)[0]:
             if view.summary["epoch"] > seen.get(view.run, 0):
                 seen[view.run] = view.summary["epoch"]
-                terminal.print(f"{printable(view.run)}: {summary_line(view.summary)}", soft_wrap=True)
+                terminal.print(f"{printable(view.title)}: {summary_line(view.summary)}", soft_wrap=True)
             status = view.state["status"]
             if status != statuses.setdefault(view.run, RUNNING):
                 statuses[view.run] = status
-                terminal.print(Text(f"{printable(view.run)}: ").append(state_line(view.state)), soft_wrap=True)
+                terminal.print(Text(f"{printable(view.title)}: ").append(state_line(view.state)), soft_wrap=True)
         time.sleep(0.2)
     query.awaitTermination()

@@ -4,7 +4,6 @@ import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
-from pathlib import Path
 
 from pyspark.sql import DataFrame, SparkSession
 
@@ -71,11 +70,6 @@ def destination(spark: SparkSession, options: RelayOptions, kafka: KafkaConnecti
 def description_of(options: LiveQueryOptions) -> str:
     """The source, for a message."""
     return f"the topic {options.topic}" if options.source == "kafka" else str(options.runs_dir / EVENTS_DIRECTORY)
-
-
-def runs_dir_of(options: LiveQueryOptions) -> Path | None:
-    """The directory of the runs with their heartbeats; None if the events come from elsewhere."""
-    return options.runs_dir if options.source == "files" else None
 
 
 def _say(message: str) -> None:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from longtail.conf.options.live import LiveQueryOptions
 from longtail.spark_jobs.cluster.session import spark_session
-from longtail.spark_jobs.steps.event_source import connection_of, event_source, packages_of, runs_dir_of
+from longtail.spark_jobs.steps.event_source import connection_of, event_source, packages_of
 from longtail.streaming.alerts.rules import AlertRules
 from longtail.streaming.alerts.rules_file import read_alert_rules
 from longtail.streaming.live.kafka_brokers import KafkaConnection
@@ -46,6 +46,6 @@ def start_query(
         source=source.name,
         new_checkpoint=options.new_checkpoint,
         rules=inputs.rules,
-        runs_dir=runs_dir_of(options),
+        runs_dir=options.runs_dir,
         on_update=on_update,
     )

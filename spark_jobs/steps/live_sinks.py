@@ -1,7 +1,13 @@
 """Sinks that copy the live tables: TensorBoard, Delta tables."""
 
+import json
 from collections.abc import Callable
 from pathlib import Path
+
+from longtail.conf.base.files import write_json_atomically
+
+SINKS_FILE = "sinks.json"
+"""Beside the tables: where they are copied to, for `longtail runs`."""
 
 
 def update_sinks(tables_dir: Path, *, tensorboard: Path | None, as_delta: bool) -> Callable[[list[str]], None]:
@@ -10,6 +16,22 @@ def update_sinks(tables_dir: Path, *, tensorboard: Path | None, as_delta: bool) 
     tensorboard: directory of the scalars; None for no scalars
     as_delta: write the tables as Delta tables too
     """
+    where = {"tensorboard": tensorboard and str(tensorboard.absolute()), "delta": as_delta}
+    write_json_atomically(tables_dir / SINKS_FILE, where)
+    return _sinks(tables_dir, tensorboard, as_delta)
+
+
+def update_known_sinks(tables_dir: Path, runs: list[str]) -> None:
+    """Bring the sinks that a monitor last had up to date with the tables of the named runs."""
+    try:
+        where = json.loads((tables_dir / SINKS_FILE).read_text(encoding="utf-8"))
+        tensorboard, as_delta = where["tensorboard"], where["delta"]
+    except (OSError, ValueError, LookupError, TypeError):
+        return
+    _sinks(tables_dir, Path(tensorboard) if tensorboard else None, bool(as_delta))(runs)
+
+
+def _sinks(tables_dir: Path, tensorboard: Path | None, as_delta: bool) -> Callable[[list[str]], None]:
     updates: list[Callable[[list[str]], None]] = []
     if tensorboard is not None:
         from longtail.streaming.tables.tensorboard import TensorBoardSink

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 
 import plotly.graph_objects as go
 
+from longtail.streaming.dashboard.notes import NO_NOTES, RunNotes
 from longtail.streaming.dashboard.panels import CHARTS, PANELS, ShownRun
 from longtail.streaming.dashboard.rendering import render, render_note
 from longtail.streaming.dashboard.selection import Selection
@@ -38,18 +39,22 @@ def whole_page(state: PageState) -> str:
     return render("page.html", state=state, panels=PANELS)
 
 
-def page_state(read: ReadTable, selection: Selection) -> PageState:
-    """The state of the page for the tables as they are now."""
+def page_state(read: ReadTable, selection: Selection, notes: RunNotes = NO_NOTES) -> PageState:
+    """The state of the page for the tables as they are now. A hidden run is shown only if it is selected."""
     runs, epochs, alerts = (read(name, None) for name in ("runs", "epochs", "alerts"))
     state = PageState(figures=dict.fromkeys(CHARTS))
     # Only names that are in the tables are used below: no text from an address becomes the name of a file.
-    rows = {row["run"]: row for row in newest_first(runs)}
+    ordered = [(row["run"], row) for row in newest_first(runs)]
+    rows = {run: row for run, row in ordered if run == selection.run or not notes.description(run).hidden}
     run = selection.run if selection.run is not None else next(iter(rows), None)
     latest = latest_epochs(epochs)
     listed = list(rows.values())[:MAX_RUNS_LISTED]
     state.html["runs"] = render(
         "runs.html",
-        cards=[run_card(row, latest, alerts, split=selection.split) for row in listed],
+        cards=[
+            run_card(row, latest, alerts, split=selection.split, description=notes.description(row["run"]))
+            for row in listed
+        ],
         shown=run,
         selection=selection,
         num_more=len(rows) - len(listed),
@@ -60,7 +65,7 @@ def page_state(read: ReadTable, selection: Selection) -> PageState:
     splits = splits_of(latest, run)
     split = selection.split if selection.split in splits else next(iter(splits), None)
     of_split = rows_where(epochs, split=split) if split else epochs.slice(0, 0)
-    card = run_card(rows[run], latest, alerts, split=split)
+    card = run_card(rows[run], latest, alerts, split=split, description=notes.description(run))
     state.title = f"{card.title} – Longtail"
     state.html["overview"] = render(
         "overview.html",
@@ -71,6 +76,7 @@ def page_state(read: ReadTable, selection: Selection) -> PageState:
         step=latest_step(read("steps", run), after_epoch=card.epoch) if card.status == RUNNING else None,
         scores=key_figures(rows_where(of_split, run=run)),
         alerts=rows_where(alerts, run=run).to_pylist(),
+        damage=notes.damage.get(run),
     )
     if split is None:
         return state
@@ -84,6 +90,7 @@ def page_state(read: ReadTable, selection: Selection) -> PageState:
         run_names=frozenset(rows),
         selection=selection,
         read=read,
+        notes=notes,
     )
     if not len(shown.axis(1)):
         state.html["note-accuracy_map"] = render_note(_no_class(selection))

@@ -23,6 +23,7 @@ from longtail.streaming.dashboard.class_figures import (
     pseudo_labels,
     smoothing_window,
 )
+from longtail.streaming.dashboard.notes import RunNotes
 from longtail.streaming.dashboard.rendering import render, render_note
 from longtail.streaming.dashboard.run_figures import class_changes, group_lines, score_of_runs
 from longtail.streaming.dashboard.selection import GROUPS, Selection
@@ -54,6 +55,7 @@ class ShownRun:
     epochs: rows of `epochs` of all runs on the split
     run_names: of all runs in the tables
     read: reads the other tables
+    notes: what else is known of the runs
     """
 
     run: str
@@ -64,6 +66,7 @@ class ShownRun:
     run_names: frozenset[str]
     selection: Selection
     read: ReadTable
+    notes: RunNotes
 
     @property
     def view(self) -> str:
@@ -191,7 +194,7 @@ def _comparison(shown: ShownRun) -> Content:
     epoch = max(common, default=None)
     figures, scores = {}, []
     if comparable and epoch is not None:
-        scores = compared_scores(shown.epochs, runs, epoch=epoch)
+        scores = compared_scores(shown.epochs, runs, epoch=epoch, notes=shown.notes)
         for name, score in (("compared_balanced", "balanced_accuracy"), ("compared_few", "few_shot_accuracy")):
             figures[name] = score_of_runs(shown.epochs, runs, score, view=f"{shown.split} {runs}")
         figures["class_changes"] = class_changes(

@@ -27,6 +27,7 @@ from starlette.responses import HTMLResponse, Response
 from starlette.routing import Route
 
 from longtail.conf.base.errors import UserError
+from longtail.streaming.dashboard.notes import RunNotes
 from longtail.streaming.dashboard.page import PageState, page_state, whole_page
 from longtail.streaming.dashboard.selection import Selection, read_selection
 from longtail.streaming.dashboard.table_rows import ReadTable
@@ -46,13 +47,16 @@ _HEADERS = {
 }  # fmt: skip
 
 
-def dashboard(read: ReadTable, version: Callable[[], str], *, host: str) -> Starlette:
+def dashboard(
+    read: ReadTable, version: Callable[[], str], *, host: str, notes: Callable[[], RunNotes] = RunNotes
+) -> Starlette:
     """The application.
 
     read: reads a result table by name, of one run or of all
     version: returns a text that changes whenever a table does
     host: address that it will listen on; on loopback, requests for another host name are refused, which prevents web
     pages from reading this one through a name of their own (DNS rebinding)
+    notes: what is known of the runs beside their tables
     """
 
     def selected(request: Request) -> Selection:
@@ -60,13 +64,13 @@ def dashboard(read: ReadTable, version: Callable[[], str], *, host: str) -> Star
 
     # Not async: each request runs in its own thread, so that a slow one does not block the others.
     def page(request: Request) -> Response:
-        return HTMLResponse(whole_page(page_state(read, selected(request))), headers=_HEADERS)
+        return HTMLResponse(whole_page(page_state(read, selected(request), notes())), headers=_HEADERS)
 
     def state(request: Request) -> Response:
         current = version()
         if request.query_params.get("version") == current:
             return Response(status_code=204, headers=_HEADERS)
-        content = state_json(page_state(read, selected(request)), current)
+        content = state_json(page_state(read, selected(request), notes()), current)
         return Response(content, media_type="application/json", headers=_HEADERS)
 
     static = files("longtail.streaming.dashboard") / "static"

@@ -9,9 +9,11 @@ from threading import Lock
 
 import pyarrow as pa
 
+from longtail.streaming.dashboard.notes import RunNotes
 from longtail.streaming.dashboard.panels import CLASS_COLUMNS
+from longtail.streaming.tables.descriptions import descriptions_state, read_table_descriptions
 from longtail.streaming.tables.liveness import read_liveness
-from longtail.streaming.tables.manifest import check_format_versions, list_runs, manifest_state
+from longtail.streaming.tables.manifest import DamagedTables, check_format_versions, list_runs, manifest_state
 from longtail.streaming.tables.reading import read_parts, read_result_table
 from longtail.streaming.tables.schemas import RUNNING, TABLES
 
@@ -48,29 +50,43 @@ class TableReader:
         check_format_versions(tables_dir)
         self.directory = tables_dir
         self._lock = Lock()
+        self._damage: dict[str, str] = {}
         self._cached: dict[str, OrderedDict[str, _CachedRun]] = {name: OrderedDict() for name in TABLES}
 
     def version(self) -> str:
         """A text that changes whenever a table does."""
         runs = list_runs(self.directory)
         statuses = self.read("runs").select(["run", "status"]).to_pylist()
-        states = [(run, manifest_state(self.directory, run)) for run in runs]
+        states = [*((run, manifest_state(self.directory, run)) for run in runs), descriptions_state(self.directory)]
         digest = hashlib.sha256(repr((states, statuses)).encode()).hexdigest()
         running = any(row["status"] == RUNNING for row in statuses)
         return f"{digest[:16]}-{int(time.time() // SILENCE_SECONDS) if running else 0}"
 
+    def notes(self) -> RunNotes:
+        """The descriptions of the runs, and which of the tables that were read are damaged."""
+        with self._lock:
+            return RunNotes(read_table_descriptions(self.directory), dict(self._damage))
+
     def read(self, name: str, run: str | None = None) -> pa.Table:
         """A result table of one run or of all; empty for a run that is not in the tables, whatever its name."""
         runs = [known for known in list_runs(self.directory) if run in (None, known)]
-        if name == "alerts":  # silent runs depend on the present time
-            parts = [read_result_table(self.directory, name, one) for one in runs]
-        elif name == "runs":  # and so do lost ones
+        parts = [self._of_run_if_intact(name, one) for one in runs]
+        if name == "runs":  # lost runs depend on the present time
             liveness, now = read_liveness(self.directory), time.time()
-            parts = [liveness.judged(self._of_run(name, one), now=now) for one in runs]
-        else:
-            parts = [self._of_run(name, one) for one in runs]
+            parts = [liveness.judged(part, now=now) for part in parts]
         schema = TABLES[name].empty_table().select(_COLUMNS.get(name, TABLES[name].names))
         return pa.concat_tables([schema, *parts])
+
+    def _of_run_if_intact(self, name: str, run: str) -> pa.Table:
+        """The rows of a run, none if its table is damaged, so that the page shows all the others."""
+        try:
+            # Silent runs, which are alerts, depend on the present time.
+            rows = read_result_table(self.directory, name, run) if name == "alerts" else self._of_run(name, run)
+        except DamagedTables as error:
+            with self._lock:
+                self._damage[run] = str(error)
+            return TABLES[name].empty_table().select(_COLUMNS.get(name, TABLES[name].names))
+        return rows
 
     def _of_run(self, name: str, run: str) -> pa.Table:
         state = manifest_state(self.directory, run)

@@ -9,7 +9,9 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from longtail.conf.vocabulary import SHOT_GROUPS
+from longtail.streaming.dashboard.notes import RunNotes
 from longtail.streaming.dashboard.table_rows import Row, splits_of
+from longtail.streaming.tables.descriptions import RunDescription
 from longtail.streaming.tables.reading import rows_where
 
 _PHASES = {
@@ -25,6 +27,7 @@ class RunCard:
 
     progress: share of the epochs that are finished
     balanced_accuracy, few_shot_accuracy: on the selected split, None without any epoch
+    title: the user's name for the run, otherwise its data set and phase
     """
 
     run: str
@@ -39,6 +42,7 @@ class RunCard:
     balanced_accuracy: float | None
     few_shot_accuracy: float | None
     num_alerts: int
+    description: RunDescription
 
 
 @dataclass(frozen=True)
@@ -56,7 +60,9 @@ class Score:
     group: str | None
 
 
-def run_card(row: Row, latest: pa.Table, alerts: pa.Table, *, split: str | None) -> RunCard:
+def run_card(
+    row: Row, latest: pa.Table, alerts: pa.Table, *, split: str | None, description: RunDescription
+) -> RunCard:
     """The card of a run.
 
     row: its row of `runs`
@@ -72,7 +78,7 @@ def run_card(row: Row, latest: pa.Table, alerts: pa.Table, *, split: str | None)
     method = [configuration.get(name) for name in ("arch", "method", "loss_type", "train_rule")]
     return RunCard(
         run=run,
-        title=", ".join(str(part) for part in title if part),
+        title=description.display_name or ", ".join(str(part) for part in title if part),
         method=" · ".join(str(part) for part in method if part not in (None, "None")),
         status=row["status"],
         message=row["message"] or "",
@@ -83,6 +89,7 @@ def run_card(row: Row, latest: pa.Table, alerts: pa.Table, *, split: str | None)
         balanced_accuracy=scores.get("balanced_accuracy"),
         few_shot_accuracy=scores.get("few_shot_accuracy"),
         num_alerts=len(rows_where(alerts, run=run)),
+        description=description,
     )
 
 
@@ -162,7 +169,7 @@ def largest_confusions(confusion: pa.Table, classes: pa.Table, *, group: str, li
     return ordered[:limit]
 
 
-def compared_scores(epochs: pa.Table, runs: Sequence[str], *, epoch: int) -> list[Row]:
+def compared_scores(epochs: pa.Table, runs: Sequence[str], *, epoch: int, notes: RunNotes) -> list[Row]:
     """The scores of runs at one epoch, each with its difference in points from the first run; None for that run.
 
     epochs: rows of one split
@@ -172,7 +179,7 @@ def compared_scores(epochs: pa.Table, runs: Sequence[str], *, epoch: int) -> lis
     return [
         {
             "run": row["run"],
-            "phase": phase_title(row["phase"]),
+            "title": notes.description(row["run"]).display_name or phase_title(row["phase"]),
             "scores": [
                 {
                     "text": number(row[name], "%"),

@@ -5,7 +5,6 @@ state is the tables themselves. The queries deduplicate events, so each event co
 batch that is processed again, after a kill at any moment, leaves the tables unchanged.
 """
 
-import fcntl
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor, wait
 from functools import partial
@@ -16,7 +15,6 @@ import pyarrow.compute as pc
 from pyspark import inheritable_thread_target
 from pyspark.sql import SparkSession
 
-from longtail.conf.base.errors import UserError
 from longtail.streaming.alerts.query import num_epochs_needed
 from longtail.streaming.alerts.rules import AlertRules
 from longtail.streaming.derived import DERIVED_TABLES
@@ -24,6 +22,7 @@ from longtail.streaming.events.schema import ClassEvent, StepEvent
 from longtail.streaming.live.arrow_rows import join_columns, split_by
 from longtail.streaming.live.bulkhead import apply_in_parts
 from longtail.streaming.live.bundle import unbundled
+from longtail.streaming.live.followed_runs import FollowedRuns
 from longtail.streaming.live.keeper_queries import (
     ALERT_SOURCES,
     CLASS_KEY,
@@ -37,7 +36,8 @@ from longtail.streaming.live.line_reader import LineReader
 from longtail.streaming.live.run_update import ClassHistory, RunUpdate, begin_update, read_class_history
 from longtail.streaming.parsing.lines import MAX_LINE_KEPT
 from longtail.streaming.queries import EVENT_TABLES
-from longtail.streaming.tables.manifest import check_format_versions
+from longtail.streaming.tables.lock import lock_tables
+from longtail.streaming.tables.manifest import DamagedTables, check_format_versions
 from longtail.streaming.tables.reading import latest_epochs
 from longtail.streaming.tables.schemas import BY_EPOCH, QUARANTINE, TABLES
 from longtail.streaming.tables.writing import write_liveness, write_quarantine
@@ -49,7 +49,8 @@ BATCH_DIRECTORY = "batch"
 class TableKeeper:
     """The only writer of a directory of result tables.
 
-    runs_dir: directory of the runs, whose heartbeats tell readers which are lost; None if it is not on this machine
+    runs_dir: of the runs, whose trash and descriptions the tables follow, whose events are read again if tables are
+        damaged, and whose heartbeats tell readers which are lost; None if it is not on this machine
 
     Raises UserError if another process is writing them, or if a newer version of Longtail has written them.
     """
@@ -57,17 +58,10 @@ class TableKeeper:
     def __init__(
         self, spark: SparkSession, tables_dir: Path, rules: AlertRules, *, runs_dir: Path | None = None
     ) -> None:
-        tables_dir.mkdir(parents=True, exist_ok=True)
         check_format_versions(tables_dir)
         self._spark, self._tables_dir, self._num_epochs = spark, tables_dir, num_epochs_needed(rules)
-        self._lock = (tables_dir / "lock").open("w")
-        try:
-            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            self._lock.close()
-            raise UserError(
-                f"another process is writing the tables in {tables_dir}: read them, or choose another --output_dir"
-            ) from None
+        self._lock = lock_tables(tables_dir)
+        self.runs = FollowedRuns(tables_dir, runs_dir)
         silent_seconds = rules.run_silent.seconds if rules.run_silent else None
         write_liveness(tables_dir, silent_seconds=silent_seconds, runs_dir=runs_dir)
         directory = tables_dir.absolute() / BATCH_DIRECTORY
@@ -95,7 +89,7 @@ class TableKeeper:
         def apply(part: pa.Table) -> None:
             events, bad_lines = self._read(part)
             write_bad(bad_lines)
-            changed.update(dict.fromkeys(self._update(events)))
+            changed.update(dict.fromkeys(self._update_intact(self.runs.without_deleted(events))))
             bad.append(bad_lines)
 
         if refused := apply_in_parts(lines, apply, self._check_queries):
@@ -106,6 +100,37 @@ class TableKeeper:
         """Raise an error if the queries fail without any event."""
         for query in self._queries.values():
             query.run_on_nothing()
+
+    def follow(self) -> list[str]:
+        """Bring the tables up to date with what users did with runs or files; the names of the runs that changed."""
+        changed = self.runs.follow()
+        for run in self.runs.damaged():
+            self._rebuild(run)
+            changed.append(run)
+        return list(dict.fromkeys(changed))
+
+    def _update_intact(self, events: dict[str, pa.Table]) -> list[str]:
+        """As _update; tables that turn out to be damaged are written again before."""
+        rebuilt: set[str] = set()
+        while True:
+            try:
+                return [*self._update(events), *rebuilt]
+            except DamagedTables as error:
+                if error.run in rebuilt:
+                    raise
+                self._rebuild(error.run)
+                rebuilt.add(error.run)
+
+    def _rebuild(self, run: str) -> None:
+        """Write the tables of a run again, from all its events that are still there."""
+
+        def apply(part: pa.Table) -> None:
+            of_run = {kind: split_by(table, "run").get(run) for kind, table in self._read(part)[0].items()}
+            self._update(self.runs.without_deleted({kind: table for kind, table in of_run.items() if table}))
+
+        with self.runs.rebuilding(run) as batches:
+            for lines in batches:
+                apply_in_parts(lines, apply, self._check_queries)  # what it refuses has been quarantined when it came
 
     def _update(self, events: dict[str, pa.Table]) -> list[str]:
         """Update the tables by these events, by kind; the names of the runs that changed. No effect if it raises.
@@ -136,6 +161,7 @@ class TableKeeper:
             raise
         for update in updates:
             update.finish()
+        self.runs.remember(by_run)
         return list(by_run)
 
     def _update_scores(self, updates: Sequence[RunUpdate], events: dict[str, pa.Table]) -> None:

@@ -8,9 +8,10 @@ checkpoint of the query is stored beside the tables: after a stop or a kill a ne
 arrive twice count once.
 """
 
+import sys
 from collections.abc import Callable
 from pathlib import Path
-from threading import Lock
+from threading import Event, Lock, Thread
 
 from pyspark.errors import StreamingQueryException
 from pyspark.sql import DataFrame, SparkSession
@@ -19,6 +20,7 @@ from pyspark.sql.streaming.listener import StreamingQueryProgress
 from pyspark.sql.streaming.query import StreamingQuery
 
 from longtail.conf.base.errors import UserError
+from longtail.conf.base.shown_text import one_line
 from longtail.streaming.alerts.rules import AlertRules
 from longtail.streaming.alerts.rules_file import read_alert_rules
 from longtail.streaming.live.checkpoint import FILES, claim_checkpoint
@@ -28,6 +30,8 @@ from longtail.streaming.parsing.lines import LINE, SOURCE
 from longtail.streaming.tables.manifest import list_runs
 
 CHECKPOINT_DIRECTORY = "checkpoint"
+FOLLOW_SECONDS = 1.0
+"""Interval at which a query without new events looks what users did with runs."""
 MAX_BYTES_PER_BATCH = 64 << 20
 """The backlog at the start of a query is read in batches of this size, which bounds memory."""
 
@@ -68,11 +72,25 @@ def file_lines(spark: SparkSession, events_dir: Path) -> DataFrame:
     return lines.select(F.col("value").alias(LINE), F.col("_metadata.file_path").alias(SOURCE))
 
 
+def repeat(action: Callable[[], None], stopping: Event) -> None:
+    """Call the action every FOLLOW_SECONDS until the event is set. An error is told once, and it is tried again."""
+    told = ""
+    while not stopping.wait(FOLLOW_SECONDS):
+        try:
+            action()
+            told = ""
+        except Exception as error:  # noqa: BLE001 - a full disk, or anything else that may pass
+            message = one_line(f"{type(error).__name__}: {error}" if not isinstance(error, UserError) else str(error))
+            if message != told and not stopping.is_set():
+                print(f"longtail: {message}", file=sys.stderr, flush=True)
+            told = message
+
+
 class LiveQuery:
     """The running query, with Spark's method names; when it ends, other processes may write its tables."""
 
-    def __init__(self, query: StreamingQuery, keeper: TableKeeper, in_batch: Lock) -> None:
-        self._query, self._keeper, self._in_batch = query, keeper, in_batch
+    def __init__(self, query: StreamingQuery, keeper: TableKeeper, in_batch: Lock, stopping: Event) -> None:
+        self._query, self._keeper, self._in_batch, self._stopping = query, keeper, in_batch, stopping
 
     @property
     def isActive(self) -> bool:
@@ -98,13 +116,19 @@ class LiveQuery:
             self._query.awaitTermination()
         finally:
             if not self._query.isActive:
-                self._keeper.close()
+                self._close()
 
     def stop(self) -> None:
         """End the query after its current batch: interrupting one would print its stack trace to the terminal."""
         with self._in_batch:
+            self._stopping.set()
             self._query.stop()
-        self._keeper.close()
+        self._close()
+
+    def _close(self) -> None:
+        self._stopping.set()
+        with self._in_batch:  # what follows the runs
+            self._keeper.close()
 
 
 def start_live_query(
@@ -126,7 +150,8 @@ def start_live_query(
     source: what the lines are from (streaming/live/checkpoint.py)
     new_checkpoint: forget how far the source was read
     rules: alert rules; None: those of conf/alerts.yaml
-    runs_dir: directory of the runs, for readers to see which are lost; None if it is not on this machine
+    runs_dir: directory of the runs, for what users do with them (streaming/runs/), and for readers to see which are lost;
+    None if it is not on this machine
     on_update: called with all runs at the start, and after each batch with the names of the runs whose tables changed;
     called again for a batch that was interrupted by a kill
 
@@ -137,19 +162,27 @@ def start_live_query(
     for key, value in OWN_SETTINGS.items():
         own_session.conf.set(key, value)
     keeper = TableKeeper(own_session, tables_dir, rules or read_alert_rules(), runs_dir=runs_dir)
-    in_batch = Lock()
+    in_batch, stopping = Lock(), Event()
 
     def process(batch: DataFrame, batch_id: int) -> None:
-        if not in_batch.acquire(blocking=False):
-            raise InterruptedError("the query is being stopped")
+        while not in_batch.acquire(timeout=0.1):
+            if stopping.is_set():
+                raise InterruptedError("the query is being stopped")
         try:
-            on_update(keeper.update(batch.toArrow(), batch_id=batch_id))
+            # First what users did: a deleted run does not come back with a batch that was on its way.
+            followed = keeper.follow()
+            on_update(list(dict.fromkeys([*followed, *keeper.update(batch.toArrow(), batch_id=batch_id)])))
         finally:
             in_batch.release()
 
+    def follow() -> None:
+        with in_batch:
+            if not stopping.is_set() and (changed := keeper.follow()):
+                on_update(changed)
+
     try:
         claim_checkpoint(tables_dir.absolute() / CHECKPOINT_DIRECTORY, source, new=new_checkpoint)
-        on_update(list_runs(tables_dir))
+        on_update(list(dict.fromkeys([*list_runs(tables_dir), *keeper.follow()])))
         writer = (
             read_lines(own_session)
             .writeStream.option("checkpointLocation", str(tables_dir.absolute() / CHECKPOINT_DIRECTORY))
@@ -160,4 +193,6 @@ def start_live_query(
     except BaseException:
         keeper.close()
         raise
-    return LiveQuery(query, keeper, in_batch)
+    if runs_dir is not None and trigger is not None:
+        Thread(target=repeat, args=(follow, stopping), daemon=True).start()
+    return LiveQuery(query, keeper, in_batch, stopping)

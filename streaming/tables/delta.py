@@ -25,6 +25,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from longtail.conf.base.errors import UserError
 from longtail.conf.base.files import write_atomically
 from longtail.conf.base.optional_packages import deltalake
 from longtail.streaming.tables.manifest import RunManifest, check_tables_version, read_run_manifest, run_directory
@@ -55,27 +56,44 @@ class DeltaTables:
         self._tables: dict[str, Any] = {}
         self._transactions: Counter[str] = Counter()
         self._files: dict[str, dict[str, set[str]]] = {}
-        for name, schema in TABLES.items():
-            table = self._open(delta_dir / name, schema)
-            self._tables[name] = table
-            self._files[name] = {}
-            for path in pa.table(table.get_add_actions())["path"].to_pylist():
-                self._files[name].setdefault(_run_of(path), set()).add(path)
+        for name in TABLES:
+            self._open_table(name)
+        self._unchecked = {run for of_table in self._files.values() for run in of_table if run}
+
+    def _open_table(self, name: str) -> None:
+        table = self._open(self._delta_dir / name, TABLES[name])
+        self._tables[name] = table
+        self._files[name] = {}
+        for path in pa.table(table.get_add_actions())["path"].to_pylist():
+            self._files[name].setdefault(_run_of(path), set()).add(path)
 
     def _open(self, directory: Path, schema: pa.Schema) -> Any:
-        table = self._deltalake.DeltaTable.create(
-            str(directory.absolute()),
-            schema,
-            mode="ignore",
-            description=f"{DESCRIPTION}{TABLES_FORMAT_VERSION}",
-            configuration={"delta.logRetentionDuration": RETENTION, "delta.deletedFileRetentionDuration": RETENTION},
-        )
+        try:
+            table = self._deltalake.DeltaTable.create(
+                str(directory.absolute()),
+                schema,
+                mode="ignore",
+                description=f"{DESCRIPTION}{TABLES_FORMAT_VERSION}",
+                configuration={
+                    "delta.logRetentionDuration": RETENTION,
+                    "delta.deletedFileRetentionDuration": RETENTION,
+                },
+            )
+        except self._deltalake.exceptions.DeltaError as error:
+            raise UserError(
+                f"cannot read the Delta table {directory} ({error}): delete the directory, and it is written again"
+            ) from None
         check_tables_version(int(table.metadata().description.removeprefix(DESCRIPTION)), directory)
         return table
 
     def update(self, runs: Sequence[str]) -> None:
-        """Write the changes of the tables of these runs, and of the quarantine."""
+        """Write the changes of the tables of these runs, and of the quarantine.
+
+        The first time, also of the runs that the Delta tables have: some may have been deleted meanwhile.
+        """
+        runs = list(dict.fromkeys([*runs, *sorted(self._unchecked)]))
         manifests = [manifest for run in runs if (manifest := read_run_manifest(self._tables_dir, run))]
+        gone = set(runs) - {manifest.run for manifest in manifests}
         for name in TABLES:
             if name == QUARANTINE:
                 files = {"": {file.name: file for file in quarantine_files(self._tables_dir)}}
@@ -83,7 +101,8 @@ class DeltaTables:
                 files = {manifest.run: self._rows_file(name, manifest) for manifest in manifests}
             else:
                 files = {manifest.run: self._segment_files(name, manifest) for manifest in manifests}
-            self._commit(name, files)
+            self._commit(name, {**dict.fromkeys(gone, {}), **files})
+        self._unchecked = set()
 
     def _segment_files(self, name: str, manifest: RunManifest) -> dict[str, Path]:
         directory = run_directory(self._tables_dir, manifest.run)
@@ -104,9 +123,12 @@ class DeltaTables:
 
     def _commit(self, name: str, files: dict[str, dict[str, Path]]) -> None:
         """files: by run, all its files by their paths in the Delta table; the files of other runs stay"""
+        if not (self._delta_dir / name / "_delta_log").is_dir():  # somebody has deleted the table
+            self._open_table(name)
         known = {path for run in files for path in self._files[name].get(run, ())}
         wanted = {path: file for of_run in files.values() for path, file in of_run.items()}
-        added, removed = wanted.keys() - known, known - wanted.keys()
+        present = {path for path in known if (self._delta_dir / name / path).exists()}
+        added, removed = wanted.keys() - present, known - wanted.keys()
         if not added and not removed:
             return
         for path in added:

@@ -84,9 +84,9 @@ def read_liveness(tables_dir: Path) -> Liveness:
     """How the runs of a directory of result tables are judged, as its writer has stored it."""
     try:
         rule = json.loads((tables_dir / LIVENESS).read_text(encoding="utf-8"))
-    except FileNotFoundError:
+        return Liveness(rule["silent_seconds"], None if rule["runs_dir"] is None else tables_dir / rule["runs_dir"])
+    except (OSError, ValueError, LookupError, TypeError):  # missing or damaged, until its writer starts again
         return Liveness()
-    return Liveness(rule["silent_seconds"], None if rule["runs_dir"] is None else tables_dir / rule["runs_dir"])
 
 
 def _shown(seconds: float) -> str:

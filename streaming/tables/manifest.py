@@ -9,6 +9,7 @@ query makes up to three updates per micro-batch (streaming/live/keeper.py): scor
 before the other tables follow. An update costs as much as the segments that it changes, however long the run is.
 """
 
+import contextlib
 import json
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -17,7 +18,7 @@ from typing import Any
 from pydantic import TypeAdapter
 
 from longtail.conf.base.errors import UserError
-from longtail.conf.base.files import write_text_atomically
+from longtail.conf.base.files import read_regular_text, write_text_atomically
 from longtail.conf.base.formats import check_format_version
 from longtail.streaming.events.schema import RUN_NAME
 from longtail.streaming.tables.schemas import TABLES_FORMAT_VERSION
@@ -51,6 +52,20 @@ class RunManifest:
 _MANIFEST = TypeAdapter(RunManifest)
 
 
+class DamagedTables(UserError):
+    """Tables of a run that cannot be read: files are missing, or have another content.
+
+    run: its name
+    """
+
+    def __init__(self, run: str, file: Path, reason: object) -> None:
+        super().__init__(
+            f"{file} is damaged ({' '.join(str(reason).split())[:200]}): delete {file.parent}, and `longtail monitor` "
+            f"or `longtail dashboard`, whichever keeps it, writes it again from the events"
+        )
+        self.run = run
+
+
 def list_runs(tables_dir: Path) -> list[str]:
     """Sorted names of all runs in the tables."""
     # A directory without a manifest is a run whose first update was interrupted.
@@ -67,17 +82,18 @@ def run_directory(tables_dir: Path, run: str) -> Path:
 def read_run_manifest(tables_dir: Path, run: str) -> RunManifest | None:
     """The manifest of a run, None if the tables do not have it.
 
-    Raises UserError if it is damaged or a newer Longtail wrote it.
+    Raises DamagedTables if it is damaged, and UserError if a newer Longtail wrote it.
     """
     file = run_directory(tables_dir, run) / MANIFEST
-    remedy = f"delete {file.parent}, and `longtail monitor` writes the tables again"
     try:
-        content = json.loads(file.read_text(encoding="utf-8"))
+        content = json.loads(read_regular_text(file))
+        if not isinstance(content, dict) or not isinstance(version := content.pop("format_version", None), int):
+            raise ValueError("a JSON object with a format_version was expected")
     except FileNotFoundError:
         return None
-    except (ValueError, RecursionError) as error:
-        raise UserError(f"cannot read {file} ({error}): {remedy}") from None
-    check_tables_version(content.pop("format_version", None) if isinstance(content, dict) else None, file)
+    except (OSError, ValueError, RecursionError) as error:
+        raise DamagedTables(run, file, error) from None
+    check_tables_version(version, file)
     try:
         manifest = _MANIFEST.validate_json(json.dumps(content), strict=True)
         if manifest.run != run or any(epochs < 1 for epochs in manifest.segment_epochs.values()):
@@ -87,7 +103,7 @@ def read_run_manifest(tables_dir: Path, run: str) -> RunManifest | None:
         if foreign := [name for name in names if Path(name).name != name]:
             raise ValueError(f"it names the file {foreign[0]!r}")
     except ValueError as error:  # pydantic's errors are ValueErrors, too
-        raise UserError(f"{file} is damaged ({' '.join(str(error).split())[:200]}): {remedy}") from None
+        raise DamagedTables(run, file, error) from None
     return manifest
 
 
@@ -111,13 +127,14 @@ def check_tables_version(version: object, file: Path) -> None:
 def check_format_versions(tables_dir: Path) -> None:
     """Raise UserError if a newer version of Longtail has written tables of any run in the directory."""
     for run in list_runs(tables_dir):
-        read_run_manifest(tables_dir, run)
+        with contextlib.suppress(DamagedTables):  # the tables can be written again
+            read_run_manifest(tables_dir, run)
 
 
 def manifest_state(tables_dir: Path, run: str) -> tuple[int, int] | None:
     """A value that changes whenever the tables of a run do; None if there are none."""
     try:
         status = (run_directory(tables_dir, run) / MANIFEST).stat()
-    except FileNotFoundError:
+    except OSError:
         return None
     return status.st_mtime_ns, status.st_ino

@@ -17,7 +17,14 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from longtail.streaming.tables.liveness import read_liveness
-from longtail.streaming.tables.manifest import MANIFEST, RunManifest, list_runs, read_run_manifest, run_directory
+from longtail.streaming.tables.manifest import (
+    MANIFEST,
+    DamagedTables,
+    RunManifest,
+    list_runs,
+    read_run_manifest,
+    run_directory,
+)
 from longtail.streaming.tables.schemas import IN_MANIFEST, QUARANTINE, TABLES
 
 _MAX_TRIES = 50
@@ -84,16 +91,35 @@ def read_parts(
             return {
                 file: known[file] if file in known else _read_file(directory / file, name, columns) for file in files
             }
-        except FileNotFoundError:
+        except FileNotFoundError as error:
+            if read_run_manifest(tables_dir, run) == manifest:
+                raise DamagedTables(run, Path(str(error.filename or directory / MANIFEST)), "it is missing") from None
             continue  # replaced since the manifest was read
+        except (OSError, pa.ArrowException) as error:
+            raise DamagedTables(run, _first_unreadable(directory, files, name), error) from None
     raise RuntimeError(f"the tables of {run} in {tables_dir} change faster than they can be read")
 
 
 def read_segments(tables_dir: Path, manifest: RunManifest, name: str, segments: Iterable[str]) -> pa.Table:
-    """The rows of these segments of a table. Only for the writer of the tables, under whom no file vanishes."""
+    """The rows of these segments of a table. Only for the writer of the tables, who replaces no file meanwhile.
+
+    Raises DamagedTables if a file is missing or cannot be read.
+    """
     directory, files = run_directory(tables_dir, manifest.run), manifest.files.get(name, {})
-    parts = [_read_file(directory / files[segment], name) for segment in segments if segment in files]
+    parts = []
+    for file in [directory / files[segment] for segment in segments if segment in files]:
+        try:
+            parts.append(_read_file(file, name))
+        except (OSError, pa.ArrowException) as error:
+            raise DamagedTables(manifest.run, file, error) from None
     return pa.concat_tables([TABLES[name].empty_table(), *parts])
+
+
+def missing_file(tables_dir: Path, manifest: RunManifest) -> Path | None:
+    """A file that the manifest names and that is not there, None if all are."""
+    directory = run_directory(tables_dir, manifest.run)
+    names = (name for by_segment in manifest.files.values() for name in by_segment.values())
+    return next((directory / name for name in names if not (directory / name).is_file()), None)
 
 
 def quarantine_files(tables_dir: Path) -> list[Path]:
@@ -117,3 +143,12 @@ def rows_where(table: pa.Table, **equal: Any) -> pa.Table:
 def _read_file(file: Path, name: str, columns: Sequence[str] | None = None) -> pa.Table:
     # Columns that an older version of Longtail did not write are null.
     return pq.read_table(file, schema=TABLES[name], columns=list(columns) if columns is not None else None)
+
+
+def _first_unreadable(directory: Path, files: Iterable[str], name: str) -> Path:
+    for file in files:
+        try:
+            _read_file(directory / file, name)
+        except (OSError, pa.ArrowException):
+            return directory / file
+    return directory / MANIFEST

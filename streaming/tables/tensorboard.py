@@ -23,15 +23,16 @@ class TensorBoardSink:
     def update(self, runs: Sequence[str]) -> None:
         """Add the new epochs of these runs.
 
-        The log of a run is rewritten if an epoch that was written has changed, and when this process sees the run for
-        the first time, because TensorBoard cannot replace a value.
+        The log of a run is rewritten if an epoch that was written has changed or the log was deleted, and when this
+        process sees the run for the first time, because TensorBoard cannot replace a value. The log of a run that the
+        tables no longer have is removed.
         """
         for run in runs:
             epochs = read_result_table(self._tables_dir, "epochs", run, columns=["epoch", "split", *SCALARS])
             ordered = epochs.sort_by([("epoch", "ascending"), ("split", "ascending")])
             rows = [tuple(row.values()) for row in ordered.to_pylist()]
             written = self._written.get(run)
-            if written is None or rows[: len(written)] != written:
+            if written is None or not (self._log_dir / run).is_dir() or rows[: len(written)] != written:
                 shutil.rmtree(self._log_dir / run, ignore_errors=True)
                 written = []
             if new := rows[len(written) :]:

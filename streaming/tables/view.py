@@ -1,10 +1,12 @@
 """The latest result tables for displays and notebooks. No Spark."""
 
+import contextlib
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from longtail.streaming.tables.manifest import list_runs
+from longtail.streaming.tables.descriptions import RunDescription, read_table_descriptions
+from longtail.streaming.tables.manifest import DamagedTables, list_runs
 from longtail.streaming.tables.reading import latest_epochs, read_result_table, rows_where
 
 if TYPE_CHECKING:
@@ -32,6 +34,12 @@ class RunSnapshot:
         """Name of the run."""
         return self.state["run"]
 
+    @property
+    def title(self) -> str:
+        """The user's name for the run with its own behind, or its own alone."""
+        shown = self.state.get("display_name")
+        return f"{shown} ({self.run})" if shown else self.run
+
 
 def newest_runs(
     tables_dir: Path, *, split: str, name_part: str | None = None, limit: int
@@ -40,17 +48,35 @@ def newest_runs(
 
     A run is included after its first epoch on the split.
 
-    name_part: only runs whose name contains this
+    name_part: only runs whose name, or display name, contains this; hidden runs are left out
+
+    Runs whose tables are damaged are left out: the job that keeps them writes them again.
     """
-    states = [row for row in read_result_table(tables_dir, "runs").to_pylist() if (name_part or "") in row["run"]]
+    descriptions = read_table_descriptions(tables_dir)
+    states = []
+    for row in _states(tables_dir):
+        description = descriptions.get(row["run"], RunDescription())
+        is_named = any((name_part or "") in name for name in (row["run"], description.display_name))
+        if is_named and not description.hidden:
+            states.append({**row, "display_name": description.display_name})
     states.sort(key=lambda row: row["updated_at"], reverse=True)
     snapshots: list[RunSnapshot] = []
     for state in states:
         if len(snapshots) == limit:
             break
-        if snapshot := run_snapshot(tables_dir, state, split=split):
-            snapshots.append(snapshot)
+        with contextlib.suppress(DamagedTables):
+            if snapshot := run_snapshot(tables_dir, state, split=split):
+                snapshots.append(snapshot)
     return snapshots, len(states)
+
+
+def _states(tables_dir: Path) -> list[Row]:
+    """The rows of `runs` of all runs whose manifests can be read."""
+    rows: list[Row] = []
+    for run in list_runs(tables_dir):
+        with contextlib.suppress(DamagedTables):
+            rows += read_result_table(tables_dir, "runs", run).to_pylist()
+    return rows
 
 
 def run_snapshot(tables_dir: Path, state: Row, *, split: str) -> RunSnapshot | None:

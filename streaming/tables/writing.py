@@ -4,6 +4,7 @@ import json
 import os
 import uuid
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,14 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from longtail.conf.base.files import write_atomically, write_text_atomically
-from longtail.streaming.tables.manifest import MANIFEST, RunManifest, run_directory, write_run_manifest
+from longtail.streaming.tables.manifest import (
+    MANIFEST,
+    DamagedTables,
+    RunManifest,
+    read_run_manifest,
+    run_directory,
+    write_run_manifest,
+)
 from longtail.streaming.tables.schemas import QUARANTINE, TABLES, TABLES_FORMAT_VERSION
 
 LIVENESS = "liveness.json"
@@ -55,6 +63,31 @@ def remove_unnamed(tables_dir: Path, manifest: RunManifest) -> None:
     for file in run_directory(tables_dir, manifest.run).iterdir():
         if file.name not in named:
             file.unlink()
+
+
+def keep_readable(tables_dir: Path, run: str) -> bool:
+    """Leave the segments of a run's tables out that cannot be read; whether anything is left of the run."""
+    directory = run_directory(tables_dir, run)
+    try:
+        manifest = read_run_manifest(tables_dir, run)
+    except DamagedTables:
+        manifest = None
+    if manifest is None:
+        (directory / MANIFEST).unlink(missing_ok=True)
+        return False
+    files = {
+        name: {segment: file for segment, file in by_segment.items() if _is_readable(directory / file)}
+        for name, by_segment in manifest.files.items()
+    }
+    write_run_manifest(tables_dir, replace(manifest, files=files))
+    return True
+
+
+def _is_readable(file: Path) -> bool:
+    try:
+        return pq.read_table(file) is not None
+    except (OSError, pa.ArrowException):
+        return False
 
 
 def write_quarantine(tables_dir: Path, batch_id: int, lines: pa.Table) -> None:

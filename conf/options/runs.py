@@ -1,0 +1,65 @@
+"""Options of the job that manages runs."""
+
+from pathlib import Path
+from typing import Literal
+
+from pydantic import DirectoryPath, model_validator
+
+from longtail.conf.options.base import JobOptions, option
+
+Action = Literal[
+    "list", "show", "rename", "tag", "note", "hide", "unhide", "delete", "restore", "export", "import",
+]  # fmt: skip
+WITH_VALUE = frozenset({"rename", "tag", "note", "export"})
+"""Actions that take a VALUE."""
+OF_SEVERAL_RUNS = frozenset({"list", "tag", "hide", "unhide", "delete"})
+"""Actions whose RUN may be a pattern."""
+
+
+class RunsOptions(JobOptions):
+    """runs: list, name, tag, hide, delete, restore, export and import runs, wherever they are shown.
+
+    rename gives a run a name for displays, or none with ''; the run itself keeps its own. delete moves a run (its
+    directory, events and live tables) to the trash, from which restore brings it back. A monitor or dashboard that is
+    running follows within a second or two.
+    """
+
+    examples = (
+        ("list", "all runs, hidden and deleted ones too"),
+        ("delete '*LDAM*' --dry_run", "what would be deleted"),
+        ("export RUN run.zip", "one file, for `longtail runs import run.zip --runs_dir OTHER`"),
+    )
+
+    action: Action = option(..., "what to do", positional=True, group="Input")
+    run: str | None = option(
+        None,
+        "name of a run; for list, tag, hide, unhide and delete also a pattern such as '*LDAM*'; for import what "
+        "export wrote",
+        positional=True,
+        group="Input",
+    )
+    value: str | None = option(
+        None,
+        "rename: the name to show; tag: tags, separated by commas, in the place of the old ones; note: a text; export: "
+        "the file to write if it ends in .zip, otherwise the directory",
+        positional=True,
+        group="Input",
+    )
+    runs_dir: Path = option(Path("runs"), "directory of the runs", group="Input")
+    tables_dir: DirectoryPath | None = option(
+        None, "live tables elsewhere than in analytics/ and dashboard/ of --runs_dir", group="Input"
+    )
+    keep_days: float = option(30.0, "delete: days until the trash removes the run for good", group="Method", ge=0)
+    purge: bool = option(False, "delete: at once for good, from the trash too", group="Method")
+    dry_run: bool = option(False, "show what would be deleted, restored or imported", group="Method")
+
+    @model_validator(mode="after")
+    def _the_action_has_what_it_needs(self) -> "RunsOptions":
+        if self.run is None and self.action != "list":
+            raise ValueError(f"{self.action} needs the name of a run: longtail runs {self.action} RUN")
+        if (self.value is not None) != (self.action in WITH_VALUE):
+            takes = "needs a VALUE after RUN" if self.value is None else f"takes no {self.value!r} after RUN"
+            raise ValueError(f"{self.action} {takes}")
+        if self.purge and self.action != "delete":
+            raise ValueError("--purge goes with delete")
+        return self

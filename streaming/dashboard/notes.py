@@ -1,0 +1,25 @@
+"""What the page knows of runs beside their tables."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from longtail.streaming.tables.descriptions import RunDescription
+
+
+@dataclass(frozen=True)
+class RunNotes:
+    """Notes by run.
+
+    descriptions: what users say of runs
+    damage: why some tables of a run could not be read
+    """
+
+    descriptions: Mapping[str, RunDescription] = field(default_factory=dict)
+    damage: Mapping[str, str] = field(default_factory=dict)
+
+    def description(self, run: str) -> RunDescription:
+        """The description of a run, the empty one if there is none."""
+        return self.descriptions.get(run, RunDescription())
+
+
+NO_NOTES = RunNotes()

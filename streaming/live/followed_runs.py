@@ -1,0 +1,139 @@
+"""What users do with runs and files while their tables are kept: deleted, restored and described runs, damaged tables.
+
+TABLES_DIR/known_runs.json      the runs that the tables have had, so that one whose files were removed is noticed
+TABLES_DIR/rebuilding/RUN       a run whose tables are being written again; a killed process is followed by another
+"""
+
+import contextlib
+import json
+import sys
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from longtail.conf.base.files import write_json_atomically
+from longtail.streaming.events.writer import EVENTS_DIRECTORY
+from longtail.streaming.live.run_lines import RunLines
+from longtail.streaming.runs.following import deletion_times, follow_runs
+from longtail.streaming.runs.trash import remove, trash_entries
+from longtail.streaming.tables.manifest import DamagedTables, list_runs, read_run_manifest, run_directory
+from longtail.streaming.tables.reading import missing_file
+from longtail.streaming.tables.writing import keep_readable
+
+KNOWN_RUNS = "known_runs.json"
+REBUILDING = "rebuilding"
+
+
+class FollowedRuns:
+    """The runs of a directory of tables. Only for the holder of the tables' lock.
+
+    runs_dir: with the trash, the descriptions and the events of the runs; None for none
+    """
+
+    def __init__(self, tables_dir: Path, runs_dir: Path | None) -> None:
+        self._tables_dir, self._runs_dir = tables_dir, runs_dir
+        self._known = {*_read_known(tables_dir), *list_runs(tables_dir)}
+        self._deleted_at: dict[str, float] = {}
+        self._checked: dict[str, int] = {}
+
+    def follow(self) -> list[str]:
+        """Make the tables follow the trash and the descriptions; the names of the runs whose tables changed."""
+        if self._runs_dir is None:
+            return []
+        changed = follow_runs(self._runs_dir, self._tables_dir)
+        self._deleted_at = deletion_times(trash_entries(self._runs_dir))
+        if changed:
+            self._known = self._known - set(changed) | {*changed} & {*list_runs(self._tables_dir)}
+            self._write_known()
+        return changed
+
+    def without_deleted(self, events: Mapping[str, pa.Table]) -> dict[str, pa.Table]:
+        """The events, by kind, without those of deleted runs from before their deletion."""
+        if not self._deleted_at:
+            return dict(events)
+        kept = {}
+        for kind, table in events.items():
+            deleted_at = pc.index_in(table["run"], pa.array(self._deleted_at, pa.string()))
+            times = pc.take(pa.array(self._deleted_at.values(), pa.float64()), deleted_at)
+            counts = pc.fill_null(pc.greater(table["emitted_at"], times), True)
+            if pc.any(counts).as_py():
+                kept[kind] = table.filter(counts)
+        return kept
+
+    def remember(self, runs: Iterable[str]) -> None:
+        """Note that the tables have these runs."""
+        if new := {*runs} - self._known:
+            self._known |= new
+            self._write_known()
+
+    def damaged(self) -> list[str]:
+        """The runs whose tables, or a file of them, are no longer there, or whose writing was interrupted."""
+        directory = self._tables_dir / REBUILDING
+        interrupted = [file.name for file in directory.iterdir()] if directory.is_dir() else []
+        return [*interrupted, *(run for run in sorted(self._known - {*interrupted}) if self._is_damaged(run))]
+
+    def _is_damaged(self, run: str) -> bool:
+        directory = run_directory(self._tables_dir, run)
+        try:
+            # Removing or adding a file changes it, so that an intact run costs one look.
+            changed_at = directory.stat().st_mtime_ns
+        except OSError:
+            return True
+        if self._checked.get(run) != changed_at:
+            try:
+                manifest = read_run_manifest(self._tables_dir, run)
+            except DamagedTables:
+                return True
+            if manifest is None or missing_file(self._tables_dir, manifest):
+                return True
+            self._checked[run] = changed_at
+        return False
+
+    @contextmanager
+    def rebuilding(self, run: str) -> Iterator[Iterator[pa.Table]]:
+        """Write the tables of a run again within the block, from the batches of lines that this gives.
+
+        The lines hold events of other runs too. If there are no events of the run any more, what can be read of its
+        tables stays, and the user is told.
+        """
+        lines = RunLines(self._runs_dir / EVENTS_DIRECTORY, run) if self._runs_dir else None
+        if lines is None or not lines.exist():
+            is_there = keep_readable(self._tables_dir, run)
+            self._forget(run, unless=is_there)
+            _tell(
+                f"tables of {run} in {self._tables_dir} were deleted or damaged, and there are no event files of it: "
+                + ("they have gaps now" if is_there else "the run is left out")
+            )
+            yield iter(())
+            return
+        marker = self._tables_dir / REBUILDING / run
+        marker.parent.mkdir(parents=True, exist_ok=True)
+        marker.touch()
+        remove(run_directory(self._tables_dir, run))
+        yield lines.batches()
+        self._forget(run, unless=read_run_manifest(self._tables_dir, run) is not None)
+        marker.unlink()
+        _tell(f"tables of {run} in {self._tables_dir} were deleted or damaged: they are written again from its events")
+
+    def _forget(self, run: str, *, unless: bool) -> None:
+        if not unless:
+            self._known.discard(run)
+            self._write_known()
+            (self._tables_dir / REBUILDING / run).unlink(missing_ok=True)
+
+    def _write_known(self) -> None:
+        write_json_atomically(self._tables_dir / KNOWN_RUNS, sorted(self._known))
+
+
+def _read_known(tables_dir: Path) -> set[str]:
+    with contextlib.suppress(OSError, ValueError, RecursionError):
+        names = json.loads((tables_dir / KNOWN_RUNS).read_text(encoding="utf-8"))
+        return {name for name in names if isinstance(name, str)} if isinstance(names, list) else set()
+    return set()
+
+
+def _tell(message: str) -> None:
+    print(f"longtail: {message}", file=sys.stderr, flush=True)

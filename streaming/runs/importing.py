@@ -1,0 +1,136 @@
+"""Brings an exported run (streaming/runs/exporting.py) into a runs directory. Exports may come from anybody."""
+
+import json
+import os
+import shutil
+import stat
+import zipfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path, PurePosixPath
+
+from longtail.conf.base.errors import UserError
+from longtail.conf.base.files import read_regular_text, scratch_directory
+from longtail.conf.base.formats import check_format_version
+from longtail.streaming.events.files import run_of_event_file
+from longtail.streaming.events.schema import RUN_NAME
+from longtail.streaming.events.writer import EVENTS_DIRECTORY
+from longtail.streaming.runs.descriptions import description_file
+from longtail.streaming.runs.exporting import EXPORT_FILE, EXPORT_FORMAT_VERSION, TABLES_IN_EXPORT
+from longtail.streaming.runs.trash import forget_purged, things_of, trash_entries
+
+_PARTS = frozenset({EXPORT_FILE, "description.json", "run", EVENTS_DIRECTORY, TABLES_IN_EXPORT})
+
+
+def import_run(runs_dir: Path, source: Path, *, dry_run: bool = False) -> str:
+    """Import a run from the directory or zip file of an export; its name.
+
+    Raises UserError if it is no export, leads out of its directory, has events of another run, or if the run exists.
+    """
+    with _unpacked(runs_dir, source) as directory:
+        run = _checked(directory, source)
+        if taken := next(iter(things_of(runs_dir, run).values()), None):
+            raise UserError(f"{taken} exists: delete the run {run} of {runs_dir} first, or choose another --runs_dir")
+        if any(entry.run == run and entry.state == "deleted" for entry in trash_entries(runs_dir)):
+            raise UserError(
+                f"the trash of {runs_dir} has a run {run}: restore it, or `longtail runs delete {run} --purge` first"
+            )
+        if not dry_run:
+            forget_purged(runs_dir, run)
+            _move_in(directory, runs_dir, run)
+    return run
+
+
+@contextmanager
+def _unpacked(runs_dir: Path, source: Path) -> Iterator[Path]:
+    """A copy of an export inside the runs directory, that is removed after the block."""
+    with scratch_directory(runs_dir, "import") as directory:
+        try:
+            if source.is_dir():
+                _check_names(source, _tree(source))
+                for part in _PARTS & set(os.listdir(source)):
+                    copy = shutil.copytree if (source / part).is_dir() else shutil.copyfile
+                    copy(source / part, directory / part)
+            else:
+                _unzip(source, directory)
+        except (OSError, zipfile.BadZipFile, RuntimeError, NotImplementedError, EOFError) as error:
+            reason = getattr(error, "strerror", None) or error
+            raise UserError(f"cannot import {source} ({reason}): give what `longtail runs export` wrote") from None
+        yield directory
+
+
+def _unzip(source: Path, directory: Path) -> None:
+    with zipfile.ZipFile(source) as archive:
+        members = [member for member in archive.infolist() if not member.is_dir()]
+        _check_names(source, {member.filename: stat.S_IFMT(member.external_attr >> 16) for member in members})
+        if (needed := sum(member.file_size for member in members)) > (free := shutil.disk_usage(directory).free):
+            raise UserError(f"{source} needs {needed:,} bytes, and {directory.parent} has {free:,}: make room there")
+        for member in members:
+            (directory / member.filename).parent.mkdir(parents=True, exist_ok=True)
+            with archive.open(member) as content, (directory / member.filename).open("wb") as file:
+                shutil.copyfileobj(content, file)
+
+
+def _tree(source: Path) -> dict[str, int]:
+    """The types of all files and links of a directory, by path."""
+    found = {}
+    for parent, directories, names in os.walk(source):
+        for path in (Path(parent) / name for name in [*names, *directories]):
+            if path.is_symlink() or not path.is_dir():
+                found[path.relative_to(source).as_posix()] = stat.S_IFMT(path.lstat().st_mode)
+    return found
+
+
+def _check_names(source: Path, types: dict[str, int]) -> None:
+    """types: of the files, as in st_mode, by path; 0 for one that does not say"""
+    for name, kind in types.items():
+        path = PurePosixPath(name)
+        leads_out = path.is_absolute() or ".." in path.parts or "\\" in name or "\0" in name
+        if leads_out or not path.parts or path.parts[0] not in _PARTS:
+            raise UserError(f"{source} has the file {name!r}, which is no part of an exported run: it is not imported")
+        if kind not in (0, stat.S_IFREG):
+            raise UserError(f"{source}: {name!r} is a link or a special file: it is not imported")
+
+
+def _checked(directory: Path, source: Path) -> str:
+    """The name of the run of an export."""
+    try:
+        content = json.loads(read_regular_text(directory / EXPORT_FILE))
+        version, run = content["format_version"], content["run"]
+        if not isinstance(run, str) or not RUN_NAME.fullmatch(run):
+            raise ValueError(f"{run!r} is not a valid name of a run")
+    except (OSError, ValueError, LookupError, TypeError, RecursionError) as error:
+        raise UserError(f"{source} has no {EXPORT_FILE} of a run ({error}): give what export wrote") from None
+    check_format_version(version, newest=EXPORT_FORMAT_VERSION, file=source, remedy="export the run again")
+    events = directory / EVENTS_DIRECTORY
+    for file in sorted(events.iterdir()) if events.is_dir() else ():
+        if run_of_event_file(file.name) != run or not file.is_file():
+            raise UserError(f"{source} has the event file {file.name!r}, which is none of {run}: it is not imported")
+        if file.suffix == ".jsonl" and (other := _other_run(file, run)):
+            raise UserError(f"{source}: {file.name} has an event of the run {other!r}: it is not imported")
+    return run
+
+
+def _other_run(file: Path, run: str) -> str | None:
+    with file.open("rb") as lines:
+        for line in lines:
+            try:
+                named = json.loads(line)["run"]
+            except (ValueError, LookupError, TypeError, RecursionError):
+                continue  # no event, which readers put into the quarantine
+            if named != run:
+                return str(named)
+    return None
+
+
+def _move_in(directory: Path, runs_dir: Path, run: str) -> None:
+    if (directory / "description.json").is_file():
+        target = description_file(runs_dir, run)
+        target.parent.mkdir(exist_ok=True)
+        os.replace(directory / "description.json", target)
+    if (directory / "run").is_dir():
+        os.replace(directory / "run", runs_dir / run)
+    (runs_dir / EVENTS_DIRECTORY).mkdir(exist_ok=True)
+    events = directory / EVENTS_DIRECTORY
+    for file in sorted(events.iterdir()) if events.is_dir() else ():
+        os.replace(file, runs_dir / EVENTS_DIRECTORY / file.name)

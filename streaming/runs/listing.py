@@ -1,0 +1,106 @@
+"""All runs of a runs directory: what there is of each, by directory, events, tables and trash."""
+
+import json
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from fnmatch import fnmatchcase
+from pathlib import Path
+from typing import Any
+
+from longtail.conf.base.errors import UserError
+from longtail.conf.base.suggestions import did_you_mean
+from longtail.streaming.events.files import event_files_by_run
+from longtail.streaming.events.schema import RUN_NAME
+from longtail.streaming.events.writer import EVENTS_DIRECTORY
+from longtail.streaming.runs.descriptions import described_runs, read_description
+from longtail.streaming.runs.trash import TrashEntry, trash_entries
+from longtail.streaming.tables.descriptions import RunDescription
+from longtail.streaming.tables.manifest import DamagedTables, list_runs, read_run_manifest
+
+OPTIONS_FILE = "options.json"
+"""In the directory of each run: its options. A directory without it is none of a run."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class ListedRun:
+    """A run, and where there is something of it.
+
+    state: its row of `runs` in the first tables that have it, None if none has
+    parts: for example directory, events, analytics
+    deleted: its entry in the trash, None if it is not deleted
+    """
+
+    run: str
+    description: RunDescription
+    state: dict[str, Any] | None
+    parts: tuple[str, ...]
+    deleted: TrashEntry | None = None
+
+
+def listed_runs(runs_dir: Path, tables_dirs: Sequence[Path]) -> list[ListedRun]:
+    """All runs by name, then the deleted ones that can be restored."""
+    parts: dict[str, list[str]] = {}
+    for part, runs in {
+        "directory": _run_directories(runs_dir),
+        "events": event_files_by_run(runs_dir / EVENTS_DIRECTORY),
+        **{tables.name: list_runs(tables) for tables in tables_dirs},
+    }.items():
+        for run in runs:
+            parts.setdefault(run, []).append(part)
+    for run in described_runs(runs_dir):
+        parts.setdefault(run, [])
+    present = [
+        ListedRun(
+            run=run,
+            description=read_description(runs_dir, run),
+            state=run_state(tables_dirs, run) or _state_of_directory(runs_dir, run),
+            parts=tuple(found),
+        )
+        for run, found in sorted(parts.items())
+    ]
+    deleted = [
+        ListedRun(run=entry.run, description=RunDescription(), state=None, parts=("trash",), deleted=entry)
+        for entry in trash_entries(runs_dir)
+        if entry.state == "deleted"
+    ]
+    return [*present, *deleted]
+
+
+def matching_runs(runs_dir: Path, tables_dirs: Sequence[Path], pattern: str) -> list[str]:
+    """The names of the runs that are not deleted and match; raises UserError if there are none."""
+    names = [listed.run for listed in listed_runs(runs_dir, tables_dirs) if listed.deleted is None]
+    if matching := [name for name in names if fnmatchcase(name, pattern)]:
+        return matching
+    hint = did_you_mean(pattern, names) or f"; `longtail runs list --runs_dir {runs_dir}` lists them"
+    raise UserError(f"{runs_dir} has no run {pattern}{hint}")
+
+
+def run_state(tables_dirs: Sequence[Path], run: str) -> dict[str, Any] | None:
+    """The row of `runs` of a run, in the first tables that have it."""
+    for tables_dir in tables_dirs:
+        try:
+            manifest = read_run_manifest(tables_dir, run)
+        except DamagedTables:
+            continue
+        if manifest and (rows := manifest.rows.get("runs")):
+            return rows[0]
+    return None
+
+
+def _state_of_directory(runs_dir: Path, run: str) -> dict[str, Any] | None:
+    return None if result_of(runs_dir, run) is None else {"status": "finished"}
+
+
+def result_of(runs_dir: Path, run: str) -> dict[str, Any] | None:
+    """The content of a run's result.json; None if it is not finished, or the file is damaged."""
+    try:
+        content = json.loads((runs_dir / run / "result.json").read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError):
+        return None
+    return content if isinstance(content, dict) else None
+
+
+def _run_directories(runs_dir: Path) -> list[str]:
+    names = (entry.name for entry in os.scandir(runs_dir) if entry.is_dir() and RUN_NAME.fullmatch(entry.name))
+    return [name for name in names if (runs_dir / name / OPTIONS_FILE).is_file()]

@@ -1,0 +1,208 @@
+"""The trash of a runs directory: deleted runs, from which they can be restored.
+
+    RUNS_DIR/trash/RUN@20261128T154000-1a2b3c4d/entry.json     which run, when it was deleted, and until when it is kept
+    RUNS_DIR/trash/RUN@20261128T154000-1a2b3c4d/run/           its directory
+    RUNS_DIR/trash/RUN@20261128T154000-1a2b3c4d/events/        its event files
+    RUNS_DIR/trash/RUN@20261128T154000-1a2b3c4d/description.json
+
+Whoever keeps tables of the runs follows the trash (streaming/runs/following.py). The events of a deleted run may still
+be in files of many runs, in a Kafka topic, or on their way: those that were emitted until the deletion count no more,
+while a new training of the same name is a new run. An entry therefore outlives its content.
+"""
+
+import json
+import os
+import shutil
+import time
+import uuid
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Literal
+
+from pydantic import TypeAdapter, ValidationError
+
+from longtail.conf.base.errors import UserError
+from longtail.conf.base.files import read_regular_text, write_json_atomically
+from longtail.conf.base.formats import check_format_version
+from longtail.streaming.events.files import event_files_of
+from longtail.streaming.events.schema import RUN_NAME
+from longtail.streaming.events.writer import EVENTS_DIRECTORY
+from longtail.streaming.runs.descriptions import description_file
+
+TRASH_DIRECTORY = "trash"
+ENTRY_FILE = "entry.json"
+TRASH_FORMAT_VERSION = 1
+DAY_SECONDS = 86_400.0
+
+State = Literal["deleted", "restored", "purged"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrashEntry:
+    """One deletion of a run.
+
+    deleted_at: events that were emitted until then count no more, in seconds since 1970-01-01 UTC
+    expires_at: when what is kept is removed for good
+    state: purged entries are empty, restored ones have no effect
+    """
+
+    name: str
+    run: str
+    deleted_at: float
+    expires_at: float
+    state: State = "deleted"
+
+    @property
+    def hides_events(self) -> bool:
+        """Whether events of the run until deleted_at do not count."""
+        return self.state != "restored"
+
+
+_ENTRY = TypeAdapter(TrashEntry)
+
+
+def trash_entries(runs_dir: Path) -> list[TrashEntry]:
+    """All entries, the oldest first; damaged ones are left out. Raises UserError if the trash is a link."""
+    trash = _trash(runs_dir)
+    names = sorted(os.listdir(trash) if trash.is_dir() else [])
+    entries = [entry for name in names if (entry := _read_entry(trash / name))]
+    return sorted(entries, key=lambda entry: (entry.deleted_at, entry.name))
+
+
+def entry_directory(runs_dir: Path, entry: TrashEntry) -> Path:
+    """The directory of an entry."""
+    return _trash(runs_dir) / entry.name
+
+
+def things_of(runs_dir: Path, run: str) -> dict[str, Path]:
+    """The paths of a run in a runs directory that exist, by their paths in an entry of the trash."""
+    if not RUN_NAME.fullmatch(run):
+        raise UserError(f"{run!r} is not a valid name of a run")
+    events = event_files_of(runs_dir / EVENTS_DIRECTORY, run)
+    places = {
+        "run": runs_dir / run,
+        **{f"{EVENTS_DIRECTORY}/{file.name}": file for file in events},
+        "description.json": description_file(runs_dir, run),
+    }
+    return {name: place for name, place in places.items() if os.path.lexists(place)}
+
+
+def delete_run(runs_dir: Path, run: str, *, last_event_at: float, keep_days: float) -> TrashEntry:
+    """Move a run to the trash; an interrupted deletion goes on.
+
+    last_event_at: of the tables, because the clock of the machine that trained may be ahead
+    """
+    deleted_at = max(time.time(), last_event_at)
+    day = time.strftime("%Y%m%dT%H%M%S", time.gmtime(deleted_at))
+    entry = TrashEntry(
+        name=f"{run}@{day}-{uuid.uuid4().hex[:8]}",
+        run=run,
+        deleted_at=deleted_at,
+        expires_at=time.time() + keep_days * DAY_SECONDS,
+    )
+    # First the entry: if this process is killed now, the run is out of the tables, and can be deleted again.
+    _write_entry(runs_dir, entry)
+    for name, place in things_of(runs_dir, run).items():
+        _move(place, entry_directory(runs_dir, entry) / name)
+    return entry
+
+
+def restorable(runs_dir: Path, run: str) -> TrashEntry:
+    """The last deletion of a run. Raises UserError if the trash does not have it."""
+    kept = [entry for entry in trash_entries(runs_dir) if entry.run == run and entry.state == "deleted"]
+    if not kept:
+        raise UserError(f"the trash of {runs_dir} has no run {run}: see `longtail runs list --runs_dir {runs_dir}`")
+    return kept[-1]
+
+
+def restore_run(runs_dir: Path, run: str) -> None:
+    """Move a run back from the trash, as it was at its last deletion.
+
+    Raises UserError if the trash does not have it, or if there is another run of this name meanwhile.
+    """
+    entry = restorable(runs_dir, run)
+    directory = entry_directory(runs_dir, entry)
+    moves = {thing: place for thing, place in _places(runs_dir, entry).items() if os.path.lexists(thing)}
+    if taken := [place for place in moves.values() if os.path.lexists(place)]:
+        raise UserError(f"{taken[0]} exists: there is another run of this name, which has to be deleted first")
+    for thing, place in moves.items():
+        _move(thing, place)
+    _write_entry(runs_dir, replace(entry, state="restored"))
+    shutil.rmtree(directory / EVENTS_DIRECTORY, ignore_errors=True)
+
+
+def purge(runs_dir: Path, of: Callable[[TrashEntry], bool]) -> list[TrashEntry]:
+    """Remove the content of these entries for good; their new state."""
+    purged = []
+    for entry in trash_entries(runs_dir):
+        if entry.state == "restored" and entry.expires_at < time.time():
+            remove(entry_directory(runs_dir, entry))
+        if entry.state != "deleted" or not of(entry):
+            continue
+        done = replace(entry, state="purged")
+        _write_entry(runs_dir, done)
+        for thing in entry_directory(runs_dir, entry).iterdir():
+            if thing.name != ENTRY_FILE:
+                remove(thing)
+        purged.append(done)
+    return purged
+
+
+def forget_purged(runs_dir: Path, run: str) -> None:
+    """Remove the empty entries of a run, so that its old events count again."""
+    for entry in trash_entries(runs_dir):
+        if entry.run == run and entry.state == "purged":
+            remove(entry_directory(runs_dir, entry))
+
+
+def remove(path: Path) -> None:
+    """Remove a file, a link or a whole directory; what a link leads to stays."""
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path)
+    else:
+        path.unlink(missing_ok=True)
+
+
+def _places(runs_dir: Path, entry: TrashEntry) -> dict[Path, Path]:
+    """Where the things of an entry came from, by where they are."""
+    directory, events = entry_directory(runs_dir, entry), runs_dir / EVENTS_DIRECTORY
+    kept = directory / EVENTS_DIRECTORY
+    return {
+        **{kept / name: events / name for name in sorted(os.listdir(kept) if kept.is_dir() else [])},
+        directory / "description.json": description_file(runs_dir, entry.run),
+        directory / "run": runs_dir / entry.run,
+    }
+
+
+def _move(place: Path, target: Path) -> None:
+    target.parent.mkdir(parents=True, exist_ok=True)
+    shutil.move(place, target)  # a rename, unless a link leads to another file system
+
+
+def _trash(runs_dir: Path) -> Path:
+    trash = runs_dir / TRASH_DIRECTORY
+    if trash.is_symlink():
+        raise UserError(f"{trash} is a link: remove it, so that deleted runs stay in {runs_dir}")
+    return trash
+
+
+def _write_entry(runs_dir: Path, entry: TrashEntry) -> None:
+    values = {name: value for name, value in vars(entry).items() if name != "name"}
+    file = entry_directory(runs_dir, entry) / ENTRY_FILE
+    write_json_atomically(file, {"format_version": TRASH_FORMAT_VERSION, **values})
+
+
+def _read_entry(directory: Path) -> TrashEntry | None:
+    file = directory / ENTRY_FILE
+    if directory.is_symlink() or not file.is_file():
+        return None
+    try:
+        content = json.loads(read_regular_text(file))
+        version = content.pop("format_version", None)
+        check_format_version(version, newest=TRASH_FORMAT_VERSION, file=file, remedy=f"delete {directory}")
+        entry = _ENTRY.validate_python({**content, "name": directory.name})
+    except (OSError, ValueError, AttributeError, RecursionError, ValidationError):
+        return None
+    # The names of an entry become paths.
+    return entry if RUN_NAME.fullmatch(entry.run) and directory.name.startswith(f"{entry.run}@") else None
