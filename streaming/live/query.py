@@ -150,8 +150,8 @@ def start_live_query(
     source: what the lines are from (streaming/live/checkpoint.py)
     new_checkpoint: forget how far the source was read
     rules: alert rules; None: those of conf/alerts.yaml
-    runs_dir: directory of the runs, for what users do with them (streaming/runs/), and for readers to see which are lost;
-    None if it is not on this machine
+    runs_dir: directory of the runs, for what users do with them (streaming/runs/), and which of them are lost; None if
+    it is not on this machine
     on_update: called with all runs at the start, and after each batch with the names of the runs whose tables changed;
     called again for a batch that was interrupted by a kill
 
