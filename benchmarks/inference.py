@@ -26,10 +26,11 @@ from torch.profiler import ProfilerActivity, profile
 from longtail.conf.base.files import content_hash
 from longtail.models.build import build_model
 from longtail.training.augmentation import Normalisation
-from longtail.training.checkpoints import Checkpoint, ModelCard, save_checkpoint
+from longtail.training.checkpoints import Checkpoint, save_checkpoint
 from longtail.training.distributed import Rank
 from longtail.training.evaluation import EVALUATION_BATCH_SIZE, evaluate
 from longtail.training.inference import infer
+from longtail.training.model_card import ModelCard
 from longtail.training.objective import Objective, Task
 from longtail.training.samples import Samples, new_samples
 from longtail.training.training_data import TrainingData

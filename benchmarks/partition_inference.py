@@ -39,8 +39,9 @@ from longtail.models.build import build_model
 from longtail.spark_jobs.cluster.session import spark_session
 from longtail.spark_jobs.frames.predictions import Classifier, with_predictions
 from longtail.training.augmentation import Normalisation
-from longtail.training.checkpoints import Checkpoint, ModelCard, save_checkpoint
+from longtail.training.checkpoints import Checkpoint, save_checkpoint
 from longtail.training.inference import infer, load_classifier
+from longtail.training.model_card import ModelCard
 
 SHAPE = (32, 32, 3)
 BATCH_SIZE = 500

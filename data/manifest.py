@@ -4,7 +4,6 @@ import dataclasses
 import hashlib
 import itertools
 import json
-import math
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,6 +13,7 @@ from pydantic import TypeAdapter
 from longtail.conf.base.errors import UserError
 from longtail.conf.base.files import write_json_atomically
 from longtail.conf.base.formats import check_format_version
+from longtail.conf.base.json_text import finite_json
 from longtail.conf.base.names import check_class_names
 from longtail.conf.vocabulary import SPLITS, UNLABELED
 from longtail.data.contract import ENCODED, RAW
@@ -22,6 +22,11 @@ from longtail.data.storage import PathOrUrl, child, read_text
 FILE_NAME = "manifest.json"
 FORMAT_VERSION = 2
 """Version of the manifest and of the files that it describes."""
+
+CHECKSUM_VERSION = 2
+"""Format version of the first manifests with OWN_CHECKSUM, and with checksums of data/checksums.py."""
+OWN_CHECKSUM = "own_checksum"
+"""Field of the file: SHA-256 of the others. The checksums of the rows cover neither class names nor channels."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -85,7 +90,13 @@ class Manifest:
 
     def write(self, directory: Path) -> None:
         """Write the manifest of the prepared set in ``directory``."""
-        write_json_atomically(directory / FILE_NAME, dataclasses.asdict(self))
+        values = dataclasses.asdict(self)
+        write_json_atomically(directory / FILE_NAME, {**values, OWN_CHECKSUM: own_checksum(values)})
+
+
+def own_checksum(values: dict[str, Any]) -> str:
+    """OWN_CHECKSUM of a manifest's other fields."""
+    return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()
 
 
 _MANIFEST = TypeAdapter(Manifest)
@@ -99,30 +110,44 @@ def read_manifest(directory: PathOrUrl) -> Manifest:
     file = child(directory, FILE_NAME)
     remedy = f"delete {directory} and run `longtail prepare` again"
     try:
-        values = json.loads(read_text(file))
+        values = finite_json(read_text(file))
     except FileNotFoundError:
         raise UserError(
             f"{directory} is not a prepared data set: it has no {FILE_NAME}; run `longtail prepare`"
         ) from None
-    except (OSError, ValueError, RecursionError) as error:
+    except OSError as error:
         raise UserError(f"cannot read {file} ({error}): {remedy}") from None
+    except (ValueError, RecursionError) as error:
+        raise UserError(f"{file} is damaged ({error}): {remedy}") from None
     version = values.get("format_version") if isinstance(values, dict) else None
     check_format_version(version, newest=FORMAT_VERSION, file=file, remedy=remedy)
+    checksum = values.pop(OWN_CHECKSUM, None)
     try:
         if unknown := values.keys() - {field.name for field in dataclasses.fields(Manifest)}:
             raise TypeError(f"unknown field {sorted(unknown)[0]!r}")
         manifest = _MANIFEST.validate_json(json.dumps(values), strict=True)
-        numbers = [*itertools.chain(*manifest.counts.values()), manifest.num_classless, manifest.num_bad_images]
-        if not manifest.counts.keys() >= {*SPLITS} or any(number < 0 for number in numbers):
-            raise TypeError("counts are missing or negative")
-        channels = [*manifest.channel_mean, *manifest.channel_std]
-        if not all(map(math.isfinite, channels)) or min(manifest.image_shape) < 1:
-            raise TypeError("images without pixels, or channels that are not finite")
-        if any(len(manifest.counts[split]) != manifest.num_classes for split in SPLITS):
-            raise TypeError("counts do not fit the classes")
-        if manifest.encoding not in (RAW, ENCODED):
-            raise TypeError(f"encoding {manifest.encoding!r}")
+        _check_values(manifest)
+        is_expected = checksum is not None or manifest.format_version >= CHECKSUM_VERSION
+        if is_expected and checksum != own_checksum(values):
+            raise TypeError("it was changed after it was written")
     except (KeyError, TypeError, ValueError) as error:
         raise UserError(f"{file} is damaged ({' '.join(str(error).split())[:300]}): {remedy}") from None
     check_class_names(manifest.class_names, where=file)
     return manifest
+
+
+def _check_values(manifest: Manifest) -> None:
+    """Raise TypeError unless the values of a manifest fit each other."""
+    numbers = [*itertools.chain(*manifest.counts.values()), manifest.num_classless, manifest.num_bad_images]
+    if not manifest.counts.keys() >= {*SPLITS} or any(number < 0 for number in numbers):
+        raise TypeError("counts are missing or negative")
+    if min(manifest.image_shape) < 1 or any(std < 0 for std in manifest.channel_std):
+        raise TypeError("images without pixels, or a standard deviation below 0")
+    if not len(manifest.channel_mean) == len(manifest.channel_std) == manifest.image_shape[2]:
+        raise TypeError("channel statistics do not fit the images")
+    if len(set(manifest.class_names)) < manifest.num_classes:
+        raise TypeError("two classes of the same name")
+    if any(len(manifest.counts[split]) != manifest.num_classes for split in SPLITS):
+        raise TypeError("counts do not fit the classes")
+    if manifest.encoding not in (RAW, ENCODED):
+        raise TypeError(f"encoding {manifest.encoding!r}")

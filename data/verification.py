@@ -19,12 +19,9 @@ from longtail.conf.vocabulary import SPLITS
 from longtail.data.checksums import CHECKED_COLUMNS, as_text, rows_checksum
 from longtail.data.contract import IMAGE, split_directory
 from longtail.data.loader import checked_rows, split_files
-from longtail.data.manifest import FILE_NAME, Manifest
+from longtail.data.manifest import CHECKSUM_VERSION, FILE_NAME, Manifest
 from longtail.data.row_groups import RowGroup, read_columns_of_group, row_groups
 from longtail.data.storage import PathOrUrl, child
-
-CHECKSUM_VERSION = 2
-"""Format version of the first manifests with checksums of data/checksums.py."""
 
 
 def verify_set(set_dir: PathOrUrl, manifest: Manifest) -> None:

@@ -1,8 +1,10 @@
 """Prepared sets as `longtail prepare` lays them out, written without Spark."""
 
-from collections.abc import Sequence
+import json
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -22,7 +24,7 @@ from longtail.data.contract import (
     split_directory,
 )
 from longtail.data.loader import read_columns, split_files
-from longtail.data.manifest import Manifest, read_manifest
+from longtail.data.manifest import FILE_NAME, OWN_CHECKSUM, Manifest, own_checksum, read_manifest
 
 # The split is the name of the directory, so the files do not hold it.
 ROW_SCHEMA = pa.schema([field for field in PREPARED_SCHEMA if field.name != SPLIT])
@@ -73,8 +75,8 @@ def write_manifest(
     dataset: str = "digits",
     encoding: str = RAW,
     num_classless: int = 0,
-    channel_mean: Sequence[float] = (),
-    channel_std: Sequence[float] = (),
+    channel_mean: Sequence[float] | None = None,
+    channel_std: Sequence[float] | None = None,
 ) -> Manifest:
     """Write a manifest for the rows that are there; a training learns them with --imb_factor_unlabel 1."""
     (num_classes,) = {len(sizes) for sizes in counts.values()}
@@ -86,8 +88,8 @@ def write_manifest(
         encoding=encoding,
         num_classless=num_classless,
         num_bad_images=0,
-        channel_mean=list(channel_mean),
-        channel_std=list(channel_std),
+        channel_mean=list(channel_mean or [0.5] * image_shape[2]),
+        channel_std=list(channel_std or [0.25] * image_shape[2]),
         duplicates=[],
         counts={**{split: [0] * num_classes for split in SPLITS}, **counts},
         checksums=checksums_of(set_dir),
@@ -95,6 +97,15 @@ def write_manifest(
     )
     manifest.write(set_dir)
     return manifest
+
+
+def change_manifest(set_dir: Path, change: Callable[[dict[str, Any]], object]) -> None:
+    """Change the fields of a manifest, which stays one that Longtail could have written."""
+    file = set_dir / FILE_NAME
+    values = json.loads(file.read_text())
+    del values[OWN_CHECKSUM]
+    change(values)
+    file.write_text(json.dumps({**values, OWN_CHECKSUM: own_checksum(values)}))
 
 
 def reorder_classes(set_dir: Path, order: Sequence[int]) -> None:

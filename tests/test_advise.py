@@ -14,10 +14,11 @@ from longtail.conf.options.advise import AdviseOptions
 from longtail.conf.options.data import DataOptions
 from longtail.spark_jobs.advising.options import advise_options
 from longtail.training.augmentation import Normalisation
-from longtail.training.checkpoints import Checkpoint, ModelCard, save_checkpoint
+from longtail.training.checkpoints import Checkpoint, save_checkpoint
+from longtail.training.model_card import ModelCard
 from tests.conftest import RunJob
 from tests.image_tree import write_class
-from tests.prepared_set import write_manifest
+from tests.prepared_set import change_manifest, write_manifest
 from tests.refusals import refused
 
 
@@ -57,8 +58,7 @@ def a_prepared_set(tmp_path: Path, **values: Any) -> Path:
     set_dir = tmp_path / "here" / "prepared" / "digits-x"
     set_dir.mkdir(parents=True)
     write_manifest(set_dir, {"train": [3, 2]}, image_shape=(8, 8, 1))
-    file = set_dir / "manifest.json"
-    file.write_text(json.dumps({**json.loads(file.read_text()), "parameters": parameters}))
+    change_manifest(set_dir, lambda values: values.update(parameters=parameters))
     return set_dir
 
 

@@ -1,6 +1,7 @@
 """Checkpoints: ours and the published ones are read whole, all else is refused by name and runs no code."""
 
 import json
+import math
 import os
 import pickle
 from pathlib import Path
@@ -14,14 +15,12 @@ from longtail.conf.base.errors import UserError
 from longtail.models.build import build_model
 from longtail.training.augmentation import Normalisation
 from longtail.training.checkpoints import (
-    FORMAT_VERSION,
-    BestEpoch,
     Checkpoint,
-    ModelCard,
     load_checkpoint,
     load_weights,
     save_checkpoint,
 )
+from longtail.training.model_card import FORMAT_VERSION, BestEpoch, ModelCard
 from tests.refusals import refused
 
 
@@ -361,3 +360,46 @@ def test_a_missing_checkpoint_is_refused(tmp_path: Path) -> None:
         load_checkpoint(tmp_path / "c")
     with refused():
         load_checkpoint(tmp_path)
+
+
+@pytest.mark.parametrize(
+    "changed",
+    [
+        {"logit_scale": -1.0},
+        {"logit_scale": 0.0},
+        {"head": "other"},
+        {"class_names": ["zero", "one", "one"]},
+        {"class_names": ["zero", "one"]},
+        {"class_names": ["zero", "one", "\x1b[31m"]},
+        {"class_counts": [40, 9, -2]},
+        {"rule_counts": [30]},
+        {"normalisation": {"mean": [0.25], "std": [0.0]}},
+        {"normalisation": {"mean": [0.25] * 3, "std": [0.5] * 3}},
+        {"normalisation": {"mean": [float("nan")], "std": [0.5]}},
+        {"image_shape": [0, 8, 1]},
+        {"pseudo_label_round": -1},
+        {"options": {}},
+        {"options": {"dataset": 5}},
+    ],
+    ids=str,
+)
+def test_a_card_whose_values_would_give_wrong_predictions_is_refused(
+    tmp_path: Path, changed: dict[str, object]
+) -> None:
+    file = tmp_path / "c.tar"
+    save_checkpoint(file, checkpoint_of(new_model()))
+    content = torch.load(file, weights_only=True)
+    fields = json.loads(content["longtail"])
+    fields["model_card"] |= changed
+    torch.save({**content, "longtail": json.dumps(fields)}, file)
+    with refused() as messages:
+        load_checkpoint(file)
+    assert messages[0].startswith(str(file))
+
+
+def test_a_tensor_that_is_not_finite_is_not_hidden_by_another_of_its_name(tmp_path: Path) -> None:
+    file = tmp_path / "c.tar"
+    torch.save({"state_dict": {"a": torch.tensor([math.nan])}, "companion": {"a": torch.zeros(1)}}, file)
+    with refused() as messages:
+        load_checkpoint(file)
+    assert f"{file} has NaN or infinite numbers (a)" in messages[0]

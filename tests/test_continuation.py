@@ -17,8 +17,9 @@ from longtail.data.manifest import read_manifest
 from longtail.spark_jobs.steps.checkpoint_options import continued
 from longtail.training.__main__ import main as train_without_spark
 from longtail.training.augmentation import Normalisation
-from longtail.training.checkpoints import Checkpoint, ModelCard, save_checkpoint
+from longtail.training.checkpoints import Checkpoint, save_checkpoint
 from longtail.training.continuation import training_option_names
+from longtail.training.model_card import ModelCard
 from longtail.training.run import run_training
 from tests.refusals import refused
 from tests.tiny_set import ALONE, paths_of, tiny_options, write_tiny_set

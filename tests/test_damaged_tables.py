@@ -17,6 +17,7 @@ from longtail.streaming.tables.manifest import read_run_manifest
 from longtail.training.run_directory import finished_run
 from tests.conftest import REPOSITORY
 from tests.refusals import refused
+from tests.tiny_set import write_tiny_set
 
 WRITTEN = REPOSITORY / "tests" / "written_by_0.2"
 COLUMNS: dict[str, Any] = {
@@ -123,6 +124,87 @@ def test_a_manifest_with_a_field_of_another_type_is_refused(tmp_path: Path, fiel
         read_manifest(tmp_path)
     assert messages[0].startswith(f"{tmp_path}/manifest.json ")
     assert f"delete {tmp_path} and run `longtail prepare` again" in messages[0]
+
+
+@pytest.mark.parametrize(
+    "changed",
+    [
+        {"channel_mean": [0.9]},
+        {"channel_std": [0.0]},
+        {"channel_std": [-1.0]},
+        {"channel_mean": [0.1, 0.2, 0.3], "channel_std": [1.0, 1.0, 1.0]},
+        {"image_shape": [4, 16, 1]},
+        {"class_names": ["class 2", "class 1", "class 0"]},
+        {"class_names": ["class 0", "class 0", "class 1"]},
+        {"parameters": {}},
+        {"format_version": 1},
+    ],
+    ids=str,
+)
+def test_a_manifest_that_was_changed_by_hand_is_refused(tmp_path: Path, changed: dict[str, object]) -> None:
+    """The checksums of the rows would still be right."""
+    write_tiny_set(tmp_path)
+    file = tmp_path / "manifest.json"
+    file.write_text(json.dumps({**json.loads(file.read_text()), **changed}))
+    with refused() as messages:
+        read_manifest(tmp_path)
+    assert messages[0].startswith(f"{file} is damaged (")
+
+
+def test_a_manifest_without_its_own_checksum_is_of_the_first_format_or_refused(tmp_path: Path) -> None:
+    assert read_manifest(WRITTEN / "prepared_set").format_version == 1
+    write_tiny_set(tmp_path)
+    file = tmp_path / "manifest.json"
+    values = json.loads(file.read_text())
+    del values["own_checksum"]
+    file.write_text(json.dumps(values))
+    with refused() as messages:
+        read_manifest(tmp_path)
+    assert "it was changed after it was written" in messages[0]
+
+
+SCORES = {
+    **dict.fromkeys(["accuracy", "balanced_accuracy", "macro_f1"], 0.5),
+    **dict.fromkeys(["many_shot_accuracy", "medium_shot_accuracy", "few_shot_accuracy"]),
+    "class_accuracy": [0.5, None],
+    "totals": {"support": [1.0, 0.0]},
+}
+RESULT = {
+    "run": "a",
+    "phase": "train",
+    "epoch": 1,
+    "class_names": ["a", "b"],
+    "class_counts": [1, 1],
+    "pseudo_label_round": 0,
+    "shot_groups": ["few", "few"],
+    "best_on_validation": None,
+    "chosen_on_validation": {},
+    "splits": {"test": SCORES},
+}
+
+
+@pytest.mark.parametrize(
+    "changed",
+    [
+        {"splits": []},
+        {"splits": {"test": {}}},
+        {"splits": {"test": {**SCORES, "accuracy": float("nan")}}},
+        {"splits": {"test": {**SCORES, "confusion": {"target": [0]}}}},
+        {"epoch": float("inf")},
+        {"class_names": None},
+        {"run": 3},
+    ],
+    ids=str,
+)
+def test_a_damaged_result_is_refused_by_name(tmp_path: Path, changed: dict[str, object]) -> None:
+    file = tmp_path / "result.json"
+    file.write_text(json.dumps(RESULT))
+    assert finished_run(tmp_path) is not None
+    file.write_text(json.dumps({**RESULT, **changed}))
+    with refused() as messages:
+        finished_run(tmp_path)
+    assert messages[0].startswith(f"{file} is damaged (")
+    assert messages[0].endswith("delete it and run again")
 
 
 @pytest.mark.parametrize("content", ["[" * 100_000, "3", "", "{", "\ud800", "1" * 5000])

@@ -24,6 +24,7 @@ from longtail.training.checkpoints import load_checkpoint, load_weights
 from longtail.training.foreign_checkpoints import assumption, description_of
 from longtail.training.inference import infer, load_classifier_checkpoint
 from longtail.training.run import run_evaluation, run_training
+from longtail.training.set_options import options_with_set
 from tests.prepared_set import write_manifest
 from tests.refusals import refused
 from tests.tiny_set import ALONE, paths_of, tiny_options, write_tiny_set
@@ -285,6 +286,23 @@ def test_a_backbone_of_another_data_set_than_the_default_one_needs_its_name(
         continued(TrainOptions, {"pretrained_model": str(path)})
     assert messages[0] == f"{path} was trained on cifar10: name that data set, or another, with --dataset"
     assert continued(TrainOptions, {"pretrained_model": str(path), "dataset": "svhn"}).options.dataset == "svhn"
+
+
+def test_a_backbone_of_other_code_needs_the_name_of_a_data_set(tmp_path: Path, runs: dict[str, Path]) -> None:
+    """Not the digits, only because they are the default."""
+    path = published(runs, "CE", tmp_path / "c")
+    with refused() as messages:
+        continued(TrainOptions, {"pretrained_model": str(path)})
+    assert messages[0] == f"{path} does not say what it was trained on: name the data set to train on with --dataset"
+    assert continued(TrainOptions, {"pretrained_model": str(path), "dataset": "svhn"}).options.dataset == "svhn"
+
+
+def test_without_spark_too_a_checkpoint_without_names_is_said_to_go_by_position(
+    tmp_path: Path, runs: dict[str, Path], set_dir: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = published(runs, "CE", tmp_path / "c")
+    options_with_set(TrainOptions, {"resume": str(path)}, read_manifest(set_dir), set_dir=set_dir)
+    assert capsys.readouterr().out == f"{path} has no class names: its outputs are taken in the order of the classes\n"
 
 
 def test_the_description_of_a_set_is_hashable_so_that_a_worker_keeps_its_network(set_dir: Path) -> None:

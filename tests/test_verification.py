@@ -1,7 +1,6 @@
 """A prepared set whose rows are not those of its manifest is refused when a job opens it (data/verification.py)."""
 
 import hashlib
-import json
 import shutil
 import struct
 from collections.abc import Callable
@@ -18,7 +17,7 @@ from longtail.conf.vocabulary import SPLITS, TEST, TRAIN, UNLABELED, VAL
 from longtail.data.contract import HIDDEN_LABEL, ID, IMAGE, LABEL, split_directory
 from longtail.data.manifest import read_manifest
 from longtail.data.verification import verify_set
-from tests.prepared_set import checksums_of
+from tests.prepared_set import change_manifest, checksums_of
 from tests.refusals import refused
 from tests.tiny_set import write_tiny_set
 
@@ -128,23 +127,17 @@ def test_an_image_in_place_of_another_is_refused(own_set: Path) -> None:
 def test_an_id_of_two_images_is_refused(own_set: Path) -> None:
     """With checksums that are right, as a program that makes sets of its own might write them."""
     rewrite(own_set, TRAIN, lambda rows: with_column(rows, ID, [7, *rows[ID].to_pylist()[1:]]))
-    values = json.loads((own_set / "manifest.json").read_text())
-    values["checksums"] = checksums_of(own_set)
-    (own_set / "manifest.json").write_text(json.dumps(values))
+    change_manifest(own_set, lambda values: values.update(checksums=checksums_of(own_set)))
     assert f"{own_set} has 1 ids of more than one image, such as 7" in refusal(own_set)
 
 
 def test_a_manifest_without_the_checksum_of_a_split_is_refused(own_set: Path) -> None:
-    values = json.loads((own_set / "manifest.json").read_text())
-    del values["checksums"][TEST]
-    (own_set / "manifest.json").write_text(json.dumps(values))
+    change_manifest(own_set, lambda values: values["checksums"].pop(TEST))
     assert str(split_directory(own_set, TEST)) in refusal(own_set)
 
 
 def test_a_split_that_the_manifest_does_not_know_is_refused(own_set: Path) -> None:
-    values = json.loads((own_set / "manifest.json").read_text())
-    values["counts"][VAL] = [0, 0, 0]
-    (own_set / "manifest.json").write_text(json.dumps(values))
+    change_manifest(own_set, lambda values: values["counts"].update({VAL: [0, 0, 0]}))
     assert f"{split_directory(own_set, VAL)} has images, its manifest has none" in refusal(own_set)
 
 

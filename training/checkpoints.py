@@ -7,25 +7,21 @@ numbers of an epoch depend on the seed and the epoch number only.
 """
 
 import io
-import json
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeGuard
 
 import torch
-from pydantic import TypeAdapter, ValidationError
 from torch import Tensor, nn
 
 from longtail.conf.base.errors import UserError
 from longtail.conf.base.files import write_atomically
-from longtail.conf.base.formats import check_format_version
 from longtail.conf.base.user_code import check_given
 from longtail.conf.networks import NETWORKS
 from longtail.data.pickles import BadPickle
-from longtail.training.augmentation import Normalisation
 from longtail.training.checkpoint_file import ForeignName, read_checkpoint_file
 from longtail.training.finite import first_not_finite, momenta
+from longtail.training.model_card import BestEpoch, ModelCard, card_text, read_card
 
 HEAD_PREFIX = "fc."
 NETWORK_PREFIX = "network."
@@ -35,60 +31,6 @@ _FIRST_TENSOR = "conv1.weight"
 _MOCO_QUERY = "encoder_q."
 _LARGE_NETWORK = "layer4.0"
 """A block that the networks for large images have."""
-
-FORMAT_VERSION = 2
-"""Version of the fields that longtail adds to the published layout."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class ModelCard:
-    """Description of a model, saved with its weights: everything that inference needs.
-
-    phase: phase of the run, such as train or train_semi
-    logit_scale: factor from the head's outputs to logits
-    image_shape: (height, width, channels)
-    class_counts: training images per class, including pseudo-labelled ones
-    rule_counts: class counts used by loss and rule
-    pseudo_label_round: round of the pseudo-labels used for training; 0 for none
-    options: options of the job, by name
-    set_identity: Manifest.identity of the prepared set; None in a checkpoint of format version 1
-    """
-
-    run: str
-    phase: str
-    arch: str
-    head: str
-    logit_scale: float
-    class_names: list[str]
-    class_counts: list[int]
-    rule_counts: list[int]
-    pseudo_label_round: int
-    image_shape: tuple[int, int, int]
-    normalisation: Normalisation
-    options: dict[str, Any]
-    set_identity: str | None = None
-
-    def in_order(self, order: Sequence[int] | None) -> "ModelCard":
-        """The card with class order[i] as class i; None: as it is."""
-        if order is None:
-            return self
-        names, counts, rule_counts = (
-            [values[index] for index in order] for values in (self.class_names, self.class_counts, self.rule_counts)
-        )
-        return replace(self, class_names=names, class_counts=counts, rule_counts=rule_counts)
-
-
-@dataclass(frozen=True, kw_only=True)
-class BestEpoch:
-    """Best epoch so far by val_balanced_accuracy, with its test scores, which are only reported."""
-
-    epoch: int
-    val_balanced_accuracy: float
-    test_scores: dict[str, float | None]
-
-
-_LONGTAIL_PART = TypeAdapter(tuple[ModelCard | None, BestEpoch | None])
-"""Checks the types of all fields."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -114,7 +56,7 @@ class Checkpoint:
 
 def save_checkpoint(path: Path, checkpoint: Checkpoint) -> None:
     """Write a checkpoint atomically: if the process is killed, the previous file remains."""
-    best, card = checkpoint.best, checkpoint.model_card
+    best = checkpoint.best
     content = {
         "epoch": checkpoint.epoch,
         "arch": checkpoint.arch,
@@ -123,14 +65,7 @@ def save_checkpoint(path: Path, checkpoint: Checkpoint) -> None:
         "optimizer": checkpoint.optimizer,
         "companion": checkpoint.companion,
         # JSON text, as the weights-only reader accepts no objects.
-        "longtail": json.dumps(
-            {
-                "format_version": FORMAT_VERSION,
-                "model_card": asdict(card) if card else None,
-                "best": asdict(best) if best else None,
-            },
-            allow_nan=False,
-        ),
+        "longtail": card_text(checkpoint.model_card, best),
     }
     # Serialised in memory: on a full disk, torch's own writer raises an error that does not name the cause.
     serialised = io.BytesIO()
@@ -191,7 +126,8 @@ def _state_dict(content: dict[str, Any]) -> object:
 def _check_finite(
     tensors: dict[str, Tensor], companion: dict[str, Tensor], optimizer: dict[str, Any] | None, path: Path
 ) -> None:
-    if name := first_not_finite({**tensors, **companion, **momenta(optimizer)}):
+    others = {f"companion {name}": tensor for name, tensor in companion.items()}
+    if name := first_not_finite({**tensors, **others, **momenta(optimizer)}):
         raise UserError(
             f"{path} has NaN or infinite numbers ({name}): its training diverged; train again with a lower --lr"
         )
@@ -202,26 +138,7 @@ def _is_named_tensors(value: object) -> TypeGuard[dict[str, Tensor]]:
 
 
 def _longtail_part(content: dict[str, Any], path: Path) -> tuple[ModelCard | None, BestEpoch | None]:
-    if "longtail" not in content:
-        return None, None
-    try:
-        fields = json.loads(content["longtail"])
-        check_format_version(fields["format_version"], newest=FORMAT_VERSION, file=path, remedy="train again")
-        card, best = fields["model_card"], fields["best"]
-        if card is not None:
-            card["normalisation"] = Normalisation(**{k: tuple(v) for k, v in card["normalisation"].items()})
-            card["image_shape"] = tuple(card["image_shape"])
-        # First as it stands, which refuses unknown fields, then the types of the fields.
-        parts = ModelCard(**card) if card else None, BestEpoch(**best) if best else None
-        _LONGTAIL_PART.validate_json(json.dumps([asdict(part) if part else None for part in parts]), strict=True)
-        return parts
-    except ValidationError as error:
-        first = error.errors()[0]
-        where = ".".join(map(str, first["loc"][1:]))
-        reason = f"{where}: {first['msg'].lower()}"
-    except (KeyError, TypeError, ValueError, AttributeError, RecursionError) as error:
-        reason = str(error)
-    raise UserError(f"{path} has no valid description of its model ({reason[:200]}): train again")
+    return read_card(content["longtail"], path=path) if "longtail" in content else (None, None)
 
 
 def _plain_names(tensors: dict[str, Tensor]) -> dict[str, Tensor]:

@@ -6,7 +6,7 @@ from longtail.conf.base.user_code import check_given, is_code_name
 from longtail.conf.options.base import is_in_run_name, presentation
 from longtail.conf.options.data import DATA_OPTIONS
 from longtail.conf.options.training import RunOptions, TrainClassifierOptions
-from longtail.training.checkpoints import ModelCard
+from longtail.training.model_card import ModelCard
 
 OPTIONS_OF_CODE = ("arch", "loss_type")
 """Options whose value may be code of the user's own, which is never run because a checkpoint names it."""

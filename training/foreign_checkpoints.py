@@ -15,8 +15,9 @@ from longtail.conf.vocabulary import TRAIN
 from longtail.data.manifest import Manifest
 from longtail.training.augmentation import Normalisation
 from longtail.training.checkpoint_heads import check_foreign_classifier, head_of_checkpoint
-from longtail.training.checkpoints import Checkpoint, ModelCard, check_architecture
+from longtail.training.checkpoints import Checkpoint, check_architecture
 from longtail.training.losses import logit_scale_of
+from longtail.training.model_card import ModelCard
 
 _LOSS_OF_HEAD = {"linear": "CE", "cosine": "LDAM"}
 
@@ -78,6 +79,11 @@ def with_card(checkpoint: Checkpoint, of_set: SetDescription, *, path: Path, arc
         options={"dataset": of_set.dataset, **loss.model_dump(mode="json")},
     )
     return replace(checkpoint, arch=network, model_card=card, is_foreign=True)
+
+
+def by_position(path: Path | str) -> str:
+    """One line on what is assumed of the outputs of a checkpoint without class names."""
+    return f"{path} has no class names: its outputs are taken in the order of the classes"
 
 
 def assumption(of_set: SetDescription, *, path: Path) -> str:

@@ -21,10 +21,11 @@ from longtail.models.build import build_checked_model
 from longtail.models.heads import ReorderedHead
 from longtail.models.network import Network
 from longtail.training.checkpoint_heads import check_phase
-from longtail.training.checkpoints import Checkpoint, ModelCard, load_checkpoint, load_weights
+from longtail.training.checkpoints import Checkpoint, load_checkpoint, load_weights
 from longtail.training.foreign_checkpoints import SetDescription, with_card
 from longtail.training.images import image_tensor
 from longtail.training.losses import build_loss, log_priors
+from longtail.training.model_card import ModelCard
 
 LOSS_OPTIONS = LossOptions.model_fields.keys() - JobOptions.model_fields.keys()
 
@@ -127,8 +128,12 @@ def losses(path: Path, card: ModelCard, logits: Tensor, labels: Tensor, *, loss_
 
     path: the checkpoint's, for messages; loss_type: the loss that the user gives, needed if it is code of their own
     """
-    check_given(card.options["loss_type"], loss_type, option="--loss_type", checkpoint=path)
-    options = LossOptions(**{name: card.options[name] for name in LOSS_OPTIONS})
+    try:
+        check_given(card.options["loss_type"], loss_type, option="--loss_type", checkpoint=path)
+        options = LossOptions(**{name: card.options[name] for name in LOSS_OPTIONS})
+    except (KeyError, ValueError) as error:
+        reason = " ".join(str(error).split())[:200]
+        raise UserError(f"{path} does not say which loss it was trained with ({reason}): train again") from None
     return build_loss(options, card.rule_counts, torch.device("cpu"))(logits, labels)
 
 

@@ -23,9 +23,7 @@ from longtail.models.network import Network
 from longtail.streaming.events.writer import EventWriter
 from longtail.training.checkpoint_heads import check_foreign_classifier, check_phase, head_of_checkpoint
 from longtail.training.checkpoints import (
-    BestEpoch,
     Checkpoint,
-    ModelCard,
     companion_of,
     load_checkpoint,
     load_companion,
@@ -39,6 +37,7 @@ from longtail.training.loop import EpochReport, build_optimizer, fit
 from longtail.training.losses import log_priors, logit_scale_of
 from longtail.training.method import method_of
 from longtail.training.metrics import Predictions, Totals, class_accuracy, split_scores, summarise
+from longtail.training.model_card import BestEpoch, ModelCard
 from longtail.training.networks import load_into, new_network
 from longtail.training.objective import Task
 from longtail.training.optimizer_state import load_momentum

@@ -9,7 +9,6 @@ This module does not import torch, so that a Spark driver can use it without.
 
 import fcntl
 import hashlib
-import json
 import os
 import shutil
 import socket
@@ -31,10 +30,10 @@ from longtail.data.pseudo_label_table import load_probabilities, load_pseudo_lab
 from longtail.data.storage import PathOrUrl
 from longtail.streaming.events.heartbeats import HEARTBEATS_DIRECTORY
 from longtail.streaming.events.writer import EVENTS_DIRECTORY, attempts_with_events
+from longtail.training.result_file import RESULT_FILE, read_result
 
 CHECKPOINT_FILE = "ckpt.pth.tar"
 BEST_CHECKPOINT_FILE = "ckpt.best.pth.tar"
-RESULT_FILE = "result.json"
 ATTEMPTS_DIRECTORY = "attempts"
 
 
@@ -96,15 +95,7 @@ def run_paths(options: RunOptions, *, set_dir: PathOrUrl, pseudo_labels: Path | 
 def finished_run(run_dir: Path) -> FinishedRun | None:
     """Return the run if it has a result.json, else None. Raises UserError if the file is damaged."""
     file = run_dir / RESULT_FILE
-    if not file.exists():
-        return None
-    try:
-        result = json.loads(file.read_text(encoding="utf-8"))
-    except (OSError, ValueError, RecursionError) as error:
-        raise UserError(f"{file} is damaged ({error}): delete it and run again") from None
-    if not isinstance(result, dict):
-        raise UserError(f"{file} is damaged (it holds a {type(result).__name__}): delete it and run again")
-    return FinishedRun(run_dir, result)
+    return FinishedRun(run_dir, read_result(file)) if file.exists() else None
 
 
 def _content_hash(option_name: str, path: Path) -> str:

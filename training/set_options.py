@@ -1,16 +1,19 @@
 """The options of a training without Spark: those of its prepared set, of its checkpoint and of the user."""
 
+import os
 from pathlib import Path
 from typing import Any, TypeVar
 
 from longtail.conf.arguments import resolve_options
+from longtail.conf.base.shown_text import printable
 from longtail.conf.networks import NETWORKS
-from longtail.conf.options.training import RunOptions
+from longtail.conf.options.training import RunOptions, TrainOptions
 from longtail.data.manifest import Manifest
 from longtail.data.storage import PathOrUrl
 from longtail.data.verification import check_parameters
 from longtail.training.checkpoints import load_checkpoint
 from longtail.training.continuation import training_options
+from longtail.training.foreign_checkpoints import by_position
 
 Options = TypeVar("Options", bound=RunOptions)
 
@@ -29,8 +32,10 @@ def options_with_set(
         checkpoint = load_checkpoint(Path(given["resume"]))
         if checkpoint.model_card is not None:
             taken = training_options(options_type, checkpoint.model_card, given)
-        elif checkpoint.arch in NETWORKS:
-            taken = {"arch": checkpoint.arch}
+        else:
+            taken = {"arch": checkpoint.arch} if checkpoint.arch in NETWORKS else {}
+            if issubclass(options_type, TrainOptions) and int(os.environ.get("RANK", 0)) == 0:
+                print(printable(by_position(given["resume"])))
     options = resolve_options(options_type, {**taken, **manifest.parameters, **given}, is_prepared=True)
     check_parameters(manifest, options.set_parameters(), set_dir=set_dir, given=given, remedy="leave these options out")
     return options

@@ -41,9 +41,9 @@ from longtail.spark_jobs.cluster.session import is_local
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from longtail.training.checkpoints import ModelCard
     from longtail.training.foreign_checkpoints import SetDescription
     from longtail.training.inference import Inference
+    from longtail.training.model_card import ModelCard
 
 FEATURES = "features"
 ENERGY = "energy"

@@ -27,7 +27,7 @@ from longtail.spark_jobs.steps.prepare import prepare
 from longtail.spark_jobs.steps.prepared_set import PREPARED_DIRECTORY
 
 if TYPE_CHECKING:
-    from longtail.training.checkpoints import ModelCard
+    from longtail.training.model_card import ModelCard
 
 Options = TypeVar("Options", bound=DataOptions)
 
@@ -68,9 +68,11 @@ def continued(options_type: type[Options], given: dict[str, Any]) -> Continued[O
         return Continued(resolve_options(options_type, given), None)
     card = card_of(Path(given["resume"]))
     if card is None:
+        from longtail.training.foreign_checkpoints import by_position  # with torch
+
         options = resolve_options(options_type, {**_of_other_code(options_type, given), **given})
         if isinstance(options, TrainOptions | InferenceOptions):
-            print(printable(f"{given['resume']} has no class names: its outputs are taken in the order of the classes"))
+            print(printable(by_position(given["resume"])))
         return Continued(options, None)
     taken = data_options(card, given)
     if issubclass(options_type, RunOptions):
@@ -85,11 +87,15 @@ def with_recorded(
 ) -> Continued[Options]:
     """The same, with the options to take over chosen: those of data_options(), or fewer, and others."""
     taken = {name: value for name, value in taken.items() if name in options_type.model_fields}
+    try:
+        options = resolve_options(options_type, {**taken, **given}, is_prepared="dataset" not in given)
+    except UserError as error:
+        if any(f"--{name} " in str(error) for name in given):
+            raise
+        raise UserError(f"{given['resume']} does not go with the other options, or is damaged: {error}") from None
     if "dataset" in given:
-        options = resolve_options(options_type, {**taken, **given})
         _show(options, given, taken)
         return Continued(options, None)
-    options = resolve_options(options_type, {**taken, **given}, is_prepared=True)
     set_dir = _find_set(options, card)
     _show(options, given, taken.keys() - DATA_OPTIONS, set_dir=set_dir)
     return Continued(options, set_dir)
@@ -124,9 +130,11 @@ def _check_data_set_of_backbone(given: dict[str, Any]) -> None:
     """Raise UserError if --pretrained_model was trained on another data set than the default one, and none is named."""
     if "pretrained_model" not in given or "dataset" in given or not Path(given["pretrained_model"]).is_file():
         return  # a file that is not there is refused with the other options
-    card = card_of(Path(given["pretrained_model"]))
-    if card is not None and (dataset := card.options["dataset"]) != DataOptions.model_fields["dataset"].default:
-        path = given["pretrained_model"]
+    path = given["pretrained_model"]
+    card = card_of(Path(path))
+    if card is None:
+        raise UserError(f"{path} does not say what it was trained on: name the data set to train on with --dataset")
+    if (dataset := card.options["dataset"]) != DataOptions.model_fields["dataset"].default:
         raise UserError(printable(f"{path} was trained on {dataset}: name that data set, or another, with --dataset"))
 
 
@@ -160,17 +168,28 @@ def _find_set(options: DataOptions, card: "ModelCard") -> Path:
     data_dirs = [options.data_dir, *([Path(recorded["data_dir"])] if is_own_set and "data_dir" in recorded else [])]
     for data_dir in data_dirs:
         for set_dir in _sets_in(data_dir.absolute() / PREPARED_DIRECTORY, first=options.set_name()):
-            is_it = set_dir.name == options.set_name()
+            has_its_name = set_dir.name == options.set_name()
             if is_own_set and card.set_identity is not None:
-                is_it = read_manifest(set_dir).identity == card.set_identity
-            if is_it:
+                if _has_identity(set_dir, card.set_identity, must_be_read=has_its_name):
+                    return set_dir
+            elif has_its_name:
                 return set_dir
     command = next_command("prepare", PrepareOptions, options)
+    searched = " or ".join(dict.fromkeys(map(str, data_dirs)))
     raise UserError(
-        f"the prepared set that follows from the checkpoint, {options.set_name()}, is not in "
-        f"{' or '.join(map(str, data_dirs))}, and a checkpoint does not decide what is prepared: run `{command}`, or "
-        f"name the data set with --dataset"
+        f"the prepared set that follows from the checkpoint, {options.set_name()}, is not in {searched}, and a "
+        f"checkpoint does not decide what is prepared: run `{command}`, or name the data set with --dataset"
     )
+
+
+def _has_identity(set_dir: Path, identity: str, *, must_be_read: bool) -> bool:
+    """Whether a prepared set is that of an identity. Raises UserError if it must be read and is damaged."""
+    try:
+        return read_manifest(set_dir).identity == identity
+    except UserError:
+        if must_be_read:
+            raise
+        return False
 
 
 def _sets_in(directory: Path, *, first: str) -> Iterator[Path]:

@@ -1,0 +1,129 @@
+"""What a checkpoint says of its model, beside the weights: everything that inference needs, checked when it is read."""
+
+import json
+import math
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from pydantic import TypeAdapter, ValidationError
+
+from longtail.conf.base.errors import UserError
+from longtail.conf.base.formats import check_format_version
+from longtail.conf.base.json_text import finite_json
+from longtail.conf.base.names import check_class_names
+from longtail.models.heads import HEADS
+from longtail.training.augmentation import Normalisation
+
+FORMAT_VERSION = 2
+"""Version of the fields that longtail adds to the published layout."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class ModelCard:
+    """Description of a model, saved with its weights.
+
+    phase: phase of the run, such as train or train_semi
+    logit_scale: factor from the head's outputs to logits
+    image_shape: (height, width, channels)
+    class_counts: training images per class, including pseudo-labelled ones
+    rule_counts: class counts used by loss and rule
+    pseudo_label_round: round of the pseudo-labels used for training; 0 for none
+    options: options of the job, by name
+    set_identity: Manifest.identity of the prepared set; None in a checkpoint of format version 1
+    """
+
+    run: str
+    phase: str
+    arch: str
+    head: str
+    logit_scale: float
+    class_names: list[str]
+    class_counts: list[int]
+    rule_counts: list[int]
+    pseudo_label_round: int
+    image_shape: tuple[int, int, int]
+    normalisation: Normalisation
+    options: dict[str, Any]
+    set_identity: str | None = None
+
+    def in_order(self, order: Sequence[int] | None) -> "ModelCard":
+        """The card with class order[i] as class i; None: as it is."""
+        if order is None:
+            return self
+        names, counts, rule_counts = (
+            [values[index] for index in order] for values in (self.class_names, self.class_counts, self.rule_counts)
+        )
+        return replace(self, class_names=names, class_counts=counts, rule_counts=rule_counts)
+
+
+@dataclass(frozen=True, kw_only=True)
+class BestEpoch:
+    """Best epoch so far by val_balanced_accuracy, with its test scores, which are only reported."""
+
+    epoch: int
+    val_balanced_accuracy: float
+    test_scores: dict[str, float | None]
+
+
+_PARTS = TypeAdapter(tuple[ModelCard | None, BestEpoch | None])
+"""Checks the types of all fields."""
+
+
+def card_text(card: ModelCard | None, best: BestEpoch | None) -> str:
+    """Both as the JSON text that read_card reads. Raises ValueError if a number is NaN or infinite."""
+    return json.dumps(
+        {
+            "format_version": FORMAT_VERSION,
+            "model_card": asdict(card) if card else None,
+            "best": asdict(best) if best else None,
+        },
+        allow_nan=False,
+    )
+
+
+def read_card(text: str, *, path: Path) -> tuple[ModelCard | None, BestEpoch | None]:
+    """The card and the best epoch in a checkpoint's text. Raises UserError, with its path, if they are not valid."""
+    try:
+        fields = finite_json(text)
+        check_format_version(fields["format_version"], newest=FORMAT_VERSION, file=path, remedy="train again")
+        card, best = fields["model_card"], fields["best"]
+        if card is not None:
+            card["normalisation"] = Normalisation(**{k: tuple(v) for k, v in card["normalisation"].items()})
+            card["image_shape"] = tuple(card["image_shape"])
+        # First as it stands, which refuses unknown fields, then the types of the fields.
+        parts = ModelCard(**card) if card else None, BestEpoch(**best) if best else None
+        _PARTS.validate_json(json.dumps([asdict(part) if part else None for part in parts]), strict=True)
+        if parts[0] is not None:
+            _check_values(parts[0])
+            check_class_names(parts[0].class_names, where=path)
+        return parts
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join(map(str, first["loc"][1:]))
+        reason = f"{where}: {first['msg'].lower()}"
+    except (KeyError, TypeError, ValueError, AttributeError, RecursionError) as error:
+        reason = str(error)
+    raise UserError(f"{path} has no valid description of its model ({reason[:200]}): train again")
+
+
+def _check_values(card: ModelCard) -> None:
+    """Raise ValueError unless the values of a card fit each other: a wrong one would give wrong predictions."""
+    names, normalisation = card.class_names, card.normalisation
+    if card.head not in HEADS:
+        raise ValueError(f"head {card.head!r:.40}")
+    if not 0 < card.logit_scale < math.inf:
+        raise ValueError(f"logit_scale {card.logit_scale}")
+    if min(card.image_shape) < 1:
+        raise ValueError(f"image_shape {card.image_shape}")
+    if not len(normalisation.mean) == len(normalisation.std) == card.image_shape[2] or min(normalisation.std) <= 0:
+        raise ValueError("normalisation: a mean and a standard deviation above 0 of each channel were expected")
+    if len(set(names)) < len(names):
+        raise ValueError("class_names: two classes have the same name")
+    if any(len(counts) != len(names) or min(counts) < 0 for counts in (card.class_counts, card.rule_counts)):
+        raise ValueError("class_counts and rule_counts: a count from 0 on of each class was expected")
+    if card.pseudo_label_round < 0:
+        raise ValueError(f"pseudo_label_round {card.pseudo_label_round}")
+    if not isinstance(card.options.get("dataset"), str):
+        raise ValueError("options: the data set is missing")
