@@ -73,13 +73,15 @@ def check_table_fits(table: Path, manifest: Manifest, *, set_dir: PathOrUrl) -> 
     """
     if table.is_file() and not is_table(table):
         return
-    with open_parquet(table_files(table)[0]) as parquet:
-        recorded = _id_metadata(parquet)
     remedy = "run `longtail gen_pseudolabels` for it"
-    if CLASS_NAMES_KEY in recorded:
-        check_same_order(recorded[CLASS_NAMES_KEY], manifest.class_names, file=table, of=set_dir, remedy=remedy)
-    if recorded.get(IMAGES_KEY, manifest.checksums.get(UNLABELED)) != manifest.checksums.get(UNLABELED):
-        raise UserError(f"{table} labels other images than the unlabeled part of {set_dir}: {remedy}")
+    # Each file on its own: one of another table may have been copied among them.
+    for file in table_files(table):
+        with open_parquet(file) as parquet:
+            recorded = _id_metadata(parquet)
+        if CLASS_NAMES_KEY in recorded:
+            check_same_order(recorded[CLASS_NAMES_KEY], manifest.class_names, file=file, of=set_dir, remedy=remedy)
+        if recorded.get(IMAGES_KEY, manifest.checksums.get(UNLABELED)) != manifest.checksums.get(UNLABELED):
+            raise UserError(f"{file} labels other images than the unlabeled part of {set_dir}: {remedy}")
 
 
 def _read(table: Path, columns: list[str]) -> pa.Table:

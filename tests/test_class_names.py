@@ -14,7 +14,7 @@ from longtail.conf.options.training import TrainClassifierOptions, TrainOptions
 from longtail.conf.vocabulary import UNLABELED
 from longtail.data.class_names import check_same_order, class_order
 from longtail.data.manifest import read_manifest
-from longtail.data.pseudo_label_table import CLASS_NAMES_KEY, IMAGES_KEY
+from longtail.data.pseudo_label_table import CLASS_NAMES_KEY, IMAGES_KEY, check_table_fits
 from longtail.models.heads import CosineHead, ReorderedHead, ScaledLinearHead, linear_head
 from longtail.training.pseudo_labels import semi_supervised_task
 from longtail.training.run import run_training
@@ -98,6 +98,12 @@ def test_pseudo_labels_are_learned_for_the_classes_and_images_that_they_are_for(
         with refused() as messages:
             semi_supervised_task(options, set_dir, manifest, torch.device("cpu"), pseudo_labels=table)
         assert str(table) in messages[0] and says in messages[0]
+        # A part of it among the files of one that fits.
+        mixed = shutil.copytree(fitting, tmp_path / f"{name}-mixed")
+        shutil.copy(table / "part-0.parquet", mixed / "part-1.parquet")
+        with refused() as messages:
+            check_table_fits(mixed, manifest, set_dir=set_dir)
+        assert str(mixed / "part-1.parquet") in messages[0] and says in messages[0]
 
 
 def test_a_new_head_on_a_frozen_backbone_needs_no_names_but_the_old_head_does(set_dir: Path, tmp_path: Path) -> None:

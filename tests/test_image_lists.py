@@ -85,7 +85,7 @@ def test_the_lists_of_pandas_and_of_the_csv_module(tmp_path: Path) -> None:
 
 def test_columns_of_other_names_are_named_by_options(tmp_path: Path) -> None:
     content = "photo,label,kind\na.jpg,7,ox\nb.jpg,7,ant\n"
-    found = located(tmp_path, content, image_column="photo", label_column="kind", test=content)
+    found = located(tmp_path, content, image_column="photo", label_column="kind", test=content.replace(".jpg", ".png"))
     assert images_of(found, TRAIN) == [("a.jpg", "ox"), ("b.jpg", "ant")]
 
 
@@ -110,7 +110,8 @@ def test_absolute_paths_inside_the_tree_are_taken(tmp_path: Path) -> None:
     content = "".join(f"{name} {number}\n" for number, name in enumerate(names))
     (tmp_path / "list.txt").write_text(content)
     values = {"dataset": "image_list", "path": tmp_path / "link", "list_file": tmp_path / "list.txt"}
-    values["test_list_file"] = tmp_path / "list.txt"
+    (tmp_path / "test.txt").write_text("t.jpg 0\n")
+    values["test_list_file"] = tmp_path / "test.txt"
     assert images_of(image_list.locate(in_directory(tmp_path, **values)), TRAIN) == [("a.jpg", "0"), ("b.jpg", "1")]
 
 
@@ -144,6 +145,11 @@ def test_paths_of_windows_and_latin_1_lists_find_their_files(tmp_path: Path) -> 
         ("a.jpg ox\n/b.jpg ant\n", "txt:2 names /b.jpg, which is outside --path"),
         ("a.jpg 0\nb.jpg 1\n./a.jpg 1\n", "names an image more than once, ./a.jpg in the lines 1 and 3"),
         ("t.jpg\t0\x1b[31m\nb.jpg\t0\n", "has the label '0\\x1b[31m', others are numbers"),
+        (
+            "path,label\na,b.jpg,0\n",
+            "txt:2 has 3 fields, its header 2: put a field that has the separator in it between",
+        ),
+        ("path,label,label\na.jpg,0,1\n", "has the columns path, label, label: name those"),
         ("# images\na.jpg 0\n", "txt:1 has the label 'images', others are numbers"),
         (b"\xff\xfea", "cannot read the list"),
     ],
@@ -152,6 +158,32 @@ def test_lines_that_are_unclear_are_refused_by_number(tmp_path: Path, content: s
     with refused() as messages:
         located(tmp_path, content, test="t.jpg 0\n")
     assert named in messages[0]
+
+
+def test_labels_that_look_the_same_are_one_class(tmp_path: Path) -> None:
+    content = "a.jpg,ox\nb.jpg, ox \nc.jpg,ox\u00a0\nd.jpg,\ufeffox\ne.jpg,ox\u200b\nf.jpg,Ox\n"
+    found = located(tmp_path, content, test="t.jpg ox\n")
+    assert found.class_names == ["Ox", "ox"]
+    assert found.origin.endswith("; the classes 'Ox' and 'ox' differ in capital letters alone")
+
+
+def test_a_class_name_that_metric_events_cannot_have_is_refused(tmp_path: Path) -> None:
+    with refused() as messages:
+        located(tmp_path, f"a.jpg ox\nb.jpg {'c' * 1001}\n", test="t.jpg ox\n")
+    assert "whose name has more than 1000 bytes: rename it" in messages[0]
+
+
+@pytest.mark.parametrize("content", ["path,label,kind\na.jpg,0,ox\n", "a.jpg 0\nb.jpg 1\n"])
+def test_a_column_that_the_user_names_is_taken_or_refused(tmp_path: Path, content: str) -> None:
+    with refused() as messages:
+        located(tmp_path, content, label_column="sort")
+    assert "list_file.txt has no column 'sort' in its first line, which is" in messages[0]
+
+
+def test_an_image_in_two_lists_is_refused(tmp_path: Path) -> None:
+    with refused() as messages:
+        located(tmp_path, "a.jpg 0\nb.jpg 1\n", test="./b.jpg 1\n")
+    assert messages[0].startswith(f"{tmp_path}/b.jpg is in the train split and in the test split")
 
 
 def test_large_labels_take_no_memory(tmp_path: Path) -> None:

@@ -49,6 +49,7 @@ def rows_of(located: Located) -> list[dict[str, Any]]:
     return sorted(pa.Table.from_batches(batches).to_pylist(), key=lambda row: row[ID])
 
 
+SIZED = {"image": [b"a"] * 2, "label": [0, 1], "height": [1, 1], "width": [1, 1], "channels": [1, 1]}
 LABELS = [0, 1, 0, 1, 1, 0, 1, 0, 1, 1]
 
 
@@ -239,8 +240,9 @@ def test_of_a_delta_table_only_the_files_of_its_newest_version_are_read(tmp_path
     deltalake.write_deltalake(str(path), pa.table(old))
     deltalake.write_deltalake(str(path), pa.table(new), mode="overwrite")
     assert len(list(path.glob("*.parquet"))) == 2
-    rows = rows_of(table.locate(options_of(path, test_path=path)))
-    assert {row[IMAGE] for row in rows} == {png(5), png(6)}
+    held_out = write(tmp_path / "held_out.parquet", {"image": [png(8)], "label": [0]})
+    rows = rows_of(table.locate(options_of(path, test_path=held_out)))
+    assert {row[IMAGE] for row in rows} == {png(5), png(6), png(8)}
 
 
 @pytest.mark.parametrize("bad", [b"<html>", png(0)[:40], b"", None], ids=["page", "truncated", "empty", "null"])
@@ -275,9 +277,17 @@ def test_a_bad_image_stops_by_its_row_or_is_left_out(tmp_path: Path, bad: bytes 
             "has images of the type list_view",
         ),
         ({"image": [b"a", b"b"], "label": [True, False]}, "has labels of the type bool"),
+        (
+            {"image": [b"a"] * 2, "label": ["a", "b"], "height": ["1"] * 2, "width": [1, 1], "channels": [1, 1]},
+            "has string in 'height': integers",
+        ),
+        (
+            {"image": [b"a"] * 4, "label": [0, 1] * 2, "height": [1.0] * 4, "width": [1] * 4, "channels": [1] * 4},
+            "has double in 'height'",
+        ),
         ({"image": pa.array([], pa.binary()), "label": pa.array([], pa.int32())}, "has 0 classes"),
         (
-            {"image": [b"ab"] * 2, "label": [0, 1], "height": [1, 1], "width": [1, 1], "channels": [2, 2]},
+            SIZED | {"image": [b"ab"] * 2, "channels": [2, 2]},
             "has a first image of height, width and channels (1, 1, 2)",
         ),
     ],
@@ -287,6 +297,47 @@ def test_a_table_that_cannot_be_used_is_refused_by_name(tmp_path: Path, columns:
     with refused() as messages:
         table.locate(options_of(path))
     assert str(path) in messages[0] and named in messages[0]
+
+
+@pytest.mark.parametrize("twice", ["image", "label"])
+def test_a_table_with_two_columns_of_a_name_is_refused(tmp_path: Path, twice: str) -> None:
+    columns = {"image": pa.array([b"a", b"b"]), "label": pa.array([0, 1])}
+    both = pa.table({**columns, "other": columns[twice]}).rename_columns(["image", "label", twice])
+    pq.write_table(both, tmp_path / "t.parquet")
+    with refused() as messages:
+        table.locate(options_of(tmp_path / "t.parquet"))
+    assert messages[0] == f"{tmp_path}/t.parquet has 2 columns '{twice}': give each a name of its own"
+
+
+def test_a_damaged_first_image_does_not_decide_what_the_others_are(tmp_path: Path) -> None:
+    columns = {"image": [b"junk", png(1), png(2), png(3)], "label": [0, 1, 0, 1]}
+    columns |= {name: [size] * 4 for name, size in (("height", 3), ("width", 3), ("channels", 3))}
+    located = table.locate(options_of(write(tmp_path / "t.parquet", columns), on_bad_image="skip"))
+    assert located.encoding == ENCODED
+    assert [row[SPLIT] for row in rows_of(located)].count(SKIPPED) == 1
+
+
+def test_labels_that_look_the_same_are_one_class(tmp_path: Path) -> None:
+    columns = {"image": [png(i) for i in range(6)], "label": ["ox", "ox ", "\ufeffox", "Ox", "Ox", "ox"]}
+    located = table.locate(options_of(write(tmp_path / "t.parquet", columns)))
+    assert located.class_names == ["Ox", "ox"]
+    assert located.origin.endswith("; the classes 'Ox' and 'ox' differ in capital letters alone")
+
+
+def test_directories_of_two_names_that_are_not_utf_8_are_not_one_class(tmp_path: Path) -> None:
+    for value in ("caf%E9", "caf%E8"):
+        write(tmp_path / "t" / f"label={value}" / "a.parquet", {"image": [png(1), png(2)]})
+    with refused() as messages:
+        table.locate(options_of(tmp_path / "t"))
+    assert "whose name has bytes that are not UTF-8: rename it" in messages[0]
+
+
+def test_a_table_in_two_splits_is_refused(tmp_path: Path) -> None:
+    path = write(tmp_path / "t" / "a.parquet", {"image": [png(1), png(2)], "label": [0, 1]})
+    (tmp_path / "link").symlink_to(path.parent)
+    with refused() as messages:
+        table.locate(options_of(path.parent, test_path=tmp_path / "link"))
+    assert messages[0].startswith(f"{tmp_path}/link/a.parquet is in the train split and in the test split")
 
 
 def test_raw_images_of_another_size_are_refused_by_their_row(tmp_path: Path) -> None:

@@ -4,14 +4,13 @@ Classes are numbered in the order of their names. --val_path and --test_path nam
 ImageNet's layout is read too: train/CLASS/images/, and val/ with annotations as test set.
 """
 
-import unicodedata
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import pyarrow as pa
 
 from longtail.conf.base.errors import UserError
-from longtail.conf.base.names import with_examples
+from longtail.conf.base.names import class_name_of, with_examples
 from longtail.conf.options.data import DataOptions
 from longtail.conf.vocabulary import TEST, TRAIN, VAL
 from longtail.data.directories import files_below, folders_in, is_visible
@@ -67,15 +66,15 @@ def is_unread_image(name: str | Path) -> bool:
 
 
 def _class_folders(directory: Path) -> dict[str, Path]:
-    """Class folders by class name.
-
-    Names are compared in Unicode's composed form: macOS writes a letter and its accent where others have one character.
-    """
+    """Class folders by class name. Raises UserError if two are of the same."""
     folders: dict[str, Path] = {}
     for folder in folders_in(directory):
-        name = unicodedata.normalize("NFC", folder.name)
+        name = class_name_of(folder.name)
         if name in folders:
-            raise UserError(f"{directory} has two folders of the class {name!r} in two Unicode forms: merge them")
+            raise UserError(
+                f"{directory} has two folders of the class {name!r}, which differ in Unicode forms or white space: "
+                f"merge them"
+            )
         folders[name] = folder
     return folders
 

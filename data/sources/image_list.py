@@ -13,6 +13,7 @@ from pathlib import Path, PurePosixPath
 import pyarrow as pa
 
 from longtail.conf.base.errors import UserError
+from longtail.conf.base.names import class_name_of
 from longtail.conf.options.data import DataOptions
 from longtail.conf.vocabulary import TEST, TRAIN, VAL
 from longtail.data.sources import image_trees
@@ -61,8 +62,7 @@ def _labels(images: Sequence[ListedImage], file: Path | None) -> list[int] | lis
     """The labels as numbers if all are, else as names. Raises UserError if some are numbers, or are below 0."""
     is_number = [_NUMBER.fullmatch(image.label) is not None for image in images]
     if not any(is_number):
-        # Unicode's composed form, as of class folders.
-        return [unicodedata.normalize("NFC", image.label) for image in images]
+        return [class_name_of(image.label) for image in images]
     for image, is_one in zip(images, is_number, strict=True):
         if not is_one:
             raise UserError(

@@ -5,6 +5,7 @@ that no training meets a damaged one.
 """
 
 import hashlib
+import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,7 +15,7 @@ import pyarrow as pa
 
 from longtail.conf.base.errors import UserError
 from longtail.conf.base.files import read_regular_file
-from longtail.conf.base.names import check_class_names, with_examples
+from longtail.conf.base.names import check_class_names, remark_on_case, with_examples
 from longtail.conf.options.data import DataOptions
 from longtail.conf.vocabulary import TEST, TRAIN, VAL
 from longtail.data.contract import ENCODED, RAW, SKIPPED, SOURCE_SCHEMA, skipped_image
@@ -96,6 +97,7 @@ def located_tree(
     unread_remark = f" (not read: {with_examples(unread)})" if unread else ""
     if len(class_names) < 2:
         raise UserError(f"{options.path} has {len(class_names)} classes: at least two are needed{unread_remark}")
+    _check_parts_differ(parts)
     if TEST not in parts:
         parts = {**parts, **_with_test_share(parts[TRAIN], options, num_classes=len(class_names))}
         origin += f"; test set: {options.test_fraction:g} of each class"
@@ -116,12 +118,23 @@ def located_tree(
             first_id += len(images)
     return Located(
         shards=shards,
-        origin=origin,
+        origin=origin + remark_on_case(class_names),
         class_names=list(class_names),
         image_shape=(options.image_size, options.image_size, CHANNELS),
         encoding=ENCODED,
         unread=unread,
     )
+
+
+def _check_parts_differ(parts: Mapping[str, Part]) -> None:
+    """Raise UserError if a file is in two splits: a network would be measured on what it learned."""
+    found: dict[str, str] = {}
+    for split, part in parts.items():
+        directory = os.path.realpath(part.directory)
+        for name, _ in part.images:
+            path = os.path.normpath(f"{directory}/{name}")
+            if (other := found.setdefault(path, split)) != split:
+                raise UserError(f"{path} is in the {other} split and in the {split} split: leave it out of one of them")
 
 
 def _with_test_share(part: Part, options: DataOptions, *, num_classes: int) -> dict[str, Part]:

@@ -4,6 +4,7 @@ Folders named train, val and test are splits, in any spelling (SPLIT_FOLDERS). W
 set; with train/ and val/ alone, val/ is the test set, as most data sets are published. --layout says it otherwise.
 """
 
+import re
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -15,10 +16,11 @@ from longtail.data.directories import folders_in
 
 SPLIT_FOLDERS = {
     TRAIN: ("train", "training"),
-    VAL: ("val", "valid", "validation", "dev"),
+    VAL: ("val", "valid", "validation", "dev", "eval", "evaluation"),
     TEST: ("test", "testing"),
 }
-"""Names of the folders of each split, in lower case."""
+"""Names of the folders of each split, in lower case; `set`, `data` or `images` may follow, as in training_set."""
+_AFTER_SPLIT = re.compile("[-_ .]?(set|data|images|imgs)$")
 
 
 @dataclass(frozen=True)
@@ -45,7 +47,7 @@ def layout_of_folders(options: DataOptions) -> FolderLayout:
         unused = [found[split] for split in found if split not in wanted] + others
         return FolderLayout({split: found[split] for split in wanted}, tuple(unused))
     if TRAIN not in found:
-        return _of_classes(path, found)
+        return _of_classes(path, found, others)
     if not folders_in(found[TRAIN]):
         raise UserError(
             f"{found[TRAIN]} has no class folders, so its images have no class: put them into a folder per class, or "
@@ -61,8 +63,10 @@ def layout_of_folders(options: DataOptions) -> FolderLayout:
     return FolderLayout(found, tuple(others))
 
 
-def _of_classes(path: Path, found: dict[str, Path]) -> FolderLayout:
+def _of_classes(path: Path, found: dict[str, Path], others: list[Path]) -> FolderLayout:
     """The layout of a directory without train/: folders of the other splits must not be taken for classes."""
+    if len(others) == 1 and not found and folders_in(others[0]):
+        raise UserError(f"{path} has the folder {others[0].name}/ alone: name that with --path {others[0]}")
     for folder in found.values():
         if folders_in(folder):
             raise UserError(
@@ -78,7 +82,7 @@ def _split_folders(path: Path) -> tuple[dict[str, Path], list[Path]]:
     found: dict[str, Path] = {}
     others = []
     for folder in folders_in(path):
-        split = split_of.get(folder.name.lower())
+        split = split_of.get(_AFTER_SPLIT.sub("", folder.name.lower()))
         if split is None:
             others.append(folder)
         elif split in found:

@@ -26,6 +26,8 @@ PATH_COLUMNS = frozenset(
 LABEL_COLUMNS = frozenset({"label", "class", "class_name", "class_id", "category", "category_id", "target", "y"})
 """Columns of a header, in lower case; --image_column and --label_column name others."""
 
+DEFAULT_COLUMNS = ("image", "label")
+"""--image_column and --label_column if they are not given."""
 _COLUMNS = (PATH_COLUMNS, LABEL_COLUMNS)
 _DELIMITERS = ("\t", ",", ";", " ")
 _LINES_TO_DECIDE = 1000
@@ -49,9 +51,10 @@ def read_list(file: Path, *, path_column: str, label_column: str) -> list[Listed
         rows = _rows(text, delimiter)
     except csv.Error as error:
         raise UserError(f"cannot read the list {file}: {error}") from None
+    if rows:
+        _check_named_columns(rows[0][1], file, (path_column, label_column))
     if rows and _is_header(rows[0][1], (path_column, label_column)):
-        columns = _header_columns(rows[0][1], file, (path_column, label_column))
-        rows = [(line, [row[column] for column in columns if column < len(row)]) for line, row in rows[1:]]
+        rows = _columns_of_rows(rows, file, (path_column, label_column))
     for line, row in rows:
         if len(row) != 2 or not all(row):
             raise UserError(
@@ -61,6 +64,29 @@ def read_list(file: Path, *, path_column: str, label_column: str) -> list[Listed
     if not rows:
         raise UserError(f"the list {file} names no image")
     return [ListedImage(line, *row) for line, row in rows]
+
+
+def _check_named_columns(first: Sequence[str], file: Path, given: tuple[str, str]) -> None:
+    """Raise UserError if the user names a column and the first line has none of that name."""
+    for name, default in zip(given, DEFAULT_COLUMNS, strict=True):
+        if name != default and name not in first:
+            raise UserError(
+                f"the list {file} has no column {name!r} in its first line, which is '{' '.join(first):.200}': name "
+                f"columns that it has, or none"
+            )
+
+
+def _columns_of_rows(rows: Sequence[_Row], file: Path, given: tuple[str, str]) -> list[_Row]:
+    """Path and label of the rows behind a header. Raises UserError if a row has more fields than the header."""
+    header = rows[0][1]
+    columns = _header_columns(header, file, given)
+    for line, row in rows[1:]:
+        if any(row[len(header) :]):
+            raise UserError(
+                f"{file}:{line} has {len(row)} fields, its header {len(header)}: put a field that has the separator in "
+                f"it between double quotes"
+            )
+    return [(line, [row[column] for column in columns if column < len(row)]) for line, row in rows[1:]]
 
 
 def _text(file: Path) -> str:
@@ -123,5 +149,5 @@ def _header_columns(row: Sequence[str], file: Path, given: tuple[str, str]) -> l
 def _columns(row: Sequence[str], known: frozenset[str], given: str) -> list[int]:
     """Places of the column that the user names, else of all with a known name."""
     if given in row:
-        return [row.index(given)]
+        return [place for place, name in enumerate(row) if name == given]
     return [place for place, name in enumerate(row) if name.lower() in known]

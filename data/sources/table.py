@@ -9,8 +9,7 @@ reproducible.
 """
 
 import re
-import unicodedata
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path, PurePath
@@ -21,7 +20,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from longtail.conf.base.errors import UserError
-from longtail.conf.base.names import check_class_names
+from longtail.conf.base.names import check_class_names, class_name_of, remark_on_case
 from longtail.conf.options.data import DataOptions
 from longtail.conf.vocabulary import TEST, TRAIN, VAL
 from longtail.data.contract import ENCODED, RAW, SKIPPED, SOURCE_SCHEMA
@@ -31,6 +30,7 @@ from longtail.data.sources.base import Located
 from longtail.data.sources.table_images import (
     Layout,
     RowShard,
+    check_has_columns,
     layout_of,
     read_stored_images,
     row_group_sizes,
@@ -83,6 +83,7 @@ def locate(options: DataOptions) -> Located:
     assert options.path is not None
     tables = {TRAIN: options.path, TEST: options.test_path, VAL: options.val_path}
     parts = {split: _labels_of(table, options) for split, table in tables.items() if table is not None}
+    _check_parts_differ(parts)
     by_number = all(_is_number(name) for part in parts[TRAIN] if part.is_directory for name in part.names)
     parts = {split: [part.with_directory_as(by_number) for part in of_split] for split, of_split in parts.items()}
     names = _class_names(parts[TRAIN], options.path, options.label_column)
@@ -111,7 +112,7 @@ def locate(options: DataOptions) -> Located:
         origins.append(f"test set: {options.test_fraction:g} of each class")
     return Located(
         shards=shards,
-        origin=f"table {'; '.join(origins)}",
+        origin=f"table {'; '.join(origins)}{remark_on_case(map(str, names))}",
         class_names=[str(name) for name in names],
         image_shape=layout.shape or (options.image_size, options.image_size, CHANNELS),
         encoding=RAW if layout.shape else ENCODED,
@@ -130,6 +131,17 @@ def read(shard: TableShard) -> pa.RecordBatch:
     return pa.RecordBatch.from_arrays(columns, schema=SOURCE_SCHEMA)
 
 
+def _check_parts_differ(parts: Mapping[str, Sequence[_Labels]]) -> None:
+    """Raise UserError if a file is in two splits: a network would be measured on what it learned."""
+    found: dict[Path, str] = {}
+    for split, of_split in parts.items():
+        for part in of_split:
+            if (other := found.setdefault(part.file.resolve(), split)) != split:
+                raise UserError(
+                    f"{part.file} is in the {other} split and in the {split} split: leave it out of one of them"
+                )
+
+
 def _labels_of(table: Path, options: DataOptions) -> list[_Labels]:
     files = table_files(table)
     with ThreadPoolExecutor(READERS) as threads:
@@ -146,11 +158,7 @@ def _labels_of_file(file: Path, options: DataOptions) -> _Labels:
             if directory == _NULL_DIRECTORY and sum(sizes):
                 raise UserError(f"{file} has {sum(sizes)} rows without a label: fill or remove them")
             return _Labels(file, sizes, np.zeros(sum(sizes), np.int32), [directory], is_directory=True)
-        if missing:
-            raise UserError(
-                f"{file} has no column {missing[0]!r}: it has {', '.join(parquet.schema_arrow.names)}; name the "
-                f"columns with --image_column and --label_column"
-            )
+        check_has_columns(parquet.schema_arrow, [options.image_column, name], file)
         kind = parquet.schema_arrow.field(name).type
         kind = kind.value_type if pa.types.is_dictionary(kind) else kind
         if not any(is_label(kind) for is_label in _LABEL_TYPES):
@@ -166,13 +174,8 @@ def _labels_of_file(file: Path, options: DataOptions) -> _Labels:
     plain = pa.chunked_array([column.to_pylist()], pa.string()) if is_view else column.cast(kind)
     coded = pc.dictionary_encode(plain).unify_dictionaries().combine_chunks()
     coded = coded.chunk(0) if isinstance(coded, pa.ChunkedArray) else coded
-    names = [_composed(name) for name in coded.dictionary.to_pylist()]
+    names = [class_name_of(name) if isinstance(name, str) else name for name in coded.dictionary.to_pylist()]
     return _Labels(file, sizes, coded.indices.to_numpy().astype(np.int32), names)
-
-
-def _composed(name: int | str) -> int | str:
-    """A name in Unicode's composed form, as of class folders."""
-    return unicodedata.normalize("NFC", name) if isinstance(name, str) else name
 
 
 def _is_number(name: int | str) -> bool:
@@ -184,7 +187,7 @@ def _directory_value(file: Path, column: str) -> str | None:
     for part in PurePath(file).parts[:-1]:
         name, is_value, value = part.partition("=")
         if is_value and name == column:
-            return unicodedata.normalize("NFC", unquote(value))
+            return class_name_of(unquote(value, errors="surrogateescape"))
     return None
 
 

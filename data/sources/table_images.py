@@ -10,7 +10,7 @@ The image column (--image_column) contains one of
 Each task reads some rows of one row group.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -99,10 +99,7 @@ def layout_of(files: Sequence[Path], column: str) -> Layout:
     """
     with open_parquet(files[0]) as parquet:
         schema = parquet.schema_arrow
-    if column not in schema.names:
-        raise UserError(
-            f"{files[0]} has no column {column!r}: it has {', '.join(schema.names)}; name it with --image_column"
-        )
+    check_has_columns(schema, [column], files[0])
     kind = schema.field(column).type
     kind = kind.value_type if pa.types.is_dictionary(kind) else kind
     if pa.types.is_struct(kind):
@@ -115,16 +112,29 @@ def layout_of(files: Sequence[Path], column: str) -> Layout:
     if any(is_bytes(kind) for is_bytes in _BYTES):
         if not set(SIZE_COLUMNS) <= set(schema.names):
             return Layout((column,), None)
-        first = _first_image(files, [column, *SIZE_COLUMNS], column)
-        shape = [first[name] for name in SIZE_COLUMNS]
-        is_pixels = None not in shape and len(first[column]) == np.prod(shape)
-        if not is_pixels and begins_as_file(first[column]):
+        check_has_columns(schema, SIZE_COLUMNS, files[0])
+        if other := [name for name in SIZE_COLUMNS if not pa.types.is_integer(schema.field(name).type)]:
+            raise UserError(f"{files[0]} has {schema.field(other[0]).type} in {other[0]!r}: integers were expected")
+        first = _first_image(files, [column, *SIZE_COLUMNS], column, is_sure=_is_file_or_pixels)
+        if begins_as_file(first[column]) and not _is_pixels(first, column):
             return Layout((column,), None)
-        return Layout((column, *SIZE_COLUMNS), _checked(shape, files[0]))
+        return Layout((column, *SIZE_COLUMNS), _checked([first[name] for name in SIZE_COLUMNS], files[0]))
     raise UserError(
         f"{files[0]} has images of the type {kind} in {column!r}: bytes of a file or of pixels, a struct with `bytes`, "
         f"or Spark's image struct were expected"
     )
+
+
+def check_has_columns(schema: pa.Schema, columns: Sequence[str], file: Path) -> None:
+    """Raise UserError unless a user's table has each of the columns once."""
+    for name in columns:
+        if name not in schema.names:
+            raise UserError(
+                f"{file} has no column {name!r}: it has {', '.join(schema.names)}; name the columns with "
+                f"--image_column and --label_column"
+            )
+        if schema.names.count(name) > 1:
+            raise UserError(f"{file} has {schema.names.count(name)} columns {name!r}: give each a name of its own")
 
 
 def read_stored_images(shard: RowShard) -> tuple[list[bytes], np.ndarray]:
@@ -150,17 +160,31 @@ def read_stored_images(shard: RowShard) -> tuple[list[bytes], np.ndarray]:
     return contents, is_skipped
 
 
-def _first_image(files: Sequence[Path], columns: list[str], image_column: str) -> dict[str, Any]:
-    """The columns of the first row that has an image. Raises UserError if none has."""
+def _first_image(
+    files: Sequence[Path],
+    columns: list[str],
+    image_column: str,
+    *,
+    is_sure: Callable[[dict[str, Any], str], bool] = lambda row, image_column: True,
+) -> dict[str, Any]:
+    """The columns of the first row that has an image and is_sure, else of the first that has an image.
+
+    Raises UserError if none has.
+    """
+    unsure = None
     for file in files:
         try:
             with open_parquet(file) as parquet:
                 for batch in parquet.iter_batches(ROWS_TO_LOOK_AT, columns=columns):
                     for row in batch.to_pylist():
                         if _is_image(row[image_column]):
-                            return row
+                            if is_sure(row, image_column):
+                                return row
+                            unsure = unsure or row
         except (OSError, pa.ArrowException) as error:
             raise damaged(file, error) from None
+    if unsure is not None:
+        return unsure
     raise UserError(
         f"{files[0]} has no image in {image_column!r}: leave it out, or name the column with --image_column"
     )
@@ -169,6 +193,16 @@ def _first_image(files: Sequence[Path], columns: list[str], image_column: str) -
 def _is_image(value: bytes | dict[str, Any] | None) -> bool:
     """Whether a value is not null, nor what Spark has in place of a file that it cannot decode."""
     return value is not None and (isinstance(value, bytes) or (value["height"] or 0) > 0)
+
+
+def _is_file_or_pixels(row: dict[str, Any], image_column: str) -> bool:
+    """Whether a row's bytes are for sure one of both, and not a damaged image."""
+    return _is_pixels(row, image_column) or begins_as_file(row[image_column])
+
+
+def _is_pixels(row: dict[str, Any], image_column: str) -> bool:
+    shape = [row[name] for name in SIZE_COLUMNS]
+    return None not in shape and len(row[image_column]) == np.prod(shape, dtype=object)
 
 
 def _checked(shape: Sequence[int | None], file: Path) -> tuple[int, int, int]:

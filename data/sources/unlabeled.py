@@ -113,7 +113,7 @@ def unlabeled_source(options: DataOptions, base: Located) -> UnlabeledSource[Any
         )
     if base.encoding == ENCODED:
         raise UserError(
-            f"--unlabeled {options.unlabeled} has raw pixels, {options.dataset} has files: name a directory or a table "
-            f"of files"
+            f"--unlabeled {options.unlabeled} is no directory and no table, which alone go with --dataset "
+            f"{options.dataset}: name a directory or a table of image files"
         )
     return source

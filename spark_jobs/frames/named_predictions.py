@@ -5,7 +5,6 @@ cannot be decoded ends the job, or has a row that says why. Partitions are read 
 """
 
 import os
-import unicodedata
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -22,7 +21,7 @@ from pyspark.sql.types import BinaryType, StructType
 
 from longtail.conf.base.errors import UserError
 from longtail.conf.base.files import read_regular_file
-from longtail.conf.base.names import with_examples
+from longtail.conf.base.names import class_name_of, with_examples
 from longtail.conf.base.shown_text import one_line
 from longtail.data.any_image import SIZED_PIXELS, pixels_of
 from longtail.data.contract import (
@@ -340,12 +339,12 @@ def _predicted(
 
 def _class_numbers(labels: pa.Array, class_names: Sequence[str], classifier: Classifier) -> np.ndarray:
     """(N,) int32 class of each label. Raises UserError at a label that is no class of the checkpoint."""
-    numbers = {unicodedata.normalize("NFC", name): number for number, name in enumerate(class_names)}
+    numbers = {class_name_of(name): number for number, name in enumerate(class_names)}
     found = np.zeros(len(labels), np.int32)
     for index, label in enumerate(labels.to_pylist()):
         if label is None:
             raise UserError("the images' table has rows without a label: fill or remove them")
-        number = numbers.get(unicodedata.normalize("NFC", str(label)))
+        number = numbers.get(class_name_of(str(label)))
         if number is None:
             raise UserError(
                 f"the label {one_line(str(label))!r} is no class of {classifier.checkpoint}, which has "

@@ -104,6 +104,12 @@ def _labelled_counts(
     available: Sequence[int], labels: Sequence[int], class_names: Sequence[str], options: DataOptions
 ) -> list[int]:
     """Labelled images per class, from head to tail. Raises UserError if a class would have none."""
+    if options.dataset in OWN_IMAGES and 0 in available:
+        left_out = " left, as damaged ones are skipped" if options.on_bad_image == "skip" else ""
+        raise UserError(
+            f"{options.path} has no training image of the class {class_names[available.index(0)]!r}{left_out}: remove "
+            f"the class or fill it"
+        )
     if (sizes := options.class_sizes()) is not None:
         if len(sizes) != len(labels):
             raise UserError(f"--counts has {len(sizes)} numbers, {options.dataset} has {len(labels)} classes")
@@ -112,8 +118,6 @@ def _labelled_counts(
             raise UserError(f"--counts leaves class {empty} without an image: every class needs one")
         return [sizes[label] for label in labels]
     if options.imb_type == "natural":
-        if 0 in available:
-            raise UserError(f"{options.dataset} has no training image of class {class_names[available.index(0)]}")
         return list(available)
     return labelled_counts(
         len(labels),

@@ -17,7 +17,7 @@ from longtail.conf.base.names import with_examples
 from longtail.conf.base.optional_packages import deltalake
 from longtail.conf.base.shown_text import printable
 from longtail.conf.options.data import DataOptions
-from longtail.conf.vocabulary import TEST
+from longtail.conf.vocabulary import TEST, UNLABELED
 from longtail.data.contract import ID, IRRELEVANT_FIRST_ID, ROWS_DIRECTORY, SPLIT, read_skipped_image
 from longtail.data.delta import write_log
 from longtail.data.fingerprints import has_near_copies
@@ -72,6 +72,8 @@ def prepare(spark: SparkSession, options: DataOptions, *, as_delta: bool = False
         found, bucket_counts = _counted(fingerprints, options)
         if not any(split == TEST for split, _ in found):
             raise UserError(f"{options.dataset} has no test image left: repair the damaged ones")
+        if options.unlabeled is not None and not any(split == UNLABELED for split, _ in found):
+            raise UserError(f"--unlabeled {options.unlabeled} has no image left: repair the damaged ones")
         skipped = [read_skipped_image(content) for row in bucket_counts for content in row[-1]]
         counts = plan_counts(found, options, located)
         near = has_near_copies(located.image_shape, located.encoding)
