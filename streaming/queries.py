@@ -62,7 +62,7 @@ def class_scores(class_events: DataFrame) -> DataFrame:
 
     Each row is computed from one event, so that this runs on a stream without state.
     """
-    low, high = wilson_interval(F.col("accuracy"), F.nullif(F.col("support"), F.lit(0)))
+    low, high = wilson_interval(F.col("accuracy"), F.nullif(F.col("support"), F.lit(0)), sqrt=F.sqrt)
     return (
         class_events.withColumn("accuracy", F.try_divide("correct", "support"))
         .withColumn("accuracy_low", low)

@@ -57,6 +57,7 @@ def test_what_is_written_is_read_without_spark(kind: type[Event]) -> None:
         event_line(an_event(StepEvent, step=11)),
         event_line(an_event(RunEvent, configuration="[" * 300)),
         event_line(an_event(RunEvent, configuration='{"deep": ' + "[" * 300 + "]" * 300 + "}")),
+        event_line(an_event(RunEvent, configuration='{"deep": ' + "[" * 100 + "]" * 100 + "}")),
         event_line(an_event(RunEvent, configuration="{} {}")),
         event_line(an_event(RunEvent, configuration='{"rate": NaN}')),
         event_line(an_event(ClassEvent, class_name="\ud83d")),

@@ -1,7 +1,6 @@
 """What the keeper of the tables hands to Spark says the same as the events themselves."""
 
 import dataclasses
-import math
 
 import pyarrow as pa
 from pyspark.sql import SparkSession
@@ -20,9 +19,9 @@ EVENTS = [
     an_event(ClassEvent, epoch=2, attempt=2, emitted_at=2000.0),
     an_event(RunEvent, state="failed", message="no room", emitted_at=1500.0, attempt=2),
     an_event(StepEvent, epoch=3, emitted_at=2500.0, attempt=2),
-    an_event(StepEvent, run="other", emitted_at=math.nan),
+    an_event(StepEvent, run="other", emitted_at=9.0),
     an_event(StepEvent, run="other", emitted_at=7.0),
-    an_event(StepEvent, run="alone", emitted_at=math.nan),
+    an_event(StepEvent, run="alone", emitted_at=0.0),
 ]
 
 

@@ -1,5 +1,6 @@
 """The scores of a training or an evaluation in the terminal."""
 
+import math
 from typing import Any
 
 from rich.table import Table
@@ -34,7 +35,7 @@ def print_result(result: dict[str, Any]) -> None:
         test["totals"]["support"], test["class_accuracy"], test["class_precision"], test["class_f1"], strict=True,
     )  # fmt: skip
     for name, group, train_count, support, accuracy, *scores in columns:
-        interval = (None, None) if accuracy is None else wilson_interval(accuracy, support)
+        interval = (None, None) if accuracy is None else wilson_interval(accuracy, support, sqrt=math.sqrt)
         measured = f"{support:.0f}", percent_in(accuracy, *interval)
         table.add_row(name, group, str(train_count), *measured, *map(percent, scores))
     terminal.print(f"{result['run']}, epoch {result['epoch']}, {split} set", soft_wrap=True)

@@ -42,6 +42,9 @@ TEXT_BYTES = 4096
 LONG_TEXTS = {"configuration": 1 << 20, "message": 1 << 16}
 """Longest text of a field, in UTF-8 bytes."""
 
+MAX_NESTING = 100
+"""Levels of objects and arrays in `configuration`, itself included; parsers of JSON fail at different depths."""
+
 
 def integer_range(name: str) -> tuple[int, int]:
     """Lowest and highest value of an integer field."""

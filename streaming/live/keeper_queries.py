@@ -8,7 +8,6 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import pyarrow as pa
-import pyarrow.compute as pc
 from pyspark.sql import DataFrame, SparkSession
 
 from longtail.streaming import queries
@@ -98,11 +97,9 @@ def condensed_run_events(events: Mapping[str, pa.Table]) -> list[pa.Table]:
     condensed = []
     for of_kind in events.values():
         names = [name for name in RUN_EVENT_SCHEMA.names if name in of_kind.column_names and name != "emitted_at"]
-        has_no_time = pc.is_nan(of_kind["emitted_at"])
-        spans = of_kind.filter(pc.invert(has_no_time)).group_by(names)
-        spans = spans.aggregate([("emitted_at", "min"), ("emitted_at", "max")])
-        first, last = (spans.select([*names, f"emitted_at_{end}"]) for end in ("min", "max"))
-        for part in (first, last, of_kind.filter(has_no_time).select([*names, "emitted_at"])):
+        spans = of_kind.group_by(names).aggregate([("emitted_at", "min"), ("emitted_at", "max")])
+        for end in ("min", "max"):
+            part = spans.select([*names, f"emitted_at_{end}"])
             part = part.rename_columns([*names, "emitted_at"])
             condensed.append(pa.concat_tables([RUN_EVENT_SCHEMA.empty_table(), part], promote_options="default"))
     return condensed

@@ -17,7 +17,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.json
 
-from longtail.streaming.events.bounds import NOT_ABOVE, ONE_OF, REALS, integer_range, longest_text
+from longtail.streaming.events.bounds import MAX_NESTING, NOT_ABOVE, ONE_OF, REALS, integer_range, longest_text
 from longtail.streaming.events.schema import (
     EVENT_FORMAT_VERSION,
     EVENT_KINDS,
@@ -34,7 +34,7 @@ _REAL = r"-?(?:0|[1-9][0-9]{0,99})(?:\.[0-9]{1,99})?(?:[eE][-+]?[0-9]{1,2})?"
 # Without surrogates: half a pair is no text.
 _TEXT = r'"(?:[ !#-\[\]-~]|\\["\\/bfnrt]|\\u[0-9a-cefA-CEF][0-9a-fA-F]{3})*"'
 _BLOCK_BYTES = 1 << 20
-_PLAIN_LENGTH, _PLAIN_BRACKETS, _HUGE_NUMBER = 20_000, 200, re.compile("[0-9]{300}")
+_PLAIN_LENGTH, _HUGE_NUMBER = 20_000, re.compile("[0-9]{300}")
 
 
 def read_fast_lines(lines: pa.Table) -> tuple[dict[str, pa.Table], pa.Table]:
@@ -79,7 +79,7 @@ def _is_possible(events: pa.Table, kind: type[Event]) -> pa.ChunkedArray:
 
 def _is_plain_object(text: str) -> bool:
     """Whether a text is a JSON object that any parser reads: neither long, nor deep, nor with huge numbers."""
-    if len(text) > _PLAIN_LENGTH or text.count("[") + text.count("{") > _PLAIN_BRACKETS or _HUGE_NUMBER.search(text):
+    if len(text) > _PLAIN_LENGTH or text.count("[") + text.count("{") > MAX_NESTING or _HUGE_NUMBER.search(text):
         return False
     try:
         return isinstance(json.loads(text, parse_constant=_refuse), dict)

@@ -10,7 +10,7 @@ object of a known format version with exactly the fields of its kind, each of it
 from pyspark.sql import Column, DataFrame
 from pyspark.sql import functions as F
 
-from longtail.streaming.events.bounds import NOT_ABOVE, ONE_OF, REALS, integer_range, longest_text
+from longtail.streaming.events.bounds import MAX_NESTING, NOT_ABOVE, ONE_OF, REALS, integer_range, longest_text
 from longtail.streaming.events.schema import (
     EVENT_FORMAT_VERSION,
     EVENT_KINDS,
@@ -142,6 +142,22 @@ def _is_one_object(text: Column) -> Column:
     return F.coalesce(is_one, F.lit(False))
 
 
+def _is_too_deep(text: Column) -> Column:
+    """Whether a JSON text has objects and arrays in more than MAX_NESTING levels."""
+    no_brackets = F.length(F.regexp_replace(text, r"[\[{]", ""))
+    outside_texts = F.regexp_replace(text, r'"(?:[^"\\]|\\.)*+"', "")
+    brackets = F.regexp_replace(outside_texts, r"[^\[{\]}]", "")
+    start = F.struct(F.lit(0).alias("level"), F.lit(0).alias("deepest"))
+
+    def after(reached: Column, bracket: Column) -> Column:
+        level = reached["level"] + F.when(bracket.isin("[", "{"), 1).otherwise(-1)
+        return F.struct(level.alias("level"), F.greatest(level, reached["deepest"]).alias("deepest"))
+
+    deepest = F.aggregate(F.split(brackets, ""), start, after, lambda reached: reached["deepest"])
+    # Nearly every text has so few opening brackets that it need not be read.
+    return F.when(F.length(text) - no_brackets > MAX_NESTING, deepest > MAX_NESTING).otherwise(F.lit(False))
+
+
 def _is_known_version() -> Column:
     return F.coalesce(F.col("event.format_version").between(1, EVENT_FORMAT_VERSION), F.lit(False))
 
@@ -178,7 +194,8 @@ def _out_of_bounds() -> Column:
     above = [F.when(F.col(f"event.{low}") > F.col(f"event.{high}"), F.lit(low)) for low, high in NOT_ABOVE.items()]
     other = [F.when(~F.col(f"event.{name}").isin(*values), F.lit(name)) for name, values in ONE_OF.items()]
     is_run = F.col("event.kind") == RunEvent.kind
-    configuration = F.when(is_run & ~_is_one_object(F.col("event.configuration")), F.lit("configuration"))
+    text = F.col("event.configuration")
+    configuration = F.when(is_run & (~_is_one_object(text) | _is_too_deep(text)), F.lit("configuration"))
     found = F.concat(
         F.transform(beyond, lambda field: field["name"]), F.array_compact(F.array(*above, *other, configuration))
     )
