@@ -7,7 +7,7 @@ from longtail.streaming.alerts.query import find_alerts
 from longtail.streaming.alerts.rules import AlertRules, AlertTables
 from longtail.streaming.derived import DERIVED_TABLES
 from longtail.streaming.events.schema import ClassEvent
-from longtail.streaming.parsing.lines import bad_lines, good_events, parsed_events
+from longtail.streaming.parsing.lines import bad_lines, good_events, parsed_events, quarantined
 
 
 def tables_of(lines: DataFrame, rules: AlertRules) -> dict[str, DataFrame]:
@@ -19,7 +19,7 @@ def tables_of(lines: DataFrame, rules: AlertRules) -> dict[str, DataFrame]:
         "runs": queries.runs(queries.run_updates(events)),
         "class_epochs": classes,
         "epochs": queries.epochs(classes),
-        "quarantine": bad_lines(parsed),
+        "quarantine": quarantined(bad_lines(parsed)),
     }
     for name, (kind, query) in queries.EVENT_TABLES.items():
         tables[name] = query(queries.events_of(events, kind))

@@ -100,7 +100,7 @@ def test_a_run_whose_line_breaks_a_query_keeps_its_other_rows_and_no_other_run_n
     ]
     poison = class_event(run="broken", epoch=2, class_id=2, class_name="poison")
     only_poison = class_event(run="only_poison", class_name="poison")
-    changed = keeper.update(lines_of([event_line(event) for event in [*events, poison, only_poison]]), batch_id=0)
+    changed = keeper.update(lines_of([event_line(event) for event in [*events, poison, only_poison]]))
     keeper.close()
 
     assert sorted(changed) == ["broken", "healthy"] == list_runs(tmp_path)

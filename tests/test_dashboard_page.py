@@ -17,6 +17,7 @@ from longtail.streaming.dashboard.selection import Selection, read_selection
 from longtail.streaming.dashboard.server import address, dashboard, listening_socket, serving
 from longtail.streaming.dashboard.table_reader import TableReader
 from longtail.streaming.dashboard.table_rows import ReadTable
+from longtail.streaming.live.quarantine import Quarantine
 from longtail.streaming.tables.manifest import RunManifest
 from longtail.streaming.tables.schemas import TABLES
 from longtail.streaming.tables.writing import write_run
@@ -188,6 +189,18 @@ def test_alerts_and_steps_of_a_running_epoch_are_shown() -> None:
     state = page_state(reader_of(tables), Selection())
     assert "class 9 fell to 0.0 %" in state.html["overview"] and "1 alert" in state.html["runs"]
     assert "in epoch 3: step 5/9, loss 0.125, 1,234 images/s" in " ".join(state.html["overview"].split())
+
+
+def test_a_run_with_lines_that_could_not_be_read_is_broken_and_all_others_are_well() -> None:
+    bad = [{"reason": "torn", "line": "{", "source": "x", "run": run} for run in ("semi", "semi", None, "unheard_of")]
+    tables = {**TWO_RUNS, "quarantine": pa.Table.from_pylist(bad, schema=TABLES["quarantine"])}
+
+    broken, well = (page_state(reader_of(tables), Selection(run=run)).html for run in ("semi", "base"))
+
+    assert "2 of its events could not be read" in broken["overview"] and "not be read" not in well["overview"]
+    assert broken["runs"].count(">broken<") == 1
+    assert "2 lines of no run shown here could not be read" in broken["runs"]
+    assert "broken" not in page_state(reader_of(TWO_RUNS), Selection()).html["runs"]
 
 
 def test_what_failed_is_said() -> None:
@@ -405,6 +418,18 @@ def test_new_rows_are_read_and_change_the_version(tmp_path: Path) -> None:
 
     assert reader.read("class_epochs", "base")["accuracy"].to_pylist() == [0.5, 0.75]
     assert reader.version() != before
+
+
+def test_new_bad_lines_are_read_and_change_the_version(tmp_path: Path) -> None:
+    write_base(tmp_path)
+    reader = TableReader(tmp_path)
+    before = reader.version()
+    assert not len(reader.read("quarantine"))
+
+    Quarantine(tmp_path).add(pa.table({"reason": ["torn"], "line": ['{"run": "base"'], "source": ["x"]}))
+
+    assert reader.version() != before
+    assert reader.read("quarantine")["run"].to_pylist() == ["base"]
 
 
 def test_an_unchanged_table_is_read_once(tmp_path: Path) -> None:

@@ -36,7 +36,7 @@ def tables_dir(tmp_path: Path) -> Path:
                 for name in ("runs", "alerts")}  # fmt: skip
         write_run(tmp_path / "tables", manifest, segments, rows)
     bad = pa.Table.from_pylist([{"reason": "no JSON", "line": "x", "source": "f"}], schema=TABLES["quarantine"])
-    write_quarantine(tmp_path / "tables", 3, bad)
+    write_quarantine(tmp_path / "tables", bad)
     return tmp_path / "tables"
 
 

@@ -136,7 +136,7 @@ def test_any_order_repetition_and_cutting_into_batches_gives_the_same_tables(
                 lines = line_frame(session, [LINES[i] for i in places[start:end]]).toArrow()
                 for _ in range(2 if number == again else 1):  # as after a kill between the tables and the checkpoint
                     with patch.object(run_update, "SEGMENT_ROWS", segment_rows):
-                        keeper.update(lines, batch_id=number)
+                        keeper.update(lines)
     finally:
         keeper.close()
 
@@ -153,7 +153,7 @@ def test_alerts_about_a_split_that_is_measured_rarely_stay_while_other_epochs_pa
         for epoch in range(8):
             lines = [event_line(event) for event in events if getattr(event, "epoch", 0) == epoch]
             with patch.object(run_update, "SEGMENT_ROWS", 1):
-                keeper.update(line_frame(session, lines).toArrow(), batch_id=epoch)
+                keeper.update(line_frame(session, lines).toArrow())
     finally:
         keeper.close()
 
@@ -177,12 +177,12 @@ def test_scores_are_there_before_the_alerts_and_a_batch_cut_short_between_is_mad
     try:
         with monkeypatch.context() as patched, pytest.raises(KeyboardInterrupt):
             patched.setattr(TableKeeper, "_update_alerts", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
-            keeper.update(lines, batch_id=0)
+            keeper.update(lines)
         assert_tables(
             tmp_path, {name: expected[name] for name in expected if name not in ("alerts", "unlabeled_estimates")}
         )
         assert not read_result_table(tmp_path, "alerts", now=0.0).num_rows and expected["alerts"]
-        keeper.update(lines, batch_id=0)
+        keeper.update(lines)
     finally:
         keeper.close()
     assert_tables(tmp_path, expected)

@@ -10,6 +10,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from longtail.streaming.live.quarantine import Quarantine
 from longtail.streaming.tables.manifest import (
     RunManifest,
     check_format_versions,
@@ -19,7 +20,7 @@ from longtail.streaming.tables.manifest import (
 )
 from longtail.streaming.tables.reading import latest_epochs, read_result_table
 from longtail.streaming.tables.schemas import TABLES, TABLES_FORMAT_VERSION
-from longtail.streaming.tables.writing import write_liveness, write_quarantine, write_run
+from longtail.streaming.tables.writing import write_liveness, write_run
 from longtail.training.heartbeat import Heartbeat, heartbeat_file
 from tests.refusals import refused
 
@@ -104,12 +105,18 @@ def test_a_reader_sees_one_moment_or_the_next_while_the_tables_change(tmp_path: 
     assert len({table["accuracy"][0].as_py() for table in seen}) > 1
 
 
-def test_bad_lines_of_a_batch_that_is_repeated_are_there_once(tmp_path: Path) -> None:
-    lines = pa.Table.from_pylist([{"reason": "torn", "line": "{", "source": "x"}], schema=TABLES["quarantine"])
-    for batch_id in (3, 3, 4):
-        write_quarantine(tmp_path, batch_id, lines)
+def test_a_bad_line_is_in_the_quarantine_once_wherever_and_however_often_it_was_read(tmp_path: Path) -> None:
+    torn = '{"kind": "class", "run": "base", "att'
+    rows = [("torn", torn, "x"), ("torn", "{", "x"), ("torn", torn, "topic, partition 0, offset 7")]
+    lines = pa.Table.from_pylist([dict(zip(("reason", "line", "source"), row, strict=True)) for row in rows])
+    for _ in range(2):  # as after a restart
+        quarantine = Quarantine(tmp_path)
+        quarantine.add(lines)
+        quarantine.add(lines)
 
-    assert read_result_table(tmp_path, "quarantine")["reason"].to_pylist() == ["torn", "torn"]
+    expected = [("torn", torn, "x", "base"), ("torn", "{", "x", None)]
+    assert [tuple(row.values()) for row in read_result_table(tmp_path, "quarantine").to_pylist()] == expected
+    assert len(list((tmp_path / "quarantine").iterdir())) == 1
 
 
 def statuses(tables_dir: Path, *, now: float) -> dict[str, tuple[str, str]]:

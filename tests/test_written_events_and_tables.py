@@ -84,7 +84,7 @@ def test_the_live_query_continues_written_tables(spark: SparkSession, tmp_path: 
     (events_dir / "third.jsonl").write_text("".join(f"{event_line(event)}\n" for event in third))
     keeper = TableKeeper(spark, tables_dir, read_alert_rules())
     try:
-        keeper.update(line_frame(spark, third).toArrow(), batch_id=1)
+        keeper.update(line_frame(spark, third).toArrow())
     finally:
         keeper.close()
 

@@ -4,6 +4,7 @@ The page has fixed elements, each with an id; a state says what each of them con
 the state repeatedly and updates the elements that have changed.
 """
 
+from collections import Counter
 from dataclasses import dataclass, field
 
 import plotly.graph_objects as go
@@ -15,7 +16,7 @@ from longtail.streaming.dashboard.selection import Selection
 from longtail.streaming.dashboard.table_rows import ReadTable, last_epoch, latest_step, newest_first, splits_of
 from longtail.streaming.dashboard.values import key_figures, run_card
 from longtail.streaming.tables.reading import latest_epochs, rows_where
-from longtail.streaming.tables.schemas import RUNNING
+from longtail.streaming.tables.schemas import QUARANTINE, RUNNING
 
 MAX_RUNS_LISTED = 200
 
@@ -48,16 +49,25 @@ def page_state(read: ReadTable, selection: Selection, notes: RunNotes = NO_NOTES
     rows = {run: row for run, row in ordered if run == selection.run or not notes.description(run).hidden}
     run = selection.run if selection.run is not None else next(iter(rows), None)
     latest = latest_epochs(epochs)
+    bad_lines = Counter(read(QUARANTINE, None)["run"].to_pylist())
     listed = list(rows.values())[:MAX_RUNS_LISTED]
     state.html["runs"] = render(
         "runs.html",
         cards=[
-            run_card(row, latest, alerts, split=selection.split, description=notes.description(row["run"]))
+            run_card(
+                row,
+                latest,
+                alerts,
+                split=selection.split,
+                description=notes.description(row["run"]),
+                num_bad_lines=bad_lines[row["run"]],
+            )
             for row in listed
         ],
         shown=run,
         selection=selection,
         num_more=len(rows) - len(listed),
+        num_bad_lines=sum(number for name, number in bad_lines.items() if name not in rows),
     )
     if run is None or run not in rows:
         state.html["overview"] = render("no_run.html", run=run, selection=selection)
@@ -65,7 +75,14 @@ def page_state(read: ReadTable, selection: Selection, notes: RunNotes = NO_NOTES
     splits = splits_of(latest, run)
     split = selection.split if selection.split in splits else next(iter(splits), None)
     of_split = rows_where(epochs, split=split) if split else epochs.slice(0, 0)
-    card = run_card(rows[run], latest, alerts, split=split, description=notes.description(run))
+    card = run_card(
+        rows[run],
+        latest,
+        alerts,
+        split=split,
+        description=notes.description(run),
+        num_bad_lines=bad_lines[run],
+    )
     state.title = f"{card.title} – Longtail"
     state.html["overview"] = render(
         "overview.html",

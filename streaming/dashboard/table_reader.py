@@ -8,14 +8,15 @@ from pathlib import Path
 from threading import Lock
 
 import pyarrow as pa
+import pyarrow.parquet as pq
 
 from longtail.streaming.dashboard.notes import RunNotes
 from longtail.streaming.dashboard.panels import CLASS_COLUMNS
 from longtail.streaming.tables.descriptions import descriptions_state, read_table_descriptions
 from longtail.streaming.tables.liveness import read_liveness
 from longtail.streaming.tables.manifest import DamagedTables, check_format_versions, list_runs, manifest_state
-from longtail.streaming.tables.reading import read_parts, read_result_table
-from longtail.streaming.tables.schemas import RUNNING, TABLES
+from longtail.streaming.tables.reading import quarantine_files, read_parts, read_result_table
+from longtail.streaming.tables.schemas import QUARANTINE, RUNNING, TABLES
 
 SILENCE_SECONDS = 15
 """While a training runs, alerts are read again at this interval even without new events, to notice silent runs."""
@@ -51,6 +52,7 @@ class TableReader:
         self.directory = tables_dir
         self._lock = Lock()
         self._damage: dict[str, str] = {}
+        self._bad_lines: dict[Path, pa.Table] = {}
         self._cached: dict[str, OrderedDict[str, _CachedRun]] = {name: OrderedDict() for name in TABLES}
 
     def version(self) -> str:
@@ -58,7 +60,8 @@ class TableReader:
         runs = list_runs(self.directory)
         statuses = self.read("runs").select(["run", "status"]).to_pylist()
         states = [*((run, manifest_state(self.directory, run)) for run in runs), descriptions_state(self.directory)]
-        digest = hashlib.sha256(repr((states, statuses)).encode()).hexdigest()
+        bad = [file.name for file in quarantine_files(self.directory)]
+        digest = hashlib.sha256(repr((states, statuses, bad)).encode()).hexdigest()
         running = any(row["status"] == RUNNING for row in statuses)
         return f"{digest[:16]}-{int(time.time() // SILENCE_SECONDS) if running else 0}"
 
@@ -69,6 +72,8 @@ class TableReader:
 
     def read(self, name: str, run: str | None = None) -> pa.Table:
         """A result table of one run or of all; empty for a run that is not in the tables, whatever its name."""
+        if name == QUARANTINE:
+            return self._read_quarantine()
         runs = [known for known in list_runs(self.directory) if run in (None, known)]
         parts = [self._of_run_if_intact(name, one) for one in runs]
         if name == "runs":  # lost runs depend on the present time
@@ -87,6 +92,14 @@ class TableReader:
                 self._damage[run] = str(error)
             return TABLES[name].empty_table().select(_COLUMNS.get(name, TABLES[name].names))
         return rows
+
+    def _read_quarantine(self) -> pa.Table:
+        files = quarantine_files(self.directory)
+        with self._lock:
+            for file in files:
+                if file not in self._bad_lines:  # files never change
+                    self._bad_lines[file] = pq.read_table(file, schema=TABLES[QUARANTINE])
+            return pa.concat_tables([TABLES[QUARANTINE].empty_table(), *(self._bad_lines[file] for file in files)])
 
     def _of_run(self, name: str, run: str) -> pa.Table:
         state = manifest_state(self.directory, run)

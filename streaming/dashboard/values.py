@@ -28,6 +28,7 @@ class RunCard:
     progress: share of the epochs that are finished
     balanced_accuracy, few_shot_accuracy: on the selected split, None without any epoch
     title: the user's name for the run, otherwise its data set and phase
+    num_bad_lines: its lines in the quarantine
     """
 
     run: str
@@ -43,6 +44,7 @@ class RunCard:
     few_shot_accuracy: float | None
     num_alerts: int
     description: RunDescription
+    num_bad_lines: int
 
 
 @dataclass(frozen=True)
@@ -61,7 +63,13 @@ class Score:
 
 
 def run_card(
-    row: Row, latest: pa.Table, alerts: pa.Table, *, split: str | None, description: RunDescription
+    row: Row,
+    latest: pa.Table,
+    alerts: pa.Table,
+    *,
+    split: str | None,
+    description: RunDescription,
+    num_bad_lines: int,
 ) -> RunCard:
     """The card of a run.
 
@@ -90,6 +98,7 @@ def run_card(
         few_shot_accuracy=scores.get("few_shot_accuracy"),
         num_alerts=len(rows_where(alerts, run=run)),
         description=description,
+        num_bad_lines=num_bad_lines,
     )
 
 

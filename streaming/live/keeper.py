@@ -33,14 +33,15 @@ from longtail.streaming.live.keeper_queries import (
     schemas_of,
 )
 from longtail.streaming.live.line_reader import LineReader
+from longtail.streaming.live.quarantine import Quarantine
 from longtail.streaming.live.run_update import ClassHistory, RunUpdate, begin_update, read_class_history
 from longtail.streaming.parsing.lines import MAX_LINE_KEPT
 from longtail.streaming.queries import EVENT_TABLES
 from longtail.streaming.tables.lock import lock_tables
 from longtail.streaming.tables.manifest import DamagedTables, check_format_versions
 from longtail.streaming.tables.reading import latest_epochs
-from longtail.streaming.tables.schemas import BY_EPOCH, QUARANTINE, TABLES
-from longtail.streaming.tables.writing import write_liveness, write_quarantine
+from longtail.streaming.tables.schemas import BY_EPOCH, TABLES
+from longtail.streaming.tables.writing import write_liveness
 
 BATCH_DIRECTORY = "batch"
 """Directory of the files that pass the inputs of a micro-batch to Spark."""
@@ -65,6 +66,7 @@ class TableKeeper:
         silent_seconds = rules.run_silent.seconds if rules.run_silent else None
         write_liveness(tables_dir, silent_seconds=silent_seconds, runs_dir=runs_dir)
         directory = tables_dir.absolute() / BATCH_DIRECTORY
+        self._quarantine = Quarantine(tables_dir)
         self._read = LineReader(spark, directory / "lines")
         self._queries = prepared_queries(spark, directory, rules)
         self._executor = ThreadPoolExecutor(max_workers=1)
@@ -74,26 +76,20 @@ class TableKeeper:
         self._executor.shutdown()
         self._lock.close()
 
-    def update(self, lines: pa.Table, *, batch_id: int) -> list[str]:
+    def update(self, lines: pa.Table) -> list[str]:
         """Update the tables by a batch of lines (value, source); the names of the runs that changed.
 
         Lines that are no events, and those that stop the update, go to the quarantine.
         """
         changed: dict[str, None] = {}
-        bad: list[pa.Table] = []
-
-        def write_bad(*more: pa.Table) -> None:
-            if rows := [table for table in (*bad, *more) if table.num_rows]:
-                write_quarantine(self._tables_dir, batch_id, pa.concat_tables(rows))
 
         def apply(part: pa.Table) -> None:
             events, bad_lines = self._read(part)
-            write_bad(bad_lines)
+            self._quarantine.add(bad_lines)
             changed.update(dict.fromkeys(self._update_intact(self.runs.without_deleted(events))))
-            bad.append(bad_lines)
 
-        if refused := apply_in_parts(lines, apply, self._check_queries):
-            write_bad(*(_quarantined(part, f"stops the update of the tables: {error}") for part, error in refused))
+        for part, error in apply_in_parts(lines, apply, self._check_queries):
+            self._quarantine.add(_bad_lines(part, f"stops the update of the tables: {error}"))
         return list(changed)
 
     def _check_queries(self) -> None:
@@ -269,13 +265,11 @@ class TableKeeper:
             update.rows["alerts"] = by_run[update.run].to_pylist() if update.run in by_run else []
 
 
-def _quarantined(lines: pa.Table, reason: str) -> pa.Table:
-    """Lines (value, source) as rows of the quarantine."""
-    schema = TABLES[QUARANTINE]
+def _bad_lines(lines: pa.Table, reason: str) -> pa.Table:
+    """Lines (value, source) as rows for the quarantine."""
     # A line may hold any bytes.
     texts = [line.decode("utf-8", "replace")[:MAX_LINE_KEPT] for line in lines["value"].cast(pa.binary()).to_pylist()]
-    columns = [pa.repeat(reason, lines.num_rows), pa.array(texts, pa.string()), lines["source"]]
-    return pa.table(columns, names=schema.names).cast(schema)
+    return pa.table({"reason": pa.repeat(reason, lines.num_rows), "line": texts, "source": lines["source"]})
 
 
 def _change(history: ClassHistory, name: str, table: pa.Table) -> None:

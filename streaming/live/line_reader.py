@@ -12,7 +12,8 @@ from longtail.streaming.live.prepared import PreparedQuery
 from longtail.streaming.parsing.arrow import LINE_SCHEMA, event_schema
 from longtail.streaming.parsing.fast_lines import read_fast_lines
 from longtail.streaming.parsing.lines import LINE, REASON, SOURCE, parsed_events
-from longtail.streaming.tables.schemas import QUARANTINE, TABLES
+
+BAD_LINE_SCHEMA = pa.schema([(REASON, pa.string()), ("line", pa.string()), (SOURCE, pa.string())])
 
 
 class LineReader:
@@ -25,12 +26,12 @@ class LineReader:
         self._spark, self._directory = spark, directory
 
     def __call__(self, lines: pa.Table) -> tuple[dict[str, pa.Table], pa.Table]:
-        """The events of each kind that occurs, as a table of its event_schema; and the rows for the quarantine.
+        """The events of each kind that occurs, a table of its event_schema; and the bad lines (reason, line, source).
 
         lines: table of LINE_SCHEMA
         """
         events, others = read_fast_lines(lines)
-        bad = TABLES[QUARANTINE].empty_table()
+        bad = BAD_LINE_SCHEMA.empty_table()
         if others.num_rows:
             checked = self._checks(lines=[others])
             is_bad = pc.is_valid(checked[REASON])

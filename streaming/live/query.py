@@ -171,7 +171,7 @@ def start_live_query(
         try:
             # First what users did: a deleted run does not come back with a batch that was on its way.
             followed = keeper.follow()
-            on_update(list(dict.fromkeys([*followed, *keeper.update(batch.toArrow(), batch_id=batch_id)])))
+            on_update(list(dict.fromkeys([*followed, *keeper.update(batch.toArrow())])))
         finally:
             in_batch.release()
 

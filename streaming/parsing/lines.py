@@ -1,6 +1,6 @@
 """Parses lines of text into metric events, or finds the reason why a line is none. DataFrame -> DataFrame.
 
-    lines (value, source) -> parsed_events -> good_events, bad_lines
+    lines (value, source) -> parsed_events -> good_events, bad_lines -> quarantined
 
 The lines may come from event files, Kafka messages or a static DataFrame. A line is an event if it is one complete JSON
 object of a known format version with exactly the fields of its kind, each of its type and within its bounds
@@ -21,6 +21,7 @@ from longtail.streaming.events.schema import (
     nullable_fields,
     spark_ddl,
 )
+from longtail.streaming.parsing.arrow import RUN_IN_LINE
 
 LINE, SOURCE, REASON = "value", "source", "reason"
 TOO_LONG = "a line too long for Kafka"
@@ -62,6 +63,12 @@ def good_events(parsed: DataFrame) -> DataFrame:
 def bad_lines(parsed: DataFrame) -> DataFrame:
     """The rows that are no events: reason, line, source."""
     return parsed.where(F.col(REASON).isNotNull()).select(REASON, F.col(LINE).alias("line"), SOURCE)
+
+
+def quarantined(bad: DataFrame) -> DataFrame:
+    """Each bad line once, with the run that it names: reason, line, source, run. bad: bad_lines"""
+    named = F.nullif(F.regexp_extract("line", RUN_IN_LINE, 1), F.lit("")).alias("run")
+    return bad.groupBy(REASON, "line").agg(F.min(SOURCE).alias(SOURCE)).select(REASON, "line", SOURCE, named)
 
 
 def _reason() -> Column:

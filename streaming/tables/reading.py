@@ -123,7 +123,7 @@ def missing_file(tables_dir: Path, manifest: RunManifest) -> Path | None:
 
 
 def quarantine_files(tables_dir: Path) -> list[Path]:
-    """One file per micro-batch that had bad lines."""
+    """The files of the quarantine, each of a micro-batch that had new bad lines."""
     return sorted((tables_dir / QUARANTINE).glob("*.parquet"))
 
 

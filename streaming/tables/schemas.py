@@ -9,7 +9,7 @@
 - unlabeled_estimates: one row per run that labelled and round: estimates for the unlabeled images
 - steps: progress inside the epochs
 - alerts: runs that need attention
-- quarantine: lines that are no events, and the reason
+- quarantine: lines that are no events, each once, with the reason, and the run that they name
 
 A table of the events of one kind has all their fields as columns. streaming/queries.py says how the other columns are
 computed.
@@ -72,7 +72,7 @@ TABLES: dict[str, pa.Schema] = {
     ),
     "steps": _event_columns(StepEvent),
     "alerts": _columns(run=_TEXT, split=_TEXT, epoch=_WHOLE, rule=_TEXT, message=_TEXT),
-    "quarantine": _columns(reason=_TEXT, line=_TEXT, source=_TEXT),
+    "quarantine": _columns(reason=_TEXT, line=_TEXT, source=_TEXT, run=_TEXT),
 }  # fmt: skip
 
 IN_MANIFEST = ("runs", "alerts")

@@ -90,10 +90,11 @@ def _is_readable(file: Path) -> bool:
         return False
 
 
-def write_quarantine(tables_dir: Path, batch_id: int, lines: pa.Table) -> None:
-    """Write the bad lines of a micro-batch; repeating the batch replaces them."""
-    file = tables_dir / QUARANTINE / f"batch-{batch_id:09d}.parquet"
-    write_atomically(file, _parquet_writer(lines, TABLES[QUARANTINE]))
+def write_quarantine(tables_dir: Path, lines: pa.Table) -> None:
+    """Add bad lines."""
+    write_atomically(
+        tables_dir / QUARANTINE / f"lines-{uuid.uuid4().hex}.parquet", _parquet_writer(lines, TABLES[QUARANTINE])
+    )
 
 
 def write_liveness(tables_dir: Path, *, silent_seconds: float | None, runs_dir: Path | None) -> None:

@@ -72,7 +72,7 @@ def tables_dir(spark: SparkSession, tmp_path_factory: pytest.TempPathFactory) ->
     ]
     tables_dir = tmp_path_factory.mktemp("tables")
     keeper = TableKeeper(spark, tables_dir, read_alert_rules())
-    keeper.update(pa.table({"value": lines, "source": ["a file"] * len(lines)}), batch_id=0)
+    keeper.update(pa.table({"value": lines, "source": ["a file"] * len(lines)}))
     yield tables_dir
     keeper.close()
 
