@@ -89,6 +89,7 @@ setup(
             "ruff",
             "selenium",
             "types-PyYAML",
+            "uv",
         ],
     },
     entry_points={"console_scripts": ["longtail = longtail.spark_jobs.cli:main"]},

@@ -42,12 +42,14 @@ def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def installed(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The Python of a new environment: the wheel with the lowest versions, and mosaicml-streaming."""
     directory = tmp_path_factory.mktemp("environment")
-    venv.create(directory, with_pip=True)
+    venv.create(directory)
     python = directory / "bin" / "python"
-    lowest = REPOSITORY / "constraints-lowest.txt"
-    pip(
-        python, "install", "-c", lowest, f"{wheel}[delta]", "mosaicml-streaming", "pytest", "pytest-xdist", "hypothesis"
-    )
+    # Not pip, which takes minutes to unpack PyTorch.
+    uv = [sys.executable, "-m", "uv", "pip", "install", "--python", python]
+    requirements = [f"{wheel}[delta]", "mosaicml-streaming", "pytest", "pytest-xdist", "hypothesis"]
+    command = [*uv, "-c", REPOSITORY / "constraints-lowest.txt", *requirements]
+    done = subprocess.run(command, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr[-2000:]
     return python
 
 
@@ -88,11 +90,6 @@ def run_installed(installed: Path, crowded_directory: Path) -> RunInstalled:
         return done
 
     return run
-
-
-def pip(python: Path | str, *arguments: object) -> None:
-    done = subprocess.run([python, "-m", "pip", *map(str, arguments)], capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr[-2000:]
 
 
 def test_the_wheel_installs_one_import_name_and_holds_every_file(wheel: Path) -> None:
