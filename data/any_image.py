@@ -4,7 +4,8 @@ A value is one of
 
 - the bytes of an image file, or a struct with such ``bytes``, as Hugging Face's data sets have;
 - uint8 pixels in row order: with height, width and channels (SIZED_PIXELS), or else as many as the network takes;
-- Spark's image struct.
+- Spark's image struct;
+- an array of uint8 (height, width, channels), or (height, width) of a grey image.
 
 Files are decoded as those of a training are (data/image_files.py). Pixels of another size are scaled and cropped in the
 same way; a network that takes one channel gets grey.
@@ -28,6 +29,14 @@ def pixels_of(value: object, shape: tuple[int, int, int]) -> np.ndarray:
     """The value's pixels as uint8 of ``shape`` (height, width, channels). May raise BAD_IMAGE."""
     if isinstance(value, bytes | bytearray | memoryview):
         return _of_bytes(bytes(value), shape)
+    if isinstance(value, np.ndarray):
+        pixels = value[..., None] if value.ndim == 2 else value
+        if pixels.ndim != 3 or pixels.dtype != np.uint8 or not pixels.size or pixels.shape[2] not in _MODES:
+            raise ValueError(
+                f"it is an array of {value.dtype} {value.shape}; uint8 of (height, width, channels), with 1, 3 or 4 "
+                f"channels, was expected"
+            )
+        return _of_array(pixels, shape)
     if not isinstance(value, Mapping):
         raise ValueError("it is null" if value is None else f"it is of the type {type(value).__name__}")
     if value.keys() >= set(SPARK_FIELDS):

@@ -52,6 +52,7 @@ MAY_IMPORT = {
     "spark_jobs.steps": {*BELOW_THE_JOBS, *BELOW_STEPS, "spark_jobs.steps"},
     "spark_jobs.studies": {*BELOW_THE_JOBS, *BELOW_STEPS, "spark_jobs.steps", "spark_jobs.studies"},
     "spark_jobs.advising": {*BELOW_THE_JOBS, *BELOW_STEPS, "spark_jobs.steps", "spark_jobs.advising"},
+    "spark_jobs.api": {*BELOW_THE_JOBS, *BELOW_STEPS, "spark_jobs.steps", "spark_jobs.api"},
     "spark_jobs": {*PACKAGES},
 }
 SPARK = {"pyspark", "py4j"}
@@ -237,6 +238,12 @@ def test_training_runs_without_loading_spark() -> None:
     loaded = modules_loaded_by("longtail.training.run", "longtail.training.inference", "longtail.training.__main__")
     assert "torch" in loaded
     assert not loaded & {*SPARK, "longtail.spark_jobs"}
+
+
+def test_a_checkpoint_is_loaded_and_used_without_spark() -> None:
+    loaded = modules_loaded_by("longtail.spark_jobs.api.model", "longtail.training.inference")
+    assert "torch" in loaded
+    assert not loaded & SPARK
 
 
 def test_the_theory_s_simulations_load_neither_spark_nor_torch() -> None:

@@ -15,6 +15,7 @@ import pytest
 from PIL import Image
 from pyspark.sql import SparkSession
 
+import longtail as lt
 from longtail.conf.arguments import resolve_options
 from longtail.conf.options.inference import EvaluateImagesOptions, PredictOptions
 from longtail.conf.options.training import TrainOptions
@@ -270,6 +271,48 @@ def test_images_of_another_size_or_colour_become_what_the_network_takes() -> Non
     for bad in (None, 3, b"", b"BM", red.tobytes()[:-1], {"bytes": None}, {**blue_green_red, "nChannels": 4}):
         with pytest.raises((ValueError, OSError)):
             pixels_of(bad, (20, 30, 3))
+
+
+def test_a_loaded_model_predicts_arrays_frames_and_in_sql(
+    spark: SparkSession, checkpoint: Path, images: tuple[np.ndarray, np.ndarray], tmp_path: Path
+) -> None:
+    model = lt.load(checkpoint)
+    found = expected(checkpoint, images[0])
+    assert (model.class_names, model.class_counts, model.image_shape) == (NAMES, [24, 12, 4], (8, 8, 1))
+
+    batch = model.predict_batch(images[0], features=True)
+    assert batch.class_name == [NAMES[number] for number in found.predicted]
+    np.testing.assert_allclose(batch.probabilities, found.probabilities, atol=1e-5)
+    np.testing.assert_allclose(batch.confidence, found.confidence, atol=1e-5)
+    assert batch.features is not None and batch.features.shape == (30, 64)
+    as_files = model.predict_batch([file_of(images[0][0]), images[0][1][..., 0], images[0][2]])
+    assert as_files.predicted.tolist() == found.predicted[:3].tolist()
+    assert model.predict_batch(images[0][:0]).class_name == []
+    with refused() as messages:
+        model.predict_batch([images[0][0], b"no image"])
+    assert messages[0].startswith("image 1 cannot be read: it is not a JPEG")
+    adjusted = lt.load(checkpoint, logit_adjustment=1.0).predict_batch(images[0])
+    expected_odds = batch.probabilities / np.array([24, 12, 4])
+    np.testing.assert_allclose(
+        adjusted.probabilities, expected_odds / expected_odds.sum(axis=1, keepdims=True), rtol=1e-4, atol=1e-6
+    )
+
+    table = table_of(*images, "files").append_column("number", [list(range(30))])
+    pq.write_table(table, tmp_path / "ours.parquet")
+    frame = spark.read.parquet(str(tmp_path / "ours.parquet"))
+    rows = sorted(model.predict(frame).toArrow().to_pylist(), key=lambda row: row["number"])
+    assert [row["predicted"] for row in rows] == found.predicted.tolist()
+    assert rows[0]["image"] == table["image"][0].as_py() and rows[0]["Key.of mine"] == "k0"
+
+    frame.createOrReplaceTempView("ours")
+    model.register(spark, "classify")
+    query = (
+        "SELECT number, classify(image) AS found, classify(unhex('00')).bad_image AS reason FROM ours ORDER BY number"
+    )
+    asked = spark.sql(query).collect()
+    assert [row["found"]["class_name"] for row in asked] == batch.class_name
+    assert [best["class_name"] for best in asked[0]["found"]["top5"]] == [NAMES[i] for i in found.best[0]]
+    assert asked[0]["reason"].startswith("it is not a JPEG")
 
 
 @pytest.mark.long

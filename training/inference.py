@@ -58,6 +58,16 @@ def load_classifier(
     """
     if content_hash(path) != version:
         raise UserError(f"{path} was rewritten while it was in use: start the job again")
+    return read_classifier(path, arch, order, of_set)
+
+
+def read_classifier(
+    path: Path,
+    arch: str | None = None,
+    order: tuple[int, ...] | None = None,
+    of_set: SetDescription | None = None,
+) -> tuple[Network, ModelCard]:
+    """As load_classifier, whatever the file's version, and not cached."""
     checkpoint = load_classifier_checkpoint(path, of_set, arch)
     card = checkpoint.model_card
     assert card is not None
@@ -88,7 +98,6 @@ def load_classifier_checkpoint(path: Path, of_set: SetDescription | None = None,
     return with_card(checkpoint, of_set, path=path, arch=arch)
 
 
-@torch.inference_mode()
 def infer(
     path: Path,
     version: str,
@@ -104,9 +113,20 @@ def infer(
 
     path, version, arch, order, of_set: see load_classifier
 
-    Raises UserError if the images are not of the shape that the network was trained on, or if an output is no number.
+    Raises UserError as infer_with does.
     """
     model, card = load_classifier(path, version, arch, order, of_set)
+    return infer_with(model, card, images, path=path, batch_size=batch_size, with_features=with_features)
+
+
+@torch.inference_mode()
+def infer_with(
+    model: Network, card: ModelCard, images: np.ndarray, *, path: Path, batch_size: int, with_features: bool = False
+) -> Inference:
+    """As infer, with a network that was loaded from ``path``.
+
+    Raises UserError if the images are not of the shape that the network was trained on, or if an output is no number.
+    """
     if images.shape[1:] != card.image_shape:
         raise UserError(f"{path} was trained on images of shape {card.image_shape}, these have {images.shape[1:]}")
     logits, features = [torch.empty(0, len(card.class_names))], []

@@ -1,27 +1,42 @@
 """Longtail: learning from long-tailed data, as a pipeline on Spark.
 
-    import longtail
-    longtail.__version__
+    import longtail as lt
+    model = lt.load("runs/NAME/ckpt.pth.tar")
+    model.predict_batch(images)
 
-The code is in the six sub-packages `conf`, `data`, `models`, `training`, `streaming` and `spark_jobs`. Each is loaded
-when its name is first used, so that `import longtail` is quick and needs neither Spark nor PyTorch.
+docs/api.md describes the functions. The code is in the six sub-packages `conf`, `data`, `models`, `training`,
+`streaming` and `spark_jobs`. Each name is loaded when it is first used, so that `import longtail` is quick and needs
+neither Spark nor PyTorch.
 """
 
 import importlib
-from types import ModuleType
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from longtail import conf, data, models, spark_jobs, streaming, training
+    from longtail.spark_jobs.api.model import BatchPredictions, Model, load
 
 __version__ = "0.2.0"
-__all__ = ["__version__", "conf", "data", "models", "spark_jobs", "streaming", "training"]
+
+_PACKAGES = ("conf", "data", "models", "spark_jobs", "streaming", "training")
+_MODULES = {
+    "BatchPredictions": "spark_jobs.api.model",
+    "Model": "spark_jobs.api.model",
+    "load": "spark_jobs.api.model",
+}
+"""Where the functions and classes are defined."""
+
+__all__ = [
+    "BatchPredictions", "Model", "__version__", "conf", "data", "load", "models", "spark_jobs", "streaming", "training",
+]  # fmt: skip
 
 
-def __getattr__(name: str) -> ModuleType:
-    """Import a sub-package when it is first used (PEP 562)."""
-    if name in __all__:
+def __getattr__(name: str) -> Any:  # a module, a function or a class
+    """Import a sub-package, or what a module defines, when it is first used (PEP 562)."""
+    if name in _PACKAGES:
         return importlib.import_module(f"{__name__}.{name}")
+    if name in _MODULES:
+        return getattr(importlib.import_module(f"{__name__}.{_MODULES[name]}"), name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 

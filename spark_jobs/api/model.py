@@ -1,0 +1,204 @@
+"""A trained classifier from its checkpoint alone: predictions for arrays without Spark, for DataFrames with it."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
+
+import numpy as np
+
+from longtail.conf.base.errors import UserError
+from longtail.conf.base.files import content_hash
+from longtail.conf.options.inference import INFERENCE_BATCH_SIZE
+from longtail.data.any_image import pixels_of
+from longtail.data.image_files import BAD_IMAGE
+
+if TYPE_CHECKING:
+    from pyspark.sql import Column, DataFrame, SparkSession
+
+    from longtail.models.network import Network
+    from longtail.spark_jobs.frames.predictions import Classifier
+    from longtail.training.checkpoints import ModelCard
+
+
+@dataclass(frozen=True)
+class BatchPredictions:
+    """The predictions for N images.
+
+    class_name: (N,) names of the most probable classes
+    predicted: (N,) int64, their numbers
+    confidence: (N,) float32, their probabilities
+    margin: (N,) float32, difference between the two largest probabilities
+    probabilities: (N, C) float32, by class number
+    features: (N, D) float32, the input of the network's head; None unless they were asked for
+    """
+
+    class_name: list[str]
+    predicted: np.ndarray
+    confidence: np.ndarray
+    margin: np.ndarray
+    probabilities: np.ndarray
+    features: np.ndarray | None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Model:
+    """A classifier that load() has read.
+
+    checkpoint: the file; version: its SHA-256
+    batch_size: most images per forward pass
+    logit_adjustment: strength of post-hoc logit adjustment (Menon et al. 2021, eq. 9); None for none
+    arch: the network that the user gave, if it is code of their own
+    network, card: the network in evaluation mode, and its description
+    """
+
+    checkpoint: Path
+    version: str
+    batch_size: int
+    logit_adjustment: float | None
+    arch: str | None
+    network: "Network"
+    card: "ModelCard"
+
+    @property
+    def class_names(self) -> list[str]:
+        """(C,) names of the classes, by number."""
+        return list(self.card.class_names)
+
+    @property
+    def class_counts(self) -> list[int]:
+        """(C,) images of each class that it was trained on, pseudo-labelled ones included."""
+        return list(self.card.class_counts)
+
+    @property
+    def image_shape(self) -> tuple[int, int, int]:
+        """(height, width, channels) of the images that the network takes; others are scaled and cropped."""
+        return self.card.image_shape
+
+    def predict_batch(self, images: np.ndarray | Sequence[object], *, features: bool = False) -> BatchPredictions:
+        """Predict images in memory; needs no Spark.
+
+        images: (N, height, width, channels) uint8 of image_shape; or a sequence of images, each an array of uint8
+            (height, width, channels) of any size, or the bytes of an image file
+
+        Raises UserError for an image that cannot be read.
+        """
+        from longtail.training.class_predictions import class_predictions
+        from longtail.training.inference import adjustment, infer_with
+
+        pixels = self._pixels(images)
+        found = infer_with(
+            self.network,
+            self.card,
+            pixels,
+            path=self.checkpoint,
+            batch_size=min(self.batch_size, max(len(pixels), 1)),
+            with_features=features,
+        )
+        logits = found.logits  # (N, C)
+        if self.logit_adjustment is not None:
+            logits = logits - adjustment(self.card, self.logit_adjustment)
+        predictions = class_predictions(logits)
+        return BatchPredictions(
+            class_name=[self.card.class_names[number] for number in predictions.predicted.tolist()],
+            predicted=predictions.predicted.numpy(),
+            confidence=predictions.confidence.numpy(),
+            margin=predictions.margin.numpy(),
+            probabilities=predictions.probabilities.numpy(),
+            features=None if found.features is None else found.features.numpy(),
+        )
+
+    def predict(
+        self,
+        frame: "DataFrame",
+        *,
+        image: str = "image",
+        on_bad_image: Literal["stop", "skip"] = "stop",
+        probabilities: bool = False,
+        features: bool = False,
+    ) -> "DataFrame":
+        """The frame with class_name, predicted, confidence, margin, top5, model_version and bad_image (docs/api.md).
+
+        A transform: nothing is computed before the result is used, and then a partition at a time.
+
+        image: the column of the images: bytes of files or pixels, a struct with `bytes`, or Spark's image struct
+        on_bad_image: `skip` gives an image that cannot be decoded null predictions, and the reason in bad_image
+        probabilities, features: add the columns of these names, lists of float32
+
+        Raises UserError if the frame lacks the column, or has one of the names that are added.
+        """
+        from longtail.spark_jobs.frames.named_predictions import Additions, image_column, with_named_predictions
+
+        return with_named_predictions(
+            frame,
+            self._classifier(),
+            self.card.class_names,
+            image_column(frame, image),
+            on_bad_image=on_bad_image,
+            additions=Additions(probabilities=probabilities, features=features),
+        )
+
+    def register(self, spark: "SparkSession", name: str) -> "Callable[..., Column]":
+        """Make the model a function of SQL queries: `SELECT name(image).class_name FROM t`.
+
+        The function takes a column as predict() does, and returns a struct of the columns that predict() adds; where an
+        image cannot be decoded, bad_image says why. Also returns it for use with DataFrames.
+        """
+        from longtail.spark_jobs.frames.prediction_function import prediction_function
+
+        function = prediction_function(spark, self._classifier(), self.card.class_names)
+        spark.udf.register(name, function)
+        return function
+
+    def _classifier(self) -> "Classifier":
+        from longtail.spark_jobs.frames.predictions import classifier_alone
+
+        classifier, _ = classifier_alone(
+            self.checkpoint, batch_size=self.batch_size, logit_adjustment=self.logit_adjustment, arch=self.arch
+        )
+        if classifier.version != self.version:
+            raise UserError(f"{self.checkpoint} was written again since it was loaded: load it again")
+        return classifier
+
+    def _pixels(self, images: np.ndarray | Sequence[object]) -> np.ndarray:
+        """(N, *image_shape) uint8."""
+        shape = self.image_shape
+        if isinstance(images, np.ndarray) and images.dtype == np.uint8 and images.shape[1:] == shape:
+            return images
+        pixels = np.empty((len(images), *shape), np.uint8)
+        for number, image in enumerate(images):
+            try:
+                pixels[number] = pixels_of(image, shape)
+            except BAD_IMAGE as error:
+                raise UserError(f"image {number} cannot be read: {error}") from None
+        return pixels
+
+
+def load(
+    checkpoint: str | Path,
+    *,
+    batch_size: int = INFERENCE_BATCH_SIZE,
+    logit_adjustment: float | None = None,
+    arch: str | None = None,
+) -> Model:
+    """Load a classifier from its checkpoint; nothing else is read.
+
+    batch_size: most images per forward pass
+    logit_adjustment: subtract this times the log class prior of the checkpoint's training from the logits
+    arch: `package.module:factory`, needed only if the checkpoint's network is your own
+
+    Raises UserError if the file is missing, damaged, or no classifier that longtail trained.
+    """
+    from longtail.training.inference import read_classifier
+
+    path = Path(checkpoint).absolute()
+    network, card = read_classifier(path, arch)
+    return Model(
+        checkpoint=path,
+        version=content_hash(path),
+        batch_size=batch_size,
+        logit_adjustment=logit_adjustment,
+        arch=arch,
+        network=network,
+        card=card,
+    )
