@@ -10,7 +10,13 @@ from longtail.conf.base.files import write_atomically
 
 
 def draw_head_to_tail(counts: Mapping[str, Sequence[int]], path: Path, *, title: str) -> None:
-    """Write a PNG of class sizes per split, from the largest training class to the smallest, on a logarithmic axis.
+    """Write head_to_tail_figure() as a PNG."""
+    figure = head_to_tail_figure(counts, title=title)
+    write_atomically(path, lambda temporary: figure.savefig(temporary, format="png", dpi=120))
+
+
+def head_to_tail_figure(counts: Mapping[str, Sequence[int]], *, title: str) -> Figure:
+    """Class sizes per split, from the largest training class to the smallest, on a logarithmic axis.
 
     counts: images per class by split, each (num_classes,); the first split gives the order. Empty classes have no point
     """
@@ -22,4 +28,4 @@ def draw_head_to_tail(counts: Mapping[str, Sequence[int]], path: Path, *, title:
         axes.plot(range(len(order)), [sizes[i] or math.nan for i in order], marker=".", label=split)
     axes.set(yscale="log", title=title, xlabel="class, ordered by training images", ylabel="images")
     axes.legend()
-    write_atomically(path, lambda temporary: figure.savefig(temporary, format="png", dpi=120))
+    return figure

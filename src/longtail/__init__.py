@@ -14,20 +14,33 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from longtail import conf, data, models, spark_jobs, streaming, training
+    from longtail.spark_jobs.api.dataset import Dataset, prepare
+    from longtail.spark_jobs.api.jobs import evaluate, pretrain, pseudo_labels, train, train_semi
     from longtail.spark_jobs.api.model import BatchPredictions, Model, load
+    from longtail.spark_jobs.api.run import Run, Scores
 
 __version__ = "0.2.0"
 
 _PACKAGES = ("conf", "data", "models", "spark_jobs", "streaming", "training")
 _MODULES = {
-    "BatchPredictions": "spark_jobs.api.model",
-    "Model": "spark_jobs.api.model",
-    "load": "spark_jobs.api.model",
+    "BatchPredictions": "model",
+    "Dataset": "dataset",
+    "Model": "model",
+    "Run": "run",
+    "Scores": "run",
+    "evaluate": "jobs",
+    "load": "model",
+    "prepare": "dataset",
+    "pretrain": "jobs",
+    "pseudo_labels": "jobs",
+    "train": "jobs",
+    "train_semi": "jobs",
 }
-"""Where the functions and classes are defined."""
+"""The module of spark_jobs/api/ that defines a function or class."""
 
 __all__ = [
-    "BatchPredictions", "Model", "__version__", "conf", "data", "load", "models", "spark_jobs", "streaming", "training",
+    "BatchPredictions", "Dataset", "Model", "Run", "Scores", "__version__", "conf", "data", "evaluate", "load",
+    "models", "prepare", "pretrain", "pseudo_labels", "spark_jobs", "streaming", "train", "train_semi", "training",
 ]  # fmt: skip
 
 
@@ -36,7 +49,7 @@ def __getattr__(name: str) -> Any:  # a module, a function or a class
     if name in _PACKAGES:
         return importlib.import_module(f"{__name__}.{name}")
     if name in _MODULES:
-        return getattr(importlib.import_module(f"{__name__}.{_MODULES[name]}"), name)
+        return getattr(importlib.import_module(f"{__name__}.spark_jobs.api.{_MODULES[name]}"), name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 

@@ -1,0 +1,160 @@
+"""A prepared data set, and how prepare() makes one of what a program has in memory."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
+from pyspark.sql import DataFrame, SparkSession
+from pyspark.sql import functions as F
+
+from longtail.conf.arguments import resolve_options
+from longtail.conf.base.errors import UserError
+from longtail.conf.base.files import content_hash, new_directory, scratch_directory
+from longtail.conf.datasets import known_datasets
+from longtail.conf.options.data import DATA_OPTIONS, DataOptions, PrepareOptions
+from longtail.conf.vocabulary import TRAIN
+from longtail.data.longtail import shot_groups
+from longtail.data.manifest import Manifest, read_manifest
+from longtail.data.sources.table_images import SIZE_COLUMNS
+from longtail.data.storage import is_table
+from longtail.spark_jobs.cluster.session import spark_session
+from longtail.spark_jobs.display.class_plot import head_to_tail_figure
+from longtail.spark_jobs.frames.named_predictions import column
+from longtail.spark_jobs.frames.reading import read_prepared
+from longtail.spark_jobs.steps.prepare import prepare as prepare_set
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+TABLES_DIRECTORY = "tables"
+"""In the data directory: tables of images that a program had in memory."""
+ROWS_PER_GROUP = 1024
+
+
+@dataclass(frozen=True)
+class Dataset:
+    """A prepared long-tailed data set.
+
+    path: its directory
+    options: that it was prepared with
+    """
+
+    path: Path
+    options: DataOptions
+
+    @property
+    def manifest(self) -> Manifest:
+        """Its origin and content."""
+        return read_manifest(self.path)
+
+    @property
+    def counts(self) -> Mapping[str, list[int]]:
+        """Images of each class, (C,), by split."""
+        return self.manifest.counts
+
+    @property
+    def class_names(self) -> list[str]:
+        """(C,) names of the classes, by number."""
+        return self.manifest.class_names
+
+    def statistics(self) -> pd.DataFrame:
+        """A row for each class: its name, its shot group, and its images in each split."""
+        manifest, options = self.manifest, self.options
+        groups = shot_groups(manifest.counts[TRAIN], many_shot=options.many_shot, few_shot=options.few_shot)
+        names = {"class_name": manifest.class_names, "shot_group": list(groups)}
+        return pd.DataFrame({**names, **manifest.counts})
+
+    def rows(self) -> DataFrame:
+        """Its images: id, image, label, hidden_label, split."""
+        return read_prepared(spark_session("dataset", self.options), self.path)
+
+    def plot(self) -> "Figure":
+        """Its class sizes, from head to tail."""
+        counts = {split: sizes for split, sizes in self.counts.items() if any(sizes)}
+        return head_to_tail_figure({TRAIN: counts.pop(TRAIN), **counts}, title=self.path.name)
+
+    def values(self) -> dict[str, Any]:
+        """The options that name it, for a job that works on it."""
+        return {name: getattr(self.options, name) for name in DATA_OPTIONS}
+
+
+def prepare(
+    source: "str | Path | DataFrame | pd.DataFrame | pa.Table",
+    *,
+    label: str = "label",
+    image: str = "image",
+    **options: Any,
+) -> Dataset:
+    """Prepare a long-tailed data set, unless it is there already.
+
+    source: the name of a data set (`cifar10`); a directory of class folders; a Parquet or Delta table; or a DataFrame
+        of Spark or pandas, or an Arrow table, which is written to data_dir first
+    label, image: columns of a table's labels and images
+    options: those of `longtail prepare`
+
+    Raises UserError for invalid input, with a suggestion for an option that does not exist.
+    """
+    named = {"label_column": label, "image_column": image, **options}
+    if isinstance(source, str | Path):
+        resolved = resolve_options(PrepareOptions, {**named, **_source_options(source)})
+        spark = spark_session("prepare", resolved)
+    else:
+        # Validated before anything is written, with a place that is there.
+        checked = resolve_options(PrepareOptions, {**named, "dataset": "table", "path": Path.cwd()})
+        spark = spark_session("prepare", checked)
+        sizes = [name for name in SIZE_COLUMNS if name in _column_names(source)]  # of an image that is pixels
+        table = _written(spark, source, [image, label, *sizes], checked.data_dir.absolute() / TABLES_DIRECTORY)
+        resolved = checked.model_copy(update={"path": table})
+    set_dir = prepare_set(spark, resolved, as_delta=resolved.format == "delta")
+    return Dataset(set_dir, resolved)
+
+
+def _source_options(source: str | Path) -> dict[str, Any]:
+    if isinstance(source, str) and source in known_datasets():
+        return {"dataset": source}
+    path = Path(source)
+    if not path.exists():
+        raise UserError(
+            f"{source} is neither a directory, a table nor a data set: name a place that is there, or one of "
+            f"{', '.join(known_datasets())}"
+        )
+    return {"dataset": "table" if is_table(path) else "folder", "path": path}
+
+
+def _written(
+    spark: SparkSession, source: "DataFrame | pd.DataFrame | pa.Table", columns: list[str], directory: Path
+) -> Path:
+    """The columns as a table whose name follows from their content, so that the same rows are written once."""
+    if missing := [name for name in columns if name not in _column_names(source)]:
+        raise UserError(
+            f"the source has no column {missing[0]!r}: it has {', '.join(_column_names(source))}; name the columns "
+            f"with image= and label="
+        )
+    if isinstance(source, DataFrame):
+        rows = source.select(*map(column, columns))
+        total = rows.agg(F.count("*"), F.sum(F.xxhash64(*map(column, columns)).cast("decimal(38,0)"))).first()
+        assert total is not None, "an aggregation without groups has one row"
+        table = directory / f"rows{total[0]}-{int(total[1] or 0) % 2**64:016x}.parquet"
+        if not table.exists():
+            with new_directory(table, replace=True) as target:
+                rows.write.mode("append").parquet(str(target))
+        return table
+    arrow = pa.Table.from_pandas(source, preserve_index=False) if isinstance(source, pd.DataFrame) else source
+    with scratch_directory(directory, "table") as scratch:
+        # Without metadata, which pandas has and others do not.
+        plain = arrow.select(columns).replace_schema_metadata(None)
+        pq.write_table(plain, scratch / "rows.parquet", row_group_size=ROWS_PER_GROUP)
+        table = directory / f"rows{arrow.num_rows}-{content_hash(scratch / 'rows.parquet')[:16]}.parquet"
+        if not table.exists():
+            (scratch / "rows.parquet").replace(table)
+    return table
+
+
+def _column_names(source: "DataFrame | pd.DataFrame | pa.Table") -> list[str]:
+    if isinstance(source, DataFrame):
+        return source.columns
+    return [str(name) for name in (source.columns if isinstance(source, pd.DataFrame) else source.column_names)]

@@ -1,0 +1,110 @@
+"""The jobs as functions: each has the options of its command line, and works in the Spark session that is there."""
+
+from pathlib import Path
+from typing import Any, TypeVar
+
+from longtail.conf.arguments import resolve_options
+from longtail.conf.base.errors import UserError
+from longtail.conf.base.suggestions import did_you_mean
+from longtail.conf.base.user_code import is_code_name
+from longtail.conf.options.data import DATA_OPTIONS, DataOptions
+from longtail.conf.options.inference import EvaluateImagesOptions, EvaluateOptions, GenPseudolabelsOptions
+from longtail.conf.options.pretraining import PRETRAININGS
+from longtail.conf.options.semi import TrainSemiOptions
+from longtail.conf.options.training import RunOptions, TrainOptions
+from longtail.spark_jobs.api.dataset import Dataset
+from longtail.spark_jobs.api.run import Run, Scores
+from longtail.spark_jobs.cluster.session import spark_session
+from longtail.spark_jobs.steps.checkpoint_options import continued
+from longtail.spark_jobs.steps.evaluation import evaluate_checkpoint, evaluate_images
+from longtail.spark_jobs.steps.labelling import gen_pseudolabels
+from longtail.spark_jobs.steps.self_training import pseudo_label_table, train_rounds
+from longtail.spark_jobs.steps.training import train_run, training_session
+from longtail.training.run_directory import FinishedRun
+
+Options = TypeVar("Options", bound=DataOptions)
+
+
+def pretrain(dataset: Dataset, method: str = "rot", **options: Any) -> Run:
+    """Learn features from the images of the labelled part, without their labels.
+
+    method: rot (rotations), moco (MoCo v2) or simclr
+    options: those of `longtail pretrain_METHOD`
+
+    The run's checkpoint is the start of a training: train(dataset, pretrained_model=run.checkpoint).
+    """
+    job = f"pretrain_{method}"
+    if job not in PRETRAININGS:
+        known = [name.removeprefix("pretrain_") for name in PRETRAININGS]
+        raise UserError(f"method {method!r}: {', '.join(known)} were expected{did_you_mean(method, known)}")
+    return _trained(dataset, _options(PRETRAININGS[job], dataset, options))
+
+
+def train(dataset: Dataset, **options: Any) -> Run:
+    """Train on the labelled part, or give back the run if these options have been trained with already.
+
+    options: those of `longtail train`
+    """
+    return _trained(dataset, _options(TrainOptions, dataset, options))
+
+
+def pseudo_labels(run: Run, dataset: Dataset, **options: Any) -> Path:
+    """Label the unlabeled part by a run's network; the path of the table.
+
+    options: those of `longtail gen_pseudolabels`
+    """
+    resolved = _options(GenPseudolabelsOptions, dataset, {"arch": run.arch, **options, "resume": run.checkpoint})
+    return gen_pseudolabels(spark_session("gen_pseudolabels", resolved), resolved, set_dir=dataset.path)
+
+
+def train_semi(dataset: Dataset, *, pseudo_labels: Path | None = None, **options: Any) -> Run:
+    """Train on the labels and pseudo-labels together.
+
+    pseudo_labels: a table of pseudo_labels(); by default the latest of this data set
+    options: those of `longtail train_semi`
+    """
+    resolved = _options(TrainSemiOptions, dataset, {"pseudo_labels": pseudo_labels, **options})
+    table = pseudo_label_table(resolved) if resolved.needs_pseudo_labels else None
+    spark = training_session("train_semi", resolved)
+    return _run(train_rounds(spark, resolved, set_dir=dataset.path, pseudo_labels=table), resolved)
+
+
+def evaluate(checkpoint: Run | str | Path, on: Dataset | str | Path, **options: Any) -> Scores:
+    """Score a checkpoint, or the last of a run.
+
+    on: a prepared data set; or a directory of class folders, or a table, of labelled images that belong to none
+    options: those of `longtail evaluate`
+    """
+    path = checkpoint.checkpoint if isinstance(checkpoint, Run) else Path(checkpoint)
+    given = {"arch": checkpoint.arch} if isinstance(checkpoint, Run) else {}
+    values = {**given, **options, "resume": path}
+    if isinstance(on, Dataset):
+        resolved = _options(EvaluateOptions, on, values)
+        spark = spark_session("evaluate", resolved)
+        directory, result = evaluate_checkpoint(spark, resolved, set_dir=on.path)
+    else:
+        of_images = resolve_options(EvaluateImagesOptions, {**values, "path": on})
+        directory, result = evaluate_images(spark_session("evaluate", of_images), of_images)
+    return Scores(path=directory, result=result)
+
+
+def _options(options_type: type[Options], dataset: Dataset, given: dict[str, Any]) -> Options:
+    """The options of a job on a data set. Raises UserError if they are invalid, or name another data set."""
+    if of_set := sorted(DATA_OPTIONS & given.keys()):
+        raise UserError(f"{of_set[0]} belongs to the data set: give it to prepare()")
+    if given.get("evaluate"):
+        raise UserError("evaluate is a function of its own: evaluate(run, dataset)")
+    values = {**dataset.values(), **given}
+    if issubclass(options_type, RunOptions) and given.get("resume") is not None:
+        return continued(options_type, values).options
+    return resolve_options(options_type, values, is_prepared=True)
+
+
+def _trained(dataset: Dataset, options: RunOptions) -> Run:
+    spark = training_session(options.phase, options)
+    return _run(train_run(spark, options, set_dir=dataset.path), options)
+
+
+def _run(finished: FinishedRun, options: RunOptions) -> Run:
+    own = str(options.arch) if is_code_name(str(options.arch)) else None
+    return Run(path=finished.run_dir, result=finished.result, checkpoint=finished.checkpoint, arch=own)

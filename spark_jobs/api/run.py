@@ -1,0 +1,102 @@
+"""A finished training or evaluation: its scores, its events, and predictions by its network."""
+
+import json
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pandas as pd
+
+from longtail.conf.vocabulary import TEST, TRAIN, VAL
+from longtail.spark_jobs.api.model import Model, load
+from longtail.streaming.events.writer import EVENTS_DIRECTORY
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+    from pyspark.sql import DataFrame
+
+_HEADLINES = (
+    "accuracy", "balanced_accuracy", "many_shot_accuracy", "medium_shot_accuracy", "few_shot_accuracy", "macro_f1",
+    "top5_accuracy", "expected_calibration_error", "loss",
+)  # fmt: skip
+
+
+@dataclass(frozen=True, kw_only=True)
+class Scores:
+    """path: the directory of the result; result: the scores in the layout of result.json (docs/training.md)"""
+
+    path: Path
+    result: dict[str, Any]
+
+    @property
+    def scores(self) -> dict[str, float | None]:
+        """The main scores of the test set, or else of the validation or training set; empty without any."""
+        found = self._split_scores
+        return {name: found[name] for name in _HEADLINES if name in found}
+
+    @property
+    def classes(self) -> pd.DataFrame:
+        """A row for each class: name, shot group, training images, and accuracy, precision and F1."""
+        columns = {"class_name": "class_names", "shot_group": "shot_groups", "train_count": "class_counts"}
+        table = pd.DataFrame({name: self.result[key] for name, key in columns.items()})
+        found = self._split_scores
+        return table.assign(
+            **{
+                name: pd.array(found[key], dtype="Float64")
+                for name, key in (("accuracy", "class_accuracy"), ("precision", "class_precision"), ("f1", "class_f1"))
+                if key in found
+            }
+        )
+
+    @property
+    def _split_scores(self) -> dict[str, Any]:
+        splits = self.result["splits"]
+        return next((splits[split] for split in (TEST, VAL, TRAIN) if split in splits), {})
+
+
+@dataclass(frozen=True, kw_only=True)
+class Run(Scores):
+    """A finished training; path is its directory.
+
+    checkpoint: of its last epoch
+    arch: the network that the user gave, if it is code of their own
+    """
+
+    checkpoint: Path
+    arch: str | None = None
+
+    @cached_property
+    def model(self) -> Model:
+        """The classifier, as load() gives it. Raises UserError after a pre-training, which has none."""
+        return load(self.checkpoint, arch=self.arch)
+
+    def predict(self, frame: "DataFrame", **options: Any) -> "DataFrame":
+        """The frame with the model's predictions; see Model.predict."""
+        return self.model.predict(frame, **options)
+
+    def events(self) -> pd.DataFrame:
+        """Its metric events, a row each, in the order of time (docs/analytics.md)."""
+        lines: list[dict[str, Any]] = [
+            json.loads(line)
+            for file in sorted((self.path.parent / EVENTS_DIRECTORY).glob(f"{self.path.name}*.jsonl"))
+            for line in file.read_text(encoding="utf-8").splitlines()
+        ]
+        rows = [line for line in lines if line["run"] == self.path.name]
+        rows.sort(key=lambda row: row["emitted_at"])
+        return pd.DataFrame(rows)
+
+    def curves(self) -> "Figure":
+        """Accuracy of each split after each epoch."""
+        from matplotlib.figure import Figure
+
+        events = self.events()
+        totals = events[events["kind"] == "class"].groupby(["split", "epoch"])[["correct", "support"]].sum()
+        accuracy = (totals["correct"] / totals["support"]).unstack("split")
+        figure = Figure(figsize=(7, 4), layout="constrained")
+        axes = figure.add_subplot()
+        for split in accuracy.columns:
+            axes.plot(accuracy.index, accuracy[split], marker=".", label=split)
+        axes.set(xlabel="epoch", ylabel="accuracy", title=self.path.name)
+        axes.legend()
+        return figure

@@ -1,0 +1,80 @@
+"""`import longtail as lt`: the jobs as functions, and what the README shows of them."""
+
+import re
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+import pytest
+from pyspark.sql import SparkSession
+
+import longtail as lt
+from tests.conftest import REPOSITORY
+from tests.refusals import refused
+
+
+@pytest.mark.usefixtures("spark", "with_digits")
+def test_the_ten_lines_of_the_readme_run(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (code,) = re.findall(
+        r"```python\n(import longtail as lt\n.*?)```", (REPOSITORY / "README.md").read_text(), re.DOTALL
+    )
+    assert len(code.splitlines()) <= 11
+    monkeypatch.chdir(tmp_path)
+    names: dict[str, object] = {}
+
+    exec(code.replace("epochs=10", "epochs=2"), names)
+
+    run, model, digits = names["run"], names["model"], names["digits"]
+    assert isinstance(run, lt.Run) and isinstance(model, lt.Model) and isinstance(digits, lt.Dataset)
+    assert run.scores["accuracy"] == run.result["splits"]["test"]["accuracy"]
+    assert run.classes["train_count"].tolist() == [40, 28, 20, 14, 10, 7, 5, 3, 2, 2]
+    assert digits.statistics()["train"].tolist() == run.classes["train_count"].tolist()
+    assert model.class_names == [str(digit) for digit in range(10)]
+    assert "|class_name|" in capsys.readouterr().out
+    events = run.events()
+    assert set(events[events["kind"] == "class"]["epoch"]) == {1, 2}
+    assert [axis.get_xlabel() for axis in run.curves().axes] == ["epoch"]
+    assert [axis.get_yscale() for axis in digits.plot().axes] == ["log"]
+
+    assert lt.train(digits, loss_type="LDAM", epochs=2).path == run.path
+    scores = lt.evaluate(run, digits, splits="test")
+    assert scores.scores["accuracy"] == pytest.approx(run.scores["accuracy"])
+    for call, message in (
+        (lambda: lt.train(digits, los_type="LDAM"), "unknown option 'los_type' (did you mean loss_type?)"),
+        (lambda: lt.train(digits, imb_factor=0.1), "imb_factor belongs to the data set: give it to prepare()"),
+        (lambda: lt.train(digits, epochs=-1), "--epochs -1: input should be greater than"),
+        (lambda: lt.pretrain(digits, "mocco"), "(did you mean moco?)"),
+        (lambda: lt.prepare("cifar11"), "cifar11 is neither a directory, a table nor a data set"),
+        (lambda: lt.load(tmp_path / "none"), "there is no checkpoint"),
+    ):
+        with refused() as messages:
+            call()
+        assert message in messages[0]
+
+
+def test_rows_in_memory_become_a_data_set(spark: SparkSession, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    generator = np.random.default_rng(0)
+    pixels = generator.integers(0, 256, (40, 8 * 8 * 3), dtype=np.uint8)
+    rows = {
+        "photo": [image.tobytes() for image in pixels],
+        "kind": ["ant"] * 25 + ["bee"] * 15,
+        "height": [8] * 40,
+        "width": [8] * 40,
+        "channels": [3] * 40,
+    }
+    given = {"image": "photo", "label": "kind", "imb_type": "natural", "test_fraction": 0.2}
+    of_arrow = lt.prepare(pa.table(rows), **given)
+    of_pandas = lt.prepare(pd.DataFrame(rows), **given)
+    of_spark = lt.prepare(spark.createDataFrame(pd.DataFrame(rows)), **given)
+
+    assert of_arrow.class_names == ["ant", "bee"] and of_arrow.counts["train"] == [20, 12]
+    assert of_pandas.path == of_arrow.path
+    assert of_spark.counts == of_arrow.counts
+    assert of_arrow.manifest.image_shape == (8, 8, 3)
+    with refused() as messages:
+        lt.prepare(pa.table(rows), image="photo", label="sort")
+    assert "the source has no column 'sort': it has photo, kind, height, width, channels" in messages[0]
