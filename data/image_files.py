@@ -9,6 +9,7 @@ to the central square.
 - Floating-point and 32-bit pixels have no white and are refused.
 """
 
+import ctypes
 import io
 import os
 import warnings
@@ -16,7 +17,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pyarrow as pa
-from PIL import ExifTags, Image, ImageOps
+from PIL import ExifTags, Image, ImageOps, PngImagePlugin
 
 from longtail.conf.base.errors import UserError
 
@@ -36,11 +37,15 @@ FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF")
 """Pillow's names of the formats that are read. Without them it would run Ghostscript on PostScript of any name."""
 _SIGNATURES = (b"\xff\xd8\xff", b"\x89PNG\r\n\x1a\n", b"GIF8", b"BM", b"II*\0", b"MM\0*")
 KINDS = f"{', '.join(FORMATS[:-1])} or {FORMATS[-1]}"
+_PNG_BITS = 24
+"""Where a PNG file has the number of bits of a channel."""
 BAD_IMAGE = (OSError, ValueError)
 """Exceptions of a file that cannot be read or is not an image."""
 
 # Of damaged EXIF, which leaves the pixels as they are; a damaged file is refused all the same.
 warnings.filterwarnings("ignore", module=r"PIL\.TiffImagePlugin")
+# An image of more than 90 million pixels is decoded in silence; Pillow refuses one of twice as many.
+warnings.filterwarnings("ignore", category=Image.DecompressionBombWarning)
 
 _UPRIGHT = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
@@ -52,6 +57,25 @@ _UPRIGHT = {
     8: Image.Transpose.ROTATE_90,
 }
 """What undoes each orientation of EXIF but 1, which is upright."""
+
+
+def _silence_libtiff() -> None:
+    """Keep libtiff from printing lines of its own about damaged files, which are refused by name all the same.
+
+    Pillow has no setting for it. The library is found through Pillow's own module, whether it is part of Pillow or of
+    the system; without it there is nothing to silence.
+    """
+    try:
+        library = ctypes.CDLL(Image.core.__file__)
+        for kind in ("Error", "Warning"):
+            set_handler = getattr(library, f"TIFFSet{kind}Handler")
+            set_handler.argtypes, set_handler.restype = [ctypes.c_void_p], ctypes.c_void_p
+            set_handler(None)
+    except (OSError, AttributeError):
+        pass
+
+
+_silence_libtiff()
 
 
 def decode(content: bytes, size: int) -> np.ndarray:
@@ -96,6 +120,7 @@ def _upright_rgb(content: bytes, *, draft_size: int | None = None) -> Image.Imag
         with Image.open(io.BytesIO(content), formats=FORMATS) as picture:
             if draft_size is not None:
                 picture.draft("RGB", (draft_size, draft_size))
+            _check_transparent_value(picture, content)
             picture.load()  # a TIFF file becomes upright here
             rgb = _rgb(picture)
             turn = _UPRIGHT.get(_orientation(picture))
@@ -108,6 +133,20 @@ def _upright_rgb(content: bytes, *, draft_size: int | None = None) -> Image.Imag
         raise ValueError(f"{type(error).__name__}: {error}") from None
 
 
+def _check_transparent_value(picture: Image.Image, content: bytes) -> None:
+    """Bring the transparent value of a PNG file to 8 bits, as Pillow brings the pixels but not the value.
+
+    Raises ValueError for 16 bits, where many values become the same.
+    """
+    if not isinstance(picture, PngImagePlugin.PngImageFile):
+        return
+    bits, value = content[_PNG_BITS], picture.info.get("transparency")
+    if value is not None and bits == 16:
+        raise ValueError("it has 16-bit pixels with a transparent value: convert it to 8 bits")
+    if isinstance(value, int) and picture.mode == "L" and bits < 8:
+        picture.info["transparency"] = value * 255 // (2**bits - 1)
+
+
 def _rgb(picture: Image.Image) -> Image.Image:
     if picture.mode.startswith("I;16"):
         return Image.fromarray(_eight_bits(picture)).convert("RGB")
@@ -115,21 +154,21 @@ def _rgb(picture: Image.Image) -> Image.Image:
         kind = "32-bit integer or signed" if picture.mode == "I" else "floating-point"
         raise ValueError(f"it has {kind} pixels, of which no value is white: convert it to 8 bits")
     if picture.has_transparency_data:
-        colours = picture.convert("RGBA")
-        return Image.alpha_composite(Image.new("RGBA", colours.size, "white"), colours).convert("RGB")
+        colours = picture.convert("RGBA") if picture.mode != "RGBA" else picture
+        white = Image.new("RGB", colours.size, "white")
+        white.paste(colours, mask=colours)
+        return white
     return picture if picture.mode == "RGB" else picture.convert("RGB")
 
 
 def _eight_bits(picture: Image.Image) -> np.ndarray:
     """(height, width) uint8 of a 16-bit grey image."""
-    if "transparency" in picture.info:
-        raise ValueError("it is 16-bit grey with a transparent value: convert it to 8 bits")
     tags = getattr(picture, "tag_v2", {})  # of a TIFF file
     (bits,) = tags.get(ExifTags.Base.BitsPerSample, (16,))
     white = 2**bits - 1
-    grey = (np.asarray(picture).astype(np.uint32) * 255 + white // 2) // white
+    grey = np.minimum((np.arange(2**16) * 255 + white // 2) // white, 255).astype(np.uint8)  # by value
     is_white_zero = tags.get(ExifTags.Base.PhotometricInterpretation) == 0
-    return (255 - grey if is_white_zero else grey).astype(np.uint8)
+    return (255 - grey if is_white_zero else grey)[np.asarray(picture)]
 
 
 def _orientation(picture: Image.Image) -> int:

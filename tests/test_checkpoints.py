@@ -229,7 +229,7 @@ def test_a_checkpoint_that_would_run_code_is_refused_and_does_not_run(tmp_path: 
         load_checkpoint(file)
     assert messages[0] == (
         f"{file} is not a checkpoint of tensors and plain values (it names posix.system); it may hold code, so it is "
-        "not loaded"
+        "not loaded: if you trust it, load it with PyTorch and save its state_dict alone"
     )
     assert not trace.exists()
     # The file is a working one: read without care, it leaves its trace.
@@ -403,3 +403,16 @@ def test_a_tensor_that_is_not_finite_is_not_hidden_by_another_of_its_name(tmp_pa
     with refused() as messages:
         load_checkpoint(file)
     assert f"{file} has NaN or infinite numbers (a)" in messages[0]
+
+
+@pytest.mark.parametrize(
+    ("key", "prefix"),
+    [(None, ""), ("model", "module."), ("model_state_dict", "_orig_mod."), ("net", "module._orig_mod.")],
+)
+def test_tensors_are_found_where_other_programs_keep_them(tmp_path: Path, key: str | None, prefix: str) -> None:
+    model = new_model(seed=1)
+    tensors = {f"{prefix}{name}": tensor.half() for name, tensor in model.state_dict().items()}
+    torch.save(tensors if key is None else {key: tensors, "epoch": 3}, tmp_path / "c.pth")
+    loaded = load_checkpoint(tmp_path / "c.pth")
+    assert loaded.state_dict.keys() == model.state_dict().keys()
+    assert torch.equal(loaded.state_dict["fc.weight"], model.state_dict()["fc.weight"].half())

@@ -2,7 +2,9 @@
 
 import contextlib
 import io
+import struct
 import subprocess
+import zlib
 
 import numpy as np
 import pytest
@@ -38,6 +40,35 @@ def stored(orientation: int) -> np.ndarray:
         7: UPRIGHT.T[::-1, ::-1],  # (right, bottom)
         8: UPRIGHT.T[:, ::-1],  # (left, bottom)
     }[orientation]
+
+
+def grey_png(bits: int, value: int, transparent: int) -> bytes:
+    """A PNG file of 8x8 pixels of one grey value, written by hand after its specification."""
+
+    def chunk(kind: bytes, data: bytes) -> bytes:
+        return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+
+    row = b"\0" + int(f"{value:0{bits}b}" * 8, 2).to_bytes(bits, "big")
+    parts = [
+        chunk(b"IHDR", struct.pack(">IIBBBBB", 8, 8, bits, 0, 0, 0, 0)),
+        chunk(b"tRNS", struct.pack(">H", transparent)),
+    ]
+    return b"".join([b"\x89PNG\r\n\x1a\n", *parts, chunk(b"IDAT", zlib.compress(row * 8)), chunk(b"IEND", b"")])
+
+
+@pytest.mark.parametrize(("bits", "value", "grey"), [(1, 0, 0), (2, 2, 170), (4, 5, 85), (8, 99, 99)])
+def test_a_transparent_value_of_few_bits_shows_white_and_others_do_not(bits: int, value: int, grey: int) -> None:
+    assert (decode(grey_png(bits, value, value), 8) == 255).all()
+    assert (decode(grey_png(bits, value, value ^ 1), 8) == grey).all()
+
+
+def test_a_damaged_tiff_file_prints_nothing_of_its_own(capfd: pytest.CaptureFixture[str]) -> None:
+    noise = np.random.default_rng(0).integers(0, 256, (64, 64, 3), dtype=np.uint8)
+    for compression in ("tiff_lzw", "tiff_deflate"):
+        content = encoded(Image.fromarray(noise), "TIFF", compression=compression)
+        with pytest.raises(BAD_IMAGE):
+            check_image(content[:3000] + bytes(400) + content[3400:])
+    assert capfd.readouterr() == ("", "")
 
 
 @pytest.mark.parametrize("orientation", range(1, 9))

@@ -24,6 +24,8 @@ from longtail.training.finite import first_not_finite, momenta
 from longtail.training.model_card import BestEpoch, ModelCard, card_text, read_card
 
 HEAD_PREFIX = "fc."
+_STATE_DICT_KEYS = ("state_dict", "state_dict_best", "model_state_dict", "model", "net")
+"""Where programs keep the network's tensors; others, like torchvision, save nothing else."""
 NETWORK_PREFIX = "network."
 """Prefix of the network's tensors in a learner that has other modules too."""
 # First tensor of every network; a prefix of its name comes from a wrapper (module., encoder_q., _orig_mod., ...).
@@ -87,7 +89,8 @@ def load_checkpoint(path: Path) -> Checkpoint:
         raise UserError(f"cannot read the checkpoint {path}: {error.strerror}") from None
     except ForeignName as error:
         raise UserError(
-            f"{path} is not a checkpoint of tensors and plain values ({error}); it may hold code, so it is not loaded"
+            f"{path} is not a checkpoint of tensors and plain values ({error}); it may hold code, so it is not loaded: "
+            f"if you trust it, load it with PyTorch and save its state_dict alone"
         ) from None
     except BadPickle as error:
         raise UserError(f"{path} is damaged or not a checkpoint ({error})") from None
@@ -115,8 +118,11 @@ def load_checkpoint(path: Path) -> Checkpoint:
 
 
 def _state_dict(content: dict[str, Any]) -> object:
-    """The named tensors of a checkpoint's content; of the published ImageNet code, those of both its networks."""
-    tensors = content.get("state_dict", content.get("state_dict_best"))
+    """The named tensors of a checkpoint's content, which may be its whole content.
+
+    Of the published ImageNet code, those of both its networks.
+    """
+    tensors = next((content[key] for key in _STATE_DICT_KEYS if key in content), content or None)
     if isinstance(tensors, dict) and tensors.keys() >= {"feat_model", "classifier"}:
         parts = tensors["feat_model"], tensors["classifier"]
         return {name: tensor for part in parts if isinstance(part, dict) for name, tensor in part.items()}
