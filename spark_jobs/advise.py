@@ -17,6 +17,7 @@ import sys
 from collections.abc import Sequence
 
 from longtail.conf.arguments import given_values, options_for
+from longtail.conf.base.paths import check_can_be_written
 from longtail.conf.next_command import next_command
 from longtail.conf.options.advise import AdviseOptions
 from longtail.conf.options.inference import GenPseudolabelsOptions
@@ -34,7 +35,10 @@ ADVICE_DIRECTORY = "advice"
 
 def main(argv: Sequence[str]) -> None:
     job = advise_options(given_values(AdviseOptions, argv, prog="longtail advise"))
-    options, spark = job.options, training_session("advise", job.options)
+    options = job.options
+    of_checkpoint = options.resume.parent if options.resume else options.runs_dir
+    check_can_be_written(options.output_dir or of_checkpoint, option="--output_dir")
+    spark = training_session("advise", options)
     set_dir = job.prepared(spark)
     checkpoint = options.resume or train_run(spark, options_for(TrainOptions, options), set_dir=set_dir).checkpoint
     output_dir = (options.output_dir or checkpoint.parent / ADVICE_DIRECTORY / set_dir.name).absolute()

@@ -13,16 +13,20 @@ import sys
 from collections.abc import Sequence
 
 from longtail.conf.arguments import parse_options
+from longtail.conf.base.paths import check_can_be_written
 from longtail.conf.next_command import next_command
 from longtail.conf.options.data import PrepareOptions, StatsOptions
 from longtail.conf.options.training import TrainOptions
 from longtail.spark_jobs.cli import run_job
 from longtail.spark_jobs.cluster.session import spark_session
 from longtail.spark_jobs.steps.prepare import prepare
+from longtail.spark_jobs.steps.prepared_set import prepared_set_dir
 
 
 def main(argv: Sequence[str]) -> None:
     options = parse_options(PrepareOptions, argv, prog="longtail prepare")
+    if not (wanted := prepared_set_dir(options)).exists():
+        check_can_be_written(wanted.parent, option="--data_dir")  # before Spark starts
     set_dir = prepare(spark_session("prepare", options), options, as_delta=options.format == "delta")
     print(f"prepared set: {set_dir}")
     print(f"next: {next_command('stats', StatsOptions, options)}")

@@ -17,6 +17,7 @@ from collections.abc import Sequence
 
 from longtail.conf.arguments import parse_options
 from longtail.conf.base.errors import UserError
+from longtail.conf.base.paths import check_can_be_written
 from longtail.conf.options.studies import ReportOptions
 from longtail.spark_jobs.cli import run_job
 from longtail.spark_jobs.studies.feature_maps import read_maps
@@ -27,12 +28,13 @@ from longtail.spark_jobs.studies.results import read_definition, read_trials
 
 def main(argv: Sequence[str]) -> None:
     options = parse_options(ReportOptions, argv, prog="longtail report")
+    output_dir = options.output_dir or options.results_dir / "reports"
+    check_can_be_written(output_dir, option="--output_dir")
     experiment = read_definition(options.results_dir, options.experiment)
     found = {row["trial"]: row for row in read_trials(options.results_dir, options.experiment)}
     rows = [found[trial.trial_id] for trial in experiment.trials() if trial.trial_id in found]
     if not rows:
         raise UserError(f"no trial of {options.experiment} is finished: run its `longtail experiment` command again")
-    output_dir = options.output_dir or options.results_dir / "reports"
     maps = read_maps(options.results_dir, options.experiment, rows)
     directory = write_report(experiment, rows, output_dir / options.experiment, maps=maps)
     print(*findings(experiment, rows), sep="\n")

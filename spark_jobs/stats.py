@@ -16,6 +16,7 @@ import sys
 from collections.abc import Sequence
 
 from longtail.conf.arguments import parse_options
+from longtail.conf.base.paths import check_can_be_written
 from longtail.conf.next_command import next_command
 from longtail.conf.options.data import StatsOptions
 from longtail.conf.options.training import TrainOptions
@@ -23,11 +24,12 @@ from longtail.spark_jobs.cli import run_job
 from longtail.spark_jobs.cluster.session import spark_session
 from longtail.spark_jobs.steps.prepare import prepare
 from longtail.spark_jobs.steps.pseudo_label_statistics import pseudo_label_statistics
-from longtail.spark_jobs.steps.stats import stats, stats_of_labels
+from longtail.spark_jobs.steps.stats import STATISTICS_DIRECTORY, stats, stats_of_labels
 
 
 def main(argv: Sequence[str]) -> None:
     options = parse_options(StatsOptions, argv, prog="longtail stats")
+    check_can_be_written(options.data_dir / STATISTICS_DIRECTORY, option="--data_dir")
     spark = spark_session("stats", options)
     if options.labels is not None:
         print(f"statistics: {stats_of_labels(spark, options, table=options.labels)}")

@@ -77,6 +77,15 @@ def test_a_prepared_set_without_held_out_images_gets_some_and_other_unlabeled_on
     assert (options.val_fraction, options.imb_factor_unlabel, options.unlabeled) == (0.2, None, "some")
 
 
+def test_a_manifest_does_not_choose_which_images_another_set_is_prepared_from(tmp_path: Path, images: Path) -> None:
+    write_class(images / "dog", 3)
+    set_dir = a_prepared_set(tmp_path)
+    of_images = DataOptions(dataset="folder", path=images, imb_type="natural")
+    change_manifest(set_dir, lambda values: values.update(parameters=of_images.set_parameters()))
+    message = refusal({"labelled": set_dir, "unlabeled": "some"})
+    assert f"its manifest does not decide that images of {images} are read: run `longtail prepare --dataset" in message
+
+
 @pytest.mark.parametrize("other", ["dataset", "path"])
 def test_the_labelled_images_are_named_once(images: Path, other: str) -> None:
     message = refusal({"labelled": images, other: "digits", "unlabeled": "some"})

@@ -1,5 +1,6 @@
 """What every job does around its work (spark_jobs/cli.py): exit status and the one line on standard error."""
 
+import errno
 import importlib
 import importlib.machinery
 import sys
@@ -218,3 +219,13 @@ def test_an_unknown_option_exits_with_2_in_one_line(
     said = capsys.readouterr().err
     assert said.startswith("longtail prepare: error: ") and "--n_maks" in said
     assert said.count("\n") == 1
+
+
+def test_an_unfinished_file_is_named_as_the_user_knows_it() -> None:
+    unfinished = f"/data/.predictions.parquet.longtail-{'0a' * 16}"
+    for path in (unfinished, f"{unfinished}/part-0", f"{unfinished}."):
+        message = user_message(OSError(errno.ENOSPC, "No space left on device", path))
+        assert message is not None
+        assert message.startswith(
+            f"cannot use /data/predictions.parquet{path.removeprefix(unfinished).rstrip('.')}: No"
+        )

@@ -105,6 +105,7 @@ def test_the_last_events_are_the_result(long_run: Path) -> None:
     result, last = result_of(long_run), [e for e in events_of(long_run) if e["epoch"] == 10]
     assert (result["run"], result["phase"], result["epoch"]) == ("undisturbed", "train", 10)
     assert result["class_names"] == ["class 0", "class 1", "class 2"]
+    assert result["copies"] == []
     assert result["class_counts"] == COUNTS[TRAIN]
     assert result["shot_groups"] == ["many", "medium", "few"]  # 24 is more than 20, 4 less than 10
     assert len(last) == 3 * 3

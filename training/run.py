@@ -17,7 +17,7 @@ from longtail.conf.options.pretraining import PRETRAININGS
 from longtail.conf.options.training import RunOptions, TrainOptions
 from longtail.conf.vocabulary import TEST, VAL
 from longtail.data.class_names import check_same_order, class_order
-from longtail.data.manifest import read_manifest
+from longtail.data.manifest import Manifest, read_manifest
 from longtail.models.heads import ReorderedHead
 from longtail.models.network import Network
 from longtail.streaming.events.writer import EventWriter
@@ -60,7 +60,8 @@ def run_training(options: RunOptions, paths: RunPaths, rank: Rank, *, attempt: i
 
 def _run_training(options: RunOptions, paths: RunPaths, rank: Rank, *, attempt: int) -> dict[str, Any]:
     method = method_of(options)
-    task = method.task(options, paths, read_manifest(paths.set_dir), rank)
+    manifest = read_manifest(paths.set_dir)
+    task = method.task(options, paths, manifest, rank)
     task, network = method.network(options, task, rank)
     task, model = method.learner(network, options, task, rank)
     optimizer = build_optimizer(model, options)
@@ -96,6 +97,7 @@ def _run_training(options: RunOptions, paths: RunPaths, rank: Rank, *, attempt: 
             totals=totals,
             predictions=predictions,
             best=reporter.best,
+            manifest=manifest,
         )
         write_json_atomically(paths.run_dir / RESULT_FILE, result)
         events.finished()
@@ -113,7 +115,8 @@ def run_evaluation(options: TrainOptions, paths: RunPaths, rank: Rank) -> dict[s
     """
     assert options.resume is not None
     # Held-out images alone are evaluated, whatever the checkpoint learned from.
-    task = supervised_task(options, paths.set_dir, read_manifest(paths.set_dir), rank.device)
+    manifest = read_manifest(paths.set_dir)
+    task = supervised_task(options, paths.set_dir, manifest, rank.device)
     checkpoint = load_checkpoint(options.resume)
     check_phase(checkpoint, path=options.resume)
     card, order = checkpoint.model_card, None
@@ -149,6 +152,7 @@ def run_evaluation(options: TrainOptions, paths: RunPaths, rank: Rank) -> dict[s
         totals=totals,
         predictions=predictions,
         best=checkpoint.best,
+        manifest=manifest,
     )
 
 
@@ -326,6 +330,7 @@ def _result(
     totals: dict[str, Totals],
     predictions: dict[str, Predictions],
     best: BestEpoch | None,
+    manifest: Manifest,
 ) -> dict[str, Any]:
     """Content of result.json: scores at the last epoch, and at the one chosen on validation data (None without).
 
@@ -343,5 +348,6 @@ def _result(
         "shot_groups": groups,
         "best_on_validation": asdict(best) if best else None,
         "chosen_on_validation": task.objective.chosen,
+        "copies": manifest.copies,
         "splits": {split: split_scores(values, predictions.get(split), groups) for split, values in totals.items()},
     }

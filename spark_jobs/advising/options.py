@@ -6,12 +6,13 @@ from typing import Any
 
 from longtail.conf.arguments import resolve_options
 from longtail.conf.base.errors import UserError
+from longtail.conf.next_command import next_command
 from longtail.conf.options.advise import AdviseOptions
-from longtail.conf.options.data import OF_UNLABELED, DataOptions
+from longtail.conf.options.data import OF_UNLABELED, PLACES, DataOptions, PrepareOptions
 from longtail.data.manifest import FILE_NAME, read_manifest
 from longtail.data.storage import is_table
 from longtail.spark_jobs.steps.checkpoint_options import Continued, card_of, data_options, with_recorded
-from longtail.spark_jobs.steps.prepared_set import PREPARED_DIRECTORY
+from longtail.spark_jobs.steps.prepared_set import PREPARED_DIRECTORY, prepared_set_dir
 
 
 def advise_options(given: dict[str, Any]) -> Continued[AdviseOptions]:
@@ -28,11 +29,26 @@ def advise_options(given: dict[str, Any]) -> Continued[AdviseOptions]:
         named, inherited = _without_unlabeled(named), _without_unlabeled(inherited)
     if named or card is None:
         job = Continued(resolve_options(AdviseOptions, {**named, **given}), None)
+        _check_places(job.options, named, given)
     else:
         job = with_recorded(AdviseOptions, given, inherited, card)
     if card is not None and given.get("dataset") in (None, card.options.get("dataset")):
         _check_labelled_part(job.options, data_options(card, {}))
     return job
+
+
+def _check_places(options: AdviseOptions, named: Mapping[str, Any], given: Mapping[str, Any]) -> None:
+    """Raise UserError if images would be read from where a manifest says, and not the user, to prepare another set."""
+    of_manifest = PLACES - {"dataset", "data_dir"} - given.keys()
+    if "dataset" not in named or not (Path(given["labelled"]) / FILE_NAME).is_file():
+        return
+    places = [str(named[name]) for name in sorted(of_manifest) if named.get(name) is not None]
+    if places and not prepared_set_dir(options).exists():
+        raise UserError(
+            f"--labelled {given['labelled']} has no images held out for validation, or another unlabeled part than is "
+            f"asked for, and its manifest does not decide that images of {' and '.join(places)} are read: run "
+            f"`{next_command('prepare', PrepareOptions, options)}` first"
+        )
 
 
 def _check_labelled_part(options: AdviseOptions, trained_on: dict[str, Any]) -> None:

@@ -30,6 +30,7 @@ _NUMBERS = {os.strerror(number): number for number in _MENDS}
 _OF_JVM = re.compile(rf"(?:Exception|Error)\b.*({'|'.join(map(re.escape, _NUMBERS))})")
 _OF_TASK = re.compile(r"^\s*(?:\w+\.)*\w*Error: \[Errno (\d+)\] .*?(?:: '([^']+)'.*)?$", re.MULTILINE)
 _NO_DIRECTORY = re.compile(r"Mkdirs failed to create (?:file:)?(\S+)")
+_UNFINISHED = re.compile(r"\.([^/]+)\.longtail-[0-9a-f]{32}")
 _PATH = re.compile(r"file:(/[^\s,)\]]+)")
 
 JVM_IS_GONE = "Spark's Java process ended (killed, or out of memory): run the command again"
@@ -133,5 +134,7 @@ def _of_operating_system(error: BaseException, text: str) -> str | None:
 def _message(number: int | None, path: object) -> str | None:
     if number not in _MENDS:
         return None
-    where = f"cannot use {path}" if path else "a file cannot be written"
+    # As the user knows it: unfinished files have a hidden name (conf/base/files.py).
+    shown = _UNFINISHED.sub(r"\1", str(path).rstrip("."))
+    where = f"cannot use {shown}" if path else "a file cannot be written"
     return f"{where}: {os.strerror(number)}; {_MENDS[number]}"

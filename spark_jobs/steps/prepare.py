@@ -15,6 +15,7 @@ from longtail.conf.base.errors import UserError
 from longtail.conf.base.files import new_directory
 from longtail.conf.base.names import with_examples
 from longtail.conf.base.optional_packages import deltalake
+from longtail.conf.base.paths import check_can_be_written
 from longtail.conf.base.shown_text import printable
 from longtail.conf.options.data import DataOptions
 from longtail.conf.vocabulary import TEST, UNLABELED
@@ -65,6 +66,7 @@ def prepare(spark: SparkSession, options: DataOptions, *, as_delta: bool = False
         return set_dir
     if exists:
         print(f"the files that {set_dir.name} was prepared from have changed: it is prepared again")
+    check_can_be_written(set_dir.parent, option="--data_dir")
     source = source_of(options)
     located = source.locate(options)
     sources = [_LocatedSource(source, located), *_unlabeled_sources(options, located)]
