@@ -17,7 +17,6 @@ import sys
 from collections.abc import Sequence
 
 from longtail.conf.arguments import given_values, options_for
-from longtail.conf.base.paths import check_can_be_written
 from longtail.conf.next_command import next_command
 from longtail.conf.options.advise import AdviseOptions
 from longtail.conf.options.inference import GenPseudolabelsOptions
@@ -25,7 +24,7 @@ from longtail.conf.options.pretraining import PretrainRotOptions
 from longtail.conf.options.training import TrainOptions
 from longtail.spark_jobs.advising.diagnosis import diagnose
 from longtail.spark_jobs.advising.diagnosis_output import ADVICE_FILE, CLASSES_FILE, print_diagnosis, write_diagnosis
-from longtail.spark_jobs.advising.options import advise_options
+from longtail.spark_jobs.advising.options import advise_options, check_output_can_be_written
 from longtail.spark_jobs.cli import run_job
 from longtail.spark_jobs.steps.checkpoint_options import card_of, data_options
 from longtail.spark_jobs.steps.training import train_run, training_session
@@ -36,8 +35,7 @@ ADVICE_DIRECTORY = "advice"
 def main(argv: Sequence[str]) -> None:
     job = advise_options(given_values(AdviseOptions, argv, prog="longtail advise"))
     options = job.options
-    of_checkpoint = options.resume.parent if options.resume else options.runs_dir
-    check_can_be_written(options.output_dir or of_checkpoint, option="--output_dir")
+    check_output_can_be_written(options)
     spark = training_session("advise", options)
     set_dir = job.prepared(spark)
     checkpoint = options.resume or train_run(spark, options_for(TrainOptions, options), set_dir=set_dir).checkpoint

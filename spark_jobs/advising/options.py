@@ -6,6 +6,7 @@ from typing import Any
 
 from longtail.conf.arguments import resolve_options
 from longtail.conf.base.errors import UserError
+from longtail.conf.base.paths import check_can_be_written
 from longtail.conf.next_command import next_command
 from longtail.conf.options.advise import AdviseOptions
 from longtail.conf.options.data import OF_UNLABELED, PLACES, DataOptions, PrepareOptions
@@ -35,6 +36,12 @@ def advise_options(given: dict[str, Any]) -> Continued[AdviseOptions]:
     if card is not None and given.get("dataset") in (None, card.options.get("dataset")):
         _check_labelled_part(job.options, data_options(card, {}))
     return job
+
+
+def check_output_can_be_written(options: AdviseOptions) -> None:
+    """Raise UserError if the advice could not be written, before Spark and a training start."""
+    of_checkpoint = options.resume.parent if options.resume else options.runs_dir
+    check_can_be_written(options.output_dir or of_checkpoint, option="--output_dir")
 
 
 def _check_places(options: AdviseOptions, named: Mapping[str, Any], given: Mapping[str, Any]) -> None:
