@@ -27,6 +27,8 @@ from collections import defaultdict
 from pathlib import Path
 from typing import Any
 
+import pyarrow.parquet as pq
+
 COMMON = ["--dataset", "digits", "--threads", "1"]
 
 
@@ -91,8 +93,8 @@ def warm_training(directory: str, epochs: int) -> dict[str, float]:
     for temperature in ("cold", "warm"):
         again = options.model_copy(update={"exp_str": f"{temperature}{time.time_ns()}"})
         run = train_run(spark, again, set_dir=set_dir, show_progress=False)
-        events = sorted((again.runs_dir / "events").glob(f"{run.run_dir.name}-*.jsonl"))
-        first, last = (json.loads(events[i].read_text().splitlines()[0]) for i in (0, -1))
+        events = sorted((again.runs_dir / "events").glob(f"{run.run_dir.name}-*-epoch*.parquet"))
+        first, last = (pq.read_table(events[i]).to_pylist()[0] for i in (0, -1))
         first_step = first["emitted_at"] - first["epoch_seconds"]
         seconds[f"{temperature} training, to the first step"] = first_step - started
         seconds[f"{temperature} training, after the last epoch"] = time.time() - last["emitted_at"]

@@ -33,9 +33,10 @@ from pyspark.sql.streaming import StreamingQuery
 from longtail.conf.base.files import write_text_atomically
 from longtail.conf.options.base import SparkJobOptions
 from longtail.spark_jobs.cluster.session import spark_session
+from longtail.streaming.event_files.source import event_file_names
 from longtail.streaming.events.schema import ClassEvent, ConfusionEvent, Event, RunEvent, event_line, spark_ddl
 from longtail.streaming.events.writer import EventWriter
-from longtail.streaming.live.query import OWN_SETTINGS, file_lines, start_live_query
+from longtail.streaming.live.query import OWN_SETTINGS, start_live_query
 from longtail.streaming.tables.manifest import list_runs, read_run_manifest, run_directory
 from longtail.streaming.tables.reading import read_result_table
 
@@ -74,7 +75,7 @@ def num_class_events(events: list[Event]) -> int:
 @contextmanager
 def ours(spark: SparkSession, events_dir: Path, tables_dir: Path) -> Iterator[StreamingQuery]:
     query = start_live_query(
-        spark, lambda session: file_lines(session, events_dir), tables_dir=tables_dir, trigger=TRIGGER
+        spark, lambda session: event_file_names(session, events_dir), tables_dir=tables_dir, trigger=TRIGGER
     )
     try:
         yield query

@@ -28,6 +28,7 @@ from importlib.machinery import ModuleSpec
 from pathlib import Path
 
 import numpy as np
+import pyarrow.parquet as pq
 import torch
 from scipy.stats import ttest_1samp
 
@@ -74,7 +75,8 @@ def longtail(arguments: argparse.Namespace, seed: int) -> dict[str, float]:
         run = Path(directory) / "run"
         paths = RunPaths(set_dir=arguments.set_dir, run_dir=run, events_dir=Path(directory) / "events")
         result = run_training(options, paths, Rank(0, 1, device), attempt=1)
-        events = [json.loads(line) for file in paths.events_dir.rglob("*.jsonl") for line in file.open()]
+        files = paths.events_dir.glob("*-epoch*.parquet")
+        events = [row for file in files for row in pq.read_table(file).to_pylist()]
     speeds = {e["epoch"]: e["images_per_second"] for e in events if e["kind"] == "class" and e["epoch"] > 1}
     return {"accuracy": 100 * result["splits"]["test"]["accuracy"], "speed": statistics.harmonic_mean(speeds.values())}
 

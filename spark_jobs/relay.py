@@ -18,10 +18,10 @@ from longtail.conf.options.live import RelayOptions
 from longtail.spark_jobs.cli import run_job
 from longtail.spark_jobs.cluster.session import spark_session
 from longtail.spark_jobs.steps.event_source import destination, kafka_connection
+from longtail.streaming.event_files.source import file_lines
 from longtail.streaming.events.writer import EVENTS_DIRECTORY
 from longtail.streaming.live.checkpoint import claim_checkpoint
 from longtail.streaming.live.kafka import KAFKA_PACKAGE, start_relay
-from longtail.streaming.live.query import file_lines
 
 STATE_DIRECTORY = "relay"
 
@@ -36,7 +36,7 @@ def main(argv: Sequence[str]) -> None:
     state_dir = options.runs_dir / STATE_DIRECTORY / options.topic
     claim_checkpoint(state_dir, name, new=options.new_checkpoint)
     query = start_relay(
-        file_lines(spark, options.runs_dir / EVENTS_DIRECTORY),
+        file_lines(spark, options.runs_dir / EVENTS_DIRECTORY, state_dir),
         kafka=kafka,
         topic=options.topic,
         max_message_bytes=max_message_bytes,

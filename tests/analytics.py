@@ -6,14 +6,29 @@ from typing import Any
 
 import deltalake
 import pyarrow as pa
-from pyspark.sql import SparkSession
+from pyspark.sql import DataFrame, SparkSession
+from pyspark.sql import functions as F
 
 from longtail.streaming.alerts.rules import AlertRules
 from longtail.streaming.alerts.rules_file import read_alert_rules
+from longtail.streaming.events.columns import EVENT_COLUMNS
+from longtail.streaming.events.files import ARCHIVE_DIRECTORY
 from longtail.streaming.tables.delta import DELTA_DIRECTORY
 from longtail.streaming.tables.reading import read_result_table
 from longtail.streaming.tables.schemas import TABLES
 from tests.batch_tables import tables_of
+
+
+def lines_in(spark: SparkSession, events_dir: Path) -> DataFrame:
+    """All events of a directory as lines, those of columns and archives too; read by Spark's own readers."""
+    lines = spark.read.text(str(events_dir), pathGlobFilter="*.jsonl")
+    for directory in (events_dir, events_dir / ARCHIVE_DIRECTORY):
+        if list(directory.glob("*.parquet")):
+            rows = spark.read.option("mergeSchema", True).parquet(str(directory), pathGlobFilter="*.parquet")
+            json = F.to_json(F.struct(*(name for name in rows.columns if name in EVENT_COLUMNS.names)))
+            line = F.col("line").cast("string") if "line" in rows.columns else F.lit(None)
+            lines = lines.union(rows.select(F.coalesce(line, json)))
+    return lines.selectExpr("value", "'a file' AS source").coalesce(1)
 
 
 def rounded(rows: list[dict[str, Any]], names: list[str]) -> list[tuple[Any, ...]]:
@@ -28,8 +43,7 @@ def assert_tables_are_those_of_all_lines(
     spark: SparkSession, tables_dir: Path, events_dir: Path, rules: AlertRules | None = None
 ) -> None:
     """tables_dir: kept by the live query; events_dir: all that it was given. Silence is not judged here."""
-    lines = spark.read.text(str(events_dir), pathGlobFilter="*.jsonl").selectExpr("value", "'a file' AS source")
-    whole = tables_of(lines.coalesce(1), rules or read_alert_rules())
+    whole = tables_of(lines_in(spark, events_dir), rules or read_alert_rules())
     for name, table in whole.items():
         names = [column for column in TABLES[name].names if column != "source"]
         expected = rounded(table.toArrow().to_pylist(), names)

@@ -1,14 +1,18 @@
 """Metric events for tests: one plain event of each kind, and what a test wants to be different about it."""
 
 import dataclasses
+import json
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
+import pyarrow.parquet as pq
 from pyspark.sql import DataFrame, SparkSession
 
 from longtail.streaming.alerts.rules import AlertRules
 from longtail.streaming.events.schema import (
+    EVENT_KINDS,
     ClassEvent,
     ConfusionEvent,
     Event,
@@ -16,6 +20,7 @@ from longtail.streaming.events.schema import (
     RunEvent,
     StepEvent,
     event_line,
+    field_types,
 )
 from tests.batch_tables import tables_of
 
@@ -41,6 +46,17 @@ PLAIN = {
 
 def an_event(kind: type[Event], **changes: Any) -> Event:
     return dataclasses.replace(PLAIN[kind], **changes)
+
+
+def events_in(*files: Path) -> list[dict[str, Any]]:
+    """The events of files, of lines or columns, each with the fields of its kind; without the readers under test."""
+    rows = []
+    for file in files:
+        if file.suffix == ".parquet":
+            rows += pq.read_table(file).to_pylist()
+        else:
+            rows += map(json.loads, file.read_text().splitlines())
+    return [{name: row[name] for name in field_types(EVENT_KINDS[row["kind"]])} for row in rows]
 
 
 def class_event(**changes: Any) -> ClassEvent:

@@ -192,7 +192,7 @@ def test_a_classifier_that_learns_nothing_still_reports_its_one_epoch(
     assert result["epoch"] == 1
     assert result["splits"][TRAIN]["totals"]["support"] == COUNTS[TRAIN]
     assert sorted(path.name for path in (tmp_path / "events").iterdir()) == [
-        f"run-attempt001-{what}.jsonl" for what in ("epoch00001", "finished", "started")
+        f"run-attempt001-{what}" for what in ("epoch00001.parquet", "finished.jsonl", "started.jsonl")
     ]
 
 

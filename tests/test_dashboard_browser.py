@@ -22,13 +22,15 @@ from pyspark.sql import SparkSession
 
 from longtail.streaming.dashboard.server import address, dashboard, listening_socket, serving
 from longtail.streaming.dashboard.table_reader import TableReader
+from longtail.streaming.event_files.source import event_file_names
 from longtail.streaming.events.schema import ClassEvent, ConfusionEvent, Event, PseudoLabelEvent, RunEvent
 from longtail.streaming.events.writer import EventWriter, write_pseudo_label_events
-from longtail.streaming.live.query import file_lines, start_live_query
+from longtail.streaming.live.query import start_live_query
 from longtail.streaming.tables.manifest import RunManifest
 from longtail.streaming.tables.writing import write_run
 from tests.browser import LAPTOP, PHONE, Page, browser, wait_until
 from tests.conftest import SCRIPTS
+from tests.events import events_in
 from tests.result_rows import class_rows, table, write_base
 
 pytestmark = pytest.mark.long
@@ -121,8 +123,8 @@ def shows_what_was_measured(page: Page, events_dir: Path) -> None:
         """(trace => [trace.x.at(-1), Array.from(trace.z, row => row.at(-1))])
         (document.querySelector('[data-figure=accuracy_map]')._fullData[0])"""
     )
-    (file,) = events_dir.glob(f"*-epoch{epoch:05d}.jsonl")
-    events = [json.loads(line) for line in file.read_text().splitlines()]
+    (file,) = events_dir.glob(f"*-epoch{epoch:05d}.parquet")
+    events = events_in(file)
     test = [event for event in events if event["kind"] == "class" and event["split"] == "test"]
     assert shown == [event["correct"] / event["support"] for event in sorted(test, key=lambda e: e["class_id"])]
 
@@ -203,7 +205,7 @@ def test_tables_that_a_monitor_keeps_are_shown_without_spark(tmp_path: Path) -> 
 def page_over(spark: SparkSession, root: Path) -> Iterator[Page]:
     """The page over all events in a directory."""
     query = start_live_query(
-        spark, partial(file_lines, events_dir=root / "events"), tables_dir=root / "tables", trigger=None
+        spark, partial(event_file_names, events_dir=root / "events"), tables_dir=root / "tables", trigger=None
     )
     query.awaitTermination()
     with page_of(root / "tables") as page:

@@ -1,16 +1,10 @@
 """The files of metric events (streaming/events/writer.py): whole, one an epoch, and none of two writers the same."""
 
-import json
 from pathlib import Path
-from typing import Any
 
 from longtail.streaming.events.schema import PseudoLabelEvent, RunEvent, StepEvent
 from longtail.streaming.events.writer import EventWriter, write_pseudo_label_events
-from tests.events import an_event, class_event
-
-
-def lines_of(file: Path) -> list[dict[str, Any]]:
-    return [json.loads(line) for line in file.read_text().splitlines()]
+from tests.events import an_event, class_event, events_in
 
 
 def names(events_dir: Path) -> list[str]:
@@ -25,12 +19,12 @@ def test_an_epoch_repeats_its_steps_and_their_files_go(tmp_path: Path) -> None:
 
     writer.write_epoch(1, [class_event()])
 
-    assert names(tmp_path) == ["base-attempt002-epoch00001.jsonl"]
-    assert [line["kind"] for line in lines_of(tmp_path / "base-attempt002-epoch00001.jsonl")] == [
+    assert names(tmp_path) == ["base-attempt002-epoch00001.parquet"]
+    assert [line["kind"] for line in events_in(tmp_path / "base-attempt002-epoch00001.parquet")] == [
         "class", "step", "step",
     ]  # fmt: skip
     writer.write_epoch(2, [class_event(epoch=2)])
-    assert [line["kind"] for line in lines_of(tmp_path / "base-attempt002-epoch00002.jsonl")] == ["class"]
+    assert [line["kind"] for line in events_in(tmp_path / "base-attempt002-epoch00002.parquet")] == ["class"]
 
 
 def test_attempts_and_runs_write_files_of_their_own(tmp_path: Path) -> None:
@@ -38,9 +32,9 @@ def test_attempts_and_runs_write_files_of_their_own(tmp_path: Path) -> None:
         EventWriter(tmp_path, run=run, attempt=attempt).write_epoch(1, [class_event()])
 
     assert names(tmp_path) == [
-        "base-attempt001-epoch00001.jsonl",
-        "base-attempt002-epoch00001.jsonl",
-        "semi-attempt001-epoch00001.jsonl",
+        "base-attempt001-epoch00001.parquet",
+        "base-attempt002-epoch00001.parquet",
+        "semi-attempt001-epoch00001.parquet",
     ]
 
 
@@ -56,4 +50,4 @@ def test_two_labellings_by_one_run_leave_two_files(tmp_path: Path) -> None:
     for _ in range(2):
         write_pseudo_label_events(tmp_path, [an_event(PseudoLabelEvent), an_event(PseudoLabelEvent, class_id=1)])
 
-    assert [len(lines_of(file)) for file in tmp_path.iterdir()] == [2, 2]
+    assert [len(events_in(file)) for file in tmp_path.iterdir()] == [2, 2]

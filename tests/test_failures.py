@@ -68,7 +68,7 @@ def _start_training(directory: Path, *options: str) -> "subprocess.Popen[str]":
         text=True,
         start_new_session=True,
     )
-    _wait_for(training, lambda: list(directory.glob("runs/events/*-epoch00003.jsonl")))
+    _wait_for(training, lambda: list(directory.glob("runs/events/*-epoch00003.parquet")))
     return training
 
 
@@ -149,7 +149,7 @@ def test_a_training_goes_on_when_the_events_directory_vanishes(tmp_path: Path, u
     ours = _weights(tmp_path)
     assert all(torch.equal(ours[name], undisturbed[name]) for name in undisturbed)
     epochs = {
-        path.name[-11:] for place in ("taken", "runs/events") for path in (tmp_path / place).glob("*-epoch?????.jsonl")
+        path.stem[-5:] for place in ("taken", "runs/events") for path in (tmp_path / place).glob("*-epoch?????.parquet")
     }
     assert len(epochs) == NUM_EPOCHS
 

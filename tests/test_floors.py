@@ -19,7 +19,8 @@ PACKAGES = ("conf", "data", "models", "training", "streaming", "spark_jobs")
 EVENTS = {"streaming.events", "streaming.class_shares"}
 BELOW_THE_JOBS = {"conf", "data", "models", "training", "streaming"}
 BELOW_THE_LIVE_QUERY = {"conf.base", "conf.vocabulary", *EVENTS} | {
-    f"streaming.{package}" for package in ("parsing", "tables", "queries", "derived", "alerts")
+    f"streaming.{package}"
+    for package in ("parsing", "event_files", "archive", "tables", "queries", "derived", "alerts")
 }
 BELOW_STEPS = {"spark_jobs.cluster", "spark_jobs.display", "spark_jobs.frames"}
 MAY_IMPORT = {
@@ -32,12 +33,28 @@ MAY_IMPORT = {
     "training": {"conf", "data", "models", "training", *EVENTS},
     "streaming": set(),
     "streaming.parsing": {"conf.vocabulary", "streaming.events", "streaming.parsing"},
+    "streaming.event_files": {
+        "conf.base",
+        "conf.vocabulary",
+        "streaming.events",
+        "streaming.parsing",
+        "streaming.event_files",
+    },
+    "streaming.archive": {"conf.base", "streaming.events", "streaming.parsing", "streaming.event_files"},
     "streaming.tables": {"conf.base", "conf.vocabulary", "streaming.events", "streaming.parsing", "streaming.tables"},
     "streaming.queries": {"conf.vocabulary", "streaming.events", "streaming.intervals", "streaming.tables"},
     "streaming.notebook_queries": {"conf.vocabulary", "streaming.tables"},
     "streaming.derived": {"conf.vocabulary", "streaming.class_shares", "streaming.events", "streaming.tables"},
     "streaming.alerts": {"conf.base", "conf.vocabulary", "streaming.events", "streaming.tables", "streaming.alerts"},
-    "streaming.runs": {"conf.base", "conf.vocabulary", "streaming.events", "streaming.tables", "streaming.runs"},
+    "streaming.runs": {
+        "conf.base",
+        "conf.vocabulary",
+        "streaming.events",
+        "streaming.event_files",
+        "streaming.archive",
+        "streaming.tables",
+        "streaming.runs",
+    },
     "streaming.live": {*BELOW_THE_LIVE_QUERY, "streaming.runs", "streaming.live"},
     "streaming.dashboard": {
         "conf.base",

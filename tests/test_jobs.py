@@ -19,6 +19,7 @@ from longtail.spark_jobs.cli import JOBS
 from longtail.streaming.tables.reading import latest_epochs, read_result_table
 from tests.analytics import assert_delta_tables_have_the_same_rows
 from tests.conftest import SCRIPTS, RunJob
+from tests.events import events_in
 
 EPOCHS = 3
 
@@ -50,11 +51,7 @@ def test_the_pipeline_goes_from_nothing_to_a_comparison_and_shows_it_live(longta
     assert _result(base)["class_counts"] == [40, 28, 20, 14, 10, 7, 5, 3, 2, 2]
     # 65 unlabeled images of each class, whatever they were taken for, join the labelled ones.
     assert sum(_result(semi)["class_counts"]) == 131 + 650
-    events = [
-        json.loads(line)
-        for file in (tmp_path / "runs/events").glob("*.jsonl")
-        for line in file.read_text().splitlines()
-    ]
+    events = events_in(*(tmp_path / "runs/events").iterdir())
     # Two runs, an event per epoch, split (train and test) and class.
     assert len([event for event in events if event["kind"] == "class"]) == 2 * EPOCHS * 2 * 10
 
@@ -242,7 +239,7 @@ def test_a_run_killed_with_sigkill_goes_on_and_ends_as_if_undisturbed(longtail: 
     command = [SCRIPTS / "longtail", "train", *map(str, arguments)]
     killed = subprocess.Popen(command, cwd=tmp_path, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     deadline = time.monotonic() + 120
-    while not list(tmp_path.glob("runs/events/*-epoch00004.jsonl")):
+    while not list(tmp_path.glob("runs/events/*-epoch00004.parquet")):
         assert killed.poll() is None and time.monotonic() < deadline, "the training never reached epoch 4"
         time.sleep(0.05)
     os.kill(killed.pid, signal.SIGKILL)

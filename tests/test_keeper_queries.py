@@ -6,9 +6,9 @@ import pyarrow as pa
 from pyspark.sql import SparkSession
 
 from longtail.streaming import queries
+from longtail.streaming.events.columns import event_schema
 from longtail.streaming.events.schema import EVENT_KINDS, ClassEvent, RunEvent, StepEvent, spark_ddl
 from longtail.streaming.live.keeper_queries import condensed_run_events
-from longtail.streaming.parsing.arrow import event_schema
 from tests.analytics import rounded
 from tests.events import PLAIN, an_event
 from tests.frames import frame_of

@@ -67,8 +67,8 @@ def after_seconds(draw: random.Random, shortest: float, longest: float) -> Itera
 def after_epochs(draw: random.Random, directory: Path) -> Iterator[None]:
     """Within the fourth epoch after the start, or before; epochs take a tenth of a second."""
     events = directory / "runs" / "events"
-    count = len(list(events.glob("*.jsonl"))) + draw.randrange(4)
-    while len(list(events.glob("*.jsonl"))) < count:
+    count = len(list(events.glob("[!.]*.*"))) + draw.randrange(4)
+    while len(list(events.glob("[!.]*.*"))) < count:
         yield
     yield from after_seconds(draw, 0, 0.3)
 

@@ -14,6 +14,7 @@ from longtail.conf.options.training import TrainOptions
 from longtail.data.manifest import read_manifest
 from longtail.spark_jobs.steps.labelling_events import write_labelling_events
 from longtail.training.run import run_training
+from tests.events import events_in
 from tests.tiny_set import ALONE, paths_of, tiny_options, unlabeled_ids, write_pseudo_labels, write_tiny_set
 
 LABELS = [0] * 7 + [1] * 5
@@ -62,8 +63,8 @@ def test_a_labelling_tells_of_each_class_and_of_the_labelling_that_its_classifie
     assert body["mean_confidence"] == pytest.approx(0.7)
     assert [tail[name] for name in ("mean_confidence", "confidence_p10", "confidence_p90")] == [None] * 3
     # The training on them says how many of its images are pseudo-labelled.
-    (epoch,) = (runs / "events").glob("semi-attempt001-epoch00001.jsonl")
-    classes = [e for e in map(json.loads, epoch.read_text().splitlines()) if e["kind"] == "class"]
+    (epoch,) = (runs / "events").glob("semi-attempt001-epoch00001.parquet")
+    classes = [e for e in events_in(epoch) if e["kind"] == "class"]
     assert {(e["class_id"], e["train_count"], e["pseudo_label_count"]) for e in classes} == {
         (0, 31, 7),
         (1, 17, 5),

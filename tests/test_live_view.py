@@ -11,9 +11,10 @@ import pytest
 from pyspark.sql import SparkSession
 
 from longtail.conf.base.errors import UserError
+from longtail.streaming.event_files.source import event_file_names
 from longtail.streaming.events.schema import ConfusionEvent, RunEvent, StepEvent, event_line
 from longtail.streaming.events.writer import EventWriter
-from longtail.streaming.live.query import file_lines, start_live_query
+from longtail.streaming.live.query import start_live_query
 from longtail.streaming.tables.manifest import list_runs
 from longtail.streaming.tables.reading import read_result_table
 from tests.analytics import assert_tables_are_those_of_all_lines
@@ -63,7 +64,7 @@ def start(spark: SparkSession, tables_dir: Path, events_dir: Path):
     def query(trigger: str | None = TRIGGER, changed: list[str] | None = None) -> Iterator[None]:
         running = start_live_query(
             spark,
-            lambda session: file_lines(session, events_dir),
+            lambda session: event_file_names(session, events_dir),
             tables_dir=tables_dir,
             trigger=trigger,
             on_update=lambda runs: changed.extend(runs) if changed is not None else None,
@@ -125,7 +126,7 @@ def test_a_query_that_is_stopped_ends_the_batch_it_is_in(
             ended.extend(runs)
 
     write_epoch(events_dir, 1, correct=1)
-    lines = partial(file_lines, events_dir=events_dir)
+    lines = partial(event_file_names, events_dir=events_dir)
     query = start_live_query(spark, lines, tables_dir=tables_dir, trigger=TRIGGER, on_update=take_a_while)
     assert in_batch.wait(PATIENCE_SECONDS)
     query.stop()

@@ -20,6 +20,7 @@ from longtail.training import run as run_module
 from longtail.training.distributed import Rank
 from longtail.training.loop import epoch_generator
 from longtail.training.run import run_evaluation, run_training
+from tests.events import events_in
 from tests.refusals import refused
 from tests.tiny_set import ALONE, COUNTS, paths_of, same_tensors, tiny_options, weights_in, write_tiny_set
 
@@ -45,8 +46,7 @@ def result_of(run_dir: Path) -> dict[str, Any]:
 
 def events_of(run_dir: Path, kind: str = "class") -> list[dict[str, Any]]:
     """All metric events of a kind of the run, by attempt and epoch."""
-    files = sorted((run_dir.parent / "events").glob(f"{run_dir.name}-*.jsonl"))
-    events = [json.loads(line) for file in files for line in file.read_text().splitlines()]
+    events = events_in(*sorted((run_dir.parent / "events").glob(f"{run_dir.name}-*")))
     return [event for event in events if event["kind"] == kind]
 
 
@@ -72,7 +72,7 @@ def test_a_run_writes_result_events_checkpoints_and_scalars(long_run: Path) -> N
     assert {"result.json", LAST, BEST, "tensorboard"} <= files
     assert list((long_run / "tensorboard").glob("events.out.tfevents.*"))
     assert sorted(path.name for path in (long_run.parent / "events").iterdir()) == [
-        *(f"undisturbed-attempt001-epoch{epoch:05d}.jsonl" for epoch in range(1, 11)),
+        *(f"undisturbed-attempt001-epoch{epoch:05d}.parquet" for epoch in range(1, 11)),
         "undisturbed-attempt001-finished.jsonl",
         "undisturbed-attempt001-started.jsonl",
     ]

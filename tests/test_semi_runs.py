@@ -1,6 +1,5 @@
 """Whole trainings with each method on top of FixMatch: stopped and gone on from, measured, used, told in events."""
 
-import json
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +22,7 @@ from longtail.training.objective import Task
 from longtail.training.run import run_evaluation, run_training
 from longtail.training.semi.learner import SemiLearner
 from longtail.training.semi.method import ViewOutputs
+from tests.events import events_in
 from tests.refusals import refused
 from tests.tiny_set import (
     ALONE,
@@ -227,9 +227,8 @@ def test_a_second_generation_is_trained(set_dir: Path, tmp_path: Path) -> None:
 
 
 def class_events(run_dir: Path) -> list[dict[str, Any]]:
-    files = sorted((run_dir.parent / "events").rglob("*.jsonl"))
-    lines = [json.loads(line) for file in files for line in file.read_text().splitlines()]
-    return [line for line in lines if line["kind"] == "class" and line["run"] == run_dir.name]
+    events = events_in(*sorted((run_dir.parent / "events").iterdir()))
+    return [event for event in events if event["kind"] == "class" and event["run"] == run_dir.name]
 
 
 def test_each_epoch_tells_how_right_the_pseudo_labels_of_each_class_were(set_dir: Path, tmp_path: Path) -> None:

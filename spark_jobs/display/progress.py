@@ -1,14 +1,17 @@
 """Progress of one training on the driver, from the metric events that rank 0 writes after each epoch."""
 
-import json
 import threading
 from pathlib import Path
 from types import TracebackType
 
+import pyarrow as pa
+import pyarrow.compute as pc
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from longtail.conf.vocabulary import TRAIN
 from longtail.spark_jobs.display.console import console
+from longtail.streaming.event_files.reading import read_event_files
+from longtail.streaming.events.files import COLUMNS
 from longtail.streaming.events.schema import ClassEvent
 
 POLL_SECONDS = 0.5
@@ -19,7 +22,7 @@ class EpochProgress:
 
     def __init__(self, events_dir: Path, *, run: str, attempt: int, num_epochs: int) -> None:
         self._events_dir = events_dir
-        self._pattern = f"{run}-attempt{attempt:03d}-epoch?????.jsonl"
+        self._pattern = f"{run}-attempt{attempt:03d}-epoch?????{COLUMNS}"
         self._num_epochs = num_epochs
         self._seen: set[Path] = set()
         self._stop = threading.Event()
@@ -56,14 +59,17 @@ class EpochProgress:
     def _show_new(self) -> None:
         for file in sorted(set(self._events_dir.glob(self._pattern)) - self._seen):
             self._seen.add(file)
-            try:
-                events = [json.loads(line) for line in file.read_text().splitlines()]
-            except FileNotFoundError:
-                continue  # the directory was removed meanwhile, which the training tolerates
-            training = [event for event in events if event["kind"] == ClassEvent.kind and event["split"] == TRAIN]
-            epoch, speed = training[0]["epoch"], training[0]["images_per_second"]
-            loss = sum(event["loss_sum"] for event in training) / sum(event["support"] for event in training)
-            measure = f"loss {loss:.4f}, {speed:.0f} images/s"
-            self._progress.update(self._bar, completed=epoch, measure=measure)
-            if not self._console.is_terminal:
-                self._console.print(f"epoch {epoch}/{self._num_epochs}: {measure}", soft_wrap=True)
+            # None if the directory was removed meanwhile, which the training tolerates.
+            for piece in read_event_files(self._events_dir, [file.name]):
+                training = piece.events[ClassEvent.kind]
+                training = training.filter(pc.equal(training["split"], TRAIN))
+                self._show(training)
+
+    def _show(self, training: pa.Table) -> None:
+        """training: class events of the training images of an epoch"""
+        epoch, speed = training["epoch"][0].as_py(), training["images_per_second"][0].as_py()
+        loss = pc.sum(training["loss_sum"]).as_py() / pc.sum(training["support"]).as_py()
+        measure = f"loss {loss:.4f}, {speed:.0f} images/s"
+        self._progress.update(self._bar, completed=epoch, measure=measure)
+        if not self._console.is_terminal:
+            self._console.print(f"epoch {epoch}/{self._num_epochs}: {measure}", soft_wrap=True)

@@ -9,16 +9,16 @@ from pyspark.sql import DataFrame, SparkSession
 
 from longtail.conf.kafka_settings import kafka_settings
 from longtail.conf.options.live import KafkaOptions, LiveQueryOptions, RelayOptions
+from longtail.streaming.event_files.source import event_file_names
 from longtail.streaming.events.writer import EVENTS_DIRECTORY
 from longtail.streaming.live.checkpoint import FILES, topic_source
 from longtail.streaming.live.kafka import KAFKA_PACKAGE, kafka_lines
 from longtail.streaming.live.kafka_brokers import KafkaAdmin, KafkaConnection, check_reachable, wait_for_topic
-from longtail.streaming.live.query import file_lines
 
 
 @dataclass(frozen=True)
 class EventSource:
-    """How to read the lines of events in a session, and what the checkpoint of a query on them belongs to."""
+    """How to read events in a session, and what the checkpoint of a query on them belongs to."""
 
     read: Callable[[SparkSession], DataFrame]
     name: str
@@ -50,7 +50,7 @@ def event_source(spark: SparkSession, options: LiveQueryOptions, kafka: KafkaCon
     Raises UserError if the brokers refuse the settings.
     """
     if kafka is None:
-        return EventSource(partial(file_lines, events_dir=options.runs_dir / EVENTS_DIRECTORY), FILES)
+        return EventSource(partial(event_file_names, events_dir=options.runs_dir / EVENTS_DIRECTORY), FILES)
     with KafkaAdmin(spark, kafka) as admin:
         wait_for_topic(admin, options.topic, say=_say, create=False)
         name = topic_source(options.topic, admin.cluster_id())

@@ -170,12 +170,13 @@ EVENT_KINDS: dict[str, type[Event]] = {
 
 
 def event_line(event: Event) -> str:
-    """The event as a line of JSON. Infinities and NaN, which JSON lacks, become strings that Spark reads."""
-    values = {name: _json_value(value) for name, value in dataclasses.asdict(event).items()}
+    """The event as a line of JSON."""
+    values = {name: json_value(value) for name, value in dataclasses.asdict(event).items()}
     return json.dumps(values, allow_nan=False)
 
 
-def _json_value(value: Any) -> Any:
+def json_value(value: Any) -> Any:
+    """The value of a field as JSON: infinities and NaN, which JSON lacks, become strings that Spark reads."""
     if isinstance(value, float) and not math.isfinite(value):
         return "NaN" if math.isnan(value) else "Infinity" if value > 0 else "-Infinity"
     return value

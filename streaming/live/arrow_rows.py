@@ -1,5 +1,7 @@
 """Splits, combines and selects rows of Arrow tables by key."""
 
+from collections.abc import Sequence
+
 import pyarrow as pa
 import pyarrow.compute as pc
 
@@ -12,6 +14,12 @@ def join_columns(table: pa.Table, other: pa.Table, key: list[str]) -> pa.Table:
         if name not in key:
             ordered = ordered.append_column(name, others[name])
     return ordered
+
+
+def together(parts: Sequence[dict[str, pa.Table]]) -> dict[str, pa.Table]:
+    """Tables by name, each all parts' tables of this name one after the other."""
+    names = dict.fromkeys(name for part in parts for name in part)
+    return {name: pa.concat_tables([part[name] for part in parts if name in part]) for name in names}
 
 
 def split_by(table: pa.Table, column: str) -> dict[str, pa.Table]:

@@ -18,9 +18,10 @@ from pyspark.sql import SparkSession
 from longtail.streaming.alerts.query import num_epochs_needed
 from longtail.streaming.alerts.rules import AlertRules
 from longtail.streaming.derived import DERIVED_TABLES
+from longtail.streaming.event_files.reading import EventPiece
 from longtail.streaming.events.schema import ClassEvent, StepEvent
-from longtail.streaming.live.arrow_rows import join_columns, split_by
-from longtail.streaming.live.bulkhead import apply_in_parts
+from longtail.streaming.live.arrow_rows import join_columns, split_by, together
+from longtail.streaming.live.bulkhead import DATA_ERRORS, apply_in_parts
 from longtail.streaming.live.bundle import unbundled
 from longtail.streaming.live.followed_runs import FollowedRuns
 from longtail.streaming.live.keeper_queries import (
@@ -76,18 +77,27 @@ class TableKeeper:
         self._executor.shutdown()
         self._lock.close()
 
-    def update(self, lines: pa.Table) -> list[str]:
-        """Update the tables by a batch of lines (value, source); the names of the runs that changed.
+    def update(self, lines: pa.Table, pieces: Sequence[EventPiece] = ()) -> list[str]:
+        """Update the tables by a batch of lines (value, source) and of files; the names of the runs that changed.
 
         Lines that are no events, and those that stop the update, go to the quarantine.
         """
         changed: dict[str, None] = {}
 
-        def apply(part: pa.Table) -> None:
+        def apply(part: pa.Table, columns: Sequence[dict[str, pa.Table]] = ()) -> None:
             events, bad_lines = self._read(part)
+            events = together([events, *columns])
             self._quarantine.add(bad_lines)
             changed.update(dict.fromkeys(self._update_intact(self.runs.without_deleted(events))))
 
+        if pieces:
+            try:
+                apply(pa.concat_tables([lines, *(piece.lines for piece in pieces)]), [piece.events for piece in pieces])
+                return list(changed)
+            except OSError:  # some of the others are subclasses
+                raise
+            except DATA_ERRORS:
+                lines = pa.concat_tables([lines, *(piece.as_lines() for piece in pieces)])
         for part, error in apply_in_parts(lines, apply, self._check_queries):
             self._quarantine.add(_bad_lines(part, f"stops the update of the tables: {error}"))
         return list(changed)

@@ -14,10 +14,10 @@ from longtail.streaming import queries
 from longtail.streaming.alerts.query import find_alerts
 from longtail.streaming.alerts.rules import AlertRules, AlertTables
 from longtail.streaming.derived import DERIVED_TABLES, DerivedTable
+from longtail.streaming.events.columns import event_schema
 from longtail.streaming.events.schema import ClassEvent, own_fields
 from longtail.streaming.live.bundle import bundled
 from longtail.streaming.live.prepared import PreparedQuery
-from longtail.streaming.parsing.arrow import event_schema
 from longtail.streaming.tables.schemas import TABLES
 
 CLASS_KEY = ["run", "split", "class_id", "epoch"]

@@ -7,9 +7,10 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from pyspark.sql import SparkSession
 
+from longtail.streaming.events.columns import event_schema
 from longtail.streaming.events.schema import EVENT_KINDS
 from longtail.streaming.live.prepared import PreparedQuery
-from longtail.streaming.parsing.arrow import LINE_SCHEMA, event_schema
+from longtail.streaming.parsing.arrow import LINE_SCHEMA
 from longtail.streaming.parsing.fast_lines import read_fast_lines
 from longtail.streaming.parsing.lines import LINE, REASON, SOURCE, parsed_events
 

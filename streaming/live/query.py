@@ -1,11 +1,12 @@
 """The live query: turns metric events into result tables that are always up to date.
 
-    query = start_live_query(spark, partial(file_lines, events_dir=events_dir), tables_dir=..., trigger="1 second")
+    names = partial(event_file_names, events_dir=events_dir)
+    query = start_live_query(spark, names, tables_dir=..., trigger="1 second")
     table = read_result_table(tables_dir, "epochs")      # streaming/tables/reading.py, in this or any other process
 
-Each micro-batch of lines goes to the keeper of the tables (streaming/live/keeper.py), which updates them. The
-checkpoint of the query is stored beside the tables: after a stop or a kill a new query continues there, and events that
-arrive twice count once.
+Each micro-batch of lines, or of the names of event files, goes to the keeper of the tables (streaming/live/keeper.py),
+which updates them. The checkpoint of the query is stored beside the tables: after a stop or a kill a new query
+continues there, and events that arrive twice count once.
 """
 
 import sys
@@ -15,7 +16,6 @@ from threading import Event, Lock, Thread
 
 from pyspark.errors import StreamingQueryException
 from pyspark.sql import DataFrame, SparkSession
-from pyspark.sql import functions as F
 from pyspark.sql.streaming.listener import StreamingQueryProgress
 from pyspark.sql.streaming.query import StreamingQuery
 
@@ -23,17 +23,16 @@ from longtail.conf.base.errors import UserError
 from longtail.conf.base.shown_text import one_line
 from longtail.streaming.alerts.rules import AlertRules
 from longtail.streaming.alerts.rules_file import read_alert_rules
+from longtail.streaming.event_files.source import STATE_SETTING
+from longtail.streaming.live.batches import update_by_batch
 from longtail.streaming.live.checkpoint import FILES, claim_checkpoint
 from longtail.streaming.live.keeper import TableKeeper
 from longtail.streaming.live.trigger import with_trigger
-from longtail.streaming.parsing.lines import LINE, SOURCE
 from longtail.streaming.tables.manifest import list_runs
 
 CHECKPOINT_DIRECTORY = "checkpoint"
 FOLLOW_SECONDS = 1.0
 """Interval at which a query without new events looks what users did with runs."""
-MAX_BYTES_PER_BATCH = 64 << 20
-"""The backlog at the start of a query is read in batches of this size, which bounds memory."""
 
 OWN_SETTINGS = {
     # Event batches are small: one task is faster than starting many, and a fixed plan faster than an adaptive one.
@@ -48,28 +47,6 @@ OWN_SETTINGS = {
     # Few Arrow batches, none so large that the JVM has to move it.
     "spark.sql.execution.arrow.maxRecordsPerBatch": "20000",
 }
-
-
-def file_lines(spark: SparkSession, events_dir: Path) -> DataFrame:
-    """The lines of all event files as a streaming DataFrame (value, source). Creates the directory if necessary.
-
-    Raises UserError if it has a pipe, a socket or a device, on which Spark's reader would wait for ever.
-    """
-    events_dir.mkdir(parents=True, exist_ok=True)
-    for file in events_dir.glob("*.jsonl"):
-        if file.exists() and not file.is_file():
-            raise UserError(f"{file} is not a regular file: remove it")
-    lines = (
-        spark.readStream.format("text")
-        .option("pathGlobFilter", "*.jsonl")
-        # The file of a step event vanishes when the file of its epoch is written.
-        .option("ignoreMissingFiles", True)
-        .option("maxBytesPerTrigger", MAX_BYTES_PER_BATCH)
-        # Files copied from another machine may keep old dates, and must be read all the same.
-        .option("maxFileAge", "3650d")
-        .load(str(events_dir.absolute()))
-    )
-    return lines.select(F.col("value").alias(LINE), F.col("_metadata.file_path").alias(SOURCE))
 
 
 def repeat(action: Callable[[], None], stopping: Event) -> None:
@@ -133,7 +110,7 @@ class LiveQuery:
 
 def start_live_query(
     spark: SparkSession,
-    read_lines: Callable[[SparkSession], DataFrame],
+    read_events: Callable[[SparkSession], DataFrame],
     *,
     tables_dir: Path,
     trigger: str | None,
@@ -145,7 +122,8 @@ def start_live_query(
 ) -> LiveQuery:
     """Start the query.
 
-    read_lines: creates the streaming DataFrame of lines (value, source) in the query's own session
+    read_events: creates in the query's own session the streaming DataFrame of the names of event files
+        (streaming/event_files/source.py), or of lines (value, source)
     trigger: interval between batches as Spark writes it ("1 second"); None: process what exists and end
     source: what the lines are from (streaming/live/checkpoint.py)
     new_checkpoint: forget how far the source was read
@@ -159,7 +137,7 @@ def start_live_query(
     they were kept from another source.
     """
     own_session = spark.newSession()
-    for key, value in OWN_SETTINGS.items():
+    for key, value in {**OWN_SETTINGS, STATE_SETTING: str(tables_dir.absolute() / CHECKPOINT_DIRECTORY)}.items():
         own_session.conf.set(key, value)
     keeper = TableKeeper(own_session, tables_dir, rules or read_alert_rules(), runs_dir=runs_dir)
     in_batch, stopping = Lock(), Event()
@@ -170,8 +148,9 @@ def start_live_query(
                 raise InterruptedError("the query is being stopped")
         try:
             # First what users did: a deleted run does not come back with a batch that was on its way.
-            followed = keeper.follow()
-            on_update(list(dict.fromkeys([*followed, *keeper.update(batch.toArrow())])))
+            on_update(keeper.follow())
+            for changed in update_by_batch(keeper, batch):
+                on_update(changed)
         finally:
             in_batch.release()
 
@@ -184,7 +163,7 @@ def start_live_query(
         claim_checkpoint(tables_dir.absolute() / CHECKPOINT_DIRECTORY, source, new=new_checkpoint)
         on_update(list(dict.fromkeys([*list_runs(tables_dir), *keeper.follow()])))
         writer = (
-            read_lines(own_session)
+            read_events(own_session)
             .writeStream.option("checkpointLocation", str(tables_dir.absolute() / CHECKPOINT_DIRECTORY))
             .queryName("longtail live view")
             .foreachBatch(process)

@@ -1,56 +1,35 @@
-"""All lines that hold events of one run, from the event files that are still there."""
+"""All lines that hold events of one run, from the event files that are still there, and from archives."""
 
 from collections.abc import Iterator
 from pathlib import Path
 
 import pyarrow as pa
+import pyarrow.compute as pc
 
+from longtail.streaming.event_files.reading import EventPiece, pieces_together, read_event_files
 from longtail.streaming.events.files import event_files_of, files_of_many_runs
-from longtail.streaming.parsing.arrow import LINE_SCHEMA
-
-BATCH_BYTES = 64 << 20
-"""Lines are read in batches of about this size, which bounds memory."""
 
 
 class RunLines:
     """The lines of a run's own event files, and of the files of many runs that name it."""
 
     def __init__(self, events_dir: Path, run: str) -> None:
-        name = f'"{run}"'.encode()
-        self._files = [
-            *event_files_of(events_dir, run),
-            *(file for file in files_of_many_runs(events_dir) if name in _content(file)),
+        self._events_dir, self._run = events_dir, run
+        others = [str(file.relative_to(events_dir)) for file in files_of_many_runs(events_dir)]
+        self._names = [
+            *(str(file.relative_to(events_dir)) for file in event_files_of(events_dir, run)),
+            *(name for name in others if any(map(self._names_run, read_event_files(events_dir, [name])))),
         ]
 
     def exist(self) -> bool:
         """Whether there is any file."""
-        return bool(self._files)
+        return bool(self._names)
 
     def batches(self) -> Iterator[pa.Table]:
         """Tables of LINE_SCHEMA, which may hold events of other runs too."""
-        lines: list[bytes] = []
-        sources: list[str] = []
-        num_bytes = 0
-        for file in self._files:
-            content = _content(file)
-            of_file = content.splitlines()
-            lines += of_file
-            sources += [file.absolute().as_uri()] * len(of_file)
-            num_bytes += len(content)
-            if num_bytes > BATCH_BYTES:
-                yield _table(lines, sources)
-                lines, sources, num_bytes = [], [], 0
-        if lines:
-            yield _table(lines, sources)
+        for pieces in pieces_together(read_event_files(self._events_dir, self._names)):
+            yield pa.concat_tables([piece.as_lines() for piece in pieces])
 
-
-def _content(file: Path) -> bytes:
-    try:
-        return file.read_bytes() if file.is_file() else b""
-    except FileNotFoundError:  # the file of a step event, whose epoch is finished
-        return b""
-
-
-def _table(lines: list[bytes], sources: list[str]) -> pa.Table:
-    texts = pa.array([line.decode("utf-8", "replace") for line in lines], pa.string())
-    return pa.table([texts, pa.array(sources, pa.string())], names=LINE_SCHEMA.names).cast(LINE_SCHEMA)
+    def _names_run(self, piece: EventPiece) -> bool:
+        in_lines = pc.any(pc.match_substring(piece.lines["value"], f'"{self._run}"')).as_py()
+        return bool(in_lines) or any(pc.is_in(self._run, t["run"]).as_py() for t in piece.events.values())

@@ -18,6 +18,7 @@ import pyarrow.compute as pc
 import pyarrow.json
 
 from longtail.streaming.events.bounds import MAX_NESTING, NOT_ABOVE, ONE_OF, REALS, integer_range, longest_text
+from longtail.streaming.events.columns import event_schema
 from longtail.streaming.events.schema import (
     EVENT_FORMAT_VERSION,
     EVENT_KINDS,
@@ -28,7 +29,6 @@ from longtail.streaming.events.schema import (
     later_fields,
     nullable_fields,
 )
-from longtail.streaming.parsing.arrow import event_schema
 
 _REAL = r"-?(?:0|[1-9][0-9]{0,99})(?:\.[0-9]{1,99})?(?:[eE][-+]?[0-9]{1,2})?"
 # Without surrogates: half a pair is no text.
@@ -54,7 +54,7 @@ def read_fast_lines(lines: pa.Table) -> tuple[dict[str, pa.Table], pa.Table]:
         if not len(matched):
             continue
         found = _parse(matched, kind)
-        possible = _is_possible(found, kind)
+        possible = is_possible(found, kind)
         if not pc.all(possible).as_py():
             found = found.filter(possible)
             others.append(lines.filter(is_event).filter(pc.invert(possible)))
@@ -63,8 +63,8 @@ def read_fast_lines(lines: pa.Table) -> tuple[dict[str, pa.Table], pa.Table]:
     return events, pa.concat_tables([lines.filter(is_other), *others])
 
 
-def _is_possible(events: pa.Table, kind: type[Event]) -> pa.ChunkedArray:
-    """Whether all values are within their bounds, as far as the regular expression has not verified it."""
+def is_possible(events: pa.Table, kind: type[Event]) -> pa.ChunkedArray:
+    """Which events have all values within their bounds, as far as line_pattern does not verify it."""
     types = field_types(kind)
     checks = [
         *(pc.less_equal(events[low], events[high]) for low, high in NOT_ABOVE.items() if {low, high} <= types.keys()),

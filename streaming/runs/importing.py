@@ -6,12 +6,15 @@ import shutil
 import stat
 import zipfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path, PurePosixPath
+
+import pyarrow as pa
 
 from longtail.conf.base.errors import UserError
 from longtail.conf.base.files import read_regular_text, scratch_directory
 from longtail.conf.base.formats import check_format_version
+from longtail.streaming.event_files.reading import read_event_files
 from longtail.streaming.events.files import run_of_event_file
 from longtail.streaming.events.schema import RUN_NAME
 from longtail.streaming.events.writer import EVENTS_DIRECTORY
@@ -106,20 +109,21 @@ def _checked(directory: Path, source: Path) -> str:
     for file in sorted(events.iterdir()) if events.is_dir() else ():
         if run_of_event_file(file.name) != run or not file.is_file():
             raise UserError(f"{source} has the event file {file.name!r}, which is none of {run}: it is not imported")
-        if file.suffix == ".jsonl" and (other := _other_run(file, run)):
+        if other := _other_run(file, run):
             raise UserError(f"{source}: {file.name} has an event of the run {other!r}: it is not imported")
     return run
 
 
 def _other_run(file: Path, run: str) -> str | None:
-    with file.open("rb") as lines:
-        for line in lines:
-            try:
-                named = json.loads(line)["run"]
-            except (ValueError, LookupError, TypeError, RecursionError):
-                continue  # no event, which readers put into the quarantine
+    """Another run that a file has an event of. Lines that are no events are for the quarantine."""
+    for piece in read_event_files(file.parent, [file.name]):
+        for named in {name for table in piece.events.values() for name in table["run"].unique().to_pylist()}:
             if named != run:
-                return str(named)
+                return named
+        for line in piece.lines["value"].cast(pa.binary()).to_pylist():
+            with suppress(ValueError, LookupError, TypeError, RecursionError):
+                if (named := json.loads(line)["run"]) != run:
+                    return str(named)
     return None
 
 

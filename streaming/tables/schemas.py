@@ -17,6 +17,7 @@ computed.
 
 import pyarrow as pa
 
+from longtail.streaming.events.columns import event_schema
 from longtail.streaming.events.schema import (
     ClassEvent,
     ConfusionEvent,
@@ -25,7 +26,6 @@ from longtail.streaming.events.schema import (
     StepEvent,
     own_fields,
 )
-from longtail.streaming.parsing.arrow import event_schema
 
 TABLES_FORMAT_VERSION = 1
 """Version of the format that is written: of the manifests, the Parquet files and the Delta tables."""

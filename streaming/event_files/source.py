@@ -1,0 +1,131 @@
+"""The names of event files as a source of Structured Streaming: a row for each new file, wherever its directory is.
+
+    frame = event_file_names(spark, events_dir, state_dir)      # directory, file
+    lines = file_lines(spark, events_dir, state_dir)            # value, source
+
+Spark's own file sources keep the absolute path of every file that they have ever read, choose files by their dates, and
+look at each of them at each trigger. This one compares the names that are there with those it has passed on, and
+forgets names that have gone: neither its state nor the cost of a look grows while processed files are archived. An
+archive is passed on unless all that is in it was passed on before.
+"""
+
+import os
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+from pyspark.sql import DataFrame, SparkSession
+from pyspark.sql import functions as F
+from pyspark.sql.datasource import DataSource, SimpleDataSourceStreamReader
+from pyspark.sql.types import StructType
+
+from longtail.conf.base.errors import UserError
+from longtail.streaming.event_files.passed import NewFiles
+from longtail.streaming.event_files.reading import EventPiece, read_event_files
+from longtail.streaming.events.files import file_names
+from longtail.streaming.parsing.lines import LINE, SOURCE
+
+DIRECTORY, FILE = "directory", "file"
+FORMAT = "longtail_event_files"
+STATE_SETTING = "longtail.event_files.state"
+"""Setting of a session: the directory for the state of its queries, if event_file_names is given none."""
+
+
+def event_file_names(spark: SparkSession, events_dir: Path, state_dir: Path | None = None) -> DataFrame:
+    """The names of event files as a streaming DataFrame (directory, file), both bytes. Creates the directory.
+
+    state_dir: directory of one query's state, best its checkpoint; None: that of the session (STATE_SETTING) or none,
+        and then a query that is restarted gets all files again
+
+    Raises UserError if the directory has a pipe, a socket or a device, or cannot be created.
+    """
+    try:
+        events_dir.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UserError(f"cannot create {events_dir}: {error.strerror}") from None
+    for name in file_names(events_dir):
+        file = events_dir / name
+        if file.exists() and not file.is_file():
+            raise UserError(f"{file} is not a regular file: remove it")
+    spark.dataSource.register(EventFileSource)
+    reader = spark.readStream.format(FORMAT).option("path", str(events_dir.absolute()))
+    state = str(state_dir.absolute()) if state_dir else spark.conf.get(STATE_SETTING, None)
+    return (reader.option("state", state) if state else reader).load()
+
+
+def file_lines(spark: SparkSession, events_dir: Path, state_dir: Path | None = None) -> DataFrame:
+    """The events of all files as a streaming DataFrame of lines (value, source); of columns, the lines they would be.
+
+    Parameters and errors: those of event_file_names.
+    """
+    names = event_file_names(spark, events_dir, state_dir)
+    lines = names.mapInArrow(_lines, f"{LINE} BINARY, {SOURCE} STRING")
+    return lines.select(F.col(LINE).cast("string").alias(LINE), SOURCE)
+
+
+def pieces_of(names: pa.Table | pa.RecordBatch) -> Iterator[EventPiece]:
+    """The content of the files of a batch of names (directory, file)."""
+    directories = names[DIRECTORY].unique().to_pylist()
+    if directories:
+        yield from read_event_files(Path(os.fsdecode(directories[0])), map(os.fsdecode, names[FILE].to_pylist()))
+
+
+def _lines(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
+    schema = pa.schema([(LINE, pa.binary()), (SOURCE, pa.string())])
+    for batch in batches:
+        for piece in pieces_of(batch):
+            lines = piece.as_lines()
+            values = pa.chunked_array([chunk.view(pa.binary()) for chunk in lines[LINE].chunks], pa.binary())
+            yield from pa.table([values, lines[SOURCE]], schema=schema).to_batches()
+
+
+class EventFileSource(DataSource):
+    """Spark's side of the source; options: path, state."""
+
+    @classmethod
+    def name(cls) -> str:
+        """The name of the source."""
+        return FORMAT
+
+    def schema(self) -> str:
+        """Names may have any bytes."""
+        return f"{DIRECTORY} BINARY, {FILE} BINARY"
+
+    def simpleStreamReader(self, schema: StructType) -> "EventFileReader":
+        """The reader of new names."""
+        state = self.options.get("state")
+        return EventFileReader(Path(self.options["path"]), Path(state) if state else None)
+
+
+class EventFileReader(SimpleDataSourceStreamReader):
+    """An offset has the number of the batch and the names in it: they are in Spark's log before the batch begins.
+
+    The offset of another source, which an older version of Longtail has left, has none: all files are new.
+    """
+
+    def __init__(self, events_dir: Path, state_dir: Path | None) -> None:
+        self._directory = os.fsencode(events_dir)
+        self._new = NewFiles(events_dir, state_dir)
+
+    def initialOffset(self) -> dict[str, Any]:
+        """The offset before the first batch."""
+        return {"batch": 0, "files": []}
+
+    def read(self, start: dict[str, Any]) -> tuple[Iterator[tuple[bytes, bytes]], dict[str, Any]]:
+        """The names of new files, and the offset after them."""
+        # After a restart these may be missing in the log, as the batch may have been the last.
+        self._new.add(start.get("files", []))
+        files = self._new.look()
+        if not files:
+            return iter(()), start
+        end = {"batch": start.get("batch", 0) + 1, "files": files}
+        return self.readBetweenOffsets(start, end), end
+
+    def readBetweenOffsets(self, start: dict[str, Any], end: dict[str, Any]) -> Iterator[tuple[bytes, bytes]]:
+        """The names of a batch, again."""
+        return iter([(self._directory, os.fsencode(name)) for name in end.get("files", [])])
+
+    def commit(self, end: dict[str, Any]) -> None:
+        """Remember the names of a batch that is done."""
+        self._new.log(end.get("files", []))
