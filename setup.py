@@ -75,6 +75,7 @@ setup(
     extras_require={
         "delta": ["deltalake>=1.6.6"],
         "notebook": ["jupyterlab"],
+        "onnx": ["onnx>=1.19", "onnxruntime>=1.22", "onnxscript>=0.5"],
         "test": [
             "build",
             "coverage[toml]",

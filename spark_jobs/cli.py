@@ -36,6 +36,7 @@ JOB_GROUPS = {
     },
     "New images": {
         "predict": "classes of any images by a checkpoint alone",
+        "export": "a checkpoint for programs without Longtail, or its model card",
     },
     "Unlabeled data": {
         "gen_pseudolabels": "label the unlabeled part with a trained classifier",

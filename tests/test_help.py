@@ -11,6 +11,7 @@ from longtail.conf.arguments import parse_options
 from longtail.conf.options.advise import AdviseOptions
 from longtail.conf.options.base import GROUPS, JobOptions, presentation
 from longtail.conf.options.data import DataOptions, PrepareOptions, StatsOptions
+from longtail.conf.options.export import ExportOptions
 from longtail.conf.options.inference import EvaluateOptions, GenPseudolabelsOptions, PredictOptions
 from longtail.conf.options.live import DashboardOptions, MonitorOptions, RelayOptions
 from longtail.conf.options.pretraining import PretrainMocoOptions, PretrainRotOptions, PretrainSimclrOptions
@@ -24,9 +25,9 @@ from tests.conftest import REPOSITORY
 
 OPTIONS: list[type[JobOptions]] = [
     PrepareOptions, StatsOptions, PretrainRotOptions, PretrainMocoOptions, PretrainSimclrOptions, TrainOptions,
-    TrainClassifierOptions, EvaluateOptions, PredictOptions, GenPseudolabelsOptions, TrainSemiOptions, MonitorOptions,
-    RelayOptions, DashboardOptions, RunsOptions, AdviseOptions, ExperimentOptions, ReportOptions, TheoryOptions,
-    PackageOptions, PipelineOptions,
+    TrainClassifierOptions, EvaluateOptions, PredictOptions, ExportOptions, GenPseudolabelsOptions, TrainSemiOptions,
+    MonitorOptions, RelayOptions, DashboardOptions, RunsOptions, AdviseOptions, ExperimentOptions, ReportOptions,
+    TheoryOptions, PackageOptions, PipelineOptions,
 ]  # fmt: skip
 
 

@@ -21,6 +21,7 @@ from longtail.conf.base.shown_text import is_plain
 from longtail.conf.options.advise import AdviseOptions
 from longtail.conf.options.base import JobOptions
 from longtail.conf.options.data import DataOptions, PrepareOptions, StatsOptions
+from longtail.conf.options.export import ExportOptions
 from longtail.conf.options.inference import EvaluateOptions, GenPseudolabelsOptions, PredictOptions
 from longtail.conf.options.live import DashboardOptions, MonitorOptions, RelayOptions
 from longtail.conf.options.pretraining import PRETRAININGS
@@ -36,7 +37,8 @@ STRIDE = int(os.environ.get("LONGTAIL_OPTION_STRIDE", "7"))
 JOBS: tuple[type[JobOptions], ...] = (
     PrepareOptions, StatsOptions, TrainOptions, TrainSemiOptions, TrainClassifierOptions, PipelineOptions,
     EvaluateOptions, GenPseudolabelsOptions, PredictOptions, AdviseOptions, MonitorOptions, DashboardOptions,
-    RelayOptions, ExperimentOptions, ReportOptions, TheoryOptions, PackageOptions, *PRETRAININGS.values(),
+    RelayOptions, ExportOptions, ExperimentOptions, ReportOptions, TheoryOptions, PackageOptions,
+    *PRETRAININGS.values(),
 )  # fmt: skip
 
 NUMBERS = [

@@ -1,0 +1,1 @@
+"""A trained classifier for programs without Longtail: exported networks, plain weights, and a model card."""

@@ -1,0 +1,51 @@
+"""What is exported: a classifier that takes raw pixels, and its description."""
+
+from dataclasses import asdict
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from longtail.models.network import Network
+from longtail.training.model_card import ModelCard
+
+INPUT, OUTPUT = "images", "logits"
+
+
+class RawPixelClassifier(nn.Module):
+    """A network with its normalisation inside: (N, height, width, channels) uint8 pixels to (N, C) float32 logits."""
+
+    def __init__(self, network: Network, card: ModelCard) -> None:
+        super().__init__()
+        self.network = network
+        self.logit_scale = card.logit_scale
+        # Of pixels in [0, 1].
+        self.register_buffer("mean", torch.tensor(card.normalisation.mean).view(1, -1, 1, 1))
+        self.register_buffer("std", torch.tensor(card.normalisation.std).view(1, -1, 1, 1))
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Logits of the classes; their softmax is the probabilities."""
+        pixels = images.permute(0, 3, 1, 2).to(torch.float32) / 255  # (N, channels, height, width)
+        normalised = (pixels - self.get_buffer("mean")) / self.get_buffer("std")
+        return self.logit_scale * self.network.fc(self.network.features(normalised))
+
+
+def description(card: ModelCard, *, version: str) -> dict[str, Any]:
+    """All that a program needs to know beside the weights, as JSON values.
+
+    version: SHA-256 of the checkpoint
+    """
+    return {
+        "format_version": 1,
+        "model_version": version,
+        "run": card.run,
+        "arch": card.arch,
+        "head": card.head,
+        "logit_scale": card.logit_scale,
+        "class_names": card.class_names,
+        "class_counts": card.class_counts,
+        "image_shape": list(card.image_shape),
+        "normalisation": asdict(card.normalisation),
+        "input": f"{INPUT}: uint8 (N, height, width, channels)",
+        "output": f"{OUTPUT}: float32 (N, classes)",
+    }
