@@ -19,6 +19,17 @@ MARK = "LONGTAIL_TEST_MARK"
 """An environment variable that every process of a test inherits, so that none is overlooked."""
 
 
+def quick_java() -> str:
+    """Options for a JVM of Spark that a test starts: it lives for seconds, as a local session of longtail does.
+
+    The first compiler tier is enough, and the archive of classes fits, if a session has written it already.
+    """
+    cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "longtail"
+    archives = sorted(cache.glob(f"spark-{pyspark.__version__}-*.jsa"), key=lambda file: file.stat().st_mtime)
+    mapped = [f"-XX:SharedArchiveFile={archives[-1]} -Xlog:cds*=off"] if archives else []
+    return " ".join(["-XX:TieredStopAtLevel=1 -XX:+UseSerialGC", *mapped])
+
+
 class Cluster:
     """A master and its workers of one core each; `url` is the master's."""
 
@@ -29,6 +40,7 @@ class Cluster:
             "SPARK_LOCAL_IP": LOOPBACK,
             "SPARK_WORKER_DIR": str(directory),
             "SPARK_NO_DAEMONIZE": "1",
+            "JDK_JAVA_OPTIONS": quick_java(),  # the executors' too
             MARK: mark,
         }
         self._log = (directory / "log").open("w")

@@ -21,14 +21,16 @@ from longtail.conf.options.data import PrepareOptions
 from longtail.spark_jobs.cli import job_main, run_job
 from longtail.spark_jobs.cluster.session import described, spark_session
 from longtail.spark_jobs.steps.prepare import prepare
+from tests.cluster import LOOPBACK, quick_java
 
 REPOSITORY = Path(__file__).parent.parent
 SCRIPTS = Path(sys.executable).parent
 
 LONGEST_FILES = [
-    "test_package.py", "test_faults.py", "test_failures.py", "test_exactly_once.py", "test_jobs.py",
-    "test_dashboard_browser.py", "test_notebooks.py", "test_real_data.py", "test_kafka.py", "test_theory_job.py",
-    "test_user_code.py", "test_alerts.py",
+    "test_package.py", "test_failures.py", "test_killed_at_random.py", "test_faults.py", "test_real_data.py",
+    "test_exactly_once.py", "test_standalone_cluster.py", "test_kafka.py", "test_gpu_addresses.py", "test_jobs.py",
+    "test_dashboard_browser.py", "test_notebooks.py", "test_option_values.py", "test_theory_job.py",
+    "test_class_archive.py", "test_semi_runs.py", "test_user_code.py", "test_alerts.py",
 ]  # fmt: skip
 """They come first, so that with several processes none is left alone with a long one at the end."""
 
@@ -151,7 +153,12 @@ def spark_submit(tmp_path: Path) -> RunJob:
         return subprocess.run(
             [SCRIPTS / "spark-submit", *submit, REPOSITORY / "spark_jobs" / f"{job}.py", *map(str, arguments)],
             cwd=tmp_path,
-            env={**os.environ, "PYSPARK_PYTHON": sys.executable, "SPARK_LOCAL_IP": "127.0.0.1"},
+            env={
+                **os.environ,
+                "PYSPARK_PYTHON": sys.executable,
+                "SPARK_LOCAL_IP": LOOPBACK,
+                "SPARK_SUBMIT_OPTS": quick_java(),
+            },
             capture_output=True,
             text=True,
             timeout=timeout,

@@ -160,7 +160,7 @@ def test_a_training_goes_on_when_the_events_directory_vanishes(tmp_path: Path, u
     [(signal.SIGINT, 130, "interrupted"), (signal.SIGTERM, 130, "interrupted"), (signal.SIGKILL, -9, "lost")],
 )
 def test_nothing_is_left_of_a_training_that_is_interrupted_or_whose_driver_dies(
-    longtail: RunJob, tmp_path: Path, sent: signal.Signals, exit_status: int, run_status: str
+    job: RunJob, tmp_path: Path, sent: signal.Signals, exit_status: int, run_status: str
 ):
     training = _start_training(tmp_path)
     assert len(marked_processes(str(tmp_path))) >= 4  # driver, JVM, two ranks
@@ -170,7 +170,7 @@ def test_nothing_is_left_of_a_training_that_is_interrupted_or_whose_driver_dies(
     assert training.returncode == exit_status
     assert error == ("longtail train: interrupted\n" if sent != signal.SIGKILL else "")
     wait_until_gone(str(tmp_path))
-    assert longtail("monitor", "--once").returncode == 0
+    assert job("monitor", "--once").returncode == 0
     (run,) = read_result_table(tmp_path / "runs/analytics", "runs", now=time.time() + 60).to_pylist()
     assert run["status"] == run_status
     assert 3 <= run["epoch"] < NUM_EPOCHS

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.cluster import LOOPBACK, Cluster, running_cluster
+from tests.cluster import LOOPBACK, Cluster, quick_java, running_cluster
 from tests.conftest import REPOSITORY
 
 pytestmark = pytest.mark.long
@@ -19,6 +19,7 @@ import json, sys
 from pyspark import TaskContext
 from pyspark.sql import SparkSession
 from longtail.conf.base.errors import UserError
+from longtail.spark_jobs.cluster import barrier
 from longtail.spark_jobs.cluster.barrier import run_in_barrier_stage
 
 def addresses(context):
@@ -42,6 +43,7 @@ spark = builder.getOrCreate()
 ranks = run_in_barrier_stage(spark, rank_main, world_size=2, description="probe")
 one = spark.range(0, 1, 1, numPartitions=1)
 rest = [json.loads(row.resources) for row in one.mapInArrow(ordinary, "resources string").collect()]
+barrier.SLOT_WAIT_SECONDS = 2  # both executors are there
 try:
     run_in_barrier_stage(spark, rank_main, world_size=3, description="too many")
 except UserError as error:
@@ -67,7 +69,12 @@ def test_each_rank_is_given_the_address_of_its_gpu(cluster: Cluster, tmp_path: P
     settings = ["spark.executor.resource.gpu.amount=1", "spark.executor.memory=512m"]
     probe = tmp_path / "probe.py"
     probe.write_text(PROBE)
-    environment = {"SPARK_LOCAL_IP": LOOPBACK, "PYSPARK_PYTHON": sys.executable, "PYTHONPATH": str(REPOSITORY)}
+    environment = {
+        "SPARK_LOCAL_IP": LOOPBACK,
+        "PYSPARK_PYTHON": sys.executable,
+        "PYTHONPATH": str(REPOSITORY),
+        "SPARK_SUBMIT_OPTS": quick_java(),
+    }
     done = subprocess.run(
         [sys.executable, probe, cluster.url, *settings, *([] if by_stage else ["spark.task.resource.gpu.amount=1"])],
         env={**os.environ, **environment},

@@ -234,7 +234,7 @@ def test_one_and_two_ranks_count_the_same_classes_and_learn_alike(job: RunJob, t
 
 @pytest.mark.long
 @pytest.mark.usefixtures("with_digits")
-def test_a_run_killed_with_sigkill_goes_on_and_ends_as_if_undisturbed(longtail: RunJob, tmp_path: Path):
+def test_a_run_killed_with_sigkill_goes_on_and_ends_as_if_undisturbed(longtail: RunJob, job: RunJob, tmp_path: Path):
     arguments = ["--epochs", 40]
     command = [SCRIPTS / "longtail", "train", *map(str, arguments)]
     killed = subprocess.Popen(command, cwd=tmp_path, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
@@ -259,21 +259,21 @@ def test_a_run_killed_with_sigkill_goes_on_and_ends_as_if_undisturbed(longtail: 
     ours, theirs = _weights(run_dir), _weights(other_dir)
     assert all(torch.equal(ours[name], theirs[name]) for name in theirs)
     # The monitor counts the epochs of both attempts once: 40 epochs, two splits.
-    assert longtail("monitor", "--once").returncode == 0
+    assert job("monitor", "--once").returncode == 0
     epochs = read_result_table(tmp_path / "runs/analytics", "epochs").to_pylist()
     assert sorted(row["epoch"] for row in epochs if row["split"] == "test") == list(range(1, 41))
 
 
 @pytest.mark.long
 @pytest.mark.usefixtures("with_digits")
-def test_a_run_is_not_trained_by_two_processes_at_once(longtail: RunJob, tmp_path: Path):
+def test_a_run_is_not_trained_by_two_processes_at_once(job: RunJob, tmp_path: Path):
     command = [SCRIPTS / "longtail", "train", "--epochs", "200"]
     first = subprocess.Popen(command, cwd=tmp_path, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     try:
         while not list(tmp_path.glob("runs/*/ckpt.pth.tar")):
             assert first.poll() is None
             time.sleep(0.1)
-        second = longtail("train", "--epochs", 200)
+        second = job("train", "--epochs", 200)
         assert second.returncode == 2
         assert "another process is working on" in second.stderr
     finally:

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.cluster import LOOPBACK, running_cluster
+from tests.cluster import LOOPBACK, quick_java, running_cluster
 from tests.conftest import SCRIPTS, RunJob
 
 pytestmark = pytest.mark.long
@@ -44,7 +44,12 @@ def test_two_ranks_train_on_two_workers_with_the_code_from_a_zip(
     probed = subprocess.run(
         [SCRIPTS / "spark-submit", *submit, probe],
         cwd=tmp_path,
-        env={**os.environ, "PYSPARK_PYTHON": sys.executable, "SPARK_LOCAL_IP": LOOPBACK},
+        env={
+            **os.environ,
+            "PYSPARK_PYTHON": sys.executable,
+            "SPARK_LOCAL_IP": LOOPBACK,
+            "SPARK_SUBMIT_OPTS": quick_java(),
+        },
         capture_output=True,
         text=True,
         timeout=600,
