@@ -255,7 +255,8 @@ def test_a_test_label_that_no_training_image_has_is_refused(tmp_path: Path) -> N
 
 def test_a_file_that_a_list_names_and_that_is_not_there_is_refused_by_name(tmp_path: Path) -> None:
     write_image(tmp_path / "a.png", (1, 2, 3))
-    located = image_list.locate(of_list(tmp_path, "a.png 0\ngone.png 1\n", test="a.png 0\n"))
+    write_image(tmp_path / "b.png", (1, 2, 3))
+    located = image_list.locate(of_list(tmp_path, "a.png 0\ngone.png 1\n", test="b.png 0\n"))
     with refused() as messages:
         rows_of(located, image_list.read)
     assert f"{tmp_path}/gone.png cannot be decoded (no such file)" in messages[0]

@@ -99,7 +99,7 @@ def layout_of(files: Sequence[Path], column: str) -> Layout:
     """
     with open_parquet(files[0]) as parquet:
         schema = parquet.schema_arrow
-    check_has_columns(schema, [column], files[0])
+    check_has_columns(schema, [column], files[0], remedy="name it with --image_column")
     kind = schema.field(column).type
     kind = kind.value_type if pa.types.is_dictionary(kind) else kind
     if pa.types.is_struct(kind):
@@ -125,14 +125,17 @@ def layout_of(files: Sequence[Path], column: str) -> Layout:
     )
 
 
-def check_has_columns(schema: pa.Schema, columns: Sequence[str], file: Path) -> None:
-    """Raise UserError unless a user's table has each of the columns once."""
+def check_has_columns(
+    schema: pa.Schema,
+    columns: Sequence[str],
+    file: Path,
+    *,
+    remedy: str = "name the columns with --image_column and --label_column",
+) -> None:
+    """Raise UserError unless a user's table has each of the columns once. remedy: clause for a missing one"""
     for name in columns:
         if name not in schema.names:
-            raise UserError(
-                f"{file} has no column {name!r}: it has {', '.join(schema.names)}; name the columns with "
-                f"--image_column and --label_column"
-            )
+            raise UserError(f"{file} has no column {name!r}: it has {', '.join(schema.names)}; {remedy}")
         if schema.names.count(name) > 1:
             raise UserError(f"{file} has {schema.names.count(name)} columns {name!r}: give each a name of its own")
 
