@@ -5,6 +5,9 @@
     python benchmarks/live_query.py day          # about 3 minutes: 24 hours of epochs of one run, time compressed
     python benchmarks/live_query.py runs         # about 3 minutes: size of the state, cost of an epoch among many runs
 
+Ours are the files that a training writes (columns); the peer gets the same events as JSON lines, which the live query
+reads too (--lines: both get these).
+
 The peer is what Spark's guide would do: one aggregation that keeps the latest
 event of every key in Spark's state, complete output mode, each result written
 over the last with foreachBatch. It computes no scores, only the latest events:
@@ -32,15 +35,15 @@ from pyspark.sql.streaming import StreamingQuery
 
 from longtail.conf.base.files import write_text_atomically
 from longtail.conf.options.base import SparkJobOptions
+from longtail.conf.options.live import TRIGGER
 from longtail.spark_jobs.cluster.session import spark_session
 from longtail.streaming.event_files.source import event_file_names
 from longtail.streaming.events.schema import ClassEvent, ConfusionEvent, Event, RunEvent, event_line, spark_ddl
 from longtail.streaming.events.writer import EventWriter
-from longtail.streaming.live.query import OWN_SETTINGS, start_live_query
+from longtail.streaming.live.query import OWN_SETTINGS, LiveQuery, start_live_query
 from longtail.streaming.tables.manifest import list_runs, read_run_manifest, run_directory
 from longtail.streaming.tables.reading import read_result_table
 
-TRIGGER = "50 milliseconds"
 PATIENCE_SECONDS = 300
 
 
@@ -68,12 +71,21 @@ def epoch_events(run: str, epoch: int, *, num_classes: int, num_epochs: int, spl
     return found
 
 
+def write_epoch(events_dir: Path, run: str, epoch: int, events: list[Event], *, lines: bool) -> None:
+    """An epoch as a training writes it, or as JSON lines."""
+    if lines:
+        text = "".join(f"{event_line(event)}\n" for event in events)
+        write_text_atomically(events_dir / f"{run}-attempt001-epoch{epoch:05d}.jsonl", text)
+    else:
+        EventWriter(events_dir, run=run, attempt=1).write_epoch(epoch, events)
+
+
 def num_class_events(events: list[Event]) -> int:
     return sum(isinstance(event, ClassEvent) for event in events)
 
 
 @contextmanager
-def ours(spark: SparkSession, events_dir: Path, tables_dir: Path) -> Iterator[StreamingQuery]:
+def ours(spark: SparkSession, events_dir: Path, tables_dir: Path) -> Iterator[LiveQuery]:
     query = start_live_query(
         spark, lambda session: event_file_names(session, events_dir), tables_dir=tables_dir, trigger=TRIGGER
     )
@@ -192,12 +204,12 @@ def latency(spark: SparkSession, root: Path, arguments: argparse.Namespace) -> N
     for name, (start, newest) in BOTH.items():
         events_dir, tables_dir = root / name / "events", root / name / "tables"
         events_dir.mkdir(parents=True)
-        writer = EventWriter(events_dir, run="base", attempt=1)
+        lines = arguments.lines or start is peer
         seconds = []
         with start(spark, events_dir, tables_dir) as query:
             for epoch in range(1, arguments.warm_up + arguments.epochs + 1):
                 events = epoch_events("base", epoch, num_classes=arguments.classes, num_epochs=1000)
-                writer.write_epoch(epoch, events)
+                write_epoch(events_dir, "base", epoch, events, lines=lines)
                 renamed = time.monotonic()
                 wait_for(epoch, query, newest, tables_dir, "base")
                 if epoch > arguments.warm_up:
@@ -215,17 +227,18 @@ def latency(spark: SparkSession, root: Path, arguments: argparse.Namespace) -> N
 
 def throughput(spark: SparkSession, root: Path, arguments: argparse.Namespace) -> None:
     """A backlog, class events of runs of many classes, and the time until all of it is in the tables."""
-    events_dir = root / "events"
+    columns_dir, lines_dir = root / "columns", root / "lines"
     total = 0
     for number in range(arguments.backlog_runs):
-        writer = EventWriter(events_dir, run=f"run{number}", attempt=1)
         for epoch in range(1, arguments.epochs + 1):
             events = epoch_events(f"run{number}", epoch, num_classes=arguments.classes, num_epochs=arguments.epochs)
-            writer.write_epoch(epoch, events)
+            for events_dir in (columns_dir, lines_dir):
+                write_epoch(events_dir, f"run{number}", epoch, events, lines=events_dir is lines_dir)
             total += num_class_events(events)
     rates = {}
     for name, (start, newest) in BOTH.items():
         tables_dir = root / name / "tables"
+        events_dir = lines_dir if arguments.lines or start is peer else columns_dir
         began, began_cpu = time.monotonic(), cpu_seconds()
         with start(spark, events_dir, tables_dir) as query:
             for number in range(arguments.backlog_runs):
@@ -248,7 +261,7 @@ def day(spark: SparkSession, root: Path, arguments: argparse.Namespace) -> None:
     for name, (start, newest) in BOTH.items():
         events_dir, tables_dir = root / name / "events", root / name / "tables"
         events_dir.mkdir(parents=True)
-        writer = EventWriter(events_dir, run="base", attempt=1)
+        lines = arguments.lines or start is peer
         probes: dict[int, list[float]] = {}
         with start(spark, events_dir, tables_dir) as query:
             epoch = 0
@@ -256,11 +269,13 @@ def day(spark: SparkSession, root: Path, arguments: argparse.Namespace) -> None:
             for tenth in range(11):
                 while epoch < tenth * num_epochs // 10:
                     epoch += 1
-                    writer.write_epoch(epoch, epoch_events("base", epoch, num_classes=10, num_epochs=num_epochs))
+                    events = epoch_events("base", epoch, num_classes=10, num_epochs=num_epochs)
+                    write_epoch(events_dir, "base", epoch, events, lines=lines)
                 wait_for(epoch, query, newest, tables_dir, "base")
                 for _ in range(arguments.probes):
                     epoch += 1
-                    writer.write_epoch(epoch, epoch_events("base", epoch, num_classes=10, num_epochs=num_epochs))
+                    events = epoch_events("base", epoch, num_classes=10, num_epochs=num_epochs)
+                    write_epoch(events_dir, "base", epoch, events, lines=lines)
                     renamed = time.monotonic()
                     wait_for(epoch, query, newest, tables_dir, "base")
                     probes.setdefault(tenth, []).append(time.monotonic() - renamed)
@@ -334,6 +349,7 @@ def main() -> None:
     parser.add_argument("--backlog_runs", type=int, default=50, help="throughput: runs")
     parser.add_argument("--epoch_seconds", type=int, default=20, help="day: seconds that an epoch stands for")
     parser.add_argument("--probes", type=int, default=5, help="day, runs: epochs that are timed one by one")
+    parser.add_argument("--lines", action="store_true", help="JSON lines for both")
     parser.add_argument("--runs", type=int, default=1000, help="runs: how many")
     arguments = parser.parse_args()
     for name, value in DEFAULTS[arguments.what].items():

@@ -51,18 +51,19 @@ def archive_run(events_dir: Path, run: str) -> int:
     Raises BlockingIOError if another process is archiving in the same directory, and OSError if the directory cannot be
     written.
     """
-    return _archive(events_dir, run)
+    return _archive(events_dir, run, sorted(name for name in file_names(events_dir) if run_of_event_file(name) == run))
 
 
 def archive_files(events_dir: Path) -> int:
     """Archive all event files, by run; the number of files that went into archives. Raises as archive_run does."""
-    runs = {run_of_event_file(name) or "" for name in file_names(events_dir)}
-    return sum(_archive(events_dir, run) for run in sorted(runs))
+    by_run: dict[str, list[str]] = {}
+    for name in sorted(file_names(events_dir)):
+        by_run.setdefault(run_of_event_file(name) or "", []).append(name)
+    return sum(_archive(events_dir, run, by_run[run]) for run in sorted(by_run))
 
 
-def _archive(events_dir: Path, run: str) -> int:
+def _archive(events_dir: Path, run: str, names: Sequence[str]) -> int:
     """run: empty for files that do not bear the name of a run, or that hold events of others"""
-    names = sorted(name for name in file_names(events_dir) if (run_of_event_file(name) or "") == run)
     if not names:
         return 0
     with _only_one(events_dir / ARCHIVE_DIRECTORY):

@@ -1,5 +1,6 @@
 """The live query (streaming/live/query.py) over event files that appear, repeat, break or hide while it runs."""
 
+import shutil
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -12,8 +13,11 @@ from pyspark.sql import SparkSession
 
 from longtail.conf.base.errors import UserError
 from longtail.streaming.event_files.source import event_file_names
+from longtail.streaming.events.files import file_names
 from longtail.streaming.events.schema import ConfusionEvent, RunEvent, StepEvent, event_line
 from longtail.streaming.events.writer import EventWriter
+from longtail.streaming.live import archiver
+from longtail.streaming.live.archiver import Archiver
 from longtail.streaming.live.query import start_live_query
 from longtail.streaming.tables.manifest import list_runs
 from longtail.streaming.tables.reading import read_result_table
@@ -149,7 +153,12 @@ def test_late_epochs_change_what_comes_after_them(
 
 
 def test_broken_lines_go_to_the_quarantine_and_stop_nothing(
-    spark: SparkSession, start, accuracies, events_dir: Path, tables_dir: Path
+    spark: SparkSession,
+    start,
+    accuracies,
+    events_dir: Path,
+    tables_dir: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     write_epoch(events_dir, 1, correct=1)
     line = event_line(class_event(class_id=5))
@@ -173,3 +182,16 @@ def test_broken_lines_go_to_the_quarantine_and_stop_nothing(
     assert len(bad) == 6
     assert {row["source"].rpartition("/")[2] for row in bad} == {"broken.jsonl", "bytes.jsonl"}
     assert_tables_are_those_of_all_lines(spark, tables_dir, events_dir)
+
+    # All of it can be computed again from archives, without the checkpoint, and wherever the directory is.
+    monkeypatch.setattr(archiver, "MAX_FILES", 1)
+    Archiver(events_dir).look()
+    assert file_names(events_dir) == []
+    shutil.rmtree(tables_dir)
+    moved = events_dir.rename(events_dir.with_name("moved"))
+    events_dir.symlink_to(moved)
+    with start(trigger=None):
+        pass
+    assert_tables_are_those_of_all_lines(spark, tables_dir, events_dir)
+    again = read_result_table(tables_dir, "quarantine").to_pylist()
+    assert sorted(map(str, again)) == sorted(map(str, bad))

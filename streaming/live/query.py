@@ -24,6 +24,8 @@ from longtail.conf.base.shown_text import one_line
 from longtail.streaming.alerts.rules import AlertRules
 from longtail.streaming.alerts.rules_file import read_alert_rules
 from longtail.streaming.event_files.source import STATE_SETTING
+from longtail.streaming.events.writer import EVENTS_DIRECTORY
+from longtail.streaming.live.archiver import Archiver
 from longtail.streaming.live.batches import update_by_batch
 from longtail.streaming.live.checkpoint import FILES, claim_checkpoint
 from longtail.streaming.live.keeper import TableKeeper
@@ -66,8 +68,13 @@ def repeat(action: Callable[[], None], stopping: Event) -> None:
 class LiveQuery:
     """The running query, with Spark's method names; when it ends, other processes may write its tables."""
 
-    def __init__(self, query: StreamingQuery, keeper: TableKeeper, in_batch: Lock, stopping: Event) -> None:
+    def __init__(
+        self, query: StreamingQuery, keeper: TableKeeper, in_batch: Lock, stopping: Event, archiver: Archiver | None
+    ) -> None:
         self._query, self._keeper, self._in_batch, self._stopping = query, keeper, in_batch, stopping
+        self._archiver = archiver
+        if archiver:
+            Thread(target=repeat, args=(self._archive, stopping), daemon=True).start()
 
     @property
     def isActive(self) -> bool:
@@ -93,6 +100,7 @@ class LiveQuery:
             self._query.awaitTermination()
         finally:
             if not self._query.isActive:
+                self._archive()
                 self._close()
 
     def stop(self) -> None:
@@ -101,6 +109,11 @@ class LiveQuery:
             self._stopping.set()
             self._query.stop()
         self._close()
+
+    def _archive(self) -> None:
+        # Not what waits to be read when the query starts: it would be looked for in the archive.
+        if self._archiver and self.lastProgress:
+            self._archiver.look()
 
     def _close(self) -> None:
         self._stopping.set()
@@ -174,4 +187,5 @@ def start_live_query(
         raise
     if runs_dir is not None and trigger is not None:
         Thread(target=repeat, args=(follow, stopping), daemon=True).start()
-    return LiveQuery(query, keeper, in_batch, stopping)
+    archiver = Archiver(runs_dir / EVENTS_DIRECTORY) if runs_dir is not None and source == FILES else None
+    return LiveQuery(query, keeper, in_batch, stopping, archiver)
