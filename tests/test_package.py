@@ -45,7 +45,7 @@ def installed(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     venv.create(directory)
     python = directory / "bin" / "python"
     # Not pip, which takes minutes to unpack PyTorch.
-    uv = [sys.executable, "-m", "uv", "pip", "install", "--python", python]
+    uv = [sys.executable, "-m", "uv", "pip", "install", "--system-certs", "--python", python]
     requirements = [f"{wheel}[delta]", "mosaicml-streaming", "pytest", "pytest-xdist", "hypothesis"]
     command = [*uv, "-c", REPOSITORY / "constraints-lowest.txt", *requirements]
     done = subprocess.run(command, capture_output=True, text=True)
