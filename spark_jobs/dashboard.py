@@ -35,8 +35,8 @@ def main(argv: Sequence[str]) -> None:
         if options.tables_dir:
             ended.wait()
             return
-        query = start_query("dashboard", options, inputs, tables_dir=tables.directory, trigger=options.trigger)
-        query.awaitTermination()
+        queries = start_query("dashboard", options, inputs, tables_dir=tables.directory, trigger=options.trigger)
+        queries.live.awaitTermination()
 
 
 if __name__ == "__main__":

@@ -32,7 +32,7 @@ def main(argv: Sequence[str]) -> None:
         raise UserError(f"there is no directory {options.runs_dir}: name the --runs_dir of the trainings to watch")
     tables_dir = options.output_dir or options.runs_dir / TABLES_DIRECTORY
     check_can_be_written(tables_dir, option="--output_dir")
-    query = start_query(
+    queries = start_query(
         "monitor",
         options,
         live_inputs(options),
@@ -41,12 +41,12 @@ def main(argv: Sequence[str]) -> None:
         on_update=update_sinks(tables_dir, tensorboard=options.tensorboard, as_delta=options.format == "delta"),
     )
     if options.once:
-        query.awaitTermination()
+        queries.finish()
         if not list_runs(tables_dir):
             raise UserError(f"no metric event in {description_of(options)}: start a training first")
         console().print(screen(tables_dir, options.run))
     else:
-        follow(query, tables_dir, options.run)
+        follow(queries.live, tables_dir, options.run)
     print(f"tables: {tables_dir}")
 
 

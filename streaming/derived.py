@@ -16,6 +16,7 @@ from scipy.sparse import csr_array
 
 from longtail.conf.vocabulary import VAL
 from longtail.streaming.class_shares import estimate_class_shares
+from longtail.streaming.on_streams import not_on_streams
 from longtail.streaming.tables.schemas import TABLES
 
 _SQL_TYPES = {pa.string(): "string", pa.int64(): "bigint", pa.float64(): "double"}
@@ -34,6 +35,7 @@ class DerivedTable:
     sources: tuple[str, ...]
 
 
+@not_on_streams("the live table unlabeled_estimates has its rows")
 def unlabeled_estimates(labels: DataFrame, cells: DataFrame, classes: DataFrame) -> DataFrame:
     """Estimates for the unlabeled images from pseudo-labels alone: one row per run that labelled and round.
 

@@ -14,9 +14,13 @@ from pyspark.sql import DataFrame, Window
 from pyspark.sql import functions as F
 
 from longtail.conf.vocabulary import SHOT_GROUPS, UNLABELED
+from longtail.streaming.on_streams import not_on_streams
 from longtail.streaming.tables.schemas import LOST, RUNNING
 
+_ON_TABLES = "give it the live tables, as spark.createDataFrame(read_result_table(...))"
 
+
+@not_on_streams(_ON_TABLES)
 def compared(summaries: DataFrame, *, base: str, other: str) -> DataFrame:
     """Two runs at the same epochs: one row per split and epoch that both have, with each score of both and the gain.
 
@@ -34,6 +38,7 @@ def compared(summaries: DataFrame, *, base: str, other: str) -> DataFrame:
     return both.select("*", *gains).orderBy("split", "epoch")
 
 
+@not_on_streams(_ON_TABLES)
 def throughput(summaries: DataFrame) -> DataFrame:
     """One row per run: mean images per second and seconds per epoch, and the seconds left at this speed.
 
@@ -58,6 +63,7 @@ def throughput(summaries: DataFrame) -> DataFrame:
     )
 
 
+@not_on_streams(_ON_TABLES)
 def confusion_flow(cells: DataFrame, classes: DataFrame, *, num_flows: int = 3) -> DataFrame:
     """For each class, the wrong classes that are predicted most often: at most num_flows rows per class.
 
@@ -90,6 +96,7 @@ def confusion_flow(cells: DataFrame, classes: DataFrame, *, num_flows: int = 3) 
     ).orderBy("run", "split", "true_class", F.desc("count"), "predicted_class")  # fmt: skip
 
 
+@not_on_streams(_ON_TABLES)
 def pseudo_label_scores(classes: DataFrame) -> DataFrame:
     """Quality of the pseudo-labels that a training makes in its steps: one row per run, epoch and class.
 
@@ -111,6 +118,7 @@ def pseudo_label_scores(classes: DataFrame) -> DataFrame:
     )  # fmt: skip
 
 
+@not_on_streams(_ON_TABLES)
 def pseudo_label_drift(labels: DataFrame) -> DataFrame:
     """Changes from the pseudo-labels that a classifier was trained on to those that it made: one row per class.
 
@@ -137,6 +145,7 @@ def pseudo_label_drift(labels: DataFrame) -> DataFrame:
     )  # fmt: skip
 
 
+@not_on_streams(_ON_TABLES)
 def with_lost_runs(states: DataFrame, *, now: float, silent_seconds: float) -> DataFrame:
     """The rows with the status `lost` where a running run has sent no event for too long at a moment.
 

@@ -28,7 +28,12 @@ from longtail.streaming.events.schema import (
     own_fields,
 )
 from longtail.streaming.intervals import wilson_interval
+from longtail.streaming.on_streams import not_on_streams
 from longtail.streaming.tables.schemas import RUNNING, TABLES
+
+_CLASS_SCORES = "use class_scores, which computes each row from one event; the table class_epochs has the history"
+_AGGREGATE = "group the rows of class_scores yourself, by run and epoch or by time; the table epochs has the rest"
+_NO_WINDOWS = "use events_of, and Spark's dropDuplicatesWithinWatermark; the live table has the latest rows"
 
 
 def latest(events: DataFrame, key: Sequence[str]) -> DataFrame:
@@ -45,6 +50,7 @@ def events_of(events: DataFrame, kind: type[Event]) -> DataFrame:
     return events.where(F.col("kind") == kind.kind).select(*own_fields(kind))
 
 
+@not_on_streams(_NO_WINDOWS)
 def latest_class_events(class_events: DataFrame) -> DataFrame:
     """One row per run, split, epoch and class; of an epoch that several attempts measured, those of the highest one."""
     of_attempt = _at_highest(class_events.select(*own_fields(ClassEvent)), ["attempt"], by=["run", "epoch"])
@@ -74,6 +80,7 @@ def class_scores(class_events: DataFrame) -> DataFrame:
     )
 
 
+@not_on_streams(_CLASS_SCORES)
 def class_epochs(class_events: DataFrame, before: DataFrame | None = None) -> DataFrame:
     """One row per run, split, epoch and class.
 
@@ -101,6 +108,7 @@ def class_epochs(class_events: DataFrame, before: DataFrame | None = None) -> Da
     ).select(*TABLES["class_epochs"].names)  # fmt: skip
 
 
+@not_on_streams(_AGGREGATE)
 def epochs(classes: DataFrame, before: DataFrame | None = None) -> DataFrame:
     """One row per run, split and epoch.
 
@@ -172,6 +180,7 @@ def _with_history(
     )
 
 
+@not_on_streams(_NO_WINDOWS)
 def confusion(reports: DataFrame) -> DataFrame:
     """The nonzero cells of the confusion matrix of each run and split at its latest epoch, from the highest attempt.
 
@@ -181,6 +190,7 @@ def confusion(reports: DataFrame) -> DataFrame:
     return latest(of_newest, ["run", "split", "epoch", "true_class", "predicted_class"])
 
 
+@not_on_streams(_NO_WINDOWS)
 def steps(reports: DataFrame) -> DataFrame:
     """Progress inside the epochs; of an epoch that was started twice, the steps of the highest attempt.
 
@@ -190,6 +200,7 @@ def steps(reports: DataFrame) -> DataFrame:
     return _at_highest(distinct, ["attempt"], by=["run", "epoch"])
 
 
+@not_on_streams(_NO_WINDOWS)
 def pseudo_labels(reports: DataFrame) -> DataFrame:
     """One row per run that labelled, round and class. Repeating a labelling replaces all rows of the round.
 

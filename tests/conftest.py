@@ -16,6 +16,7 @@ import pytest
 from pyspark.sql import SparkSession
 
 from longtail.conf.arguments import resolve_options
+from longtail.conf.base import shown_text
 from longtail.conf.options.base import SparkJobOptions
 from longtail.conf.options.data import PrepareOptions
 from longtail.spark_jobs.cli import job_main, run_job
@@ -65,6 +66,12 @@ def spark() -> Iterator[SparkSession]:
         session = spark_session("tests", SparkJobOptions(master="local[4]"))
     yield session
     session.stop()
+
+
+@pytest.fixture(autouse=True)
+def no_known_secrets(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A secret of one test is hidden in this test alone."""
+    monkeypatch.setattr(shown_text, "_known_secrets", set())
 
 
 @pytest.fixture(scope="module")

@@ -3,7 +3,6 @@
 import random
 import socket
 import time
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +10,6 @@ import pytest
 from pyspark.sql import SparkSession
 
 from longtail.conf.arguments import parse_options
-from longtail.conf.base import shown_text
 from longtail.conf.base.errors import UserError
 from longtail.conf.base.properties import parse_properties
 from longtail.conf.base.shown_text import redacted
@@ -22,13 +20,6 @@ from longtail.streaming.live.kafka_brokers import CONNECT_SECONDS, KafkaConnecti
 from tests.refusals import refused
 
 JAAS = 'o.a.k.ScramLoginModule required\n  username="alice" password="hunter2";'
-
-
-@pytest.fixture(autouse=True)
-def no_known_secrets(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """A secret of one test is hidden in this test alone."""
-    monkeypatch.setattr(shown_text, "_known_secrets", set())
-    yield
 
 
 def test_settings_come_one_by_one_from_a_file_or_both_and_secrets_from_where_they_are(

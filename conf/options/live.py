@@ -62,6 +62,16 @@ class LiveQueryOptions(KafkaOptions):
         None, "YAML file of alert rules; default: conf/alerts.yaml of the package", group="Live tables"
     )
     trigger: str = option(TRIGGER, "interval between checks for new events", group="Live tables", pattern=_TRIGGER)
+    query: tuple[str, ...] = option(
+        (), "Python file with a streaming query of your own, table(events) or alerts(events); may be repeated",
+        group="Live tables", repeated="FILE",
+    )  # fmt: skip
+    notify: str | None = option(
+        None,
+        "where new alerts go, each once: a URL of http or https, which gets JSON, or a command, which gets it on its "
+        "standard input; env:NAME or file:PATH if it is a secret",
+        group="Live tables",
+    )
 
     @model_validator(mode="after")
     def _kafka_has_brokers(self) -> "LiveQueryOptions":
@@ -134,5 +144,9 @@ class DashboardOptions(LiveQueryOptions):
         if self.tables_dir is not None and (self.output_dir or self.alerts or self.source == "kafka"):
             raise ValueError(
                 "--tables_dir shows the tables of a monitor: give --output_dir, --alerts and --source to the monitor"
+            )
+        if self.tables_dir is not None and (self.query or self.notify or self.new_checkpoint):
+            raise ValueError(
+                "--tables_dir shows the tables of a monitor: give --query, --notify and --new_checkpoint to the monitor"
             )
         return self

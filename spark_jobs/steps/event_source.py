@@ -4,12 +4,13 @@ import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
+from pathlib import Path
 
 from pyspark.sql import DataFrame, SparkSession
 
 from longtail.conf.kafka_settings import kafka_settings
 from longtail.conf.options.live import KafkaOptions, LiveQueryOptions, RelayOptions
-from longtail.streaming.event_files.source import event_file_names
+from longtail.streaming.event_files.source import event_file_names, file_lines
 from longtail.streaming.events.writer import EVENTS_DIRECTORY
 from longtail.streaming.live.checkpoint import FILES, topic_source
 from longtail.streaming.live.kafka import KAFKA_PACKAGE, kafka_lines
@@ -18,9 +19,15 @@ from longtail.streaming.live.kafka_brokers import KafkaAdmin, KafkaConnection, c
 
 @dataclass(frozen=True)
 class EventSource:
-    """How to read events in a session, and what the checkpoint of a query on them belongs to."""
+    """Where a live query's events are from.
+
+    read: creates the live query's streaming DataFrame in a session
+    lines: creates the streaming DataFrame of lines (value, source) of another query, with this checkpoint
+    name: what the checkpoint of a query on it belongs to
+    """
 
     read: Callable[[SparkSession], DataFrame]
+    lines: Callable[[SparkSession, Path], DataFrame]
     name: str
 
 
@@ -50,11 +57,17 @@ def event_source(spark: SparkSession, options: LiveQueryOptions, kafka: KafkaCon
     Raises UserError if the brokers refuse the settings.
     """
     if kafka is None:
-        return EventSource(partial(event_file_names, events_dir=options.runs_dir / EVENTS_DIRECTORY), FILES)
+        events_dir = options.runs_dir / EVENTS_DIRECTORY
+        return EventSource(
+            partial(event_file_names, events_dir=events_dir),
+            lambda session, checkpoint: file_lines(session, events_dir, checkpoint),
+            FILES,
+        )
     with KafkaAdmin(spark, kafka) as admin:
         wait_for_topic(admin, options.topic, say=_say, create=False)
         name = topic_source(options.topic, admin.cluster_id())
-    return EventSource(partial(kafka_lines, kafka=kafka, topic=options.topic), name)
+    read = partial(kafka_lines, kafka=kafka, topic=options.topic)
+    return EventSource(read, lambda session, checkpoint: read(session), name)
 
 
 def destination(spark: SparkSession, options: RelayOptions, kafka: KafkaConnection) -> tuple[str, int]:

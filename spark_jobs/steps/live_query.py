@@ -1,15 +1,22 @@
 """The live query of the monitor and of the dashboard: what is checked before Spark starts, and its start."""
 
+import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+from pyspark.sql.streaming.query import StreamingQuery
+
+from longtail.conf.base.errors import UserError
 from longtail.conf.options.live import LiveQueryOptions
 from longtail.spark_jobs.cluster.session import spark_session
 from longtail.spark_jobs.steps.event_source import connection_of, event_source, packages_of
+from longtail.streaming.alerts.notifier import Notifier
+from longtail.streaming.alerts.receivers import SEND_SECONDS, Receiver, receiver
 from longtail.streaming.alerts.rules import AlertRules
 from longtail.streaming.alerts.rules_file import read_alert_rules
 from longtail.streaming.live.kafka_brokers import KafkaConnection
+from longtail.streaming.live.own_queries import OwnQuery, Rows, alert_line, failure_of, load_queries, start_queries
 from longtail.streaming.live.query import LiveQuery, start_live_query
 
 
@@ -19,11 +26,44 @@ class LiveInputs:
 
     rules: AlertRules
     kafka: KafkaConnection | None
+    queries: list[OwnQuery]
+    receiver: Receiver | None
+
+
+@dataclass(frozen=True)
+class LiveQueries:
+    """The live query, and what runs beside it."""
+
+    live: LiveQuery
+    queries: list[tuple[OwnQuery, StreamingQuery]]
+    notifier: Notifier | None
+
+    def finish(self) -> None:
+        """Wait for all queries, of which each processes what is there and ends, and for the last alerts to be sent.
+
+        Raises the error that ended the live query, or else UserError if one of the user's own has failed.
+        """
+        self.live.awaitTermination()
+        failures = []
+        for query, running in self.queries:
+            while running.isActive:
+                running.awaitTermination(timeout=1)
+            if failure := failure_of(query, running):
+                failures.append(failure)
+        if self.notifier:
+            self.notifier.close(wait_seconds=3 * SEND_SECONDS)
+        if failures:
+            raise UserError("; ".join(failures))
 
 
 def live_inputs(options: LiveQueryOptions) -> LiveInputs:
     """Read and check what the options name, without Spark. Raises UserError if something cannot be used."""
-    return LiveInputs(read_alert_rules(options.alerts), connection_of(options))
+    return LiveInputs(
+        rules=read_alert_rules(options.alerts),
+        kafka=connection_of(options),
+        queries=load_queries(options.query),
+        receiver=receiver(options.notify) if options.notify is not None else None,
+    )
 
 
 def start_query(
@@ -34,11 +74,24 @@ def start_query(
     tables_dir: Path,
     trigger: str | None,
     on_update: Callable[[list[str]], None] = lambda runs: None,
-) -> LiveQuery:
-    """Start Spark and the query of a job; trigger and on_update as for start_live_query."""
+) -> LiveQueries:
+    """Start Spark and the queries of a job; trigger and on_update as for start_live_query."""
     spark = spark_session(job, options, packages=packages_of(options))
     source = event_source(spark, options, inputs.kafka)
-    return start_live_query(
+    notifier = Notifier(inputs.receiver, tables_dir) if inputs.receiver else None
+
+    def update(runs: list[str]) -> None:
+        on_update(runs)
+        if notifier:
+            notifier.update(runs)
+
+    def tell(alerts: Rows) -> None:
+        for alert in alerts:
+            print(f"alert: {alert_line(alert)}", file=sys.stderr, flush=True)
+        if notifier:
+            notifier.tell(alerts)
+
+    live = start_live_query(
         spark,
         source.read,
         tables_dir=tables_dir,
@@ -47,5 +100,19 @@ def start_query(
         new_checkpoint=options.new_checkpoint,
         rules=inputs.rules,
         runs_dir=options.runs_dir,
-        on_update=on_update,
+        on_update=update,
     )
+    try:
+        own = start_queries(
+            spark,
+            inputs.queries,
+            source.lines,
+            tables_dir=tables_dir,
+            source=source.name,
+            trigger=trigger,
+            on_alerts=tell,
+        )
+    except BaseException:
+        live.stop()
+        raise
+    return LiveQueries(live, list(zip(inputs.queries, own, strict=True)), notifier)

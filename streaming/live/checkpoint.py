@@ -39,6 +39,14 @@ def claim_checkpoint(directory: Path, source: str, *, new: bool) -> None:
     write_json_atomically(directory / SOURCE_FILE, {"format_version": FORMAT_VERSION, "source": source})
 
 
+def is_of_source(directory: Path, source: str) -> bool:
+    """Whether a checkpoint has a record that says that it belongs to this source."""
+    try:
+        return _recorded(directory / SOURCE_FILE) == source
+    except UserError:
+        return False
+
+
 def _recorded(file: Path) -> str | None:
     try:
         content = json.loads(file.read_text(encoding="utf-8"))

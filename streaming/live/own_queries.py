@@ -1,0 +1,223 @@
+"""Streaming queries of a user's own, beside the live query: a Python file with `table` or `alerts`, or both.
+
+    def table(events: DataFrame) -> DataFrame       # its rows are kept as a table
+    def alerts(events: DataFrame) -> DataFrame      # rows (run, message, ...) are alerts
+
+`events` is event_stream of all events. Each function is a streaming query with a checkpoint of its own; it starts anew
+when the file or the source has changed. Rows of an aggregation replace those of before, others are added:
+
+    TABLES_DIR/queries/NAME/table/rows.parquet, or rows-000000001.parquet ...
+    TABLES_DIR/queries/NAME/alerts/rows-000000001.parquet ...
+
+A query that fails ends alone, with one line; the live query and its tables go on.
+"""
+
+import hashlib
+import re
+import sys
+import threading
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+from pyspark.errors import AnalysisException, StreamingQueryException
+from pyspark.sql import DataFrame, SparkSession
+from pyspark.sql.streaming.query import StreamingQuery
+
+from longtail.conf.base.errors import UserError
+from longtail.conf.base.files import read_regular_text, write_atomically
+from longtail.conf.base.shown_text import one_line, printable
+from longtail.conf.base.user_code import call_code
+from longtail.streaming.live.checkpoint import claim_checkpoint, is_of_source
+from longtail.streaming.live.event_stream import event_stream
+from longtail.streaming.live.query import CHECKPOINT_DIRECTORY, OWN_SETTINGS
+from longtail.streaming.live.trigger import with_trigger
+
+QUERIES_DIRECTORY = "queries"
+TABLE, ALERTS = "table", "alerts"
+_NAME = re.compile(r"\w[\w-]{0,99}")
+
+Rows = list[dict[str, Any]]
+
+
+@dataclass(frozen=True)
+class OwnQuery:
+    """A function of a user's file.
+
+    name: of the file, without .py
+    kind: the function's name, TABLE or ALERTS
+    version: changes with the text of the file
+    """
+
+    file: Path
+    name: str
+    kind: str
+    version: str
+    function: Callable[[DataFrame], DataFrame]
+
+    @property
+    def label(self) -> str:
+        """For messages."""
+        return f"{self.file}: {self.kind}(events)"
+
+
+def load_queries(files: Sequence[str]) -> list[OwnQuery]:
+    """Run the files and return their functions. Raises UserError if a file cannot be used."""
+    queries: list[OwnQuery] = []
+    for file in map(Path, files):
+        if not _NAME.fullmatch(file.stem) or file.suffix != ".py":
+            raise UserError(f"--query {file}: a name of letters, digits, _ and - was expected, with .py at its end")
+        if any(file.stem == query.name for query in queries):
+            raise UserError(f"--query {file}: there are two files {file.name}, and their tables would have one name")
+        queries += _load(file)
+    return queries
+
+
+def _load(file: Path) -> list[OwnQuery]:
+    try:
+        text = read_regular_text(file)
+    except OSError as error:
+        raise UserError(f"--query: cannot read {file}: {error.strerror}") from None
+    except UnicodeDecodeError:
+        raise UserError(f"--query: {file} is not UTF-8 text") from None
+    # It is not among the imported modules: so Spark sends its functions to the executors, instead of their names.
+    module = ModuleType(file.stem)
+    module.__file__ = str(file)
+    try:
+        exec(compile(text, file, "exec"), vars(module))  # noqa: S102 - the user names this file to have it run
+    except (Exception, SystemExit) as error:  # noqa: BLE001 - the user's code may raise anything
+        raise UserError(f"--query {file}: running it fails: {type(error).__name__}: {error}") from error
+    version = hashlib.sha256(text.encode()).hexdigest()[:8]
+    found: dict[str, Any] = {kind: vars(module)[kind] for kind in (TABLE, ALERTS) if callable(vars(module).get(kind))}
+    if not found:
+        raise UserError(f"--query {file}: it defines neither table(events) nor alerts(events)")
+    return [OwnQuery(file, file.stem, kind, version, function) for kind, function in found.items()]
+
+
+def start_queries(
+    spark: SparkSession,
+    queries: Sequence[OwnQuery],
+    read_lines: Callable[[SparkSession, Path], DataFrame],
+    *,
+    tables_dir: Path,
+    source: str,
+    trigger: str | None,
+    on_alerts: Callable[[Rows], None],
+) -> list[StreamingQuery]:
+    """Start the queries; those that fail later say so themselves.
+
+    read_lines: creates the streaming DataFrame of lines (value, source) of a query with this checkpoint
+    source: what the lines are from (streaming/live/checkpoint.py)
+    on_alerts: is called with the rows (run, rule, message) of each batch of alerts; with the same again after a kill
+
+    Raises UserError if a function fails or its result is not a streaming DataFrame of the columns that it needs.
+    """
+    started = []
+    for query in queries:
+        directory = tables_dir / QUERIES_DIRECTORY / query.name / query.kind
+        owner = f"{source}, by {query.name}.py of version {query.version}"
+        _claim(directory, owner)
+        session = spark.newSession()
+        for key, value in OWN_SETTINGS.items():
+            session.conf.set(key, value)
+        checkpoint = directory / CHECKPOINT_DIRECTORY
+        frame = _result(query, event_stream(read_lines(session, checkpoint)))
+        started.append(_start(query, frame, directory, trigger, on_alerts))
+    for query, running in zip(queries, started, strict=True):
+        threading.Thread(target=_watch, args=(query, running), daemon=True).start()
+    return started
+
+
+def _claim(directory: Path, owner: str) -> None:
+    """Keep rows and checkpoint of the same file and source; remove those of another."""
+    checkpoint = directory / CHECKPOINT_DIRECTORY
+    anew = not is_of_source(checkpoint, owner)
+    claim_checkpoint(checkpoint, owner, new=anew)
+    if anew:
+        for file in directory.glob("rows*.parquet"):
+            file.unlink()
+
+
+def _result(query: OwnQuery, events: DataFrame) -> DataFrame:
+    frame = call_code(query.function, events, name=query.label, option="--query")
+    if not isinstance(frame, DataFrame) or not frame.isStreaming:
+        kind = "a DataFrame that is no stream" if isinstance(frame, DataFrame) else type(frame).__name__
+        raise UserError(f"--query {query.label} returns {kind}: a streaming DataFrame made of `events` was expected")
+    if query.kind == ALERTS and (missing := {"run", "message"} - set(frame.columns)):
+        raise UserError(f"--query {query.label} returns no column {' and no '.join(sorted(missing))}")
+    return frame
+
+
+def _start(
+    query: OwnQuery, frame: DataFrame, directory: Path, trigger: str | None, on_alerts: Callable[[Rows], None]
+) -> StreamingQuery:
+    # A stream has either rows that are only added, or an aggregation, which Spark gives as a whole.
+    modes = ["complete", "append"] if query.kind == TABLE else ["append"]
+    for mode in modes:
+
+        def process(batch: DataFrame, batch_id: int, *, mode: str = mode) -> None:
+            rows = batch.toArrow()
+            name = "rows.parquet" if mode == "complete" else f"rows-{batch_id:09d}.parquet"
+            if rows.num_rows or mode == "complete":
+                write_atomically(directory / name, lambda file: pq.write_table(rows, file, compression="zstd"))
+            if query.kind == ALERTS and rows.num_rows:
+                on_alerts([_alert(query, row) for row in rows.to_pylist() if row["message"] is not None])
+
+        writer = (
+            frame.writeStream.option("checkpointLocation", str((directory / CHECKPOINT_DIRECTORY).absolute()))
+            .queryName(f"longtail query {query.name}.{query.kind}")
+            .outputMode(mode)
+            .foreachBatch(process)
+        )
+        try:
+            return with_trigger(writer, trigger).start()
+        except AnalysisException as error:
+            if mode == modes[-1]:
+                raise UserError(f"--query {query.label} does not work on a stream: {error}") from None
+    raise AssertionError("the last mode returns or raises")
+
+
+def _alert(query: OwnQuery, row: dict[str, Any]) -> dict[str, Any]:
+    epoch = row.get("epoch")
+    return {
+        "run": str(row["run"]),
+        "split": str(row.get("split") or ""),
+        "epoch": epoch if isinstance(epoch, int) else None,
+        "rule": f"query {query.name}",
+        "message": str(row["message"]),
+    }
+
+
+def failure_of(query: OwnQuery, running: StreamingQuery) -> str | None:
+    """Why a query has ended, in one line; None if it has not failed."""
+    error = running.exception()
+    return None if error is None else one_line(f"--query {query.label} has failed: {_cause(error)}")
+
+
+def _cause(error: StreamingQueryException) -> str:
+    text = str(error)
+    found = re.search(r"^(?:\w+\.)*(\w+(?:Error|Exception): .*)$", text, re.MULTILINE)
+    return found[1] if found else text.strip().splitlines()[0]
+
+
+def _watch(query: OwnQuery, running: StreamingQuery) -> None:
+    try:
+        running.awaitTermination()
+    except Exception:  # noqa: BLE001 - Ctrl-C and the end of the JVM reach the job itself
+        if failure := failure_of(query, running):
+            print(f"{failure}; the tables go on", file=sys.stderr, flush=True)
+
+
+def read_query_rows(tables_dir: Path, name: str, kind: str = TABLE) -> pa.Table:
+    """The rows of a user's query, NAME.py; a table without columns if there are none yet."""
+    files = sorted((tables_dir / QUERIES_DIRECTORY / name / kind).glob("rows*.parquet"))
+    return pa.concat_tables([pq.read_table(file) for file in files]) if files else pa.table({})
+
+
+def alert_line(alert: dict[str, Any]) -> str:
+    """An alert of a user's own in one line."""
+    return one_line(printable(f"{alert['run']}: {alert['message']} ({alert['rule']})"))
