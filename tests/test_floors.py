@@ -50,8 +50,14 @@ MAY_IMPORT = {
         "streaming.on_streams",
         "streaming.tables",
     },
-    "streaming.notebook_queries": {"conf.vocabulary", "streaming.tables"},
-    "streaming.derived": {"conf.vocabulary", "streaming.class_shares", "streaming.events", "streaming.tables"},
+    "streaming.notebook_queries": {"conf.vocabulary", "streaming.on_streams", "streaming.tables"},
+    "streaming.derived": {
+        "conf.vocabulary",
+        "streaming.class_shares",
+        "streaming.events",
+        "streaming.on_streams",
+        "streaming.tables",
+    },
     "streaming.alerts": {"conf.base", "conf.vocabulary", "streaming.events", "streaming.tables", "streaming.alerts"},
     "streaming.runs": {
         "conf.base",

@@ -1,6 +1,7 @@
 """The live query of the monitor and of the dashboard: what is checked before Spark starts, and its start."""
 
 import sys
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -46,8 +47,8 @@ class LiveQueries:
         self.live.awaitTermination()
         failures = []
         for query, running in self.queries:
-            while running.isActive:
-                running.awaitTermination(timeout=1)
+            while running.isActive:  # awaitTermination would raise its error, with Spark's trace
+                time.sleep(0.1)
             if failure := failure_of(query, running):
                 failures.append(failure)
         if self.notifier:
