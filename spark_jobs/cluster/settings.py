@@ -46,6 +46,8 @@ def query_settings(*, local: bool) -> dict[str, str]:
         # Image rows are wide: fewer of them per Arrow batch.
         "spark.sql.execution.arrow.maxRecordsPerBatch": "2000",
         "spark.sql.session.timeZone": "UTC",
+        # On a busy machine, Python processes take longer to start than the 15 s that they wait for Spark.
+        "spark.python.authenticate.socketTimeout": "120s",
         # Plans, as Spark's web page shows them, have no setting of a Kafka client.
         "spark.sql.redaction.options.regex": r"(?i)url|^kafka\.(?!bootstrap\.servers$)",
         # Inferring constraints from expressions as long as the checks of an event line takes the optimizer minutes.

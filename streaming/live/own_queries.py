@@ -16,8 +16,10 @@ import hashlib
 import re
 import sys
 import threading
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -39,6 +41,7 @@ from longtail.streaming.live.trigger import with_trigger
 
 QUERIES_DIRECTORY = "queries"
 TABLE, ALERTS = "table", "alerts"
+MAX_STARTS, MAX_START_SECONDS = 3, 15
 _NAME = re.compile(r"\w[\w-]{0,99}")
 
 Rows = list[dict[str, Any]]
@@ -126,10 +129,26 @@ def start_queries(
             session.conf.set(key, value)
         checkpoint = directory / CHECKPOINT_DIRECTORY
         frame = _result(query, event_stream(read_lines(session, checkpoint)))
-        started.append(_start(query, frame, directory, trigger, on_alerts))
+        started.append(_begun(partial(_start, query, frame, directory, trigger, on_alerts)))
     for query, running in zip(queries, started, strict=True):
         threading.Thread(target=_watch, args=(query, running), daemon=True).start()
     return started
+
+
+def _begun(start: Callable[[], StreamingQuery]) -> StreamingQuery:
+    """Start a query and wait until it has begun; on a busy machine the Python process of its source may come too late.
+
+    Spark gives such a process 10 seconds, which no setting changes.
+    """
+    for _ in range(MAX_STARTS):
+        running = start()
+        until = time.monotonic() + MAX_START_SECONDS
+        while running.isActive and running.lastProgress is None and time.monotonic() < until:
+            time.sleep(0.05)
+        error = running.exception()
+        if error is None or "failed to connect back" not in str(error):
+            break
+    return running
 
 
 def _claim(directory: Path, owner: str) -> None:
