@@ -48,6 +48,7 @@ def hourly(tables_dir: Path) -> set[tuple[str, datetime, float]]:
     return {(row["run"], row["hour"].astimezone(UTC), row["accuracy"]) for row in rows}
 
 
+@pytest.mark.long
 def test_the_documented_queries_go_on_after_a_restart_and_tell_each_alert_once(job: RunJob, tmp_path: Path) -> None:
     """Of the rare class 1 of 4 and 2 of 6 images are right in the first hour, and of another run 0 of 4 in the next."""
     events_dir, tables_dir = tmp_path / "runs" / "events", tmp_path / "runs" / "analytics"

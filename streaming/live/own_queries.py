@@ -140,14 +140,14 @@ def _begun(start: Callable[[], StreamingQuery]) -> StreamingQuery:
 
     Spark gives such a process 10 seconds, which no setting changes.
     """
-    for _ in range(MAX_STARTS):
-        running = start()
+    running = start()
+    for _ in range(MAX_STARTS - 1):
         until = time.monotonic() + MAX_START_SECONDS
         while running.isActive and running.lastProgress is None and time.monotonic() < until:
             time.sleep(0.05)
-        error = running.exception()
-        if error is None or "failed to connect back" not in str(error):
+        if "failed to connect back" not in str(running.exception()):
             break
+        running = start()
     return running
 
 
