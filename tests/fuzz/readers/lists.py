@@ -26,5 +26,5 @@ def generate(random: Random) -> bytes:
 def read(content: bytes, directory: Path) -> None:
     file = directory / "list.txt"
     file.write_bytes(content)
-    options = PrepareOptions(dataset="image_list", path=directory, list_file=file, test_list_file=file, image_size=8)
+    options = PrepareOptions(dataset="image_list", path=directory, list_file=file, image_size=8)
     image_list.locate(options)
