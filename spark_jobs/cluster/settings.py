@@ -45,6 +45,8 @@ def query_settings(*, local: bool) -> dict[str, str]:
     settings = {
         # Image rows are wide: fewer of them per Arrow batch.
         "spark.sql.execution.arrow.maxRecordsPerBatch": "2000",
+        # And fewer yet if they are photographs: 2000 of 128 KiB fit.
+        "spark.sql.execution.arrow.maxBytesPerBatch": "256m",
         "spark.sql.session.timeZone": "UTC",
         # On a busy machine, Python processes take longer to start than the 15 s that they wait for Spark.
         "spark.python.authenticate.socketTimeout": "120s",

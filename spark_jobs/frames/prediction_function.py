@@ -1,5 +1,6 @@
 """A classifier as a function of Spark SQL: a column of images in, a column of structs of predictions out."""
 
+import warnings
 from collections.abc import Callable, Sequence
 
 import pyarrow as pa
@@ -25,4 +26,7 @@ def prediction_function(
         with_threads_of_task(threads)
         return predictions_of([image.as_py for image in images], classifier, class_names)
 
-    return arrow_udf(predicted, from_arrow_schema(NAMED_PREDICTION_SCHEMA), ArrowUDFType.SCALAR)
+    with warnings.catch_warnings():
+        # PySpark would rather go by type hints, for which its own annotations know no structs.
+        warnings.simplefilter("ignore", UserWarning)
+        return arrow_udf(predicted, from_arrow_schema(NAMED_PREDICTION_SCHEMA), ArrowUDFType.SCALAR)
