@@ -28,6 +28,7 @@ class NewFiles:
     def __init__(self, events_dir: Path, state_dir: Path | None = None) -> None:
         self._events_dir = events_dir
         self._log = state_dir / LOG if state_dir else None
+        self._live: set[str] = set()
         self._archives: set[str] = set()
         self._archives_until = -float("inf")
         lines = _lines(self._log) if self._log else []
@@ -36,6 +37,9 @@ class NewFiles:
     def look(self) -> list[str]:
         """The names of the new files, sorted; from now on they are passed on."""
         live = {*file_names(self._events_dir)}
+        if live == self._live and monotonic() < self._archives_until:
+            return []
+        self._live = live
         # After the others: a file that is in an archive now was there, or its archive is.
         if self._passed - live - self._archives or monotonic() > self._archives_until:
             self._archives = {*archive_names(self._events_dir)}
