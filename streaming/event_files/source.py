@@ -10,6 +10,7 @@ archive is passed on unless all that is in it was passed on before.
 """
 
 import os
+import uuid
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
@@ -48,10 +49,16 @@ def event_file_names(spark: SparkSession, events_dir: Path, state_dir: Path | No
         file = events_dir / name
         if file.exists() and not file.is_file():
             raise UserError(f"{file} is not a regular file: remove it")
-    spark.dataSource.register(EventFileSource)
-    reader = spark.readStream.format(FORMAT).option("path", str(events_dir.absolute()))
+    reader = spark.readStream.format(_registered(spark)).option("path", str(events_dir.absolute()))
     state = str(state_dir.absolute()) if state_dir else spark.conf.get(STATE_SETTING, None)
     return (reader.option("state", state) if state else reader).load()
+
+
+def _registered(spark: SparkSession) -> str:
+    """A name of the source in this session: one that another session has registered can neither be used nor taken."""
+    unique = f"{FORMAT}_{uuid.uuid4().hex}"
+    spark.dataSource.register(type("EventFileSource", (EventFileSource,), {"name": classmethod(lambda cls: unique)}))
+    return unique
 
 
 def file_lines(spark: SparkSession, events_dir: Path, state_dir: Path | None = None) -> DataFrame:
