@@ -5,6 +5,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from longtail.conf.base.files import write_json_atomically
+from longtail.streaming.live.disk import named_if_full
 
 SINKS_FILE = "sinks.json"
 """Beside the tables: where they are copied to, for `longtail runs`."""
@@ -17,8 +18,9 @@ def update_sinks(tables_dir: Path, *, tensorboard: Path | None, as_delta: bool) 
     as_delta: write the tables as Delta tables too
     """
     where = {"tensorboard": tensorboard and str(tensorboard.absolute()), "delta": as_delta}
-    write_json_atomically(tables_dir / SINKS_FILE, where)
-    return _sinks(tables_dir, tensorboard, as_delta)
+    with named_if_full(tables_dir):
+        write_json_atomically(tables_dir / SINKS_FILE, where)
+        return _sinks(tables_dir, tensorboard, as_delta)
 
 
 def update_known_sinks(tables_dir: Path, runs: list[str]) -> None:

@@ -61,7 +61,7 @@ class TableKeeper:
         self, spark: SparkSession, tables_dir: Path, rules: AlertRules, *, runs_dir: Path | None = None
     ) -> None:
         check_format_versions(tables_dir)
-        self._spark, self._tables_dir, self._num_epochs = spark, tables_dir, num_epochs_needed(rules)
+        self._spark, self.tables_dir, self._num_epochs = spark, tables_dir, num_epochs_needed(rules)
         self._lock = lock_tables(tables_dir)
         self.runs = FollowedRuns(tables_dir, runs_dir)
         silent_seconds = rules.run_silent.seconds if rules.run_silent else None
@@ -148,7 +148,7 @@ class TableKeeper:
             for run, of_run in split_by(of_kind, "run").items():
                 by_run.setdefault(run, {})[kind] = of_run
         updates = [
-            begin_update(self._tables_dir, run, of_run, num_epochs=self._num_epochs) for run, of_run in by_run.items()
+            begin_update(self.tables_dir, run, of_run, num_epochs=self._num_epochs) for run, of_run in by_run.items()
         ]
         if not updates:
             return []

@@ -83,4 +83,9 @@ def _cast(table: pa.Table, schema: pa.Schema) -> pa.Table:
 
 
 def _write(file: Path, table: pa.Table) -> None:
-    orc.write_table(table, str(file), stripe_size=STRIPE_BYTES, compression="uncompressed")
+    # Not by ORC's own writer, which ends the process if the disk is full.
+    content = pa.BufferOutputStream()
+    orc.write_table(table, content, stripe_size=STRIPE_BYTES, compression="uncompressed")
+    file.parent.mkdir(parents=True, exist_ok=True)
+    with file.open("wb") as target:
+        target.write(content.getvalue())

@@ -28,6 +28,7 @@ from longtail.streaming.events.writer import EVENTS_DIRECTORY
 from longtail.streaming.live.archiver import Archiver
 from longtail.streaming.live.batches import update_by_batch
 from longtail.streaming.live.checkpoint import FILES, claim_checkpoint
+from longtail.streaming.live.disk import named_if_full
 from longtail.streaming.live.keeper import TableKeeper
 from longtail.streaming.live.trigger import with_trigger
 from longtail.streaming.tables.manifest import list_runs
@@ -97,7 +98,8 @@ class LiveQuery:
     def awaitTermination(self) -> None:
         """Block until the query ends. Raises the error that ended it."""
         try:
-            self._query.awaitTermination()
+            with named_if_full(self._keeper.tables_dir):
+                self._query.awaitTermination()
         finally:
             if not self._query.isActive:
                 self._archive()
@@ -173,8 +175,9 @@ def start_live_query(
                 on_update(changed)
 
     try:
-        claim_checkpoint(tables_dir.absolute() / CHECKPOINT_DIRECTORY, source, new=new_checkpoint)
-        on_update(list(dict.fromkeys([*list_runs(tables_dir), *keeper.follow()])))
+        with named_if_full(tables_dir):
+            claim_checkpoint(tables_dir.absolute() / CHECKPOINT_DIRECTORY, source, new=new_checkpoint)
+            on_update(list(dict.fromkeys([*list_runs(tables_dir), *keeper.follow()])))
         writer = (
             read_events(own_session)
             .writeStream.option("checkpointLocation", str(tables_dir.absolute() / CHECKPOINT_DIRECTORY))

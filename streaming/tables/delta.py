@@ -28,7 +28,13 @@ import pyarrow.parquet as pq
 from longtail.conf.base.errors import UserError
 from longtail.conf.base.files import write_atomically
 from longtail.conf.base.optional_packages import deltalake
-from longtail.streaming.tables.manifest import RunManifest, check_tables_version, read_run_manifest, run_directory
+from longtail.streaming.tables.manifest import (
+    RunManifest,
+    check_tables_version,
+    list_runs,
+    read_run_manifest,
+    run_directory,
+)
 from longtail.streaming.tables.reading import quarantine_files
 from longtail.streaming.tables.schemas import IN_MANIFEST, QUARANTINE, TABLES, TABLES_FORMAT_VERSION
 
@@ -89,8 +95,13 @@ class DeltaTables:
     def update(self, runs: Sequence[str]) -> None:
         """Write the changes of the tables of these runs, and of the quarantine.
 
-        The first time, also of the runs that the Delta tables have: some may have been deleted meanwhile.
+        The first time, also of the runs that the Delta tables have: some may have been deleted meanwhile. After a Delta
+        table was deleted, of all runs.
         """
+        for name in TABLES:
+            if not (self._delta_dir / name / "_delta_log").is_dir():  # somebody has deleted the table
+                self._open_table(name)
+                self._unchecked |= set(list_runs(self._tables_dir))
         runs = list(dict.fromkeys([*runs, *sorted(self._unchecked)]))
         manifests = [manifest for run in runs if (manifest := read_run_manifest(self._tables_dir, run))]
         gone = set(runs) - {manifest.run for manifest in manifests}
@@ -123,8 +134,6 @@ class DeltaTables:
 
     def _commit(self, name: str, files: dict[str, dict[str, Path]]) -> None:
         """files: by run, all its files by their paths in the Delta table; the files of other runs stay"""
-        if not (self._delta_dir / name / "_delta_log").is_dir():  # somebody has deleted the table
-            self._open_table(name)
         known = {path for run in files for path in self._files[name].get(run, ())}
         wanted = {path: file for of_run in files.values() for path, file in of_run.items()}
         present = {path for path in known if (self._delta_dir / name / path).exists()}

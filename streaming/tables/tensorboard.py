@@ -27,6 +27,8 @@ class TensorBoardSink:
         process sees the run for the first time, because TensorBoard cannot replace a value. The log of a run that the
         tables no longer have is removed.
         """
+        if not self._log_dir.is_dir():  # somebody has deleted the logs of all runs
+            runs = list(dict.fromkeys([*runs, *self._written]))
         for run in runs:
             epochs = read_result_table(self._tables_dir, "epochs", run, columns=["epoch", "split", *SCALARS])
             ordered = epochs.sort_by([("epoch", "ascending"), ("split", "ascending")])
