@@ -1,5 +1,6 @@
 """Reads the result tables of a directory for the page, with a cache of what has not changed."""
 
+import contextlib
 import hashlib
 import time
 from collections import OrderedDict
@@ -51,7 +52,7 @@ class TableReader:
         check_format_versions(tables_dir)
         self.directory = tables_dir
         self._lock = Lock()
-        self._damage: dict[str, str] = {}
+        self._damage: dict[tuple[str, str], str] = {}
         self._bad_lines: dict[Path, pa.Table] = {}
         self._cached: dict[str, OrderedDict[str, _CachedRun]] = {name: OrderedDict() for name in TABLES}
 
@@ -68,7 +69,8 @@ class TableReader:
     def notes(self) -> RunNotes:
         """The descriptions of the runs, and which of the tables that were read are damaged."""
         with self._lock:
-            return RunNotes(read_table_descriptions(self.directory), dict(self._damage))
+            damage = {run: text for (run, _), text in self._damage.items()}
+        return RunNotes(read_table_descriptions(self.directory), damage)
 
     def read(self, name: str, run: str | None = None) -> pa.Table:
         """A result table of one run or of all; empty for a run that is not in the tables, whatever its name."""
@@ -89,8 +91,10 @@ class TableReader:
             rows = read_result_table(self.directory, name, run) if name == "alerts" else self._of_run(name, run)
         except DamagedTables as error:
             with self._lock:
-                self._damage[run] = str(error)
+                self._damage[run, name] = str(error)
             return TABLES[name].empty_table().select(_COLUMNS.get(name, TABLES[name].names))
+        with self._lock:
+            self._damage.pop((run, name), None)
         return rows
 
     def _read_quarantine(self) -> pa.Table:
@@ -98,8 +102,10 @@ class TableReader:
         with self._lock:
             for file in files:
                 if file not in self._bad_lines:  # files never change
-                    self._bad_lines[file] = pq.read_table(file, schema=TABLES[QUARANTINE])
-            return pa.concat_tables([TABLES[QUARANTINE].empty_table(), *(self._bad_lines[file] for file in files)])
+                    with contextlib.suppress(OSError, pa.ArrowException):  # a damaged one says nothing
+                        self._bad_lines[file] = pq.read_table(file, schema=TABLES[QUARANTINE])
+            known = [self._bad_lines[file] for file in files if file in self._bad_lines]
+        return pa.concat_tables([TABLES[QUARANTINE].empty_table(), *known])
 
     def _of_run(self, name: str, run: str) -> pa.Table:
         state = manifest_state(self.directory, run)

@@ -154,7 +154,8 @@ def start_live_query(
     own_session = spark.newSession()
     for key, value in {**OWN_SETTINGS, STATE_SETTING: str(tables_dir.absolute() / CHECKPOINT_DIRECTORY)}.items():
         own_session.conf.set(key, value)
-    keeper = TableKeeper(own_session, tables_dir, rules or read_alert_rules(), runs_dir=runs_dir)
+    with named_if_full(tables_dir):
+        keeper = TableKeeper(own_session, tables_dir, rules or read_alert_rules(), runs_dir=runs_dir)
     in_batch, stopping = Lock(), Event()
 
     def process(batch: DataFrame, batch_id: int) -> None:

@@ -1,5 +1,6 @@
 """All runs of a runs directory: what there is of each, by directory, events, tables and trash."""
 
+import contextlib
 import json
 import os
 from collections.abc import Sequence
@@ -16,7 +17,8 @@ from longtail.streaming.events.writer import EVENTS_DIRECTORY
 from longtail.streaming.runs.descriptions import described_runs, read_description
 from longtail.streaming.runs.trash import TrashEntry, trash_entries
 from longtail.streaming.tables.descriptions import RunDescription
-from longtail.streaming.tables.manifest import DamagedTables, list_runs, read_run_manifest
+from longtail.streaming.tables.manifest import DamagedTables, list_runs
+from longtail.streaming.tables.reading import read_result_table
 
 OPTIONS_FILE = "options.json"
 """In the directory of each run: its options. A directory without it is none of a run."""
@@ -79,12 +81,9 @@ def matching_runs(runs_dir: Path, tables_dirs: Sequence[Path], pattern: str) -> 
 def run_state(tables_dirs: Sequence[Path], run: str) -> dict[str, Any] | None:
     """The row of `runs` of a run, in the first tables that have it."""
     for tables_dir in tables_dirs:
-        try:
-            manifest = read_run_manifest(tables_dir, run)
-        except DamagedTables:
-            continue
-        if manifest and (rows := manifest.rows.get("runs")):
-            return rows[0]
+        with contextlib.suppress(DamagedTables):
+            if rows := read_result_table(tables_dir, "runs", run).to_pylist():
+                return rows[0]
     return None
 
 

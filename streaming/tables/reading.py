@@ -6,6 +6,7 @@
 streaming/tables/schemas.py describes each table.
 """
 
+import contextlib
 import time
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
@@ -47,7 +48,10 @@ def read_result_table(
     schema = TABLES[name]
     if name == QUARANTINE:
         assert run is None, "a line that is no event belongs to no run"
-        parts = [_read_file(file, name, columns) for file in quarantine_files(tables_dir)]
+        parts = []
+        for file in quarantine_files(tables_dir):
+            with contextlib.suppress(OSError, pa.ArrowException):  # a damaged file says nothing, and stops nobody
+                parts.append(_read_file(file, name, columns))
     else:
         runs = list_runs(tables_dir) if run is None else [run]
         judge = name in IN_MANIFEST
