@@ -46,7 +46,7 @@ JOB_GROUPS = {
     "Running trainings": {
         "monitor": "live per-class accuracy in the terminal",
         "dashboard": "live page in a browser",
-        "runs": "list, name, tag, hide, delete, restore, export and import runs",
+        "runs": "list, name, tag, hide, archive, delete, restore, export and import runs",
         "relay": "send metric events to a Kafka topic",
     },
     "Studies": {

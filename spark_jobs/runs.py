@@ -1,4 +1,4 @@
-"""List, name, tag, hide, delete, restore, export and import runs, wherever they are shown.
+"""List, name, tag, hide, archive, delete, restore, export and import runs, wherever they are shown.
 
     longtail runs list --runs_dir runs
     longtail runs rename RUN 'LDAM, seed 1'

@@ -15,6 +15,7 @@ from longtail.spark_jobs.steps.live_sinks import update_sinks
 from longtail.streaming.dashboard.page import page_state
 from longtail.streaming.dashboard.selection import Selection
 from longtail.streaming.dashboard.table_reader import TableReader
+from longtail.streaming.events.files import event_files_of
 from longtail.streaming.events.schema import RunEvent
 from longtail.streaming.events.writer import EventWriter
 from longtail.streaming.live.checkpoint import missing_part
@@ -63,11 +64,15 @@ def files(directory: Path) -> dict[str, bytes]:
     return {str(file.relative_to(directory)): file.read_bytes() for file in found if "delta" not in file.parts}
 
 
-def test_a_deleted_run_is_nowhere_and_a_restored_one_is_as_it_was(runs_dir: Path) -> None:
+@pytest.mark.parametrize("is_archived", [False, True])
+def test_a_deleted_run_is_nowhere_and_a_restored_one_is_as_it_was(runs_dir: Path, is_archived: bool) -> None:
+    if is_archived:
+        do(runs_dir, "archive", "b*")
+        assert [file.parent.name for file in event_files_of(runs_dir / "events", "base")] == ["archive"]
     tables, before = runs_dir / "analytics", files(runs_dir)
 
     do(runs_dir, "delete", "base")
-    assert not (runs_dir / "base").exists() and list((runs_dir / "events").iterdir()) == []
+    assert not (runs_dir / "base").exists() and event_files_of(runs_dir / "events", "base") == []
     assert list_runs(tables) == [] and not (runs_dir.parent / "tb" / "base").exists()
     assert_delta_tables_have_the_same_rows(tables)
 
@@ -134,6 +139,8 @@ def test_displays_show_a_runs_display_name_tags_and_note_and_leave_hidden_runs_o
 @pytest.mark.parametrize("target", ["base.zip", "base_exported"])
 def test_an_exported_run_is_imported_elsewhere_as_it_was(runs_dir: Path, tmp_path: Path, target: str) -> None:
     do(runs_dir, "rename", "base", "My run")
+    if target.endswith(".zip"):
+        do(runs_dir, "archive", "base")
     do(runs_dir, "export", "base", str(tmp_path / target))
     other = tmp_path / "other"
     other.mkdir()

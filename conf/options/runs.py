@@ -8,18 +8,19 @@ from pydantic import DirectoryPath, model_validator
 from longtail.conf.options.base import JobOptions, option
 
 Action = Literal[
-    "list", "show", "rename", "tag", "note", "hide", "unhide", "delete", "restore", "export", "import",
+    "list", "show", "rename", "tag", "note", "hide", "unhide", "archive", "delete", "restore", "export", "import",
 ]  # fmt: skip
 WITH_VALUE = frozenset({"rename", "tag", "note", "export"})
 """Actions that take a VALUE."""
-OF_SEVERAL_RUNS = frozenset({"list", "tag", "hide", "unhide", "delete"})
+OF_SEVERAL_RUNS = frozenset({"list", "tag", "hide", "unhide", "archive", "delete"})
 """Actions whose RUN may be a pattern."""
 
 
 class RunsOptions(JobOptions):
-    """runs: list, name, tag, hide, delete, restore, export and import runs, wherever they are shown.
+    """runs: list, name, tag, hide, archive, delete, restore, export and import runs, wherever they are shown.
 
-    rename gives a run a name for displays, or none with ''; the run itself keeps its own. delete moves a run (its
+    rename gives a run a name for displays, or none with ''; the run itself keeps its own. archive puts the many event
+    files of a run into one, from which the same tables can be computed. delete moves a run (its
     directory, events and live tables) to the trash, from which restore brings it back. A monitor or dashboard that is
     running follows within a second or two.
     """
@@ -33,8 +34,8 @@ class RunsOptions(JobOptions):
     action: Action = option(..., "what to do", positional=True, group="Input")
     run: str | None = option(
         None,
-        "name of a run; for list, tag, hide, unhide and delete also a pattern such as '*LDAM*'; for import what "
-        "export wrote",
+        "name of a run; for list, tag, hide, unhide, archive and delete also a pattern such as '*LDAM*'; for import "
+        "what export wrote",
         positional=True,
         group="Input",
     )

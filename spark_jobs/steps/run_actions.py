@@ -11,7 +11,9 @@ from longtail.conf.base.shown_text import is_plain, printable
 from longtail.conf.options.runs import OF_SEVERAL_RUNS, RunsOptions
 from longtail.spark_jobs.display.run_list import run_lines, shown_run
 from longtail.spark_jobs.steps.live_sinks import update_known_sinks
+from longtail.streaming.archive import archive_run
 from longtail.streaming.events.schema import RUN_NAME
+from longtail.streaming.events.writer import EVENTS_DIRECTORY
 from longtail.streaming.runs.changes import check_inside, delete, follow_all, purge_expired
 from longtail.streaming.runs.descriptions import read_description, write_description
 from longtail.streaming.runs.exporting import export_run
@@ -81,6 +83,18 @@ def _describe(options: RunsOptions, **changes: object) -> None:
         print(f"{options.action}: {run}")
 
 
+def _archive(options: RunsOptions) -> None:
+    for run in _runs(options):
+        if options.dry_run:
+            print(f"would be archived: {run}")
+            continue
+        try:
+            count = archive_run(options.runs_dir / EVENTS_DIRECTORY, run)
+        except BlockingIOError:
+            raise UserError(f"another process is archiving in {options.runs_dir}: wait for it") from None
+        print(f"archived: {run} ({count} event files)")
+
+
 def _delete(options: RunsOptions) -> None:
     in_trash = [entry.run for entry in trash_entries(options.runs_dir) if entry.state == "deleted"]
     purges_trash = options.purge and options.run in in_trash
@@ -129,6 +143,7 @@ def _import(options: RunsOptions) -> None:
 
 ACTIONS: dict[str, Callable[[RunsOptions], None]] = {
     "list": _list, "show": _show, "rename": _rename, "tag": _tag, "note": _note, "hide": _hide, "unhide": _hide,
+    "archive": _archive,
     "delete": _delete, "restore": _restore, "export": _export, "import": _import,
 }  # fmt: skip
 

@@ -106,17 +106,21 @@ def _checked(directory: Path, source: Path) -> str:
         raise UserError(f"{source} has no {EXPORT_FILE} of a run ({error}): give what export wrote") from None
     check_format_version(version, newest=EXPORT_FORMAT_VERSION, file=source, remedy="export the run again")
     events = directory / EVENTS_DIRECTORY
-    for file in sorted(events.iterdir()) if events.is_dir() else ():
-        if run_of_event_file(file.name) != run or not file.is_file():
-            raise UserError(f"{source} has the event file {file.name!r}, which is none of {run}: it is not imported")
-        if other := _other_run(file, run):
-            raise UserError(f"{source}: {file.name} has an event of the run {other!r}: it is not imported")
+    for name in _event_names(events):
+        if run_of_event_file(name) != run:
+            raise UserError(f"{source} has the event file {name!r}, which is none of {run}: it is not imported")
+        if other := _other_run(events, name, run):
+            raise UserError(f"{source}: {name} has an event of the run {other!r}: it is not imported")
     return run
 
 
-def _other_run(file: Path, run: str) -> str | None:
+def _event_names(events: Path) -> list[str]:
+    return sorted(file.relative_to(events).as_posix() for file in events.rglob("*") if not file.is_dir())
+
+
+def _other_run(events: Path, name: str, run: str) -> str | None:
     """Another run that a file has an event of. Lines that are no events are for the quarantine."""
-    for piece in read_event_files(file.parent, [file.name]):
+    for piece in read_event_files(events, [name]):
         for named in {name for table in piece.events.values() for name in table["run"].unique().to_pylist()}:
             if named != run:
                 return named
@@ -134,7 +138,7 @@ def _move_in(directory: Path, runs_dir: Path, run: str) -> None:
         os.replace(directory / "description.json", target)
     if (directory / "run").is_dir():
         os.replace(directory / "run", runs_dir / run)
-    (runs_dir / EVENTS_DIRECTORY).mkdir(exist_ok=True)
-    events = directory / EVENTS_DIRECTORY
-    for file in sorted(events.iterdir()) if events.is_dir() else ():
-        os.replace(file, runs_dir / EVENTS_DIRECTORY / file.name)
+    for name in _event_names(directory / EVENTS_DIRECTORY):
+        target = runs_dir / EVENTS_DIRECTORY / name
+        target.parent.mkdir(parents=True, exist_ok=True)
+        os.replace(directory / EVENTS_DIRECTORY / name, target)

@@ -79,10 +79,10 @@ def things_of(runs_dir: Path, run: str) -> dict[str, Path]:
     """The paths of a run in a runs directory that exist, by their paths in an entry of the trash."""
     if not RUN_NAME.fullmatch(run):
         raise UserError(f"{run!r} is not a valid name of a run")
-    events = event_files_of(runs_dir / EVENTS_DIRECTORY, run)
+    events_dir = runs_dir / EVENTS_DIRECTORY
     places = {
         "run": runs_dir / run,
-        **{f"{EVENTS_DIRECTORY}/{file.name}": file for file in events},
+        **{f"{EVENTS_DIRECTORY}/{file.relative_to(events_dir)}": file for file in event_files_of(events_dir, run)},
         "description.json": description_file(runs_dir, run),
     }
     return {name: place for name, place in places.items() if os.path.lexists(place)}
@@ -169,7 +169,7 @@ def _places(runs_dir: Path, entry: TrashEntry) -> dict[Path, Path]:
     directory, events = entry_directory(runs_dir, entry), runs_dir / EVENTS_DIRECTORY
     kept = directory / EVENTS_DIRECTORY
     return {
-        **{kept / name: events / name for name in sorted(os.listdir(kept) if kept.is_dir() else [])},
+        **{file: events / file.relative_to(kept) for file in sorted(kept.rglob("*")) if not file.is_dir()},
         directory / "description.json": description_file(runs_dir, entry.run),
         directory / "run": runs_dir / entry.run,
     }
