@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 from pyspark.sql import SparkSession
 
+from longtail.conf.base.errors import UserError
 from longtail.spark_jobs.runs import main as runs
 from longtail.spark_jobs.steps.live_sinks import update_sinks
 from longtail.streaming.dashboard.page import page_state
@@ -149,15 +150,23 @@ def test_a_running_query_follows_everything_that_users_do(
     runs(["rename", "base", "My base", "--runs_dir", str(runs_dir)])
     runs(["hide", "semi", "--runs_dir", str(runs_dir)])
     wait_until(lambda: "My base" in page_state(page.read, Selection(), page.notes()).html["runs"])
-    assert ">semi<" not in page_state(page.read, Selection(), page.notes()).html["runs"]
-    assert_delta_tables_have_the_same_rows(tables)
+    wait_until(lambda: ">semi<" not in page_state(page.read, Selection(), page.notes()).html["runs"])
+    wait_until(lambda: delta_tables_are_up_to_date(tables))
     assert live.isActive
+
+
+def delta_tables_are_up_to_date(tables: Path) -> bool:
+    try:
+        assert_delta_tables_have_the_same_rows(tables)
+    except AssertionError:
+        return False
+    return True
 
 
 def intact(tables: Path) -> bool:
     try:
         return all(manifest_is_whole(tables, run) for run in ("base", "semi", "shared_a", "shared_b"))
-    except Exception:  # noqa: BLE001
+    except (UserError, OSError):  # while a file is damaged
         return False
 
 
