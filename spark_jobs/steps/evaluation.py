@@ -67,7 +67,7 @@ def evaluate_checkpoint(spark: SparkSession, options: EvaluateOptions, *, set_di
         splits_scores = {
             split: table_scores(rows.where(F.col(SPLIT) == split), groups, label_column=LABEL) for split in evaluated
         }
-    result = result_of(checkpoint, splits_scores, groups, order=classifier.class_order)
+    result = result_of(checkpoint, splits_scores, groups, order=classifier.class_order, copies=manifest.copies)
     write_json_atomically(output_dir / SCORES_FILE, {"model_version": classifier.version, **result})
     return output_dir, result
 
@@ -132,10 +132,12 @@ def result_of(
     groups: Sequence[str],
     *,
     order: Sequence[int] | None = None,
+    copies: Sequence[dict[str, Any]] = (),
 ) -> dict[str, Any]:
     """The scores, in the layout of result.json (training/run.py).
 
     order: class order[i] of the checkpoint is class i of the scores
+    copies: of the prepared set that was scored, if there is one (Manifest.copies)
     """
     card = checkpoint.model_card
     assert card is not None, "load_classifier_checkpoint() refuses a checkpoint without it"
@@ -150,5 +152,6 @@ def result_of(
         "shot_groups": list(groups),
         "best_on_validation": asdict(checkpoint.best) if checkpoint.best else None,
         "chosen_on_validation": {},
+        "copies": list(copies),
         "splits": splits,
     }
