@@ -16,7 +16,6 @@ import hashlib
 import re
 import sys
 import threading
-import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -37,11 +36,11 @@ from longtail.conf.base.user_code import call_code
 from longtail.streaming.live.checkpoint import claim_checkpoint, is_of_source
 from longtail.streaming.live.event_stream import event_stream
 from longtail.streaming.live.query import CHECKPOINT_DIRECTORY, OWN_SETTINGS
+from longtail.streaming.live.starting import start_patiently
 from longtail.streaming.live.trigger import with_trigger
 
 QUERIES_DIRECTORY = "queries"
 TABLE, ALERTS = "table", "alerts"
-MAX_STARTS, MAX_START_SECONDS = 3, 15
 _NAME = re.compile(r"\w[\w-]{0,99}")
 
 Rows = list[dict[str, Any]]
@@ -129,26 +128,10 @@ def start_queries(
             session.conf.set(key, value)
         checkpoint = directory / CHECKPOINT_DIRECTORY
         frame = _result(query, event_stream(read_lines(session, checkpoint)))
-        started.append(_begun(partial(_start, query, frame, directory, trigger, on_alerts)))
+        started.append(start_patiently(partial(_start, query, frame, directory, trigger, on_alerts)))
     for query, running in zip(queries, started, strict=True):
         threading.Thread(target=_watch, args=(query, running), daemon=True).start()
     return started
-
-
-def _begun(start: Callable[[], StreamingQuery]) -> StreamingQuery:
-    """Start a query and wait until it has begun; on a busy machine the Python process of its source may come too late.
-
-    Spark gives such a process 10 seconds, which no setting changes.
-    """
-    running = start()
-    for _ in range(MAX_STARTS - 1):
-        until = time.monotonic() + MAX_START_SECONDS
-        while running.isActive and running.lastProgress is None and time.monotonic() < until:
-            time.sleep(0.05)
-        if "failed to connect back" not in str(running.exception()):
-            break
-        running = start()
-    return running
 
 
 def _claim(directory: Path, owner: str) -> None:

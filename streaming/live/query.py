@@ -30,6 +30,7 @@ from longtail.streaming.live.batches import update_by_batch
 from longtail.streaming.live.checkpoint import FILES, claim_checkpoint
 from longtail.streaming.live.disk import named_if_full
 from longtail.streaming.live.keeper import TableKeeper
+from longtail.streaming.live.starting import start_patiently
 from longtail.streaming.live.trigger import with_trigger
 from longtail.streaming.tables.manifest import list_runs
 
@@ -185,7 +186,7 @@ def start_live_query(
             .queryName("longtail live view")
             .foreachBatch(process)
         )
-        query = with_trigger(writer, trigger).start()
+        query = start_patiently(with_trigger(writer, trigger).start)
     except BaseException:
         keeper.close()
         raise
