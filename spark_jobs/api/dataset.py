@@ -23,7 +23,7 @@ from longtail.data.sources.table_images import SIZE_COLUMNS
 from longtail.data.storage import is_table
 from longtail.spark_jobs.cluster.session import spark_session
 from longtail.spark_jobs.display.class_plot import head_to_tail_figure
-from longtail.spark_jobs.frames.named_predictions import column
+from longtail.spark_jobs.frames.image_columns import column
 from longtail.spark_jobs.frames.reading import read_prepared
 from longtail.spark_jobs.steps.prepare import prepare as prepare_set
 

@@ -127,7 +127,8 @@ class Model:
 
         Raises UserError if the frame lacks the column, or has one of the names that are added.
         """
-        from longtail.spark_jobs.frames.named_predictions import Additions, image_column, with_named_predictions
+        from longtail.spark_jobs.frames.image_columns import image_column
+        from longtail.spark_jobs.frames.named_predictions import Additions, with_named_predictions
 
         return with_named_predictions(
             frame,

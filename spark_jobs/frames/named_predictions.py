@@ -1,29 +1,25 @@
 """Predictions for a user's own rows: their columns stay, those of NAMED_PREDICTION_SCHEMA are added.
 
-A row's image is in a column, in whatever form (data/any_image.py), or in a file that the row names. An image that
-cannot be decoded ends the job, or has a row that says why. Partitions are read a batch at a time.
+A row's image is in a column, or in a file that the row names (image_columns.py). An image that cannot be decoded ends
+the job, or has a row that says why. Partitions are read a batch at a time.
 """
 
-import os
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
-from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
 import pyarrow as pa
-from pyspark.sql import Column, DataFrame
-from pyspark.sql import functions as F
+from pyspark.sql import DataFrame
 from pyspark.sql.pandas.types import from_arrow_schema
-from pyspark.sql.types import BinaryType, StructType
+from pyspark.sql.types import StructType
 
 from longtail.conf.base.errors import UserError
-from longtail.conf.base.files import read_regular_file
 from longtail.conf.base.names import class_name_of, with_examples
 from longtail.conf.base.shown_text import one_line
-from longtail.data.any_image import SIZED_PIXELS, pixels_of
+from longtail.data.any_image import pixels_of
 from longtail.data.contract import (
     BAD_IMAGE,
     CLASS_NAME,
@@ -36,7 +32,7 @@ from longtail.data.contract import (
     TOP5,
 )
 from longtail.data.image_files import BAD_IMAGE as BAD_IMAGE_ERRORS
-from longtail.data.sources.table_images import SIZE_COLUMNS, SPARK_FIELDS
+from longtail.spark_jobs.frames.image_columns import FileColumn, ImageColumn, column
 from longtail.spark_jobs.frames.predictions import (
     FEATURES,
     SCORE_FIELDS,
@@ -52,43 +48,6 @@ ROWS_READ_AT_ONCE = 64
 """Of an Arrow batch: images of files are held in memory only until they are pixels."""
 TRUE_CLASS = "true_class"
 _SHOWN_COLUMNS = 3
-
-
-@dataclass(frozen=True)
-class ImageColumn:
-    """The rows' images are in a column; where there are SIZE_COLUMNS, they may be pixels of that size."""
-
-    name: str
-    has_sizes: bool = False
-
-    @property
-    def columns(self) -> tuple[str, ...]:
-        """The columns to read for an image."""
-        return (self.name, *SIZE_COLUMNS) if self.has_sizes else (self.name,)
-
-    def value(self, row: dict[str, Any]) -> object:
-        """A row's image, for pixels_of()."""
-        image = row[self.name]
-        if self.has_sizes and isinstance(image, bytes):
-            return dict(zip(SIZED_PIXELS, [*(row[name] for name in SIZE_COLUMNS), image], strict=True))
-        return image
-
-
-@dataclass(frozen=True)
-class FileColumn:
-    """The rows name files: a column holds the bytes of their paths below a directory."""
-
-    name: str
-    directory: Path
-
-    @property
-    def columns(self) -> tuple[str, ...]:
-        """The columns to read for an image."""
-        return (self.name,)
-
-    def value(self, row: dict[str, Any]) -> object:
-        """The content of a row's file. May raise BAD_IMAGE."""
-        return read_regular_file(self.directory / os.fsdecode(row[self.name]))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -113,22 +72,6 @@ class Additions:
 
 
 NOTHING_ADDED = Additions()
-
-
-def image_column(frame: DataFrame, name: str) -> ImageColumn:
-    """The column of a frame's images. Raises UserError if there is none of that name, or if it cannot hold images."""
-    if name not in frame.columns:
-        raise UserError(
-            f"the images' table has no column {name!r}: it has {', '.join(frame.columns)}; name it with --image_column"
-        )
-    kind = frame.schema[name].dataType
-    fields = set(kind.names) if isinstance(kind, StructType) else set()
-    if not isinstance(kind, BinaryType) and "bytes" not in fields and not fields >= set(SPARK_FIELDS):
-        raise UserError(
-            f"the column {name!r} is of the type {kind.simpleString()}: bytes of a file or of pixels, a struct with "
-            f"`bytes`, or Spark's image struct were expected"
-        )
-    return ImageColumn(name, has_sizes=set(SIZE_COLUMNS) <= set(frame.columns))
 
 
 def with_named_predictions(
@@ -170,11 +113,6 @@ def with_named_predictions(
 
 def _numbered(number: int) -> str:
     return f"column_{number}"
-
-
-def column(name: str) -> Column:
-    """A column of any name, dots included."""
-    return F.col("`" + name.replace("`", "``") + "`")
 
 
 def predictions_of(

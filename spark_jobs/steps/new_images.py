@@ -19,7 +19,7 @@ from longtail.data.directories import files_below
 from longtail.data.image_files import KINDS
 from longtail.data.sources.folder import is_image, is_unread_image
 from longtail.data.storage import is_table
-from longtail.spark_jobs.frames.named_predictions import FileColumn, ImageColumn, image_column
+from longtail.spark_jobs.frames.image_columns import FileColumn, ImageColumn, image_column
 from longtail.spark_jobs.frames.reading import TASKS_PER_SLOT, read_parquet_or_delta
 
 NAMES_PER_ROW_GROUP = 10_000
