@@ -113,9 +113,11 @@ class FollowedRuns:
         marker.parent.mkdir(parents=True, exist_ok=True)
         marker.touch()
         remove(run_directory(self._tables_dir, run))
+        # Remembered again when something is written: if somebody deletes that at once, it is noticed.
+        self._known.discard(run)
         yield lines.batches()
-        self._forget(run, unless=read_run_manifest(self._tables_dir, run) is not None)
-        marker.unlink()
+        self._write_known()
+        marker.unlink(missing_ok=True)
         _tell(f"tables of {run} in {self._tables_dir} were deleted or damaged: they are written again from its events")
 
     def _forget(self, run: str, *, unless: bool) -> None:
