@@ -35,6 +35,8 @@ from longtail.streaming.live.trigger import with_trigger
 from longtail.streaming.tables.manifest import list_runs
 
 CHECKPOINT_DIRECTORY = "checkpoint"
+TRIES_AFTER_DELETION = 3
+"""A batch is repeated so often if files vanish under it."""
 FOLLOW_SECONDS = 1.0
 """Interval at which a query without new events looks what users did with runs."""
 
@@ -164,10 +166,16 @@ def start_live_query(
             if stopping.is_set():
                 raise InterruptedError("the query is being stopped")
         try:
-            # First what users did: a deleted run does not come back with a batch that was on its way.
-            on_update(keeper.follow())
-            for changed in update_by_batch(keeper, batch):
-                on_update(changed)
+            for tries_left in reversed(range(TRIES_AFTER_DELETION + 1)):
+                try:
+                    # First what users did: a deleted run does not come back with a batch that was on its way.
+                    on_update(keeper.follow())
+                    for changed in update_by_batch(keeper, batch):
+                        on_update(changed)
+                    return
+                except FileNotFoundError:  # somebody deletes files while they are written; a batch may be repeated
+                    if not tries_left:
+                        raise
         finally:
             in_batch.release()
 
