@@ -151,7 +151,7 @@ def test_a_running_query_follows_everything_that_users_do(
     wait_until(lambda: "My base" in page_state(page.read, Selection(), page.notes()).html["runs"])
     wait_until(lambda: ">semi<" not in page_state(page.read, Selection(), page.notes()).html["runs"])
     wait_until(lambda: delta_tables_are_up_to_date(tables))
-    assert live.isActive, live.exception()
+    assert live.isActive, str(live.exception())
 
 
 def delta_tables_are_up_to_date(tables: Path) -> bool:

@@ -69,6 +69,16 @@ def repeat(action: Callable[[], None], stopping: Event) -> None:
             told = message
 
 
+def again_if_deleted(action: Callable[[], None]) -> None:
+    """Call an action that may be repeated; again if it fails because somebody deletes files while they are written."""
+    for tries_left in reversed(range(TRIES_AFTER_DELETION + 1)):
+        try:
+            return action()
+        except FileNotFoundError:
+            if not tries_left:
+                raise
+
+
 class LiveQuery:
     """The running query, with Spark's method names; when it ends, other processes may write its tables."""
 
@@ -161,21 +171,18 @@ def start_live_query(
         keeper = TableKeeper(own_session, tables_dir, rules or read_alert_rules(), runs_dir=runs_dir)
     in_batch, stopping = Lock(), Event()
 
+    def update(batch: DataFrame) -> None:
+        # First what users did: a deleted run does not come back with a batch that was on its way.
+        on_update(keeper.follow())
+        for changed in update_by_batch(keeper, batch):
+            on_update(changed)
+
     def process(batch: DataFrame, batch_id: int) -> None:
         while not in_batch.acquire(timeout=0.1):
             if stopping.is_set():
                 raise InterruptedError("the query is being stopped")
         try:
-            for tries_left in reversed(range(TRIES_AFTER_DELETION + 1)):
-                try:
-                    # First what users did: a deleted run does not come back with a batch that was on its way.
-                    on_update(keeper.follow())
-                    for changed in update_by_batch(keeper, batch):
-                        on_update(changed)
-                    return
-                except FileNotFoundError:  # somebody deletes files while they are written; a batch may be repeated
-                    if not tries_left:
-                        raise
+            again_if_deleted(lambda: update(batch))
         finally:
             in_batch.release()
 
