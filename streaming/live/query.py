@@ -10,7 +10,8 @@ continues there, and events that arrive twice count once.
 """
 
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from threading import Event, Lock, Thread
 
@@ -32,7 +33,7 @@ from longtail.streaming.live.disk import named_if_full
 from longtail.streaming.live.keeper import TableKeeper
 from longtail.streaming.live.starting import start_patiently
 from longtail.streaming.live.trigger import with_trigger
-from longtail.streaming.tables.manifest import list_runs
+from longtail.streaming.tables.manifest import DamagedTables, list_runs
 
 CHECKPOINT_DIRECTORY = "checkpoint"
 TRIES_AFTER_DELETION = 3
@@ -73,10 +74,23 @@ def again_if_deleted(action: Callable[[], None]) -> None:
     """Call an action that may be repeated; again if it fails because somebody deletes files while they are written."""
     for tries_left in reversed(range(TRIES_AFTER_DELETION + 1)):
         try:
-            return action()
-        except FileNotFoundError:
+            action()
+            break
+        except (FileNotFoundError, DamagedTables):
             if not tries_left:
                 raise
+
+
+@contextmanager
+def held(in_batch: Lock, stopping: Event) -> Iterator[None]:
+    """Hold the lock in the block. Raises InterruptedError if the query is stopped while this waits."""
+    while not in_batch.acquire(timeout=0.1):
+        if stopping.is_set():
+            raise InterruptedError("the query is being stopped")
+    try:
+        yield
+    finally:
+        in_batch.release()
 
 
 class LiveQuery:
@@ -178,13 +192,8 @@ def start_live_query(
             on_update(changed)
 
     def process(batch: DataFrame, batch_id: int) -> None:
-        while not in_batch.acquire(timeout=0.1):
-            if stopping.is_set():
-                raise InterruptedError("the query is being stopped")
-        try:
+        with held(in_batch, stopping):
             again_if_deleted(lambda: update(batch))
-        finally:
-            in_batch.release()
 
     def follow() -> None:
         with in_batch:
