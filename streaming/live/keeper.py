@@ -63,14 +63,18 @@ class TableKeeper:
         check_format_versions(tables_dir)
         self._spark, self.tables_dir, self._num_epochs = spark, tables_dir, num_epochs_needed(rules)
         self._lock = lock_tables(tables_dir)
-        self.runs = FollowedRuns(tables_dir, runs_dir)
-        silent_seconds = rules.run_silent.seconds if rules.run_silent else None
-        write_liveness(tables_dir, silent_seconds=silent_seconds, runs_dir=runs_dir)
-        directory = tables_dir.absolute() / BATCH_DIRECTORY
-        self._quarantine = Quarantine(tables_dir)
-        self._read = LineReader(spark, directory / "lines")
-        self._queries = prepared_queries(spark, directory, rules)
-        self._executor = ThreadPoolExecutor(max_workers=1)
+        try:
+            self.runs = FollowedRuns(tables_dir, runs_dir)
+            silent_seconds = rules.run_silent.seconds if rules.run_silent else None
+            write_liveness(tables_dir, silent_seconds=silent_seconds, runs_dir=runs_dir)
+            directory = tables_dir.absolute() / BATCH_DIRECTORY
+            self._quarantine = Quarantine(tables_dir)
+            self._read = LineReader(spark, directory / "lines")
+            self._queries = prepared_queries(spark, directory, rules)
+            self._executor = ThreadPoolExecutor(max_workers=1)
+        except BaseException:
+            self._lock.close()
+            raise
 
     def close(self) -> None:
         """Allow other processes to write the tables."""
