@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from pyspark.sql import SparkSession
 
@@ -78,3 +79,22 @@ def test_rows_in_memory_become_a_data_set(spark: SparkSession, tmp_path: Path, m
     with refused() as messages:
         lt.prepare(pa.table(rows), image="photo", label="sort")
     assert "the source has no column 'sort': it has photo, kind, height, width, channels" in messages[0]
+
+
+@pytest.mark.long
+@pytest.mark.usefixtures("spark", "with_digits")
+def test_both_remedies_are_a_few_calls(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    digits = lt.prepare("digits", imb_factor=0.05, imb_factor_unlabel=0.05)
+
+    features = lt.pretrain(digits, "rot", epochs=2)
+    base = lt.train(digits, pretrained_model=features.checkpoint, epochs=2)
+    table = lt.pseudo_labels(base, digits)
+    semi = lt.train_semi(digits, pseudo_labels=table, epochs=2)
+
+    assert set(features.result["splits"]["test"]) >= {"accuracy"}
+    rows = pq.read_table(table).to_pylist()
+    assert 0 < len(rows) <= sum(digits.counts["unlabeled"]) and {row["pseudo_label"] for row in rows} <= set(range(10))
+    assert semi.classes["pseudo_label_count"].sum() == len(rows)
+    assert len({features.path, base.path, semi.path}) == 3
+    assert lt.train_semi(digits, epochs=2).path == semi.path, "by default it takes the latest table"

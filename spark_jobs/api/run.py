@@ -10,6 +10,8 @@ import pandas as pd
 
 from longtail.conf.vocabulary import TEST, TRAIN, VAL
 from longtail.spark_jobs.api.model import Model, load
+from longtail.streaming.event_files.reading import read_event_files
+from longtail.streaming.events.files import event_files_of
 from longtail.streaming.events.writer import EVENTS_DIRECTORY
 
 if TYPE_CHECKING:
@@ -77,12 +79,11 @@ class Run(Scores):
 
     def events(self) -> pd.DataFrame:
         """Its metric events, a row each, in the order of time (docs/analytics.md)."""
-        lines: list[dict[str, Any]] = [
-            json.loads(line)
-            for file in sorted((self.path.parent / EVENTS_DIRECTORY).glob(f"{self.path.name}*.jsonl"))
-            for line in file.read_text(encoding="utf-8").splitlines()
-        ]
-        rows = [line for line in lines if line["run"] == self.path.name]
+        events_dir = self.path.parent / EVENTS_DIRECTORY
+        names = [str(file.relative_to(events_dir)) for file in event_files_of(events_dir, self.path.name)]
+        pieces = [piece.as_lines() for piece in read_event_files(events_dir, names)]
+        lines = dict.fromkeys(line for piece in pieces for line in piece["value"].to_pylist())  # each event once
+        rows: list[dict[str, Any]] = [row for row in map(json.loads, lines) if row["run"] == self.path.name]
         rows.sort(key=lambda row: row["emitted_at"])
         return pd.DataFrame(rows)
 
