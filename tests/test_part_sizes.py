@@ -73,7 +73,7 @@ def test_refusals_name_the_class_and_the_mend(tmp_path: Path) -> None:
     assert message == "--imb_factor 0.05 with --n_max 10 leaves class 10 without images: --n_max must be at least 20"
     assert "of class ox, 13 labelled ones are required: lower --counts" in refusal(tmp_path, counts="1,1,1,13")
     assert "--counts leaves class ox without an image" in refusal(tmp_path, counts="1,1,1,0")
-    assert "no training image of class 10" in refusal(tmp_path, [4, 0, 4, 4])
+    assert "no training image of the class '10': remove the class or fill it" in refusal(tmp_path, [4, 0, 4, 4])
 
 
 def test_where_all_images_are_labelled_the_mend_of_an_unlabeled_part_is_another_profile(tmp_path: Path) -> None:
