@@ -48,7 +48,7 @@ def test_a_result_shows_each_class_and_the_scores(capsys: pytest.CaptureFixture[
     text = shown(3, {"train": scores(3, held_out=False), "test": scores(3)}, capsys)
     assert "a-run, epoch 3, test set" in text
     row = next(line for line in text.splitlines() if "kind 0" in line)
-    assert [cell.strip() for cell in row.split("│")[1:-1]] == ["kind 0", "few", "7", "10", "90.0", "-", "87.5"]
+    assert [cell.strip() for cell in row.split("│")[1:-1]] == ["kind 0", "few", "7", "10", "90.0 (60-98)", "-", "87.5"]
     assert "top-5 accuracy 97.0 %, macro F1 87.5 %, calibration error 12.5 %" in text
     assert "most often mistaken: kind 0 as kind 1 (1)" in text
     assert "tau_norm 0.7" in text

@@ -19,12 +19,27 @@ class BadYaml(ValueError):
     """The text is not YAML, or beyond the bounds. The message may have several lines."""
 
 
+class _Loader(yaml.SafeLoader):
+    """Stops where nodes are nested too deep, before it reads on."""
+
+    depth = 0
+
+    def compose_node(self, parent: yaml.Node | None, index: int) -> yaml.Node | None:
+        self.depth += 1
+        if self.depth > MAX_DEPTH:
+            raise BadYaml(f"line {self.line + 1}: it is nested more than {MAX_DEPTH} levels deep")
+        try:
+            return super().compose_node(parent, index)
+        finally:
+            self.depth -= 1
+
+
 def parse_yaml(text: str) -> object:
     """The value of a YAML (or JSON) document. Raises BadYaml."""
     if len(text) > MAX_CHARACTERS:
         raise BadYaml(f"it has {len(text)} characters, at most {MAX_CHARACTERS} were expected")
     try:
-        loader = yaml.SafeLoader(text)
+        loader = _Loader(text)
         try:
             node = loader.get_single_node()
             if node is None:
@@ -35,8 +50,6 @@ def parse_yaml(text: str) -> object:
             loader.dispose()
     except BadYaml:
         raise
-    except RecursionError:
-        raise BadYaml(f"it is nested more than {MAX_DEPTH} levels deep") from None
     except Exception as error:  # noqa: BLE001 - a date or number that does not exist may raise nearly anything
         raise BadYaml(f"{error}"[:500] or type(error).__name__) from None
 
@@ -48,8 +61,6 @@ def _check(document: yaml.Node) -> None:
         """Number of values and levels, after checking them; a node that aliases name is checked once."""
         where = f"line {node.start_mark.line + 1}"
         if id(node) not in measured:
-            if depth > MAX_DEPTH:
-                raise BadYaml(f"{where}: it is nested more than {MAX_DEPTH} levels deep")
             measured[id(node)] = None
             _check_node(node, where)
             parts = [measure(child, depth + 1) for child in _children(node)]
