@@ -51,7 +51,8 @@ def unlabeled_estimates(labels: DataFrame, cells: DataFrame, classes: DataFrame)
         class got none)
     rho_unlabeled: estimate for the unlabeled images; each class counts for at least one image
     mean_confidence: of the pseudo-labels
-    expected_confidence: mean confidence if the unlabeled images were like held-out images in the estimated shares
+    expected_confidence: mean confidence if the unlabeled images were like held-out images in the estimated shares; both
+        are of the latest epoch with held-out images, as the cells are
     histogram_divergence: Kullback-Leibler divergence (nats) of the pseudo-labels' class shares from those of the labels
     """
     class_row = F.struct("class_id", "labelled_count", "pseudo_label_count", "mean_confidence")
@@ -61,13 +62,12 @@ def unlabeled_estimates(labels: DataFrame, cells: DataFrame, classes: DataFrame)
         .groupBy("run")
         .agg(F.collect_list(F.struct("true_class", "predicted_class", "count")).alias("cells"))
     )
-    last = F.max(F.struct("epoch", "mean_confidence")).getField("mean_confidence").alias("confidence")
     confidences = (
         classes.where(F.col("split") == VAL)
-        .groupBy("run", "class_id")
-        .agg(last)
+        .groupBy("run", "epoch")
+        .agg(F.collect_list(F.struct("class_id", F.col("mean_confidence").alias("confidence"))).alias("of_epoch"))
         .groupBy("run")
-        .agg(F.collect_list(F.struct("class_id", "confidence")).alias("confidences"))
+        .agg(F.max_by("of_epoch", "epoch").alias("confidences"))
     )
     joined = labelled.join(held_out.join(confidences, "run", "left"), "run", "left")
     ddl = ", ".join(f"{field.name} {_SQL_TYPES[field.type]}" for field in TABLES["unlabeled_estimates"])

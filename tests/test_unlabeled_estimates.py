@@ -32,6 +32,7 @@ CELLS = [
     for true, predicted, count in MISTAKES
 ]
 HELD_OUT = [class_event(split="val", class_id=c, support=10, correct=6, confidence_sum=(9.0, 7.0)[c]) for c in (0, 1)]
+OF_A_CLASS_LESS = [dataclasses.replace(event, run="less", epoch=2) for event in (*CELLS, HELD_OUT[0])]
 OF_TEST = [dataclasses.replace(event, run="tested", split="test") for event in (*CELLS, *HELD_OUT)]
 
 
@@ -44,6 +45,8 @@ def tables(spark: SparkSession) -> Tables:
     told = [
         *labelling([310, 90]), *CELLS, *HELD_OUT,
         *labelling([310, 90], run="tested"), *OF_TEST,
+        *labelling([310, 90], run="less"), *OF_A_CLASS_LESS,
+        *(dataclasses.replace(event, run="less") for event in (*CELLS, *HELD_OUT)),
         *labelling([310, 90], run="unmeasured"), *labelling([0, 0], run="none"), *labelling([5, 0], run="one"),
         *labelling([310, 90], run="again"), *labelling([200, 200], run="again", emitted_at=2000.0),
     ]  # fmt: skip
@@ -72,6 +75,12 @@ def test_without_held_out_images_or_pseudo_labels_nothing_is_made_up(tables: Tab
     assert (rows["unmeasured"]["rho_unlabeled"], rows["unmeasured"]["expected_confidence"]) == (None, None)
     assert (rows["none"]["rho_pseudo_labels"], rows["none"]["mean_confidence"]) == (None, None)
     assert (rows["one"]["rho_pseudo_labels"], rows["one"]["mean_confidence"]) == (math.inf, 0.8)
+
+
+def test_a_class_that_the_latest_epoch_held_out_no_image_of_has_no_confidence(tables: Tables) -> None:
+    (row,) = (row for row in tables["unlabeled_estimates"] if row["run"] == "less")
+
+    assert row["expected_confidence"] == pytest.approx(0.9), "of the head, 9 of 10, and not of the tail an epoch before"
 
 
 def test_shares_are_found_again_from_what_the_mistakes_make_of_them() -> None:
