@@ -12,6 +12,7 @@ archive is passed on unless all that is in it was passed on before.
 import os
 import uuid
 from collections.abc import Iterable, Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -114,6 +115,11 @@ class EventFileReader(SimpleDataSourceStreamReader):
     def __init__(self, events_dir: Path, state_dir: Path | None) -> None:
         self._directory = os.fsencode(events_dir)
         self._new = NewFiles(events_dir, state_dir)
+        self._available: list[str] | None = None
+
+    def prepareForTriggerAvailableNow(self) -> None:
+        """From now on, read what is there now and nothing else."""
+        self._available = self._new.look()
 
     def initialOffset(self) -> dict[str, Any]:
         """The offset before the first batch."""
@@ -122,8 +128,13 @@ class EventFileReader(SimpleDataSourceStreamReader):
     def read(self, start: dict[str, Any]) -> tuple[Iterator[tuple[bytes, bytes]], dict[str, Any]]:
         """The names of new files, and the offset after them."""
         # After a restart these may be missing in the log, as the batch may have been the last.
-        self._new.add(start.get("files", []))
-        files = self._new.look()
+        started = start.get("files", [])
+        self._new.add(started)
+        if self._available is None:
+            files = self._new.look()
+        else:
+            # Without those of a batch that a killed query had begun, and that was repeated first.
+            files, self._available = sorted({*self._available} - {*started}), []
         if not files:
             return iter(()), start
         end = {"batch": start.get("batch", 0) + 1, "files": files}
@@ -136,3 +147,9 @@ class EventFileReader(SimpleDataSourceStreamReader):
     def commit(self, end: dict[str, Any]) -> None:
         """Remember the names of a batch that is done."""
         self._new.log(end.get("files", []))
+
+
+with suppress(ImportError):  # before Spark 4.2, a query that was killed repeats its last batch, and then ends
+    from pyspark.sql.streaming.datasource import SupportsTriggerAvailableNow
+
+    SupportsTriggerAvailableNow.register(EventFileReader)
