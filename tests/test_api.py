@@ -85,7 +85,7 @@ def test_rows_in_memory_become_a_data_set(spark: SparkSession, tmp_path: Path, m
 @pytest.mark.usefixtures("spark", "with_digits")
 def test_both_remedies_are_a_few_calls(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
-    digits = lt.prepare("digits", imb_factor=0.05, imb_factor_unlabel=0.05)
+    digits = lt.prepare("digits", imb_factor=0.05, imb_factor_unlabel=0.05, unlabel_size_factor=2)
 
     features = lt.pretrain(digits, "rot", epochs=2)
     base = lt.train(digits, pretrained_model=features.checkpoint, epochs=2)
