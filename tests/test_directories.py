@@ -12,7 +12,7 @@ from longtail.conf.base.paths import check_can_be_written
 from tests.conftest import RunJob
 from tests.refusals import refused
 
-TRAIN = ["train", "--epochs", "1", "--master", "local[2]"]
+TRAIN = ["train", "--epochs", "1"]
 
 
 @contextmanager

@@ -29,6 +29,8 @@ from longtail.streaming.alerts.rules_file import read_alert_rules
 from longtail.streaming.dashboard.page import page_state, whole_page
 from longtail.streaming.dashboard.selection import Selection
 from longtail.streaming.dashboard.table_reader import TableReader
+from longtail.streaming.event_files.reading import read_event_files
+from longtail.streaming.events.files import file_names
 from longtail.streaming.events.schema import StepEvent, event_line
 from longtail.streaming.live.keeper import TableKeeper
 from longtail.streaming.tables.reading import read_result_table
@@ -130,7 +132,9 @@ def test_self_supervised_pre_training_is_a_job_and_learns_flips(
 
 
 def test_event_field_is_written_by_a_training(trained_run: Path) -> None:
-    lines = [line for file in (trained_run.parent / "events").iterdir() for line in file.read_text().splitlines()]
+    events_dir = trained_run.parent / "events"
+    pieces = read_event_files(events_dir, file_names(events_dir))
+    lines = [line for piece in pieces for line in piece.as_lines()["value"].to_pylist()]
     steps = [event for event in map(json.loads, lines) if event["kind"] == "step"]
     assert steps and {step["num_ranks"] for step in steps} == {1}
 
