@@ -6,32 +6,19 @@ import signal
 import socket
 import subprocess
 import time
-import uuid
 from collections.abc import Mapping
 from pathlib import Path
 from types import MappingProxyType
 
-import pyspark
+from tests.maven import fetched_jars
 
 KAFKA_VERSION = "4.0.0"
 START_SECONDS = 120
-SPARK_JARS = Path(pyspark.__file__).parent / "jars"
-# Fetched once for all tests of this user, like Spark's own packages.
-JARS = Path.home() / ".ivy2" / f"longtail-test-kafka-{KAFKA_VERSION}"
 
 
 def kafka_jars() -> Path:
     """Directory of the broker's jars, fetched if they are not there."""
-    if not JARS.is_dir():
-        fetched = JARS.with_name(f"{JARS.name}.{uuid.uuid4().hex}")
-        pattern = f"{fetched}/[artifact]-[revision](-[classifier]).[ext]"
-        command = [
-            "java", "-cp", f"{SPARK_JARS}/*", "org.apache.ivy.Main", "-confs", "default", "-types", "jar", "bundle",
-            "-dependency", "org.apache.kafka", "kafka_2.13", KAFKA_VERSION, "-retrieve", pattern,
-        ]  # fmt: skip
-        subprocess.run(command, check=True, capture_output=True, timeout=300)
-        fetched.rename(JARS)
-    return JARS
+    return fetched_jars(f"kafka-{KAFKA_VERSION}", "-dependency", "org.apache.kafka", "kafka_2.13", KAFKA_VERSION)
 
 
 def free_port() -> int:
