@@ -4,11 +4,11 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from longtail.conf.base.errors import UserError
+from longtail.conf.base.locations import Location
 from longtail.conf.base.names import with_examples
-from longtail.data.storage import PathOrUrl
 
 
-def class_order(found: Sequence[str], wanted: Sequence[str], *, file: Path, of: PathOrUrl) -> list[int] | None:
+def class_order(found: Sequence[str], wanted: Sequence[str], *, file: Path, of: Location) -> list[int] | None:
     """For each wanted class its index in ``found``; None if both are the same names in the same order.
 
     file, of: where the names were found, and where the wanted ones are from, for messages
@@ -31,7 +31,7 @@ def class_order(found: Sequence[str], wanted: Sequence[str], *, file: Path, of: 
     return [index[name] for name in wanted]
 
 
-def check_same_order(found: Sequence[str], wanted: Sequence[str], *, file: Path, of: PathOrUrl, remedy: str) -> None:
+def check_same_order(found: Sequence[str], wanted: Sequence[str], *, file: Path, of: Location, remedy: str) -> None:
     """Raise UserError unless both are the same names in the same order, for uses that cannot reorder them.
 
     remedy: clause for the message about the order

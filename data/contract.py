@@ -4,7 +4,7 @@ import json
 
 import pyarrow as pa
 
-from longtail.data.storage import PathOrUrl, child
+from longtail.conf.base.locations import Location
 
 ID = "id"
 IMAGE = "image"
@@ -130,6 +130,6 @@ def read_skipped_image(content: bytes) -> tuple[str, str]:
     return name, reason
 
 
-def split_directory(set_dir: PathOrUrl, split: str) -> PathOrUrl:
+def split_directory(set_dir: Location, split: str) -> Location:
     """The directory of the Parquet files of one split of a prepared set."""
-    return child(set_dir, ROWS_DIRECTORY, f"{SPLIT}={split}")
+    return set_dir / ROWS_DIRECTORY / f"{SPLIT}={split}"

@@ -9,12 +9,12 @@ import os
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
 
 from longtail.conf.base.errors import UserError
+from longtail.conf.base.locations import Location
 from longtail.conf.vocabulary import NO_CLASS, UNLABELED
 from longtail.data.contract import (
     ENCODED,
@@ -29,7 +29,7 @@ from longtail.data.delta import delta_files, is_delta
 from longtail.data.image_files import decode_files
 from longtail.data.manifest import Manifest
 from longtail.data.row_groups import RowGroup, read_image_column, row_groups
-from longtail.data.storage import PathOrUrl, check_columns, child, damaged, open_parquet, table_files
+from longtail.data.storage import check_columns, damaged, open_parquet, table_files
 
 
 @dataclass(frozen=True)
@@ -46,7 +46,7 @@ class ImageArrays:
     labels: np.ndarray | None
 
 
-def load_split(set_dir: PathOrUrl, split: str, manifest: Manifest) -> ImageArrays:
+def load_split(set_dir: Location, split: str, manifest: Manifest) -> ImageArrays:
     """Load all images of one split, without the withheld labels.
 
     Raises UserError if a file is missing or damaged, or if the rows differ from the manifest.
@@ -72,7 +72,7 @@ def load_split(set_dir: PathOrUrl, split: str, manifest: Manifest) -> ImageArray
 
 
 def checked_rows(
-    table: pa.Table, set_dir: PathOrUrl, split: str, manifest: Manifest
+    table: pa.Table, set_dir: Location, split: str, manifest: Manifest
 ) -> tuple[np.ndarray, np.ndarray | None]:
     """Ids (N,) int64 and labels (N,) int64 of a split's rows, in the table's order; no labels in the unlabeled part.
 
@@ -96,7 +96,7 @@ def checked_rows(
     return ids, labels
 
 
-def load_hidden_labels(set_dir: PathOrUrl) -> tuple[np.ndarray, np.ndarray]:
+def load_hidden_labels(set_dir: Location) -> tuple[np.ndarray, np.ndarray]:
     """Ids (N,) int64 and withheld labels (N,) int64 of the unlabeled part, for the evaluation of pseudo-labels only.
 
     The label is NO_CLASS if an image belongs to none of the classes, or its class is unknown.
@@ -138,14 +138,14 @@ def _fixed_size_view(chunk: pa.BinaryArray, size: int) -> np.ndarray:
     return pixels
 
 
-def split_files(set_dir: PathOrUrl, split: str) -> Sequence[PathOrUrl]:
+def split_files(set_dir: Location, split: str) -> Sequence[Location]:
     """The Parquet files of one split, sorted by name; for a Delta table, those of its newest version.
 
     Raises UserError if there are none.
     """
     directory = split_directory(set_dir, split)
-    rows = child(set_dir, ROWS_DIRECTORY)
-    if not isinstance(rows, Path) or not is_delta(rows):
+    rows = set_dir / ROWS_DIRECTORY
+    if not is_delta(rows):
         return table_files(directory)
     files = sorted(file for file in delta_files(rows) if file.parent.name == f"{SPLIT}={split}")
     if not files:
@@ -153,7 +153,7 @@ def split_files(set_dir: PathOrUrl, split: str) -> Sequence[PathOrUrl]:
     return files
 
 
-def read_columns(files: Sequence[PathOrUrl], columns: Sequence[str]) -> pa.Table:
+def read_columns(files: Sequence[Location], columns: Sequence[str]) -> pa.Table:
     """Columns of all rows, file by file. Raises UserError if a file is damaged or lacks a column."""
     tables = []
     for file in files:

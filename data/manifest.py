@@ -5,19 +5,18 @@ import hashlib
 import itertools
 import json
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 from pydantic import TypeAdapter
 
 from longtail.conf.base.errors import UserError
-from longtail.conf.base.files import write_json_atomically
+from longtail.conf.base.files import read_regular_text, write_json_atomically
 from longtail.conf.base.formats import check_format_version
 from longtail.conf.base.json_text import finite_json
+from longtail.conf.base.locations import Location
 from longtail.conf.base.names import check_class_names
 from longtail.conf.vocabulary import SPLITS, UNLABELED
 from longtail.data.contract import ENCODED, RAW
-from longtail.data.storage import PathOrUrl, child, read_text
 
 FILE_NAME = "manifest.json"
 FORMAT_VERSION = 2
@@ -88,7 +87,7 @@ class Manifest:
         """Images of a split, those of no class included."""
         return sum(self.counts[split]) + (self.num_classless if split == UNLABELED else 0)
 
-    def write(self, directory: Path) -> None:
+    def write(self, directory: Location) -> None:
         """Write the manifest of the prepared set in ``directory``."""
         values = dataclasses.asdict(self)
         write_json_atomically(directory / FILE_NAME, {**values, OWN_CHECKSUM: own_checksum(values)})
@@ -102,15 +101,15 @@ def own_checksum(values: dict[str, Any]) -> str:
 _MANIFEST = TypeAdapter(Manifest)
 
 
-def read_manifest(directory: PathOrUrl) -> Manifest:
+def read_manifest(directory: Location) -> Manifest:
     """Read the manifest of the prepared set in ``directory``.
 
     Raises UserError if there is none, or if it is damaged or of a newer format.
     """
-    file = child(directory, FILE_NAME)
+    file = directory / FILE_NAME
     remedy = f"delete {directory} and run `longtail prepare` again"
     try:
-        values = finite_json(read_text(file))
+        values = finite_json(read_regular_text(file))
     except FileNotFoundError:
         raise UserError(
             f"{directory} is not a prepared data set: it has no {FILE_NAME}; run `longtail prepare`"

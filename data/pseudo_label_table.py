@@ -10,12 +10,13 @@ import pyarrow.parquet as pq
 
 from longtail.conf.base.errors import UserError
 from longtail.conf.base.formats import check_format_version
+from longtail.conf.base.locations import Location
 from longtail.conf.vocabulary import UNLABELED
 from longtail.data.class_names import check_same_order
 from longtail.data.contract import CONFIDENCE, ID, PROBABILITIES, PSEUDO_LABEL, PSEUDO_LABEL_SCHEMA, ROUND
 from longtail.data.loader import read_columns
 from longtail.data.manifest import Manifest
-from longtail.data.storage import PathOrUrl, is_table, open_parquet, table_files
+from longtail.data.storage import is_table, open_parquet, table_files
 
 FORMAT_VERSION = 1
 FORMAT_VERSION_KEY = "longtail.format_version"
@@ -66,7 +67,7 @@ def load_round(table: Path) -> int:
     return rounds[0]
 
 
-def check_table_fits(table: Path, manifest: Manifest, *, set_dir: PathOrUrl) -> None:
+def check_table_fits(table: Path, manifest: Manifest, *, set_dir: Location) -> None:
     """Raise UserError if a table was written for other classes, or for another unlabeled part, than a set's.
 
     A file in the published layout and a table that another program wrote say nothing of either.

@@ -5,20 +5,21 @@ from dataclasses import dataclass
 
 import pyarrow as pa
 
+from longtail.conf.base.locations import Location
 from longtail.data.contract import IMAGE
-from longtail.data.storage import PathOrUrl, check_columns, damaged, open_parquet
+from longtail.data.storage import check_columns, damaged, open_parquet
 
 
 @dataclass(frozen=True)
 class RowGroup:
     """A row group: its file, its index in the file, and its number of rows."""
 
-    file: PathOrUrl
+    file: Location
     index: int
     num_rows: int
 
 
-def row_groups(files: Sequence[PathOrUrl]) -> list[RowGroup]:
+def row_groups(files: Sequence[Location]) -> list[RowGroup]:
     """The row groups of all files, file by file. Raises UserError if a file is damaged."""
     groups = []
     for file in files:

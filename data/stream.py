@@ -13,13 +13,13 @@ from dataclasses import dataclass
 import numpy as np
 import pyarrow as pa
 
+from longtail.conf.base.locations import Location
 from longtail.conf.vocabulary import UNLABELED
 from longtail.data.contract import ENCODED, ID, LABEL
 from longtail.data.image_files import decode_files
 from longtail.data.loader import checked_rows, image_array, read_columns, split_files
 from longtail.data.manifest import Manifest
 from longtail.data.row_groups import RowGroup, read_image_column, row_groups
-from longtail.data.storage import PathOrUrl
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -73,7 +73,7 @@ class StreamedSplit:
     images: StreamedImages
 
 
-def open_split(set_dir: PathOrUrl, split: str, manifest: Manifest) -> StreamedSplit:
+def open_split(set_dir: Location, split: str, manifest: Manifest) -> StreamedSplit:
     """Open a split without reading its images. Raises UserError if the rows differ from the manifest."""
     files = split_files(set_dir, split)
     table = read_columns(files, [ID] if split == UNLABELED else [ID, LABEL])

@@ -8,27 +8,26 @@ checked.
 import os
 from collections.abc import Collection, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
 
 from longtail.conf.base.errors import UserError
+from longtail.conf.base.locations import Location
 from longtail.conf.vocabulary import SPLITS
 from longtail.data.checksums import CHECKED_COLUMNS, as_text, rows_checksum
 from longtail.data.contract import IMAGE, split_directory
 from longtail.data.loader import checked_rows, split_files
 from longtail.data.manifest import CHECKSUM_VERSION, FILE_NAME, Manifest
 from longtail.data.row_groups import RowGroup, read_columns_of_group, row_groups
-from longtail.data.storage import PathOrUrl, child
 
 
-def verify_set(set_dir: PathOrUrl, manifest: Manifest) -> None:
+def verify_set(set_dir: Location, manifest: Manifest) -> None:
     """Raise UserError unless the rows of a set are those that its manifest describes, each id once."""
     for split in SPLITS:
         directory = split_directory(set_dir, split)
-        if not manifest.num_images(split) and isinstance(directory, Path) and any(directory.glob("*.parquet")):
+        if not manifest.num_images(split) and any(directory.glob("*.parquet")):
             raise UserError(
                 f"{directory} has images, its manifest has none of them: delete {set_dir} and run `longtail prepare` "
                 f"again"
@@ -43,7 +42,7 @@ def verify_set(set_dir: PathOrUrl, manifest: Manifest) -> None:
 
 
 def check_parameters(
-    manifest: Manifest, described: Mapping[str, Any], *, set_dir: PathOrUrl, given: Collection[str] = (), remedy: str
+    manifest: Manifest, described: Mapping[str, Any], *, set_dir: Location, given: Collection[str] = (), remedy: str
 ) -> None:
     """Raise UserError if options describe another set than a manifest does.
 
@@ -57,7 +56,7 @@ def check_parameters(
         raise UserError(f"{set_dir} is another set than the options describe: {differences}; {remedy}")
 
 
-def _verified_ids(set_dir: PathOrUrl, split: str, manifest: Manifest) -> np.ndarray:
+def _verified_ids(set_dir: Location, split: str, manifest: Manifest) -> np.ndarray:
     """The ids (N,) of a split, whose rows are those of the manifest."""
     groups = row_groups(split_files(set_dir, split))
     with ThreadPoolExecutor(os.cpu_count()) as threads:
@@ -66,7 +65,7 @@ def _verified_ids(set_dir: PathOrUrl, split: str, manifest: Manifest) -> np.ndar
     checksum = as_text(sum(part for _, part in parts))
     if manifest.format_version >= CHECKSUM_VERSION and checksum != manifest.checksums.get(split):
         raise UserError(
-            f"{split_directory(set_dir, split)} has other ids, labels or pixels than {child(set_dir, FILE_NAME)} was "
+            f"{split_directory(set_dir, split)} has other ids, labels or pixels than {set_dir / FILE_NAME} was "
             f"written for: delete {set_dir} and run `longtail prepare` again"
         )
     return ids

@@ -19,6 +19,7 @@ from longtail.conf.base.signals import sigterm_as_ctrl_c
 from longtail.conf.base.suggestions import did_you_mean
 from longtail.conf.options.pretraining import PRETRAININGS
 from longtail.spark_jobs.cluster.failures import failure_line, user_message
+from longtail.spark_jobs.cluster.hadoop import use_settings_of_spark
 
 JOB_GROUPS = {
     "Start here": {
@@ -96,6 +97,7 @@ def run_job(name: str, job_main: Callable[[Sequence[str]], None], argv: Sequence
     remove_jobs_from_path()
     try:
         with sigterm_as_ctrl_c():
+            use_settings_of_spark()
             job_main(argv)
     except KeyboardInterrupt:
         _exit(name, "interrupted", 130)

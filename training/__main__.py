@@ -4,7 +4,7 @@
     torchrun --nproc_per_node 2 -m longtail.training train --world_size 2 --set_dir ...
 
 The options that the set was prepared with are known from its manifest; others that contradict it are refused.
---set_dir may be a URL supported by fsspec (file://, s3a://, hdfs://).
+--set_dir may be the URL of a store (s3a://, hdfs://, gs://, abfss://).
 
 JOB is pretrain_rot, pretrain_moco, pretrain_simclr, train, train_semi (with --pseudo_labels) or train_classifier, with
 the options of `longtail JOB`. The run has the same name and files as with Spark.
@@ -21,13 +21,13 @@ import torch.distributed as dist
 
 from longtail.conf.arguments import given_values
 from longtail.conf.base.errors import UserError
+from longtail.conf.base.locations import Location, location
 from longtail.conf.base.signals import sigterm_as_ctrl_c
 from longtail.conf.options.pretraining import PRETRAININGS
 from longtail.conf.options.semi import TrainSemiOptions
 from longtail.conf.options.training import RunOptions, TrainClassifierOptions, TrainOptions
 from longtail.conf.vocabulary import SHOT_GROUPS, TEST, TRAIN
 from longtail.data.manifest import read_manifest
-from longtail.data.storage import path_or_url
 from longtail.data.verification import verify_set
 from longtail.training.distributed import Rank
 from longtail.training.run import run_evaluation, run_training
@@ -46,7 +46,7 @@ def main(argv: Sequence[str]) -> None:
     """Run a training; rank and world size are read from torchrun's environment variables."""
     if len(argv) < 3 or argv[0] not in OPTIONS or argv[1] != "--set_dir":
         raise UserError(f"usage: python -m longtail.training {'|'.join(OPTIONS)} --set_dir DIR [OPTIONS]")
-    job, set_dir = argv[0], path_or_url(argv[2])
+    job, set_dir = argv[0], _set_dir(argv[2])
     manifest = read_manifest(set_dir)
     given = given_values(OPTIONS[job], argv[3:], prog=f"python -m longtail.training {job}")
     options = options_with_set(OPTIONS[job], given, manifest, set_dir=set_dir)
@@ -72,6 +72,13 @@ def main(argv: Sequence[str]) -> None:
     _print_scores(result, rank)
     if rank.is_first:
         print(f"run: {paths.run_dir}")
+
+
+def _set_dir(text: str) -> Location:
+    try:
+        return location(text)
+    except ValueError as error:
+        raise UserError(f"--set_dir {text}: {error}") from None
 
 
 def _print_scores(result: dict[str, Any], rank: Rank) -> None:

@@ -17,10 +17,10 @@ import torch.distributed as dist
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from longtail.conf.base.locations import Location
 from longtail.conf.options.pretraining import ContrastiveOptions, PretrainMocoOptions, PretrainSimclrOptions
 from longtail.conf.vocabulary import TRAIN
 from longtail.data.manifest import Manifest
-from longtail.data.storage import PathOrUrl
 from longtail.models.network import Network
 from longtail.training.augmentation import Choices
 from longtail.training.distributed import Rank
@@ -66,7 +66,7 @@ class ContrastiveObjective(Objective):
 
 
 def contrastive_task(
-    options: ContrastiveOptions, set_dir: PathOrUrl, manifest: Manifest, device: torch.device, *, anchors_per_image: int
+    options: ContrastiveOptions, set_dir: Location, manifest: Manifest, device: torch.device, *, anchors_per_image: int
 ) -> Task:
     """Contrast the labelled part's images, without their labels. There is nothing to evaluate."""
     data = self_supervised_data(

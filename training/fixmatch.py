@@ -15,12 +15,12 @@ import torch
 from torch import Tensor, nn
 
 from longtail.conf.base.errors import UserError
+from longtail.conf.base.locations import Location
 from longtail.conf.options.semi import TrainSemiOptions
 from longtail.conf.vocabulary import NO_CLASS, TRAIN, UNLABELED, VAL
 from longtail.data.loader import ImageArrays, load_split
 from longtail.data.manifest import Manifest
 from longtail.data.pseudo_label_table import check_table_fits, load_pseudo_labels, load_round
-from longtail.data.storage import PathOrUrl
 from longtail.models.build import num_features
 from longtail.models.network import Network
 from longtail.training.augmentation import Choices
@@ -124,7 +124,7 @@ def fixmatch_losses(
 
 def fixmatch_task(
     options: TrainSemiOptions,
-    set_dir: PathOrUrl,
+    set_dir: Location,
     manifest: Manifest,
     device: torch.device,
     *,

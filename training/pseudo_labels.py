@@ -11,6 +11,7 @@ import numpy as np
 import torch
 
 from longtail.conf.base.errors import UserError
+from longtail.conf.base.locations import Location
 from longtail.conf.options.semi import TrainSemiOptions
 from longtail.conf.vocabulary import TRAIN, UNLABELED
 from longtail.data.loader import load_split
@@ -22,7 +23,6 @@ from longtail.data.pseudo_label_table import (
     load_round,
 )
 from longtail.data.published_pseudo_labels import load_published_pseudo_labels
-from longtail.data.storage import PathOrUrl
 from longtail.data.stream import StreamedImages, open_split
 from longtail.training.distributed import Rank
 from longtail.training.objective import Task, classification_objective
@@ -33,7 +33,7 @@ from longtail.training.training_data import labelled_data
 
 
 def semi_supervised_task(
-    options: TrainSemiOptions, set_dir: PathOrUrl, manifest: Manifest, device: torch.device, *, pseudo_labels: Path
+    options: TrainSemiOptions, set_dir: Location, manifest: Manifest, device: torch.device, *, pseudo_labels: Path
 ) -> Task:
     """Learn the labelled samples and, behind them, the pseudo-labelled ones; class counts are those of both."""
     streamed = stays_on_disk(options, manifest)
@@ -68,7 +68,7 @@ def stays_on_disk(options: TrainSemiOptions, manifest: Manifest) -> bool:
 
 
 def _pseudo_labelled(
-    options: TrainSemiOptions, set_dir: PathOrUrl, manifest: Manifest, table: Path, *, streamed: bool
+    options: TrainSemiOptions, set_dir: Location, manifest: Manifest, table: Path, *, streamed: bool
 ) -> Samples:
     check_table_fits(table, manifest, set_dir=set_dir)
     unlabeled = (open_split if streamed else load_split)(set_dir, UNLABELED, manifest)

@@ -6,10 +6,10 @@ import torch
 from torch import Tensor
 
 from longtail.conf.base.errors import UserError
+from longtail.conf.base.locations import Location
 from longtail.conf.options.pretraining import PretrainRotOptions
 from longtail.conf.vocabulary import TRAIN
 from longtail.data.manifest import Manifest
-from longtail.data.storage import PathOrUrl
 from longtail.training.augmentation import (
     Choices,
     CropFlip,
@@ -60,7 +60,7 @@ def rotated(images: Tensor, turns: Tensor) -> tuple[Tensor, Tensor]:
     return rotate_quarter_turns(images, turns), turns.to(images.device)
 
 
-def rotation_task(options: PretrainRotOptions, set_dir: PathOrUrl, manifest: Manifest, device: torch.device) -> Task:
+def rotation_task(options: PretrainRotOptions, set_dir: Location, manifest: Manifest, device: torch.device) -> Task:
     """Learn the rotations of the labelled part's images, without their labels."""
     height, width, _ = manifest.image_shape
     if height != width:

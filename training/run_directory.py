@@ -23,11 +23,11 @@ import numpy as np
 
 from longtail.conf.base.errors import UserError
 from longtail.conf.base.files import content_hash, write_json_atomically
+from longtail.conf.base.locations import Location
 from longtail.conf.options.semi import TrainSemiOptions
 from longtail.conf.options.training import RunOptions
 from longtail.data.manifest import read_manifest
 from longtail.data.pseudo_label_table import load_probabilities, load_pseudo_labels, load_round
-from longtail.data.storage import PathOrUrl
 from longtail.streaming.events.heartbeats import HEARTBEATS_DIRECTORY
 from longtail.streaming.events.writer import EVENTS_DIRECTORY, attempts_with_events
 from longtail.training.result_file import RESULT_FILE, read_result
@@ -47,7 +47,7 @@ class RunPaths:
     pseudo_labels: table written by gen_pseudolabels, or published pickle file, for train_semi
     """
 
-    set_dir: PathOrUrl
+    set_dir: Location
     run_dir: Path
     events_dir: Path
     pseudo_labels: Path | None = None
@@ -71,7 +71,7 @@ class FinishedRun:
         return self.run_dir / CHECKPOINT_FILE
 
 
-def run_paths(options: RunOptions, *, set_dir: PathOrUrl, pseudo_labels: Path | None = None) -> RunPaths:
+def run_paths(options: RunOptions, *, set_dir: Location, pseudo_labels: Path | None = None) -> RunPaths:
     """Derive the paths of a run from its options. Raises UserError if an input file cannot be read."""
     inputs = {
         name: _content_hash(name, path)

@@ -9,11 +9,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from longtail.conf.base.locations import Location
 from longtail.conf.options.training import RunOptions
 from longtail.conf.vocabulary import NO_CLASS
 from longtail.data.loader import load_split
 from longtail.data.manifest import Manifest
-from longtail.data.storage import PathOrUrl
 from longtail.data.stream import StreamedImages, open_split
 from longtail.training.images import image_tensor, move_if_fits
 
@@ -101,7 +101,7 @@ def is_streamed(options: RunOptions, manifest: Manifest, splits: Sequence[str]) 
 
 
 def load_samples(
-    options: RunOptions, set_dir: PathOrUrl, split: str, manifest: Manifest, *, streamed: bool | None = None
+    options: RunOptions, set_dir: Location, split: str, manifest: Manifest, *, streamed: bool | None = None
 ) -> Samples:
     """Load a labelled split to the CPU, or open it on disk; by default its size decides which."""
     streamed = is_streamed(options, manifest, (split,)) if streamed is None else streamed

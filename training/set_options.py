@@ -5,11 +5,11 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from longtail.conf.arguments import resolve_options
+from longtail.conf.base.locations import Location
 from longtail.conf.base.shown_text import printable
 from longtail.conf.networks import NETWORKS
 from longtail.conf.options.training import RunOptions, TrainOptions
 from longtail.data.manifest import Manifest
-from longtail.data.storage import PathOrUrl
 from longtail.data.verification import check_parameters
 from longtail.training.checkpoints import load_checkpoint
 from longtail.training.continuation import training_options
@@ -19,7 +19,7 @@ Options = TypeVar("Options", bound=RunOptions)
 
 
 def options_with_set(
-    options_type: type[Options], given: dict[str, Any], manifest: Manifest, *, set_dir: PathOrUrl
+    options_type: type[Options], given: dict[str, Any], manifest: Manifest, *, set_dir: Location
 ) -> Options:
     """The options that a user gives, completed by those that the set was prepared with and those of --resume.
 

@@ -4,10 +4,10 @@ from typing import TypeVar
 
 import torch
 
+from longtail.conf.base.locations import Location
 from longtail.conf.options.training import SupervisedOptions, TrainOptions
 from longtail.conf.vocabulary import TRAIN
 from longtail.data.manifest import Manifest
-from longtail.data.storage import PathOrUrl
 from longtail.models.network import Network
 from longtail.training.distributed import Rank
 from longtail.training.method import TrainingMethod
@@ -18,7 +18,7 @@ from longtail.training.samples import load_samples
 from longtail.training.training_data import labelled_data
 
 
-def supervised_task(options: SupervisedOptions, set_dir: PathOrUrl, manifest: Manifest, device: torch.device) -> Task:
+def supervised_task(options: SupervisedOptions, set_dir: Location, manifest: Manifest, device: torch.device) -> Task:
     """Learn the labels of the labelled part."""
     labelled = load_samples(options, set_dir, TRAIN, manifest)
     data = labelled_data(options, labelled, labelled, set_dir, manifest, device)

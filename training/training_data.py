@@ -5,12 +5,12 @@ from dataclasses import dataclass, field, replace
 
 import torch
 
+from longtail.conf.base.locations import Location
 from longtail.conf.datasets import dataset_facts
 from longtail.conf.options.training import RunOptions
 from longtail.conf.vocabulary import TEST, TRAIN, VAL
 from longtail.data.longtail import shot_groups
 from longtail.data.manifest import Manifest
-from longtail.data.storage import PathOrUrl
 from longtail.data.stream import StreamedImages
 from longtail.training.augmentation import Normalisation, measured_normalisation
 from longtail.training.samples import Samples, load_samples
@@ -55,7 +55,7 @@ def labelled_data(
     options: RunOptions,
     train: Samples,
     labelled: Samples,
-    set_dir: PathOrUrl,
+    set_dir: Location,
     manifest: Manifest,
     device: torch.device,
     *,
@@ -83,7 +83,7 @@ def labelled_data(
 
 def self_supervised_data(
     options: RunOptions,
-    set_dir: PathOrUrl,
+    set_dir: Location,
     manifest: Manifest,
     device: torch.device,
     *,
@@ -112,7 +112,7 @@ def self_supervised_data(
 
 
 def _held_out_splits(
-    options: RunOptions, set_dir: PathOrUrl, manifest: Manifest, device: torch.device
+    options: RunOptions, set_dir: Location, manifest: Manifest, device: torch.device
 ) -> dict[str, Samples]:
     present = [split for split in (VAL, TEST) if sum(manifest.counts[split])]
     return {split: load_samples(options, set_dir, split, manifest).to(device) for split in present}

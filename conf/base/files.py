@@ -1,4 +1,4 @@
-"""Atomic files: a reader sees the old content or the new, never a part of it.
+"""Atomic files: a reader sees the old content or the new, never a part of it, on the local disk and in stores.
 
 Manifests, checkpoints, metric events, results and tables are written by these functions, so that a process may be
 killed at any moment. TensorBoard logs and Spark's checkpoint of a streaming query are not: their libraries write them.
@@ -13,27 +13,39 @@ import os
 import re
 import shutil
 import stat
+import tempfile
 import uuid
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 from longtail.conf.base.errors import UserError
+from longtail.conf.base.locations import Location
+from longtail.conf.base.store_path import StorePath
 
 _HIDDEN_NAME = re.compile(r"\..+\.longtail-[0-9a-f]{32}")
+_BLOCK_BYTES = 1024**2
 _DISK_FULL = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
 
 
-def write_atomically(path: Path, write: Callable[[Path], object]) -> None:
+def write_atomically(path: Location, write: Callable[[Path], object]) -> None:
     """Call ``write(temporary)`` beside ``path``, flush it to disk, and rename it to ``path``.
+
+    For a store, the temporary file is a local one, which is then uploaded whole.
 
     The temporary name begins with a dot: Spark's file sources and Longtail's readers skip such files. The first call in
     a directory removes the unfinished files and directories of killed processes there.
 
     Raises UserError if the disk is full, since retrying at once would not help.
     """
+    if isinstance(path, StorePath):
+        with tempfile.TemporaryDirectory(prefix="longtail-") as directory:
+            local = Path(directory, path.name)
+            write(local)
+            path.upload(local)
+        return
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         _sweep_once(path.parent)
@@ -50,20 +62,28 @@ def write_atomically(path: Path, write: Callable[[Path], object]) -> None:
         ) from None
 
 
-def write_text_atomically(path: Path, text: str) -> None:
+def write_text_atomically(path: Location, text: str) -> None:
     """As write_atomically, with text as content."""
     write_atomically(path, lambda temporary: temporary.write_text(text, encoding="utf-8"))
 
 
-def write_json_atomically(path: Path, value: Any) -> None:
+def write_json_atomically(path: Location, value: Any) -> None:
     """As write_atomically, with a value that JSON can represent. Raises ValueError for NaN and infinity."""
     write_text_atomically(path, json.dumps(value, indent=2, allow_nan=False) + "\n")
 
 
-def content_hash(path: Path) -> str:
+def content_hash(path: Location) -> str:
     """SHA-256 of a file's content, in hexadecimal digits. Raises OSError as open_regular_file does."""
-    with open_regular_file(path) as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+    digest = hashlib.sha256()
+    with open_for_reading(path) as file:
+        while block := file.read(_BLOCK_BYTES):
+            digest.update(block)
+    return digest.hexdigest()
+
+
+def open_for_reading(path: Location) -> IO[bytes]:
+    """Open a file on the local disk, as open_regular_file does, or in a store."""
+    return path.open("rb") if isinstance(path, StorePath) else open_regular_file(path)
 
 
 def open_regular_file(path: Path) -> io.BufferedReader:
@@ -81,13 +101,15 @@ def open_regular_file(path: Path) -> io.BufferedReader:
         raise
 
 
-def read_regular_file(path: Path) -> bytes:
+def read_regular_file(path: Location) -> bytes:
     """The content of a file of the user's. Raises OSError as open_regular_file does."""
+    if isinstance(path, StorePath):
+        return path.read_bytes()
     with open_regular_file(path) as file:
         return file.read()
 
 
-def read_regular_text(path: Path) -> str:
+def read_regular_text(path: Location) -> str:
     """As read_regular_file, of UTF-8 text. Raises UnicodeDecodeError, a ValueError, for other bytes."""
     return read_regular_file(path).decode("utf-8")
 

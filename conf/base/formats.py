@@ -1,11 +1,10 @@
 """Versions of the files that Longtail writes: what a version wrote, later versions read."""
 
-from pathlib import Path
-
 from longtail.conf.base.errors import UserError
+from longtail.conf.base.locations import Location
 
 
-def check_format_version(version: object, *, newest: int, file: Path | str, remedy: str) -> None:
+def check_format_version(version: object, *, newest: int, file: Location | str, remedy: str) -> None:
     """Check the format version that was found in a file.
 
     newest: the newest version that this code reads; it reads all older ones, from 1 on

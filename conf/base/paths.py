@@ -1,9 +1,12 @@
-"""What file systems take as a path, and whether a directory can be written."""
+"""What file systems take as a path, and whether a directory on the local disk or in a store can be written."""
 
 import os
+import uuid
 from pathlib import Path
 
 from longtail.conf.base.errors import UserError
+from longtail.conf.base.locations import Location
+from longtail.conf.base.store_path import StorePath
 
 LONGEST_NAME = 255
 """Bytes of one name in a path, on all usual file systems."""
@@ -21,11 +24,14 @@ def nearest_existing(path: Path) -> Path:
     return next(place for place in (path.absolute(), *path.absolute().parents) if os.path.lexists(place))
 
 
-def check_can_be_written(directory: Path, *, option: str) -> None:
+def check_can_be_written(directory: Location, *, option: str) -> None:
     """Raise UserError unless files can be written into the directory, which need not exist yet.
 
     A job calls it before it starts Spark, so that nobody waits for a result that cannot be kept.
     """
+    if isinstance(directory, StorePath):
+        _check_store_can_be_written(directory, option=option)
+        return
     place = nearest_existing(directory)
     if not place.is_dir():
         raise UserError(f"{option} {directory}: {place} is a file, a directory was expected: choose another one")
@@ -33,3 +39,18 @@ def check_can_be_written(directory: Path, *, option: str) -> None:
         raise UserError(
             f"{option} {directory}: {place} cannot be written: choose another directory, or make it writable"
         )
+
+
+def _check_store_can_be_written(directory: StorePath, *, option: str) -> None:
+    """Only writing shows it: permissions, endpoints and buckets are the store's."""
+    probe = directory / f".{uuid.uuid4().hex}"
+    try:
+        if directory.is_file():
+            raise UserError(f"{option} {directory} is a file, a directory was expected: choose another one")
+        probe.write_bytes(b"")
+        probe.unlink()
+    except OSError as error:
+        raise UserError(
+            f"{option} {directory} cannot be written ({error}): choose another place, or check the bucket and the "
+            f"permissions"
+        ) from None

@@ -15,8 +15,10 @@ from typing import Any, ClassVar, Literal, get_args
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationInfo, field_validator
 from pydantic.fields import FieldInfo
 
+from longtail.conf.base.locations import local_path, location
 from longtail.conf.base.paths import LONGEST_NAME, LONGEST_PATH, is_possible_path, nearest_existing
 from longtail.conf.base.shown_text import is_plain, redacted_values
+from longtail.conf.base.store_path import StorePath
 from longtail.conf.base.suggestions import did_you_mean
 from longtail.conf.base.user_code import is_code_name
 
@@ -95,7 +97,14 @@ def option(
         "repeated": repeated,
         "in_run_name": in_run_name,
     }
-    return Field(default, description=description, json_schema_extra=extra, **checks)
+    # The default of a place may be on another file system than the local one.
+    return Field(
+        default,
+        description=description,
+        json_schema_extra=extra,
+        validate_default=True if isinstance(default, Path) else None,
+        **checks,
+    )
 
 
 def _extra(field: FieldInfo) -> dict[str, Any]:
@@ -139,13 +148,16 @@ class JobOptions(BaseModel):
     @field_validator("*", mode="before")
     @classmethod
     def _text_can_be_shown_and_a_path_can_exist(cls, value: Any, info: ValidationInfo) -> Any:
-        if not isinstance(value, str | Path):
+        if not isinstance(value, str | Path | StorePath):
             return value
         if not is_plain(str(value)):
             raise ValueError("a value has no control characters and no other bytes than UTF-8 text")
-        if _holds_path(cls.model_fields[info.field_name or ""].annotation) and not is_possible_path(Path(value)):
+        annotation = cls.model_fields[info.field_name or ""].annotation
+        if not _holds(Path, annotation):
+            return value
+        if not is_possible_path(Path(str(value))):
             raise ValueError(f"file systems take names of up to {LONGEST_NAME} bytes, paths of up to {LONGEST_PATH}")
-        return value
+        return location(value) if _holds(StorePath, annotation) else local_path(value)
 
     @field_validator("*")
     @classmethod
@@ -173,9 +185,9 @@ class JobOptions(BaseModel):
         return {}
 
 
-def _holds_path(annotation: Any) -> bool:
-    """Whether a type is Path, or a union or an annotation of it."""
-    return annotation is Path or any(map(_holds_path, get_args(annotation)))
+def _holds(kind: type, annotation: Any) -> bool:
+    """Whether a type is ``kind``, or a union or an annotation of it."""
+    return annotation is kind or any(_holds(kind, part) for part in get_args(annotation))
 
 
 _MASTER = re.compile(

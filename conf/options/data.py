@@ -6,6 +6,7 @@ from typing import Any, Literal
 
 from pydantic import ValidationInfo, field_validator, model_validator
 
+from longtail.conf.base.locations import Location, location
 from longtail.conf.base.paths import is_possible_path
 from longtail.conf.datasets import dataset_facts
 from longtail.conf.options.base import DELTA_HELP, SparkJobOptions, TableFormat, fingerprint, option
@@ -40,36 +41,36 @@ class DataOptions(SparkJobOptions):
     """The long-tailed data set; these options alone decide what a prepared set contains."""
 
     dataset: str = option("digits", "name of the data set, a file of conf/datasets/", group="Data set")
-    data_dir: Path = option(
+    data_dir: Location = option(
         Path("datasets"), "directory of the raw and the prepared data sets", group="Data set", in_run_name=False
     )
     num_classes: int | None = option(
         None, "use only the first N classes of the data set", group="Data set", advanced=True, ge=2
     )
-    path: Path | None = option(
+    path: Location | None = option(
         None,
         "your images: a directory (--dataset folder or image_list), or a Parquet or Delta table (--dataset table)",
         group="Your own images",
     )
-    list_file: Path | None = option(
+    list_file: Location | None = option(
         None,
         "training images of --dataset image_list: a line per image with its path below --path and its label",
         group="Your own images", flags=("--list",), advanced=True,
     )  # fmt: skip
-    test_list_file: Path | None = option(
+    test_list_file: Location | None = option(
         None, "test images of --dataset image_list; without it, --test_fraction of the training images",
         group="Your own images", flags=("--test_list",), advanced=True,
     )  # fmt: skip
-    val_list_file: Path | None = option(
+    val_list_file: Location | None = option(
         None, "validation images of --dataset image_list, in place of --val_fraction",
         group="Your own images", flags=("--val_list",), advanced=True,
     )  # fmt: skip
-    test_path: Path | None = option(
+    test_path: Location | None = option(
         None,
         "test images elsewhere: class folders (--dataset folder) or a table (--dataset table); without them, those of "
         "--layout, or --test_fraction of the training images", group="Your own images", advanced=True,
     )  # fmt: skip
-    val_path: Path | None = option(
+    val_path: Location | None = option(
         None,
         "validation images elsewhere, in place of --val_fraction: class folders or a table", group="Your own images",
         advanced=True,
@@ -176,21 +177,21 @@ class DataOptions(SparkJobOptions):
 
     @field_validator("path", "val_path", "test_path")
     @classmethod
-    def _path_exists(cls, value: Path | None, info: ValidationInfo) -> Path | None:
+    def _path_exists(cls, value: Location | None, info: ValidationInfo) -> Location | None:
         if value is not None and not value.exists() and info.context != SET_IS_PREPARED:
             raise ValueError("there is no such directory or file")
         return value
 
     @field_validator("list_file", "val_list_file", "test_list_file")
     @classmethod
-    def _list_is_a_file(cls, value: Path | None, info: ValidationInfo) -> Path | None:
+    def _list_is_a_file(cls, value: Location | None, info: ValidationInfo) -> Location | None:
         if value is not None and not value.is_file() and info.context != SET_IS_PREPARED:
             raise ValueError("there is no such file")
         return value
 
     @field_validator("path", "val_path", "test_path", "list_file", "val_list_file", "test_list_file")
     @classmethod
-    def _path_is_absolute(cls, value: Path | None) -> Path | None:
+    def _path_is_absolute(cls, value: Location | None) -> Location | None:
         return value and value.absolute()
 
     @field_validator("unlabeled")
@@ -199,9 +200,9 @@ class DataOptions(SparkJobOptions):
         """So that the set's name differs for paths of the same relative name in two directories."""
         if value is not None and not is_possible_path(Path(value)):
             raise ValueError("no file system takes a name this long")
-        if value is None or value in UNLABELED_NAMES or not Path(value).exists():
+        if value is None or value in UNLABELED_NAMES or not (place := location(value)).exists():
             return value
-        return str(Path(value).absolute())
+        return str(place.absolute())
 
     @model_validator(mode="after")
     def _own_images_are_named(self, info: ValidationInfo) -> "DataOptions":
@@ -263,11 +264,16 @@ class DataOptions(SparkJobOptions):
             raise ValueError(f"--few_shot {self.few_shot} must be at most --many_shot {self.many_shot} + 1")
         return self
 
-    def own_paths(self) -> list[Path]:
+    def unlabeled_place(self) -> Location:
+        """The directory or file that --unlabeled names."""
+        assert self.unlabeled is not None and self.unlabeled not in UNLABELED_NAMES
+        return location(self.unlabeled).absolute()
+
+    def own_paths(self) -> list[Location]:
         """The user's files and directories that the prepared set is made from."""
         paths = [self.path, self.val_path, self.test_path, self.list_file, self.val_list_file, self.test_list_file]
-        if self.unlabeled is not None and Path(self.unlabeled).is_absolute() and Path(self.unlabeled).exists():
-            paths.append(Path(self.unlabeled))
+        if self.unlabeled is not None and self.unlabeled not in UNLABELED_NAMES and self.unlabeled_place().exists():
+            paths.append(self.unlabeled_place())
         return [path for path in paths if path is not None]
 
     def set_parameters(self) -> dict[str, Any]:
@@ -352,10 +358,10 @@ class StatsOptions(DataOptions):
         ("--dataset cifar10 --imb_factor_unlabel 1 --n_max 800", "those of CIFAR-10 with an unlabeled part"),
     )
 
-    labels: Path | None = option(
+    labels: Location | None = option(
         None, "count the --label_column of this Parquet or Delta table, instead of a prepared set", group="Input"
     )
-    pseudo_labels: Path | None = option(
+    pseudo_labels: Location | None = option(
         None,
         "table of gen_pseudolabels for the set: adds predicted classes, quantiles of confidence, precision and recall",
         group="Input",
@@ -363,7 +369,7 @@ class StatsOptions(DataOptions):
 
     @field_validator("labels", "pseudo_labels")
     @classmethod
-    def _table_is_there(cls, value: Path | None) -> Path | None:
+    def _table_is_there(cls, value: Location | None) -> Location | None:
         if value is not None and not value.exists():
             raise ValueError("there is no such table")
         return value and value.absolute()

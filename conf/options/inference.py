@@ -5,6 +5,7 @@ from typing import ClassVar, Literal
 
 from pydantic import FilePath, field_validator, model_validator
 
+from longtail.conf.base.locations import Location
 from longtail.conf.options.base import DELTA_HELP, MOST_THREADS, SparkJobOptions, TableFormat, option
 from longtail.conf.options.data import DataOptions
 from longtail.conf.options.training import LossName, NetworkName
@@ -89,7 +90,7 @@ class EvaluateOptions(InferenceOptions):
     )
 
     resume: FilePath = option(..., "checkpoint to evaluate", group="Input")
-    path: Path | None = option(
+    path: Location | None = option(
         None,
         "labelled images to score against the checkpoint alone: a directory of class folders, or a Parquet or Delta "
         "table; with --dataset folder, image_list or table, the images of a data set that is prepared from them",

@@ -20,6 +20,7 @@ from pyspark.sql import SparkSession
 from longtail.conf.base.errors import UserError
 from longtail.conf.options.base import SparkJobOptions
 from longtail.spark_jobs.cluster.class_archive import ClassArchive, class_archive
+from longtail.spark_jobs.cluster.hadoop import use_settings_of_spark
 from longtail.spark_jobs.cluster.java import check_java
 from longtail.spark_jobs.cluster.jvm import silence_accumulators, start_quiet_jvm
 from longtail.spark_jobs.cluster.settings import job_settings, query_settings, users_defaults
@@ -38,6 +39,7 @@ def spark_session(name: str, options: SparkJobOptions, *, slots: int = 1, packag
     or if a package cannot be fetched.
     """
     if SparkContext._active_spark_context is not None:
+        use_settings_of_spark()
         return _beside(SparkSession.builder.getOrCreate(), options)
     submitted = "PYSPARK_GATEWAY_PORT" in os.environ
     if submitted:
@@ -61,6 +63,7 @@ def spark_session(name: str, options: SparkJobOptions, *, slots: int = 1, packag
         silence_accumulators(spark.sparkContext)
         # py4j logs the trace of every interrupted call, Ctrl-C included, on the root logger.
         logging.getLogger().setLevel(logging.CRITICAL)
+    use_settings_of_spark()
     # Shown in Spark's UI for stages that set no description of their own.
     spark.sparkContext.setJobDescription(f"longtail {name}")
     return spark

@@ -1,10 +1,9 @@
 """Longtail's Spark settings, for those that the user left open."""
 
+import importlib.util
 import os
 import re
 from pathlib import Path
-
-from pyspark.find_spark_home import _find_spark_home
 
 from longtail import conf
 from longtail.conf.options.base import SparkJobOptions
@@ -65,9 +64,17 @@ def users_defaults() -> dict[str, str]:
 
     Spark gives what a program sets the precedence over that file, so a job must not set the same.
     """
-    directory = os.environ.get("SPARK_CONF_DIR") or f"{_find_spark_home()}/conf"
     try:
-        text = (Path(directory) / "spark-defaults.conf").read_text(encoding="utf-8", errors="replace")
+        text = (spark_configuration_directory() / "spark-defaults.conf").read_text(encoding="utf-8", errors="replace")
     except OSError:
         return {}
     return dict(re.findall(r"^[ \t]*(spark\.[^\s=:]+)[ \t]*[=:]?[ \t]*(.*?)[ \t]*$", text, re.MULTILINE))
+
+
+def spark_configuration_directory() -> Path:
+    """Where Spark looks for files of settings; without loading PySpark, as not every job needs it."""
+    if directory := os.environ.get("SPARK_CONF_DIR"):
+        return Path(directory)
+    package = importlib.util.find_spec("pyspark")
+    assert package is not None and package.origin is not None, "longtail depends on it"
+    return Path(os.environ.get("SPARK_HOME") or Path(package.origin).parent, "conf")

@@ -8,13 +8,13 @@ import torch
 from torch import Tensor
 
 from longtail.conf.base.errors import UserError
+from longtail.conf.base.locations import Location
 from longtail.conf.vocabulary import NO_CLASS
 from longtail.data.loader import load_hidden_labels
-from longtail.data.storage import PathOrUrl
 from longtail.training.metrics import ClassTotals
 
 
-def load_truth(set_dir: PathOrUrl, ids: np.ndarray) -> Tensor | None:
+def load_truth(set_dir: Location, ids: np.ndarray) -> Tensor | None:
     """(U,) int64 true classes of the unlabeled images with ids (U,), NO_CLASS for none; None if no class is known."""
     try:
         known, labels = load_hidden_labels(set_dir)
