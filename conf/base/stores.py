@@ -71,9 +71,8 @@ def check_scheme(scheme: str) -> None:
     """Raise ValueError if no file system is known by this name."""
     known = {*fsspec.available_protocols(), *_DRIVERS, *_PACKAGES}
     if scheme not in known:
-        raise ValueError(
-            f"no file system is known as {scheme}:{did_you_mean(scheme, known)}; a local path is ./{scheme}:"
-        )
+        hint = did_you_mean(scheme, known, likeness=0.6)
+        raise ValueError(f"no file system is known as {scheme}:{hint}; a local path is ./{scheme}:")
 
 
 def is_of_a_store(scheme: str) -> bool:

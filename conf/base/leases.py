@@ -1,0 +1,105 @@
+"""Leases: what a lock on a file is on the local disk, for a store, where there are none.
+
+A lease is a small object that names its owner and the time until which it is held. The owner renews it while it works;
+that of a killed process expires. The clocks of the machines that share a store differ by less than GRACE_SECONDS.
+"""
+
+import json
+import os
+import socket
+import threading
+import time
+import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+
+from longtail.conf.base.errors import UserError
+from longtail.conf.base.store_path import StorePath
+
+LEASE_SECONDS = 60.0
+GRACE_SECONDS = 5.0
+_READ_BACK_SECONDS = 1.0
+
+
+class LeaseHeldError(Exception):
+    """Another process holds the lease. The message says which."""
+
+
+class Lease:
+    """A lease that this process holds."""
+
+    def __init__(self, place: StorePath, *, seconds: float) -> None:
+        self._place = place
+        self._seconds = seconds
+        self._owner = f"{socket.gethostname()}, process {os.getpid()}, {uuid.uuid4().hex}"
+        self._ended = threading.Event()
+        self._is_lost = False
+
+    def check(self) -> None:
+        """Raise UserError if another process has taken the lease over, as this one did not renew it in time."""
+        if self._is_lost or not self._is_own():
+            raise UserError(
+                f"{self._place.parent} was taken over by another process, as this one could not reach the store for "
+                f"{self._seconds:g} s: run the command again"
+            )
+
+    def acquire(self) -> None:
+        """Raises LeaseHeldError if another process holds it."""
+        if self._place.create(self._content()):
+            return
+        owner, until = _read(self._place)
+        if owner and time.time() < until + GRACE_SECONDS:
+            raise LeaseHeldError(owner.rpartition(", ")[0])
+        # Of several processes that find it expired, the one that writes last has it.
+        self._place.write_bytes(self._content())
+        time.sleep(_READ_BACK_SECONDS)
+        if not self._is_own():
+            raise LeaseHeldError(_read(self._place)[0].rpartition(", ")[0])
+
+    def renew_until_ended(self) -> None:
+        """Renew the lease, in a thread, until it is released or lost."""
+        while not self._ended.wait(self._seconds / 4):
+            with suppress(OSError, UserError):  # a store that is away for a moment; what counts is whether it is lost
+                if not self._is_own():
+                    self._is_lost = True
+                    return
+                self._place.write_bytes(self._content())
+
+    def release(self) -> None:
+        """End the renewal, and let others have the lease."""
+        self._ended.set()
+        with suppress(OSError, UserError):
+            if self._is_own():
+                self._place.unlink(missing_ok=True)
+
+    def _is_own(self) -> bool:
+        return _read(self._place)[0] == self._owner
+
+    def _content(self) -> bytes:
+        return json.dumps({"owner": self._owner, "until": time.time() + self._seconds}).encode()
+
+
+@contextmanager
+def lease(place: StorePath, *, seconds: float = LEASE_SECONDS) -> Iterator[Lease]:
+    """Hold the lease ``place`` during the block, and remove it then.
+
+    Raises LeaseHeldError if another process holds it.
+    """
+    held = Lease(place, seconds=seconds)
+    held.acquire()
+    renewal = threading.Thread(target=held.renew_until_ended, daemon=True)
+    renewal.start()
+    try:
+        yield held
+    finally:
+        held.release()
+        renewal.join()
+
+
+def _read(place: StorePath) -> tuple[str, float]:
+    """Owner, and time in seconds; no owner if nobody holds the lease, or its object is damaged."""
+    try:
+        content = json.loads(place.read_bytes())
+        return str(content["owner"]), float(content["until"])
+    except (FileNotFoundError, ValueError, TypeError, KeyError):
+        return "", 0.0
