@@ -1,12 +1,13 @@
-"""Confidence intervals of measured shares. Only arithmetic, so that numbers and Spark columns are accepted."""
+"""Confidence intervals of measured shares. Only arithmetic: on numbers, numpy arrays and Spark columns."""
 
 from collections.abc import Callable
 from typing import TYPE_CHECKING, TypeVar
 
 if TYPE_CHECKING:
+    import numpy as np
     from pyspark.sql import Column
 
-    Number = TypeVar("Number", float, Column)
+    Number = TypeVar("Number", float, Column, np.ndarray)
 
 _Z_SQUARED = 1.959963984540054**2
 """Square of the 97.5 % quantile of the normal distribution."""
@@ -19,7 +20,7 @@ def wilson_interval(share: "Number", count: "Number", *, sqrt: "Callable[[Number
     five correct ones give 0.57 to 1.
 
     share: in [0, 1]; count: above 0. Of a null column the interval is null
-    sqrt: the square root of such a value, math.sqrt or Spark's
+    sqrt: the square root of such a value, math.sqrt, numpy's or Spark's
     """
     return _lower_bound(share, count, sqrt), 1 - _lower_bound(1 - share, count, sqrt)
 

@@ -20,7 +20,7 @@ EVENTS = {"streaming.events", "streaming.class_shares"}
 BELOW_THE_JOBS = {"conf", "data", "models", "training", "streaming"}
 BELOW_THE_LIVE_QUERY = {"conf.base", "conf.vocabulary", *EVENTS} | {
     f"streaming.{package}"
-    for package in ("parsing", "event_files", "archive", "tables", "queries", "derived", "alerts")
+    for package in ("parsing", "event_files", "archive", "tables", "queries", "kernels", "derived", "alerts")
 }
 BELOW_STEPS = {"spark_jobs.cluster", "spark_jobs.display", "spark_jobs.frames"}
 MAY_IMPORT = {
@@ -67,6 +67,13 @@ MAY_IMPORT = {
         "streaming.archive",
         "streaming.tables",
         "streaming.runs",
+    },
+    "streaming.kernels": {
+        "conf.vocabulary",
+        "streaming.events",
+        "streaming.intervals",
+        "streaming.tables",
+        "streaming.kernels",
     },
     "streaming.live": {*BELOW_THE_LIVE_QUERY, "streaming.runs", "streaming.live"},
     "streaming.dashboard": {

@@ -6,16 +6,6 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 
-def join_columns(table: pa.Table, other: pa.Table, key: list[str]) -> pa.Table:
-    """Two tables with the same keys joined to one, sorted by key."""
-    ordered, others = (one.sort_by([(name, "ascending") for name in key]) for one in (table, other))
-    assert ordered.select(key).equals(others.select(key))
-    for name in others.column_names:
-        if name not in key:
-            ordered = ordered.append_column(name, others[name])
-    return ordered
-
-
 def together(parts: Sequence[dict[str, pa.Table]]) -> dict[str, pa.Table]:
     """Tables by name, each all parts' tables of this name one after the other."""
     names = dict.fromkeys(name for part in parts for name in part)

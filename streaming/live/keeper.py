@@ -6,13 +6,10 @@ batch that is processed again, after a kill at any moment, leaves the tables unc
 """
 
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor, wait
-from functools import partial
 from pathlib import Path
 
 import pyarrow as pa
 import pyarrow.compute as pc
-from pyspark import inheritable_thread_target
 from pyspark.sql import SparkSession
 
 from longtail.streaming.alerts.query import num_epochs_needed
@@ -20,19 +17,12 @@ from longtail.streaming.alerts.rules import AlertRules
 from longtail.streaming.derived import DERIVED_TABLES
 from longtail.streaming.event_files.reading import EventPiece
 from longtail.streaming.events.schema import ClassEvent, StepEvent
-from longtail.streaming.live.arrow_rows import join_columns, split_by, together
+from longtail.streaming.kernels import newest, scores
+from longtail.streaming.kernels.runs import runs
+from longtail.streaming.live.arrow_rows import split_by, together
 from longtail.streaming.live.bulkhead import DATA_ERRORS, apply_in_parts
-from longtail.streaming.live.bundle import unbundled
 from longtail.streaming.live.followed_runs import FollowedRuns
-from longtail.streaming.live.keeper_queries import (
-    ALERT_SOURCES,
-    CLASS_KEY,
-    RUNS_AND_EPOCHS,
-    SCORE_SCHEMA,
-    condensed_run_events,
-    prepared_queries,
-    schemas_of,
-)
+from longtail.streaming.live.keeper_queries import ALERT_SOURCES, KeeperQueries
 from longtail.streaming.live.line_reader import LineReader
 from longtail.streaming.live.quarantine import Quarantine
 from longtail.streaming.live.run_update import ClassHistory, RunUpdate, begin_update, read_class_history
@@ -70,15 +60,13 @@ class TableKeeper:
             directory = tables_dir.absolute() / BATCH_DIRECTORY
             self._quarantine = Quarantine(tables_dir)
             self._read = LineReader(spark, directory / "lines")
-            self._queries = prepared_queries(spark, directory, rules)
-            self._executor = ThreadPoolExecutor(max_workers=1)
+            self._queries = KeeperQueries(spark, directory, rules)
         except BaseException:
             self._lock.close()
             raise
 
     def close(self) -> None:
         """Allow other processes to write the tables."""
-        self._executor.shutdown()
         self._lock.close()
 
     def update(self, lines: pa.Table, pieces: Sequence[EventPiece] = ()) -> list[str]:
@@ -108,8 +96,7 @@ class TableKeeper:
 
     def _check_queries(self) -> None:
         """Raise an error if the queries fail without any event."""
-        for query in self._queries.values():
-            query.run_on_nothing()
+        self._queries.run_on_nothing()
 
     def follow(self) -> list[str]:
         """Bring the tables up to date with what users did with runs or files; the names of the runs that changed."""
@@ -175,85 +162,45 @@ class TableKeeper:
         return list(by_run)
 
     def _update_scores(self, updates: Sequence[RunUpdate], events: dict[str, pa.Table]) -> None:
-        history = self._read_history(updates)
-        # Two Spark actions at a time: neither of them keeps all cores busy.
-        class_epochs = inheritable_thread_target(self._spark)(partial(self._update_class_epochs, history))
-        pending = self._executor.submit(class_epochs)
-        try:
-            self._update_runs_and_epochs(updates, events, history)
-        finally:
-            wait([pending])
-        pending.result()
+        known = [row for update in updates for row in update.manifest.rows.get("runs", [])]
+        states = runs(events, known)
+        for update in updates:
+            # A run that only has pseudo-label events has no row.
+            update.rows["runs"] = [states[update.run]] if update.run in states else []
+        with_classes = [update for update in updates if ClassEvent.kind in update.events]
+        if with_classes:
+            self._update_classes_and_epochs(read_class_history(with_classes))
 
-    def _read_history(self, updates: Sequence[RunUpdate]) -> ClassHistory:
-        history = read_class_history([update for update in updates if ClassEvent.kind in update.events])
-        events = history.class_events
-
-        def num_distinct(*names: str) -> int:
-            return events.group_by(list(names)).aggregate([]).num_rows
-
-        # Spark removes duplicates and earlier attempts, but is asked to only if there are any, which is rare.
-        has_attempts = num_distinct("run", "epoch", "attempt") > num_distinct("run", "epoch")
-        if has_attempts or num_distinct(*CLASS_KEY) < events.num_rows:
-            history.class_events = self._queries["latest"](class_events=[events])
-        return history
-
-    def _update_class_epochs(self, history: ClassHistory) -> None:
-        if not history.updates:
-            return
-        scores = self._queries["class_epochs"](class_events=[history.class_events], before=history.before)
-        classes = join_columns(history.class_events, scores.cast(SCORE_SCHEMA), CLASS_KEY)
-        classes = classes.select(TABLES["class_epochs"].names)
+    def _update_classes_and_epochs(self, history: ClassHistory) -> None:
+        classes = scores.class_epochs(newest.latest_class_events(history.class_events), history.before)
         _change(history, "class_epochs", classes)
-        newest = split_by(latest_epochs(classes), "run")
+        _change(history, "epochs", scores.epochs(classes, history.before_epochs))
+        last = split_by(latest_epochs(classes), "run")
         for update in history.updates:
-            rows = newest[update.run]
+            rows = last[update.run]
             # Of a split that these epochs lack, the latest epoch is read when it is needed.
             if set(rows["split"].unique().to_pylist()) == set(update.manifest.splits):
                 update.current["class_epochs"] = rows
 
-    def _update_runs_and_epochs(
-        self, updates: Sequence[RunUpdate], events: dict[str, pa.Table], history: ClassHistory
-    ) -> None:
-        known = [row for update in updates for row in update.manifest.rows.get("runs", [])]
-        bundle = self._queries["runs_and_epochs"](
-            run_events=condensed_run_events(events),
-            runs=[pa.Table.from_pylist(known, schema=TABLES["runs"])],
-            class_events=[history.class_events],
-            before_epochs=history.before_epochs,
-        )
-        tables = unbundled(bundle, schemas_of(*RUNS_AND_EPOCHS))
-        _change(history, "epochs", tables["epochs"])
-        runs = split_by(tables["runs"], "run")
-        for update in updates:
-            # A run that only has pseudo-label events has no row.
-            update.rows["runs"] = runs[update.run].to_pylist() if update.run in runs else []
-
     def _update_event_tables(self, updates: Sequence[RunUpdate]) -> None:
         """Update the tables whose rows are the events of one kind."""
-        changes = [
-            (update, name, update.events[kind.kind])
-            for update in updates
-            for name, (kind, _) in EVENT_TABLES.items()
-            if kind.kind in update.events
-        ]
-        if not changes:
-            return
-        inputs: dict[str, list[pa.Table]] = {name: [] for name in EVENT_TABLES}
-        kept: dict[tuple[str, str], pa.Table] = {}
-        for update, name, events in changes:
-            if name in BY_EPOCH:
-                kept[update.run, name], stored = update.split_at_epoch(name, pc.min(events["epoch"]).as_py())
-            else:
-                stored = update.stored(name)
-            new = events.select(TABLES[name].names)
-            # Only the confusion matrix of the latest epoch is kept.
-            inputs[name] += [latest_epochs(new) if name == "confusion" else new, stored]
-        tables = unbundled(self._queries["event_tables"](**inputs), schemas_of(*EVENT_TABLES))
-        by_run = {name: split_by(table, "run") for name, table in tables.items()}
-        for update, name, _ in changes:
-            rows = by_run[name][update.run]
-            update.change(name, pa.concat_tables([kept[update.run, name], rows]) if name in BY_EPOCH else rows)
+        for name, (kind, _) in EVENT_TABLES.items():
+            changed = [update for update in updates if kind.kind in update.events]
+            if not changed:
+                continue
+            kept: dict[str, pa.Table] = {}
+            reports = [TABLES[name].empty_table()]
+            for update in changed:
+                new = update.events[kind.kind].select(TABLES[name].names)
+                if name in BY_EPOCH:
+                    kept[update.run], stored = update.split_at_epoch(name, pc.min(new["epoch"]).as_py())
+                else:
+                    kept[update.run], stored = TABLES[name].empty_table(), update.stored(name)
+                # Only the confusion matrix of the latest epoch is kept.
+                reports += [latest_epochs(new) if name == "confusion" else new, stored]
+            by_run = split_by(newest.EVENT_TABLES[name](pa.concat_tables(reports)), "run")
+            for update in changed:
+                update.change(name, pa.concat_tables([kept[update.run], by_run[update.run]]))
 
     def _update_derived_tables(self, updates: Sequence[RunUpdate]) -> None:
         for name, table in DERIVED_TABLES.items():
@@ -265,7 +212,7 @@ class TableKeeper:
             if not changed:
                 continue
             inputs = {source: [update.rows_after_update(source) for update in changed] for source in table.sources}
-            by_run = split_by(self._queries[name](**inputs).cast(TABLES[name]), "run")
+            by_run = split_by(self._queries(name, **inputs), "run")
             for update in changed:
                 update.change(name, by_run[update.run])
 
@@ -274,7 +221,7 @@ class TableKeeper:
         if not changed:
             return
         inputs = {source: [update.rows_after_update(source) for update in changed] for source in ALERT_SOURCES}
-        by_run = split_by(self._queries["alerts"](**inputs).cast(TABLES["alerts"]), "run")
+        by_run = split_by(self._queries("alerts", **inputs), "run")
         for update in changed:
             update.rows["alerts"] = by_run[update.run].to_pylist() if update.run in by_run else []
 

@@ -8,9 +8,8 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from longtail.streaming.events.schema import ClassEvent
+from longtail.streaming.events.schema import ClassEvent, own_fields
 from longtail.streaming.live.arrow_rows import last_rows, split_by_segment
-from longtail.streaming.live.keeper_queries import CLASS_EVENT_SCHEMA
 from longtail.streaming.tables.manifest import (
     RunManifest,
     read_run_manifest,
@@ -172,23 +171,23 @@ class ClassHistory:
 
     updates: Sequence[RunUpdate]
     class_events: pa.Table
-    before: list[pa.Table]
-    before_epochs: list[pa.Table]
+    before: pa.Table
+    before_epochs: pa.Table
     kept: dict[tuple[str, str], pa.Table]
 
 
 def read_class_history(updates: Sequence[RunUpdate]) -> ClassHistory:
     """updates: of runs with class events"""
-    history = ClassHistory(updates, CLASS_EVENT_SCHEMA.empty_table(), [], [], {})
-    class_events = [history.class_events]
+    class_events, before, before_epochs = [], [], []
+    kept: dict[tuple[str, str], pa.Table] = {}
     for update in updates:
         new = update.events[ClassEvent.kind]
         first = pc.min(new["epoch"]).as_py()
-        history.kept[update.run, "class_epochs"], stored = update.split_at_epoch("class_epochs", first)
-        history.kept[update.run, "epochs"], _ = update.split_at_epoch("epochs", first)
-        changed = pa.concat_tables([part.select(CLASS_EVENT_SCHEMA.names) for part in (new, stored)])
+        kept[update.run, "class_epochs"], stored = update.split_at_epoch("class_epochs", first)
+        kept[update.run, "epochs"], _ = update.split_at_epoch("epochs", first)
+        changed = pa.concat_tables([part.select(own_fields(ClassEvent)) for part in (new, stored)])
         class_events.append(changed)
-        history.before += [update.last_rows_before("class_epochs", first, ["split", "class_id"], changed)]
-        history.before_epochs += [update.last_rows_before("epochs", first, ["split"], changed)]
-    history.class_events = pa.concat_tables(class_events)
-    return history
+        before.append(update.last_rows_before("class_epochs", first, ["split", "class_id"], changed))
+        before_epochs.append(update.last_rows_before("epochs", first, ["split"], changed))
+    tables = (pa.concat_tables(parts) for parts in (class_events, before, before_epochs))
+    return ClassHistory(updates, *tables, kept=kept)

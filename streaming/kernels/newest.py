@@ -1,0 +1,64 @@
+"""Of events with the same key the one that counts, as streaming/queries.py defines it, by Arrow and numpy."""
+
+from collections.abc import Callable, Sequence
+
+import numpy as np
+import pyarrow as pa
+
+from longtail.streaming.kernels.groups import Groups, ordinals
+
+CLASS_KEY = ["run", "split", "class_id", "epoch"]
+"""Identifies a row of class_epochs."""
+_ORDER = ["attempt", "emitted_at"]
+
+
+def latest_class_events(events: pa.Table) -> pa.Table:
+    """One row per run, split, epoch and class; of an epoch that several attempts measured, those of the highest one."""
+    return _newest(_at_highest(events, ["attempt"], by=["run", "epoch"]), CLASS_KEY)
+
+
+def confusion(reports: pa.Table) -> pa.Table:
+    """The cells of each run and split at its latest epoch, from the highest attempt."""
+    of_latest = _at_highest(reports, ["epoch", "attempt"], by=["run", "split"])
+    return _newest(of_latest, ["run", "split", "epoch", "true_class", "predicted_class"])
+
+
+def steps(reports: pa.Table) -> pa.Table:
+    """Progress inside the epochs; of an epoch that was started twice, the steps of the highest attempt."""
+    return _at_highest(_newest(reports, ["run", "epoch", "step"]), ["attempt"], by=["run", "epoch"])
+
+
+def pseudo_labels(reports: pa.Table) -> pa.Table:
+    """One row per run that labelled, round and class, of the latest labelling."""
+    return _newest(_at_highest(reports, _ORDER, by=["run", "round"]), ["run", "round", "class_id"])
+
+
+EVENT_TABLES: dict[str, Callable[[pa.Table], pa.Table]] = {
+    "confusion": confusion,
+    "steps": steps,
+    "pseudo_labels": pseudo_labels,
+}
+"""Tables whose rows are the events of one kind."""
+
+
+def _at_highest(table: pa.Table, value: Sequence[str], *, by: Sequence[str]) -> pa.Table:
+    """The rows whose values are the highest ones of all rows with the same `by`."""
+    for name in value:
+        if len(table[name].unique()) > 1:
+            groups, values = Groups(table, by), ordinals(table, name)
+            table = table.filter(pa.array(values == groups.of_rows(groups.max(values))))
+    return table
+
+
+def _newest(table: pa.Table, key: Sequence[str]) -> pa.Table:
+    """One row per key: of the highest attempt the one emitted last, and of several such the one of the largest values.
+
+    The last only so that the choice does not depend on the order of rows.
+    """
+    # Most tables have no repeated row, and hashing is faster than sorting.
+    counts = table.group_by(list(key)).aggregate([])
+    if counts.num_rows == table.num_rows:
+        return table
+    rest = [name for name in table.column_names if name not in (*key, *_ORDER)]
+    groups = Groups(table, key, by=[*_ORDER, *rest])
+    return table.take(pa.array(np.sort(groups.last)))

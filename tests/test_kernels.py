@@ -1,0 +1,105 @@
+"""The tables that Arrow and numpy compute are those that plain Python makes of their definitions."""
+
+import random
+from dataclasses import asdict
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.compute as pc
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from longtail.streaming.events.columns import event_schema
+from longtail.streaming.events.schema import (
+    EVENT_KINDS,
+    ClassEvent,
+    ConfusionEvent,
+    Event,
+    PseudoLabelEvent,
+    RunEvent,
+    StepEvent,
+)
+from longtail.streaming.kernels.groups import Groups, ordinals
+from longtail.streaming.kernels.newest import EVENT_TABLES, latest_class_events
+from longtail.streaming.kernels.runs import runs
+from longtail.streaming.kernels.scores import class_epochs, epochs
+from longtail.streaming.live.arrow_rows import last_rows
+from longtail.streaming.tables.schemas import TABLES
+from tests.analytics import rounded
+from tests.events import an_event
+from tests.histories import histories
+from tests.plain_tables import plain_tables
+
+KINDS = {"confusion": ConfusionEvent, "steps": StepEvent, "pseudo_labels": PseudoLabelEvent}
+
+
+def table_of(events: list[Event], kind: type[Event]) -> pa.Table:
+    rows = [asdict(event) for event in events if isinstance(event, kind)]
+    return pa.Table.from_pylist(rows, schema=event_schema(kind))
+
+
+def computed(events: list[Event], *, first_epoch: int = 1) -> dict[str, list[dict[str, Any]]]:
+    """The tables; scores from `first_epoch` on separately, with what is known of the epochs before."""
+    tables = {
+        name: query(table_of(events, KINDS[name]).select(TABLES[name].names)) for name, query in EVENT_TABLES.items()
+    }
+    newest = latest_class_events(table_of(events, ClassEvent))
+    classes, of_epochs = TABLES["class_epochs"].empty_table(), TABLES["epochs"].empty_table()
+    for is_part in (pc.less(newest["epoch"], first_epoch), pc.greater_equal(newest["epoch"], first_epoch)):
+        of_part = class_epochs(newest.filter(is_part), last_rows(classes, ["run", "split", "class_id"]))
+        of_epochs = pa.concat_tables([of_epochs, epochs(of_part, last_rows(of_epochs, ["run", "split"]))])
+        classes = pa.concat_tables([classes, of_part])
+    tables |= {"class_epochs": classes, "epochs": of_epochs}
+    half = len(events) // 2
+    known = runs({name: table_of(events[:half], kind) for name, kind in EVENT_KINDS.items()}, [])
+    states = runs({name: table_of(events[half:], kind) for name, kind in EVENT_KINDS.items()}, known.values())
+    tables["runs"] = pa.Table.from_pylist([*states.values()], schema=TABLES["runs"])
+    return {name: table.to_pylist() for name, table in tables.items()}
+
+
+@settings(max_examples=25, deadline=None)
+@given(events=histories(), data=st.data())
+def test_tables_are_as_defined_in_any_order_with_repetitions_and_in_two_parts(
+    events: list[Event], data: st.DataObject
+) -> None:
+    drawn = [*events, *data.draw(st.lists(st.sampled_from(events), max_size=20))]
+    random.Random(data.draw(st.integers(0, 9))).shuffle(drawn)
+    found = computed(drawn, first_epoch=data.draw(st.integers(1, 7)))
+    for name, rows in plain_tables(events).items():
+        columns = [column for column in TABLES[name].names if rows and column in rows[0]]
+        assert rounded(found[name], columns) == rounded(rows, columns), name
+
+
+def test_without_events_there_are_no_rows() -> None:
+    assert not any(computed([]).values())
+
+
+def test_of_events_of_the_same_moment_the_largest_counts_in_any_order() -> None:
+    values = [None, 0.25, float("nan"), 0.5]
+    labels = [an_event(PseudoLabelEvent, mean_confidence=value) for value in values]
+    for events in (labels, labels[::-1]):
+        (row,) = computed(events)["pseudo_labels"]
+        assert str(row["mean_confidence"]) == "nan", "as Spark orders them: null, numbers, NaN"
+
+
+def test_values_are_ordered_as_spark_orders_them() -> None:
+    table = pa.table({"real": [float("nan"), None, 2.0, -1.0], "text": ["b", "é", None, "a"], "whole": [3, None, 7, 5]})
+    found = {name: ordinals(table, name).argsort(kind="stable").tolist() for name in table.column_names}
+    assert found == {"real": [1, 3, 2, 0], "text": [2, 3, 0, 1], "whole": [1, 0, 3, 2]}
+
+
+def test_groups_are_in_the_order_of_their_keys() -> None:
+    table = pa.table({"run": ["b", "a", "b", "a"], "epoch": [1, 2, 1, 1], "loss": [1.0, 2.0, 4.0, 8.0]})
+    groups = Groups(table, ["run", "epoch"])
+    assert (groups.first.tolist(), groups.last.tolist()) == ([3, 1, 0], [3, 1, 2])
+    assert groups.sum(table["loss"].to_numpy()).tolist() == [8, 2, 5]
+    assert groups.of_rows(groups.max(table["loss"].to_numpy())).tolist() == [4, 2, 4, 8]
+
+
+@pytest.mark.parametrize("sum_of", ["loss_sum", "confidence_sum"])
+def test_a_sum_that_is_not_a_number_is_shown_as_such_and_not_as_unknown(sum_of: str) -> None:
+    events = [an_event(ClassEvent, **{sum_of: float("nan")}), an_event(RunEvent)]
+    (row,) = computed(events)["epochs"]
+    assert str(row[{"loss_sum": "loss", "confidence_sum": "calibration_gap"}[sum_of]]) == "nan"
+    assert row["balanced_accuracy"] is not None
