@@ -1,4 +1,4 @@
-"""What the keeper of the tables hands to Spark says the same as the events themselves."""
+"""The states of runs that the live query computes are those of the definition in Spark."""
 
 import dataclasses
 
@@ -8,7 +8,7 @@ from pyspark.sql import SparkSession
 from longtail.streaming import queries
 from longtail.streaming.events.columns import event_schema
 from longtail.streaming.events.schema import EVENT_KINDS, ClassEvent, RunEvent, StepEvent, spark_ddl
-from longtail.streaming.live.keeper_queries import condensed_run_events
+from longtail.streaming.kernels.runs import runs
 from tests.analytics import rounded
 from tests.events import PLAIN, an_event
 from tests.frames import frame_of
@@ -25,7 +25,7 @@ EVENTS = [
 ]
 
 
-def test_condensed_run_events_events_tell_where_their_runs_stand(spark: SparkSession) -> None:
+def test_events_of_all_kinds_tell_where_their_runs_stand(spark: SparkSession) -> None:
     rows = [dataclasses.asdict(event) for event in EVENTS]
     by_kind = {
         name: pa.Table.from_pylist([row for row in rows if row["kind"] == name], schema=event_schema(kind))
@@ -34,13 +34,8 @@ def test_condensed_run_events_events_tell_where_their_runs_stand(spark: SparkSes
     names = [column.partition(" ")[0] for column in spark_ddl().split(", ")]
     whole = frame_of(spark, [tuple(row.get(name) for name in names) for row in rows], spark_ddl())
 
-    # In one piece: createDataFrame reads nothing after a chunk that is empty.
-    signs = pa.concat_tables(condensed_run_events(by_kind)).combine_chunks()
+    found = list(runs(by_kind, []).values())
 
-    found, expected = (
-        queries.runs(queries.run_updates(events)).toArrow().to_pylist()
-        for events in (spark.createDataFrame(signs), whole)
-    )
-    assert signs["kind"].to_pylist().count("class") == 4, "the first and the last of each epoch"
+    expected = queries.runs(queries.run_updates(whole)).toArrow().to_pylist()
     assert len(found) == 3
     assert rounded(found, list(found[0])) == rounded(expected, list(found[0]))
