@@ -60,7 +60,7 @@ def main(argv: Sequence[str]) -> None:
         torch.set_num_threads(options.threads)
     if int(os.environ.get("RANK", 0)) == 0:
         verify_set(set_dir, manifest)
-    rank = _join(options.world_size)
+    rank = _join(options)
     paths = run_paths(options, set_dir=set_dir, pseudo_labels=getattr(options, "pseudo_labels", None))
     if isinstance(options, TrainOptions) and options.evaluate:
         _print_scores(run_evaluation(options, paths, rank), rank)
@@ -89,17 +89,24 @@ def _print_scores(result: dict[str, Any], rank: Rank) -> None:
         print(split, {name: scores[name] for name in shown})
 
 
-def _join(world_size: int) -> Rank:
+def _join(options: RunOptions) -> Rank:
     """Join the process group and return this process's rank; without torchrun, the only rank."""
+    world_size = options.world_size
     rank, num_processes = int(os.environ.get("RANK", 0)), int(os.environ.get("WORLD_SIZE", 1))
     if num_processes != world_size:
         raise UserError(f"torchrun started {num_processes} processes, --world_size is {world_size}: make them equal")
     device = torch.device("cpu")
     if torch.cuda.is_available():
-        device = torch.device("cuda", int(os.environ.get("LOCAL_RANK", 0)))
+        place, num_gpus = int(os.environ.get("LOCAL_RANK", 0)), torch.cuda.device_count()
+        if place >= num_gpus and options.backend != "gloo":
+            raise UserError(
+                f"torchrun started a process with LOCAL_RANK={place} on a host with {num_gpus} "
+                f"GPU{'s' * (num_gpus != 1)}: lower --nproc_per_node, or let ranks share a GPU with --backend gloo"
+            )
+        device = torch.device("cuda", place % num_gpus)
         torch.cuda.set_device(device)
     if world_size > 1:
-        dist.init_process_group("nccl" if device.type == "cuda" else "gloo")
+        dist.init_process_group("nccl" if device.type == "cuda" and options.backend == "by_device" else "gloo")
     return Rank(rank, world_size, device)
 
 

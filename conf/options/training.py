@@ -23,6 +23,9 @@ SCHEDULE_HELP = (
     "cosine_7_16: FixMatch's, initial rate x cos(7 pi t / 16), t from 0 to 1"
 )
 
+Backend = Literal["by_device", "gloo"]
+"""How ranks communicate."""
+
 
 class RunOptions(DataOptions):
     """Options of every training: network, optimisation, and where it runs and writes."""
@@ -76,6 +79,11 @@ class RunOptions(DataOptions):
     threads: int | None = option(
         None, "CPU threads per rank; default: an equal share of the cores", group="Spark", advanced=True, gt=0,
         le=MOST_THREADS,
+    )  # fmt: skip
+    backend: Backend = option(
+        "by_device",
+        "how ranks communicate; by_device: NCCL between GPUs, gloo between CPUs; gloo also lets ranks share a GPU",
+        group="Spark", in_run_name=False, advanced=True,
     )  # fmt: skip
     max_resident_gib: float = option(
         4.0, "GiB of decoded images that a rank keeps in memory; larger sets are read from the files in every epoch",

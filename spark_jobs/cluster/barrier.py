@@ -12,10 +12,7 @@ import socket
 import sys
 import time
 from collections.abc import Callable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import contextmanager
-from dataclasses import dataclass
-from datetime import timedelta
+from contextlib import contextmanager, nullcontext
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -25,17 +22,17 @@ from pyspark.resource import ResourceProfile, ResourceProfileBuilder, TaskResour
 from pyspark.sql import DataFrame, SparkSession
 
 from longtail.conf.base.errors import UserError
+from longtail.conf.options.training import Backend
+from longtail.spark_jobs.cluster.devices import check_devices, device_of_rank
+from longtail.spark_jobs.cluster.rendezvous import GROUP_TIMEOUT, hosts_of_ranks, interface_for, rendezvous
 from longtail.spark_jobs.cluster.session import described, is_local
 
 if TYPE_CHECKING:
     import torch
-    from torch.distributed import TCPStore  # pyright: ignore[reportPrivateImportUsage]
 
     from longtail.training.distributed import Rank
 
-GROUP_TIMEOUT = timedelta(minutes=10)
 SLOT_WAIT_SECONDS = 30
-_LOOPBACK = "127.0.0.1"
 
 
 def run_in_barrier_stage(
@@ -45,12 +42,14 @@ def run_in_barrier_stage(
     world_size: int,
     description: str,
     threads: int | None = None,
+    backend: Backend = "by_device",
     rows: DataFrame | None = None,
     verbose: bool = False,
 ) -> list[dict[str, Any]]:
     """Run rank_main(rank) in every task of a barrier stage; return the results (JSON-serialisable) in rank order.
 
     threads: torch's threads per rank; None: the cores of its task, or with a local master its share of the machine's
+    backend: how the ranks communicate; gloo also lets ranks share a GPU
     rows: distributed over the ranks in parts of nearly equal size; rank_main(rank, rows) gets its part as a pa.Table
     verbose: each rank reports its start and its end on standard error, which on a cluster is the executor's log
 
@@ -67,7 +66,7 @@ def run_in_barrier_stage(
 
     def task(batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
         local_rows = pa.Table.from_batches(batches)
-        with _process_group(BarrierTaskContext.get(), world_size, threads) as rank:
+        with _process_group(BarrierTaskContext.get(), world_size, threads, backend) as rank:
             log = partial(print, f"rank {rank.rank} of {world_size}:", file=sys.stderr, flush=True)
             if verbose:
                 log(f"process {os.getpid()} on {socket.gethostname()}, device {rank.device}, begins")
@@ -124,15 +123,18 @@ def num_slots(spark: SparkSession, profile: ResourceProfile | None = None) -> in
     return context.maxNumConcurrentTasks(profile._java_resource_profile)
 
 
-def backend_of(device: "torch.device") -> str:
+def backend_of(device: "torch.device", choice: Backend = "by_device") -> str:
     """The communication backend for ranks on such a device."""
-    return "nccl" if device.type == "cuda" else "gloo"
+    return "nccl" if choice == "by_device" and device.type == "cuda" else "gloo"
 
 
 @contextmanager
-def _process_group(context: BarrierTaskContext, world_size: int, threads: int | None) -> Iterator["Rank"]:
+def _process_group(
+    context: BarrierTaskContext, world_size: int, threads: int | None, backend: Backend
+) -> Iterator["Rank"]:
     """Set up this task as a rank (threads, device, process group), and tear it down after the block."""
-    with _rendezvous(context, world_size) as rendezvous:
+    rank = context.partitionId()
+    with rendezvous(context) if world_size > 1 else nullcontext() as meeting:
         # Imported here: only the tasks need torch, not the driver.
         import torch
         import torch.distributed as dist
@@ -140,14 +142,16 @@ def _process_group(context: BarrierTaskContext, world_size: int, threads: int | 
         from longtail.training.distributed import Rank
 
         torch.set_num_threads(threads or context.cpus())
-        rank = context.partitionId()
-        device = _device(context)
-        if rendezvous is None:
+        hosts = hosts_of_ranks(context)
+        device = device_of_rank(context, hosts, shared=backend == "gloo")
+        if meeting is None:
             yield Rank(0, 1, device)
             return
-        with _interface(one_host=rendezvous.one_host):
+        with interface_for(meeting.own_address):
+            store = meeting.store()
+            check_devices(store, device, hosts[rank], rank, world_size, shared=backend == "gloo")
             dist.init_process_group(
-                backend_of(device), store=rendezvous.store(), rank=rank, world_size=world_size, timeout=GROUP_TIMEOUT
+                backend_of(device, backend), store=store, rank=rank, world_size=world_size, timeout=GROUP_TIMEOUT
             )
             # On an error the group stays: Spark ends the worker, and without the group the peers' complaint about a
             # lost connection could reach the driver before the error itself.
@@ -155,81 +159,3 @@ def _process_group(context: BarrierTaskContext, world_size: int, threads: int | 
             # No rank leaves while another waits for its last message.
             dist.barrier()
             dist.destroy_process_group()
-
-
-def _device(context: BarrierTaskContext) -> "torch.device":
-    import torch
-
-    if not torch.cuda.is_available():
-        return torch.device("cpu")
-    granted = context.resources().get("gpu")
-    index = int(granted.addresses[0]) if granted else context.partitionId() % torch.cuda.device_count()
-    torch.cuda.set_device(index)
-    return torch.device("cuda", index)
-
-
-@dataclass(frozen=True)
-class _Rendezvous:
-    """Where the ranks connect.
-
-    one_host: all ranks run on the same host
-    addresses: HOST:PORT of rank 0, which listens there, then an empty string for each other rank
-    listener: rank 0's socket; None in the other ranks
-    """
-
-    one_host: bool
-    addresses: "Future[list[str]]"
-    listener: socket.socket | None
-
-    def store(self) -> "TCPStore":
-        """The key-value store of the group; rank 0 serves it."""
-        # Documented there, though torch does not mark it as exported.
-        from torch.distributed import TCPStore  # pyright: ignore[reportPrivateImportUsage]
-
-        host, _, port = self.addresses.result()[0].rpartition(":")
-        return TCPStore(
-            host,
-            int(port),
-            is_master=self.listener is not None,
-            wait_for_workers=False,
-            timeout=GROUP_TIMEOUT,
-            master_listen_fd=None if self.listener is None else self.listener.detach(),
-        )
-
-
-@contextmanager
-def _rendezvous(context: BarrierTaskContext, world_size: int) -> Iterator[_Rendezvous | None]:
-    """Start the exchange of addresses; None if there is one rank only."""
-    if world_size == 1:
-        yield None
-        return
-    one_host = len({info.address.rpartition(":")[0] for info in context.getTaskInfos()}) == 1
-    is_first = context.partitionId() == 0
-    with socket.socket() as listener, ThreadPoolExecutor(1) as exchange:
-        if is_first:
-            # Bound before the address is published, so that nobody takes the port; on loopback if all share a host.
-            listener.bind((_LOOPBACK if one_host else _own_address(context), 0))
-            listener.listen()
-        address = ":".join(map(str, listener.getsockname())) if is_first else ""
-        # allGather takes about a second, in which torch is imported.
-        addresses = exchange.submit(context.allGather, address)
-        yield _Rendezvous(one_host, addresses, listener if is_first else None)
-
-
-def _own_address(context: BarrierTaskContext) -> str:
-    """The address under which Spark knows this task's host."""
-    return socket.gethostbyname(context.getTaskInfos()[context.partitionId()].address.rpartition(":")[0])
-
-
-@contextmanager
-def _interface(*, one_host: bool) -> Iterator[None]:
-    """Keep gloo's sockets on loopback if all ranks share a host; restored afterwards, since Spark reuses workers."""
-    name = "GLOO_SOCKET_IFNAME"
-    if not one_host or name in os.environ:
-        yield
-        return
-    os.environ[name] = "lo"
-    try:
-        yield
-    finally:
-        del os.environ[name]

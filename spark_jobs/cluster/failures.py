@@ -5,6 +5,8 @@ import os
 import re
 from urllib.parse import unquote
 
+from py4j.protocol import Py4JJavaError
+
 from longtail.conf.base.errors import UserError
 from longtail.conf.base.shown_text import one_line
 
@@ -102,7 +104,9 @@ def is_of_dead_jvm(error: BaseException) -> bool:
     seen: set[int] = set()
     while error is not None and id(error) not in seen:
         seen.add(id(error))
-        from_java = type(error).__module__.partition(".")[0] == "py4j" or isinstance(error, ConnectionError)
+        # A Py4JJavaError is the JVM's own answer, whatever connection of a task it tells of.
+        from_java = type(error).__module__.partition(".")[0] == "py4j" and not isinstance(error, Py4JJavaError)
+        from_java = from_java or isinstance(error, ConnectionError)
         if from_java and _GONE.search(f"{type(error).__name__}: {error}"):
             return True
         following = error.__cause__ or error.__context__

@@ -47,6 +47,7 @@ def run_on_set(
         run,
         world_size=options.world_size,
         threads=options.threads,
+        backend=options.backend,
         description=description,
         rows=rows,
         verbose=options.verbose,
