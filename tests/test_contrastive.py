@@ -207,3 +207,14 @@ def test_a_checkpoint_of_another_pretraining_cannot_be_resumed(set_dir: Path, tm
         pretrain(set_dir, tmp_path / "moco", "moco", resume=tmp_path / "simclr" / LAST)
     assert "is of pretrain_simclr, and pretrain_moco goes on with its own checkpoints alone" in messages[0]
     assert PretrainRotOptions.phase not in messages[0]
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_weights_that_give_no_numbers_after_the_last_step_are_refused(
+    set_dir: Path, tmp_path: Path, method: str
+) -> None:
+    # One step: its loss is that of the initial weights; nothing is held out that would show the rest.
+    with refused() as messages:
+        pretrain(set_dir, tmp_path / "run", method, epochs=1, batch_size=1000, learning_rate=1e9)
+    assert messages == ["the network's outputs became NaN or infinite in epoch 1: lower --lr (it is 1e+09)"]
+    assert not {LAST, "result.json"} & {path.name for path in (tmp_path / "run").iterdir()}

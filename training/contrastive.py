@@ -17,6 +17,7 @@ import torch.distributed as dist
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from longtail.conf.base.errors import UserError
 from longtail.conf.base.locations import Location
 from longtail.conf.options.pretraining import ContrastiveOptions, PretrainMocoOptions, PretrainSimclrOptions
 from longtail.conf.vocabulary import TRAIN
@@ -24,6 +25,7 @@ from longtail.data.manifest import Manifest
 from longtail.models.network import Network
 from longtail.training.augmentation import Choices
 from longtail.training.distributed import Rank
+from longtail.training.images import image_batches
 from longtail.training.method import TrainingMethod
 from longtail.training.objective import Objective, Task
 from longtail.training.run_directory import RunPaths
@@ -31,6 +33,8 @@ from longtail.training.training_data import TrainingData, self_supervised_data
 from longtail.training.views import ViewChoices, draw_view, view
 
 VIEW_NAMES = ["same image", "another image"]
+_NUM_CHECKED = 128
+"""Images of which the network's outputs are checked after an epoch."""
 
 
 @dataclass(frozen=True)
@@ -63,6 +67,15 @@ class ContrastiveObjective(Objective):
         views = [data.normalisation.apply_to_unit(view(images, drawn)) for drawn in (choices.first, choices.second)]
         num_anchors = self.anchors_per_image * len(images)
         return torch.stack(views), torch.zeros(num_anchors, dtype=torch.int64, device=images.device)
+
+    @torch.inference_mode()
+    def check_learned(self, model: nn.Module, data: TrainingData, *, when: str, remedy: str) -> None:
+        # The last step's weights may be numbers so large that the network's outputs are none.
+        assert isinstance(model, MoCo | SimCLR)
+        indices = torch.arange(min(len(data.train), _NUM_CHECKED))
+        (images,) = image_batches(data.train.images, [indices], data.train.labels.device)
+        if not model.network.eval()(data.normalisation.apply(images)).isfinite().all():
+            raise UserError(f"the network's outputs became NaN or infinite {when}: {remedy}")
 
 
 def contrastive_task(

@@ -111,6 +111,7 @@ def fit(
         told = {"when": f"in epoch {epoch + 1}", "remedy": _remedy_of_divergence(optimizer, rate)}
         check_totals({TRAIN: train_totals}, **told)
         check_weights(model, optimizer, **told)
+        task.objective.check_learned(model, task.data, **told)
         is_due = (epoch + 1) % options.eval_every == 0 or epoch + 1 == options.epochs
         held_out, confusion = evaluate_with_confusion(model, task, rank) if is_due else ({}, {})
         totals = {TRAIN: train_totals, **held_out}

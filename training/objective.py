@@ -9,7 +9,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from longtail.conf.options.training import SupervisedOptions
 from longtail.training.augmentation import Choices, CropFlip, crop_and_flip, draw_crop_flip
@@ -102,6 +102,9 @@ class Objective:
 
     def after_step(self, step: Step) -> None:
         """Update whatever follows the weights, after each optimizer step."""
+
+    def check_learned(self, model: nn.Module, data: TrainingData, *, when: str, remedy: str) -> None:
+        """Raise UserError if the network's outputs are no numbers, in a training that measures nothing held out."""
 
 
 @dataclass(frozen=True)
