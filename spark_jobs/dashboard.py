@@ -20,12 +20,13 @@ from longtail.spark_jobs.cli import run_job
 from longtail.spark_jobs.steps.live_query import live_inputs, start_query
 from longtail.streaming.dashboard.server import address, dashboard, listening_socket, serving
 from longtail.streaming.dashboard.table_reader import TableReader
+from longtail.streaming.runs.own_directories import PAGE_TABLES_DIRECTORY
 
 
 def main(argv: Sequence[str]) -> None:
     options = parse_options(DashboardOptions, argv, prog="longtail dashboard")
     inputs = live_inputs(options)
-    tables = TableReader(options.tables_dir or options.output_dir or options.runs_dir / "dashboard")
+    tables = TableReader(options.tables_dir or options.output_dir or options.runs_dir / PAGE_TABLES_DIRECTORY)
     if not options.tables_dir:
         check_can_be_written(tables.directory, option="--output_dir")
     listening = listening_socket(options.host, options.port)

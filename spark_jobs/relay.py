@@ -22,8 +22,7 @@ from longtail.streaming.event_files.source import file_lines
 from longtail.streaming.events.writer import EVENTS_DIRECTORY
 from longtail.streaming.live.checkpoint import claim_checkpoint
 from longtail.streaming.live.kafka import KAFKA_PACKAGE, start_relay
-
-STATE_DIRECTORY = "relay"
+from longtail.streaming.runs.own_directories import RELAY_DIRECTORY
 
 
 def main(argv: Sequence[str]) -> None:
@@ -33,7 +32,7 @@ def main(argv: Sequence[str]) -> None:
     kafka = kafka_connection(options, options.bootstrap_servers)
     spark = spark_session("relay", options, packages=(KAFKA_PACKAGE,))
     name, max_message_bytes = destination(spark, options, kafka)
-    state_dir = options.runs_dir / STATE_DIRECTORY / options.topic
+    state_dir = options.runs_dir / RELAY_DIRECTORY / options.topic
     claim_checkpoint(state_dir, name, new=options.new_checkpoint)
     query = start_relay(
         file_lines(spark, options.runs_dir / EVENTS_DIRECTORY, state_dir),

@@ -107,6 +107,16 @@ def test_a_dry_run_changes_nothing(runs_dir: Path, capsys: pytest.CaptureFixture
     assert files(runs_dir) == before and trash_entries(runs_dir) == []
 
 
+def test_a_run_that_is_called_as_a_directory_of_longtails_own_does_not_take_it_along(runs_dir: Path) -> None:
+    for run in ("events", "analytics", "descriptions"):
+        EventWriter(runs_dir / "events", run=run, attempt=1).write_epoch(1, [class_event(run=run)])
+    before = files(runs_dir / "analytics"), event_files_of(runs_dir / "events", "base")
+    do(runs_dir, "delete", "[ade]*")
+    assert (files(runs_dir / "analytics"), event_files_of(runs_dir / "events", "base")) == before
+    assert event_files_of(runs_dir / "events", "events") == []
+    assert sorted(entry.run for entry in trash_entries(runs_dir)) == ["analytics", "descriptions", "events"]
+
+
 def test_a_run_that_is_being_trained_is_not_deleted(runs_dir: Path) -> None:
     with exclusive_run(runs_dir / "base"), refused() as messages:
         do(runs_dir, "delete", "base")
@@ -181,6 +191,8 @@ EXPORT = '{"format_version": 1, "run": "base"}'
         ([("export.json", EXPORT), ("other/file", "x")], "is no part of an exported run"),
         ([("export.json", EXPORT), ("run/link", "/etc", 0o120777)], "is a link or a special file"),
         ([("export.json", '{"format_version": 1, "run": "../base"}')], "not a valid name of a run"),
+        ([("export.json", '{"format_version": 1, "run": "trash"}')], "not a valid name of a run"),
+        ([("export.json", '{"format_version": 1, "run": "Events"}')], "not a valid name of a run"),
         ([("export.json", '{"format_version": 2, "run": "base"}')], "reads up to 1"),
         ([("export.json", "[" * 5000)], "has no export.json of a run"),
         ([("run/options.json", "{}")], "has no export.json of a run"),

@@ -19,12 +19,12 @@ from longtail.streaming.runs.descriptions import read_description, write_descrip
 from longtail.streaming.runs.exporting import export_run
 from longtail.streaming.runs.importing import import_run
 from longtail.streaming.runs.listing import listed_runs, matching_runs
+from longtail.streaming.runs.own_directories import PAGE_TABLES_DIRECTORY, is_own_directory
 from longtail.streaming.runs.trash import purge, restorable, restore_run, trash_entries
 from longtail.streaming.tables.manifest import TABLES_DIRECTORY
 from longtail.training.run_directory import exclusive_run
 
 MOST_CHARACTERS = {"rename": 100, "tag": 500, "note": 2000}
-PAGE_TABLES_DIRECTORY = "dashboard"
 
 
 def act(options: RunsOptions) -> None:
@@ -102,7 +102,7 @@ def _delete(options: RunsOptions) -> None:
     with ExitStack() as held:
         for run in runs:  # all are checked before the first is moved
             check_inside(options.runs_dir, run)
-            if (directory := options.runs_dir / run).is_dir():
+            if (directory := options.runs_dir / run).is_dir() and not is_own_directory(run):
                 held.enter_context(exclusive_run(directory))
         for run in runs:
             if not options.dry_run:

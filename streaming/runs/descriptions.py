@@ -15,9 +15,9 @@ from longtail.conf.base.errors import UserError
 from longtail.conf.base.files import read_regular_text, write_json_atomically
 from longtail.conf.base.formats import check_format_version
 from longtail.streaming.events.schema import RUN_NAME
+from longtail.streaming.runs.own_directories import DESCRIPTIONS_DIRECTORY
 from longtail.streaming.tables.descriptions import DESCRIPTIONS_FORMAT_VERSION, RunDescription
 
-DESCRIPTIONS_DIRECTORY = "descriptions"
 _DESCRIPTION = TypeAdapter(RunDescription)
 
 

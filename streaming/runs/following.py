@@ -10,7 +10,8 @@ from pathlib import Path
 
 from longtail.conf.base.errors import UserError
 from longtail.streaming.runs.descriptions import read_descriptions
-from longtail.streaming.runs.trash import TRASH_DIRECTORY, TrashEntry, remove, trash_entries
+from longtail.streaming.runs.own_directories import TRASH_DIRECTORY
+from longtail.streaming.runs.trash import TrashEntry, remove, trash_entries
 from longtail.streaming.tables.descriptions import write_table_descriptions
 from longtail.streaming.tables.manifest import MANIFEST, read_run_manifest, run_directory
 

@@ -20,6 +20,7 @@ from longtail.streaming.events.schema import RUN_NAME
 from longtail.streaming.events.writer import EVENTS_DIRECTORY
 from longtail.streaming.runs.descriptions import description_file
 from longtail.streaming.runs.exporting import EXPORT_FILE, EXPORT_FORMAT_VERSION, TABLES_IN_EXPORT
+from longtail.streaming.runs.own_directories import is_own_directory
 from longtail.streaming.runs.trash import forget_purged, things_of, trash_entries
 
 _PARTS = frozenset({EXPORT_FILE, "description.json", "run", EVENTS_DIRECTORY, TABLES_IN_EXPORT})
@@ -100,8 +101,8 @@ def _checked(directory: Path, source: Path) -> str:
     try:
         content = json.loads(read_regular_text(directory / EXPORT_FILE))
         version, run = content["format_version"], content["run"]
-        if not isinstance(run, str) or not RUN_NAME.fullmatch(run):
-            raise ValueError(f"{run!r} is not a valid name of a run")
+        if not isinstance(run, str) or not RUN_NAME.fullmatch(run) or is_own_directory(run):
+            raise ValueError(f"{run!r:.200} is not a valid name of a run")
     except (OSError, ValueError, LookupError, TypeError, RecursionError) as error:
         raise UserError(f"{source} has no {EXPORT_FILE} of a run ({error}): give what export wrote") from None
     check_format_version(version, newest=EXPORT_FORMAT_VERSION, file=source, remedy="export the run again")

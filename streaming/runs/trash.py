@@ -29,8 +29,8 @@ from longtail.streaming.events.files import event_files_of
 from longtail.streaming.events.schema import RUN_NAME
 from longtail.streaming.events.writer import EVENTS_DIRECTORY
 from longtail.streaming.runs.descriptions import description_file
+from longtail.streaming.runs.own_directories import TRASH_DIRECTORY, is_own_directory
 
-TRASH_DIRECTORY = "trash"
 ENTRY_FILE = "entry.json"
 TRASH_FORMAT_VERSION = 1
 DAY_SECONDS = 86_400.0
@@ -81,7 +81,7 @@ def things_of(runs_dir: Path, run: str) -> dict[str, Path]:
         raise UserError(f"{run!r} is not a valid name of a run")
     events_dir = runs_dir / EVENTS_DIRECTORY
     places = {
-        "run": runs_dir / run,
+        **({} if is_own_directory(run) else {"run": runs_dir / run}),
         **{f"{EVENTS_DIRECTORY}/{file.relative_to(events_dir)}": file for file in event_files_of(events_dir, run)},
         "description.json": description_file(runs_dir, run),
     }
