@@ -20,6 +20,7 @@ from longtail.conf.options.training import TrainOptions
 from longtail.conf.vocabulary import TEST, TRAIN, VAL
 from longtail.data.loader import load_split
 from longtail.data.manifest import read_manifest
+from longtail.spark_jobs.steps import evaluation
 from longtail.spark_jobs.steps.evaluation import evaluate_checkpoint
 from longtail.training.checkpoints import load_checkpoint
 from longtail.training.inference import adjustment, losses
@@ -90,6 +91,30 @@ def test_the_scores_are_those_of_the_in_process_evaluation(
     assert_alike(found, {**expected, "run": found["run"]})
     written = json.loads((output_dir / "scores.json").read_text())
     assert len(written.pop("model_version")) == 64 and written == found
+
+
+@pytest.mark.parametrize(("ends_in", "left"), [("table_scores", "old"), ("write_json_atomically", "none")])
+def test_scores_are_never_of_other_predictions_when_an_evaluation_ends_early(
+    spark: SparkSession,
+    set_dir: Path,
+    checkpoint: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    ends_in: str,
+    left: str,
+) -> None:
+    def ended(*_: Any, **__: Any) -> None:
+        raise KeyboardInterrupt
+
+    (tmp_path / "scores.json").write_text("old")
+    (tmp_path / "predictions.parquet").mkdir()
+    monkeypatch.setattr(evaluation, ends_in, ended)
+    with pytest.raises(KeyboardInterrupt):
+        evaluate_checkpoint(spark, options_for(checkpoint, output_dir=tmp_path), set_dir=set_dir)
+    scores = tmp_path / "scores.json"
+    assert (scores.read_text() if scores.exists() else "none") == left
+    assert any((tmp_path / "predictions.parquet").iterdir()) == (left == "none")
+    assert sorted(path.name for path in tmp_path.iterdir() if path.name.startswith(".")) == []
 
 
 def test_the_scores_of_a_published_checkpoint_are_those_of_the_same_weights(

@@ -1,6 +1,7 @@
 """Scores and predictions of a checkpoint, computed by Spark tasks."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -56,13 +57,14 @@ def evaluate_checkpoint(spark: SparkSession, options: EvaluateOptions, *, set_di
         loss_type=options.loss_type,
     )
     output_dir = evaluation_dir(options)
-    predictions = output_dir / PREDICTIONS_DIRECTORY
     images = read_prepared(spark, set_dir).where(F.col(SPLIT).isin(splits)).select(SPLIT, ID, LABEL, IMAGE)
-    with described(spark, f"evaluate {classifier.checkpoint} on {options.splits}"):
-        with new_directory(predictions, replace=True) as directory:
-            predicted = with_predictions(images, classifier, with_scores=True, with_features=options.features)
-            predicted.write.mode("append").parquet(str(directory))
-        rows = spark.read.parquet(str(predictions))
+    with (
+        described(spark, f"evaluate {classifier.checkpoint} on {options.splits}"),
+        _replaced_together(output_dir) as directory,
+    ):
+        predicted = with_predictions(images, classifier, with_scores=True, with_features=options.features)
+        predicted.write.mode("append").parquet(str(directory))
+        rows = spark.read.parquet(str(directory))
         groups = list(shot_groups(manifest.counts[TRAIN], many_shot=options.many_shot, few_shot=options.few_shot))
         splits_scores = {
             split: table_scores(rows.where(F.col(SPLIT) == split), groups, label_column=LABEL) for split in evaluated
@@ -89,36 +91,46 @@ def evaluate_images(spark: SparkSession, options: EvaluateImagesOptions) -> tupl
         loss_type=options.loss_type,
     )
     output_dir = evaluation_dir(options)
-    predictions = output_dir / PREDICTIONS_DIRECTORY
     groups = list(shot_groups(card.class_counts, many_shot=options.many_shot, few_shot=options.few_shot))
-    with described(spark, f"evaluate {classifier.checkpoint} on {options.path}"):
-        with (
-            new_images(
-                spark,
-                options.path,
-                image_column_name=options.image_column,
-                beside=output_dir,
-                label_column=options.label_column,
-            ) as found,
-            new_directory(predictions, replace=True) as directory,
-        ):
-            predicted = with_named_predictions(
-                found.rows,
-                classifier,
-                card.class_names,
-                found.images,
-                on_bad_image=options.on_bad_image,
-                kept=found.kept,
-                additions=Additions(label_column=options.label_column),
-            )
-            predicted.write.mode("append").parquet(str(directory))
-        rows = spark.read.parquet(str(predictions))
+    with (
+        described(spark, f"evaluate {classifier.checkpoint} on {options.path}"),
+        new_images(
+            spark,
+            options.path,
+            image_column_name=options.image_column,
+            beside=output_dir,
+            label_column=options.label_column,
+        ) as found,
+        _replaced_together(output_dir) as directory,
+    ):
+        predicted = with_named_predictions(
+            found.rows,
+            classifier,
+            card.class_names,
+            found.images,
+            on_bad_image=options.on_bad_image,
+            kept=found.kept,
+            additions=Additions(label_column=options.label_column),
+        )
+        predicted.write.mode("append").parquet(str(directory))
+        rows = spark.read.parquet(str(directory))
         scores = table_scores(rows.where(F.col(BAD_IMAGE).isNull()), groups, label_column=TRUE_CLASS)
         num_bad = rows.where(F.col(BAD_IMAGE).isNotNull()).count()
     result = result_of(checkpoint, {TEST: scores}, groups)
     written = {"model_version": classifier.version, **result, "num_bad_images": num_bad}
     write_json_atomically(output_dir / SCORES_FILE, written)
     return output_dir, written
+
+
+@contextmanager
+def _replaced_together(output_dir: Path) -> Iterator[Path]:
+    """A directory for new predictions. If the block succeeds, they replace the old ones, whose scores are removed.
+
+    So whoever finds scores finds the predictions that they are of, whenever the job is killed.
+    """
+    with new_directory(output_dir / PREDICTIONS_DIRECTORY, replace=True) as directory:
+        yield directory
+        (output_dir / SCORES_FILE).unlink(missing_ok=True)
 
 
 def evaluation_dir(options: EvaluateOptions | EvaluateImagesOptions) -> Path:
