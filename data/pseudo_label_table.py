@@ -78,7 +78,7 @@ def check_table_fits(table: Path, manifest: Manifest, *, set_dir: Location) -> N
     # Each file on its own: one of another table may have been copied among them.
     for file in table_files(table):
         with open_parquet(file) as parquet:
-            recorded = _id_metadata(parquet)
+            recorded = _id_metadata(parquet, file)
         if CLASS_NAMES_KEY in recorded:
             check_same_order(recorded[CLASS_NAMES_KEY], manifest.class_names, file=file, of=set_dir, remedy=remedy)
         if recorded.get(IMAGES_KEY, manifest.checksums.get(UNLABELED)) != manifest.checksums.get(UNLABELED):
@@ -88,7 +88,7 @@ def check_table_fits(table: Path, manifest: Manifest, *, set_dir: Location) -> N
 def _read(table: Path, columns: list[str]) -> pa.Table:
     files = table_files(table)
     with open_parquet(files[0]) as parquet:
-        version = _id_metadata(parquet).get(FORMAT_VERSION_KEY, 1)  # 1: a table that another program wrote
+        version = _id_metadata(parquet, files[0]).get(FORMAT_VERSION_KEY, 1)  # 1: a table that another program wrote
     check_format_version(version, newest=FORMAT_VERSION, file=table, remedy="run `longtail gen_pseudolabels` again")
     rows = read_columns(files, columns)
     try:
@@ -101,11 +101,13 @@ def _read(table: Path, columns: list[str]) -> pa.Table:
         ) from None
 
 
-def _id_metadata(parquet: pq.ParquetFile) -> dict[str, Any]:
+def _id_metadata(parquet: pq.ParquetFile, file: Path) -> dict[str, Any]:
     """The metadata of the id column; empty in a file that another program than Spark wrote."""
     metadata = parquet.schema_arrow.metadata or {}
     try:
         fields = json.loads(metadata.get(_SPARK_SCHEMA_KEY, b'{"fields": []}'))["fields"]
         return next((dict(field["metadata"]) for field in fields if field["name"] == ID), {})
     except (ValueError, KeyError, TypeError, RecursionError):
-        raise UserError("its metadata of Spark's columns are damaged: run `longtail gen_pseudolabels` again") from None
+        raise UserError(
+            f"{file} has damaged metadata of Spark's columns: run `longtail gen_pseudolabels` again"
+        ) from None

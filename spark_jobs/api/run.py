@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pandas as pd
+import pyarrow as pa
 
 from longtail.conf.vocabulary import TEST, TRAIN, VAL
 from longtail.spark_jobs.api.model import Model, load
@@ -82,8 +83,10 @@ class Run(Scores):
         events_dir = self.path.parent / EVENTS_DIRECTORY
         names = [str(file.relative_to(events_dir)) for file in event_files_of(events_dir, self.path.name)]
         pieces = [piece.as_lines() for piece in read_event_files(events_dir, names)]
-        lines = dict.fromkeys(line for piece in pieces for line in piece["value"].to_pylist())  # each event once
-        rows: list[dict[str, Any]] = [row for row in map(json.loads, lines) if row["run"] == self.path.name]
+        lines = dict.fromkeys(
+            line for piece in pieces for line in piece["value"].cast(pa.binary()).to_pylist()
+        )  # each event once
+        rows = [row for line in lines if (row := _event_of(line, self.path.name))]
         rows.sort(key=lambda row: row["emitted_at"])
         return pd.DataFrame(rows)
 
@@ -101,3 +104,12 @@ class Run(Scores):
         axes.set(xlabel="epoch", ylabel="accuracy", title=self.path.name)
         axes.legend()
         return figure
+
+
+def _event_of(line: bytes, run: str) -> dict[str, Any] | None:
+    """The event of a run in a line; None if it has none."""
+    try:
+        event = json.loads(line)
+        return event if event["run"] == run and isinstance(event["emitted_at"], int | float) else None
+    except (ValueError, LookupError, TypeError, RecursionError):
+        return None

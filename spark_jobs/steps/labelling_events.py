@@ -2,17 +2,18 @@
 
 import json
 import time
+from contextlib import suppress
 from pathlib import Path
 
 from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
 
-from longtail.conf.base.files import write_json_atomically
+from longtail.conf.base.files import read_regular_text, write_json_atomically
 from longtail.conf.vocabulary import TRAIN
 from longtail.data.contract import CONFIDENCE, PSEUDO_LABEL, ROUND
 from longtail.data.manifest import Manifest
 from longtail.spark_jobs.frames.reading import read_parquet_or_delta
-from longtail.streaming.events.schema import PseudoLabelEvent
+from longtail.streaming.events.schema import RUN_NAME, PseudoLabelEvent
 from longtail.streaming.events.writer import EVENTS_DIRECTORY, write_pseudo_label_events
 
 PHASE = "gen_pseudolabels"
@@ -77,9 +78,13 @@ def _previous_run(checkpoint: Path) -> str:
 
     card = load_checkpoint(checkpoint).model_card
     trained_on = card.options.get("pseudo_labels") if card else None
-    if trained_on is None or not (file := _origin_file(Path(trained_on))).exists():
+    if not isinstance(trained_on, str):
         return ""
-    return json.loads(file.read_text(encoding="utf-8"))["run"]
+    # A checkpoint may come from a stranger, and name any file.
+    with suppress(OSError, ValueError, LookupError, TypeError, RecursionError):
+        run = json.loads(read_regular_text(_origin_file(Path(trained_on))))["run"]
+        return run if RUN_NAME.fullmatch(run) else ""
+    return ""
 
 
 def _origin_file(table: Path) -> Path:

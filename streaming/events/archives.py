@@ -14,19 +14,33 @@ from longtail.streaming.events.schema import StepEvent
 
 MEMBERS = b"longtail_event_files"
 """Key in the metadata of an archive's Parquet file: the names of the files that went into it, as a JSON list."""
-UNREADABLE = (pa.ArrowException, OSError, ValueError, KeyError)
+UNREADABLE = (pa.ArrowException, OSError, ValueError, KeyError, RecursionError)
 """What reading a damaged archive raises."""
+MAX_ROWS = 4_000_000
+"""Of a file with events as columns: a small file can say that it is a very large table."""
+_PROGRESS = {"kind": pa.string(), "attempt": pa.int64(), "state": pa.string(), "epoch": pa.int64()}
 
 
 def archived_names(file: Path) -> list[str]:
     """The names of the event files, and of the older archives, that went into an archive; one of UNREADABLE if it is
     damaged."""
-    return json.loads(pq.read_schema(file).metadata[MEMBERS])
+    names = json.loads((pq.read_schema(file).metadata or {})[MEMBERS])
+    if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
+        raise ValueError(f"{file} does not say which event files went into it")
+    return names
 
 
 def archived_sources(file: Path) -> list[str]:
     """The event files whose rows an archive has, by the names that the tables show. Raises as archived_names does."""
-    return pq.read_table(file, columns=["source"])["source"].unique().to_pylist()
+    return _columns(file, {"source": pa.string()})["source"].unique().to_pylist()
+
+
+def _columns(file: Path, types: dict[str, pa.DataType]) -> pa.Table:
+    """Columns of an archive, of these types. Raises one of UNREADABLE: archives may come from anybody."""
+    found = pq.ParquetFile(file)
+    if found.metadata.num_rows > MAX_ROWS:
+        raise ValueError(f"{file} has {found.metadata.num_rows} rows")
+    return found.read(columns=[*types]).select([*types]).cast(pa.schema(types))
 
 
 def archived_progress(events_dir: Path, run: str) -> list[dict[str, Any]]:
@@ -36,7 +50,7 @@ def archived_progress(events_dir: Path, run: str) -> list[dict[str, Any]]:
         if run_of_event_file(name) != run:
             continue
         with suppress(*UNREADABLE):
-            table = pq.read_table(events_dir / name, columns=["kind", "attempt", "state", "epoch"])
+            table = _columns(events_dir / name, _PROGRESS)
             # The epoch of a step may not be finished.
             table = table.filter(pc.and_(pc.is_valid(table["attempt"]), pc.not_equal(table["kind"], StepEvent.kind)))
             found += table.group_by(["attempt", "state", "epoch"]).aggregate([]).to_pylist()

@@ -16,6 +16,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
+from longtail.streaming.events.archives import MAX_ROWS
 from longtail.streaming.events.bounds import ONE_OF, integer_range
 from longtail.streaming.events.columns import EVENT_COLUMNS, event_schema
 from longtail.streaming.events.schema import (
@@ -34,9 +35,8 @@ ARCHIVED_LINE, ARCHIVED_SOURCE = "line", "source"
 ARCHIVE_COLUMNS = pa.schema(
     [*EVENT_COLUMNS, pa.field(ARCHIVED_LINE, pa.binary()), pa.field(ARCHIVED_SOURCE, pa.string())]
 )
-MAX_ROWS = 4_000_000
 MAX_TEXT_BYTES = 1 << 28
-"""Bounds of what a file may hold: a small file can say that it is a very large table."""
+"""Bound of the text that a file may hold: a small file can say that it is a very large table."""
 
 
 class NotEventColumns(ValueError):

@@ -10,7 +10,6 @@ be in files of many runs, in a Kafka topic, or on their way: those that were emi
 while a new training of the same name is a new run. An entry therefore outlives its content.
 """
 
-import json
 import os
 import shutil
 import time
@@ -20,11 +19,12 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
-from pydantic import TypeAdapter, ValidationError
+from pydantic import TypeAdapter
 
 from longtail.conf.base.errors import UserError
 from longtail.conf.base.files import read_regular_text, write_json_atomically
 from longtail.conf.base.formats import check_format_version
+from longtail.conf.base.json_text import finite_json
 from longtail.streaming.events.files import event_files_of
 from longtail.streaming.events.schema import RUN_NAME
 from longtail.streaming.events.writer import EVENTS_DIRECTORY
@@ -198,11 +198,13 @@ def _read_entry(directory: Path) -> TrashEntry | None:
     if directory.is_symlink() or not file.is_file():
         return None
     try:
-        content = json.loads(read_regular_text(file))
+        content = finite_json(read_regular_text(file))
+        if not isinstance(content, dict):
+            return None
         version = content.pop("format_version", None)
         check_format_version(version, newest=TRASH_FORMAT_VERSION, file=file, remedy=f"delete {directory}")
         entry = _ENTRY.validate_python({**content, "name": directory.name})
-    except (OSError, ValueError, AttributeError, RecursionError, ValidationError):
+    except (OSError, ValueError, RecursionError):  # pydantic's errors are ValueErrors, too
         return None
     # The names of an entry become paths.
     return entry if RUN_NAME.fullmatch(entry.run) and directory.name.startswith(f"{entry.run}@") else None
