@@ -11,6 +11,7 @@ to the central square.
 
 import ctypes
 import io
+import logging
 import os
 import warnings
 from concurrent.futures import ThreadPoolExecutor
@@ -76,6 +77,7 @@ def _silence_libtiff() -> None:
 
 
 _silence_libtiff()
+logging.getLogger("PIL").setLevel(logging.CRITICAL)  # it logs errors of damaged files, which are refused by name
 
 
 def decode(content: bytes, size: int) -> np.ndarray:

@@ -28,7 +28,7 @@ from longtail.data.contract import (
 from longtail.data.delta import delta_files, is_delta
 from longtail.data.image_files import decode_files
 from longtail.data.manifest import Manifest
-from longtail.data.row_groups import RowGroup, read_image_column, row_groups
+from longtail.data.row_groups import RowGroup, of_contract, read_image_column, row_groups
 from longtail.data.storage import check_columns, damaged, open_parquet, table_files
 
 
@@ -83,10 +83,16 @@ def checked_rows(
             f"{split_directory(set_dir, split)} has {table.num_rows} images, its manifest "
             f"{manifest.num_images(split)}: delete {set_dir} and run `longtail prepare` again"
         )
+    table = of_contract(table, file=split_directory(set_dir, split))
     ids = table.column(ID).to_numpy()
     if split == UNLABELED:
         return ids, None
     labels = table.column(LABEL).fill_null(NO_CLASS).to_numpy().astype(np.int64)
+    if labels.max(initial=0) >= manifest.num_classes:
+        raise UserError(
+            f"{split_directory(set_dir, split)} has the label {labels.max()}, its manifest {manifest.num_classes} "
+            f"classes: delete {set_dir} and run `longtail prepare` again"
+        )
     counts = np.bincount(labels[labels >= 0], minlength=manifest.num_classes).tolist()
     if counts != manifest.counts[split]:
         raise UserError(

@@ -101,7 +101,7 @@ def _read(table: Path, columns: list[str]) -> pa.Table:
         ) from None
 
 
-def _id_metadata(parquet: pq.ParquetFile, file: Path) -> dict[str, Any]:
+def _id_metadata(parquet: pq.ParquetFile, file: Location) -> dict[str, Any]:
     """The metadata of the id column; empty in a file that another program than Spark wrote."""
     metadata = parquet.schema_arrow.metadata or {}
     try:

@@ -5,8 +5,9 @@ from dataclasses import dataclass
 
 import pyarrow as pa
 
+from longtail.conf.base.errors import UserError
 from longtail.conf.base.locations import Location
-from longtail.data.contract import IMAGE
+from longtail.data.contract import IMAGE, PREPARED_SCHEMA
 from longtail.data.storage import check_columns, damaged, open_parquet
 
 
@@ -40,6 +41,27 @@ def read_columns_of_group(group: RowGroup, columns: Sequence[str]) -> pa.Table:
     with open_parquet(group.file) as parquet:
         check_columns(parquet, columns, file=group.file)
         try:
-            return parquet.read_row_group(group.index, columns=list(columns))
+            rows = parquet.read_row_group(group.index, columns=list(columns))
         except (OSError, pa.ArrowException) as error:
             raise damaged(group.file, error) from None
+    return of_contract(rows, file=group.file)
+
+
+def of_contract(rows: pa.Table, *, file: Location) -> pa.Table:
+    """Rows of a prepared set with the types of the contract; nothing is copied that has them.
+
+    Raises UserError if a column has values of another kind, or null where none may be.
+    """
+    fields = [PREPARED_SCHEMA.field(name) for name in rows.column_names]
+    # Some programs write all bytes as large ones, which the readers take as they are.
+    large = [pa.types.is_large_binary(column.type) for column in rows.columns]
+    schema = pa.schema(
+        [field.with_type(pa.large_binary()) if it else field for field, it in zip(fields, large, strict=True)]
+    )
+    try:
+        return rows.cast(schema)
+    except (pa.ArrowException, ValueError) as error:
+        reason = " ".join(str(error).split())[:200]
+        raise UserError(
+            f"{file} is not of a prepared set ({reason}): delete the set and run `longtail prepare` again"
+        ) from None

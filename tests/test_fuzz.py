@@ -28,7 +28,7 @@ def test_no_reader_fails_on_damaged_and_invented_files(seed: int, seconds: int) 
     )
     assert done.returncode == 0, done.stdout + done.stderr
     rows = [line.split() for line in done.stdout.splitlines()[1:]]
-    assert len(rows) == 10 and all(int(inputs) > 0 for _, inputs, *_ in rows), done.stdout
+    assert len(rows) == 16 and all(int(inputs) > 0 for _, inputs, *_ in rows), done.stdout
 
 
 class Fails:

@@ -83,9 +83,8 @@ class Run(Scores):
         events_dir = self.path.parent / EVENTS_DIRECTORY
         names = [str(file.relative_to(events_dir)) for file in event_files_of(events_dir, self.path.name)]
         pieces = [piece.as_lines() for piece in read_event_files(events_dir, names)]
-        lines = dict.fromkeys(
-            line for piece in pieces for line in piece["value"].cast(pa.binary()).to_pylist()
-        )  # each event once
+        texts = [piece["value"].cast(pa.binary()) for piece in pieces]
+        lines = dict.fromkeys(line for text in texts for line in text.to_pylist())  # each event once
         rows = [row for line in lines if (row := _event_of(line, self.path.name))]
         rows.sort(key=lambda row: row["emitted_at"])
         return pd.DataFrame(rows)

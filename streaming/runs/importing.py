@@ -4,9 +4,12 @@ import json
 import os
 import shutil
 import stat
+import struct
 import zipfile
+import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from lzma import LZMAError
 from pathlib import Path, PurePosixPath
 
 import pyarrow as pa
@@ -24,6 +27,12 @@ from longtail.streaming.runs.own_directories import is_own_directory
 from longtail.streaming.runs.trash import forget_purged, things_of, trash_entries
 
 _PARTS = frozenset({EXPORT_FILE, "description.json", "run", EVENTS_DIRECTORY, TABLES_IN_EXPORT})
+
+
+_DAMAGED_ZIP = (
+    OSError, zipfile.BadZipFile, RuntimeError, EOFError, ValueError, IndexError, struct.error, zlib.error, LZMAError,
+)  # fmt: skip
+"""What reading a damaged zip file raises."""
 
 
 def import_run(runs_dir: Path, source: Path, *, dry_run: bool = False) -> str:
@@ -57,7 +66,7 @@ def _unpacked(runs_dir: Path, source: Path) -> Iterator[Path]:
                     copy(source / part, directory / part)
             else:
                 _unzip(source, directory)
-        except (OSError, zipfile.BadZipFile, RuntimeError, NotImplementedError, EOFError) as error:
+        except _DAMAGED_ZIP as error:
             reason = getattr(error, "strerror", None) or error
             raise UserError(f"cannot import {source} ({reason}): give what `longtail runs export` wrote") from None
         yield directory

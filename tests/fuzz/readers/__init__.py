@@ -2,13 +2,19 @@
 
 from tests.fuzz.readers import (
     checkpoints,
+    event_columns,
     event_lines,
     idx,
+    images,
+    json_files,
     lists,
     manifests,
     mat,
     pickles,
+    prepared_sets,
     pseudo_labels,
+    run_exports,
+    settings,
     tar,
     yaml_files,
 )
@@ -25,4 +31,10 @@ READERS: dict[str, Reader] = {
     "event_lines": event_lines,
     "yaml": yaml_files,
     "pseudo_labels": pseudo_labels,
+    "event_columns": event_columns,
+    "images": images,
+    "json_files": json_files,
+    "prepared_sets": prepared_sets,
+    "run_exports": run_exports,
+    "settings": settings,
 }
