@@ -4,6 +4,8 @@ import os
 from contextlib import suppress
 from pathlib import Path
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -12,7 +14,8 @@ from longtail.streaming import archive
 from longtail.streaming.archive import archive_files, archive_run
 from longtail.streaming.event_files.passed import NewFiles
 from longtail.streaming.event_files.reading import read_event_files
-from longtail.streaming.events.files import archive_names, event_files_of, file_names
+from longtail.streaming.events.archives import MEMBERS
+from longtail.streaming.events.files import ARCHIVE_DIRECTORY, archive_names, event_files_of, file_names
 from longtail.streaming.events.schema import RunEvent, StepEvent, event_line
 from longtail.streaming.events.writer import EventWriter, attempts_with_events
 from tests.events import an_event, class_event
@@ -162,3 +165,18 @@ def test_a_directory_that_is_moved_or_linked_is_the_same(events_dir: Path, tmp_p
     write_epoch(link, "base", 8)
     for directory in (moved, link):
         assert NewFiles(directory, state).look() == ["base-attempt001-epoch00008.parquet"]
+
+
+@pytest.mark.parametrize("members", [None, b"5", b'["x", []]', b"null", b"[" * 5000, b"\xff"])
+def test_an_archive_of_others_that_says_nothing_valid_of_itself_ends_nobody(
+    events_dir: Path, members: bytes | None
+) -> None:
+    attempts = attempts_with_events(events_dir, "base")
+    name = f"{ARCHIVE_DIRECTORY}/base@7-1a2b3c4d.parquet"
+    (events_dir / ARCHIVE_DIRECTORY).mkdir(exist_ok=True)
+    rows = pa.table({"kind": ["run"], "attempt": ["9"], "state": [1], "epoch": [[1]], "source": [["x"]]})
+    pq.write_table(rows.replace_schema_metadata({MEMBERS: members} if members else None), events_dir / name)
+    found = NewFiles(events_dir)
+    found.add(["x"])
+    assert name in found.look()
+    assert attempts_with_events(events_dir, "base") == attempts

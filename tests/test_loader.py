@@ -27,6 +27,7 @@ from longtail.data.contract import (
 from longtail.data.loader import image_array, load_hidden_labels, load_split
 from longtail.data.manifest import Manifest, read_manifest
 from longtail.data.pseudo_label_table import load_probabilities, load_pseudo_labels, load_round
+from longtail.data.verification import verify_set
 from tests.prepared_set import ROW_SCHEMA, image_rows, write_manifest, write_split
 from tests.refusals import refused
 
@@ -147,12 +148,21 @@ def test_another_table_is_not_taken_for_pseudo_labels(train_file: Path) -> None:
     [
         (IMAGES[:9], LABELS[:9], "has 9 images, its manifest 10"),
         (IMAGES, [0, 1, 0, 2, 0, 1, 0, 0, 1, 1], "has class counts [5, 4, 1], its manifest [6, 3, 1]"),
-        (IMAGES, [*LABELS[:9], 3], "has class counts [5, 3, 1, 1], its manifest [6, 3, 1]"),
+        (IMAGES, [*LABELS[:9], 3], "has the label 3, its manifest 3 classes"),
+        (IMAGES, [*LABELS[:9], 2**31 - 1], "has the label 2147483647, its manifest 3 classes"),
         (IMAGES, [*LABELS[:9], -1], "has class counts [5, 3, 1], its manifest [6, 3, 1]"),
         (IMAGES, [*LABELS[:9], None], "has class counts [5, 3, 1], its manifest [6, 3, 1]"),
         (IMAGES[:, :2], LABELS, "an image has 16 bytes, 24 were expected"),
     ],
-    ids=["fewer rows", "other label", "unknown label", "negative label", "no label", "smaller images"],
+    ids=[
+        "fewer rows",
+        "other label",
+        "unknown label",
+        "label that would fill the memory",
+        "negative label",
+        "no label",
+        "smaller images",
+    ],
 )
 def test_rows_that_are_not_those_of_the_manifest_are_refused(
     tmp_path: Path, images: np.ndarray, labels: list[int | None], named: str
@@ -162,6 +172,31 @@ def test_rows_that_are_not_those_of_the_manifest_are_refused(
     with refused() as messages:
         load_train(tmp_path)
     assert named in messages[0]
+
+
+@pytest.mark.parametrize(
+    ("column", "values"),
+    [
+        (ID, ["a"] * 10),
+        (ID, [None] * 10),
+        (ID, [0.5] * 10),
+        (LABEL, [2**31] * 10),
+        (LABEL, [[0]] * 10),
+        (IMAGE, list(range(10))),
+        (IMAGE, [None] * 10),
+        (HIDDEN_LABEL, ["a"] * 10),
+    ],
+)
+def test_columns_of_other_types_than_the_contract_s_are_refused(
+    tmp_path: Path, column: str, values: list[object]
+) -> None:
+    write_manifest(tmp_path, {TRAIN: COUNTS}, image_shape=SHAPE)
+    file = write_split(tmp_path, TRAIN, image_rows(IDS, IMAGES, labels=LABELS))
+    rows = pq.read_table(file, partitioning=None)
+    pq.write_table(rows.set_column(rows.column_names.index(column), column, pa.array(values)), file)
+    with refused() as messages:
+        verify_set(tmp_path, read_manifest(tmp_path))
+    assert f"{file} is not of a prepared set" in messages[0]
 
 
 def test_one_image_of_another_size_is_refused() -> None:
