@@ -74,6 +74,7 @@ setup(
     ],
     extras_require={
         "delta": ["deltalake>=1.6.6"],
+        "docs": ["mkdocs-material>=9.5", "mkdocstrings[python]>=0.26"],
         "hdfs": ["hdfs-native>=0.14"],
         "notebook": ["jupyterlab"],
         "onnx": ["onnx>=1.19", "onnxruntime>=1.22", "onnxscript>=0.5"],
@@ -87,6 +88,8 @@ setup(
             "hdfs-native>=0.14",
             "hypothesis",
             "ipykernel",
+            "mkdocs-material>=9.5",
+            "mkdocstrings[python]>=0.26",
             "moto[s3]>=5.1",
             "nbclient",
             "onnx>=1.19",

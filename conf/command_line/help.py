@@ -53,6 +53,21 @@ def help_text(
     return "\n\n".join(sections)
 
 
+def option_entries(options_type: type[JobOptions]) -> dict[str, list[tuple[str, str]]]:
+    """All options by heading, in the order of the help: each as it is typed, and its line with its own default."""
+    fields = options_type.model_fields
+    names = sorted(fields, key=lambda name: _distance(options_type, name))
+    entries = {
+        group: [
+            (_invocation(options_type, name), _help(fields[name], fields[name].default))
+            for name in names
+            if presentation(fields[name]).group == group
+        ]
+        for group in _groups(options_type)
+    }
+    return {group: listed for group, listed in entries.items() if listed}
+
+
 def choices_of(field: FieldInfo) -> tuple[str, ...]:
     """The values of an option that has a few words to choose from; else none."""
     if choices := presentation(field).choices:
