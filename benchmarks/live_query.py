@@ -37,7 +37,6 @@ from longtail.conf.base.files import write_text_atomically
 from longtail.conf.options.base import SparkJobOptions
 from longtail.conf.options.live import TRIGGER
 from longtail.spark_jobs.cluster.session import spark_session
-from longtail.streaming.event_files.source import event_file_names
 from longtail.streaming.events.schema import ClassEvent, ConfusionEvent, Event, RunEvent, event_line, spark_ddl
 from longtail.streaming.events.writer import EventWriter
 from longtail.streaming.live.query import OWN_SETTINGS, LiveQuery, start_live_query
@@ -86,9 +85,7 @@ def num_class_events(events: list[Event]) -> int:
 
 @contextmanager
 def ours(spark: SparkSession, events_dir: Path, tables_dir: Path) -> Iterator[LiveQuery]:
-    query = start_live_query(
-        spark, lambda session: event_file_names(session, events_dir), tables_dir=tables_dir, trigger=TRIGGER
-    )
+    query = start_live_query(spark, events_dir, tables_dir=tables_dir, trigger=TRIGGER)
     try:
         yield query
     finally:

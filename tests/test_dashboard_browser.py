@@ -22,7 +22,6 @@ from pyspark.sql import SparkSession
 
 from longtail.streaming.dashboard.server import address, dashboard, listening_socket, serving
 from longtail.streaming.dashboard.table_reader import TableReader
-from longtail.streaming.event_files.source import event_file_names
 from longtail.streaming.events.schema import ClassEvent, ConfusionEvent, Event, PseudoLabelEvent, RunEvent
 from longtail.streaming.events.writer import EventWriter, write_pseudo_label_events
 from longtail.streaming.live.query import start_live_query
@@ -204,9 +203,7 @@ def test_tables_that_a_monitor_keeps_are_shown_without_spark(tmp_path: Path) -> 
 @contextmanager
 def page_over(spark: SparkSession, root: Path) -> Iterator[Page]:
     """The page over all events in a directory."""
-    query = start_live_query(
-        spark, partial(event_file_names, events_dir=root / "events"), tables_dir=root / "tables", trigger=None
-    )
+    query = start_live_query(spark, root / "events", tables_dir=root / "tables", trigger=None)
     query.awaitTermination()
     with page_of(root / "tables") as page:
         yield page

@@ -19,6 +19,7 @@ from longtail.streaming.dashboard.table_reader import TableReader
 from longtail.streaming.dashboard.table_rows import ReadTable
 from longtail.streaming.live.quarantine import Quarantine
 from longtail.streaming.tables.manifest import RunManifest
+from longtail.streaming.tables.progress import end_progress, write_progress
 from longtail.streaming.tables.schemas import TABLES
 from longtail.streaming.tables.writing import write_run
 from tests.result_rows import PLAIN, class_rows, table, write_base
@@ -430,6 +431,25 @@ def test_new_bad_lines_are_read_and_change_the_version(tmp_path: Path) -> None:
 
     assert reader.version() != before
     assert reader.read("quarantine")["run"].to_pylist() == ["base"]
+
+
+def test_the_page_says_how_far_the_query_is_with_the_events_that_waited(tmp_path: Path) -> None:
+    reader = TableReader(tmp_path)
+
+    def texts() -> dict[str, str]:
+        return page_state(reader.read, Selection(), reader.notes()).html
+
+    write_progress(tmp_path, 0, 12_000)
+    nothing_yet = reader.version()
+    assert "read 0 of 12,000 event files" in texts()["overview"]
+
+    write_base(tmp_path)
+    write_progress(tmp_path, 3000, 12_000)
+    some = reader.version()
+    assert "read 3,000 of 12,000 event files" in texts()["runs"] and "12,000" not in texts()["overview"]
+
+    end_progress(tmp_path)
+    assert "event files" not in texts()["runs"] and len({nothing_yet, some, reader.version()}) == 3
 
 
 def test_an_unchanged_table_is_read_once(tmp_path: Path) -> None:

@@ -15,7 +15,6 @@ from longtail.spark_jobs.steps.live_sinks import update_sinks
 from longtail.streaming.dashboard.page import page_state
 from longtail.streaming.dashboard.selection import Selection
 from longtail.streaming.dashboard.table_reader import TableReader
-from longtail.streaming.event_files.source import event_file_names
 from longtail.streaming.events.schema import ConfusionEvent, RunEvent, StepEvent, event_line
 from longtail.streaming.events.writer import EventWriter
 from longtail.streaming.live.query import LiveQuery, start_live_query
@@ -71,7 +70,7 @@ def runs_dir(tmp_path: Path) -> Path:
 def live(spark: SparkSession, runs_dir: Path) -> Iterator[LiveQuery]:
     query = start_live_query(
         spark,
-        lambda session: event_file_names(session, runs_dir / "events"),
+        runs_dir / "events",
         tables_dir=runs_dir / "analytics",
         trigger="100 milliseconds",
         runs_dir=runs_dir,

@@ -1,7 +1,6 @@
 """The live query on a full disk: one error that names the directory; with room, the same query goes on."""
 
 import subprocess
-from functools import partial
 from pathlib import Path
 
 import pytest
@@ -9,7 +8,6 @@ from pyspark.sql import SparkSession
 
 from longtail.spark_jobs.cluster.failures import user_message
 from longtail.spark_jobs.steps.live_sinks import update_sinks
-from longtail.streaming.event_files.source import event_file_names
 from longtail.streaming.live.query import start_live_query
 from longtail.streaming.tables.reading import read_result_table
 from tests.test_directories import small_disk
@@ -21,7 +19,7 @@ NUM_RUNS = 20
 def keep_tables(spark: SparkSession, runs_dir: Path, tables_dir: Path) -> None:
     query = start_live_query(
         spark,
-        partial(event_file_names, events_dir=runs_dir / "events"),
+        runs_dir / "events",
         tables_dir=tables_dir,
         trigger=None,
         runs_dir=runs_dir,

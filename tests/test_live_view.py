@@ -4,7 +4,6 @@ import shutil
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from functools import partial
 from pathlib import Path
 from threading import Event
 
@@ -12,7 +11,7 @@ import pytest
 from pyspark.sql import SparkSession
 
 from longtail.conf.base.errors import UserError
-from longtail.streaming.event_files.source import event_file_names
+from longtail.streaming.event_files import reading
 from longtail.streaming.events.files import file_names
 from longtail.streaming.events.schema import ConfusionEvent, RunEvent, StepEvent, event_line
 from longtail.streaming.events.writer import EventWriter
@@ -20,6 +19,7 @@ from longtail.streaming.live import archiver
 from longtail.streaming.live.archiver import Archiver
 from longtail.streaming.live.query import start_live_query
 from longtail.streaming.tables.manifest import list_runs
+from longtail.streaming.tables.progress import read_progress
 from longtail.streaming.tables.reading import read_result_table
 from tests.analytics import assert_tables_are_those_of_all_lines
 from tests.events import an_event, class_event
@@ -68,7 +68,7 @@ def start(spark: SparkSession, tables_dir: Path, events_dir: Path):
     def query(trigger: str | None = TRIGGER, changed: list[str] | None = None) -> Iterator[None]:
         running = start_live_query(
             spark,
-            lambda session: event_file_names(session, events_dir),
+            events_dir,
             tables_dir=tables_dir,
             trigger=trigger,
             on_update=lambda runs: changed.extend(runs) if changed is not None else None,
@@ -130,8 +130,7 @@ def test_a_query_that_is_stopped_ends_the_batch_it_is_in(
             ended.extend(runs)
 
     write_epoch(events_dir, 1, correct=1)
-    lines = partial(event_file_names, events_dir=events_dir)
-    query = start_live_query(spark, lines, tables_dir=tables_dir, trigger=TRIGGER, on_update=take_a_while)
+    query = start_live_query(spark, events_dir, tables_dir=tables_dir, trigger=TRIGGER, on_update=take_a_while)
     assert in_batch.wait(PATIENCE_SECONDS)
     query.stop()
 
@@ -195,3 +194,25 @@ def test_broken_lines_go_to_the_quarantine_and_stop_nothing(
     assert_tables_are_those_of_all_lines(spark, tables_dir, events_dir)
     again = read_result_table(tables_dir, "quarantine").to_pylist()
     assert sorted(map(str, again)) == sorted(map(str, bad))
+
+
+def test_readers_see_how_far_it_is_with_many_files(
+    spark: SparkSession, events_dir: Path, tables_dir: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(reading, "MAX_TOGETHER", 60)
+    for epoch in range(1, 131):
+        write_epoch(events_dir, epoch, correct=1)
+    seen: list[str | None] = []
+    query = start_live_query(
+        spark,
+        events_dir,
+        tables_dir=tables_dir,
+        trigger=None,
+        on_update=lambda runs: seen.append(read_progress(tables_dir)),
+    )
+    seen.append(read_progress(tables_dir))
+    query.awaitTermination()
+
+    lines = [line for number, line in enumerate(seen) if line and line not in seen[:number]]
+    assert lines == [f"read {number} of 130 event files" for number in (0, 60, 120)]
+    assert read_progress(tables_dir) is None

@@ -12,6 +12,7 @@ from longtail.conf.vocabulary import TEST
 from longtail.spark_jobs.display.console import console
 from longtail.spark_jobs.display.tables import alert_lines, per_class_table, state_line, summary_line
 from longtail.streaming.live.query import LiveQuery
+from longtail.streaming.tables.progress import read_progress
 from longtail.streaming.tables.schemas import RUNNING
 from longtail.streaming.tables.view import newest_runs
 
@@ -21,9 +22,10 @@ _MAX_RUNS_SHOWN = 3
 def screen(tables_dir: Path, run_filter: str | None) -> Group | Text:
     """The tables of the most recent runs, newest first; of those whose name contains run_filter, if given."""
     views, num_runs = newest_runs(tables_dir, split=TEST, name_part=run_filter, limit=_MAX_RUNS_SHOWN)
+    progress = read_progress(tables_dir)
     if not views:
-        return Text("waiting for metric events ...")
-    parts = []
+        return Text(f"{progress or 'waiting for metric events'} ...")
+    parts = [Text(f"{progress} ...")] if progress else []
     for view in views:
         parts += [
             Text(printable(view.title)),
@@ -47,6 +49,7 @@ def follow(query: LiveQuery, tables_dir: Path, run_filter: str | None) -> None:
         return
     seen: dict[str, int] = {}
     statuses: dict[str, str] = {}
+    told = None
     while query.isActive:
         for view in newest_runs(tables_dir, split=TEST, name_part=run_filter, limit=_MAX_RUNS_SHOWN)[0]:
             if view.summary["epoch"] > seen.get(view.run, 0):
@@ -56,5 +59,9 @@ def follow(query: LiveQuery, tables_dir: Path, run_filter: str | None) -> None:
             if status != statuses.setdefault(view.run, RUNNING):
                 statuses[view.run] = status
                 terminal.print(Text(f"{printable(view.title)}: ").append(state_line(view.state)), soft_wrap=True)
+        if (progress := read_progress(tables_dir)) != told:
+            told = progress
+            if progress:
+                terminal.print(f"{progress} ...", soft_wrap=True)
         time.sleep(0.2)
     query.awaitTermination()

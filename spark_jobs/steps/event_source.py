@@ -10,7 +10,7 @@ from pyspark.sql import DataFrame, SparkSession
 
 from longtail.conf.kafka_settings import kafka_settings
 from longtail.conf.options.live import KafkaOptions, LiveQueryOptions, RelayOptions
-from longtail.streaming.event_files.source import event_file_names, file_lines
+from longtail.streaming.event_files.source import file_lines
 from longtail.streaming.events.writer import EVENTS_DIRECTORY
 from longtail.streaming.live.checkpoint import FILES, topic_source
 from longtail.streaming.live.kafka import KAFKA_PACKAGE, kafka_lines
@@ -21,12 +21,12 @@ from longtail.streaming.live.kafka_brokers import KafkaAdmin, KafkaConnection, c
 class EventSource:
     """Where a live query's events are from.
 
-    read: creates the live query's streaming DataFrame in a session
+    events: directory of event files, or creates the live query's streaming DataFrame of lines in a session
     lines: creates the streaming DataFrame of lines (value, source) of another query, with this checkpoint
     name: what the checkpoint of a query on it belongs to
     """
 
-    read: Callable[[SparkSession], DataFrame]
+    events: Path | Callable[[SparkSession], DataFrame]
     lines: Callable[[SparkSession, Path], DataFrame]
     name: str
 
@@ -59,7 +59,7 @@ def event_source(spark: SparkSession, options: LiveQueryOptions, kafka: KafkaCon
     if kafka is None:
         events_dir = options.runs_dir / EVENTS_DIRECTORY
         return EventSource(
-            partial(event_file_names, events_dir=events_dir),
+            events_dir,
             lambda session, checkpoint: file_lines(session, events_dir, checkpoint),
             FILES,
         )

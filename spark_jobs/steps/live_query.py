@@ -94,7 +94,7 @@ def start_query(
 
     live = start_live_query(
         spark,
-        source.read,
+        source.events,
         tables_dir=tables_dir,
         trigger=trigger,
         source=source.name,

@@ -13,7 +13,6 @@ from longtail.spark_jobs.steps.prepare import prepare
 from longtail.spark_jobs.steps.self_training import train_rounds
 from longtail.spark_jobs.steps.stats import stats
 from longtail.spark_jobs.steps.training import train_run
-from longtail.streaming.event_files.source import event_file_names
 from longtail.streaming.events.writer import EVENTS_DIRECTORY
 from longtail.streaming.live.query import start_live_query
 from longtail.training.run_directory import FinishedRun
@@ -29,7 +28,7 @@ def run_pipeline(spark: SparkSession, options: PipelineOptions) -> tuple[Finishe
     ):
         query = start_live_query(
             spark,
-            lambda session: event_file_names(session, options.runs_dir / EVENTS_DIRECTORY),
+            options.runs_dir / EVENTS_DIRECTORY,
             tables_dir=tables,
             trigger="500 milliseconds",
             runs_dir=options.runs_dir,

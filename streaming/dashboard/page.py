@@ -67,10 +67,11 @@ def page_state(read: ReadTable, selection: Selection, notes: RunNotes = NO_NOTES
         shown=run,
         selection=selection,
         num_more=len(rows) - len(listed),
+        progress=notes.progress,
         num_bad_lines=sum(number for name, number in bad_lines.items() if name not in rows),
     )
     if run is None or run not in rows:
-        state.html["overview"] = render("no_run.html", run=run, selection=selection)
+        state.html["overview"] = render("no_run.html", run=run, selection=selection, progress=notes.progress)
         return state
     splits = splits_of(latest, run)
     split = selection.split if selection.split in splits else next(iter(splits), None)

@@ -16,6 +16,7 @@ from longtail.streaming.dashboard.panels import CLASS_COLUMNS
 from longtail.streaming.tables.descriptions import descriptions_state, read_table_descriptions
 from longtail.streaming.tables.liveness import read_liveness
 from longtail.streaming.tables.manifest import DamagedTables, check_format_versions, list_runs, manifest_state
+from longtail.streaming.tables.progress import read_progress
 from longtail.streaming.tables.reading import quarantine_files, read_parts, read_result_table
 from longtail.streaming.tables.schemas import QUARANTINE, RUNNING, TABLES
 
@@ -62,7 +63,8 @@ class TableReader:
         statuses = self.read("runs").select(["run", "status"]).to_pylist()
         states = [*((run, manifest_state(self.directory, run)) for run in runs), descriptions_state(self.directory)]
         bad = [file.name for file in quarantine_files(self.directory)]
-        digest = hashlib.sha256(repr((states, statuses, bad)).encode()).hexdigest()
+        progress = read_progress(self.directory)
+        digest = hashlib.sha256(repr((states, statuses, bad, progress)).encode()).hexdigest()
         running = any(row["status"] == RUNNING for row in statuses)
         return f"{digest[:16]}-{int(time.time() // SILENCE_SECONDS) if running else 0}"
 
@@ -70,7 +72,7 @@ class TableReader:
         """The descriptions of the runs, and which of the tables that were read are damaged."""
         with self._lock:
             damage = {run: text for (run, _), text in self._damage.items()}
-        return RunNotes(read_table_descriptions(self.directory), damage)
+        return RunNotes(read_table_descriptions(self.directory), damage, read_progress(self.directory))
 
     def read(self, name: str, run: str | None = None) -> pa.Table:
         """A result table of one run or of all; empty for a run that is not in the tables, whatever its name."""

@@ -21,6 +21,10 @@ PIECE_BYTES = 64 << 20
 """Lines are read in pieces of about this size, which bounds memory; a line that is longer is cut, and so no event."""
 
 
+MAX_TOGETHER = 1000
+"""Small files are read in groups of so many, so that the first runs are shown while others wait."""
+
+
 @dataclass(frozen=True)
 class EventPiece:
     """A file of events, or a part of a long one.
@@ -71,13 +75,13 @@ def read_event_file(events_dir: Path, name: str) -> Iterator[EventPiece]:
 
 
 def pieces_together(pieces: Iterable[EventPiece], num_bytes: int = PIECE_BYTES) -> Iterator[list[EventPiece]]:
-    """Pieces in groups of about so many bytes of memory."""
+    """Pieces in groups of about so many bytes of memory, or MAX_TOGETHER."""
     group: list[EventPiece] = []
     size = 0
     for piece in pieces:
         group.append(piece)
         size += piece.num_bytes
-        if size >= num_bytes:
+        if size >= num_bytes or len(group) >= MAX_TOGETHER:
             yield group
             group, size = [], 0
     if group:

@@ -9,6 +9,7 @@ forgets names that have gone: neither its state nor the cost of a look grows whi
 archive is passed on unless all that is in it was passed on before.
 """
 
+import json
 import os
 import uuid
 from collections.abc import Iterable, Iterator
@@ -70,6 +71,16 @@ def file_lines(spark: SparkSession, events_dir: Path, state_dir: Path | None = N
     names = event_file_names(spark, events_dir, state_dir)
     lines = names.mapInArrow(_lines, f"{LINE} BINARY, {SOURCE} STRING")
     return lines.select(F.col(LINE).cast("string").alias(LINE), SOURCE)
+
+
+def names_of_batch(checkpoint: Path, batch_id: int) -> list[str]:
+    """The names that a micro-batch of event_file_names has, from the log of offsets, where Spark writes them before the
+    batch begins: without a Spark job.
+
+    checkpoint: directory of the query's checkpoint
+    """
+    text = (checkpoint / "offsets" / str(batch_id)).read_text(encoding="utf-8")
+    return json.loads(text.splitlines()[-1])["files"]
 
 
 def pieces_of(names: pa.Table | pa.RecordBatch) -> Iterator[EventPiece]:

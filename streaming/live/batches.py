@@ -1,23 +1,30 @@
 """Updates the tables by a micro-batch, which has lines, or the names of event files."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from pathlib import Path
 
 from pyspark.sql import DataFrame
 
-from longtail.streaming.event_files.reading import pieces_together
-from longtail.streaming.event_files.source import FILE, pieces_of
+from longtail.streaming.event_files.reading import pieces_together, read_event_files
 from longtail.streaming.live.keeper import TableKeeper
 from longtail.streaming.parsing.arrow import LINE_SCHEMA
+from longtail.streaming.tables.progress import FEW_FILES, end_progress, write_progress
 
 
-def update_by_batch(keeper: TableKeeper, batch: DataFrame) -> Iterator[list[str]]:
+def update_by_lines(keeper: TableKeeper, batch: DataFrame) -> Iterator[list[str]]:
+    """Update the tables by lines (value, source); the names of the runs that changed."""
+    yield keeper.update(batch.toArrow())
+
+
+def update_by_files(keeper: TableKeeper, events_dir: Path, names: Sequence[str]) -> Iterator[list[str]]:
     """Update the tables part by part, which bounds memory; after each the names of the runs that changed.
 
-    batch: value, source (lines), or directory, file (streaming/event_files/source.py)
+    names: of event files. If they are many, readers of the tables see how far it is.
     """
-    rows = batch.toArrow()
-    if FILE not in rows.column_names:
-        yield keeper.update(rows)
-        return
-    for pieces in pieces_together(pieces_of(rows)):
+    done: set[str] = set()
+    for pieces in pieces_together(read_event_files(events_dir, names)):
         yield keeper.update(LINE_SCHEMA.empty_table(), pieces)
+        done.update(piece.source for piece in pieces)
+        if len(names) > FEW_FILES:
+            write_progress(keeper.tables_dir, len(done), len(names))
+    end_progress(keeper.tables_dir)

@@ -6,6 +6,7 @@ batch that is processed again, after a kill at any moment, leaves the tables unc
 """
 
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 
 import pyarrow as pa
@@ -22,7 +23,7 @@ from longtail.streaming.kernels.runs import runs
 from longtail.streaming.live.arrow_rows import split_by, together
 from longtail.streaming.live.bulkhead import DATA_ERRORS, apply_in_parts
 from longtail.streaming.live.followed_runs import FollowedRuns
-from longtail.streaming.live.keeper_queries import ALERT_SOURCES, KeeperQueries
+from longtail.streaming.live.keeper_queries import ALERT_SOURCES, ALERTS, KeeperQueries
 from longtail.streaming.live.line_reader import LineReader
 from longtail.streaming.live.quarantine import Quarantine
 from longtail.streaming.live.run_update import ClassHistory, RunUpdate, begin_update, read_class_history
@@ -67,7 +68,13 @@ class TableKeeper:
 
     def close(self) -> None:
         """Allow other processes to write the tables."""
+        self._queries.wait()
         self._lock.close()
+
+    def warm_up(self) -> None:
+        """Plan and compile what the first update needs of Spark; to be called in a thread of its own."""
+        with suppress(*DATA_ERRORS):  # the update will fail, and say so
+            self._queries.run_on_nothing(ALERTS)
 
     def update(self, lines: pa.Table, pieces: Sequence[EventPiece] = ()) -> list[str]:
         """Update the tables by a batch of lines (value, source) and of files; the names of the runs that changed.
@@ -221,7 +228,7 @@ class TableKeeper:
         if not changed:
             return
         inputs = {source: [update.rows_after_update(source) for update in changed] for source in ALERT_SOURCES}
-        by_run = split_by(self._queries("alerts", **inputs), "run")
+        by_run = split_by(self._queries(ALERTS, **inputs), "run")
         for update in changed:
             update.rows["alerts"] = by_run[update.run].to_pylist() if update.run in by_run else []
 

@@ -7,6 +7,7 @@ tables are computed by Arrow and numpy (streaming/kernels/).
 from collections.abc import Callable, Sequence
 from functools import cache
 from pathlib import Path
+from threading import Lock
 
 import pyarrow as pa
 from pyspark.sql import DataFrame, SparkSession
@@ -22,23 +23,30 @@ ALERT_SOURCES = tuple(AlertTables.__dataclass_fields__)
 
 
 class KeeperQueries:
-    """Computes a table from others.
+    """Computes a table from others; thread-safe.
 
     directory: for the files that pass these to Spark; nothing else may be in it
     """
 
     def __init__(self, spark: SparkSession, directory: Path, rules: AlertRules) -> None:
         self._spark, self._directory, self._rules = spark, directory, rules
-        self._prepared = cache(self._prepare)
+        self._prepared, self._lock = cache(self._prepare), Lock()
 
     def __call__(self, name: str, **sources: Sequence[pa.Table]) -> pa.Table:
         """The table of this name from its sources, each given as a sequence of tables to concatenate."""
-        return self._prepared(name)(**sources).cast(TABLES[name])
+        with self._lock:
+            return self._prepared(name)(**sources).cast(TABLES[name])
 
-    def run_on_nothing(self) -> None:
-        """Run all queries on empty tables."""
-        for name in (ALERTS, *DERIVED_TABLES):
-            self._prepared(name).run_on_nothing()
+    def run_on_nothing(self, *names: str) -> None:
+        """Run these queries, by default all, on empty tables."""
+        for name in names or (ALERTS, *DERIVED_TABLES):
+            with self._lock:
+                self._prepared(name).run_on_nothing()
+
+    def wait(self) -> None:
+        """Wait until no query runs."""
+        self._lock.acquire()
+        self._lock.release()
 
     def _prepare(self, name: str) -> PreparedQuery:
         query, sources = (self._find_alerts, ALERT_SOURCES) if name == ALERTS else _derived(name)

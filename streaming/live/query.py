@@ -1,11 +1,10 @@
 """The live query: turns metric events into result tables that are always up to date.
 
-    names = partial(event_file_names, events_dir=events_dir)
-    query = start_live_query(spark, names, tables_dir=..., trigger="1 second")
+    query = start_live_query(spark, events_dir, tables_dir=..., trigger="1 second")
     table = read_result_table(tables_dir, "epochs")      # streaming/tables/reading.py, in this or any other process
 
-Each micro-batch of lines, or of the names of event files, goes to the keeper of the tables (streaming/live/keeper.py),
-which updates them. The checkpoint of the query is stored beside the tables: after a stop or a kill a new query
+Each micro-batch of event files, or of lines, goes to the keeper of the tables (streaming/live/keeper.py), which updates
+them. The checkpoint of the query is stored beside the tables: after a stop or a kill a new query
 continues there, and events that arrive twice count once.
 """
 
@@ -24,16 +23,18 @@ from longtail.conf.base.errors import UserError
 from longtail.conf.base.shown_text import one_line
 from longtail.streaming.alerts.rules import AlertRules
 from longtail.streaming.alerts.rules_file import read_alert_rules
-from longtail.streaming.event_files.source import STATE_SETTING
+from longtail.streaming.event_files.passed import NewFiles
+from longtail.streaming.event_files.source import STATE_SETTING, event_file_names, names_of_batch
 from longtail.streaming.events.writer import EVENTS_DIRECTORY
 from longtail.streaming.live.archiver import Archiver
-from longtail.streaming.live.batches import update_by_batch
+from longtail.streaming.live.batches import update_by_files, update_by_lines
 from longtail.streaming.live.checkpoint import FILES, claim_checkpoint
 from longtail.streaming.live.disk import named_if_full
 from longtail.streaming.live.keeper import TableKeeper
 from longtail.streaming.live.starting import start_patiently
 from longtail.streaming.live.trigger import with_trigger
 from longtail.streaming.tables.manifest import DamagedTables, list_runs
+from longtail.streaming.tables.progress import FEW_FILES, end_progress, write_progress
 
 CHECKPOINT_DIRECTORY = "checkpoint"
 TRIES_AFTER_DELETION = 3
@@ -152,7 +153,7 @@ class LiveQuery:
 
 def start_live_query(
     spark: SparkSession,
-    read_events: Callable[[SparkSession], DataFrame],
+    events: Path | Callable[[SparkSession], DataFrame],
     *,
     tables_dir: Path,
     trigger: str | None,
@@ -164,8 +165,8 @@ def start_live_query(
 ) -> LiveQuery:
     """Start the query.
 
-    read_events: creates in the query's own session the streaming DataFrame of the names of event files
-        (streaming/event_files/source.py), or of lines (value, source)
+    events: directory of the event files; or creates in the query's own session a streaming DataFrame of lines (value,
+        source)
     trigger: interval between batches as Spark writes it ("1 second"); None: process what exists and end
     source: what the lines are from (streaming/live/checkpoint.py)
     new_checkpoint: forget how far the source was read
@@ -178,22 +179,26 @@ def start_live_query(
     Raises UserError if another process is writing these tables, if a newer version of Longtail has written them, or if
     they were kept from another source.
     """
-    own_session = spark.newSession()
-    for key, value in {**OWN_SETTINGS, STATE_SETTING: str(tables_dir.absolute() / CHECKPOINT_DIRECTORY)}.items():
+    own_session, checkpoint = spark.newSession(), tables_dir.absolute() / CHECKPOINT_DIRECTORY
+    for key, value in {**OWN_SETTINGS, STATE_SETTING: str(checkpoint)}.items():
         own_session.conf.set(key, value)
     with named_if_full(tables_dir):
         keeper = TableKeeper(own_session, tables_dir, rules or read_alert_rules(), runs_dir=runs_dir)
     in_batch, stopping = Lock(), Event()
 
-    def update(batch: DataFrame) -> None:
+    def update(batch: DataFrame, batch_id: int) -> None:
         # First what users did: a deleted run does not come back with a batch that was on its way.
         on_update(keeper.follow())
-        for changed in update_by_batch(keeper, batch):
+        for changed in (
+            update_by_lines(keeper, batch)
+            if callable(events)
+            else update_by_files(keeper, events, names_of_batch(checkpoint, batch_id))
+        ):
             on_update(changed)
 
     def process(batch: DataFrame, batch_id: int) -> None:
         with held(in_batch, stopping):
-            again_if_deleted(lambda: update(batch))
+            again_if_deleted(lambda: update(batch, batch_id))
 
     def follow() -> None:
         with in_batch:
@@ -202,11 +207,15 @@ def start_live_query(
 
     try:
         with named_if_full(tables_dir):
-            claim_checkpoint(tables_dir.absolute() / CHECKPOINT_DIRECTORY, source, new=new_checkpoint)
+            claim_checkpoint(checkpoint, source, new=new_checkpoint)
+            _note_waiting(None if callable(events) else events, tables_dir, checkpoint)
             on_update(list(dict.fromkeys([*list_runs(tables_dir), *keeper.follow()])))
+        if trigger is not None:
+            # The processes of the source take a while to start, in which Spark's planner has nothing to do.
+            Thread(target=keeper.warm_up, daemon=True).start()
         writer = (
-            read_events(own_session)
-            .writeStream.option("checkpointLocation", str(tables_dir.absolute() / CHECKPOINT_DIRECTORY))
+            (events(own_session) if callable(events) else event_file_names(own_session, events))
+            .writeStream.option("checkpointLocation", str(checkpoint))
             .queryName("longtail live view")
             .foreachBatch(process)
         )
@@ -218,3 +227,10 @@ def start_live_query(
         Thread(target=repeat, args=(follow, stopping), daemon=True).start()
     archiver = Archiver(runs_dir / EVENTS_DIRECTORY) if runs_dir is not None and source == FILES else None
     return LiveQuery(query, keeper, in_batch, stopping, archiver)
+
+
+def _note_waiting(events_dir: Path | None, tables_dir: Path, checkpoint: Path) -> None:
+    """Let readers of the tables know that many event files wait to be read."""
+    end_progress(tables_dir)
+    if events_dir is not None and (num_files := len(NewFiles(events_dir, checkpoint).look())) > FEW_FILES:
+        write_progress(tables_dir, 0, num_files)
