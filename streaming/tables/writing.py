@@ -4,6 +4,7 @@ import json
 import os
 import uuid
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -60,9 +61,10 @@ def write_run(
 def remove_unnamed(tables_dir: Path, manifest: RunManifest) -> None:
     """Remove the files of a run that its manifest does not name."""
     named = {file for by_segment in manifest.files.values() for file in by_segment.values()} | {MANIFEST}
-    for file in run_directory(tables_dir, manifest.run).iterdir():
-        if file.name not in named:
-            file.unlink()
+    with suppress(FileNotFoundError):  # somebody has deleted them: then the live query writes all of them again
+        for file in run_directory(tables_dir, manifest.run).iterdir():
+            if file.name not in named:
+                file.unlink()
 
 
 def keep_readable(tables_dir: Path, run: str) -> bool:
