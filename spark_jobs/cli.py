@@ -37,6 +37,7 @@ JOB_GROUPS = {
     },
     "New images": {
         "predict": "classes of any images by a checkpoint alone",
+        "calibrate": "a checkpoint whose probabilities hold, by validation images",
         "export": "a checkpoint for programs without Longtail, or its model card",
     },
     "Unlabeled data": {

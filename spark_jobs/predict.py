@@ -16,6 +16,8 @@ from longtail.conf.base.shown_text import printable
 from longtail.conf.options.inference import PredictOptions
 from longtail.spark_jobs.cli import run_job
 from longtail.spark_jobs.cluster.session import spark_session
+from longtail.spark_jobs.display.class_shares import print_class_shares
+from longtail.spark_jobs.steps.class_shares import ESTIMATED
 from longtail.spark_jobs.steps.predict import check_output, predict
 
 
@@ -27,6 +29,10 @@ def main(argv: Sequence[str]) -> None:
         print(printable(f"{name} has no prediction: {reason}"))
     if table.num_bad:
         print(f"{table.num_bad} of {table.num_images} images have no prediction: bad_image says why")
+    if (shares := table.class_shares) is not None and shares.prior == ESTIMATED:
+        print_class_shares(
+            shares.class_names, shares.shares, low=shares.low, high=shares.high, num_images=shares.num_images
+        )
     print(f"predictions of {table.num_images - table.num_bad} images: {table.path}")
 
 

@@ -9,11 +9,13 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from PIL import Image
 from pyspark.sql import SparkSession
+from scipy.special import softmax
 
 import longtail as lt
 from longtail.conf.arguments import resolve_options
@@ -28,6 +30,7 @@ from longtail.spark_jobs.steps.evaluation import evaluate_images
 from longtail.spark_jobs.steps.predict import predict
 from longtail.training.class_predictions import class_predictions
 from longtail.training.inference import infer
+from longtail.training.prior_shift import estimate_shares
 from longtail.training.run import run_evaluation, run_training
 from tests.conftest import RunJob
 from tests.refusals import refused
@@ -313,6 +316,66 @@ def test_a_loaded_model_predicts_arrays_frames_and_in_sql(
     assert [row["found"]["class_name"] for row in asked] == batch.class_name
     assert [best["class_name"] for best in asked[0]["found"]["top5"]] == [NAMES[i] for i in found.best[0]]
     assert asked[0]["reason"].startswith("it is not a JPEG")
+
+
+def test_a_calibrated_checkpoint_predicts_for_other_class_shares(
+    job: RunJob, checkpoint: Path, images: tuple[np.ndarray, np.ndarray], tmp_path: Path
+) -> None:
+    pq.write_table(table_of(*images, "files"), tmp_path / "held_out.parquet")
+    chosen = [*range(10), *range(10, 13), 20]  # ten images of the first class, three, and one
+    pq.write_table(table_of(images[0][chosen], images[1][chosen], "files"), tmp_path / "new.parquet")
+    before = version(checkpoint)
+
+    done = job("calibrate", "--resume", checkpoint, "--path", "held_out.parquet", "--output", "calibrated.pth.tar")
+
+    assert done.returncode == 0, done.stderr
+    assert "calibration error of 30 held-out images" in done.stdout
+    assert version(checkpoint) == before and (tmp_path / "calibrated-reliability.png").stat().st_size > 1000
+    calibrated = tmp_path / "calibrated.pth.tar"
+    model, raw = lt.load(calibrated), infer(checkpoint, before, images[0], batch_size=500).logits.numpy()
+    assert model.card.calibration is not None
+    scaling = model.card.calibration.scaling
+    held = softmax(raw / scaling.temperature + np.array(scaling.biases), axis=1)
+    np.testing.assert_allclose(model.predict_batch(images[0]).probabilities, held, atol=1e-5)
+    np.testing.assert_allclose(held.mean(axis=0), scaling.class_shares, atol=1e-4)
+
+    new = "--path", "new.parquet", "--probabilities"
+    said = job("predict", "--resume", calibrated, *new, "--output", "estimated", "--prior", "estimated")
+    assert said.returncode == 0 and said.stderr == "", said.stderr
+    assert "class shares, estimated from 14 images" in said.stdout
+    shares = pd.read_csv(tmp_path / "estimated" / "_class_shares.csv")
+    np.testing.assert_allclose(shares["share"], estimate_shares(held[chosen], held.mean(axis=0)), atol=0.01)
+    assert (shares["low"] <= shares["share"]).all() and (shares["share"] <= shares["high"]).all()
+    odds = held[chosen] * shares["share"].to_numpy() / np.array(scaling.class_shares)
+    rows = {row["Key.of mine"]: row for row in pq.read_table(tmp_path / "estimated").to_pylist()}
+    found = np.array([rows[f"k{number}"]["probabilities"] for number in range(14)])
+    np.testing.assert_allclose(found, odds / odds.sum(axis=1, keepdims=True), atol=1e-4)
+    np.testing.assert_allclose(model.class_shares(images[0][chosen])["share"], shares["share"], atol=1e-4)
+
+    as_file = lt.load(calibrated, prior=tmp_path / "estimated" / "_class_shares.csv").predict_batch(images[0][chosen])
+    np.testing.assert_allclose(as_file.probabilities, found, atol=1e-4)
+    uniform = job("evaluate", "--resume", calibrated, "--path", "new.parquet", "--prior", "uniform")
+    assert uniform.returncode == 0, uniform.stderr
+    scores = json.loads((tmp_path / "evaluation" / "scores.json").read_text())
+    assert scores["class_shares"]["shares"] == [1 / 3] * 3
+    of_api = lt.load(calibrated, prior="uniform").predict_batch(images[0][chosen]).predicted
+    assert scores["splits"]["test"]["accuracy"] == pytest.approx((of_api == images[1][chosen]).mean())
+
+    for arguments, message in (
+        (("calibrate", "--resume", calibrated, "--path", "new.parquet", "--output", "two"), "is calibrated already"),
+        (("calibrate", "--resume", checkpoint, "--path", "new.parquet", "--output", "two"), "14 images are too few"),
+        (("calibrate", "--resume", checkpoint, "--path", "new.parquet", "--output", "new.parquet"), "exists and is no"),
+        (("predict", "--resume", calibrated, *new, "--output", "p", "--prior", "unifrom"), "(did you mean uniform?)"),
+        (
+            ("predict", "--resume", calibrated, *new, "--output", "p", "--prior", "train", "--logit_adjustment", "1"),
+            "give one of them",
+        ),
+    ):
+        refusal = job(*arguments)
+        assert refusal.returncode == 2 and message in refusal.stderr, refusal.stderr
+        assert not (tmp_path / "p").exists() and not (tmp_path / "two").exists()
+    warned = job("predict", "--resume", checkpoint, *new, "--output", "p", "--prior", "estimated")
+    assert warned.returncode == 0 and "is not calibrated, so the estimated class shares" in warned.stderr
 
 
 @pytest.mark.long

@@ -2,7 +2,9 @@
 images. One temperature divides all logits, and each class has a bias. numpy alone.
 """
 
-from dataclasses import dataclass
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 
 import numpy as np
 from scipy.optimize import minimize
@@ -30,6 +32,16 @@ class Reliability:
     correct: list[int]
     confidence: list[float]
 
+    def check(self, *, num_images: int) -> None:
+        """Raise ValueError unless the bins have that many images, of which not more are correct."""
+        columns = self.images, self.correct, self.confidence
+        if any(len(column) != NUM_BINS or min(column) < 0 for column in columns):
+            raise ValueError(f"calibration: numbers from 0 on for {NUM_BINS} bins were expected")
+        if sum(self.images) != num_images or num_images < 1:
+            raise ValueError(f"calibration: the bins have {sum(self.images)} images, {num_images} were expected")
+        if any(right > of for right, of in zip(self.correct, self.images, strict=True)):
+            raise ValueError("calibration: a bin has more correct predictions than images")
+
     @property
     def accuracy(self) -> float:
         """Share of the images that are predicted correctly."""
@@ -54,6 +66,22 @@ class Scaling:
     biases: list[float]
     class_shares: list[float]
 
+    def in_order(self, order: Sequence[int]) -> "Scaling":
+        """With class order[i] as class i."""
+        biases, shares = ([values[index] for index in order] for values in (self.biases, self.class_shares))
+        return replace(self, biases=biases, class_shares=shares)
+
+    def check(self, *, num_classes: int) -> None:
+        """Raise ValueError unless the values fit each other."""
+        if not 0 < self.temperature < math.inf:
+            raise ValueError(f"calibration: temperature {self.temperature}")
+        if len(self.biases) != num_classes or not all(map(math.isfinite, self.biases)):
+            raise ValueError("calibration: a finite bias of each class was expected")
+        if len(self.class_shares) != num_classes or min(self.class_shares) < 0:
+            raise ValueError("calibration: a share of each class was expected")
+        if not math.isclose(sum(self.class_shares), 1, abs_tol=1e-3):
+            raise ValueError("calibration: class_shares do not add up to 1")
+
     def probabilities(self, log_probabilities: np.ndarray) -> np.ndarray:
         """(N, C) calibrated, of logits or log probabilities (N, C)."""
         return softmax(log_probabilities / self.temperature + np.array(self.biases), axis=1)
@@ -73,6 +101,21 @@ class Calibration:
     num_images: int
     before: Reliability
     after: Reliability
+
+    def in_order(self, order: Sequence[int]) -> "Calibration":
+        """With class order[i] as class i."""
+        return replace(
+            self, scaling=self.scaling.in_order(order), resamples=[each.in_order(order) for each in self.resamples]
+        )
+
+    def check(self, *, num_classes: int) -> None:
+        """Raise ValueError unless the values fit each other: wrong ones would give wrong predictions."""
+        if len(self.resamples) != NUM_RESAMPLES:
+            raise ValueError(f"calibration: {NUM_RESAMPLES} resamples were expected")
+        for scaling in (self.scaling, *self.resamples):
+            scaling.check(num_classes=num_classes)
+        for reliability in (self.before, self.after):
+            reliability.check(num_images=self.num_images)
 
 
 def calibrate(probabilities: np.ndarray, labels: np.ndarray, *, seed: int = 0) -> Calibration:

@@ -4,6 +4,7 @@ Every forward pass has the same number of images, the last one padded: the choic
 last bits of the result, depends on that number. So the result for an image does not depend on the other images.
 """
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -17,6 +18,7 @@ from longtail.conf.base.files import content_hash
 from longtail.conf.base.user_code import check_given
 from longtail.conf.options.base import JobOptions
 from longtail.conf.options.training import LossOptions
+from longtail.data.class_shares import read_class_shares, shares_by_name
 from longtail.models.build import build_checked_model
 from longtail.models.heads import ReorderedHead
 from longtail.models.network import Network
@@ -26,6 +28,7 @@ from longtail.training.foreign_checkpoints import SetDescription, with_card
 from longtail.training.images import image_tensor
 from longtail.training.losses import build_loss, log_priors
 from longtail.training.model_card import ModelCard
+from longtail.training.prior_shift import log_ratios
 
 LOSS_OPTIONS = LossOptions.model_fields.keys() - JobOptions.model_fields.keys()
 
@@ -137,10 +140,18 @@ def infer_with(
         before_head = model.features(inputs)  # (batch_size, D)
         logits.append((card.logit_scale * model.fc(before_head)).float()[: len(batch)])
         features.append(before_head.float()[: len(batch)])
-    everything = torch.cat(logits)
+    everything = scaled(card, torch.cat(logits))
     if not everything.isfinite().all():
         raise UserError(f"{path} gives NaN or infinite outputs for some images: its training diverged; train again")
     return Inference(everything, torch.cat(features) if with_features and features else None)
+
+
+def scaled(card: ModelCard, logits: Tensor) -> Tensor:
+    """The logits (N, C), by the checkpoint's calibration if it has one."""
+    if card.calibration is None:
+        return logits
+    scaling = card.calibration.scaling
+    return logits / scaling.temperature + torch.tensor(scaling.biases, dtype=logits.dtype, device=logits.device)
 
 
 def losses(path: Path, card: ModelCard, logits: Tensor, labels: Tensor, *, loss_type: str | None = None) -> Tensor:
@@ -157,6 +168,39 @@ def losses(path: Path, card: ModelCard, logits: Tensor, labels: Tensor, *, loss_
     return build_loss(options, card.rule_counts, torch.device("cpu"))(logits, labels)
 
 
-def adjustment(card: ModelCard, strength: float) -> Tensor:
-    """(C,) subtrahend of the logits in post-hoc logit adjustment (Menon et al. 2021, eq. 9)."""
-    return strength * log_priors(card.rule_counts)
+def class_offsets(
+    card: ModelCard, *, logit_adjustment: float | None = None, shares: Sequence[float] | None = None
+) -> tuple[float, ...] | None:
+    """(C,) what is added to the logits for other class shares; None for nothing.
+
+    logit_adjustment: strength of post-hoc logit adjustment (Menon et al. 2021, eq. 9)
+    shares: (C,) class shares of the images that are predicted
+    """
+    if logit_adjustment is not None:
+        return tuple((-logit_adjustment * log_priors(card.rule_counts)).tolist())
+    return None if shares is None else tuple(log_ratios(np.array(shares), shares_of_outputs(card)).tolist())
+
+
+def shares_of_outputs(card: ModelCard) -> np.ndarray:
+    """(C,) the class shares that the probabilities hold for: of the calibration, else of the training."""
+    return training_shares(card) if card.calibration is None else np.array(card.calibration.scaling.class_shares)
+
+
+def prior_shares(card: ModelCard, prior: str | Path | Mapping[str, float]) -> Sequence[float]:
+    """(C,) class shares to predict for: `uniform`, `train`, shares by class name, or a CSV file of them.
+
+    Raises UserError for a file or names that do not fit the checkpoint's classes.
+    """
+    if prior == "uniform":
+        return [1 / len(card.class_names)] * len(card.class_names)
+    if prior == "train":
+        return training_shares(card).tolist()
+    if isinstance(prior, Mapping):
+        return shares_by_name(prior, card.class_names, where="prior")
+    return read_class_shares(Path(prior), card.class_names)
+
+
+def training_shares(card: ModelCard) -> np.ndarray:
+    """(C,) class shares of the images that loss and rule were given."""
+    counts = np.array(card.rule_counts, np.float64)
+    return counts / counts.sum()

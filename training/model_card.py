@@ -15,6 +15,7 @@ from longtail.conf.base.json_text import finite_json
 from longtail.conf.base.names import check_class_names
 from longtail.models.heads import HEADS
 from longtail.training.augmentation import Normalisation
+from longtail.training.calibration import Calibration, Reliability, Scaling
 
 FORMAT_VERSION = 2
 """Version of the fields that longtail adds to the published layout."""
@@ -32,6 +33,7 @@ class ModelCard:
     pseudo_label_round: round of the pseudo-labels used for training; 0 for none
     options: options of the job, by name
     set_identity: Manifest.identity of the prepared set; None in a checkpoint of format version 1
+    calibration: what `longtail calibrate` found, which inference applies; None in a checkpoint of a training
     """
 
     run: str
@@ -47,6 +49,7 @@ class ModelCard:
     normalisation: Normalisation
     options: dict[str, Any]
     set_identity: str | None = None
+    calibration: Calibration | None = None
 
     def in_order(self, order: Sequence[int] | None) -> "ModelCard":
         """The card with class order[i] as class i; None: as it is."""
@@ -55,7 +58,8 @@ class ModelCard:
         names, counts, rule_counts = (
             [values[index] for index in order] for values in (self.class_names, self.class_counts, self.rule_counts)
         )
-        return replace(self, class_names=names, class_counts=counts, rule_counts=rule_counts)
+        calibration = self.calibration.in_order(order) if self.calibration else None
+        return replace(self, class_names=names, class_counts=counts, rule_counts=rule_counts, calibration=calibration)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -92,6 +96,8 @@ def read_card(text: str, *, path: Path) -> tuple[ModelCard | None, BestEpoch | N
         if card is not None:
             card["normalisation"] = Normalisation(**{k: tuple(v) for k, v in card["normalisation"].items()})
             card["image_shape"] = tuple(card["image_shape"])
+            if card.get("calibration") is not None:
+                card["calibration"] = _calibration_of(card["calibration"])
         # First as it stands, which refuses unknown fields, then the types of the fields.
         parts = ModelCard(**card) if card else None, BestEpoch(**best) if best else None
         _PARTS.validate_json(json.dumps([asdict(part) if part else None for part in parts]), strict=True)
@@ -106,6 +112,16 @@ def read_card(text: str, *, path: Path) -> tuple[ModelCard | None, BestEpoch | N
     except (KeyError, TypeError, ValueError, AttributeError, RecursionError) as error:
         reason = str(error)
     raise UserError(f"{path} has no valid description of its model ({reason[:200]}): train again")
+
+
+def _calibration_of(fields: dict[str, Any]) -> Calibration:
+    return Calibration(
+        scaling=Scaling(**fields["scaling"]),
+        resamples=[Scaling(**scaling) for scaling in fields["resamples"]],
+        num_images=fields["num_images"],
+        before=Reliability(**fields["before"]),
+        after=Reliability(**fields["after"]),
+    )
 
 
 def _check_values(card: ModelCard) -> None:
@@ -125,5 +141,7 @@ def _check_values(card: ModelCard) -> None:
         raise ValueError("class_counts and rule_counts: a count from 0 on of each class was expected")
     if card.pseudo_label_round < 0:
         raise ValueError(f"pseudo_label_round {card.pseudo_label_round}")
+    if card.calibration is not None:
+        card.calibration.check(num_classes=len(names))
     if not isinstance(card.options.get("dataset"), str):
         raise ValueError("options: the data set is missing")

@@ -68,9 +68,7 @@ def estimated_with_intervals(
             scaling = calibration.resamples[number]
             resampled, old = _rescaled(probabilities, calibration.scaling, scaling), np.array(scaling.class_shares)
         counts = _resample_counts(len(probabilities), rng)
-        draws.append(
-            _most_likely(resampled, old, counts, start, steps=_RESAMPLE_STEPS, tolerance=_RESAMPLE_TOLERANCE)
-        )
+        draws.append(_most_likely(resampled, old, counts, start, steps=_RESAMPLE_STEPS, tolerance=_RESAMPLE_TOLERANCE))
     low, high = np.quantile(np.concatenate(draws, axis=1), [0.025, 0.975], axis=1)
     return EstimatedShares(shares, np.minimum(low, shares), np.maximum(high, shares))
 

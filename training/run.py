@@ -127,7 +127,8 @@ def run_evaluation(options: TrainOptions, paths: RunPaths, rank: Rank) -> dict[s
     else:
         order = class_order(card.class_names, task.data.class_names, file=options.resume, of=paths.set_dir)
         card = card.in_order(order)
-        task = task.with_objective(head=card.head, logit_scale=card.logit_scale)
+        temperature = card.calibration.scaling.temperature if card.calibration else 1.0
+        task = task.with_objective(head=card.head, logit_scale=card.logit_scale / temperature)
         task = task.with_data(class_counts=card.class_counts, pseudo_label_round=card.pseudo_label_round)
     model = new_network(options, task, rank)
     load_into(model, options.resume, options)
@@ -138,6 +139,9 @@ def run_evaluation(options: TrainOptions, paths: RunPaths, rank: Rank) -> dict[s
         # The class counts that the weights were trained with; a checkpoint of another origin has none.
         priors = log_priors(card.rule_counts if card else task.data.rule_counts)
         adjustment = options.logit_adjustment * priors.to(rank.device)
+    if card and card.calibration:
+        biases = torch.tensor(card.calibration.scaling.biases, device=rank.device)
+        adjustment = -biases if adjustment is None else adjustment - biases
     totals = evaluate_all(model, task, rank, adjustment=adjustment)
     check_totals(totals, when=f"with {options.resume}", remedy="evaluate another checkpoint")
     predictions = predict_all(model, task, rank, adjustment=adjustment)

@@ -1,12 +1,13 @@
 """The jobs that apply a trained classifier: pseudo-labels and scores."""
 
 from pathlib import Path
-from typing import ClassVar, Literal
+from typing import ClassVar, Literal, Self
 
 from pydantic import FilePath, field_validator, model_validator
 
 from longtail.conf.base.locations import Location
-from longtail.conf.options.base import DELTA_HELP, MOST_THREADS, SparkJobOptions, TableFormat, option
+from longtail.conf.base.suggestions import did_you_mean
+from longtail.conf.options.base import DELTA_HELP, MOST_THREADS, JobOptions, SparkJobOptions, TableFormat, option
 from longtail.conf.options.data import DataOptions
 from longtail.conf.options.training import LossName, NetworkName
 from longtail.conf.vocabulary import SPLITS
@@ -22,6 +23,42 @@ class InferenceOptions(DataOptions):
         None, "package.module:factory; needed only if the checkpoint's network is your own", group="Network",
         flags=("-a",), advanced=True,
     )  # fmt: skip
+
+
+PRIORS = ("uniform", "train", "estimated")
+
+
+class PriorOptions(JobOptions):
+    """Options of jobs that can predict for other class shares than a checkpoint's."""
+
+    logit_adjustment: float | None = option(
+        None,
+        "subtract this times the log class prior of the checkpoint's training from the logits",
+        group="Method",
+        ge=0,
+    )
+    prior: str | None = option(
+        None,
+        "class shares to predict for: uniform; train, those of the training; estimated, from the images themselves; or "
+        "a CSV file with the columns class_name and share. Default: those that the checkpoint's probabilities hold for",
+        group="Method",
+    )
+
+    @field_validator("prior")
+    @classmethod
+    def _prior_is_known_or_a_file(cls, value: str | None) -> str | None:
+        if value is not None and value not in PRIORS and not Path(value).is_file():
+            raise ValueError(
+                f"{', '.join(PRIORS)} or a file of class shares was expected, and there is no such file"
+                f"{did_you_mean(value, PRIORS)}"
+            )
+        return value
+
+    @model_validator(mode="after")
+    def _class_shares_are_corrected_once(self) -> Self:
+        if self.prior is not None and self.logit_adjustment is not None:
+            raise ValueError("--prior and --logit_adjustment both correct for class shares: give one of them")
+        return self
 
 
 class GenPseudolabelsOptions(InferenceOptions):
@@ -77,7 +114,7 @@ class GenPseudolabelsOptions(InferenceOptions):
         return self
 
 
-class EvaluateOptions(InferenceOptions):
+class EvaluateOptions(InferenceOptions, PriorOptions):
     """evaluate: scores and features of a checkpoint, partition by partition.
 
     The data set is by default that of the checkpoint.
@@ -104,12 +141,6 @@ class EvaluateOptions(InferenceOptions):
         "val,test", "splits, separated by commas: train, val, test, and unlabeled (which has no scores)",
         group="Method", pattern=rf"^({'|'.join(SPLITS)})(,({'|'.join(SPLITS)}))*$",
     )  # fmt: skip
-    logit_adjustment: float | None = option(
-        None,
-        "subtract this times the log class prior of the checkpoint's training from the logits",
-        group="Method",
-        ge=0,
-    )
     features: bool = option(False, "write the features of every image as well", group="Output")
     batch_size: int = option(
         INFERENCE_BATCH_SIZE, "images per forward pass", group="Spark", flags=("-b",), advanced=True, gt=0, le=100_000
@@ -137,12 +168,6 @@ class NewImagesOptions(SparkJobOptions):
         None, "package.module:factory; needed only if the checkpoint's network is your own", group="Network",
         flags=("-a",), advanced=True,
     )  # fmt: skip
-    logit_adjustment: float | None = option(
-        None,
-        "subtract this times the log class prior of the checkpoint's training from the logits",
-        group="Method",
-        ge=0,
-    )
     batch_size: int = option(
         INFERENCE_BATCH_SIZE, "images per forward pass", group="Spark", flags=("-b",), advanced=True, gt=0, le=100_000
     )
@@ -159,7 +184,7 @@ class NewImagesOptions(SparkJobOptions):
         return value.absolute()
 
 
-class PredictOptions(NewImagesOptions):
+class PredictOptions(NewImagesOptions, PriorOptions):
     """predict: classes of new images by a checkpoint, which is all that is needed."""
 
     examples = (
@@ -188,7 +213,7 @@ class PredictOptions(NewImagesOptions):
         return self
 
 
-class EvaluateImagesOptions(NewImagesOptions):
+class EvaluateImagesOptions(NewImagesOptions, PriorOptions):
     """evaluate: scores of a checkpoint on labelled images, without the data set that it was trained on."""
 
     label_column: str = option("label", "column of the class names in a table", group="Your own images")

@@ -7,6 +7,7 @@ from longtail.conf.arguments import resolve_options
 from longtail.conf.base.errors import UserError
 from longtail.conf.base.suggestions import did_you_mean
 from longtail.conf.base.user_code import is_code_name
+from longtail.conf.options.calibrate import CalibrateImagesOptions, CalibrateOptions
 from longtail.conf.options.data import DATA_OPTIONS, DataOptions
 from longtail.conf.options.inference import EvaluateImagesOptions, EvaluateOptions, GenPseudolabelsOptions
 from longtail.conf.options.pretraining import PRETRAININGS
@@ -15,6 +16,7 @@ from longtail.conf.options.training import RunOptions, TrainOptions
 from longtail.spark_jobs.api.dataset import Dataset
 from longtail.spark_jobs.api.run import Run, Scores
 from longtail.spark_jobs.cluster.session import spark_session
+from longtail.spark_jobs.steps.calibration import Calibrated, calibrate_by_images, calibrate_checkpoint
 from longtail.spark_jobs.steps.checkpoint_options import continued
 from longtail.spark_jobs.steps.evaluation import evaluate_checkpoint, evaluate_images
 from longtail.spark_jobs.steps.labelling import gen_pseudolabels
@@ -86,6 +88,23 @@ def evaluate(checkpoint: Run | str | Path, on: Dataset | str | Path, **options: 
         of_images = resolve_options(EvaluateImagesOptions, {**values, "path": on})
         directory, result = evaluate_images(spark_session("evaluate", of_images), of_images)
     return Scores(path=directory, result=result)
+
+
+def calibrate(checkpoint: Run | str | Path, by: Dataset | str | Path, **options: Any) -> Calibrated:
+    """Write a checkpoint whose probabilities hold; the old one stays.
+
+    by: the prepared set, for its validation images; or a directory of class folders, or a table, of labelled images
+        from which the network has not learned
+    options: those of `longtail calibrate`
+    """
+    path = checkpoint.checkpoint if isinstance(checkpoint, Run) else Path(checkpoint)
+    given = {"arch": checkpoint.arch} if isinstance(checkpoint, Run) else {}
+    values = {**given, **options, "resume": path}
+    if isinstance(by, Dataset):
+        resolved = _options(CalibrateOptions, by, values)
+        return calibrate_checkpoint(spark_session("calibrate", resolved), resolved, set_dir=by.path)
+    of_images = resolve_options(CalibrateImagesOptions, {**values, "path": by})
+    return calibrate_by_images(spark_session("calibrate", of_images), of_images)
 
 
 def _options(options_type: type[Options], dataset: Dataset, given: dict[str, Any]) -> Options:

@@ -1,7 +1,7 @@
 """A trained classifier from its checkpoint alone: predictions for arrays without Spark, for DataFrames with it."""
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
@@ -14,6 +14,7 @@ from longtail.data.any_image import pixels_of
 from longtail.data.image_files import BAD_IMAGE
 
 if TYPE_CHECKING:
+    import pandas as pd
     from pyspark.sql import Column, DataFrame, SparkSession
 
     from longtail.models.network import Network
@@ -47,7 +48,7 @@ class Model:
 
     checkpoint: the file; version: its SHA-256
     batch_size: most images per forward pass
-    logit_adjustment: strength of post-hoc logit adjustment (Menon et al. 2021, eq. 9); None for none
+    class_offsets: (C,) added to the logits for other class shares; None for nothing
     arch: the network that the user gave, if it is code of their own
     network, card: the network in evaluation mode, and its description
     """
@@ -55,7 +56,7 @@ class Model:
     checkpoint: Path
     version: str
     batch_size: int
-    logit_adjustment: float | None
+    class_offsets: tuple[float, ...] | None
     arch: str | None
     network: "Network"
     card: "ModelCard"
@@ -83,8 +84,10 @@ class Model:
 
         Raises UserError for an image that cannot be read.
         """
+        import torch
+
         from longtail.training.class_predictions import class_predictions
-        from longtail.training.inference import adjustment, infer_with
+        from longtail.training.inference import infer_with
 
         pixels = self._pixels(images)
         found = infer_with(
@@ -96,8 +99,8 @@ class Model:
             with_features=features,
         )
         logits = found.logits  # (N, C)
-        if self.logit_adjustment is not None:
-            logits = logits - adjustment(self.card, self.logit_adjustment)
+        if self.class_offsets is not None:
+            logits = logits + torch.tensor(self.class_offsets)
         predictions = class_predictions(logits)
         return BatchPredictions(
             class_name=[self.card.class_names[number] for number in predictions.predicted.tolist()],
@@ -139,6 +142,28 @@ class Model:
             additions=Additions(probabilities=probabilities, features=features),
         )
 
+    def class_shares(self, images: np.ndarray | Sequence[object]) -> "pd.DataFrame":
+        """The class shares of images (see predict_batch), estimated from all of them together; needs no Spark.
+
+        A row for each class: class_name, share, and the ends low and high of its 95 % interval. The model should be
+        calibrated (`longtail calibrate`); a prior that it was loaded with has no influence.
+
+        Raises UserError for an image that cannot be read, or without images.
+        """
+        import pandas as pd
+
+        from longtail.training.inference import shares_of_outputs
+        from longtail.training.prior_shift import estimated_with_intervals
+
+        if not len(images):
+            raise UserError("class shares are estimated from images, and there are none")
+        plain = replace(self, class_offsets=None)
+        found = estimated_with_intervals(
+            plain.predict_batch(images).probabilities, shares_of_outputs(self.card), calibration=self.card.calibration
+        )
+        columns = {"share": found.shares, "low": found.low, "high": found.high}
+        return pd.DataFrame({"class_name": self.class_names, **columns})
+
     def register(self, spark: "SparkSession", name: str) -> "Callable[..., Column]":
         """Make the model a function of SQL queries: `SELECT name(image).class_name FROM t`.
 
@@ -154,12 +179,10 @@ class Model:
     def _classifier(self) -> "Classifier":
         from longtail.spark_jobs.frames.predictions import classifier_alone
 
-        classifier, _ = classifier_alone(
-            self.checkpoint, batch_size=self.batch_size, logit_adjustment=self.logit_adjustment, arch=self.arch
-        )
+        classifier, _ = classifier_alone(self.checkpoint, batch_size=self.batch_size, arch=self.arch)
         if classifier.version != self.version:
             raise UserError(f"{self.checkpoint} was written again since it was loaded: load it again")
-        return classifier
+        return replace(classifier, class_offsets=self.class_offsets)
 
     def _pixels(self, images: np.ndarray | Sequence[object]) -> np.ndarray:
         """(N, *image_shape) uint8."""
@@ -180,25 +203,31 @@ def load(
     *,
     batch_size: int = INFERENCE_BATCH_SIZE,
     logit_adjustment: float | None = None,
+    prior: str | Path | Mapping[str, float] | None = None,
     arch: str | None = None,
 ) -> Model:
     """Load a classifier from its checkpoint; nothing else is read.
 
     batch_size: most images per forward pass
     logit_adjustment: subtract this times the log class prior of the checkpoint's training from the logits
+    prior: class shares to predict for: `uniform`; `train`, those of the training; the share of each class by its name,
+        such as class_shares() estimates; or a CSV file of them (class_name, share)
     arch: `package.module:factory`, needed only if the checkpoint's network is your own
 
     Raises UserError if the file is missing, damaged, or no classifier that longtail trained.
     """
-    from longtail.training.inference import read_classifier
+    from longtail.training.inference import class_offsets, prior_shares, read_classifier
 
     path = Path(checkpoint).absolute()
     network, card = read_classifier(path, arch)
+    if prior is not None and logit_adjustment is not None:
+        raise UserError("prior and logit_adjustment both correct for class shares: give one of them")
+    shares = None if prior is None else prior_shares(card, prior)
     return Model(
         checkpoint=path,
         version=content_hash(path),
         batch_size=batch_size,
-        logit_adjustment=logit_adjustment,
+        class_offsets=class_offsets(card, logit_adjustment=logit_adjustment, shares=shares),
         arch=arch,
         network=network,
         card=card,

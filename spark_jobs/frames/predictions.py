@@ -70,7 +70,7 @@ class Classifier:
     class_order: class class_order[i] of the checkpoint is class i of the set; None: the same order
     batch_size: images per forward pass
     threads: torch's threads per task; None: the task's share of the cores
-    logit_adjustment: strength of post-hoc logit adjustment; None for none
+    class_offsets: (C,) added to the logits, in class_order; None for nothing
     arch, loss_type: the network and the loss that the user gives; needed if they are the user's own code
     of_set: what a checkpoint of other code is described by
     """
@@ -82,7 +82,7 @@ class Classifier:
     batch_size: int
     class_order: tuple[int, ...] | None = None
     threads: int | None = None
-    logit_adjustment: float | None = None
+    class_offsets: tuple[float, ...] | None = None
     arch: str | None = None
     loss_type: str | None = None
     of_set: "SetDescription | None" = None
@@ -107,7 +107,7 @@ def classifier_of(
     """
     # With torch, which takes seconds to import.
     from longtail.training.foreign_checkpoints import assumption, description_of
-    from longtail.training.inference import load_classifier_checkpoint
+    from longtail.training.inference import class_offsets, load_classifier_checkpoint
 
     path, of_set = checkpoint.absolute(), description_of(manifest)
     version = version_of(path)
@@ -125,7 +125,7 @@ def classifier_of(
         batch_size=batch_size,
         class_order=None if order is None else tuple(order),
         threads=threads,
-        logit_adjustment=logit_adjustment,
+        class_offsets=class_offsets(card.in_order(order), logit_adjustment=logit_adjustment),
         arch=arch,
         loss_type=loss_type,
         of_set=of_set,
@@ -145,7 +145,7 @@ def classifier_alone(
 
     Raises UserError if it cannot be read, or if it is of other code, which describes no classifier.
     """
-    from longtail.training.inference import load_classifier
+    from longtail.training.inference import class_offsets, load_classifier
 
     path = checkpoint.absolute()
     version = version_of(path)
@@ -158,7 +158,7 @@ def classifier_alone(
         encoding=RAW,
         batch_size=batch_size,
         threads=threads,
-        logit_adjustment=logit_adjustment,
+        class_offsets=class_offsets(card, logit_adjustment=logit_adjustment),
         arch=arch,
         loss_type=loss_type,
     )
@@ -252,7 +252,9 @@ def outputs_of(classifier: Classifier, images: np.ndarray, *, with_features: boo
 
     The logits are adjusted, if the classifier says so. Raises UserError as infer() does.
     """
-    from longtail.training.inference import adjustment, infer, load_classifier
+    import torch
+
+    from longtail.training.inference import infer, load_classifier
 
     found = infer(
         classifier.checkpoint,
@@ -267,8 +269,8 @@ def outputs_of(classifier: Classifier, images: np.ndarray, *, with_features: boo
     _, card = load_classifier(
         classifier.checkpoint, classifier.version, classifier.arch, classifier.class_order, classifier.of_set
     )
-    if classifier.logit_adjustment is not None:
-        found = replace(found, logits=found.logits - adjustment(card, classifier.logit_adjustment))
+    if classifier.class_offsets is not None:
+        found = replace(found, logits=found.logits + torch.tensor(classifier.class_offsets))
     return found, card
 
 

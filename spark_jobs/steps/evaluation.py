@@ -21,6 +21,7 @@ from longtail.spark_jobs.frames.named_predictions import TRUE_CLASS, Additions, 
 from longtail.spark_jobs.frames.predictions import classifier_alone, classifier_of, with_predictions
 from longtail.spark_jobs.frames.reading import read_prepared
 from longtail.spark_jobs.frames.scores import table_scores
+from longtail.spark_jobs.steps.class_shares import ESTIMATED, ClassShares, sampled, with_prior
 from longtail.spark_jobs.steps.new_images import new_images
 
 if TYPE_CHECKING:
@@ -57,19 +58,32 @@ def evaluate_checkpoint(spark: SparkSession, options: EvaluateOptions, *, set_di
         loss_type=options.loss_type,
     )
     output_dir = evaluation_dir(options)
+    groups = list(shot_groups(manifest.counts[TRAIN], many_shot=options.many_shot, few_shot=options.few_shot))
+    card = checkpoint.model_card
+    assert card is not None, "load_classifier_checkpoint() refuses a checkpoint without it"
+    if options.prior == ESTIMATED and len(splits) > 1:
+        raise UserError(f"--prior {ESTIMATED} estimates the class shares of one split: name it with --splits")
     images = read_prepared(spark, set_dir).where(F.col(SPLIT).isin(splits)).select(SPLIT, ID, LABEL, IMAGE)
     with (
         described(spark, f"evaluate {classifier.checkpoint} on {options.splits}"),
         _replaced_together(output_dir) as directory,
     ):
+        classifier, class_shares = with_prior(
+            classifier,
+            card.in_order(classifier.class_order),
+            options.prior,
+            lambda uncorrected: with_predictions(sampled(images, num_classes=len(groups)), uncorrected),
+            beside=output_dir,
+        )
         predicted = with_predictions(images, classifier, with_scores=True, with_features=options.features)
         predicted.write.mode("append").parquet(str(directory))
         rows = spark.read.parquet(str(directory))
-        groups = list(shot_groups(manifest.counts[TRAIN], many_shot=options.many_shot, few_shot=options.few_shot))
         splits_scores = {
             split: table_scores(rows.where(F.col(SPLIT) == split), groups, label_column=LABEL) for split in evaluated
         }
-    result = result_of(checkpoint, splits_scores, groups, order=classifier.class_order, copies=manifest.copies)
+    result = result_of(checkpoint, splits_scores, groups, order=classifier.class_order, copies=manifest.copies,
+        class_shares=class_shares,
+    )  # fmt: skip
     write_json_atomically(output_dir / SCORES_FILE, {"model_version": classifier.version, **result})
     return output_dir, result
 
@@ -103,6 +117,21 @@ def evaluate_images(spark: SparkSession, options: EvaluateImagesOptions) -> tupl
         ) as found,
         _replaced_together(output_dir) as directory,
     ):
+        classifier, class_shares = with_prior(
+            classifier,
+            card,
+            options.prior,
+            lambda uncorrected: with_named_predictions(
+                sampled(found.rows, num_classes=len(groups)),
+                uncorrected,
+                card.class_names,
+                found.images,
+                on_bad_image=options.on_bad_image,
+                kept=[],
+                additions=Additions(probabilities=True),
+            ),
+            beside=output_dir,
+        )
         predicted = with_named_predictions(
             found.rows,
             classifier,
@@ -116,7 +145,7 @@ def evaluate_images(spark: SparkSession, options: EvaluateImagesOptions) -> tupl
         rows = spark.read.parquet(str(directory))
         scores = table_scores(rows.where(F.col(BAD_IMAGE).isNull()), groups, label_column=TRUE_CLASS)
         num_bad = rows.where(F.col(BAD_IMAGE).isNotNull()).count()
-    result = result_of(checkpoint, {TEST: scores}, groups)
+    result = result_of(checkpoint, {TEST: scores}, groups, class_shares=class_shares)
     written = {"model_version": classifier.version, **result, "num_bad_images": num_bad}
     write_json_atomically(output_dir / SCORES_FILE, written)
     return output_dir, written
@@ -145,11 +174,13 @@ def result_of(
     *,
     order: Sequence[int] | None = None,
     copies: Sequence[dict[str, Any]] = (),
+    class_shares: ClassShares | None = None,
 ) -> dict[str, Any]:
     """The scores, in the layout of result.json (training/run.py).
 
     order: class order[i] of the checkpoint is class i of the scores
     copies: of the prepared set that was scored, if there is one (Manifest.copies)
+    class_shares: what the predictions are for, if it is not what the checkpoint's are for
     """
     card = checkpoint.model_card
     assert card is not None, "load_classifier_checkpoint() refuses a checkpoint without it"
@@ -165,5 +196,6 @@ def result_of(
         "best_on_validation": asdict(checkpoint.best) if checkpoint.best else None,
         "chosen_on_validation": {},
         "copies": list(copies),
+        "class_shares": class_shares.recorded() if class_shares else None,
         "splits": splits,
     }

@@ -17,6 +17,7 @@ from longtail.data.storage import is_table, open_parquet, table_files
 from longtail.spark_jobs.cluster.session import described
 from longtail.spark_jobs.frames.named_predictions import Additions, with_named_predictions
 from longtail.spark_jobs.frames.predictions import classifier_alone
+from longtail.spark_jobs.steps.class_shares import CLASS_SHARES_FILE, ClassShares, sampled, with_prior
 from longtail.spark_jobs.steps.new_images import new_images
 
 FORMAT_VERSION_KEY = "longtail_predictions"
@@ -26,12 +27,16 @@ BAD_IMAGES_NAMED = 5
 
 @dataclass(frozen=True)
 class PredictedTable:
-    """bad_images: the first BAD_IMAGES_NAMED of num_bad, each as the row's first column and the reason"""
+    """bad_images: the first BAD_IMAGES_NAMED of num_bad, each as the row's first column and the reason
+
+    class_shares: those of --prior
+    """
 
     path: Path
     num_images: int
     num_bad: int
     bad_images: list[tuple[str, str]]
+    class_shares: ClassShares | None
 
 
 def check_output(options: PredictOptions) -> None:
@@ -62,6 +67,21 @@ def predict(spark: SparkSession, options: PredictOptions) -> PredictedTable:
         new_images(spark, options.path, image_column_name=options.image_column, beside=output.parent) as found,
         new_directory(output, replace=True) as directory,
     ):
+        classifier, class_shares = with_prior(
+            classifier,
+            card,
+            options.prior,
+            lambda uncorrected: with_named_predictions(
+                sampled(found.rows, num_classes=len(card.class_names)),
+                uncorrected,
+                card.class_names,
+                found.images,
+                on_bad_image=options.on_bad_image,
+                kept=[],
+                additions=Additions(probabilities=True),
+            ),
+            beside=output.parent,
+        )
         predicted = with_named_predictions(
             found.rows,
             classifier,
@@ -75,10 +95,12 @@ def predict(spark: SparkSession, options: PredictOptions) -> PredictedTable:
         predicted.write.mode("append").parquet(str(directory))
         if options.format == "delta":
             write_log(directory)
-    return _summary(spark, output, key=found.kept[0] if found.kept else None)
+        if class_shares is not None:
+            class_shares.write(directory / CLASS_SHARES_FILE)
+    return _summary(spark, output, class_shares, key=found.kept[0] if found.kept else None)
 
 
-def _summary(spark: SparkSession, table: Path, *, key: str | None) -> PredictedTable:
+def _summary(spark: SparkSession, table: Path, class_shares: ClassShares | None, *, key: str | None) -> PredictedTable:
     written = spark.read.parquet(str(table))
     counts = written.agg(F.count("*"), F.count(BAD_IMAGE)).first()
     assert counts is not None, "an aggregation without groups has one row"
@@ -87,7 +109,7 @@ def _summary(spark: SparkSession, table: Path, *, key: str | None) -> PredictedT
         name = F.lit("a row") if key is None else F.col(f"`{key}`").cast("string")
         rows = written.where(F.col(BAD_IMAGE).isNotNull()).select(name, BAD_IMAGE).limit(BAD_IMAGES_NAMED).collect()
         bad = [(str(row[0]), row[1]) for row in rows]
-    return PredictedTable(table, counts[0], counts[1], bad)
+    return PredictedTable(table, counts[0], counts[1], bad, class_shares)
 
 
 def _are_predictions(path: Path) -> bool:

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from longtail import conf, data, models, spark_jobs, streaming, training
     from longtail.spark_jobs.api.dataset import Dataset, prepare
-    from longtail.spark_jobs.api.jobs import evaluate, pretrain, pseudo_labels, train, train_semi
+    from longtail.spark_jobs.api.jobs import calibrate, evaluate, pretrain, pseudo_labels, train, train_semi
     from longtail.spark_jobs.api.model import BatchPredictions, Model, load
     from longtail.spark_jobs.api.run import Run, Scores
 
@@ -28,6 +28,7 @@ _MODULES = {
     "Model": "model",
     "Run": "run",
     "Scores": "run",
+    "calibrate": "jobs",
     "evaluate": "jobs",
     "load": "model",
     "prepare": "dataset",
@@ -39,8 +40,9 @@ _MODULES = {
 """The module of spark_jobs/api/ that defines a function or class."""
 
 __all__ = [
-    "BatchPredictions", "Dataset", "Model", "Run", "Scores", "__version__", "conf", "data", "evaluate", "load",
-    "models", "prepare", "pretrain", "pseudo_labels", "spark_jobs", "streaming", "train", "train_semi", "training",
+    "BatchPredictions", "Dataset", "Model", "Run", "Scores", "__version__", "calibrate", "conf", "data", "evaluate",
+    "load", "models", "prepare", "pretrain", "pseudo_labels", "spark_jobs", "streaming", "train", "train_semi",
+    "training",
 ]  # fmt: skip
 
 

@@ -21,13 +21,17 @@ class RawPixelClassifier(nn.Module):
         self.logit_scale = card.logit_scale
         # Of pixels in [0, 1].
         self.register_buffer("mean", torch.tensor(card.normalisation.mean).view(1, -1, 1, 1))
+        scaling = card.calibration.scaling if card.calibration else None
+        self.temperature = scaling.temperature if scaling else 1.0
+        self.register_buffer("biases", torch.tensor(scaling.biases if scaling else [0.0] * len(card.class_names)))
         self.register_buffer("std", torch.tensor(card.normalisation.std).view(1, -1, 1, 1))
 
     def forward(self, images: Tensor) -> Tensor:
         """Logits of the classes; their softmax is the probabilities."""
         pixels = images.permute(0, 3, 1, 2).to(torch.float32) / 255  # (N, channels, height, width)
         normalised = (pixels - self.get_buffer("mean")) / self.get_buffer("std")
-        return self.logit_scale * self.network.fc(self.network.features(normalised))
+        logits = self.logit_scale * self.network.fc(self.network.features(normalised))
+        return logits / self.temperature + self.get_buffer("biases")
 
 
 def description(card: ModelCard, *, version: str) -> dict[str, Any]:
@@ -46,6 +50,7 @@ def description(card: ModelCard, *, version: str) -> dict[str, Any]:
         "class_counts": card.class_counts,
         "image_shape": list(card.image_shape),
         "normalisation": asdict(card.normalisation),
+        "calibration": asdict(card.calibration.scaling) if card.calibration else None,
         "input": f"{INPUT}: uint8 (N, height, width, channels)",
         "output": f"{OUTPUT}: float32 (N, classes)",
     }

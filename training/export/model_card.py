@@ -8,6 +8,7 @@ from typing import Any
 from longtail.conf.base.errors import UserError
 from longtail.conf.base.files import content_hash, write_text_atomically
 from longtail.conf.vocabulary import FEW, SHOT_GROUPS, TEST
+from longtail.training.calibration import NUM_BINS, Calibration
 from longtail.training.inference import load_classifier_checkpoint
 from longtail.training.run_directory import RESULT_FILE, finished_run
 
@@ -25,15 +26,19 @@ def write_model_card(checkpoint: Path, to: Path) -> None:
         )
     card = load_classifier_checkpoint(checkpoint).model_card
     assert card is not None, "load_classifier_checkpoint() refuses a checkpoint without it"
-    write_text_atomically(to, model_card_text(run.result, card.options, version=content_hash(checkpoint)))
+    text = model_card_text(run.result, card.options, version=content_hash(checkpoint), calibration=card.calibration)
+    write_text_atomically(to, text)
 
 
-def model_card_text(result: dict[str, Any], options: dict[str, Any], *, version: str) -> str:
+def model_card_text(
+    result: dict[str, Any], options: dict[str, Any], *, version: str, calibration: Calibration | None = None
+) -> str:
     """The card's text.
 
     result: the content of result.json
     options: of the training
     version: SHA-256 of the checkpoint
+    calibration: of the checkpoint, which the training's scores do not have
     """
     test = result["splits"][TEST]
     support, correct = test["totals"]["support"], test["totals"]["correct"]
@@ -81,6 +86,7 @@ def model_card_text(result: dict[str, Any], options: dict[str, Any], *, version:
         "## Calibration",
         "",
         f"Expected calibration error (15 bins): {_percent(error)}. A confidence is off by so much on average.",
+        *([] if calibration is None else _calibration_lines(calibration)),
         "",
         "## Intended use",
         "",
@@ -96,6 +102,30 @@ def model_card_text(result: dict[str, Any], options: dict[str, Any], *, version:
         "",
     ]
     return "\n".join(lines)
+
+
+def _calibration_lines(calibration: Calibration) -> list[str]:
+    """The reliability diagram of the calibration as a table."""
+    before, after, scaling = calibration.before, calibration.after, calibration.scaling
+    lines = [
+        "",
+        f"The scores of this card are of the network before calibration. By {calibration.num_images} held-out images, "
+        f"its logits are divided by the temperature {scaling.temperature:.3f}, and each class has a bias. On them, the "
+        f"calibration error is {_percent(before.error)} before and {_percent(after.error)} after, the accuracy "
+        f"{_percent(before.accuracy)} and {_percent(after.accuracy)} (after: cross-validated). The probabilities hold "
+        f"for class shares like those of the held-out images: {_percent(min(scaling.class_shares))} to "
+        f"{_percent(max(scaling.class_shares))}.",
+        "",
+        "| confidence | images before | accuracy before | images after | accuracy after |",
+        "|---|---:|---:|---:|---:|",
+    ]
+    for number in range(NUM_BINS):
+        cells = [f"{100 * number / NUM_BINS:.0f} to {100 * (number + 1) / NUM_BINS:.0f} %"]
+        for part in (before, after):
+            images = part.images[number]
+            cells += [str(images), _percent(part.correct[number] / images if images else None)]
+        lines.append(f"| {' | '.join(cells)} |")
+    return lines
 
 
 def wilson_interval(correct: float, total: float) -> tuple[float, float]:

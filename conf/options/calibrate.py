@@ -1,0 +1,70 @@
+"""The job that makes a classifier's probabilities hold, by held-out images."""
+
+from pathlib import Path
+from typing import ClassVar
+
+from pydantic import FilePath, model_validator
+
+from longtail.conf.options.base import MOST_THREADS, JobOptions, option
+from longtail.conf.options.inference import INFERENCE_BATCH_SIZE, InferenceOptions, NewImagesOptions
+
+DEFAULT_NAME = "calibrated.pth.tar"
+
+
+class CalibratedOutput(JobOptions):
+    """Where the calibrated checkpoint is written."""
+
+    resume: FilePath = option(..., "checkpoint of the classifier, which stays as it is", group="Input")
+    output: Path | None = option(None, f"checkpoint to write; default: {DEFAULT_NAME} beside --resume", group="Output")
+
+    @property
+    def calibrated(self) -> Path:
+        """The checkpoint to write."""
+        return (self.output or self.resume.parent / DEFAULT_NAME).absolute()
+
+    @model_validator(mode="after")
+    def _the_old_checkpoint_stays(self) -> "CalibratedOutput":
+        if self.calibrated.resolve() == self.resume.resolve():
+            raise ValueError(
+                f"--output {self.calibrated} is the checkpoint of --resume, which stays: name another file"
+            )
+        if self.calibrated.is_dir():
+            raise ValueError(f"--output {self.calibrated} is a directory, a file was expected")
+        return self
+
+
+class CalibrateOptions(InferenceOptions, CalibratedOutput):
+    """calibrate: a checkpoint whose probabilities hold, by a temperature and a bias of each class.
+
+    They are fitted to the validation images of its data set (prepare --val_fraction), or to labelled ones of --path.
+    """
+
+    own_defaults: ClassVar[frozenset[str]] = frozenset({"arch", "batch_size"})
+    examples = (
+        ("--resume runs/digits-*-train-CE-*/ckpt.pth.tar", "by the validation images of the checkpoint's data set"),
+        (
+            "--resume runs/digits-*-train-CE-*/ckpt.pth.tar --path held_out --output digits.pth.tar",
+            "by labelled images that it has not learned from",
+        ),
+    )
+
+    path: Path | None = option(
+        None,
+        "labelled images to calibrate by, which neither trained nor test the network: a directory of class folders, or "
+        "a Parquet or Delta table; with --dataset folder, image_list or table, the images of a data set that is "
+        "prepared from them",
+        group="Your own images",
+    )
+    batch_size: int = option(
+        INFERENCE_BATCH_SIZE, "images per forward pass", group="Spark", flags=("-b",), advanced=True, gt=0, le=100_000
+    )
+    threads: int | None = option(
+        None, "CPU threads per task; default: an equal share of the cores", group="Spark", advanced=True, gt=0,
+        le=MOST_THREADS,
+    )  # fmt: skip
+
+
+class CalibrateImagesOptions(NewImagesOptions, CalibratedOutput):
+    """calibrate: the same, by labelled images that belong to no data set."""
+
+    label_column: str = option("label", "column of the class names in a table", group="Your own images")
