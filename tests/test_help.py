@@ -10,6 +10,7 @@ import pytest
 from longtail.conf.arguments import parse_options
 from longtail.conf.options.advise import AdviseOptions
 from longtail.conf.options.base import GROUPS, JobOptions, presentation
+from longtail.conf.options.calibrate import CalibrateOptions
 from longtail.conf.options.data import DataOptions, PrepareOptions, StatsOptions
 from longtail.conf.options.export import ExportOptions
 from longtail.conf.options.inference import EvaluateOptions, GenPseudolabelsOptions, PredictOptions
@@ -25,7 +26,7 @@ from tests.conftest import REPOSITORY
 
 OPTIONS: list[type[JobOptions]] = [
     PrepareOptions, StatsOptions, PretrainRotOptions, PretrainMocoOptions, PretrainSimclrOptions, TrainOptions,
-    TrainClassifierOptions, EvaluateOptions, PredictOptions, ExportOptions, GenPseudolabelsOptions, TrainSemiOptions,
+    TrainClassifierOptions, EvaluateOptions, PredictOptions, CalibrateOptions, ExportOptions, GenPseudolabelsOptions, TrainSemiOptions,
     MonitorOptions, RelayOptions, DashboardOptions, RunsOptions, AdviseOptions, ExperimentOptions, ReportOptions,
     TheoryOptions, PackageOptions, PipelineOptions,
 ]  # fmt: skip

@@ -20,6 +20,7 @@ from longtail.conf.base.errors import UserError
 from longtail.conf.base.shown_text import is_plain
 from longtail.conf.options.advise import AdviseOptions
 from longtail.conf.options.base import JobOptions
+from longtail.conf.options.calibrate import CalibrateOptions
 from longtail.conf.options.data import DataOptions, PrepareOptions, StatsOptions
 from longtail.conf.options.export import ExportOptions
 from longtail.conf.options.inference import EvaluateOptions, GenPseudolabelsOptions, PredictOptions
@@ -36,7 +37,7 @@ STRIDE = int(os.environ.get("LONGTAIL_OPTION_STRIDE", "7"))
 
 JOBS: tuple[type[JobOptions], ...] = (
     PrepareOptions, StatsOptions, TrainOptions, TrainSemiOptions, TrainClassifierOptions, PipelineOptions,
-    EvaluateOptions, GenPseudolabelsOptions, PredictOptions, AdviseOptions, MonitorOptions, DashboardOptions,
+    EvaluateOptions, CalibrateOptions, GenPseudolabelsOptions, PredictOptions, AdviseOptions, MonitorOptions, DashboardOptions,
     RelayOptions, ExportOptions, ExperimentOptions, ReportOptions, TheoryOptions, PackageOptions,
     *PRETRAININGS.values(),
 )  # fmt: skip

@@ -43,7 +43,7 @@ class CalibrateOptions(InferenceOptions, CalibratedOutput):
     examples = (
         ("--resume runs/digits-*-train-CE-*/ckpt.pth.tar", "by the validation images of the checkpoint's data set"),
         (
-            "--resume runs/digits-*-train-CE-*/ckpt.pth.tar --path held_out --output digits.pth.tar",
+            "--resume runs/digits-*-train-CE-*/ckpt.pth.tar --path my_images --output digits.pth.tar",
             "by labelled images that it has not learned from",
         ),
     )
