@@ -26,8 +26,9 @@ from tests.conftest import REPOSITORY
 
 OPTIONS: list[type[JobOptions]] = [
     PrepareOptions, StatsOptions, PretrainRotOptions, PretrainMocoOptions, PretrainSimclrOptions, TrainOptions,
-    TrainClassifierOptions, EvaluateOptions, PredictOptions, CalibrateOptions, ExportOptions, GenPseudolabelsOptions, TrainSemiOptions,
-    MonitorOptions, RelayOptions, DashboardOptions, RunsOptions, AdviseOptions, ExperimentOptions, ReportOptions,
+    TrainClassifierOptions, EvaluateOptions, PredictOptions, CalibrateOptions, ExportOptions,
+    GenPseudolabelsOptions, TrainSemiOptions, MonitorOptions, RelayOptions, DashboardOptions, RunsOptions,
+    AdviseOptions, ExperimentOptions, ReportOptions,
     TheoryOptions, PackageOptions, PipelineOptions,
 ]  # fmt: skip
 

@@ -37,9 +37,9 @@ STRIDE = int(os.environ.get("LONGTAIL_OPTION_STRIDE", "7"))
 
 JOBS: tuple[type[JobOptions], ...] = (
     PrepareOptions, StatsOptions, TrainOptions, TrainSemiOptions, TrainClassifierOptions, PipelineOptions,
-    EvaluateOptions, CalibrateOptions, GenPseudolabelsOptions, PredictOptions, AdviseOptions, MonitorOptions, DashboardOptions,
-    RelayOptions, ExportOptions, ExperimentOptions, ReportOptions, TheoryOptions, PackageOptions,
-    *PRETRAININGS.values(),
+    EvaluateOptions, CalibrateOptions, GenPseudolabelsOptions, PredictOptions, AdviseOptions,
+    MonitorOptions, DashboardOptions, RelayOptions, ExportOptions, ExperimentOptions, ReportOptions, TheoryOptions,
+    PackageOptions, *PRETRAININGS.values(),
 )  # fmt: skip
 
 NUMBERS = [

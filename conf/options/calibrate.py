@@ -5,6 +5,7 @@ from typing import ClassVar
 
 from pydantic import FilePath, model_validator
 
+from longtail.conf.base.locations import Location
 from longtail.conf.options.base import MOST_THREADS, JobOptions, option
 from longtail.conf.options.inference import INFERENCE_BATCH_SIZE, InferenceOptions, NewImagesOptions
 
@@ -43,12 +44,12 @@ class CalibrateOptions(InferenceOptions, CalibratedOutput):
     examples = (
         ("--resume runs/digits-*-train-CE-*/ckpt.pth.tar", "by the validation images of the checkpoint's data set"),
         (
-            "--resume runs/digits-*-train-CE-*/ckpt.pth.tar --path my_images --output digits.pth.tar",
-            "by labelled images that it has not learned from",
+            "--resume runs/digits-*-train-CE-*/ckpt.pth.tar --output digits.pth.tar",
+            "the same, with the name of the new checkpoint",
         ),
     )
 
-    path: Path | None = option(
+    path: Location | None = option(
         None,
         "labelled images to calibrate by, which neither trained nor test the network: a directory of class folders, or "
         "a Parquet or Delta table; with --dataset folder, image_list or table, the images of a data set that is "
