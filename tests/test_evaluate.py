@@ -22,8 +22,9 @@ from longtail.data.loader import load_split
 from longtail.data.manifest import read_manifest
 from longtail.spark_jobs.steps import evaluation
 from longtail.spark_jobs.steps.evaluation import evaluate_checkpoint
-from longtail.training.checkpoints import load_checkpoint
-from longtail.training.inference import adjustment, losses
+from longtail.training.calibration import calibrate
+from longtail.training.checkpoints import load_checkpoint, save_checkpoint
+from longtail.training.inference import class_offsets, losses
 from longtail.training.run import run_evaluation, run_training
 from tests.conftest import RunJob
 from tests.prepared_set import reorder_classes
@@ -184,8 +185,8 @@ def test_losses_and_adjustment_take_the_class_counts_that_the_training_took(chec
     assert card is not None
     with_pseudo_labels = dataclasses.replace(card, class_counts=[30, 30, 30], rule_counts=[20, 10, 2])
 
-    prior = adjustment(with_pseudo_labels, 2.0)
-    assert prior.tolist() == pytest.approx([2 * math.log(share) for share in (20 / 32, 10 / 32, 2 / 32)])
+    offsets = class_offsets(with_pseudo_labels, logit_adjustment=2.0)
+    assert offsets == pytest.approx([-2 * math.log(share) for share in (20 / 32, 10 / 32, 2 / 32)])
 
     logits, labels = torch.tensor([[0.5, 0.2, 0.1]]), torch.tensor([1])
     # LDAM: margins 0.5 (2 / n)^(1/4), the logits times 30.
@@ -218,6 +219,21 @@ def by_class(result: dict[str, Any]) -> dict[str, dict[str, list[float]]]:
     }
 
 
+@pytest.fixture(scope="module")
+def calibrated(directory: Path, checkpoint: Path) -> Path:
+    """The checkpoint with a temperature and biases, as of images of which class 2 is predicted too often."""
+    labels = np.random.default_rng(0).integers(0, 3, 60)
+    probabilities = np.full((60, 3), [0.1, 0.1, 0.8])
+    probabilities[np.arange(60), labels] += 0.5
+    loaded = load_checkpoint(checkpoint)
+    assert loaded.model_card is not None
+    card = dataclasses.replace(
+        loaded.model_card, calibration=calibrate(probabilities / probabilities.sum(axis=1, keepdims=True), labels)
+    )
+    save_checkpoint(directory / "calibrated.pth.tar", dataclasses.replace(loaded, model_card=card))
+    return directory / "calibrated.pth.tar"
+
+
 @pytest.mark.parametrize("logit_adjustment", [None, 1.0])
 def test_classes_in_another_order_are_evaluated_by_their_names(
     spark: SparkSession,
@@ -225,9 +241,11 @@ def test_classes_in_another_order_are_evaluated_by_their_names(
     set_dir: Path,
     reordered_set: Path,
     checkpoint: Path,
+    calibrated: Path,
     logit_adjustment: float | None,
     tmp_path: Path,
 ) -> None:
+    checkpoint = checkpoint if logit_adjustment is None else calibrated
     expected = in_process(directory, set_dir, checkpoint, logit_adjustment=logit_adjustment)
     options = options_for(checkpoint, output_dir=tmp_path, logit_adjustment=logit_adjustment)
 

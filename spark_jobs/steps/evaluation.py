@@ -196,6 +196,6 @@ def result_of(
         "best_on_validation": asdict(checkpoint.best) if checkpoint.best else None,
         "chosen_on_validation": {},
         "copies": list(copies),
-        "class_shares": class_shares.recorded() if class_shares else None,
+        **({"class_shares": class_shares.recorded()} if class_shares else {}),
         "splits": splits,
     }
