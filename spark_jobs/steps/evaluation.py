@@ -81,9 +81,8 @@ def evaluate_checkpoint(spark: SparkSession, options: EvaluateOptions, *, set_di
         splits_scores = {
             split: table_scores(rows.where(F.col(SPLIT) == split), groups, label_column=LABEL) for split in evaluated
         }
-    result = result_of(checkpoint, splits_scores, groups, order=classifier.class_order, copies=manifest.copies,
-        class_shares=class_shares,
-    )  # fmt: skip
+    order, copies = classifier.class_order, manifest.copies
+    result = result_of(checkpoint, splits_scores, groups, order=order, copies=copies, class_shares=class_shares)
     write_json_atomically(output_dir / SCORES_FILE, {"model_version": classifier.version, **result})
     return output_dir, result
 
