@@ -3,12 +3,12 @@
 For the live tables see tests/test_exactly_once.py.
 """
 
+import multiprocessing
 import os
 import random
 import shutil
 import signal
 import subprocess
-import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -21,41 +21,61 @@ import pytest
 
 from longtail.data.contract import ID
 from longtail.data.manifest import read_manifest
+from longtail.training.__main__ import main
 from tests.conftest import SCRIPTS
 from tests.tiny_set import same_tensors, unlabeled_ids, weights_in, write_pseudo_labels, write_tiny_set
 
 pytestmark = pytest.mark.long
 
 NUM_KILLS = 3
-USUAL = ["-a", "resnet20", "--epochs", "30", "-b", "8", "--threads", "1"]
+USUAL = ["-a", "resnet20", "--epochs", "16", "-b", "8", "--threads", "1"]
 SEMI = ["--semi_method", "fixmatch", "--unlabeled_ratio", "1"]
 
 
-def killed_at_random(
-    command: Sequence[str | Path], directory: Path, *, num_kills: int, moment: Callable[[], Iterator[None]]
-) -> int:
-    """Start the command until it ends by itself, killing it and its children the first times; how often that was.
+PROCESSES = multiprocessing.get_context("forkserver")
+"""Forked from a process that has loaded torch already, which takes longer than all epochs that are to be disturbed."""
+PROCESSES.set_forkserver_preload(["longtail.training.__main__"])
 
-    moment: called when the command was started; yields until it is to be killed
+
+def killed_at_random(
+    run: Callable[[], object], directory: Path, *, num_kills: int, moment: Callable[[], Iterator[None]]
+) -> int:
+    """Start a process again and again until it ends by itself, killing it the first times; how often that was.
+
+    run: what the process does, in the directory; it and its children are killed
+    moment: called when the process was started; yields until it is to be killed
     """
     kills = 0
     while True:
-        process = subprocess.Popen(
-            command, cwd=directory, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, start_new_session=True
-        )
+        process = PROCESSES.Process(target=in_session_of_its_own, args=(run, directory))
+        process.start()
         if kills < num_kills:
             for _ in moment():
-                if process.poll() is not None:
+                if process.exitcode is not None:
                     break
                 time.sleep(0.01)
             else:
+                assert process.pid is not None
                 os.killpg(process.pid, signal.SIGKILL)
-                process.communicate()
+                process.join()
                 kills += 1
                 continue
-        _, error = process.communicate(timeout=600)
-        assert process.returncode == 0, error.decode()
+        process.join(600)
+        assert process.exitcode == 0, said_by_processes_in(directory).read_text()
         return kills
+
+
+def in_session_of_its_own(run: Callable[[], object], directory: Path) -> None:
+    os.setsid()
+    os.chdir(directory)
+    with said_by_processes_in(directory).open("w") as said:
+        for stream in (1, 2):
+            os.dup2(said.fileno(), stream)
+    run()
+
+
+def said_by_processes_in(directory: Path) -> Path:
+    return directory.with_name(f"{directory.name}.txt")
 
 
 def after_seconds(draw: random.Random, shortest: float, longest: float) -> Iterator[None]:
@@ -78,8 +98,12 @@ def hidden(directory: Path) -> list[Path]:
     return [path for path in directory.rglob(".*") if ".longtail-" in path.name]
 
 
-def _training(job: str, set_dir: Path, options: Sequence[str | Path]) -> list[str | Path]:
-    return [sys.executable, "-m", "longtail.training", job, "--set_dir", set_dir, *USUAL, *options]
+def _training(job: str, set_dir: Path, options: Sequence[str | Path]) -> Callable[[], None]:
+    return partial(main, [job, "--set_dir", str(set_dir), *USUAL, *map(str, options)])
+
+
+def _command(command: Sequence[str | Path]) -> Callable[[], object]:
+    return partial(os.execv, command[0], command)
 
 
 @pytest.mark.parametrize("job", ["train", "train_semi with pseudo-labels", "train_semi with FixMatch", "pretrain_moco"])
@@ -90,13 +114,14 @@ def test_a_training_killed_again_and_again_ends_with_the_weights_of_an_undisturb
     ids = unlabeled_ids()
     table = write_pseudo_labels(tmp_path / "labels", ids, [n % 3 for n in range(len(ids))], [0.9] * len(ids))
     more = {"train_semi with pseudo-labels": ["--pseudo_labels", table], "train_semi with FixMatch": SEMI}
-    command = _training(job.split()[0], set_dir, more.get(job, []))
+    training = _training(job.split()[0], set_dir, more.get(job, []))
     weights = []
     for name, num_kills in (("undisturbed", 0), ("disturbed", NUM_KILLS)):
         directory = tmp_path / name
         directory.mkdir()
         draw = random.Random(0)
-        kills = killed_at_random(command, directory, num_kills=num_kills, moment=partial(after_epochs, draw, directory))
+        moment = partial(after_epochs, draw, directory)
+        kills = killed_at_random(training, directory, num_kills=num_kills, moment=moment)
         (checkpoint,) = directory.glob("runs/*/ckpt.pth.tar")
         weights.append(weights_in(checkpoint))
         assert hidden(directory) == []
@@ -138,7 +163,7 @@ def within(seconds: float) -> Callable[[], Iterator[None]]:
 def test_a_prepare_killed_again_and_again_ends_with_the_same_set(tmp_path: Path, trained: Trained) -> None:
     (expected,) = (trained.directory / "datasets" / "prepared").iterdir()
     moment = within(trained.prepare_seconds)
-    assert killed_at_random(PREPARE, tmp_path, num_kills=NUM_KILLS, moment=moment) >= 1
+    assert killed_at_random(_command(PREPARE), tmp_path, num_kills=NUM_KILLS, moment=moment) >= 1
     (prepared,) = (tmp_path / "datasets" / "prepared").iterdir()
     assert prepared.name == expected.name
     assert read_manifest(prepared) == read_manifest(expected)
@@ -153,7 +178,7 @@ def test_a_labelling_killed_again_and_again_ends_with_the_same_table(tmp_path: P
     command = [SCRIPTS / "longtail", "gen_pseudolabels", "--resume", checkpoint.relative_to(undisturbed)]
 
     moment = within(run_undisturbed(command, undisturbed))
-    assert killed_at_random(command, disturbed, num_kills=NUM_KILLS, moment=moment) >= 1
+    assert killed_at_random(_command(command), disturbed, num_kills=NUM_KILLS, moment=moment) >= 1
 
     assert hidden(disturbed) == []
     expected, found = (_rows(_table_below(directory)) for directory in (undisturbed, disturbed))

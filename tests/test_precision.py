@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 import torch
-from torch import nn
+from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from longtail.conf.options.pretraining import PretrainMocoOptions, PretrainRotOptions, PretrainSimclrOptions
@@ -16,6 +16,7 @@ from longtail.conf.options.training import TrainOptions
 from longtail.conf.vocabulary import TRAIN
 from longtail.models.build import build_model
 from longtail.models.heads import CosineHead
+from longtail.models.resnet import BasicBlock
 from longtail.training.images import fits, move_if_fits, to_device
 from longtail.training.precision import autocast, compile_model
 from longtail.training.run import run_training
@@ -74,6 +75,26 @@ def test_cuda_graphs_need_a_gpu_and_compilation_needs_a_compiler(monkeypatch: py
     assert "--compile needs the C++ compiler /no/such/compiler, which is not installed" in messages[0]
 
 
+class OneBlock(nn.Module):
+    """What the built-in networks are made of, once: a convolution, and a residual block."""
+
+    def __init__(self, num_classes: int, in_channels: int) -> None:
+        super().__init__()
+        self.conv1 = nn.Conv2d(in_channels, 16, 3, padding=1, bias=False)
+        self.block = BasicBlock(16, 16, stride=1)
+        self.fc = nn.Linear(16, num_classes)
+
+    def features(self, images: Tensor) -> Tensor:
+        return self.block(self.conv1(images)).mean(dim=(2, 3))  # (N, 16)
+
+    def forward(self, images: Tensor) -> Tensor:
+        return self.fc(self.features(images))
+
+
+def one_block(*, num_classes: int, in_channels: int) -> OneBlock:
+    return OneBlock(num_classes, in_channels)
+
+
 @pytest.mark.long
 @pytest.mark.parametrize("precision", ["float32", "bfloat16"])
 def test_a_compiled_training_ends_nearly_alike_and_its_checkpoint_is_an_ordinary_one(
@@ -81,8 +102,15 @@ def test_a_compiled_training_ends_nearly_alike_and_its_checkpoint_is_an_ordinary
 ) -> None:
     losses = []
     for compile in ("off", "default"):
-        # Batches of one size, for which code is made once.
-        options = tiny_options(TrainOptions, batch_size=20, learning_rate=0.005, compile=compile, precision=precision)
+        # Batches of one size, for which code is made once, and one block: twenty layers take a minute.
+        options = tiny_options(
+            TrainOptions,
+            arch="tests.test_precision:one_block",
+            batch_size=20,
+            learning_rate=0.005,
+            compile=compile,
+            precision=precision,
+        )
         result = run_training(options, paths_of(set_dir, tmp_path / compile), ALONE, attempt=1)
         losses.append(result["splits"][TRAIN]["loss"])
     assert losses[1] == pytest.approx(losses[0], rel=1e-3 if precision == "float32" else 0.05)

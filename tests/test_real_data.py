@@ -12,7 +12,7 @@ import pytest
 from longtail.conf.vocabulary import TRAIN
 from longtail.data.contract import IMAGE
 from longtail.data.sources import cifar10
-from tests.conftest import RunJob
+from tests.conftest import REPOSITORY, RunJob
 from tests.sources import in_directory
 
 pytestmark = pytest.mark.long
@@ -49,10 +49,11 @@ def test_cifar10_lt_has_the_published_size(longtail: RunJob, data_dir: Path):
 
 
 def test_cifar10_goes_through_the_pipeline(longtail: RunJob, data_dir: Path, tmp_path: Path):
-    """A twentieth of the data set, two epochs: that every joint holds, not that it learns."""
+    """A twentieth of the data set, two epochs, a small network: that every joint holds, not that it learns."""
     size = ["--n_max", 100, "--imb_factor", 0.1, "--imb_factor_unlabel", 0.1, "--epochs", 2]
-    quick = ["--arch", "resnet20", "--eval_every", 2]
-    done = longtail("pipeline", "--dataset", "cifar10", *size, *quick, "--data_dir", data_dir, timeout=1800)
+    quick = ["--arch", "tests.written_network:small", "--eval_every", 2]
+    arguments = ["--dataset", "cifar10", *size, *quick, "--data_dir", data_dir]
+    done = longtail("pipeline", *arguments, timeout=1800, PYTHONPATH=f"{REPOSITORY}{os.pathsep}{REPOSITORY / 'src'}")
     assert done.returncode == 0, done.stderr
     (comparison,) = tmp_path.glob("runs/*/comparison.json")
     assert json.loads(comparison.read_text())["semi"]["splits"]["test"]["totals"]["support"] == [1000] * 10

@@ -2,6 +2,7 @@
 
 import argparse
 from collections.abc import Sequence
+from functools import cache
 from typing import Any, NoReturn
 
 from longtail.conf.base.errors import UserError
@@ -62,6 +63,7 @@ def known_flag_values(options_type: type[JobOptions], argv: Sequence[str]) -> di
     return {name: value for name, value in values.items() if name == CONFIG or name in options_type.model_fields}
 
 
+@cache  # it is made of the options' class alone, and takes longer to make than a command line to parse
 def _parser(options_type: type[JobOptions], prog: str) -> argparse.ArgumentParser:
     parser = _OneLineParser(prog=prog, argument_default=argparse.SUPPRESS, allow_abbrev=False, add_help=False)
     parser.add_argument(f"--{CONFIG}")
