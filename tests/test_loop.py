@@ -309,7 +309,8 @@ def test_post_hoc_logit_adjustment_moves_the_odds_of_two_classes_by_their_sizes(
 @pytest.mark.parametrize("train_rule", typing.get_args(TrainOptions.model_fields["train_rule"].annotation))
 def test_every_loss_trains_under_every_rule(set_dir: Path, tmp_path: Path, loss_type: str, train_rule: str) -> None:
     # Three epochs, so that a deferred rule has the last one.
-    options = tiny_options(TrainOptions, epochs=3, loss_type=loss_type, train_rule=train_rule)
+    network = "tests.written_network:small"
+    options = tiny_options(TrainOptions, arch=network, epochs=3, loss_type=loss_type, train_rule=train_rule)
     result = run_training(options, paths_of(set_dir, tmp_path / "run"), ALONE, attempt=1)
     train = result["splits"][TRAIN]
     assert math.isfinite(train["loss"])
