@@ -1,14 +1,13 @@
 """Classes are matched by their names: the one place where the classes of two files are compared."""
 
 from collections.abc import Sequence
-from pathlib import Path
 
 from longtail.conf.base.errors import UserError
 from longtail.conf.base.locations import Location
 from longtail.conf.base.names import with_examples
 
 
-def class_order(found: Sequence[str], wanted: Sequence[str], *, file: Path, of: Location) -> list[int] | None:
+def class_order(found: Sequence[str], wanted: Sequence[str], *, file: Location, of: Location | str) -> list[int] | None:
     """For each wanted class its index in ``found``; None if both are the same names in the same order.
 
     file, of: where the names were found, and where the wanted ones are from, for messages
@@ -31,7 +30,9 @@ def class_order(found: Sequence[str], wanted: Sequence[str], *, file: Path, of: 
     return [index[name] for name in wanted]
 
 
-def check_same_order(found: Sequence[str], wanted: Sequence[str], *, file: Path, of: Location, remedy: str) -> None:
+def check_same_order(
+    found: Sequence[str], wanted: Sequence[str], *, file: Location, of: Location | str, remedy: str
+) -> None:
     """Raise UserError unless both are the same names in the same order, for uses that cannot reorder them.
 
     remedy: clause for the message about the order

@@ -9,6 +9,9 @@ import os
 from collections.abc import Iterator
 from pathlib import Path
 
+from longtail.conf.base.locations import Location
+from longtail.conf.base.store_path import StorePath
+
 _OF_THE_SYSTEM = frozenset({"__MACOSX", "@eaDir", "$RECYCLE.BIN", "System Volume Information", "lost+found"})
 
 
@@ -17,13 +20,17 @@ def is_visible(name: str) -> bool:
     return not name.startswith(".") and name not in _OF_THE_SYSTEM
 
 
-def folders_in(directory: Path) -> list[Path]:
+def folders_in(directory: Location) -> list[Location]:
     """The visible folders in ``directory``, sorted by name; links to folders count."""
     return sorted((entry for entry in directory.iterdir() if is_visible(entry.name) and entry.is_dir()), key=_name)
 
 
-def files_below(directory: Path) -> Iterator[Path]:
+def files_below(directory: Location) -> Iterator[Location]:
     """The files below ``directory`` at any depth, in a fixed order."""
+    if isinstance(directory, StorePath):
+        below = (file.relative_to(directory) for file in directory.files_below())
+        yield from (directory / name for name in below if all(map(is_visible, name.parts)))
+        return
     entered = {_identity(folder) for folder in directory.absolute().parents}
     for parent, folders, names in os.walk(directory, followlinks=True):
         if (identity := _identity(Path(parent))) in entered:
@@ -37,7 +44,7 @@ def files_below(directory: Path) -> Iterator[Path]:
                 yield file
 
 
-def _name(path: Path) -> str:
+def _name(path: Location) -> str:
     return path.name
 
 

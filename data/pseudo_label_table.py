@@ -1,7 +1,6 @@
 """Pseudo-labels: the table that gen_pseudolabels writes."""
 
 import json
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -31,7 +30,7 @@ IMAGES_KEY = "longtail.images"
 _SPARK_SCHEMA_KEY = b"org.apache.spark.sql.parquet.row.metadata"
 
 
-def load_pseudo_labels(table: Path) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+def load_pseudo_labels(table: Location) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Ids (N,) int64, pseudo-labels (N,) int64 and confidences (N,) float32 of a table, sorted by id.
 
     Raises UserError if a label is negative or a confidence not in [0, 1].
@@ -44,7 +43,7 @@ def load_pseudo_labels(table: Path) -> tuple[np.ndarray, np.ndarray, np.ndarray]
     return rows.column(ID).to_numpy(), labels, confidences
 
 
-def load_probabilities(table: Path) -> np.ndarray:
+def load_probabilities(table: Location) -> np.ndarray:
     """Probabilities (N, C) float32 in a table, in the order of load_pseudo_labels.
 
     Raises UserError if rows have different numbers of classes, or a probability is not in [0, 1].
@@ -59,7 +58,7 @@ def load_probabilities(table: Path) -> np.ndarray:
     return values.reshape(-1, lengths[0])
 
 
-def load_round(table: Path) -> int:
+def load_round(table: Location) -> int:
     """The round of self-training that a table is of. Raises UserError if it is empty or of several rounds."""
     rounds = _read(table, [ROUND]).column(ROUND).unique().to_pylist()
     if len(rounds) != 1:
@@ -67,7 +66,7 @@ def load_round(table: Path) -> int:
     return rounds[0]
 
 
-def check_table_fits(table: Path, manifest: Manifest, *, set_dir: Location) -> None:
+def check_table_fits(table: Location, manifest: Manifest, *, set_dir: Location) -> None:
     """Raise UserError if a table was written for other classes, or for another unlabeled part, than a set's.
 
     A file in the published layout and a table that another program wrote say nothing of either.
@@ -85,7 +84,7 @@ def check_table_fits(table: Path, manifest: Manifest, *, set_dir: Location) -> N
             raise UserError(f"{file} labels other images than the unlabeled part of {set_dir}: {remedy}")
 
 
-def _read(table: Path, columns: list[str]) -> pa.Table:
+def _read(table: Location, columns: list[str]) -> pa.Table:
     files = table_files(table)
     with open_parquet(files[0]) as parquet:
         version = _id_metadata(parquet, files[0]).get(FORMAT_VERSION_KEY, 1)  # 1: a table that another program wrote

@@ -14,6 +14,7 @@ import numpy as np
 
 from longtail.conf.base.errors import UserError
 from longtail.conf.base.files import read_regular_file
+from longtail.conf.base.locations import Location
 from longtail.data.pickles import BadPickle, Calls, PickleReader
 
 _NUMERIC = frozenset({"b1", "i1", "i2", "i4", "i8", "u1", "u2", "u4", "u8", "f2", "f4", "f8"})
@@ -106,7 +107,7 @@ def load_array_dict(path: Path, keys: Sequence[str]) -> dict[str, np.ndarray]:
     return arrays_of(content, keys, path=path)
 
 
-def arrays_of(content: bytes, keys: Sequence[str], *, path: Path) -> dict[str, np.ndarray]:
+def arrays_of(content: bytes, keys: Sequence[str], *, path: Location) -> dict[str, np.ndarray]:
     """The read-only arrays at ``keys`` of a pickled dict, whose keys may be strings of Python 3 or 2.
 
     A list of numbers becomes an array, too.

@@ -17,6 +17,7 @@ from longtail.conf.base.paths import check_can_be_written
 from longtail.conf.next_command import next_command
 from longtail.conf.options.data import PrepareOptions, StatsOptions
 from longtail.conf.options.training import TrainOptions
+from longtail.data.new_set import is_prepared
 from longtail.spark_jobs.cli import run_job
 from longtail.spark_jobs.cluster.session import spark_session
 from longtail.spark_jobs.steps.prepare import prepare
@@ -25,7 +26,7 @@ from longtail.spark_jobs.steps.prepared_set import prepared_set_dir
 
 def main(argv: Sequence[str]) -> None:
     options = parse_options(PrepareOptions, argv, prog="longtail prepare")
-    if not (wanted := prepared_set_dir(options)).exists():
+    if not is_prepared(wanted := prepared_set_dir(options)):
         check_can_be_written(wanted.parent, option="--data_dir")  # before Spark starts
     set_dir = prepare(spark_session("prepare", options), options, as_delta=options.format == "delta")
     print(f"prepared set: {set_dir}")

@@ -12,7 +12,7 @@ from longtail.conf.arguments import parse_options
 from longtail.conf.base import stores
 from longtail.conf.base.errors import UserError
 from longtail.conf.base.files import content_hash, read_regular_text, write_json_atomically
-from longtail.conf.base.locations import Location, location, uri
+from longtail.conf.base.locations import Location, location, spark_uri
 from longtail.conf.base.paths import check_can_be_written
 from longtail.conf.base.store_path import StorePath
 from longtail.conf.base.stores import settings_of, use_hadoop_settings
@@ -124,8 +124,8 @@ def test_names_in_a_store_are_those_of_pathlib() -> None:
     assert [str(parent) for parent in place.parents] == ["s3a://bucket/runs", "s3a://bucket/"]
     assert str(place / "x" / "y") == "s3a://bucket/runs/a.b/x/y"
     assert str(place.with_suffix(".c")) == "s3a://bucket/runs/a.c"
-    assert place.is_relative_to(location("s3a://bucket/")) and not place.is_relative_to(location("s3a://bucket/ru"))
-    assert (place / "x").relative_to(location("s3a://bucket/runs")) == Path("a.b/x")
+    assert place.is_relative_to("s3a://bucket/") and not place.is_relative_to("s3a://bucket/ru")
+    assert (place / "x").relative_to("s3a://bucket/runs") == Path("a.b/x")
     assert sorted([place / "b", place / "a"]) == [place / "a", place / "b"]
     assert not isinstance(place, os.PathLike), "nothing that is for local files alone takes it"
 
@@ -185,6 +185,9 @@ def test_a_driver_that_is_not_installed_is_named(monkeypatch: pytest.MonkeyPatch
 
 
 def test_spark_is_given_a_scheme() -> None:
-    assert uri(Path("/a b/100%")) == "file:///a b/100%"
-    assert uri(Path("x")) == f"file://{Path.cwd()}/x"
-    assert uri(location("hdfs://name/a b")) == "hdfs://name/a b"
+    assert spark_uri(Path("/a b/100%")) == "file:///a b/100%"
+    assert spark_uri(Path("x")) == f"file://{Path.cwd()}/x"
+    assert spark_uri(location("hdfs://name/a b")) == "hdfs://name/a b"
+    assert spark_uri(location("s3://bucket/a")) == "s3a://bucket/a"
+    use_hadoop_settings({"fs.s3.impl": "com.amazon.ws.emr.hadoop.fs.EmrFileSystem"})
+    assert spark_uri(location("s3://bucket/a")) == "s3://bucket/a"

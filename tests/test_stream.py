@@ -13,7 +13,7 @@ import pytest
 import torch
 from PIL import Image
 
-from longtail.conf.base.locations import location
+from longtail.conf.base.locations import Location, location
 from longtail.conf.options.pretraining import PretrainMocoOptions, PretrainRotOptions
 from longtail.conf.options.semi import TrainSemiOptions
 from longtail.conf.options.training import TrainClassifierOptions, TrainOptions
@@ -68,7 +68,7 @@ def set_dir(tmp_path: Path) -> Path:
     return tmp_path / "set"
 
 
-def streamed(set_dir: Path | str, split: str = TRAIN) -> stream.StreamedSplit:
+def streamed(set_dir: Location, split: str = TRAIN) -> stream.StreamedSplit:
     return open_split(set_dir, split, read_manifest(set_dir))
 
 

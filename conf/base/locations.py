@@ -12,7 +12,7 @@ import re
 from pathlib import Path
 
 from longtail.conf.base.store_path import StorePath
-from longtail.conf.base.stores import DEFAULT_FILE_SYSTEM, check_scheme, hadoop_setting, is_of_a_store
+from longtail.conf.base.stores import DEFAULT_FILE_SYSTEM, S3_SCHEMES, check_scheme, hadoop_setting, is_of_a_store
 
 _URL = re.compile(r"([A-Za-z][A-Za-z0-9+.-]+):(//([^/]*))?(.*)", re.DOTALL)
 
@@ -61,12 +61,16 @@ def local_path(named: "str | Location") -> Path:
     return Path(named)
 
 
-def uri(place: Location) -> str:
-    """The place with its scheme, for libraries that would look for a path without one elsewhere.
+def spark_uri(place: Location) -> str:
+    """The place as Spark is given it: with a scheme, as it would look for a path without one elsewhere.
 
-    Hadoop takes the characters of a path as they are: none is written as %20.
+    Hadoop takes the characters of a path as they are: none is written as %20. It has one driver for all of S3, s3a,
+    unless the cluster's own (EMR's) is set.
     """
-    return str(place) if isinstance(place, StorePath) else f"file://{place.absolute()}"
+    if isinstance(place, Path):
+        return f"file://{place.absolute()}"
+    is_s3 = place.scheme in S3_SCHEMES and hadoop_setting("fs.s3.impl") is None
+    return str(StorePath("s3a", place.authority, place.path) if is_s3 else place)
 
 
 def _local(authority: str, rest: str) -> Path:

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from functools import total_ordering
-from pathlib import Path
+from pathlib import Path, PurePath
 from typing import IO, Any, Literal, overload
 
 from fsspec.spec import AbstractFileSystem
@@ -68,11 +68,11 @@ class StorePath:
 
     # The name: as of pathlib.PurePath.
 
-    def __truediv__(self, name: str) -> "StorePath":
+    def __truediv__(self, name: str | PurePath) -> "StorePath":
         return self.joinpath(name)
 
-    def joinpath(self, *names: str) -> "StorePath":
-        return StorePath(self.scheme, self.authority, posixpath.join(self.path, *names))
+    def joinpath(self, *names: str | PurePath) -> "StorePath":
+        return StorePath(self.scheme, self.authority, posixpath.join(self.path, *map(str, names)))
 
     @property
     def name(self) -> str:
@@ -149,9 +149,7 @@ class StorePath:
 
     def stat(self) -> StoreStatus:
         with self._reached() as (files, path):
-            info = files.info(path)
-        marks = (info.get(name) for name in ("ETag", "etag", "mtime", "modification_time", "LastModified", "created"))
-        return StoreStatus(int(info["size"] or 0), next((str(mark) for mark in marks if mark), ""))
+            return _status(files.info(path))
 
     def iterdir(self) -> Iterator["StorePath"]:
         with self._reached() as (files, path):
@@ -159,12 +157,19 @@ class StorePath:
         names = (posixpath.basename(entry.rstrip("/")) for entry in entries if entry.strip("/") != path.strip("/"))
         return iter([self / name for name in names if name])
 
+    def statuses_below(self) -> dict["StorePath", StoreStatus]:
+        """The files below this directory at any depth, this one if it is a file, with their statuses."""
+        with self._reached() as (files, path):
+            found = files.find(path, detail=True)
+        assert isinstance(found, dict)
+        top = path.strip("/")
+        return {
+            self.joinpath(name.strip("/").removeprefix(top).lstrip("/")): _status(info) for name, info in found.items()
+        }
+
     def files_below(self) -> list["StorePath"]:
         """The files below this directory at any depth, sorted; this one if it is a file; none if it is neither."""
-        with self._reached() as (files, path):
-            found = files.find(path)
-        top = path.strip("/")
-        return sorted(self.joinpath(file.strip("/").removeprefix(top).lstrip("/")) for file in found)
+        return sorted(self.statuses_below())
 
     def glob(self, pattern: str) -> Iterator["StorePath"]:
         """Entries of this directory whose name fits; the pattern has no slash."""
@@ -271,6 +276,12 @@ class StorePath:
             finally:
                 with suppress(FileNotFoundError):
                     files.rm_file(path)
+
+
+def _status(info: dict[str, Any]) -> StoreStatus:
+    """From what a driver tells of a file, by its own names."""
+    marks = (info.get(name) for name in ("ETag", "etag", "mtime", "modification_time", "LastModified", "created"))
+    return StoreStatus(int(info["size"] or 0), next((str(mark) for mark in marks if mark), ""))
 
 
 def _received(scheme: str, authority: str, path: str, settings: dict[str, str]) -> StorePath:

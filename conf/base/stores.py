@@ -45,6 +45,7 @@ _S3_SETTINGS = {
     "aws.credentials.provider": (),
 }
 """Hadoop's settings below fs.s3a., and the variables of the environment that have the same meaning."""
+_SECRETS = ("secret.key", "session.token")
 _OF_HDFS = re.compile(r"dfs\.(nameservices|ha\.namenodes\.|namenode\.rpc-address|client\.)|hadoop\.security\.auth")
 _KEPT = re.compile(rf"{re.escape(DEFAULT_FILE_SYSTEM)}$|fs\.s3a\.|fs\.s3\.impl$|{_OF_HDFS.pattern}")
 
@@ -58,7 +59,7 @@ def use_hadoop_settings(settings: Mapping[str, str]) -> None:
     _hadoop.clear()
     _hadoop.update({name: value for name, value in settings.items() if _KEPT.match(name)})
     for name, value in _hadoop.items():
-        if name.endswith((".access.key", ".secret.key", ".session.token")):
+        if name.endswith(_SECRETS):
             hide(value)
 
 
@@ -112,8 +113,9 @@ def receive(scheme: str, authority: str, settings: dict[str, str]) -> None:
     """Keep the settings that another process sent, unless this one has its own."""
     if settings and not settings_of(scheme, authority):
         _sent[scheme, authority] = settings
-        for name in ("access.key", "secret.key", "session.token"):
-            hide(settings.get(name, ""))
+        for name, value in settings.items():
+            if name.endswith(_SECRETS):
+                hide(value)
 
 
 def _s3_setting(name: str, bucket: str) -> str | None:

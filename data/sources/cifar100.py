@@ -4,11 +4,10 @@ An image has two labels: one of 100 fine classes (here) and one of 20 coarse cla
 and each file in it are verified before they are read.
 """
 
-from pathlib import Path
-
 import pyarrow as pa
 
 from longtail.conf.base.errors import UserError
+from longtail.conf.base.locations import Location
 from longtail.conf.options.data import DataOptions
 from longtail.conf.vocabulary import TEST, TRAIN
 from longtail.data.sources.base import Located, Shard, check_labels, source_batch
@@ -47,7 +46,7 @@ def read(shard: Shard) -> pa.RecordBatch:
     return read_labels(shard, label_key="fine_labels", num_classes=len(CLASS_NAMES))
 
 
-def locate_files(data_dir: Path, *, class_names: list[str]) -> Located:
+def locate_files(data_dir: Location, *, class_names: list[str]) -> Located:
     """Find or download the files, which have the labels of both data sets. Raises UserError if neither is possible."""
     for path in (data_dir / DIRECTORY, data_dir / ARCHIVE):
         if path.exists():
@@ -59,7 +58,7 @@ def locate_files(data_dir: Path, *, class_names: list[str]) -> Located:
     return _located(data_dir / ARCHIVE, "official download", class_names)
 
 
-def _located(path: Path, origin: str, class_names: list[str]) -> Located:
+def _located(path: Location, origin: str, class_names: list[str]) -> Located:
     shards = [Shard(path, TRAIN, 0, 0), Shard(path, TEST, 0, NUM_TRAIN)]
     return Located(shards=shards, origin=origin, class_names=class_names, image_shape=IMAGE_SHAPE)
 

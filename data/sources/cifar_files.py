@@ -12,6 +12,8 @@ import numpy as np
 
 from longtail.conf.base.errors import UserError
 from longtail.conf.base.files import read_regular_file
+from longtail.conf.base.locations import Location
+from longtail.data.local_copies import local_copy
 from longtail.data.sources.download import verify_md5, verify_sha256
 from longtail.data.unpickle import arrays_of
 
@@ -33,7 +35,7 @@ _MAX_MEMBER_BYTES = 2**28
 """The largest file, CIFAR-100's training images, has 155 MB."""
 
 
-def read_file(path: Path, *, directory: str, name: str, archive_sha256: str, md5: str) -> bytes:
+def read_file(path: Location, *, directory: str, name: str, archive_sha256: str, md5: str) -> bytes:
     """The file ``name`` in the directory ``path``, or in ``directory`` of the archive ``path``.
 
     archive_sha256, md5: of the published archive, and of the file
@@ -44,8 +46,8 @@ def read_file(path: Path, *, directory: str, name: str, archive_sha256: str, md5
         if path.is_dir():
             content = read_regular_file(path / name)
         else:
-            verify_sha256(path, archive_sha256)
-            content = member_content(path, f"{directory}/{name}")
+            verify_sha256(local_copy(path), archive_sha256)
+            content = member_content(local_copy(path), f"{directory}/{name}")
     except DAMAGE as error:
         raise unreadable(path, error) from None
     verify_md5(content, md5, path=path, name=name)
@@ -63,7 +65,7 @@ def member_content(path: Path, name: str) -> bytes:
         return file.read()
 
 
-def images_and_labels(content: bytes, *, label_key: str, path: Path) -> tuple[np.ndarray, np.ndarray]:
+def images_and_labels(content: bytes, *, label_key: str, path: Location) -> tuple[np.ndarray, np.ndarray]:
     """A batch's images (N, 32, 32, 3) uint8 and labels (N,) int64. Raises UserError with the path."""
     batch = arrays_of(content, ["data", label_key], path=path)
     data, labels = batch["data"], batch[label_key]
@@ -76,7 +78,7 @@ def images_and_labels(content: bytes, *, label_key: str, path: Path) -> tuple[np
     return np.ascontiguousarray(pixels.transpose(0, 2, 3, 1)), labels.astype(np.int64)
 
 
-def unreadable(path: Path, error: BaseException) -> UserError:
+def unreadable(path: Location, error: BaseException) -> UserError:
     """The error to raise for a file that cannot be read."""
     reason = " ".join(str(error).split())
     return UserError(f"{path} cannot be read ({reason}): delete it and run again")

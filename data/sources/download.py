@@ -12,11 +12,12 @@ from pathlib import Path
 
 from longtail.conf.base.errors import UserError
 from longtail.conf.base.files import content_hash, write_atomically
+from longtail.conf.base.locations import Location
 
 CONNECT_TIMEOUT_SECONDS = 10
 
 
-def verify_md5(content: bytes, expected: str, *, path: Path, name: str) -> None:
+def verify_md5(content: bytes, expected: str, *, path: Location, name: str) -> None:
     """Raise UserError unless ``content``, of the file ``name`` in ``path``, is that of the published file."""
     got = hashlib.md5(content, usedforsecurity=False).hexdigest()
     if got != expected:
@@ -26,7 +27,7 @@ def verify_md5(content: bytes, expected: str, *, path: Path, name: str) -> None:
         )
 
 
-def verify_sha256(path: Path, expected: str) -> None:
+def verify_sha256(path: Location, expected: str) -> None:
     """Raise UserError unless the file at ``path`` can be read and is the published one."""
     try:
         got = content_hash(path)
@@ -36,7 +37,7 @@ def verify_sha256(path: Path, expected: str) -> None:
         raise UserError(f"{path} is not the official file: SHA-256 {got}, expected {expected}; delete it and run again")
 
 
-def download(url: str, path: Path) -> None:
+def download(url: str, path: Location) -> None:
     """Download ``url`` to ``path``. Raises UserError (a clause without a remedy) if that fails."""
 
     def write(temporary: Path) -> None:

@@ -10,6 +10,7 @@ from pathlib import Path
 import pyarrow as pa
 
 from longtail.conf.base.errors import UserError
+from longtail.conf.base.locations import Location
 from longtail.conf.options.data import DataOptions
 from longtail.data.sources.base import Located, Shard
 from longtail.data.sources.download import download
@@ -49,7 +50,7 @@ def locate(options: DataOptions) -> Located:
     return _located(own, "official download")
 
 
-def _located(directory: Path, origin: str) -> Located:
+def _located(directory: Location, origin: str) -> Located:
     return Located(shards=idx_shards(directory), origin=origin, class_names=CLASS_NAMES, image_shape=IMAGE_SHAPE)
 
 
@@ -58,7 +59,7 @@ def read(shard: Shard) -> pa.RecordBatch:
     return idx_batch(shard, images, labels)
 
 
-def _verified(path: Path) -> bytes:
+def _verified(path: Location) -> bytes:
     """The uncompressed content of an official file. Raises UserError if it is another one."""
     content = unpack(path)
     digest = hashlib.sha256(content).hexdigest()

@@ -10,6 +10,7 @@ from pathlib import Path
 import pyarrow as pa
 
 from longtail.conf.base.errors import UserError
+from longtail.conf.base.locations import Location
 from longtail.conf.base.names import class_name_of, with_examples
 from longtail.conf.options.data import DataOptions
 from longtail.conf.vocabulary import TEST, TRAIN, VAL
@@ -55,19 +56,19 @@ def read(shard: ImageShard) -> pa.RecordBatch:
     return image_trees.read(shard)
 
 
-def is_image(name: str | Path) -> bool:
+def is_image(name: str | Location) -> bool:
     """Whether a file's name is that of an image of a kind that is read."""
-    return Path(name).suffix.lower() in SUFFIXES
+    return Path(str(name)).suffix.lower() in SUFFIXES
 
 
-def is_unread_image(name: str | Path) -> bool:
+def is_unread_image(name: str | Location) -> bool:
     """Whether a file's name is that of an image of another kind."""
-    return Path(name).suffix.lower() in UNREAD_SUFFIXES
+    return Path(str(name)).suffix.lower() in UNREAD_SUFFIXES
 
 
-def _class_folders(directory: Path) -> dict[str, Path]:
+def _class_folders(directory: Location) -> dict[str, Location]:
     """Class folders by class name. Raises UserError if two are of the same."""
-    folders: dict[str, Path] = {}
+    folders: dict[str, Location] = {}
     for folder in folders_in(directory):
         name = class_name_of(folder.name)
         if name in folders:
@@ -79,16 +80,16 @@ def _class_folders(directory: Path) -> dict[str, Path]:
     return folders
 
 
-def _part(directory: Path, path: Path, class_names: Sequence[str]) -> Part:
+def _part(directory: Location, path: Location, class_names: Sequence[str]) -> Part:
     """The images of the class folders in ``directory``; their names are relative to ``path`` if it is above."""
     folders = _class_folders(directory)
-    base = path if directory.is_relative_to(path) else directory
+    base = path if directory.is_relative_to(str(path)) else directory
     images: list[tuple[str, int]] = []
     unread: list[str] = []
     others = 0
     for label, class_name in enumerate(class_names):
         files = list(files_below(folders[class_name])) if class_name in folders else []
-        names = sorted(file.relative_to(base).as_posix() for file in files if is_image(file))
+        names = sorted(file.relative_to(str(base)).as_posix() for file in files if is_image(file))
         images += [(name, label) for name in names]
         unread += [str(file) for file in files if is_unread_image(file)]
         others += sum(not is_image(file) and not is_unread_image(file) for file in files)
@@ -101,7 +102,7 @@ def _part(directory: Path, path: Path, class_names: Sequence[str]) -> Part:
     return Part(base, images, tuple(unread), tuple(remarks))
 
 
-def _origin(path: Path, layout: FolderLayout, folders: Mapping[str, Path], parts: Mapping[str, Part]) -> str:
+def _origin(path: Location, layout: FolderLayout, folders: Mapping[str, Location], parts: Mapping[str, Part]) -> str:
     """What the directory was taken for, in words."""
     shown = [
         str(parts[split]) if folder == path else f"{folder.name}/ {_ROLES[split]}{parts[split]}"

@@ -7,13 +7,13 @@ dimension as a big-endian int32, and the values.
 import gzip
 import math
 import zlib
-from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
 
 from longtail.conf.base.errors import UserError
-from longtail.conf.base.files import open_regular_file
+from longtail.conf.base.files import open_for_reading
+from longtail.conf.base.locations import Location
 from longtail.conf.vocabulary import TEST, TRAIN
 from longtail.data.sources.base import Shard, source_batch
 
@@ -24,12 +24,12 @@ _MAX_BYTES = 16 + NUM_TRAIN * IMAGE_SHAPE[0] * IMAGE_SHAPE[1]
 _PREFIX = {TRAIN: "train", TEST: "t10k"}
 
 
-def idx_shards(directory: Path) -> list[Shard]:
+def idx_shards(directory: Location) -> list[Shard]:
     """One shard per split."""
     return [Shard(directory, TRAIN, 0, 0), Shard(directory, TEST, 0, NUM_TRAIN)]
 
 
-def split_files(shard: Shard) -> tuple[Path, Path]:
+def split_files(shard: Shard) -> tuple[Location, Location]:
     """The files of the shard's images and labels."""
     prefix = _PREFIX[shard.split]
     return shard.path / f"{prefix}-images-idx3-ubyte.gz", shard.path / f"{prefix}-labels-idx1-ubyte.gz"
@@ -42,10 +42,10 @@ def idx_batch(shard: Shard, images: bytes, labels: bytes) -> pa.RecordBatch:
     return source_batch(shard, pixels[..., None], parse_idx(labels, path=label_file, num_dimensions=1))
 
 
-def unpack(path: Path) -> bytes:
+def unpack(path: Location) -> bytes:
     """The uncompressed content. Raises UserError if the file is missing, damaged, not gzip, or too large."""
     try:
-        with open_regular_file(path) as file, gzip.GzipFile(fileobj=file) as unpacked:
+        with open_for_reading(path) as file, gzip.GzipFile(fileobj=file) as unpacked:
             content = unpacked.read(_MAX_BYTES + 1)
     except (OSError, EOFError, zlib.error) as error:
         raise UserError(f"{path} cannot be unpacked ({error}): delete it and run again") from None
@@ -54,7 +54,7 @@ def unpack(path: Path) -> bytes:
     return content
 
 
-def parse_idx(content: bytes, *, path: Path, num_dimensions: int) -> np.ndarray:
+def parse_idx(content: bytes, *, path: Location, num_dimensions: int) -> np.ndarray:
     """The values of an idx file of bytes, in their shape. Raises UserError if the header does not fit."""
     magic, expected = content[:4].hex(), f"000008{num_dimensions:02x}"
     if magic != expected:

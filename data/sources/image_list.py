@@ -13,7 +13,9 @@ from pathlib import Path, PurePosixPath
 import pyarrow as pa
 
 from longtail.conf.base.errors import UserError
+from longtail.conf.base.locations import Location
 from longtail.conf.base.names import class_name_of
+from longtail.conf.base.store_path import StorePath
 from longtail.conf.options.data import DataOptions
 from longtail.conf.vocabulary import TEST, TRAIN, VAL
 from longtail.data.sources import image_trees
@@ -58,7 +60,7 @@ def read(shard: ImageShard) -> pa.RecordBatch:
     return image_trees.read(shard)
 
 
-def _labels(images: Sequence[ListedImage], file: Path | None) -> list[int] | list[str]:
+def _labels(images: Sequence[ListedImage], file: Location | None) -> list[int] | list[str]:
     """The labels as numbers if all are, else as names. Raises UserError if some are numbers, or are below 0."""
     is_number = [_NUMBER.fullmatch(image.label) is not None for image in images]
     if not any(is_number):
@@ -77,13 +79,13 @@ def _labels(images: Sequence[ListedImage], file: Path | None) -> list[int] | lis
     return [int(image.label) for image in images]
 
 
-def _names(images: Sequence[ListedImage], file: Path | None, directory: Path) -> list[str]:
+def _names(images: Sequence[ListedImage], file: Location | None, directory: Location) -> list[str]:
     """Names of the images below ``directory``. Raises UserError if one is outside, or is named twice."""
     lines: dict[str, int] = {}
     for image in images:
-        path = PurePosixPath(_as_on_disk(image.path, directory))
+        path = PurePosixPath(_as_on_disk(image.path.removeprefix(f"{directory}/"), directory))
         for top in (directory, directory.resolve()) if path.is_absolute() else ():
-            path = path.relative_to(top) if path.is_relative_to(top) else path
+            path = path.relative_to(str(top)) if path.is_relative_to(str(top)) else path
         if path.is_absolute() or ".." in path.parts:
             raise UserError(
                 f"{file}:{image.line} names {image.path}, which is outside --path {directory}: list paths below it"
@@ -96,7 +98,7 @@ def _names(images: Sequence[ListedImage], file: Path | None, directory: Path) ->
     return list(lines)
 
 
-def _as_on_disk(path: str, directory: Path) -> str:
+def _as_on_disk(path: str, directory: Location) -> str:
     """The path as the file system has it: Windows separates folders by backslashes, and old names are in Latin-1."""
     if path.isascii() and "\\" not in path:
         return path
@@ -104,5 +106,9 @@ def _as_on_disk(path: str, directory: Path) -> str:
     if all(ord(character) < 256 for character in path):
         forms.append(os.fsdecode(path.encode("latin-1")))
     forms += [unicodedata.normalize(form, path) for form in ("NFC", "NFD")]
-    # Unlike Path.exists, this is False for a name that is too long.
-    return next((form for form in forms if os.path.exists(directory / form)), path)
+    return next((form for form in forms if _exists(directory / form)), path)
+
+
+def _exists(file: Location) -> bool:
+    """Unlike Path.exists, False for a name that is too long."""
+    return file.exists() if isinstance(file, StorePath) else os.path.exists(file)

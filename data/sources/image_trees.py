@@ -8,13 +8,13 @@ import hashlib
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
 
 from longtail.conf.base.errors import UserError
 from longtail.conf.base.files import read_regular_file
+from longtail.conf.base.locations import Location
 from longtail.conf.base.names import check_class_names, remark_on_case, with_examples
 from longtail.conf.options.data import DataOptions
 from longtail.conf.vocabulary import TEST, TRAIN, VAL
@@ -46,7 +46,7 @@ class ImageShard(UserImageShard):
 
 
 def shards_of(
-    directory: Path,
+    directory: Location,
     images: Sequence[tuple[str, int]],
     split: str,
     *,
@@ -75,7 +75,7 @@ class Part:
     remarks: on what else is not used
     """
 
-    directory: Path
+    directory: Location
     images: Sequence[tuple[str, int]]
     unread: Sequence[str] = ()
     remarks: Sequence[str] = ()
@@ -130,7 +130,7 @@ def _check_parts_differ(parts: Mapping[str, Part]) -> None:
     """Raise UserError if a file is in two splits: a network would be measured on what it learned."""
     found: dict[str, str] = {}
     for split, part in parts.items():
-        directory = os.path.realpath(part.directory)
+        directory = part.directory.resolve()
         for name, _ in part.images:
             path = os.path.normpath(f"{directory}/{name}")
             if (other := found.setdefault(path, split)) != split:

@@ -6,9 +6,9 @@ set; with train/ and val/ alone, val/ is the test set, as most data sets are pub
 
 import re
 from dataclasses import dataclass
-from pathlib import Path
 
 from longtail.conf.base.errors import UserError
+from longtail.conf.base.locations import Location
 from longtail.conf.base.names import with_examples
 from longtail.conf.options.data import DataOptions
 from longtail.conf.vocabulary import TEST, TRAIN, VAL
@@ -27,8 +27,8 @@ _AFTER_SPLIT = re.compile("[-_ .]?(set|data|images|imgs)$")
 class FolderLayout:
     """class_folders: by split, the folder that holds the class folders; unused: folders that belong to no split"""
 
-    class_folders: dict[str, Path]
-    unused: tuple[Path, ...] = ()
+    class_folders: dict[str, Location]
+    unused: tuple[Location, ...] = ()
 
 
 def layout_of_folders(options: DataOptions) -> FolderLayout:
@@ -63,7 +63,7 @@ def layout_of_folders(options: DataOptions) -> FolderLayout:
     return FolderLayout(found, tuple(others))
 
 
-def _of_classes(path: Path, found: dict[str, Path], others: list[Path]) -> FolderLayout:
+def _of_classes(path: Location, found: dict[str, Location], others: list[Location]) -> FolderLayout:
     """The layout of a directory without train/: folders of the other splits must not be taken for classes."""
     if len(others) == 1 and not found and folders_in(others[0]):
         raise UserError(f"{path} has the folder {others[0].name}/ alone: name that with --path {others[0]}")
@@ -76,10 +76,10 @@ def _of_classes(path: Path, found: dict[str, Path], others: list[Path]) -> Folde
     return FolderLayout({TRAIN: path})
 
 
-def _split_folders(path: Path) -> tuple[dict[str, Path], list[Path]]:
+def _split_folders(path: Location) -> tuple[dict[str, Location], list[Location]]:
     """The folders of splits in ``path``, and its other folders."""
     split_of = {name: split for split, names in SPLIT_FOLDERS.items() for name in names}
-    found: dict[str, Path] = {}
+    found: dict[str, Location] = {}
     others = []
     for folder in folders_in(path):
         split = split_of.get(_AFTER_SPLIT.sub("", folder.name.lower()))
@@ -92,5 +92,5 @@ def _split_folders(path: Path) -> tuple[dict[str, Path], list[Path]]:
     return {split: found[split] for split in SPLIT_FOLDERS if split in found}, others
 
 
-def _listed(path: Path) -> str:
+def _listed(path: Location) -> str:
     return with_examples(f"{folder.name}/" for folder in folders_in(path)) or "no folder"

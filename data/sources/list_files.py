@@ -13,11 +13,11 @@ import io
 import os
 import re
 from collections.abc import Sequence
-from pathlib import Path
 from typing import NamedTuple
 
 from longtail.conf.base.errors import UserError
 from longtail.conf.base.files import read_regular_file
+from longtail.conf.base.locations import Location
 from longtail.data.image_files import SUFFIXES, UNREAD_SUFFIXES
 
 PATH_COLUMNS = frozenset(
@@ -43,7 +43,7 @@ class ListedImage(NamedTuple):
     label: str
 
 
-def read_list(file: Path, *, path_column: str, label_column: str) -> list[ListedImage]:
+def read_list(file: Location, *, path_column: str, label_column: str) -> list[ListedImage]:
     """The images of a list. Raises UserError, with the line's number, if a line has another form."""
     text = _text(file)
     delimiter = _delimiter("".join(text.splitlines(keepends=True)[:_LINES_TO_DECIDE]), (path_column, label_column))
@@ -66,7 +66,7 @@ def read_list(file: Path, *, path_column: str, label_column: str) -> list[Listed
     return [ListedImage(line, *row) for line, row in rows]
 
 
-def _check_named_columns(first: Sequence[str], file: Path, given: tuple[str, str]) -> None:
+def _check_named_columns(first: Sequence[str], file: Location, given: tuple[str, str]) -> None:
     """Raise UserError if the user names a column and the first line has none of that name."""
     for name, default in zip(given, DEFAULT_COLUMNS, strict=True):
         if name != default and name not in first:
@@ -76,7 +76,7 @@ def _check_named_columns(first: Sequence[str], file: Path, given: tuple[str, str
             )
 
 
-def _columns_of_rows(rows: Sequence[_Row], file: Path, given: tuple[str, str]) -> list[_Row]:
+def _columns_of_rows(rows: Sequence[_Row], file: Location, given: tuple[str, str]) -> list[_Row]:
     """Path and label of the rows behind a header. Raises UserError if a row has more fields than the header."""
     header = rows[0][1]
     columns = _header_columns(header, file, given)
@@ -89,7 +89,7 @@ def _columns_of_rows(rows: Sequence[_Row], file: Path, given: tuple[str, str]) -
     return [(line, [row[column] for column in columns if column < len(row)]) for line, row in rows[1:]]
 
 
-def _text(file: Path) -> str:
+def _text(file: Location) -> str:
     try:
         content = read_regular_file(file)
         if content.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
@@ -135,7 +135,7 @@ def _is_header(row: Sequence[str], given: tuple[str, str]) -> bool:
     return all(_columns(row, known, name) for known, name in zip(_COLUMNS, given, strict=True))
 
 
-def _header_columns(row: Sequence[str], file: Path, given: tuple[str, str]) -> list[int]:
+def _header_columns(row: Sequence[str], file: Location, given: tuple[str, str]) -> list[int]:
     """The columns of path and label. Raises UserError if they are unclear."""
     found = [_columns(row, known, name) for known, name in zip(_COLUMNS, given, strict=True)]
     if any(len(columns) > 1 for columns in found):

@@ -12,8 +12,10 @@ import numpy as np
 import pyarrow as pa
 
 from longtail.conf.base.errors import UserError
+from longtail.conf.base.locations import Location
 from longtail.conf.options.data import DataOptions
 from longtail.conf.vocabulary import TEST, TRAIN, UNLABELED
+from longtail.data.local_copies import local_copy
 from longtail.data.sources.base import Located, Shard, check_labels, source_batch
 from longtail.data.sources.download import download, verify_sha256
 from longtail.data.sources.mat_files import read_bytes_of
@@ -39,7 +41,7 @@ def locate(options: DataOptions) -> Located:
     return located([*train, *shards_of(paths[TEST], TEST, NUM_TEST, first_id=NUM_TRAIN)], origin)
 
 
-def shards_of(path: Path, split: str, num_images: int, *, first_id: int) -> list[Shard]:
+def shards_of(path: Location, split: str, num_images: int, *, first_id: int) -> list[Shard]:
     """Divide a file of ``num_images`` images."""
     return [
         Shard(path, split, index, first_id + first)
@@ -47,7 +49,7 @@ def shards_of(path: Path, split: str, num_images: int, *, first_id: int) -> list
     ]
 
 
-def find_files(data_dir: Path, splits: tuple[str, ...]) -> tuple[dict[str, Path], str]:
+def find_files(data_dir: Location, splits: tuple[str, ...]) -> tuple[dict[str, Location], str]:
     """Path of each split's file, and their origin. Raises UserError if one can be neither found nor downloaded."""
     own = data_dir / "svhn"
     for directory in (data_dir, own):
@@ -75,7 +77,7 @@ def read(shard: Shard) -> pa.RecordBatch:
     from scipy.io import loadmat, whosmat
     from scipy.io.matlab import MatReadError
 
-    path = shard.path
+    path = local_copy(shard.path)
     verify_sha256(path, _SHA256[shard.split])
     try:
         shape, kind = {name: (shape, kind) for name, shape, kind in whosmat(path)}["X"]

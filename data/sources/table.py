@@ -12,7 +12,6 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
-from pathlib import Path, PurePath
 from urllib.parse import unquote
 
 import numpy as np
@@ -20,6 +19,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from longtail.conf.base.errors import UserError
+from longtail.conf.base.locations import Location
 from longtail.conf.base.names import check_class_names, class_name_of, remark_on_case
 from longtail.conf.options.data import DataOptions
 from longtail.conf.vocabulary import TEST, TRAIN, VAL
@@ -66,7 +66,7 @@ class _Labels:
     is_directory: the label is the name of a directory, so that whether it is a number must be decided
     """
 
-    file: Path
+    file: Location
     group_sizes: list[int]
     codes: np.ndarray
     names: list[int | str]
@@ -133,7 +133,7 @@ def read(shard: TableShard) -> pa.RecordBatch:
 
 def _check_parts_differ(parts: Mapping[str, Sequence[_Labels]]) -> None:
     """Raise UserError if a file is in two splits: a network would be measured on what it learned."""
-    found: dict[Path, str] = {}
+    found: dict[Location, str] = {}
     for split, of_split in parts.items():
         for part in of_split:
             if (other := found.setdefault(part.file.resolve(), split)) != split:
@@ -142,13 +142,13 @@ def _check_parts_differ(parts: Mapping[str, Sequence[_Labels]]) -> None:
                 )
 
 
-def _labels_of(table: Path, options: DataOptions) -> list[_Labels]:
+def _labels_of(table: Location, options: DataOptions) -> list[_Labels]:
     files = table_files(table)
     with ThreadPoolExecutor(READERS) as threads:
         return [found for found in threads.map(lambda file: _labels_of_file(file, options), files) if len(found.codes)]
 
 
-def _labels_of_file(file: Path, options: DataOptions) -> _Labels:
+def _labels_of_file(file: Location, options: DataOptions) -> _Labels:
     name = options.label_column
     with open_parquet(file) as parquet:
         sizes = row_group_sizes(parquet)
@@ -182,16 +182,16 @@ def _is_number(name: int | str) -> bool:
     return isinstance(name, int) or re.fullmatch("[0-9]{1,18}", name) is not None
 
 
-def _directory_value(file: Path, column: str) -> str | None:
+def _directory_value(file: Location, column: str) -> str | None:
     """The label that a directory's name (column=value) gives to its files."""
-    for part in PurePath(file).parts[:-1]:
+    for part in file.parts[:-1]:
         name, is_value, value = part.partition("=")
         if is_value and name == column:
             return class_name_of(unquote(value, errors="surrogateescape"))
     return None
 
 
-def _class_names(parts: Sequence[_Labels], table: Path, column: str) -> list[int | str]:
+def _class_names(parts: Sequence[_Labels], table: Location, column: str) -> list[int | str]:
     """Labels by class index. Raises UserError if there are fewer than two classes, or if one cannot be a class."""
     found = {name for part in parts for name in part.names}
     if len({type(name) for name in found}) > 1:
@@ -205,7 +205,7 @@ def _class_names(parts: Sequence[_Labels], table: Path, column: str) -> list[int
     return names
 
 
-def _as_classes(parts: Sequence[_Labels], names: Sequence[int | str], table: Path) -> np.ndarray:
+def _as_classes(parts: Sequence[_Labels], names: Sequence[int | str], table: Location) -> np.ndarray:
     """(N,) int32 class of each row, file after file."""
     numbers = {name: number for number, name in enumerate(names)}
     if unknown := sorted({name for part in parts for name in part.names} - numbers.keys(), key=str):

@@ -12,7 +12,6 @@ Each task reads some rows of one row group.
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -20,6 +19,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from longtail.conf.base.errors import UserError
+from longtail.conf.base.locations import Location
 from longtail.data.contract import skipped_image
 from longtail.data.image_files import BAD_IMAGE, begins_as_file, check_image, decode
 from longtail.data.sources.base import UserImageShard
@@ -92,7 +92,7 @@ def row_group_sizes(parquet: pq.ParquetFile) -> list[int]:
     return [parquet.metadata.row_group(i).num_rows for i in range(parquet.num_row_groups)]
 
 
-def layout_of(files: Sequence[Path], column: str) -> Layout:
+def layout_of(files: Sequence[Location], column: str) -> Layout:
     """The layout of the image column of a table's files, by its type and the first image.
 
     Raises UserError if there is no such column, if its layout is unknown, or if there is no image at all.
@@ -128,7 +128,7 @@ def layout_of(files: Sequence[Path], column: str) -> Layout:
 def check_has_columns(
     schema: pa.Schema,
     columns: Sequence[str],
-    file: Path,
+    file: Location,
     *,
     remedy: str = "name the columns with --image_column and --label_column",
 ) -> None:
@@ -164,7 +164,7 @@ def read_stored_images(shard: RowShard) -> tuple[list[bytes], np.ndarray]:
 
 
 def _first_image(
-    files: Sequence[Path],
+    files: Sequence[Location],
     columns: list[str],
     image_column: str,
     *,
@@ -208,7 +208,7 @@ def _is_pixels(row: dict[str, Any], image_column: str) -> bool:
     return None not in shape and len(row[image_column]) == np.prod(shape, dtype=object)
 
 
-def _checked(shape: Sequence[int | None], file: Path) -> tuple[int, int, int]:
+def _checked(shape: Sequence[int | None], file: Location) -> tuple[int, int, int]:
     height, width, channels = shape
     if not height or not width or min(height, width) < 0 or channels not in FROM_OPENCV:
         raise UserError(

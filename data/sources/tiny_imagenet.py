@@ -3,11 +3,12 @@
 from pathlib import Path
 
 from longtail.conf.base.errors import UserError
+from longtail.conf.base.locations import Location
 
 ANNOTATIONS = Path("val", "val_annotations.txt")
 
 
-def annotated_images(directory: Path, class_names: list[str]) -> list[tuple[str, int]]:
+def annotated_images(directory: Location, class_names: list[str]) -> list[tuple[str, int]]:
     """Name below ``directory`` and label of each image.
 
     A line of the annotations has name, class and further fields, separated by tabs. Raises UserError at any other.

@@ -6,22 +6,21 @@ withheld labels here, although they are not the true classes. The 80 Million Tin
 a part, were withdrawn by their authors in 2020; nothing here downloads them.
 """
 
-from pathlib import Path
-
 import numpy as np
 import pyarrow as pa
 
 from longtail.conf.base.errors import UserError
+from longtail.conf.base.locations import Location
 from longtail.conf.options.data import DataOptions
 from longtail.conf.vocabulary import UNLABELED
 from longtail.data.contract import UNLABELED_FIRST_ID
+from longtail.data.local_copies import local_copy
 from longtail.data.sources.base import Located, Shard, check_labels, source_batch
 from longtail.data.unpickle import load_array_dict
 
 
 def locate(options: DataOptions, base: Located) -> Located:
-    assert options.unlabeled is not None
-    path = Path(options.unlabeled).absolute()
+    path = options.unlabeled_place()
     images, labels = _arrays(path)
     if images.shape[1:] != base.image_shape:
         raise UserError(
@@ -41,8 +40,8 @@ def read(shard: Shard) -> pa.RecordBatch:
     return source_batch(shard, *_arrays(shard.path))
 
 
-def _arrays(path: Path) -> tuple[np.ndarray, np.ndarray]:
-    content = load_array_dict(path, ["data", "extrapolated_targets"])
+def _arrays(path: Location) -> tuple[np.ndarray, np.ndarray]:
+    content = load_array_dict(local_copy(path), ["data", "extrapolated_targets"])
     images, labels = content["data"], content["extrapolated_targets"]
     if images.dtype != np.uint8 or images.ndim != 4 or labels.ndim != 1 or labels.dtype.kind not in "iu":
         raise UserError(

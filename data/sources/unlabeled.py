@@ -1,12 +1,12 @@
 """The source that --unlabeled names."""
 
 import os
-from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
 
 from longtail.conf.base.errors import UserError
+from longtail.conf.base.locations import Location, location
 from longtail.conf.options.data import REST, DataOptions
 from longtail.conf.vocabulary import NO_CLASS, UNLABELED
 from longtail.data.contract import ENCODED, UNLABELED_FIRST_ID
@@ -25,7 +25,7 @@ class DirectoryOfImages:
 
     @staticmethod
     def locate(options: DataOptions, base: Located) -> Located:
-        return _located_files(Path(options.unlabeled or "").absolute(), options, base)
+        return _located_files(options.unlabeled_place(), options, base)
 
     @staticmethod
     def read(shard: ImageShard) -> pa.RecordBatch:
@@ -39,7 +39,7 @@ class RestOfImages:
     def locate(options: DataOptions, base: Located) -> Located:
         assert options.path is not None, "the lists name images below it"
         named = frozenset(
-            os.path.normpath(shard.path / name)
+            os.path.normpath(f"{shard.path}/{name}")
             for shard in base.shards
             if isinstance(shard, ImageShard)
             for name in shard.names
@@ -52,7 +52,7 @@ class RestOfImages:
 
 
 def _located_files(
-    directory: Path, options: DataOptions, base: Located, *, without: frozenset[str] = frozenset()
+    directory: Location, options: DataOptions, base: Located, *, without: frozenset[str] = frozenset()
 ) -> Located:
     """The image files below a directory but for those in ``without``. Raises UserError if there are none."""
     if options.imb_factor_unlabel is not None:
@@ -63,8 +63,8 @@ def _located_files(
         raise UserError(
             f"{directory}: images of a directory become square RGB, {options.dataset} has {base.image_shape}"
         )
-    files = [file for file in files_below(directory) if os.path.normpath(file) not in without]
-    names = sorted(file.relative_to(directory).as_posix() for file in files if is_image(file))
+    files = [file for file in files_below(directory) if os.path.normpath(str(file)) not in without]
+    names = sorted(file.relative_to(str(directory)).as_posix() for file in files if is_image(file))
     if not names:
         which = "no other image than the lists name" if without else "no image of a kind that is read"
         raise UserError(f"{directory} has {which}: name a directory with --unlabeled")
@@ -91,7 +91,7 @@ def has_published_order(unlabeled: str) -> bool:
     """Whether --unlabeled names images that are counted by everybody alike: svhn_extra, or a published selection."""
     if unlabeled == REST:
         return False
-    return unlabeled in BY_NAME or (Path(unlabeled).is_file() and not is_table(Path(unlabeled)))
+    return unlabeled in BY_NAME or ((place := location(unlabeled)).is_file() and not is_table(place))
 
 
 def unlabeled_source(options: DataOptions, base: Located) -> UnlabeledSource[Any]:
@@ -101,11 +101,11 @@ def unlabeled_source(options: DataOptions, base: Located) -> UnlabeledSource[Any
         return RestOfImages
     if options.unlabeled in BY_NAME:
         source = BY_NAME[options.unlabeled]
-    elif is_table(Path(options.unlabeled)):
+    elif is_table(options.unlabeled_place()):
         return unlabeled_table
-    elif Path(options.unlabeled).is_dir():
+    elif options.unlabeled_place().is_dir():
         return DirectoryOfImages
-    elif Path(options.unlabeled).is_file():
+    elif options.unlabeled_place().is_file():
         source = tiny_images
     else:
         raise UserError(

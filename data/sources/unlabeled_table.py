@@ -1,7 +1,5 @@
 """--unlabeled TABLE: the images of a Parquet or Delta table, without their labels."""
 
-from pathlib import Path
-
 import numpy as np
 import pyarrow as pa
 
@@ -16,7 +14,7 @@ from longtail.data.storage import open_parquet, table_files
 
 
 def locate(options: DataOptions, base: Located) -> Located:
-    table = Path(options.unlabeled or "")
+    table = options.unlabeled_place()
     if options.imb_factor_unlabel is not None:
         raise UserError(f"{table} has images of unknown class, so --imb_factor_unlabel cannot shape them: leave it out")
     shards: list[RowShard] = []

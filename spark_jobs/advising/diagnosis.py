@@ -12,6 +12,7 @@ from pyspark.sql import functions as F
 
 from longtail.conf.arguments import options_for
 from longtail.conf.base.errors import UserError
+from longtail.conf.base.locations import Location
 from longtail.conf.options.advise import AdviseOptions
 from longtail.conf.options.inference import INFERENCE_BATCH_SIZE, EvaluateOptions
 from longtail.conf.vocabulary import TRAIN, UNLABELED, VAL
@@ -63,7 +64,7 @@ class Diagnosis:
 
 
 def diagnose(
-    spark: SparkSession, options: AdviseOptions, *, set_dir: Path, checkpoint: Path, output_dir: Path
+    spark: SparkSession, options: AdviseOptions, *, set_dir: Location, checkpoint: Path, output_dir: Path
 ) -> Diagnosis:
     """Predict held-out and unlabeled images with the checkpoint, and draw conclusions.
 

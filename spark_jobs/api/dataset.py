@@ -1,5 +1,7 @@
 """A prepared data set, and how prepare() makes one of what a program has in memory."""
 
+import shutil
+import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,7 +15,9 @@ from pyspark.sql import functions as F
 
 from longtail.conf.arguments import resolve_options
 from longtail.conf.base.errors import UserError
-from longtail.conf.base.files import content_hash, new_directory, scratch_directory
+from longtail.conf.base.files import content_hash, new_directory, scratch_directory, write_atomically
+from longtail.conf.base.locations import Location, location, spark_uri
+from longtail.conf.base.store_path import StorePath
 from longtail.conf.datasets import known_datasets
 from longtail.conf.options.data import DATA_OPTIONS, DataOptions, PrepareOptions
 from longtail.conf.vocabulary import TRAIN
@@ -21,6 +25,7 @@ from longtail.data.longtail import shot_groups
 from longtail.data.manifest import Manifest, read_manifest
 from longtail.data.sources.table_images import SIZE_COLUMNS
 from longtail.data.storage import is_table
+from longtail.spark_jobs.cluster.hadoop import use_settings_of_spark
 from longtail.spark_jobs.cluster.session import spark_session
 from longtail.spark_jobs.display.class_plot import head_to_tail_figure
 from longtail.spark_jobs.frames.image_columns import column
@@ -33,6 +38,8 @@ if TYPE_CHECKING:
 TABLES_DIRECTORY = "tables"
 """In the data directory: tables of images that a program had in memory."""
 ROWS_PER_GROUP = 1024
+_WRITTEN = "_SUCCESS"
+"""Spark writes it last."""
 
 
 @dataclass(frozen=True)
@@ -43,7 +50,7 @@ class Dataset:
     options: that it was prepared with
     """
 
-    path: Path
+    path: Location
     options: DataOptions
 
     @property
@@ -98,6 +105,7 @@ def prepare(
 
     Raises UserError for invalid input, with a suggestion for an option that does not exist.
     """
+    use_settings_of_spark()
     named = {"label_column": label, "image_column": image, **options}
     if isinstance(source, str | Path):
         resolved = resolve_options(PrepareOptions, {**named, **_source_options(source)})
@@ -116,7 +124,7 @@ def prepare(
 def _source_options(source: str | Path) -> dict[str, Any]:
     if isinstance(source, str) and source in known_datasets():
         return {"dataset": source}
-    path = Path(source)
+    path = _place(source)
     if not path.exists():
         raise UserError(
             f"{source} is neither a directory, a table nor a data set: name a place that is there, or one of "
@@ -125,9 +133,16 @@ def _source_options(source: str | Path) -> dict[str, Any]:
     return {"dataset": "table" if is_table(path) else "folder", "path": path}
 
 
+def _place(source: str | Path) -> Location:
+    try:
+        return location(source)
+    except ValueError as error:
+        raise UserError(f"{source}: {error}") from None
+
+
 def _written(
-    spark: SparkSession, source: "DataFrame | pd.DataFrame | pa.Table", columns: list[str], directory: Path
-) -> Path:
+    spark: SparkSession, source: "DataFrame | pd.DataFrame | pa.Table", columns: list[str], directory: Location
+) -> Location:
     """The columns as a table whose name follows from their content, so that the same rows are written once."""
     if missing := [name for name in columns if name not in _column_names(source)]:
         raise UserError(
@@ -139,18 +154,21 @@ def _written(
         total = rows.agg(F.count("*"), F.sum(F.xxhash64(*map(column, columns)).cast("decimal(38,0)"))).first()
         assert total is not None, "an aggregation without groups has one row"
         table = directory / f"rows{total[0]}-{int(total[1] or 0) % 2**64:016x}.parquet"
-        if not table.exists():
+        if isinstance(table, StorePath):
+            if not (table / _WRITTEN).exists():
+                rows.write.mode("overwrite").parquet(spark_uri(table))
+        elif not table.exists():
             with new_directory(table, replace=True) as target:
-                rows.write.mode("append").parquet(str(target))
+                rows.write.mode("append").parquet(spark_uri(target))
         return table
     arrow = pa.Table.from_pandas(source, preserve_index=False) if isinstance(source, pd.DataFrame) else source
-    with scratch_directory(directory, "table") as scratch:
+    with scratch_directory(Path(tempfile.gettempdir()), "table") as scratch:
         # Without metadata, which pandas has and others do not.
         plain = arrow.select(columns).replace_schema_metadata(None)
         pq.write_table(plain, scratch / "rows.parquet", row_group_size=ROWS_PER_GROUP)
         table = directory / f"rows{arrow.num_rows}-{content_hash(scratch / 'rows.parquet')[:16]}.parquet"
         if not table.exists():
-            (scratch / "rows.parquet").replace(table)
+            write_atomically(table, lambda temporary: shutil.copyfile(scratch / "rows.parquet", temporary))
     return table
 
 

@@ -15,6 +15,7 @@ from longtail.conf.options.semi import TrainSemiOptions
 from longtail.conf.options.training import RunOptions, TrainOptions
 from longtail.spark_jobs.api.dataset import Dataset
 from longtail.spark_jobs.api.run import Run, Scores
+from longtail.spark_jobs.cluster.hadoop import use_settings_of_spark
 from longtail.spark_jobs.cluster.session import spark_session
 from longtail.spark_jobs.steps.calibration import Calibrated, calibrate_by_images, calibrate_checkpoint
 from longtail.spark_jobs.steps.checkpoint_options import continued
@@ -113,6 +114,7 @@ def _options(options_type: type[Options], dataset: Dataset, given: dict[str, Any
         raise UserError(f"{of_set[0]} belongs to the data set: give it to prepare()")
     if given.get("evaluate"):
         raise UserError("evaluate is a function of its own: evaluate(run, dataset)")
+    use_settings_of_spark()
     values = {**dataset.values(), **given}
     if issubclass(options_type, RunOptions) and given.get("resume") is not None:
         return continued(options_type, values).options

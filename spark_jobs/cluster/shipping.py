@@ -19,6 +19,7 @@ from pyspark.sql import DataFrame, SparkSession
 
 from longtail.conf.base.errors import UserError
 from longtail.conf.base.files import scratch_directory
+from longtail.conf.base.locations import Location
 from longtail.conf.vocabulary import SPLITS
 from longtail.data.contract import ID, IMAGE, LABEL, SPLIT, split_directory
 from longtail.data.loader import read_columns, split_files
@@ -32,14 +33,14 @@ PackedFile = tuple[str, bytes]
 """Name and content."""
 
 
-def set_rows(spark: SparkSession, set_dir: Path) -> DataFrame:
+def set_rows(spark: SparkSession, set_dir: Location) -> DataFrame:
     """All rows of a prepared set, read by the driver: id, image, label, split.
 
     Raises UserError if a file is damaged.
     """
     tables = []
     for split in SPLITS:
-        if Path(split_directory(set_dir, split)).exists():
+        if split_directory(set_dir, split).exists():
             rows = read_columns(split_files(set_dir, split), [ID, IMAGE, LABEL])
             tables.append(rows.append_column(SPLIT, pa.array([split] * rows.num_rows, pa.string())))
     return spark.createDataFrame(pa.concat_tables(tables))
@@ -89,7 +90,7 @@ def _all_rows(local_rows: pa.Table, rank: "Rank") -> pa.Table:
 
 def _write_set(rows: pa.Table, manifest: Manifest, set_dir: Path) -> None:
     for split in rows[SPLIT].unique().to_pylist():
-        directory = Path(split_directory(set_dir, split))
+        directory = split_directory(set_dir, split)
         directory.mkdir(parents=True)
         of_split = rows.filter(pc.equal(rows[SPLIT], split)).drop_columns(SPLIT)
         pq.write_table(

@@ -2,14 +2,14 @@
 
 import math
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 
 from matplotlib.figure import Figure
 
 from longtail.conf.base.files import write_atomically
+from longtail.conf.base.locations import Location
 
 
-def draw_head_to_tail(counts: Mapping[str, Sequence[int]], path: Path, *, title: str) -> None:
+def draw_head_to_tail(counts: Mapping[str, Sequence[int]], path: Location, *, title: str) -> None:
     """Write head_to_tail_figure() as a PNG."""
     figure = head_to_tail_figure(counts, title=title)
     write_atomically(path, lambda temporary: figure.savefig(temporary, format="png", dpi=120))

@@ -19,6 +19,7 @@ from pyspark.sql.pandas.types import from_arrow_schema
 
 from longtail.conf.base.errors import UserError
 from longtail.conf.base.files import content_hash
+from longtail.conf.base.locations import Location
 from longtail.data.class_names import class_order
 from longtail.data.contract import (
     CONFIDENCE,
@@ -92,7 +93,7 @@ def classifier_of(
     checkpoint: Path,
     manifest: Manifest,
     *,
-    set_dir: Path,
+    set_dir: Location,
     batch_size: int,
     threads: int | None = None,
     logit_adjustment: float | None = None,

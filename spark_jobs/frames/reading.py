@@ -1,9 +1,9 @@
 """DataFrames of images: of a source, of a prepared set, of a Parquet or Delta table."""
 
+import re
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
-from pathlib import Path
 
 import pyarrow as pa
 from pyspark import StorageLevel
@@ -11,6 +11,7 @@ from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
 from pyspark.sql.pandas.types import from_arrow_schema
 
+from longtail.conf.base.locations import Location, spark_uri
 from longtail.conf.vocabulary import NO_CLASS, TRAIN, UNLABELED
 from longtail.data.contract import ID, IRRELEVANT_FIRST_ID, LABEL, ROWS_DIRECTORY, SOURCE_SCHEMA, SPLIT
 from longtail.data.delta import delta_files, is_delta
@@ -73,13 +74,18 @@ def persisted(frame: DataFrame) -> Iterator[DataFrame]:
         frame.unpersist()
 
 
-def read_prepared(spark: SparkSession, set_dir: Path) -> DataFrame:
+def read_prepared(spark: SparkSession, set_dir: Location) -> DataFrame:
     """The rows of a prepared set (PREPARED_SCHEMA)."""
     return read_parquet_or_delta(spark, set_dir / ROWS_DIRECTORY)
 
 
-def read_parquet_or_delta(spark: SparkSession, table: Path) -> DataFrame:
+def read_parquet_or_delta(spark: SparkSession, table: Location) -> DataFrame:
     """A Parquet table, or the newest version of a Delta table."""
     if not is_delta(table):
-        return spark.read.parquet(str(table))
-    return spark.read.option("basePath", str(table)).parquet(*map(str, delta_files(table)))
+        return spark.read.parquet(pattern_of(table))
+    return spark.read.option("basePath", spark_uri(table)).parquet(*map(pattern_of, delta_files(table)))
+
+
+def pattern_of(place: Location) -> str:
+    """The place for spark.read, which takes patterns: characters that mean something in these mean themselves."""
+    return re.sub(r"([\\{}\[\]*?])", r"\\\1", spark_uri(place))

@@ -13,6 +13,7 @@ from pyspark.sql import SparkSession
 
 from longtail.conf.arguments import dataset_defaults, resolve_options
 from longtail.conf.base.errors import UserError
+from longtail.conf.base.locations import Location, location
 from longtail.conf.base.shown_text import printable
 from longtail.conf.networks import NETWORKS
 from longtail.conf.next_command import next_command
@@ -40,9 +41,9 @@ class Continued(Generic[Options]):
     """
 
     options: Options
-    set_dir: Path | None
+    set_dir: Location | None
 
-    def prepared(self, spark: SparkSession) -> Path:
+    def prepared(self, spark: SparkSession) -> Location:
         """The directory of the prepared set. Raises UserError for invalid input."""
         if self.set_dir is None:
             return prepare(spark, self.options)
@@ -161,11 +162,11 @@ def card_of(checkpoint: Path) -> "ModelCard | None":
     return load_checkpoint(checkpoint).model_card
 
 
-def _find_set(options: DataOptions, card: "ModelCard") -> Path:
+def _find_set(options: DataOptions, card: "ModelCard") -> Location:
     """The prepared set that a checkpoint was trained on; or one with options that the user changed, in --data_dir."""
     recorded = {name: value for name, value in card.options.items() if name in DATA_OPTIONS and value is not None}
     is_own_set = resolve_options(DataOptions, recorded, is_prepared=True).set_name() == options.set_name()
-    data_dirs = [options.data_dir, *([Path(recorded["data_dir"])] if is_own_set and "data_dir" in recorded else [])]
+    data_dirs = [options.data_dir, *([location(recorded["data_dir"])] if is_own_set and "data_dir" in recorded else [])]
     for data_dir in data_dirs:
         for set_dir in _sets_in(data_dir.absolute() / PREPARED_DIRECTORY, first=options.set_name()):
             has_its_name = set_dir.name == options.set_name()
@@ -182,7 +183,7 @@ def _find_set(options: DataOptions, card: "ModelCard") -> Path:
     )
 
 
-def _has_identity(set_dir: Path, identity: str, *, must_be_read: bool) -> bool:
+def _has_identity(set_dir: Location, identity: str, *, must_be_read: bool) -> bool:
     """Whether a prepared set is that of an identity. Raises UserError if it must be read and is damaged."""
     try:
         return read_manifest(set_dir).identity == identity
@@ -192,15 +193,17 @@ def _has_identity(set_dir: Path, identity: str, *, must_be_read: bool) -> bool:
         return False
 
 
-def _sets_in(directory: Path, *, first: str) -> Iterator[Path]:
+def _sets_in(directory: Location, *, first: str) -> Iterator[Location]:
     """The prepared sets in a directory, that of a name first."""
-    found = sorted(directory.iterdir()) if directory.is_dir() else []
+    found = sorted(directory.iterdir(), key=str) if directory.is_dir() else []
     for set_dir in sorted(found, key=lambda path: path.name != first):
         if not set_dir.name.startswith(".") and (set_dir / FILE_NAME).is_file():
             yield set_dir
 
 
-def _show(options: DataOptions, given: dict[str, Any], taken: Iterable[str], *, set_dir: Path | None = None) -> None:
+def _show(
+    options: DataOptions, given: dict[str, Any], taken: Iterable[str], *, set_dir: Location | None = None
+) -> None:
     """Print what was taken over, on one line: the set, and the options whose values are not the defaults."""
     options_type = type(options)
     defaults = {name: field.default for name, field in options_type.model_fields.items()}

@@ -11,6 +11,7 @@ from pyspark.sql import functions as F
 
 from longtail.conf.base.errors import UserError
 from longtail.conf.base.files import new_directory, write_json_atomically
+from longtail.conf.base.locations import Location
 from longtail.conf.options.inference import EvaluateImagesOptions, EvaluateOptions
 from longtail.conf.vocabulary import TEST, TRAIN, UNLABELED
 from longtail.data.contract import BAD_IMAGE, ID, IMAGE, LABEL, SPLIT
@@ -32,7 +33,9 @@ PREDICTIONS_DIRECTORY = "predictions.parquet"
 SCORES_FILE = "scores.json"
 
 
-def evaluate_checkpoint(spark: SparkSession, options: EvaluateOptions, *, set_dir: Path) -> tuple[Path, dict[str, Any]]:
+def evaluate_checkpoint(
+    spark: SparkSession, options: EvaluateOptions, *, set_dir: Location
+) -> tuple[Path, dict[str, Any]]:
     """Write predictions and scores; return their directory, and the scores in the layout of result.json.
 
     Raises UserError for invalid input.

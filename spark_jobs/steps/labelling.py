@@ -6,6 +6,7 @@ from pyspark.sql import DataFrame, SparkSession
 
 from longtail.conf.base.errors import UserError
 from longtail.conf.base.files import new_directory
+from longtail.conf.base.locations import Location
 from longtail.conf.base.optional_packages import deltalake
 from longtail.conf.options.data import SET_IS_PREPARED, DataOptions
 from longtail.conf.options.inference import GenPseudolabelsOptions
@@ -43,7 +44,7 @@ def default_table(options: DataOptions) -> Path:
     return options.data_dir.absolute() / PSEUDO_LABELS_DIRECTORY / options.set_name() / DEFAULT_FILENAME
 
 
-def labels_of_run(spark: SparkSession, options: DataOptions, run: FinishedRun, *, set_dir: Path) -> Path:
+def labels_of_run(spark: SparkSession, options: DataOptions, run: FinishedRun, *, set_dir: Location) -> Path:
     """The pseudo-labels by a run's network, in a table in the run's directory, written unless it exists.
 
     Prints their quality.
@@ -59,7 +60,7 @@ def labels_of_run(spark: SparkSession, options: DataOptions, run: FinishedRun, *
     return table
 
 
-def gen_pseudolabels(spark: SparkSession, options: GenPseudolabelsOptions, *, set_dir: Path) -> Path:
+def gen_pseudolabels(spark: SparkSession, options: GenPseudolabelsOptions, *, set_dir: Location) -> Path:
     """Write the table of pseudo-labels and its quality; return its path. Raises UserError for invalid input."""
     if options.format == "delta":
         deltalake()  # a missing package is reported before any work

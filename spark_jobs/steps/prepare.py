@@ -7,12 +7,11 @@ from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import reduce
-from pathlib import Path
 
 from pyspark.sql import DataFrame, SparkSession
 
 from longtail.conf.base.errors import UserError
-from longtail.conf.base.files import new_directory
+from longtail.conf.base.locations import Location
 from longtail.conf.base.names import with_examples
 from longtail.conf.base.optional_packages import deltalake
 from longtail.conf.base.paths import check_can_be_written
@@ -24,6 +23,7 @@ from longtail.data.delta import write_log
 from longtail.data.fingerprints import has_near_copies
 from longtail.data.image_files import KINDS
 from longtail.data.manifest import Manifest, read_manifest
+from longtail.data.new_set import is_prepared, new_set
 from longtail.data.sources.base import Located, Source, UnlabeledSource, without_second_check
 from longtail.data.sources.own_files import state_of_own_files
 from longtail.data.sources.registry import irrelevant_source, source_of
@@ -47,7 +47,7 @@ from longtail.spark_jobs.steps.published_layout import ids_of_published_source
 NO_ROOM = [os.strerror(number) for number in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)]
 
 
-def prepare(spark: SparkSession, options: DataOptions, *, as_delta: bool = False) -> Path:
+def prepare(spark: SparkSession, options: DataOptions, *, as_delta: bool = False) -> Location:
     """Prepare the set unless it exists; return its directory. Raises UserError for invalid input.
 
     as_delta: make its rows a Delta table too
@@ -55,7 +55,7 @@ def prepare(spark: SparkSession, options: DataOptions, *, as_delta: bool = False
     if as_delta:
         deltalake()  # a missing package is reported before any work
     set_dir, source_state = prepared_set_dir(options), state_of_own_files(options)
-    exists = set_dir.exists()
+    exists = is_prepared(set_dir)
     if exists and (prepared := read_manifest(set_dir)).source_state == source_state:
         remedy = "delete it, so that it is prepared again"
         check_parameters(prepared, options.set_parameters(), set_dir=set_dir, remedy=remedy)
@@ -88,21 +88,24 @@ def prepare(spark: SparkSession, options: DataOptions, *, as_delta: bool = False
                 images = images.join(copies.left_out, ID, "left_anti")
             long_tail = keep_long_tail(images, counts, bucket_counts, seed=options.rand_number)
             try:
-                with _write_errors_reported(set_dir), new_directory(set_dir, replace=exists) as directory:
-                    write_rows(long_tail, directory, located, counts)
+                with (
+                    _write_errors_reported(set_dir),
+                    new_set(set_dir, replace=exists, source_state=source_state) as new,
+                ):
+                    write_rows(long_tail, new.directory, located, counts)
                     described = [source.located for source in sources]
                     manifest = replace(
-                        describe_set(spark, directory, options, described, counts, num_bad_images=len(skipped)),
+                        describe_set(spark, new.directory, options, described, counts, num_bad_images=len(skipped)),
                         source_state=source_state,
                         unlabeled_ids=ids_of_published_source(options, described, found),
                         copies=copies.found,
                         num_label_conflicts=copies.num_label_conflicts,
                         label_conflicts=copies.label_conflicts,
                     )
-                    write_skipped_images(directory, skipped + _unread(sources))
-                    manifest.write(directory)
+                    write_skipped_images(new.directory, skipped + _unread(sources))
                     if as_delta:
-                        write_log(directory / ROWS_DIRECTORY, partition_column=SPLIT)
+                        write_log(new.directory / ROWS_DIRECTORY, partition_column=SPLIT)
+                    new.finish(manifest)
             except FileExistsError:
                 manifest = read_manifest(set_dir)  # another process prepared the same set meanwhile
                 verify_set(set_dir, manifest)
@@ -139,7 +142,7 @@ def _counts_without(
 
 
 @contextmanager
-def _write_errors_reported(set_dir: Path) -> Iterator[None]:
+def _write_errors_reported(set_dir: Location) -> Iterator[None]:
     """Raise UserError where the block fails because the set cannot be written."""
     try:
         yield
@@ -157,7 +160,7 @@ def _write_errors_reported(set_dir: Path) -> Iterator[None]:
         raise UserError(f"cannot write {set_dir}: {reason}; free some or choose another --data_dir") from None
 
 
-def _print_remarks(manifest: Manifest, set_dir: Path, *, unread: Sequence[str]) -> None:
+def _print_remarks(manifest: Manifest, set_dir: Location, *, unread: Sequence[str]) -> None:
     """Print what the user should know about the images: where they are from, what was left out, and copies."""
     print(f"images: {printable(manifest.source)}")
     if manifest.num_bad_images:

@@ -3,12 +3,12 @@
 import csv
 import math
 from collections.abc import Sequence
-from pathlib import Path
 
 import numpy as np
 from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
 
+from longtail.conf.base.locations import Location, spark_uri
 from longtail.conf.base.shown_text import printable
 from longtail.conf.options.data import DataOptions
 from longtail.conf.vocabulary import NO_CLASS, SPLITS, TEST, TRAIN, UNLABELED, VAL
@@ -35,12 +35,12 @@ TARGET_FILE_BYTES = 128 * 1024**2
 ROW_GROUP_BYTES = 16 * 1024**2
 
 
-def prepared_set_dir(options: DataOptions) -> Path:
+def prepared_set_dir(options: DataOptions) -> Location:
     """The directory of the set that the options describe, whether or not it exists."""
     return options.data_dir.absolute() / PREPARED_DIRECTORY / options.set_name()
 
 
-def write_rows(long_tail: DataFrame, directory: Path, located: Located, counts: LongTail) -> None:
+def write_rows(long_tail: DataFrame, directory: Location, located: Located, counts: LongTail) -> None:
     """Write the images of a long tail as Parquet, partitioned by split, in files of about TARGET_FILE_BYTES."""
     num_images = sum(counts.val) + sum(counts.train) + sum(counts.unlabeled) + counts.classless
     # An encoded image takes at most about as many bytes as its pixels.
@@ -55,13 +55,13 @@ def write_rows(long_tail: DataFrame, directory: Path, located: Located, counts: 
         .option("parquet.block.size", ROW_GROUP_BYTES)
         # Few images repeat: a dictionary would only cost memory.
         .option(f"parquet.enable.dictionary#{IMAGE}", "false")
-        .parquet(str(directory / ROWS_DIRECTORY))
+        .parquet(spark_uri(directory / ROWS_DIRECTORY))
     )
 
 
 def describe_set(
     spark: SparkSession,
-    directory: Path,
+    directory: Location,
     options: DataOptions,
     sources: Sequence[Located],
     planned: LongTail,
@@ -102,7 +102,7 @@ def describe_set(
     )
 
 
-def write_skipped_images(directory: Path, skipped: Sequence[tuple[str, str]]) -> None:
+def write_skipped_images(directory: Location, skipped: Sequence[tuple[str, str]]) -> None:
     """Write SKIPPED_FILE: image and reason of each; nothing if there are none."""
     if not skipped:
         return

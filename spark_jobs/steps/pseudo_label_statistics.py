@@ -1,6 +1,5 @@
 """Statistics of pseudo-labels: predicted classes, confidences, and where labels are withheld precision and recall."""
 
-from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
@@ -10,6 +9,7 @@ from rich.table import Table
 
 from longtail.conf.base.errors import UserError
 from longtail.conf.base.files import write_atomically, write_json_atomically
+from longtail.conf.base.locations import Location
 from longtail.data.contract import CONFIDENCE, ID, PSEUDO_LABEL
 from longtail.data.manifest import read_manifest
 from longtail.data.pseudo_label_table import check_table_fits
@@ -28,7 +28,7 @@ def _column(quantile: float) -> str:
     return f"confidence_{quantile:g}"
 
 
-def pseudo_label_statistics(spark: SparkSession, table: Path, *, set_dir: Path, output_dir: Path) -> None:
+def pseudo_label_statistics(spark: SparkSession, table: Location, *, set_dir: Location, output_dir: Location) -> None:
     """Print one row per class, and write them as pseudo_labels.parquet and pseudo_labels.json.
 
     Raises UserError if gen_pseudolabels did not write the table.

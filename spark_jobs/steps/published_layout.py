@@ -7,6 +7,7 @@ import numpy as np
 from pyspark.sql import DataFrame, SparkSession
 
 from longtail.conf.base.errors import UserError
+from longtail.conf.base.locations import Location
 from longtail.conf.options.data import OWN_IMAGES, DataOptions
 from longtail.conf.options.inference import GenPseudolabelsOptions
 from longtail.conf.vocabulary import TRAIN, UNLABELED
@@ -42,7 +43,7 @@ def ids_of_published_source(
     return first_id, sum(count for (of_split, _), count in found.items() if of_split == split)
 
 
-def check_source_is_named(options: GenPseudolabelsOptions, set_dir: Path | None) -> None:
+def check_source_is_named(options: GenPseudolabelsOptions, set_dir: Location | None) -> None:
     """Raise UserError if the published layout needs a source that a checkpoint chose, and not the user.
 
     set_dir: the prepared set that the checkpoint led to; None if the user names the data set

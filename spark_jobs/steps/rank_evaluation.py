@@ -1,11 +1,11 @@
 """Evaluation of a checkpoint in the ranks of a barrier stage."""
 
 from functools import partial
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pyspark.sql import SparkSession
 
+from longtail.conf.base.locations import Location
 from longtail.conf.options.training import TrainOptions
 from longtail.spark_jobs.steps.ranks import run_on_set
 from longtail.training.run_directory import RunPaths, run_paths
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from longtail.training.distributed import Rank
 
 
-def evaluate_in_ranks(spark: SparkSession, options: TrainOptions, *, set_dir: Path) -> dict[str, Any]:
+def evaluate_in_ranks(spark: SparkSession, options: TrainOptions, *, set_dir: Location) -> dict[str, Any]:
     """Scores of the checkpoint options.resume on the held-out splits; prints the further files that were written."""
     paths = run_paths(options, set_dir=set_dir)
     rank_main = partial(_evaluate_rank, options=options)

@@ -5,6 +5,7 @@ from pathlib import Path
 from pyspark.sql import SparkSession
 
 from longtail.conf.base.errors import UserError
+from longtail.conf.base.locations import Location
 from longtail.conf.options.semi import TrainSemiOptions
 from longtail.spark_jobs.steps.labelling import default_table, labels_of_run
 from longtail.spark_jobs.steps.training import train_run
@@ -15,7 +16,7 @@ def train_rounds(
     spark: SparkSession,
     options: TrainSemiOptions,
     *,
-    set_dir: Path,
+    set_dir: Location,
     pseudo_labels: Path | None,
     show_progress: bool = True,
 ) -> FinishedRun:

@@ -2,7 +2,6 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
-from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
@@ -12,6 +11,7 @@ from pyspark.sql import functions as F
 
 from longtail.conf.base.errors import UserError
 from longtail.conf.base.files import write_atomically, write_json_atomically
+from longtail.conf.base.locations import Location
 from longtail.conf.base.names import check_class_names
 from longtail.conf.options.data import DataOptions, StatsOptions
 from longtail.conf.vocabulary import NO_CLASS, SPLITS, TRAIN
@@ -37,7 +37,7 @@ from longtail.spark_jobs.frames.reading import read_parquet_or_delta, read_prepa
 STATISTICS_DIRECTORY = "statistics"
 
 
-def stats(spark: SparkSession, options: DataOptions, *, set_dir: Path) -> Path:
+def stats(spark: SparkSession, options: DataOptions, *, set_dir: Location) -> Location:
     """Compute, print and write the statistics of a prepared set; return the directory of the results."""
     manifest = read_manifest(set_dir)
     prepared = read_prepared(spark, set_dir)
@@ -57,7 +57,7 @@ def stats(spark: SparkSession, options: DataOptions, *, set_dir: Path) -> Path:
     return output_dir
 
 
-def stats_of_labels(spark: SparkSession, options: StatsOptions, *, table: Path) -> Path:
+def stats_of_labels(spark: SparkSession, options: StatsOptions, *, table: Location) -> Location:
     """The same for the labels in a table, without reading images; the classes are the labels that occur.
 
     Raises UserError if the column does not exist or holds neither integers nor strings, or if a label is missing.
@@ -77,7 +77,7 @@ def stats_of_labels(spark: SparkSession, options: StatsOptions, *, table: Path) 
     return output_dir
 
 
-def _label_rows(spark: SparkSession, table: Path, column: str) -> DataFrame:
+def _label_rows(spark: SparkSession, table: Location, column: str) -> DataFrame:
     """The labels of a table as those of training images: split, label, hidden_label."""
     open_parquet(table_files(table)[0]).close()  # a file that is not Parquet is reported in one line
     rows = read_parquet_or_delta(spark, table)
@@ -95,7 +95,7 @@ def _report_labels(
     class_names: Sequence[str],
     sums: Mapping[tuple[str, int], Sums],
     options: DataOptions,
-    output_dir: Path,
+    output_dir: Location,
 ) -> None:
     """Write and print the statistics of labels. counts: by split, (num_classes,)"""
     groups = shot_groups(counts[TRAIN], many_shot=options.many_shot, few_shot=options.few_shot)

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from pyspark.sql import SparkSession
 
+from longtail.conf.base.locations import Location
 from longtail.conf.base.paths import check_can_be_written
 from longtail.conf.options.training import RunOptions
 from longtail.data.manifest import read_manifest
@@ -49,7 +50,7 @@ def train_run(
     spark: SparkSession,
     options: RunOptions,
     *,
-    set_dir: Path,
+    set_dir: Location,
     pseudo_labels: Path | None = None,
     show_progress: bool = True,
 ) -> FinishedRun:

@@ -8,10 +8,12 @@ from pathlib import Path
 
 from pyspark.sql import SparkSession
 
+from longtail.conf.base.locations import Location
 from longtail.conf.options.data import DataOptions
 from longtail.conf.options.inference import GenPseudolabelsOptions
 from longtail.conf.options.semi import TrainSemiOptions
 from longtail.conf.options.training import RunOptions
+from longtail.data.new_set import is_prepared
 from longtail.spark_jobs.steps.labelling import DEFAULT_FILENAME, PSEUDO_LABELS_DIRECTORY, gen_pseudolabels
 from longtail.spark_jobs.steps.prepare import prepare
 from longtail.spark_jobs.steps.prepared_set import prepared_set_dir
@@ -30,7 +32,7 @@ class Output:
     seconds: duration; None if the output existed already
     """
 
-    path: Path
+    path: Location
     options: DataOptions
     run: FinishedRun | None = None
     seconds: float | None = None
@@ -46,7 +48,7 @@ def run_step(spark: SparkSession, step: PlannedStep, outputs: Outputs) -> Output
     if step.job == "prepare":
         options = step.options()
         set_dir = prepared_set_dir(options)
-        seconds = None if set_dir.exists() else _seconds(lambda: prepare(spark, options))
+        seconds = None if is_prepared(set_dir) else _seconds(lambda: prepare(spark, options))
         return Output(set_dir, options, seconds=seconds)
     set_dir = paths.pop(SET)
     if step.job == "gen_pseudolabels":
@@ -56,7 +58,7 @@ def run_step(spark: SparkSession, step: PlannedStep, outputs: Outputs) -> Output
     return _trained(spark, step.options(**paths), set_dir=set_dir, pseudo_labels=paths.get("pseudo_labels"))
 
 
-def _labelled(spark: SparkSession, options: DataOptions, output_dir: Path, *, set_dir: Path) -> Output:
+def _labelled(spark: SparkSession, options: DataOptions, output_dir: Path, *, set_dir: Location) -> Output:
     assert isinstance(options, GenPseudolabelsOptions)
     table = output_dir / DEFAULT_FILENAME
     seconds = None
@@ -65,7 +67,7 @@ def _labelled(spark: SparkSession, options: DataOptions, output_dir: Path, *, se
     return Output(table, options, seconds=seconds)
 
 
-def _trained(spark: SparkSession, options: DataOptions, *, set_dir: Path, pseudo_labels: Path | None) -> Output:
+def _trained(spark: SparkSession, options: DataOptions, *, set_dir: Location, pseudo_labels: Path | None) -> Output:
     """The run, which may be finished already; of several rounds of self-training, `seconds` counts those that ran."""
     assert isinstance(options, RunOptions)
     num_rounds = options.rounds if isinstance(options, TrainSemiOptions) else 1
