@@ -9,8 +9,8 @@ from longtail.conf.base.shown_text import redacted
 from longtail.conf.options.base import JobOptions, presentation
 from longtail.conf.options.data import DATA_OPTIONS
 
-_OWN_OF_EACH_JOB = "resume"
-"""The checkpoint that a job starts from."""
+_OWN_OF_EACH_JOB = {"resume", "remote"}
+"""The checkpoint that a job starts from, and a Spark Connect server, with which not every job goes on."""
 
 
 def next_command(
@@ -51,7 +51,7 @@ def _choices(options: JobOptions, options_type: type[JobOptions]) -> dict[str, A
     """The values of a job's options that another job, which takes ``options_type``, should have too."""
     own_type = type(options)
     own_defaults = _defaults(own_type, dict(options))
-    shared = (own_type.model_fields.keys() & options_type.model_fields.keys()) - {_OWN_OF_EACH_JOB}
+    shared = (own_type.model_fields.keys() & options_type.model_fields.keys()) - _OWN_OF_EACH_JOB
     return {
         name: value
         for name in shared

@@ -11,6 +11,7 @@ import importlib
 import sys
 import traceback
 from collections.abc import Callable, Sequence
+from contextlib import ExitStack
 from pathlib import Path
 
 import longtail
@@ -18,6 +19,7 @@ from longtail.conf.base.shown_text import redacted
 from longtail.conf.base.signals import sigterm_as_ctrl_c
 from longtail.conf.base.suggestions import did_you_mean
 from longtail.conf.options.pretraining import PRETRAININGS
+from longtail.spark_jobs.cluster.as_found import quiet_root_logger, session_as_found
 from longtail.spark_jobs.cluster.failures import failure_line, user_message
 from longtail.spark_jobs.cluster.hadoop import use_settings_of_spark
 
@@ -97,7 +99,11 @@ def run_job(name: str, job_main: Callable[[Sequence[str]], None], argv: Sequence
     """
     remove_jobs_from_path()
     try:
-        with sigterm_as_ctrl_c():
+        with ExitStack() as around:
+            around.enter_context(sigterm_as_ctrl_c())
+            around.enter_context(session_as_found())
+            if "--verbose" not in argv:
+                around.enter_context(quiet_root_logger())
             use_settings_of_spark()
             job_main(argv)
     except KeyboardInterrupt:

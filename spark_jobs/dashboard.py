@@ -18,7 +18,7 @@ from longtail.conf.base.paths import check_can_be_written
 from longtail.conf.options.live import DashboardOptions
 from longtail.spark_jobs.cli import run_job
 from longtail.spark_jobs.steps.live_query import live_inputs, start_query
-from longtail.streaming.dashboard.server import address, dashboard, listening_socket, serving
+from longtail.streaming.dashboard.server import address, dashboard, is_private, listening_socket, serving
 from longtail.streaming.dashboard.table_reader import TableReader
 from longtail.streaming.runs.own_directories import PAGE_TABLES_DIRECTORY
 
@@ -33,11 +33,17 @@ def main(argv: Sequence[str]) -> None:
     page = dashboard(tables.read, tables.version, host=options.host, notes=tables.notes)
     with serving(page, listening) as ended:
         print(f"dashboard: {address(listening)} (Ctrl-C ends it)", flush=True)
+        if not is_private(listening):
+            print(
+                f"--host {options.host}: everybody who reaches this machine can read the page; it asks for no password",
+                file=sys.stderr,
+                flush=True,
+            )
         if options.tables_dir:
             ended.wait()
             return
-        queries = start_query("dashboard", options, inputs, tables_dir=tables.directory, trigger=options.trigger)
-        queries.live.awaitTermination()
+        with start_query("dashboard", options, inputs, tables_dir=tables.directory, trigger=options.trigger) as queries:
+            queries.live.awaitTermination()
 
 
 if __name__ == "__main__":

@@ -32,21 +32,21 @@ def main(argv: Sequence[str]) -> None:
         raise UserError(f"there is no directory {options.runs_dir}: name the --runs_dir of the trainings to watch")
     tables_dir = options.output_dir or options.runs_dir / TABLES_DIRECTORY
     check_can_be_written(tables_dir, option="--output_dir")
-    queries = start_query(
+    with start_query(
         "monitor",
         options,
         live_inputs(options),
         tables_dir=tables_dir,
         trigger=None if options.once else options.trigger,
         on_update=update_sinks(tables_dir, tensorboard=options.tensorboard, as_delta=options.format == "delta"),
-    )
-    if options.once:
-        queries.finish()
-        if not list_runs(tables_dir):
-            raise UserError(f"no metric event in {description_of(options)}: start a training first")
-        console().print(screen(tables_dir, options.run))
-    else:
-        follow(queries.live, tables_dir, options.run)
+    ) as queries:
+        if not options.once:
+            follow(queries.live, tables_dir, options.run)
+        else:
+            queries.finish()
+            if not list_runs(tables_dir):
+                raise UserError(f"no metric event in {description_of(options)}: start a training first")
+            console().print(screen(tables_dir, options.run))
     print(f"tables: {tables_dir}")
 
 

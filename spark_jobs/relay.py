@@ -42,7 +42,10 @@ def main(argv: Sequence[str]) -> None:
         state_dir=state_dir,
         trigger=None if options.once else options.trigger,
     )
-    query.awaitTermination()
+    try:
+        query.awaitTermination()
+    finally:
+        query.stop()  # in a session that goes on after the job, it would too
     print(f"sent: {options.runs_dir / EVENTS_DIRECTORY} to {options.topic} at {options.bootstrap_servers}")
 
 

@@ -95,7 +95,7 @@ def test_a_workload_that_can_never_fit_is_refused_before_any_starts(spark: Spark
     assert time.monotonic() - began < 5
     assert str(error.value) == (
         "4 tasks can run at the same time on local[4], more are needed by seed 1 (8): "
-        "lower --world_size or use a larger master"
+        "lower --world_size or give a larger master (for one machine: --master 'local[8]')"
     )
     assert started == []
 

@@ -12,9 +12,10 @@ from pyspark.sql import SparkSession
 
 from longtail.conf.base.errors import UserError
 from longtail.conf.options.base import SparkJobOptions
+from longtail.spark_jobs.cluster.as_found import activate, session_as_found
 from longtail.spark_jobs.cluster.java import check_java
-from longtail.spark_jobs.cluster.session import described, is_local, spark_session
-from longtail.spark_jobs.cluster.settings import users_defaults
+from longtail.spark_jobs.cluster.session import described, spark_session
+from longtail.spark_jobs.cluster.settings import is_local, users_settings
 
 LISTEN = "0A"  # the state's code in /proc/net/tcp
 
@@ -188,7 +189,8 @@ def foreign_session(spark: SparkSession, monkeypatch: pytest.MonkeyPatch) -> Spa
     session.conf.set("spark.sql.session.timeZone", "Asia/Tokyo")
     monkeypatch.setattr(SparkSession, "_instantiatedSession", session)
     monkeypatch.setattr(logging.getLogger(), "level", logging.INFO)
-    with described(session, "a notebook's own work"):
+    with session_as_found(), described(session, "a notebook's own work"):
+        activate(session)
         yield session
 
 
@@ -229,11 +231,11 @@ def test_the_user_s_spark_defaults_go_before_longtail_s(tmp_path: Path, monkeypa
     )
     monkeypatch.setenv("SPARK_CONF_DIR", str(tmp_path))
 
-    assert users_defaults() == {
+    assert users_settings() == {
         "spark.driver.memory": "40g", "spark.master": "yarn", "spark.a": "-Dx=1 -Dy=2", "spark.empty": "",
     }  # fmt: skip
     monkeypatch.setenv("SPARK_CONF_DIR", str(tmp_path / "nowhere"))
-    assert users_defaults() == {}
+    assert users_settings() == {}
 
 
 def test_a_local_session_listens_on_this_machine_only(spark: SparkSession) -> None:

@@ -11,10 +11,14 @@ from longtail.conf.base.errors import UserError
 
 def deltalake() -> Any:
     """The module deltalake. Raises UserError if it is not installed."""
-    # It warns for every image column that it has no statistics.
+    given = os.environ.get("RUST_LOG")
+    # It warns for every image column that it has no statistics. It reads the variable as it is imported.
     os.environ.setdefault("RUST_LOG", "error")
     try:
         import deltalake as module
     except ImportError:
         raise UserError("Delta tables need the package deltalake: pip install 'longtail[delta]'") from None
+    finally:
+        if given is None:
+            del os.environ["RUST_LOG"]
     return module

@@ -197,12 +197,31 @@ _MASTER = re.compile(
 )
 
 
+_REMOTE = re.compile(
+    r"sc://[^\s/;:]+(:[0-9]{1,5})?(/\S*)?|sc://\[[0-9a-fA-F:]+\](:[0-9]{1,5})?(/\S*)?|local(\[[^\]]+\])?"
+)
+
+
 class SparkJobOptions(JobOptions):
     """Options that every job with a Spark session has."""
 
     master: str | None = option(
         None, "URL of the Spark master; default local[*], or spark-submit's", group="Spark", in_run_name=False
     )
+
+    remote: str | None = option(
+        None,
+        "URL of a Spark Connect server, sc://HOST:PORT, for stats, evaluate, gen_pseudolabels and predict; "
+        "default: SPARK_REMOTE",
+        group="Spark", advanced=True, in_run_name=False,
+    )  # fmt: skip
+
+    @field_validator("remote")
+    @classmethod
+    def _remote_is_one_that_spark_knows(cls, value: str | None) -> str | None:
+        if value is not None and not _REMOTE.fullmatch(value):
+            raise ValueError("input should be sc://HOST:PORT, or local[N] for a server that Spark starts")
+        return value
 
     @field_validator("master")
     @classmethod

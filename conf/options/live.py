@@ -1,5 +1,6 @@
 """The jobs that follow running trainings."""
 
+import re
 from pathlib import Path
 from typing import Any, Literal
 
@@ -12,6 +13,7 @@ EVENTS_TOPIC = "longtail-events"
 TRIGGER = "100 milliseconds"
 """An interval without new events costs about 5 ms of one core."""
 _TOPIC = r"^[A-Za-z0-9._-]{1,249}$"
+_HOST = re.compile(r"[\w.:%-]+", re.ASCII)
 _TRIGGER = r"^\d+ (milli)?seconds?$"
 
 
@@ -138,6 +140,14 @@ class DashboardOptions(LiveQueryOptions):
         group="Output",
     )  # fmt: skip
     port: int = option(8050, "port to listen on; 0: any free one", group="Output", ge=0, le=65535)
+
+    @field_validator("host")
+    @classmethod
+    def _host_is_one(cls, value: str) -> str:
+        # Without a host, Python would listen on every address of the machine.
+        if not _HOST.fullmatch(value):
+            raise ValueError("a name or an address of this machine was expected, such as 127.0.0.1")
+        return value
 
     @model_validator(mode="after")
     def _tables_of_a_monitor_need_no_query(self) -> "DashboardOptions":

@@ -25,8 +25,9 @@ from longtail.data.longtail import shot_groups
 from longtail.data.manifest import Manifest, read_manifest
 from longtail.data.sources.table_images import SIZE_COLUMNS
 from longtail.data.storage import is_table
+from longtail.spark_jobs.cluster.as_found import session_as_found
 from longtail.spark_jobs.cluster.hadoop import use_settings_of_spark
-from longtail.spark_jobs.cluster.session import spark_session
+from longtail.spark_jobs.cluster.session import spark_session, users_session
 from longtail.spark_jobs.display.class_plot import head_to_tail_figure
 from longtail.spark_jobs.frames.image_columns import column
 from longtail.spark_jobs.frames.reading import read_prepared
@@ -77,7 +78,7 @@ class Dataset:
 
     def rows(self) -> DataFrame:
         """Its images: id, image, label, hidden_label, split."""
-        return read_prepared(spark_session("dataset", self.options), self.path)
+        return read_prepared(users_session("dataset", self.options), self.path)
 
     def plot(self) -> "Figure":
         """Its class sizes, from head to tail."""
@@ -89,6 +90,7 @@ class Dataset:
         return {name: getattr(self.options, name) for name in DATA_OPTIONS}
 
 
+@session_as_found()
 def prepare(
     source: "str | Path | DataFrame | pd.DataFrame | pa.Table",
     *,

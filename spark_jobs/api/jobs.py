@@ -15,6 +15,7 @@ from longtail.conf.options.semi import TrainSemiOptions
 from longtail.conf.options.training import RunOptions, TrainOptions
 from longtail.spark_jobs.api.dataset import Dataset
 from longtail.spark_jobs.api.run import Run, Scores
+from longtail.spark_jobs.cluster.as_found import session_as_found
 from longtail.spark_jobs.cluster.hadoop import use_settings_of_spark
 from longtail.spark_jobs.cluster.session import spark_session
 from longtail.spark_jobs.steps.calibration import Calibrated, calibrate_by_images, calibrate_checkpoint
@@ -28,6 +29,7 @@ from longtail.training.run_directory import FinishedRun
 Options = TypeVar("Options", bound=DataOptions)
 
 
+@session_as_found()
 def pretrain(dataset: Dataset, method: str = "rot", **options: Any) -> Run:
     """Learn features from the images of the labelled part, without their labels.
 
@@ -43,6 +45,7 @@ def pretrain(dataset: Dataset, method: str = "rot", **options: Any) -> Run:
     return _trained(dataset, _options(PRETRAININGS[job], dataset, options))
 
 
+@session_as_found()
 def train(dataset: Dataset, **options: Any) -> Run:
     """Train on the labelled part, or give back the run if these options have been trained with already.
 
@@ -51,6 +54,7 @@ def train(dataset: Dataset, **options: Any) -> Run:
     return _trained(dataset, _options(TrainOptions, dataset, options))
 
 
+@session_as_found()
 def pseudo_labels(run: Run, dataset: Dataset, **options: Any) -> Path:
     """Label the unlabeled part by a run's network; the path of the table.
 
@@ -60,6 +64,7 @@ def pseudo_labels(run: Run, dataset: Dataset, **options: Any) -> Path:
     return gen_pseudolabels(spark_session("gen_pseudolabels", resolved), resolved, set_dir=dataset.path)
 
 
+@session_as_found()
 def train_semi(dataset: Dataset, *, pseudo_labels: Path | None = None, **options: Any) -> Run:
     """Train on the labels and pseudo-labels together.
 
@@ -72,6 +77,7 @@ def train_semi(dataset: Dataset, *, pseudo_labels: Path | None = None, **options
     return _run(train_rounds(spark, resolved, set_dir=dataset.path, pseudo_labels=table), resolved)
 
 
+@session_as_found()
 def evaluate(checkpoint: Run | str | Path, on: Dataset | str | Path, **options: Any) -> Scores:
     """Score a checkpoint, or the last of a run.
 
@@ -91,6 +97,7 @@ def evaluate(checkpoint: Run | str | Path, on: Dataset | str | Path, **options: 
     return Scores(path=directory, result=result)
 
 
+@session_as_found()
 def calibrate(checkpoint: Run | str | Path, by: Dataset | str | Path, **options: Any) -> Calibrated:
     """Write a checkpoint whose probabilities hold; the old one stays.
 

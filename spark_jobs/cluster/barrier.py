@@ -25,7 +25,9 @@ from longtail.conf.base.errors import UserError
 from longtail.conf.options.training import Backend
 from longtail.spark_jobs.cluster.devices import check_devices, device_of_rank
 from longtail.spark_jobs.cluster.rendezvous import GROUP_TIMEOUT, hosts_of_ranks, interface_for, rendezvous
-from longtail.spark_jobs.cluster.session import described, is_local
+from longtail.spark_jobs.cluster.session import described, larger_master
+from longtail.spark_jobs.cluster.settings import is_local
+from longtail.spark_jobs.cluster.torch_state import torch_as_found
 
 if TYPE_CHECKING:
     import torch
@@ -106,8 +108,7 @@ def check_slots(spark: SparkSession, needed: int, *, profile: ResourceProfile | 
         if time.monotonic() >= deadline:
             raise UserError(
                 f"{needed} tasks must run at once, {spark.sparkContext.master} has {slots} slots"
-                f"{' with a GPU' if profile else ''}: "
-                f"lower --world_size or give a larger master (for one machine: --master 'local[{needed}]')"
+                f"{' with a GPU' if profile else ''}: lower --world_size or {larger_master(spark, needed)}"
             )
         time.sleep(0.5)
 
@@ -133,15 +134,13 @@ def _process_group(
     context: BarrierTaskContext, world_size: int, threads: int | None, backend: Backend
 ) -> Iterator["Rank"]:
     """Set up this task as a rank (threads, device, process group), and tear it down after the block."""
-    rank = context.partitionId()
-    with rendezvous(context) if world_size > 1 else nullcontext() as meeting:
+    rank, meets = context.partitionId(), rendezvous(context) if world_size > 1 else nullcontext()
+    with meets as meeting, torch_as_found(threads=threads or context.cpus()):
         # Imported here: only the tasks need torch, not the driver.
-        import torch
         import torch.distributed as dist
 
         from longtail.training.distributed import Rank
 
-        torch.set_num_threads(threads or context.cpus())
         hosts = hosts_of_ranks(context)
         device = device_of_rank(context, hosts, shared=backend == "gloo")
         if meeting is None:

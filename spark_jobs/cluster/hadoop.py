@@ -4,7 +4,6 @@ Options are read before Spark starts, so its settings are read where it will rea
 """
 
 import os
-import shlex
 import sys
 from collections.abc import Mapping
 from pathlib import Path
@@ -12,7 +11,7 @@ from typing import Any
 from xml.etree import ElementTree
 
 from longtail.conf.base.stores import use_hadoop_settings
-from longtail.spark_jobs.cluster.settings import spark_configuration_directory, users_defaults
+from longtail.spark_jobs.cluster.settings import spark_configuration_directory, users_settings
 
 _PREFIX = "spark.hadoop."
 _FILES = ("core-site.xml", "hdfs-site.xml")
@@ -22,7 +21,7 @@ def use_settings_of_spark() -> None:
     """Reach stores as Spark does: by the settings of the JVM if it runs, else by those that it will start with."""
     configuration = _of_the_jvm() if "pyspark" in sys.modules or "PYSPARK_GATEWAY_PORT" in os.environ else None
     if configuration is None:
-        use_hadoop_settings({**_files_settings(), **_of_spark(users_defaults()), **_of_spark(_submit_arguments())})
+        use_hadoop_settings({**_files_settings(), **_of_spark(users_settings())})
     else:
         use_hadoop_settings(_entries(configuration))
 
@@ -57,13 +56,6 @@ def _entries(configuration: Any) -> dict[str, str]:
 def _of_spark(settings: Mapping[str, str]) -> dict[str, str]:
     """Hadoop's settings among Spark's."""
     return {name.removeprefix(_PREFIX): value for name, value in settings.items() if name.startswith(_PREFIX)}
-
-
-def _submit_arguments() -> dict[str, str]:
-    """The settings in PYSPARK_SUBMIT_ARGS, with which PySpark starts the JVM."""
-    words = shlex.split(os.environ.get("PYSPARK_SUBMIT_ARGS", ""))
-    pairs = (value.partition("=") for flag, value in zip(words, words[1:], strict=False) if flag in ("--conf", "-c"))
-    return {name: value for name, _, value in pairs}
 
 
 def _files_settings() -> dict[str, str]:

@@ -20,6 +20,7 @@ from pyspark.sql import SparkSession
 
 from longtail.conf.base.errors import UserError
 from longtail.spark_jobs.cluster.barrier import num_slots as slots_of_cluster
+from longtail.spark_jobs.cluster.session import larger_master
 
 CANCEL_SECONDS = 0.5
 
@@ -71,7 +72,7 @@ def run_workloads(
         needs = ", ".join(f"{workload.name} ({workload.num_slots})" for workload in too_large)
         raise UserError(
             f"{free} tasks can run at the same time on {spark.sparkContext.master}, more are needed by {needs}: "
-            "lower --world_size or use a larger master"
+            f"lower --world_size or {larger_master(spark, max(workload.num_slots for workload in too_large))}"
         )
     tag = f"workloads-{uuid.uuid4().hex}"
     waiting = list(workloads)

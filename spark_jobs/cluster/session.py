@@ -5,68 +5,75 @@ A session that is running already belongs to somebody else: nothing in it is cha
 it.
 """
 
-import logging
 import os
-import re
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from typing import Any
+from pathlib import Path
 
 from pyspark import SparkConf, SparkContext
 from pyspark.errors import PySparkRuntimeError
 from pyspark.sql import SparkSession
+from pyspark.sql.utils import is_remote
 
 from longtail.conf.base.errors import UserError
 from longtail.conf.options.base import SparkJobOptions
+from longtail.spark_jobs.cluster.as_found import DESCRIPTION, describe
 from longtail.spark_jobs.cluster.class_archive import ClassArchive, class_archive
+from longtail.spark_jobs.cluster.connect import check_runs_over_connect, connect_session, connects
+from longtail.spark_jobs.cluster.connect import running_session as connect_session_of_user
 from longtail.spark_jobs.cluster.hadoop import use_settings_of_spark
 from longtail.spark_jobs.cluster.java import check_java
 from longtail.spark_jobs.cluster.jvm import silence_accumulators, start_quiet_jvm
-from longtail.spark_jobs.cluster.settings import job_settings, query_settings, users_defaults
-
-_OWN = "spark.longtail.session"
-"""A setting that marks the sessions that longtail made."""
+from longtail.spark_jobs.cluster.settings import (
+    LISTEN_ON_LOOPBACK,
+    OWN_SESSION,
+    is_local,
+    job_settings,
+    log_is_chosen,
+    query_settings,
+    users_settings,
+)
 
 
 def spark_session(name: str, options: SparkJobOptions, *, slots: int = 1, packages: Sequence[str] = ()) -> SparkSession:
     """Create the session of a job; if one is running, return it or, unless longtail made it, a new one beside it.
 
-    slots: tasks that the job runs at once; without a chosen master, local[*] grows to that number
+    slots: tasks that the job runs at once; where nobody has chosen a master, local[*] grows to that number
     packages: Maven coordinates that the job needs in addition to Spark; spark-submit takes them by --packages
 
     Raises UserError if Java is missing or too old, if the master is given twice or is not that of the running session,
-    or if a package cannot be fetched.
+    if a package cannot be fetched, or if the job does not run over Spark Connect, which the user asks for.
     """
+    check_runs_over_connect(name, options)
+    if connects(options):
+        return connect_session(options)
     if SparkContext._active_spark_context is not None:
         use_settings_of_spark()
-        return _beside(SparkSession.builder.getOrCreate(), options)
-    submitted = "PYSPARK_GATEWAY_PORT" in os.environ
-    if submitted:
-        if options.master is not None:
-            raise UserError("give --master to spark-submit, before the script, not to the job")
-        SparkContext._ensure_initialized()  # so that SparkConf() has the options of spark-submit
-    configuration = SparkConf().setAppName(f"longtail {name}").set(_OWN, "true")
-    if options.master is not None:
-        configuration.setMaster(options.master)
-    if packages:
-        configuration.setIfMissing("spark.jars.packages", ",".join(packages))
-    _prepare(configuration, options, packages, submitted=submitted)
-    spark = SparkSession.builder.config(conf=configuration).getOrCreate()
-    context = spark.sparkContext
-    if not submitted and options.master is None and is_local(context.master) and context.defaultParallelism < slots:
-        spark.stop()
-        spark = SparkSession.builder.config(conf=configuration.setMaster(f"local[{slots}]")).getOrCreate()
-    if not options.verbose:
-        # spark-submit has started the JVM, with a log configuration of its own.
-        spark.sparkContext.setLogLevel("OFF" if submitted else "ERROR")
-        silence_accumulators(spark.sparkContext)
-        # py4j logs the trace of every interrupted call, Ctrl-C included, on the root logger.
-        logging.getLogger().setLevel(logging.CRITICAL)
-    use_settings_of_spark()
-    # Shown in Spark's UI for stages that set no description of their own.
-    spark.sparkContext.setJobDescription(f"longtail {name}")
-    return spark
+        return _beside(running_session(), options)
+    with _environment(PYSPARK_PYTHON=sys.executable, PYSPARK_DRIVER_PYTHON=sys.executable):
+        return _new_session(name, options, slots=slots, packages=packages)
+
+
+def running_session() -> SparkSession:
+    """The session that the user works in: the active one of this thread, or else the application's default."""
+    return SparkSession.getActiveSession() or SparkSession.builder.getOrCreate()
+
+
+def users_session(name: str, options: SparkJobOptions) -> SparkSession:
+    """For DataFrames that the user gets: the session that the user works in, or a new one if none is running."""
+    if (remote := connect_session_of_user()) is not None:
+        return remote
+    if SparkContext._active_spark_context is not None:
+        return running_session()
+    return spark_session(name, options)
+
+
+def larger_master(spark: SparkSession, slots: int) -> str:
+    """How the user gets more slots: an application that longtail has not started is never replaced by another."""
+    if spark.sparkContext.getConf().contains(OWN_SESSION):
+        return f"give a larger master (for one machine: --master 'local[{slots}]')"
+    return f"start the Spark session with a larger master (for one machine: local[{slots}])"
 
 
 def _beside(running: SparkSession, options: SparkJobOptions) -> SparkSession:
@@ -77,39 +84,98 @@ def _beside(running: SparkSession, options: SparkJobOptions) -> SparkSession:
             f"--master {options.master}: a Spark session with the master {master} is running in this process: "
             f"leave --master out, or stop that session first"
         )
-    if running.conf.get(_OWN, None) is not None:
+    if running.conf.get(OWN_SESSION, None) is not None:
         return running
     own = running.newSession()
-    for key, value in {**query_settings(local=is_local(master)), **running.conf.getAll, _OWN: "true"}.items():
-        if key == _OWN or own.conf.isModifiable(key):
+    for key, value in {**query_settings(local=is_local(master)), **running.conf.getAll, OWN_SESSION: "true"}.items():
+        if key == OWN_SESSION or own.conf.isModifiable(key):
             own.conf.set(key, value)
     return own
 
 
-def _prepare(configuration: SparkConf, options: SparkJobOptions, packages: Sequence[str], *, submitted: bool) -> None:
-    """Complete the settings, and start the JVM unless spark-submit has, or it is to show its log."""
-    java_version = "" if submitted else check_java()
-    os.environ.setdefault("PYSPARK_PYTHON", sys.executable)
-    os.environ.setdefault("PYSPARK_DRIVER_PYTHON", sys.executable)
-    defaults = {} if submitted else users_defaults()
-    local = is_local(configuration.get("spark.master", defaults.get("spark.master", "local")))
-    if local:
-        # All ports, the web UI's included, listen on this machine only.
-        os.environ.setdefault("SPARK_LOCAL_IP", "127.0.0.1")
-    settings = job_settings(options, local=local)
-    users_choice = {*defaults, *(key for key, _ in configuration.getAll())}
-    for key in settings.keys() - users_choice:
-        configuration.set(key, settings[key])
-    if submitted or options.verbose:
-        return
-    archive = None
-    if local and not users_choice & {"spark.driver.extraJavaOptions", "spark.driver.extraClassPath"}:
-        memory = configuration.get("spark.driver.memory", defaults.get("spark.driver.memory", ""))
-        archive = class_archive(java_version, driver_memory=str(memory))
+def _new_session(name: str, options: SparkJobOptions, *, slots: int, packages: Sequence[str]) -> SparkSession:
+    submitted, jvm_runs = "PYSPARK_GATEWAY_PORT" in os.environ, SparkContext._gateway is not None
+    if submitted and options.master is not None:
+        raise UserError("give --master to spark-submit, before the script, not to the job")
+    if submitted:
+        SparkContext._ensure_initialized()  # so that SparkConf() has the options of spark-submit
+    configuration = SparkConf()
+    users = dict(configuration.getAll()) if submitted else users_settings()
+    master = options.master or configuration.get("spark.master", users.get("spark.master"))
+    with _environment(**LISTEN_ON_LOOPBACK if is_local(master) else {}):
+        java_version = "" if submitted or jvm_runs else check_java()
+        _configure(configuration, name, options, users, packages, submitted=submitted)
+        if not (submitted or jvm_runs or options.verbose):
+            _start_jvm(configuration, packages, _archive(configuration, users, master, java_version))
+        spark = SparkSession.builder.config(conf=configuration).getOrCreate()
+        is_open = options.master is None and "spark.master" not in users and is_local(master)
+        if is_open and spark.sparkContext.defaultParallelism < slots:
+            spark.stop()
+            spark = SparkSession.builder.config(conf=configuration.setMaster(f"local[{slots}]")).getOrCreate()
+    if not options.verbose:
+        # A JVM that ran already has a log configuration of its own; spark-submit's ends with the job.
+        if (submitted or not jvm_runs) and not log_is_chosen(users):
+            spark.sparkContext.setLogLevel("OFF" if submitted else "ERROR")
+        silence_accumulators(spark.sparkContext)
+    use_settings_of_spark()
+    # Shown in Spark's UI for stages that set no description of their own.
+    spark.sparkContext.setJobDescription(f"longtail {name}")
+    return spark
+
+
+def _configure(
+    configuration: SparkConf,
+    name: str,
+    options: SparkJobOptions,
+    users: Mapping[str, str],
+    packages: Sequence[str],
+    *,
+    submitted: bool,
+) -> None:
+    """Set what a job needs and the user has left open."""
+    if options.master is not None:
+        configuration.setMaster(options.master)
+    if not _is_named(users, submitted=submitted):
+        configuration.setAppName(f"longtail {name}")
+    local = is_local(configuration.get("spark.master", users.get("spark.master")))
+    for key, value in job_settings(options, users, local=local, submitted=submitted).items():
+        configuration.set(key, value)
+    configuration.set(OWN_SESSION, "true")
+    if packages and not submitted:
+        chosen = users.get("spark.jars.packages", "").split(",")
+        configuration.set("spark.jars.packages", ",".join(dict.fromkeys([*filter(None, chosen), *packages])))
+
+
+def _is_named(users: Mapping[str, str], *, submitted: bool) -> bool:
+    """Whether the user has named the application; spark-submit names it after the script by itself."""
+    name = users.get("spark.app.name")
+    return name is not None and not (submitted and name == Path(sys.argv[0]).name)
+
+
+def _archive(
+    configuration: SparkConf, users: Mapping[str, str], master: str | None, java_version: str
+) -> ClassArchive | None:
+    """The archive of classes for the JVM that starts with this configuration, which then has the option for it."""
+    if not is_local(master) or users.keys() & {"spark.driver.extraJavaOptions", "spark.driver.extraClassPath"}:
+        return None
+    memory = configuration.get("spark.driver.memory", users.get("spark.driver.memory"))
+    archive = class_archive(java_version, driver_memory=str(memory))
     if archive is not None:
-        quick = settings["spark.driver.extraJavaOptions"]
+        quick = configuration.get("spark.driver.extraJavaOptions")
         configuration.set("spark.driver.extraJavaOptions", f"{quick} {archive.java_options}")
-    _start_jvm(configuration, packages, archive)
+    return archive
+
+
+@contextmanager
+def _environment(**variables: str) -> Iterator[None]:
+    """Set those environment variables that are not set, in the block alone: the JVM that it starts keeps them."""
+    added = {name: value for name, value in variables.items() if name not in os.environ}
+    os.environ.update(added)
+    try:
+        yield
+    finally:
+        for name in added:
+            os.environ.pop(name, None)
 
 
 def _start_jvm(configuration: SparkConf, packages: Sequence[str], archive: ClassArchive | None) -> None:
@@ -129,17 +195,14 @@ def _start_jvm(configuration: SparkConf, packages: Sequence[str], archive: Class
 
 @contextmanager
 def described(spark: SparkSession, description: str) -> Iterator[None]:
-    """Describe the jobs and stages of the block in Spark's UI."""
+    """Describe the jobs and stages of the block in Spark's UI; over Spark Connect, which describes its own, in vain."""
+    if is_remote():
+        yield
+        return
     context = spark.sparkContext
-    before = context.getLocalProperty("spark.job.description")
-    context.setJobDescription(description)
+    before = context.getLocalProperty(DESCRIPTION)
+    describe(context, description)
     try:
         yield
     finally:
-        java_context: Any = context._jsc  # objects of the JVM have no static type
-        java_context.setJobDescription(before)  # None removes it, which PySpark's own method does not allow
-
-
-def is_local(master: str | None) -> bool:
-    """Whether driver and tasks share a process: local, local[...], and None, the default; not local-cluster[...]."""
-    return master is None or re.fullmatch(r"local(\[.*\])?", master) is not None
+        describe(context, before)

@@ -39,8 +39,8 @@ from longtail.spark_jobs.frames.predictions import (
     Classifier,
     outputs_of,
     scores_of,
+    threads_of_task,
     threads_per_task,
-    with_threads_of_task,
 )
 
 OnBadImage = Literal["stop", "skip"]
@@ -103,7 +103,7 @@ def with_named_predictions(
         columns=needed,
         num_kept=len(kept),
         additions=additions,
-        threads=threads_per_task(frame.sparkSession.sparkContext, classifier.threads),
+        threads=threads_per_task(frame.sparkSession, classifier.threads),
     )
     schema = StructType(numbered.schema.fields[: len(kept)])
     for field in from_arrow_schema(predicted):
@@ -152,19 +152,25 @@ def _predict_partition(
     threads: int | None,
 ) -> Iterator[pa.RecordBatch]:
     """columns: names of the batches' columns, the kept ones first"""
-    with_threads_of_task(threads)
-    named = (batch.rename_columns(columns) for batch in batches)
-    decoded = _decoded(named, classifier, images, kept=columns[:num_kept])
-    for rows, pixels, reasons in _regrouped(decoded, classifier.batch_size):
-        if on_bad_image == "stop" and (bad := [index for index, reason in enumerate(reasons) if reason is not None]):
-            raise UserError(
-                f"the image of {_shown(rows.slice(bad[0], 1).to_pylist()[0])} cannot be decoded ({reasons[bad[0]]}): "
-                f"repair it, or go on without it by --on_bad_image skip"
-            )
-        predicted = _predicted(pixels, reasons, classifier, class_names, additions=additions, rows=rows)
-        result = {_numbered(number): values for number, values in enumerate(rows.columns)}
-        result |= dict(zip(predicted.schema.names, predicted.columns, strict=True))
-        yield pa.RecordBatch.from_pydict(result)
+    with threads_of_task(threads):
+        named = (batch.rename_columns(columns) for batch in batches)
+        decoded = _decoded(named, classifier, images, kept=columns[:num_kept])
+        for rows, pixels, reasons in _regrouped(decoded, classifier.batch_size):
+            if on_bad_image == "stop":
+                _check_all_are_decoded(rows, reasons)
+            predicted = _predicted(pixels, reasons, classifier, class_names, additions=additions, rows=rows)
+            result = {_numbered(number): values for number, values in enumerate(rows.columns)}
+            result |= dict(zip(predicted.schema.names, predicted.columns, strict=True))
+            yield pa.RecordBatch.from_pydict(result)
+
+
+def _check_all_are_decoded(rows: pa.RecordBatch, reasons: Sequence[str | None]) -> None:
+    """Raise UserError at the first row whose image could not be decoded."""
+    if bad := [index for index, reason in enumerate(reasons) if reason is not None]:
+        raise UserError(
+            f"the image of {_shown(rows.slice(bad[0], 1).to_pylist()[0])} cannot be decoded ({reasons[bad[0]]}): "
+            f"repair it, or go on without it by --on_bad_image skip"
+        )
 
 
 _Decoded = tuple[pa.RecordBatch, np.ndarray, list[str | None]]

@@ -10,7 +10,7 @@ from pyspark.sql.pandas.types import from_arrow_schema
 
 from longtail.data.contract import NAMED_PREDICTION_SCHEMA
 from longtail.spark_jobs.frames.named_predictions import predictions_of
-from longtail.spark_jobs.frames.predictions import Classifier, threads_per_task, with_threads_of_task
+from longtail.spark_jobs.frames.predictions import Classifier, threads_of_task, threads_per_task
 
 
 def prediction_function(
@@ -20,11 +20,11 @@ def prediction_function(
 
     An image that cannot be decoded has null predictions and a reason; a query is not ended by it.
     """
-    threads = threads_per_task(spark.sparkContext, classifier.threads)
+    threads = threads_per_task(spark, classifier.threads)
 
     def predicted(images: pa.Array) -> pa.Array:
-        with_threads_of_task(threads)
-        return predictions_of([image.as_py for image in images], classifier, class_names)
+        with threads_of_task(threads):
+            return predictions_of([image.as_py for image in images], classifier, class_names)
 
     with warnings.catch_warnings():
         # PySpark would rather go by type hints, for which its own annotations know no structs.

@@ -6,6 +6,7 @@ neither on its partition nor on other images (training/inference.py).
 
 import os
 from collections.abc import Iterator
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -13,9 +14,10 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import pyarrow as pa
-from pyspark import SparkContext, TaskContext
-from pyspark.sql import DataFrame
+from pyspark import TaskContext
+from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql.pandas.types import from_arrow_schema
+from pyspark.sql.utils import is_remote
 
 from longtail.conf.base.errors import UserError
 from longtail.conf.base.files import content_hash
@@ -37,7 +39,9 @@ from longtail.data.contract import (
 )
 from longtail.data.loader import decode_images
 from longtail.data.manifest import Manifest
-from longtail.spark_jobs.cluster.session import is_local
+from longtail.spark_jobs.cluster.connect import default_parallelism
+from longtail.spark_jobs.cluster.settings import is_local
+from longtail.spark_jobs.cluster.torch_state import torch_as_found
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -181,7 +185,7 @@ def with_predictions(
 
     images: has ID and IMAGE, and LABEL if with_scores is set
     """
-    context = images.sparkSession.sparkContext
+    spark = images.sparkSession
     kept = [name for name in images.columns if name != IMAGE]
     extra = [*(SCORE_FIELDS if with_scores else []), *([pa.field(FEATURES, pa.list_(pa.float32()))] * with_features)]
     predicted = pa.schema([*PREDICTION_SCHEMA, *extra])
@@ -191,20 +195,20 @@ def with_predictions(
         kept=kept,
         with_scores=with_scores,
         with_features=with_features,
-        threads=threads_per_task(context, classifier.threads),
+        threads=threads_per_task(spark, classifier.threads),
     )
     schema = images.select(*kept).schema
     for field in from_arrow_schema(predicted):
         schema = schema.add(field)
     # A small set is one file, hence one partition: distribute it over all slots.
-    return images.repartition(context.defaultParallelism, ID).mapInArrow(predict, schema)
+    return images.repartition(default_parallelism(spark), ID).mapInArrow(predict, schema)
 
 
-def threads_per_task(context: SparkContext, threads: int | None) -> int | None:
+def threads_per_task(spark: SparkSession, threads: int | None) -> int | None:
     """torch's threads in a task, of which the user may give the number; None for as many as Spark gives it cores."""
-    if threads is None and is_local(context.master):
+    if threads is None and not is_remote() and is_local(spark.sparkContext.master):
         # Local tasks share the machine's cores; elsewhere a task uses the cores that Spark gave it.
-        return max(1, (os.cpu_count() or 1) // context.defaultParallelism)
+        return max(1, (os.cpu_count() or 1) // spark.sparkContext.defaultParallelism)
     return threads
 
 
@@ -222,30 +226,28 @@ def _predict_partition(
     with_features: bool,
     threads: int | None,
 ) -> Iterator[pa.RecordBatch]:
-    with_threads_of_task(threads)
-    for batch in batches:
-        found, card = outputs_of(
-            classifier,
-            decode_images(batch.column(IMAGE), classifier.image_shape, classifier.encoding),
-            with_features=with_features,
-        )
-        columns = {name: batch.column(name) for name in kept}
-        columns |= _predictions(found.logits, version=classifier.version, this_round=card.pseudo_label_round + 1)
-        if with_scores:
-            columns |= scores_of(found.logits, batch.column(LABEL), card, classifier)
-        if with_features:
-            assert found.features is not None, "infer() was asked for them"
-            columns[FEATURES] = lists_of(found.features.numpy())
-        yield pa.RecordBatch.from_pydict(columns)
+    with threads_of_task(threads):
+        for batch in batches:
+            found, card = outputs_of(
+                classifier,
+                decode_images(batch.column(IMAGE), classifier.image_shape, classifier.encoding),
+                with_features=with_features,
+            )
+            columns = {name: batch.column(name) for name in kept}
+            columns |= _predictions(found.logits, version=classifier.version, this_round=card.pseudo_label_round + 1)
+            if with_scores:
+                columns |= scores_of(found.logits, batch.column(LABEL), card, classifier)
+            if with_features:
+                assert found.features is not None, "infer() was asked for them"
+                columns[FEATURES] = lists_of(found.features.numpy())
+            yield pa.RecordBatch.from_pydict(columns)
 
 
-def with_threads_of_task(threads: int | None) -> None:
-    """In a task: let torch use these many threads, as threads_per_task() says."""
-    import torch  # only the tasks need it
-
+def threads_of_task(threads: int | None) -> AbstractContextManager[None]:
+    """In a task: let torch use these many threads in a block, as threads_per_task() says."""
     context = TaskContext.get()
     assert context is not None, "called in a task"
-    torch.set_num_threads(threads or context.cpus())
+    return torch_as_found(threads=threads or context.cpus())
 
 
 def outputs_of(classifier: Classifier, images: np.ndarray, *, with_features: bool) -> "tuple[Inference, ModelCard]":

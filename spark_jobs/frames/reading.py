@@ -17,6 +17,7 @@ from longtail.data.contract import ID, IRRELEVANT_FIRST_ID, LABEL, ROWS_DIRECTOR
 from longtail.data.delta import delta_files, is_delta
 from longtail.data.fingerprints import FINGERPRINT_SCHEMA, fingerprints
 from longtail.data.sources.base import Located, Shard, Source, UnlabeledSource
+from longtail.spark_jobs.cluster.connect import default_parallelism
 
 ROWS_PER_BATCH = 4096
 TASKS_PER_SLOT = 8
@@ -50,7 +51,7 @@ def _rows_of_shards(
                 for first in range(0, max(rows.num_rows, 1), ROWS_PER_BATCH):
                     yield convert(rows.slice(first, ROWS_PER_BATCH))
 
-    num_tasks = min(len(shards), TASKS_PER_SLOT * spark.sparkContext.defaultParallelism)
+    num_tasks = min(len(shards), TASKS_PER_SLOT * default_parallelism(spark))
     numbers = spark.range(0, len(shards), 1, numPartitions=num_tasks)
     # Without the schema's refusal of nulls: Spark's columns of another source have none either.
     nullable = pa.schema([field.with_nullable(True) for field in schema])

@@ -33,11 +33,23 @@ class LiveInputs:
 
 @dataclass(frozen=True)
 class LiveQueries:
-    """The live query, and what runs beside it."""
+    """The live query, and what runs beside it. At the end of a `with` block all of it ends."""
 
     live: LiveQuery
     queries: list[tuple[OwnQuery, StreamingQuery]]
     notifier: Notifier | None
+
+    def __enter__(self) -> "LiveQueries":
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: object) -> None:
+        # In a session that goes on after the job, such as a notebook's, they would too.
+        if self.live.isActive:
+            self.live.stop()
+        for _, running in self.queries:
+            running.stop()
+        if self.notifier:
+            self.notifier.close(wait_seconds=0)
 
     def finish(self) -> None:
         """Wait for all queries, of which each processes what is there and ends, and for the last alerts to be sent.

@@ -19,6 +19,7 @@ from longtail.data.directories import files_below
 from longtail.data.image_files import KINDS
 from longtail.data.sources.folder import is_image, is_unread_image
 from longtail.data.storage import is_table
+from longtail.spark_jobs.cluster.connect import default_parallelism, num_partitions
 from longtail.spark_jobs.frames.image_columns import FileColumn, ImageColumn, image_column
 from longtail.spark_jobs.frames.reading import TASKS_PER_SLOT, read_parquet_or_delta
 
@@ -47,7 +48,7 @@ def new_images(
 
     Raises UserError if there are none.
     """
-    slots = spark.sparkContext.defaultParallelism
+    slots = default_parallelism(spark)
     if is_table(path):
         rows = read_parquet_or_delta(spark, path)
         images = image_column(rows, image_column_name)
@@ -55,7 +56,7 @@ def new_images(
             raise UserError(
                 f"{path} has no column {label_column!r}: it has {', '.join(rows.columns)}; name it with --label_column"
             )
-        if rows.rdd.getNumPartitions() < slots:  # a small table is one file, hence one partition
+        if num_partitions(rows) < slots:  # a small table is one file, hence one partition
             rows = rows.repartition(slots)
         yield NewImages(rows, images, [name for name in rows.columns if name != images.name])
         return

@@ -8,8 +8,10 @@ No part of a request becomes a path: the three files are read when the server st
 the tables have it.
 """
 
+import errno
 import gzip
 import hashlib
+import ipaddress
 import json
 import socket
 import threading
@@ -32,6 +34,7 @@ from longtail.streaming.dashboard.page import PageState, page_state, whole_page
 from longtail.streaming.dashboard.selection import Selection, read_selection
 from longtail.streaming.dashboard.table_rows import ReadTable
 
+_OF_HOST = (errno.EADDRNOTAVAIL, errno.EINVAL)
 LOOPBACK = ("127.0.0.1", "localhost", "::1")
 SECONDS_TO_ANSWER = 5
 """Time that pending requests have when the server ends."""
@@ -104,7 +107,16 @@ def listening_socket(host: str, port: int) -> socket.socket:
     try:
         return socket.create_server((host, port), family=family)
     except OSError as error:
-        raise UserError(f"cannot listen on {host} port {port}: {error.strerror}; choose another --port") from None
+        reason, _, _ = str(error.strerror).partition(" (while")
+        # Numbers below 0 are those of names that nobody knows.
+        of_host = error.errno is not None and (error.errno < 0 or error.errno in _OF_HOST)
+        mend = "--host, a name or an address of this machine" if of_host else "--port"
+        raise UserError(f"cannot listen on {host} port {port}: {reason}; choose another {mend}") from None
+
+
+def is_private(listening: socket.socket) -> bool:
+    """Whether only this machine reaches the socket."""
+    return ipaddress.ip_address(listening.getsockname()[0].partition("%")[0]).is_loopback
 
 
 @contextmanager
