@@ -13,6 +13,7 @@ from PIL import Image
 from longtail.conf.options.advise import AdviseOptions
 from longtail.conf.options.data import DataOptions
 from longtail.spark_jobs.advising.options import advise_options
+from longtail.spark_jobs.steps.prepared_set import prepared_set_dir
 from longtail.training.augmentation import Normalisation
 from longtail.training.checkpoints import Checkpoint, save_checkpoint
 from longtail.training.model_card import ModelCard
@@ -54,8 +55,8 @@ def test_a_file_or_a_directory_of_parquet_is_the_data_set_table(tmp_path: Path) 
 
 def a_prepared_set(tmp_path: Path, **values: Any) -> Path:
     """The directory that `prepare` would make, with its manifest alone."""
-    parameters = DataOptions(dataset="digits", n_max=33, **values).set_parameters()
-    set_dir = tmp_path / "here" / "prepared" / "digits-x"
+    options = DataOptions(dataset="digits", n_max=33, data_dir=tmp_path / "here", **values)
+    parameters, set_dir = options.set_parameters(), prepared_set_dir(options)
     set_dir.mkdir(parents=True)
     write_manifest(set_dir, {"train": [3, 2]}, image_shape=(8, 8, 1))
     change_manifest(set_dir, lambda values: values.update(parameters=parameters))
@@ -73,6 +74,12 @@ def test_a_prepared_set_without_held_out_images_gets_some_and_other_unlabeled_on
     tmp_path: Path,
 ) -> None:
     set_dir = a_prepared_set(tmp_path, imb_factor_unlabel=0.5, unlabel_size_factor=3)
+    assert "its manifest does not decide that images of digits are read" in refusal(
+        {"labelled": set_dir, "unlabeled": "some"}
+    )
+    data_dir = tmp_path / "here"
+    with_held_out = DataOptions(dataset="digits", n_max=33, val_fraction=0.2, unlabeled="some", data_dir=data_dir)
+    prepared_set_dir(with_held_out).mkdir()
     options = options_of({"labelled": set_dir, "unlabeled": "some"})
     assert (options.val_fraction, options.imb_factor_unlabel, options.unlabeled) == (0.2, None, "some")
 

@@ -15,6 +15,7 @@ from longtail.conf.vocabulary import TEST
 from longtail.data.loader import load_split
 from longtail.data.manifest import read_manifest
 from longtail.spark_jobs.export import main
+from longtail.training.export.files import SAFETENSORS_TYPES, safetensors
 from longtail.training.export.model_card import wilson_interval
 from longtail.training.inference import infer_with, read_classifier
 from longtail.training.run import run_training
@@ -121,6 +122,29 @@ def test_the_model_card_has_scores_with_intervals_and_limits(checkpoint: Path, t
     assert "Few-shot classes are least reliable: class 2." in text
     # By hand: 8 of 10, (0.8 + z²/20 ± z sqrt(0.016 + z²/400)) / (1 + z²/10).
     assert wilson_interval(8, 10) == pytest.approx((0.4902, 0.9433), abs=1e-4)
+
+
+def test_a_file_that_describes_no_model_is_not_replaced_by_a_description(checkpoint: Path, tmp_path: Path) -> None:
+    (tmp_path / "result.json").write_text('{"run": "base"}')
+    with refused() as messages:
+        main(["--resume", str(checkpoint), "--to", str(tmp_path / "result.safetensors")])
+    assert f"{tmp_path}/result.json is there already, and describes no exported model" in messages[0]
+    assert [path.name for path in tmp_path.iterdir()] == ["result.json"]
+
+
+def test_safetensors_have_numbers_of_every_usual_type() -> None:
+    values = {str(kind): torch.tensor([[0, 1], [1, 0]]).to(kind) for kind in SAFETENSORS_TYPES}
+    content = safetensors({**values, "scalar": torch.tensor(7)})
+    (length,) = struct.unpack("<Q", content[:8])
+    header = json.loads(content[8 : 8 + length])
+    for kind in SAFETENSORS_TYPES:
+        first, end = (8 + length + offset for offset in header[str(kind)]["data_offsets"])
+        found = torch.frombuffer(bytearray(content[first:end]), dtype=kind).view(2, 2)
+        assert torch.equal(found, values[str(kind)]) and header[str(kind)]["shape"] == [2, 2]
+    assert header["scalar"]["shape"] == [] and content.endswith(struct.pack("<q", 7))
+    with refused() as messages:
+        safetensors({"weight": torch.zeros(2, dtype=torch.complex64)})
+    assert messages[0] == "weight is of torch.complex64, which safetensors files do not have: export to .pt2"
 
 
 def test_what_cannot_be_exported_is_refused(checkpoint: Path, tmp_path: Path) -> None:

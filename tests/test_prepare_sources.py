@@ -24,6 +24,7 @@ from longtail.spark_jobs.frames.label_statistics import with_split_counts
 from longtail.spark_jobs.frames.long_tail import LongTail, keep_long_tail, with_bucket_counts
 from longtail.spark_jobs.steps.prepare import prepare
 from tests.image_tree import colour_of, write_class
+from tests.refusals import refused
 
 
 def options_of(data_dir: Path, **values: object) -> PrepareOptions:
@@ -97,6 +98,17 @@ def test_a_bad_image_of_a_folder_stops_in_one_line_and_leaves_nothing(
         prepare(spark, options_of(tmp_path / "data", dataset="folder", path=tree))
     message = user_message(error.value)
     assert message is not None and f"{tree}/a/000.png cannot be decoded" in message
+    assert list((tmp_path / "data").rglob("*")) == []
+
+
+def test_a_class_of_which_every_image_is_left_out_is_refused_by_its_name(
+    spark: SparkSession, tree: Path, tmp_path: Path
+) -> None:
+    for file in (tree / "b").iterdir():
+        file.write_bytes(b"no image")
+    with refused() as messages:
+        prepare(spark, options_of(tmp_path / "data", dataset="folder", path=tree, image_size=8, on_bad_image="skip"))
+    assert "has no training image of the class 'b' left, as damaged ones are skipped" in messages[0]
     assert list((tmp_path / "data").rglob("*")) == []
 
 

@@ -45,12 +45,12 @@ def check_output_can_be_written(options: AdviseOptions) -> None:
 
 
 def _check_places(options: AdviseOptions, named: Mapping[str, Any], given: Mapping[str, Any]) -> None:
-    """Raise UserError if images would be read from where a manifest says, and not the user, to prepare another set."""
+    """Raise UserError if a set would be prepared, or images downloaded, because a manifest says so, not the user."""
     of_manifest = PLACES - {"dataset", "data_dir"} - given.keys()
     if "dataset" not in named or not (Path(given["labelled"]) / FILE_NAME).is_file():
         return
-    places = [str(named[name]) for name in sorted(of_manifest) if named.get(name) is not None]
-    if places and not prepared_set_dir(options).exists():
+    places = [str(named[name]) for name in sorted(of_manifest) if named.get(name) is not None] or [named["dataset"]]
+    if not prepared_set_dir(options).exists():
         raise UserError(
             f"--labelled {given['labelled']} has no images held out for validation, or another unlabeled part than is "
             f"asked for, and its manifest does not decide that images of {' and '.join(places)} are read: run "

@@ -17,7 +17,8 @@ import torch
 from torch import Tensor
 
 from longtail.conf.base.errors import UserError
-from longtail.conf.base.files import content_hash, write_atomically, write_json_atomically
+from longtail.conf.base.files import content_hash, read_regular_text, write_atomically, write_json_atomically
+from longtail.conf.base.json_text import finite_json
 from longtail.models.network import Network
 from longtail.training.export.classifier import INPUT, OUTPUT, RawPixelClassifier, description
 from longtail.training.inference import infer_with, read_classifier
@@ -28,6 +29,10 @@ METADATA = "longtail.json"
 TOLERANCE = 1e-5
 """Largest difference of a logit, relative to the largest logit (at least 1)."""
 TRIED_IMAGES = 5
+SAFETENSORS_TYPES = {
+    torch.float64: "F64", torch.float32: "F32", torch.float16: "F16", torch.bfloat16: "BF16", torch.int64: "I64",
+    torch.int32: "I32", torch.int16: "I16", torch.int8: "I8", torch.uint8: "U8", torch.bool: "BOOL",
+}  # fmt: skip
 
 
 def export_classifier(checkpoint: Path, to: Path, *, arch: str | None = None) -> list[Path]:
@@ -86,19 +91,35 @@ def _onnx_packages() -> tuple[Any, Any]:
 
 
 def _write_safetensors(network: Network, card: ModelCard, about: dict[str, Any], to: Path) -> None:
+    # First: whenever the process is killed, no file stands beside weights that it does not describe.
+    _remove_old_description(_card_file(to))
     write_atomically(to, lambda temporary: temporary.write_bytes(safetensors(network.state_dict())))
     write_json_atomically(_card_file(to), about)
 
 
+def _remove_old_description(file: Path) -> None:
+    """Raises UserError if the file is there and describes no model: a run's result.json, for example."""
+    try:
+        is_description = "model_version" in finite_json(read_regular_text(file))
+    except FileNotFoundError:
+        return
+    except (OSError, ValueError, TypeError, RecursionError):
+        is_description = False
+    if not is_description:
+        raise UserError(f"{file} is there already, and describes no exported model: give --to another name")
+    file.unlink()
+
+
 def safetensors(tensors: dict[str, Tensor]) -> bytes:
     """Tensors in the format of safetensors: the length of a JSON header, the header, and the numbers, little-endian."""
-    names = {torch.float32: "F32", torch.float64: "F64", torch.int64: "I64", torch.int32: "I32", torch.uint8: "U8"}
     header: dict[str, Any] = {"__metadata__": {"format": "pt"}}
     parts, first = [], 0
     for name, tensor in tensors.items():
-        content = tensor.contiguous().numpy().tobytes()
+        if tensor.dtype not in SAFETENSORS_TYPES:
+            raise UserError(f"{name} is of {tensor.dtype}, which safetensors files do not have: export to .pt2")
+        content = tensor.contiguous().reshape(-1).view(torch.uint8).numpy().tobytes()
         offsets = [first, first + len(content)]
-        header[name] = {"dtype": names[tensor.dtype], "shape": list(tensor.shape), "data_offsets": offsets}
+        header[name] = {"dtype": SAFETENSORS_TYPES[tensor.dtype], "shape": list(tensor.shape), "data_offsets": offsets}
         parts.append(content)
         first += len(content)
     text = json.dumps(header).encode()
