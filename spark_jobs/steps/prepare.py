@@ -3,10 +3,9 @@
 import errno
 import os
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
-from functools import reduce
+from dataclasses import replace
 
 from pyspark.sql import DataFrame, SparkSession
 
@@ -18,22 +17,20 @@ from longtail.conf.base.paths import check_can_be_written
 from longtail.conf.base.shown_text import printable
 from longtail.conf.options.data import DataOptions
 from longtail.conf.vocabulary import TEST, UNLABELED
-from longtail.data.contract import ID, IRRELEVANT_FIRST_ID, ROWS_DIRECTORY, SPLIT, read_skipped_image
+from longtail.data.contract import ID, ROWS_DIRECTORY, SPLIT, read_skipped_image
 from longtail.data.delta import write_log
 from longtail.data.fingerprints import has_near_copies
-from longtail.data.image_files import KINDS
 from longtail.data.manifest import Manifest, read_manifest
 from longtail.data.new_set import is_prepared, new_set
-from longtail.data.sources.base import Located, Source, UnlabeledSource, without_second_check
+from longtail.data.sources.base import Located
 from longtail.data.sources.own_files import state_of_own_files
-from longtail.data.sources.registry import irrelevant_source, source_of
-from longtail.data.sources.unlabeled import unlabeled_source
+from longtail.data.sources.registry import source_of
 from longtail.data.verification import check_parameters, verify_set
 from longtail.spark_jobs.display.copies import labelled_copy_lines, unlabeled_copy_lines
 from longtail.spark_jobs.display.label_statistics import duplicate_lines
 from longtail.spark_jobs.frames.long_tail import BucketCount, LongTail, keep_long_tail, with_bucket_counts
-from longtail.spark_jobs.frames.reading import as_irrelevant, persisted, source_fingerprints, source_images
-from longtail.spark_jobs.steps.copies import Copies, ImageNames, found_copies
+from longtail.spark_jobs.frames.reading import persisted
+from longtail.spark_jobs.steps.copies import Copies, found_copies
 from longtail.spark_jobs.steps.part_sizes import plan_counts
 from longtail.spark_jobs.steps.prepared_set import (
     SKIPPED_FILE,
@@ -43,6 +40,14 @@ from longtail.spark_jobs.steps.prepared_set import (
     write_skipped_images,
 )
 from longtail.spark_jobs.steps.published_layout import ids_of_published_source
+from longtail.spark_jobs.steps.set_sources import (
+    LocatedSource,
+    fingerprints_of,
+    image_names,
+    images_of,
+    unlabeled_sources,
+    unread_images,
+)
 
 NO_ROOM = [os.strerror(number) for number in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)]
 
@@ -69,8 +74,8 @@ def prepare(spark: SparkSession, options: DataOptions, *, as_delta: bool = False
     check_can_be_written(set_dir.parent, option="--data_dir")
     source = source_of(options)
     located = source.locate(options)
-    sources = [_LocatedSource(source, located), *_unlabeled_sources(options, located)]
-    with persisted(_fingerprints(spark, sources)) as fingerprints:
+    sources = [LocatedSource(source, located), *unlabeled_sources(options, located)]
+    with persisted(fingerprints_of(spark, sources)) as fingerprints:
         found, bucket_counts = _counted(fingerprints, options)
         if not any(split == TEST for split, _ in found):
             raise UserError(f"{options.dataset} has no test image left: repair the damaged ones")
@@ -79,10 +84,10 @@ def prepare(spark: SparkSession, options: DataOptions, *, as_delta: bool = False
         skipped = [read_skipped_image(content) for row in bucket_counts for content in row[-1]]
         counts = plan_counts(found, options, located)
         near = has_near_copies(located.image_shape, located.encoding)
-        names = _image_names(sources)
+        names = image_names(sources)
         with found_copies(fingerprints, counts, bucket_counts, found, options, names, near=near) as copies:
             # Reading the fingerprints has read all images, and decoded the user's own.
-            images = _images(spark, sources)
+            images = images_of(spark, sources)
             if copies.left_out is not None:
                 counts, bucket_counts = _counts_without(fingerprints, copies, options, located)
                 images = images.join(copies.left_out, ID, "left_anti")
@@ -102,14 +107,14 @@ def prepare(spark: SparkSession, options: DataOptions, *, as_delta: bool = False
                         num_label_conflicts=copies.num_label_conflicts,
                         label_conflicts=copies.label_conflicts,
                     )
-                    write_skipped_images(new.directory, skipped + _unread(sources))
+                    write_skipped_images(new.directory, skipped + unread_images(sources))
                     if as_delta:
                         write_log(new.directory / ROWS_DIRECTORY, partition_column=SPLIT)
                     new.finish(manifest)
             except FileExistsError:
                 manifest = read_manifest(set_dir)  # another process prepared the same set meanwhile
                 verify_set(set_dir, manifest)
-    _print_remarks(manifest, set_dir, unread=[name for name, _ in _unread(sources)])
+    _print_remarks(manifest, set_dir, unread=[name for name, _ in unread_images(sources)])
     return set_dir
 
 
@@ -176,60 +181,3 @@ def _print_remarks(manifest: Manifest, set_dir: Location, *, unread: Sequence[st
 def _print_lines(lines: Sequence[str]) -> None:
     for line in lines:
         print(line)
-
-
-@dataclass(frozen=True)
-class _LocatedSource:
-    """is_irrelevant: its training images become unlabeled images of none of the classes"""
-
-    source: Source | UnlabeledSource
-    located: Located
-    is_irrelevant: bool = False
-
-
-def _fingerprints(spark: SparkSession, sources: Sequence[_LocatedSource]) -> DataFrame:
-    """The fingerprints of all sources' images (FINGERPRINT_SCHEMA)."""
-    return _together((source, source_fingerprints(spark, source.source, source.located)) for source in sources)
-
-
-def _images(spark: SparkSession, sources: Sequence[_LocatedSource]) -> DataFrame:
-    """The images of all sources (SOURCE_SCHEMA), which have been read and verified before."""
-    return _together(
-        (source, source_images(spark, source.source, without_second_check(source.located.shards))) for source in sources
-    )
-
-
-def _together(frames: Iterable[tuple[_LocatedSource, DataFrame]]) -> DataFrame:
-    return reduce(
-        DataFrame.unionByName, (as_irrelevant(rows) if source.is_irrelevant else rows for source, rows in frames)
-    )
-
-
-def _image_names(sources: Sequence[_LocatedSource]) -> ImageNames:
-    shards = [
-        (shard.first_id + (IRRELEVANT_FIRST_ID if source.is_irrelevant else 0), shard)
-        for source in sources
-        for shard in source.located.shards
-    ]
-    return ImageNames(shards, sources[0].located.class_names)
-
-
-def _unread(sources: Sequence[_LocatedSource]) -> list[tuple[str, str]]:
-    """Name and reason of each file of a kind of image that is not read."""
-    return [(name, f"it is not a {KINDS} file") for source in sources for name in source.located.unread]
-
-
-def _unlabeled_sources(options: DataOptions, base: Located) -> Iterator[_LocatedSource]:
-    """The sources of the unlabeled part alone."""
-    if options.unlabeled is not None:
-        source = unlabeled_source(options, base)
-        yield _LocatedSource(source, source.locate(options, base))
-    if options.irrelevant_dataset is not None:
-        other = irrelevant_source(options)
-        located = other.locate(options)
-        if (located.image_shape, located.encoding) != (base.image_shape, base.encoding):
-            raise UserError(
-                f"--irrelevant_dataset {options.irrelevant_dataset} has {located.encoding} images of "
-                f"{located.image_shape}, {options.dataset} {base.encoding} images of {base.image_shape}: choose another"
-            )
-        yield _LocatedSource(other, located, is_irrelevant=True)
