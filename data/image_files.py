@@ -38,6 +38,8 @@ FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF")
 """Pillow's names of the formats that are read. Without them it would run Ghostscript on PostScript of any name."""
 _SIGNATURES = (b"\xff\xd8\xff", b"\x89PNG\r\n\x1a\n", b"GIF8", b"BM", b"II*\0", b"MM\0*")
 KINDS = f"{', '.join(FORMATS[:-1])} or {FORMATS[-1]}"
+_ALWAYS_DECODED, _PIXELS_PER_BYTE = 2**24, 10_000
+"""A larger image has a byte for so many pixels: an entirely white PNG file has 344 (colours) to 8,256 (1 bit) in one."""
 _PNG_BITS = 24
 """Where a PNG file has the number of bits of a channel."""
 BAD_IMAGE = (OSError, ValueError)
@@ -120,6 +122,7 @@ def decode_files(column: pa.ChunkedArray | pa.BinaryArray, shape: tuple[int, int
 def _upright_rgb(content: bytes, *, draft_size: int | None = None) -> Image.Image:
     try:
         with Image.open(io.BytesIO(content), formats=FORMATS) as picture:
+            _check_size(picture, len(content))
             if draft_size is not None:
                 picture.draft("RGB", (draft_size, draft_size))
             _check_transparent_value(picture, content)
@@ -133,6 +136,13 @@ def _upright_rgb(content: bytes, *, draft_size: int | None = None) -> Image.Imag
         raise
     except Exception as error:  # noqa: BLE001 - Pillow's decoders raise nearly anything at damaged files
         raise ValueError(f"{type(error).__name__}: {error}") from None
+
+
+def _check_size(picture: Image.Image, num_bytes: int) -> None:
+    """Raise ValueError if a few bytes say that they are a very large image, before memory is taken for it."""
+    num_pixels = picture.width * picture.height
+    if num_pixels > max(_ALWAYS_DECODED, _PIXELS_PER_BYTE * num_bytes):
+        raise ValueError(f"it has {picture.width} x {picture.height} pixels in {num_bytes} bytes, as no photograph has")
 
 
 def _check_transparent_value(picture: Image.Image, content: bytes) -> None:

@@ -200,6 +200,14 @@ def test_no_other_program_is_started_for_postscript(monkeypatch: pytest.MonkeyPa
 
 
 @pytest.mark.filterwarnings("ignore::UserWarning:PIL.TiffImagePlugin")
+def test_a_few_bytes_that_say_they_are_a_very_large_image_take_no_memory() -> None:
+    large = encoded(Image.new("1", (5000, 5000), 1), "PNG")
+    assert (decode(large, 8) == 255).all()
+    small = encoded(Image.new("RGB", (2, 2)), "BMP")
+    with pytest.raises(ValueError, match="it has 9000 x 9000 pixels in 70 bytes, as no photograph has"):
+        check_image(small[:18] + struct.pack("<II", 9000, 9000) + small[26:])
+
+
 def test_damaged_files_are_bad_images_and_nothing_else() -> None:
     """Random changes of files of every kind: whatever Pillow raises becomes BAD_IMAGE."""
     generator = np.random.default_rng(0)
