@@ -39,7 +39,7 @@ FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF")
 _SIGNATURES = (b"\xff\xd8\xff", b"\x89PNG\r\n\x1a\n", b"GIF8", b"BM", b"II*\0", b"MM\0*")
 KINDS = f"{', '.join(FORMATS[:-1])} or {FORMATS[-1]}"
 _ALWAYS_DECODED, _PIXELS_PER_BYTE = 2**24, 10_000
-"""A larger image has a byte for so many pixels: an entirely white PNG file has 344 (colours) to 8,256 (1 bit) in one."""
+"""A larger image has a byte for so many pixels: a white PNG file has 344 (colours) to 8,256 (1 bit) in one."""
 _PNG_BITS = 24
 """Where a PNG file has the number of bits of a channel."""
 BAD_IMAGE = (OSError, ValueError)
