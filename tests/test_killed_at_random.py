@@ -13,6 +13,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
+from multiprocessing.process import BaseProcess
 from pathlib import Path
 
 import pyarrow as pa
@@ -34,7 +35,7 @@ SEMI = ["--semi_method", "fixmatch", "--unlabeled_ratio", "1"]
 
 PROCESSES = multiprocessing.get_context("forkserver")
 """Forked from a process that has loaded torch already, which takes longer than all epochs that are to be disturbed."""
-PROCESSES.set_forkserver_preload(["longtail.training.__main__"])
+PROCESSES.set_forkserver_preload([__name__])
 
 
 def killed_at_random(
@@ -49,20 +50,41 @@ def killed_at_random(
     while True:
         process = PROCESSES.Process(target=in_session_of_its_own, args=(run, directory))
         process.start()
-        if kills < num_kills:
-            for _ in moment():
-                if process.exitcode is not None:
-                    break
-                time.sleep(0.01)
-            else:
-                assert process.pid is not None
-                os.killpg(process.pid, signal.SIGKILL)
-                process.join()
-                kills += 1
-                continue
+        if kills < num_kills and lives_until(moment, process) and kill_session(process):
+            kills += 1
+            continue
         process.join(600)
         assert process.exitcode == 0, said_by_processes_in(directory).read_text()
         return kills
+
+
+def lives_until(moment: Callable[[], Iterator[None]], process: BaseProcess) -> bool:
+    while process.exitcode is None and not leads_session(process):
+        time.sleep(0.01)
+    for _ in moment():
+        if process.exitcode is not None:
+            return False
+        time.sleep(0.01)
+    return True
+
+
+def leads_session(process: BaseProcess) -> bool:
+    assert process.pid is not None
+    try:
+        return os.getpgid(process.pid) == process.pid
+    except ProcessLookupError:
+        return False
+
+
+def kill_session(process: BaseProcess) -> bool:
+    """Kill the process and its children; False if it has just ended by itself."""
+    assert process.pid is not None
+    try:
+        os.killpg(process.pid, signal.SIGKILL)
+    except ProcessLookupError:
+        return False
+    process.join()
+    return True
 
 
 def in_session_of_its_own(run: Callable[[], object], directory: Path) -> None:
@@ -103,7 +125,8 @@ def _training(job: str, set_dir: Path, options: Sequence[str | Path]) -> Callabl
 
 
 def _command(command: Sequence[str | Path]) -> Callable[[], object]:
-    return partial(os.execv, command[0], command)
+    words = [str(word) for word in command]
+    return partial(os.execv, words[0], words)
 
 
 @pytest.mark.parametrize("job", ["train", "train_semi with pseudo-labels", "train_semi with FixMatch", "pretrain_moco"])
