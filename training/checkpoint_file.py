@@ -38,6 +38,7 @@ _DTYPES = {
     "torch.ShortStorage": torch.int16,
     "torch.CharStorage": torch.int8,
     "torch.ByteStorage": torch.uint8,
+    "torch.BoolStorage": torch.bool,
 }
 _NAMES = frozenset({_REBUILD_TENSOR, _REBUILD_PARAMETER, _DICT, *_DTYPES})
 _MAX_DIMENSIONS = 16
@@ -116,6 +117,13 @@ class _TensorCalls(Calls):
             raise BadPickle(f"it has the numbers {key[:20]} in two sizes or types")
         return self._known[key]
 
+    def finish(self) -> None:
+        """To be called when all numbers are read: a byte other than 0 and 1 is no valid truth value in memory."""
+        for storage in self._known.values():
+            if storage.values.dtype == torch.bool:
+                content = storage.values.view(torch.uint8)
+                content.copy_(content != 0)
+
 
 def _tensor(values: Tensor, offset: Any, size: tuple[Any, ...], stride: Any) -> Tensor:
     """A view of stored numbers (N,), no larger than they are and within them."""
@@ -174,7 +182,9 @@ def _read_zip(content: bytes) -> Any:
         if archive.NameToInfo.get(f"{directory}/byteorder") and archive.read(f"{directory}/byteorder") != b"little":
             raise BadPickle("its numbers are big-endian")
         calls = _TensorCalls(_ZipStorages(archive, directory))
-        return PickleReader(archive.read(pickles[0]), calls, max_instructions=_MAX_INSTRUCTIONS).read()
+        value = PickleReader(archive.read(pickles[0]), calls, max_instructions=_MAX_INSTRUCTIONS).read()
+    calls.finish()
+    return value
 
 
 class _LaterStorages:
@@ -194,7 +204,8 @@ class _LaterStorages:
 
 def _read_pickles(content: bytes) -> Any:
     storages = _LaterStorages(len(content))
-    reader = PickleReader(content, _TensorCalls(storages), max_instructions=_MAX_INSTRUCTIONS)
+    calls = _TensorCalls(storages)
+    reader = PickleReader(content, calls, max_instructions=_MAX_INSTRUCTIONS)
     if reader.read() != _OLD_MAGIC or reader.read() != _OLD_PROTOCOL:
         raise BadPickle("it is no file of torch.save")
     system = reader.read()
@@ -212,4 +223,5 @@ def _read_pickles(content: bytes) -> Any:
         if position > len(content):
             raise BadPickle("it ends too early")
         buffer[:] = content[start:position]
+    calls.finish()
     return value
