@@ -435,7 +435,7 @@ OUTCOME = {
 }  # fmt: skip
 PLACES = {
     "master": "local[2]", "verbose": True, "data_dir": "elsewhere", "runs_dir": "elsewhere",
-    "retries": 5, "rank_timeout": 9.0, "data_through": "partitions",
+    "retries": 5, "rank_timeout": 9.0, "data_through": "partitions", "backend": "gloo",
 }  # fmt: skip
 # What is valid only together with others.
 OUTCOME_TOGETHER = {

@@ -1,9 +1,9 @@
 """Options of every training, and of the trainings on labelled images."""
 
 from pathlib import Path
-from typing import Annotated, Any, ClassVar, Literal
+from typing import Annotated, Any, ClassVar, Literal, Self
 
-from pydantic import FilePath, field_validator, model_validator
+from pydantic import FilePath, PrivateAttr, field_validator, model_validator
 
 from longtail.conf.base.user_code import short_name
 from longtail.conf.networks import NETWORKS
@@ -115,6 +115,18 @@ class RunOptions(DataOptions):
     runs_dir: Path = option(
         Path("runs"), "directory of checkpoints, logs and metric events", group="Output", in_run_name=False
     )
+
+    _recorded: dict[str, Any] | None = PrivateAttr(None)
+
+    def with_files_at(self, places: dict[str, Path]) -> Self:
+        """The same options, with files at other places by option name; recorded() gives those that the user named."""
+        moved = self.model_copy(update=places)
+        moved._recorded = self.recorded()
+        return moved
+
+    def recorded(self) -> dict[str, Any]:
+        """As of every job."""
+        return super().recorded() if self._recorded is None else self._recorded
 
     @model_validator(mode="after")
     def _nesterov_has_momentum(self) -> "RunOptions":

@@ -1,12 +1,11 @@
 """Evaluation of a checkpoint in the ranks of a barrier stage."""
 
-from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from pyspark.sql import SparkSession
 
 from longtail.conf.base.locations import Location
-from longtail.conf.options.training import TrainOptions
+from longtail.conf.options.training import RunOptions, TrainOptions
 from longtail.spark_jobs.steps.ranks import run_on_set
 from longtail.training.run_directory import RunPaths, run_paths
 
@@ -17,15 +16,15 @@ if TYPE_CHECKING:
 def evaluate_in_ranks(spark: SparkSession, options: TrainOptions, *, set_dir: Location) -> dict[str, Any]:
     """Scores of the checkpoint options.resume on the held-out splits; prints the further files that were written."""
     paths = run_paths(options, set_dir=set_dir)
-    rank_main = partial(_evaluate_rank, options=options)
-    result = run_on_set(spark, rank_main, options, paths, description=f"evaluate {options.resume}")[0]
+    result = run_on_set(spark, _evaluate_rank, options, paths, description=f"evaluate {options.resume}")[0]
     for name in ("features", "tsne"):
         if (file := getattr(options, name)) is not None:
             print(f"{name}: {file}")
     return result
 
 
-def _evaluate_rank(rank: "Rank", paths: RunPaths, *, options: TrainOptions) -> dict[str, Any]:
+def _evaluate_rank(rank: "Rank", paths: RunPaths, options: RunOptions) -> dict[str, Any]:
     from longtail.training.run import run_evaluation
 
+    assert isinstance(options, TrainOptions)
     return run_evaluation(options, paths, rank)

@@ -1,16 +1,21 @@
-"""Runs a function in every rank of a barrier stage, with access to a prepared set."""
+"""Runs a function in every rank of a barrier stage, with access to a prepared set and to the run's files."""
 
+import uuid
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from pyspark.sql import DataFrame, SparkSession
+import pyarrow as pa
+from pyspark.sql import SparkSession
 
 from longtail.conf.options.training import RunOptions
 from longtail.data.manifest import read_manifest
 from longtail.spark_jobs.cluster.barrier import run_in_barrier_stage
+from longtail.spark_jobs.cluster.session import is_local
 from longtail.spark_jobs.cluster.shipping import packed_pseudo_labels, run_with_shipped_set, set_rows
+from longtail.spark_jobs.cluster.visibility import ranks_see
+from longtail.spark_jobs.steps.rank_files import RankMain, run_with_driver_files, served_files
 from longtail.training.run_directory import RunPaths
 
 if TYPE_CHECKING:
@@ -18,6 +23,32 @@ if TYPE_CHECKING:
 
 
 def run_on_set(
+    spark: SparkSession, rank_main: RankMain, options: RunOptions, paths: RunPaths, *, description: str
+) -> list[dict[str, Any]]:
+    """Run rank_main(rank, paths, options) in every rank.
+
+    With --data_through partitions, or if ranks of a cluster do not see the set, they get a copy of it through Spark.
+    """
+    if is_local(spark.sparkContext.master):
+
+        def locally(rank: "Rank", local_paths: RunPaths) -> dict[str, Any]:
+            return rank_main(rank, local_paths, options)
+
+        return _run(spark, locally, options, paths, description=description)
+    tag = f"files-{uuid.uuid4().hex}"
+    spark.sparkContext.addJobTag(tag)
+    try:
+        with served_files(spark, options, paths, cancel=lambda: spark.sparkContext.cancelJobsWithTag(tag)) as driver:
+
+            def on_cluster(rank: "Rank", local_paths: RunPaths) -> dict[str, Any]:
+                return run_with_driver_files(rank_main, rank, local_paths, options, driver=driver)
+
+            return _run(spark, on_cluster, options, paths, description=description)
+    finally:
+        spark.sparkContext.removeJobTag(tag)
+
+
+def _run(
     spark: SparkSession,
     rank_main: Callable[["Rank", RunPaths], dict[str, Any]],
     options: RunOptions,
@@ -25,30 +56,32 @@ def run_on_set(
     *,
     description: str,
 ) -> list[dict[str, Any]]:
-    """Run rank_main(rank, paths) in every rank; with --data_through partitions, on a copy of the set sent to them."""
-    rows: DataFrame | None = None
-
-    def in_rank(rank: "Rank") -> dict[str, Any]:
-        return rank_main(rank, paths)
-
-    run: Callable[..., dict[str, Any]] = in_rank
-    if options.data_through == "partitions":
-        assert isinstance(paths.set_dir, Path), "a job prepares its set in a directory"
-        rows = set_rows(spark, paths.set_dir)
-        run = partial(
-            run_with_shipped_set,
-            rank_main,
-            paths=paths,
-            manifest=read_manifest(paths.set_dir),
-            pseudo_labels=packed_pseudo_labels(paths.pseudo_labels) if paths.pseudo_labels else None,
-        )
-    return run_in_barrier_stage(
+    stage = partial(
+        run_in_barrier_stage,
         spark,
-        run,
         world_size=options.world_size,
         threads=options.threads,
         backend=options.backend,
         description=description,
-        rows=rows,
         verbose=options.verbose,
     )
+    if not _through_partitions(spark, options, paths):
+        return stage(lambda rank: rank_main(rank, paths))
+    assert isinstance(paths.set_dir, Path), "a job prepares its set in a directory"
+    manifest = read_manifest(paths.set_dir)
+    packed = packed_pseudo_labels(paths.pseudo_labels) if paths.pseudo_labels else None
+
+    def with_rows(rank: "Rank", rows: pa.Table) -> dict[str, Any]:
+        return run_with_shipped_set(rank_main, rank, rows, paths=paths, manifest=manifest, pseudo_labels=packed)
+
+    return stage(with_rows, rows=set_rows(spark, paths.set_dir))
+
+
+def _through_partitions(spark: SparkSession, options: RunOptions, paths: RunPaths) -> bool:
+    if options.data_through == "partitions" or is_local(spark.sparkContext.master):
+        return options.data_through == "partitions"
+    inputs = [path for path in (paths.set_dir, paths.pseudo_labels) if isinstance(path, Path)]
+    if ranks_see(spark, inputs, world_size=options.world_size):
+        return False
+    print(f"the hosts of the ranks do not see {paths.set_dir}: Spark sends them its rows (--data_through partitions)")
+    return True

@@ -98,7 +98,7 @@ def _attempt(
     spark: SparkSession, options: RunOptions, paths: RunPaths, attempt: int, *, show_progress: bool
 ) -> dict[str, Any]:
     """Run the barrier stage once, under a watchdog; return rank 0's result."""
-    rank_main = partial(_train_rank, options=options, attempt=attempt)
+    rank_main = partial(_train_rank, attempt=attempt)
     tag = f"{paths.run_dir.name}-attempt{attempt}"
     watchdog = Watchdog(
         paths.heartbeats_dir,
@@ -117,7 +117,7 @@ def _attempt(
         spark.sparkContext.removeJobTag(tag)
 
 
-def _train_rank(rank: "Rank", paths: RunPaths, *, options: RunOptions, attempt: int) -> dict[str, Any]:
+def _train_rank(rank: "Rank", paths: RunPaths, options: RunOptions, *, attempt: int) -> dict[str, Any]:
     from longtail.training.run import run_training  # only the tasks need torch
 
     return run_training(options, paths, rank, attempt=attempt)
