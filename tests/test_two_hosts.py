@@ -1,23 +1,28 @@
 """Training on two hosts that share no file system (tests/two_hosts.py)."""
 
 import json
-import os
+import re
+import shutil
 import subprocess
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
+from longtail.streaming.events.files import event_files_by_run
 from tests.conftest import SCRIPTS
-from tests.two_hosts import TwoHosts, two_hosts, why_not
+from tests.two_hosts import TwoHosts, environment_of_host, two_hosts, why_not
 
 pytestmark = [pytest.mark.long, pytest.mark.skipif(bool(why_not()), reason=f"no two hosts here: {why_not()}")]
 
 
 @pytest.fixture(scope="module")
-def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Where the driver works; each worker has an empty file system there."""
-    return tmp_path_factory.mktemp("driver")
+def place(tmp_path_factory: pytest.TempPathFactory, prepared_digits: Path) -> Path:
+    """Where the driver works, with the prepared digits; each worker has an empty file system there."""
+    directory = tmp_path_factory.mktemp("driver")
+    shutil.copytree(prepared_digits, directory / "datasets")
+    return directory
 
 
 @pytest.fixture(scope="module")
@@ -28,20 +33,63 @@ def cluster(place: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[T
         yield hosts
 
 
-def longtail(cluster: TwoHosts, place: Path, *arguments: object) -> subprocess.CompletedProcess[str]:
+def longtail(cluster: TwoHosts, place: Path, *arguments: object) -> subprocess.Popen[str]:
     """`longtail ARGS` on the first host."""
-    return subprocess.run(
-        cluster.hosts[0].command([SCRIPTS / "longtail", *arguments]),
-        cwd=place, capture_output=True, text=True, timeout=300, env=os.environ,
+    command = cluster.hosts[0].command([SCRIPTS / "longtail", *arguments, "--master", cluster.url])
+    return subprocess.Popen(
+        command, cwd=place, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment_of_host()
     )  # fmt: skip
+
+
+def test_what_hosts_with_private_disks_cannot_do_is_refused_in_one_line(cluster: TwoHosts, place: Path) -> None:
+    before = sorted(place.rglob("*"))
+    refused = longtail(cluster, place, "prepare", "--imb_factor", 0.1)
+    _, complaints = refused.communicate(timeout=300)
+    assert refused.returncode == 2, complaints
+    assert re.fullmatch(
+        r"longtail prepare: error: --data_dir: host[01]-\w+ does not see \S+: let all hosts share that directory, name "
+        r"a URL, or leave --master out\n",
+        complaints,
+    )
+    assert sorted(place.rglob("*")) == before
 
 
 def test_a_training_on_hosts_with_private_disks_leaves_everything_on_the_driver_s(
     cluster: TwoHosts, place: Path
 ) -> None:
-    prepared = longtail(cluster, place, "prepare")
-    assert prepared.returncode == 0, prepared.stderr
-    done = longtail(cluster, place, "train", "--epochs", 2, "--world_size", 2, "--master", cluster.url)
-    assert done.returncode == 0, (done.stdout, done.stderr)
-    (result,) = place.glob("runs/*/result.json")
-    assert json.loads(result.read_text())["splits"]["train"]["totals"]["support"] == [40, 28, 20, 14, 10, 7, 5, 3, 2, 2]
+    training = longtail(cluster, place, "train", "--epochs", 3, "--world_size", 2)
+    said, complaints = training.communicate(timeout=500)
+    assert training.returncode == 0, (said, complaints)
+    assert "the hosts of the ranks do not see" in said
+    assert len(re.findall(r"^epoch [123]/3: loss", said + complaints, re.MULTILINE)) == 3, "it is shown while it runs"
+    (run,) = (file.parent for file in place.glob("runs/*/result.json"))
+    result = json.loads((run / "result.json").read_text())
+    assert result["splits"]["train"]["totals"]["support"] == [40, 28, 20, 14, 10, 7, 5, 3, 2, 2]
+    left = {str(file.relative_to(run)) for file in run.rglob("*") if file.is_file()}
+    assert {re.sub(r"tfevents.*", "tfevents", name) for name in left} == {
+        "attempts/001.json", "ckpt.pth.tar", "lock", "options.json", "result.json", "tensorboard/events.out.tfevents",
+    }  # fmt: skip
+    (events,) = event_files_by_run(place / "runs" / "events").values()
+    assert [file.name.partition("-attempt001-")[2] for file in events] == [
+        "epoch00001.parquet", "epoch00002.parquet", "epoch00003.parquet", "finished.jsonl", "started.jsonl",
+    ]  # fmt: skip
+
+
+def test_a_training_goes_on_when_a_worker_is_killed_and_another_comes(cluster: TwoHosts, place: Path) -> None:
+    name = ("--exp_str", "killed", "--world_size", 2, "--epochs", 12)
+    training = longtail(cluster, place, "train", *name)
+    deadline = time.monotonic() + 300
+    while not (found := list(place.glob("runs/*-killed-*/ckpt.pth.tar"))):
+        assert training.poll() is None and time.monotonic() < deadline, "no checkpoint came from the ranks"
+        time.sleep(0.2)
+    cluster.kill_worker(cluster.hosts[1])
+    cluster.add_worker(cluster.hosts[1], private=[place])
+    said, complaints = training.communicate(timeout=500)
+    assert training.returncode == 0, (said, complaints)
+    assert "attempt 1 failed" in said and f"attempt 2: resumes from {found[0]}" in said
+    starts = [
+        json.loads(file.read_text()) for file in (place / "runs/events").glob("*-killed-*-attempt*-started.jsonl")
+    ]
+    assert sorted(start["attempt"] for start in starts) == [1, 2]
+    assert next(start["epoch"] for start in starts if start["attempt"] == 2) >= 1, "it went on from a checkpoint"
+    assert json.loads((found[0].parent / "result.json").read_text())["epoch"] == 12

@@ -7,15 +7,16 @@ On each host, /etc/hosts resolves the host's own name to 127.0.1.1, as Debian do
 import json
 import os
 import shutil
+import signal
 import subprocess
 import time
 import uuid
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from tests.cluster import MARK, SPARK_CLASS, marked_processes, quick_java
+from tests.cluster import MARK, SPARK_CLASS, ancestors, marked_processes, quick_java
 
 ADDRESSES = ("10.231.77.1", "10.231.77.2")
 PORT, UI_PORT = 7077, 8080
@@ -30,6 +31,11 @@ def why_not() -> str:
     if made.returncode == 0:
         subprocess.run(["ip", "netns", "del", name], check=True)
     return made.stderr.strip()
+
+
+def environment_of_host() -> dict[str, str]:
+    """This process's, but for what a Spark session in it has set for the loopback."""
+    return {name: value for name, value in os.environ.items() if name != "SPARK_LOCAL_IP"}
 
 
 @dataclass(frozen=True)
@@ -61,13 +67,14 @@ class TwoHosts:
         self.url = f"spark://{ADDRESSES[0]}:{PORT}"
         self._directory, self._mark = directory, mark
         self._environment = {
-            **os.environ,
+            **environment_of_host(),
             "SPARK_WORKER_DIR": str(directory / "work"),
             "SPARK_NO_DAEMONIZE": "1",
             "JDK_JAVA_OPTIONS": quick_java(),
             MARK: mark,
         }
         self._log = (directory / "log").open("w")
+        self._workers: dict[str, subprocess.Popen[bytes]] = {}
         master = ["org.apache.spark.deploy.master.Master", "--host", ADDRESSES[0]]
         self._processes = [
             self._start(hosts[0], [*master, "--port", PORT, "--webui-port", UI_PORT], private=(), environment={})
@@ -77,20 +84,30 @@ class TwoHosts:
         """Start a worker on a host, and return when the master has it."""
         worker = ["org.apache.spark.deploy.worker.Worker", "--host", host.address, "--cores", 1, "--memory", "1g"]
         wanted = self._alive_workers() + 1
-        self._processes.append(
-            self._start(host, [*worker, "--webui-port", 0, self.url], private=private, environment=environment)
-        )
+        started = self._start(host, [*worker, "--webui-port", 0, self.url], private=private, environment=environment)
+        self._workers[host.name] = started
+        self._processes.append(started)
         deadline = time.monotonic() + 120
         while self._alive_workers() < wanted:
             assert time.monotonic() < deadline, (self._directory / "log").read_text()[-4000:]
             time.sleep(0.3)
+
+    def kill_worker(self, host: Host) -> None:
+        """SIGKILL to the worker of a host and everything under it."""
+        worker = self._workers.pop(host.name)
+        under_it = [pid for pid in marked_processes(self._mark) if worker.pid in ancestors(pid)]
+        for pid in [worker.pid, *under_it]:  # the worker first: it would start another executor
+            with suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+        worker.wait()
 
     def stop(self) -> None:
         for process in self._processes:
             process.kill()
             process.wait()
         for pid in marked_processes(self._mark):
-            os.kill(pid, 9)
+            with suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
         self._log.close()
 
     def _start(

@@ -1,13 +1,21 @@
 """Whether the hosts of a cluster see the driver's files."""
 
+import os
+import secrets
+import socket
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import pyarrow as pa
 from pyspark.sql import SparkSession
 
+from longtail.conf.base.errors import UserError
+from longtail.conf.base.paths import nearest_existing
+from longtail.data.storage import Location
 from longtail.spark_jobs.cluster.barrier import stage_profile
-from longtail.spark_jobs.cluster.session import described
+from longtail.spark_jobs.cluster.session import described, is_local
+
+_SCHEMA = pa.schema([pa.field("host", pa.string())])
 
 
 def ranks_see(spark: SparkSession, paths: Sequence[Path], *, world_size: int) -> bool:
@@ -15,27 +23,47 @@ def ranks_see(spark: SparkSession, paths: Sequence[Path], *, world_size: int) ->
     return not _blind_hosts(spark, paths, num_tasks=world_size, as_ranks=True)
 
 
+def check_seen(spark: SparkSession, path: Location, *, option: str) -> None:
+    """Raise UserError if a host of a cluster does not see a local file or directory, which an option names."""
+    context = spark.sparkContext
+    if is_local(context.master) or not isinstance(path, Path):
+        return
+    if blind := _blind_hosts(spark, [path], num_tasks=context.defaultParallelism, as_ranks=False):
+        raise UserError(
+            f"{option}: {blind[0]} does not see {path}: let all hosts share that directory, name a URL, or leave "
+            f"--master out"
+        )
+
+
+def check_shared(spark: SparkSession, directory: Location, *, option: str) -> None:
+    """As check_seen, of a directory that may not exist yet, by a file that is written and removed again."""
+    if is_local(spark.sparkContext.master) or not isinstance(directory, Path):
+        return
+    sign = nearest_existing(directory) / f".{secrets.token_hex()}"
+    sign.touch()
+    try:
+        check_seen(spark, sign, option=option)
+    except UserError as error:
+        raise UserError(str(error).replace(str(sign), str(directory))) from None
+    finally:
+        sign.unlink()
+
+
 def _blind_hosts(spark: SparkSession, paths: Sequence[Path], *, num_tasks: int, as_ranks: bool) -> list[str]:
     """Names of hosts that do not see all files."""
     files = {str(file): file.stat().st_size for path in paths for file in _files(path)}
 
     def look(batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
-        import os
-        import socket
-
         for _ in batches:
             pass
         seen = all(os.path.isfile(file) and os.path.getsize(file) == size for file, size in files.items())
         yield pa.RecordBatch.from_pydict({"host": [] if seen else [socket.gethostname()]}, _SCHEMA)
 
     tasks = spark.range(0, num_tasks, 1, numPartitions=num_tasks)
+    profile = stage_profile(spark) if as_ranks else None
     with described(spark, "look for shared files"):
-        profile = stage_profile(spark) if as_ranks else None
         found = tasks.mapInArrow(look, "host string", barrier=as_ranks, profile=profile).collect()
     return sorted({row.host for row in found})
-
-
-_SCHEMA = pa.schema([pa.field("host", pa.string())])
 
 
 def _files(path: Path) -> Iterator[Path]:

@@ -63,8 +63,12 @@ class Watchdog:
         for rank, (last, _) in self._seen.items():
             try:
                 heartbeat = heartbeat_file(self._directory, rank).read_text(encoding="utf-8")
+            except FileNotFoundError:
+                continue  # not started or finished
             except OSError:
-                continue  # not started or finished, or the directory is unavailable for a moment
+                # The directory is unavailable to the driver, which says nothing about the rank.
+                self._seen[rank] = (last, time.monotonic())
+                continue
             if heartbeat != last:
                 self._seen[rank] = (heartbeat, time.monotonic())
 

@@ -26,6 +26,7 @@ from longtail.data.sources.base import Located
 from longtail.data.sources.own_files import state_of_own_files
 from longtail.data.sources.registry import source_of
 from longtail.data.verification import check_parameters, verify_set
+from longtail.spark_jobs.cluster.visibility import check_shared
 from longtail.spark_jobs.display.copies import labelled_copy_lines, unlabeled_copy_lines
 from longtail.spark_jobs.display.label_statistics import duplicate_lines
 from longtail.spark_jobs.frames.long_tail import BucketCount, LongTail, keep_long_tail, with_bucket_counts
@@ -72,6 +73,7 @@ def prepare(spark: SparkSession, options: DataOptions, *, as_delta: bool = False
     if exists:
         print(f"the files that {set_dir.name} was prepared from have changed: it is prepared again")
     check_can_be_written(set_dir.parent, option="--data_dir")
+    check_shared(spark, set_dir.parent, option="--data_dir")
     source = source_of(options)
     located = source.locate(options)
     sources = [LocatedSource(source, located), *unlabeled_sources(options, located)]

@@ -10,7 +10,7 @@ import secrets
 import socket
 import tempfile
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -70,7 +70,8 @@ def served_files(
     finally:
         sign.unlink(missing_ok=True)
         if not existed:  # an evaluation has no run
-            paths.run_dir.rmdir()
+            with suppress(OSError):
+                paths.run_dir.rmdir()
 
 
 def run_with_driver_files(
@@ -119,7 +120,8 @@ def _with_local_files(client: FileClient, options: RunOptions, driver: DriverFil
     """The options with inputs that are on this host, fetched if necessary, and outputs for which that holds too."""
     local: dict[str, Path] = {}
     for name, size in driver.sizes.items():
-        path: Path = getattr(options, name)
+        path = getattr(options, name)
+        assert isinstance(path, Path)
         if not (os.path.isfile(path) and path.stat().st_size == size):
             # Its directory's name is that of a run.
             local[name] = directory / name / path.parent.name / path.name
