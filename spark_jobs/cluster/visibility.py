@@ -8,12 +8,14 @@ from pathlib import Path
 
 import pyarrow as pa
 from pyspark.sql import SparkSession
+from pyspark.sql.utils import is_remote
 
 from longtail.conf.base.errors import UserError
 from longtail.conf.base.paths import nearest_existing
 from longtail.data.storage import Location
 from longtail.spark_jobs.cluster.barrier import stage_profile
-from longtail.spark_jobs.cluster.session import described, is_local
+from longtail.spark_jobs.cluster.session import described
+from longtail.spark_jobs.cluster.settings import is_local
 
 _SCHEMA = pa.schema([pa.field("host", pa.string())])
 
@@ -25,10 +27,10 @@ def ranks_see(spark: SparkSession, paths: Sequence[Path], *, world_size: int) ->
 
 def check_seen(spark: SparkSession, path: Location, *, option: str) -> None:
     """Raise UserError if a host of a cluster does not see a local file or directory, which an option names."""
-    context = spark.sparkContext
-    if is_local(context.master) or not isinstance(path, Path):
+    if not isinstance(path, Path) or not _has_hosts(spark):
         return
-    if blind := _blind_hosts(spark, [path], num_tasks=context.defaultParallelism, as_ranks=False):
+    num_tasks = spark.sparkContext.defaultParallelism
+    if blind := _blind_hosts(spark, [path], num_tasks=num_tasks, as_ranks=False):
         raise UserError(
             f"{option}: {blind[0]} does not see {path}: let all hosts share that directory, name a URL, or leave "
             f"--master out"
@@ -37,7 +39,7 @@ def check_seen(spark: SparkSession, path: Location, *, option: str) -> None:
 
 def check_shared(spark: SparkSession, directory: Location, *, option: str) -> None:
     """As check_seen, of a directory that may not exist yet, by a file that is written and removed again."""
-    if is_local(spark.sparkContext.master) or not isinstance(directory, Path):
+    if not isinstance(directory, Path) or not _has_hosts(spark):
         return
     sign = nearest_existing(directory) / f".{secrets.token_hex()}"
     sign.touch()
@@ -47,6 +49,11 @@ def check_shared(spark: SparkSession, directory: Location, *, option: str) -> No
         raise UserError(str(error).replace(str(sign), str(directory))) from None
     finally:
         sign.unlink()
+
+
+def _has_hosts(spark: SparkSession) -> bool:
+    """Whether tasks may run elsewhere. Over Spark Connect, where that is is not known."""
+    return not is_remote() and not is_local(spark.sparkContext.master)
 
 
 def _blind_hosts(spark: SparkSession, paths: Sequence[Path], *, num_tasks: int, as_ranks: bool) -> list[str]:

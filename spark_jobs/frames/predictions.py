@@ -42,6 +42,7 @@ from longtail.data.manifest import Manifest
 from longtail.spark_jobs.cluster.connect import default_parallelism
 from longtail.spark_jobs.cluster.settings import is_local
 from longtail.spark_jobs.cluster.torch_state import torch_as_found
+from longtail.spark_jobs.cluster.visibility import check_seen
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -184,8 +185,11 @@ def with_predictions(
     """The columns of `images` without IMAGE, then PREDICTION_SCHEMA, SCORE_FIELDS and FEATURES (a list of float32).
 
     images: has ID and IMAGE, and LABEL if with_scores is set
+
+    Raises UserError if hosts of a cluster do not see the checkpoint.
     """
     spark = images.sparkSession
+    check_seen(spark, classifier.checkpoint, option="--resume")
     kept = [name for name in images.columns if name != IMAGE]
     extra = [*(SCORE_FIELDS if with_scores else []), *([pa.field(FEATURES, pa.list_(pa.float32()))] * with_features)]
     predicted = pa.schema([*PREDICTION_SCHEMA, *extra])

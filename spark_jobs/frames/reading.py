@@ -18,6 +18,7 @@ from longtail.data.delta import delta_files, is_delta
 from longtail.data.fingerprints import FINGERPRINT_SCHEMA, fingerprints
 from longtail.data.sources.base import Located, Shard, Source, UnlabeledSource
 from longtail.spark_jobs.cluster.connect import default_parallelism
+from longtail.spark_jobs.cluster.visibility import check_seen
 
 ROWS_PER_BATCH = 4096
 TASKS_PER_SLOT = 8
@@ -76,7 +77,8 @@ def persisted(frame: DataFrame) -> Iterator[DataFrame]:
 
 
 def read_prepared(spark: SparkSession, set_dir: Location) -> DataFrame:
-    """The rows of a prepared set (PREPARED_SCHEMA)."""
+    """The rows of a prepared set (PREPARED_SCHEMA). Raises UserError if hosts of a cluster do not see it."""
+    check_seen(spark, set_dir, option="--data_dir")
     return read_parquet_or_delta(spark, set_dir / ROWS_DIRECTORY)
 
 

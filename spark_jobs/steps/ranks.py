@@ -12,7 +12,7 @@ from pyspark.sql import SparkSession
 from longtail.conf.options.training import RunOptions
 from longtail.data.manifest import read_manifest
 from longtail.spark_jobs.cluster.barrier import run_in_barrier_stage
-from longtail.spark_jobs.cluster.session import is_local
+from longtail.spark_jobs.cluster.settings import is_local
 from longtail.spark_jobs.cluster.shipping import packed_pseudo_labels, run_with_shipped_set, set_rows
 from longtail.spark_jobs.cluster.visibility import ranks_see
 from longtail.spark_jobs.steps.rank_files import RankMain, run_with_driver_files, served_files
