@@ -73,6 +73,7 @@ setup(
         "uvicorn>=0.32",
     ],
     extras_require={
+        "connect": ["pyspark[connect]>=4.1.4,<5"],
         "delta": ["deltalake>=1.6.6"],
         "docs": ["mkdocs-material>=9.5", "mkdocstrings[python]>=0.26"],
         "hdfs": ["hdfs-native>=0.14"],
@@ -96,6 +97,7 @@ setup(
             "onnxruntime>=1.22",
             "onnxscript>=0.5",
             "pandas-stubs",
+            "pyspark[connect]>=4.1.4,<5",
             "pyright[nodejs]",
             "pytest",
             "pytest-xdist",

@@ -154,6 +154,7 @@ def steps(spark: SparkSession) -> dict[str, Callable[[], object]]:
             "gen_pseudolabels", "--resume", checkpoint("*-train-*"), "--align", 1, "--format", "delta"
         ),
         "train_semi": lambda: run("train_semi", *unlabeled, *few),
+        "calibrate": lambda: run("calibrate", "--resume", checkpoint("*-train-*")),
         "advise": lambda: run("advise", "--resume", checkpoint("*-train-*")),
         "monitor": lambda: run("monitor", "--once"),
         "runs": lambda: run("runs", "list"),
@@ -191,6 +192,7 @@ def steps(spark: SparkSession) -> dict[str, Callable[[], object]]:
             kept["set"], pseudo_labels=kept["table"], epochs=1, threads=1, exp_str="api"
         ),
         "lt.evaluate": lambda: lt.evaluate(kept["run"], kept["set"], splits="test"),
+        "lt.calibrate": lambda: lt.calibrate(kept["run"], kept["set"]),
         "lt.load and predict": lambda: lt.load(kept["run"].checkpoint).predict(kept["set"].rows().limit(9)).collect(),
         "Model.register": lambda: lt.load(kept["run"].checkpoint).register(spark, "classify"),
         "lt.train of a wrong option": lambda: lt.train(kept["set"], epochs=-1),

@@ -48,6 +48,7 @@ def tables(directory: Path) -> dict[str, list[dict[str, object]]]:
 def test_the_jobs_on_dataframes_write_over_connect_what_they_write_in_a_session(
     spark: SparkSession, job: RunJob, tmp_path: Path, tmp_path_factory: pytest.TempPathFactory
 ) -> None:
+    pytest.importorskip("grpc", reason="Spark Connect's packages are those of the extra [connect]")
     client = tmp_path_factory.mktemp("client")
     options = resolve_options(
         PrepareOptions, {"data_dir": tmp_path / "datasets", "imb_factor_unlabel": 0.5, "unlabel_size_factor": 3}

@@ -11,10 +11,12 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pytest
 
+from longtail.conf.arguments import resolve_options
 from longtail.conf.base.errors import UserError
+from longtail.conf.options.live import DashboardOptions
 from longtail.streaming.dashboard.page import PageState, page_state, whole_page
 from longtail.streaming.dashboard.selection import Selection, read_selection
-from longtail.streaming.dashboard.server import address, dashboard, listening_socket, serving
+from longtail.streaming.dashboard.server import address, dashboard, is_private, listening_socket, serving
 from longtail.streaming.dashboard.table_reader import TableReader
 from longtail.streaming.dashboard.table_rows import ReadTable
 from longtail.streaming.live.quarantine import Quarantine
@@ -22,6 +24,7 @@ from longtail.streaming.tables.manifest import RunManifest
 from longtail.streaming.tables.progress import end_progress, write_progress
 from longtail.streaming.tables.schemas import TABLES
 from longtail.streaming.tables.writing import write_run
+from tests.refusals import refused
 from tests.result_rows import PLAIN, class_rows, table, write_base
 
 CHARTS_OF_A_RUN = {"accuracy_map", "class_accuracy", "accuracy_lines", "group_lines", "label_bias"}
@@ -472,3 +475,29 @@ def test_of_a_long_run_only_the_file_that_an_epoch_changed_is_read_again(tmp_pat
     write_run(tmp_path, manifest, {"class_epochs": {"1": table("class_epochs", {"epoch": 2, "accuracy": 0.75})}}, {})
 
     assert reader.read("class_epochs", "base")["accuracy"].to_pylist() == [0.5, 0.75]
+
+
+@pytest.mark.parametrize(
+    ("host", "private"), [("127.0.0.1", True), ("127.0.0.2", True), ("localhost", True), ("0.0.0.0", False)]
+)
+def test_whether_others_reach_the_page_is_seen_by_its_socket(host: str, private: bool) -> None:
+    with listening_socket(host, 0) as listening:
+        assert is_private(listening) == private
+
+
+@pytest.mark.parametrize("host", ["", " ", "a b", "http://here", "é"])
+def test_a_host_that_is_none_is_refused(host: str) -> None:
+    with refused() as messages:
+        resolve_options(DashboardOptions, {"host": host})
+
+    assert "a name or an address of this machine was expected, such as 127.0.0.1" in messages[0]
+
+
+def test_the_host_of_another_machine_is_named() -> None:
+    with refused() as messages:
+        listening_socket("198.51.100.1", 0)
+
+    assert messages == [
+        "cannot listen on 198.51.100.1 port 0: Cannot assign requested address; "
+        "choose another --host, a name or an address of this machine"
+    ]

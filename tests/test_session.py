@@ -15,7 +15,7 @@ from longtail.conf.options.base import SparkJobOptions
 from longtail.spark_jobs.cluster.as_found import activate, session_as_found
 from longtail.spark_jobs.cluster.java import check_java
 from longtail.spark_jobs.cluster.session import described, spark_session
-from longtail.spark_jobs.cluster.settings import is_local, users_settings
+from longtail.spark_jobs.cluster.settings import is_local, job_settings, users_settings
 
 LISTEN = "0A"  # the state's code in /proc/net/tcp
 
@@ -236,6 +236,58 @@ def test_the_user_s_spark_defaults_go_before_longtail_s(tmp_path: Path, monkeypa
     }  # fmt: skip
     monkeypatch.setenv("SPARK_CONF_DIR", str(tmp_path / "nowhere"))
     assert users_settings() == {}
+
+
+@pytest.mark.parametrize(
+    ("arguments", "expected"),
+    [
+        ("--master yarn --conf spark.ui.port=1 pyspark-shell", {"spark.master": "yarn", "spark.ui.port": "1"}),
+        ("--conf=spark.a=-Db=c --driver-memory=3g", {"spark.a": "-Db=c", "spark.driver.memory": "3g"}),
+        ("-c 'spark.a=x y' --name mine", {"spark.a": "x y", "spark.app.name": "mine"}),
+        ("--packages g:a:1 --driver-java-options '-Dx'", {
+            "spark.jars.packages": "g:a:1", "spark.driver.extraJavaOptions": "-Dx",
+        }),
+        ("--conf 'unmatched", {}),
+        ("", {}),
+    ],
+)  # fmt: skip
+def test_the_arguments_of_the_jvm_are_the_user_s_settings_too(
+    arguments: str, expected: dict[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SPARK_CONF_DIR", str(tmp_path))
+    monkeypatch.setenv("PYSPARK_SUBMIT_ARGS", arguments)
+
+    assert users_settings() == expected
+
+
+def test_arguments_go_before_the_file_and_the_file_before_variables(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "spark-defaults.conf").write_text("spark.driver.memory 40g\nspark.master yarn\n")
+    (tmp_path / "other.conf").write_text("spark.app.name other\n")
+    monkeypatch.setenv("SPARK_CONF_DIR", str(tmp_path))
+    monkeypatch.setenv("SPARK_DRIVER_MEMORY", "5g")
+    monkeypatch.setenv("PYSPARK_SUBMIT_ARGS", "--master local[3] pyspark-shell")
+
+    assert users_settings() == {"spark.driver.memory": "40g", "spark.master": "local[3]"}
+    monkeypatch.setenv("PYSPARK_SUBMIT_ARGS", f"--properties-file {tmp_path}/other.conf pyspark-shell")
+    assert users_settings() == {"spark.driver.memory": "5g", "spark.app.name": "other"}
+
+
+def test_what_the_user_has_set_is_not_set_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("SPARK_LOCAL_IP", raising=False)
+    options = SparkJobOptions()
+    users = {"spark.scheduler.mode": "FIFO", "spark.driver.memory": "40g", "spark.sql.session.timeZone": "Asia/Tokyo"}
+
+    own = job_settings(options, users, local=True, submitted=False)
+    submitted = job_settings(options, users, local=True, submitted=True)
+
+    assert not own.keys() & users.keys() and "spark.driver.extraJavaOptions" in own
+    assert submitted.keys() - own.keys() == {"spark.driver.host", "spark.driver.bindAddress"}
+    assert own.keys() - submitted.keys() == {"spark.driver.extraJavaOptions"}, "spark-submit's JVM runs already"
+    chosen = job_settings(options, {"spark.driver.host": "here"}, local=True, submitted=True)
+    assert not chosen.keys() & {"spark.driver.host", "spark.driver.bindAddress"}
+    assert "spark.driver.host" not in job_settings(options, {}, local=False, submitted=True)
 
 
 def test_a_local_session_listens_on_this_machine_only(spark: SparkSession) -> None:

@@ -102,7 +102,7 @@ def _new_session(name: str, options: SparkJobOptions, *, slots: int, packages: S
     configuration = SparkConf()
     users = dict(configuration.getAll()) if submitted else users_settings()
     master = options.master or configuration.get("spark.master", users.get("spark.master"))
-    with _environment(**LISTEN_ON_LOOPBACK if is_local(master) else {}):
+    with _environment(**LISTEN_ON_LOOPBACK if is_local(master) and not submitted else {}):
         java_version = "" if submitted or jvm_runs else check_java()
         _configure(configuration, name, options, users, packages, submitted=submitted)
         if not (submitted or jvm_runs or options.verbose):
