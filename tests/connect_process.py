@@ -25,7 +25,7 @@ def commands(checkpoint: str, images: str) -> list[tuple[object, ...]]:
     return [
         ("stats", *DATA),
         ("evaluate", "--resume", checkpoint, "--output_dir", "evaluation"),
-        ("gen_pseudolabels", "--resume", checkpoint, *DATA),
+        ("gen_pseudolabels", "--resume", checkpoint, "--dataset", "digits", *DATA),
         ("predict", "--resume", checkpoint, "--path", images, "--output", "predicted"),
     ]
 
