@@ -16,6 +16,7 @@ from longtail.spark_jobs.cluster.as_found import activate, session_as_found
 from longtail.spark_jobs.cluster.java import check_java
 from longtail.spark_jobs.cluster.session import described, spark_session
 from longtail.spark_jobs.cluster.settings import is_local, job_settings, users_settings
+from longtail.streaming.live.kafka_brokers import KafkaAdmin, KafkaConnection
 
 LISTEN = "0A"  # the state's code in /proc/net/tcp
 
@@ -223,6 +224,16 @@ def test_a_job_in_a_running_session_leaves_its_description(spark: SparkSession) 
         spark_session("theory", SparkJobOptions())
 
         assert spark.sparkContext.getLocalProperty("spark.job.description") == "what the user does"
+
+
+def test_a_session_without_kafka_s_connector_is_told_how_to_get_it(spark: SparkSession) -> None:
+    with pytest.raises(UserError) as error, KafkaAdmin(spark, KafkaConnection("127.0.0.1:9")):
+        pass
+
+    assert only_line(error) == (
+        "the Spark session has no Kafka connector: start it with spark.jars.packages, or spark-submit with --packages, "
+        f"set to org.apache.spark:spark-sql-kafka-0-10_2.13:{spark.version}"
+    )
 
 
 def test_the_user_s_spark_defaults_go_before_longtail_s(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

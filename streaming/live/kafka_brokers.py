@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from queue import Empty, Queue
 from typing import Any
 
+from py4j.java_gateway import JavaPackage
 from py4j.protocol import Py4JJavaError
 from pyspark.sql import SparkSession
 
@@ -89,15 +90,21 @@ class KafkaAdmin:
     """
 
     def __init__(self, spark: SparkSession, kafka: KafkaConnection) -> None:
-        self._kafka = kafka
+        self._kafka, self._spark_version = kafka, spark.version
         # Objects of the JVM have no static type.
         self._jvm: Any = spark.sparkContext._jvm
         self._client: Any = None
 
     def __enter__(self) -> "KafkaAdmin":
         self._check_names()
+        admin_client = self._jvm.org.apache.kafka.clients.admin.AdminClient
+        if isinstance(admin_client, JavaPackage):  # which py4j takes for a class that is not there
+            raise UserError(
+                "the Spark session has no Kafka connector: start it with spark.jars.packages, or spark-submit with "
+                f"--packages, set to org.apache.spark:spark-sql-kafka-0-10_2.13:{self._spark_version}"
+            )
         with self._one_line():
-            self._client = self._jvm.org.apache.kafka.clients.admin.AdminClient.create(self._properties())
+            self._client = admin_client.create(self._properties())
         return self
 
     def __exit__(self, *exception: object) -> None:
