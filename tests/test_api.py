@@ -1,6 +1,7 @@
 """`import longtail as lt`: the jobs as functions, and what the README shows of them."""
 
 import re
+import urllib.request
 from pathlib import Path
 
 import numpy as np
@@ -40,6 +41,25 @@ def test_the_ten_lines_of_the_readme_run(
     assert [axis.get_xlabel() for axis in run.curves().axes] == ["epoch"]
     assert [axis.get_yscale() for axis in digits.plot().axes] == ["log"]
 
+    matrix = run.confusion().axes[0].images[0].get_array()
+    assert matrix is not None and matrix.shape == (10, 10)
+    confusion = run.result["splits"]["test"]["confusion"]
+    right = {t: n for t, p, n in zip(*(confusion[k] for k in ("target", "predicted", "count")), strict=True) if t == p}
+    support = run.result["splits"]["test"]["totals"]["support"]
+    assert matrix.diagonal().tolist() == pytest.approx([right.get(c, 0) / support[c] for c in range(10)])
+
+    with lt.live("runs") as live, lt.dashboard(live) as page:
+        assert live.is_running and page.url.startswith("http://127.0.0.1:")
+        epochs = live.update().table("epochs", run=run.path.name)
+        assert run.path.name in urllib.request.urlopen(page.url).read().decode()
+    assert not live.is_running
+    last = epochs[(epochs["split"] == "test") & (epochs["epoch"] == 2)]
+    assert last["accuracy"].tolist() == pytest.approx([run.scores["accuracy"]])
+    with refused() as messages:
+        live.table("epoch")
+    assert "there is no live table 'epoch'" in messages[0] and "(did you mean epochs?)" in messages[0]
+    assert len(lt.live("runs").update().table("runs")) == 1, "processed already, and read again"
+
     assert lt.train(digits, loss_type="LDAM", epochs=2).path == run.path
     scores = lt.evaluate(run, digits, splits="test")
     assert scores.scores["accuracy"] == pytest.approx(run.scores["accuracy"])
@@ -70,10 +90,15 @@ def test_rows_in_memory_become_a_data_set(spark: SparkSession, tmp_path: Path, m
     given = {"image": "photo", "label": "kind", "imb_type": "natural", "test_fraction": 0.2}
     of_arrow = lt.prepare(pa.table(rows), **given)
     of_pandas = lt.prepare(pd.DataFrame(rows), **given)
+    more = [image.tobytes() for image in generator.integers(0, 256, (7, 8 * 8 * 3), dtype=np.uint8)]
+    others = pd.DataFrame({"photo": more, "height": 8, "width": 8, "channels": 3})
+    with_unlabeled = lt.prepare(pa.table(rows), unlabeled=others, **given)
     of_spark = lt.prepare(spark.createDataFrame(pd.DataFrame(rows)), **given)
 
     assert of_arrow.class_names == ["ant", "bee"] and of_arrow.counts["train"] == [20, 12]
-    assert of_pandas.path == of_arrow.path
+    assert of_pandas.path == of_arrow.path != with_unlabeled.path
+    assert with_unlabeled.counts["train"] == [20, 12]
+    assert with_unlabeled.rows().where("split = 'unlabeled'").count() == 7
     assert of_spark.counts == of_arrow.counts
     assert of_arrow.manifest.image_shape == (8, 8, 3)
     with refused() as messages:

@@ -178,6 +178,14 @@ def test_bad_images_stop_the_job_by_name_or_are_listed_with_the_reason(
         assert by_file[name]["bad_image"] and by_file[name]["model_version"] == version(checkpoint)
     assert "it is not a JPEG" in by_file["text.jpg"]["bad_image"]
 
+    (tmp_path / "wanted.txt").write_text("good.png\n\ngone.png\n")
+    listed = run_predict(spark, checkpoint, photos, on_bad_image="skip", list_file=tmp_path / "wanted.txt")
+    assert {row["file"]: row["bad_image"] for row in listed} == {"good.png": None, "gone.png": "no such file"}
+    (tmp_path / "wanted.txt").write_text("good.png\n../secret.png\n")
+    with refused() as messages:
+        run_predict(spark, checkpoint, photos, list_file=tmp_path / "wanted.txt")
+    assert "wanted.txt, line 2: a name below --path was expected, not ../secret.png" in messages[0]
+
 
 @contextmanager
 def refused_by_task() -> Iterator[list[str]]:

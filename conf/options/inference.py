@@ -198,6 +198,10 @@ class PredictOptions(NewImagesOptions, PriorOptions):
         ),
     )
 
+    list_file: FilePath | None = option(
+        None, "text file that names the images below --path to predict, a line each; default: all",
+        group="Your own images", flags=("--list",),
+    )  # fmt: skip
     output: Path = option(..., "table to write: a directory of Parquet files", group="Output")
     format: TableFormat = option("parquet", DELTA_HELP, group="Output")
     probabilities: bool = option(False, "write the probability of every class as well", group="Output")

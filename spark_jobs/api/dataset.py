@@ -96,6 +96,7 @@ def prepare(
     *,
     label: str = "label",
     image: str = "image",
+    unlabeled: "str | Path | DataFrame | pd.DataFrame | pa.Table | None" = None,
     **options: Any,
 ) -> Dataset:
     """Prepare a long-tailed data set, unless it is there already.
@@ -103,22 +104,24 @@ def prepare(
     source: the name of a data set (`cifar10`); a directory of class folders; a Parquet or Delta table; or a DataFrame
         of Spark or pandas, or an Arrow table, which is written to data_dir first
     label, image: columns of a table's labels and images
+    unlabeled: images of unknown class, as those of --unlabeled, or rows in memory with the column of images
     options: those of `longtail prepare`
 
     Raises UserError for invalid input, with a suggestion for an option that does not exist.
     """
     use_settings_of_spark()
     named = {"label_column": label, "image_column": image, **options}
-    if isinstance(source, str | Path):
-        resolved = resolve_options(PrepareOptions, {**named, **_source_options(source)})
-        spark = spark_session("prepare", resolved)
-    else:
-        # Validated before anything is written, with a place that is there.
-        checked = resolve_options(PrepareOptions, {**named, "dataset": "table", "path": Path.cwd()})
-        spark = spark_session("prepare", checked)
-        sizes = [name for name in SIZE_COLUMNS if name in _column_names(source)]  # of an image that is pixels
-        table = _written(spark, source, [image, label, *sizes], checked.data_dir.absolute() / TABLES_DIRECTORY)
-        resolved = checked.model_copy(update={"path": table})
+    if isinstance(unlabeled, str | Path):
+        named["unlabeled"] = str(unlabeled)
+    # Validated before anything is written, with a place that is there.
+    of_source = _source_options(source) if isinstance(source, str | Path) else {"dataset": "table", "path": Path.cwd()}
+    resolved = resolve_options(PrepareOptions, {**named, **of_source})
+    spark = spark_session("prepare", resolved)
+    if not isinstance(source, str | Path):
+        named["path"] = _written(spark, source, [image, label, *_sizes(source)], _tables_directory(resolved))
+    if unlabeled is not None and not isinstance(unlabeled, str | Path):
+        named["unlabeled"] = str(_written(spark, unlabeled, [image, *_sizes(unlabeled)], _tables_directory(resolved)))
+    resolved = resolve_options(PrepareOptions, {**of_source, **named})
     set_dir = prepare_set(spark, resolved, as_delta=resolved.format == "delta")
     return Dataset(set_dir, resolved)
 
@@ -172,6 +175,21 @@ def _written(
         if not table.exists():
             write_atomically(table, lambda temporary: shutil.copyfile(scratch / "rows.parquet", temporary))
     return table
+
+
+def _tables_directory(options: DataOptions) -> Path:
+    """Where rows in memory are written. Raises UserError if that is in a store."""
+    if not isinstance(options.data_dir, Path):
+        raise UserError(
+            f"rows in memory are written to a local data_dir first, not to {options.data_dir}: write them to a table "
+            f"there, and name it"
+        )
+    return options.data_dir.absolute() / TABLES_DIRECTORY
+
+
+def _sizes(source: "DataFrame | pd.DataFrame | pa.Table") -> list[str]:
+    """The columns that say the sizes of images that are pixels, as far as there are any."""
+    return [name for name in SIZE_COLUMNS if name in _column_names(source)]
 
 
 def _column_names(source: "DataFrame | pd.DataFrame | pa.Table") -> list[str]:

@@ -9,8 +9,10 @@ from typing import TYPE_CHECKING, Any
 import pandas as pd
 import pyarrow as pa
 
+from longtail.conf.base.errors import UserError
 from longtail.conf.vocabulary import TEST, TRAIN, VAL
 from longtail.spark_jobs.api.model import Model, load
+from longtail.spark_jobs.display.confusion import confusion_figure
 from longtail.streaming.event_files.reading import read_event_files
 from longtail.streaming.events.files import event_files_of
 from longtail.streaming.events.writer import EVENTS_DIRECTORY
@@ -51,6 +53,16 @@ class Scores:
                 if key in found
             }
         )
+
+    def confusion(self) -> "Figure":
+        """The confusion matrix of the test set, or else of the validation set: shares of each true class's images.
+
+        Raises UserError without held-out images.
+        """
+        found = self._split_scores
+        if "confusion" not in found:
+            raise UserError(f"{self.path} has no scores of held-out images, hence no confusion matrix")
+        return confusion_figure(found["confusion"], self.result["class_names"], title=self.path.name)
 
     @property
     def _split_scores(self) -> dict[str, Any]:

@@ -12,7 +12,7 @@ import pyarrow.parquet as pq
 from pyspark.sql import DataFrame, SparkSession
 
 from longtail.conf.base.errors import UserError
-from longtail.conf.base.files import scratch_directory
+from longtail.conf.base.files import open_regular_file, scratch_directory
 from longtail.conf.base.shown_text import printable
 from longtail.data.contract import FILE
 from longtail.data.directories import files_below
@@ -39,16 +39,26 @@ class NewImages:
 
 @contextmanager
 def new_images(
-    spark: SparkSession, path: Path, *, image_column_name: str, beside: Path, label_column: str | None = None
+    spark: SparkSession,
+    path: Path,
+    *,
+    image_column_name: str,
+    beside: Path,
+    label_column: str | None = None,
+    list_file: Path | None = None,
 ) -> Iterator[NewImages]:
     """The images of --path.
 
     beside: a directory that all tasks can read, for the list of files while the block runs
     label_column: for the class of each file, which is the first folder of its name; a table has it already
 
+    list_file: names those of a directory that are wanted; a name without a file is a bad image
+
     Raises UserError if there are none.
     """
     slots = default_parallelism(spark)
+    if list_file is not None and (is_table(path) or not path.is_dir()):
+        raise UserError(f"--list names images below a directory, and {path} is none of images: leave it out")
     if is_table(path):
         rows = read_parquet_or_delta(spark, path)
         images = image_column(rows, image_column_name)
@@ -63,20 +73,21 @@ def new_images(
     directory = path if path.is_dir() else path.parent
     with scratch_directory(beside, "list_of_files") as scratch:
         kept = [FILE] if label_column is None else [FILE, label_column]
-        num_files = _write_list(path, directory, scratch / "files.parquet", label_column)
+        num_files = _write_list(path, directory, scratch / "files.parquet", label_column, list_file)
         tasks = min(TASKS_PER_SLOT * slots, -(-num_files // FILES_PER_TASK))
         rows = spark.read.parquet(str(scratch / "files.parquet")).repartition(max(tasks, min(slots, num_files)))
         yield NewImages(rows, FileColumn(_PATH_BYTES, directory), kept)
 
 
-def _write_list(path: Path, directory: Path, file: Path, label_column: str | None) -> int:
+def _write_list(path: Path, directory: Path, file: Path, label_column: str | None, list_file: Path | None) -> int:
     """Write the names of the image files, a part at a time; return how many there are."""
     columns = [pa.field(FILE, pa.string()), pa.field(_PATH_BYTES, pa.binary())]
     if label_column is not None:
         columns.append(pa.field(label_column, pa.string()))
     num_files = 0
     with pq.ParquetWriter(file, schema := pa.schema(columns)) as writer:
-        remaining = _names(path, directory, in_folders=label_column is not None)
+        found = _names(path, directory, in_folders=label_column is not None)
+        remaining = found if list_file is None else _listed_names(list_file)
         while names := list(islice(remaining, NAMES_PER_ROW_GROUP)):
             # Names may have bytes that are not UTF-8, which no text column holds.
             rows = {FILE: [printable(name) for name in names], _PATH_BYTES: [os.fsencode(name) for name in names]}
@@ -88,6 +99,23 @@ def _write_list(path: Path, directory: Path, file: Path, label_column: str | Non
         where = "in folders named as the classes " if label_column is not None else ""
         raise UserError(f"{path} has no image {where}and is no Parquet or Delta table: {KINDS} files were expected")
     return num_files
+
+
+def _listed_names(list_file: Path) -> Iterator[str]:
+    """The names in a file, a line each. Raises UserError at one that is not below a directory."""
+    try:
+        with open_regular_file(list_file) as file:
+            for number, line in enumerate(file, 1):
+                name = os.fsdecode(line.strip())
+                if not name:
+                    continue
+                if name.startswith("/") or ".." in name.split("/"):
+                    raise UserError(
+                        f"{list_file}, line {number}: a name below --path was expected, not {printable(name)}"
+                    )
+                yield name
+    except OSError as error:
+        raise UserError(f"cannot read {list_file}: {error.strerror}") from None
 
 
 def _names(path: Path, directory: Path, *, in_folders: bool) -> Iterator[str]:

@@ -64,7 +64,13 @@ def predict(spark: SparkSession, options: PredictOptions) -> PredictedTable:
     additions = Additions(probabilities=options.probabilities, features=options.features)
     with (
         described(spark, f"predict {options.path} by {classifier.checkpoint}"),
-        new_images(spark, options.path, image_column_name=options.image_column, beside=output.parent) as found,
+        new_images(
+            spark,
+            options.path,
+            image_column_name=options.image_column,
+            beside=output.parent,
+            list_file=options.list_file,
+        ) as found,
         new_directory(output, replace=True) as directory,
     ):
         classifier, class_shares = with_prior(

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from longtail import conf, data, models, spark_jobs, streaming, training
     from longtail.spark_jobs.api.dataset import Dataset, prepare
     from longtail.spark_jobs.api.jobs import calibrate, evaluate, pretrain, pseudo_labels, train, train_semi
+    from longtail.spark_jobs.api.live import Dashboard, Live, dashboard, live
     from longtail.spark_jobs.api.model import BatchPredictions, Model, load
     from longtail.spark_jobs.api.run import Run, Scores
 
@@ -24,12 +25,16 @@ __version__ = "0.2.0"
 _PACKAGES = ("conf", "data", "models", "spark_jobs", "streaming", "training")
 _MODULES = {
     "BatchPredictions": "model",
+    "Dashboard": "live",
     "Dataset": "dataset",
+    "Live": "live",
     "Model": "model",
     "Run": "run",
     "Scores": "run",
     "calibrate": "jobs",
+    "dashboard": "live",
     "evaluate": "jobs",
+    "live": "live",
     "load": "model",
     "prepare": "dataset",
     "pretrain": "jobs",
@@ -40,9 +45,9 @@ _MODULES = {
 """The module of spark_jobs/api/ that defines a function or class."""
 
 __all__ = [
-    "BatchPredictions", "Dataset", "Model", "Run", "Scores", "__version__", "calibrate", "conf", "data", "evaluate",
-    "load", "models", "prepare", "pretrain", "pseudo_labels", "spark_jobs", "streaming", "train", "train_semi",
-    "training",
+    "BatchPredictions", "Dashboard", "Dataset", "Live", "Model", "Run", "Scores", "__version__", "calibrate", "conf",
+    "dashboard", "data", "evaluate", "live", "load", "models", "prepare", "pretrain", "pseudo_labels", "spark_jobs",
+    "streaming", "train", "train_semi", "training",
 ]  # fmt: skip
 
 

@@ -1,0 +1,140 @@
+"""The live tables of running trainings as DataFrames, the query that keeps them up to date, and the live page."""
+
+from contextlib import ExitStack
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+import pandas as pd
+
+from longtail.conf.arguments import resolve_options
+from longtail.conf.base.errors import UserError
+from longtail.conf.base.suggestions import did_you_mean
+from longtail.conf.options.live import DashboardOptions, MonitorOptions
+from longtail.spark_jobs.steps.live_query import LiveQueries, live_inputs, start_query
+from longtail.spark_jobs.steps.live_sinks import update_sinks
+from longtail.streaming.dashboard.server import address, listening_socket, serving
+from longtail.streaming.dashboard.server import dashboard as dashboard_page
+from longtail.streaming.dashboard.table_reader import TableReader
+from longtail.streaming.tables.manifest import TABLES_DIRECTORY
+from longtail.streaming.tables.reading import read_result_table
+from longtail.streaming.tables.schemas import TABLES
+
+
+class Live:
+    """The live tables of a directory of runs; start() keeps them up to date, and so does `longtail monitor`.
+
+    tables_dir: where the tables are
+    """
+
+    def __init__(self, options: MonitorOptions) -> None:
+        self._options = options
+        self.tables_dir = options.output_dir or options.runs_dir / TABLES_DIRECTORY
+        self._queries: LiveQueries | None = None
+
+    def table(self, name: str, run: str | None = None) -> pd.DataFrame:
+        """A table of docs/analytics.md, such as `class_epochs`; of one run, or of all. Empty before there are events.
+
+        Raises UserError for a name that is no table.
+        """
+        if name not in TABLES:
+            raise UserError(
+                f"there is no live table {name!r}: choose one of {', '.join(TABLES)}{did_you_mean(name, TABLES)}"
+            )
+        return read_result_table(self.tables_dir, name, run).to_pandas()
+
+    @property
+    def is_running(self) -> bool:
+        """Whether the query that start() has started runs."""
+        return self._queries is not None and self._queries.live.isActive
+
+    def start(self) -> Self:
+        """Start the query, which updates the tables until stop(); in a `with` block, until its end.
+
+        Raises UserError if another process writes these tables.
+        """
+        if not self.is_running:
+            self._queries = self._started(self._options.trigger)
+        return self
+
+    def update(self) -> Self:
+        """Process the events that there are, and return when the tables have them."""
+        if self._queries is not None and self.is_running:
+            self._queries.live.processAllAvailable()
+        else:
+            self._started(None).finish()
+        return self
+
+    def stop(self) -> None:
+        """End the query after what it is processing. The tables stay."""
+        if self._queries is not None and self.is_running:
+            for _, query in self._queries.queries:
+                query.stop()
+            self._queries.live.stop()
+        self._queries = None
+
+    def __enter__(self) -> Self:
+        return self.start()
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.stop()
+
+    def _started(self, trigger: str | None) -> LiveQueries:
+        options = self._options
+        sinks = update_sinks(self.tables_dir, tensorboard=options.tensorboard, as_delta=options.format == "delta")
+        inputs = live_inputs(options)
+        return start_query("live", options, inputs, tables_dir=self.tables_dir, trigger=trigger, on_update=sinks)
+
+
+class Dashboard:
+    """The live page, served by this process until close(), or until the end of a `with` block.
+
+    url: its address on this machine
+    """
+
+    def __init__(self, options: DashboardOptions, tables_dir: Path) -> None:
+        tables = TableReader(tables_dir)
+        listening = listening_socket(options.host, options.port)
+        page = dashboard_page(tables.read, tables.version, host=options.host, notes=tables.notes)
+        self._open = ExitStack()
+        self._open.enter_context(serving(page, listening))
+        self.url = address(listening)
+
+    def close(self) -> None:
+        """End the server."""
+        self._open.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+
+def live(runs_dir: str | Path = "runs", **options: Any) -> Live:
+    """The live tables of a directory of runs, which need not be there yet.
+
+    options: those of `longtail monitor`, but `once` and `run`, which only its terminal has
+    """
+    if shown := sorted({"once", "run"} & options.keys()):
+        raise UserError(f"{shown[0]} is an option of the terminal: use table(name, run=...) and update()")
+    resolved = resolve_options(MonitorOptions, {**options, "runs_dir": runs_dir})
+    if resolved.source == "files":
+        resolved.runs_dir.mkdir(parents=True, exist_ok=True)
+    return Live(resolved)
+
+
+def dashboard(tables: Live | str | Path, *, host: str = "127.0.0.1", port: int = 0) -> Dashboard:
+    """Serve the live page of tables that live() or `longtail monitor` keeps up to date.
+
+    tables: of live(), or their directory
+    host, port: as of `longtail dashboard`; port 0 is any free one
+
+    Raises UserError if the address cannot be used.
+    """
+    directory = tables.tables_dir if isinstance(tables, Live) else Path(tables)
+    return Dashboard(resolve_options(DashboardOptions, {"host": host, "port": port}), directory)
