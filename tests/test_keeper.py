@@ -1,0 +1,69 @@
+"""The keeper's tables are those that plain Python makes of all events, whatever the order and the batches. No Spark."""
+
+from dataclasses import asdict
+from pathlib import Path
+from unittest.mock import patch
+
+import pyarrow as pa
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from pyspark.sql import SparkSession
+
+from longtail.streaming.alerts.rules import AlertRules
+from longtail.streaming.event_files.reading import EventPiece
+from longtail.streaming.events.columns import event_schema
+from longtail.streaming.events.schema import EVENT_KINDS, Event
+from longtail.streaming.live import run_update
+from longtail.streaming.live.keeper import TableKeeper
+from longtail.streaming.parsing.arrow import LINE_SCHEMA
+from longtail.streaming.tables.reading import read_result_table
+from longtail.streaming.tables.schemas import TABLES
+from tests.analytics import rounded
+from tests.histories import histories
+from tests.plain_tables import plain_tables
+
+
+def keep(tables_dir: Path, batches: list[list[Event]], *, segment_rows: int, segment_epochs: int) -> None:
+    """Update tables by the batches; alerts and derived tables, which are Spark's, are left out."""
+    spark = SparkSession.__new__(SparkSession)  # nothing here asks it for anything
+    with (
+        patch.object(TableKeeper, "_update_alerts"),
+        patch.object(TableKeeper, "_update_derived_tables"),
+        patch.object(run_update, "SEGMENT_ROWS", segment_rows),
+        patch.object(run_update, "SEGMENT_EPOCHS", {"epochs": segment_epochs, "steps": segment_epochs}),
+    ):
+        keeper = TableKeeper(spark, tables_dir, AlertRules())
+        for batch in batches:
+            of_kinds = {name: [asdict(event) for event in batch if event.kind == name] for name in EVENT_KINDS}
+            tables = {
+                name: pa.Table.from_pylist(rows, schema=event_schema(EVENT_KINDS[name]))
+                for name, rows in of_kinds.items()
+                if rows
+            }
+            lines = LINE_SCHEMA.empty_table()
+            keeper.update(lines, [EventPiece("events.parquet", tables, lines)])
+        keeper.close()
+
+
+@settings(max_examples=8, deadline=None)
+@given(events=histories(), data=st.data())
+def test_any_order_repetition_and_cutting_into_batches_gives_the_tables_of_the_definitions(
+    tmp_path_factory: pytest.TempPathFactory, events: list[Event], data: st.DataObject
+) -> None:
+    order = data.draw(st.permutations(events)) if data.draw(st.booleans()) else events
+    order = [*order, *data.draw(st.lists(st.sampled_from(events), max_size=20))]
+    cuts = sorted(data.draw(st.lists(st.integers(1, len(order) - 1), max_size=5, unique=True)))
+    batches = [order[start:end] for start, end in zip([0, *cuts], [*cuts, len(order)], strict=True)]
+    again = data.draw(st.integers(0, len(batches) - 1))
+    batches.insert(again, batches[again])  # as after a kill between the tables and the checkpoint
+    tables_dir = tmp_path_factory.mktemp("tables")
+    size = {"segment_rows": data.draw(st.sampled_from([1, 12, 1000])), "segment_epochs": data.draw(st.integers(1, 3))}
+    keep(tables_dir, batches, **size)
+
+    for name, rows in plain_tables(events).items():
+        columns = [column for column in TABLES[name].names if rows and column in rows[0]]
+        assert rounded(read_result_table(tables_dir, name, now=0.0).to_pylist(), columns) == rounded(rows, columns), (
+            name
+        )
+    assert not read_result_table(tables_dir, "quarantine").num_rows
