@@ -32,7 +32,9 @@ def runs(events: Mapping[str, pa.Table], known: Iterable[Row]) -> dict[str, Row]
 def _condensed(events: pa.Table) -> list[Row]:
     """The events without what no run's state depends on; of those that differ only in time the first and the last."""
     names = [name for name in _FIELDS if name in events.column_names]
-    spans = events.group_by(names).aggregate([("emitted_at", "min"), ("emitted_at", "max")]).to_pylist()
+    spans = (
+        events.group_by(names, use_threads=False).aggregate([("emitted_at", "min"), ("emitted_at", "max")]).to_pylist()
+    )
     return [{**span, "emitted_at": span[end]} for span in spans for end in ("emitted_at_min", "emitted_at_max")]
 
 

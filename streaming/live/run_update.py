@@ -9,7 +9,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from longtail.streaming.events.schema import ClassEvent, own_fields
-from longtail.streaming.live.arrow_rows import last_rows, split_by_segment
+from longtail.streaming.live.arrow_rows import last_rows, rows_with_keys, split_by_segment
 from longtail.streaming.tables.manifest import (
     RunManifest,
     read_run_manifest,
@@ -128,20 +128,21 @@ class RunUpdate:
         manifest = self.manifest
         segments = [s for s in manifest.files.get(name, {}) if int(s) >= manifest.segment_of(name, first)]
         rows = read_segments(self.tables_dir, manifest, name, segments)
-        return rows.filter(pc.field("epoch") < first), rows.filter(pc.field("epoch") >= first)
+        is_before = pc.less(rows["epoch"], first)
+        return rows.filter(is_before), rows.filter(pc.invert(is_before))
 
     def last_rows_before(self, name: str, first: int, key: list[str], changed: pa.Table) -> pa.Table:
         """The stored row of each key in `changed` with the highest epoch before `first`.
 
         Segments are read backwards until there is a row for each key: a class or a split may be absent from many.
         """
-        keys = changed.group_by(key).aggregate([])
+        keys = changed.group_by(key, use_threads=False).aggregate([])
         rows = TABLES[name].empty_table()
         for segment in sorted(self.manifest.files.get(name, {}), key=int, reverse=True):
             if int(segment) > self.manifest.segment_of(name, first):
                 continue
-            more = read_segments(self.tables_dir, self.manifest, name, [segment]).filter(pc.field("epoch") < first)
-            more = more.join(keys, keys=key, join_type="inner").select(rows.column_names)
+            more = read_segments(self.tables_dir, self.manifest, name, [segment])
+            more = rows_with_keys(more.filter(pc.less(more["epoch"], first)), keys)
             rows = last_rows(pa.concat_tables([more, rows]), key)
             if rows.num_rows == keys.num_rows:
                 break

@@ -133,8 +133,10 @@ def quarantine_files(tables_dir: Path) -> list[Path]:
 
 def latest_epochs(table: pa.Table) -> pa.Table:
     """The rows of class_epochs or epochs at the latest epoch of each run and split."""
-    last = table.group_by(["run", "split"]).aggregate([("epoch", "max")]).rename_columns(["run", "split", "epoch"])
-    return table.join(last, keys=["run", "split", "epoch"], join_type="inner").select(table.column_names)
+    key = ["run", "split", "epoch"]
+    # Threads would take longer to start than these small tables take.
+    last = table.group_by(key[:2], use_threads=False).aggregate([("epoch", "max")]).rename_columns(key)
+    return table.join(last, keys=key, join_type="inner", use_threads=False).select(table.column_names)
 
 
 def rows_where(table: pa.Table, **equal: Any) -> pa.Table:
