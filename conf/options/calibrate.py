@@ -6,8 +6,9 @@ from typing import ClassVar
 from pydantic import FilePath, model_validator
 
 from longtail.conf.base.locations import Location
-from longtail.conf.options.base import MOST_THREADS, JobOptions, option
-from longtail.conf.options.inference import INFERENCE_BATCH_SIZE, InferenceOptions, NewImagesOptions
+from longtail.conf.options.base import JobOptions, option
+from longtail.conf.options.classifier import images_per_pass, threads_per_task
+from longtail.conf.options.inference import InferenceOptions, NewImagesOptions
 
 DEFAULT_NAME = "calibrated.pth.tar"
 
@@ -56,13 +57,8 @@ class CalibrateOptions(InferenceOptions, CalibratedOutput):
         "prepared from them",
         group="Your own images",
     )
-    batch_size: int = option(
-        INFERENCE_BATCH_SIZE, "images per forward pass", group="Spark", flags=("-b",), advanced=True, gt=0, le=100_000
-    )
-    threads: int | None = option(
-        None, "CPU threads per task; default: an equal share of the cores", group="Spark", advanced=True, gt=0,
-        le=MOST_THREADS,
-    )  # fmt: skip
+    batch_size: int = images_per_pass()
+    threads: int | None = threads_per_task()
 
 
 class CalibrateImagesOptions(NewImagesOptions, CalibratedOutput):

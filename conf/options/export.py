@@ -5,6 +5,7 @@ from pathlib import Path
 from pydantic import FilePath, field_validator
 
 from longtail.conf.options.base import JobOptions, option
+from longtail.conf.options.classifier import own_network
 from longtail.conf.options.training import NetworkName
 
 MODEL_CARD_ENDING = ".md"
@@ -32,10 +33,7 @@ class ExportOptions(JobOptions):
         "(weights, with a JSON file beside them) or .md (model card)",
         group="Output",
     )
-    arch: NetworkName | None = option(
-        None, "package.module:factory; needed only if the checkpoint's network is your own", group="Network",
-        flags=("-a",), advanced=True,
-    )  # fmt: skip
+    arch: NetworkName | None = own_network()
 
     @field_validator("to")
     @classmethod

@@ -7,22 +7,17 @@ from pydantic import FilePath, field_validator, model_validator
 
 from longtail.conf.base.locations import Location
 from longtail.conf.base.suggestions import did_you_mean
-from longtail.conf.options.base import DELTA_HELP, MOST_THREADS, JobOptions, SparkJobOptions, TableFormat, option
+from longtail.conf.options.base import DELTA_HELP, JobOptions, SparkJobOptions, TableFormat, option
+from longtail.conf.options.classifier import images_per_pass, own_loss, own_network, threads_per_task
 from longtail.conf.options.data import DataOptions
 from longtail.conf.options.training import LossName, NetworkName
 from longtail.conf.vocabulary import SPLITS
-
-INFERENCE_BATCH_SIZE = 500
-"""Divides the 2000 rows of Spark's Arrow batches (spark_jobs/cluster/session.py), so that no batch needs padding."""
 
 
 class InferenceOptions(DataOptions):
     """Options of every job that uses a trained classifier."""
 
-    arch: NetworkName | None = option(
-        None, "package.module:factory; needed only if the checkpoint's network is your own", group="Network",
-        flags=("-a",), advanced=True,
-    )  # fmt: skip
+    arch: NetworkName | None = own_network()
 
 
 PRIORS = ("uniform", "train", "estimated")
@@ -87,13 +82,8 @@ class GenPseudolabelsOptions(InferenceOptions):
         "distribution alignment: scale predictions so that their mean matches the labelled class shares raised to this "
         "power (0: uniform)", group="Method", ge=0, le=1,
     )  # fmt: skip
-    batch_size: int = option(
-        INFERENCE_BATCH_SIZE, "images per forward pass", group="Spark", flags=("-b",), advanced=True, gt=0, le=100_000
-    )
-    threads: int | None = option(
-        None, "CPU threads per task; default: an equal share of the cores", group="Spark", advanced=True, gt=0,
-        le=MOST_THREADS,
-    )  # fmt: skip
+    batch_size: int = images_per_pass()
+    threads: int | None = threads_per_task()
     output_dir: Path | None = option(
         None, "directory to write to; default: pseudo_labels/ beside the prepared sets", group="Output"
     )
@@ -133,22 +123,14 @@ class EvaluateOptions(InferenceOptions, PriorOptions):
         "table; with --dataset folder, image_list or table, the images of a data set that is prepared from them",
         group="Your own images",
     )
-    loss_type: LossName | None = option(
-        None, "package.module:function; needed only if the checkpoint's loss is your own",
-        group="Loss and re-balancing", advanced=True,
-    )  # fmt: skip
+    loss_type: LossName | None = own_loss()
     splits: str = option(
         "val,test", "splits, separated by commas: train, val, test, and unlabeled (which has no scores)",
         group="Method", pattern=rf"^({'|'.join(SPLITS)})(,({'|'.join(SPLITS)}))*$",
     )  # fmt: skip
     features: bool = option(False, "write the features of every image as well", group="Output")
-    batch_size: int = option(
-        INFERENCE_BATCH_SIZE, "images per forward pass", group="Spark", flags=("-b",), advanced=True, gt=0, le=100_000
-    )
-    threads: int | None = option(
-        None, "CPU threads per task; default: an equal share of the cores", group="Spark", advanced=True, gt=0,
-        le=MOST_THREADS,
-    )  # fmt: skip
+    batch_size: int = images_per_pass()
+    threads: int | None = threads_per_task()
     output_dir: Path | None = option(
         None, "directory to write to; default: evaluation/ beside the checkpoint", group="Output"
     )
@@ -164,17 +146,9 @@ class NewImagesOptions(SparkJobOptions):
         "stop", "what to do with an image that cannot be decoded; skip lists it with the reason",
         group="Your own images",
     )  # fmt: skip
-    arch: NetworkName | None = option(
-        None, "package.module:factory; needed only if the checkpoint's network is your own", group="Network",
-        flags=("-a",), advanced=True,
-    )  # fmt: skip
-    batch_size: int = option(
-        INFERENCE_BATCH_SIZE, "images per forward pass", group="Spark", flags=("-b",), advanced=True, gt=0, le=100_000
-    )
-    threads: int | None = option(
-        None, "CPU threads per task; default: an equal share of the cores", group="Spark", advanced=True, gt=0,
-        le=MOST_THREADS,
-    )  # fmt: skip
+    arch: NetworkName | None = own_network()
+    batch_size: int = images_per_pass()
+    threads: int | None = threads_per_task()
 
     @field_validator("path")
     @classmethod
@@ -221,10 +195,7 @@ class EvaluateImagesOptions(NewImagesOptions, PriorOptions):
     """evaluate: scores of a checkpoint on labelled images, without the data set that it was trained on."""
 
     label_column: str = option("label", "column of the class names in a table", group="Your own images")
-    loss_type: LossName | None = option(
-        None, "package.module:function; needed only if the checkpoint's loss is your own",
-        group="Loss and re-balancing", advanced=True,
-    )  # fmt: skip
+    loss_type: LossName | None = own_loss()
     many_shot: int = option(
         100, "classes with more training images than this are many-shot", group="Long tail", advanced=True, ge=0
     )

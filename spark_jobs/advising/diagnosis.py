@@ -14,7 +14,8 @@ from longtail.conf.arguments import options_for
 from longtail.conf.base.errors import UserError
 from longtail.conf.base.locations import Location
 from longtail.conf.options.advise import AdviseOptions
-from longtail.conf.options.inference import INFERENCE_BATCH_SIZE, EvaluateOptions
+from longtail.conf.options.classifier import INFERENCE_BATCH_SIZE
+from longtail.conf.options.inference import EvaluateOptions
 from longtail.conf.vocabulary import TRAIN, UNLABELED, VAL
 from longtail.data.contract import ID, LABEL, PREDICTED, PROBABILITIES, SPLIT
 from longtail.data.longtail import shot_groups

@@ -9,7 +9,7 @@ import numpy as np
 
 from longtail.conf.base.errors import UserError
 from longtail.conf.base.files import content_hash
-from longtail.conf.options.inference import INFERENCE_BATCH_SIZE
+from longtail.conf.options.classifier import INFERENCE_BATCH_SIZE
 from longtail.data.any_image import pixels_of
 from longtail.data.image_files import BAD_IMAGE
 

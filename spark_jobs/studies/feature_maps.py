@@ -19,7 +19,8 @@ from pyspark.sql import functions as F
 from longtail.conf.arguments import options_for
 from longtail.conf.base.files import write_atomically
 from longtail.conf.experiment import Experiment
-from longtail.conf.options.inference import INFERENCE_BATCH_SIZE, EvaluateOptions
+from longtail.conf.options.classifier import INFERENCE_BATCH_SIZE
+from longtail.conf.options.inference import EvaluateOptions
 from longtail.conf.vocabulary import TEST
 from longtail.data.contract import ID, LABEL, PREDICTED, SPLIT
 from longtail.spark_jobs.frames.predictions import FEATURES
