@@ -81,7 +81,8 @@ def main(argv: Sequence[str] | None = None) -> None:
         hint = did_you_mean(command, JOBS)
         print(f"longtail: error: unknown job {command!r}{hint}; `longtail help` lists the jobs", file=sys.stderr)
         sys.exit(2)
-    run_job(command, job_main(command), arguments)
+    # Imported by run_job: some jobs import packages for seconds, and whoever presses Ctrl-C meanwhile sees no trace.
+    run_job(command, lambda given: job_main(command)(given), arguments)
 
 
 def job_main(job: str) -> Callable[[Sequence[str]], None]:

@@ -15,9 +15,9 @@ from longtail.conf.options.semi import TrainSemiOptions
 from longtail.conf.options.training import RunOptions, TrainClassifierOptions, TrainOptions
 from longtail.data.manifest import read_manifest
 from longtail.spark_jobs.steps.checkpoint_options import continued
-from longtail.training.__main__ import main as train_without_spark
 from longtail.training.augmentation import Normalisation
 from longtail.training.checkpoints import Checkpoint, save_checkpoint
+from longtail.training.command import main as train_without_spark
 from longtail.training.continuation import training_option_names
 from longtail.training.model_card import ModelCard
 from longtail.training.run import run_training

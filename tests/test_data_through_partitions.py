@@ -15,7 +15,7 @@ from longtail.data.manifest import read_manifest
 from longtail.spark_jobs.cluster.barrier import run_in_barrier_stage
 from longtail.spark_jobs.cluster.shipping import packed_pseudo_labels, run_with_shipped_set, set_rows
 from longtail.spark_jobs.steps.training import train_run
-from longtail.training.__main__ import main as bare_main
+from longtail.training.command import main as bare_main
 from longtail.training.distributed import Rank, gather_bytes
 from tests.refusals import refused
 from tests.tiny_set import (

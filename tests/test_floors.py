@@ -272,7 +272,7 @@ def test_importing_longtail_loads_nothing_and_gives_its_packages_when_they_are_n
 
 
 def test_training_runs_without_loading_spark() -> None:
-    loaded = modules_loaded_by("longtail.training.run", "longtail.training.inference", "longtail.training.__main__")
+    loaded = modules_loaded_by("longtail.training.run", "longtail.training.inference", "longtail.training.command")
     assert "torch" in loaded
     assert not loaded & {*SPARK, "longtail.spark_jobs"}
 

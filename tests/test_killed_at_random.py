@@ -22,7 +22,7 @@ import pytest
 
 from longtail.data.contract import ID
 from longtail.data.manifest import read_manifest
-from longtail.training.__main__ import main
+from longtail.training.command import main
 from tests.conftest import SCRIPTS
 from tests.tiny_set import same_tensors, unlabeled_ids, weights_in, write_pseudo_labels, write_tiny_set
 

@@ -25,8 +25,8 @@ from longtail.data.manifest import read_manifest
 from longtail.data.row_groups import RowGroup
 from longtail.data.storage import table_files
 from longtail.data.stream import StreamedImages, epoch_orders, open_split, read_images
-from longtail.training.__main__ import main
 from longtail.training.batches import epoch_batches
+from longtail.training.command import main
 from longtail.training.distributed import Rank
 from longtail.training.evaluation import predict_all
 from longtail.training.heartbeat import Heartbeat

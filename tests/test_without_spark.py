@@ -1,13 +1,16 @@
 """`python -m longtail.training`: the same trainings without Spark; their pseudo-labels must have been made before."""
 
 import json
+import os
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 import torch
 
-from longtail.training.__main__ import main
+from longtail.training.command import main
 from tests.refusals import refused
 from tests.tiny_set import COUNTS, unlabeled_ids, write_pseudo_labels, write_tiny_set
 
@@ -66,3 +69,11 @@ def test_fixmatch_needs_no_pseudo_labels(command: list[str], tmp_path: Path) -> 
     result = result_of(tmp_path)
     assert result["pseudo_label_round"] == 0
     assert result["splits"]["train"]["totals"]["support"] == COUNTS["train"]
+
+
+def test_ctrl_c_while_packages_are_imported_is_one_line(tmp_path: Path) -> None:
+    (tmp_path / "torch.py").write_text("raise KeyboardInterrupt")
+    path = os.pathsep.join([str(tmp_path), os.environ.get("PYTHONPATH", "")])
+    command = [sys.executable, "-m", "longtail.training", "train", "--set_dir", str(tmp_path)]
+    done = subprocess.run(command, env={**os.environ, "PYTHONPATH": path}, capture_output=True, text=True)
+    assert (done.returncode, done.stderr) == (130, "python -m longtail.training: interrupted\n")

@@ -10,109 +10,19 @@ JOB is pretrain_rot, pretrain_moco, pretrain_simclr, train, train_semi (with --p
 the options of `longtail JOB`. The run has the same name and files as with Spark.
 """
 
-import os
 import sys
-from collections.abc import Sequence
-from contextlib import nullcontext
-from typing import Any
 
-import torch
-import torch.distributed as dist
-
-from longtail.conf.arguments import given_values
 from longtail.conf.base.errors import UserError
-from longtail.conf.base.locations import Location, location
 from longtail.conf.base.signals import sigterm_as_ctrl_c
-from longtail.conf.options.pretraining import PRETRAININGS
-from longtail.conf.options.semi import TrainSemiOptions
-from longtail.conf.options.training import RunOptions, TrainClassifierOptions, TrainOptions
-from longtail.conf.vocabulary import SHOT_GROUPS, TEST, TRAIN
-from longtail.data.manifest import read_manifest
-from longtail.data.verification import verify_set
-from longtail.training.distributed import Rank
-from longtail.training.run import run_evaluation, run_training
-from longtail.training.run_directory import begin_attempt, exclusive_run, finished_run, run_paths
-from longtail.training.set_options import options_with_set
-
-OPTIONS: dict[str, type[RunOptions]] = {
-    **PRETRAININGS,
-    "train": TrainOptions,
-    "train_semi": TrainSemiOptions,
-    "train_classifier": TrainClassifierOptions,
-}
 
 
-def main(argv: Sequence[str]) -> None:
-    """Run a training; rank and world size are read from torchrun's environment variables."""
-    if len(argv) < 3 or argv[0] not in OPTIONS or argv[1] != "--set_dir":
-        raise UserError(f"usage: python -m longtail.training {'|'.join(OPTIONS)} --set_dir DIR [OPTIONS]")
-    job, set_dir = argv[0], _set_dir(argv[2])
-    manifest = read_manifest(set_dir)
-    given = given_values(OPTIONS[job], argv[3:], prog=f"python -m longtail.training {job}")
-    options = options_with_set(OPTIONS[job], given, manifest, set_dir=set_dir)
-    if isinstance(options, TrainSemiOptions) and options.needs_pseudo_labels and options.pseudo_labels is None:
-        raise UserError("without Spark, train_semi needs --pseudo_labels: give a table written by gen_pseudolabels")
-    if isinstance(options, TrainSemiOptions) and options.needs_pseudo_labels and options.rounds > 1:
-        raise UserError("without Spark there is one round: label with `longtail gen_pseudolabels`, then train again")
-    if options.data_through != "path":
-        raise UserError(f"--data_through {options.data_through} needs Spark: leave it out")
-    if options.threads is not None:
-        torch.set_num_threads(options.threads)
-    if int(os.environ.get("RANK", 0)) == 0:
-        verify_set(set_dir, manifest)
-    rank = _join(options)
-    paths = run_paths(options, set_dir=set_dir, pseudo_labels=getattr(options, "pseudo_labels", None))
-    if isinstance(options, TrainOptions) and options.evaluate:
-        _print_scores(run_evaluation(options, paths, rank), rank)
-        return
-    with exclusive_run(paths.run_dir) if rank.is_first else nullcontext():
-        finished = finished_run(paths.run_dir)
-        attempt = begin_attempt(paths, options) if rank.is_first and not finished else 0
-        result = finished.result if finished else run_training(options, paths, rank, attempt=attempt)
-    _print_scores(result, rank)
-    if rank.is_first:
-        print(f"run: {paths.run_dir}")
-
-
-def _set_dir(text: str) -> Location:
-    try:
-        return location(text)
-    except ValueError as error:
-        raise UserError(f"--set_dir {text}: {error}") from None
-
-
-def _print_scores(result: dict[str, Any], rank: Rank) -> None:
-    if rank.is_first:
-        split = TEST if TEST in result["splits"] else TRAIN
-        scores = result["splits"][split]
-        shown = ("accuracy", "balanced_accuracy", *(f"{group}_shot_accuracy" for group in SHOT_GROUPS))
-        print(split, {name: scores[name] for name in shown})
-
-
-def _join(options: RunOptions) -> Rank:
-    """Join the process group and return this process's rank; without torchrun, the only rank."""
-    world_size = options.world_size
-    rank, num_processes = int(os.environ.get("RANK", 0)), int(os.environ.get("WORLD_SIZE", 1))
-    if num_processes != world_size:
-        raise UserError(f"torchrun started {num_processes} processes, --world_size is {world_size}: make them equal")
-    device = torch.device("cpu")
-    if torch.cuda.is_available():
-        place, num_gpus = int(os.environ.get("LOCAL_RANK", 0)), torch.cuda.device_count()
-        if place >= num_gpus and options.backend != "gloo":
-            raise UserError(
-                f"torchrun started a process with LOCAL_RANK={place} on a host with {num_gpus} "
-                f"GPU{'s' * (num_gpus != 1)}: lower --nproc_per_node, or let ranks share a GPU with --backend gloo"
-            )
-        device = torch.device("cuda", place % num_gpus)
-        torch.cuda.set_device(device)
-    if world_size > 1:
-        dist.init_process_group("nccl" if device.type == "cuda" and options.backend == "by_device" else "gloo")
-    return Rank(rank, world_size, device)
-
-
-if __name__ == "__main__":
+def run_command() -> None:
+    """Run the training that the arguments name; turn what users can mend, and Ctrl-C, into one line and a status."""
     try:
         with sigterm_as_ctrl_c():
+            # PyTorch takes seconds to import; whoever presses Ctrl-C meanwhile sees no stack trace either.
+            from longtail.training.command import main
+
             main(sys.argv[1:])
     except UserError as error:
         print(f"python -m longtail.training: error: {error}", file=sys.stderr)
@@ -120,6 +30,7 @@ if __name__ == "__main__":
     except KeyboardInterrupt:
         print("python -m longtail.training: interrupted", file=sys.stderr)
         sys.exit(130)
-    finally:
-        if dist.is_initialized():
-            dist.destroy_process_group()
+
+
+if __name__ == "__main__":
+    run_command()
