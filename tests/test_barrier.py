@@ -11,10 +11,17 @@ from typing import Any
 
 import pytest
 import torch
+from pyspark import SparkConf
 from pyspark.sql import SparkSession
 
 from longtail.conf.base.errors import UserError
-from longtail.spark_jobs.cluster.barrier import backend_of, num_slots, run_in_barrier_stage, stage_profile
+from longtail.spark_jobs.cluster.barrier import (
+    backend_of,
+    check_allocation,
+    num_slots,
+    run_in_barrier_stage,
+    stage_profile,
+)
 from longtail.spark_jobs.cluster.failures import user_message
 
 
@@ -170,3 +177,12 @@ def test_too_few_slots_are_said_at_once(spark: SparkSession) -> None:
         "5 tasks must run at once, local[4] has 4 slots: lower --world_size or give a larger master "
         "(for one machine: --master 'local[5]')"
     )
+
+
+@pytest.mark.parametrize("value", ["true", "TRUE "])
+def test_executors_that_come_and_go_are_refused_by_the_name_of_the_setting(value: str) -> None:
+    settings = SparkConf(loadDefaults=False).set("spark.dynamicAllocation.enabled", value)
+    with pytest.raises(UserError, match="dynamicAllocation.enabled is true, .*: set it to false .*executor.instances"):
+        check_allocation(settings)
+    check_allocation(settings.set("spark.dynamicAllocation.enabled", "false"))
+    check_allocation(SparkConf(loadDefaults=False))

@@ -17,7 +17,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
-from pyspark import BarrierTaskContext
+from pyspark import BarrierTaskContext, SparkConf
 from pyspark.resource import ResourceProfile, ResourceProfileBuilder, TaskResourceRequests
 from pyspark.sql import DataFrame, SparkSession
 
@@ -103,6 +103,8 @@ def stage_profile(spark: SparkSession) -> ResourceProfile | None:
 
 def check_slots(spark: SparkSession, needed: int, *, profile: ResourceProfile | None = None) -> None:
     """Raise UserError unless `needed` tasks can run at once; on a cluster, wait for executors to register."""
+    if not is_local(spark.sparkContext.master):
+        check_allocation(spark.sparkContext.getConf())
     deadline = time.monotonic() + (0 if is_local(spark.sparkContext.master) else SLOT_WAIT_SECONDS)
     while (slots := num_slots(spark, profile)) < needed:
         if time.monotonic() >= deadline:
@@ -111,6 +113,15 @@ def check_slots(spark: SparkSession, needed: int, *, profile: ResourceProfile | 
                 f"{' with a GPU' if profile else ''}: lower --world_size or {larger_master(spark, needed)}"
             )
         time.sleep(0.5)
+
+
+def check_allocation(settings: SparkConf) -> None:
+    """Raise UserError if executors come and go as they are needed: Spark runs no barrier stage on such."""
+    if settings.get("spark.dynamicAllocation.enabled", "false").strip().lower() == "true":
+        raise UserError(
+            "spark.dynamicAllocation.enabled is true, with which Spark cannot start ranks together: set it to false "
+            "(spark-submit --conf, or spark-defaults.conf) and spark.executor.instances to a number of executors"
+        )
 
 
 def num_slots(spark: SparkSession, profile: ResourceProfile | None = None) -> int:
