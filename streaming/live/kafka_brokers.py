@@ -96,15 +96,10 @@ class KafkaAdmin:
         self._client: Any = None
 
     def __enter__(self) -> "KafkaAdmin":
+        self._check_connector()
         self._check_names()
-        admin_client = self._jvm.org.apache.kafka.clients.admin.AdminClient
-        if isinstance(admin_client, JavaPackage):  # which py4j takes for a class that is not there
-            raise UserError(
-                "the Spark session has no Kafka connector: start it with spark.jars.packages, or spark-submit with "
-                f"--packages, set to org.apache.spark:spark-sql-kafka-0-10_2.13:{self._spark_version}"
-            )
         with self._one_line():
-            self._client = admin_client.create(self._properties())
+            self._client = self._jvm.org.apache.kafka.clients.admin.AdminClient.create(self._properties())
         return self
 
     def __exit__(self, *exception: object) -> None:
@@ -153,6 +148,14 @@ class KafkaAdmin:
         for key, value in {**self._kafka.settings, **own}.items():
             properties.setProperty(key, value)
         return properties
+
+    def _check_connector(self) -> None:
+        # py4j takes a class that is not there for a package.
+        if isinstance(self._jvm.org.apache.kafka.clients.admin.AdminClient, JavaPackage):
+            raise UserError(
+                "the Spark session has no Kafka connector: start it with spark.jars.packages, or spark-submit with "
+                f"--packages, set to org.apache.spark:spark-sql-kafka-0-10_2.13:{self._spark_version}"
+            )
 
     def _check_names(self) -> None:
         """Refuse a setting that Kafka does not know if it is nearly one that it knows: Kafka would ignore it."""
