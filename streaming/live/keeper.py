@@ -73,7 +73,7 @@ class TableKeeper:
 
     def warm_up(self) -> None:
         """Plan and compile what the first update needs of Spark; to be called in a thread of its own."""
-        with suppress(*DATA_ERRORS):  # the update will fail, and say so
+        with suppress(Exception):  # the update will fail, and say so, unless Spark is being stopped
             self._queries.run_on_nothing(ALERTS)
 
     def update(self, lines: pa.Table, pieces: Sequence[EventPiece] = ()) -> list[str]:
