@@ -434,8 +434,8 @@ OUTCOME = {
     "bn_momentum": 0.01, "horizontal_flip": "always",
 }  # fmt: skip
 PLACES = {
-    "master": "local[2]", "verbose": True, "data_dir": "elsewhere", "runs_dir": "elsewhere",
-    "retries": 5, "rank_timeout": 9.0, "data_through": "partitions", "backend": "gloo",
+    "master": "local[2]", "remote": "sc://localhost", "verbose": True, "data_dir": "elsewhere",
+    "runs_dir": "elsewhere", "retries": 5, "rank_timeout": 9.0, "data_through": "partitions", "backend": "gloo",
 }  # fmt: skip
 # What is valid only together with others.
 OUTCOME_TOGETHER = {
