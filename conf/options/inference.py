@@ -6,6 +6,7 @@ from typing import ClassVar, Literal, Self
 from pydantic import FilePath, field_validator, model_validator
 
 from longtail.conf.base.locations import Location
+from longtail.conf.base.paths import is_possible_path
 from longtail.conf.base.suggestions import did_you_mean
 from longtail.conf.options.base import DELTA_HELP, JobOptions, SparkJobOptions, TableFormat, option
 from longtail.conf.options.classifier import images_per_pass, own_loss, own_network, threads_per_task
@@ -42,7 +43,7 @@ class PriorOptions(JobOptions):
     @field_validator("prior")
     @classmethod
     def _prior_is_known_or_a_file(cls, value: str | None) -> str | None:
-        if value is not None and value not in PRIORS and not Path(value).is_file():
+        if value is not None and value not in PRIORS and not (is_possible_path(Path(value)) and Path(value).is_file()):
             raise ValueError(
                 f"{', '.join(PRIORS)} or a file of class shares was expected, and there is no such file"
                 f"{did_you_mean(value, PRIORS)}"
