@@ -25,14 +25,33 @@ _REPEATED = re.compile(
 )
 
 
-def start_quiet_jvm(configuration: SparkConf) -> subprocess.Popen[bytes] | None:
-    """Start the JVM that SparkSession.builder will use, and return its process; None if one is running already."""
+class _WithoutFork(dict[str, Any]):
+    """Arguments of Popen that keep no preexec_fn, with which it would fork.
+
+    The threads of hdfs-native let no forked process come as far as its program. PySpark's preexec_fn keeps Ctrl-C from
+    the JVM, which a process group of its own does too.
+    """
+
+    def __setitem__(self, name: str, value: Any) -> None:
+        if name != "preexec_fn":
+            super().__setitem__(name, value)
+
+
+def start_jvm(configuration: SparkConf, *, quiet: bool) -> subprocess.Popen[bytes] | None:
+    """Start the JVM that SparkSession.builder will use, and return its process; None if one is running already.
+
+    quiet: whether lines of its standard error are left out
+    """
     if SparkContext._gateway is not None:
         return None
+    if not quiet:
+        gateway = launch_gateway(configuration, popen_kwargs=_WithoutFork(process_group=0))
+        SparkContext._ensure_initialized(gateway=gateway, conf=configuration)
+        return gateway.proc
     read_end, write_end = os.pipe()
     threading.Thread(target=_pass_on, args=(read_end,), daemon=True).start()
     try:
-        gateway = launch_gateway(configuration, popen_kwargs={"stderr": write_end})
+        gateway = launch_gateway(configuration, popen_kwargs=_WithoutFork(process_group=0, stderr=write_end))
     finally:
         os.close(write_end)  # the JVM has a copy; the thread ends when that is closed
     SparkContext._ensure_initialized(gateway=gateway, conf=configuration)

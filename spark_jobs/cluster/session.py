@@ -24,7 +24,7 @@ from longtail.spark_jobs.cluster.connect import check_runs_over_connect, connect
 from longtail.spark_jobs.cluster.connect import running_session as connect_session_of_user
 from longtail.spark_jobs.cluster.hadoop import use_settings_of_spark
 from longtail.spark_jobs.cluster.java import check_java
-from longtail.spark_jobs.cluster.jvm import silence_accumulators, start_quiet_jvm
+from longtail.spark_jobs.cluster.jvm import silence_accumulators, start_jvm
 from longtail.spark_jobs.cluster.settings import (
     LISTEN_ON_LOOPBACK,
     OWN_SESSION,
@@ -105,8 +105,9 @@ def _new_session(name: str, options: SparkJobOptions, *, slots: int, packages: S
     with _environment(**LISTEN_ON_LOOPBACK if is_local(master) and not submitted else {}):
         java_version = "" if submitted or jvm_runs else check_java()
         _configure(configuration, name, options, users, packages, submitted=submitted)
-        if not (submitted or jvm_runs or options.verbose):
-            _start_jvm(configuration, packages, _archive(configuration, users, master, java_version))
+        if not (submitted or jvm_runs):
+            archive = None if options.verbose else _archive(configuration, users, master, java_version)
+            _start_jvm(configuration, packages, archive, quiet=not options.verbose)
         spark = SparkSession.builder.config(conf=configuration).getOrCreate()
         is_open = options.master is None and "spark.master" not in users and is_local(master)
         if is_open and spark.sparkContext.defaultParallelism < slots:
@@ -178,10 +179,10 @@ def _environment(**variables: str) -> Iterator[None]:
             os.environ.pop(name, None)
 
 
-def _start_jvm(configuration: SparkConf, packages: Sequence[str], archive: ClassArchive | None) -> None:
+def _start_jvm(configuration: SparkConf, packages: Sequence[str], archive: ClassArchive | None, *, quiet: bool) -> None:
     """Start the JVM without Spark's log. Raises UserError if it does not start and packages were to be fetched."""
     try:
-        jvm = start_quiet_jvm(configuration)
+        jvm = start_jvm(configuration, quiet=quiet)
     except PySparkRuntimeError:
         if not packages:
             raise
