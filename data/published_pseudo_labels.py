@@ -8,12 +8,12 @@ images and the checksum of the unlabeled part, and is matched by both.
 """
 
 import pickle
-from pathlib import Path
 
 import numpy as np
 
 from longtail.conf.base.errors import UserError
 from longtail.conf.base.files import write_atomically
+from longtail.conf.base.locations import Location
 from longtail.conf.vocabulary import UNLABELED
 from longtail.data.manifest import Manifest
 from longtail.data.unpickle import load_array_dict
@@ -27,7 +27,7 @@ _REMEDY = "write one with `longtail gen_pseudolabels --output_filename NAME.pick
 
 
 def write_published_pseudo_labels(
-    file: Path, ids: np.ndarray, labels: np.ndarray, manifest: Manifest, *, prediction_model: str
+    file: Location, ids: np.ndarray, labels: np.ndarray, manifest: Manifest, *, prediction_model: str
 ) -> None:
     """Write labels (N,) of the images ids (N,): of every image of a published source, else of the unlabeled part."""
     order = np.argsort(ids)
@@ -41,7 +41,7 @@ def write_published_pseudo_labels(
     write_atomically(file, lambda temporary: temporary.write_bytes(pickle.dumps(content)))
 
 
-def load_published_pseudo_labels(file: Path, ids: np.ndarray, manifest: Manifest) -> np.ndarray:
+def load_published_pseudo_labels(file: Location, ids: np.ndarray, manifest: Manifest) -> np.ndarray:
     """Labels (N,) int64 of the unlabeled images ``ids`` (N,) of a set.
 
     Raises UserError if the file cannot be read, or was written for another source or another set.
@@ -54,7 +54,7 @@ def load_published_pseudo_labels(file: Path, ids: np.ndarray, manifest: Manifest
     return _by_id(file, labels, ids, manifest)
 
 
-def _by_position(file: Path, labels: np.ndarray, ids: np.ndarray, first_id: int, num_images: int) -> np.ndarray:
+def _by_position(file: Location, labels: np.ndarray, ids: np.ndarray, first_id: int, num_images: int) -> np.ndarray:
     """The labels of images that are counted from first_id in their source."""
     if len(labels) != num_images:
         raise UserError(
@@ -67,7 +67,7 @@ def _by_position(file: Path, labels: np.ndarray, ids: np.ndarray, first_id: int,
     return labels[indices].astype(np.int64)
 
 
-def _by_id(file: Path, labels: np.ndarray, ids: np.ndarray, manifest: Manifest) -> np.ndarray:
+def _by_id(file: Location, labels: np.ndarray, ids: np.ndarray, manifest: Manifest) -> np.ndarray:
     try:
         own = load_array_dict(file, [IDS, CHECKSUM])
     except UserError:  # the file can be read, so that it lacks these

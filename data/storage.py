@@ -13,6 +13,7 @@ import pyarrow.parquet as pq
 from longtail.conf.base.errors import UserError
 from longtail.conf.base.files import open_for_reading, open_regular_file
 from longtail.conf.base.locations import Location
+from longtail.conf.base.new_directories import check_is_finished
 from longtail.data.delta import delta_files, is_delta
 
 _PARQUET_MAGIC = b"PAR1"
@@ -20,6 +21,7 @@ _PARQUET_MAGIC = b"PAR1"
 
 def table_files(table: Location) -> list[Location]:
     """The Parquet files of a table, sorted by name. Raises UserError if there are none."""
+    check_is_finished(table)
     files = _files(table)
     if not files:
         raise UserError(f"{table} has no Parquet file: run the job that writes it again, or name another table")

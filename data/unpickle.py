@@ -7,7 +7,6 @@ a numeric type; their sizes are compared first.
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -98,7 +97,7 @@ class _ArrayCalls(Calls):
                 raise BadPickle("it has something with fields, which is not an array of numbers")
 
 
-def load_array_dict(path: Path, keys: Sequence[str]) -> dict[str, np.ndarray]:
+def load_array_dict(path: Location, keys: Sequence[str]) -> dict[str, np.ndarray]:
     """The arrays at ``keys`` of a pickled dict; see arrays_of. Raises UserError if the file cannot be read."""
     try:
         content = read_regular_file(path)

@@ -5,13 +5,14 @@
     longtail monitor --source kafka --bootstrap_servers HOST:9092    # events sent by `longtail relay`
 
 A Structured Streaming query over the metric events of all runs. The terminal shows for each run the test accuracy of
-every class, its change since the epoch before, and its predicted and true share. All tables are written to OUTPUT_DIR,
-to be read by streaming/tables/reading.py; with --format delta also as Delta tables, in delta/NAME. Ctrl-C stops the
-monitor; the same command resumes it. --once processes the events that exist and ends.
+every class, its change, and its predicted and true share. All tables are written to OUTPUT_DIR (read by
+streaming/tables/reading.py), with --format delta as Delta tables too. Ctrl-C stops the monitor; the same command
+resumes it. --once processes the events that exist and ends.
 """
 
 import sys
 from collections.abc import Sequence
+from pathlib import Path
 
 from longtail.conf.arguments import parse_options
 from longtail.conf.base.errors import UserError
@@ -24,6 +25,7 @@ from longtail.spark_jobs.steps.event_source import description_of
 from longtail.spark_jobs.steps.live_query import live_inputs, start_query
 from longtail.spark_jobs.steps.live_sinks import update_sinks
 from longtail.streaming.tables.manifest import TABLES_DIRECTORY, list_runs
+from longtail.streaming.tables.published import Publish, working_tables
 
 
 def main(argv: Sequence[str]) -> None:
@@ -32,14 +34,18 @@ def main(argv: Sequence[str]) -> None:
         raise UserError(f"there is no directory {options.runs_dir}: name the --runs_dir of the trainings to watch")
     tables_dir = options.output_dir or options.runs_dir / TABLES_DIRECTORY
     check_can_be_written(tables_dir, option="--output_dir")
+    with working_tables(tables_dir) as (directory, publish):
+        _monitor(options, directory, publish)
+    print(f"tables: {tables_dir}")
+
+
+def _monitor(options: MonitorOptions, tables_dir: Path, publish: Publish) -> None:
+    as_delta = options.format == "delta"
+    on_update = update_sinks(tables_dir, tensorboard=options.tensorboard, as_delta=as_delta, also=publish)
     with start_query(
-        "monitor",
-        options,
-        live_inputs(options),
-        tables_dir=tables_dir,
-        trigger=None if options.once else options.trigger,
-        on_update=update_sinks(tables_dir, tensorboard=options.tensorboard, as_delta=options.format == "delta"),
-    ) as queries:
+        "monitor", options, live_inputs(options), tables_dir=tables_dir,
+        trigger=None if options.once else options.trigger, on_update=on_update,
+    ) as queries:  # fmt: skip
         if not options.once:
             follow(queries.live, tables_dir, options.run)
         else:
@@ -47,7 +53,6 @@ def main(argv: Sequence[str]) -> None:
             if not list_runs(tables_dir):
                 raise UserError(f"no metric event in {description_of(options)}: start a training first")
             console().print(screen(tables_dir, options.run))
-    print(f"tables: {tables_dir}")
 
 
 if __name__ == "__main__":

@@ -21,7 +21,7 @@ from tests.maven import SPARK_JARS, fetched_jars
 START_SECONDS = 180
 HADOOP_VERSION = "3.5.0"
 BUCKET = "longtail-tests"
-KEYS = {"AWS_ACCESS_KEY_ID": "longtail-tests", "AWS_SECRET_ACCESS_KEY": "of-no-use-elsewhere"}
+KEYS = {"AWS_ACCESS_KEY_ID": "key-of-the-tests", "AWS_SECRET_ACCESS_KEY": "of-no-use-elsewhere"}
 
 
 @dataclass(frozen=True)

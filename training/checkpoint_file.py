@@ -12,13 +12,13 @@ import io
 import math
 import struct
 import zipfile
-from pathlib import Path
 from typing import Any, Protocol
 
 import torch
 from torch import Tensor
 
 from longtail.conf.base.files import read_regular_file
+from longtail.conf.base.locations import Location
 from longtail.data.pickles import BadPickle, Calls, PickleReader
 
 _ZIP_MAGIC = b"PK\x03\x04"
@@ -140,7 +140,7 @@ def _tensor(values: Tensor, offset: Any, size: tuple[Any, ...], stride: Any) -> 
     return values.as_strided(size, stride, offset) if math.prod(size) else values.new_empty(size)
 
 
-def read_checkpoint_file(path: Path) -> Any:
+def read_checkpoint_file(path: Location) -> Any:
     """The value in a file of torch.save, with its tensors on the CPU.
 
     Raises OSError if the file cannot be read, ForeignName if it names code, and BadPickle if it is damaged.

@@ -1,11 +1,11 @@
 """What kind of head a checkpoint has, and what to do instead where another one is needed."""
 
 from collections.abc import Mapping
-from pathlib import Path
 
 from torch import Tensor
 
 from longtail.conf.base.errors import UserError
+from longtail.conf.base.locations import Location
 from longtail.conf.options.pretraining import PRETRAININGS
 from longtail.training.checkpoints import HEAD_PREFIX, Checkpoint
 
@@ -20,7 +20,7 @@ def head_of_checkpoint(checkpoint: Checkpoint) -> str:
     return "linear" if _BIAS in checkpoint.state_dict else "cosine"
 
 
-def check_phase(checkpoint: Checkpoint, *, path: Path, phase: str = "") -> None:
+def check_phase(checkpoint: Checkpoint, *, path: Location, phase: str = "") -> None:
     """Raise UserError if a checkpoint of longtail is of a pre-training, or used by one, and not by the same.
 
     phase: of the training that goes on with it, if one does
@@ -34,7 +34,7 @@ def check_phase(checkpoint: Checkpoint, *, path: Path, phase: str = "") -> None:
         raise UserError(f"{path} is of {card.phase}, which knows no classes: {_REMEDY}")
 
 
-def check_foreign_classifier(checkpoint: Checkpoint, *, path: Path, num_classes: int) -> None:
+def check_foreign_classifier(checkpoint: Checkpoint, *, path: Location, num_classes: int) -> None:
     """Raise UserError if a checkpoint of other code is of a pre-training, or for another number of classes."""
     tensors = checkpoint.state_dict
     if _WEIGHT not in tensors:
@@ -52,7 +52,7 @@ def check_foreign_classifier(checkpoint: Checkpoint, *, path: Path, num_classes:
     )
 
 
-def check_kind_of_head(checkpoint: Checkpoint, expected: Mapping[str, Tensor], *, path: Path) -> None:
+def check_kind_of_head(checkpoint: Checkpoint, expected: Mapping[str, Tensor], *, path: Location) -> None:
     """Raise UserError if one of a checkpoint and a network has a linear, the other a normalised classifier.
 
     expected: the network's state, by name

@@ -8,7 +8,6 @@ numbers of an epoch depend on the seed and the epoch number only.
 
 import io
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any, TypeGuard
 
 import torch
@@ -16,6 +15,7 @@ from torch import Tensor, nn
 
 from longtail.conf.base.errors import UserError
 from longtail.conf.base.files import write_atomically
+from longtail.conf.base.locations import Location
 from longtail.conf.base.user_code import check_given
 from longtail.conf.networks import NETWORKS
 from longtail.data.pickles import BadPickle
@@ -56,7 +56,7 @@ class Checkpoint:
     is_foreign: bool = False
 
 
-def save_checkpoint(path: Path, checkpoint: Checkpoint) -> None:
+def save_checkpoint(path: Location, checkpoint: Checkpoint) -> None:
     """Write a checkpoint atomically: if the process is killed, the previous file remains."""
     best = checkpoint.best
     content = {
@@ -75,7 +75,7 @@ def save_checkpoint(path: Path, checkpoint: Checkpoint) -> None:
     write_atomically(path, lambda temporary: temporary.write_bytes(serialised.getbuffer()))
 
 
-def load_checkpoint(path: Path) -> Checkpoint:
+def load_checkpoint(path: Location) -> Checkpoint:
     """Load a checkpoint, written by longtail or in the published layout, to the CPU.
 
     Raises UserError if the file is missing, damaged, contains code, is not a checkpoint, or has a NaN or infinite
@@ -86,7 +86,7 @@ def load_checkpoint(path: Path) -> Checkpoint:
     except FileNotFoundError:
         raise UserError(f"there is no checkpoint {path}") from None
     except OSError as error:
-        raise UserError(f"cannot read the checkpoint {path}: {error.strerror}") from None
+        raise UserError(f"cannot read the checkpoint {path}: {error.strerror or error}") from None
     except ForeignName as error:
         raise UserError(
             f"{path} is not a checkpoint of tensors and plain values ({error}); it may hold code, so it is not loaded: "
@@ -130,7 +130,7 @@ def _state_dict(content: dict[str, Any]) -> object:
 
 
 def _check_finite(
-    tensors: dict[str, Tensor], companion: dict[str, Tensor], optimizer: dict[str, Any] | None, path: Path
+    tensors: dict[str, Tensor], companion: dict[str, Tensor], optimizer: dict[str, Any] | None, path: Location
 ) -> None:
     others = {f"companion {name}": tensor for name, tensor in companion.items()}
     if name := first_not_finite({**tensors, **others, **momenta(optimizer)}):
@@ -143,7 +143,7 @@ def _is_named_tensors(value: object) -> TypeGuard[dict[str, Tensor]]:
     return isinstance(value, dict) and all(isinstance(n, str) and torch.is_tensor(t) for n, t in value.items())
 
 
-def _longtail_part(content: dict[str, Any], path: Path) -> tuple[ModelCard | None, BestEpoch | None]:
+def _longtail_part(content: dict[str, Any], path: Location) -> tuple[ModelCard | None, BestEpoch | None]:
     return read_card(content["longtail"], path=path) if "longtail" in content else (None, None)
 
 
@@ -173,14 +173,14 @@ def _prefix(tensors: dict[str, Tensor]) -> str:
     return min(found, key=lambda prefix: (prefix.count("."), _MOCO_QUERY not in prefix), default="")
 
 
-def check_architecture(checkpoint: Checkpoint, arch: str, *, path: Path) -> None:
+def check_architecture(checkpoint: Checkpoint, arch: str, *, path: Location) -> None:
     """Raise UserError if the checkpoint was made with an architecture other than arch, given by the user."""
     check_given(checkpoint.arch, arch, option="-a", checkpoint=path)
     if checkpoint.arch in NETWORKS and checkpoint.arch != arch:
         raise UserError(f"{path} is a {checkpoint.arch}, not a {arch}: give -a {checkpoint.arch}")
 
 
-def load_weights(model: nn.Module, checkpoint: Checkpoint, *, path: Path, backbone_only: bool = False) -> int:
+def load_weights(model: nn.Module, checkpoint: Checkpoint, *, path: Location, backbone_only: bool = False) -> int:
     """Copy the checkpoint's tensors into the model; return how many.
 
     backbone_only: leave the head as it is (fine-tuning from self-supervision)
@@ -220,7 +220,7 @@ def companion_of(learner: nn.Module, network: nn.Module) -> dict[str, Tensor]:
     return {name: tensor for name, tensor in learner.state_dict().items() if not name.startswith(NETWORK_PREFIX)}
 
 
-def load_companion(learner: nn.Module, network: nn.Module, checkpoint: Checkpoint, *, path: Path) -> None:
+def load_companion(learner: nn.Module, network: nn.Module, checkpoint: Checkpoint, *, path: Location) -> None:
     """Copy the checkpoint's companion tensors into the learner. Raises UserError if names or shapes differ."""
     expected, given = companion_of(learner, network), checkpoint.companion
     if {n: (t.shape, t.dtype) for n, t in expected.items()} != {n: (t.shape, t.dtype) for n, t in given.items()}:

@@ -10,12 +10,12 @@ The result is a network like any other, for evaluation and labelling alike.
 
 from collections.abc import Sequence
 from dataclasses import replace
-from pathlib import Path
 
 import torch
 from torch import Tensor, nn
 
 from longtail.conf.base.errors import UserError
+from longtail.conf.base.locations import Location
 from longtail.conf.options.training import TrainClassifierOptions
 from longtail.conf.vocabulary import VAL
 from longtail.data.class_names import check_same_order
@@ -143,7 +143,7 @@ def _network(head: str, options: TrainClassifierOptions, task: Task, rank: Rank)
     return to_device(model, rank)
 
 
-def _need_linear_head(checkpoint: Checkpoint, path: Path, options: TrainClassifierOptions, task: Task) -> None:
+def _need_linear_head(checkpoint: Checkpoint, path: Location, options: TrainClassifierOptions, task: Task) -> None:
     """Raise UserError unless the checkpoint has a linear classifier, of the task's classes."""
     if f"{HEAD_PREFIX}bias" not in checkpoint.state_dict:
         raise UserError(f"--method {options.method} needs a linear classifier, {path} has none: choose cRT or NCM")

@@ -8,7 +8,6 @@ What pseudo-labels are made of, and what is learned besides them, is up to the m
 
 from dataclasses import dataclass, replace
 from functools import partial
-from pathlib import Path
 
 import numpy as np
 import torch
@@ -128,7 +127,7 @@ def fixmatch_task(
     manifest: Manifest,
     device: torch.device,
     *,
-    pseudo_labels: Path | None = None,
+    pseudo_labels: Location | None = None,
 ) -> Task:
     """Learn the labelled samples and, behind them, the unlabeled ones (class NO_CLASS), which class counts leave out.
 
@@ -166,7 +165,7 @@ def fixmatch_task(
     )  # fmt: skip
 
 
-def _selected(options: TrainSemiOptions, unlabeled: ImageArrays, manifest: Manifest, table: Path) -> Samples:
+def _selected(options: TrainSemiOptions, unlabeled: ImageArrays, manifest: Manifest, table: Location) -> Samples:
     """The unlabeled images that CReST adds to the labelled ones, with their pseudo-labels from the table."""
     ids, labels, confidence = load_pseudo_labels(table)
     indices = np.searchsorted(unlabeled.ids, ids)

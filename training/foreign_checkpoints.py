@@ -5,9 +5,9 @@ scripts take both from the data set, and so does this module.
 """
 
 from dataclasses import dataclass, replace
-from pathlib import Path
 
 from longtail.conf.base.errors import UserError
+from longtail.conf.base.locations import Location
 from longtail.conf.datasets import dataset_facts
 from longtail.conf.networks import NETWORKS
 from longtail.conf.options.training import LossOptions
@@ -49,7 +49,7 @@ def description_of(manifest: Manifest) -> SetDescription:
     )
 
 
-def with_card(checkpoint: Checkpoint, of_set: SetDescription, *, path: Path, arch: str | None) -> Checkpoint:
+def with_card(checkpoint: Checkpoint, of_set: SetDescription, *, path: Location, arch: str | None) -> Checkpoint:
     """A checkpoint of other code with a description of its model.
 
     arch: the network that the user gives, needed if the checkpoint does not name it
@@ -81,12 +81,12 @@ def with_card(checkpoint: Checkpoint, of_set: SetDescription, *, path: Path, arc
     return replace(checkpoint, arch=network, model_card=card, is_foreign=True)
 
 
-def by_position(path: Path | str) -> str:
+def by_position(path: Location | str) -> str:
     """One line on what is assumed of the outputs of a checkpoint without class names."""
     return f"{path} has no class names: its outputs are taken in the order of the classes"
 
 
-def assumption(of_set: SetDescription, *, path: Path) -> str:
+def assumption(of_set: SetDescription, *, path: Location) -> str:
     """One line on what is assumed of a checkpoint of other code."""
     mean, std = (
         ", ".join(f"{value:.4g}" for value in values)

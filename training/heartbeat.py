@@ -8,19 +8,23 @@ import os
 import socket
 import threading
 from contextlib import suppress
-from pathlib import Path
 
 from longtail.conf.base.errors import UserError
 from longtail.conf.base.files import write_json_atomically
+from longtail.conf.base.locations import Location
+from longtail.conf.base.store_path import StorePath
 
 WRITE_SECONDS = 2.0
+WRITE_SECONDS_OF_STORES = 10.0
+"""Each write to a store is a request that costs time, and money."""
 
 
 class Heartbeat:
     """Context manager that writes the heartbeat file while a rank runs; its training loop calls `beat`."""
 
-    def __init__(self, directory: Path, *, rank: int) -> None:
+    def __init__(self, directory: Location, *, rank: int) -> None:
         self._file = heartbeat_file(directory, rank)
+        self._seconds = WRITE_SECONDS_OF_STORES if isinstance(directory, StorePath) else WRITE_SECONDS
         self._count = 0
         self._activity = "loading"
         self._stop = threading.Event()
@@ -34,7 +38,8 @@ class Heartbeat:
     def __exit__(self, *exception: object) -> None:
         self._stop.set()
         self._thread.join()
-        self._file.unlink(missing_ok=True)
+        with suppress(OSError, UserError):
+            self._file.unlink(missing_ok=True)
 
     def beat(self, activity: str) -> None:
         """Report progress; activity: what the rank does next (forward, backward or evaluation)."""
@@ -42,7 +47,7 @@ class Heartbeat:
         self._activity = activity
 
     def _write_until_stopped(self) -> None:
-        while not self._stop.wait(WRITE_SECONDS):
+        while not self._stop.wait(self._seconds):
             # A heartbeat that cannot be written (full disk, moved directory) is skipped; the training goes on.
             with suppress(OSError, UserError):
                 self._write()
@@ -52,6 +57,6 @@ class Heartbeat:
         write_json_atomically(self._file, fields)
 
 
-def heartbeat_file(directory: Path, rank: int) -> Path:
+def heartbeat_file(directory: Location, rank: int) -> Location:
     """The heartbeat file of a rank. Its content changes while the rank works; its date also while the rank hangs."""
     return directory / f"rank{rank:04d}.json"

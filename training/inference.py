@@ -15,6 +15,7 @@ from torch import Tensor
 
 from longtail.conf.base.errors import UserError
 from longtail.conf.base.files import content_hash
+from longtail.conf.base.locations import Location
 from longtail.conf.base.user_code import check_given
 from longtail.conf.options.base import JobOptions
 from longtail.conf.options.training import LossOptions
@@ -43,7 +44,7 @@ class Inference:
 
 @lru_cache(maxsize=1)
 def load_classifier(
-    path: Path,
+    path: Location,
     version: str,
     arch: str | None = None,
     order: tuple[int, ...] | None = None,
@@ -65,7 +66,7 @@ def load_classifier(
 
 
 def read_classifier(
-    path: Path,
+    path: Location,
     arch: str | None = None,
     order: tuple[int, ...] | None = None,
     of_set: SetDescription | None = None,
@@ -85,7 +86,9 @@ def read_classifier(
     return model.to(memory_format=torch.channels_last).eval(), card.in_order(order)
 
 
-def load_classifier_checkpoint(path: Path, of_set: SetDescription | None = None, arch: str | None = None) -> Checkpoint:
+def load_classifier_checkpoint(
+    path: Location, of_set: SetDescription | None = None, arch: str | None = None
+) -> Checkpoint:
     """A checkpoint of a classifier, with the description of its model.
 
     of_set, arch: what a checkpoint of other code is described by, and its network if it does not name it
@@ -102,7 +105,7 @@ def load_classifier_checkpoint(path: Path, of_set: SetDescription | None = None,
 
 
 def infer(
-    path: Path,
+    path: Location,
     version: str,
     images: np.ndarray,
     *,
@@ -124,7 +127,7 @@ def infer(
 
 @torch.inference_mode()
 def infer_with(
-    model: Network, card: ModelCard, images: np.ndarray, *, path: Path, batch_size: int, with_features: bool = False
+    model: Network, card: ModelCard, images: np.ndarray, *, path: Location, batch_size: int, with_features: bool = False
 ) -> Inference:
     """As infer, with a network that was loaded from ``path``.
 
@@ -154,7 +157,7 @@ def scaled(card: ModelCard, logits: Tensor) -> Tensor:
     return logits / scaling.temperature + torch.tensor(scaling.biases, dtype=logits.dtype, device=logits.device)
 
 
-def losses(path: Path, card: ModelCard, logits: Tensor, labels: Tensor, *, loss_type: str | None = None) -> Tensor:
+def losses(path: Location, card: ModelCard, logits: Tensor, labels: Tensor, *, loss_type: str | None = None) -> Tensor:
     """(N,) losses of logits (N, C) for labels (N,), by the loss that the checkpoint was trained with.
 
     path: the checkpoint's, for messages; loss_type: the loss that the user gives, needed if it is code of their own

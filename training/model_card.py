@@ -4,7 +4,6 @@ import json
 import math
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
-from pathlib import Path
 from typing import Any
 
 from pydantic import TypeAdapter, ValidationError
@@ -12,6 +11,7 @@ from pydantic import TypeAdapter, ValidationError
 from longtail.conf.base.errors import UserError
 from longtail.conf.base.formats import check_format_version
 from longtail.conf.base.json_text import finite_json
+from longtail.conf.base.locations import Location
 from longtail.conf.base.names import check_class_names
 from longtail.models.heads import HEADS
 from longtail.training.augmentation import Normalisation
@@ -87,7 +87,7 @@ def card_text(card: ModelCard | None, best: BestEpoch | None) -> str:
     )
 
 
-def read_card(text: str, *, path: Path) -> tuple[ModelCard | None, BestEpoch | None]:
+def read_card(text: str, *, path: Location) -> tuple[ModelCard | None, BestEpoch | None]:
     """The card and the best epoch in a checkpoint's text. Raises UserError, with its path, if they are not valid."""
     try:
         fields = finite_json(text)

@@ -1,10 +1,9 @@
 """The network of a training: made from the options, or from a checkpoint."""
 
-from pathlib import Path
-
 import torch
 from torch import nn
 
+from longtail.conf.base.locations import Location
 from longtail.conf.options.training import RunOptions
 from longtail.models.build import build_checked_model
 from longtail.models.network import Network
@@ -36,7 +35,7 @@ def to_device(network: Network, rank: Rank) -> Network:
     return network.to(rank.device).to(memory_format=torch.channels_last)
 
 
-def load_into(network: nn.Module, path: Path, options: RunOptions, *, backbone_only: bool = False) -> Checkpoint:
+def load_into(network: nn.Module, path: Location, options: RunOptions, *, backbone_only: bool = False) -> Checkpoint:
     """Read a checkpoint and copy its weights. Raises UserError if it does not fit the network."""
     checkpoint = load_checkpoint(path)
     check_architecture(checkpoint, options.arch, path=path)

@@ -1,17 +1,17 @@
 """The optimizer's state of a checkpoint."""
 
-from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from longtail.conf.base.errors import UserError
+from longtail.conf.base.locations import Location
 
 _MOMENTUM = "momentum_buffer"
 
 
-def load_momentum(optimizer: torch.optim.Optimizer, state: dict[str, Any], *, path: Path) -> None:
+def load_momentum(optimizer: torch.optim.Optimizer, state: dict[str, Any], *, path: Location) -> None:
     """Copy the momentum buffers of a saved SGD state into the optimizer, whose options stay as they are.
 
     state: what `optimizer.state_dict()` gave when the checkpoint was saved
@@ -39,7 +39,7 @@ def load_momentum(optimizer: torch.optim.Optimizer, state: dict[str, Any], *, pa
         optimizer.state[parameter][_MOMENTUM] = torch.empty_like(parameter, requires_grad=False).copy_(buffer)
 
 
-def _buffers(state: dict[str, Any], path: Path) -> list[Tensor | None]:
+def _buffers(state: dict[str, Any], path: Location) -> list[Tensor | None]:
     """The momentum of each parameter, None if it has none. The state names parameters by numbers of its own."""
     match state:
         case {"state": dict() as entries, "param_groups": list() as groups} if all(isinstance(g, dict) for g in groups):
@@ -62,5 +62,5 @@ def _as_list(value: object) -> list[Any]:
     return value if isinstance(value, list) else []
 
 
-def _misfit(path: Path, reason: str) -> UserError:
+def _misfit(path: Location, reason: str) -> UserError:
     return UserError(f"the optimizer's state in {path} does not fit: {reason}; give it as --pretrained_model")

@@ -5,7 +5,6 @@ all classes. Pseudo-labels with a confidence below the threshold of their class 
 """
 
 from dataclasses import replace
-from pathlib import Path
 
 import numpy as np
 import torch
@@ -33,7 +32,7 @@ from longtail.training.training_data import labelled_data
 
 
 def semi_supervised_task(
-    options: TrainSemiOptions, set_dir: Location, manifest: Manifest, device: torch.device, *, pseudo_labels: Path
+    options: TrainSemiOptions, set_dir: Location, manifest: Manifest, device: torch.device, *, pseudo_labels: Location
 ) -> Task:
     """Learn the labelled samples and, behind them, the pseudo-labelled ones; class counts are those of both."""
     streamed = stays_on_disk(options, manifest)
@@ -68,7 +67,7 @@ def stays_on_disk(options: TrainSemiOptions, manifest: Manifest) -> bool:
 
 
 def _pseudo_labelled(
-    options: TrainSemiOptions, set_dir: Location, manifest: Manifest, table: Path, *, streamed: bool
+    options: TrainSemiOptions, set_dir: Location, manifest: Manifest, table: Location, *, streamed: bool
 ) -> Samples:
     check_table_fits(table, manifest, set_dir=set_dir)
     unlabeled = (open_split if streamed else load_split)(set_dir, UNLABELED, manifest)

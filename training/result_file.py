@@ -1,7 +1,6 @@
 """Reads result.json, the scores of a finished run (training/run.py writes it)."""
 
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 from pydantic import TypeAdapter
@@ -9,6 +8,7 @@ from pydantic import TypeAdapter
 from longtail.conf.base.errors import UserError
 from longtail.conf.base.files import read_regular_text
 from longtail.conf.base.json_text import finite_json
+from longtail.conf.base.locations import Location
 
 RESULT_FILE = "result.json"
 
@@ -54,7 +54,7 @@ class _Result:
 _RESULT = TypeAdapter(_Result)
 
 
-def read_result(file: Path) -> dict[str, Any]:
+def read_result(file: Location) -> dict[str, Any]:
     """The content of result.json. Raises UserError if it is damaged."""
     try:
         text = read_regular_text(file)

@@ -4,15 +4,14 @@ Runs in a task of a Spark barrier stage or in a process started by torchrun or b
 """
 
 from dataclasses import asdict, replace
-from pathlib import Path
 from typing import Any
 
 import torch
-from tensorboardX import SummaryWriter
 from torch import nn
 
 from longtail.conf.base.errors import UserError
 from longtail.conf.base.files import write_json_atomically
+from longtail.conf.base.locations import Location
 from longtail.conf.options.pretraining import PRETRAININGS
 from longtail.conf.options.training import RunOptions, TrainOptions
 from longtail.conf.vocabulary import TEST, VAL
@@ -43,6 +42,7 @@ from longtail.training.objective import Task
 from longtail.training.optimizer_state import load_momentum
 from longtail.training.run_directory import BEST_CHECKPOINT_FILE, CHECKPOINT_FILE, RESULT_FILE, RunPaths
 from longtail.training.run_events import RunEvents, report_failure
+from longtail.training.scalar_log import ScalarLog
 from longtail.training.supervised import supervised_task
 from longtail.training.training_data import TrainingData
 
@@ -205,7 +205,7 @@ def _restore(
     return 0, None
 
 
-def _check_classes(path: Path, task: Task, options: RunOptions, paths: RunPaths) -> bool:
+def _check_classes(path: Location, task: Task, options: RunOptions, paths: RunPaths) -> bool:
     """Whether a checkpoint is of the training's set, or may be: one of version 1 does not say.
 
     Raises UserError if the training cannot go on from it, as its classes or their order are others.
@@ -252,7 +252,7 @@ class _Reporter:
         self._run = paths.run_dir.name
         self._set_identity = read_manifest(paths.set_dir).identity
         # If a killed attempt logged an epoch but did not save it, TensorBoard keeps the repetition.
-        self._scalars = SummaryWriter(str(paths.run_dir / TENSORBOARD_DIRECTORY), purge_step=first_epoch + 1)
+        self._scalars = ScalarLog(paths.run_dir / TENSORBOARD_DIRECTORY, purge_step=first_epoch + 1)
 
     def __enter__(self) -> "_Reporter":
         return self
@@ -268,15 +268,15 @@ class _Reporter:
         self._save(report)
 
     def _log_scalars(self, report: EpochReport) -> None:
-        values = {"learning_rate": report.learning_rate, "images_per_second": report.images_per_second}
+        values: dict[str, float | None] = {
+            "learning_rate": report.learning_rate,
+            "images_per_second": report.images_per_second,
+        }
         for split, totals in report.all_totals.items():
             values |= {f"{split}/{name}": value for name, value in summarise(totals, self._groups).items()}
             accuracies = zip(self._task.data.class_names, class_accuracy(totals), strict=True)
             values |= {f"{split}_class/{name}": accuracy for name, accuracy in accuracies}
-        for name, value in values.items():
-            if value is not None:
-                self._scalars.add_scalar(name, value, report.epoch)
-        self._scalars.flush()
+        self._scalars.write(values, step=report.epoch)
 
     def _save(self, report: EpochReport) -> None:
         improved = self._update_best(report)

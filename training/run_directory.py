@@ -10,20 +10,20 @@ This module does not import torch, so that a Spark driver can use it without.
 import fcntl
 import hashlib
 import os
-import shutil
 import socket
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from longtail.conf.base.errors import UserError
-from longtail.conf.base.files import content_hash, write_json_atomically
+from longtail.conf.base.files import content_hash, remove_directory, write_json_atomically
+from longtail.conf.base.leases import LeaseHeldError, lease
 from longtail.conf.base.locations import Location
+from longtail.conf.base.store_path import StorePath
 from longtail.conf.options.semi import TrainSemiOptions
 from longtail.conf.options.training import RunOptions
 from longtail.data.manifest import read_manifest
@@ -35,6 +35,8 @@ from longtail.training.result_file import RESULT_FILE, read_result
 CHECKPOINT_FILE = "ckpt.pth.tar"
 BEST_CHECKPOINT_FILE = "ckpt.best.pth.tar"
 ATTEMPTS_DIRECTORY = "attempts"
+LEASE_FILE = "lease"
+"""Of a run in a store, in the place of its lock (conf/base/leases.py)."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -48,12 +50,12 @@ class RunPaths:
     """
 
     set_dir: Location
-    run_dir: Path
-    events_dir: Path
-    pseudo_labels: Path | None = None
+    run_dir: Location
+    events_dir: Location
+    pseudo_labels: Location | None = None
 
     @property
-    def heartbeats_dir(self) -> Path:
+    def heartbeats_dir(self) -> Location:
         """Directory of the ranks' heartbeat files."""
         return self.run_dir / HEARTBEATS_DIRECTORY
 
@@ -62,16 +64,16 @@ class RunPaths:
 class FinishedRun:
     """A finished run: its directory and the content of its result.json."""
 
-    run_dir: Path
+    run_dir: Location
     result: dict[str, Any]
 
     @property
-    def checkpoint(self) -> Path:
+    def checkpoint(self) -> Location:
         """Checkpoint of the last epoch."""
         return self.run_dir / CHECKPOINT_FILE
 
 
-def run_paths(options: RunOptions, *, set_dir: Location, pseudo_labels: Path | None = None) -> RunPaths:
+def run_paths(options: RunOptions, *, set_dir: Location, pseudo_labels: Location | None = None) -> RunPaths:
     """Derive the paths of a run from its options. Raises UserError if an input file cannot be read."""
     inputs = {
         name: _content_hash(name, path)
@@ -85,27 +87,27 @@ def run_paths(options: RunOptions, *, set_dir: Location, pseudo_labels: Path | N
     inputs["set"] = read_manifest(set_dir).identity
     runs_dir = options.runs_dir.absolute()
     return RunPaths(
-        set_dir=set_dir.absolute() if isinstance(set_dir, Path) else set_dir,
+        set_dir=set_dir.absolute(),
         run_dir=runs_dir / options.run_name(inputs),
         events_dir=runs_dir / EVENTS_DIRECTORY,
         pseudo_labels=pseudo_labels.absolute() if pseudo_labels else None,
     )
 
 
-def finished_run(run_dir: Path) -> FinishedRun | None:
+def finished_run(run_dir: Location) -> FinishedRun | None:
     """Return the run if it has a result.json, else None. Raises UserError if the file is damaged."""
     file = run_dir / RESULT_FILE
     return FinishedRun(run_dir, read_result(file)) if file.exists() else None
 
 
-def _content_hash(option_name: str, path: Path) -> str:
+def _content_hash(option_name: str, path: Location) -> str:
     try:
         return content_hash(path)
     except OSError as error:
-        raise UserError(f"--{option_name}: cannot read the checkpoint {path}: {error.strerror}") from None
+        raise UserError(f"--{option_name}: cannot read the checkpoint {path}: {error.strerror or error}") from None
 
 
-def _rows_hash(pseudo_labels: Path, options: TrainSemiOptions) -> str:
+def _rows_hash(pseudo_labels: Location, options: TrainSemiOptions) -> str:
     if pseudo_labels.is_file():
         return content_hash(pseudo_labels)
     columns = [*load_pseudo_labels(pseudo_labels), np.array(load_round(pseudo_labels))]
@@ -118,26 +120,38 @@ def _rows_hash(pseudo_labels: Path, options: TrainSemiOptions) -> str:
 
 
 @contextmanager
-def exclusive_run(run_dir: Path) -> Iterator[None]:
-    """Hold the run's lock; the operating system releases it however this process ends.
+def exclusive_run(run_dir: Location) -> Iterator[None]:
+    """Hold the run's lock; the operating system releases it however this process ends. In a store it is a lease.
 
     The directory of a new run is removed if it ends before its first checkpoint (for example on bad input). Raises
     UserError if another process holds the lock.
     """
     is_new = not run_dir.exists()
+    with _locked(run_dir):
+        try:
+            yield
+        finally:
+            if is_new and not (run_dir / CHECKPOINT_FILE).exists():
+                remove_directory(run_dir)
+
+
+@contextmanager
+def _locked(run_dir: Location) -> Iterator[None]:
+    remedy = "wait for it, or choose another --exp_str"
+    if isinstance(run_dir, StorePath):
+        try:
+            with lease(run_dir / LEASE_FILE, interrupts=True):
+                yield
+        except LeaseHeldError as error:
+            raise UserError(f"another process is working on {run_dir} ({error}): {remedy}") from None
+        return
     run_dir.mkdir(parents=True, exist_ok=True)
     with (run_dir / "lock").open("w") as lock:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            raise UserError(
-                f"another process is working on {run_dir}: wait for it, or choose another --exp_str"
-            ) from None
-        try:
-            yield
-        finally:
-            if is_new and not (run_dir / CHECKPOINT_FILE).exists():
-                shutil.rmtree(run_dir)
+            raise UserError(f"another process is working on {run_dir}: {remedy}") from None
+        yield
 
 
 def begin_attempt(paths: RunPaths, options: RunOptions) -> int:

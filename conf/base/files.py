@@ -148,6 +148,14 @@ def scratch_directory(parent: Path, name: str) -> Iterator[Path]:
         yield temporary
 
 
+def remove_directory(path: Location) -> None:
+    """Remove a directory with all that is in it. Raises OSError."""
+    if isinstance(path, StorePath):
+        path.remove()
+    else:
+        shutil.rmtree(path)
+
+
 def _hidden_name(path: Path) -> Path:
     return path.parent / f".{path.name}.longtail-{uuid.uuid4().hex}"
 

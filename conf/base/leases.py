@@ -1,17 +1,20 @@
 """Leases: what a lock on a file is on the local disk, for a store, where there are none.
 
 A lease is a small object that names its owner and the time until which it is held. The owner renews it while it works;
-that of a killed process expires. The clocks of the machines that share a store differ by less than GRACE_SECONDS.
+that of a killed process expires, or is free at once for another process of the same machine. The clocks of the machines
+that share a store differ by less than GRACE_SECONDS.
 """
 
 import json
 import os
+import signal
 import socket
 import threading
 import time
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from pathlib import Path
 
 from longtail.conf.base.errors import UserError
 from longtail.conf.base.store_path import StorePath
@@ -28,12 +31,18 @@ class LeaseHeldError(Exception):
 class Lease:
     """A lease that this process holds."""
 
-    def __init__(self, place: StorePath, *, seconds: float) -> None:
+    def __init__(self, place: StorePath, *, seconds: float, interrupts: bool) -> None:
         self._place = place
         self._seconds = seconds
         self._owner = f"{socket.gethostname()}, process {os.getpid()}, {uuid.uuid4().hex}"
+        self._interrupts = interrupts
         self._ended = threading.Event()
         self._is_lost = False
+
+    @property
+    def is_lost(self) -> bool:
+        """Whether the renewal found that another process has taken the lease over."""
+        return self._is_lost
 
     def check(self) -> None:
         """Raise UserError if another process has taken the lease over, as this one did not renew it in time."""
@@ -48,6 +57,9 @@ class Lease:
         if self._place.create(self._content()):
             return
         owner, until = _read(self._place)
+        if not owner:  # it may be being written, in a store that shows that
+            time.sleep(_READ_BACK_SECONDS)
+            owner, until = _read(self._place)
         if owner and time.time() < until + GRACE_SECONDS:
             raise LeaseHeldError(owner.rpartition(", ")[0])
         # Of several processes that find it expired, the one that writes last has it.
@@ -62,6 +74,8 @@ class Lease:
             with suppress(OSError, UserError):  # a store that is away for a moment; what counts is whether it is lost
                 if not self._is_own():
                     self._is_lost = True
+                    if self._interrupts:
+                        os.kill(os.getpid(), signal.SIGINT)
                     return
                 self._place.write_bytes(self._content())
 
@@ -76,30 +90,51 @@ class Lease:
         return _read(self._place)[0] == self._owner
 
     def _content(self) -> bytes:
-        return json.dumps({"owner": self._owner, "until": time.time() + self._seconds}).encode()
+        until = time.time() + self._seconds
+        content = {"owner": self._owner, "until": until, "machine": _machine(), "pid": os.getpid()}
+        return json.dumps(content).encode()
 
 
 @contextmanager
-def lease(place: StorePath, *, seconds: float = LEASE_SECONDS) -> Iterator[Lease]:
+def lease(place: StorePath, *, seconds: float = LEASE_SECONDS, interrupts: bool = False) -> Iterator[Lease]:
     """Hold the lease ``place`` during the block, and remove it then.
+
+    interrupts: whether the block ends, with a UserError, as soon as another process has taken the lease over
 
     Raises LeaseHeldError if another process holds it.
     """
-    held = Lease(place, seconds=seconds)
+    held = Lease(place, seconds=seconds, interrupts=interrupts)
     held.acquire()
     renewal = threading.Thread(target=held.renew_until_ended, daemon=True)
     renewal.start()
     try:
         yield held
+    except KeyboardInterrupt:
+        if held.is_lost:
+            held.check()
+        raise
     finally:
         held.release()
         renewal.join()
 
 
 def _read(place: StorePath) -> tuple[str, float]:
-    """Owner, and time in seconds; no owner if nobody holds the lease, or its object is damaged."""
+    """Owner, and time in seconds; no owner if nobody holds the lease, or its object is damaged.
+
+    The time is 0 if the owner was a process of this machine, and has ended.
+    """
     try:
         content = json.loads(place.read_bytes())
-        return str(content["owner"]), float(content["until"])
+        is_gone = content.get("machine") == _machine() and not Path(f"/proc/{content['pid']}").exists()
+        return str(content["owner"]), 0.0 if is_gone else float(content["until"])
     except (FileNotFoundError, ValueError, TypeError, KeyError):
         return "", 0.0
+
+
+def _machine() -> str:
+    """Different for each machine, each of its starts and each container; a text of its own where Linux does not say."""
+    try:
+        boot = Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii").strip()
+        return f"{boot} {os.readlink('/proc/self/ns/pid')}"
+    except OSError:
+        return uuid.uuid4().hex

@@ -6,9 +6,10 @@ import fnmatch
 import io
 import posixpath
 import uuid
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from datetime import datetime
 from functools import total_ordering
 from pathlib import Path, PurePath
 from typing import IO, Any, Literal, overload
@@ -23,9 +24,15 @@ from longtail.conf.base.stores import file_system_of, receive, renames, settings
 
 @dataclass(frozen=True)
 class StoreStatus:
-    """Of a file in a store: its size in bytes, and a text that changes whenever it is written again."""
+    """Of a file in a store.
+
+    st_size: in bytes
+    st_mtime: when it was written, in seconds since 1970-01-01 UTC; 0 if the store does not say
+    version: a text that changes whenever it is written again
+    """
 
     st_size: int
+    st_mtime: float
     version: str
 
 
@@ -281,12 +288,26 @@ class StorePath:
 def _status(info: dict[str, Any]) -> StoreStatus:
     """From what a driver tells of a file, by its own names."""
     marks = (info.get(name) for name in ("ETag", "etag", "mtime", "modification_time", "LastModified", "created"))
-    return StoreStatus(int(info["size"] or 0), next((str(mark) for mark in marks if mark), ""))
+    version = next((str(mark) for mark in marks if mark), "")
+    return StoreStatus(int(info["size"] or 0), _written_at(info), version)
 
 
 def _received(scheme: str, authority: str, path: str, settings: dict[str, str]) -> StorePath:
     receive(scheme, authority, settings)
     return StorePath(scheme, authority, path)
+
+
+def _written_at(info: Mapping[str, Any]) -> float:
+    """In seconds since 1970-01-01 UTC; each driver has a name and a unit of its own."""
+    for name in ("LastModified", "modification_time", "mtime", "last_modified", "updated", "created"):
+        match info.get(name):
+            case datetime() as written:
+                return written.timestamp()
+            case int() | float() as number:
+                return number / 1000 if number > 1e11 else float(number)
+            case _:
+                continue
+    return 0.0
 
 
 def _replace(files: AbstractFileSystem, temporary: str, path: str) -> None:

@@ -12,10 +12,19 @@ from pydantic.fields import FieldInfo
 
 from longtail.conf.command_line.spellings import flags_of
 from longtail.conf.options.base import GROUPS, JobOptions, SparkJobOptions, presentation
+from longtail.conf.options.places import DirectoryLocation, FileLocation
 
 _HELP_COLUMN = 25
 _MAX_METAVAR = 34
-_METAVARS: dict[Any, str] = {int: "N", float: "X", Path: "PATH", FilePath: "FILE", DirectoryPath: "DIR"}
+_METAVARS: dict[Any, str] = {
+    int: "N",
+    float: "X",
+    Path: "PATH",
+    FilePath: "FILE",
+    FileLocation: "FILE",
+    DirectoryPath: "DIR",
+    DirectoryLocation: "DIR",
+}
 _FLAGS_OF_EVERY_JOB = (
     ("--config FILE", "YAML file of options; a key is any spelling of a flag, without its dashes; flags override it"),
     ("-h, --help, --help-all", "show the common options, or all"),
@@ -135,8 +144,13 @@ def _metavar(field: FieldInfo) -> str:
 
 def _types(field: FieldInfo) -> list[Any]:
     """The types of a field that may have several, without None."""
-    if field.rebuild_annotation() == FilePath:  # of which pydantic keeps Path alone in the annotation
-        return [FilePath]
+    for kind in (
+        FilePath,
+        FileLocation,
+        DirectoryLocation,
+    ):  # of which pydantic keeps the plain type alone in the annotation
+        if field.rebuild_annotation() == kind:
+            return [kind]
     is_union = get_origin(field.annotation) in (Union, UnionType)
     return [kind for kind in (get_args(field.annotation) if is_union else [field.annotation]) if kind is not NoneType]
 

@@ -1,14 +1,14 @@
 """The job that makes a classifier's probabilities hold, by held-out images."""
 
-from pathlib import Path
 from typing import ClassVar
 
-from pydantic import FilePath, model_validator
+from pydantic import model_validator
 
 from longtail.conf.base.locations import Location
 from longtail.conf.options.base import JobOptions, option
 from longtail.conf.options.classifier import images_per_pass, threads_per_task
 from longtail.conf.options.inference import InferenceOptions, NewImagesOptions
+from longtail.conf.options.places import FileLocation
 
 DEFAULT_NAME = "calibrated.pth.tar"
 
@@ -16,11 +16,13 @@ DEFAULT_NAME = "calibrated.pth.tar"
 class CalibratedOutput(JobOptions):
     """Where the calibrated checkpoint is written."""
 
-    resume: FilePath = option(..., "checkpoint of the classifier, which stays as it is", group="Input")
-    output: Path | None = option(None, f"checkpoint to write; default: {DEFAULT_NAME} beside --resume", group="Output")
+    resume: FileLocation = option(..., "checkpoint of the classifier, which stays as it is", group="Input")
+    output: Location | None = option(
+        None, f"checkpoint to write; default: {DEFAULT_NAME} beside --resume", group="Output"
+    )
 
     @property
-    def calibrated(self) -> Path:
+    def calibrated(self) -> Location:
         """The checkpoint to write."""
         return (self.output or self.resume.parent / DEFAULT_NAME).absolute()
 

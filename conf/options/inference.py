@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import ClassVar, Literal, Self
 
-from pydantic import FilePath, field_validator, model_validator
+from pydantic import field_validator, model_validator
 
 from longtail.conf.base.locations import Location
 from longtail.conf.base.paths import is_possible_path
@@ -11,6 +11,7 @@ from longtail.conf.base.suggestions import did_you_mean
 from longtail.conf.options.base import DELTA_HELP, JobOptions, SparkJobOptions, TableFormat, option
 from longtail.conf.options.classifier import images_per_pass, own_loss, own_network, threads_per_task
 from longtail.conf.options.data import DataOptions
+from longtail.conf.options.places import FileLocation
 from longtail.conf.options.training import LossName, NetworkName
 from longtail.conf.vocabulary import SPLITS
 
@@ -75,7 +76,7 @@ class GenPseudolabelsOptions(InferenceOptions):
         ),
     )
 
-    resume: FilePath = option(..., "checkpoint of the classifier", group="Input")
+    resume: FileLocation = option(..., "checkpoint of the classifier", group="Input")
     threshold: float | None = option(None, "keep pseudo-labels of at least this confidence", group="Method", ge=0, le=1)
     top_k: int | None = option(None, "keep the N most confident pseudo-labels of each class", group="Method", gt=0)
     align: float | None = option(
@@ -85,7 +86,7 @@ class GenPseudolabelsOptions(InferenceOptions):
     )  # fmt: skip
     batch_size: int = images_per_pass()
     threads: int | None = threads_per_task()
-    output_dir: Path | None = option(
+    output_dir: Location | None = option(
         None, "directory to write to; default: pseudo_labels/ beside the prepared sets", group="Output"
     )
     output_filename: str = option(
@@ -117,7 +118,7 @@ class EvaluateOptions(InferenceOptions, PriorOptions):
         ("--resume runs/digits-*-train-CE-*/ckpt.pth.tar --splits test --features", "with the images' features"),
     )
 
-    resume: FilePath = option(..., "checkpoint to evaluate", group="Input")
+    resume: FileLocation = option(..., "checkpoint to evaluate", group="Input")
     path: Location | None = option(
         None,
         "labelled images to score against the checkpoint alone: a directory of class folders, or a Parquet or Delta "
@@ -132,7 +133,7 @@ class EvaluateOptions(InferenceOptions, PriorOptions):
     features: bool = option(False, "write the features of every image as well", group="Output")
     batch_size: int = images_per_pass()
     threads: int | None = threads_per_task()
-    output_dir: Path | None = option(
+    output_dir: Location | None = option(
         None, "directory to write to; default: evaluation/ beside the checkpoint", group="Output"
     )
 
@@ -140,8 +141,10 @@ class EvaluateOptions(InferenceOptions, PriorOptions):
 class NewImagesOptions(SparkJobOptions):
     """Options of the jobs that apply a checkpoint to images that belong to no data set."""
 
-    resume: FilePath = option(..., "checkpoint of the classifier", group="Input")
-    path: Path = option(..., "the images: a directory of files, or a Parquet or Delta table", group="Your own images")
+    resume: FileLocation = option(..., "checkpoint of the classifier", group="Input")
+    path: Location = option(
+        ..., "the images: a directory of files, or a Parquet or Delta table", group="Your own images"
+    )
     image_column: str = option("image", "column of the images in a table", group="Your own images")
     on_bad_image: Literal["stop", "skip"] = option(
         "stop", "what to do with an image that cannot be decoded; skip lists it with the reason",
@@ -153,7 +156,7 @@ class NewImagesOptions(SparkJobOptions):
 
     @field_validator("path")
     @classmethod
-    def _path_exists(cls, value: Path) -> Path:
+    def _path_exists(cls, value: Location) -> Location:
         if not value.exists():
             raise ValueError("there is no such directory or file")
         return value.absolute()
@@ -173,11 +176,11 @@ class PredictOptions(NewImagesOptions, PriorOptions):
         ),
     )
 
-    list_file: FilePath | None = option(
+    list_file: FileLocation | None = option(
         None, "text file that names the images below --path to predict, a line each; default: all",
         group="Your own images", flags=("--list",),
     )  # fmt: skip
-    output: Path = option(..., "table to write: a directory of Parquet files", group="Output")
+    output: Location = option(..., "table to write: a directory of Parquet files", group="Output")
     format: TableFormat = option("parquet", DELTA_HELP, group="Output")
     probabilities: bool = option(False, "write the probability of every class as well", group="Output")
     features: bool = option(False, "write the features of every image as well", group="Output")
@@ -203,6 +206,6 @@ class EvaluateImagesOptions(NewImagesOptions, PriorOptions):
     few_shot: int = option(
         20, "classes with fewer training images than this are few-shot", group="Long tail", advanced=True, ge=0
     )
-    output_dir: Path | None = option(
+    output_dir: Location | None = option(
         None, "directory to write to; default: evaluation/ beside the checkpoint", group="Output"
     )

@@ -4,10 +4,12 @@ import re
 from pathlib import Path
 from typing import Any, Literal
 
-from pydantic import DirectoryPath, FilePath, field_validator, model_validator
+from pydantic import FilePath, field_validator, model_validator
 
+from longtail.conf.base.locations import Location
 from longtail.conf.kafka_settings import check_setting
 from longtail.conf.options.base import SparkJobOptions, TableFormat, option
+from longtail.conf.options.places import DirectoryLocation
 
 EVENTS_TOPIC = "longtail-events"
 TRIGGER = "100 milliseconds"
@@ -52,7 +54,7 @@ class KafkaOptions(SparkJobOptions):
 class LiveQueryOptions(KafkaOptions):
     """Options of the jobs that maintain result tables by a streaming query."""
 
-    runs_dir: Path = option(Path("runs"), "directory of the runs to watch", group="Input")
+    runs_dir: Location = option(Path("runs"), "directory of the runs to watch", group="Input")
     source: Literal["files", "kafka"] = option(
         "files", "source of the metric events: files in --runs_dir, or a Kafka topic", group="Input"
     )
@@ -95,7 +97,7 @@ class MonitorOptions(LiveQueryOptions):
 
     run: str | None = option(None, "show only runs whose name contains this", group="Live tables")
     once: bool = option(False, "process the events that are there, show the tables, and end", group="Live tables")
-    output_dir: Path | None = option(
+    output_dir: Location | None = option(
         None, "directory of the result tables; default: analytics/ in --runs_dir", group="Output"
     )
     tensorboard: Path | None = option(None, "directory for TensorBoard scalars of all runs", group="Output")
@@ -128,11 +130,11 @@ class DashboardOptions(LiveQueryOptions):
         ("--port 0", "at a free port"),
     )
 
-    runs_dir: Path = option(Path("runs"), "directory of the runs to watch; created if it is missing", group="Input")
-    tables_dir: DirectoryPath | None = option(
+    runs_dir: Location = option(Path("runs"), "directory of the runs to watch; created if it is missing", group="Input")
+    tables_dir: DirectoryLocation | None = option(
         None, "show the result tables that a monitor maintains here, without a query of the page's own", group="Input"
     )
-    output_dir: Path | None = option(
+    output_dir: Location | None = option(
         None, "directory of the result tables; default: dashboard/ in --runs_dir", group="Output"
     )
     host: str = option(

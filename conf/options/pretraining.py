@@ -3,19 +3,18 @@
 To add one, write its options here, list them in PRETRAININGS, and write the TrainingMethod that they name.
 """
 
-from pathlib import Path
 from typing import ClassVar
 
-from pydantic import FilePath
-
+from longtail.conf.base.locations import Location
 from longtail.conf.options.base import option
+from longtail.conf.options.places import FileLocation
 from longtail.conf.options.training import BATCH_HELP, SCHEDULE_HELP, LearningRateSchedule, RunOptions
 
 
 class PretrainingOptions(RunOptions):
     """Options of every pre-training."""
 
-    resume: FilePath | None = option(None, "checkpoint to continue from", group="Checkpoints", in_run_name=False)
+    resume: FileLocation | None = option(None, "checkpoint to continue from", group="Checkpoints", in_run_name=False)
 
     @classmethod
     def summary(cls) -> str:
@@ -23,7 +22,7 @@ class PretrainingOptions(RunOptions):
         return (cls.__doc__ or "").partition(": ")[2].partition(";")[0].rstrip(".")
 
     @property
-    def continues_from(self) -> Path | None:
+    def continues_from(self) -> Location | None:
         """The checkpoint to continue from."""
         return self.resume
 

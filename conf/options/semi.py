@@ -1,11 +1,11 @@
 """Options of training with unlabeled data, and of the pipeline of all steps."""
 
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import field_validator, model_validator
 
+from longtail.conf.base.locations import Location
 from longtail.conf.options.base import JobOptions, one_of, option
 from longtail.conf.options.training import BATCH_HELP, SupervisedOptions, TrainOptions
 
@@ -196,7 +196,7 @@ class TrainSemiOptions(FixMatchOptions, PseudoLabelOptions, TrainOptions):
         "learn pseudo-labels made beforehand, or make them in every step (fixmatch; by default with --unlabeled_ratio "
         "7 and --confidence_threshold 0.95)", group="Method", choices=SEMI_METHODS,
     )  # fmt: skip
-    pseudo_labels: Path | None = option(
+    pseudo_labels: Location | None = option(
         None,
         "table of gen_pseudolabels (default: the one for this data set), or a file in the published layout",
         group="Pseudo-labels", in_run_name=False,
@@ -261,7 +261,7 @@ class TrainSemiOptions(FixMatchOptions, PseudoLabelOptions, TrainOptions):
 
     @field_validator("pseudo_labels")
     @classmethod
-    def _pseudo_labels_are_there(cls, value: Path | None) -> Path | None:
+    def _pseudo_labels_are_there(cls, value: Location | None) -> Location | None:
         if value is not None and not value.exists():
             raise ValueError("there is no such table or file")
         return value

@@ -3,12 +3,14 @@
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal, Self
 
-from pydantic import FilePath, PrivateAttr, field_validator, model_validator
+from pydantic import PrivateAttr, field_validator, model_validator
 
+from longtail.conf.base.locations import Location
 from longtail.conf.base.user_code import short_name
 from longtail.conf.networks import NETWORKS
 from longtail.conf.options.base import MOST_THREADS, JobOptions, fingerprint, is_in_run_name, one_of, option
 from longtail.conf.options.data import DataOptions
+from longtail.conf.options.places import FileLocation
 
 BATCH_HELP = "images per step, over all ranks together"
 
@@ -112,7 +114,7 @@ class RunOptions(DataOptions):
         pattern=r"^[A-Za-z0-9_.]+$",
         max_length=60,
     )
-    runs_dir: Path = option(
+    runs_dir: Location = option(
         Path("runs"), "directory of checkpoints, logs and metric events", group="Output", in_run_name=False
     )
 
@@ -139,7 +141,7 @@ class RunOptions(DataOptions):
         raise NotImplementedError
 
     @property
-    def continues_from(self) -> Path | None:
+    def continues_from(self) -> Location | None:
         """The checkpoint that a new run continues from."""
         return None
 
@@ -213,8 +215,8 @@ class TrainOptions(SupervisedOptions):
         ("--dataset cifar10 --imb_factor 0.01 --world_size 2", "the published recipe on CIFAR-10, two ranks"),
     )
 
-    resume: FilePath | None = option(None, "checkpoint to continue from", group="Checkpoints", in_run_name=False)
-    pretrained_model: FilePath | None = option(
+    resume: FileLocation | None = option(None, "checkpoint to continue from", group="Checkpoints", in_run_name=False)
+    pretrained_model: FileLocation | None = option(
         None, "pre-trained checkpoint whose backbone to start from", group="Checkpoints", in_run_name=False
     )  # fmt: skip
     evaluate: bool = option(
@@ -241,7 +243,7 @@ class TrainOptions(SupervisedOptions):
         return "longtail.training.supervised:SupervisedMethod"
 
     @property
-    def continues_from(self) -> Path | None:
+    def continues_from(self) -> Location | None:
         """The checkpoint to continue from."""
         return self.resume
 
@@ -286,7 +288,7 @@ class TrainClassifierOptions(SupervisedOptions):
         ("--resume runs/digits-*-train-CE-*/ckpt.pth.tar --method tau --tau_norm 1", "tau-normalisation, no learning"),
     )
 
-    resume: FilePath = option(
+    resume: FileLocation = option(
         ..., "checkpoint with the backbone, and for tau and LWS the classifier", group="Input", in_run_name=False
     )
     method: Literal["cRT", "tau", "LWS", "NCM"] = option(

@@ -2,7 +2,6 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
@@ -48,7 +47,7 @@ class Diagnosis:
     copies: what was left out of the unlabeled part, or kept in it, as copies of test or labelled images, in words
     """
 
-    checkpoint: Path
+    checkpoint: Location
     class_names: Sequence[str]
     shot_groups: Sequence[str]
     is_head: np.ndarray
@@ -65,7 +64,7 @@ class Diagnosis:
 
 
 def diagnose(
-    spark: SparkSession, options: AdviseOptions, *, set_dir: Location, checkpoint: Path, output_dir: Path
+    spark: SparkSession, options: AdviseOptions, *, set_dir: Location, checkpoint: Location, output_dir: Location
 ) -> Diagnosis:
     """Predict held-out and unlabeled images with the checkpoint, and draw conclusions.
 
@@ -114,7 +113,7 @@ def diagnose(
 
 
 def read_held_out(
-    spark: SparkSession, predictions: Path, is_head: np.ndarray, *, max_images: int = MAX_IMAGES
+    spark: SparkSession, predictions: Location, is_head: np.ndarray, *, max_images: int = MAX_IMAGES
 ) -> HeldOutOutput:
     """The outputs that `evaluate` wrote for the validation split."""
     rows = _rows(spark, predictions, VAL, is_head, max_images)
@@ -127,7 +126,7 @@ def read_held_out(
 
 
 def read_unlabeled(
-    spark: SparkSession, predictions: Path, is_head: np.ndarray, *, max_images: int = MAX_IMAGES
+    spark: SparkSession, predictions: Location, is_head: np.ndarray, *, max_images: int = MAX_IMAGES
 ) -> ClassifierOutput:
     """The outputs that `evaluate` wrote for the unlabeled split."""
     rows = _rows(spark, predictions, UNLABELED, is_head, max_images)
@@ -136,7 +135,7 @@ def read_unlabeled(
     )
 
 
-def _rows(spark: SparkSession, predictions: Path, split: str, is_head: np.ndarray, max_images: int) -> pa.Table:
+def _rows(spark: SparkSession, predictions: Location, split: str, is_head: np.ndarray, max_images: int) -> pa.Table:
     head, tail = (_total_probability(half) for half in (is_head, ~is_head))
     return (
         spark.read.parquet(str(predictions))

@@ -1,7 +1,6 @@
 """A diagnosis as files and in the terminal."""
 
 from dataclasses import asdict
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -10,6 +9,7 @@ import pyarrow.parquet as pq
 from rich.table import Table
 
 from longtail.conf.base.files import write_atomically, write_json_atomically
+from longtail.conf.base.locations import Location
 from longtail.spark_jobs.advising.diagnosis import Diagnosis
 from longtail.spark_jobs.advising.estimates import Estimate
 from longtail.spark_jobs.advising.sentences import conclusion, gap_sentence, threshold_sentence
@@ -21,7 +21,7 @@ CLASSES_FILE = "classes.parquet"
 MAX_CLASSES_SHOWN = 100
 
 
-def write_diagnosis(diagnosis: Diagnosis, output_dir: Path) -> None:
+def write_diagnosis(diagnosis: Diagnosis, output_dir: Location) -> None:
     """Write advice.json and classes.parquet."""
     rows = class_rows(diagnosis)
     content = {

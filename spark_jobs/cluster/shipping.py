@@ -46,13 +46,13 @@ def set_rows(spark: SparkSession, set_dir: Location) -> DataFrame:
     return spark.createDataFrame(pa.concat_tables(tables))
 
 
-def packed_pseudo_labels(path: Path) -> list[PackedFile]:
+def packed_pseudo_labels(path: Location) -> list[PackedFile]:
     """The files of a table of pseudo-labels, or a published file: small enough to be sent with the code."""
     files = sorted(path.glob("*.parquet")) if path.is_dir() else [path]
     try:
         return [(file.name, file.read_bytes()) for file in files]
     except OSError as error:
-        raise UserError(f"cannot read {path}: {error.strerror}") from None
+        raise UserError(f"cannot read {path}: {error.strerror or error}") from None
 
 
 def run_with_shipped_set(
@@ -88,7 +88,7 @@ def _all_rows(local_rows: pa.Table, rank: "Rank") -> pa.Table:
     return pa.concat_tables([pa.ipc.open_stream(part).read_all() for part in parts])
 
 
-def _write_set(rows: pa.Table, manifest: Manifest, set_dir: Path) -> None:
+def _write_set(rows: pa.Table, manifest: Manifest, set_dir: Location) -> None:
     for split in rows[SPLIT].unique().to_pylist():
         directory = split_directory(set_dir, split)
         directory.mkdir(parents=True)
@@ -99,7 +99,7 @@ def _write_set(rows: pa.Table, manifest: Manifest, set_dir: Path) -> None:
     manifest.write(set_dir)
 
 
-def _unpack(files: list[PackedFile], path: Path) -> None:
+def _unpack(files: list[PackedFile], path: Location) -> None:
     """Write a directory of Parquet files, or the one file of this name."""
     is_table = path.name != files[0][0]
     if is_table:

@@ -9,11 +9,14 @@ import json
 import threading
 import time
 from collections.abc import Callable
-from pathlib import Path
 
+from longtail.conf.base.errors import UserError
+from longtail.conf.base.locations import Location
+from longtail.conf.base.store_path import StorePath
 from longtail.training.heartbeat import heartbeat_file
 
 POLL_SECONDS = 1.0
+POLL_SECONDS_OF_STORES = 5.0
 
 
 class RankSilentError(RuntimeError):
@@ -26,9 +29,12 @@ class Watchdog:
     An exception that leaves the block after that becomes RankSilentError.
     """
 
-    def __init__(self, directory: Path, *, world_size: int, timeout_seconds: float, cancel: Callable[[], None]) -> None:
+    def __init__(
+        self, directory: Location, *, world_size: int, timeout_seconds: float, cancel: Callable[[], None]
+    ) -> None:
         self._directory = directory
         self._timeout = timeout_seconds
+        self._seconds = POLL_SECONDS_OF_STORES if isinstance(directory, StorePath) else POLL_SECONDS
         self._cancel = cancel
         self._silent: str | None = None
         # Per rank: its last heartbeat, and when (by this machine's clock) it changed.
@@ -49,7 +55,7 @@ class Watchdog:
             raise RankSilentError(self._silent) from error
 
     def _watch(self) -> None:
-        while not self._stop.wait(POLL_SECONDS):
+        while not self._stop.wait(self._seconds):
             self._read_heartbeats()
             now = time.monotonic()
             silent = {rank: heartbeat for rank, (heartbeat, since) in self._seen.items() if now - since > self._timeout}
@@ -65,7 +71,7 @@ class Watchdog:
                 heartbeat = heartbeat_file(self._directory, rank).read_text(encoding="utf-8")
             except FileNotFoundError:
                 continue  # not started or finished
-            except OSError:
+            except (OSError, UserError):
                 # The directory is unavailable to the driver, which says nothing about the rank.
                 self._seen[rank] = (last, time.monotonic())
                 continue

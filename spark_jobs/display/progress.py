@@ -1,13 +1,14 @@
 """Progress of one training on the driver, from the metric events that rank 0 writes after each epoch."""
 
 import threading
-from pathlib import Path
 from types import TracebackType
 
 import pyarrow as pa
 import pyarrow.compute as pc
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
+from longtail.conf.base.locations import Location
+from longtail.conf.base.store_path import StorePath
 from longtail.conf.vocabulary import TRAIN
 from longtail.spark_jobs.display.console import console
 from longtail.streaming.event_files.reading import read_event_files
@@ -15,16 +16,18 @@ from longtail.streaming.events.files import COLUMNS
 from longtail.streaming.events.schema import ClassEvent
 
 POLL_SECONDS = 0.5
+POLL_SECONDS_OF_STORES = 5.0
 
 
 class EpochProgress:
     """Context manager that shows a progress bar in a terminal, otherwise one line per epoch, from its own thread."""
 
-    def __init__(self, events_dir: Path, *, run: str, attempt: int, num_epochs: int) -> None:
+    def __init__(self, events_dir: Location, *, run: str, attempt: int, num_epochs: int) -> None:
         self._events_dir = events_dir
         self._pattern = f"{run}-attempt{attempt:03d}-epoch?????{COLUMNS}"
         self._num_epochs = num_epochs
-        self._seen: set[Path] = set()
+        self._seconds = POLL_SECONDS_OF_STORES if isinstance(events_dir, StorePath) else POLL_SECONDS
+        self._seen: set[str] = set()
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._follow, daemon=True)
         self._console = console()
@@ -53,14 +56,14 @@ class EpochProgress:
         self._progress.stop()
 
     def _follow(self) -> None:
-        while not self._stop.wait(POLL_SECONDS):
+        while not self._stop.wait(self._seconds):
             self._show_new()
 
     def _show_new(self) -> None:
-        for file in sorted(set(self._events_dir.glob(self._pattern)) - self._seen):
-            self._seen.add(file)
+        for name in sorted({file.name for file in self._events_dir.glob(self._pattern)} - self._seen):
+            self._seen.add(name)
             # None if the directory was removed meanwhile, which the training tolerates.
-            for piece in read_event_files(self._events_dir, [file.name]):
+            for piece in read_event_files(self._events_dir, [name]):
                 training = piece.events[ClassEvent.kind]
                 training = training.filter(pc.equal(training["split"], TRAIN))
                 self._show(training)

@@ -1,11 +1,11 @@
 """The reliability diagram of a calibration, drawn without a screen, and its numbers in the terminal."""
 
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from matplotlib.figure import Figure
 
 from longtail.conf.base.files import write_atomically
+from longtail.conf.base.locations import Location
 
 if TYPE_CHECKING:
     from longtail.training.calibration import Calibration, Reliability
@@ -27,7 +27,7 @@ def print_calibration(calibration: "Calibration") -> None:
     )
 
 
-def draw_reliability(calibration: "Calibration", file: Path, *, title: str) -> None:
+def draw_reliability(calibration: "Calibration", file: Location, *, title: str) -> None:
     """Write reliability_figure() as a PNG."""
     figure = reliability_figure(calibration, title=title)
     write_atomically(file, lambda temporary: figure.savefig(temporary, format="png", dpi=120))

@@ -3,8 +3,8 @@
 import time
 from collections.abc import Iterator, Sequence
 from fnmatch import fnmatchcase
-from pathlib import Path
 
+from longtail.conf.base.locations import Location
 from longtail.conf.base.shown_text import printable
 from longtail.streaming.events.files import event_files_of
 from longtail.streaming.events.writer import EVENTS_DIRECTORY
@@ -21,7 +21,7 @@ def run_lines(runs: Sequence[ListedRun], *, pattern: str) -> list[str]:
     return ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows]
 
 
-def shown_run(runs_dir: Path, run: ListedRun) -> Iterator[str]:
+def shown_run(runs_dir: Location, run: ListedRun) -> Iterator[str]:
     """All that is known of a run, one line each."""
     description, state = run.description, run.state or {}
     files = event_files_of(runs_dir / EVENTS_DIRECTORY, run.run)

@@ -2,7 +2,6 @@
 
 import os
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 from pyspark.sql import Column, DataFrame
@@ -11,6 +10,7 @@ from pyspark.sql.types import BinaryType, StructType
 
 from longtail.conf.base.errors import UserError
 from longtail.conf.base.files import read_regular_file
+from longtail.conf.base.locations import Location
 from longtail.data.any_image import SIZED_PIXELS
 from longtail.data.sources.table_images import SIZE_COLUMNS, SPARK_FIELDS
 
@@ -40,7 +40,7 @@ class FileColumn:
     """The rows name files: a column holds the bytes of their paths below a directory."""
 
     name: str
-    directory: Path
+    directory: Location
 
     @property
     def columns(self) -> tuple[str, ...]:
@@ -49,7 +49,7 @@ class FileColumn:
 
     def value(self, row: dict[str, Any]) -> object:
         """The content of a row's file. May raise BAD_IMAGE."""
-        return read_regular_file(self.directory / os.fsdecode(row[self.name]))
+        return read_regular_file(self.directory.joinpath(os.fsdecode(row[self.name])))
 
 
 def image_column(frame: DataFrame, name: str) -> ImageColumn:

@@ -9,7 +9,6 @@ from collections.abc import Iterator
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
 from functools import partial
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -81,7 +80,7 @@ class Classifier:
     of_set: what a checkpoint of other code is described by
     """
 
-    checkpoint: Path
+    checkpoint: Location
     version: str
     image_shape: tuple[int, int, int]
     encoding: str
@@ -95,7 +94,7 @@ class Classifier:
 
 
 def classifier_of(
-    checkpoint: Path,
+    checkpoint: Location,
     manifest: Manifest,
     *,
     set_dir: Location,
@@ -139,7 +138,7 @@ def classifier_of(
 
 
 def classifier_alone(
-    checkpoint: Path,
+    checkpoint: Location,
     *,
     batch_size: int,
     threads: int | None = None,
@@ -171,12 +170,12 @@ def classifier_alone(
     return classifier, card
 
 
-def version_of(checkpoint: Path) -> str:
+def version_of(checkpoint: Location) -> str:
     """The SHA-256 of a checkpoint's content. Raises UserError if it cannot be read."""
     try:
         return content_hash(checkpoint)
     except OSError as error:
-        raise UserError(f"cannot read the checkpoint {checkpoint}: {error.strerror}") from None
+        raise UserError(f"cannot read the checkpoint {checkpoint}: {error.strerror or error}") from None
 
 
 def with_predictions(

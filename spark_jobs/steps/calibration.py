@@ -1,7 +1,6 @@
 """Calibrates a classifier by held-out images: a checkpoint of the same weights whose probabilities hold."""
 
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -9,6 +8,7 @@ from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
 
 from longtail.conf.base.errors import UserError
+from longtail.conf.base.locations import Location
 from longtail.conf.base.paths import check_can_be_written
 from longtail.conf.options.calibrate import CalibratedOutput, CalibrateImagesOptions, CalibrateOptions
 from longtail.conf.vocabulary import VAL
@@ -38,7 +38,7 @@ class Calibrated:
     class_names: (C,)
     """
 
-    path: Path
+    path: Location
     calibration: "Calibration"
     class_names: list[str]
 
@@ -50,7 +50,7 @@ def check_calibrated_output(options: CalibratedOutput) -> None:
         raise UserError(f"--output {options.calibrated} exists and is no calibrated checkpoint: name another file")
 
 
-def calibrate_checkpoint(spark: SparkSession, options: CalibrateOptions, *, set_dir: Path) -> Calibrated:
+def calibrate_checkpoint(spark: SparkSession, options: CalibrateOptions, *, set_dir: Location) -> Calibrated:
     """Calibrate by the validation images of a prepared set. Raises UserError for invalid input."""
     check_calibrated_output(options)
     checkpoint = _uncalibrated(options.resume, options.arch)
@@ -110,12 +110,12 @@ def calibrate_by_images(spark: SparkSession, options: CalibrateImagesOptions) ->
     return _written(checkpoint, probabilities, labels, options)
 
 
-def _labelled(predicted: DataFrame, label_column: str, *, beside: Path) -> tuple[np.ndarray, np.ndarray]:
+def _labelled(predicted: DataFrame, label_column: str, *, beside: Location) -> tuple[np.ndarray, np.ndarray]:
     probabilities, labels = collected_probabilities(predicted, [label_column], beside=beside)
     return probabilities, labels.astype(np.int64)
 
 
-def _uncalibrated(path: Path, arch: str | None) -> "Checkpoint":
+def _uncalibrated(path: Location, arch: str | None) -> "Checkpoint":
     from longtail.training.inference import load_classifier_checkpoint
 
     checkpoint = load_classifier_checkpoint(path, arch=arch)
@@ -125,7 +125,7 @@ def _uncalibrated(path: Path, arch: str | None) -> "Checkpoint":
     return checkpoint
 
 
-def _is_calibrated(path: Path) -> bool:
+def _is_calibrated(path: Location) -> bool:
     from longtail.training.checkpoints import load_checkpoint
 
     try:

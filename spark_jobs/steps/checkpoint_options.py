@@ -67,7 +67,7 @@ def continued(options_type: type[Options], given: dict[str, Any]) -> Continued[O
     if "resume" not in given:
         _check_data_set_of_backbone(given)
         return Continued(resolve_options(options_type, given), None)
-    card = card_of(Path(given["resume"]))
+    card = card_of(_place(given, "resume"))
     if card is None:
         from longtail.training.foreign_checkpoints import by_position  # with torch
 
@@ -123,23 +123,31 @@ def _of_other_code(options_type: type[DataOptions], given: dict[str, Any]) -> di
 
     if "dataset" not in given:
         raise UserError(f"{given['resume']} does not say what it was trained on: name the data set with --dataset")
-    arch = load_checkpoint(Path(given["resume"])).arch
+    arch = load_checkpoint(_place(given, "resume")).arch
     return {"arch": arch} if issubclass(options_type, RunOptions) and arch in NETWORKS else {}
 
 
 def _check_data_set_of_backbone(given: dict[str, Any]) -> None:
     """Raise UserError if --pretrained_model was trained on another data set than the default one, and none is named."""
-    if "pretrained_model" not in given or "dataset" in given or not Path(given["pretrained_model"]).is_file():
+    if "pretrained_model" not in given or "dataset" in given or not _place(given, "pretrained_model").is_file():
         return  # a file that is not there is refused with the other options
-    path = given["pretrained_model"]
-    card = card_of(Path(path))
+    path = _place(given, "pretrained_model")
+    card = card_of(path)
     if card is None:
         raise UserError(f"{path} does not say what it was trained on: name the data set to train on with --dataset")
     if (dataset := card.options["dataset"]) != DataOptions.model_fields["dataset"].default:
         raise UserError(printable(f"{path} was trained on {dataset}: name that data set, or another, with --dataset"))
 
 
-def training_of_checkpoint(checkpoint: Path) -> list[JobOptions]:
+def _place(given: dict[str, Any], option: str) -> Location:
+    """The place that the user gives for an option, before all options are read."""
+    try:
+        return location(given[option])
+    except ValueError as error:
+        raise UserError(f"--{option} {given[option]}: {error}") from None
+
+
+def training_of_checkpoint(checkpoint: Location) -> list[JobOptions]:
     """The options of the supervised training that wrote the checkpoint, for conf/next_command.py; empty if unknown.
 
     Not validated: a file that they name may be gone, and is left out then. A semi-supervised training gives the options
@@ -150,12 +158,14 @@ def training_of_checkpoint(checkpoint: Path) -> list[JobOptions]:
         return []
     options_type = TrainClassifierOptions if card.phase == TrainClassifierOptions.phase else TrainOptions
     values = {name: value for name, value in card.options.items() if name in options_type.model_fields}
-    if not Path(values.get("pretrained_model") or "/").exists():
-        del values["pretrained_model"]
+    place = location(values.get("pretrained_model") or "/nothing")
+    # No store is asked because a checkpoint names it.
+    if isinstance(place, Path) and not place.exists():
+        values.pop("pretrained_model", None)
     return [options_type.model_construct(**values)]
 
 
-def card_of(checkpoint: Path) -> "ModelCard | None":
+def card_of(checkpoint: Location) -> "ModelCard | None":
     """The checkpoint's description of its model; None if it was not written by longtail."""
     from longtail.training.checkpoints import load_checkpoint  # torch takes seconds to import
 

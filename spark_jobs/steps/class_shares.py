@@ -3,18 +3,20 @@
 import sys
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import pyarrow.dataset as ds
 from pyspark.sql import DataFrame
 
 from longtail.conf.base.errors import UserError
-from longtail.conf.base.files import scratch_directory, write_text_atomically
+from longtail.conf.base.files import write_text_atomically
+from longtail.conf.base.locations import Location, spark_uri
+from longtail.conf.base.new_directories import scratch_place
 from longtail.conf.base.shown_text import printable
 from longtail.data.class_shares import SHARE, class_shares_text
 from longtail.data.contract import PROBABILITIES
+from longtail.data.loader import read_columns
+from longtail.data.storage import table_files
 from longtail.spark_jobs.frames.predictions import Classifier
 
 if TYPE_CHECKING:
@@ -48,7 +50,7 @@ class ClassShares:
         """As JSON values."""
         return asdict(self)
 
-    def write(self, file: Path) -> None:
+    def write(self, file: Location) -> None:
         """As a CSV file, which --prior takes."""
         columns = {SHARE: self.shares}
         if self.low is not None and self.high is not None:
@@ -62,7 +64,7 @@ def with_prior(
     prior: str | None,
     probabilities: Callable[[Classifier], DataFrame],
     *,
-    beside: Path,
+    beside: Location,
 ) -> tuple[Classifier, ClassShares | None]:
     """The classifier for the class shares of --prior, and these; warns if they are estimated without a calibration.
 
@@ -89,22 +91,22 @@ def sampled(rows: DataFrame, *, num_classes: int, most_probabilities: int = MOST
     return rows if total <= most else rows.sample(fraction=most / total, seed=0)
 
 
-def collected_probabilities(predicted: DataFrame, columns: list[str], *, beside: Path) -> tuple[np.ndarray, ...]:
+def collected_probabilities(predicted: DataFrame, columns: list[str], *, beside: Location) -> tuple[np.ndarray, ...]:
     """(N, C) float32 PROBABILITIES of the rows that have them, and the further columns (N,).
 
     Through files: the driver's JVM, through which rows are collected, has less memory than they may need.
     """
-    with scratch_directory(beside, "probabilities") as scratch:
+    with scratch_place(beside, "probabilities") as scratch:
         rows = predicted.where(predicted[PROBABILITIES].isNotNull()).select(PROBABILITIES, *columns)
-        rows.write.mode("append").parquet(str(scratch / "rows"))
-        table = ds.dataset(scratch / "rows", format="parquet").to_table()
+        rows.write.mode("append").parquet(spark_uri(scratch / "rows"))
+        table = read_columns(table_files(scratch / "rows"), [PROBABILITIES, *columns])
     values = table[PROBABILITIES].combine_chunks()
     flat = values.flatten().to_numpy(zero_copy_only=False)
     further = (table[name].to_numpy() for name in columns)
     return flat.reshape(len(values), -1) if len(values) else np.empty((0, 0), np.float32), *further
 
 
-def _estimated(card: "ModelCard", predicted: DataFrame, *, beside: Path) -> ClassShares:
+def _estimated(card: "ModelCard", predicted: DataFrame, *, beside: Location) -> ClassShares:
     from longtail.training.inference import shares_of_outputs
     from longtail.training.prior_shift import estimated_with_intervals
 

@@ -3,15 +3,16 @@
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pyspark.sql import SparkSession
 from pyspark.sql import functions as F
 
 from longtail.conf.base.errors import UserError
-from longtail.conf.base.files import new_directory, write_json_atomically
-from longtail.conf.base.locations import Location
+from longtail.conf.base.files import write_json_atomically
+from longtail.conf.base.locations import Location, spark_uri
+from longtail.conf.base.new_directories import new_table_directory
+from longtail.conf.base.store_path import StorePath
 from longtail.conf.options.inference import EvaluateImagesOptions, EvaluateOptions
 from longtail.conf.vocabulary import TEST, TRAIN, UNLABELED
 from longtail.data.contract import BAD_IMAGE, ID, IMAGE, LABEL, SPLIT
@@ -20,7 +21,7 @@ from longtail.data.manifest import read_manifest
 from longtail.spark_jobs.cluster.session import described
 from longtail.spark_jobs.frames.named_predictions import TRUE_CLASS, Additions, with_named_predictions
 from longtail.spark_jobs.frames.predictions import classifier_alone, classifier_of, with_predictions
-from longtail.spark_jobs.frames.reading import read_prepared
+from longtail.spark_jobs.frames.reading import pattern_of, read_prepared
 from longtail.spark_jobs.frames.scores import table_scores
 from longtail.spark_jobs.steps.class_shares import ESTIMATED, ClassShares, sampled, with_prior
 from longtail.spark_jobs.steps.new_images import new_images
@@ -35,7 +36,7 @@ SCORES_FILE = "scores.json"
 
 def evaluate_checkpoint(
     spark: SparkSession, options: EvaluateOptions, *, set_dir: Location
-) -> tuple[Path, dict[str, Any]]:
+) -> tuple[Location, dict[str, Any]]:
     """Write predictions and scores; return their directory, and the scores in the layout of result.json.
 
     Raises UserError for invalid input.
@@ -79,8 +80,8 @@ def evaluate_checkpoint(
             beside=output_dir,
         )
         predicted = with_predictions(images, classifier, with_scores=True, with_features=options.features)
-        predicted.write.mode("append").parquet(str(directory))
-        rows = spark.read.parquet(str(directory))
+        predicted.write.mode("append").parquet(spark_uri(directory))
+        rows = spark.read.parquet(pattern_of(directory))
         splits_scores = {
             split: table_scores(rows.where(F.col(SPLIT) == split), groups, label_column=LABEL) for split in evaluated
         }
@@ -90,7 +91,7 @@ def evaluate_checkpoint(
     return output_dir, result
 
 
-def evaluate_images(spark: SparkSession, options: EvaluateImagesOptions) -> tuple[Path, dict[str, Any]]:
+def evaluate_images(spark: SparkSession, options: EvaluateImagesOptions) -> tuple[Location, dict[str, Any]]:
     """As evaluate_checkpoint, of labelled images that belong to no prepared set; their scores are those of TEST.
 
     Shot groups go by the checkpoint's class counts. Images that are skipped are not counted.
@@ -143,8 +144,8 @@ def evaluate_images(spark: SparkSession, options: EvaluateImagesOptions) -> tupl
             kept=found.kept,
             additions=Additions(label_column=options.label_column),
         )
-        predicted.write.mode("append").parquet(str(directory))
-        rows = spark.read.parquet(str(directory))
+        predicted.write.mode("append").parquet(spark_uri(directory))
+        rows = spark.read.parquet(pattern_of(directory))
         scores = table_scores(rows.where(F.col(BAD_IMAGE).isNull()), groups, label_column=TRUE_CLASS)
         num_bad = rows.where(F.col(BAD_IMAGE).isNotNull()).count()
     result = result_of(checkpoint, {TEST: scores}, groups, class_shares=class_shares)
@@ -154,17 +155,20 @@ def evaluate_images(spark: SparkSession, options: EvaluateImagesOptions) -> tupl
 
 
 @contextmanager
-def _replaced_together(output_dir: Path) -> Iterator[Path]:
+def _replaced_together(output_dir: Location) -> Iterator[Location]:
     """A directory for new predictions. If the block succeeds, they replace the old ones, whose scores are removed.
 
     So whoever finds scores finds the predictions that they are of, whenever the job is killed.
     """
-    with new_directory(output_dir / PREDICTIONS_DIRECTORY, replace=True) as directory:
+    scores = output_dir / SCORES_FILE
+    with new_table_directory(output_dir / PREDICTIONS_DIRECTORY) as directory:
+        if isinstance(output_dir, StorePath):  # where the old predictions have gone already
+            scores.unlink(missing_ok=True)
         yield directory
-        (output_dir / SCORES_FILE).unlink(missing_ok=True)
+        scores.unlink(missing_ok=True)
 
 
-def evaluation_dir(options: EvaluateOptions | EvaluateImagesOptions) -> Path:
+def evaluation_dir(options: EvaluateOptions | EvaluateImagesOptions) -> Location:
     """Where an evaluation is written to."""
     return (options.output_dir or options.resume.parent / EVALUATION_DIRECTORY).absolute()
 

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from pyspark.sql import DataFrame, SparkSession
 
+from longtail.conf.base.locations import Location
 from longtail.conf.kafka_settings import kafka_settings
 from longtail.conf.options.live import KafkaOptions, LiveQueryOptions, RelayOptions
 from longtail.streaming.event_files.source import file_lines
@@ -26,7 +27,7 @@ class EventSource:
     name: what the checkpoint of a query on it belongs to
     """
 
-    events: Path | Callable[[SparkSession], DataFrame]
+    events: Location | Callable[[SparkSession], DataFrame]
     lines: Callable[[SparkSession, Path], DataFrame]
     name: str
 

@@ -1,20 +1,20 @@
 """The quality of pseudo-labels by the withheld labels: written next to their table, and printed."""
 
 import json
-from pathlib import Path
 from typing import Any
 
 from pyspark.sql import DataFrame
 from rich.table import Table
 
 from longtail.conf.base.files import write_json_atomically
+from longtail.conf.base.locations import Location
 from longtail.data.manifest import Manifest
 from longtail.spark_jobs.display.console import console
 from longtail.spark_jobs.display.copies import unlabeled_copy_lines
 from longtail.spark_jobs.display.tables import percent
 
 
-def write_quality(quality: DataFrame, manifest: Manifest, table: Path) -> None:
+def write_quality(quality: DataFrame, manifest: Manifest, table: Location) -> None:
     """Write precision and recall per class, from the rows of with_label_quality; null where the denominator is 0.
 
     Beside them stands what was left out of the set's unlabeled part, or kept in it, as copies of other images.
@@ -30,12 +30,12 @@ def write_quality(quality: DataFrame, manifest: Manifest, table: Path) -> None:
     write_json_atomically(_quality_file(table), {"accuracy": accuracy, "classes": rows, "copies": copies})
 
 
-def read_quality(table: Path) -> dict[str, Any]:
+def read_quality(table: Location) -> dict[str, Any]:
     """The accuracy of a table's pseudo-labels (None if unknown), and one row per class."""
     return json.loads(_quality_file(table).read_text(encoding="utf-8"))
 
 
-def show_quality(table: Path) -> None:
+def show_quality(table: Location) -> None:
     """Print what write_quality wrote."""
     rows = read_quality(table)["classes"]
     shown = Table(title="pseudo-labels against the withheld labels", title_justify="left")
@@ -57,5 +57,5 @@ def show_quality(table: Path) -> None:
         terminal.print("the classes of the unlabeled part are unknown")
 
 
-def _quality_file(table: Path) -> Path:
+def _quality_file(table: Location) -> Location:
     return table.with_suffix(".quality.json")

@@ -1,12 +1,10 @@
 """Labels the unlabeled part with a trained classifier."""
 
-from pathlib import Path
-
 from pyspark.sql import DataFrame, SparkSession
 
 from longtail.conf.base.errors import UserError
-from longtail.conf.base.files import new_directory
-from longtail.conf.base.locations import Location
+from longtail.conf.base.locations import Location, spark_uri
+from longtail.conf.base.new_directories import is_finished, new_table_directory
 from longtail.conf.base.optional_packages import deltalake
 from longtail.conf.options.data import SET_IS_PREPARED, DataOptions
 from longtail.conf.options.inference import GenPseudolabelsOptions
@@ -39,12 +37,12 @@ PSEUDO_LABELS_DIRECTORY = "pseudo_labels"
 DEFAULT_FILENAME = GenPseudolabelsOptions.model_fields["output_filename"].default
 
 
-def default_table(options: DataOptions) -> Path:
+def default_table(options: DataOptions) -> Location:
     """The table that gen_pseudolabels writes and train_semi reads by default."""
     return options.data_dir.absolute() / PSEUDO_LABELS_DIRECTORY / options.set_name() / DEFAULT_FILENAME
 
 
-def labels_of_run(spark: SparkSession, options: DataOptions, run: FinishedRun, *, set_dir: Location) -> Path:
+def labels_of_run(spark: SparkSession, options: DataOptions, run: FinishedRun, *, set_dir: Location) -> Location:
     """The pseudo-labels by a run's network, in a table in the run's directory, written unless it exists.
 
     Prints their quality.
@@ -54,13 +52,13 @@ def labels_of_run(spark: SparkSession, options: DataOptions, run: FinishedRun, *
     own = {"resume": run.checkpoint, "output_dir": run.run_dir / PSEUDO_LABELS_DIRECTORY}
     labelling = GenPseudolabelsOptions.model_validate({**shared, **own}, context=SET_IS_PREPARED)
     table = run.run_dir / PSEUDO_LABELS_DIRECTORY / DEFAULT_FILENAME
-    if not table.is_dir():
+    if not is_finished(table):
         gen_pseudolabels(spark, labelling, set_dir=set_dir)
     show_quality(table)
     return table
 
 
-def gen_pseudolabels(spark: SparkSession, options: GenPseudolabelsOptions, *, set_dir: Location) -> Path:
+def gen_pseudolabels(spark: SparkSession, options: GenPseudolabelsOptions, *, set_dir: Location) -> Location:
     """Write the table of pseudo-labels and its quality; return its path. Raises UserError for invalid input."""
     if options.format == "delta":
         deltalake()  # a missing package is reported before any work
@@ -89,11 +87,13 @@ def gen_pseudolabels(spark: SparkSession, options: GenPseudolabelsOptions, *, se
     return table
 
 
-def _write_table(pseudo_labels: DataFrame, table: Path, options: GenPseudolabelsOptions, manifest: Manifest) -> None:
+def _write_table(
+    pseudo_labels: DataFrame, table: Location, options: GenPseudolabelsOptions, manifest: Manifest
+) -> None:
     if options.align is not None:
         pseudo_labels = pseudo_labels.persist()  # read twice, computed once
     try:
-        with new_directory(table, replace=True) as directory:
+        with new_table_directory(table) as directory:
             rows = selected(pseudo_labels, options, manifest)
             rows = rows.withMetadata(
                 ID,
@@ -103,7 +103,7 @@ def _write_table(pseudo_labels: DataFrame, table: Path, options: GenPseudolabels
                     IMAGES_KEY: manifest.checksums[UNLABELED],
                 },
             )
-            rows.write.mode("append").parquet(str(directory))
+            rows.write.mode("append").parquet(spark_uri(directory))
             if options.format == "delta":
                 write_log(directory)
     finally:

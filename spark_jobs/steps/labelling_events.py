@@ -3,12 +3,14 @@
 import json
 import time
 from contextlib import suppress
-from pathlib import Path
 
 from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
 
+from longtail.conf.base.errors import UserError
 from longtail.conf.base.files import read_regular_text, write_json_atomically
+from longtail.conf.base.locations import Location, location
+from longtail.conf.base.store_path import StorePath
 from longtail.conf.vocabulary import TRAIN
 from longtail.data.contract import CONFIDENCE, PSEUDO_LABEL, ROUND
 from longtail.data.manifest import Manifest
@@ -20,7 +22,7 @@ PHASE = "gen_pseudolabels"
 QUANTILES = (0.1, 0.5, 0.9)
 
 
-def write_labelling_events(spark: SparkSession, table: Path, *, checkpoint: Path, manifest: Manifest) -> None:
+def write_labelling_events(spark: SparkSession, table: Location, *, checkpoint: Location, manifest: Manifest) -> None:
     """Write the events of a table of pseudo-labels, and next to the table its origin: the run that labelled.
 
     A checkpoint outside a runs directory belongs to no run that is monitored: then there are no events.
@@ -72,7 +74,7 @@ def confidence_by_class(pseudo_labels: DataFrame) -> DataFrame:
     )
 
 
-def _previous_run(checkpoint: Path) -> str:
+def _previous_run(checkpoint: Location) -> str:
     """The run on whose pseudo-labels the checkpoint was trained; an empty string if there is none."""
     from longtail.training.checkpoints import load_checkpoint  # torch takes seconds to import
 
@@ -81,11 +83,16 @@ def _previous_run(checkpoint: Path) -> str:
     if not isinstance(trained_on, str):
         return ""
     # A checkpoint may come from a stranger, and name any file.
-    with suppress(OSError, ValueError, LookupError, TypeError, RecursionError):
-        run = json.loads(read_regular_text(_origin_file(Path(trained_on))))["run"]
+    with suppress(OSError, UserError, ValueError, LookupError, TypeError, RecursionError):
+        table = location(trained_on)
+        if isinstance(table, StorePath) and not (
+            isinstance(checkpoint, StorePath) and table.authority == checkpoint.authority
+        ):
+            return ""  # no other store is asked because a checkpoint names it
+        run = json.loads(read_regular_text(_origin_file(table)))["run"]
         return run if RUN_NAME.fullmatch(run) else ""
     return ""
 
 
-def _origin_file(table: Path) -> Path:
+def _origin_file(table: Location) -> Location:
     return table.with_suffix(".origin.json")

@@ -11,16 +11,29 @@ SINKS_FILE = "sinks.json"
 """Beside the tables: where they are copied to, for `longtail runs`."""
 
 
-def update_sinks(tables_dir: Path, *, tensorboard: Path | None, as_delta: bool) -> Callable[[list[str]], None]:
+def update_sinks(
+    tables_dir: Path,
+    *,
+    tensorboard: Path | None,
+    as_delta: bool,
+    also: Callable[[list[str]], None] = lambda runs: None,
+) -> Callable[[list[str]], None]:
     """A function that copies the tables of the named runs to the chosen sinks; only these are imported.
 
     tensorboard: directory of the scalars; None for no scalars
     as_delta: write the tables as Delta tables too
+    also: called with the names afterwards
     """
     where = {"tensorboard": tensorboard and str(tensorboard.absolute()), "delta": as_delta}
     with named_if_full(tables_dir):
         write_json_atomically(tables_dir / SINKS_FILE, where)
-        return _sinks(tables_dir, tensorboard, as_delta)
+        update = _sinks(tables_dir, tensorboard, as_delta)
+
+    def update_all(runs: list[str]) -> None:
+        update(runs)
+        also(runs)
+
+    return update_all
 
 
 def update_known_sinks(tables_dir: Path, runs: list[str]) -> None:

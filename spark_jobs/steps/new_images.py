@@ -5,15 +5,17 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import islice
-from pathlib import Path
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 from pyspark.sql import DataFrame, SparkSession
 
 from longtail.conf.base.errors import UserError
-from longtail.conf.base.files import open_regular_file, scratch_directory
+from longtail.conf.base.files import open_for_reading
+from longtail.conf.base.locations import Location
+from longtail.conf.base.new_directories import scratch_place
 from longtail.conf.base.shown_text import printable
+from longtail.conf.base.store_path import StorePath
 from longtail.data.contract import FILE
 from longtail.data.directories import files_below
 from longtail.data.image_files import KINDS
@@ -21,7 +23,7 @@ from longtail.data.sources.folder import is_image, is_unread_image
 from longtail.data.storage import is_table
 from longtail.spark_jobs.cluster.connect import default_parallelism, num_partitions
 from longtail.spark_jobs.frames.image_columns import FileColumn, ImageColumn, image_column
-from longtail.spark_jobs.frames.reading import TASKS_PER_SLOT, read_parquet_or_delta
+from longtail.spark_jobs.frames.reading import TASKS_PER_SLOT, pattern_of, read_parquet_or_delta
 
 NAMES_PER_ROW_GROUP = 10_000
 FILES_PER_TASK = 64
@@ -40,12 +42,12 @@ class NewImages:
 @contextmanager
 def new_images(
     spark: SparkSession,
-    path: Path,
+    path: Location,
     *,
     image_column_name: str,
-    beside: Path,
+    beside: Location,
     label_column: str | None = None,
-    list_file: Path | None = None,
+    list_file: Location | None = None,
 ) -> Iterator[NewImages]:
     """The images of --path.
 
@@ -71,21 +73,24 @@ def new_images(
         yield NewImages(rows, images, [name for name in rows.columns if name != images.name])
         return
     directory = path if path.is_dir() else path.parent
-    with scratch_directory(beside, "list_of_files") as scratch:
+    with scratch_place(beside, "list_of_files") as scratch:
+        list_of_files = scratch / "files.parquet"
         kept = [FILE] if label_column is None else [FILE, label_column]
-        num_files = _write_list(path, directory, scratch / "files.parquet", label_column, list_file)
+        num_files = _write_list(path, directory, list_of_files, label_column, list_file)
         tasks = min(TASKS_PER_SLOT * slots, -(-num_files // FILES_PER_TASK))
-        rows = spark.read.parquet(str(scratch / "files.parquet")).repartition(max(tasks, min(slots, num_files)))
+        rows = spark.read.parquet(pattern_of(list_of_files)).repartition(max(tasks, min(slots, num_files)))
         yield NewImages(rows, FileColumn(_PATH_BYTES, directory), kept)
 
 
-def _write_list(path: Path, directory: Path, file: Path, label_column: str | None, list_file: Path | None) -> int:
+def _write_list(
+    path: Location, directory: Location, file: Location, label_column: str | None, list_file: Location | None
+) -> int:
     """Write the names of the image files, a part at a time; return how many there are."""
     columns = [pa.field(FILE, pa.string()), pa.field(_PATH_BYTES, pa.binary())]
     if label_column is not None:
         columns.append(pa.field(label_column, pa.string()))
     num_files = 0
-    with pq.ParquetWriter(file, schema := pa.schema(columns)) as writer:
+    with file.open("wb") as target, pq.ParquetWriter(target, schema := pa.schema(columns)) as writer:
         found = _names(path, directory, in_folders=label_column is not None)
         remaining = found if list_file is None else _listed_names(list_file)
         while names := list(islice(remaining, NAMES_PER_ROW_GROUP)):
@@ -101,10 +106,10 @@ def _write_list(path: Path, directory: Path, file: Path, label_column: str | Non
     return num_files
 
 
-def _listed_names(list_file: Path) -> Iterator[str]:
+def _listed_names(list_file: Location) -> Iterator[str]:
     """The names in a file, a line each. Raises UserError at one that is not below a directory."""
     try:
-        with open_regular_file(list_file) as file:
+        with open_for_reading(list_file) as file:
             for number, line in enumerate(file, 1):
                 name = os.fsdecode(line.strip())
                 if not name:
@@ -115,12 +120,17 @@ def _listed_names(list_file: Path) -> Iterator[str]:
                     )
                 yield name
     except OSError as error:
-        raise UserError(f"cannot read {list_file}: {error.strerror}") from None
+        raise UserError(f"cannot read {list_file}: {error.strerror or error}") from None
 
 
-def _names(path: Path, directory: Path, *, in_folders: bool) -> Iterator[str]:
+def _names(path: Location, directory: Location, *, in_folders: bool) -> Iterator[str]:
     """Names of image files relative to the directory; those of kinds that are not read too, to be listed as bad."""
-    for file in files_below(directory) if path.is_dir() else [path]:
-        name = file.relative_to(directory).as_posix()
+    for name in _names_below(directory) if path.is_dir() else [path.name]:
         if (is_image(name) or is_unread_image(name)) and (not in_folders or "/" in name):
             yield name
+
+
+def _names_below(directory: Location) -> Iterator[str]:
+    if isinstance(directory, StorePath):
+        return (file.relative_to(directory).as_posix() for file in directory.files_below())
+    return (file.relative_to(directory).as_posix() for file in files_below(directory))

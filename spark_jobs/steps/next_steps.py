@@ -1,7 +1,6 @@
 """The command to suggest after a training."""
 
-from pathlib import Path
-
+from longtail.conf.base.locations import Location
 from longtail.conf.base.user_code import is_code_name
 from longtail.conf.next_command import next_command
 from longtail.conf.options.data import DATA_OPTIONS
@@ -9,7 +8,7 @@ from longtail.conf.options.inference import EvaluateOptions, GenPseudolabelsOpti
 from longtail.conf.options.training import RunOptions
 
 
-def use_of_checkpoint(options: RunOptions, checkpoint: Path) -> str:
+def use_of_checkpoint(options: RunOptions, checkpoint: Location) -> str:
     """The command that labels the unlabeled part with a classifier, or evaluates it if there is no such part.
 
     options: those that the classifier was trained with

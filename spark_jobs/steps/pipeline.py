@@ -1,9 +1,13 @@
 """The steps of `pipeline`, one after the other, while a live query shows per-class accuracy."""
 
+import tempfile
+from pathlib import Path
+
 from pyspark.sql import SparkSession
 
 from longtail.conf.arguments import options_for
 from longtail.conf.base.files import scratch_directory
+from longtail.conf.base.locations import Location
 from longtail.conf.options.pretraining import PretrainRotOptions
 from longtail.conf.options.semi import PipelineOptions, TrainSemiOptions
 from longtail.conf.options.training import TrainOptions
@@ -23,7 +27,7 @@ def run_pipeline(spark: SparkSession, options: PipelineOptions) -> tuple[Finishe
     steps = ["prepare", "stats", *(["pretrain_rot"] if options.ssp else []), "train", "gen_pseudolabels", "train_semi"]
     # Tables of its own: a monitor of all runs may be writing the others at the same time.
     with (
-        scratch_directory(options.runs_dir, "live") as tables,
+        scratch_directory(_local_place(options.runs_dir), "live") as tables,
         PipelineScreen(steps, tables) as screen,
     ):
         query = start_live_query(
@@ -40,6 +44,10 @@ def run_pipeline(spark: SparkSession, options: PipelineOptions) -> tuple[Finishe
         finally:
             query.stop()
     return runs
+
+
+def _local_place(runs_dir: Location) -> Path:
+    return runs_dir if isinstance(runs_dir, Path) else Path(tempfile.gettempdir())
 
 
 def run_steps(spark: SparkSession, options: PipelineOptions, screen: PipelineScreen) -> tuple[FinishedRun, FinishedRun]:

@@ -1,13 +1,13 @@
 """Predicts the classes of new images by a checkpoint, which is all that is needed."""
 
 from dataclasses import dataclass
-from pathlib import Path
 
 from pyspark.sql import SparkSession
 from pyspark.sql import functions as F
 
 from longtail.conf.base.errors import UserError
-from longtail.conf.base.files import new_directory
+from longtail.conf.base.locations import Location, spark_uri
+from longtail.conf.base.new_directories import new_table_directory
 from longtail.conf.base.optional_packages import deltalake
 from longtail.conf.base.paths import check_can_be_written
 from longtail.conf.options.inference import PredictOptions
@@ -17,6 +17,7 @@ from longtail.data.storage import is_table, open_parquet, table_files
 from longtail.spark_jobs.cluster.session import described
 from longtail.spark_jobs.frames.named_predictions import Additions, with_named_predictions
 from longtail.spark_jobs.frames.predictions import classifier_alone
+from longtail.spark_jobs.frames.reading import read_parquet_or_delta
 from longtail.spark_jobs.steps.class_shares import CLASS_SHARES_FILE, ClassShares, sampled, with_prior
 from longtail.spark_jobs.steps.new_images import new_images
 
@@ -32,7 +33,7 @@ class PredictedTable:
     class_shares: those of --prior
     """
 
-    path: Path
+    path: Location
     num_images: int
     num_bad: int
     bad_images: list[tuple[str, str]]
@@ -71,7 +72,7 @@ def predict(spark: SparkSession, options: PredictOptions) -> PredictedTable:
             beside=output.parent,
             list_file=options.list_file,
         ) as found,
-        new_directory(output, replace=True) as directory,
+        new_table_directory(output) as directory,
     ):
         classifier, class_shares = with_prior(
             classifier,
@@ -98,7 +99,7 @@ def predict(spark: SparkSession, options: PredictOptions) -> PredictedTable:
             additions=additions,
         )
         predicted = predicted.withMetadata(PREDICTED, {FORMAT_VERSION_KEY: FORMAT_VERSION})
-        predicted.write.mode("append").parquet(str(directory))
+        predicted.write.mode("append").parquet(spark_uri(directory))
         if options.format == "delta":
             write_log(directory)
         if class_shares is not None:
@@ -106,8 +107,10 @@ def predict(spark: SparkSession, options: PredictOptions) -> PredictedTable:
     return _summary(spark, output, class_shares, key=found.kept[0] if found.kept else None)
 
 
-def _summary(spark: SparkSession, table: Path, class_shares: ClassShares | None, *, key: str | None) -> PredictedTable:
-    written = spark.read.parquet(str(table))
+def _summary(
+    spark: SparkSession, table: Location, class_shares: ClassShares | None, *, key: str | None
+) -> PredictedTable:
+    written = read_parquet_or_delta(spark, table)
     counts = written.agg(F.count("*"), F.count(BAD_IMAGE)).first()
     assert counts is not None, "an aggregation without groups has one row"
     bad: list[tuple[str, str]] = []
@@ -118,7 +121,7 @@ def _summary(spark: SparkSession, table: Path, class_shares: ClassShares | None,
     return PredictedTable(table, counts[0], counts[1], bad, class_shares)
 
 
-def _are_predictions(path: Path) -> bool:
+def _are_predictions(path: Location) -> bool:
     if not path.is_dir() or not is_table(path):
         return False
     with open_parquet(table_files(path)[0]) as parquet:

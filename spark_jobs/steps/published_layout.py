@@ -1,7 +1,6 @@
 """Pseudo-labels in the published layout, which has a label for every image of a published source."""
 
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 
 import numpy as np
 from pyspark.sql import DataFrame, SparkSession
@@ -58,7 +57,12 @@ def check_source_is_named(options: GenPseudolabelsOptions, set_dir: Location | N
 
 
 def write_published_layout(
-    spark: SparkSession, options: DataOptions, table: Path, file: Path, classifier: Classifier, manifest: Manifest
+    spark: SparkSession,
+    options: DataOptions,
+    table: Location,
+    file: Location,
+    classifier: Classifier,
+    manifest: Manifest,
 ) -> None:
     """Write the labels of a table, and those of all other images of a published source, to a pickle."""
     ids, labels, _ = load_pseudo_labels(table)

@@ -58,7 +58,9 @@ def served_files(
 
     cancel: called if what a rank sent cannot be written; the block's exception is then the reason
     """
-    files = {name: path for name in (*INPUTS, *OUTPUTS) if (path := getattr(options, name, None)) is not None}
+    assert isinstance(paths.run_dir, Path), "a run in a store needs no server"
+    assert isinstance(paths.events_dir, Path), "it is beside the run"
+    files = {name: path for name in (*INPUTS, *OUTPUTS) if isinstance(path := getattr(options, name, None), Path)}
     sign = paths.run_dir / f".{secrets.token_hex()}"
     existed = paths.run_dir.exists()
     write_text_atomically(sign, sign.name)
@@ -78,6 +80,7 @@ def run_with_driver_files(
     rank_main: RankMain, rank: "Rank", paths: RunPaths, options: RunOptions, *, driver: DriverFiles
 ) -> dict[str, Any]:
     """In a rank: rank_main(rank, paths, options) on the driver's files, or on local ones that become the driver's."""
+    assert isinstance(paths.run_dir, Path), "a run in a store needs no server"
     client = FileClient(driver.address)
     with ExitStack() as stack:
         stack.callback(client.close)
@@ -87,12 +90,13 @@ def run_with_driver_files(
         if shares:
             result = rank_main(rank, paths, local)
         else:
-            here = replace(paths, run_dir=directory / paths.run_dir.name, events_dir=directory / _EVENTS)
-            for place in (here.run_dir, here.events_dir):
+            run_dir, events_dir = directory / paths.run_dir.name, directory / _EVENTS
+            here = replace(paths, run_dir=run_dir, events_dir=events_dir)
+            for place in (run_dir, events_dir):
                 place.mkdir()
             with _reachable(paths.run_dir):
-                client.fetch(f"{_RUN}/{CHECKPOINT_FILE}", here.run_dir / CHECKPOINT_FILE)
-            with mirrored(client, {_RUN: here.run_dir, _EVENTS: here.events_dir}):
+                client.fetch(f"{_RUN}/{CHECKPOINT_FILE}", run_dir / CHECKPOINT_FILE)
+            with mirrored(client, {_RUN: run_dir, _EVENTS: events_dir}):
                 result = rank_main(rank, here, local)
         if rank.is_first:
             _send_outputs(client, local)

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import pyarrow as pa
 from pyspark.sql import SparkSession
 
+from longtail.conf.base.store_path import StorePath
 from longtail.conf.options.training import RunOptions
 from longtail.data.manifest import read_manifest
 from longtail.spark_jobs.cluster.barrier import run_in_barrier_stage
@@ -28,8 +29,9 @@ def run_on_set(
     """Run rank_main(rank, paths, options) in every rank.
 
     With --data_through partitions, or if ranks of a cluster do not see the set, they get a copy of it through Spark.
+    Every host reaches a run in a store by itself.
     """
-    if is_local(spark.sparkContext.master):
+    if is_local(spark.sparkContext.master) or isinstance(paths.run_dir, StorePath):
 
         def locally(rank: "Rank", local_paths: RunPaths) -> dict[str, Any]:
             return rank_main(rank, local_paths, options)
@@ -67,7 +69,6 @@ def _run(
     )
     if not _through_partitions(spark, options, paths):
         return stage(lambda rank: rank_main(rank, paths))
-    assert isinstance(paths.set_dir, Path), "a job prepares its set in a directory"
     manifest = read_manifest(paths.set_dir)
     packed = packed_pseudo_labels(paths.pseudo_labels) if paths.pseudo_labels else None
 

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from longtail.conf.base.errors import UserError
 from longtail.conf.base.shown_text import is_plain, printable
+from longtail.conf.base.store_path import StorePath
 from longtail.conf.options.runs import OF_SEVERAL_RUNS, RunsOptions
 from longtail.spark_jobs.display.run_list import run_lines, shown_run
 from longtail.spark_jobs.steps.live_sinks import update_known_sinks
@@ -34,8 +35,8 @@ def act(options: RunsOptions) -> None:
     if options.value is not None and options.action in MOST_CHARACTERS:
         _check_text(options.action, options.value)
     ACTIONS[options.action](options)
-    if options.dry_run or options.action in ("list", "show", "export"):
-        return
+    if options.dry_run or options.action in ("list", "show", "export") or isinstance(options.runs_dir, StorePath):
+        return  # whoever keeps tables of runs in a store follows by itself
     purge_expired(options.runs_dir)
     for tables_dir in follow_all(options.runs_dir, tables_dirs(options), after=_update_sinks):
         print(f"{tables_dir} is kept by another process, which follows after its current batch")
@@ -44,7 +45,14 @@ def act(options: RunsOptions) -> None:
 def tables_dirs(options: RunsOptions) -> list[Path]:
     """The directories of live tables that there are."""
     places = [options.runs_dir / TABLES_DIRECTORY, options.runs_dir / PAGE_TABLES_DIRECTORY, options.tables_dir]
-    return [place for place in places if place is not None and place.is_dir()]
+    # Tables in a store are not read for a list: that would copy them.
+    return [place for place in places if isinstance(place, Path) and place.is_dir()]
+
+
+def _local(options: RunsOptions) -> Path:
+    """The directory of the runs, for what works on the local disk alone."""
+    assert isinstance(options.runs_dir, Path), "the options are validated"
+    return options.runs_dir
 
 
 def _list(options: RunsOptions) -> None:
@@ -89,7 +97,7 @@ def _archive(options: RunsOptions) -> None:
             print(f"would be archived: {run}")
             continue
         try:
-            count = archive_run(options.runs_dir / EVENTS_DIRECTORY, run)
+            count = archive_run(_local(options) / EVENTS_DIRECTORY, run)
         except BlockingIOError:
             raise UserError(f"another process is archiving in {options.runs_dir}: wait for it") from None
         print(f"archived: {run} ({count} event files)")
@@ -101,16 +109,16 @@ def _delete(options: RunsOptions) -> None:
     runs = _runs(options, or_none=purges_trash)
     with ExitStack() as held:
         for run in runs:  # all are checked before the first is moved
-            check_inside(options.runs_dir, run)
-            if (directory := options.runs_dir / run).is_dir() and not is_own_directory(run):
+            check_inside(_local(options), run)
+            if (directory := _local(options) / run).is_dir() and not is_own_directory(run):
                 held.enter_context(exclusive_run(directory))
         for run in runs:
             if not options.dry_run:
-                delete(options.runs_dir, tables_dirs(options), run, keep_days=options.keep_days)
+                delete(_local(options), tables_dirs(options), run, keep_days=options.keep_days)
             what = "would be deleted" if options.dry_run else "deleted for good" if options.purge else "deleted"
             print(f"{what}: {run}")
     if options.purge and not options.dry_run:
-        purged = purge(options.runs_dir, lambda entry: entry.run in {*runs, options.run})
+        purged = purge(_local(options), lambda entry: entry.run in {*runs, options.run})
         print(f"removed from the trash: {len(purged)}")
     elif runs and not options.dry_run:
         print(f"kept in the trash for {options.keep_days:g} days: `longtail runs restore RUN` brings a run back")
@@ -121,23 +129,23 @@ def _restore(options: RunsOptions) -> None:
     if not RUN_NAME.fullmatch(options.run):
         raise UserError(f"{options.run!r} is not a valid name of a run")
     if options.dry_run:
-        print(f"would be restored: {restorable(options.runs_dir, options.run).name}")
+        print(f"would be restored: {restorable(_local(options), options.run).name}")
         return
-    restore_run(options.runs_dir, options.run)
+    restore_run(_local(options), options.run)
     print(f"restored: {options.run}")
 
 
 def _export(options: RunsOptions) -> None:
     (run,) = _runs(options)
     assert options.value is not None, "the options are validated"
-    check_inside(options.runs_dir, run)
-    export_run(options.runs_dir, tables_dirs(options), run, Path(options.value))
+    check_inside(_local(options), run)
+    export_run(_local(options), tables_dirs(options), run, Path(options.value))
     print(f"exported: {run} to {options.value}")
 
 
 def _import(options: RunsOptions) -> None:
     assert options.run is not None, "the options are validated"
-    run = import_run(options.runs_dir, Path(options.run), dry_run=options.dry_run)
+    run = import_run(_local(options), Path(options.run), dry_run=options.dry_run)
     print(f"{'would be imported' if options.dry_run else 'imported'}: {run}")
 
 

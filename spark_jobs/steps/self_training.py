@@ -1,7 +1,5 @@
 """Rounds of semi-supervised training, each on the pseudo-labels of the one before."""
 
-from pathlib import Path
-
 from pyspark.sql import SparkSession
 
 from longtail.conf.base.errors import UserError
@@ -17,7 +15,7 @@ def train_rounds(
     options: TrainSemiOptions,
     *,
     set_dir: Location,
-    pseudo_labels: Path | None,
+    pseudo_labels: Location | None,
     show_progress: bool = True,
 ) -> FinishedRun:
     """Train options.rounds networks, each from scratch on the pseudo-labels of the one before; return the last run."""
@@ -30,7 +28,7 @@ def train_rounds(
     return run
 
 
-def pseudo_label_table(options: TrainSemiOptions) -> Path:
+def pseudo_label_table(options: TrainSemiOptions) -> Location:
     """The table given by --pseudo_labels, or the default one. Raises UserError if it does not exist."""
     table = options.pseudo_labels or default_table(options)
     if not table.exists():

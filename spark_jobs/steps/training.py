@@ -2,7 +2,6 @@
 
 from contextlib import AbstractContextManager, nullcontext
 from functools import partial
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pyspark.sql import SparkSession
@@ -51,7 +50,7 @@ def train_run(
     options: RunOptions,
     *,
     set_dir: Location,
-    pseudo_labels: Path | None = None,
+    pseudo_labels: Location | None = None,
     show_progress: bool = True,
 ) -> FinishedRun:
     """Train in a barrier stage; an interrupted run is resumed, a finished one returned.

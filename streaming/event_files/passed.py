@@ -7,6 +7,7 @@ from pathlib import Path
 from time import monotonic
 
 from longtail.conf.base.files import write_text_atomically
+from longtail.conf.base.locations import Location
 from longtail.streaming.events.archives import UNREADABLE, archived_names
 from longtail.streaming.events.files import archive_names, file_names
 
@@ -25,7 +26,7 @@ class NewFiles:
     state_dir: for the names that were passed on; None: they are forgotten with this object
     """
 
-    def __init__(self, events_dir: Path, state_dir: Path | None = None) -> None:
+    def __init__(self, events_dir: Location, state_dir: Path | None = None) -> None:
         self._events_dir = events_dir
         self._log = state_dir / LOG if state_dir else None
         self._live: set[str] = set()

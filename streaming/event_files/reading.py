@@ -7,11 +7,11 @@ archive now, which is read instead.
 from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass
-from pathlib import Path
 
 import pyarrow as pa
 
-from longtail.conf.base.files import open_regular_file, read_regular_file
+from longtail.conf.base.files import open_for_reading, read_regular_file
+from longtail.conf.base.locations import Location
 from longtail.streaming.events.archives import UNREADABLE, archived_sources
 from longtail.streaming.events.files import COLUMNS, archive_names, is_archive, run_of_event_file, shown_name
 from longtail.streaming.parsing.arrow import LINE_SCHEMA
@@ -48,7 +48,7 @@ class EventPiece:
         return pa.concat_tables([lines_of_events(self.events, shown_name(self.source)), self.lines])
 
 
-def read_event_files(events_dir: Path, names: Iterable[str]) -> Iterator[EventPiece]:
+def read_event_files(events_dir: Location, names: Iterable[str]) -> Iterator[EventPiece]:
     """The content of event files and archives; of one that cannot be read, a line that says why."""
     missing = []
     for name in names:
@@ -64,7 +64,7 @@ def read_event_files(events_dir: Path, names: Iterable[str]) -> Iterator[EventPi
         yield from _read_from_archives(events_dir, {*missing})
 
 
-def read_event_file(events_dir: Path, name: str) -> Iterator[EventPiece]:
+def read_event_file(events_dir: Location, name: str) -> Iterator[EventPiece]:
     """The content of one event file or archive. Raises OSError, and NotEventColumns for Parquet of other content."""
     if name.endswith(COLUMNS):
         content = read_regular_file(events_dir / name)
@@ -88,9 +88,9 @@ def pieces_together(pieces: Iterable[EventPiece], num_bytes: int = PIECE_BYTES) 
         yield group
 
 
-def _read_lines(file: Path) -> Iterator[pa.ChunkedArray]:
+def _read_lines(file: Location) -> Iterator[pa.ChunkedArray]:
     rest = b""
-    with open_regular_file(file) as content:
+    with open_for_reading(file) as content:
         while data := content.read(PIECE_BYTES):
             lines = (rest + data).splitlines(keepends=True)
             rest = b"" if len(lines) == 1 and len(lines[0]) > PIECE_BYTES else lines.pop()
@@ -104,7 +104,7 @@ def _texts(lines: list[bytes]) -> pa.ChunkedArray:
     return as_texts(pa.chunked_array([pa.array([line.rstrip(b"\r\n") for line in lines], pa.binary())]))
 
 
-def _read_from_archives(events_dir: Path, missing: set[str]) -> Iterator[EventPiece]:
+def _read_from_archives(events_dir: Location, missing: set[str]) -> Iterator[EventPiece]:
     """What became of files that have gone: the archives that have them, as a whole, since events count once."""
     runs = {run_of_event_file(name) for name in missing} | {None}
     gone = {run_of_event_file(name) for name in missing if is_archive(name)}

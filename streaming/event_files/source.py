@@ -14,8 +14,9 @@ import os
 import uuid
 from collections.abc import Iterable, Iterator
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import pyarrow as pa
 from pyspark.sql import DataFrame, SparkSession
@@ -24,8 +25,9 @@ from pyspark.sql.datasource import DataSource, SimpleDataSourceStreamReader
 from pyspark.sql.types import StructType
 
 from longtail.conf.base.errors import UserError
+from longtail.conf.base.locations import Location
 from longtail.streaming.event_files.passed import NewFiles
-from longtail.streaming.event_files.reading import EventPiece, read_event_files
+from longtail.streaming.event_files.reading import read_event_files
 from longtail.streaming.events.files import file_names
 from longtail.streaming.parsing.lines import LINE, SOURCE
 
@@ -35,7 +37,7 @@ STATE_SETTING = "longtail.event_files.state"
 """Setting of a session: the directory for the state of its queries, if event_file_names is given none."""
 
 
-def event_file_names(spark: SparkSession, events_dir: Path, state_dir: Path | None = None) -> DataFrame:
+def event_file_names(spark: SparkSession, events_dir: Location, state_dir: Path | None = None) -> DataFrame:
     """The names of event files as a streaming DataFrame (directory, file), both bytes. Creates the directory.
 
     state_dir: directory of one query's state, best its checkpoint; None: that of the session (STATE_SETTING) or none,
@@ -46,30 +48,34 @@ def event_file_names(spark: SparkSession, events_dir: Path, state_dir: Path | No
     try:
         events_dir.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise UserError(f"cannot create {events_dir}: {error.strerror}") from None
-    for name in file_names(events_dir):
+        raise UserError(f"cannot create {events_dir}: {error.strerror or error}") from None
+    for name in file_names(events_dir) if isinstance(events_dir, Path) else []:
         file = events_dir / name
         if file.exists() and not file.is_file():
             raise UserError(f"{file} is not a regular file: remove it")
-    reader = spark.readStream.format(_registered(spark)).option("path", str(events_dir.absolute()))
+    reader = spark.readStream.format(_registered(spark, events_dir.absolute()))
     state = str(state_dir.absolute()) if state_dir else spark.conf.get(STATE_SETTING, None)
     return (reader.option("state", state) if state else reader).load()
 
 
-def _registered(spark: SparkSession) -> str:
-    """A name of the source in this session: one that another session has registered can neither be used nor taken."""
+def _registered(spark: SparkSession, events_dir: Location) -> str:
+    """A name of the source in this session: one that another session has registered can neither be used nor taken.
+
+    The directory is a part of the class, and no option, as Spark shows these: what reaches a store goes with it.
+    """
     unique = f"{FORMAT}_{uuid.uuid4().hex}"
-    spark.dataSource.register(type("EventFileSource", (EventFileSource,), {"name": classmethod(lambda cls: unique)}))
+    own = {"name": classmethod(lambda cls: unique), "events_dir": events_dir}
+    spark.dataSource.register(type("EventFileSource", (EventFileSource,), own))
     return unique
 
 
-def file_lines(spark: SparkSession, events_dir: Path, state_dir: Path | None = None) -> DataFrame:
+def file_lines(spark: SparkSession, events_dir: Location, state_dir: Path | None = None) -> DataFrame:
     """The events of all files as a streaming DataFrame of lines (value, source); of columns, the lines they would be.
 
     Parameters and errors: those of event_file_names.
     """
     names = event_file_names(spark, events_dir, state_dir)
-    lines = names.mapInArrow(_lines, f"{LINE} BINARY, {SOURCE} STRING")
+    lines = names.mapInArrow(partial(_lines, events_dir.absolute()), f"{LINE} BINARY, {SOURCE} STRING")
     return lines.select(F.col(LINE).cast("string").alias(LINE), SOURCE)
 
 
@@ -83,24 +89,19 @@ def names_of_batch(checkpoint: Path, batch_id: int) -> list[str]:
     return json.loads(text.splitlines()[-1])["files"]
 
 
-def pieces_of(names: pa.Table | pa.RecordBatch) -> Iterator[EventPiece]:
-    """The content of the files of a batch of names (directory, file)."""
-    directories = names[DIRECTORY].unique().to_pylist()
-    if directories:
-        yield from read_event_files(Path(os.fsdecode(directories[0])), map(os.fsdecode, names[FILE].to_pylist()))
-
-
-def _lines(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
+def _lines(events_dir: Location, batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
     schema = pa.schema([(LINE, pa.binary()), (SOURCE, pa.string())])
     for batch in batches:
-        for piece in pieces_of(batch):
+        for piece in read_event_files(events_dir, map(os.fsdecode, batch[FILE].to_pylist())):
             lines = piece.as_lines()
             values = pa.chunked_array([chunk.view(pa.binary()) for chunk in lines[LINE].chunks], pa.binary())
             yield from pa.table([values, lines[SOURCE]], schema=schema).to_batches()
 
 
 class EventFileSource(DataSource):
-    """Spark's side of the source; options: path, state."""
+    """Spark's side of the source; option: state."""
+
+    events_dir: ClassVar[Location]
 
     @classmethod
     def name(cls) -> str:
@@ -114,7 +115,7 @@ class EventFileSource(DataSource):
     def simpleStreamReader(self, schema: StructType) -> "EventFileReader":
         """The reader of new names."""
         state = self.options.get("state")
-        return EventFileReader(Path(self.options["path"]), Path(state) if state else None)
+        return EventFileReader(self.events_dir, Path(state) if state else None)
 
 
 class EventFileReader(SimpleDataSourceStreamReader):
@@ -123,8 +124,8 @@ class EventFileReader(SimpleDataSourceStreamReader):
     The offset of another source, which an older version of Longtail has left, has none: all files are new.
     """
 
-    def __init__(self, events_dir: Path, state_dir: Path | None) -> None:
-        self._directory = os.fsencode(events_dir)
+    def __init__(self, events_dir: Location, state_dir: Path | None) -> None:
+        self._directory = os.fsencode(str(events_dir))
         self._new = NewFiles(events_dir, state_dir)
         self._available: list[str] | None = None
 

@@ -9,6 +9,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
+from longtail.conf.base.files import read_regular_file
+from longtail.conf.base.locations import Location
 from longtail.streaming.events.files import archive_names, run_of_event_file
 from longtail.streaming.events.schema import StepEvent
 
@@ -21,29 +23,33 @@ MAX_ROWS = 4_000_000
 _PROGRESS = {"kind": pa.string(), "attempt": pa.int64(), "state": pa.string(), "epoch": pa.int64()}
 
 
-def archived_names(file: Path) -> list[str]:
+def archived_names(file: Location) -> list[str]:
     """The names of the event files, and of the older archives, that went into an archive; one of UNREADABLE if it is
     damaged."""
-    names = json.loads((pq.read_schema(file).metadata or {})[MEMBERS])
+    names = json.loads((pq.read_schema(_source(file)).metadata or {})[MEMBERS])
     if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
         raise ValueError(f"{file} does not say which event files went into it")
     return names
 
 
-def archived_sources(file: Path) -> list[str]:
+def archived_sources(file: Location) -> list[str]:
     """The event files whose rows an archive has, by the names that the tables show. Raises as archived_names does."""
     return _columns(file, {"source": pa.string()})["source"].unique().to_pylist()
 
 
-def _columns(file: Path, types: dict[str, pa.DataType]) -> pa.Table:
+def _source(file: Location) -> Path | pa.BufferReader:
+    return file if isinstance(file, Path) else pa.BufferReader(read_regular_file(file))
+
+
+def _columns(file: Location, types: dict[str, pa.DataType]) -> pa.Table:
     """Columns of an archive, of these types. Raises one of UNREADABLE: archives may come from anybody."""
-    found = pq.ParquetFile(file)
+    found = pq.ParquetFile(_source(file))
     if found.metadata.num_rows > MAX_ROWS:
         raise ValueError(f"{file} has {found.metadata.num_rows} rows")
     return found.read(columns=[*types]).select([*types]).cast(pa.schema(types))
 
 
-def archived_progress(events_dir: Path, run: str) -> list[dict[str, Any]]:
+def archived_progress(events_dir: Location, run: str) -> list[dict[str, Any]]:
     """What the archives of a run say of its progress, each once: attempt, epoch, and state (null if no run event)."""
     found: list[dict[str, Any]] = []
     for name in archive_names(events_dir):

@@ -9,12 +9,12 @@ An epoch of 8,142 classes is 12 MB of JSON lines, and some hundred kilobytes of 
 
 from collections.abc import Sequence
 from operator import attrgetter
-from pathlib import Path
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
 from longtail.conf.base.files import write_atomically
+from longtail.conf.base.locations import Location
 from longtail.streaming.events.schema import EVENT_KINDS, Event, field_types
 
 ARROW_TYPES = {int: pa.int64(), float: pa.float64(), str: pa.string()}
@@ -29,12 +29,12 @@ EVENT_COLUMNS = pa.unify_schemas([event_schema(kind) for kind in EVENT_KINDS.val
 """The fields of all event kinds."""
 
 
-def write_event_columns(file: Path, events: Sequence[Event]) -> None:
+def write_event_columns(file: Location, events: Sequence[Event]) -> None:
     """Write events as one file that appears atomically; the kinds one after the other, each in the order given."""
     write_columns(file, pa.concat_tables(list(_by_kind(events).values()), promote_options="default"))
 
 
-def write_columns(file: Path, table: pa.Table) -> None:
+def write_columns(file: Location, table: pa.Table) -> None:
     """Write a table as one Parquet file that appears atomically."""
     write_atomically(file, lambda path: pq.write_table(table, path, compression="zstd", write_statistics=False))
 

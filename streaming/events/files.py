@@ -9,8 +9,9 @@ Names are relative to the directory of events.
 
 import os
 import re
-from pathlib import Path
 
+from longtail.conf.base.locations import Location
+from longtail.conf.base.store_path import StorePath
 from longtail.streaming.events.schema import FAILED, FINISHED, RUN_NAME, STARTED
 
 ARCHIVE_DIRECTORY = "archive"
@@ -33,14 +34,14 @@ def is_event_file(name: str) -> bool:
     return name.endswith((LINES, COLUMNS)) and not name.startswith(".")
 
 
-def file_names(events_dir: Path) -> list[str]:
+def file_names(events_dir: Location) -> list[str]:
     """Names of the event files that are not archived, in no order."""
-    return [name for name in _listed(events_dir) if is_event_file(name)]
+    return [name for name in listed(events_dir) if is_event_file(name)]
 
 
-def archive_names(events_dir: Path) -> list[str]:
+def archive_names(events_dir: Location) -> list[str]:
     """Names of the archives, in no order."""
-    return [f"{ARCHIVE_DIRECTORY}/{name}" for name in _listed(events_dir / ARCHIVE_DIRECTORY) if is_event_file(name)]
+    return [f"{ARCHIVE_DIRECTORY}/{name}" for name in listed(events_dir / ARCHIVE_DIRECTORY) if is_event_file(name)]
 
 
 def is_archive(name: str) -> bool:
@@ -54,24 +55,29 @@ def run_of_event_file(name: str) -> str | None:
     return found and found[1]
 
 
-def event_files_by_run(events_dir: Path) -> dict[str, list[Path]]:
+def event_files_by_run(events_dir: Location) -> dict[str, list[Location]]:
     """The event files of each run in the directory, sorted by name, and its archives."""
-    found: dict[str, list[Path]] = {}
-    for name in sorted([*_listed(events_dir), *archive_names(events_dir)]):
+    found: dict[str, list[Location]] = {}
+    for name in sorted([*listed(events_dir), *archive_names(events_dir)]):
         if run := run_of_event_file(name):
             found.setdefault(run, []).append(events_dir / name)
     return found
 
 
-def event_files_of(events_dir: Path, run: str) -> list[Path]:
+def event_files_of(events_dir: Location, run: str) -> list[Location]:
     """The event files of a run, sorted by name, and its archives."""
     return event_files_by_run(events_dir).get(run, [])
 
 
-def files_of_many_runs(events_dir: Path) -> list[Path]:
+def files_of_many_runs(events_dir: Location) -> list[Location]:
     """The event files that other programs have written, and the archives of such files."""
     names = sorted([*file_names(events_dir), *archive_names(events_dir)])
     return [events_dir / name for name in names if not run_of_event_file(name)]
+
+
+def name_in(events_dir: Location, file: Location) -> str:
+    """The name of an event file or archive in its directory."""
+    return str(file).removeprefix(str(events_dir)).lstrip("/")
 
 
 def shown_name(name: str) -> str:
@@ -79,8 +85,11 @@ def shown_name(name: str) -> str:
     return name.encode("utf-8", "replace").decode()
 
 
-def _listed(directory: Path) -> list[str]:
+def listed(directory: Location) -> list[str]:
+    """Names of all that is in a directory, in no order; none if it is missing."""
     try:
+        if isinstance(directory, StorePath):
+            return [entry.name for entry in directory.iterdir()]
         return os.listdir(directory)
     except (FileNotFoundError, NotADirectoryError):
         return []

@@ -10,18 +10,17 @@ per epoch however long it is watched. Readers deduplicate events, and ignore fil
 """
 
 import json
-import os
 import re
 import uuid
 from collections.abc import Sequence
 from contextlib import suppress
-from pathlib import Path
 from typing import Any
 
 from longtail.conf.base.files import write_text_atomically
+from longtail.conf.base.locations import Location
 from longtail.streaming.events.archives import archived_progress
 from longtail.streaming.events.columns import write_event_columns
-from longtail.streaming.events.files import COLUMNS, LINES
+from longtail.streaming.events.files import COLUMNS, LINES, listed
 from longtail.streaming.events.schema import (
     END_STATES,
     STARTED,
@@ -38,11 +37,11 @@ EVENTS_DIRECTORY = "events"
 class EventWriter:
     """Writes the events of one attempt of one run into the events directory that all runs share; rank 0 has it."""
 
-    def __init__(self, events_dir: Path, *, run: str, attempt: int) -> None:
+    def __init__(self, events_dir: Location, *, run: str, attempt: int) -> None:
         self._events_dir, self._run, self._attempt = events_dir, run, attempt
         self._prefix = events_dir / f"{run}-attempt{attempt:03d}"
         self._steps: list[StepEvent] = []
-        self._step_files: list[Path] = []
+        self._step_files: list[Location] = []
 
     def write_epoch(self, epoch: int, events: Sequence[Event]) -> None:
         """Write the events of a finished epoch and, again, its step events; remove the files of the latter."""
@@ -71,7 +70,7 @@ class EventWriter:
     def last_epoch(self) -> int:
         """The last epoch whose events exist for the attempt; without any, the epoch that it started from."""
         name = re.compile(rf"{re.escape(self._prefix.name)}-epoch([0-9]+)\.")
-        epochs = [int(match[1]) for match in map(name.match, os.listdir(self._prefix.parent)) if match]
+        epochs = [int(match[1]) for match in map(name.match, listed(self._events_dir)) if match]
         with suppress(FileNotFoundError):
             epochs.append(json.loads(self._file(STARTED).read_text(encoding="utf-8"))["epoch"])
         return max([*epochs, *(row["epoch"] for row in self._archived() if row["epoch"] is not None)])
@@ -79,23 +78,23 @@ class EventWriter:
     def _archived(self) -> list[dict[str, Any]]:
         return [row for row in archived_progress(self._events_dir, self._run) if row["attempt"] == self._attempt]
 
-    def _file(self, suffix: str, extension: str = LINES) -> Path:
+    def _file(self, suffix: str, extension: str = LINES) -> Location:
         return self._prefix.with_name(f"{self._prefix.name}-{suffix}{extension}")
 
 
-def attempts_with_events(events_dir: Path, run: str) -> set[int]:
+def attempts_with_events(events_dir: Location, run: str) -> set[int]:
     """Numbers of the attempts of a run that have event files, archived ones included."""
     name = re.compile(rf"{re.escape(run)}-attempt([0-9]+)-(epoch|{'|'.join((STARTED, *END_STATES))})")
-    found = map(name.match, os.listdir(events_dir) if events_dir.is_dir() else [])
+    found = map(name.match, listed(events_dir))
     return {int(match[1]) for match in found if match} | {row["attempt"] for row in archived_progress(events_dir, run)}
 
 
-def write_pseudo_label_events(events_dir: Path, events: Sequence[PseudoLabelEvent]) -> None:
+def write_pseudo_label_events(events_dir: Location, events: Sequence[PseudoLabelEvent]) -> None:
     """Write the events of one labelling into a file of its own: another labelling by the same run replaces nothing."""
     first = events[0]
     name = f"{first.run}-pseudo_labels-round{first.round:03d}-{uuid.uuid4().hex[:8]}{LINES}"
     _write(events_dir / name, events)
 
 
-def _write(file: Path, events: Sequence[Event]) -> None:
+def _write(file: Location, events: Sequence[Event]) -> None:
     write_text_atomically(file, "".join(f"{event_line(event)}\n" for event in events))

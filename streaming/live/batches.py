@@ -1,10 +1,10 @@
 """Updates the tables by a micro-batch, which has lines, or the names of event files."""
 
 from collections.abc import Iterator, Sequence
-from pathlib import Path
 
 from pyspark.sql import DataFrame
 
+from longtail.conf.base.locations import Location
 from longtail.streaming.event_files.reading import pieces_together, read_event_files
 from longtail.streaming.live.keeper import TableKeeper
 from longtail.streaming.parsing.arrow import LINE_SCHEMA
@@ -16,7 +16,7 @@ def update_by_lines(keeper: TableKeeper, batch: DataFrame) -> Iterator[list[str]
     yield keeper.update(batch.toArrow())
 
 
-def update_by_files(keeper: TableKeeper, events_dir: Path, names: Sequence[str]) -> Iterator[list[str]]:
+def update_by_files(keeper: TableKeeper, events_dir: Location, names: Sequence[str]) -> Iterator[list[str]]:
     """Update the tables part by part, which bounds memory; after each the names of the runs that changed.
 
     names: of event files. If they are many, readers of the tables see how far it is.

@@ -6,15 +6,19 @@ TABLES_DIR/rebuilding/RUN       a run whose tables are being written again; a ki
 
 import contextlib
 import json
+import math
 import sys
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
+from time import monotonic
 
 import pyarrow as pa
 import pyarrow.compute as pc
 
 from longtail.conf.base.files import write_json_atomically
+from longtail.conf.base.locations import Location
+from longtail.conf.base.store_path import StorePath
 from longtail.streaming.events.writer import EVENTS_DIRECTORY
 from longtail.streaming.live.run_lines import RunLines
 from longtail.streaming.runs.following import deletion_times, follow_runs
@@ -25,6 +29,7 @@ from longtail.streaming.tables.writing import keep_readable
 
 KNOWN_RUNS = "known_runs.json"
 REBUILDING = "rebuilding"
+LOOK_SECONDS_OF_STORES = 10.0
 
 
 class FollowedRuns:
@@ -33,16 +38,18 @@ class FollowedRuns:
     runs_dir: with the trash, the descriptions and the events of the runs; None for none
     """
 
-    def __init__(self, tables_dir: Path, runs_dir: Path | None) -> None:
+    def __init__(self, tables_dir: Path, runs_dir: Location | None) -> None:
         self._tables_dir, self._runs_dir = tables_dir, runs_dir
         self._known = {*_read_known(tables_dir), *list_runs(tables_dir)}
         self._deleted_at: dict[str, float] = {}
         self._checked: dict[str, int] = {}
+        self._next_look = -math.inf
 
     def follow(self) -> list[str]:
         """Make the tables follow the trash and the descriptions; the names of the runs whose tables changed."""
-        if self._runs_dir is None:
+        if self._runs_dir is None or (isinstance(self._runs_dir, StorePath) and monotonic() < self._next_look):
             return []
+        self._next_look = monotonic() + LOOK_SECONDS_OF_STORES
         changed = follow_runs(self._runs_dir, self._tables_dir)
         self._deleted_at = deletion_times(trash_entries(self._runs_dir))
         if changed:

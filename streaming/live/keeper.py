@@ -13,6 +13,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from pyspark.sql import SparkSession
 
+from longtail.conf.base.locations import Location
 from longtail.streaming.alerts.query import num_epochs_needed
 from longtail.streaming.alerts.rules import AlertRules
 from longtail.streaming.derived import DERIVED_TABLES
@@ -49,7 +50,7 @@ class TableKeeper:
     """
 
     def __init__(
-        self, spark: SparkSession, tables_dir: Path, rules: AlertRules, *, runs_dir: Path | None = None
+        self, spark: SparkSession, tables_dir: Path, rules: AlertRules, *, runs_dir: Location | None = None
     ) -> None:
         check_format_versions(tables_dir)
         self._spark, self.tables_dir, self._num_epochs = spark, tables_dir, num_epochs_needed(rules)

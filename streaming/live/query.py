@@ -20,6 +20,7 @@ from pyspark.sql.streaming.listener import StreamingQueryProgress
 from pyspark.sql.streaming.query import StreamingQuery
 
 from longtail.conf.base.errors import UserError
+from longtail.conf.base.locations import Location
 from longtail.conf.base.shown_text import one_line
 from longtail.streaming.alerts.rules import AlertRules
 from longtail.streaming.alerts.rules_file import read_alert_rules
@@ -153,14 +154,14 @@ class LiveQuery:
 
 def start_live_query(
     spark: SparkSession,
-    events: Path | Callable[[SparkSession], DataFrame],
+    events: Location | Callable[[SparkSession], DataFrame],
     *,
     tables_dir: Path,
     trigger: str | None,
     source: str = FILES,
     new_checkpoint: bool = False,
     rules: AlertRules | None = None,
-    runs_dir: Path | None = None,
+    runs_dir: Location | None = None,
     on_update: Callable[[list[str]], None] = lambda runs: None,
 ) -> LiveQuery:
     """Start the query.
@@ -225,11 +226,11 @@ def start_live_query(
         raise
     if runs_dir is not None and trigger is not None:
         Thread(target=repeat, args=(follow, stopping), daemon=True).start()
-    archiver = Archiver(runs_dir / EVENTS_DIRECTORY) if runs_dir is not None and source == FILES else None
+    archiver = Archiver(runs_dir / EVENTS_DIRECTORY) if isinstance(runs_dir, Path) and source == FILES else None
     return LiveQuery(query, keeper, in_batch, stopping, archiver)
 
 
-def _note_waiting(events_dir: Path | None, tables_dir: Path, checkpoint: Path) -> None:
+def _note_waiting(events_dir: Location | None, tables_dir: Path, checkpoint: Path) -> None:
     """Let readers of the tables know that many event files wait to be read."""
     end_progress(tables_dir)
     if events_dir is not None and (num_files := len(NewFiles(events_dir, checkpoint).look())) > FEW_FILES:

@@ -1,23 +1,23 @@
 """All lines that hold events of one run, from the event files that are still there, and from archives."""
 
 from collections.abc import Iterator
-from pathlib import Path
 
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from longtail.conf.base.locations import Location
 from longtail.streaming.event_files.reading import EventPiece, pieces_together, read_event_files
-from longtail.streaming.events.files import event_files_of, files_of_many_runs
+from longtail.streaming.events.files import event_files_of, files_of_many_runs, name_in
 
 
 class RunLines:
     """The lines of a run's own event files, and of the files of many runs that name it."""
 
-    def __init__(self, events_dir: Path, run: str) -> None:
+    def __init__(self, events_dir: Location, run: str) -> None:
         self._events_dir, self._run = events_dir, run
-        others = [str(file.relative_to(events_dir)) for file in files_of_many_runs(events_dir)]
+        others = [name_in(events_dir, file) for file in files_of_many_runs(events_dir)]
         self._names = [
-            *(str(file.relative_to(events_dir)) for file in event_files_of(events_dir, run)),
+            *(name_in(events_dir, file) for file in event_files_of(events_dir, run)),
             *(name for name in others if any(map(self._names_run, read_event_files(events_dir, [name])))),
         ]
 

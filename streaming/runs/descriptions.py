@@ -8,12 +8,14 @@ notebooks need the tables alone (streaming/tables/descriptions.py).
 
 import json
 from pathlib import Path
+from typing import overload
 
 from pydantic import TypeAdapter, ValidationError
 
 from longtail.conf.base.errors import UserError
 from longtail.conf.base.files import read_regular_text, write_json_atomically
 from longtail.conf.base.formats import check_format_version
+from longtail.conf.base.locations import Location
 from longtail.streaming.events.schema import RUN_NAME
 from longtail.streaming.runs.own_directories import DESCRIPTIONS_DIRECTORY
 from longtail.streaming.tables.descriptions import DESCRIPTIONS_FORMAT_VERSION, RunDescription
@@ -21,14 +23,18 @@ from longtail.streaming.tables.descriptions import DESCRIPTIONS_FORMAT_VERSION, 
 _DESCRIPTION = TypeAdapter(RunDescription)
 
 
-def description_file(runs_dir: Path, run: str) -> Path:
+@overload
+def description_file(runs_dir: Path, run: str) -> Path: ...
+@overload
+def description_file(runs_dir: Location, run: str) -> Location: ...
+def description_file(runs_dir: Location, run: str) -> Location:
     """The file of a run's description. Raises ValueError for an invalid name: no name leads out of the directory."""
     if not RUN_NAME.fullmatch(run):
         raise ValueError(f"{run!r} is not a valid name of a run")
     return runs_dir / DESCRIPTIONS_DIRECTORY / f"{run}.json"
 
 
-def read_description(runs_dir: Path, run: str) -> RunDescription:
+def read_description(runs_dir: Location, run: str) -> RunDescription:
     """The description of a run; the empty one if there is none. Raises UserError if the file is damaged."""
     file = description_file(runs_dir, run)
     try:
@@ -45,7 +51,7 @@ def read_description(runs_dir: Path, run: str) -> RunDescription:
         raise _damaged(file, error) from None
 
 
-def write_description(runs_dir: Path, run: str, description: RunDescription) -> None:
+def write_description(runs_dir: Location, run: str, description: RunDescription) -> None:
     """Replace the description of a run; an empty one has no file."""
     file = description_file(runs_dir, run)
     if description == RunDescription():
@@ -54,14 +60,14 @@ def write_description(runs_dir: Path, run: str, description: RunDescription) -> 
     write_json_atomically(file, {"format_version": DESCRIPTIONS_FORMAT_VERSION, **vars(description)})
 
 
-def described_runs(runs_dir: Path) -> list[str]:
+def described_runs(runs_dir: Location) -> list[str]:
     """Sorted names of the runs that have a description."""
     directory = runs_dir / DESCRIPTIONS_DIRECTORY
     names = [file.stem for file in directory.glob("*.json")] if directory.is_dir() else []
     return sorted(name for name in names if RUN_NAME.fullmatch(name))
 
 
-def read_descriptions(runs_dir: Path) -> dict[str, RunDescription]:
+def read_descriptions(runs_dir: Location) -> dict[str, RunDescription]:
     """The descriptions of all runs, by run; of a damaged file, the empty one."""
     found = {}
     for run in described_runs(runs_dir):
@@ -72,5 +78,5 @@ def read_descriptions(runs_dir: Path) -> dict[str, RunDescription]:
     return found
 
 
-def _damaged(file: Path, error: Exception) -> UserError:
+def _damaged(file: Location, error: Exception) -> UserError:
     return UserError(f"{file} is damaged ({' '.join(str(error).split())[:200]}): delete it, and describe the run again")

@@ -9,6 +9,7 @@ import os
 from pathlib import Path
 
 from longtail.conf.base.errors import UserError
+from longtail.conf.base.locations import Location
 from longtail.streaming.runs.descriptions import read_descriptions
 from longtail.streaming.runs.own_directories import TRASH_DIRECTORY
 from longtail.streaming.runs.trash import TrashEntry, remove, trash_entries
@@ -16,7 +17,7 @@ from longtail.streaming.tables.descriptions import write_table_descriptions
 from longtail.streaming.tables.manifest import MANIFEST, read_run_manifest, run_directory
 
 
-def follow_runs(runs_dir: Path, tables_dir: Path) -> list[str]:
+def follow_runs(runs_dir: Location, tables_dir: Path) -> list[str]:
     """Bring tables up to date with the trash and the descriptions of a runs directory; the runs that changed."""
     entries = trash_entries(runs_dir)
     changed = [entry.run for entry in entries if _follow(tables_dir, entry)]

@@ -2,7 +2,6 @@
 
 import contextlib
 import json
-import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
@@ -10,8 +9,9 @@ from pathlib import Path
 from typing import Any
 
 from longtail.conf.base.errors import UserError
+from longtail.conf.base.locations import Location
 from longtail.conf.base.suggestions import did_you_mean
-from longtail.streaming.events.files import event_files_by_run
+from longtail.streaming.events.files import event_files_by_run, listed
 from longtail.streaming.events.schema import RUN_NAME
 from longtail.streaming.events.writer import EVENTS_DIRECTORY
 from longtail.streaming.runs.descriptions import described_runs, read_description
@@ -40,7 +40,7 @@ class ListedRun:
     deleted: TrashEntry | None = None
 
 
-def listed_runs(runs_dir: Path, tables_dirs: Sequence[Path]) -> list[ListedRun]:
+def listed_runs(runs_dir: Location, tables_dirs: Sequence[Path]) -> list[ListedRun]:
     """All runs by name, then the deleted ones that can be restored."""
     parts: dict[str, list[str]] = {}
     for part, runs in {
@@ -69,7 +69,7 @@ def listed_runs(runs_dir: Path, tables_dirs: Sequence[Path]) -> list[ListedRun]:
     return [*present, *deleted]
 
 
-def matching_runs(runs_dir: Path, tables_dirs: Sequence[Path], pattern: str) -> list[str]:
+def matching_runs(runs_dir: Location, tables_dirs: Sequence[Path], pattern: str) -> list[str]:
     """The names of the runs that are not deleted and match; raises UserError if there are none."""
     names = [listed.run for listed in listed_runs(runs_dir, tables_dirs) if listed.deleted is None]
     if matching := [name for name in names if fnmatchcase(name, pattern)]:
@@ -87,11 +87,11 @@ def run_state(tables_dirs: Sequence[Path], run: str) -> dict[str, Any] | None:
     return None
 
 
-def _state_of_directory(runs_dir: Path, run: str) -> dict[str, Any] | None:
+def _state_of_directory(runs_dir: Location, run: str) -> dict[str, Any] | None:
     return None if result_of(runs_dir, run) is None else {"status": "finished"}
 
 
-def result_of(runs_dir: Path, run: str) -> dict[str, Any] | None:
+def result_of(runs_dir: Location, run: str) -> dict[str, Any] | None:
     """The content of a run's result.json; None if it is not finished, or the file is damaged."""
     try:
         content = json.loads((runs_dir / run / "result.json").read_text(encoding="utf-8"))
@@ -100,6 +100,6 @@ def result_of(runs_dir: Path, run: str) -> dict[str, Any] | None:
     return content if isinstance(content, dict) else None
 
 
-def _run_directories(runs_dir: Path) -> list[str]:
-    names = (entry.name for entry in os.scandir(runs_dir) if entry.is_dir() and RUN_NAME.fullmatch(entry.name))
+def _run_directories(runs_dir: Location) -> list[str]:
+    names = (name for name in listed(runs_dir) if RUN_NAME.fullmatch(name))
     return [name for name in names if (runs_dir / name / OPTIONS_FILE).is_file()]

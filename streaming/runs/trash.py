@@ -25,6 +25,8 @@ from longtail.conf.base.errors import UserError
 from longtail.conf.base.files import read_regular_text, write_json_atomically
 from longtail.conf.base.formats import check_format_version
 from longtail.conf.base.json_text import finite_json
+from longtail.conf.base.locations import Location
+from longtail.conf.base.store_path import StorePath
 from longtail.streaming.events.files import event_files_of
 from longtail.streaming.events.schema import RUN_NAME
 from longtail.streaming.events.writer import EVENTS_DIRECTORY
@@ -62,8 +64,13 @@ class TrashEntry:
 _ENTRY = TypeAdapter(TrashEntry)
 
 
-def trash_entries(runs_dir: Path) -> list[TrashEntry]:
-    """All entries, the oldest first; damaged ones are left out. Raises UserError if the trash is a link."""
+def trash_entries(runs_dir: Location) -> list[TrashEntry]:
+    """All entries, the oldest first; damaged ones are left out, and a store has no trash.
+
+    Raises UserError if the trash is a link.
+    """
+    if isinstance(runs_dir, StorePath):
+        return []
     trash = _trash(runs_dir)
     names = sorted(os.listdir(trash) if trash.is_dir() else [])
     entries = [entry for name in names if (entry := _read_entry(trash / name))]

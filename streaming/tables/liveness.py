@@ -15,17 +15,21 @@ import json
 import math
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
 
+from longtail.conf.base.locations import Location, location
+from longtail.conf.base.store_path import StorePath
 from longtail.streaming.events.heartbeats import last_heartbeat
 from longtail.streaming.tables.schemas import LOST, RUNNING, TABLES
 from longtail.streaming.tables.writing import LIVENESS
 
 HEARTBEAT_SECONDS = 30.0
-"""A heartbeat is written every two seconds (training/heartbeat.py)."""
+"""A heartbeat is written every two seconds, in a store every ten (training/heartbeat.py)."""
+LOOK_SECONDS_OF_STORES = 5.0
 RULE = "run_silent"
 
 
@@ -38,7 +42,7 @@ class Liveness:
     """
 
     silent_seconds: float | None = None
-    runs_dir: Path | None = None
+    runs_dir: Location | None = None
 
     def judged(self, runs: pa.Table, *, now: float) -> pa.Table:
         """Rows of `runs` with the status `lost`, and the reason as message, where a running run is lost at `now`."""
@@ -64,7 +68,7 @@ class Liveness:
             return None
         since_event = now - row["updated_at"]
         if self.runs_dir is not None and (run_dir := self.runs_dir / row["run"]).is_dir():
-            heartbeat = last_heartbeat(run_dir)
+            heartbeat = _last_heartbeat(run_dir, now)
             is_beating = heartbeat is not None and now - heartbeat <= HEARTBEAT_SECONDS
             # Where no heartbeat can be written, on a full disk, events may go on. One of the future says nothing.
             if is_beating or -HEARTBEAT_SECONDS <= since_event <= HEARTBEAT_SECONDS or now == -math.inf:
@@ -84,9 +88,28 @@ def read_liveness(tables_dir: Path) -> Liveness:
     """How the runs of a directory of result tables are judged, as its writer has stored it."""
     try:
         rule = json.loads((tables_dir / LIVENESS).read_text(encoding="utf-8"))
-        return Liveness(rule["silent_seconds"], None if rule["runs_dir"] is None else tables_dir / rule["runs_dir"])
+        return Liveness(rule["silent_seconds"], _place(rule["runs_dir"], tables_dir))
     except (OSError, ValueError, LookupError, TypeError):  # missing or damaged, until its writer starts again
         return Liveness()
+
+
+def _place(named: str | None, tables_dir: Path) -> Location | None:
+    """The directory of the runs: relative to the tables, or the URL of a store."""
+    if named is None or "://" not in named:
+        return None if named is None else tables_dir / named
+    return location(named)
+
+
+def _last_heartbeat(run_dir: Location, now: float) -> float | None:
+    if isinstance(run_dir, StorePath) and math.isfinite(now):
+        return _heartbeat_in_store(run_dir, int(now // LOOK_SECONDS_OF_STORES))
+    return last_heartbeat(run_dir)
+
+
+@lru_cache(maxsize=1000)
+def _heartbeat_in_store(run_dir: StorePath, interval: int) -> float | None:
+    """Asked once in each interval of LOOK_SECONDS_OF_STORES, however often the tables are read."""
+    return last_heartbeat(run_dir)
 
 
 def _shown(seconds: float) -> str:

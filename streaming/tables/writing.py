@@ -13,6 +13,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from longtail.conf.base.files import write_atomically, write_text_atomically
+from longtail.conf.base.locations import Location
 from longtail.streaming.tables.manifest import (
     MANIFEST,
     DamagedTables,
@@ -99,7 +100,7 @@ def write_quarantine(tables_dir: Path, lines: pa.Table) -> None:
     )
 
 
-def write_liveness(tables_dir: Path, *, silent_seconds: float | None, runs_dir: Path | None) -> None:
+def write_liveness(tables_dir: Path, *, silent_seconds: float | None, runs_dir: Location | None) -> None:
     """Store how readers judge whether a running run is silent or lost (streaming/tables/liveness.py).
 
     silent_seconds: without an event; None: never
@@ -109,7 +110,9 @@ def write_liveness(tables_dir: Path, *, silent_seconds: float | None, runs_dir: 
         "format_version": TABLES_FORMAT_VERSION,
         "silent_seconds": silent_seconds,
         # Relative, so that the runs may be moved together with their tables.
-        "runs_dir": None if runs_dir is None else os.path.relpath(runs_dir.absolute(), tables_dir.absolute()),
+        "runs_dir": os.path.relpath(runs_dir.absolute(), tables_dir.absolute())
+        if isinstance(runs_dir, Path)
+        else runs_dir and str(runs_dir),
     }
     write_text_atomically(tables_dir / LIVENESS, json.dumps(rule, allow_nan=False))
 

@@ -1,0 +1,25 @@
+"""Types of options that name a place on the local disk or in a store (conf/base/locations.py)."""
+
+from typing import Annotated
+
+from pydantic import AfterValidator
+
+from longtail.conf.base.locations import Location
+
+
+def _is_a_file(place: Location) -> Location:
+    if not place.is_file():
+        raise ValueError("there is no such file")
+    return place
+
+
+def _is_a_directory(place: Location) -> Location:
+    if not place.is_dir():
+        raise ValueError("there is no such directory")
+    return place
+
+
+FileLocation = Annotated[Location, AfterValidator(_is_a_file)]
+"""A file that is there."""
+DirectoryLocation = Annotated[Location, AfterValidator(_is_a_directory)]
+"""A directory that is there."""

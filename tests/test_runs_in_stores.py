@@ -1,0 +1,113 @@
+"""Runs in a store: what a training writes there, who may write, and what is refused. The real stores are in
+tests/test_stores.py; here it is fsspec's own in memory."""
+
+import json
+import time
+from pathlib import Path
+
+import pytest
+import torch
+
+from longtail.conf.arguments import resolve_options
+from longtail.conf.base.errors import UserError
+from longtail.conf.base.files import write_json_atomically
+from longtail.conf.base.locations import location
+from longtail.conf.base.new_directories import UNFINISHED, is_finished, new_table_directory
+from longtail.conf.base.store_path import StorePath
+from longtail.conf.options.runs import RunsOptions
+from longtail.conf.options.training import TrainOptions
+from longtail.data.storage import table_files
+from longtail.training.distributed import Rank
+from longtail.training.run import run_training
+from longtail.training.run_directory import (
+    CHECKPOINT_FILE,
+    LEASE_FILE,
+    RunPaths,
+    begin_attempt,
+    exclusive_run,
+    finished_run,
+    run_paths,
+)
+
+RUNS = "memory://tests/runs"
+CPU = Rank(0, 1, torch.device("cpu"))
+
+
+@pytest.fixture(autouse=True)
+def empty() -> None:
+    StorePath("memory", "tests", "/").remove()
+
+
+def trained(set_dir: Path, **options: object) -> RunPaths:
+    values = {"epochs": 1, "batch_size": 4, "arch": "resnet20", "threads": 1, **options}
+    chosen = resolve_options(TrainOptions, {"runs_dir": RUNS, **values}, is_prepared=True)
+    paths = run_paths(chosen, set_dir=set_dir)
+    with exclusive_run(paths.run_dir):
+        run_training(chosen, paths, CPU, attempt=begin_attempt(paths, chosen))
+    return paths
+
+
+def test_a_run_in_a_store_has_what_a_run_has_and_its_checkpoint_can_be_continued_from(
+    set_dir: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, one_thread: None
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    paths = trained(set_dir)
+    names = sorted(str(file).removeprefix(f"{paths.run_dir}/") for file in paths.run_dir.rglob("*"))
+    log = next(name for name in names if name.startswith("tensorboard/"))
+    assert {"attempts/001.json", CHECKPOINT_FILE, "options.json", "result.json", log} <= {*names}
+    assert LEASE_FILE not in names
+    events = [file.name.removeprefix(f"{paths.run_dir.name}-attempt001-") for file in paths.events_dir.glob("*")]
+    assert sorted(events) == ["epoch00001.parquet", "finished.jsonl", "started.jsonl"]
+    finished = finished_run(paths.run_dir)
+    assert finished is not None
+    assert finished.result["epoch"] == 1
+    again = trained(set_dir, resume=str(paths.run_dir / CHECKPOINT_FILE), epochs=2, exp_str="again")
+    assert [f.name for f in again.events_dir.glob("*again*epoch*")] == [
+        f"{again.run_dir.name}-attempt001-epoch00002.parquet"
+    ]
+    assert not any(":" in entry.name for entry in tmp_path.rglob("*"))
+
+
+def test_two_trainings_of_one_run_in_a_store_are_refused_and_a_killed_ones_run_is_free(set_dir: Path) -> None:
+    run_dir = location(f"{RUNS}/one")
+    with (
+        exclusive_run(run_dir),
+        pytest.raises(UserError, match=r"another process is working on memory://tests/runs/one \(.*process"),
+        exclusive_run(run_dir),
+    ):
+        raise AssertionError("two work on it")
+    assert not run_dir.exists(), "a run without a checkpoint leaves nothing"
+    held = {"owner": "elsewhere, process 1, x", "until": time.time() + 60, "machine": "another", "pid": 1}
+    write_json_atomically(run_dir / LEASE_FILE, held)
+    with pytest.raises(UserError, match="elsewhere, process 1"), exclusive_run(run_dir):
+        raise AssertionError("it is held")
+    write_json_atomically(run_dir / LEASE_FILE, {**held, "until": time.time() - 60})
+    (run_dir / CHECKPOINT_FILE).write_bytes(b"")
+    with exclusive_run(run_dir):
+        assert json.loads((run_dir / LEASE_FILE).read_text())["owner"] != held["owner"]
+
+
+def test_a_table_in_a_store_is_unfinished_until_all_of_it_is_written() -> None:
+    table = location(f"{RUNS}/table.parquet")
+    assert isinstance(table, StorePath)
+    with new_table_directory(table) as directory:
+        (directory / "part-0.parquet").write_bytes(b"PAR1")
+        assert not is_finished(table)
+        with pytest.raises(UserError, match="is unfinished: wait for the job"):
+            table_files(table)
+    assert is_finished(table)
+    assert [file.name for file in table_files(table)] == ["part-0.parquet"]
+    with pytest.raises(RuntimeError), new_table_directory(table) as directory:
+        (directory / "part-1.parquet").write_bytes(b"PAR1")
+        raise RuntimeError
+    assert not table.exists()
+    (table / UNFINISHED).write_bytes(b"")  # of a job that was killed
+    with new_table_directory(table) as directory:
+        (directory / "part-2.parquet").write_bytes(b"PAR1")
+    assert [file.name for file in table_files(table)] == ["part-2.parquet"]
+
+
+@pytest.mark.parametrize("action", ["delete", "archive", "restore"])
+def test_what_moves_directories_of_runs_is_refused_in_a_store(action: str) -> None:
+    with pytest.raises(UserError, match=f"{action} works on runs on the local disk, not in a store"):
+        resolve_options(RunsOptions, {"action": action, "run": "one", "runs_dir": RUNS})
