@@ -5,9 +5,10 @@ from typing import TYPE_CHECKING, TypeVar
 
 if TYPE_CHECKING:
     import numpy as np
+    from numpy.typing import NDArray
     from pyspark.sql import Column
 
-    Number = TypeVar("Number", float, Column, np.ndarray)
+    Number = TypeVar("Number", float, Column, NDArray[np.float64])
 
 _Z_SQUARED = 1.959963984540054**2
 """Square of the 97.5 % quantile of the normal distribution."""

@@ -1,10 +1,10 @@
 """The jobs as functions: each has the options of its command line, and works in the Spark session that is there."""
 
-from pathlib import Path
 from typing import Any, TypeVar
 
 from longtail.conf.arguments import resolve_options
 from longtail.conf.base.errors import UserError
+from longtail.conf.base.locations import Location
 from longtail.conf.base.suggestions import did_you_mean
 from longtail.conf.base.user_code import is_code_name
 from longtail.conf.options.calibrate import CalibrateImagesOptions, CalibrateOptions
@@ -55,7 +55,7 @@ def train(dataset: Dataset, **options: Any) -> Run:
 
 
 @session_as_found()
-def pseudo_labels(run: Run, dataset: Dataset, **options: Any) -> Path:
+def pseudo_labels(run: Run, dataset: Dataset, **options: Any) -> Location:
     """Label the unlabeled part by a run's network; the path of the table.
 
     options: those of `longtail gen_pseudolabels`
@@ -65,7 +65,7 @@ def pseudo_labels(run: Run, dataset: Dataset, **options: Any) -> Path:
 
 
 @session_as_found()
-def train_semi(dataset: Dataset, *, pseudo_labels: Path | None = None, **options: Any) -> Run:
+def train_semi(dataset: Dataset, *, pseudo_labels: str | Location | None = None, **options: Any) -> Run:
     """Train on the labels and pseudo-labels together.
 
     pseudo_labels: a table of pseudo_labels(); by default the latest of this data set
@@ -78,13 +78,13 @@ def train_semi(dataset: Dataset, *, pseudo_labels: Path | None = None, **options
 
 
 @session_as_found()
-def evaluate(checkpoint: Run | str | Path, on: Dataset | str | Path, **options: Any) -> Scores:
+def evaluate(checkpoint: Run | str | Location, on: Dataset | str | Location, **options: Any) -> Scores:
     """Score a checkpoint, or the last of a run.
 
     on: a prepared data set; or a directory of class folders, or a table, of labelled images that belong to none
     options: those of `longtail evaluate`
     """
-    path = checkpoint.checkpoint if isinstance(checkpoint, Run) else Path(checkpoint)
+    path = checkpoint.checkpoint if isinstance(checkpoint, Run) else checkpoint
     given = {"arch": checkpoint.arch} if isinstance(checkpoint, Run) else {}
     values = {**given, **options, "resume": path}
     if isinstance(on, Dataset):
@@ -98,14 +98,14 @@ def evaluate(checkpoint: Run | str | Path, on: Dataset | str | Path, **options: 
 
 
 @session_as_found()
-def calibrate(checkpoint: Run | str | Path, by: Dataset | str | Path, **options: Any) -> Calibrated:
+def calibrate(checkpoint: Run | str | Location, by: Dataset | str | Location, **options: Any) -> Calibrated:
     """Write a checkpoint whose probabilities hold; the old one stays.
 
     by: the prepared set, for its validation images; or a directory of class folders, or a table, of labelled images
         from which the network has not learned
     options: those of `longtail calibrate`
     """
-    path = checkpoint.checkpoint if isinstance(checkpoint, Run) else Path(checkpoint)
+    path = checkpoint.checkpoint if isinstance(checkpoint, Run) else checkpoint
     given = {"arch": checkpoint.arch} if isinstance(checkpoint, Run) else {}
     values = {**given, **options, "resume": path}
     if isinstance(by, Dataset):

@@ -27,9 +27,9 @@ class Live:
     tables_dir: where the tables are
     """
 
-    def __init__(self, options: MonitorOptions) -> None:
+    def __init__(self, options: MonitorOptions, tables_dir: Path) -> None:
         self._options = options
-        self.tables_dir = options.output_dir or options.runs_dir / TABLES_DIRECTORY
+        self.tables_dir = tables_dir
         self._queries: LiveQueries | None = None
 
     def table(self, name: str, run: str | None = None) -> pd.DataFrame:
@@ -123,9 +123,14 @@ def live(runs_dir: str | Path = "runs", **options: Any) -> Live:
     if shown := sorted({"once", "run"} & options.keys()):
         raise UserError(f"{shown[0]} is an option of the terminal: use table(name, run=...) and update()")
     resolved = resolve_options(MonitorOptions, {**options, "runs_dir": runs_dir})
+    tables_dir = resolved.output_dir or resolved.runs_dir / TABLES_DIRECTORY
+    if not isinstance(tables_dir, Path):
+        raise UserError(
+            f"{tables_dir} is in a store, where `longtail monitor` keeps tables: give output_dir=, a local directory"
+        )
     if resolved.source == "files":
         resolved.runs_dir.mkdir(parents=True, exist_ok=True)
-    return Live(resolved)
+    return Live(resolved, tables_dir)
 
 
 def dashboard(tables: Live | str | Path, *, host: str = "127.0.0.1", port: int = 0) -> Dashboard:

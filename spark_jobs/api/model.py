@@ -9,6 +9,7 @@ import numpy as np
 
 from longtail.conf.base.errors import UserError
 from longtail.conf.base.files import content_hash
+from longtail.conf.base.locations import Location, location
 from longtail.conf.options.classifier import INFERENCE_BATCH_SIZE
 from longtail.data.any_image import pixels_of
 from longtail.data.image_files import BAD_IMAGE
@@ -53,7 +54,7 @@ class Model:
     network, card: the network in evaluation mode, and its description
     """
 
-    checkpoint: Path
+    checkpoint: Location
     version: str
     batch_size: int
     class_offsets: tuple[float, ...] | None
@@ -199,7 +200,7 @@ class Model:
 
 
 def load(
-    checkpoint: str | Path,
+    checkpoint: str | Location,
     *,
     batch_size: int = INFERENCE_BATCH_SIZE,
     logit_adjustment: float | None = None,
@@ -218,7 +219,10 @@ def load(
     """
     from longtail.training.inference import class_offsets, prior_shares, read_classifier
 
-    path = Path(checkpoint).absolute()
+    try:
+        path = location(checkpoint).absolute()
+    except ValueError as error:
+        raise UserError(f"{checkpoint} is no place of a checkpoint: {error}") from None
     network, card = read_classifier(path, arch)
     if prior is not None and logit_adjustment is not None:
         raise UserError("prior and logit_adjustment both correct for class shares: give one of them")

@@ -3,13 +3,13 @@
 import json
 from dataclasses import dataclass
 from functools import cached_property
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 import pyarrow as pa
 
 from longtail.conf.base.errors import UserError
+from longtail.conf.base.locations import Location
 from longtail.conf.vocabulary import TEST, TRAIN, VAL
 from longtail.spark_jobs.api.model import Model, load
 from longtail.spark_jobs.display.confusion import confusion_figure
@@ -31,7 +31,7 @@ _HEADLINES = (
 class Scores:
     """path: the directory of the result; result: the scores in the layout of result.json (docs/training.md)"""
 
-    path: Path
+    path: Location
     result: dict[str, Any]
 
     @property
@@ -78,7 +78,7 @@ class Run(Scores):
     arch: the network that the user gave, if it is code of their own
     """
 
-    checkpoint: Path
+    checkpoint: Location
     arch: str | None = None
 
     @cached_property
@@ -93,7 +93,8 @@ class Run(Scores):
     def events(self) -> pd.DataFrame:
         """Its metric events, a row each, in the order of time (docs/analytics.md)."""
         events_dir = self.path.parent / EVENTS_DIRECTORY
-        names = [str(file.relative_to(events_dir)) for file in event_files_of(events_dir, self.path.name)]
+        begin = len(str(events_dir)) + 1
+        names = [str(file)[begin:] for file in event_files_of(events_dir, self.path.name)]
         pieces = [piece.as_lines() for piece in read_event_files(events_dir, names)]
         texts = [piece["value"].cast(pa.binary()) for piece in pieces]
         lines = dict.fromkeys(line for text in texts for line in text.to_pylist())  # each event once

@@ -3,9 +3,9 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from pathlib import Path
 
 from longtail.conf.arguments import resolve_options
+from longtail.conf.base.locations import Location
 from longtail.conf.experiment import Options, Trial
 from longtail.conf.options.base import fingerprint
 from longtail.conf.options.data import DataOptions, PrepareOptions
@@ -76,7 +76,7 @@ class PlannedStep:
         """The inputs that are values of options: checkpoints and tables."""
         return [name for name in self.inputs if name != SET]
 
-    def options(self, **outputs: Path) -> DataOptions:
+    def options(self, **outputs: Location) -> DataOptions:
         """The job's options. outputs: by option name, the checkpoints and tables of the inputs."""
         return resolve_options(OPTIONS_OF_JOB[self.job], {**self.values, **outputs})
 

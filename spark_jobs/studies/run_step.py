@@ -4,7 +4,6 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
-from pathlib import Path
 
 from pyspark.sql import SparkSession
 
@@ -58,7 +57,7 @@ def run_step(spark: SparkSession, step: PlannedStep, outputs: Outputs) -> Output
     return _trained(spark, step.options(**paths), set_dir=set_dir, pseudo_labels=paths.get("pseudo_labels"))
 
 
-def _labelled(spark: SparkSession, options: DataOptions, output_dir: Path, *, set_dir: Location) -> Output:
+def _labelled(spark: SparkSession, options: DataOptions, output_dir: Location, *, set_dir: Location) -> Output:
     assert isinstance(options, GenPseudolabelsOptions)
     table = output_dir / DEFAULT_FILENAME
     seconds = None
@@ -67,7 +66,7 @@ def _labelled(spark: SparkSession, options: DataOptions, output_dir: Path, *, se
     return Output(table, options, seconds=seconds)
 
 
-def _trained(spark: SparkSession, options: DataOptions, *, set_dir: Location, pseudo_labels: Path | None) -> Output:
+def _trained(spark: SparkSession, options: DataOptions, *, set_dir: Location, pseudo_labels: Location | None) -> Output:
     """The run, which may be finished already; of several rounds of self-training, `seconds` counts those that ran."""
     assert isinstance(options, RunOptions)
     num_rounds = options.rounds if isinstance(options, TrainSemiOptions) else 1
