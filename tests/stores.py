@@ -13,8 +13,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from urllib.request import Request, urlopen
 
-from upath import UPath
-
 from tests.broker import free_port
 from tests.maven import SPARK_JARS, fetched_jars
 
@@ -43,11 +41,6 @@ class Store:
         lines = "".join(f"{name} {value}\n" for name, value in self.spark_settings.items())
         (directory / "spark-defaults.conf").write_text(lines)
         return {**self.environment, "SPARK_CONF_DIR": str(directory)}
-
-    @property
-    def root(self) -> UPath:
-        """The directory, for a process that has the environment."""
-        return UPath(self.url)
 
 
 @contextmanager

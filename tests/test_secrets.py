@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from longtail.conf.arguments import parse_options
 from longtail.conf.base.errors import UserError
 from longtail.conf.base.shown_text import redacted, redacted_values
 from longtail.conf.next_command import next_command
@@ -21,6 +22,8 @@ from tests.refusals import refused
 from tests.tiny_set import ALONE, paths_of, tiny_options
 
 STORE = "s3a://AKIA123:hunter2/x@bucket/images?X-Amz-Signature=hunter2"
+
+SIGNED = "s3a://bucket/images?X-Amz-Signature=hunter2"
 
 
 @pytest.mark.parametrize(
@@ -59,7 +62,7 @@ def test_a_message_has_no_secret() -> None:
 
 
 def test_a_run_saves_and_sends_no_secret(set_dir: Path, tmp_path: Path) -> None:
-    options = tiny_options(TrainOptions, unlabeled=STORE, master="spark://host:7077")
+    options = tiny_options(TrainOptions, unlabeled=SIGNED, master="spark://host:7077")
     paths = paths_of(set_dir, tmp_path / "run")
     begin_attempt(paths, options)
     run_training(options, paths, ALONE, attempt=1)
@@ -71,12 +74,20 @@ def test_a_run_saves_and_sends_no_secret(set_dir: Path, tmp_path: Path) -> None:
     for file in files:
         assert b"hunter2" not in file.read_bytes(), file
     recorded: dict[str, Any] = json.loads((tmp_path / "run" / "options.json").read_text())
-    assert recorded["unlabeled"] == "s3a://***@bucket/images?X-Amz-Signature=***"
+    assert recorded["unlabeled"] == "s3a://bucket/images?X-Amz-Signature=***"
+
+
+@pytest.mark.parametrize("url", [STORE, "s3://key:hunter2@bucket/x"])
+def test_credentials_in_the_url_of_a_bucket_are_refused_and_not_shown(url: str) -> None:
+    with refused() as messages:
+        parse_options(TrainOptions, ["--data_dir", url], prog="longtail train")
+    assert "a URL of s3" in messages[0] and "has no credentials" in messages[0]
+    assert "hunter2" not in messages[0]
 
 
 def test_names_and_next_commands_have_no_secret_and_do_not_depend_on_it() -> None:
     options, other = (
-        tiny_options(TrainOptions, unlabeled=store) for store in (STORE, STORE.replace("hunter2", "hunter3"))
+        tiny_options(TrainOptions, unlabeled=store) for store in (SIGNED, SIGNED.replace("hunter2", "hunter3"))
     )
     assert options.run_name({}) == other.run_name({})
     assert options.set_name() == other.set_name()

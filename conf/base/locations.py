@@ -16,6 +16,8 @@ from longtail.conf.base.stores import DEFAULT_FILE_SYSTEM, S3_SCHEMES, check_sch
 
 _URL = re.compile(r"([A-Za-z][A-Za-z0-9+.-]+):(//([^/]*))?(.*)", re.DOTALL)
 
+_OF_BUCKETS = frozenset({"s3", "s3a", "s3n"})
+
 Location = Path | StorePath
 """A place on the local disk or in a store."""
 
@@ -41,6 +43,11 @@ def location(named: "str | Location") -> Location:
             raise ValueError(f"a URL of {scheme} begins with {scheme}://")
         return _without_scheme(text)
     check_scheme(scheme)
+    if scheme in _OF_BUCKETS and {":", "@"} & set(authority):
+        raise ValueError(
+            f"a URL of {scheme} has no credentials: give them in spark.hadoop.fs.s3a.access.key and .secret.key, or in "
+            f"AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY"
+        )
     default = _default_store()
     if not authority and default is not None and default.scheme == scheme:
         authority = default.authority

@@ -8,6 +8,7 @@ from pydantic import ValidationInfo, field_validator, model_validator
 
 from longtail.conf.base.locations import Location, location
 from longtail.conf.base.paths import is_possible_path
+from longtail.conf.base.store_path import StorePath
 from longtail.conf.datasets import dataset_facts
 from longtail.conf.options.base import DELTA_HELP, SparkJobOptions, TableFormat, fingerprint, option
 
@@ -200,9 +201,11 @@ class DataOptions(SparkJobOptions):
         """So that the set's name differs for paths of the same relative name in two directories."""
         if value is not None and not is_possible_path(Path(value)):
             raise ValueError("no file system takes a name this long")
-        if value is None or value in UNLABELED_NAMES or not (place := location(value)).exists():
+        if value is None or value in UNLABELED_NAMES:
             return value
-        return str(place.absolute())
+        place = location(value)
+        # Of a store, whose places are absolute, nobody is asked before the job begins.
+        return str(place.absolute()) if isinstance(place, StorePath) or place.exists() else value
 
     @model_validator(mode="after")
     def _own_images_are_named(self, info: ValidationInfo) -> "DataOptions":
