@@ -1,6 +1,7 @@
 """The manual: it builds without a warning or a dead link, and its commands run."""
 
 import os
+import re
 import shlex
 import subprocess
 import sys
@@ -22,7 +23,7 @@ from longtail.spark_jobs.export import main as export
 from longtail.training.run import run_training
 from tests.conftest import REPOSITORY
 from tests.image_tree import write_class
-from tests.manual import blocks
+from tests.manual import PAGES, blocks
 from tests.test_help import OPTIONS, job_of
 from tests.tiny_set import ALONE, paths_of, tiny_options
 
@@ -43,6 +44,10 @@ def test_every_block_is_run_or_says_why_not() -> None:
         if not is_right:
             wrong.append((block.page, block.note, block.text))
     assert wrong == []
+    unnamed = [
+        page for page in PAGES if re.search(r"^```(bash|shell|console|py|ipython)", page.read_text(), re.MULTILINE)
+    ]
+    assert unnamed == [], "blocks are named sh or python"
 
 
 def test_every_command_names_a_job_and_options_that_exist() -> None:

@@ -10,7 +10,7 @@ from longtail.conf.base.locations import Location
 def _is_a_file(place: Location) -> Location:
     if not place.is_file():
         raise ValueError("there is no such file")
-    return place
+    return place.absolute()  # the tasks that read it run in other directories
 
 
 def _is_a_directory(place: Location) -> Location:
