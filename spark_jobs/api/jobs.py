@@ -84,9 +84,7 @@ def evaluate(checkpoint: Run | str | Location, on: Dataset | str | Location, **o
     on: a prepared data set; or a directory of class folders, or a table, of labelled images that belong to none
     options: those of `longtail evaluate`
     """
-    path = checkpoint.checkpoint if isinstance(checkpoint, Run) else checkpoint
-    given = {"arch": checkpoint.arch} if isinstance(checkpoint, Run) else {}
-    values = {**given, **options, "resume": path}
+    values = _of_checkpoint(checkpoint, options)
     if isinstance(on, Dataset):
         resolved = _options(EvaluateOptions, on, values)
         spark = spark_session("evaluate", resolved)
@@ -105,14 +103,19 @@ def calibrate(checkpoint: Run | str | Location, by: Dataset | str | Location, **
         from which the network has not learned
     options: those of `longtail calibrate`
     """
-    path = checkpoint.checkpoint if isinstance(checkpoint, Run) else checkpoint
-    given = {"arch": checkpoint.arch} if isinstance(checkpoint, Run) else {}
-    values = {**given, **options, "resume": path}
+    values = _of_checkpoint(checkpoint, options)
     if isinstance(by, Dataset):
         resolved = _options(CalibrateOptions, by, values)
         return calibrate_checkpoint(spark_session("calibrate", resolved), resolved, set_dir=by.path)
     of_images = resolve_options(CalibrateImagesOptions, {**values, "path": by})
     return calibrate_by_images(spark_session("calibrate", of_images), of_images)
+
+
+def _of_checkpoint(checkpoint: Run | str | Location, options: dict[str, Any]) -> dict[str, Any]:
+    """The options, with the checkpoint that is meant; of a run also the user's own network."""
+    if isinstance(checkpoint, Run):
+        return {"arch": checkpoint.arch, **options, "resume": checkpoint.checkpoint}
+    return {**options, "resume": checkpoint}
 
 
 def _options(options_type: type[Options], dataset: Dataset, given: dict[str, Any]) -> Options:

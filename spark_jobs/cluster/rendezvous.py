@@ -6,12 +6,11 @@ Debian, or take the first interface that they find.
 """
 
 import fcntl
-import os
 import socket
 import struct
 import sys
 from array import array
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -21,6 +20,7 @@ from typing import TYPE_CHECKING
 from pyspark import BarrierTaskContext
 
 from longtail.conf.base.errors import UserError
+from longtail.spark_jobs.cluster.environment import added_environment
 
 if TYPE_CHECKING:
     from torch.distributed import TCPStore  # pyright: ignore[reportPrivateImportUsage]
@@ -141,16 +141,5 @@ def interface_for(address: str) -> Iterator[None]:
         yield
         return
     # NCCL takes a name for a prefix, unless it follows an equals sign.
-    with _environment({"GLOO_SOCKET_IFNAME": name, "NCCL_SOCKET_IFNAME": f"={name}"}):
+    with added_environment(GLOO_SOCKET_IFNAME=name, NCCL_SOCKET_IFNAME=f"={name}"):
         yield
-
-
-@contextmanager
-def _environment(values: Mapping[str, str]) -> Iterator[None]:
-    added = {name: value for name, value in values.items() if name not in os.environ}
-    os.environ.update(added)
-    try:
-        yield
-    finally:
-        for name in added:
-            del os.environ[name]

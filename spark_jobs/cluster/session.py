@@ -22,6 +22,7 @@ from longtail.spark_jobs.cluster.as_found import DESCRIPTION, describe
 from longtail.spark_jobs.cluster.class_archive import ClassArchive, class_archive
 from longtail.spark_jobs.cluster.connect import check_runs_over_connect, connect_session, connects
 from longtail.spark_jobs.cluster.connect import running_session as connect_session_of_user
+from longtail.spark_jobs.cluster.environment import added_environment
 from longtail.spark_jobs.cluster.hadoop import use_settings_of_spark
 from longtail.spark_jobs.cluster.java import check_java
 from longtail.spark_jobs.cluster.jvm import silence_accumulators, start_jvm
@@ -51,7 +52,7 @@ def spark_session(name: str, options: SparkJobOptions, *, slots: int = 1, packag
     if SparkContext._active_spark_context is not None:
         use_settings_of_spark()
         return _beside(running_session(), options)
-    with _environment(PYSPARK_PYTHON=sys.executable, PYSPARK_DRIVER_PYTHON=sys.executable):
+    with added_environment(PYSPARK_PYTHON=sys.executable, PYSPARK_DRIVER_PYTHON=sys.executable):
         return _new_session(name, options, slots=slots, packages=packages)
 
 
@@ -102,7 +103,7 @@ def _new_session(name: str, options: SparkJobOptions, *, slots: int, packages: S
     configuration = SparkConf()
     users = dict(configuration.getAll()) if submitted else users_settings()
     master = options.master or configuration.get("spark.master", users.get("spark.master"))
-    with _environment(**LISTEN_ON_LOOPBACK if is_local(master) and not submitted else {}):
+    with added_environment(**LISTEN_ON_LOOPBACK if is_local(master) and not submitted else {}):
         java_version = "" if submitted or jvm_runs else check_java()
         _configure(configuration, name, options, users, packages, submitted=submitted)
         if not (submitted or jvm_runs):
@@ -165,18 +166,6 @@ def _archive(
         quick = configuration.get("spark.driver.extraJavaOptions")
         configuration.set("spark.driver.extraJavaOptions", f"{quick} {archive.java_options}")
     return archive
-
-
-@contextmanager
-def _environment(**variables: str) -> Iterator[None]:
-    """Set those environment variables that are not set, in the block alone: the JVM that it starts keeps them."""
-    added = {name: value for name, value in variables.items() if name not in os.environ}
-    os.environ.update(added)
-    try:
-        yield
-    finally:
-        for name in added:
-            os.environ.pop(name, None)
 
 
 def _start_jvm(configuration: SparkConf, packages: Sequence[str], archive: ClassArchive | None, *, quiet: bool) -> None:
