@@ -13,7 +13,7 @@ from pyspark.sql.utils import is_remote
 from longtail.conf.base.errors import UserError
 from longtail.conf.base.paths import nearest_existing
 from longtail.data.storage import Location
-from longtail.spark_jobs.cluster.barrier import stage_profile
+from longtail.spark_jobs.cluster.barrier import check_slots, stage_profile
 from longtail.spark_jobs.cluster.session import described
 from longtail.spark_jobs.cluster.settings import is_local
 
@@ -21,7 +21,11 @@ _SCHEMA = pa.schema([pa.field("host", pa.string())])
 
 
 def ranks_see(spark: SparkSession, paths: Sequence[Path], *, world_size: int) -> bool:
-    """Whether as many tasks at once, where ranks would run, see all files of the paths as the driver does."""
+    """Whether as many tasks at once, where ranks would run, see all files of the paths as the driver does.
+
+    Raises UserError if the cluster has too few slots for them, for which Spark itself would wait ten minutes.
+    """
+    check_slots(spark, world_size, profile=stage_profile(spark))
     return not _blind_hosts(spark, paths, num_tasks=world_size, as_ranks=True)
 
 
