@@ -27,7 +27,7 @@ from tests.manual import PAGES, blocks
 from tests.test_help import OPTIONS, job_of
 from tests.tiny_set import ALONE, paths_of, tiny_options
 
-TUTORIALS = sorted({block.page for block in blocks() if block.page.startswith(("docs/tutorials/", "docs/index"))})
+TUTORIALS = sorted({block.page for block in blocks() if block.page.startswith("docs/tutorials/")})
 OPTIONS_OF = {job_of(options_type): options_type for options_type in OPTIONS}
 
 
