@@ -65,7 +65,8 @@ def test_spark_s_ui_says_what_the_stage_is_for_and_then_what_the_job_is(
     spark: SparkSession, two_ranks: list[dict[str, Any]]
 ) -> None:
     spark.range(1).collect()
-    jobs = spark.sparkContext._jsc.sc().statusStore().jobsList(None)  # the newest first
+    java_context: Any = spark.sparkContext._jsc  # objects of the JVM have no static type
+    jobs = java_context.sc().statusStore().jobsList(None)  # the newest first
     described = [jobs.apply(i).description() for i in range(jobs.size())]
     assert [text.get() for text in described if text.isDefined()].count("two ranks that meet") == 1
     assert described[0].get() == "longtail tests"
