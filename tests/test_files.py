@@ -234,3 +234,8 @@ def test_what_is_no_regular_file_is_refused_without_waiting(tmp_path: Path, kind
         read_regular_file(place)
     (tmp_path / "f").write_text("häh")
     assert read_regular_text(tmp_path / "f") == "häh"
+
+
+def test_a_name_that_no_file_can_have_is_refused_as_one_that_is_missing(tmp_path: Path) -> None:
+    with pytest.raises(OSError, match="no file has this name"):
+        read_regular_file(tmp_path / "a\0b")

@@ -83,6 +83,7 @@ def test_settings_need_kafka_as_the_source() -> None:
     [
         ("env:NO_SUCH", "the environment variable NO_SUCH is not set: set it, or name another one"),
         ("file:no/such", "cannot read no/such: No such file or directory"),
+        ("file:a\0b", "cannot read a\\x00b: no file has this name"),
         ("file:.", "cannot read .: it is not a regular file"),
         ("file:empty", "empty has 0 bytes or more, between 1 and 1048576 were expected"),
         ("file:large", "large has 1048577 bytes or more, between 1 and 1048576 were expected"),

@@ -57,6 +57,7 @@ def test_a_place_is_a_local_path_or_a_url(text: str, place: Location) -> None:
         ("s4a://bucket/x", r"no file system is known as s4a: \(did you mean s3a\?\)"),
         ("nosuch:/x", "no file system is known as nosuch:; a local path is ./nosuch:"),
         ("file://data/x", "file: and an absolute path was expected"),
+        ("http://host/x", "http: has no directories, and nothing can be written to it: download the files first"),
         ("file:data", "file: and an absolute path was expected"),
         ("s3:///x", "names a bucket or a host"),
     ],

@@ -45,7 +45,7 @@ def test_every_block_is_run_or_says_why_not() -> None:
             wrong.append((block.page, block.note, block.text))
     assert wrong == []
     unnamed = [
-        page for page in PAGES if re.search(r"^```(bash|shell|console|py|ipython)", page.read_text(), re.MULTILINE)
+        page for page in PAGES if re.search(r"^```(bash|shell|console|py|ipython)$", page.read_text(), re.MULTILINE)
     ]
     assert unnamed == [], "blocks are named sh or python"
 

@@ -91,7 +91,10 @@ def open_regular_file(path: Path) -> io.BufferedReader:
 
     Raises OSError, also for a pipe, a socket, a device and a directory: reading from these may wait, or never end.
     """
-    descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+    try:
+        descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+    except ValueError:  # a null byte
+        raise OSError(errno.EINVAL, "no file has this name", str(path)) from None
     try:
         if not stat.S_ISREG(os.fstat(descriptor).st_mode):
             raise OSError(errno.EINVAL, "it is not a regular file", str(path))

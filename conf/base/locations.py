@@ -16,8 +16,6 @@ from longtail.conf.base.stores import DEFAULT_FILE_SYSTEM, S3_SCHEMES, check_sch
 
 _URL = re.compile(r"([A-Za-z][A-Za-z0-9+.-]+):(//([^/]*))?(.*)", re.DOTALL)
 
-_OF_BUCKETS = frozenset({"s3", "s3a", "s3n"})
-
 Location = Path | StorePath
 """A place on the local disk or in a store."""
 
@@ -43,7 +41,7 @@ def location(named: "str | Location") -> Location:
             raise ValueError(f"a URL of {scheme} begins with {scheme}://")
         return _without_scheme(text)
     check_scheme(scheme)
-    if scheme in _OF_BUCKETS and {":", "@"} & set(authority):
+    if scheme in S3_SCHEMES and {":", "@"} & set(authority):
         raise ValueError(
             f"a URL of {scheme} has no credentials: give them in spark.hadoop.fs.s3a.access.key and .secret.key, or in "
             f"AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY"

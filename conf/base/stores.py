@@ -69,7 +69,9 @@ def hadoop_setting(name: str) -> str | None:
 
 
 def check_scheme(scheme: str) -> None:
-    """Raise ValueError if no file system is known by this name."""
+    """Raise ValueError if no file system is known by this name, or if it is no store."""
+    if scheme in ("http", "https"):
+        raise ValueError(f"{scheme}: has no directories, and nothing can be written to it: download the files first")
     known = {*fsspec.available_protocols(), *_DRIVERS, *_PACKAGES}
     if scheme not in known:
         hint = did_you_mean(scheme, known, likeness=0.6)

@@ -1,5 +1,6 @@
 """Types of options that name a place on the local disk or in a store (conf/base/locations.py)."""
 
+from collections.abc import Callable
 from typing import Annotated
 
 from pydantic import AfterValidator
@@ -7,14 +8,21 @@ from pydantic import AfterValidator
 from longtail.conf.base.locations import Location
 
 
+def _found(is_there: Callable[[], bool]) -> bool:
+    try:
+        return is_there()
+    except OSError as error:
+        raise ValueError(f"it cannot be reached ({error})") from None
+
+
 def _is_a_file(place: Location) -> Location:
-    if not place.is_file():
+    if not _found(place.is_file):
         raise ValueError("there is no such file")
     return place.absolute()  # the tasks that read it run in other directories
 
 
 def _is_a_directory(place: Location) -> Location:
-    if not place.is_dir():
+    if not _found(place.is_dir):
         raise ValueError("there is no such directory")
     return place
 
