@@ -15,8 +15,9 @@ from longtail.conf.vocabulary import TEST
 from longtail.data.loader import load_split
 from longtail.data.manifest import read_manifest
 from longtail.spark_jobs.export import main
+from longtail.training.checkpoints import load_checkpoint
 from longtail.training.export.files import SAFETENSORS_TYPES, safetensors
-from longtail.training.export.model_card import wilson_interval
+from longtail.training.export.model_card import model_card_text, wilson_interval
 from longtail.training.inference import infer_with, read_classifier
 from longtail.training.run import run_training
 from tests.refusals import refused
@@ -120,8 +121,27 @@ def test_the_model_card_has_scores_with_intervals_and_limits(checkpoint: Path, t
     assert f"| class 2 | few | 4 | 10 | {10 * right:.1f} % | {low:.1f} to {high:.1f} % |" in text
     assert "The largest class has 24 training images, the smallest 4." in text
     assert "Few-shot classes are least reliable: class 2." in text
+    assert "twice" not in text
     # By hand: 8 of 10, (0.8 + z²/20 ± z sqrt(0.016 + z²/400)) / (1 + z²/10).
     assert wilson_interval(8, 10) == pytest.approx((0.4902, 0.9433), abs=1e-4)
+
+
+def test_the_model_card_tells_copies_in_the_data_without_names_of_files(checkpoint: Path) -> None:
+    result = json.loads((checkpoint.parent / "result.json").read_text())
+    copies = [
+        {"split": "train", "of": "test", "num_conflicts": 1, "left_out": False},
+        {"split": "unlabeled", "of": "labelled", "num_conflicts": 0, "left_out": True},
+    ]
+    result["copies"] = [{**row, "kind": "near", "num_images": 3, "examples": [["x.png", "y.png"]]} for row in copies]
+    card = load_checkpoint(checkpoint).model_card
+    assert card is not None
+    text = model_card_text(result, card.options, version="0")
+    assert (
+        "resized):\n\n"
+        "- the part train has 3 near copies of test images (1 of another class)\n"
+        "- left out of the unlabeled part: 3 near copies of labelled images\n\n## Scores" in text
+    )
+    assert "x.png" not in text
 
 
 def test_a_file_that_describes_no_model_is_not_replaced_by_a_description(checkpoint: Path, tmp_path: Path) -> None:

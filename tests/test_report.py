@@ -32,8 +32,8 @@ def row(level: str, seed: int, accuracy: float) -> dict[str, Any]:
         "medium_shot_accuracy": None, "few_shot_accuracy": accuracy / 2,
         "pseudo_label_accuracy": None if level == "none" else 0.8, "class_names": ["a", "b"],
         "class_counts": [40, 2], "shot_groups": ["many", "few"], "class_accuracy": [accuracy, None],
-        "confusion": [{"target": 0, "predicted": 0, "count": 5}], "seconds": 60.0, "finished_at": 1e9 + seed,
-        "versions": {"torch": "2.15.0"}, "git_commit": None, "machine": "m, 2 cores",
+        "confusion": [{"target": 0, "predicted": 0, "count": 5}], "copies": None, "seconds": 60.0,
+        "finished_at": 1e9 + seed, "versions": {"torch": "2.15.0"}, "git_commit": None, "machine": "m, 2 cores",
     }  # fmt: skip
 
 
@@ -98,6 +98,14 @@ def test_a_report_of_labels_alone_has_no_column_of_pseudo_labels(tmp_path: Path)
     assert sorted(file.name for file in (tmp_path / "r").iterdir()) == [
         "arms.png", "bars.png", "classes.png", "confusion.png", "report.html", "report.md",
     ]  # fmt: skip
+
+
+def test_copies_in_the_data_sets_are_told_with_the_trials_that_have_them(tmp_path: Path):
+    assert "twice" not in report(tmp_path, GAIN)[0]
+    line = "left out of the unlabeled part: 2 near copies of test images"
+    first = [{**row, "copies": [line]} for row in GAIN[:2]] + [{**row, "copies": []} for row in GAIN[2:]]
+    assert "## Images that the data sets have twice" in report(tmp_path, first)[0]
+    assert f"\n- {line} (2 of 6 trials)\n" in report(tmp_path, first)[0]
 
 
 @pytest.mark.parametrize("name", ["other", "../other"])

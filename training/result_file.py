@@ -1,6 +1,6 @@
 """Reads result.json, the scores of a finished run (training/run.py writes it)."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from pydantic import TypeAdapter
@@ -38,6 +38,18 @@ class _Scores:
 
 
 @dataclass
+class _Copies:
+    """A row of Manifest.copies."""
+
+    split: str
+    of: str
+    kind: str
+    num_images: int
+    num_conflicts: int
+    left_out: bool
+
+
+@dataclass
 class _Result:
     run: str
     phase: str
@@ -49,6 +61,7 @@ class _Result:
     best_on_validation: dict[str, Any] | None
     chosen_on_validation: dict[str, Any]
     splits: dict[str, _Scores]
+    copies: list[_Copies] = field(default_factory=list)
 
 
 _RESULT = TypeAdapter(_Result)

@@ -21,9 +21,9 @@ from longtail.conf.options.base import JobOptions
 from longtail.conf.options.data import DATA_OPTIONS, OF_UNLABELED, PLACES, DataOptions, PrepareOptions
 from longtail.conf.options.inference import InferenceOptions
 from longtail.conf.options.training import RunOptions, TrainClassifierOptions, TrainOptions
+from longtail.data.copies import unlabeled_copy_lines
 from longtail.data.manifest import FILE_NAME, read_manifest
 from longtail.data.verification import verify_set
-from longtail.spark_jobs.display.copies import unlabeled_copy_lines
 from longtail.spark_jobs.steps.prepare import prepare
 from longtail.spark_jobs.steps.prepared_set import PREPARED_DIRECTORY
 

@@ -8,9 +8,9 @@ from rich.table import Table
 
 from longtail.conf.base.files import write_json_atomically
 from longtail.conf.base.locations import Location
+from longtail.data.copies import unlabeled_copy_lines
 from longtail.data.manifest import Manifest
 from longtail.spark_jobs.display.console import console
-from longtail.spark_jobs.display.copies import unlabeled_copy_lines
 from longtail.spark_jobs.display.tables import percent
 
 

@@ -18,6 +18,7 @@ from longtail.conf.base.shown_text import printable
 from longtail.conf.options.data import DataOptions
 from longtail.conf.vocabulary import TEST, UNLABELED
 from longtail.data.contract import ID, ROWS_DIRECTORY, SPLIT, read_skipped_image
+from longtail.data.copies import labelled_copy_lines, unlabeled_copy_lines
 from longtail.data.delta import write_log
 from longtail.data.fingerprints import has_near_copies
 from longtail.data.manifest import Manifest, read_manifest
@@ -27,7 +28,6 @@ from longtail.data.sources.own_files import state_of_own_files
 from longtail.data.sources.registry import source_of
 from longtail.data.verification import check_parameters, verify_set
 from longtail.spark_jobs.cluster.visibility import check_shared
-from longtail.spark_jobs.display.copies import labelled_copy_lines, unlabeled_copy_lines
 from longtail.spark_jobs.display.label_statistics import duplicate_lines
 from longtail.spark_jobs.frames.long_tail import BucketCount, LongTail, keep_long_tail, with_bucket_counts
 from longtail.spark_jobs.frames.reading import persisted

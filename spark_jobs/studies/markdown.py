@@ -1,5 +1,6 @@
 """The report as Markdown: findings, tables and links to the figures, all made from the rows of the results table."""
 
+from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import UTC, datetime
 
@@ -37,6 +38,7 @@ def report_markdown(
         "## Findings",
         *(f"- {finding}" for finding in findings(experiment, rows)),
         *_comparison_with_the_paper(experiment, arms, rows),
+        *_copies(rows),
     ]
     sections += [f"## {caption}\n\n![{caption}]({source(name)})" for name, caption in figures.items()]
     sections += ["## Trials", _trials_table(experiment, rows)]
@@ -83,6 +85,16 @@ def _comparison_with_the_paper(experiment: Experiment, arms: Sequence[Arm], rows
         f"experiment: {_setting(rows)}. {order}",
         _table([*experiment.axes, "paper", "this experiment", "seeds"], body, numbers_from=len(experiment.axes)),
     ]
+
+
+def _copies(rows: Sequence[Row]) -> list[str]:
+    """Images that the sets have twice: a test image among the training images makes the scores too good."""
+    trials = Counter(line for row in rows for line in row["copies"] or [])
+    if not trials:
+        return []
+    lines = [f"- {line} ({num} of {len(rows)} trials)" for line, num in trials.items()]
+    about = "Near copies are the same picture encoded again or resized."
+    return ["## Images that the data sets have twice", about, "\n".join(lines)]
 
 
 def _error(arm: Arm) -> str:

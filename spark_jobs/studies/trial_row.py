@@ -15,6 +15,7 @@ import pyarrow as pa
 from longtail import conf
 from longtail.conf.options.training import RunOptions
 from longtail.conf.vocabulary import TEST
+from longtail.data.copies import copy_lines
 from longtail.spark_jobs.steps.label_quality import read_quality
 from longtail.spark_jobs.studies.cost import StepTime
 from longtail.spark_jobs.studies.planned import PlannedTrial
@@ -52,6 +53,7 @@ TRIAL_SCHEMA = pa.schema(
         ("class_precision", pa.list_(pa.float64())),
         ("class_f1", pa.list_(pa.float64())),
         ("confusion", pa.list_(pa.struct([("target", pa.int64()), ("predicted", pa.int64()), ("count", pa.int64())]))),
+        ("copies", pa.list_(pa.string())),  # images that the set has twice, in words; null in tables of older versions
         ("seconds", pa.float64()),  # duration of the last step; null if its output existed before
         ("all_seconds", pa.float64()),  # duration of all steps, including shared ones
         ("finished_at", pa.float64()),  # seconds since 1970-01-01 UTC
@@ -93,6 +95,7 @@ def trial_row(planned: PlannedTrial, outputs: Outputs, times: Mapping[str, StepT
         "class_precision": test["class_precision"],
         "class_f1": test["class_f1"],
         "confusion": [{"target": t, "predicted": p, "count": n} for t, p, n in cells],
+        "copies": copy_lines(result.get("copies", [])),
         "seconds": times[step_ids[-1]].seconds if step_ids[-1] in times else None,
         "all_seconds": sum(seconds) if len(seconds) == len(step_ids) else None,
         "finished_at": time.time(),

@@ -8,6 +8,7 @@ from typing import Any
 from longtail.conf.base.errors import UserError
 from longtail.conf.base.files import content_hash, write_text_atomically
 from longtail.conf.vocabulary import FEW, SHOT_GROUPS, TEST
+from longtail.data.copies import copy_lines
 from longtail.training.calibration import NUM_BINS, Calibration
 from longtail.training.inference import load_classifier_checkpoint
 from longtail.training.run_directory import RESULT_FILE, finished_run
@@ -56,6 +57,7 @@ def model_card_text(
         f"The largest class has {max(counts)} training images, the smallest {min(counts)}. The scores are of "
         f"{sum(support):.0f} test images, which influenced neither the training nor the choice of the checkpoint.",
         "",
+        *_copies(result),
         "## Scores",
         "",
         "95 % intervals (Wilson) say how exactly the test images measure an accuracy; another training gives another.",
@@ -102,6 +104,19 @@ def model_card_text(
         "",
     ]
     return "\n".join(lines)
+
+
+def _copies(result: dict[str, Any]) -> list[str]:
+    """Paragraph about images that the set has twice; empty without them, and for runs of versions that did not look."""
+    lines = copy_lines(result.get("copies", []))
+    if not lines:
+        return []
+    return [
+        "Images that are in the data twice (near copies: the same picture encoded again or resized):",
+        "",
+        *(f"- {line}" for line in lines),
+        "",
+    ]
 
 
 def _calibration_lines(calibration: Calibration) -> list[str]:
