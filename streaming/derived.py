@@ -1,43 +1,38 @@
-"""Result tables that are derived from other result tables of the same run: DataFrame -> DataFrame.
+"""Result tables that are derived from other result tables of the same run, by Arrow and numpy. No Spark.
 
 The live query recomputes a derived table of a run whenever one of its sources changes. Adding one takes two files: its
 columns go to TABLES (streaming/tables/schemas.py), its query and sources to DERIVED_TABLES below.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
-from pyspark.sql import DataFrame
-from pyspark.sql import functions as F
+import pyarrow.compute as pc
 from scipy.sparse import csr_array
 
 from longtail.conf.vocabulary import VAL
 from longtail.streaming.class_shares import estimate_class_shares
-from longtail.streaming.on_streams import not_on_streams
 from longtail.streaming.tables.schemas import TABLES
-
-_SQL_TYPES = {pa.string(): "string", pa.int64(): "bigint", pa.float64(): "double"}
 
 
 @dataclass(frozen=True)
 class DerivedTable:
     """How a result table is derived from others.
 
-    query: takes one DataFrame per source, in this order, with the rows of any number of runs
+    query: takes one table per source, in this order, with the rows of one run; returns the derived table's rows
     sources: names of tables; a run without rows in the first one has none in the derived table either. From tables
-        that grow with the epochs the query gets at least the latest epoch of each run and split
+        that grow with the epochs the query gets at least the latest epoch of each split
     """
 
-    query: Callable[..., DataFrame]
+    query: Callable[..., pa.Table]
     sources: tuple[str, ...]
 
 
-@not_on_streams("the live table unlabeled_estimates has its rows")
-def unlabeled_estimates(labels: DataFrame, cells: DataFrame, classes: DataFrame) -> DataFrame:
-    """Estimates for the unlabeled images from pseudo-labels alone: one row per run that labelled and round.
+def unlabeled_estimates(labels: pa.Table, cells: pa.Table, classes: pa.Table) -> pa.Table:
+    """Estimates for the unlabeled images from pseudo-labels alone: one row per round.
 
     A classifier trained on a long tail predicts head classes for tail images, so the class counts of its pseudo-labels
     are more imbalanced than the unlabeled images. Its mistakes are known from a held-out split; undoing them estimates
@@ -55,23 +50,14 @@ def unlabeled_estimates(labels: DataFrame, cells: DataFrame, classes: DataFrame)
         are of the latest epoch with held-out images, as the cells are
     histogram_divergence: Kullback-Leibler divergence (nats) of the pseudo-labels' class shares from those of the labels
     """
-    class_row = F.struct("class_id", "labelled_count", "pseudo_label_count", "mean_confidence")
-    labelled = labels.groupBy("run", "round").agg(F.sort_array(F.collect_list(class_row)).alias("labels"))
-    held_out = (
-        cells.where(F.col("split") == VAL)
-        .groupBy("run")
-        .agg(F.collect_list(F.struct("true_class", "predicted_class", "count")).alias("cells"))
-    )
-    confidences = (
-        classes.where(F.col("split") == VAL)
-        .groupBy("run", "epoch")
-        .agg(F.collect_list(F.struct("class_id", F.col("mean_confidence").alias("confidence"))).alias("of_epoch"))
-        .groupBy("run")
-        .agg(F.max_by("of_epoch", "epoch").alias("confidences"))
-    )
-    joined = labelled.join(held_out.join(confidences, "run", "left"), "run", "left")
-    ddl = ", ".join(f"{field.name} {_SQL_TYPES[field.type]}" for field in TABLES["unlabeled_estimates"])
-    return joined.mapInArrow(_estimate_batches, ddl)
+    cells = cells.filter(pc.equal(cells["split"], VAL))
+    classes = classes.filter(pc.equal(classes["split"], VAL))
+    classes = classes.filter(pc.equal(classes["epoch"], pc.max(classes["epoch"])))
+    rows = []
+    for round_ in sorted(labels["round"].unique().to_pylist()):
+        of_round = labels.filter(pc.equal(labels["round"], round_))
+        rows.append({"run": of_round["run"][0].as_py(), "round": round_, **_estimate(of_round, cells, classes)})
+    return pa.Table.from_pylist(rows, schema=TABLES["unlabeled_estimates"])
 
 
 DERIVED_TABLES: dict[str, DerivedTable] = {
@@ -79,24 +65,14 @@ DERIVED_TABLES: dict[str, DerivedTable] = {
 }
 
 
-def _estimate_batches(batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
-    for batch in batches:
-        rows = [_estimate(**row) for row in batch.to_pylist()]
-        yield pa.RecordBatch.from_pylist(rows, schema=TABLES["unlabeled_estimates"])
-
-
-def _estimate(
-    run: str, round: int, labels: list[dict], cells: list[dict] | None, confidences: list[dict] | None
-) -> dict[str, Any]:
-    """One row of unlabeled_estimates."""
-    num_classes = 1 + max(row["class_id"] for row in labels)
+def _estimate(labels: pa.Table, cells: pa.Table, classes: pa.Table) -> dict[str, Any]:
+    """A row of unlabeled_estimates. labels: of one round; cells, classes: of held-out images, at the latest epoch"""
+    num_classes = 1 + pc.max(labels["class_id"]).as_py()
     labelled, pseudo, confidence = (np.zeros(num_classes) for _ in range(3))
-    for row in labels:
-        labelled[row["class_id"]], pseudo[row["class_id"]] = row["labelled_count"], row["pseudo_label_count"]
-        confidence[row["class_id"]] = row["mean_confidence"] or 0.0
+    of_labels = labels["class_id"].to_numpy()
+    labelled[of_labels], pseudo[of_labels] = labels["labelled_count"], labels["pseudo_label_count"]
+    confidence[of_labels] = pc.fill_null(labels["mean_confidence"], 0.0)
     estimate = {
-        "run": run,
-        "round": round,
         "num_pseudo_labels": int(pseudo.sum()),
         "rho": _imbalance_ratio(labelled),
         "rho_pseudo_labels": _imbalance_ratio(pseudo),
@@ -105,24 +81,25 @@ def _estimate(
         "expected_confidence": None,
         "histogram_divergence": _divergence(pseudo, labelled),
     }
-    if cells and pseudo.sum():
+    if cells.num_rows and pseudo.sum():
         shares = estimate_class_shares(pseudo, _confusion_matrix(cells, num_classes))
         # A class counts for at least one image.
         estimate["rho_unlabeled"] = float(shares.max() / max(shares.min(), 1 / pseudo.sum()))
-        held_out = {row["class_id"]: row["confidence"] for row in confidences or () if row["confidence"] is not None}
-        covered = [c for c in range(num_classes) if c in held_out]
-        if covered and shares[covered].sum() > 0:
-            held_out_confidence = np.array([held_out[c] for c in covered])
-            estimate["expected_confidence"] = float(shares[covered] @ held_out_confidence / shares[covered].sum())
+        held_out = classes.filter(
+            pc.and_(pc.is_valid(classes["mean_confidence"]), pc.less(classes["class_id"], num_classes))
+        )
+        of_covered = shares[held_out["class_id"].to_numpy()]
+        if of_covered.sum() > 0:
+            held_out_confidence = held_out["mean_confidence"].to_numpy()
+            estimate["expected_confidence"] = float(of_covered @ held_out_confidence / of_covered.sum())
     return estimate
 
 
-def _confusion_matrix(cells: list[dict], num_classes: int) -> csr_array:
+def _confusion_matrix(cells: pa.Table, num_classes: int) -> csr_array:
     """(C, C) counts of [true, predicted]."""
-    columns = [[cell[name] for cell in cells] for name in ("count", "true_class", "predicted_class")]
-    kept = [i for i in range(len(cells)) if max(columns[1][i], columns[2][i]) < num_classes]
-    counts, true, predicted = (np.array(column)[kept] for column in columns)
-    return csr_array((counts.astype(float), (true, predicted)), shape=(num_classes, num_classes))
+    true, predicted, counts = (cells[name].to_numpy() for name in ("true_class", "predicted_class", "count"))
+    kept = np.maximum(true, predicted) < num_classes
+    return csr_array((counts[kept].astype(float), (true[kept], predicted[kept])), shape=(num_classes, num_classes))
 
 
 def _imbalance_ratio(counts: np.ndarray) -> float | None:

@@ -53,7 +53,7 @@ def assert_tables_are_those_of_all_lines(
     whole = tables_of(lines_in(spark, events_dir), rules or read_alert_rules())
     for name, table in whole.items():
         names = [column for column in TABLES[name].names if column not in ("source", *without)]
-        expected = rounded(table.toArrow().to_pylist(), names)
+        expected = rounded(table.to_pylist(), names)
         found = rounded(read_result_table(tables_dir, name, now=-math.inf).to_pylist(), names)
         assert found == expected, f"table {name}"
 

@@ -72,6 +72,6 @@ def line_frame(spark: SparkSession, lines: Sequence[Event | str]) -> DataFrame:
 
 def batch_tables(
     spark: SparkSession, lines: Sequence[Event | str], rules: AlertRules | None = None
-) -> dict[str, DataFrame]:
-    """All result tables, computed from the events at once."""
+) -> dict[str, pa.Table]:
+    """All result tables, computed from the events at once by Spark's queries."""
     return tables_of(line_frame(spark, lines), rules or AlertRules())

@@ -31,7 +31,7 @@ def events_of(
     """What an attempt of a training of up to three classes may say, numbers drawn by the seed.
 
     The held-out splits are measured in every eval_every-th epoch only, the last class is absent from time to time, and
-    sometimes a split has no images of the classes.
+    sometimes a split has no images of one class or of all, although they are predicted.
 
     ends: the states that it reports in the end, by a clock that is behind
     """
@@ -47,8 +47,9 @@ def events_of(
         for split in ("train", "val", "test"):
             if split != "train" and epoch % eval_every:
                 continue
-            support = draw.choice([20, 20, 20, 0])
+            largest = draw.choice([20, 20, 20, 0])
             for c, group in list(enumerate(("many", "medium", "few")))[:absent]:
+                support = draw.choice([largest, largest, 0])
                 counts = {
                     "support": support,
                     "correct": draw.randint(0, support),

@@ -6,7 +6,6 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from pyspark.sql import SparkSession
 
 from longtail.conf.base.errors import UserError
 from longtail.conf.vocabulary import UNLABELED
@@ -20,7 +19,8 @@ from longtail.streaming.events.schema import (
     StepEvent,
 )
 from longtail.streaming.tables.schemas import TABLES
-from tests.events import an_event, batch_tables, class_event
+from tests.arrow_tables import arrow_tables
+from tests.events import an_event, class_event
 
 HEAD, TAIL = 0, 1
 RULES = AlertRules.model_validate(
@@ -58,9 +58,9 @@ Raised = Callable[[str, str], list[str]]
 
 
 @pytest.fixture(scope="module")
-def raised(spark: SparkSession) -> Raised:
-    """The messages of a rule's alerts about a run: one query answers for the runs of all tests."""
-    table = batch_tables(spark, EVENTS, RULES)["alerts"].toArrow()
+def raised() -> Raised:
+    """The messages of a rule's alerts about a run."""
+    table = arrow_tables(EVENTS, RULES)["alerts"]
     assert table.column_names == TABLES["alerts"].names
     rows = table.to_pylist()
     return lambda run, rule: [row["message"] for row in rows if (row["run"], row["rule"]) == (run, rule)]

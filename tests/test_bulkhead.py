@@ -1,7 +1,6 @@
 """Lines that cannot be processed are found and left out, and the rest is processed (streaming/live/bulkhead.py)."""
 
 import errno
-from collections.abc import Sequence
 from pathlib import Path
 
 import pyarrow as pa
@@ -9,11 +8,12 @@ import pyarrow.compute as pc
 import pytest
 from pyspark.sql import SparkSession
 
-from longtail.streaming.alerts.rules import AlertRules
+from longtail.streaming.alerts.finding import find_alerts
+from longtail.streaming.alerts.rules import AlertRules, AlertTables, Row
 from longtail.streaming.events.schema import event_line
+from longtail.streaming.live import keeper as keeper_module
 from longtail.streaming.live.bulkhead import MAX_FAILURES, apply_in_parts
 from longtail.streaming.live.keeper import TableKeeper
-from longtail.streaming.live.keeper_queries import KeeperQueries
 from longtail.streaming.parsing.arrow import LINE_SCHEMA
 from longtail.streaming.tables.manifest import list_runs
 from longtail.streaming.tables.reading import read_result_table
@@ -81,15 +81,14 @@ def test_a_run_whose_line_breaks_a_query_keeps_its_other_rows_and_no_other_run_n
     spark: SparkSession, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     keeper = TableKeeper(spark.newSession(), tmp_path, AlertRules())
-    compute = KeeperQueries.__call__
 
-    def fail_after_the_scores(queries: KeeperQueries, name: str, **sources: Sequence[pa.Table]) -> pa.Table:
-        """As the query, but no sum of this class can be computed."""
-        if any(pc.any(pc.equal(table["class_name"], "poison")).as_py() for table in sources["class_epochs"]):
+    def fail_after_the_scores(run: str, tables: AlertTables, rules: AlertRules) -> list[Row]:
+        """As the function, but no alert about this class can be computed."""
+        if pc.any(pc.equal(tables.class_epochs["class_name"], "poison")).as_py():
             raise pa.ArrowInvalid("overflow")
-        return compute(queries, name, **sources)
+        return find_alerts(run, tables, rules)
 
-    monkeypatch.setattr(KeeperQueries, "__call__", fail_after_the_scores)
+    monkeypatch.setattr(keeper_module, "find_alerts", fail_after_the_scores)
     events = [
         class_event(run=run, epoch=epoch, class_id=class_id, class_name=name)
         for run in ("healthy", "broken")

@@ -66,7 +66,7 @@ def session(spark: SparkSession) -> SparkSession:
 @pytest.fixture(scope="module")
 def expected(session: SparkSession) -> dict[str, list[tuple]]:
     whole = batch_tables(session, LINES, read_alert_rules())
-    return {name: rounded(table.toArrow().to_pylist(), columns_of(name)) for name, table in whole.items()}
+    return {name: rounded(table.to_pylist(), columns_of(name)) for name, table in whole.items()}
 
 
 SHORT_RULES = AlertRules.model_validate(
@@ -121,7 +121,7 @@ def test_any_order_repetition_and_cutting_into_batches_gives_the_same_tables(
     finally:
         keeper.close()
 
-    whole = {n: table.toArrow().to_pylist() for n, table in batch_tables(session, written, SHORT_RULES).items()}
+    whole = {n: table.to_pylist() for n, table in batch_tables(session, written, SHORT_RULES).items()}
     assert_as_defined(whole, events)
     assert_tables(tables_dir, {name: rounded(rows, columns_of(name)) for name, rows in whole.items()})
 

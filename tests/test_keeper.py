@@ -1,5 +1,6 @@
 """The keeper's tables are those that plain Python makes of all events, whatever the order and the batches. No Spark."""
 
+import math
 from dataclasses import asdict
 from pathlib import Path
 from unittest.mock import patch
@@ -11,6 +12,8 @@ from hypothesis import strategies as st
 from pyspark.sql import SparkSession
 
 from longtail.streaming.alerts.rules import AlertRules
+from longtail.streaming.alerts.rules_file import read_alert_rules
+from longtail.streaming.derived import DERIVED_TABLES
 from longtail.streaming.event_files.reading import EventPiece
 from longtail.streaming.events.columns import event_schema
 from longtail.streaming.events.schema import EVENT_KINDS, Event
@@ -20,20 +23,29 @@ from longtail.streaming.parsing.arrow import LINE_SCHEMA
 from longtail.streaming.tables.reading import read_result_table
 from longtail.streaming.tables.schemas import TABLES
 from tests.analytics import rounded
+from tests.arrow_tables import arrow_tables
 from tests.histories import histories
 from tests.plain_tables import plain_tables
 
+RULES = AlertRules.model_validate(
+    {
+        **read_alert_rules().model_dump(),
+        "tail_falling": {"epochs": 1},
+        "gap_widening": {"epochs": 1},
+        "plateau": {"epochs": 2, "gain": 0.5},
+    }
+)
+"""Alerts that look at few earlier epochs, which are in several segments."""
+
 
 def keep(tables_dir: Path, batches: list[list[Event]], *, segment_rows: int, segment_epochs: int) -> None:
-    """Update tables by the batches; alerts and derived tables, which are Spark's, are left out."""
+    """Update tables by the batches."""
     spark = SparkSession.__new__(SparkSession)  # nothing here asks it for anything
     with (
-        patch.object(TableKeeper, "_update_alerts"),
-        patch.object(TableKeeper, "_update_derived_tables"),
         patch.object(run_update, "SEGMENT_ROWS", segment_rows),
         patch.object(run_update, "SEGMENT_EPOCHS", {"epochs": segment_epochs, "steps": segment_epochs}),
     ):
-        keeper = TableKeeper(spark, tables_dir, AlertRules())
+        keeper = TableKeeper(spark, tables_dir, RULES)
         for batch in batches:
             of_kinds = {name: [asdict(event) for event in batch if event.kind == name] for name in EVENT_KINDS}
             tables = {
@@ -66,4 +78,8 @@ def test_any_order_repetition_and_cutting_into_batches_gives_the_tables_of_the_d
         assert rounded(read_result_table(tables_dir, name, now=0.0).to_pylist(), columns) == rounded(rows, columns), (
             name
         )
+    whole = arrow_tables(events, RULES)
+    for name in (*DERIVED_TABLES, "alerts"):
+        found = read_result_table(tables_dir, name, now=-math.inf).to_pylist()
+        assert rounded(found, TABLES[name].names) == rounded(whole[name].to_pylist(), TABLES[name].names), name
     assert not read_result_table(tables_dir, "quarantine").num_rows

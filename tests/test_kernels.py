@@ -1,61 +1,25 @@
 """The tables that Arrow and numpy compute are those that plain Python makes of their definitions."""
 
 import random
-from dataclasses import asdict
 from typing import Any
 
 import pyarrow as pa
-import pyarrow.compute as pc
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from longtail.streaming.events.columns import event_schema
-from longtail.streaming.events.schema import (
-    EVENT_KINDS,
-    ClassEvent,
-    ConfusionEvent,
-    Event,
-    PseudoLabelEvent,
-    RunEvent,
-    StepEvent,
-)
+from longtail.streaming.events.schema import ClassEvent, Event, PseudoLabelEvent, RunEvent
 from longtail.streaming.kernels.groups import Groups, ordinals
-from longtail.streaming.kernels.newest import EVENT_TABLES, latest_class_events
-from longtail.streaming.kernels.runs import runs
-from longtail.streaming.kernels.scores import class_epochs, epochs
-from longtail.streaming.live.arrow_rows import last_rows
 from longtail.streaming.tables.schemas import TABLES
 from tests.analytics import rounded
+from tests.arrow_tables import arrow_tables
 from tests.events import an_event
 from tests.histories import histories
 from tests.plain_tables import plain_tables
 
-KINDS = {"confusion": ConfusionEvent, "steps": StepEvent, "pseudo_labels": PseudoLabelEvent}
-
-
-def table_of(events: list[Event], kind: type[Event]) -> pa.Table:
-    rows = [asdict(event) for event in events if isinstance(event, kind)]
-    return pa.Table.from_pylist(rows, schema=event_schema(kind))
-
 
 def computed(events: list[Event], *, first_epoch: int = 1) -> dict[str, list[dict[str, Any]]]:
-    """The tables; scores from `first_epoch` on separately, with what is known of the epochs before."""
-    tables = {
-        name: query(table_of(events, KINDS[name]).select(TABLES[name].names)) for name, query in EVENT_TABLES.items()
-    }
-    newest = latest_class_events(table_of(events, ClassEvent))
-    classes, of_epochs = TABLES["class_epochs"].empty_table(), TABLES["epochs"].empty_table()
-    for is_part in (pc.less(newest["epoch"], first_epoch), pc.greater_equal(newest["epoch"], first_epoch)):
-        of_part = class_epochs(newest.filter(is_part), last_rows(classes, ["run", "split", "class_id"]))
-        of_epochs = pa.concat_tables([of_epochs, epochs(of_part, last_rows(of_epochs, ["run", "split"]))])
-        classes = pa.concat_tables([classes, of_part])
-    tables |= {"class_epochs": classes, "epochs": of_epochs}
-    half = len(events) // 2
-    known = runs({name: table_of(events[:half], kind) for name, kind in EVENT_KINDS.items()}, [])
-    states = runs({name: table_of(events[half:], kind) for name, kind in EVENT_KINDS.items()}, known.values())
-    tables["runs"] = pa.Table.from_pylist([*states.values()], schema=TABLES["runs"])
-    return {name: table.to_pylist() for name, table in tables.items()}
+    return {name: table.to_pylist() for name, table in arrow_tables(events, first_epoch=first_epoch).items()}
 
 
 @settings(max_examples=25, deadline=None)

@@ -6,12 +6,12 @@ from typing import Any
 
 import numpy as np
 import pytest
-from pyspark.sql import SparkSession
 from scipy.sparse import csr_array
 
 from longtail.streaming.class_shares import estimate_class_shares
 from longtail.streaming.events.schema import ConfusionEvent, Event, PseudoLabelEvent
-from tests.events import an_event, batch_tables, class_event
+from tests.arrow_tables import arrow_tables
+from tests.events import an_event, class_event
 
 
 def labelling(counts: list[int], confidence: float | None = 0.8, **changes: Any) -> list[Event]:
@@ -40,8 +40,8 @@ Tables = dict[str, list[dict[str, Any]]]
 
 
 @pytest.fixture(scope="module")
-def tables(spark: SparkSession) -> Tables:
-    """The rows of both tables: one query each answers for the runs of all tests."""
+def tables() -> Tables:
+    """The rows of both tables for the runs of all tests."""
     told = [
         *labelling([310, 90]), *CELLS, *HELD_OUT,
         *labelling([310, 90], run="tested"), *OF_TEST,
@@ -50,8 +50,8 @@ def tables(spark: SparkSession) -> Tables:
         *labelling([310, 90], run="unmeasured"), *labelling([0, 0], run="none"), *labelling([5, 0], run="one"),
         *labelling([310, 90], run="again"), *labelling([200, 200], run="again", emitted_at=2000.0),
     ]  # fmt: skip
-    found = batch_tables(spark, told)
-    return {name: found[name].toArrow().to_pylist() for name in ("unlabeled_estimates", "pseudo_labels")}
+    found = arrow_tables(told)
+    return {name: found[name].to_pylist() for name in ("unlabeled_estimates", "pseudo_labels")}
 
 
 def test_the_imbalance_of_the_unlabeled_part_is_told_without_its_labels(tables: Tables) -> None:

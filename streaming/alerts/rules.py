@@ -1,27 +1,40 @@
-"""The rules that raise alerts: their thresholds, and their conditions on the result tables.
+"""The rules that raise alerts: their thresholds, and their conditions on the result tables of a run.
 
 Adding an alert takes two files: its rule class and a field of AlertRules go here, its default thresholds to
 conf/alerts.yaml. An alert is about the latest epoch of a run.
 """
 
+import math
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from functools import reduce
+from itertools import pairwise
+from typing import Any, NamedTuple
 
+import pyarrow as pa
+import pyarrow.compute as pc
 from pydantic import BaseModel, ConfigDict, Field
-from pyspark.sql import Column, DataFrame, Window, WindowSpec
-from pyspark.sql import functions as F
 
 from longtail.conf.vocabulary import HELD_OUT_SPLITS, TRAIN, UNLABELED
+
+Row = dict[str, Any]
 
 
 @dataclass(frozen=True)
 class AlertTables:
-    """The result tables that rules look at; of class_epochs and steps at least the latest epoch."""
+    """The result tables of one run that rules look at; of class_epochs and steps at least the latest epoch."""
 
-    class_epochs: DataFrame
-    epochs: DataFrame
-    steps: DataFrame
-    unlabeled_estimates: DataFrame
+    class_epochs: pa.Table
+    epochs: pa.Table
+    steps: pa.Table
+    unlabeled_estimates: pa.Table
+
+
+class Found(NamedTuple):
+    """An alert that a rule has found."""
+
+    split: str
+    epoch: int
+    message: str
 
 
 class Rule(BaseModel):
@@ -34,13 +47,16 @@ class Rule(BaseModel):
         """How many epochs before the latest one check_epoch looks at."""
         return 0
 
-    def check_epoch(self) -> tuple[Column, Column] | None:
-        """Condition and message of an alert about a row of `epochs`. Window functions reach the earlier epochs."""
+    def check_epoch(self, history: Sequence[Row]) -> str | None:
+        """The message of an alert about the latest epoch of a split.
+
+        history: its rows of `epochs`, the latest one last, at least num_earlier_epochs before it if there are so many
+        """
         return None
 
-    def find(self, tables: AlertTables) -> DataFrame | None:
-        """Alerts from any of the tables: run, split, epoch, message."""
-        return None
+    def find(self, tables: AlertTables) -> Iterable[Found]:
+        """Alerts from any of the tables."""
+        return ()
 
 
 class ClassCollapsed(Rule):
@@ -52,12 +68,16 @@ class ClassCollapsed(Rule):
     once_above: float = Field(gt=0, le=1)
     now_below: float = Field(ge=0, le=1)
 
-    def find(self, tables: AlertTables) -> DataFrame:
-        """The runs and splits that meet the rule at their latest epoch, with the message."""
-        collapsed = (F.col("best_accuracy") > self.once_above) & (F.col("accuracy") < self.now_below)
-        message = F.format_string("accuracy of class %s fell to %.1f %%", "class_name", F.col("accuracy") * 100)
-        last = at_latest_epoch(tables.class_epochs.where(is_held_out())).where(collapsed)
-        return last.select("run", "split", "epoch", message.alias("message"))
+    def find(self, tables: AlertTables) -> Iterable[Found]:
+        """One alert per class at the latest epoch of its split."""
+        classes = tables.class_epochs
+        for split in HELD_OUT_SPLITS:
+            last = at_latest_epoch(classes.filter(pc.equal(classes["split"], split)))
+            was_good = pc.greater(last["best_accuracy"], self.once_above)
+            collapsed = last.filter(pc.and_(was_good, pc.less(last["accuracy"], self.now_below)))
+            for row in collapsed.to_pylist():
+                message = f"accuracy of class {row['class_name']} fell to {100 * row['accuracy']:.1f} %"
+                yield Found(split, row["epoch"], message)
 
 
 class TailFalling(Rule):
@@ -70,11 +90,12 @@ class TailFalling(Rule):
         """Epochs before an epoch that the rule looks at."""
         return self.epochs
 
-    def check_epoch(self) -> tuple[Column, Column]:
-        """Whether an epoch meets the rule, and the message."""
-        text = f"few-shot accuracy fell in {self.epochs} consecutive epochs, to %.1f %%"
-        falling = _moved_in_each_epoch(F.col("few_shot_accuracy"), self.epochs, sign=-1)
-        return is_held_out() & falling, F.format_string(text, F.col("few_shot_accuracy") * 100)
+    def check_epoch(self, history: Sequence[Row]) -> str | None:
+        """The message if the last epochs meet the rule."""
+        values = _last_values(history, "few_shot_accuracy", self.epochs + 1)
+        if not is_held_out(history) or not values or not all(after < before for before, after in pairwise(values)):
+            return None
+        return f"few-shot accuracy fell in {self.epochs} consecutive epochs, to {100 * values[-1]:.1f} %"
 
 
 class GapWidening(Rule):
@@ -87,11 +108,12 @@ class GapWidening(Rule):
         """Epochs before an epoch that the rule looks at."""
         return self.epochs
 
-    def check_epoch(self) -> tuple[Column, Column]:
-        """Whether an epoch meets the rule, and the message."""
-        text = f"the head-tail gap grew in {self.epochs} consecutive epochs, to %.1f points"
-        growing = _moved_in_each_epoch(F.col("head_tail_gap"), self.epochs, sign=1)
-        return is_held_out() & growing, F.format_string(text, F.col("head_tail_gap") * 100)
+    def check_epoch(self, history: Sequence[Row]) -> str | None:
+        """The message if the last epochs meet the rule."""
+        values = _last_values(history, "head_tail_gap", self.epochs + 1)
+        if not is_held_out(history) or not values or not all(after > before for before, after in pairwise(values)):
+            return None
+        return f"the head-tail gap grew in {self.epochs} consecutive epochs, to {100 * values[-1]:.1f} points"
 
 
 class Plateau(Rule):
@@ -105,29 +127,33 @@ class Plateau(Rule):
         """Epochs before an epoch that the rule looks at."""
         return self.epochs
 
-    def check_epoch(self) -> tuple[Column, Column]:
-        """Whether an epoch meets the rule, and the message."""
-        text = f"no gain in {self.epochs} epochs, balanced accuracy %.1f %%"
-        best_recent = F.max("balanced_accuracy").over(_by_epoch().rowsBetween(1 - self.epochs, Window.currentRow))
-        best_before = F.lag("best_balanced_accuracy", self.epochs).over(_by_epoch())
-        # Null as long as there are no epochs before the recent ones: no plateau yet.
-        is_stuck = F.coalesce(best_recent - best_before < self.gain, F.lit(False))
-        return is_held_out() & is_stuck, F.format_string(text, F.col("balanced_accuracy") * 100)
+    def check_epoch(self, history: Sequence[Row]) -> str | None:
+        """The message if the last epochs meet the rule."""
+        if not is_held_out(history) or len(history) <= self.epochs:  # no plateau yet
+            return None
+        best_before = history[-1 - self.epochs]["best_balanced_accuracy"]
+        recent = [row["balanced_accuracy"] for row in history[-self.epochs :]]
+        best_recent = max((value for value in recent if value is not None), default=None)
+        if best_before is None or best_recent is None or best_recent - best_before >= self.gain:
+            return None
+        now = "unknown" if recent[-1] is None else f"{100 * recent[-1]:.1f} %"
+        return f"no gain in {self.epochs} epochs, balanced accuracy {now}"
 
 
 class NanLoss(Rule):
     """The loss of an epoch, or inside the running epoch, is infinite or not a number. No thresholds."""
 
-    def check_epoch(self) -> tuple[Column, Column]:
-        """Whether an epoch meets the rule, and the message."""
-        return ~_is_finite("loss"), F.format_string("the loss is %s", F.col("loss").cast("string"))
+    def check_epoch(self, history: Sequence[Row]) -> str | None:
+        """The message if the loss of the latest epoch is no number; of each split."""
+        loss = history[-1]["loss"]
+        return None if loss is None or math.isfinite(loss) else f"the loss is {_shown_loss(loss)}"
 
-    def find(self, tables: AlertTables) -> DataFrame:
-        """The first such step of a run's latest epoch."""
-        last = at_latest_epoch(tables.steps.withColumn("split", F.lit(TRAIN))).where(~_is_finite("loss"))
-        first = last.groupBy("run", "split", "epoch").agg(F.min(F.struct("step", "loss")).alias("first"))
-        message = F.format_string("the loss is %s at step %d", F.col("first.loss").cast("string"), F.col("first.step"))
-        return first.select("run", "split", "epoch", message.alias("message"))
+    def find(self, tables: AlertTables) -> Iterable[Found]:
+        """The first such step of the run's latest epoch."""
+        last = at_latest_epoch(tables.steps)
+        bad = last.filter(pc.invert(pc.is_finite(last["loss"]))).sort_by([("step", "ascending"), ("loss", "ascending")])
+        for row in bad.slice(0, 1).to_pylist():
+            yield Found(TRAIN, row["epoch"], f"the loss is {_shown_loss(row['loss'])} at step {row['step']}")
 
 
 class UnlabeledIrrelevant(Rule):
@@ -139,28 +165,24 @@ class UnlabeledIrrelevant(Rule):
     confidence_drop: float = Field(gt=0, le=1)
     rho_factor: float = Field(gt=0)
 
-    def find(self, tables: AlertTables) -> DataFrame:
-        """The runs and splits that meet the rule at their latest epoch, with the message."""
-        drop = F.col("expected_confidence") - F.col("mean_confidence")
-        unsure = F.format_string(
-            "the unlabeled images may not be of these classes: mean confidence %.1f %%, expected %.1f %%",
-            F.col("mean_confidence") * 100,
-            F.col("expected_confidence") * 100,
-        )
-        imbalanced = F.format_string(
-            "the unlabeled images may be too imbalanced to help: rho_U about %.1f, rho %.1f",
-            F.col("rho_unlabeled"),
-            F.col("rho"),
-        )
-        message = F.when(drop > self.confidence_drop, unsure).when(
-            F.col("rho_unlabeled") > self.rho_factor * F.col("rho"), imbalanced
-        )
-        # An alert has no round, and a labelling no epoch.
-        epoch = F.lit(0).cast("bigint").alias("epoch")
-        newest = F.max("round").over(Window.partitionBy("run"))
-        last = tables.unlabeled_estimates.withColumn("newest", newest).where(F.col("round") == F.col("newest"))
-        found = last.withColumn("message", message).where(F.col("message").isNotNull())
-        return found.select("run", F.lit(UNLABELED).alias("split"), epoch, "message")
+    def find(self, tables: AlertTables) -> Iterable[Found]:
+        """One alert if the latest round meets the rule."""
+        rows = tables.unlabeled_estimates.to_pylist()
+        last = max(rows, key=lambda row: row["round"], default=None)
+        if last and (message := self._message(last)):
+            yield Found(UNLABELED, 0, message)  # a labelling has no epoch
+
+    def _message(self, row: Row) -> str | None:
+        confidence, expected = row["mean_confidence"], row["expected_confidence"]
+        if confidence is not None and expected is not None and expected - confidence > self.confidence_drop:
+            return (
+                f"the unlabeled images may not be of these classes: mean confidence {100 * confidence:.1f} %, "
+                f"expected {100 * expected:.1f} %"
+            )
+        rho, of_unlabeled = row["rho"], row["rho_unlabeled"]
+        if rho is not None and of_unlabeled is not None and of_unlabeled > self.rho_factor * rho:
+            return f"the unlabeled images may be too imbalanced to help: rho_U about {of_unlabeled:.1f}, rho {rho:.1f}"
+        return None
 
 
 class RunSilent(Rule):
@@ -187,32 +209,21 @@ class AlertRules(BaseModel):
         return {name: rule for name, rule in vars(self).items() if rule is not None}
 
 
-def is_held_out() -> Column:
-    """Whether a row is about a held-out split."""
-    return F.col("split").isin(*HELD_OUT_SPLITS)
+def is_held_out(history: Sequence[Row]) -> bool:
+    """Whether rows of `epochs` are about a held-out split."""
+    return history[-1]["split"] in HELD_OUT_SPLITS
 
 
-def at_latest_epoch(table: DataFrame) -> DataFrame:
-    """The rows of each run and split at its latest epoch."""
-    last = F.max("epoch").over(Window.partitionBy("run", "split"))
-    return table.withColumn("last_epoch", last).where(F.col("epoch") == F.col("last_epoch")).drop("last_epoch")
+def at_latest_epoch(table: pa.Table) -> pa.Table:
+    """The rows of the highest epoch."""
+    return table.filter(pc.equal(table["epoch"], pc.max(table["epoch"])))
 
 
-def _by_epoch() -> WindowSpec:
-    return Window.partitionBy("run", "split").orderBy("epoch")
+def _last_values(history: Sequence[Row], name: str, num_epochs: int) -> list[float] | None:
+    """The values of the last epochs, None if there are fewer, or if one is unknown."""
+    values = [row[name] for row in history[-num_epochs:]]
+    return values if len(values) == num_epochs and None not in values else None
 
 
-def _is_finite(name: str) -> Column:
-    """Null counts as finite: nothing was measured."""
-    value = F.col(name)
-    return F.coalesce(~F.isnan(value) & (F.abs(value) != float("inf")), F.lit(True))
-
-
-def _moved_in_each_epoch(value: Column, epochs: int, *, sign: int) -> Column:
-    """Whether the value rose (sign 1) or fell (sign -1) in each of the last epochs."""
-    moves = [
-        sign * (F.lag(value, back).over(_by_epoch()) - F.lag(value, back + 1).over(_by_epoch())) > 0
-        for back in range(epochs)
-    ]
-    # Null without an earlier epoch, or without classes in a group: then nothing has moved.
-    return F.coalesce(reduce(Column.__and__, moves), F.lit(False))
+def _shown_loss(loss: float) -> str:
+    return "NaN" if math.isnan(loss) else f"{'-' if loss < 0 else ''}Infinity"

@@ -6,7 +6,6 @@ batch that is processed again, after a kill at any moment, leaves the tables unc
 """
 
 from collections.abc import Sequence
-from contextlib import suppress
 from pathlib import Path
 
 import pyarrow as pa
@@ -14,8 +13,8 @@ import pyarrow.compute as pc
 from pyspark.sql import SparkSession
 
 from longtail.conf.base.locations import Location
-from longtail.streaming.alerts.query import num_epochs_needed
-from longtail.streaming.alerts.rules import AlertRules
+from longtail.streaming.alerts.finding import find_alerts, num_epochs_needed
+from longtail.streaming.alerts.rules import AlertRules, AlertTables
 from longtail.streaming.derived import DERIVED_TABLES
 from longtail.streaming.event_files.reading import EventPiece
 from longtail.streaming.events.schema import ClassEvent, StepEvent
@@ -24,7 +23,6 @@ from longtail.streaming.kernels.runs import runs
 from longtail.streaming.live.arrow_rows import split_by, together
 from longtail.streaming.live.bulkhead import DATA_ERRORS, apply_in_parts
 from longtail.streaming.live.followed_runs import FollowedRuns
-from longtail.streaming.live.keeper_queries import ALERT_SOURCES, ALERTS, KeeperQueries
 from longtail.streaming.live.line_reader import LineReader
 from longtail.streaming.live.quarantine import Quarantine
 from longtail.streaming.live.run_update import ClassHistory, RunUpdate, begin_update, read_class_history
@@ -37,7 +35,8 @@ from longtail.streaming.tables.schemas import BY_EPOCH, TABLES
 from longtail.streaming.tables.writing import write_liveness
 
 BATCH_DIRECTORY = "batch"
-"""Directory of the files that pass the inputs of a micro-batch to Spark."""
+"""Directory of the files that pass lines of a micro-batch to Spark."""
+_ALERT_SOURCES = tuple(AlertTables.__dataclass_fields__)
 
 
 class TableKeeper:
@@ -53,29 +52,21 @@ class TableKeeper:
         self, spark: SparkSession, tables_dir: Path, rules: AlertRules, *, runs_dir: Location | None = None
     ) -> None:
         check_format_versions(tables_dir)
-        self._spark, self.tables_dir, self._num_epochs = spark, tables_dir, num_epochs_needed(rules)
+        self.tables_dir, self._rules, self._num_epochs = tables_dir, rules, num_epochs_needed(rules)
         self._lock = lock_tables(tables_dir)
         try:
             self.runs = FollowedRuns(tables_dir, runs_dir)
             silent_seconds = rules.run_silent.seconds if rules.run_silent else None
             write_liveness(tables_dir, silent_seconds=silent_seconds, runs_dir=runs_dir)
-            directory = tables_dir.absolute() / BATCH_DIRECTORY
             self._quarantine = Quarantine(tables_dir)
-            self._read = LineReader(spark, directory / "lines")
-            self._queries = KeeperQueries(spark, directory, rules)
+            self._read = LineReader(spark, tables_dir.absolute() / BATCH_DIRECTORY / "lines")
         except BaseException:
             self._lock.close()
             raise
 
     def close(self) -> None:
         """Allow other processes to write the tables."""
-        self._queries.wait()
         self._lock.close()
-
-    def warm_up(self) -> None:
-        """Plan and compile what the first update needs of Spark; to be called in a thread of its own."""
-        with suppress(Exception):  # the update will fail, and say so, unless Spark is being stopped
-            self._queries.run_on_nothing(ALERTS)
 
     def update(self, lines: pa.Table, pieces: Sequence[EventPiece] = ()) -> list[str]:
         """Update the tables by a batch of lines (value, source) and of files; the names of the runs that changed.
@@ -98,13 +89,9 @@ class TableKeeper:
                 raise
             except DATA_ERRORS:
                 lines = pa.concat_tables([lines, *(piece.as_lines() for piece in pieces)])
-        for part, error in apply_in_parts(lines, apply, self._check_queries):
+        for part, error in apply_in_parts(lines, apply, self._read.check):
             self._quarantine.add(_bad_lines(part, f"stops the update of the tables: {error}"))
         return list(changed)
-
-    def _check_queries(self) -> None:
-        """Raise an error if the queries fail without any event."""
-        self._queries.run_on_nothing()
 
     def follow(self) -> list[str]:
         """Bring the tables up to date with what users did with runs or files; the names of the runs that changed."""
@@ -135,7 +122,7 @@ class TableKeeper:
 
         with self.runs.rebuilding(run) as batches:
             for lines in batches:
-                apply_in_parts(lines, apply, self._check_queries)  # what it refuses has been quarantined when it came
+                apply_in_parts(lines, apply, self._read.check)  # what it refuses has been quarantined when it came
 
     def _update(self, events: dict[str, pa.Table]) -> list[str]:
         """Update the tables by these events, by kind; the names of the runs that changed. No effect if it raises.
@@ -212,26 +199,15 @@ class TableKeeper:
 
     def _update_derived_tables(self, updates: Sequence[RunUpdate]) -> None:
         for name, table in DERIVED_TABLES.items():
-            changed = [
-                update
-                for update in updates
-                if update.has_table(table.sources[0]) and any(source in update.segments for source in table.sources)
-            ]
-            if not changed:
-                continue
-            inputs = {source: [update.rows_after_update(source) for update in changed] for source in table.sources}
-            by_run = split_by(self._queries(name, **inputs), "run")
-            for update in changed:
-                update.change(name, by_run[update.run])
+            for update in updates:
+                if update.has_table(table.sources[0]) and any(source in update.segments for source in table.sources):
+                    update.change(name, table.query(*map(update.rows_after_update, table.sources)))
 
     def _update_alerts(self, updates: Sequence[RunUpdate]) -> None:
-        changed = [update for update in updates if _may_change_alerts(update)]
-        if not changed:
-            return
-        inputs = {source: [update.rows_after_update(source) for update in changed] for source in ALERT_SOURCES}
-        by_run = split_by(self._queries(ALERTS, **inputs), "run")
-        for update in changed:
-            update.rows["alerts"] = by_run[update.run].to_pylist() if update.run in by_run else []
+        for update in updates:
+            if _may_change_alerts(update):
+                tables = AlertTables(*map(update.rows_after_update, _ALERT_SOURCES))
+                update.rows["alerts"] = find_alerts(update.run, tables, self._rules)
 
 
 def _bad_lines(lines: pa.Table, reason: str) -> pa.Table:

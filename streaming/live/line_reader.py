@@ -44,6 +44,10 @@ class LineReader:
                     events[name] = pa.concat_tables([*([events[name]] if name in events else []), more])
         return events, bad
 
+    def check(self) -> None:
+        """Raise an error if Spark's checks fail without any line."""
+        self._checks.run_on_nothing()
+
     @cached_property
     def _checks(self) -> PreparedQuery:
         # Planned when it is first needed: most streams never have such a line.

@@ -211,9 +211,6 @@ def start_live_query(
             claim_checkpoint(checkpoint, source, new=new_checkpoint)
             _note_waiting(None if callable(events) else events, tables_dir, checkpoint)
             on_update(list(dict.fromkeys([*list_runs(tables_dir), *keeper.follow()])))
-        if trigger is not None:
-            # The processes of the source take a while to start, in which Spark's planner has nothing to do.
-            Thread(target=keeper.warm_up, daemon=True).start()
         writer = (
             (events(own_session) if callable(events) else event_file_names(own_session, events))
             .writeStream.option("checkpointLocation", str(checkpoint))
