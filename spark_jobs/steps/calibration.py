@@ -15,7 +15,7 @@ from longtail.conf.vocabulary import VAL
 from longtail.data.contract import ID, IMAGE, LABEL, SPLIT
 from longtail.data.manifest import read_manifest
 from longtail.spark_jobs.cluster.session import described
-from longtail.spark_jobs.frames.named_predictions import TRUE_CLASS, Additions, with_named_predictions
+from longtail.spark_jobs.frames.named_predictions import TRUE_CLASS, Additions
 from longtail.spark_jobs.frames.predictions import classifier_alone, classifier_of, with_predictions
 from longtail.spark_jobs.frames.reading import read_prepared
 from longtail.spark_jobs.steps.class_shares import collected_probabilities, sampled
@@ -89,23 +89,13 @@ def calibrate_by_images(spark: SparkSession, options: CalibrateImagesOptions) ->
     beside = options.calibrated.parent
     with (
         described(spark, f"calibrate {classifier.checkpoint} by {options.path}"),
-        new_images(
-            spark,
-            options.path,
-            image_column_name=options.image_column,
-            beside=beside,
-            label_column=options.label_column,
-        ) as found,
+        new_images(spark, options, beside=beside, label_column=options.label_column) as found,
     ):
-        predicted = with_named_predictions(
-            sampled(found.rows, num_classes=len(card.class_names), most_probabilities=MOST_PROBABILITIES),
-            classifier,
-            card.class_names,
-            found.images,
-            on_bad_image=options.on_bad_image,
-            kept=[options.label_column],
-            additions=Additions(probabilities=True, label_column=options.label_column),
+        chosen = found.sample(
+            num_classes=len(card.class_names), kept=[options.label_column], most_probabilities=MOST_PROBABILITIES
         )
+        additions = Additions(probabilities=True, label_column=options.label_column)
+        predicted = chosen.predicted(classifier, card.class_names, additions)
         probabilities, labels = _labelled(predicted, TRUE_CLASS, beside=beside)
     return _written(checkpoint, probabilities, labels, options)
 

@@ -19,7 +19,7 @@ from longtail.data.contract import BAD_IMAGE, ID, IMAGE, LABEL, SPLIT
 from longtail.data.longtail import shot_groups
 from longtail.data.manifest import read_manifest
 from longtail.spark_jobs.cluster.session import described
-from longtail.spark_jobs.frames.named_predictions import TRUE_CLASS, Additions, with_named_predictions
+from longtail.spark_jobs.frames.named_predictions import TRUE_CLASS, Additions
 from longtail.spark_jobs.frames.predictions import classifier_alone, classifier_of, with_predictions
 from longtail.spark_jobs.frames.reading import pattern_of, read_prepared
 from longtail.spark_jobs.frames.scores import table_scores
@@ -111,39 +111,19 @@ def evaluate_images(spark: SparkSession, options: EvaluateImagesOptions) -> tupl
     groups = list(shot_groups(card.class_counts, many_shot=options.many_shot, few_shot=options.few_shot))
     with (
         described(spark, f"evaluate {classifier.checkpoint} on {options.path}"),
-        new_images(
-            spark,
-            options.path,
-            image_column_name=options.image_column,
-            beside=output_dir,
-            label_column=options.label_column,
-        ) as found,
+        new_images(spark, options, beside=output_dir, label_column=options.label_column) as found,
         _replaced_together(output_dir) as directory,
     ):
         classifier, class_shares = with_prior(
             classifier,
             card,
             options.prior,
-            lambda uncorrected: with_named_predictions(
-                sampled(found.rows, num_classes=len(groups)),
-                uncorrected,
-                card.class_names,
-                found.images,
-                on_bad_image=options.on_bad_image,
-                kept=[],
-                additions=Additions(probabilities=True),
+            lambda uncorrected: found.sample(num_classes=len(groups), kept=[]).predicted(
+                uncorrected, card.class_names, Additions(probabilities=True)
             ),
             beside=output_dir,
         )
-        predicted = with_named_predictions(
-            found.rows,
-            classifier,
-            card.class_names,
-            found.images,
-            on_bad_image=options.on_bad_image,
-            kept=found.kept,
-            additions=Additions(label_column=options.label_column),
-        )
+        predicted = found.predicted(classifier, card.class_names, Additions(label_column=options.label_column))
         predicted.write.mode("append").parquet(spark_uri(directory))
         rows = spark.read.parquet(pattern_of(directory))
         scores = table_scores(rows.where(F.col(BAD_IMAGE).isNull()), groups, label_column=TRUE_CLASS)

@@ -1,9 +1,9 @@
 """Images that belong to no prepared set, as a DataFrame: the files below a directory, or the rows of a table."""
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import islice
 
 import pyarrow as pa
@@ -16,6 +16,7 @@ from longtail.conf.base.locations import Location
 from longtail.conf.base.new_directories import scratch_place
 from longtail.conf.base.shown_text import printable
 from longtail.conf.base.store_path import StorePath
+from longtail.conf.options.inference import NewImagesOptions
 from longtail.data.contract import FILE
 from longtail.data.directories import files_below
 from longtail.data.image_files import KINDS
@@ -23,7 +24,15 @@ from longtail.data.sources.folder import is_image, is_unread_image
 from longtail.data.storage import is_table
 from longtail.spark_jobs.cluster.connect import default_parallelism, num_partitions
 from longtail.spark_jobs.frames.image_columns import FileColumn, ImageColumn, image_column
+from longtail.spark_jobs.frames.named_predictions import (
+    NOTHING_ADDED,
+    Additions,
+    OnBadImage,
+    with_named_predictions,
+)
+from longtail.spark_jobs.frames.predictions import Classifier
 from longtail.spark_jobs.frames.reading import TASKS_PER_SLOT, pattern_of, read_parquet_or_delta
+from longtail.spark_jobs.steps.class_shares import MOST_PROBABILITIES, sampled
 
 NAMES_PER_ROW_GROUP = 10_000
 FILES_PER_TASK = 64
@@ -32,19 +41,41 @@ _PATH_BYTES = "path_bytes"
 
 @dataclass(frozen=True)
 class NewImages:
-    """rows: the user's rows; images: where a row has its image; kept: the columns that a result keeps"""
+    """rows: the user's rows; images: where a row has its image; kept: the columns that a result keeps
+
+    on_bad_image: what becomes of an image that cannot be decoded (NewImagesOptions)
+    """
 
     rows: DataFrame
     images: ImageColumn | FileColumn
     kept: list[str]
+    on_bad_image: OnBadImage
+
+    def predicted(
+        self, classifier: Classifier, class_names: Sequence[str], additions: Additions = NOTHING_ADDED
+    ) -> DataFrame:
+        """The kept columns with the predictions of with_named_predictions()."""
+        return with_named_predictions(
+            self.rows,
+            classifier,
+            class_names,
+            self.images,
+            on_bad_image=self.on_bad_image,
+            kept=self.kept,
+            additions=additions,
+        )
+
+    def sample(self, *, num_classes: int, kept: list[str], most_probabilities: int = MOST_PROBABILITIES) -> "NewImages":
+        """As many of the rows as sampled() takes, for results with these columns alone."""
+        rows = sampled(self.rows, num_classes=num_classes, most_probabilities=most_probabilities)
+        return replace(self, rows=rows, kept=kept)
 
 
 @contextmanager
 def new_images(
     spark: SparkSession,
-    path: Location,
+    options: NewImagesOptions,
     *,
-    image_column_name: str,
     beside: Location,
     label_column: str | None = None,
     list_file: Location | None = None,
@@ -53,24 +84,24 @@ def new_images(
 
     beside: a directory that all tasks can read, for the list of files while the block runs
     label_column: for the class of each file, which is the first folder of its name; a table has it already
-
     list_file: names those of a directory that are wanted; a name without a file is a bad image
 
     Raises UserError if there are none.
     """
-    slots = default_parallelism(spark)
+    path, slots = options.path, default_parallelism(spark)
     if list_file is not None and (is_table(path) or not path.is_dir()):
         raise UserError(f"--list names images below a directory, and {path} is none of images: leave it out")
     if is_table(path):
         rows = read_parquet_or_delta(spark, path)
-        images = image_column(rows, image_column_name)
+        images = image_column(rows, options.image_column)
         if label_column is not None and label_column not in rows.columns:
             raise UserError(
                 f"{path} has no column {label_column!r}: it has {', '.join(rows.columns)}; name it with --label_column"
             )
         if num_partitions(rows) < slots:  # a small table is one file, hence one partition
             rows = rows.repartition(slots)
-        yield NewImages(rows, images, [name for name in rows.columns if name != images.name])
+        kept = [name for name in rows.columns if name != images.name]
+        yield NewImages(rows, images, kept, options.on_bad_image)
         return
     directory = path if path.is_dir() else path.parent
     with scratch_place(beside, "list_of_files") as scratch:
@@ -79,7 +110,7 @@ def new_images(
         num_files = _write_list(path, directory, list_of_files, label_column, list_file)
         tasks = min(TASKS_PER_SLOT * slots, -(-num_files // FILES_PER_TASK))
         rows = spark.read.parquet(pattern_of(list_of_files)).repartition(max(tasks, min(slots, num_files)))
-        yield NewImages(rows, FileColumn(_PATH_BYTES, directory), kept)
+        yield NewImages(rows, FileColumn(_PATH_BYTES, directory), kept, options.on_bad_image)
 
 
 def _write_list(

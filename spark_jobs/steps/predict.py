@@ -15,10 +15,10 @@ from longtail.data.contract import BAD_IMAGE, NAMED_PREDICTION_SCHEMA, PREDICTED
 from longtail.data.delta import write_log
 from longtail.data.storage import is_table, open_parquet, table_files
 from longtail.spark_jobs.cluster.session import described
-from longtail.spark_jobs.frames.named_predictions import Additions, with_named_predictions
+from longtail.spark_jobs.frames.named_predictions import Additions
 from longtail.spark_jobs.frames.predictions import classifier_alone
 from longtail.spark_jobs.frames.reading import read_parquet_or_delta
-from longtail.spark_jobs.steps.class_shares import CLASS_SHARES_FILE, ClassShares, sampled, with_prior
+from longtail.spark_jobs.steps.class_shares import CLASS_SHARES_FILE, ClassShares, with_prior
 from longtail.spark_jobs.steps.new_images import new_images
 
 FORMAT_VERSION_KEY = "longtail_predictions"
@@ -65,39 +65,19 @@ def predict(spark: SparkSession, options: PredictOptions) -> PredictedTable:
     additions = Additions(probabilities=options.probabilities, features=options.features)
     with (
         described(spark, f"predict {options.path} by {classifier.checkpoint}"),
-        new_images(
-            spark,
-            options.path,
-            image_column_name=options.image_column,
-            beside=output.parent,
-            list_file=options.list_file,
-        ) as found,
+        new_images(spark, options, beside=output.parent, list_file=options.list_file) as found,
         new_table_directory(output) as directory,
     ):
         classifier, class_shares = with_prior(
             classifier,
             card,
             options.prior,
-            lambda uncorrected: with_named_predictions(
-                sampled(found.rows, num_classes=len(card.class_names)),
-                uncorrected,
-                card.class_names,
-                found.images,
-                on_bad_image=options.on_bad_image,
-                kept=[],
-                additions=Additions(probabilities=True),
+            lambda uncorrected: found.sample(num_classes=len(card.class_names), kept=[]).predicted(
+                uncorrected, card.class_names, Additions(probabilities=True)
             ),
             beside=output.parent,
         )
-        predicted = with_named_predictions(
-            found.rows,
-            classifier,
-            card.class_names,
-            found.images,
-            on_bad_image=options.on_bad_image,
-            kept=found.kept,
-            additions=additions,
-        )
+        predicted = found.predicted(classifier, card.class_names, additions)
         predicted = predicted.withMetadata(PREDICTED, {FORMAT_VERSION_KEY: FORMAT_VERSION})
         predicted.write.mode("append").parquet(spark_uri(directory))
         if options.format == "delta":
