@@ -38,7 +38,7 @@ from tests.events import an_event, batch_tables, line_frame
 from tests.histories import events_of, histories
 from tests.plain_tables import plain_tables
 
-NUM_KILLS = int(os.environ.get("LONGTAIL_KILLS", "8"))
+NUM_KILLS = int(os.environ.get("LONGTAIL_KILLS", "5"))
 """Each takes the start of a process: the tests of every change kill less often than one may."""
 BATCH_SECONDS = 300
 """A first batch takes some 6 seconds, and this on a machine with many times as much to do."""

@@ -103,6 +103,7 @@ def test_a_bad_experiment_is_one_line_and_leaves_nothing_behind(job: RunJob, fil
     assert list(tmp_path.iterdir()) == [file]
 
 
+@pytest.mark.long
 def test_the_labelled_images_are_the_same_with_and_without_an_unlabeled_part(spark: SparkSession, tmp_path: Path):
     """What lets trials with and without D_U share their base classifier."""
     ids = []

@@ -206,6 +206,7 @@ def test_a_training_outlives_a_lost_worker_while_another_is_spare_and_says_so_wh
     _assert_as_undisturbed(tmp_path, undisturbed, job)
 
 
+@pytest.mark.long
 def test_retries_are_bounded_and_the_failure_is_one_line(job: RunJob, tmp_path: Path):
     """A TensorBoard directory in which no file can be made, for a reason that is not the user's: all attempts fail."""
     first = job("train", "--epochs", 1)

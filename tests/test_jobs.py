@@ -36,6 +36,7 @@ def _weights(run_dir: Path) -> dict[str, torch.Tensor]:
     return torch.load(run_dir / "ckpt.pth.tar", weights_only=True)["state_dict"]
 
 
+@pytest.mark.long
 def test_the_pipeline_goes_from_nothing_to_a_comparison_and_shows_it_live(longtail: RunJob, tmp_path: Path):
     done = longtail("pipeline", "--epochs", EPOCHS)
 
@@ -203,6 +204,7 @@ def _manifest(root: Path) -> str:
     return file.read_text()
 
 
+@pytest.mark.long
 @pytest.mark.usefixtures("with_digits")
 def test_spark_submit_and_longtail_train_the_same_weights(longtail: RunJob, spark_submit: RunJob, tmp_path: Path):
     arguments = ["--epochs", EPOCHS, "--master", "local[2]"]

@@ -178,6 +178,7 @@ def test_results_are_shown_from_where_they_were_written(tmp_path: Path) -> None:
     assert (again.experiment, again.results_dir) == ("mine", Path("elsewhere"))
 
 
+@pytest.mark.long
 def test_each_printed_command_runs_as_it_is_printed(
     spark: SparkSession, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:

@@ -191,6 +191,7 @@ def all_queries() -> dict[str, Callable[..., DataFrame]]:
     }
 
 
+@pytest.mark.long
 def test_each_function_runs_on_a_stream_or_names_what_does(spark: SparkSession, tmp_path: Path) -> None:
     """And docs/analytics.md has each of them."""
     write(tmp_path, "first", tail(run="a"))

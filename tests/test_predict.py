@@ -326,6 +326,7 @@ def test_a_loaded_model_predicts_arrays_frames_and_in_sql(
     assert asked[0]["reason"].startswith("it is not a JPEG")
 
 
+@pytest.mark.long
 def test_a_calibrated_checkpoint_predicts_for_other_class_shares(
     job: RunJob, checkpoint: Path, images: tuple[np.ndarray, np.ndarray], tmp_path: Path
 ) -> None:

@@ -204,6 +204,7 @@ def test_the_tables_fit_a_terminal_and_show_verdicts(options: TheoryOptions, row
     assert text.count("vacuous") >= 2 and "|t| 1" in text
 
 
+@pytest.mark.long
 def test_spark_submit_on_another_master_finds_the_same(
     spark_submit: RunJob, options: TheoryOptions, rows: list[Row], tmp_path: Path
 ) -> None:

@@ -163,6 +163,7 @@ def images(number: int = 3) -> np.ndarray:
     return np.random.default_rng(0).integers(0, 256, (number, 8, 8, 1), dtype=np.uint8)
 
 
+@pytest.mark.long
 def test_the_command_line_trains_a_network_and_a_loss_of_the_user_s(
     package: Path, set_dir: Path, tmp_path: Path
 ) -> None:
@@ -313,6 +314,7 @@ def test_inference_runs_the_network_that_the_user_gives_again(checkpoint: Path) 
     assert found.features is not None and found.features.shape == (3, 5)
 
 
+@pytest.mark.long
 def test_ranks_and_partitions_of_spark_run_it_too(
     spark: SparkSession, package: Path, importable: None, set_dir: Path, tmp_path: Path
 ) -> None:
