@@ -6,8 +6,9 @@ import pytest
 import torch
 
 from longtail.conf.options.training import TrainOptions
+from longtail.training.checkpoint_evaluation import run_evaluation
 from longtail.training.checkpoints import load_checkpoint
-from longtail.training.run import run_evaluation, run_training
+from longtail.training.run import run_training
 from tests.conftest import REPOSITORY
 from tests.tiny_set import ALONE, paths_of, tiny_options
 

@@ -14,12 +14,13 @@ from longtail.conf.vocabulary import TEST, TRAIN, VAL
 from longtail.data.manifest import read_manifest
 from longtail.models.build import build_model
 from longtail.models.heads import ScaledLinearHead
-from longtail.training import run as run_module
+from longtail.training.checkpoint_evaluation import run_evaluation
 from longtail.training.classifier import TAU_GRID, choose_tau, tau_normalised
 from longtail.training.inference import infer
-from longtail.training.run import run_evaluation, run_training
+from longtail.training.run import run_training
 from longtail.training.samples import Samples
 from longtail.training.supervised import supervised_task
+from tests.interruption import interrupted_after
 from tests.refusals import refused
 from tests.tiny_set import ALONE, COUNTS, paths_of, same_tensors, tiny_options, weights_in, write_tiny_set
 
@@ -196,19 +197,9 @@ def test_a_classifier_that_learns_nothing_still_reports_its_one_epoch(
     ]
 
 
-def test_a_stopped_classifier_goes_on_as_if_it_had_not_stopped(
-    set_dir: Path, base: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_stopped_classifier_goes_on_as_if_it_had_not_stopped(set_dir: Path, base: Path, tmp_path: Path) -> None:
     second_stage(set_dir, tmp_path / "undisturbed", base)
-    save = run_module.save_checkpoint
-
-    def save_and_interrupt(path: Path, checkpoint: Any) -> None:
-        save(path, checkpoint)
-        if path.name == LAST and checkpoint.epoch == 1:
-            raise KeyboardInterrupt
-
-    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
-        patch.setattr(run_module, "save_checkpoint", save_and_interrupt)
+    with interrupted_after(1):
         second_stage(set_dir, tmp_path / "stopped", base)
     second_stage(set_dir, tmp_path / "stopped", base)
     assert same_tensors(weights_in(tmp_path / "stopped" / LAST), weights_in(tmp_path / "undisturbed" / LAST))

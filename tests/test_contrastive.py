@@ -11,10 +11,10 @@ from torch import Tensor, nn
 from longtail.conf.options.pretraining import PretrainMocoOptions, PretrainRotOptions, PretrainSimclrOptions
 from longtail.conf.options.training import RunOptions, TrainOptions
 from longtail.conf.vocabulary import TRAIN
-from longtail.training import run as run_module
 from longtail.training.contrastive import MoCo, SimCLR
 from longtail.training.losses import cross_entropy
 from longtail.training.run import run_training
+from tests.interruption import interrupted_after
 from tests.refusals import refused
 from tests.tiny_set import ALONE, paths_of, same_tensors, tiny_options, weights_in, write_tiny_set
 
@@ -163,19 +163,9 @@ def test_pre_training_does_not_use_the_labels(set_dir: Path, tmp_path: Path, met
 
 
 @pytest.mark.parametrize("method", METHODS)
-def test_a_stopped_pretraining_resumes_with_identical_results(
-    set_dir: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, method: str
-) -> None:
+def test_a_stopped_pretraining_resumes_with_identical_results(set_dir: Path, tmp_path: Path, method: str) -> None:
     pretrain(set_dir, tmp_path / "undisturbed", method)
-    save = run_module.save_checkpoint
-
-    def save_and_interrupt(path: Path, checkpoint: Any) -> None:
-        save(path, checkpoint)
-        if path.name == LAST and checkpoint.epoch == 1:
-            raise KeyboardInterrupt
-
-    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
-        patch.setattr(run_module, "save_checkpoint", save_and_interrupt)
+    with interrupted_after(1):
         pretrain(set_dir, tmp_path / "stopped", method)
     torch.manual_seed(5)
     pretrain(set_dir, tmp_path / "stopped", method)

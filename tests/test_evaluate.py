@@ -23,9 +23,10 @@ from longtail.data.manifest import read_manifest
 from longtail.spark_jobs.steps import evaluation
 from longtail.spark_jobs.steps.evaluation import evaluate_checkpoint
 from longtail.training.calibration import calibrate
+from longtail.training.checkpoint_evaluation import run_evaluation
 from longtail.training.checkpoints import load_checkpoint, save_checkpoint
 from longtail.training.inference import class_offsets, losses
-from longtail.training.run import run_evaluation, run_training
+from longtail.training.run import run_training
 from tests.conftest import RunJob
 from tests.prepared_set import reorder_classes
 from tests.refusals import refused

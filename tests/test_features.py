@@ -12,9 +12,10 @@ from longtail.conf.options.training import TrainOptions
 from longtail.conf.vocabulary import TEST, TRAIN, VAL
 from longtail.data.manifest import read_manifest
 from longtail.models.build import build_model
+from longtail.training.checkpoint_evaluation import run_evaluation
 from longtail.training.features import tsne_map, write_tsne_plot
 from longtail.training.objective import Task
-from longtail.training.run import run_evaluation, run_training
+from longtail.training.run import run_training
 from longtail.training.supervised import supervised_task
 from tests.tiny_set import ALONE, COUNTS, paths_of, tiny_options, weights_in
 

@@ -19,11 +19,12 @@ from longtail.data.loader import load_split
 from longtail.data.manifest import Manifest, read_manifest
 from longtail.models.build import build_model
 from longtail.spark_jobs.steps.checkpoint_options import continued
+from longtail.training.checkpoint_evaluation import run_evaluation
 from longtail.training.checkpoints import load_checkpoint, load_weights
 from longtail.training.command import main
 from longtail.training.foreign_checkpoints import assumption, description_of
 from longtail.training.inference import infer, load_classifier_checkpoint
-from longtail.training.run import run_evaluation, run_training
+from longtail.training.run import run_training
 from longtail.training.set_options import options_with_set
 from tests.prepared_set import write_manifest
 from tests.refusals import refused

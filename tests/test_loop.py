@@ -16,11 +16,12 @@ from longtail.conf.options.training import LOSSES, TrainOptions
 from longtail.conf.vocabulary import TEST, TRAIN, VAL
 from longtail.data.contract import split_directory
 from longtail.models.build import build_model
-from longtail.training import run as run_module
+from longtail.training.checkpoint_evaluation import run_evaluation
 from longtail.training.distributed import Rank
 from longtail.training.loop import epoch_generator
-from longtail.training.run import run_evaluation, run_training
+from longtail.training.run import run_training
 from tests.events import events_in
+from tests.interruption import interrupted_after
 from tests.refusals import refused
 from tests.tiny_set import ALONE, COUNTS, paths_of, same_tensors, tiny_options, weights_in, write_tiny_set
 
@@ -161,24 +162,11 @@ def test_without_validation_data_there_is_no_best_checkpoint(tmp_path: Path) -> 
     assert not (tmp_path / "run" / BEST).exists()
 
 
-def interrupt_after(epoch: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Have the user press Ctrl-C right after the checkpoint of an epoch."""
-    save = run_module.save_checkpoint
-
-    def save_and_interrupt(path: Path, checkpoint: Any) -> None:
-        save(path, checkpoint)
-        if path.name == LAST and checkpoint.epoch == epoch:
-            raise KeyboardInterrupt
-
-    monkeypatch.setattr(run_module, "save_checkpoint", save_and_interrupt)
-
-
 @pytest.fixture
-def stopped_run(set_dir: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+def stopped_run(set_dir: Path, tmp_path: Path) -> Path:
     """Directory of a run of ten epochs that was stopped after three."""
     run_dir = tmp_path / "stopped"
-    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
-        interrupt_after(3, patch)
+    with interrupted_after(3):
         run_training(LONG, paths_of(set_dir, run_dir), ALONE, attempt=1)
     assert torch.load(run_dir / LAST, weights_only=True)["epoch"] == 3
     assert not (run_dir / "result.json").exists()

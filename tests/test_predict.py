@@ -28,10 +28,11 @@ from longtail.data.manifest import read_manifest
 from longtail.spark_jobs.cluster.failures import user_message
 from longtail.spark_jobs.steps.evaluation import evaluate_images
 from longtail.spark_jobs.steps.predict import predict
+from longtail.training.checkpoint_evaluation import run_evaluation
 from longtail.training.class_predictions import class_predictions
 from longtail.training.inference import infer
 from longtail.training.prior_shift import estimate_shares
-from longtail.training.run import run_evaluation, run_training
+from longtail.training.run import run_training
 from tests.conftest import RunJob
 from tests.refusals import refused
 from tests.tiny_set import ALONE, paths_of, tiny_options, write_tiny_set

@@ -15,14 +15,15 @@ from longtail.conf.options.training import TrainOptions
 from longtail.conf.vocabulary import NO_CLASS, TEST, TRAIN, UNLABELED
 from longtail.data.contract import HIDDEN_LABEL, split_directory
 from longtail.data.manifest import read_manifest
-from longtail.training import run as run_module
+from longtail.training.checkpoint_evaluation import run_evaluation
 from longtail.training.fixmatch import fixmatch_task
 from longtail.training.inference import infer
 from longtail.training.objective import Task
-from longtail.training.run import run_evaluation, run_training
+from longtail.training.run import run_training
 from longtail.training.semi.learner import SemiLearner
 from longtail.training.semi.method import ViewOutputs
 from tests.events import events_in
+from tests.interruption import interrupted_after
 from tests.refusals import refused
 from tests.tiny_set import (
     ALONE,
@@ -54,19 +55,9 @@ def train(set_dir: Path, run_dir: Path, method: str, **changes: Any) -> dict[str
 
 
 @pytest.mark.parametrize("method", BALANCING)
-def test_a_stopped_training_goes_on_as_if_it_had_not_stopped(
-    set_dir: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, method: str
-) -> None:
+def test_a_stopped_training_goes_on_as_if_it_had_not_stopped(set_dir: Path, tmp_path: Path, method: str) -> None:
     train(set_dir, tmp_path / "undisturbed", method, epochs=3)
-    save = run_module.save_checkpoint
-
-    def save_and_interrupt(path: Path, checkpoint: Any) -> None:
-        save(path, checkpoint)
-        if path.name == LAST and checkpoint.epoch == 2:
-            raise KeyboardInterrupt
-
-    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
-        patch.setattr(run_module, "save_checkpoint", save_and_interrupt)
+    with interrupted_after(2):
         train(set_dir, tmp_path / "stopped", method, epochs=3)
     torch.manual_seed(5)
     train(set_dir, tmp_path / "stopped", method, epochs=3)

@@ -24,10 +24,11 @@ from longtail.models.heads import CosineHead
 from longtail.spark_jobs.steps.evaluation import evaluate_checkpoint
 from longtail.spark_jobs.steps.labelling import gen_pseudolabels
 from longtail.spark_jobs.steps.training import train_run
+from longtail.training.checkpoint_evaluation import run_evaluation
 from longtail.training.inference import infer, load_classifier
 from longtail.training.losses import build_loss
 from longtail.training.method import method_of
-from longtail.training.run import run_evaluation, run_training
+from longtail.training.run import run_training
 from longtail.training.semi.method import load_method
 from tests.refusals import refused
 from tests.tiny_set import ALONE, paths_of, tiny_options, unlabeled_ids, weights_in

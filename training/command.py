@@ -17,8 +17,9 @@ from longtail.conf.options.training import RunOptions, TrainClassifierOptions, T
 from longtail.conf.vocabulary import SHOT_GROUPS, TEST, TRAIN
 from longtail.data.manifest import read_manifest
 from longtail.data.verification import verify_set
+from longtail.training.checkpoint_evaluation import run_evaluation
 from longtail.training.distributed import Rank
-from longtail.training.run import run_evaluation, run_training
+from longtail.training.run import run_training
 from longtail.training.run_directory import begin_attempt, exclusive_run, finished_run, run_paths
 from longtail.training.set_options import options_with_set
 

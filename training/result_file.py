@@ -1,4 +1,4 @@
-"""Reads result.json, the scores of a finished run (training/run.py writes it)."""
+"""Reads result.json, the scores of a finished run (training/run_result.py makes them)."""
 
 from dataclasses import dataclass, field
 from typing import Any

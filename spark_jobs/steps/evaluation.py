@@ -162,7 +162,7 @@ def result_of(
     copies: Sequence[dict[str, Any]] = (),
     class_shares: ClassShares | None = None,
 ) -> dict[str, Any]:
-    """The scores, in the layout of result.json (training/run.py).
+    """The scores, in the layout of result.json (training/run_result.py).
 
     order: class order[i] of the checkpoint is class i of the scores
     copies: of the prepared set that was scored, if there is one (Manifest.copies)

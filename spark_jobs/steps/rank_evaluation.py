@@ -24,7 +24,7 @@ def evaluate_in_ranks(spark: SparkSession, options: TrainOptions, *, set_dir: Lo
 
 
 def _evaluate_rank(rank: "Rank", paths: RunPaths, options: RunOptions) -> dict[str, Any]:
-    from longtail.training.run import run_evaluation
+    from longtail.training.checkpoint_evaluation import run_evaluation
 
     assert isinstance(options, TrainOptions)
     return run_evaluation(options, paths, rank)
