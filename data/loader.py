@@ -28,6 +28,7 @@ from longtail.data.contract import (
 from longtail.data.delta import delta_files, is_delta
 from longtail.data.image_files import decode_files
 from longtail.data.manifest import Manifest
+from longtail.data.parquet_sizes import check_memory
 from longtail.data.row_groups import RowGroup, of_contract, read_image_column, row_groups
 from longtail.data.storage import check_columns, damaged, open_parquet, table_files
 
@@ -166,8 +167,9 @@ def read_columns(files: Sequence[Location], columns: Sequence[str]) -> pa.Table:
         with open_parquet(file) as parquet:
             check_columns(parquet, columns, file=file)
             try:
+                check_memory(parquet, columns, file=file)
                 tables.append(parquet.read(list(columns)))
-            except (OSError, pa.ArrowException) as error:
+            except (OSError, ValueError, pa.ArrowException) as error:
                 raise damaged(file, error) from None
     try:
         return pa.concat_tables(tables)

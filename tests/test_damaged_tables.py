@@ -2,7 +2,9 @@
 
 import json
 import os
+import re
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -10,9 +12,11 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from longtail.data import parquet_sizes
 from longtail.data.contract import CONFIDENCE, ID, PROBABILITIES, PSEUDO_LABEL, PSEUDO_LABEL_SCHEMA, ROUND
 from longtail.data.manifest import read_manifest
 from longtail.data.pseudo_label_table import load_probabilities, load_pseudo_labels, load_round
+from longtail.data.row_groups import RowGroup, read_columns_of_group
 from longtail.streaming.tables.manifest import read_run_manifest
 from longtail.training.run_directory import finished_run
 from tests.conftest import REPOSITORY
@@ -89,6 +93,75 @@ def test_files_of_a_table_with_different_columns_are_refused(tmp_path: Path) -> 
     with refused() as messages:
         load(tmp_path)
     assert "have different columns" in messages[0]
+
+
+def pages_of_zeros(file: Path) -> None:
+    """100 values of 20 kB in 300 bytes."""
+    rows = pa.table({"image": [b"\0" * 20_000] * 100})
+    pq.write_table(rows, file, compression="zstd", use_dictionary=False, data_page_size=2**24)
+
+
+def a_page_that_lies(file: Path) -> None:
+    """It says to have 2 GiB in memory; the file's description does not."""
+    rows = pa.table({"image": [bytes(range(50))] * 2})
+    pq.write_table(rows, file, compression="zstd", use_dictionary=False, write_page_checksum=True)
+    chunk, content = pq.ParquetFile(file).metadata.row_group(0).column(0), bytearray(file.read_bytes())
+    start, end = chunk.data_page_offset, chunk.data_page_offset + chunk.total_compressed_size
+    # Thrift: type 0, size in memory (2 bytes), size in the file (2), checksum (up to 5), ...
+    header, data = bytes(content[start:end]).split(b"\x28\xb5\x2f\xfd")
+    sizes = re.fullmatch(rb"\x15\x00\x15..(\x15.[\x00-\x7f]?)\x15[\x80-\xff]+.\x1c(.*)\x00", header, re.DOTALL)
+    assert sizes is not None
+    changed = b"\x15\x00\x15\xfe\xff\xff\xff\x0f" + sizes[1] + b"\x2c" + sizes[2]
+    others = b"\x51" + b"\x11" * 20  # fields that no reader knows, for the length
+    content[start:end] = changed + others[: len(header) - len(changed) - 1] + b"\x00\x28\xb5\x2f\xfd" + data
+    file.write_bytes(content)
+
+
+def one_value_for_all_rows(file: Path) -> None:
+    rows = pa.table({"image": [b"\0" * 20_000] * 100})
+    pq.write_table(rows, file, compression="zstd", use_dictionary=True)
+
+
+@pytest.mark.parametrize(
+    ("write", "needed"),
+    [(pages_of_zeros, "1.9 MiB"), (a_page_that_lies, "2048.0 MiB"), (one_value_for_all_rows, "1.9 MiB")],
+)
+def test_a_small_file_that_would_take_much_memory_is_refused_before_it_does(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, write: Callable[[Path], None], needed: str
+) -> None:
+    monkeypatch.setattr(parquet_sizes, "FREE_BYTES", 2**20)
+    file = tmp_path / "a.parquet"
+    write(file)
+    with refused() as messages:
+        read_columns_of_group(RowGroup(file, 0, 100), ["image"])
+    assert f"bytes that would take {needed} of memory): run the job that writes it again" in messages[0]
+    assert messages[0].startswith(f"{file} is damaged (")
+
+
+def test_a_large_value_that_rows_repeat_is_read_in_few_rows_at_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    one_value_for_all_rows(tmp_path / "a.parquet")
+    parquet = pq.ParquetFile(tmp_path / "a.parquet")
+    asked = {"file": tmp_path / "a.parquet", "group": 0, "most": 256}
+    assert parquet_sizes.rows_at_once(parquet, ["image"], **asked) == 256
+    monkeypatch.setattr(parquet_sizes, "FREE_BYTES", 100_000)
+    assert parquet_sizes.rows_at_once(parquet, ["image"], **asked) == 4  # of 20,004 bytes
+
+
+@pytest.mark.parametrize("options", [{}, {"data_page_version": "2.0"}, {"use_dictionary": False}], ids=str)
+def test_the_sizes_of_pages_are_those_of_the_file_s_description(tmp_path: Path, options: dict[str, Any]) -> None:
+    """Of pages of all kinds, without the 20 to 60 bytes of their headers."""
+    rows = pa.table({"image": [bytes([i % 7]) * 500 for i in range(4000)], "id": range(4000)})
+    pq.write_table(rows, file := tmp_path / "a.parquet", data_page_size=4096, write_statistics=False, **options)
+    parquet = pq.ParquetFile(file)
+    for place in range(2):
+        described = parquet.metadata.row_group(0).column(place)
+        start = described.dictionary_page_offset or described.data_page_offset
+        pages = list(parquet_sizes._pages(file.read_bytes(), start, start + described.total_compressed_size))
+        headers = described.total_uncompressed_size - sum(size for _, size in pages)
+        assert 15 * len(pages) < headers < 80 * len(pages)
+        assert (pages[0][0] == 2) == described.has_dictionary_page
 
 
 def test_a_pipe_in_the_place_of_a_parquet_file_is_refused_at_once(tmp_path: Path) -> None:

@@ -26,6 +26,7 @@ from longtail.conf.vocabulary import TEST, TRAIN, VAL
 from longtail.data.contract import ENCODED, RAW, SKIPPED, SOURCE_SCHEMA
 from longtail.data.image_files import CHANNELS
 from longtail.data.longtail import validation_counts
+from longtail.data.parquet_sizes import check_memory
 from longtail.data.sources.base import Located
 from longtail.data.sources.table_images import (
     Layout,
@@ -164,8 +165,9 @@ def _labels_of_file(file: Location, options: DataOptions) -> _Labels:
         if not any(is_label(kind) for is_label in _LABEL_TYPES):
             raise UserError(f"{file} has labels of the type {kind}: integers or strings were expected")
         try:
+            check_memory(parquet, [name], file=file, are_names=True)
             column = parquet.read([name]).column(name)
-        except (OSError, pa.ArrowException) as error:
+        except (OSError, ValueError, pa.ArrowException) as error:
             raise damaged(file, error) from None
     if column.null_count:
         raise UserError(f"{file} has {column.null_count} rows without a label: fill or remove them")

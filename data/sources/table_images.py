@@ -22,6 +22,7 @@ from longtail.conf.base.errors import UserError
 from longtail.conf.base.locations import Location
 from longtail.data.contract import skipped_image
 from longtail.data.image_files import BAD_IMAGE, begins_as_file, check_image, decode
+from longtail.data.parquet_sizes import rows_at_once
 from longtail.data.sources.base import UserImageShard
 from longtail.data.storage import damaged, open_parquet
 
@@ -178,19 +179,26 @@ def _first_image(
     for file in files:
         try:
             with open_parquet(file) as parquet:
-                for batch in parquet.iter_batches(ROWS_TO_LOOK_AT, columns=columns):
-                    for row in batch.to_pylist():
-                        if _is_image(row[image_column]):
-                            if is_sure(row, image_column):
-                                return row
-                            unsure = unsure or row
-        except (OSError, pa.ArrowException) as error:
+                for row in _first_rows(parquet, columns, file):
+                    if _is_image(row[image_column]):
+                        if is_sure(row, image_column):
+                            return row
+                        unsure = unsure or row
+        except (OSError, ValueError, pa.ArrowException) as error:
             raise damaged(file, error) from None
     if unsure is not None:
         return unsure
     raise UserError(
         f"{files[0]} has no image in {image_column!r}: leave it out, or name the column with --image_column"
     )
+
+
+def _first_rows(parquet: pq.ParquetFile, columns: list[str], file: Location) -> Iterator[dict[str, Any]]:
+    """All rows, a few at once."""
+    for group in range(parquet.num_row_groups):
+        num_rows = rows_at_once(parquet, columns, file=file, group=group, most=ROWS_TO_LOOK_AT)
+        for batch in parquet.iter_batches(num_rows, [group], columns=columns):
+            yield from batch.to_pylist()
 
 
 def _is_image(value: bytes | dict[str, Any] | None) -> bool:
@@ -223,13 +231,15 @@ def _rows(shard: RowShard) -> Iterator[dict[str, Any]]:
     end, position = wanted.first_row + wanted.num_rows, 0
     try:
         with open_parquet(shard.path) as parquet:
-            for batch in parquet.iter_batches(ROWS_AT_ONCE, [wanted.row_group], columns=list(shard.layout.columns)):
+            columns = list(shard.layout.columns)
+            num_rows = rows_at_once(parquet, columns, file=shard.path, group=wanted.row_group, most=ROWS_AT_ONCE)
+            for batch in parquet.iter_batches(num_rows, [wanted.row_group], columns=columns):
                 first = max(wanted.first_row - position, 0)
                 yield from batch.slice(first, max(min(end - position, batch.num_rows) - first, 0)).to_pylist()
                 position += batch.num_rows
                 if position >= end:
                     return
-    except (OSError, pa.ArrowException) as error:
+    except (OSError, ValueError, pa.ArrowException) as error:
         raise damaged(shard.path, error) from None
 
 
