@@ -26,6 +26,7 @@ from longtail.streaming.live.followed_runs import FollowedRuns
 from longtail.streaming.live.line_reader import LineReader
 from longtail.streaming.live.quarantine import Quarantine
 from longtail.streaming.live.run_update import ClassHistory, RunUpdate, begin_update, read_class_history
+from longtail.streaming.live.segments import Segments
 from longtail.streaming.parsing.lines import MAX_LINE_KEPT
 from longtail.streaming.queries import EVENT_TABLES
 from longtail.streaming.tables.lock import lock_tables
@@ -59,6 +60,7 @@ class TableKeeper:
             silent_seconds = rules.run_silent.seconds if rules.run_silent else None
             write_liveness(tables_dir, silent_seconds=silent_seconds, runs_dir=runs_dir)
             self._quarantine = Quarantine(tables_dir)
+            self._segments = Segments(tables_dir)
             self._read = LineReader(spark, tables_dir.absolute() / BATCH_DIRECTORY / "lines")
         except BaseException:
             self._lock.close()
@@ -134,7 +136,8 @@ class TableKeeper:
             for run, of_run in split_by(of_kind, "run").items():
                 by_run.setdefault(run, {})[kind] = of_run
         updates = [
-            begin_update(self.tables_dir, run, of_run, num_epochs=self._num_epochs) for run, of_run in by_run.items()
+            begin_update(self.tables_dir, run, of_run, num_epochs=self._num_epochs, stored_segments=self._segments)
+            for run, of_run in by_run.items()
         ]
         if not updates:
             return []
@@ -143,10 +146,10 @@ class TableKeeper:
             for update in updates:
                 update.write()
             self._update_event_tables(updates)
-            for update in updates:
-                update.write()
             self._update_derived_tables(updates)
             self._update_alerts(updates)
+            for update in updates:
+                update.write()
         except Exception:
             for update in updates:
                 update.undo()

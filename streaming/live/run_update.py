@@ -10,13 +10,14 @@ import pyarrow.compute as pc
 
 from longtail.streaming.events.schema import ClassEvent, own_fields
 from longtail.streaming.live.arrow_rows import last_rows, rows_with_keys, split_by_segment
+from longtail.streaming.live.segments import Segments
 from longtail.streaming.tables.manifest import (
     RunManifest,
     read_run_manifest,
     remove_run_manifest,
     write_run_manifest,
 )
-from longtail.streaming.tables.reading import latest_epochs, read_segments
+from longtail.streaming.tables.reading import latest_epochs
 from longtail.streaming.tables.schemas import BY_EPOCH, TABLES
 from longtail.streaming.tables.writing import remove_unnamed, write_run
 
@@ -34,6 +35,7 @@ class RunUpdate:
 
     events: its events in the batch, by kind
     num_epochs: how many of the latest epochs the alerts look at
+    stored_segments: reads what is stored
     segments: the changed segments, per table and segment; unwritten: the tables whose changes are not written yet
     rows: the changed rows, per table of a few rows
     current: per table, its rows after the update; of tables that grow with the epochs, the latest ones
@@ -44,6 +46,7 @@ class RunUpdate:
     manifest: RunManifest
     events: dict[str, pa.Table]
     num_epochs: int
+    stored_segments: Segments
     segments: dict[str, dict[str, pa.Table]] = field(default_factory=dict)
     unwritten: set[str] = field(default_factory=set)
     rows: dict[str, list[dict[str, Any]]] = field(default_factory=dict)
@@ -72,11 +75,11 @@ class RunUpdate:
         if self.unwritten or changed:
             segments = {name: self.segments[name] for name in self.unwritten}
             self.manifest = write_run(self.tables_dir, self.manifest, segments, changed, keep_replaced=True)
+            self.stored_segments.keep(self.manifest, segments)
             self.unwritten.clear()
 
     def finish(self) -> None:
-        """Write the last changes, and remove the files that are replaced: there is no way back."""
-        self.write()
+        """Remove the files that are replaced: there is no way back."""
         remove_unnamed(self.tables_dir, self.manifest)
 
     def undo(self) -> None:
@@ -92,7 +95,7 @@ class RunUpdate:
 
     def stored(self, name: str) -> pa.Table:
         """The stored rows of a table that is not stored by epochs."""
-        return read_segments(self.tables_dir, self.manifest, name, [WHOLE])
+        return self.stored_segments.read(self.manifest, name, [WHOLE])
 
     def rows_after_update(self, name: str) -> pa.Table:
         """The rows of a table after the update; of class_epochs the latest epoch of each split, of `epochs` the last
@@ -109,7 +112,7 @@ class RunUpdate:
         stored, changed = self.manifest.files.get(name, {}), self.segments.get(name, {})
         rows = TABLES[name].empty_table()
         for segment in sorted({*stored, *changed}, key=int, reverse=True):
-            more = changed.get(segment) or read_segments(self.tables_dir, self.manifest, name, [segment])
+            more = changed.get(segment) or self.stored_segments.read(self.manifest, name, [segment])
             rows = pa.concat_tables([more, rows])
             if self._has_epochs(rows, num_epochs):
                 break
@@ -127,7 +130,7 @@ class RunUpdate:
         """The stored rows from the segment of epoch `first` on: those before this epoch, and those from it on."""
         manifest = self.manifest
         segments = [s for s in manifest.files.get(name, {}) if int(s) >= manifest.segment_of(name, first)]
-        rows = read_segments(self.tables_dir, manifest, name, segments)
+        rows = self.stored_segments.read(manifest, name, segments)
         is_before = pc.less(rows["epoch"], first)
         return rows.filter(is_before), rows.filter(pc.invert(is_before))
 
@@ -141,7 +144,7 @@ class RunUpdate:
         for segment in sorted(self.manifest.files.get(name, {}), key=int, reverse=True):
             if int(segment) > self.manifest.segment_of(name, first):
                 continue
-            more = read_segments(self.tables_dir, self.manifest, name, [segment])
+            more = self.stored_segments.read(self.manifest, name, [segment])
             more = rows_with_keys(more.filter(pc.less(more["epoch"], first)), keys)
             rows = last_rows(pa.concat_tables([more, rows]), key)
             if rows.num_rows == keys.num_rows:
@@ -149,7 +152,9 @@ class RunUpdate:
         return rows
 
 
-def begin_update(tables_dir: Path, run: str, events: dict[str, pa.Table], *, num_epochs: int) -> RunUpdate:
+def begin_update(
+    tables_dir: Path, run: str, events: dict[str, pa.Table], *, num_epochs: int, stored_segments: Segments
+) -> RunUpdate:
     """The update of a run by these events, by kind. num_epochs: how many of the latest epochs the alerts look at"""
     stored = read_run_manifest(tables_dir, run)
     manifest = stored or RunManifest(run)
@@ -158,7 +163,7 @@ def begin_update(tables_dir: Path, run: str, events: dict[str, pa.Table], *, num
     if ClassEvent.kind in events and "class_epochs" not in manifest.segment_epochs:
         rows_per_epoch = events[ClassEvent.kind].group_by(["split", "class_id"]).aggregate([]).num_rows
         manifest.segment_epochs["class_epochs"] = max(1, SEGMENT_ROWS // rows_per_epoch)
-    return RunUpdate(tables_dir, manifest, events, num_epochs, stored_manifest=stored)
+    return RunUpdate(tables_dir, manifest, events, num_epochs, stored_segments, stored_manifest=stored)
 
 
 @dataclass

@@ -17,6 +17,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
+from longtail.streaming.kernels.groups import Groups
 from longtail.streaming.tables.liveness import read_liveness
 from longtail.streaming.tables.manifest import (
     MANIFEST,
@@ -104,19 +105,16 @@ def read_parts(
     raise RuntimeError(f"the tables of {run} in {tables_dir} change faster than they can be read")
 
 
-def read_segments(tables_dir: Path, manifest: RunManifest, name: str, segments: Iterable[str]) -> pa.Table:
-    """The rows of these segments of a table. Only for the writer of the tables, who replaces no file meanwhile.
+def read_segment(tables_dir: Path, run: str, name: str, file: str) -> pa.Table:
+    """The rows of one file of a table. Only for the writer of the tables, who replaces no file meanwhile.
 
-    Raises DamagedTables if a file is missing or cannot be read.
+    Raises DamagedTables if the file is missing or cannot be read.
     """
-    directory, files = run_directory(tables_dir, manifest.run), manifest.files.get(name, {})
-    parts = []
-    for file in [directory / files[segment] for segment in segments if segment in files]:
-        try:
-            parts.append(_read_file(file, name))
-        except (OSError, pa.ArrowException) as error:
-            raise DamagedTables(manifest.run, file, error) from None
-    return pa.concat_tables([TABLES[name].empty_table(), *parts])
+    path = run_directory(tables_dir, run) / file
+    try:
+        return _read_file(path, name)
+    except (OSError, pa.ArrowException) as error:
+        raise DamagedTables(run, path, error) from None
 
 
 def missing_file(tables_dir: Path, manifest: RunManifest) -> Path | None:
@@ -133,10 +131,8 @@ def quarantine_files(tables_dir: Path) -> list[Path]:
 
 def latest_epochs(table: pa.Table) -> pa.Table:
     """The rows of class_epochs or epochs at the latest epoch of each run and split."""
-    key = ["run", "split", "epoch"]
-    # Threads would take longer to start than these small tables take.
-    last = table.group_by(key[:2], use_threads=False).aggregate([("epoch", "max")]).rename_columns(key)
-    return table.join(last, keys=key, join_type="inner", use_threads=False).select(table.column_names)
+    groups, epochs = Groups(table, ["run", "split"]), table["epoch"].to_numpy()
+    return table.filter(pa.array(epochs == groups.of_rows(groups.max(epochs))))
 
 
 def rows_where(table: pa.Table, **equal: Any) -> pa.Table:
