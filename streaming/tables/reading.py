@@ -13,11 +13,11 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from longtail.streaming.kernels.groups import Groups
 from longtail.streaming.tables.liveness import read_liveness
 from longtail.streaming.tables.manifest import (
     MANIFEST,
@@ -131,8 +131,11 @@ def quarantine_files(tables_dir: Path) -> list[Path]:
 
 def latest_epochs(table: pa.Table) -> pa.Table:
     """The rows of class_epochs or epochs at the latest epoch of each run and split."""
-    groups, epochs = Groups(table, ["run", "split"]), table["epoch"].to_numpy()
-    return table.filter(pa.array(epochs == groups.of_rows(groups.max(epochs))))
+    runs, splits = (table[name].combine_chunks().dictionary_encode() for name in ("run", "split"))
+    group = runs.indices.to_numpy() * len(splits.dictionary) + splits.indices.to_numpy()
+    epochs, latest = table["epoch"].to_numpy(), np.zeros(len(runs.dictionary) * len(splits.dictionary), np.int64)
+    np.maximum.at(latest, group, epochs)
+    return table.filter(pa.array(epochs == latest[group]))
 
 
 def rows_where(table: pa.Table, **equal: Any) -> pa.Table:
