@@ -1,4 +1,4 @@
-"""A checkpoint whose probabilities hold: a temperature and a bias of each class, fitted to validation images.
+"""Calibrate the probabilities of a checkpoint: a temperature and a bias for each class, fitted to validation images.
 
     longtail calibrate --resume CKPT [--output FILE]
     longtail calibrate --resume CKPT --path DIR|TABLE

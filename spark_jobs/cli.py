@@ -39,7 +39,7 @@ JOB_GROUPS = {
     },
     "New images": {
         "predict": "classes of any images by a checkpoint alone",
-        "calibrate": "a checkpoint whose probabilities hold, by validation images",
+        "calibrate": "calibrate a checkpoint's probabilities on validation images",
         "export": "a checkpoint for programs without Longtail, or its model card",
     },
     "Unlabeled data": {

@@ -34,7 +34,7 @@ class PackageOptions(JobOptions):
 def main(argv: Sequence[str]) -> None:
     options = parse_options(PackageOptions, argv, prog="longtail package")
     if options.output.suffix != ".zip":
-        raise UserError(f"--output {options.output} must end in .zip: Spark goes by the ending")
+        raise UserError(f"--output {options.output} must end in .zip: Spark identifies the file by its extension")
     check_can_be_written(options.output.parent, option="--output")
     write_code_zip(options.output)
     command = shlex.join(["spark-submit", "--py-files", str(options.output), str(Path(__file__).with_name("train.py"))])

@@ -195,7 +195,7 @@ def test_a_checkpoint_of_another_pretraining_cannot_be_resumed(set_dir: Path, tm
     pretrain(set_dir, tmp_path / "simclr", "simclr", epochs=1)
     with refused() as messages:
         pretrain(set_dir, tmp_path / "moco", "moco", resume=tmp_path / "simclr" / LAST)
-    assert "is of pretrain_simclr, and pretrain_moco goes on with its own checkpoints alone" in messages[0]
+    assert "was written by pretrain_simclr, and pretrain_moco can only resume from its own checkpoints" in messages[0]
     assert PretrainRotOptions.phase not in messages[0]
 
 

@@ -148,7 +148,7 @@ def test_a_file_that_describes_no_model_is_not_replaced_by_a_description(checkpo
     (tmp_path / "result.json").write_text('{"run": "base"}')
     with refused() as messages:
         main(["--resume", str(checkpoint), "--to", str(tmp_path / "result.safetensors")])
-    assert f"{tmp_path}/result.json is there already, and describes no exported model" in messages[0]
+    assert f"{tmp_path}/result.json already exists and does not describe an exported model" in messages[0]
     assert [path.name for path in tmp_path.iterdir()] == ["result.json"]
 
 

@@ -236,7 +236,7 @@ def test_a_card_of_another_pre_training_is_told_by_its_phase_whatever_its_output
     torch.save({**content, "longtail": json.dumps(ours)}, tmp_path / "c")
     with refused() as messages:
         resumed(set_dir, tmp_path, tmp_path / "c")
-    assert messages[0] == f"{tmp_path / 'c'} is of pretrain_rot, which knows no classes: {USE_BACKBONE}"
+    assert messages[0] == f"{tmp_path / 'c'} was written by pretrain_rot, which has no classifier: {USE_BACKBONE}"
 
 
 def test_a_pre_training_does_not_go_on_from_a_classifier(set_dir: Path, runs: dict[str, Path], tmp_path: Path) -> None:
@@ -244,7 +244,7 @@ def test_a_pre_training_does_not_go_on_from_a_classifier(set_dir: Path, runs: di
     with refused() as messages:
         run_training(options, paths_of(set_dir, tmp_path / "run"), ALONE, attempt=1)
     assert messages[0] == (
-        f"{runs['CE']} is of train, and pretrain_rot goes on with its own checkpoints alone: leave it out"
+        f"{runs['CE']} was written by train, and pretrain_rot can only resume from its own checkpoints: leave it out"
     )
 
 

@@ -80,7 +80,7 @@ def test_a_bad_image_stops_or_is_left_out(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("columns", "of", "values", "named"),
     [
-        ({"image": [b"a"]}, base(), {"imb_factor_unlabel": 1}, "--imb_factor_unlabel cannot shape them"),
+        ({"image": [b"a"]}, base(), {"imb_factor_unlabel": 1}, "--imb_factor_unlabel cannot be applied"),
         ({"picture": [b"a"]}, base(), {}, "has no column 'image': it has picture; name it with --image_column"),
         ({"image": pa.array([], pa.binary())}, base(), {}, "has no row"),
         ({"image": [b"a"]}, base((8, 8, 1), RAW), {}, "has files, digits has pixels of (8, 8, 1)"),

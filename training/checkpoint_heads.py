@@ -29,9 +29,11 @@ def check_phase(checkpoint: Checkpoint, *, path: Location, phase: str = "") -> N
     if card is None or card.phase == phase:
         return
     if phase in PRETRAININGS:
-        raise UserError(f"{path} is of {card.phase}, and {phase} goes on with its own checkpoints alone: leave it out")
+        raise UserError(
+            f"{path} was written by {card.phase}, and {phase} can only resume from its own checkpoints: leave it out"
+        )
     if card.phase in PRETRAININGS:
-        raise UserError(f"{path} is of {card.phase}, which knows no classes: {_REMEDY}")
+        raise UserError(f"{path} was written by {card.phase}, which has no classifier: {_REMEDY}")
 
 
 def check_foreign_classifier(checkpoint: Checkpoint, *, path: Location, num_classes: int) -> None:

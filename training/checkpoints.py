@@ -102,7 +102,7 @@ def load_checkpoint(path: Location) -> Checkpoint:
         raise UserError(f"{path} is not a checkpoint: its epoch is {str(epoch)[:40]}, a whole number was expected")
     arch, optimizer, companion = content.get("arch"), content.get("optimizer"), content.get("companion", {})
     if not (optimizer is None or isinstance(optimizer, dict)) or not _is_named_tensors(companion):
-        raise UserError(f"{path} is not a checkpoint: its optimizer or companion is neither missing nor a dict")
+        raise UserError(f"{path} is not a checkpoint: its optimizer or companion state is not a dict")
     _check_finite(tensors, companion, optimizer, path)
     card, best = _longtail_part(content, path)
     return Checkpoint(

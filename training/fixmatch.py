@@ -170,7 +170,9 @@ def _selected(options: TrainSemiOptions, unlabeled: ImageArrays, manifest: Manif
     ids, labels, confidence = load_pseudo_labels(table)
     indices = np.searchsorted(unlabeled.ids, ids)
     if not np.array_equal(unlabeled.ids[indices.clip(max=len(unlabeled.ids) - 1)], ids):
-        raise UserError(f"{table} labels other images than the unlabeled part of the set: label that one")
+        raise UserError(
+            f"{table} labels other images than the unlabeled part of the set: run gen_pseudolabels for this set"
+        )
     chosen = rebalanced_selection(labels, confidence, manifest.counts[TRAIN], alpha=options.crest_alpha)
     return new_samples(ids[chosen], unlabeled.images[indices[chosen]], labels[chosen], 1.0)
 

@@ -1,4 +1,4 @@
-"""The job that makes a classifier's probabilities hold, by held-out images."""
+"""The job that calibrates a classifier's probabilities on held-out images."""
 
 from typing import ClassVar
 
@@ -38,7 +38,7 @@ class CalibratedOutput(JobOptions):
 
 
 class CalibrateOptions(InferenceOptions, CalibratedOutput):
-    """calibrate: a checkpoint whose probabilities hold, by a temperature and a bias of each class.
+    """calibrate: calibrate the probabilities of a checkpoint with a temperature and a bias for each class.
 
     They are fitted to the validation images of its data set (prepare --val_fraction), or to labelled ones of --path.
     """
@@ -54,8 +54,8 @@ class CalibrateOptions(InferenceOptions, CalibratedOutput):
 
     path: Location | None = option(
         None,
-        "labelled images to calibrate by, which neither trained nor test the network: a directory of class folders, or "
-        "a Parquet or Delta table; with --dataset folder, image_list or table, the images of a data set that is "
+        "labelled images to calibrate on, not used for training or testing: a directory of class folders, or a "
+        "Parquet or Delta table; with --dataset folder, image_list or table, the images of a data set that is "
         "prepared from them",
         group="Your own images",
     )

@@ -78,8 +78,8 @@ class DataOptions(SparkJobOptions):
     )  # fmt: skip
     layout: Literal["auto", "classes", "train", "train_val", "train_test", "train_val_test"] = option(
         "auto",
-        "what the folders of --path are: classes, or splits that have the classes in them, of which those named are "
-        "used; auto goes by their names, and takes val/ as test set where there is no test/", group="Your own images",
+        "layout of --path: class folders, or split folders that contain class folders, of which those named are used; "
+        "auto decides by the folders' names, and uses val/ as the test set if there is no test/", group="Your own images",
         advanced=True,
     )  # fmt: skip
     image_column: str = option(
@@ -107,7 +107,13 @@ class DataOptions(SparkJobOptions):
     imb_type: Literal["exp", "step", "pareto", "natural"] = option(
         "exp", "profile of the labelled class sizes; natural keeps all training images", group="Long tail"
     )
-    imb_factor: float = option(0.01, "smallest labelled class over the largest, 1/rho", group="Long tail", gt=0, le=1)
+    imb_factor: float = option(
+        0.01,
+        "ratio of the smallest to the largest labelled class (1/rho; 0.01 is 100:1)",
+        group="Long tail",
+        gt=0,
+        le=1,
+    )
     n_max: int = option(5000, "labelled images of the largest class", group="Long tail", gt=0)
     val_fraction: float = option(
         0.0, "share of each labelled class held out for validation",

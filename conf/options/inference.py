@@ -36,8 +36,9 @@ class PriorOptions(JobOptions):
     )
     prior: str | None = option(
         None,
-        "class shares to predict for: uniform; train, those of the training; estimated, from the images themselves; or "
-        "a CSV file with the columns class_name and share. Default: those that the checkpoint's probabilities hold for",
+        "class prior to assume: uniform; train, that of the training; estimated, from the images themselves; or a CSV "
+        "file with the columns class_name and share. Default: the prior that the checkpoint was calibrated for, or "
+        "else trained with",
         group="Method",
     )
 
@@ -163,7 +164,7 @@ class NewImagesOptions(SparkJobOptions):
 
 
 class PredictOptions(NewImagesOptions, PriorOptions):
-    """predict: classes of new images by a checkpoint, which is all that is needed."""
+    """predict: predict the classes of new images; only a checkpoint is needed."""
 
     examples = (
         (

@@ -29,12 +29,12 @@ class KafkaOptions(SparkJobOptions):
         group="Input", repeated="KEY=VALUE",
     )  # fmt: skip
     kafka_config: FilePath | None = option(
-        None, "properties file of such settings, as Kafka's own tools take it", group="Input"
+        None, "properties file of client settings, in the format of Kafka's tools", group="Input"
     )
     new_checkpoint: bool = option(
         False,
-        "forget how far the source was read, and read it from its beginning: for another topic, or one that was made "
-        "anew. Events count once",
+        "discard the stored offsets and read the source from its beginning, for a new or recreated topic; events that "
+        "were read before are not counted twice",
         group="Live tables",
     )
 
@@ -72,8 +72,8 @@ class LiveQueryOptions(KafkaOptions):
     )  # fmt: skip
     notify: str | None = option(
         None,
-        "where new alerts go, each once: a URL of http or https, which gets JSON, or a command, which gets it on its "
-        "standard input; env:NAME or file:PATH if it is a secret",
+        "destination of new alerts, each of which is sent once: an http or https URL, which gets JSON, or a command, "
+        "which gets it on its standard input; env:NAME or file:PATH if it is a secret",
         group="Live tables",
     )
 
@@ -96,7 +96,7 @@ class MonitorOptions(LiveQueryOptions):
     )
 
     run: str | None = option(None, "show only runs whose name contains this", group="Live tables")
-    once: bool = option(False, "process the events that are there, show the tables, and end", group="Live tables")
+    once: bool = option(False, "process the available events, show the tables, and exit", group="Live tables")
     output_dir: Location | None = option(
         None, "directory of the result tables; default: analytics/ in --runs_dir", group="Output"
     )
@@ -112,13 +112,13 @@ class RelayOptions(KafkaOptions):
 
     examples = (
         ("--bootstrap_servers localhost:9092", "all runs in runs/, until interrupted"),
-        ("--bootstrap_servers localhost:9092 --once", "the events that are there"),
+        ("--bootstrap_servers localhost:9092 --once", "the available events, then exit"),
     )
 
     bootstrap_servers: str = option(..., "HOST:PORT of the Kafka brokers, separated by commas", group="Input")
     runs_dir: Path = option(Path("runs"), "directory of the runs whose events to send", group="Input")
     topic: str = option(EVENTS_TOPIC, "topic to send to", group="Output", pattern=_TOPIC)
-    once: bool = option(False, "send the events that are there, and end", group="Live tables")
+    once: bool = option(False, "send the available events, then exit", group="Live tables")
     trigger: str = option(TRIGGER, "interval between checks for new events", group="Live tables", pattern=_TRIGGER)
 
 
@@ -132,7 +132,7 @@ class DashboardOptions(LiveQueryOptions):
 
     runs_dir: Location = option(Path("runs"), "directory of the runs to watch; created if it is missing", group="Input")
     tables_dir: DirectoryLocation | None = option(
-        None, "show the result tables that a monitor maintains here, without a query of the page's own", group="Input"
+        None, "show the result tables that a monitor maintains here, without starting a query", group="Input"
     )
     output_dir: Location | None = option(
         None, "directory of the result tables; default: dashboard/ in --runs_dir", group="Output"

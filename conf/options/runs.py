@@ -45,7 +45,7 @@ class RunsOptions(JobOptions):
     )
     value: str | None = option(
         None,
-        "rename: the name to show; tag: tags, separated by commas, in the place of the old ones; note: a text; export: "
+        "rename: the name to show; tag: tags, separated by commas, replacing the existing ones; note: a text; export: "
         "the file to write if it ends in .zip, otherwise the directory",
         positional=True,
         group="Input",
@@ -54,8 +54,10 @@ class RunsOptions(JobOptions):
     tables_dir: DirectoryPath | None = option(
         None, "live tables elsewhere than in analytics/ and dashboard/ of --runs_dir", group="Input"
     )
-    keep_days: float = option(30.0, "delete: days until the trash removes the run for good", group="Method", ge=0)
-    purge: bool = option(False, "delete: at once for good, from the trash too", group="Method")
+    keep_days: float = option(
+        30.0, "delete: days until the run is removed from the trash permanently", group="Method", ge=0
+    )
+    purge: bool = option(False, "delete: permanently, also from the trash", group="Method")
     dry_run: bool = option(False, "show what would be deleted, restored or imported", group="Method")
 
     @model_validator(mode="after")

@@ -1,7 +1,7 @@
-"""What the folders of a directory are: classes, or splits of a data set that have the classes in them.
+"""The layout of a directory: class folders, or split folders that contain class folders.
 
 Folders named train, val and test are splits, in any spelling (SPLIT_FOLDERS). With all three, val/ is the validation
-set; with train/ and val/ alone, val/ is the test set, as most data sets are published. --layout says it otherwise.
+set; with train/ and val/ alone, val/ is the test set, as most data sets are published. --layout overrides this.
 """
 
 import re

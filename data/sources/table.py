@@ -100,7 +100,7 @@ def locate(options: DataOptions) -> Located:
         labels = _as_classes(of_split, names, table)
         found = layout_of([part.file for part in of_split], options.image_column)
         if layout not in (None, found):
-            raise UserError(f"{table} has images as {found}, {options.path} as {layout}: make them alike")
+            raise UserError(f"{table} has images as {found}, {options.path} as {layout}: use one format in both")
         layout = found
         limits = None
         if split == TRAIN and options.test_path is None:

@@ -56,9 +56,7 @@ def _located_files(
 ) -> Located:
     """The image files below a directory but for those in ``without``. Raises UserError if there are none."""
     if options.imb_factor_unlabel is not None:
-        raise UserError(
-            f"{directory} has images of unknown class, so --imb_factor_unlabel cannot shape them: leave it out"
-        )
+        raise UserError(f"{directory} has images of unknown class, so --imb_factor_unlabel cannot be applied: omit it")
     if base.image_shape[2] != image_trees.CHANNELS or base.image_shape[0] != base.image_shape[1]:
         raise UserError(
             f"{directory}: images of a directory become square RGB, {options.dataset} has {base.image_shape}"

@@ -16,7 +16,7 @@ from longtail.data.storage import open_parquet, table_files
 def locate(options: DataOptions, base: Located) -> Located:
     table = options.unlabeled_place()
     if options.imb_factor_unlabel is not None:
-        raise UserError(f"{table} has images of unknown class, so --imb_factor_unlabel cannot shape them: leave it out")
+        raise UserError(f"{table} has images of unknown class, so --imb_factor_unlabel cannot be applied: omit it")
     shards: list[RowShard] = []
     num_images = 0
     for file in table_files(table):
@@ -28,7 +28,7 @@ def locate(options: DataOptions, base: Located) -> Located:
         if not _fits(layout.shape, base):
             ours = "files" if layout.shape is None else f"pixels of {layout.shape}"
             theirs = "files" if base.encoding == ENCODED else f"pixels of {base.image_shape}"
-            raise UserError(f"{table} has {ours}, {options.dataset} has {theirs}: make them alike")
+            raise UserError(f"{table} has {ours}, {options.dataset} has {theirs}: use one format in both")
         for rows in row_ranges(sizes):
             shards.append(
                 RowShard(

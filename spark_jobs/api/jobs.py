@@ -97,7 +97,7 @@ def evaluate(checkpoint: Run | str | Location, on: Dataset | str | Location, **o
 
 @session_as_found()
 def calibrate(checkpoint: Run | str | Location, by: Dataset | str | Location, **options: Any) -> Calibrated:
-    """Write a checkpoint whose probabilities hold; the old one stays.
+    """Calibrate the probabilities of a checkpoint and write a new one; the old one stays.
 
     by: the prepared set, for its validation images; or a directory of class folders, or a table, of labelled images
         from which the network has not learned

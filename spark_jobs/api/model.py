@@ -222,7 +222,7 @@ def load(
     try:
         path = location(checkpoint).absolute()
     except ValueError as error:
-        raise UserError(f"{checkpoint} is no place of a checkpoint: {error}") from None
+        raise UserError(f"{checkpoint} is not a valid path of a checkpoint: {error}") from None
     network, card = read_classifier(path, arch)
     if prior is not None and logit_adjustment is not None:
         raise UserError("prior and logit_adjustment both correct for class shares: give one of them")

@@ -18,7 +18,7 @@ DESCRIPTION = "spark.job.description"
 
 @contextmanager
 def session_as_found() -> Iterator[None]:
-    """After the block, the thread's active session and the properties of its Spark jobs are those of before.
+    """After the block, the thread's active session and the properties of its Spark jobs are restored.
 
     These are their description, pool, group and tags. Also a decorator.
     """

@@ -22,7 +22,7 @@ def print_calibration(calibration: "Calibration") -> None:
     )
     smallest, largest = min(scaling.class_shares), max(scaling.class_shares)
     print(
-        f"its probabilities hold for class shares like those of these images ({100 * smallest:.1f} to "
+        f"its probabilities are calibrated for class shares like those of these images ({100 * smallest:.1f} to "
         f"{100 * largest:.1f} %): for others, `longtail predict` and `longtail evaluate` correct them by --prior"
     )
 

@@ -106,7 +106,7 @@ def with_label_conflicts(images: DataFrame) -> DataFrame:
 def _keys(*, near: bool, flag: int = 0) -> Column:
     """What images have in common that are compared: the content, or a band of the hash with the band's number.
 
-    A content and a band may be the same number: the pair is then compared in vain.
+    A content and a band may be the same number: the pair is then compared unnecessarily.
     """
     content = F.col(CONTENT) if not flag else F.col(CONTENT).bitwiseXOR(F.lit(flag << BAND_BITS))
     if not near:

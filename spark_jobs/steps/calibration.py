@@ -1,4 +1,4 @@
-"""Calibrates a classifier by held-out images: a checkpoint of the same weights whose probabilities hold."""
+"""Calibrates a classifier on held-out images, and writes a checkpoint with the same weights and the calibration."""
 
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING

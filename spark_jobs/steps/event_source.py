@@ -38,7 +38,7 @@ def packages_of(options: LiveQueryOptions) -> tuple[str, ...]:
 
 
 def kafka_connection(options: KafkaOptions, bootstrap_servers: str) -> KafkaConnection:
-    """The brokers and the settings for them. Without Spark, so that a job need not start it in vain.
+    """The brokers and the settings for them. Without Spark, so that a job that is refused does not start it.
 
     Raises UserError if a setting cannot be read, or if no broker can be reached.
     """

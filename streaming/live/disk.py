@@ -22,6 +22,6 @@ def named_if_full(directory: Path) -> Iterator[None]:
         text = f"{error}\n{getattr(error, '_stackTrace', '')}"  # the JVM's causes
         if "UserError: " not in text and any(full in text for full in _FULL):
             raise UserError(
-                f"the disk of {directory} is full: free some space, and run the same command again, which goes on there"
+                f"the disk of {directory} is full: free some space, and run the same command again to resume"
             ) from error
         raise

@@ -106,7 +106,7 @@ def _remove_old_description(file: Path) -> None:
     except (OSError, ValueError, TypeError, RecursionError):
         is_description = False
     if not is_description:
-        raise UserError(f"{file} is there already, and describes no exported model: give --to another name")
+        raise UserError(f"{file} already exists and does not describe an exported model: choose another --to")
     file.unlink()
 
 
