@@ -17,7 +17,7 @@ from longtail.conf.command_line.messages import describe
 from longtail.conf.command_line.parser import CONFIG, HELP_ALL_FLAGS, HELP_FLAGS, flag_values, known_flag_values
 from longtail.conf.datasets import dataset_facts
 from longtail.conf.options.base import JobOptions
-from longtail.conf.options.data import SET_IS_PREPARED
+from longtail.conf.options.data import DATA_OPTIONS, SET_IS_PREPARED
 from longtail.conf.options.semi import PipelineOptions
 
 Options = TypeVar("Options", bound=JobOptions)
@@ -80,15 +80,26 @@ def _dataset(options_type: type[JobOptions], values: dict[str, Any]) -> str | No
     return None if field is None else str(values.get("dataset", field.default))
 
 
+def _continues(options_type: type[JobOptions]) -> bool:
+    """Whether a job always starts from a checkpoint, whose data set it uses by default."""
+    resume = options_type.model_fields.get("resume")
+    return resume is not None and resume.is_required()
+
+
+def _of_the_checkpoint(options_type: type[JobOptions]) -> dict[str, str]:
+    fields = options_type.model_fields
+    names = DATA_OPTIONS - {"data_dir"}
+    return {name: "that of the checkpoint" for name in names if fields[name].default not in (None, False, ())}
+
+
 def _show_help(options_type: type[JobOptions], argv: Sequence[str], *, prog: str) -> NoReturn:
     """Print the help, with the defaults that apply to the data set and the method given, and exit."""
     everything = bool(set(argv) & set(HELP_ALL_FLAGS))
     rest = [argument for argument in argv if argument not in (*HELP_FLAGS, *HELP_ALL_FLAGS)]
     values = _with_file_values(options_type, known_flag_values(options_type, rest), prog=prog)
     defaults = {**dataset_defaults(options_type, values), **options_type.implied_defaults(values)}
-    print(
-        help_text(
-            options_type, prog=prog, dataset=_dataset(options_type, values), defaults=defaults, everything=everything
-        )
-    )
+    dataset = _dataset(options_type, values)
+    if dataset is not None and "dataset" not in values and _continues(options_type):
+        dataset, defaults = None, {**defaults, **_of_the_checkpoint(options_type)}
+    print(help_text(options_type, prog=prog, dataset=dataset, defaults=defaults, everything=everything))
     raise SystemExit(0)

@@ -1,4 +1,7 @@
-"""Queries from metric events to result tables: DataFrame -> DataFrame, on static DataFrames and micro-batches alike.
+"""Queries from metric events to result tables: DataFrame -> DataFrame, on static DataFrames.
+
+They define the tables. The live query computes the same ones from micro-batches with Arrow and numpy
+(streaming/kernels/), which is faster; tests compare the two, so a change here needs one there.
 
     events_of(events, ClassEvent) -> latest_class_events -> class_epochs -> epochs -> streaming/alerts
     events_of(events, ConfusionEvent) -> confusion

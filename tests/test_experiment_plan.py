@@ -11,7 +11,7 @@ from longtail.conf.packaged import packaged_names
 from longtail.spark_jobs.experiment import main
 from longtail.spark_jobs.studies.cost import StepTime, images_of_step, kind_of, seconds_per_image
 from longtail.spark_jobs.studies.plan import plan
-from longtail.spark_jobs.studies.planned import PlannedStep, PlannedTrial, all_steps
+from longtail.spark_jobs.studies.planned import SET, PlannedStep, PlannedTrial, all_steps
 from tests.refusals import refused
 
 EXPERIMENTS = packaged_names("experiments")
@@ -38,7 +38,7 @@ def test_labels_alone_are_two_steps_and_pseudo_labels_five():
     alone, semi = planned(D_U)
     assert jobs(alone) == ["prepare", "train"]
     assert jobs(semi) == ["prepare", "prepare", "train", "gen_pseudolabels", "train_semi"]
-    assert semi.last_step.option_inputs == ["pseudo_labels"]
+    assert [name for name in semi.last_step.inputs if name != SET] == ["pseudo_labels"]
 
 
 def test_the_base_training_is_the_labeller_of_the_trials_with_unlabeled_data():

@@ -427,8 +427,8 @@ def test_a_checkpoint_of_rotations_is_refused(checkpoints: dict[str, Path], tmp_
         infer(path, content_hash(path), np.zeros((3, 8, 8, 1), np.uint8), batch_size=2)
 
     assert str(error.value) == (
-        f"{path} was written by pretrain_rot, which has no classifier: to start a training from its backbone, give it as "
-        f"--pretrained_model"
+        f"{path} was written by pretrain_rot, which has no classifier: to start a training from its backbone, give it "
+        f"as --pretrained_model"
     )
 
 

@@ -130,6 +130,8 @@ def test_the_examples_of_the_help_are_valid_command_lines(
         (PipelineOptions, "--dataset cifar10 --help", {"--n_max": "800", "--imb_factor_unlabel": "0.01"}),
         (TrainClassifierOptions, "--help", {"--epochs": "10", "--resume": None}),
         (TrainClassifierOptions, "--method tau --help", {"--epochs": "1"}),
+        (EvaluateOptions, "--help", {"--dataset": "that of the checkpoint", "--imb_factor": "that of the checkpoint"}),
+        (EvaluateOptions, "--dataset cifar10 --help", {"--dataset": "digits", "--imb_factor": "0.01"}),
         (TrainSemiOptions, "--help", {"--unlabeled_ratio": None, "--rounds": "1", "--confidence_threshold": "0"}),
         (
             TrainSemiOptions,

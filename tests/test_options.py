@@ -183,6 +183,7 @@ def test_a_data_set_brings_its_defaults(
         ("--counts 3", "--counts 3: give at least two numbers"),
         ("--few_shot 30", "--few_shot 30 must be at most --many_shot 20 + 1"),
         ("--dataset imagenet", "unknown data set 'imagenet': choose one of cifar10, cifar100, cifar100_coarse, digits"),
+        ("--imb_factor 100", "it is at most 1, the smallest class over the largest: for rho = 100 give 0.01"),
         ("--imb_type linear", "'exp', 'step', 'pareto' or 'natural'"),
         ("--imb_type stpe", "'pareto' or 'natural' (did you mean step?)"),
         ("-a resnet19", "--arch resnet19"),

@@ -79,8 +79,8 @@ class DataOptions(SparkJobOptions):
     layout: Literal["auto", "classes", "train", "train_val", "train_test", "train_val_test"] = option(
         "auto",
         "layout of --path: class folders, or split folders that contain class folders, of which those named are used; "
-        "auto decides by the folders' names, and uses val/ as the test set if there is no test/", group="Your own images",
-        advanced=True,
+        "auto decides by the folders' names, and uses val/ as the test set if there is no test/",
+        group="Your own images", advanced=True,
     )  # fmt: skip
     image_column: str = option(
         "image", "column of the images in a table, or of their paths in a list", group="Your own images", advanced=True
@@ -108,11 +108,7 @@ class DataOptions(SparkJobOptions):
         "exp", "profile of the labelled class sizes; natural keeps all training images", group="Long tail"
     )
     imb_factor: float = option(
-        0.01,
-        "ratio of the smallest to the largest labelled class (1/rho; 0.01 is 100:1)",
-        group="Long tail",
-        gt=0,
-        le=1,
+        0.01, "ratio of the smallest to the largest labelled class (1/rho; 0.01 is 100:1)", group="Long tail", gt=0
     )
     n_max: int = option(5000, "labelled images of the largest class", group="Long tail", gt=0)
     val_fraction: float = option(
@@ -159,6 +155,15 @@ class DataOptions(SparkJobOptions):
         "source of the irrelevant images, of the same image shape; the same data set means its classes that "
         "--num_classes leaves out", group="Unlabeled images", advanced=True,
     )  # fmt: skip
+
+    @field_validator("imb_factor")
+    @classmethod
+    def _imb_factor_is_no_rho(cls, value: float) -> float:
+        if value > 1:
+            raise ValueError(
+                f"it is at most 1, the smallest class over the largest: for rho = {value:g} give {1 / value:g}"
+            )
+        return value
 
     @field_validator("counts")
     @classmethod

@@ -185,7 +185,7 @@ def _start_jvm(configuration: SparkConf, packages: Sequence[str], archive: Class
 
 @contextmanager
 def described(spark: SparkSession, description: str) -> Iterator[None]:
-    """Describe the jobs and stages of the block in Spark's UI; no effect over Spark Connect, which describes its own."""
+    """Describe the block's jobs and stages in Spark's UI; no effect over Spark Connect, which describes its own."""
     if is_remote():
         yield
         return

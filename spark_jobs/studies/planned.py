@@ -71,11 +71,6 @@ class PlannedStep:
         """Length of the longest chain of inputs; steps of the same depth are independent."""
         return 1 + max((step.depth for step in self.inputs.values()), default=-1)
 
-    @property
-    def option_inputs(self) -> list[str]:
-        """The inputs that are values of options: checkpoints and tables."""
-        return [name for name in self.inputs if name != SET]
-
     def options(self, **outputs: Location) -> DataOptions:
         """The job's options. outputs: by option name, the checkpoints and tables of the inputs."""
         return resolve_options(OPTIONS_OF_JOB[self.job], {**self.values, **outputs})

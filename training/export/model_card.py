@@ -9,12 +9,10 @@ from longtail.conf.base.errors import UserError
 from longtail.conf.base.files import content_hash, write_text_atomically
 from longtail.conf.vocabulary import FEW, SHOT_GROUPS, TEST
 from longtail.data.copies import copy_lines
+from longtail.streaming.intervals import wilson_interval
 from longtail.training.calibration import NUM_BINS, Calibration
 from longtail.training.inference import load_classifier_checkpoint
 from longtail.training.run_directory import RESULT_FILE, finished_run
-
-Z_95 = 1.959964
-"""97.5 % quantile of the normal distribution."""
 
 
 def write_model_card(checkpoint: Path, to: Path) -> None:
@@ -143,19 +141,11 @@ def _calibration_lines(calibration: Calibration) -> list[str]:
     return lines
 
 
-def wilson_interval(correct: float, total: float) -> tuple[float, float]:
-    """95 % interval of a share (Wilson 1927); total is above 0."""
-    share, squared = correct / total, Z_95**2
-    centre = (share + squared / (2 * total)) / (1 + squared / total)
-    half = Z_95 / (1 + squared / total) * math.sqrt(share * (1 - share) / total + squared / (4 * total**2))
-    return max(0.0, centre - half), min(1.0, centre + half)
-
-
 def _row(name: str, num_classes: int | None, total: float, correct: float) -> str:
     cells = [name, *([] if num_classes is None else [str(num_classes)]), f"{total:.0f}"]
     if not total:
         return f"| {' | '.join(cells)} | - | - |"
-    low, high = wilson_interval(correct, total)
+    low, high = wilson_interval(correct / total, total, sqrt=math.sqrt)
     return f"| {' | '.join(cells)} | {_percent(correct / total)} | {100 * low:.1f} to {100 * high:.1f} % |"
 
 
