@@ -30,7 +30,7 @@ MAY_IMPORT = {
     "streaming.intervals": set(),
     "models": {"conf", "models"},
     "data": {"conf", "data"},
-    "training": {"conf", "data", "models", "training", *EVENTS},
+    "training": {"conf", "data", "models", "training", "streaming.intervals", *EVENTS},
     "streaming": set(),
     "streaming.parsing": {"conf.vocabulary", "streaming.events", "streaming.parsing"},
     "streaming.event_files": {

@@ -4,7 +4,7 @@ import difflib
 from collections.abc import Iterable
 
 
-def did_you_mean(word: str, known: Iterable[str], *, likeness: float = 0.65) -> str:
+def did_you_mean(word: str, known: Iterable[str], *, likeness: float = 0.7) -> str:
     """` (did you mean X?)` to append to an error about ``word``; an empty string if no known name is close.
 
     likeness: how close a name has to be, in [0, 1]
