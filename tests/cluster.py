@@ -14,6 +14,7 @@ from pathlib import Path
 import pyspark
 
 SPARK_CLASS = Path(pyspark.__file__).parent / "bin" / "spark-class"
+REPOSITORY = Path(__file__).parent.parent
 LOOPBACK = "127.0.0.1"
 MARK = "LONGTAIL_TEST_MARK"
 """An environment variable that every process of a test inherits, so that none is overlooked."""
@@ -28,6 +29,19 @@ def quick_java() -> str:
     archives = sorted(cache.glob(f"spark-{pyspark.__version__}-*.jsa"), key=lambda file: file.stat().st_mtime)
     mapped = [f"-XX:SharedArchiveFile={archives[-1]} -Xlog:cds*=off"] if archives else []
     return " ".join(["-XX:TieredStopAtLevel=1 -XX:+UseSerialGC", *mapped])
+
+
+def quick_processes() -> dict[str, str]:
+    """The environment of a process that starts a Spark session of its own, with the tests as importable modules.
+
+    Its Python workers start with the large packages loaded, as those of the tests' own session do.
+    """
+    paths = [str(REPOSITORY), str(REPOSITORY / "tests" / "workers"), os.environ.get("PYTHONPATH", "")]
+    return {
+        "PYTHONPATH": os.pathsep.join(filter(None, paths)),
+        "PYSPARK_SUBMIT_ARGS": "--conf spark.python.daemon.module=preloaded_daemon pyspark-shell",
+        "JDK_JAVA_OPTIONS": quick_java(),
+    }
 
 
 class Cluster:

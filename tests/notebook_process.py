@@ -11,6 +11,7 @@ import os
 import signal
 import sys
 import threading
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -26,16 +27,16 @@ from longtail.spark_jobs.cli import job_main, run_job
 EXPERIMENT = """
 title: Two
 seeds: [0]
-options: {dataset: digits, epochs: 1, threads: 1}
+options: {dataset: digits, epochs: 1, threads: 1, imb_factor_unlabel: 1, unlabel_size_factor: 1, val_fraction: 0.2}
 axes:
-  D_U: {none: {}, balanced: {imb_factor_unlabel: 1, unlabel_size_factor: 1}}
+  loss: {CE: {}}
 """
 GRID = """
 sweeps:
   - {name: offset, theorem: T2, repetitions: 50, parameters: {p_positive: 0.1, b: 4, sigma: 1, t_norm: 1, c: [-3, 3]}}
 """
 OF_SET = {"imb_factor_unlabel": 1, "unlabel_size_factor": 1, "val_fraction": 0.2}
-INTERRUPT_SECONDS = 6.0
+INTERRUPT_SECONDS = 4.0
 
 
 def notebook_session() -> SparkSession:
@@ -126,6 +127,11 @@ def checkpoint(pattern: str) -> Path:
     return next(Path("runs").glob(f"{pattern}/ckpt.pth.tar"))
 
 
+def live_page() -> None:
+    with lt.live("runs") as live, lt.dashboard(live, port=0):
+        live.update().table("epochs")
+
+
 def steps(spark: SparkSession) -> dict[str, Callable[[], object]]:
     """By name; each depends on what those before it have written."""
     unlabeled = [argument for name, value in OF_SET.items() for argument in (f"--{name}", value)]
@@ -162,7 +168,7 @@ def steps(spark: SparkSession) -> dict[str, Callable[[], object]]:
         "report": lambda: run("report", "two"),
         "theory": lambda: run("theory", "--grid", "grid.yaml"),
         "package": lambda: run("package"),
-        "pipeline": lambda: run("pipeline", *few, "--exp_str", "pipeline"),
+        "pipeline": lambda: run("pipeline", *unlabeled, *few, "--exp_str", "pipeline"),
         "relay without the connector": lambda: run("relay", "--bootstrap_servers", "127.0.0.1:9"),
         "too few slots": lambda: run("train", *unlabeled, "--world_size", 9),
         "another master": lambda: run("train", *unlabeled, "--master", "local[9]"),
@@ -191,6 +197,7 @@ def steps(spark: SparkSession) -> dict[str, Callable[[], object]]:
         "lt.train_semi": lambda: lt.train_semi(
             kept["set"], pseudo_labels=kept["table"], epochs=1, threads=1, exp_str="api"
         ),
+        "lt.live and lt.dashboard": live_page,
         "lt.evaluate": lambda: lt.evaluate(kept["run"], kept["set"], splits="test"),
         "lt.calibrate": lambda: lt.calibrate(kept["run"], kept["set"]),
         "lt.load and predict": lambda: lt.load(kept["run"].checkpoint).predict(kept["set"].rows().limit(9)).collect(),
@@ -206,18 +213,21 @@ def main() -> None:
     Path("grid.yaml").write_text(GRID)
     spark = notebook_session()
     told = {}
+    before = state(spark)
     for name, step in steps(spark).items():
-        before, ended = state(spark), "well"
+        started, ended = time.monotonic(), "well"
         try:
             step()
         except SystemExit as ending:
             ended = f"status {ending.code}"
         except (UserError, KeyboardInterrupt) as error:
             ended = type(error).__name__
+        seconds = time.monotonic() - started
         after = state(spark)
         changed = [key for key in before if before[key] != after[key]]
         told[name] = {"ended": ended, "changed": changed}
-        print(f"step {name}: {ended}, {changed}", file=sys.stderr, flush=True)
+        print(f"step {name}: {ended} after {seconds:.1f} s, {changed}", file=sys.stderr, flush=True)
+        before = after
     Path("told.json").write_text(json.dumps(told))
 
 

@@ -26,7 +26,7 @@ from tests.conftest import REPOSITORY, RunJob
 from tests.connect_process import commands
 from tests.connect_server import connect_server
 from tests.refusals import refused
-from tests.tiny_set import ALONE, paths_of, tiny_options
+from tests.tiny_set import ALONE, paths_of
 
 WITHOUT_SPARK = {"report", "package", "runs", "export"}
 
@@ -50,13 +50,11 @@ def test_the_jobs_on_dataframes_write_over_connect_what_they_write_in_a_session(
 ) -> None:
     pytest.importorskip("grpc", reason="Spark Connect's packages are those of the extra [connect]")
     client = tmp_path_factory.mktemp("client")
-    options = resolve_options(
-        PrepareOptions, {"data_dir": tmp_path / "datasets", "imb_factor_unlabel": 0.5, "unlabel_size_factor": 3}
-    )
-    set_dir = prepare(spark, options)
+    of_set = {"data_dir": tmp_path / "datasets", "imb_factor_unlabel": 0.5, "unlabel_size_factor": 3}
+    set_dir = prepare(spark, resolve_options(PrepareOptions, of_set))
     shutil.copytree(tmp_path / "datasets", client / "datasets")
     paths = paths_of(set_dir, tmp_path / "runs" / "run")
-    run_training(tiny_options(TrainOptions, epochs=2), paths, ALONE, attempt=1)
+    run_training(resolve_options(TrainOptions, {**of_set, "epochs": 1}), paths, ALONE, attempt=1)
     checkpoint, images = paths.run_dir / "ckpt.pth.tar", set_dir / "rows"
     for command in commands(str(checkpoint), str(images)):
         done = job(*command)

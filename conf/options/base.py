@@ -136,7 +136,7 @@ class JobOptions(BaseModel):
     The docstring of a job's class is `job: description`; the help shows it.
     """
 
-    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+    model_config = ConfigDict(frozen=True, defer_build=True, extra="forbid", allow_inf_nan=False)
 
     own_defaults: ClassVar[frozenset[str]] = frozenset()
     """Options whose default is the job's, whatever the data set's is."""

@@ -35,6 +35,8 @@ if TYPE_CHECKING:
     from longtail.training.distributed import Rank
 
 SLOT_WAIT_SECONDS = 30
+REPLACEMENT_WAIT_SECONDS = 180
+"""After an executor that has worked was lost: its host, pod or container starts anew first."""
 
 
 def run_in_barrier_stage(
@@ -55,8 +57,8 @@ def run_in_barrier_stage(
     rows: distributed over the ranks in parts of nearly equal size; rank_main(rank, rows) gets its part as a pa.Table
     verbose: each rank reports its start and its end on standard error, which on a cluster is the executor's log
 
-    Raises UserError if the cluster has too few slots: at once with a local master, otherwise after SLOT_WAIT_SECONDS,
-    in which executors may register.
+    Raises UserError if the cluster has too few slots: at once with a local master, otherwise after a while in which
+    executors may register (SLOT_WAIT_SECONDS, or REPLACEMENT_WAIT_SECONDS if one was lost).
     """
     profile = stage_profile(spark)
     check_slots(spark, world_size, profile=profile)
@@ -105,14 +107,26 @@ def check_slots(spark: SparkSession, needed: int, *, profile: ResourceProfile | 
     """Raise UserError unless `needed` tasks can run at once; on a cluster, wait for executors to register."""
     if not is_local(spark.sparkContext.master):
         check_allocation(spark.sparkContext.getConf())
-    deadline = time.monotonic() + (0 if is_local(spark.sparkContext.master) else SLOT_WAIT_SECONDS)
+    started = time.monotonic()
     while (slots := num_slots(spark, profile)) < needed:
-        if time.monotonic() >= deadline:
+        if time.monotonic() - started >= _slot_wait(spark):
             raise UserError(
                 f"{needed} tasks must run at once, {spark.sparkContext.master} has {slots} slots"
                 f"{' with a GPU' if profile else ''}: lower --world_size or {larger_master(spark, needed)}"
             )
         time.sleep(0.5)
+
+
+def _slot_wait(spark: SparkSession) -> int:
+    """Seconds to wait for slots."""
+    if is_local(spark.sparkContext.master):
+        return 0
+    java_context: Any = spark.sparkContext._jsc  # objects of the JVM have no static type
+    executors = java_context.sc().statusStore().executorList(False)
+    listed = [executors.apply(place) for place in range(executors.size())]
+    # One that has run no task died as it started, and so will the next.
+    is_lost = any(not executor.isActive() and executor.totalTasks() > 0 for executor in listed)
+    return REPLACEMENT_WAIT_SECONDS if is_lost else SLOT_WAIT_SECONDS
 
 
 def check_allocation(settings: SparkConf) -> None:

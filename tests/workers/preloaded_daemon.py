@@ -4,7 +4,6 @@ Spark starts it in the place of pyspark.daemon (spark.python.daemon.module): loa
 the work of most tests.
 """
 
-import sklearn.datasets  # noqa: F401
 from pyspark.daemon import manager
 
 import longtail.spark_jobs.cluster.barrier
