@@ -157,6 +157,17 @@ def test_a_failing_rank_ends_its_blocked_peer_and_its_error_is_the_one_told(spar
     assert user_message(error.value) == f"rank {failing} cannot go on: lower --lr (it is 0.1)"
 
 
+@pytest.mark.parametrize(
+    ("place", "named"), [("s3a://bucket/set", "org.apache.hadoop.fs.s3a.S3AFileSystem"), ("gs://bucket/set", "gs://")]
+)
+def test_a_store_that_spark_has_no_driver_for_is_one_line(spark: SparkSession, place: str, named: str) -> None:
+    with pytest.raises(Exception, match="bucket|FileSystem") as error:
+        spark.read.parquet(place)
+
+    message = user_message(error.value)
+    assert message is not None and message.startswith(f"Spark has no driver for {named}: name its package in spark-")
+
+
 def test_ranks_on_gpus_talk_by_nccl_and_others_by_gloo() -> None:
     assert backend_of(torch.device("cuda", 3)) == "nccl"
     assert backend_of(torch.device("cpu")) == "gloo"

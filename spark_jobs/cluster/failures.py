@@ -56,6 +56,13 @@ _OF_KAFKA = (
     ),
 )
 """What ends a query on a topic, and what the user can do."""
+_STORE_DRIVERS = (
+    "name its package in spark-defaults.conf, for S3 as `spark.jars.packages org.apache.hadoop:hadoop-aws:VERSION`, "
+    "where VERSION is that of Spark's hadoop-client-api"
+)
+_NO_STORE = re.compile(
+    r"No FileSystem for scheme \"?(\w+)|ClassNotFoundException: Class (org\.apache\.hadoop\.fs\.[\w.]+) not found"
+)
 _GONE = re.compile(
     r"Py4JNetworkError|Answer from Java side is empty|Error while sending or receiving|Connection refused"
 )
@@ -64,8 +71,8 @@ _GONE = re.compile(
 def user_message(error: BaseException) -> str | None:
     """The message of an exception that the user can mend, raised in the driver or in a Spark task; None for others.
 
-    These are UserError, a file that Spark cannot read, errors of the operating system such as a full disk, and a JVM
-    that was killed: with it, Spark cannot go on.
+    These are UserError, a file that Spark cannot read, a store that it has no driver for, errors of the operating
+    system such as a full disk, and a JVM that was killed: with it, Spark cannot go on.
     """
     if isinstance(error, UserError):
         return str(error)
@@ -78,6 +85,8 @@ def user_message(error: BaseException) -> str | None:
     for pattern, mend in _OF_KAFKA:
         if found := pattern.search(text):
             return one_line(mend.format(*found.groups()))
+    if found := _NO_STORE.search(text):
+        return f"Spark has no driver for {f'{found[1]}://' if found[1] else found[2]}: {_STORE_DRIVERS}"
     message = JVM_IS_GONE if is_of_dead_jvm(error) else _of_operating_system(error, text)
     return message and one_line(message)
 
