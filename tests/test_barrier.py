@@ -158,7 +158,7 @@ def test_a_failing_rank_ends_its_blocked_peer_and_its_error_is_the_one_told(spar
 
 
 @pytest.mark.parametrize(
-    ("place", "named"), [("s3a://bucket/set", "org.apache.hadoop.fs.s3a.S3AFileSystem"), ("gs://bucket/set", "gs://")]
+    ("place", "named"), [("s3a://bucket/set", "org.apache.hadoop.fs.s3a.S3AFileSystem"), ("s3://bucket/set", "s3://")]
 )
 def test_a_store_that_spark_has_no_driver_for_is_one_line(spark: SparkSession, place: str, named: str) -> None:
     with pytest.raises(Exception, match="bucket|FileSystem") as error:

@@ -57,8 +57,8 @@ _OF_KAFKA = (
 )
 """What ends a query on a topic, and what the user can do."""
 _STORE_DRIVERS = (
-    "name its package in spark-defaults.conf, for S3 as `spark.jars.packages org.apache.hadoop:hadoop-aws:VERSION`, "
-    "where VERSION is that of Spark's hadoop-client-api"
+    "name its package in spark-defaults.conf, for S3 as `spark.jars.packages org.apache.hadoop:hadoop-aws:VERSION` with "
+    "the version of Spark's hadoop-client-api, and s3a:// as the scheme"
 )
 _NO_STORE = re.compile(
     r"No FileSystem for scheme \"?(\w+)|ClassNotFoundException: Class (org\.apache\.hadoop\.fs\.[\w.]+) not found"
