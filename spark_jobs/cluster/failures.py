@@ -57,7 +57,7 @@ _OF_KAFKA = (
 )
 """What ends a query on a topic, and what the user can do."""
 _STORE_DRIVERS = (
-    "name its package in spark-defaults.conf, for S3 as `spark.jars.packages org.apache.hadoop:hadoop-aws:VERSION` with "
+    "name its package in spark-defaults.conf, for S3 as `spark.jars.packages org.apache.hadoop:hadoop-aws:VERSION` in "
     "the version of Spark's hadoop-client-api, and s3a:// as the scheme"
 )
 _NO_STORE = re.compile(
