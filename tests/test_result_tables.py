@@ -10,7 +10,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from longtail.streaming.dashboard.table_reader import TableReader
 from longtail.streaming.live.quarantine import Quarantine
+from longtail.streaming.tables import writing
 from longtail.streaming.tables.manifest import (
     RunManifest,
     check_format_versions,
@@ -117,6 +119,31 @@ def test_a_bad_line_is_in_the_quarantine_once_wherever_and_however_often_it_was_
     expected = [("torn", torn, "x", "base"), ("torn", "{", "x", None)]
     assert [tuple(row.values()) for row in read_result_table(tmp_path, "quarantine").to_pylist()] == expected
     assert len(list((tmp_path / "quarantine").iterdir())) == 1
+
+
+def test_bad_lines_of_many_batches_are_in_few_files_each_line_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(writing, "QUARANTINE_FILE_LINES", 4)
+    quarantine, directory = Quarantine(tmp_path), tmp_path / "quarantine"
+
+    def add(*texts: str) -> None:
+        quarantine.add(pa.table({"reason": ["torn"] * len(texts), "line": texts, "source": ["x"] * len(texts)}))
+
+    replaced = []
+    for number in range(10):
+        replaced += [(file, file.read_bytes()) for file in directory.iterdir()] if number else []
+        add(str(number), "0")
+    assert sorted(file.name for file in directory.iterdir()) == [
+        "lines-000000-000003.parquet", "lines-000001-000003.parquet", "lines-000002-000001.parquet",
+    ]  # fmt: skip
+    for file, content in replaced:  # a kill before they are removed leaves them
+        file.write_bytes(content)
+    for read in (read_result_table, lambda directory, name: TableReader(directory).read(name)):
+        assert read(tmp_path, "quarantine")["line"].to_pylist() == [str(number) for number in range(10)]
+    next(directory.glob("lines-000002-000001*")).write_bytes(b"damaged")
+    add("more")
+    assert read_result_table(tmp_path, "quarantine")["line"].to_pylist() == [*map(str, range(8)), "more"]
 
 
 def statuses(tables_dir: Path, *, now: float) -> dict[str, tuple[str, str]]:

@@ -17,7 +17,8 @@ from longtail.streaming.tables.descriptions import descriptions_state, read_tabl
 from longtail.streaming.tables.liveness import read_liveness
 from longtail.streaming.tables.manifest import DamagedTables, check_format_versions, list_runs, manifest_state
 from longtail.streaming.tables.progress import read_progress
-from longtail.streaming.tables.reading import quarantine_files, read_parts, read_result_table
+from longtail.streaming.tables.quarantine_files import quarantine_files
+from longtail.streaming.tables.reading import read_parts, read_result_table
 from longtail.streaming.tables.schemas import QUARANTINE, RUNNING, TABLES
 
 SILENCE_SECONDS = 15
@@ -102,6 +103,7 @@ class TableReader:
     def _read_quarantine(self) -> pa.Table:
         files = quarantine_files(self.directory)
         with self._lock:
+            self._bad_lines = {file: lines for file, lines in self._bad_lines.items() if file in files}
             for file in files:
                 if file not in self._bad_lines:  # files never change
                     with contextlib.suppress(OSError, pa.ArrowException):  # a damaged one says nothing

@@ -6,7 +6,8 @@ from pathlib import Path
 import pyarrow as pa
 
 from longtail.streaming.parsing.arrow import run_named_in
-from longtail.streaming.tables.reading import quarantine_files, read_result_table
+from longtail.streaming.tables.quarantine_files import quarantine_files
+from longtail.streaming.tables.reading import read_result_table
 from longtail.streaming.tables.schemas import QUARANTINE, TABLES
 from longtail.streaming.tables.writing import write_quarantine
 

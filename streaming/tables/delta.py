@@ -35,7 +35,7 @@ from longtail.streaming.tables.manifest import (
     read_run_manifest,
     run_directory,
 )
-from longtail.streaming.tables.reading import quarantine_files
+from longtail.streaming.tables.quarantine_files import quarantine_files
 from longtail.streaming.tables.schemas import IN_MANIFEST, QUARANTINE, TABLES, TABLES_FORMAT_VERSION
 
 DELTA_DIRECTORY = "delta"

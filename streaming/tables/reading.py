@@ -27,6 +27,7 @@ from longtail.streaming.tables.manifest import (
     read_run_manifest,
     run_directory,
 )
+from longtail.streaming.tables.quarantine_files import quarantine_files
 from longtail.streaming.tables.schemas import IN_MANIFEST, QUARANTINE, TABLES
 
 _MAX_TRIES = 50
@@ -49,10 +50,7 @@ def read_result_table(
     schema = TABLES[name]
     if name == QUARANTINE:
         assert run is None, "a line that is no event belongs to no run"
-        parts = []
-        for file in quarantine_files(tables_dir):
-            with contextlib.suppress(OSError, pa.ArrowException):  # a damaged file says nothing, and stops nobody
-                parts.append(_read_file(file, name, columns))
+        parts = _read_quarantine(tables_dir, columns)
     else:
         runs = list_runs(tables_dir) if run is None else [run]
         judge = name in IN_MANIFEST
@@ -124,9 +122,16 @@ def missing_file(tables_dir: Path, manifest: RunManifest) -> Path | None:
     return next((directory / name for name in names if not (directory / name).is_file()), None)
 
 
-def quarantine_files(tables_dir: Path) -> list[Path]:
-    """The files of the quarantine, each of a micro-batch that had new bad lines."""
-    return sorted((tables_dir / QUARANTINE).glob("*.parquet"))
+def _read_quarantine(tables_dir: Path, columns: Sequence[str] | None) -> list[pa.Table]:
+    for _ in range(_MAX_TRIES):
+        files = quarantine_files(tables_dir)
+        parts = []
+        for file in files:
+            with contextlib.suppress(OSError, pa.ArrowException):  # a damaged file says nothing, and stops nobody
+                parts.append(_read_file(file, QUARANTINE, columns))
+        if all(file.exists() for file in files):  # none was replaced since it was listed
+            return parts
+    raise RuntimeError(f"the quarantine of {tables_dir} changes faster than it can be read")
 
 
 def latest_epochs(table: pa.Table) -> pa.Table:

@@ -22,9 +22,11 @@ from longtail.streaming.tables.manifest import (
     run_directory,
     write_run_manifest,
 )
+from longtail.streaming.tables.quarantine_files import quarantine_files, version_of, versioned_file
 from longtail.streaming.tables.schemas import QUARANTINE, TABLES, TABLES_FORMAT_VERSION
 
 LIVENESS = "liveness.json"
+QUARANTINE_FILE_LINES = 10_000
 
 
 def write_run(
@@ -94,10 +96,26 @@ def _is_readable(file: Path) -> bool:
 
 
 def write_quarantine(tables_dir: Path, lines: pa.Table) -> None:
-    """Add bad lines."""
-    write_atomically(
-        tables_dir / QUARANTINE / f"lines-{uuid.uuid4().hex}.parquet", _parquet_writer(lines, TABLES[QUARANTINE])
-    )
+    """Add bad lines: to the last file, in one atomic step, as long as it has no more than QUARANTINE_FILE_LINES."""
+    number, version = 0, 0
+    if versioned := [(found, file) for file in quarantine_files(tables_dir) if (found := version_of(file))]:
+        (number, version), last = versioned[-1]
+        kept = _readable_lines(last)
+        if kept is not None and kept.num_rows + lines.num_rows <= QUARANTINE_FILE_LINES:
+            lines, version = pa.concat_tables([kept, lines]), version + 1
+        else:
+            number, version = number + 1, 0
+    file = versioned_file(tables_dir, number, version)
+    write_atomically(file, _parquet_writer(lines, TABLES[QUARANTINE]))
+    for replaced in set(file.parent.glob("lines-*.parquet")) - set(quarantine_files(tables_dir)):
+        replaced.unlink()
+
+
+def _readable_lines(file: Path) -> pa.Table | None:
+    try:
+        return pq.read_table(file, schema=TABLES[QUARANTINE])
+    except (OSError, pa.ArrowException):
+        return None
 
 
 def write_liveness(tables_dir: Path, *, silent_seconds: float | None, runs_dir: Location | None) -> None:
