@@ -24,6 +24,9 @@ from longtail.spark_jobs.cluster.session import described, spark_session
 from longtail.spark_jobs.steps.prepare import prepare
 from tests.cluster import LOOPBACK, quick_java
 
+# Threads of PyTorch and scikit-learn that have nothing to do leave the cores to the other processes of the tests.
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+
 REPOSITORY = Path(__file__).parent.parent
 SCRIPTS = Path(sys.executable).parent
 

@@ -322,6 +322,7 @@ def test_no_job_hides_a_package() -> None:
     assert not jobs & (third_parties | sys.stdlib_module_names)
 
 
+@pytest.mark.long
 def test_benchmarks_find_all_that_they_import_when_started_as_they_say(tmp_path: Path) -> None:
     """By file they see installed packages alone; by name, from the repository's root, the tests' helpers too."""
     files = sorted((REPOSITORY / "benchmarks").glob("*.py"))
