@@ -108,5 +108,5 @@ setup(
             "uv",
         ],
     },
-    entry_points={"console_scripts": ["longtail = longtail.spark_jobs.cli:main"]},
+    entry_points={"console_scripts": ["longtail = longtail.__main__:main"]},
 )

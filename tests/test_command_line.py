@@ -12,6 +12,7 @@ import pytest
 from pyspark.sql import SparkSession
 
 import longtail
+from longtail import __main__ as command
 from longtail.conf.base.errors import UserError
 from longtail.spark_jobs.cli import JOB_GROUPS, JOBS, main, run_job
 from longtail.spark_jobs.cluster.failures import user_message
@@ -229,3 +230,17 @@ def test_an_unfinished_file_is_named_as_the_user_knows_it() -> None:
         assert message.startswith(
             f"cannot use /data/predictions.parquet{path.removeprefix(unfinished).rstrip('.')}: No"
         )
+
+
+def test_ctrl_c_while_the_command_line_is_imported_is_one_line(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    class Imported:
+        def __getattr__(self, name: str) -> None:
+            raise KeyboardInterrupt
+
+    monkeypatch.setitem(sys.modules, "longtail.spark_jobs.cli", Imported())
+    with pytest.raises(SystemExit) as ended:
+        command.main()
+    assert ended.value.code == 130
+    assert capsys.readouterr() == ("", "longtail: interrupted\n")

@@ -104,7 +104,7 @@ def test_the_wheel_installs_one_import_name_and_holds_every_file(wheel: Path) ->
     assert {name.split("/")[0] for name in names} == {"longtail"}
     tracked = subprocess.run(["git", "ls-files", *PACKAGES], cwd=REPOSITORY, capture_output=True, text=True, check=True)
     expected = {f"longtail/{name}" for name in tracked.stdout.splitlines()}
-    assert names == expected | {"longtail/__init__.py", "longtail/py.typed"}
+    assert names == expected | {"longtail/__init__.py", "longtail/__main__.py", "longtail/py.typed"}
 
 
 def test_the_metadata_is_complete(wheel: Path) -> None:
