@@ -26,12 +26,13 @@ def events_of(
     eval_every: int = 1,
     num_classes: int = 3,
     num_epochs: int = 9,
+    empty_classes: bool = False,
     ends: tuple[str, ...] = (),
 ) -> list[Event]:
     """What an attempt of a training of up to three classes may say, numbers drawn by the seed.
 
     The held-out splits are measured in every eval_every-th epoch only, the last class is absent from time to time, and
-    sometimes a split has no images of one class or of all, although they are predicted.
+    sometimes a split has no images of the classes, although they are predicted; with empty_classes, or of one class.
 
     ends: the states that it reports in the end, by a clock that is behind
     """
@@ -49,7 +50,7 @@ def events_of(
                 continue
             largest = draw.choice([20, 20, 20, 0])
             for c, group in list(enumerate(("many", "medium", "few")))[:absent]:
-                support = draw.choice([largest, largest, 0])
+                support = draw.choice([largest, largest, 0]) if empty_classes else largest
                 counts = {
                     "support": support,
                     "correct": draw.randint(0, support),
@@ -92,6 +93,7 @@ def histories(draw: st.DrawFn) -> list[Event]:
                 seed=draw(st.integers(100, 300)),
                 eval_every=draw(small),
                 num_classes=draw(small),
+                empty_classes=True,
                 ends=tuple(draw(st.permutations(END_STATES))[: draw(st.integers(0, 3))]),
             )
         for labelling in range(draw(st.integers(0, 3))):
