@@ -324,7 +324,7 @@ def test_a_directory_of_images_becomes_unlabeled_pixels_of_the_sets_shape(tmp_pa
 @pytest.mark.parametrize(
     ("values", "shape", "named"),
     [
-        ({"imb_factor_unlabel": 1.0}, (8, 8, 3), "--imb_factor_unlabel cannot shape"),
+        ({"imb_factor_unlabel": 1.0}, (8, 8, 3), "--imb_factor_unlabel cannot be applied"),
         ({}, (8, 8, 1), "become square RGB, digits has (8, 8, 1)"),
         ({"unlabeled": "empty"}, (8, 8, 3), "has no image of a kind that is read"),
     ],
