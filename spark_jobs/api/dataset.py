@@ -31,6 +31,7 @@ from longtail.spark_jobs.cluster.session import spark_session, users_session
 from longtail.spark_jobs.display.class_plot import head_to_tail_figure
 from longtail.spark_jobs.frames.image_columns import column
 from longtail.spark_jobs.frames.reading import read_prepared
+from longtail.spark_jobs.frames.writing import write_parquet
 from longtail.spark_jobs.steps.prepare import prepare as prepare_set
 
 if TYPE_CHECKING:
@@ -164,7 +165,7 @@ def _written(
                 rows.write.mode("overwrite").parquet(spark_uri(table))
         elif not table.exists():
             with new_directory(table, replace=True) as target:
-                rows.write.mode("append").parquet(spark_uri(target))
+                write_parquet(rows, target)
         return table
     arrow = pa.Table.from_pandas(source, preserve_index=False) if isinstance(source, pd.DataFrame) else source
     with scratch_directory(Path(tempfile.gettempdir()), "table") as scratch:

@@ -10,7 +10,7 @@ from pyspark.sql import DataFrame
 
 from longtail.conf.base.errors import UserError
 from longtail.conf.base.files import write_text_atomically
-from longtail.conf.base.locations import Location, spark_uri
+from longtail.conf.base.locations import Location
 from longtail.conf.base.new_directories import scratch_place
 from longtail.conf.base.shown_text import printable
 from longtail.data.class_shares import SHARE, class_shares_text
@@ -18,6 +18,7 @@ from longtail.data.contract import PROBABILITIES
 from longtail.data.loader import read_columns
 from longtail.data.storage import table_files
 from longtail.spark_jobs.frames.predictions import Classifier
+from longtail.spark_jobs.frames.writing import write_parquet
 
 if TYPE_CHECKING:
     from longtail.training.model_card import ModelCard
@@ -98,7 +99,7 @@ def collected_probabilities(predicted: DataFrame, columns: list[str], *, beside:
     """
     with scratch_place(beside, "probabilities") as scratch:
         rows = predicted.where(predicted[PROBABILITIES].isNotNull()).select(PROBABILITIES, *columns)
-        rows.write.mode("append").parquet(spark_uri(scratch / "rows"))
+        write_parquet(rows, scratch / "rows")
         table = read_columns(table_files(scratch / "rows"), [PROBABILITIES, *columns])
     values = table[PROBABILITIES].combine_chunks()
     flat = values.flatten().to_numpy(zero_copy_only=False)

@@ -10,7 +10,7 @@ from pyspark.sql import functions as F
 
 from longtail.conf.base.errors import UserError
 from longtail.conf.base.files import write_json_atomically
-from longtail.conf.base.locations import Location, spark_uri
+from longtail.conf.base.locations import Location
 from longtail.conf.base.new_directories import new_table_directory
 from longtail.conf.base.store_path import StorePath
 from longtail.conf.options.inference import EvaluateImagesOptions, EvaluateOptions
@@ -23,6 +23,7 @@ from longtail.spark_jobs.frames.named_predictions import TRUE_CLASS, Additions
 from longtail.spark_jobs.frames.predictions import classifier_alone, classifier_of, with_predictions
 from longtail.spark_jobs.frames.reading import pattern_of, read_prepared
 from longtail.spark_jobs.frames.scores import table_scores
+from longtail.spark_jobs.frames.writing import write_parquet
 from longtail.spark_jobs.steps.class_shares import ESTIMATED, ClassShares, sampled, with_prior
 from longtail.spark_jobs.steps.new_images import new_images
 
@@ -80,7 +81,7 @@ def evaluate_checkpoint(
             beside=output_dir,
         )
         predicted = with_predictions(images, classifier, with_scores=True, with_features=options.features)
-        predicted.write.mode("append").parquet(spark_uri(directory))
+        write_parquet(predicted, directory)
         rows = spark.read.parquet(pattern_of(directory))
         splits_scores = {
             split: table_scores(rows.where(F.col(SPLIT) == split), groups, label_column=LABEL) for split in evaluated
@@ -124,7 +125,7 @@ def evaluate_images(spark: SparkSession, options: EvaluateImagesOptions) -> tupl
             beside=output_dir,
         )
         predicted = found.predicted(classifier, card.class_names, Additions(label_column=options.label_column))
-        predicted.write.mode("append").parquet(spark_uri(directory))
+        write_parquet(predicted, directory)
         rows = spark.read.parquet(pattern_of(directory))
         scores = table_scores(rows.where(F.col(BAD_IMAGE).isNull()), groups, label_column=TRUE_CLASS)
         num_bad = rows.where(F.col(BAD_IMAGE).isNotNull()).count()

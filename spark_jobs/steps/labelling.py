@@ -3,7 +3,7 @@
 from pyspark.sql import DataFrame, SparkSession
 
 from longtail.conf.base.errors import UserError
-from longtail.conf.base.locations import Location, spark_uri
+from longtail.conf.base.locations import Location
 from longtail.conf.base.new_directories import is_finished, new_table_directory
 from longtail.conf.base.optional_packages import deltalake
 from longtail.conf.options.data import SET_IS_PREPARED, DataOptions
@@ -27,6 +27,7 @@ from longtail.spark_jobs.frames.pseudo_label_selection import (
     with_aligned_distribution,
 )
 from longtail.spark_jobs.frames.reading import read_parquet_or_delta, read_prepared
+from longtail.spark_jobs.frames.writing import write_parquet
 from longtail.spark_jobs.steps.label_quality import show_quality, write_quality
 from longtail.spark_jobs.steps.labelling_events import write_labelling_events
 from longtail.spark_jobs.steps.published_layout import write_published_layout
@@ -103,7 +104,7 @@ def _write_table(
                     IMAGES_KEY: manifest.checksums[UNLABELED],
                 },
             )
-            rows.write.mode("append").parquet(spark_uri(directory))
+            write_parquet(rows, directory)
             if options.format == "delta":
                 write_log(directory)
     finally:

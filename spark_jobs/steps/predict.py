@@ -6,7 +6,7 @@ from pyspark.sql import SparkSession
 from pyspark.sql import functions as F
 
 from longtail.conf.base.errors import UserError
-from longtail.conf.base.locations import Location, spark_uri
+from longtail.conf.base.locations import Location
 from longtail.conf.base.new_directories import new_table_directory
 from longtail.conf.base.optional_packages import deltalake
 from longtail.conf.base.paths import check_can_be_written
@@ -18,6 +18,7 @@ from longtail.spark_jobs.cluster.session import described
 from longtail.spark_jobs.frames.named_predictions import Additions
 from longtail.spark_jobs.frames.predictions import classifier_alone
 from longtail.spark_jobs.frames.reading import read_parquet_or_delta
+from longtail.spark_jobs.frames.writing import write_parquet
 from longtail.spark_jobs.steps.class_shares import CLASS_SHARES_FILE, ClassShares, with_prior
 from longtail.spark_jobs.steps.new_images import new_images
 
@@ -79,7 +80,7 @@ def predict(spark: SparkSession, options: PredictOptions) -> PredictedTable:
         )
         predicted = found.predicted(classifier, card.class_names, additions)
         predicted = predicted.withMetadata(PREDICTED, {FORMAT_VERSION_KEY: FORMAT_VERSION})
-        predicted.write.mode("append").parquet(spark_uri(directory))
+        write_parquet(predicted, directory)
         if options.format == "delta":
             write_log(directory)
         if class_shares is not None:

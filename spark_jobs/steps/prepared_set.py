@@ -15,6 +15,7 @@ from longtail.conf.vocabulary import NO_CLASS, SPLITS, TEST, TRAIN, UNLABELED, V
 from longtail.data.contract import ID, IMAGE, ROWS_DIRECTORY, SPLIT
 from longtail.data.manifest import Manifest
 from longtail.data.sources.base import Located
+from longtail.spark_jobs.cluster.cancellation import tasks_ended
 from longtail.spark_jobs.frames.image_statistics import (
     channel_statistics,
     collect_checksums,
@@ -46,7 +47,7 @@ def write_rows(long_tail: DataFrame, directory: Location, located: Located, coun
     # An encoded image takes at most about as many bytes as its pixels.
     image_bytes = int(np.prod(located.image_shape))
     files_per_split = math.ceil(max(num_images, 1) * image_bytes / TARGET_FILE_BYTES)
-    (
+    writer = (
         # By a hash of the id, so that each file has the same content on every cluster.
         long_tail.repartition(len(SPLITS) * files_per_split, SPLIT, F.pmod(F.hash(ID), F.lit(files_per_split)))
         .sortWithinPartitions(SPLIT, ID)
@@ -55,8 +56,9 @@ def write_rows(long_tail: DataFrame, directory: Location, located: Located, coun
         .option("parquet.block.size", ROW_GROUP_BYTES)
         # Few images repeat: a dictionary would only cost memory.
         .option(f"parquet.enable.dictionary#{IMAGE}", "false")
-        .parquet(spark_uri(directory / ROWS_DIRECTORY))
     )
+    with tasks_ended(long_tail.sparkSession):
+        writer.parquet(spark_uri(directory / ROWS_DIRECTORY))
 
 
 def describe_set(
