@@ -75,7 +75,8 @@ def _start_training(directory: Path, *options: str) -> "subprocess.Popen[str]":
 def _wait_for(training: "subprocess.Popen[str]", condition: Callable[[], object]) -> None:
     deadline = time.monotonic() + 600
     while not condition():
-        assert training.poll() is None and time.monotonic() < deadline, "the training never got so far"
+        assert training.poll() is None, "".join(training.communicate())
+        assert time.monotonic() < deadline, "the training never got so far"
         time.sleep(0.05)
 
 
@@ -112,8 +113,9 @@ def test_a_rank_that_hangs_is_named_and_the_training_goes_on(
         stopped.append(pid)
         os.kill(pid, signal.SIGSTOP)
 
-    said, _ = _disturbed_training(tmp_path, stop, "--rank_timeout", "20")
-    assert "no heartbeat for 20 s: rank " in said
+    # More than a start takes on a machine that has much else to do.
+    said, _ = _disturbed_training(tmp_path, stop, "--rank_timeout", "60")
+    assert "no heartbeat for 60 s: rank " in said
     assert f"process {stopped[0]} on" in said
     assert "attempt 2: resumes from" in said
     assert not Path(f"/proc/{stopped[0]}").exists()
