@@ -13,7 +13,7 @@ import pytest
 from pyspark.sql import DataFrame, SparkSession
 
 from longtail.conf.base.errors import UserError
-from longtail.streaming import derived, notebook_queries, queries
+from longtail.streaming import notebook_queries, queries
 from longtail.streaming.event_files.source import file_lines
 from longtail.streaming.events.schema import ClassEvent, event_line
 from longtail.streaming.live.event_stream import event_stream
@@ -185,7 +185,7 @@ ON_STREAMS = {"events_of", "class_scores", "run_updates", "latest", "runs"}
 def all_queries() -> dict[str, Callable[..., DataFrame]]:
     return {
         name: query
-        for module in (queries, notebook_queries, derived)
+        for module in (queries, notebook_queries)
         for name, query in vars(module).items()
         if inspect.isfunction(query) and not name.startswith("_") and query.__module__ == module.__name__
     }
