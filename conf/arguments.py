@@ -87,6 +87,7 @@ def _continues(options_type: type[JobOptions]) -> bool:
 
 
 def _of_the_checkpoint(options_type: type[JobOptions]) -> dict[str, str]:
+    """What the help shows as defaults of the data set's options where a checkpoint decides them."""
     fields = options_type.model_fields
     names = DATA_OPTIONS - {"data_dir"}
     return {name: "that of the checkpoint" for name in names if fields[name].default not in (None, False, ())}

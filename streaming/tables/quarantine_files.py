@@ -1,7 +1,7 @@
 """The files of the quarantine: TABLES_DIR/quarantine/lines-NUMBER-VERSION.parquet.
 
 Lines are added to the last file until it is full: its next version is written, and the one before is removed then. Of
-several versions, the last one counts. Longtail 0.2 wrote lines-ID.parquet, which have no versions.
+several versions, the last one counts. Files with other names, as builds before 0.2.0 wrote them, have no versions and count.
 """
 
 import re
@@ -13,7 +13,7 @@ _VERSIONED = re.compile(r"lines-(\d{6,})-(\d{6,})\.parquet")
 
 
 def quarantine_files(tables_dir: Path) -> list[Path]:
-    """The files that count, those of older versions of Longtail among them, in the order of their names."""
+    """The files that count, those without versions among them, in the order of their names."""
     files = sorted((tables_dir / QUARANTINE).glob("*.parquet"))
     return list({file.stem.rpartition("-")[0] if version_of(file) else file.stem: file for file in files}.values())
 
