@@ -1,7 +1,8 @@
 """The files of the quarantine: TABLES_DIR/quarantine/lines-NUMBER-VERSION.parquet.
 
 Lines are added to the last file until it is full: its next version is written, and the one before is removed then. Of
-several versions, the last one counts. Files with other names, as builds before 0.2.0 wrote them, have no versions and count.
+several versions, the last one counts. Files with other names, as builds before 0.2.0 wrote them, have no versions: each
+counts.
 """
 
 import re
