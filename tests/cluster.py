@@ -5,6 +5,7 @@ import os
 import signal
 import socket
 import subprocess
+import sys
 import time
 import urllib.request
 from collections.abc import Iterator
@@ -39,6 +40,7 @@ def quick_processes() -> dict[str, str]:
     paths = [str(REPOSITORY), str(REPOSITORY / "tests" / "workers"), os.environ.get("PYTHONPATH", "")]
     return {
         "PYTHONPATH": os.pathsep.join(filter(None, paths)),
+        "PYSPARK_PYTHON": sys.executable,
         "PYSPARK_SUBMIT_ARGS": "--conf spark.python.daemon.module=preloaded_daemon pyspark-shell",
         "JDK_JAVA_OPTIONS": quick_java(),
     }
