@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import threading
 from pathlib import Path
 from typing import Any
@@ -139,6 +140,7 @@ def test_bad_lines_of_many_batches_are_in_few_files_each_line_once(
     ]  # fmt: skip
     for file, content in replaced:  # a kill before they are removed leaves them
         file.write_bytes(content)
+    shutil.copy(directory / "lines-000002-000001.parquet", directory / "lines-of_somebody_else.parquet")
     for read in (read_result_table, lambda directory, name: TableReader(directory).read(name)):
         assert read(tmp_path, "quarantine")["line"].to_pylist() == [str(number) for number in range(10)]
     next(directory.glob("lines-000002-000001*")).write_bytes(b"damaged")

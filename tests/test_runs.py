@@ -21,6 +21,7 @@ from longtail.streaming.events.writer import EventWriter
 from longtail.streaming.live.checkpoint import missing_part
 from longtail.streaming.runs.trash import trash_entries
 from longtail.streaming.tables.manifest import list_runs
+from longtail.streaming.tables.quarantine_files import versioned_file
 from longtail.streaming.tables.reading import read_result_table
 from longtail.streaming.tables.schemas import TABLES
 from longtail.streaming.tables.view import newest_runs
@@ -277,14 +278,13 @@ def test_a_run_is_listed_with_what_there_is_of_it(runs_dir: Path, capsys: pytest
 @pytest.mark.parametrize("name", ["manifest.json", "class_epochs", "epochs", "liveness", "descriptions", "quarantine"])
 def test_a_page_answers_whatever_file_of_the_tables_is_damaged(tmp_path: Path, name: str, damage: str) -> None:
     write_base(tmp_path)
-    (tmp_path / "quarantine").mkdir()
-    pq.write_table(TABLES["quarantine"].empty_table(), tmp_path / "quarantine" / "lines-0.parquet")
+    bad_lines = versioned_file(tmp_path, 0, 0)
+    bad_lines.parent.mkdir()
+    pq.write_table(TABLES["quarantine"].empty_table(), bad_lines)
     for file in ("liveness.json", "descriptions.json"):
         (tmp_path / file).write_text("{}")
     page = TableReader(tmp_path)
-    (file,) = [file for file in tmp_path.rglob("*") if file.is_file() and file.name.startswith(name)] or [
-        tmp_path / "quarantine" / "lines-0.parquet"
-    ]
+    (file,) = [file for file in tmp_path.rglob("*") if file.is_file() and file.name.startswith(name)] or [bad_lines]
     file.unlink()
     if damage != "missing":
         file.write_text("" if damage == "empty" else "garbage")

@@ -98,16 +98,16 @@ def _is_readable(file: Path) -> bool:
 def write_quarantine(tables_dir: Path, lines: pa.Table) -> None:
     """Add bad lines: to the last file, in one atomic step, as long as it has no more than QUARANTINE_FILE_LINES."""
     number, version = 0, 0
-    if versioned := [(found, file) for file in quarantine_files(tables_dir) if (found := version_of(file))]:
-        (number, version), last = versioned[-1]
-        kept = _readable_lines(last)
+    if files := quarantine_files(tables_dir):
+        number, version = version_of(files[-1])
+        kept = _readable_lines(files[-1])
         if kept is not None and kept.num_rows + lines.num_rows <= QUARANTINE_FILE_LINES:
             lines, version = pa.concat_tables([kept, lines]), version + 1
         else:
             number, version = number + 1, 0
     file = versioned_file(tables_dir, number, version)
     write_atomically(file, _parquet_writer(lines, TABLES[QUARANTINE]))
-    for replaced in set(file.parent.glob("lines-*.parquet")) - set(quarantine_files(tables_dir)):
+    for replaced in set(file.parent.glob("lines-*-*.parquet")) - set(quarantine_files(tables_dir)):
         replaced.unlink()
 
 
