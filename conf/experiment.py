@@ -31,6 +31,7 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
+from longtail.conf.base.suggestions import did_you_mean
 from longtail.conf.options.base import fingerprint
 from longtail.conf.options.pretraining import PRETRAININGS
 from longtail.conf.packaged import read_yaml_model
@@ -91,7 +92,8 @@ class Experiment(_Part):
         levels = (options for axis in self.axes.values() for options in axis.values())
         for options in (self.options, *levels):
             if (job := options.get(PRETRAINING_JOB)) not in (None, *PRETRAININGS):
-                raise ValueError(f"{PRETRAINING_JOB} {job}: choose one of {', '.join(PRETRAININGS)}")
+                guess = did_you_mean(str(job), PRETRAININGS)
+                raise ValueError(f"{PRETRAINING_JOB} {job}: choose one of {', '.join(PRETRAININGS)}{guess}")
             if not isinstance(classifier := options.get(CLASSIFIER), dict | None):
                 raise ValueError(f"{CLASSIFIER} must be options of train_classifier, got {classifier!r}")
         return self
@@ -102,7 +104,8 @@ class Experiment(_Part):
         for where, levels in [*named, *(("shown has", levels) for levels in self.shown)]:
             for axis, level in levels.items():
                 if level not in self.axes.get(axis, {}):
-                    raise ValueError(f"{where} {axis}: {level}, which no axis has")
+                    guess = did_you_mean(level, self.axes[axis]) if axis in self.axes else did_you_mean(axis, self.axes)
+                    raise ValueError(f"{where} {axis}: {level}, which no axis has{guess}")
         return self
 
     def trials(self) -> list["Trial"]:

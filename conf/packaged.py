@@ -1,16 +1,15 @@
 """YAML files that users name: one packaged with Longtail by its name, one of their own by its path."""
 
-import reprlib
 from importlib.resources import files
 from importlib.resources.abc import Traversable
 from pathlib import Path
 from typing import TypeVar
 
 from pydantic import BaseModel, ValidationError
-from pydantic_core import ErrorDetails
 
 from longtail.conf.base.errors import UserError
 from longtail.conf.base.files import read_regular_text
+from longtail.conf.base.model_errors import describe_model_errors
 from longtail.conf.base.suggestions import did_you_mean
 from longtail.conf.base.yaml_text import BadYaml, parse_yaml
 
@@ -38,7 +37,7 @@ def read_yaml_model(model: type[Model], source: str | Path, *, folder: str, kind
     except (BadYaml, UnicodeDecodeError) as error:
         raise UserError(f"{source} is not YAML: {error}") from None
     except ValidationError as error:
-        raise UserError(f"{source}: {'; '.join(_description(detail) for detail in error.errors())}") from None
+        raise UserError(f"{source}: {describe_model_errors(error, model)}") from None
 
 
 def _file(source: str | Path, folder: str, kind: str) -> Traversable | Path:
@@ -57,10 +56,3 @@ def _file(source: str | Path, folder: str, kind: str) -> Traversable | Path:
 
 def _text(file: Traversable | Path) -> str:
     return read_regular_text(file) if isinstance(file, Path) else file.read_text(encoding="utf-8")
-
-
-def _description(detail: ErrorDetails) -> str:
-    key = ".".join(str(part) for part in detail["loc"])
-    message = " ".join(detail["msg"].removeprefix("Value error, ").split())
-    value = "" if isinstance(detail["input"], dict | BaseModel) else f" {reprlib.repr(detail['input'])}"
-    return f"{key}{value}: {message[0].lower()}{message[1:]}" if key else message

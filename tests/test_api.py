@@ -69,6 +69,8 @@ def test_the_ten_lines_of_the_readme_run(
         (lambda: lt.train(digits, epochs=-1), "--epochs -1: input should be greater than"),
         (lambda: lt.pretrain(digits, "mocco"), "(did you mean moco?)"),
         (lambda: lt.prepare("cifar11"), "cifar11 is neither a directory, a table nor a data set"),
+        (lambda: lt.prepare("cifra10"), "(did you mean cifar10?)"),
+        (lambda: lt.train(digits, train_rule="DWR"), "(did you mean DRW?)"),
         (lambda: lt.load(tmp_path / "none"), "there is no checkpoint"),
     ):
         with refused() as messages:

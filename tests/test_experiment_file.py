@@ -87,7 +87,7 @@ def test_a_published_figure_holds_at_its_levels_and_the_more_exact_one_takes_pre
         ("title: t\nseeds: [0]\naxes: {a: {b: {}}}\nshown: [{c: b}]\n", "shown has c: b, which no axis has"),
         ("title: t\nseeds: [0]\naxes: {a: {b: {pretraining_job: moco}}}\n", "pretraining_job moco: choose one of"),
         ("title: t\nseeds: [0]\naxes: {a: {b: {classifier: cRT}}}\n", "classifier must be options of train_classifier"),
-        ("title: t\nseeds: [0]\nsteps: 3\naxes: {a: {b: {}}}\n", "steps 3: extra inputs are not permitted"),
+        ("title: t\nseeds: [0]\nsteps: 3\naxes: {a: {b: {}}}\n", "steps: unknown key"),
     ],
 )
 def test_what_is_no_experiment_is_refused_in_a_line(tmp_path: Path, content: str, message: str):

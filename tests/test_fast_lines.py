@@ -3,6 +3,7 @@
 import dataclasses
 import json
 import math
+import re
 
 import pyarrow as pa
 import pytest
@@ -15,6 +16,7 @@ from longtail.streaming.live.line_reader import LineReader
 from longtail.streaming.parsing.arrow import LINE_SCHEMA
 from longtail.streaming.parsing.fast_lines import read_fast_lines
 from longtail.streaming.parsing.lines import bad_lines, good_events, parsed_events
+from tests.conftest import REPOSITORY
 from tests.events import PLAIN, an_event, line_frame
 
 
@@ -37,6 +39,16 @@ def test_what_is_written_is_read_without_spark(kind: type[Event]) -> None:
         found, left = read_fast_lines(table_of([event_line(event)]))
     assert not left.num_rows and list(found) == [kind.kind]
     assert found[kind.kind].to_pylist() == [dataclasses.asdict(event)]
+
+
+def test_the_documented_line_of_each_kind_is_an_event() -> None:
+    text = (REPOSITORY / "docs" / "analytics.md").read_text(encoding="utf-8")
+    (block,) = re.findall(r"```json\n(.*?)```", text, re.DOTALL)
+    found, left = read_fast_lines(table_of(block.splitlines()))
+    assert not left.num_rows and {kind: events.num_rows for kind, events in found.items()} == dict.fromkeys(
+        EVENT_KINDS, 1
+    )
+    assert f"({', '.join(f'`{kind}`' for kind in EVENT_KINDS)})" in text
 
 
 @pytest.mark.parametrize(

@@ -21,6 +21,7 @@ from longtail.conf.options.semi import PipelineOptions, TrainSemiOptions
 from longtail.conf.options.studies import ExperimentOptions, ReportOptions, TheoryOptions
 from longtail.conf.options.training import TrainClassifierOptions, TrainOptions
 from longtail.spark_jobs.cli import JOBS
+from longtail.spark_jobs.cluster.connect import CONNECT_JOBS
 from longtail.spark_jobs.package import PackageOptions
 from tests.conftest import REPOSITORY
 
@@ -76,7 +77,7 @@ def test_help_is_short_and_as_wide_as_the_terminal(help_of, options_type: type[J
 def test_help_all_shows_every_option_under_a_heading_and_help_points_to_it(
     help_of, options_type: type[JobOptions]
 ) -> None:
-    fields = options_type.model_fields
+    fields = {name: field for name, field in options_type.model_fields.items() if name not in options_type.refused}
     everything = help_of(options_type, "--help-all")
     for name, field in fields.items():
         invocation = name.upper() if presentation(field).positional else f"--{name}"
@@ -102,7 +103,7 @@ def test_the_examples_of_the_help_are_valid_command_lines(
     (tmp_path / "more_images").mkdir()
     (tmp_path / "conf").symlink_to(REPOSITORY / "conf")
     monkeypatch.chdir(tmp_path)
-    assert 1 <= len(options_type.examples) <= 3
+    assert 2 <= len(options_type.examples) <= 3
     shown = help_of(options_type)
     for arguments, effect in options_type.examples:
         assert f"  longtail {job_of(options_type)} {arguments}".rstrip() + "\n      " in shown
@@ -176,6 +177,16 @@ def test_an_option_with_a_few_words_to_choose_from_lists_them(help_of) -> None:
     assert "--imb_type exp|step|pareto|natural" in shown
     losses = "CE, Focal, FocalNormalised, LDAM, BalancedSoftmax, LogitAdjusted"
     assert f"--loss_type NAME loss, or package.module:function: {losses} (default CE)" in shown
+
+
+def test_remote_is_in_the_help_of_the_jobs_that_run_over_spark_connect_alone(help_of) -> None:
+    with_remote = {job_of(options) for options in OPTIONS if "--remote" in help_of(options, "--help-all")}
+    assert with_remote == set(CONNECT_JOBS)
+
+
+def test_two_thresholds_of_pseudo_labels_name_each_other(help_of) -> None:
+    assert "--confidence_threshold" in help_of(GenPseudolabelsOptions)
+    assert "--threshold of gen_pseudolabels" in " ".join(help_of(TrainSemiOptions).split())
 
 
 def test_a_description_of_an_option_is_a_phrase_without_a_full_stop() -> None:

@@ -41,7 +41,7 @@ def help_text(
     defaults: by option name, where the default that applies may differ from the field's
     everything: list the advanced options too
     """
-    fields = options_type.model_fields
+    fields = _fields(options_type)
     shown = {name: field for name, field in fields.items() if everything or not presentation(field).advanced}
     sections = [_usage(options_type, prog), *_description(options_type), *_examples(options_type)]
     for group in _groups(options_type):
@@ -64,7 +64,7 @@ def help_text(
 
 def option_entries(options_type: type[JobOptions]) -> dict[str, list[tuple[str, str]]]:
     """All options by heading, in the order of the help: each as it is typed, and its line with its own default."""
-    fields = options_type.model_fields
+    fields = _fields(options_type)
     names = sorted(fields, key=lambda name: _distance(options_type, name))
     entries = {
         group: [
@@ -83,6 +83,11 @@ def choices_of(field: FieldInfo) -> tuple[str, ...]:
         return choices
     types = _types(field)
     return get_args(types[0]) if len(types) == 1 and get_origin(types[0]) is Literal else ()
+
+
+def _fields(options_type: type[JobOptions]) -> dict[str, FieldInfo]:
+    """The options that the job takes."""
+    return {name: field for name, field in options_type.model_fields.items() if name not in options_type.refused}
 
 
 def _distance(options_type: type[JobOptions], name: str) -> int:

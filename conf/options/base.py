@@ -67,6 +67,21 @@ def one_of(names: Iterable[str], *, or_code: str = "") -> AfterValidator:
     return AfterValidator(check)
 
 
+def of_form(pattern: str, form: str) -> AfterValidator:
+    """Check that a value matches a regular expression from end to end.
+
+    form: what it expects, for the message: "letters and digits"
+    """
+    compiled = re.compile(pattern)
+
+    def check(value: str) -> str:
+        if not compiled.fullmatch(value):
+            raise ValueError(f"{form} was expected")
+        return value
+
+    return AfterValidator(check)
+
+
 def option(
     default: Any,
     description: str,
@@ -86,7 +101,7 @@ def option(
     description: the option's line in the help, without the default
     group, flags, positional, advanced, choices, repeated: see Presentation
     in_run_name: whether the option is part of the name of a run; False if it does not change the outcome of a training
-    checks: pydantic's (``gt=0``, ``pattern=...``)
+    checks: pydantic's (``gt=0``, ``max_length=...``)
     """
     extra = {
         "group": group,
@@ -140,6 +155,8 @@ class JobOptions(BaseModel):
 
     own_defaults: ClassVar[frozenset[str]] = frozenset()
     """Options whose default is the job's, whatever the data set's is."""
+    refused: ClassVar[frozenset[str]] = frozenset()
+    """Options of related jobs that this one refuses, with the reason; its help leaves them out."""
     examples: ClassVar[tuple[tuple[str, str], ...]] = ()
     """For the help: arguments of the job, and what they do."""
 
@@ -205,14 +222,16 @@ _REMOTE = re.compile(
 class SparkJobOptions(JobOptions):
     """Options that every job with a Spark session has."""
 
+    refused: ClassVar[frozenset[str]] = frozenset({"remote"})
+    """Most jobs need the driver in their own process (spark_jobs/cluster/connect.py)."""
+
     master: str | None = option(
         None, "URL of the Spark master; default local[*], or spark-submit's", group="Spark", in_run_name=False
     )
 
     remote: str | None = option(
         None,
-        "URL of a Spark Connect server, sc://HOST:PORT, for stats, evaluate, gen_pseudolabels and predict; "
-        "default: SPARK_REMOTE",
+        "URL of a Spark Connect server, sc://HOST:PORT; default: SPARK_REMOTE",
         group="Spark", advanced=True, in_run_name=False,
     )  # fmt: skip
 

@@ -2,7 +2,7 @@
 
 import re
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 from pydantic import ValidationInfo, field_validator, model_validator
 
@@ -367,6 +367,7 @@ class PrepareOptions(DataOptions):
 class StatsOptions(DataOptions):
     """stats: class-distribution statistics of a prepared set, or of the labels of any table."""
 
+    refused: ClassVar[frozenset[str]] = frozenset()
     examples = (
         ("", "class sizes, imbalance and duplicates of the digits"),
         ("--dataset cifar10 --imb_factor_unlabel 1 --n_max 800", "those of CIFAR-10 with an unlabeled part"),

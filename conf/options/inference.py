@@ -1,14 +1,14 @@
 """The jobs that apply a trained classifier: pseudo-labels and scores."""
 
 from pathlib import Path
-from typing import ClassVar, Literal, Self
+from typing import Annotated, ClassVar, Literal, Self
 
 from pydantic import field_validator, model_validator
 
 from longtail.conf.base.locations import Location
 from longtail.conf.base.paths import is_possible_path
 from longtail.conf.base.suggestions import did_you_mean
-from longtail.conf.options.base import DELTA_HELP, JobOptions, SparkJobOptions, TableFormat, option
+from longtail.conf.options.base import DELTA_HELP, JobOptions, SparkJobOptions, TableFormat, of_form, option
 from longtail.conf.options.classifier import images_per_pass, own_loss, own_network, threads_per_task
 from longtail.conf.options.data import DataOptions
 from longtail.conf.options.places import FileLocation
@@ -21,6 +21,10 @@ class InferenceOptions(DataOptions):
 
     arch: NetworkName | None = own_network()
 
+
+FileName = Annotated[
+    str, of_form(r"[A-Za-z0-9_.-]*[A-Za-z0-9_-]", "a name of letters, digits, _, . and - that does not end in a dot")
+]
 
 PRIORS = ("uniform", "train", "estimated")
 
@@ -65,6 +69,7 @@ class GenPseudolabelsOptions(InferenceOptions):
     The data set is by default that of the checkpoint.
     """
 
+    refused: ClassVar[frozenset[str]] = frozenset()
     own_defaults: ClassVar[frozenset[str]] = frozenset({"arch", "batch_size"})
     examples = (
         (
@@ -78,7 +83,11 @@ class GenPseudolabelsOptions(InferenceOptions):
     )
 
     resume: FileLocation = option(..., "checkpoint of the classifier", group="Input")
-    threshold: float | None = option(None, "keep pseudo-labels of at least this confidence", group="Method", ge=0, le=1)
+    threshold: float | None = option(
+        None,
+        "keep pseudo-labels of at least this confidence in the table (train_semi can ignore more of them by "
+        "--confidence_threshold)", group="Method", ge=0, le=1,
+    )  # fmt: skip
     top_k: int | None = option(None, "keep the N most confident pseudo-labels of each class", group="Method", gt=0)
     align: float | None = option(
         None,
@@ -90,9 +99,9 @@ class GenPseudolabelsOptions(InferenceOptions):
     output_dir: Location | None = option(
         None, "directory to write to; default: pseudo_labels/ beside the prepared sets", group="Output"
     )
-    output_filename: str = option(
+    output_filename: FileName = option(
         "pseudo_labels.parquet", "name in --output_dir; a name in .pickle writes the published layout as well",
-        group="Output", pattern=r"^[A-Za-z0-9_.-]*[A-Za-z0-9_-]$",
+        group="Output",
     )  # fmt: skip
     format: TableFormat = option("parquet", DELTA_HELP, group="Output")
 
@@ -113,6 +122,7 @@ class EvaluateOptions(InferenceOptions, PriorOptions):
     The data set is by default that of the checkpoint.
     """
 
+    refused: ClassVar[frozenset[str]] = frozenset()
     own_defaults: ClassVar[frozenset[str]] = frozenset({"arch", "batch_size"})
     examples = (
         ("--resume runs/digits-*-train-CE-*/ckpt.pth.tar", "scores of the classifier that `longtail train` learned"),
@@ -129,7 +139,7 @@ class EvaluateOptions(InferenceOptions, PriorOptions):
     loss_type: LossName | None = own_loss()
     splits: str = option(
         "val,test", "splits, separated by commas: train, val, test, and unlabeled (which has no scores)",
-        group="Method", pattern=rf"^({'|'.join(SPLITS)})(,({'|'.join(SPLITS)}))*$",
+        group="Method",
     )  # fmt: skip
     features: bool = option(False, "write the features of every image as well", group="Output")
     batch_size: int = images_per_pass()
@@ -137,6 +147,16 @@ class EvaluateOptions(InferenceOptions, PriorOptions):
     output_dir: Location | None = option(
         None, "directory to write to; default: evaluation/ beside the checkpoint", group="Output"
     )
+
+    @field_validator("splits")
+    @classmethod
+    def _splits_are_known(cls, value: str) -> str:
+        if unknown := [name for name in value.split(",") if name not in SPLITS]:
+            raise ValueError(
+                f"there is no split {unknown[0]!r}{did_you_mean(unknown[0], SPLITS)}: give {', '.join(SPLITS)}, or "
+                f"several of them with commas between"
+            )
+        return value
 
 
 class NewImagesOptions(SparkJobOptions):
@@ -166,6 +186,7 @@ class NewImagesOptions(SparkJobOptions):
 class PredictOptions(NewImagesOptions, PriorOptions):
     """predict: predict the classes of new images; only a checkpoint is needed."""
 
+    refused: ClassVar[frozenset[str]] = frozenset()
     examples = (
         (
             "--resume runs/digits-*-train-CE-*/ckpt.pth.tar --path my_images --output predictions",
@@ -199,6 +220,7 @@ class PredictOptions(NewImagesOptions, PriorOptions):
 class EvaluateImagesOptions(NewImagesOptions, PriorOptions):
     """evaluate: scores of a checkpoint on labelled images, without the data set that it was trained on."""
 
+    refused: ClassVar[frozenset[str]] = frozenset()
     label_column: str = option("label", "column of the class names in a table", group="Your own images")
     loss_type: LossName | None = own_loss()
     many_shot: int = option(

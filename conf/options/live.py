@@ -2,21 +2,22 @@
 
 import re
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import FilePath, field_validator, model_validator
 
 from longtail.conf.base.locations import Location
 from longtail.conf.kafka_settings import check_setting
-from longtail.conf.options.base import SparkJobOptions, TableFormat, option
+from longtail.conf.options.base import SparkJobOptions, TableFormat, of_form, option
 from longtail.conf.options.places import DirectoryLocation
 
 EVENTS_TOPIC = "longtail-events"
 TRIGGER = "100 milliseconds"
 """An interval without new events costs about 5 ms of one core."""
-_TOPIC = r"^[A-Za-z0-9._-]{1,249}$"
 _HOST = re.compile(r"[\w.:%-]+", re.ASCII)
-_TRIGGER = r"^\d+ (milli)?seconds?$"
+
+Topic = Annotated[str, of_form(r"[A-Za-z0-9._-]{1,249}", "a name of up to 249 letters, digits, ., _ and -")]
+Interval = Annotated[str, of_form(r"[0-9]+ (milli)?seconds?", "a number of milliseconds or seconds, as '2 seconds',")]
 
 
 class KafkaOptions(SparkJobOptions):
@@ -61,11 +62,11 @@ class LiveQueryOptions(KafkaOptions):
     bootstrap_servers: str | None = option(
         None, "with --source kafka: HOST:PORT of the brokers, separated by commas", group="Input"
     )
-    topic: str = option(EVENTS_TOPIC, "with --source kafka: topic of the events", group="Input", pattern=_TOPIC)
+    topic: Topic = option(EVENTS_TOPIC, "with --source kafka: topic of the events", group="Input")
     alerts: FilePath | None = option(
         None, "YAML file of alert rules; default: conf/alerts.yaml of the package", group="Live tables"
     )
-    trigger: str = option(TRIGGER, "interval between checks for new events", group="Live tables", pattern=_TRIGGER)
+    trigger: Interval = option(TRIGGER, "interval between checks for new events", group="Live tables")
     query: tuple[str, ...] = option(
         (), "Python file with a streaming query of your own, table(events) or alerts(events); may be repeated",
         group="Live tables", repeated="FILE",
@@ -117,9 +118,9 @@ class RelayOptions(KafkaOptions):
 
     bootstrap_servers: str = option(..., "HOST:PORT of the Kafka brokers, separated by commas", group="Input")
     runs_dir: Path = option(Path("runs"), "directory of the runs whose events to send", group="Input")
-    topic: str = option(EVENTS_TOPIC, "topic to send to", group="Output", pattern=_TOPIC)
+    topic: Topic = option(EVENTS_TOPIC, "topic to send to", group="Output")
     once: bool = option(False, "send the available events, then exit", group="Live tables")
-    trigger: str = option(TRIGGER, "interval between checks for new events", group="Live tables", pattern=_TRIGGER)
+    trigger: Interval = option(TRIGGER, "interval between checks for new events", group="Live tables")
 
 
 class DashboardOptions(LiveQueryOptions):

@@ -6,6 +6,7 @@ from typing import Annotated, Any, ClassVar, Literal
 from pydantic import field_validator, model_validator
 
 from longtail.conf.base.locations import Location
+from longtail.conf.base.suggestions import did_you_mean
 from longtail.conf.options.base import JobOptions, one_of, option
 from longtail.conf.options.training import BATCH_HELP, SupervisedOptions, TrainOptions
 
@@ -17,7 +18,9 @@ class PseudoLabelOptions(JobOptions):
         1.0, "omega: weight of the loss of a pseudo-labelled sample", group="Pseudo-labels", gt=0
     )
     confidence_threshold: tuple[float, ...] = option(
-        (0.0,), "ignore pseudo-labels of lower confidence; one per class: 0.9,0.8,0.95",
+        (0.0,),
+        "ignore pseudo-labels of lower confidence when training; one per class: 0.9,0.8,0.95 (--threshold of "
+        "gen_pseudolabels leaves them out of its table)",
         group="Pseudo-labels",
     )  # fmt: skip
     pseudo_label_type: Literal["hard", "soft"] = option(
@@ -167,7 +170,8 @@ class FixMatchOptions(JobOptions):
         try:
             shares = tuple(map(float, parts))
         except (TypeError, ValueError, OverflowError):
-            raise ValueError(f"input should be numbers separated by commas, or {ESTIMATED}") from None
+            guess = did_you_mean(str(value), [ESTIMATED])
+            raise ValueError(f"input should be numbers separated by commas, or {ESTIMATED}{guess}") from None
         if not shares or not all(share >= 0 for share in shares) or not sum(shares) > 0:
             raise ValueError("shares are 0 or more, and not all are 0")
         return shares

@@ -1,9 +1,9 @@
 """Options of experiments, their reports, and the simulation of the theorems."""
 
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
-from longtail.conf.options.base import MOST_THREADS, JobOptions, SparkJobOptions, option
+from longtail.conf.options.base import MOST_THREADS, JobOptions, SparkJobOptions, of_form, option
 
 
 class ExperimentOptions(SparkJobOptions):
@@ -49,14 +49,14 @@ class ExperimentOptions(SparkJobOptions):
 class ReportOptions(JobOptions):
     """report: report the results of an experiment as a page and as Markdown."""
 
-    examples = (("digits_small", "after `longtail experiment digits_small`"),)
+    examples = (
+        ("digits_small", "after `longtail experiment digits_small`: reports/ in results/"),
+        ("digits_small --output_dir pages", "the same, in another directory"),
+        ("digits_small --results_dir other", "of an experiment with --results_dir other"),
+    )
 
-    experiment: str = option(
-        ...,
-        "name of the experiment: its file's name without .yaml",
-        pattern=r"^[A-Za-z0-9_.-]+$",
-        positional=True,
-        group="Input",
+    experiment: Annotated[str, of_form(r"[A-Za-z0-9_.-]+", "a name of letters, digits, _, . and -")] = option(
+        ..., "name of the experiment: its file's name without .yaml", positional=True, group="Input"
     )
     results_dir: Path = option(Path("results"), "directory of the results table", group="Input")
     output_dir: Path | None = option(None, "output directory; default: reports/ in --results_dir", group="Output")

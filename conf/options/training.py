@@ -8,7 +8,7 @@ from pydantic import PrivateAttr, field_validator, model_validator
 from longtail.conf.base.locations import Location
 from longtail.conf.base.user_code import short_name
 from longtail.conf.networks import NETWORKS
-from longtail.conf.options.base import MOST_THREADS, JobOptions, fingerprint, is_in_run_name, one_of, option
+from longtail.conf.options.base import MOST_THREADS, JobOptions, fingerprint, is_in_run_name, of_form, one_of, option
 from longtail.conf.options.data import DataOptions
 from longtail.conf.options.places import FileLocation
 
@@ -107,12 +107,8 @@ class RunOptions(DataOptions):
         advanced=True, gt=0,
     )  # fmt: skip
     # The published code's name, as is --rand_number for the seed of the data selection.
-    exp_str: str = option(
-        "0",
-        "distinguishes runs of the same configuration",
-        group="Output",
-        pattern=r"^[A-Za-z0-9_.]+$",
-        max_length=60,
+    exp_str: Annotated[str, of_form(r"[A-Za-z0-9_.]+", "a text of letters, digits, _ and .")] = option(
+        "0", "distinguishes runs of the same configuration", group="Output", max_length=60
     )
     runs_dir: Location = option(
         Path("runs"), "directory of checkpoints, logs and metric events", group="Output", in_run_name=False

@@ -7,7 +7,8 @@ import pyarrow as pa
 
 from longtail.conf.base.errors import UserError
 from longtail.conf.base.locations import Location, location
-from longtail.conf.options.data import REST, DataOptions
+from longtail.conf.base.suggestions import did_you_mean
+from longtail.conf.options.data import REST, UNLABELED_NAMES, DataOptions
 from longtail.conf.vocabulary import NO_CLASS, UNLABELED
 from longtail.data.contract import ENCODED, UNLABELED_FIRST_ID
 from longtail.data.directories import files_below
@@ -107,7 +108,8 @@ def unlabeled_source(options: DataOptions, base: Located) -> UnlabeledSource[Any
         source = tiny_images
     else:
         raise UserError(
-            f"--unlabeled {options.unlabeled} is not a file, a directory or one of {', '.join(BY_NAME)}: name one"
+            f"--unlabeled {options.unlabeled} is not a file, a directory or one of {', '.join(BY_NAME)}"
+            f"{did_you_mean(options.unlabeled, UNLABELED_NAMES)}: name one"
         )
     if base.encoding == ENCODED:
         raise UserError(

@@ -18,6 +18,7 @@ from longtail.conf.base.errors import UserError
 from longtail.conf.base.files import content_hash, new_directory, scratch_directory, write_atomically
 from longtail.conf.base.locations import Location, location, spark_uri
 from longtail.conf.base.store_path import StorePath
+from longtail.conf.base.suggestions import did_you_mean
 from longtail.conf.datasets import known_datasets
 from longtail.conf.options.data import DATA_OPTIONS, DataOptions, PrepareOptions
 from longtail.conf.vocabulary import TRAIN
@@ -134,7 +135,7 @@ def _source_options(source: str | Path) -> dict[str, Any]:
     if not path.exists():
         raise UserError(
             f"{source} is neither a directory, a table nor a data set: name a place that is there, or one of "
-            f"{', '.join(known_datasets())}"
+            f"{', '.join(known_datasets())}{did_you_mean(str(source), known_datasets())}"
         )
     return {"dataset": "table" if is_table(path) else "folder", "path": path}
 

@@ -17,6 +17,7 @@ import pyarrow.parquet as pq
 from longtail.conf.base.errors import UserError
 from longtail.conf.base.files import write_atomically, write_json_atomically
 from longtail.conf.base.shown_text import redacted_values
+from longtail.conf.base.suggestions import did_you_mean
 from longtail.conf.experiment import Experiment, read_experiment
 from longtail.spark_jobs.studies.cost import StepTime
 from longtail.spark_jobs.studies.planned import PlannedTrial
@@ -59,7 +60,7 @@ def read_definition(results_dir: Path, name: str) -> Experiment:
     if not file.exists():
         names = sorted(other.stem for other in file.parent.glob("[!.]*.json"))
         known = f"there are {', '.join(names)}" if names else f"run `longtail experiment {name}` first"
-        raise UserError(f"{results_dir} has no experiment {name}: {known}")
+        raise UserError(f"{results_dir} has no experiment {name}{did_you_mean(name, names)}: {known}")
     return read_experiment(file)
 
 

@@ -7,6 +7,7 @@ from pydantic import ValidationError
 
 from longtail.conf.base.errors import UserError
 from longtail.conf.base.files import read_regular_text
+from longtail.conf.base.model_errors import describe_model_errors
 from longtail.conf.base.yaml_text import BadYaml, parse_yaml
 from longtail.streaming.alerts.rules import AlertRules
 
@@ -25,6 +26,5 @@ def read_alert_rules(path: Path | None = None) -> AlertRules:
     except (BadYaml, UnicodeDecodeError) as error:
         raise UserError(f"{name} is not YAML: {error}") from None
     except ValidationError as error:
-        first = error.errors()[0]
-        where = ".".join(map(str, first["loc"])) or "the file"
-        raise UserError(f"{name}: {where}: {first['msg'].lower()}; see conf/alerts.yaml for an example") from None
+        complaints = describe_model_errors(error, AlertRules)
+        raise UserError(f"{name}: {complaints}; see conf/alerts.yaml for an example") from None
