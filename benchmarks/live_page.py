@@ -23,7 +23,7 @@ from longtail.streaming.dashboard.class_axis import class_axis
 from longtail.streaming.dashboard.class_figures import accuracy_map
 from longtail.streaming.dashboard.page import page_state
 from longtail.streaming.dashboard.selection import Selection
-from longtail.streaming.dashboard.server import address, dashboard, listening_socket, serving, state_json
+from longtail.streaming.dashboard.server import address, dashboard_page, listening_socket, serving, state_json
 from longtail.streaming.dashboard.table_reader import TableReader
 from longtail.streaming.dashboard.table_rows import last_epoch
 from longtail.streaming.tables.manifest import RunManifest
@@ -128,7 +128,7 @@ def main() -> None:
 
         listening = listening_socket("127.0.0.1", 0)
         with (
-            serving(dashboard(reader.read, reader.version, host="127.0.0.1"), listening),
+            serving(dashboard_page(reader.read, reader.version, host="127.0.0.1"), listening),
             browser(address(listening)) as page,
         ):
 

@@ -13,7 +13,7 @@ from pydantic import ValidationError
 from longtail.conf.base.errors import UserError
 from longtail.conf.command_line.files import file_values
 from longtail.conf.command_line.help import help_text
-from longtail.conf.command_line.messages import describe
+from longtail.conf.command_line.messages import describe_errors
 from longtail.conf.command_line.parser import CONFIG, HELP_ALL_FLAGS, HELP_FLAGS, flag_values, known_flag_values
 from longtail.conf.datasets import dataset_facts
 from longtail.conf.options.base import JobOptions
@@ -50,7 +50,7 @@ def resolve_options(options_type: type[Options], values: dict[str, Any], *, is_p
     try:
         return options_type.model_validate(values, context=SET_IS_PREPARED if is_prepared else None)
     except ValidationError as error:
-        raise UserError(describe(error, options_type)) from None
+        raise UserError(describe_errors(error, options_type)) from None
 
 
 def options_for(options_type: type[Options], options: JobOptions, **changes: Any) -> Options:

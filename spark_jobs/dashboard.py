@@ -19,7 +19,7 @@ from longtail.conf.base.paths import check_can_be_written
 from longtail.conf.options.live import DashboardOptions
 from longtail.spark_jobs.cli import run_job
 from longtail.spark_jobs.steps.live_query import live_inputs, start_query
-from longtail.streaming.dashboard.server import address, dashboard, is_private, listening_socket, serving
+from longtail.streaming.dashboard.server import address, dashboard_page, is_private, listening_socket, serving
 from longtail.streaming.dashboard.table_reader import TableReader
 from longtail.streaming.runs.own_directories import PAGE_TABLES_DIRECTORY
 from longtail.streaming.tables.published import followed_tables, working_tables
@@ -47,7 +47,7 @@ def main(argv: Sequence[str]) -> None:
 
 
 def _serve(options: DashboardOptions, tables: TableReader, listening: socket, until: Callable[[Event], object]) -> None:
-    page = dashboard(tables.read, tables.version, host=options.host, notes=tables.notes)
+    page = dashboard_page(tables.read, tables.version, host=options.host, notes=tables.notes)
     with serving(page, listening) as ended:
         print(f"dashboard: {address(listening)} (Ctrl-C ends it)", flush=True)
         if not is_private(listening):

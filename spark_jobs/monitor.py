@@ -21,7 +21,7 @@ from longtail.conf.options.live import MonitorOptions
 from longtail.spark_jobs.cli import run_job
 from longtail.spark_jobs.display.console import console
 from longtail.spark_jobs.display.live_view import follow, screen
-from longtail.spark_jobs.steps.event_source import description_of
+from longtail.spark_jobs.steps.event_source import shown_source
 from longtail.spark_jobs.steps.live_query import live_inputs, start_query
 from longtail.spark_jobs.steps.live_sinks import update_sinks
 from longtail.streaming.tables.manifest import TABLES_DIRECTORY, list_runs
@@ -51,7 +51,7 @@ def _monitor(options: MonitorOptions, tables_dir: Path, publish: Publish) -> Non
         else:
             queries.finish()
             if not list_runs(tables_dir):
-                raise UserError(f"no metric event in {description_of(options)}: start a training first")
+                raise UserError(f"no metric event in {shown_source(options)}: start a training first")
             console().print(screen(tables_dir, options.run))
 
 

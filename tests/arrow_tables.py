@@ -16,9 +16,9 @@ from longtail.streaming.events.schema import (
     PseudoLabelEvent,
     StepEvent,
 )
-from longtail.streaming.kernels.newest import EVENT_TABLES, latest_class_events
-from longtail.streaming.kernels.runs import runs
-from longtail.streaming.kernels.scores import class_epochs, epochs
+from longtail.streaming.kernels.newest import EVENT_TABLES, latest_class_events_table
+from longtail.streaming.kernels.runs import run_rows
+from longtail.streaming.kernels.scores import class_epochs_table, epochs_table
 from longtail.streaming.live.arrow_rows import last_rows
 from longtail.streaming.tables.schemas import TABLES
 from tests.batch_tables import with_derived_tables
@@ -34,16 +34,16 @@ def arrow_tables(
     tables = {
         name: query(_table_of(events, KINDS[name]).select(TABLES[name].names)) for name, query in EVENT_TABLES.items()
     }
-    newest = latest_class_events(_table_of(events, ClassEvent))
+    newest = latest_class_events_table(_table_of(events, ClassEvent))
     classes, of_epochs = TABLES["class_epochs"].empty_table(), TABLES["epochs"].empty_table()
     for is_part in (pc.less(newest["epoch"], first_epoch), pc.greater_equal(newest["epoch"], first_epoch)):
-        of_part = class_epochs(newest.filter(is_part), last_rows(classes, ["run", "split", "class_id"]))
-        of_epochs = pa.concat_tables([of_epochs, epochs(of_part, last_rows(of_epochs, ["run", "split"]))])
+        of_part = class_epochs_table(newest.filter(is_part), last_rows(classes, ["run", "split", "class_id"]))
+        of_epochs = pa.concat_tables([of_epochs, epochs_table(of_part, last_rows(of_epochs, ["run", "split"]))])
         classes = pa.concat_tables([classes, of_part])
     tables |= {"class_epochs": classes, "epochs": of_epochs}
     half = len(events) // 2
-    known = runs({name: _table_of(events[:half], kind) for name, kind in EVENT_KINDS.items()}, [])
-    states = runs({name: _table_of(events[half:], kind) for name, kind in EVENT_KINDS.items()}, known.values())
+    known = run_rows({name: _table_of(events[:half], kind) for name, kind in EVENT_KINDS.items()}, [])
+    states = run_rows({name: _table_of(events[half:], kind) for name, kind in EVENT_KINDS.items()}, known.values())
     tables["runs"] = pa.Table.from_pylist([*states.values()], schema=TABLES["runs"])
     return with_derived_tables(tables, rules or AlertRules())
 

@@ -10,7 +10,7 @@ from longtail.spark_jobs.advising.classifier_output import ClassifierOutput, Hel
 from longtail.spark_jobs.advising.estimates import Estimate, Estimates
 from longtail.spark_jobs.advising.rules import Advice, advise_on_self_supervision, advise_on_unlabeled
 from longtail.spark_jobs.advising.sentences import conclusion, gap_sentence, threshold_sentence
-from longtail.spark_jobs.advising.threshold import ThresholdBias, threshold_bias
+from longtail.spark_jobs.advising.threshold import ThresholdBias, estimate_threshold_bias
 
 SURE = 0.01
 
@@ -133,7 +133,7 @@ def unlabeled_images(predicted: list[int]) -> ClassifierOutput:
 def test_the_bias_is_measured_in_half_gaps_between_the_halves_means() -> None:
     # Class 0: mean 3, class 1: mean 7, so the head half 5; the tail half 1. The middle is 3, a half gap is 2.
     val = held_out([0] * 5, [2, 4, 7, 0, 2], [0, 0, 1, 2, 2])
-    bias = threshold_bias(val, unlabeled_images([0, 1, 1, 2]), found(), is_head=IS_HEAD)
+    bias = estimate_threshold_bias(val, unlabeled_images([0, 1, 1, 2]), found(), is_head=IS_HEAD)
     assert bias is not None
     assert (bias.mu1, bias.mu2, bias.num_positive, bias.num_negative) == (5, 1, 3, 1)
     assert bias.base == -1.5  # the classifier decides at odds of 0, three below the middle
@@ -146,7 +146,7 @@ def test_the_bias_is_measured_in_half_gaps_between_the_halves_means() -> None:
 def test_the_deviation_is_where_the_theorem_s_bound_reaches_its_probability() -> None:
     val = held_out([0] * 4, [1, 3, -1, -3], [0, 0, 2, 2])  # means 2 and -2, sigma 1, half gap 2
     n = 10_000
-    bias = threshold_bias(val, unlabeled_images([0] * n + [2] * n), found(), is_head=IS_HEAD)
+    bias = estimate_threshold_bias(val, unlabeled_images([0] * n + [2] * n), found(), is_head=IS_HEAD)
     assert bias is not None and bias.deviation is not None
     delta = 2 * bias.deviation
     bound = 1 - 2 * math.exp(-2 * delta**2 / 9 * n / 2) - 4 * math.exp(-8 * n * delta**2 / (9 * 16))
@@ -162,7 +162,7 @@ def test_the_deviation_is_where_the_theorem_s_bound_reaches_its_probability() ->
     ],
 )
 def test_without_two_halves_there_is_no_threshold(val: HeldOutOutput, unlabeled: ClassifierOutput) -> None:
-    assert threshold_bias(val, unlabeled, found(), is_head=IS_HEAD) is None
+    assert estimate_threshold_bias(val, unlabeled, found(), is_head=IS_HEAD) is None
     assert threshold_sentence(None).startswith("Theorem 1 does not apply")
 
 

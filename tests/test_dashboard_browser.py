@@ -20,7 +20,7 @@ import numpy as np
 import pytest
 from pyspark.sql import SparkSession
 
-from longtail.streaming.dashboard.server import address, dashboard, listening_socket, serving
+from longtail.streaming.dashboard.server import address, dashboard_page, listening_socket, serving
 from longtail.streaming.dashboard.table_reader import TableReader
 from longtail.streaming.events.schema import ClassEvent, ConfusionEvent, Event, PseudoLabelEvent, RunEvent
 from longtail.streaming.events.writer import EventWriter, write_pseudo_label_events
@@ -215,7 +215,7 @@ def page_of(tables_dir: Path) -> Iterator[Page]:
     tables = TableReader(tables_dir)
     listening = listening_socket("127.0.0.1", 0)
     with (
-        serving(dashboard(tables.read, tables.version, host="127.0.0.1"), listening),
+        serving(dashboard_page(tables.read, tables.version, host="127.0.0.1"), listening),
         browser(address(listening)) as page,
     ):
         yield page

@@ -17,7 +17,7 @@ from longtail.streaming.dashboard.class_figures import (
     pseudo_labels,
 )
 from longtail.streaming.dashboard.run_figures import class_changes, group_lines, score_of_runs
-from longtail.streaming.dashboard.style import NEUTRAL, RUN_COLOURS, head_tail_colour, shown_name
+from longtail.streaming.dashboard.style import NEUTRAL, RUN_COLOURS, chart_name, head_tail_colour
 from tests.result_rows import class_rows, table
 
 NAN = float("nan")
@@ -258,12 +258,12 @@ def test_the_reader_s_zoom_stays_while_the_view_does() -> None:
 
 @pytest.mark.parametrize("name", ["<b>x</b>", '<a href="https://example.org">x</a>', "a & b"])
 def test_a_name_is_never_markup(name: str) -> None:
-    shown = shown_name(name, 100)
+    shown = chart_name(name, 100)
     assert "<" not in shown and shown.count("&") == name.count("<") + name.count(">") + name.count("&")
 
 
 def test_a_long_name_is_cut() -> None:
-    assert shown_name("x" * 30, 10) == "x" * 9 + "…"
+    assert chart_name("x" * 30, 10) == "x" * 9 + "…"
 
 
 def luminance(colour: str) -> float:

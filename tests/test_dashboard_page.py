@@ -16,7 +16,7 @@ from longtail.conf.base.errors import UserError
 from longtail.conf.options.live import DashboardOptions
 from longtail.streaming.dashboard.page import PageState, page_state, whole_page
 from longtail.streaming.dashboard.selection import Selection, read_selection
-from longtail.streaming.dashboard.server import address, dashboard, is_private, listening_socket, serving
+from longtail.streaming.dashboard.server import address, dashboard_page, is_private, listening_socket, serving
 from longtail.streaming.dashboard.table_reader import TableReader
 from longtail.streaming.dashboard.table_rows import ReadTable
 from longtail.streaming.live.quarantine import Quarantine
@@ -299,7 +299,7 @@ def test_a_run_is_added_to_the_comparison_and_taken_out_again() -> None:
 def server() -> Iterator[socket.socket]:
     """A server of one run on a free port of the loopback interface."""
     listening = listening_socket("127.0.0.1", 0)
-    with serving(dashboard(reader_of(ONE_RUN), lambda: "7", host="127.0.0.1"), listening):
+    with serving(dashboard_page(reader_of(ONE_RUN), lambda: "7", host="127.0.0.1"), listening):
         yield listening
 
 
@@ -317,7 +317,7 @@ def ask(
 
 def test_who_waits_for_the_server_is_told_when_it_ends() -> None:
     listening = listening_socket("127.0.0.1", 0)
-    with serving(dashboard(reader_of(ONE_RUN), lambda: "7", host="127.0.0.1"), listening) as ended:
+    with serving(dashboard_page(reader_of(ONE_RUN), lambda: "7", host="127.0.0.1"), listening) as ended:
         assert ask(listening, "/")[0] == 200
         assert not ended.is_set()
     assert ended.is_set()

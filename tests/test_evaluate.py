@@ -22,7 +22,7 @@ from longtail.data.loader import load_split
 from longtail.data.manifest import read_manifest
 from longtail.spark_jobs.steps import evaluation
 from longtail.spark_jobs.steps.evaluation import evaluate_checkpoint
-from longtail.training.calibration import calibrate
+from longtail.training.calibration import fit_calibration
 from longtail.training.checkpoint_evaluation import run_evaluation
 from longtail.training.checkpoints import load_checkpoint, save_checkpoint
 from longtail.training.inference import class_offsets, losses
@@ -229,7 +229,7 @@ def calibrated(directory: Path, checkpoint: Path) -> Path:
     loaded = load_checkpoint(checkpoint)
     assert loaded.model_card is not None
     card = dataclasses.replace(
-        loaded.model_card, calibration=calibrate(probabilities / probabilities.sum(axis=1, keepdims=True), labels)
+        loaded.model_card, calibration=fit_calibration(probabilities / probabilities.sum(axis=1, keepdims=True), labels)
     )
     save_checkpoint(directory / "calibrated.pth.tar", dataclasses.replace(loaded, model_card=card))
     return directory / "calibrated.pth.tar"

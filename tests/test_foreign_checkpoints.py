@@ -22,7 +22,7 @@ from longtail.spark_jobs.steps.checkpoint_options import continued
 from longtail.training.checkpoint_evaluation import run_evaluation
 from longtail.training.checkpoints import load_checkpoint, load_weights
 from longtail.training.command import main
-from longtail.training.foreign_checkpoints import assumption, description_of
+from longtail.training.foreign_checkpoints import assumption, set_description
 from longtail.training.inference import infer, load_classifier_checkpoint
 from longtail.training.run import run_training
 from longtail.training.set_options import options_with_set
@@ -85,7 +85,7 @@ def test_inference_gives_the_logits_of_the_run(set_dir: Path, runs: dict[str, Pa
     manifest = read_manifest(set_dir)
     images = load_split(set_dir, TEST, manifest).images
     theirs, own = published(runs, name, tmp_path / "c"), runs[name]
-    found = infer(theirs, content_hash(theirs), images, batch_size=32, of_set=description_of(manifest)).logits
+    found = infer(theirs, content_hash(theirs), images, batch_size=32, of_set=set_description(manifest)).logits
     expected = infer(own, content_hash(own), images, batch_size=32).logits
     assert torch.allclose(found, expected, rtol=1e-4, atol=1e-4)
 
@@ -107,7 +107,7 @@ def manifest_of(tmp_path: Path, dataset: str, num_classes: int = 10) -> Manifest
 def test_inputs_are_normalised_by_the_constants_of_the_data_set_or_else_by_its_images(
     tmp_path: Path, dataset: str, mean: tuple[float, ...], std: tuple[float, ...]
 ) -> None:
-    of_set = description_of(manifest_of(tmp_path, dataset))
+    of_set = set_description(manifest_of(tmp_path, dataset))
     tensors = build_model("resnet20", num_classes=10, in_channels=3, head="cosine").state_dict()
     path = write_published(tmp_path / "c", tensors)
     card = load_classifier_checkpoint(path, of_set).model_card
@@ -120,7 +120,7 @@ def test_inputs_are_normalised_by_the_constants_of_the_data_set_or_else_by_its_i
 def test_a_checkpoint_that_names_no_network_needs_one(tmp_path: Path) -> None:
     tensors = build_model("resnet20", num_classes=10, in_channels=3).state_dict()
     path = write_published(tmp_path / "c", tensors, arch="somebody's")
-    of_set = description_of(manifest_of(tmp_path, "cifar10"))
+    of_set = set_description(manifest_of(tmp_path, "cifar10"))
     with refused() as messages:
         load_classifier_checkpoint(path, of_set)
     assert messages[0] == f"{path} does not say which network it is of: name it with -a, as -a resnet32"
@@ -139,7 +139,7 @@ def test_a_pre_training_is_not_evaluated(
     path = published(runs, name, tmp_path / "c", prefix=prefix) if foreign else runs[name]
     for attempt in (
         lambda: evaluated(set_dir, path),
-        lambda: load_classifier_checkpoint(path, description_of(read_manifest(set_dir))),
+        lambda: load_classifier_checkpoint(path, set_description(read_manifest(set_dir))),
         lambda: resumed(set_dir, tmp_path, path),
     ):
         with refused() as messages:
@@ -269,7 +269,7 @@ def test_its_network_is_taken_over_by_a_training(
 def test_inference_with_another_network_than_it_names_is_refused(runs: dict[str, Path], tmp_path: Path) -> None:
     path = published(runs, "CE", tmp_path / "c")
     with refused() as messages:
-        load_classifier_checkpoint(path, description_of(manifest_of(tmp_path, "cifar10", num_classes=3)), "resnet44")
+        load_classifier_checkpoint(path, set_description(manifest_of(tmp_path, "cifar10", num_classes=3)), "resnet44")
     assert messages[0] == f"{path} is a resnet20, not a resnet44: give -a resnet20"
 
 
@@ -308,5 +308,5 @@ def test_without_spark_too_a_checkpoint_without_names_is_said_to_go_by_position(
 
 def test_the_description_of_a_set_is_hashable_so_that_a_worker_keeps_its_network(set_dir: Path) -> None:
     manifest = read_manifest(set_dir)
-    assert hash(description_of(manifest)) == hash(description_of(manifest))
-    assert np.isclose(description_of(manifest).normalisation.mean, manifest.channel_mean).all()
+    assert hash(set_description(manifest)) == hash(set_description(manifest))
+    assert np.isclose(set_description(manifest).normalisation.mean, manifest.channel_mean).all()

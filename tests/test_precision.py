@@ -17,7 +17,7 @@ from longtail.conf.vocabulary import TRAIN
 from longtail.models.build import build_model
 from longtail.models.heads import CosineHead
 from longtail.models.resnet import BasicBlock
-from longtail.training.images import fits, move_if_fits, to_device
+from longtail.training.images import fits, images_to_device, move_if_fits
 from longtail.training.precision import autocast, compile_model
 from longtail.training.run import run_training
 from tests.refusals import refused
@@ -121,13 +121,13 @@ def test_a_compiled_training_ends_nearly_alike_and_its_checkpoint_is_an_ordinary
 def test_images_are_kept_on_the_device_if_half_of_its_memory_stays_free() -> None:
     assert fits(500, 1000) and not fits(501, 1000)
     images = torch.zeros(3, 1, 2, 2, dtype=torch.uint8)
-    assert move_if_fits(images, CPU) is images and to_device(images, CPU) is images
+    assert move_if_fits(images, CPU) is images and images_to_device(images, CPU) is images
 
 
 def test_a_device_with_and_without_its_number_is_the_same() -> None:
     there = torch.zeros(3, 1, 2, 2, dtype=torch.uint8, device="meta")
     assert there.device != torch.device("meta", 0)
-    assert to_device(there, torch.device("meta", 0)) is there
+    assert images_to_device(there, torch.device("meta", 0)) is there
 
 
 class Waits(TorchDispatchMode):

@@ -8,7 +8,7 @@ import torch
 from scipy.special import softmax
 
 from longtail.data.class_shares import class_shares_text, read_class_shares, shares_by_name
-from longtail.training.calibration import NUM_BINS, calibrate, log_of, reliability
+from longtail.training.calibration import NUM_BINS, fit_calibration, log_of, reliability
 from longtail.training.metrics import Predictions, expected_calibration_error
 from longtail.training.prior_shift import estimate_shares, estimated_with_intervals, log_ratios
 from tests.refusals import refused
@@ -45,7 +45,7 @@ def test_calibration_finds_temperature_and_biases_and_measures_the_gain_on_other
     rng = np.random.default_rng(0)
     labels, exact = generated(UNIFORM, 4000, rng)
     biases = np.array([1.0, 0.0, -1.0, 0.0])
-    found = calibrate(softmax(3 * exact - 3 * biases, axis=1), labels)
+    found = fit_calibration(softmax(3 * exact - 3 * biases, axis=1), labels)
 
     assert found.scaling.temperature == pytest.approx(3, rel=0.1)
     np.testing.assert_allclose(found.scaling.biases, biases, atol=0.2)
@@ -56,12 +56,12 @@ def test_calibration_finds_temperature_and_biases_and_measures_the_gain_on_other
     turned = found.in_order([2, 0, 1, 3]).scaling
     assert turned.biases == [found.scaling.biases[index] for index in (2, 0, 1, 3)]
     with pytest.raises(ValueError, match="19 images are too few"):
-        calibrate(np.full((19, 2), 0.5), np.zeros(19, int))
+        fit_calibration(np.full((19, 2), 0.5), np.zeros(19, int))
 
 
 def test_a_class_without_held_out_images_keeps_a_finite_bias_and_some_share() -> None:
     labels, exact = generated(np.array([0.5, 0.5, 0.0]), 500, np.random.default_rng(1))
-    scaling = calibrate(softmax(exact, axis=1), labels).scaling
+    scaling = fit_calibration(softmax(exact, axis=1), labels).scaling
     assert -10 < scaling.biases[2] < 0 and 0 < scaling.class_shares[2] < 0.05
 
 
@@ -82,7 +82,7 @@ def test_intervals_hold_the_true_shares_most_times() -> None:
     for _ in range(4):
         labels, exact = generated(np.array([0.6, 0.25, 0.1, 0.05]), 300, rng)
         logits = 2 * (exact + np.log([0.6, 0.25, 0.1, 0.05]))  # too sure of itself
-        calibration = calibrate(softmax(logits, axis=1), labels)
+        calibration = fit_calibration(softmax(logits, axis=1), labels)
         truth = rng.dirichlet(np.ones(4))
         _, of_new = generated(truth, 300, rng)
         outputs = softmax(2 * (of_new + np.log([0.6, 0.25, 0.1, 0.05])), axis=1)

@@ -8,7 +8,7 @@ from pyspark.sql import SparkSession
 from longtail.streaming import queries
 from longtail.streaming.events.columns import event_schema
 from longtail.streaming.events.schema import EVENT_KINDS, ClassEvent, RunEvent, StepEvent, spark_ddl
-from longtail.streaming.kernels.runs import runs
+from longtail.streaming.kernels.runs import run_rows
 from tests.analytics import rounded
 from tests.events import PLAIN, an_event
 from tests.frames import frame_of
@@ -34,7 +34,7 @@ def test_events_of_all_kinds_tell_where_their_runs_stand(spark: SparkSession) ->
     names = [column.partition(" ")[0] for column in spark_ddl().split(", ")]
     whole = frame_of(spark, [tuple(row.get(name) for name in names) for row in rows], spark_ddl())
 
-    found = list(runs(by_kind, []).values())
+    found = list(run_rows(by_kind, []).values())
 
     expected = queries.runs(queries.run_updates(whole)).toArrow().to_pylist()
     assert len(found) == 3

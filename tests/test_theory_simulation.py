@@ -135,7 +135,7 @@ def test_t1_s_class_means_are_distributed_as_those_of_explicit_samples() -> None
         return generator.normal(np.where(from_mu1, 1.5, -1.0), 0.7).mean(axis=1)
 
     explicit = (class_mean(18, 0.8) + class_mean(6, 0.4)) / 2 - 0.25
-    ours = t1.threshold_bias(point, repetitions, np.random.default_rng(2))
+    ours = t1.simulated_threshold_bias(point, repetitions, np.random.default_rng(2))
     assert ours.shape == (repetitions,)
     assert_same_distribution(ours, explicit)
     # D (mu1 - mu2) / 2 = 0.2 * 1.25

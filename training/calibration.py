@@ -118,7 +118,7 @@ class Calibration:
             reliability.check(num_images=self.num_images)
 
 
-def calibrate(probabilities: np.ndarray, labels: np.ndarray, *, seed: int = 0) -> Calibration:
+def fit_calibration(probabilities: np.ndarray, labels: np.ndarray, *, seed: int = 0) -> Calibration:
     """Fit temperature and biases to held-out images.
 
     probabilities: (N, C), of a classifier that did not learn from these images; labels: (N,) classes

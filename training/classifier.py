@@ -28,7 +28,7 @@ from longtail.training.distributed import Rank
 from longtail.training.evaluation import class_means, split_features
 from longtail.training.losses import logit_scale_of
 from longtail.training.method import TrainingMethod
-from longtail.training.networks import to_device
+from longtail.training.networks import network_to_device
 from longtail.training.objective import Task
 from longtail.training.run_directory import RunPaths
 from longtail.training.supervised import supervised_task
@@ -140,7 +140,7 @@ def _network(head: str, options: TrainClassifierOptions, task: Task, rank: Rank)
     model = build_checked_model(
         options.arch, num_outputs=data.num_classes, image_shape=data.train.image_shape, head=head
     )  # fmt: skip
-    return to_device(model, rank)
+    return network_to_device(model, rank)
 
 
 def _need_linear_head(checkpoint: Checkpoint, path: Location, options: TrainClassifierOptions, task: Task) -> None:

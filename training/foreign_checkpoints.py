@@ -36,7 +36,7 @@ class SetDescription:
     normalisation: Normalisation
 
 
-def description_of(manifest: Manifest) -> SetDescription:
+def set_description(manifest: Manifest) -> SetDescription:
     """The description of a prepared set, normalised by the data set's published constants, else by its own images'."""
     facts = dataset_facts(manifest.dataset)
     own = Normalisation(tuple(manifest.channel_mean), tuple(std or 1.0 for std in manifest.channel_std))

@@ -34,12 +34,12 @@ def image_batches(images: Tensor | StreamedImages, batches: Sequence[Tensor], de
     """Yield the (n, C, H, W) uint8 images of each batch of indices (n,), on the device; the indices are on the CPU."""
     if isinstance(images, StreamedImages):
         for pixels in read_images(images, [indices.numpy() for indices in batches]):
-            yield to_device(image_tensor(pixels), device)
+            yield images_to_device(image_tensor(pixels), device)
         return
     # All indices are moved at once, so that no step waits for its own.
     order = torch.cat(list(batches)).to(images.device)
     for indices in order.split([len(indices) for indices in batches]):
-        yield to_device(select_images(images, indices), device)
+        yield images_to_device(select_images(images, indices), device)
 
 
 def select_images(images: Tensor, indices: Tensor) -> Tensor:
@@ -47,7 +47,7 @@ def select_images(images: Tensor, indices: Tensor) -> Tensor:
     return images.permute(0, 2, 3, 1).index_select(0, indices).permute(0, 3, 1, 2)
 
 
-def to_device(images: Tensor, device: torch.device) -> Tensor:
+def images_to_device(images: Tensor, device: torch.device) -> Tensor:
     """Move a batch of images to the device; a copy from host memory overlaps with computation."""
     # Compare types: a rank has one device, and "cuda" and "cuda:0", the same GPU, are not equal.
     if images.device.type == device.type:

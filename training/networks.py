@@ -26,10 +26,10 @@ def new_network(options: RunOptions, task: Task, rank: Rank) -> Network:
     for module in model.modules():
         if isinstance(module, nn.BatchNorm2d):
             module.momentum = options.bn_momentum
-    return to_device(model, rank)
+    return network_to_device(model, rank)
 
 
-def to_device(network: Network, rank: Rank) -> Network:
+def network_to_device(network: Network, rank: Rank) -> Network:
     """Move the network to the rank's device, with its weights channels last in memory."""
     # In two steps, as the types of torch know no call that does both.
     return network.to(rank.device).to(memory_format=torch.channels_last)

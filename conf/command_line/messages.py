@@ -18,7 +18,7 @@ _PLAIN_MESSAGES = {
 }
 
 
-def describe(error: ValidationError, options_type: type[JobOptions]) -> str:
+def describe_errors(error: ValidationError, options_type: type[JobOptions]) -> str:
     """All complaints, each with the option's flag, the value given, what was expected and perhaps what was meant."""
     return "; ".join(_describe(detail, options_type) for detail in error.errors())
 

@@ -6,7 +6,7 @@ from pydantic import model_validator
 
 from longtail.conf.base.locations import Location
 from longtail.conf.options.base import JobOptions, option
-from longtail.conf.options.classifier import images_per_pass, threads_per_task
+from longtail.conf.options.classifier import images_per_pass, threads_option
 from longtail.conf.options.inference import InferenceOptions, NewImagesOptions
 from longtail.conf.options.places import FileLocation
 
@@ -60,7 +60,7 @@ class CalibrateOptions(InferenceOptions, CalibratedOutput):
         group="Your own images",
     )
     batch_size: int = images_per_pass()
-    threads: int | None = threads_per_task()
+    threads: int | None = threads_option()
 
 
 class CalibrateImagesOptions(NewImagesOptions, CalibratedOutput):

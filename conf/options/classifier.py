@@ -31,7 +31,7 @@ def images_per_pass() -> Any:
     )
 
 
-def threads_per_task() -> Any:
+def threads_option() -> Any:
     """threads"""
     return option(
         None, "CPU threads per task; default: an equal share of the cores", group="Spark", advanced=True, gt=0,

@@ -9,7 +9,7 @@ from longtail.conf.base.locations import Location
 from longtail.conf.base.paths import is_possible_path
 from longtail.conf.base.suggestions import did_you_mean
 from longtail.conf.options.base import DELTA_HELP, JobOptions, SparkJobOptions, TableFormat, of_form, option
-from longtail.conf.options.classifier import images_per_pass, own_loss, own_network, threads_per_task
+from longtail.conf.options.classifier import images_per_pass, own_loss, own_network, threads_option
 from longtail.conf.options.data import DataOptions
 from longtail.conf.options.places import FileLocation
 from longtail.conf.options.training import LossName, NetworkName
@@ -95,7 +95,7 @@ class GenPseudolabelsOptions(InferenceOptions):
         "power (0: uniform)", group="Method", ge=0, le=1,
     )  # fmt: skip
     batch_size: int = images_per_pass()
-    threads: int | None = threads_per_task()
+    threads: int | None = threads_option()
     output_dir: Location | None = option(
         None, "directory to write to; default: pseudo_labels/ beside the prepared sets", group="Output"
     )
@@ -143,7 +143,7 @@ class EvaluateOptions(InferenceOptions, PriorOptions):
     )  # fmt: skip
     features: bool = option(False, "write the features of every image as well", group="Output")
     batch_size: int = images_per_pass()
-    threads: int | None = threads_per_task()
+    threads: int | None = threads_option()
     output_dir: Location | None = option(
         None, "directory to write to; default: evaluation/ beside the checkpoint", group="Output"
     )
@@ -173,7 +173,7 @@ class NewImagesOptions(SparkJobOptions):
     )  # fmt: skip
     arch: NetworkName | None = own_network()
     batch_size: int = images_per_pass()
-    threads: int | None = threads_per_task()
+    threads: int | None = threads_option()
 
     @field_validator("path")
     @classmethod

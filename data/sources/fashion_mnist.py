@@ -14,7 +14,7 @@ from longtail.conf.base.locations import Location
 from longtail.conf.options.data import DataOptions
 from longtail.data.sources.base import Located, Shard
 from longtail.data.sources.download import download
-from longtail.data.sources.idx_files import IMAGE_SHAPE, idx_batch, idx_shards, split_files, unpack
+from longtail.data.sources.idx_files import IMAGE_SHAPE, idx_batch, idx_shards, shard_files, unpack
 
 CLASS_NAMES = [
     "t-shirt", "trouser", "pullover", "dress", "coat", "sandal", "shirt", "sneaker", "bag", "ankle boot",
@@ -55,7 +55,7 @@ def _located(directory: Location, origin: str) -> Located:
 
 
 def read(shard: Shard) -> pa.RecordBatch:
-    images, labels = (_verified(path) for path in split_files(shard))
+    images, labels = (_verified(path) for path in shard_files(shard))
     return idx_batch(shard, images, labels)
 
 

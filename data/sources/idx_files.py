@@ -29,7 +29,7 @@ def idx_shards(directory: Location) -> list[Shard]:
     return [Shard(directory, TRAIN, 0, 0), Shard(directory, TEST, 0, NUM_TRAIN)]
 
 
-def split_files(shard: Shard) -> tuple[Location, Location]:
+def shard_files(shard: Shard) -> tuple[Location, Location]:
     """The files of the shard's images and labels."""
     prefix = _PREFIX[shard.split]
     return shard.path / f"{prefix}-images-idx3-ubyte.gz", shard.path / f"{prefix}-labels-idx1-ubyte.gz"
@@ -37,7 +37,7 @@ def split_files(shard: Shard) -> tuple[Location, Location]:
 
 def idx_batch(shard: Shard, images: bytes, labels: bytes) -> pa.RecordBatch:
     """Rows from the uncompressed content of a shard's two files. Raises UserError if it is not idx, or inconsistent."""
-    image_file, label_file = split_files(shard)
+    image_file, label_file = shard_files(shard)
     pixels = parse_idx(images, path=image_file, num_dimensions=3)
     return source_batch(shard, pixels[..., None], parse_idx(labels, path=label_file, num_dimensions=1))
 

@@ -10,7 +10,7 @@ from longtail.conf.base.errors import UserError
 from longtail.conf.options.data import DataOptions
 from longtail.data.sources.base import Located, Shard
 from longtail.data.sources.download import download, verify_sha256
-from longtail.data.sources.idx_files import IMAGE_SHAPE, idx_batch, idx_shards, split_files, unpack
+from longtail.data.sources.idx_files import IMAGE_SHAPE, idx_batch, idx_shards, shard_files, unpack
 
 CLASS_NAMES = [str(digit) for digit in range(10)]
 # A mirror: the publishers' server requires a login.
@@ -40,7 +40,7 @@ def locate(options: DataOptions) -> Located:
 
 def read(shard: Shard) -> pa.RecordBatch:
     contents = []
-    for path in split_files(shard):
+    for path in shard_files(shard):
         verify_sha256(path, _SHA256[path.name])
         contents.append(unpack(path))
     return idx_batch(shard, *contents)

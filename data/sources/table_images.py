@@ -57,7 +57,7 @@ class Layout:
 
 
 @dataclass(frozen=True)
-class Rows:
+class RowRange:
     """Consecutive rows of one row group; first_row is relative to it."""
 
     row_group: int
@@ -72,7 +72,7 @@ class RowShard(UserImageShard):
     decoded_size: side in pixels to which files are decoded; None: they are stored unchanged
     """
 
-    rows: Rows
+    rows: RowRange
     layout: Layout
     decoded_size: int | None = None
 
@@ -81,11 +81,11 @@ class RowShard(UserImageShard):
         return f"{self.path.name}, row group {self.rows.row_group}, row {self.rows.first_row + index}"
 
 
-def row_ranges(group_sizes: Sequence[int]) -> Iterator[Rows]:
+def row_ranges(group_sizes: Sequence[int]) -> Iterator[RowRange]:
     """A file's rows in parts of at most ROWS_PER_SHARD; group_sizes: number of rows of its row groups."""
     for row_group, size in enumerate(group_sizes):
         for first_row in range(0, size, ROWS_PER_SHARD):
-            yield Rows(row_group, first_row, min(ROWS_PER_SHARD, size - first_row))
+            yield RowRange(row_group, first_row, min(ROWS_PER_SHARD, size - first_row))
 
 
 def row_group_sizes(parquet: pq.ParquetFile) -> list[int]:

@@ -24,7 +24,7 @@ from longtail.data.statistics import class_distribution
 from longtail.spark_jobs.advising.classifier_output import ClassifierOutput, HeldOutOutput, head_half
 from longtail.spark_jobs.advising.estimates import Estimates, estimate_unlabeled
 from longtail.spark_jobs.advising.rules import Advice, advise_on_self_supervision, advise_on_unlabeled
-from longtail.spark_jobs.advising.threshold import ThresholdBias, threshold_bias
+from longtail.spark_jobs.advising.threshold import ThresholdBias, estimate_threshold_bias
 from longtail.spark_jobs.frames.predictions import FEATURES
 from longtail.spark_jobs.steps.evaluation import PREDICTIONS_DIRECTORY, evaluate_checkpoint
 
@@ -105,7 +105,7 @@ def diagnose(
         rho=rho,
         tail_share=tail_share,
         found=found,
-        bias=threshold_bias(val, unlabeled, found, is_head=is_head),
+        bias=estimate_threshold_bias(val, unlabeled, found, is_head=is_head),
         on_unlabeled=advise_on_unlabeled(found, rho=rho, tail_share=tail_share),
         on_self_supervision=advise_on_self_supervision(found, num_labelled=int(labelled.sum())),
         copies=unlabeled_copy_lines(manifest),

@@ -45,7 +45,7 @@ class ThresholdBias:
     deviation: float | None
 
 
-def threshold_bias(
+def estimate_threshold_bias(
     val: HeldOutOutput, unlabeled: ClassifierOutput, found: Estimates, *, is_head: np.ndarray
 ) -> ThresholdBias | None:
     """The bias; None if the held-out images do not separate the halves, or if one half has no prediction."""

@@ -13,8 +13,7 @@ from longtail.conf.base.suggestions import did_you_mean
 from longtail.conf.options.live import DashboardOptions, MonitorOptions
 from longtail.spark_jobs.steps.live_query import LiveQueries, live_inputs, start_query
 from longtail.spark_jobs.steps.live_sinks import update_sinks
-from longtail.streaming.dashboard.server import address, listening_socket, serving
-from longtail.streaming.dashboard.server import dashboard as dashboard_page
+from longtail.streaming.dashboard.server import address, dashboard_page, listening_socket, serving
 from longtail.streaming.dashboard.table_reader import TableReader
 from longtail.streaming.tables.manifest import TABLES_DIRECTORY
 from longtail.streaming.tables.reading import read_result_table

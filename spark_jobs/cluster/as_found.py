@@ -43,7 +43,7 @@ def session_as_found() -> Iterator[None]:
                 if active is not None:
                     activate(active)
             elif now is not None:
-                describe(now, None)
+                describe_jobs(now, None)
 
 
 def _java_context(context: "SparkContext") -> Any:  # objects of the JVM have no static type
@@ -51,7 +51,7 @@ def _java_context(context: "SparkContext") -> Any:  # objects of the JVM have no
     return java_context.sc()
 
 
-def describe(context: "SparkContext", description: str | None) -> None:
+def describe_jobs(context: "SparkContext", description: str | None) -> None:
     """Describe this thread's Spark jobs in Spark's UI; None, which PySpark's own method does not take, ends that."""
     _java_context(context).setJobDescription(description)
 

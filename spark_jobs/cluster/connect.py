@@ -52,7 +52,7 @@ def connect_session(options: SparkJobOptions) -> SparkSession:
     """
     if options.master is not None:
         raise UserError("--master is for a driver in this process, Spark Connect has its own: leave one of them out")
-    own = _beside(running) if (running := running_session()) is not None else _new_session(options)
+    own = _beside(running) if (running := running_connect_session()) is not None else _new_session(options)
     if own.conf.get(OWN_SESSION, None) is None:
         users = own.conf.getAll
         for key, value in query_settings(local=is_local(own.conf.get("spark.master", ""))).items():
@@ -63,7 +63,7 @@ def connect_session(options: SparkJobOptions) -> SparkSession:
     return own
 
 
-def running_session() -> Any:  # PySpark's two classes of sessions have the same methods, but no common type
+def running_connect_session() -> Any:  # PySpark's two classes of sessions have the same methods, but no common type
     """The user's session with a server; None if there is none."""
     if "pyspark.sql.connect.session" not in sys.modules:
         return None

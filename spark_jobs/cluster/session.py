@@ -18,10 +18,14 @@ from pyspark.sql.utils import is_remote
 
 from longtail.conf.base.errors import UserError
 from longtail.conf.options.base import SparkJobOptions
-from longtail.spark_jobs.cluster.as_found import DESCRIPTION, describe
+from longtail.spark_jobs.cluster.as_found import DESCRIPTION, describe_jobs
 from longtail.spark_jobs.cluster.class_archive import ClassArchive, class_archive
-from longtail.spark_jobs.cluster.connect import check_runs_over_connect, connect_session, connects
-from longtail.spark_jobs.cluster.connect import running_session as connect_session_of_user
+from longtail.spark_jobs.cluster.connect import (
+    check_runs_over_connect,
+    connect_session,
+    connects,
+    running_connect_session,
+)
 from longtail.spark_jobs.cluster.environment import added_environment
 from longtail.spark_jobs.cluster.hadoop import use_settings_of_spark
 from longtail.spark_jobs.cluster.java import check_java
@@ -63,7 +67,7 @@ def running_session() -> SparkSession:
 
 def users_session(name: str, options: SparkJobOptions) -> SparkSession:
     """For DataFrames that the user gets: the session that the user works in, or a new one if none is running."""
-    if (remote := connect_session_of_user()) is not None:
+    if (remote := running_connect_session()) is not None:
         return remote
     if SparkContext._active_spark_context is not None:
         return running_session()
@@ -191,8 +195,8 @@ def described(spark: SparkSession, description: str) -> Iterator[None]:
         return
     context = spark.sparkContext
     before = context.getLocalProperty(DESCRIPTION)
-    describe(context, description)
+    describe_jobs(context, description)
     try:
         yield
     finally:
-        describe(context, before)
+        describe_jobs(context, before)

@@ -8,7 +8,7 @@ from longtail.conf.base.locations import Location
 from longtail.conf.base.shown_text import printable
 from longtail.streaming.events.files import event_files_of
 from longtail.streaming.events.writer import EVENTS_DIRECTORY
-from longtail.streaming.runs.listing import ListedRun, result_of
+from longtail.streaming.runs.listing import ListedRun, read_run_result
 
 
 def run_lines(runs: Sequence[ListedRun], *, pattern: str) -> list[str]:
@@ -35,7 +35,7 @@ def shown_run(runs_dir: Location, run: ListedRun) -> Iterator[str]:
         "message": state.get("message"),
         "last event": state.get("updated_at") and _day(state["updated_at"]),
         "directory": runs_dir / run.run if "directory" in run.parts else "",
-        "result": runs_dir / run.run / "result.json" if result_of(runs_dir, run.run) else "",
+        "result": runs_dir / run.run / "result.json" if read_run_result(runs_dir, run.run) else "",
         "event files": f"{len(files)} ({sum(file.stat().st_size for file in files):,} bytes)" if files else "none",
         "live tables": ", ".join(part for part in run.parts if part not in ("directory", "events")),
     }

@@ -111,11 +111,11 @@ def classifier_of(
     Raises UserError if it cannot be read, or if it is for other classes.
     """
     # With torch, which takes seconds to import.
-    from longtail.training.foreign_checkpoints import assumption, description_of
+    from longtail.training.foreign_checkpoints import assumption, set_description
     from longtail.training.inference import class_offsets, load_classifier_checkpoint
 
-    path, of_set = checkpoint.absolute(), description_of(manifest)
-    version = version_of(path)
+    path, of_set = checkpoint.absolute(), set_description(manifest)
+    version = checkpoint_version(path)
     loaded = load_classifier_checkpoint(path, of_set, arch)
     card = loaded.model_card
     assert card is not None, "load_classifier_checkpoint() gives it to a checkpoint of other code"
@@ -153,7 +153,7 @@ def classifier_alone(
     from longtail.training.inference import class_offsets, load_classifier
 
     path = checkpoint.absolute()
-    version = version_of(path)
+    version = checkpoint_version(path)
     # Loaded whole, so that what does not fit is refused here and not in a task.
     _, card = load_classifier(path, version, arch)
     classifier = Classifier(
@@ -170,7 +170,7 @@ def classifier_alone(
     return classifier, card
 
 
-def version_of(checkpoint: Location) -> str:
+def checkpoint_version(checkpoint: Location) -> str:
     """The SHA-256 of a checkpoint's content. Raises UserError if it cannot be read."""
     try:
         return content_hash(checkpoint)

@@ -128,12 +128,12 @@ def _is_calibrated(path: Location) -> bool:
 def _written(
     checkpoint: "Checkpoint", probabilities: np.ndarray, labels: np.ndarray, options: CalibratedOutput
 ) -> Calibrated:
-    from longtail.training.calibration import calibrate
+    from longtail.training.calibration import fit_calibration
     from longtail.training.checkpoints import save_checkpoint
 
     assert checkpoint.model_card is not None, "_uncalibrated() refuses a checkpoint without it"
     try:
-        calibration = calibrate(probabilities, labels)
+        calibration = fit_calibration(probabilities, labels)
     except ValueError as error:
         raise UserError(f"{error}: prepare with a larger --val_fraction, or name more images with --path") from None
     card = replace(checkpoint.model_card, calibration=calibration)

@@ -43,7 +43,7 @@ def evaluate_checkpoint(
     Raises UserError for invalid input.
     """
     # With torch, which takes seconds to import.
-    from longtail.training.foreign_checkpoints import description_of
+    from longtail.training.foreign_checkpoints import set_description
     from longtail.training.inference import load_classifier_checkpoint
 
     manifest = read_manifest(set_dir)
@@ -51,7 +51,7 @@ def evaluate_checkpoint(
     evaluated = [split for split in splits if split != UNLABELED and sum(manifest.counts[split])]
     if not evaluated and not options.features:
         raise UserError(f"{set_dir} has no labelled images in {options.splits}: choose other --splits, or --features")
-    checkpoint = load_classifier_checkpoint(options.resume, description_of(manifest), options.arch)
+    checkpoint = load_classifier_checkpoint(options.resume, set_description(manifest), options.arch)
     classifier = classifier_of(
         options.resume,
         manifest,
@@ -87,7 +87,7 @@ def evaluate_checkpoint(
             split: table_scores(rows.where(F.col(SPLIT) == split), groups, label_column=LABEL) for split in evaluated
         }
     order, copies = classifier.class_order, manifest.copies
-    result = result_of(checkpoint, splits_scores, groups, order=order, copies=copies, class_shares=class_shares)
+    result = evaluation_result(checkpoint, splits_scores, groups, order=order, copies=copies, class_shares=class_shares)
     write_json_atomically(output_dir / SCORES_FILE, {"model_version": classifier.version, **result})
     return output_dir, result
 
@@ -129,7 +129,7 @@ def evaluate_images(spark: SparkSession, options: EvaluateImagesOptions) -> tupl
         rows = spark.read.parquet(pattern_of(directory))
         scores = table_scores(rows.where(F.col(BAD_IMAGE).isNull()), groups, label_column=TRUE_CLASS)
         num_bad = rows.where(F.col(BAD_IMAGE).isNotNull()).count()
-    result = result_of(checkpoint, {TEST: scores}, groups, class_shares=class_shares)
+    result = evaluation_result(checkpoint, {TEST: scores}, groups, class_shares=class_shares)
     written = {"model_version": classifier.version, **result, "num_bad_images": num_bad}
     write_json_atomically(output_dir / SCORES_FILE, written)
     return output_dir, written
@@ -154,7 +154,7 @@ def evaluation_dir(options: EvaluateOptions | EvaluateImagesOptions) -> Location
     return (options.output_dir or options.resume.parent / EVALUATION_DIRECTORY).absolute()
 
 
-def result_of(
+def evaluation_result(
     checkpoint: "Checkpoint",
     splits: dict[str, dict[str, Any]],
     groups: Sequence[str],

@@ -81,7 +81,7 @@ def destination(spark: SparkSession, options: RelayOptions, kafka: KafkaConnecti
         return topic_source(options.topic, admin.cluster_id()), admin.max_message_bytes(options.topic)
 
 
-def description_of(options: LiveQueryOptions) -> str:
+def shown_source(options: LiveQueryOptions) -> str:
     """The source, for a message."""
     return f"the topic {options.topic}" if options.source == "kafka" else str(options.runs_dir / EVENTS_DIRECTORY)
 

@@ -62,7 +62,7 @@ def features_file(results_dir: Path, experiment: str, trial_id: str) -> Path:
     return results_dir / FEATURES_DIRECTORY / f"{EXPERIMENT}={experiment}" / f"{trial_id}.parquet"
 
 
-def write_features(
+def write_feature_map(
     spark: SparkSession, planned: PlannedTrial, outputs: Outputs, *, results_dir: Path, experiment: str
 ) -> None:
     """Compute the features of the test images with the trial's last checkpoint; write those of MAX_POINTS images."""

@@ -10,7 +10,7 @@ from longtail.conf.experiment import Experiment
 from longtail.conf.options.studies import ExperimentOptions
 from longtail.spark_jobs.cluster.pool import Workload, run_workloads
 from longtail.spark_jobs.studies.cost import StepTime, images_of_step, kind_of
-from longtail.spark_jobs.studies.feature_maps import features_file, is_mapped, write_features
+from longtail.spark_jobs.studies.feature_maps import features_file, is_mapped, write_feature_map
 from longtail.spark_jobs.studies.planned import PlannedStep, PlannedTrial, all_steps
 from longtail.spark_jobs.studies.results import read_step_times, trial_file, write_step_time, write_trial
 from longtail.spark_jobs.studies.run_step import Output, Outputs, run_step
@@ -75,6 +75,6 @@ def _write_finished(
         if trial.last_step.step_id not in outputs or is_done(options, experiment, trial):
             continue
         if is_mapped(experiment, trial):
-            write_features(spark, trial, outputs, results_dir=options.results_dir, experiment=options.name)
+            write_feature_map(spark, trial, outputs, results_dir=options.results_dir, experiment=options.name)
         row = trial_row(trial, outputs, times)
         write_trial(options.results_dir, row, trial, experiment=options.name)

@@ -13,7 +13,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from longtail.streaming.dashboard.style import head_tail_colour, shown_name
+from longtail.streaming.dashboard.style import chart_name, head_tail_colour
 
 MAX_NAMED_ROWS = 25
 NAMED_OF_MANY = 9
@@ -119,15 +119,15 @@ def class_axis(classes: pa.Table, *, max_rows: int, group: str = "all", name_par
 
 
 def _band_name(part: Sequence[int], names: list[str]) -> str:
-    return shown_name(names[part[0]]) if len(part) == 1 else f"{len(part)} classes"
+    return chart_name(names[part[0]]) if len(part) == 1 else f"{len(part)} classes"
 
 
 def _tooltip(part: Sequence[int], names: list[str], counts: list[int], groups: list[str]) -> str:
     first, last = part[0], part[-1]
     if len(part) == 1:
-        return f"<b>{shown_name(names[first], 60)}</b><br>{counts[first]:,} labelled images, {groups[first]}-shot"
+        return f"<b>{chart_name(names[first], 60)}</b><br>{counts[first]:,} labelled images, {groups[first]}-shot"
     return (
-        f"<b>mean of {len(part)} classes</b><br>{shown_name(names[first])} … {shown_name(names[last])}"
+        f"<b>mean of {len(part)} classes</b><br>{chart_name(names[first])} … {chart_name(names[last])}"
         f"<br>{_count_range(counts[first], counts[last])} labelled images"
     )
 

@@ -13,10 +13,10 @@ from longtail.streaming.dashboard.style import (
     NEUTRAL,
     RUN_COLOURS,
     RUN_DASHES,
+    chart_name,
     epoch_axis,
     new_figure,
     share_axis,
-    shown_name,
 )
 from longtail.streaming.tables.reading import rows_where
 
@@ -52,10 +52,10 @@ def score_of_runs(epochs: pa.Table, runs: Sequence[str], score: str, *, view: st
         of_run = rows_where(epochs, run=run)
         numbers |= set(of_run["epoch"].to_pylist())
         figure.add_scatter(
-            x=of_run["epoch"].to_pylist(), y=floats(of_run[score]), name=shown_name(run, 200),
+            x=of_run["epoch"].to_pylist(), y=floats(of_run[score]), name=chart_name(run, 200),
             mode="lines+markers" if len(of_run) <= 12 else "lines",
             line={"color": colour, "width": 2.5, "dash": dash}, marker={"size": 5},
-            hovertemplate=f"<b>{shown_name(run, 60)}</b><br>epoch %{{x}}: %{{y:.1%}}<extra></extra>",
+            hovertemplate=f"<b>{chart_name(run, 60)}</b><br>epoch %{{x}}: %{{y:.1%}}<extra></extra>",
         )  # fmt: skip
     figure.update_xaxes(**epoch_axis(sorted(numbers)))
     figure.update_yaxes(**share_axis())
@@ -73,7 +73,7 @@ def class_changes(reference: pa.Table, others: dict[str, pa.Table], axis: ClassA
     for (run, latest), colour in zip(others.items(), RUN_COLOURS[1 : 1 + len(others)], strict=True):
         accuracies = axis.means_of_classes(latest["class_id"].to_numpy(), floats(latest["accuracy"]))
         figure.add_bar(
-            x=columns, y=accuracies - base, name=shown_name(run, 200), marker={"color": colour},
+            x=columns, y=accuracies - base, name=chart_name(run, 200), marker={"color": colour},
             customdata=np.stack([base, accuracies], axis=1), hovertext=axis.hovers,
             hovertemplate="%{hovertext}<br>%{customdata[0]:.1%} → %{customdata[1]:.1%}: "
             "<b>%{y:+.1%}</b><extra></extra>",

@@ -50,7 +50,7 @@ _HEADERS = {
 }  # fmt: skip
 
 
-def dashboard(
+def dashboard_page(
     read: ReadTable, version: Callable[[], str], *, host: str, notes: Callable[[], RunNotes] = RunNotes
 ) -> Starlette:
     """The application.

@@ -35,7 +35,7 @@ def head_tail_colour(position: float) -> str:
 GROUP_COLOURS = dict(zip(SHOT_GROUPS, map(head_tail_colour, (0, 0.5, 1)), strict=True))
 
 
-def shown_name(name: str, length: int = _NAME_LENGTH) -> str:
+def chart_name(name: str, length: int = _NAME_LENGTH) -> str:
     """A name from the events for use in charts: shortened, and escaped because charts interpret some HTML."""
     return escape(name if len(name) <= length else f"{name[: length - 1]}…", quote=False)
 

@@ -15,7 +15,7 @@ from longtail.conf.base.locations import Location
 from longtail.streaming.events.archives import UNREADABLE, archived_sources
 from longtail.streaming.events.files import COLUMNS, archive_names, is_archive, run_of_event_file, shown_name
 from longtail.streaming.parsing.arrow import LINE_SCHEMA
-from longtail.streaming.parsing.columns import NotEventColumns, as_texts, lines_of_events, read_columns
+from longtail.streaming.parsing.columns import NotEventColumns, as_texts, lines_of_events, read_event_columns
 
 PIECE_BYTES = 64 << 20
 """Lines are read in pieces of about this size, which bounds memory; a line that is longer is cut, and so no event."""
@@ -68,7 +68,7 @@ def read_event_file(events_dir: Location, name: str) -> Iterator[EventPiece]:
     """The content of one event file or archive. Raises OSError, and NotEventColumns for Parquet of other content."""
     if name.endswith(COLUMNS):
         content = read_regular_file(events_dir / name)
-        yield EventPiece(name, *read_columns(pa.py_buffer(content), shown_name(name)))
+        yield EventPiece(name, *read_event_columns(pa.py_buffer(content), shown_name(name)))
     else:
         for lines in _read_lines(events_dir / name):
             yield EventPiece(name, {}, pa.table([lines, pa.repeat(shown_name(name), len(lines))], schema=LINE_SCHEMA))

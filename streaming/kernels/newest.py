@@ -12,31 +12,31 @@ CLASS_KEY = ["run", "split", "class_id", "epoch"]
 _ORDER = ["attempt", "emitted_at"]
 
 
-def latest_class_events(events: pa.Table) -> pa.Table:
+def latest_class_events_table(events: pa.Table) -> pa.Table:
     """One row per run, split, epoch and class; of an epoch that several attempts measured, those of the highest one."""
     return _newest(_at_highest(events, ["attempt"], by=["run", "epoch"]), CLASS_KEY)
 
 
-def confusion(reports: pa.Table) -> pa.Table:
+def confusion_table(reports: pa.Table) -> pa.Table:
     """The cells of each run and split at its latest epoch, from the highest attempt."""
     of_latest = _at_highest(reports, ["epoch", "attempt"], by=["run", "split"])
     return _newest(of_latest, ["run", "split", "epoch", "true_class", "predicted_class"])
 
 
-def steps(reports: pa.Table) -> pa.Table:
+def steps_table(reports: pa.Table) -> pa.Table:
     """Progress inside the epochs; of an epoch that was started twice, the steps of the highest attempt."""
     return _at_highest(_newest(reports, ["run", "epoch", "step"]), ["attempt"], by=["run", "epoch"])
 
 
-def pseudo_labels(reports: pa.Table) -> pa.Table:
+def pseudo_labels_table(reports: pa.Table) -> pa.Table:
     """One row per run that labelled, round and class, of the latest labelling."""
     return _newest(_at_highest(reports, _ORDER, by=["run", "round"]), ["run", "round", "class_id"])
 
 
 EVENT_TABLES: dict[str, Callable[[pa.Table], pa.Table]] = {
-    "confusion": confusion,
-    "steps": steps,
-    "pseudo_labels": pseudo_labels,
+    "confusion": confusion_table,
+    "steps": steps_table,
+    "pseudo_labels": pseudo_labels_table,
 }
 """Tables whose rows are the events of one kind."""
 

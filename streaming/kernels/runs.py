@@ -14,7 +14,7 @@ _FIELDS = ("kind", "run", "attempt", "phase", "state", "epoch", "num_epochs", "c
 Row = dict[str, Any]
 
 
-def runs(events: Mapping[str, pa.Table], known: Iterable[Row]) -> dict[str, Row]:
+def run_rows(events: Mapping[str, pa.Table], known: Iterable[Row]) -> dict[str, Row]:
     """The row of each run that has training events; by run.
 
     events: by kind; known: rows for earlier events

@@ -17,7 +17,7 @@ from longtail.streaming.kernels.newest import CLASS_KEY
 from longtail.streaming.tables.schemas import TABLES
 
 
-def class_epochs(class_events: pa.Table, before: pa.Table) -> pa.Table:
+def class_epochs_table(class_events: pa.Table, before: pa.Table) -> pa.Table:
     """The table class_epochs of these events, sorted by run, split, class and epoch.
 
     class_events: latest_class_events
@@ -52,7 +52,7 @@ def class_epochs(class_events: pa.Table, before: pa.Table) -> pa.Table:
     return rows.select(TABLES["class_epochs"].names)
 
 
-def epochs(classes: pa.Table, before: pa.Table) -> pa.Table:
+def epochs_table(classes: pa.Table, before: pa.Table) -> pa.Table:
     """The table epochs of these rows of class_epochs, sorted by run, split and epoch.
 
     before: rows of this table, the last one of each run and split for epochs before those of the classes

@@ -19,7 +19,7 @@ from longtail.streaming.derived import DERIVED_TABLES
 from longtail.streaming.event_files.reading import EventPiece
 from longtail.streaming.events.schema import ClassEvent, StepEvent
 from longtail.streaming.kernels import newest, scores
-from longtail.streaming.kernels.runs import runs
+from longtail.streaming.kernels.runs import run_rows
 from longtail.streaming.live.arrow_rows import split_by, together
 from longtail.streaming.live.bulkhead import DATA_ERRORS, apply_in_parts
 from longtail.streaming.live.followed_runs import FollowedRuns
@@ -161,7 +161,7 @@ class TableKeeper:
 
     def _update_scores(self, updates: Sequence[RunUpdate], events: dict[str, pa.Table]) -> None:
         known = [row for update in updates for row in update.manifest.rows.get("runs", [])]
-        states = runs(events, known)
+        states = run_rows(events, known)
         for update in updates:
             # A run that only has pseudo-label events has no row.
             update.rows["runs"] = [states[update.run]] if update.run in states else []
@@ -170,9 +170,9 @@ class TableKeeper:
             self._update_classes_and_epochs(read_class_history(with_classes))
 
     def _update_classes_and_epochs(self, history: ClassHistory) -> None:
-        classes = scores.class_epochs(newest.latest_class_events(history.class_events), history.before)
+        classes = scores.class_epochs_table(newest.latest_class_events_table(history.class_events), history.before)
         _change(history, "class_epochs", classes)
-        _change(history, "epochs", scores.epochs(classes, history.before_epochs))
+        _change(history, "epochs", scores.epochs_table(classes, history.before_epochs))
         last = split_by(latest_epochs(classes), "run")
         for update in history.updates:
             rows = last[update.run]

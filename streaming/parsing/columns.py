@@ -1,6 +1,6 @@
 """Reads events as columns (streaming/events/columns.py) with the same checks as lines. No Spark.
 
-    events, others = read_columns(content, source)
+    events, others = read_event_columns(content, source)
 
 A row that is no event becomes the line of JSON that it would have been, and goes through the checks of lines
 (streaming/parsing/lines.py), which find the reason.
@@ -43,7 +43,7 @@ class NotEventColumns(ValueError):
     """A file that should have events as columns is damaged, or has something else."""
 
 
-def read_columns(content: pa.Buffer, source: str) -> tuple[dict[str, pa.Table], pa.Table]:
+def read_event_columns(content: pa.Buffer, source: str) -> tuple[dict[str, pa.Table], pa.Table]:
     """The events per kind, each a table of its event_schema, and the lines (LINE_SCHEMA) that are none, or not surely.
 
     source: name of the file

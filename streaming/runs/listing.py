@@ -88,10 +88,10 @@ def run_state(tables_dirs: Sequence[Path], run: str) -> dict[str, Any] | None:
 
 
 def _state_of_directory(runs_dir: Location, run: str) -> dict[str, Any] | None:
-    return None if result_of(runs_dir, run) is None else {"status": "finished"}
+    return None if read_run_result(runs_dir, run) is None else {"status": "finished"}
 
 
-def result_of(runs_dir: Location, run: str) -> dict[str, Any] | None:
+def read_run_result(runs_dir: Location, run: str) -> dict[str, Any] | None:
     """The content of a run's result.json; None if it is not finished, or the file is damaged."""
     try:
         content = json.loads((runs_dir / run / "result.json").read_text(encoding="utf-8"))

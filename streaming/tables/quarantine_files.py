@@ -15,10 +15,10 @@ _NAME = re.compile(r"lines-\d{6,}-\d{6,}\.parquet")
 def quarantine_files(tables_dir: Path) -> list[Path]:
     """The files that count, in the order of their numbers."""
     files = [file for file in (tables_dir / QUARANTINE).glob("*.parquet") if _NAME.fullmatch(file.name)]
-    return list({version_of(file)[0]: file for file in sorted(files, key=version_of)}.values())
+    return list({number_and_version(file)[0]: file for file in sorted(files, key=number_and_version)}.values())
 
 
-def version_of(file: Path) -> tuple[int, int]:
+def number_and_version(file: Path) -> tuple[int, int]:
     """Number and version of a file."""
     _, number, version = file.stem.split("-")
     return int(number), int(version)

@@ -22,7 +22,7 @@ from longtail.streaming.tables.manifest import (
     run_directory,
     write_run_manifest,
 )
-from longtail.streaming.tables.quarantine_files import quarantine_files, version_of, versioned_file
+from longtail.streaming.tables.quarantine_files import number_and_version, quarantine_files, versioned_file
 from longtail.streaming.tables.schemas import QUARANTINE, TABLES, TABLES_FORMAT_VERSION
 
 LIVENESS = "liveness.json"
@@ -99,7 +99,7 @@ def write_quarantine(tables_dir: Path, lines: pa.Table) -> None:
     """Add bad lines: to the last file, in one atomic step, as long as it has no more than QUARANTINE_FILE_LINES."""
     number, version = 0, 0
     if files := quarantine_files(tables_dir):
-        number, version = version_of(files[-1])
+        number, version = number_and_version(files[-1])
         kept = _readable_lines(files[-1])
         if kept is not None and kept.num_rows + lines.num_rows <= QUARANTINE_FILE_LINES:
             lines, version = pa.concat_tables([kept, lines]), version + 1

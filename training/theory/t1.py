@@ -28,7 +28,7 @@ def claim(point: T1Point) -> Claim:
 
 def simulate(point: T1Point, repetitions: int, generator: np.random.Generator) -> BlockSums:
     """Simulate the event |threshold - prediction| <= delta; measures the bias from Bayes' threshold."""
-    bias = threshold_bias(point, repetitions, generator)
+    bias = simulated_threshold_bias(point, repetitions, generator)
     distance = np.abs(bias - point.difference * (point.mu1 - point.mu2) / 2)
     return BlockSums(
         hits=int(np.count_nonzero(distance <= point.delta)),
@@ -38,7 +38,7 @@ def simulate(point: T1Point, repetitions: int, generator: np.random.Generator) -
     )
 
 
-def threshold_bias(point: T1Point, repetitions: int, generator: np.random.Generator) -> np.ndarray:
+def simulated_threshold_bias(point: T1Point, repetitions: int, generator: np.random.Generator) -> np.ndarray:
     """Draw theta - (mu1 + mu2)/2 of each repetition, (repetitions,).
 
     The class means are drawn instead of the samples, which is exact: the number of positives among n pseudo-positives
