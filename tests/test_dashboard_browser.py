@@ -17,6 +17,7 @@ from functools import partial
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
 import pytest
 from pyspark.sql import SparkSession
 
@@ -24,8 +25,10 @@ from longtail.streaming.dashboard.server import address, dashboard_page, listeni
 from longtail.streaming.dashboard.table_reader import TableReader
 from longtail.streaming.events.schema import ClassEvent, ConfusionEvent, Event, PseudoLabelEvent, RunEvent
 from longtail.streaming.events.writer import EventWriter, write_pseudo_label_events
+from longtail.streaming.live.own_alerts import OwnAlerts
 from longtail.streaming.live.query import start_live_query
 from longtail.streaming.tables.manifest import RunManifest
+from longtail.streaming.tables.query_rows import ALERTS, query_directory
 from longtail.streaming.tables.writing import write_run
 from tests.browser import LAPTOP, PHONE, Page, browser, wait_until
 from tests.conftest import SCRIPTS
@@ -249,9 +252,12 @@ def test_eight_thousand_classes_are_shown_and_each_is_found(tmp_path: Path) -> N
     manifest = RunManifest("base", {"class_epochs": 1, "epochs": 1000, "steps": 100})
     segments = {"class_epochs": {"1": rows}, "epochs": {"0": summaries}, "confusion": {"all": confusion}}
     write_run(tmp_path, manifest, segments, {"runs": table("runs", {"status": "finished"}).to_pylist()})
+    alert = pa.table({"run": ["base"], "epoch": [2], "message": ["<i>tail</i> lost"]})
+    OwnAlerts(query_directory(tmp_path, "tail", ALERTS), "tail").add(alert, 0)
     with page_of(tmp_path) as page:
         page.open()
         assert wait_until(lambda: page.chart("accuracy_map")) == {"type": "heatmap", "columns": 2, "rows": 100}
+        assert page.text("#overview .alerts") == "query tail <i>tail</i> lost epoch 2"
         assert "8,142 classes in 100 bands" in page.text("#note-accuracy_map")
         assert wait_until(lambda: page.chart("confusion_matrix"))["rows"] == 50
         assert page.overflow() == 0

@@ -2,6 +2,7 @@
 
 import http.client
 import json
+import re
 import socket
 from collections.abc import Iterator
 from pathlib import Path
@@ -19,9 +20,12 @@ from longtail.streaming.dashboard.selection import Selection, read_selection
 from longtail.streaming.dashboard.server import address, dashboard_page, is_private, listening_socket, serving
 from longtail.streaming.dashboard.table_reader import TableReader
 from longtail.streaming.dashboard.table_rows import ReadTable
+from longtail.streaming.live.own_alerts import OwnAlerts
 from longtail.streaming.live.quarantine import Quarantine
 from longtail.streaming.tables.manifest import RunManifest
 from longtail.streaming.tables.progress import end_progress, write_progress
+from longtail.streaming.tables.query_rows import ALERTS, query_directory, query_files
+from longtail.streaming.tables.reading import read_result_table
 from longtail.streaming.tables.schemas import TABLES
 from longtail.streaming.tables.writing import write_run
 from tests.refusals import refused
@@ -191,7 +195,7 @@ def test_the_most_mistaken_tail_classes_are_named() -> None:
 def test_alerts_and_steps_of_a_running_epoch_are_shown() -> None:
     tables = {**ONE_RUN, "alerts": table("alerts", {}), "steps": table("steps", {}, {"step": 2})}
     state = page_state(reader_of(tables), Selection())
-    assert "class 9 fell to 0.0 %" in state.html["overview"] and "1 alert" in state.html["runs"]
+    assert "<b>class collapsed</b> class 9 fell to 0.0 %" in state.html["overview"] and "1 alert" in state.html["runs"]
     assert "in epoch 3: step 5/9, loss 0.125, 1,234 images/s" in " ".join(state.html["overview"].split())
 
 
@@ -434,6 +438,44 @@ def test_new_bad_lines_are_read_and_change_the_version(tmp_path: Path) -> None:
 
     assert reader.version() != before
     assert reader.read("quarantine")["run"].to_pylist() == ["base"]
+
+
+def test_alerts_of_own_queries_are_shown_once_with_the_query_s_name(tmp_path: Path) -> None:
+    """A run that the tables do not have, as a deleted one, has none; an alert without a run is above the runs."""
+    write_base(tmp_path)
+    reader = TableReader(tmp_path)
+    before = reader.version()
+    rows = [
+        {"run": "base", "epoch": 2, "message": "tail <b>lost</b>"}, {"run": "base", "epoch": 3, "message": None},
+        {"run": "deleted", "epoch": 2, "message": "x"}, {"run": None, "epoch": None, "message": "mean tail below 10 %"},
+    ]  # fmt: skip
+    directory = query_directory(tmp_path, "my_tail", ALERTS)
+    for batch_id in (0, 1):
+        OwnAlerts(directory, "my_tail").add(pa.Table.from_pylist([*rows, rows[0]]), batch_id)
+
+    assert reader.version() != before
+    state = page_state(reader.read, Selection())
+    (alert,) = re.findall(r'<ul class="alerts".*?</ul>', state.html["overview"], re.DOTALL)
+    assert " ".join(alert.split()).endswith(
+        '<li><b>query my_tail</b> tail &lt;b&gt;lost&lt;/b&gt; <span class="quiet">epoch 2</span></li> </ul>'
+    )
+    assert alert.count("query my_tail") == 1
+    assert state.html["runs"].count("query my_tail") == 1 and "mean tail below 10 %" in state.html["runs"]
+    assert [row["message"] for row in read_result_table(tmp_path, "alerts", "base").to_pylist()] == ["tail <b>lost</b>"]
+    for run in ("deleted", "no_run"):
+        assert not read_result_table(tmp_path, "alerts", run).num_rows
+
+
+def test_new_own_alerts_are_told_and_those_of_a_killed_batch_again(tmp_path: Path) -> None:
+    def messages(batch_id: int, *texts: str) -> list[str]:
+        rows = pa.table({"run": ["base"] * len(texts), "message": pa.array(texts, pa.string())})
+        return [alert["message"] for alert in OwnAlerts(tmp_path, "tail").add(rows, batch_id)]
+
+    assert messages(0, "a", "b", "a") == ["a", "b"]
+    assert messages(0, "a", "b", "a") == ["a", "b"]  # killed before it was told
+    assert messages(1, "b", "c") == ["c"]
+    assert messages(2) == messages(3, "a", "c") == []
+    assert [file.name for file in query_files(tmp_path)] == ["rows-000000000.parquet", "rows-000000001.parquet"]
 
 
 def test_the_page_says_how_far_the_query_is_with_the_events_that_waited(tmp_path: Path) -> None:

@@ -14,10 +14,14 @@ from pyspark.sql import DataFrame, SparkSession
 
 from longtail.conf.base.errors import UserError
 from longtail.streaming import notebook_queries, queries
+from longtail.streaming.dashboard.page import page_state
+from longtail.streaming.dashboard.selection import Selection
+from longtail.streaming.dashboard.table_reader import TableReader
 from longtail.streaming.event_files.source import file_lines
 from longtail.streaming.events.schema import ClassEvent, event_line
 from longtail.streaming.live.event_stream import event_stream
-from longtail.streaming.live.own_queries import ALERTS, load_queries, read_query_rows, start_queries
+from longtail.streaming.live.own_queries import load_queries, start_queries
+from longtail.streaming.tables.query_rows import ALERTS, read_query_rows
 from longtail.streaming.tables.reading import read_result_table
 from tests.conftest import REPOSITORY, RunJob
 from tests.events import class_event
@@ -74,6 +78,8 @@ def test_the_documented_queries_go_on_after_a_restart_and_tell_each_alert_once(j
     assert job(*command).stderr == ""
     assert hourly(tables_dir) == {("a", eight, 0.3), ("b", nine, 2 / 8)}
     assert read_query_rows(tables_dir, "tail", ALERTS)["message"].to_pylist() == ["class rare has no image right"]
+    page = page_state(TableReader(tables_dir).read, Selection(run="b")).html["overview"]
+    assert "<b>query tail</b> class rare has no image right" in page
 
     sent = [alert["message"] for line in told.read_text().splitlines() for alert in json.loads(line)["alerts"]]
     assert sent == ["class rare has no image right"]

@@ -9,15 +9,17 @@ from pathlib import Path
 from pyspark.sql.streaming.query import StreamingQuery
 
 from longtail.conf.base.errors import UserError
+from longtail.conf.base.shown_text import one_line, printable
 from longtail.conf.options.live import LiveQueryOptions
 from longtail.spark_jobs.cluster.session import spark_session
 from longtail.spark_jobs.steps.event_source import connection_of, event_source, packages_of
-from longtail.streaming.alerts.notifier import Notifier
+from longtail.streaming.alerts.notifier import Notifier, alert_line
 from longtail.streaming.alerts.receivers import SEND_SECONDS, Receiver, receiver
 from longtail.streaming.alerts.rules import AlertRules
 from longtail.streaming.alerts.rules_file import read_alert_rules
 from longtail.streaming.live.kafka_brokers import KafkaConnection
-from longtail.streaming.live.own_queries import OwnQuery, Rows, alert_line, failure_of, load_queries, start_queries
+from longtail.streaming.live.own_alerts import Alerts
+from longtail.streaming.live.own_queries import OwnQuery, failure_of, load_queries, start_queries
 from longtail.streaming.live.query import LiveQuery, start_live_query
 
 
@@ -98,9 +100,9 @@ def start_query(
         if notifier:
             notifier.update(runs)
 
-    def tell(alerts: Rows) -> None:
+    def tell(alerts: Alerts) -> None:
         for alert in alerts:
-            print(f"alert: {alert_line(alert)}", file=sys.stderr, flush=True)
+            print(f"alert: {one_line(printable(alert_line(alert)))}", file=sys.stderr, flush=True)
         if notifier:
             notifier.tell(alerts)
 

@@ -20,6 +20,7 @@ from longtail.conf.base.files import write_json_atomically
 from longtail.conf.base.shown_text import one_line, shortened
 from longtail.streaming.alerts.receivers import NotSent, Receiver
 from longtail.streaming.tables.manifest import list_runs
+from longtail.streaming.tables.query_rows import OWN_RULE
 from longtail.streaming.tables.reading import read_result_table
 
 TOLD_FILE = "told_alerts.json"
@@ -57,7 +58,7 @@ class Notifier:
         self._wake.set()
 
     def tell(self, alerts: Iterable[Mapping[str, Any]]) -> None:
-        """Send alerts (run, rule, message) that are in no table, unless they were told before. Returns at once."""
+        """Send these alerts (run, rule, message), unless they were told before. Returns at once."""
         with self._lock:
             self._given = [*self._given, *map(dict, alerts)][-MAX_TOLD:]
         self._wake.set()
@@ -130,7 +131,7 @@ class Notifier:
 def alert_id(alert: Mapping[str, Any]) -> str:
     """The identity of an alert: of the same run, split and rule, and about the same class; whatever its figures are."""
     rule, message = alert["rule"], alert["message"]
-    if rule.startswith("query "):  # a user's own: what they say is what they mean
+    if rule.startswith(OWN_RULE):  # a user's own: what they say is what they mean
         subject = message
     else:
         # "accuracy of class X fell to 3.1 %": the only rule that may find several things in a run and split.
@@ -156,9 +157,14 @@ def message_of(alerts: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
     return {"text": _text(shown, more), "alerts": shown, "more": more}
 
 
+def alert_line(alert: Mapping[str, Any]) -> str:
+    """An alert (run, rule, message) as a line; run may be empty."""
+    about = f"{alert['run']}: " if alert["run"] else ""
+    return f"{about}{alert['message']} ({alert['rule']})"
+
+
 def _text(shown: Sequence[Mapping[str, Any]], more: int) -> str:
-    lines = [f"{alert['run']}: {alert['message']} ({alert['rule']})" for alert in shown]
-    return "\n".join([*lines, *([f"and {more} more alerts"] if more else [])])
+    return "\n".join([*map(alert_line, shown), *([f"and {more} more alerts"] if more else [])])
 
 
 def _read_told(file: Path) -> dict[str, None]:

@@ -14,7 +14,8 @@ from longtail.streaming.dashboard.panels import CHARTS, PANELS, ShownRun
 from longtail.streaming.dashboard.rendering import render, render_note
 from longtail.streaming.dashboard.selection import Selection
 from longtail.streaming.dashboard.table_rows import ReadTable, last_epoch, latest_step, newest_first, splits_of
-from longtail.streaming.dashboard.values import key_figures, run_card
+from longtail.streaming.dashboard.values import key_figures, run_card, shown_alerts
+from longtail.streaming.tables.query_rows import NO_RUN
 from longtail.streaming.tables.reading import latest_epochs, rows_where
 from longtail.streaming.tables.schemas import QUARANTINE, RUNNING
 
@@ -67,6 +68,7 @@ def page_state(read: ReadTable, selection: Selection, notes: RunNotes = NO_NOTES
         shown=run,
         selection=selection,
         num_more=len(rows) - len(listed),
+        alerts=shown_alerts(rows_where(alerts, run=NO_RUN)),
         progress=notes.progress,
         num_bad_lines=sum(number for name, number in bad_lines.items() if name not in rows),
     )
@@ -93,7 +95,7 @@ def page_state(read: ReadTable, selection: Selection, notes: RunNotes = NO_NOTES
         selection=selection,
         step=latest_step(read("steps", run), after_epoch=card.epoch) if card.status == RUNNING else None,
         scores=key_figures(rows_where(of_split, run=run)),
-        alerts=rows_where(alerts, run=run).to_pylist(),
+        alerts=shown_alerts(rows_where(alerts, run=run)),
         damage=notes.damage.get(run),
     )
     if split is None:

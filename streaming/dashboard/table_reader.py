@@ -14,12 +14,12 @@ import pyarrow.parquet as pq
 from longtail.streaming.dashboard.notes import RunNotes
 from longtail.streaming.dashboard.panels import CLASS_COLUMNS
 from longtail.streaming.tables.descriptions import descriptions_state, read_table_descriptions
-from longtail.streaming.tables.liveness import read_liveness
 from longtail.streaming.tables.manifest import DamagedTables, check_format_versions, list_runs, manifest_state
 from longtail.streaming.tables.progress import read_progress
 from longtail.streaming.tables.quarantine_files import quarantine_files
-from longtail.streaming.tables.reading import read_parts, read_result_table
-from longtail.streaming.tables.schemas import QUARANTINE, RUNNING, TABLES
+from longtail.streaming.tables.query_rows import NO_RUN, own_alerts_state
+from longtail.streaming.tables.reading import at_moment, read_parts
+from longtail.streaming.tables.schemas import IN_MANIFEST, QUARANTINE, RUNNING, TABLES
 
 SILENCE_SECONDS = 15
 """While a training runs, alerts are read again at this interval even without new events, to notice silent runs."""
@@ -64,8 +64,8 @@ class TableReader:
         statuses = self.read("runs").select(["run", "status"]).to_pylist()
         states = [*((run, manifest_state(self.directory, run)) for run in runs), descriptions_state(self.directory)]
         bad = [file.name for file in quarantine_files(self.directory)]
-        progress = read_progress(self.directory)
-        digest = hashlib.sha256(repr((states, statuses, bad, progress)).encode()).hexdigest()
+        others = bad, own_alerts_state(self.directory), read_progress(self.directory)
+        digest = hashlib.sha256(repr((states, statuses, *others)).encode()).hexdigest()
         running = any(row["status"] == RUNNING for row in statuses)
         return f"{digest[:16]}-{int(time.time() // SILENCE_SECONDS) if running else 0}"
 
@@ -80,18 +80,22 @@ class TableReader:
         if name == QUARANTINE:
             return self._read_quarantine()
         runs = [known for known in list_runs(self.directory) if run in (None, known)]
-        parts = [self._of_run_if_intact(name, one) for one in runs]
-        if name == "runs":  # lost runs depend on the present time
-            liveness, now = read_liveness(self.directory), time.time()
-            parts = [liveness.judged(part, now=now) for part in parts]
+
+        def stored(table: str) -> list[pa.Table]:
+            return [self._of_run_if_intact(table, one) for one in runs]
+
+        if name in IN_MANIFEST:
+            about = runs if run else [*runs, NO_RUN]
+            parts = at_moment(self.directory, name, stored, now=time.time(), about=about)
+        else:
+            parts = stored(name)
         schema = TABLES[name].empty_table().select(_COLUMNS.get(name, TABLES[name].names))
         return pa.concat_tables([schema, *parts])
 
     def _of_run_if_intact(self, name: str, run: str) -> pa.Table:
         """The rows of a run, none if its table is damaged, so that the page shows all the others."""
         try:
-            # Silent runs, which are alerts, depend on the present time.
-            rows = read_result_table(self.directory, name, run) if name == "alerts" else self._of_run(name, run)
+            rows = self._of_run(name, run)
         except DamagedTables as error:
             with self._lock:
                 self._damage[run, name] = str(error)

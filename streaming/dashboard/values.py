@@ -12,8 +12,11 @@ from longtail.conf.vocabulary import SHOT_GROUPS
 from longtail.streaming.dashboard.notes import RunNotes
 from longtail.streaming.dashboard.table_rows import Row, splits_of
 from longtail.streaming.tables.descriptions import RunDescription
+from longtail.streaming.tables.query_rows import OWN_RULE
 from longtail.streaming.tables.reading import rows_where
 
+MAX_ALERTS = 50
+"""In one list."""
 _PHASES = {
     "pretrain_rot": "pre-training, rotations", "pretrain_moco": "pre-training, MoCo",
     "pretrain_simclr": "pre-training, SimCLR", "train": "labels alone",
@@ -100,6 +103,21 @@ def run_card(
         description=description,
         num_bad_lines=num_bad_lines,
     )
+
+
+def shown_alerts(alerts: pa.Table) -> list[Row]:
+    """The title, message and place (split and epoch) of at most MAX_ALERTS alerts: own ones last, the newest first."""
+    rows = alerts.to_pylist()
+    own = [row for row in rows if row["rule"].startswith(OWN_RULE)]
+    others = [{**row, "rule": row["rule"].replace("_", " ")} for row in rows if not row["rule"].startswith(OWN_RULE)]
+    return [
+        {
+            "title": row["rule"],
+            "message": row["message"],
+            "place": ", ".join(filter(None, (row["split"], f"epoch {row['epoch']}" if row["epoch"] else None))),
+        }
+        for row in [*others, *reversed(own)][:MAX_ALERTS]
+    ]
 
 
 def configuration_of(row: Row) -> Row:

@@ -4,10 +4,8 @@
     def alerts(events: DataFrame) -> DataFrame      # rows (run, message, ...) are alerts
 
 `events` is event_stream of all events. Each function is a streaming query with a checkpoint of its own; it starts anew
-when the file or the source has changed. Rows of an aggregation replace those of before, others are added:
-
-    TABLES_DIR/queries/NAME/table/rows.parquet, or rows-000000001.parquet ...
-    TABLES_DIR/queries/NAME/alerts/rows-000000001.parquet ...
+when the file or the source has changed. Rows of an aggregation replace those of before, others are added
+(streaming/tables/query_rows.py).
 
 A query that fails ends alone, with one line; the live query and its tables go on.
 """
@@ -23,7 +21,6 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-import pyarrow as pa
 import pyarrow.parquet as pq
 from pyspark.errors import AnalysisException, StreamingQueryException
 from pyspark.sql import DataFrame, SparkSession
@@ -31,19 +28,17 @@ from pyspark.sql.streaming.query import StreamingQuery
 
 from longtail.conf.base.errors import UserError
 from longtail.conf.base.files import read_regular_text, write_atomically
-from longtail.conf.base.shown_text import one_line, printable
+from longtail.conf.base.shown_text import one_line
 from longtail.conf.base.user_code import call_code
 from longtail.streaming.live.checkpoint import claim_checkpoint, is_of_source
 from longtail.streaming.live.event_stream import event_stream
+from longtail.streaming.live.own_alerts import Alerts, OwnAlerts
 from longtail.streaming.live.query import CHECKPOINT_DIRECTORY, OWN_SETTINGS
 from longtail.streaming.live.starting import start_patiently
 from longtail.streaming.live.trigger import with_trigger
+from longtail.streaming.tables.query_rows import ALERTS, TABLE, query_directory, query_files
 
-QUERIES_DIRECTORY = "queries"
-TABLE, ALERTS = "table", "alerts"
 _NAME = re.compile(r"\w[\w-]{0,99}")
-
-Rows = list[dict[str, Any]]
 
 
 @dataclass(frozen=True)
@@ -108,19 +103,19 @@ def start_queries(
     tables_dir: Path,
     source: str,
     trigger: str | None,
-    on_alerts: Callable[[Rows], None],
+    on_alerts: Callable[[Alerts], None],
 ) -> list[StreamingQuery]:
     """Start the queries; those that fail later say so themselves.
 
     read_lines: creates the streaming DataFrame of lines (value, source) of a query with this checkpoint
     source: what the lines are from (streaming/live/checkpoint.py)
-    on_alerts: is called with the rows (run, rule, message) of each batch of alerts; with the same again after a kill
+    on_alerts: is called with the new alerts of each batch, rows of the table `alerts`; with the same again after a kill
 
     Raises UserError if a function fails or its result is not a streaming DataFrame of the columns that it needs.
     """
     started = []
     for query in queries:
-        directory = tables_dir / QUERIES_DIRECTORY / query.name / query.kind
+        directory = query_directory(tables_dir, query.name, query.kind)
         owner = f"{source}, by {query.name}.py of version {query.version}"
         _claim(directory, owner)
         session = spark.newSession()
@@ -140,7 +135,7 @@ def _claim(directory: Path, owner: str) -> None:
     anew = not is_of_source(checkpoint, owner)
     claim_checkpoint(checkpoint, owner, new=anew)
     if anew:
-        for file in directory.glob("rows*.parquet"):
+        for file in query_files(directory):
             file.unlink()
 
 
@@ -155,19 +150,20 @@ def _result(query: OwnQuery, events: DataFrame) -> DataFrame:
 
 
 def _start(
-    query: OwnQuery, frame: DataFrame, directory: Path, trigger: str | None, on_alerts: Callable[[Rows], None]
+    query: OwnQuery, frame: DataFrame, directory: Path, trigger: str | None, on_alerts: Callable[[Alerts], None]
 ) -> StreamingQuery:
+    own_alerts = OwnAlerts(directory, query.name) if query.kind == ALERTS else None
     # A stream has either rows that are only added, or an aggregation, which Spark gives as a whole.
     modes = ["complete", "append"] if query.kind == TABLE else ["append"]
     for mode in modes:
 
         def process(batch: DataFrame, batch_id: int, *, mode: str = mode) -> None:
             rows = batch.toArrow()
-            name = "rows.parquet" if mode == "complete" else f"rows-{batch_id:09d}.parquet"
-            if rows.num_rows or mode == "complete":
+            if own_alerts:
+                on_alerts(own_alerts.add(rows, batch_id))
+            elif rows.num_rows or mode == "complete":
+                name = "rows.parquet" if mode == "complete" else f"rows-{batch_id:09d}.parquet"
                 write_atomically(directory / name, lambda file: pq.write_table(rows, file, compression="zstd"))
-            if query.kind == ALERTS and rows.num_rows:
-                on_alerts([_alert(query, row) for row in rows.to_pylist() if row["message"] is not None])
 
         writer = (
             frame.writeStream.option("checkpointLocation", str((directory / CHECKPOINT_DIRECTORY).absolute()))
@@ -181,17 +177,6 @@ def _start(
             if mode == modes[-1]:
                 raise UserError(f"--query {query.label} does not work on a stream: {error}") from None
     raise AssertionError("the last mode returns or raises")
-
-
-def _alert(query: OwnQuery, row: dict[str, Any]) -> dict[str, Any]:
-    epoch = row.get("epoch")
-    return {
-        "run": str(row["run"]),
-        "split": str(row.get("split") or ""),
-        "epoch": epoch if isinstance(epoch, int) else None,
-        "rule": f"query {query.name}",
-        "message": str(row["message"]),
-    }
 
 
 def failure_of(query: OwnQuery, running: StreamingQuery) -> str | None:
@@ -212,14 +197,3 @@ def _watch(query: OwnQuery, running: StreamingQuery) -> None:
     except Exception:  # noqa: BLE001 - Ctrl-C and the end of the JVM reach the job itself
         if failure := failure_of(query, running):
             print(f"{failure}; the tables go on", file=sys.stderr, flush=True)
-
-
-def read_query_rows(tables_dir: Path, name: str, kind: str = TABLE) -> pa.Table:
-    """The rows of a user's query, NAME.py; a table without columns if there are none yet."""
-    files = sorted((tables_dir / QUERIES_DIRECTORY / name / kind).glob("rows*.parquet"))
-    return pa.concat_tables([pq.read_table(file) for file in files]) if files else pa.table({})
-
-
-def alert_line(alert: dict[str, Any]) -> str:
-    """An alert of a user's own in one line."""
-    return one_line(printable(f"{alert['run']}: {alert['message']} ({alert['rule']})"))

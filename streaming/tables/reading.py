@@ -8,7 +8,7 @@ streaming/tables/schemas.py describes each table.
 
 import contextlib
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
@@ -24,10 +24,12 @@ from longtail.streaming.tables.manifest import (
     DamagedTables,
     RunManifest,
     list_runs,
+    manifest_state,
     read_run_manifest,
     run_directory,
 )
 from longtail.streaming.tables.quarantine_files import quarantine_files
+from longtail.streaming.tables.query_rows import NO_RUN, own_alerts
 from longtail.streaming.tables.schemas import IN_MANIFEST, QUARANTINE, TABLES
 
 _MAX_TRIES = 50
@@ -48,25 +50,38 @@ def read_result_table(
         default the present
     """
     schema = TABLES[name]
+    names = list(columns or schema.names)
     if name == QUARANTINE:
         assert run is None, "a line that is no event belongs to no run"
         parts = _read_quarantine(tables_dir, columns)
     else:
-        runs = list_runs(tables_dir) if run is None else [run]
-        judge = name in IN_MANIFEST
-        wanted = None if judge else columns
-        parts = [part for one in runs for part in read_parts(tables_dir, name, one, columns=wanted).values()]
-        if judge:
-            liveness, moment = read_liveness(tables_dir), time.time() if now is None else now
-            if name == "runs":
-                parts = [liveness.judged(part, now=moment) for part in parts]
-            else:
-                states = [part for one in runs for part in read_parts(tables_dir, "runs", one).values()]
-                parts += [liveness.alerts(part, now=moment) for part in states]
-            parts = [part.select(columns or schema.names) for part in parts]
+        runs = list_runs(tables_dir) if run is None else [run] if manifest_state(tables_dir, run) else []
+
+        def stored(table: str, columns: Sequence[str] | None = None) -> list[pa.Table]:
+            return [part for one in runs for part in read_parts(tables_dir, table, one, columns=columns).values()]
+
+        if name in IN_MANIFEST:
+            moment, about = time.time() if now is None else now, runs if run else [*runs, NO_RUN]
+            parts = [part.select(names) for part in at_moment(tables_dir, name, stored, now=moment, about=about)]
+        else:
+            parts = stored(name, columns)
     # Combined, because Spark's createDataFrame reads nothing after an empty chunk.
-    empty = schema.empty_table().select(columns or schema.names)
-    return pa.concat_tables([empty, *parts]).combine_chunks()
+    return pa.concat_tables([schema.empty_table().select(names), *parts]).combine_chunks()
+
+
+def at_moment(
+    tables_dir: Path, name: str, stored: Callable[[str], list[pa.Table]], *, now: float, about: Collection[str]
+) -> list[pa.Table]:
+    """A table of IN_MANIFEST as it is at a moment: which runs are lost, and all alerts.
+
+    stored: gives the stored rows of such a table, of the runs that are read
+    about: these runs, and NO_RUN if the user's own alerts about no single run are wanted, too
+    """
+    liveness = read_liveness(tables_dir)
+    if name == "runs":
+        return [liveness.judged(part, now=now) for part in stored(name)]
+    found_now = [liveness.alerts(part, now=now) for part in stored("runs")]
+    return [*stored(name), *found_now, own_alerts(tables_dir, about)]
 
 
 def read_parts(

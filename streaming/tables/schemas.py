@@ -8,7 +8,7 @@
 - pseudo_labels: one row per run that labelled, round and class
 - unlabeled_estimates: one row per run that labelled and round: estimates for the unlabeled images
 - steps: progress inside the epochs
-- alerts: runs that need attention
+- alerts: runs that need attention; readers find the alerts of a user's own queries there too (tables/query_rows.py)
 - quarantine: lines that are no events, each once, with the reason, and the run that they name
 
 A table of the events of one kind has all their fields as columns. streaming/queries.py says how the other columns are
