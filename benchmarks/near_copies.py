@@ -29,7 +29,7 @@ from pyspark.sql.pandas.types import from_arrow_schema
 
 from longtail.conf.arguments import resolve_options
 from longtail.conf.options.base import SparkJobOptions
-from longtail.conf.options.data import PrepareOptions
+from longtail.conf.options.prepare import PrepareOptions
 from longtail.conf.vocabulary import TEST, TRAIN, UNLABELED
 from longtail.data.contract import HIDDEN_LABEL, ID, IMAGE, LABEL, SPLIT
 from longtail.data.fingerprints import (

@@ -36,7 +36,7 @@ from pyspark.sql import SparkSession
 
 from longtail.conf.arguments import resolve_options
 from longtail.conf.options.base import SparkJobOptions
-from longtail.conf.options.data import PrepareOptions
+from longtail.conf.options.prepare import PrepareOptions
 from longtail.data.manifest import read_manifest
 from longtail.spark_jobs.cluster.session import spark_session
 from longtail.spark_jobs.steps.prepare import prepare

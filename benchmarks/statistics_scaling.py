@@ -28,7 +28,7 @@ from pyspark.sql import SparkSession
 
 from longtail.conf.arguments import resolve_options
 from longtail.conf.options.base import SparkJobOptions
-from longtail.conf.options.data import StatsOptions
+from longtail.conf.options.prepare import StatsOptions
 from longtail.spark_jobs.cluster.session import spark_session
 from longtail.spark_jobs.steps.stats import stats_of_labels
 

@@ -15,7 +15,7 @@ from collections.abc import Sequence
 from longtail.conf.arguments import parse_options
 from longtail.conf.base.paths import check_can_be_written
 from longtail.conf.next_command import next_command
-from longtail.conf.options.data import PrepareOptions, StatsOptions
+from longtail.conf.options.prepare import PrepareOptions, StatsOptions
 from longtail.conf.options.training import TrainOptions
 from longtail.data.new_set import is_prepared
 from longtail.spark_jobs.cli import run_job

@@ -18,7 +18,7 @@ from collections.abc import Sequence
 from longtail.conf.arguments import parse_options
 from longtail.conf.base.paths import check_can_be_written
 from longtail.conf.next_command import next_command
-from longtail.conf.options.data import StatsOptions
+from longtail.conf.options.prepare import StatsOptions
 from longtail.conf.options.training import TrainOptions
 from longtail.spark_jobs.cli import run_job
 from longtail.spark_jobs.cluster.session import spark_session

@@ -18,7 +18,7 @@ from pyspark.sql import SparkSession
 from longtail.conf.arguments import resolve_options
 from longtail.conf.base import shown_text
 from longtail.conf.options.base import SparkJobOptions
-from longtail.conf.options.data import PrepareOptions
+from longtail.conf.options.prepare import PrepareOptions
 from longtail.spark_jobs.cli import job_main, run_job
 from longtail.spark_jobs.cluster.session import described, spark_session
 from longtail.spark_jobs.steps.prepare import prepare

@@ -13,7 +13,7 @@ from pyspark.sql import SparkSession
 
 import longtail as lt
 from longtail.conf.arguments import resolve_options
-from longtail.conf.options.data import PrepareOptions
+from longtail.conf.options.prepare import PrepareOptions
 from longtail.spark_jobs.api.dataset import Dataset
 from longtail.spark_jobs.cli import job_main, run_job
 

@@ -10,7 +10,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from longtail.conf.options.data import PrepareOptions
+from longtail.conf.options.prepare import PrepareOptions
 from longtail.conf.vocabulary import SPLITS
 from longtail.data.checksums import CHECKED_COLUMNS, as_text, rows_checksum
 from longtail.data.contract import (

@@ -12,7 +12,7 @@ import pytest
 from pyspark.sql import SparkSession
 
 from longtail.conf.arguments import resolve_options
-from longtail.conf.options.data import PrepareOptions
+from longtail.conf.options.prepare import PrepareOptions
 from longtail.conf.options.training import TrainOptions
 from longtail.data.contract import ID
 from longtail.data.storage import table_files

@@ -11,7 +11,7 @@ from pyspark.sql import SparkSession
 
 from longtail.conf.arguments import resolve_options
 from longtail.conf.base.errors import UserError
-from longtail.conf.options.data import PrepareOptions
+from longtail.conf.options.prepare import PrepareOptions
 from longtail.data.fingerprints import MAX_BITS, are_near_copies, low_frequencies, sign_hashes
 from longtail.data.manifest import Manifest, read_manifest
 from longtail.spark_jobs.frames.copies import with_copies, with_copy_counts, with_label_conflicts

@@ -11,7 +11,7 @@ import pytest
 from pyspark.sql import SparkSession
 
 from longtail.conf.arguments import resolve_options
-from longtail.conf.options.data import PrepareOptions
+from longtail.conf.options.prepare import PrepareOptions
 from longtail.conf.vocabulary import TEST, TRAIN
 from longtail.data import delta
 from longtail.data.contract import ROWS_DIRECTORY

@@ -11,7 +11,7 @@ import pyarrow.parquet as pq
 import pytest
 from pyspark.sql import SparkSession
 
-from longtail.conf.options.data import PrepareOptions
+from longtail.conf.options.prepare import PrepareOptions
 from longtail.conf.vocabulary import TRAIN
 from longtail.data.contract import ID
 from longtail.spark_jobs.steps.prepare import prepare

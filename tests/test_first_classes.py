@@ -7,7 +7,8 @@ import pyarrow.parquet as pq
 import pytest
 from pyspark.sql import SparkSession
 
-from longtail.conf.options.data import DataOptions, PrepareOptions
+from longtail.conf.options.data import DataOptions
+from longtail.conf.options.prepare import PrepareOptions
 from longtail.conf.vocabulary import TEST, TRAIN, UNLABELED
 from longtail.data.contract import HIDDEN_LABEL, ID, LABEL
 from longtail.data.manifest import read_manifest

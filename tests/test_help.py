@@ -11,10 +11,11 @@ from longtail.conf.arguments import parse_options
 from longtail.conf.options.advise import AdviseOptions
 from longtail.conf.options.base import GROUPS, JobOptions, presentation
 from longtail.conf.options.calibrate import CalibrateOptions
-from longtail.conf.options.data import DataOptions, PrepareOptions, StatsOptions
+from longtail.conf.options.data import DataOptions
 from longtail.conf.options.export import ExportOptions
 from longtail.conf.options.inference import EvaluateOptions, GenPseudolabelsOptions, PredictOptions
 from longtail.conf.options.live import DashboardOptions, MonitorOptions, RelayOptions
+from longtail.conf.options.prepare import PrepareOptions, StatsOptions
 from longtail.conf.options.pretraining import PretrainMocoOptions, PretrainRotOptions, PretrainSimclrOptions
 from longtail.conf.options.runs import RunsOptions
 from longtail.conf.options.semi import PipelineOptions, TrainSemiOptions

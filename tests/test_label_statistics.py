@@ -11,7 +11,7 @@ import pytest
 from pyspark.sql import DataFrame, SparkSession
 
 from longtail.conf.arguments import resolve_options
-from longtail.conf.options.data import StatsOptions
+from longtail.conf.options.prepare import StatsOptions
 from longtail.conf.vocabulary import UNLABELED
 from longtail.data.contract import HIDDEN_LABEL, ID, IMAGE, LABEL
 from longtail.spark_jobs.frames.label_statistics import QUANTILES, count_labels, with_confidence_quantiles

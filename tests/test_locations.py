@@ -16,8 +16,8 @@ from longtail.conf.base.locations import Location, location, spark_uri
 from longtail.conf.base.paths import check_can_be_written
 from longtail.conf.base.store_path import StorePath
 from longtail.conf.base.stores import settings_of, use_hadoop_settings
-from longtail.conf.options.data import PrepareOptions
 from longtail.conf.options.export import ExportOptions
+from longtail.conf.options.prepare import PrepareOptions
 from longtail.spark_jobs.cluster.hadoop import use_settings_of_spark
 
 

@@ -12,9 +12,10 @@ from longtail.conf.arguments import parse_options
 from longtail.conf.next_command import next_command
 from longtail.conf.options.advise import AdviseOptions
 from longtail.conf.options.base import JobOptions
-from longtail.conf.options.data import DATA_OPTIONS, DataOptions, PrepareOptions, StatsOptions
+from longtail.conf.options.data import DATA_OPTIONS, DataOptions
 from longtail.conf.options.inference import EvaluateOptions, GenPseudolabelsOptions
 from longtail.conf.options.live import MonitorOptions
+from longtail.conf.options.prepare import PrepareOptions, StatsOptions
 from longtail.conf.options.pretraining import PretrainMocoOptions, PretrainRotOptions
 from longtail.conf.options.semi import PipelineOptions, TrainSemiOptions
 from longtail.conf.options.studies import ExperimentOptions, ReportOptions

@@ -21,10 +21,11 @@ from longtail.conf.base.shown_text import is_plain
 from longtail.conf.options.advise import AdviseOptions
 from longtail.conf.options.base import JobOptions
 from longtail.conf.options.calibrate import CalibrateOptions
-from longtail.conf.options.data import DataOptions, PrepareOptions, StatsOptions
+from longtail.conf.options.data import DataOptions
 from longtail.conf.options.export import ExportOptions
 from longtail.conf.options.inference import EvaluateOptions, GenPseudolabelsOptions, PredictOptions
 from longtail.conf.options.live import DashboardOptions, MonitorOptions, RelayOptions
+from longtail.conf.options.prepare import PrepareOptions, StatsOptions
 from longtail.conf.options.pretraining import PRETRAININGS
 from longtail.conf.options.semi import PipelineOptions, TrainSemiOptions
 from longtail.conf.options.studies import ExperimentOptions, ReportOptions, TheoryOptions

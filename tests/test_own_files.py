@@ -7,7 +7,8 @@ import pytest
 from pyspark.sql import SparkSession
 
 from longtail.conf.arguments import resolve_options
-from longtail.conf.options.data import DataOptions, PrepareOptions
+from longtail.conf.options.data import DataOptions
+from longtail.conf.options.prepare import PrepareOptions
 from longtail.conf.options.training import TrainOptions
 from longtail.data.manifest import read_manifest
 from longtail.data.sources.own_files import state_of_own_files

@@ -18,7 +18,7 @@ from sklearn.datasets import load_digits
 
 from longtail.conf.arguments import resolve_options
 from longtail.conf.base.errors import UserError
-from longtail.conf.options.data import PrepareOptions
+from longtail.conf.options.prepare import PrepareOptions
 from longtail.data.loader import load_hidden_labels, load_split
 from longtail.data.manifest import read_manifest
 from longtail.spark_jobs.prepare import main

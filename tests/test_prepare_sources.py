@@ -11,7 +11,7 @@ from pyspark.sql import functions as F
 
 from longtail.conf.arguments import resolve_options
 from longtail.conf.base.errors import UserError
-from longtail.conf.options.data import PrepareOptions
+from longtail.conf.options.prepare import PrepareOptions
 from longtail.conf.vocabulary import TEST, TRAIN, UNLABELED, VAL
 from longtail.data.contract import ID, IMAGE, IRRELEVANT_FIRST_ID, LABEL, SPLIT
 from longtail.data.loader import load_hidden_labels, load_split

@@ -16,7 +16,8 @@ from pyspark.sql import SparkSession
 
 from longtail.conf.arguments import resolve_options
 from longtail.conf.base.errors import UserError
-from longtail.conf.options.data import DataOptions, PrepareOptions
+from longtail.conf.options.data import DataOptions
+from longtail.conf.options.prepare import PrepareOptions
 from longtail.data.manifest import read_manifest
 from longtail.data.sources.base import Located, Shard, source_batch
 from longtail.data.sources.registry import SOURCES

@@ -11,7 +11,7 @@ import pytest
 from pyspark.sql import SparkSession
 from sklearn.datasets import load_digits
 
-from longtail.conf.options.data import PrepareOptions
+from longtail.conf.options.prepare import PrepareOptions
 from longtail.conf.vocabulary import TEST, TRAIN, UNLABELED, VAL
 from longtail.data.contract import ID, PREPARED_SCHEMA
 from longtail.data.loader import load_hidden_labels, load_split

@@ -16,7 +16,7 @@ from PIL import Image
 from pyspark.sql import SparkSession
 
 from longtail.conf.arguments import resolve_options
-from longtail.conf.options.data import StatsOptions
+from longtail.conf.options.prepare import StatsOptions
 from longtail.data.loader import load_split
 from longtail.data.manifest import read_manifest
 from longtail.spark_jobs.cluster.failures import user_message

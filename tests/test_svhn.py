@@ -12,7 +12,7 @@ from pyspark.sql import SparkSession
 from scipy.io import savemat
 
 from longtail.conf.arguments import resolve_options
-from longtail.conf.options.data import PrepareOptions
+from longtail.conf.options.prepare import PrepareOptions
 from longtail.conf.vocabulary import TEST, TRAIN, UNLABELED
 from longtail.data.contract import ID, IMAGE, LABEL, SOURCE_SCHEMA, SPLIT, UNLABELED_FIRST_ID
 from longtail.data.loader import load_hidden_labels

@@ -13,7 +13,8 @@ from PIL import Image
 from pyspark.sql import SparkSession
 from pyspark.sql import functions as F
 
-from longtail.conf.options.data import DataOptions, PrepareOptions
+from longtail.conf.options.data import DataOptions
+from longtail.conf.options.prepare import PrepareOptions
 from longtail.conf.vocabulary import TEST, TRAIN
 from longtail.data.contract import ENCODED, ID, IMAGE, LABEL, RAW, SKIPPED, SOURCE_SCHEMA, SPLIT, read_skipped_image
 from longtail.data.loader import load_split

@@ -9,7 +9,7 @@ import pyarrow as pa
 import pytest
 from pyspark.sql import SparkSession
 
-from longtail.conf.options.data import PrepareOptions
+from longtail.conf.options.prepare import PrepareOptions
 from longtail.conf.vocabulary import NO_CLASS, TRAIN, UNLABELED
 from longtail.data.contract import ENCODED, ID, IMAGE, LABEL, RAW, SKIPPED, SPLIT, UNLABELED_FIRST_ID
 from longtail.data.loader import load_split

@@ -8,7 +8,8 @@ import pyarrow as pa
 from longtail.conf.base.errors import UserError
 from longtail.conf.base.locations import Location, location
 from longtail.conf.base.suggestions import did_you_mean
-from longtail.conf.options.data import REST, UNLABELED_NAMES, DataOptions
+from longtail.conf.options.data import DataOptions
+from longtail.conf.options.unlabeled import REST, UNLABELED_NAMES
 from longtail.conf.vocabulary import NO_CLASS, UNLABELED
 from longtail.data.contract import ENCODED, UNLABELED_FIRST_ID
 from longtail.data.directories import files_below

@@ -9,7 +9,8 @@ from longtail.conf.base.errors import UserError
 from longtail.conf.base.paths import check_can_be_written
 from longtail.conf.next_command import next_command
 from longtail.conf.options.advise import AdviseOptions
-from longtail.conf.options.data import OF_UNLABELED, PLACES, DataOptions, PrepareOptions
+from longtail.conf.options.data import OF_UNLABELED, PLACES, DataOptions
+from longtail.conf.options.prepare import PrepareOptions
 from longtail.data.manifest import FILE_NAME, read_manifest
 from longtail.data.storage import is_table
 from longtail.spark_jobs.steps.checkpoint_options import Continued, card_of, data_options, with_recorded

@@ -20,7 +20,8 @@ from longtail.conf.base.locations import Location, location, spark_uri
 from longtail.conf.base.store_path import StorePath
 from longtail.conf.base.suggestions import did_you_mean
 from longtail.conf.datasets import known_datasets
-from longtail.conf.options.data import DATA_OPTIONS, DataOptions, PrepareOptions
+from longtail.conf.options.data import DATA_OPTIONS, DataOptions
+from longtail.conf.options.prepare import PrepareOptions
 from longtail.conf.vocabulary import TRAIN
 from longtail.data.longtail import shot_groups
 from longtail.data.manifest import Manifest, read_manifest

@@ -18,8 +18,9 @@ from longtail.conf.base.shown_text import printable
 from longtail.conf.networks import NETWORKS
 from longtail.conf.next_command import next_command
 from longtail.conf.options.base import JobOptions
-from longtail.conf.options.data import DATA_OPTIONS, OF_UNLABELED, PLACES, DataOptions, PrepareOptions
+from longtail.conf.options.data import DATA_OPTIONS, OF_UNLABELED, PLACES, DataOptions
 from longtail.conf.options.inference import InferenceOptions
+from longtail.conf.options.prepare import PrepareOptions
 from longtail.conf.options.training import RunOptions, TrainClassifierOptions, TrainOptions
 from longtail.data.copies import unlabeled_copy_lines
 from longtail.data.manifest import FILE_NAME, read_manifest

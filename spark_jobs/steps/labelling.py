@@ -6,8 +6,9 @@ from longtail.conf.base.errors import UserError
 from longtail.conf.base.locations import Location
 from longtail.conf.base.new_directories import is_finished, new_table_directory
 from longtail.conf.base.optional_packages import deltalake
-from longtail.conf.options.data import SET_IS_PREPARED, DataOptions
+from longtail.conf.options.data import DataOptions
 from longtail.conf.options.inference import GenPseudolabelsOptions
+from longtail.conf.options.source import SET_IS_PREPARED
 from longtail.conf.vocabulary import TRAIN, UNLABELED
 from longtail.data.contract import ID, IMAGE, SPLIT
 from longtail.data.delta import write_log

@@ -3,7 +3,8 @@
 from collections.abc import Mapping, Sequence
 
 from longtail.conf.base.errors import UserError
-from longtail.conf.options.data import OWN_IMAGES, DataOptions
+from longtail.conf.options.data import DataOptions
+from longtail.conf.options.source import OWN_IMAGES
 from longtail.conf.vocabulary import NO_CLASS, TRAIN, UNLABELED, VAL
 from longtail.data.longtail import (
     by_label,

@@ -7,8 +7,9 @@ from pyspark.sql import DataFrame, SparkSession
 
 from longtail.conf.base.errors import UserError
 from longtail.conf.base.locations import Location
-from longtail.conf.options.data import OWN_IMAGES, DataOptions
+from longtail.conf.options.data import DataOptions
 from longtail.conf.options.inference import GenPseudolabelsOptions
+from longtail.conf.options.source import OWN_IMAGES
 from longtail.conf.vocabulary import TRAIN, UNLABELED
 from longtail.data.contract import ID, IMAGE, PSEUDO_LABEL
 from longtail.data.manifest import Manifest, read_manifest

@@ -13,7 +13,8 @@ from longtail.conf.base.errors import UserError
 from longtail.conf.base.files import write_atomically, write_json_atomically
 from longtail.conf.base.locations import Location
 from longtail.conf.base.names import check_class_names
-from longtail.conf.options.data import DataOptions, StatsOptions
+from longtail.conf.options.data import DataOptions
+from longtail.conf.options.prepare import StatsOptions
 from longtail.conf.vocabulary import NO_CLASS, SPLITS, TRAIN
 from longtail.data.contract import HIDDEN_LABEL, LABEL, SPLIT
 from longtail.data.longtail import shot_groups

@@ -8,8 +8,9 @@ from longtail.conf.arguments import resolve_options
 from longtail.conf.base.locations import Location
 from longtail.conf.experiment import Options, Trial
 from longtail.conf.options.base import fingerprint
-from longtail.conf.options.data import DataOptions, PrepareOptions
+from longtail.conf.options.data import DataOptions
 from longtail.conf.options.inference import GenPseudolabelsOptions
+from longtail.conf.options.prepare import PrepareOptions
 from longtail.conf.options.pretraining import PRETRAININGS
 from longtail.conf.options.semi import TrainSemiOptions
 from longtail.conf.options.training import RunOptions, TrainClassifierOptions, TrainOptions

@@ -3,7 +3,7 @@
 from pathlib import Path
 from random import Random
 
-from longtail.conf.options.data import PrepareOptions
+from longtail.conf.options.prepare import PrepareOptions
 from longtail.data.sources import image_list
 from tests.fuzz.mutation import damaged
 
