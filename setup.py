@@ -80,6 +80,7 @@ setup(
         "notebook": ["jupyterlab"],
         "onnx": ["onnx>=1.19", "onnxruntime>=1.22", "onnxscript>=0.5"],
         "s3": ["s3fs>=2024.10"],
+        "timm": ["timm>=1.0.15"],
         "test": [
             "build",
             "coverage[toml]",
@@ -104,6 +105,7 @@ setup(
             "ruff",
             "s3fs>=2024.10",
             "selenium",
+            "timm>=1.0.15",
             "types-PyYAML",
             "uv",
         ],

@@ -1,8 +1,10 @@
-"""The built-in networks: the factory of each by the name that -a takes.
+"""The names that -a takes: of built-in networks, each with its factory, and of timm's.
 
 A factory is `factory(*, num_classes, in_channels, head="linear") -> network` (models/network.py). To add a network,
 write its module in models/ and name its factory here.
 """
+
+import re
 
 NETWORKS = {
     "resnet20": "longtail.models.resnet:resnet20",
@@ -18,3 +20,19 @@ NETWORKS = {
     "resnet101": "longtail.models.large_resnet:resnet101",
     "resnext50_32x4d": "longtail.models.large_resnet:resnext50_32x4d",
 }
+
+TIMM_NAME = re.compile(r"timm:\w+(\.\w+)?")
+"""timm:NAME, a network of PyTorch Image Models by the name there, as timm:vit_tiny_patch16_224.
+
+A tag after a point names the pre-trained weights whose normalisation and image size are meant.
+"""
+
+
+def is_timm_name(name: str) -> bool:
+    """Whether the name is that of a network of timm (models/timm_network.py)."""
+    return TIMM_NAME.fullmatch(name) is not None
+
+
+def is_known_network(name: str) -> bool:
+    """Whether the name alone says which network is meant, also where a checkpoint records it."""
+    return name in NETWORKS or is_timm_name(name)

@@ -1,4 +1,4 @@
-"""Build a network by its name: a built-in one (conf/networks.py) or `package.module:factory` of a user's own."""
+"""Build a network by its name: built in (conf/networks.py), of timm, or `package.module:factory` of a user's own."""
 
 import inspect
 from typing import TypeGuard
@@ -7,10 +7,11 @@ import torch
 from torch import Tensor, nn
 
 from longtail.conf.base.errors import UserError
-from longtail.conf.base.user_code import call_code, is_code_name, load_code
-from longtail.conf.networks import NETWORKS
+from longtail.conf.base.user_code import call_code, load_code
+from longtail.conf.networks import NETWORKS, is_timm_name
 from longtail.models.heads import new_head
 from longtail.models.network import Network
+from longtail.models.timm_network import timm_network
 
 OPTION = "-a"
 
@@ -45,9 +46,15 @@ def build_model(arch: str, *, num_classes: int, in_channels: int, head: str = "l
 def build_checked_model(
     arch: str, *, num_outputs: int, image_shape: tuple[int, int, int], head: str = "linear"
 ) -> Network:
-    """As build_model, for images of shape (channels, height, width); a network of the user's is tried out on two."""
-    network = build_model(arch, num_classes=num_outputs, in_channels=image_shape[0], head=head)
-    if is_code_name(arch):
+    """As build_model or, for timm:NAME, timm_network, for images of shape (channels, height, width).
+
+    A network that is not built in is tried out on two images.
+    """
+    if is_timm_name(arch):
+        network: Network = timm_network(arch, num_classes=num_outputs, image_shape=image_shape, head=head)
+    else:
+        network = build_model(arch, num_classes=num_outputs, in_channels=image_shape[0], head=head)
+    if arch not in NETWORKS:
         _check_network(network, arch, num_outputs=num_outputs, image_shape=image_shape)
     return network
 

@@ -141,11 +141,13 @@ def _tensor(values: Tensor, offset: Any, size: tuple[Any, ...], stride: Any) -> 
 
 
 def read_checkpoint_file(path: Location) -> Any:
-    """The value in a file of torch.save, with its tensors on the CPU.
+    """The value in a file of torch.save, or the named tensors of a .safetensors file, on the CPU.
 
     Raises OSError if the file cannot be read, ForeignName if it names code, and BadPickle if it is damaged.
     """
     content = read_regular_file(path)
+    if path.suffix == ".safetensors":
+        return _read_safetensors(content)
     if not content.startswith(_ZIP_MAGIC):
         return _read_pickles(content)
     try:
@@ -154,6 +156,17 @@ def read_checkpoint_file(path: Location) -> Any:
         raise
     except _DAMAGED_ARCHIVE as error:
         raise BadPickle(str(error) or "its archive is damaged") from None
+
+
+def _read_safetensors(content: bytes) -> dict[str, Tensor]:
+    # Here, because other checkpoints do not need the package.
+    from safetensors import SafetensorError
+    from safetensors.torch import load
+
+    try:
+        return load(content)
+    except SafetensorError as error:
+        raise BadPickle(f"it is no file of safetensors: {error}") from None
 
 
 class _ZipStorages:

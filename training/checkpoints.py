@@ -17,7 +17,7 @@ from longtail.conf.base.errors import UserError
 from longtail.conf.base.files import write_atomically
 from longtail.conf.base.locations import Location
 from longtail.conf.base.user_code import check_given
-from longtail.conf.networks import NETWORKS
+from longtail.conf.networks import is_known_network
 from longtail.data.pickles import BadPickle
 from longtail.training.checkpoint_file import ForeignName, read_checkpoint_file
 from longtail.training.finite import first_not_finite, momenta
@@ -81,8 +81,13 @@ def load_checkpoint(path: Location) -> Checkpoint:
     Raises UserError if the file is missing, damaged, contains code, is not a checkpoint, or has a NaN or infinite
     number.
     """
+    return checkpoint_in(checkpoint_content(path), path=path)
+
+
+def checkpoint_content(path: Location) -> Any:
+    """The value in a checkpoint's file. Raises UserError as load_checkpoint, for what the file is."""
     try:
-        content = read_checkpoint_file(path)
+        return read_checkpoint_file(path)
     except FileNotFoundError:
         raise UserError(f"there is no checkpoint {path}") from None
     except OSError as error:
@@ -94,22 +99,41 @@ def load_checkpoint(path: Location) -> Checkpoint:
         ) from None
     except BadPickle as error:
         raise UserError(f"{path} is damaged or not a checkpoint ({error})") from None
+
+
+def tensors_in(content: Any, *, path: Location) -> dict[str, Tensor]:
+    """The network's tensors in a checkpoint's content, by the names there.
+
+    Raises UserError if there are none, or if one has a NaN or infinite number.
+    """
     tensors = _state_dict(content) if isinstance(content, dict) else None
     if not _is_named_tensors(tensors):
         raise UserError(f"{path} is not a checkpoint: it has no state_dict of named tensors")
+    _check_finite(tensors, {}, None, path)
+    return tensors
+
+
+def is_of_longtail(content: Any) -> bool:
+    """Whether a checkpoint's content was written by longtail."""
+    return isinstance(content, dict) and "longtail" in content
+
+
+def checkpoint_in(content: Any, *, path: Location) -> Checkpoint:
+    """The checkpoint in a file's content. Raises UserError as load_checkpoint."""
+    tensors = tensors_in(content, path=path)
     epoch = content.get("epoch", 0)
     if type(epoch) is not int or not 0 <= epoch < 2**31:
         raise UserError(f"{path} is not a checkpoint: its epoch is {str(epoch)[:40]}, a whole number was expected")
     arch, optimizer, companion = content.get("arch"), content.get("optimizer"), content.get("companion", {})
     if not (optimizer is None or isinstance(optimizer, dict)) or not _is_named_tensors(companion):
         raise UserError(f"{path} is not a checkpoint: its optimizer or companion state is not a dict")
-    _check_finite(tensors, companion, optimizer, path)
+    _check_finite({}, companion, optimizer, path)
     card, best = _longtail_part(content, path)
     return Checkpoint(
         epoch=epoch,
         arch=arch if isinstance(arch, str) else "unknown",
         # longtail's own checkpoints have no wrapper prefixes, and may be of any network.
-        state_dict=tensors if "longtail" in content else _plain_names(tensors),
+        state_dict=tensors if is_of_longtail(content) else _plain_names(tensors),
         optimizer=optimizer,
         best=best,
         model_card=card,
@@ -176,7 +200,7 @@ def _prefix(tensors: dict[str, Tensor]) -> str:
 def check_architecture(checkpoint: Checkpoint, arch: str, *, path: Location) -> None:
     """Raise UserError if the checkpoint was made with an architecture other than arch, given by the user."""
     check_given(checkpoint.arch, arch, option="-a", checkpoint=path)
-    if checkpoint.arch in NETWORKS and checkpoint.arch != arch:
+    if is_known_network(checkpoint.arch) and checkpoint.arch != arch:
         raise UserError(f"{path} is a {checkpoint.arch}, not a {arch}: give -a {checkpoint.arch}")
 
 

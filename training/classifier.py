@@ -61,7 +61,7 @@ def second_stage(options: TrainClassifierOptions, task: Task, rank: Rank) -> tup
             model = _network(task.objective.head, options, task, rank)
             load_weights(model, checkpoint, path=path, backbone_only=True)
             freeze(model, learned=(HEAD_PREFIX,))
-            return task.with_objective(frozen_backbone=True), model
+            return task.with_objective(has_frozen_layers=True), model
         case "LWS":
             model = _network("scaled", options, task, rank)
             _need_linear_head(checkpoint, path, options, task)
@@ -69,7 +69,7 @@ def second_stage(options: TrainClassifierOptions, task: Task, rank: Rank) -> tup
             with_scales = replace(checkpoint, state_dict={**checkpoint.state_dict, **scales})
             load_weights(model, with_scales, path=path)
             freeze(model, learned=(f"{HEAD_PREFIX}scales",))
-            return _with_head(task, "scaled", options).with_objective(frozen_backbone=True), model
+            return _with_head(task, "scaled", options).with_objective(has_frozen_layers=True), model
         case "tau":
             model = _network("linear", options, task, rank)
             _need_linear_head(checkpoint, path, options, task)

@@ -203,7 +203,9 @@ class MocoMethod(TrainingMethod[PretrainMocoOptions]):
     def task(self, options: PretrainMocoOptions, paths: RunPaths, manifest: Manifest, rank: Rank) -> Task:
         return contrastive_task(options, paths.set_dir, manifest, rank.device, anchors_per_image=1)
 
-    def learner(self, network: Network, options: PretrainMocoOptions, task: Task, rank: Rank) -> tuple[Task, nn.Module]:
+    def learner(
+        self, network: Network, options: PretrainMocoOptions, paths: RunPaths, task: Task, rank: Rank
+    ) -> tuple[Task, nn.Module]:
         learner = MoCo(
             network,
             rank,
@@ -224,6 +226,6 @@ class SimclrMethod(TrainingMethod[PretrainSimclrOptions]):
         return contrastive_task(options, paths.set_dir, manifest, rank.device, anchors_per_image=2)
 
     def learner(
-        self, network: Network, options: PretrainSimclrOptions, task: Task, rank: Rank
+        self, network: Network, options: PretrainSimclrOptions, paths: RunPaths, task: Task, rank: Rank
     ) -> tuple[Task, nn.Module]:
         return task, SimCLR(network, rank, temperature=options.temperature)

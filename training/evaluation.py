@@ -16,6 +16,8 @@ from longtail.training.objective import Task
 from longtail.training.samples import Samples
 
 EVALUATION_BATCH_SIZE = 1000
+_EVALUATION_BATCH_PIXELS = 2**22
+"""A batch has fewer images if they are larger than 64 x 64: their activations take memory."""
 
 
 def evaluate_all(model: nn.Module, task: Task, rank: Rank, *, adjustment: Tensor | None = None) -> dict[str, Totals]:
@@ -116,8 +118,10 @@ def _local_batches(samples: Samples, task: Task, rank: Rank) -> Iterator[tuple[s
     """This rank's share in large batches: indices into the split (n of them), network inputs and targets (n,)."""
     share = rank.part(len(samples))
     # A rank with no share gets one empty batch.
-    starts = range(share.start, max(share.stop, share.start + 1), EVALUATION_BATCH_SIZE)
-    batches = [slice(start, min(start + EVALUATION_BATCH_SIZE, share.stop)) for start in starts]
+    _, height, width = samples.image_shape
+    size = min(EVALUATION_BATCH_SIZE, max(1, _EVALUATION_BATCH_PIXELS // (height * width)))
+    starts = range(share.start, max(share.stop, share.start + 1), size)
+    batches = [slice(start, min(start + size, share.stop)) for start in starts]
     pixels = image_batches(samples.images, [torch.arange(it.start, it.stop) for it in batches], rank.device)
     for indices, images in zip(batches, pixels, strict=True):
         rank.beat("evaluation")

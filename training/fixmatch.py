@@ -214,5 +214,7 @@ class FixMatchMethod(LabelMethod[TrainSemiOptions]):
     def task(self, options: TrainSemiOptions, paths: RunPaths, manifest: Manifest, rank: Rank) -> Task:
         return fixmatch_task(options, paths.set_dir, manifest, rank.device, pseudo_labels=paths.pseudo_labels)
 
-    def learner(self, network: Network, options: TrainSemiOptions, task: Task, rank: Rank) -> tuple[Task, nn.Module]:
+    def learner(
+        self, network: Network, options: TrainSemiOptions, paths: RunPaths, task: Task, rank: Rank
+    ) -> tuple[Task, nn.Module]:
         return fixmatch_learner(network, options, task, rank)

@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from longtail.conf.base.errors import UserError
 from longtail.conf.base.locations import Location
 from longtail.conf.datasets import dataset_facts
-from longtail.conf.networks import NETWORKS
+from longtail.conf.networks import is_known_network
 from longtail.conf.options.training import LossOptions
 from longtail.conf.vocabulary import TRAIN
 from longtail.data.manifest import Manifest
@@ -57,7 +57,7 @@ def with_card(checkpoint: Checkpoint, of_set: SetDescription, *, path: Location,
     Raises UserError if the checkpoint is no classifier of the set's classes, or if its network is unknown.
     """
     check_foreign_classifier(checkpoint, path=path, num_classes=len(of_set.class_names))
-    network = checkpoint.arch if checkpoint.arch in NETWORKS else arch
+    network = checkpoint.arch if is_known_network(checkpoint.arch) else arch
     if arch is not None:
         check_architecture(checkpoint, arch, path=path)
     if network is None:

@@ -30,6 +30,9 @@ from longtail.training.step import Step, rows_by_step
 from longtail.training.step_sizes import check_step_sizes
 from longtail.training.step_watch import StepReport, StepWatch
 
+# torch exports no public base class of them.
+_BATCH_NORM = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d)
+
 
 @dataclass(frozen=True, kw_only=True)
 class EpochReport:
@@ -214,9 +217,12 @@ def _train_epoch(
 
 def _learns_batch_norm(model: nn.Module, task: Task) -> bool:
     """Whether batch statistics are computed in training."""
-    # torch exports no public base class of BatchNorm1d, 2d and 3d.
-    kinds = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d)
-    return not task.objective.frozen_backbone and any(isinstance(module, kinds) for module in model.modules())
+    return any(isinstance(it, _BATCH_NORM) and not _is_frozen(it, task.objective) for it in model.modules())
+
+
+def _is_frozen(batch_norm: nn.Module, objective: Objective) -> bool:
+    # A companion network, like that of MoCo's keys, takes no gradients either, but uses the statistics of its batches.
+    return objective.has_frozen_layers and not any(it.requires_grad for it in batch_norm.parameters())
 
 
 def _remedy_of_divergence(optimizer: torch.optim.Optimizer | None, rate: float) -> str:
@@ -226,10 +232,10 @@ def _remedy_of_divergence(optimizer: torch.optim.Optimizer | None, rate: float) 
 
 
 def _set_training_mode(model: nn.Module, objective: Objective) -> None:
-    """Set training mode, except for the batch norm of a frozen backbone, which keeps its running statistics."""
+    """Set training mode, except for the batch norm of frozen layers, which keeps its running statistics."""
     model.train()
     for module in model.modules():
-        if objective.frozen_backbone and isinstance(module, nn.BatchNorm2d):
+        if isinstance(module, _BATCH_NORM) and _is_frozen(module, objective):
             module.eval()
 
 

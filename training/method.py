@@ -32,7 +32,9 @@ class TrainingMethod(ABC, Generic[OptionsOfMethod]):
         """The network to be trained and saved, on the rank's device; and the task, which may change with it."""
         return task, new_network(options, task, rank)
 
-    def learner(self, network: Network, options: OptionsOfMethod, task: Task, rank: Rank) -> tuple[Task, nn.Module]:
+    def learner(
+        self, network: Network, options: OptionsOfMethod, paths: RunPaths, task: Task, rank: Rank
+    ) -> tuple[Task, nn.Module]:
         """The module that the loop trains, `network` or a module that contains it; and the task.
 
         Parameters outside the network are saved as the checkpoint's companion, to resume from.

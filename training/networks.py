@@ -7,10 +7,21 @@ from longtail.conf.base.locations import Location
 from longtail.conf.options.training import RunOptions
 from longtail.models.build import build_checked_model
 from longtail.models.network import Network
+from longtail.models.timm_network import TimmNetwork
 from longtail.training.checkpoint_heads import check_kind_of_head
-from longtail.training.checkpoints import Checkpoint, check_architecture, load_checkpoint, load_weights
+from longtail.training.checkpoints import (
+    Checkpoint,
+    check_architecture,
+    checkpoint_content,
+    checkpoint_in,
+    is_of_longtail,
+    load_checkpoint,
+    load_weights,
+    tensors_in,
+)
 from longtail.training.distributed import Rank
 from longtail.training.objective import Task
+from longtail.training.timm_weights import load_timm_weights
 
 
 def new_network(options: RunOptions, task: Task, rank: Rank) -> Network:
@@ -35,11 +46,21 @@ def network_to_device(network: Network, rank: Rank) -> Network:
     return network.to(rank.device).to(memory_format=torch.channels_last)
 
 
-def load_into(network: nn.Module, path: Location, options: RunOptions, *, backbone_only: bool = False) -> Checkpoint:
+def load_backbone(network: Network, path: Location, options: RunOptions) -> None:
+    """Copy the weights of --pretrained_model, but those of its head. Raises UserError if they do not fit."""
+    content = checkpoint_content(path)
+    if isinstance(network, TimmNetwork) and not is_of_longtail(content):
+        load_timm_weights(network, tensors_in(content, path=path), arch=options.arch, path=path)
+        return
+    checkpoint = checkpoint_in(content, path=path)
+    check_architecture(checkpoint, options.arch, path=path)
+    load_weights(network, checkpoint, path=path, backbone_only=True)
+
+
+def load_into(network: nn.Module, path: Location, options: RunOptions) -> Checkpoint:
     """Read a checkpoint and copy its weights. Raises UserError if it does not fit the network."""
     checkpoint = load_checkpoint(path)
     check_architecture(checkpoint, options.arch, path=path)
-    if not backbone_only:
-        check_kind_of_head(checkpoint, network.state_dict(), path=path)
-    load_weights(network, checkpoint, path=path, backbone_only=backbone_only)
+    check_kind_of_head(checkpoint, network.state_dict(), path=path)
+    load_weights(network, checkpoint, path=path)
     return checkpoint

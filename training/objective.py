@@ -35,7 +35,7 @@ class Objective:
     logit_scale: factor from the head's outputs to logits
     loss: losses (n,) of logits (n, C) and targets; train_rule: re-weighting or resampling (training/rebalancing.py)
     weighted_loss: what is learned instead of class weights times `loss`, if the loss applies the weights itself
-    frozen_backbone: only the head learns, and batch norm keeps its statistics
+    has_frozen_layers: some layers do not learn, and their batch norm keeps its statistics
     num_outputs: of the head; None for one per class
     chosen: hyper-parameters that were selected on validation data before the training, by name
     pseudo_label_totals: sums over the pseudo-labels of an epoch, if their true classes are known
@@ -46,7 +46,7 @@ class Objective:
     loss: LossFunction = cross_entropy
     weighted_loss: WeightedLoss | None = None
     train_rule: str = "None"
-    frozen_backbone: bool = False
+    has_frozen_layers: bool = False
     num_outputs: int | None = None
     chosen: dict[str, float] = field(default_factory=dict)
     pseudo_label_totals: ClassTotals | None = None

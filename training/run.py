@@ -36,7 +36,7 @@ def _run_training(options: RunOptions, paths: RunPaths, rank: Rank, *, attempt: 
     manifest = read_manifest(paths.set_dir)
     task = method.task(options, paths, manifest, rank)
     task, network = method.network(options, task, rank)
-    task, model = method.learner(network, options, task, rank)
+    task, model = method.learner(network, options, paths, task, rank)
     optimizer = build_optimizer(model, options)
     first_epoch, best = restore(model, network, optimizer, task, options, paths)
     if not rank.is_first:

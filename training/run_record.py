@@ -18,7 +18,6 @@ from longtail.training.objective import Task
 from longtail.training.run_directory import BEST_CHECKPOINT_FILE, CHECKPOINT_FILE, RunPaths
 from longtail.training.run_events import RunEvents
 from longtail.training.scalar_log import ScalarLog
-from longtail.training.training_data import TrainingData
 
 TENSORBOARD_DIRECTORY = "tensorboard"
 
@@ -44,7 +43,7 @@ class RunRecord:
         self._options, self._paths, self._events = options, paths, events
         self._groups = task.data.shot_groups
         self._run = paths.run_dir.name
-        self._set_identity = read_manifest(paths.set_dir).identity
+        self._manifest = read_manifest(paths.set_dir)
         # If a killed attempt logged an epoch but did not save it, TensorBoard keeps the repetition.
         self._scalars = ScalarLog(paths.run_dir / TENSORBOARD_DIRECTORY, purge_step=first_epoch + 1)
 
@@ -92,10 +91,10 @@ class RunRecord:
                 class_counts=data.class_counts,
                 rule_counts=data.rule_counts,
                 pseudo_label_round=data.pseudo_label_round,
-                image_shape=_image_shape(data),
+                image_shape=self._manifest.image_shape,
                 normalisation=data.normalisation,
                 options=self._options.recorded(),
-                set_identity=self._set_identity,
+                set_identity=self._manifest.identity,
             ),
         )
         # The best first: a run killed between the two repeats the epoch and writes both again.
@@ -112,8 +111,3 @@ class RunRecord:
         test_scores = summarise(report.totals[TEST], self._groups)
         self.best = BestEpoch(epoch=report.epoch, val_balanced_accuracy=score, test_scores=test_scores)
         return True
-
-
-def _image_shape(data: TrainingData) -> tuple[int, int, int]:
-    channels, height, width = data.train.image_shape
-    return height, width, channels

@@ -7,7 +7,7 @@ from typing import Any, TypeVar
 from longtail.conf.arguments import resolve_options
 from longtail.conf.base.locations import Location
 from longtail.conf.base.shown_text import printable
-from longtail.conf.networks import NETWORKS
+from longtail.conf.networks import is_known_network
 from longtail.conf.options.training import RunOptions, TrainOptions
 from longtail.data.manifest import Manifest
 from longtail.data.verification import check_parameters
@@ -33,7 +33,7 @@ def options_with_set(
         if checkpoint.model_card is not None:
             taken = training_options(options_type, checkpoint.model_card, given)
         else:
-            taken = {"arch": checkpoint.arch} if checkpoint.arch in NETWORKS else {}
+            taken = {"arch": checkpoint.arch} if is_known_network(checkpoint.arch) else {}
             if issubclass(options_type, TrainOptions) and int(os.environ.get("RANK", 0)) == 0:
                 print(printable(by_position(given["resume"])))
     options = resolve_options(options_type, {**taken, **manifest.parameters, **given}, is_prepared=True)

@@ -3,6 +3,7 @@
 from typing import TypeVar
 
 import torch
+from torch import nn
 
 from longtail.conf.base.locations import Location
 from longtail.conf.options.training import SupervisedOptions, TrainOptions
@@ -10,12 +11,14 @@ from longtail.conf.vocabulary import TRAIN
 from longtail.data.manifest import Manifest
 from longtail.models.network import Network
 from longtail.training.distributed import Rank
+from longtail.training.feature_training import head_learner
 from longtail.training.method import TrainingMethod
-from longtail.training.networks import load_into
+from longtail.training.networks import load_backbone
 from longtail.training.objective import Task, classification_objective
 from longtail.training.run_directory import RunPaths
 from longtail.training.samples import load_samples
 from longtail.training.training_data import labelled_data
+from longtail.training.tuning import learn_last_blocks
 
 
 def supervised_task(options: SupervisedOptions, set_dir: Location, manifest: Manifest, device: torch.device) -> Task:
@@ -34,8 +37,18 @@ class LabelMethod(TrainingMethod[LabelOptions]):
     def network(self, options: LabelOptions, task: Task, rank: Rank) -> tuple[Task, Network]:
         task, network = super().network(options, task, rank)
         if options.pretrained_model is not None:
-            load_into(network, options.pretrained_model, options, backbone_only=True)
+            load_backbone(network, options.pretrained_model, options)
+        if (num_blocks := options.num_tuned_blocks) is not None:
+            learn_last_blocks(network, num_blocks)
+            task = task.with_objective(has_frozen_layers=True)
         return task, network
+
+    def learner(
+        self, network: Network, options: LabelOptions, paths: RunPaths, task: Task, rank: Rank
+    ) -> tuple[Task, nn.Module]:
+        if options.tune == "head":
+            return head_learner(network, options, paths.set_dir, task, rank)
+        return super().learner(network, options, paths, task, rank)
 
 
 class SupervisedMethod(LabelMethod[TrainOptions]):

@@ -7,11 +7,13 @@ import torch
 
 from longtail.conf.base.locations import Location
 from longtail.conf.datasets import dataset_facts
+from longtail.conf.networks import is_timm_name
 from longtail.conf.options.training import RunOptions
 from longtail.conf.vocabulary import TEST, TRAIN, VAL
 from longtail.data.longtail import shot_groups
 from longtail.data.manifest import Manifest
 from longtail.data.stream import StreamedImages
+from longtail.models.timm_network import timm_normalisation
 from longtail.training.augmentation import Normalisation, measured_normalisation
 from longtail.training.samples import Samples, load_samples
 
@@ -130,6 +132,8 @@ def is_mirrored(options: RunOptions) -> bool:
 
 
 def _normalisation(options: RunOptions, labelled: Samples, manifest: Manifest) -> Normalisation:
+    if is_timm_name(options.arch):
+        return Normalisation(*timm_normalisation(options.arch, manifest.image_shape[2]))
     facts = dataset_facts(options.dataset)
     if facts.mean is not None and facts.std is not None:
         return Normalisation(facts.mean, facts.std)

@@ -10,8 +10,8 @@ from typing import Any
 
 from longtail.conf.base.errors import UserError
 
-CODE_NAME = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)*:[A-Za-z_]\w*")
-"""package.module:name."""
+CODE_NAME = re.compile(r"(?!timm:)[A-Za-z_]\w*(\.[A-Za-z_]\w*)*:[A-Za-z_]\w*")
+"""package.module:name; timm:NAME is a network of that library (conf/networks.py)."""
 
 
 def is_code_name(name: str) -> bool:

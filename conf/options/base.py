@@ -50,18 +50,20 @@ class Presentation:
     repeated: str
 
 
-def one_of(names: Iterable[str], *, or_code: str = "") -> AfterValidator:
+def one_of(names: Iterable[str], *, or_code: str = "", or_name: re.Pattern[str] | None = None) -> AfterValidator:
     """Check that a value is one of the names.
 
     or_code: what else a user may give, a `package.module:name` of their own; empty for nothing else
+    or_name: the form of further names that are checked where they are used, written library:NAME
     """
     known = tuple(names)
 
     def check(value: str) -> str:
-        if value in known or (or_code and is_code_name(value)):
+        if value in known or (or_code and is_code_name(value)) or (or_name and or_name.fullmatch(value)):
             return value
         *rest, last = map(repr, known)
-        further = f", or package.module:{or_code}" if or_code else ""
+        further = f", {or_name.pattern.partition(':')[0]}:NAME" if or_name else ""
+        further += f", or package.module:{or_code}" if or_code else ""
         raise ValueError(f"input should be {', '.join(rest)} or {last}{further}{did_you_mean(value, known)}")
 
     return AfterValidator(check)

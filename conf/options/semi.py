@@ -236,6 +236,11 @@ class TrainSemiOptions(FixMatchOptions, PseudoLabelOptions, TrainOptions):
     @model_validator(mode="after")
     def _method_and_its_options_fit(self) -> "TrainSemiOptions":
         if self.semi_method == "fixmatch":
+            if self.tune == "head":
+                raise ValueError(
+                    "--tune head learns from features that are computed once, --semi_method fixmatch from new views "
+                    "in every step: choose --tune last_1, or --semi_method pseudo_label"
+                )
             by_generations = self.balancing == "CReST+"
             if self.pseudo_label_type == "soft" or (
                 not by_generations and (self.pseudo_labels is not None or self.rounds > 1)

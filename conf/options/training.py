@@ -7,14 +7,14 @@ from pydantic import PrivateAttr, field_validator, model_validator
 
 from longtail.conf.base.locations import Location
 from longtail.conf.base.user_code import short_name
-from longtail.conf.networks import NETWORKS
+from longtail.conf.networks import NETWORKS, TIMM_NAME
 from longtail.conf.options.base import MOST_THREADS, JobOptions, fingerprint, is_in_run_name, of_form, one_of, option
 from longtail.conf.options.data import DataOptions
 from longtail.conf.options.places import FileLocation
 
 BATCH_HELP = "images per step, over all ranks together"
 
-NetworkName = Annotated[str, one_of(NETWORKS, or_code="factory")]
+NetworkName = Annotated[str, one_of(NETWORKS, or_code="factory", or_name=TIMM_NAME)]
 LOSSES = ("CE", "Focal", "FocalNormalised", "LDAM", "BalancedSoftmax", "LogitAdjusted")
 """Built-in losses; training/losses.py computes them."""
 LossName = Annotated[str, one_of(LOSSES, or_code="function")]
@@ -37,7 +37,7 @@ class RunOptions(DataOptions):
 
     arch: NetworkName = option(
         "resnet32",
-        "network, or package.module:factory; the first six are for small images, the others for large ones",
+        "network, timm:NAME, or package.module:factory; the first six are for small images, the others for large ones",
         group="Network", flags=("-a",), choices=NETWORKS,
     )  # fmt: skip
     bn_momentum: float = option(
@@ -213,7 +213,13 @@ class TrainOptions(SupervisedOptions):
 
     resume: FileLocation | None = option(None, "checkpoint to continue from", group="Checkpoints", in_run_name=False)
     pretrained_model: FileLocation | None = option(
-        None, "pre-trained checkpoint whose backbone to start from", group="Checkpoints", in_run_name=False
+        None, "pre-trained checkpoint whose backbone to start from; for timm:NAME also weights of other programs "
+        "(.safetensors, .pth)", group="Checkpoints", in_run_name=False,
+    )  # fmt: skip
+    tune: str = option(
+        "all", "what is trained: all, the last N blocks and the head (last_N), or the head alone, on features that are "
+        "computed once without augmentation and kept beside the set (head)", group="Network",
+        pattern=r"^(all|head|last_[1-9][0-9]{0,3})$",
     )  # fmt: skip
     evaluate: bool = option(
         False, "only evaluate the checkpoint given by --resume", group="Checkpoints", in_run_name=False, flags=("-e",)
@@ -256,6 +262,21 @@ class TrainOptions(SupervisedOptions):
         if value and value.suffix not in (".png", ".pdf", ".svg"):
             raise ValueError("the name of a plot ends in .png, .pdf or .svg")
         return value
+
+    @property
+    def num_tuned_blocks(self) -> int | None:
+        """N of --tune last_N; None for others."""
+        kind, _, number = self.tune.partition("_")
+        return int(number) if kind == "last" else None
+
+    @model_validator(mode="after")
+    def _what_is_not_trained_was_trained_before(self) -> "TrainOptions":
+        if self.tune != "all" and not (self.pretrained_model or self.resume):
+            raise ValueError(
+                f"--tune {self.tune} trains a part of a network whose other part was trained before: name its "
+                "checkpoint with --pretrained_model"
+            )
+        return self
 
     @model_validator(mode="after")
     def _evaluation_has_a_checkpoint(self) -> "TrainOptions":

@@ -15,7 +15,7 @@ from longtail.conf.arguments import dataset_defaults, resolve_options
 from longtail.conf.base.errors import UserError
 from longtail.conf.base.locations import Location, location
 from longtail.conf.base.shown_text import printable
-from longtail.conf.networks import NETWORKS
+from longtail.conf.networks import is_known_network
 from longtail.conf.next_command import next_command
 from longtail.conf.options.base import JobOptions
 from longtail.conf.options.data import DATA_OPTIONS, OF_UNLABELED, PLACES, DataOptions
@@ -125,7 +125,7 @@ def _of_other_code(options_type: type[DataOptions], given: dict[str, Any]) -> di
     if "dataset" not in given:
         raise UserError(f"{given['resume']} does not say what it was trained on: name the data set with --dataset")
     arch = load_checkpoint(_place(given, "resume")).arch
-    return {"arch": arch} if issubclass(options_type, RunOptions) and arch in NETWORKS else {}
+    return {"arch": arch} if issubclass(options_type, RunOptions) and is_known_network(arch) else {}
 
 
 def _check_data_set_of_backbone(given: dict[str, Any]) -> None:
