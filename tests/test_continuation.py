@@ -28,6 +28,7 @@ TAKEN_AND_GIVEN: dict[str, tuple[Any, Any]] = {
     "arch": ("resnet20", "resnet110"),
     "bn_momentum": (0.2, 0.3),
     "precision": ("bfloat16", "float32"),
+    "tune": ("last_2", "last_1"),
     "compile": ("default", "off"),
     "epochs": (7, 9),
     "batch_size": (17, 19),

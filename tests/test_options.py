@@ -441,6 +441,7 @@ PLACES = {
 }  # fmt: skip
 # What is valid only together with others.
 OUTCOME_TOGETHER = {
+    "tune": {"resume": Path(__file__), "tune": "last_2"},
     "keep_labelled_copies": {"imb_factor_unlabel": 1.0, "keep_labelled_copies": True},
     "path": {"dataset": "folder", "path": "/"},
     "layout": {"dataset": "folder", "path": "/", "layout": "classes"},

@@ -37,7 +37,7 @@ class RunOptions(DataOptions):
 
     arch: NetworkName = option(
         "resnet32",
-        "network, timm:NAME, or package.module:factory; the first six are for small images, the others for large ones",
+        "network, timm:NAME or package.module:factory; the first six are for small images, others for large",
         group="Network", flags=("-a",), choices=NETWORKS,
     )  # fmt: skip
     bn_momentum: float = option(
@@ -213,13 +213,11 @@ class TrainOptions(SupervisedOptions):
 
     resume: FileLocation | None = option(None, "checkpoint to continue from", group="Checkpoints", in_run_name=False)
     pretrained_model: FileLocation | None = option(
-        None, "pre-trained checkpoint whose backbone to start from; for timm:NAME also weights of other programs "
-        "(.safetensors, .pth)", group="Checkpoints", in_run_name=False,
+        None, "checkpoint, or weights for timm, to start from", group="Checkpoints", in_run_name=False
     )  # fmt: skip
-    tune: str = option(
+    tune: Annotated[str, of_form(r"all|head|last_[1-9][0-9]{0,3}", "all, head or last_N")] = option(
         "all", "what is trained: all, the last N blocks and the head (last_N), or the head alone, on features that are "
-        "computed once without augmentation and kept beside the set (head)", group="Network",
-        pattern=r"^(all|head|last_[1-9][0-9]{0,3})$",
+        "computed once without augmentation and kept beside the set (head)", group="Network", advanced=True,
     )  # fmt: skip
     evaluate: bool = option(
         False, "only evaluate the checkpoint given by --resume", group="Checkpoints", in_run_name=False, flags=("-e",)
