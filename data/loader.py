@@ -15,6 +15,7 @@ import pyarrow as pa
 
 from longtail.conf.base.errors import UserError
 from longtail.conf.base.locations import Location
+from longtail.conf.base.parquet_sizes import check_memory
 from longtail.conf.vocabulary import NO_CLASS, UNLABELED
 from longtail.data.contract import (
     ENCODED,
@@ -28,7 +29,6 @@ from longtail.data.contract import (
 from longtail.data.delta import delta_files, is_delta
 from longtail.data.image_files import decode_files
 from longtail.data.manifest import Manifest
-from longtail.data.parquet_sizes import check_memory
 from longtail.data.row_groups import RowGroup, of_contract, read_image_column, row_groups
 from longtail.data.storage import check_columns, damaged, open_parquet, table_files
 

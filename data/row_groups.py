@@ -7,8 +7,8 @@ import pyarrow as pa
 
 from longtail.conf.base.errors import UserError
 from longtail.conf.base.locations import Location
+from longtail.conf.base.parquet_sizes import check_memory
 from longtail.data.contract import IMAGE, PREPARED_SCHEMA
-from longtail.data.parquet_sizes import check_memory
 from longtail.data.storage import check_columns, damaged, open_parquet
 
 

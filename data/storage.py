@@ -4,7 +4,7 @@ A table is a Parquet file, a directory of such files at any depth, or a Delta ta
 with a dot or an underscore are skipped, as Spark does.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path, PurePosixPath
 
 import pyarrow as pa
@@ -36,14 +36,20 @@ def is_table(path: Location) -> bool:
     return is_delta(path) or bool(_visible(path, path.rglob("*.parquet")))
 
 
-def open_parquet(file: Location) -> pq.ParquetFile:
-    """Open a file, which the caller closes; each page is checked against its CRC. Raises UserError if it is damaged."""
+def open_parquet(file: Location, *, dictionaries: Sequence[str] = ()) -> pq.ParquetFile:
+    """Open a file, which the caller closes; each page is checked against its CRC.
+
+    dictionaries: columns whose texts are read as dictionaries, so that one that rows repeat is in memory once
+
+    Raises UserError if it is damaged.
+    """
+    texts = list(dictionaries) or None
     try:
         if isinstance(file, Path):
             open_regular_file(file).close()
-            parquet = pq.ParquetFile(file, page_checksum_verification=True, memory_map=True)
+            parquet = pq.ParquetFile(file, page_checksum_verification=True, memory_map=True, read_dictionary=texts)
         else:
-            parquet = pq.ParquetFile(file.open("rb"), page_checksum_verification=True)
+            parquet = pq.ParquetFile(file.open("rb"), page_checksum_verification=True, read_dictionary=texts)
         _ = parquet.schema_arrow.names  # raises if one is no text
         return parquet
     except (OSError, UnicodeDecodeError, pa.ArrowException) as error:

@@ -97,21 +97,24 @@ class _ArrayCalls(Calls):
                 raise BadPickle("it has something with fields, which is not an array of numbers")
 
 
-def load_array_dict(path: Location, keys: Sequence[str]) -> dict[str, np.ndarray]:
+def load_array_dict(path: Location, keys: Sequence[str], *, optional: Sequence[str] = ()) -> dict[str, np.ndarray]:
     """The arrays at ``keys`` of a pickled dict; see arrays_of. Raises UserError if the file cannot be read."""
     try:
         content = read_regular_file(path)
     except OSError as error:
         raise UserError(f"cannot read {path}: {error.strerror}") from None
-    return arrays_of(content, keys, path=path)
+    return arrays_of(content, keys, path=path, optional=optional)
 
 
-def arrays_of(content: bytes, keys: Sequence[str], *, path: Location) -> dict[str, np.ndarray]:
+def arrays_of(
+    content: bytes, keys: Sequence[str], *, path: Location, optional: Sequence[str] = ()
+) -> dict[str, np.ndarray]:
     """The read-only arrays at ``keys`` of a pickled dict, whose keys may be strings of Python 3 or 2.
 
     A list of numbers becomes an array, too.
 
     path: for messages alone
+    optional: further keys, which the dict may lack
 
     Raises UserError if the pickle is damaged, contains anything but plain data and arrays of numbers, or lacks a key.
     """
@@ -123,7 +126,7 @@ def arrays_of(content: bytes, keys: Sequence[str], *, path: Location) -> dict[st
         if missing := [key for key in keys if key not in named]:
             has = ", ".join(sorted(map(str, named))[:10])
             raise UserError(f"{path} has no {', '.join(missing)}: it has {has[:200]}")
-        return {key: _numbers(named[key], key) for key in keys}
+        return {key: _numbers(named[key], key) for key in [*keys, *(key for key in optional if key in named)]}
     except BadPickle as error:
         reason = str(error)[:200]
         raise UserError(f"{path} cannot be read as a pickle of arrays: {reason}; get the file again") from None

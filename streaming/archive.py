@@ -19,10 +19,10 @@ from pathlib import Path
 
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.parquet as pq
 
+from longtail.conf.base.files import read_regular_file
 from longtail.streaming.event_files.reading import read_event_file
-from longtail.streaming.events.archives import MEMBERS, UNREADABLE
+from longtail.streaming.events.archives import MEMBERS, UNREADABLE, archive_rows
 from longtail.streaming.events.columns import write_columns
 from longtail.streaming.events.files import (
     ARCHIVE_DIRECTORY,
@@ -33,7 +33,13 @@ from longtail.streaming.events.files import (
     run_of_event_file,
     shown_name,
 )
-from longtail.streaming.parsing.columns import ARCHIVE_COLUMNS, ARCHIVED_LINE, ARCHIVED_SOURCE, NotEventColumns
+from longtail.streaming.parsing.columns import (
+    ARCHIVE_COLUMNS,
+    ARCHIVED_LINE,
+    ARCHIVED_SOURCE,
+    NotEventColumns,
+    checked_table,
+)
 from longtail.streaming.parsing.fast_lines import read_fast_lines
 
 MAX_ARCHIVE_ROWS = 500_000
@@ -129,8 +135,8 @@ def _unfinished_archive(events_dir: Path, run: str) -> tuple[str | None, pa.Tabl
     """The latest archive of a run, if more rows should go into it, and its rows."""
     latest = max(_archives_of(events_dir, run), key=_number_of, default=None)
     with suppress(*UNREADABLE):
-        if latest and pq.read_metadata(events_dir / latest).num_rows < MAX_ARCHIVE_ROWS // 2:
-            table = pq.read_table(events_dir / latest).cast(ARCHIVE_COLUMNS)
+        if latest and archive_rows(events_dir / latest) < MAX_ARCHIVE_ROWS // 2:
+            table = checked_table(pa.py_buffer(read_regular_file(events_dir / latest))).cast(ARCHIVE_COLUMNS)
             if table.nbytes < MAX_ARCHIVE_BYTES // 2:
                 return latest, table
     return None, ARCHIVE_COLUMNS.empty_table()

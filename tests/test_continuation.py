@@ -9,6 +9,7 @@ import pytest
 import torch
 
 from longtail.conf.arguments import resolve_options
+from longtail.conf.base.store_path import StorePath
 from longtail.conf.options.data import DATA_OPTIONS, PLACES, DataOptions
 from longtail.conf.options.inference import EvaluateOptions
 from longtail.conf.options.semi import TrainSemiOptions
@@ -203,6 +204,20 @@ def test_places_in_a_checkpoint_serve_to_find_the_set_that_it_was_trained_on(
     with refused() as messages:
         continued(TrainOptions, {"resume": checkpoint})
     assert "a checkpoint does not decide what is prepared" in messages[0]
+
+
+def test_a_checkpoint_does_not_decide_which_store_is_asked(
+    home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[str] = []
+    monkeypatch.setattr(StorePath, "is_dir", lambda place: bool(asked.append(str(place))))
+    checkpoint = write_checkpoint(tmp_path / "c.tar", data_dir="s3a://theirs/sets")
+    with refused() as messages:
+        continued(TrainOptions, {"resume": checkpoint})
+    assert "is not in datasets, and a checkpoint does not decide" in messages[0] and not asked
+    with refused():
+        continued(TrainOptions, {"resume": checkpoint, "data_dir": "s3a://theirs/other"})
+    assert asked == ["s3a://theirs/other/prepared", "s3a://theirs/sets/prepared"]
 
 
 def test_a_set_with_changed_options_is_found_in_the_user_s_own_directory_alone(home: Path, tmp_path: Path) -> None:

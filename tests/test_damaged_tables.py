@@ -12,7 +12,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from longtail.data import parquet_sizes
+from longtail.conf.base import parquet_sizes
 from longtail.data.contract import CONFIDENCE, ID, PROBABILITIES, PSEUDO_LABEL, PSEUDO_LABEL_SCHEMA, ROUND
 from longtail.data.manifest import read_manifest
 from longtail.data.pseudo_label_table import load_probabilities, load_pseudo_labels, load_round

@@ -3,6 +3,7 @@
 import dataclasses
 import json
 import math
+import os
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from longtail.conf.base import parquet_sizes
+from longtail.streaming.events.archives import archive_rows, archived_names, archived_sources
 from longtail.streaming.events.columns import EVENT_COLUMNS, write_event_columns
 from longtail.streaming.events.schema import EVENT_KINDS, ClassEvent, Event, RunEvent, StepEvent
 from longtail.streaming.parsing.columns import MAX_ROWS, NotEventColumns, read_event_columns
@@ -97,3 +100,32 @@ def test_a_file_of_other_content_is_refused_as_a_whole(tmp_path: Path) -> None:
         with pytest.raises(NotEventColumns, match="no Parquet file of events"):
             read(file)
             pytest.fail(name)
+
+
+@pytest.mark.parametrize(
+    ("column", "options"),
+    [
+        (pa.array(["x" * 2**20, "y"] * 2), {"use_dictionary": False}),
+        (pa.array(["x" * 2**19] * 8), {}),
+        (pa.nulls(10**6, pa.string()), {}),
+    ],
+    ids=["a page", "a repeated text", "rows"],
+)
+def test_a_small_file_that_would_take_much_memory_is_refused_with_its_archive(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, column: pa.Array, options: dict[str, Any]
+) -> None:
+    monkeypatch.setattr(parquet_sizes, "FREE_BYTES", 2**21)
+    file = tmp_path / "e.parquet"
+    pq.write_table(pa.table({"source": column}), file, compression="zstd", **options)
+    assert file.stat().st_size < 4000
+    with pytest.raises(NotEventColumns, match="no Parquet file of events"):
+        read(file)
+    with pytest.raises(ValueError, match="bytes"):
+        archived_sources(file)
+
+
+def test_a_pipe_in_the_place_of_an_archive_is_refused_at_once(tmp_path: Path) -> None:
+    os.mkfifo(file := tmp_path / "run@000001-1a2b3c4d.parquet")
+    for read_archive in (archived_names, archived_sources, archive_rows):
+        with pytest.raises(OSError, match="not a regular file"):
+            read_archive(file)

@@ -32,7 +32,7 @@ MAY_IMPORT = {
     "data": {"conf", "data"},
     "training": {"conf", "data", "models", "training", "streaming.intervals", *EVENTS},
     "streaming": set(),
-    "streaming.parsing": {"conf.vocabulary", "streaming.events", "streaming.parsing"},
+    "streaming.parsing": {"conf.base", "conf.vocabulary", "streaming.events", "streaming.parsing"},
     "streaming.event_files": {
         "conf.base",
         "conf.vocabulary",

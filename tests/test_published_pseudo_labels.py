@@ -43,12 +43,16 @@ def test_of_labels_for_a_published_source_those_of_the_set_s_images_are_taken(tm
 
 
 def test_a_file_of_a_published_source_serves_every_selection_from_it(tmp_path: Path) -> None:
-    """As written here, it has what the published loader reads, and no more."""
+    """As written here, it has what the published loader reads, and the names of the classes."""
     manifest = manifest_of(tmp_path, unlabeled_ids=(500, 6))
     ids, labels = 500 + np.array([5, 0, 3, 1, 4, 2]), np.array([2, 0, 1, 0, 2, 1])
     write_published_pseudo_labels(tmp_path / "p.pickle", ids, labels, manifest, prediction_model="net")
     content = pickle.loads((tmp_path / "p.pickle").read_bytes())
-    assert set(content) == {"extrapolated_targets", "prediction_model"} and content["prediction_model"] == "net"
+    assert set(content) == {"extrapolated_targets", "prediction_model", "longtail_class_names"}
+    assert (
+        content["prediction_model"] == "net"
+        and bytes(content["longtail_class_names"]) == b'["class 0", "class 1", "class 2"]'
+    )
     assert content["extrapolated_targets"].tolist() == [0, 0, 1, 1, 2, 2]
     for chosen in ([0, 2, 5], [1], [0, 1, 2, 3, 4, 5]):
         found = load_published_pseudo_labels(tmp_path / "p.pickle", 500 + np.array(chosen), manifest)
@@ -92,17 +96,51 @@ def test_labels_of_another_set_are_refused(tmp_path: Path, checksum: str, ids: t
 
 @pytest.mark.parametrize("ids", [[5, 7], [5, 7, 7], [5.0, 7.0, 9.0]])
 def test_ids_that_do_not_fit_the_labels_are_refused(tmp_path: Path, ids: list[float]) -> None:
-    own = {"longtail_ids": np.array(ids), "longtail_unlabeled_checksum": np.frombuffer(b"a1", np.uint8)}
-    file = write_pickle(tmp_path / "p.pickle", extrapolated_targets=np.array([1, 2, 0]), **own)
+    file = written_for_own_images(tmp_path)
+    own = {**pickle.loads(file.read_bytes()), "longtail_ids": np.array(ids)}
+    file.write_bytes(pickle.dumps(own))
     with refused() as messages:
         load_published_pseudo_labels(file, np.array([5, 7, 9]), manifest_of(tmp_path, checksums={"unlabeled": "a1"}))
     assert f"{file} has 3 pseudo-labels and not as many different ids" in messages[0]
 
 
+@pytest.mark.parametrize("unlabeled_ids", [None, (5, 3)], ids=["own images", "a published source"])
+@pytest.mark.parametrize(
+    ("names", "named"),
+    [
+        (["class 1", "class 0", "class 2"], "has the classes of this set in another order (class 0 is 'class 1' there"),
+        (["class 0", "class 1", "other"], "is for other classes than this set: it lacks class 2 and has other instead"),
+        (["class 0", "class 1"], "is for other classes than this set: it lacks class 2"),
+    ],
+    ids=["renamed", "others", "fewer"],
+)
+def test_labels_for_other_classes_are_refused_whatever_the_images(
+    tmp_path: Path, unlabeled_ids: tuple[int, int] | None, names: list[str], named: str
+) -> None:
+    """The unlabeled images do not change when the folder of a class gets another name."""
+    manifest = manifest_of(tmp_path, checksums={"unlabeled": "a1"}, unlabeled_ids=unlabeled_ids)
+    file, ids = tmp_path / "p.pickle", np.array([5, 6, 7])
+    as_written = dataclasses.replace(manifest, class_names=names)
+    write_published_pseudo_labels(file, ids, np.array([1, 0, 1]), as_written, prediction_model="net")
+    with refused() as messages:
+        load_published_pseudo_labels(file, ids, manifest)
+    assert messages[0].startswith(f"{file} {named}")
+    assert load_published_pseudo_labels(file, ids, as_written).tolist() == [1, 0, 1]
+
+
+@pytest.mark.parametrize("content", [b"", b"[", b"[1]", b"{}", b"\xff", b"[" * 100_000])
+def test_damaged_names_of_classes_are_refused(tmp_path: Path, content: bytes) -> None:
+    names = np.frombuffer(content, np.uint8)
+    file = write_pickle(tmp_path / "p.pickle", extrapolated_targets=np.array([1]), longtail_class_names=names)
+    with refused() as messages:
+        load_published_pseudo_labels(file, np.array([5]), manifest_of(tmp_path, unlabeled_ids=(5, 1)))
+    assert f"{file} has damaged names of its classes" in messages[0]
+
+
 @pytest.mark.parametrize(
     ("content", "named"),
     [
-        ({"extrapolated_targets": np.array([1, 2, 0])}, "does not say which images its labels belong to"),
+        ({"extrapolated_targets": np.array([1, 2, 0])}, "does not say which images and classes its labels belong to"),
         ({"extrapolated_targets": np.array([0.5])}, "has extrapolated_targets of float64 (1,)"),
         ({"extrapolated_targets": np.array([[1]])}, "has extrapolated_targets of int64 (1, 1)"),
         ({"labels": [1]}, "has no extrapolated_targets: it has labels, prediction_model"),

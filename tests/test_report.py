@@ -1,16 +1,19 @@
 """The report: findings and tables from the rows, a self-contained page, one-line refusals."""
 
+import io
 import re
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from longtail.conf.experiment import Experiment
 from longtail.spark_jobs.report import main
 from longtail.spark_jobs.studies.findings import findings
 from longtail.spark_jobs.studies.report import write_report
-from longtail.spark_jobs.studies.results import read_trials, write_definition
+from longtail.spark_jobs.studies.results import read_step_times, read_trials, write_definition
 from tests.refusals import refused
 
 EXPERIMENT = Experiment.model_validate(
@@ -123,3 +126,25 @@ def test_an_experiment_without_a_finished_trial_is_refused(tmp_path: Path):
     with refused() as messages:
         main(["this", "--results_dir", str(tmp_path)])
     assert messages[0] == "no trial of this is finished: run its `longtail experiment` command again"
+
+
+def test_a_damaged_file_of_results_is_refused_by_name(tmp_path: Path):
+    file = tmp_path / "trials" / "experiment=this" / "a.parquet"
+    file.parent.mkdir(parents=True)
+    without_levels = io.BytesIO()
+    pq.write_table(pa.table({"trial": ["a"], "seed": [1]}), without_levels)
+    for content in (b"", b"PAR1", without_levels.getvalue()):
+        file.write_bytes(content)
+        with refused() as messages:
+            read_trials(tmp_path, "this")
+        assert messages[0].startswith(f"{file} is damaged (")
+
+
+@pytest.mark.parametrize("text", ["", "[]", "{}", "[" * 100_000, '{"seconds": NaN}'])
+def test_a_damaged_time_of_a_step_is_refused_by_name(tmp_path: Path, text: str):
+    file = tmp_path / "step_times" / "a.json"
+    file.parent.mkdir()
+    file.write_text(text)
+    with refused() as messages:
+        read_step_times(tmp_path)
+    assert messages[0].startswith(f"{file} is damaged (") and messages[0].endswith("delete it")

@@ -78,6 +78,23 @@ def test_names_are_numbered_as_they_sort(tmp_path: Path) -> None:
     assert [row[LABEL] for row in rows_of(located)] == [1, 0, 1, 0]
 
 
+def test_a_value_of_a_dictionary_that_no_row_has_is_no_class(tmp_path: Path) -> None:
+    kinds = pa.DictionaryArray.from_arrays(pa.array([2, 0, 2, 0]), pa.array(["ox", "bee", "ant"]))
+    write(tmp_path / "t.parquet", {"image": [png(i) for i in range(4)], "label": kinds}, row_group_size=2)
+    located = table.locate(options_of(tmp_path / "t.parquet"))
+    assert located.class_names == ["ant", "ox"]
+    assert [row[LABEL] for row in rows_of(located)] == [0, 1, 0, 1]
+
+
+def test_a_very_long_label_that_rows_repeat_is_in_memory_once(tmp_path: Path) -> None:
+    """Spelled out it would be 100 GB."""
+    kinds = pa.DictionaryArray.from_arrays(pa.array([0, 1] * 50_000), pa.array(["a", "b" * 2_000_000]))
+    write(tmp_path / "t.parquet", {"image": pa.repeat(png(0), 100_000), "label": kinds}, compression="zstd")
+    with refused() as messages:
+        table.locate(options_of(tmp_path / "t.parquet"))
+    assert "whose name has more than" in messages[0] and len(messages[0]) < 300
+
+
 @pytest.mark.parametrize(("values", "names"), [(("ox", "a%20b"), ["a b", "ox"]), (("1", "0"), ["0", "1"])])
 def test_a_directory_s_name_can_be_the_label(tmp_path: Path, values: tuple[str, str], names: list[str]) -> None:
     for place, value in enumerate(values):

@@ -21,12 +21,12 @@ import pyarrow.compute as pc
 from longtail.conf.base.errors import UserError
 from longtail.conf.base.locations import Location
 from longtail.conf.base.names import check_class_names, class_name_of, remark_on_case
+from longtail.conf.base.parquet_sizes import check_memory
 from longtail.conf.options.data import DataOptions
 from longtail.conf.vocabulary import TEST, TRAIN, VAL
 from longtail.data.contract import ENCODED, RAW, SKIPPED, SOURCE_SCHEMA
 from longtail.data.image_files import CHANNELS
 from longtail.data.longtail import validation_counts
-from longtail.data.parquet_sizes import check_memory
 from longtail.data.sources.base import Located
 from longtail.data.sources.table_images import (
     Layout,
@@ -164,20 +164,21 @@ def _labels_of_file(file: Location, options: DataOptions) -> _Labels:
         kind = kind.value_type if pa.types.is_dictionary(kind) else kind
         if not any(is_label(kind) for is_label in _LABEL_TYPES):
             raise UserError(f"{file} has labels of the type {kind}: integers or strings were expected")
+    with open_parquet(file, dictionaries=[name]) as parquet:
         try:
-            check_memory(parquet, [name], file=file, are_names=True)
+            check_memory(parquet, [name], file=file, as_dictionaries=True)
             column = parquet.read([name]).column(name)
         except (OSError, ValueError, pa.ArrowException) as error:
             raise damaged(file, error) from None
     if column.null_count:
         raise UserError(f"{file} has {column.null_count} rows without a label: fill or remove them")
-    # Not every version of PyArrow computes with views.
-    is_view = pa.types.is_string_view(kind)
-    plain = pa.chunked_array([column.to_pylist()], pa.string()) if is_view else column.cast(kind)
-    coded = pc.dictionary_encode(plain).unify_dictionaries().combine_chunks()
+    coded = pc.dictionary_encode(column).unify_dictionaries().combine_chunks()
     coded = coded.chunk(0) if isinstance(coded, pa.ChunkedArray) else coded
-    names = [class_name_of(name) if isinstance(name, str) else name for name in coded.dictionary.to_pylist()]
-    return _Labels(file, sizes, coded.indices.to_numpy().astype(np.int32), names)
+    # A dictionary may have values that no row has.
+    used, codes = np.unique(coded.indices.to_numpy(), return_inverse=True)
+    names = coded.dictionary.take(pa.array(used)).to_pylist()
+    names = [class_name_of(name) if isinstance(name, str) else name for name in names]
+    return _Labels(file, sizes, codes.astype(np.int32), names)
 
 
 def _is_number(name: int | str) -> bool:

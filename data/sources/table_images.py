@@ -20,9 +20,9 @@ import pyarrow.parquet as pq
 
 from longtail.conf.base.errors import UserError
 from longtail.conf.base.locations import Location
+from longtail.conf.base.parquet_sizes import rows_at_once
 from longtail.data.contract import skipped_image
 from longtail.data.image_files import BAD_IMAGE, begins_as_file, check_image, decode
-from longtail.data.parquet_sizes import rows_at_once
 from longtail.data.sources.base import UserImageShard
 from longtail.data.storage import damaged, open_parquet
 

@@ -16,8 +16,7 @@ from pyspark.sql import functions as F
 from longtail.conf.arguments import resolve_options
 from longtail.conf.base.errors import UserError
 from longtail.conf.base.files import content_hash, new_directory, scratch_directory, write_atomically
-from longtail.conf.base.locations import Location, location, spark_uri
-from longtail.conf.base.store_path import StorePath
+from longtail.conf.base.locations import Location, location
 from longtail.conf.base.suggestions import did_you_mean
 from longtail.conf.datasets import known_datasets
 from longtail.conf.options.data import DATA_OPTIONS, DataOptions
@@ -42,8 +41,6 @@ if TYPE_CHECKING:
 TABLES_DIRECTORY = "tables"
 """In the data directory: tables of images that a program had in memory."""
 ROWS_PER_GROUP = 1024
-_WRITTEN = "_SUCCESS"
-"""Spark writes it last."""
 
 
 @dataclass(frozen=True)
@@ -149,8 +146,8 @@ def _place(source: str | Path) -> Location:
 
 
 def _written(
-    spark: SparkSession, source: "DataFrame | pd.DataFrame | pa.Table", columns: list[str], directory: Location
-) -> Location:
+    spark: SparkSession, source: "DataFrame | pd.DataFrame | pa.Table", columns: list[str], directory: Path
+) -> Path:
     """The columns as a table whose name follows from their content, so that the same rows are written once."""
     if missing := [name for name in columns if name not in _column_names(source)]:
         raise UserError(
@@ -162,10 +159,7 @@ def _written(
         total = rows.agg(F.count("*"), F.sum(F.xxhash64(*map(column, columns)).cast("decimal(38,0)"))).first()
         assert total is not None, "an aggregation without groups has one row"
         table = directory / f"rows{total[0]}-{int(total[1] or 0) % 2**64:016x}.parquet"
-        if isinstance(table, StorePath):
-            if not (table / _WRITTEN).exists():
-                rows.write.mode("overwrite").parquet(spark_uri(table))
-        elif not table.exists():
+        if not table.exists():
             with new_directory(table, replace=True) as target:
                 write_parquet(rows, target)
         return table

@@ -1,35 +1,77 @@
-"""What a job that is interrupted waits for."""
+"""Writes by Spark that an interruption ends before the directory of what is unfinished is removed."""
 
+import threading
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+import uuid
+from collections.abc import Callable
+from contextlib import suppress
 from typing import Any
 
 from pyspark.sql import SparkSession
 from pyspark.sql.utils import is_remote
 
-MOST_SECONDS = 10.0
+MOST_SECONDS = 30.0
 
 
-@contextmanager
-def tasks_ended(spark: SparkSession) -> Iterator[None]:
-    """If the block fails or is interrupted, its tasks have ended when it is left, or MOST_SECONDS have gone by.
+def write_to_its_end(spark: SparkSession, write: Callable[[], None]) -> None:
+    """Call write(), which writes by Spark. If it fails or is interrupted, nothing of it writes any more afterwards.
 
-    Ctrl-C cancels Spark's jobs, but running tasks end a moment later: one that writes would make the directory of an
-    unfinished table again, after it was removed.
+    Or MOST_SECONDS have gone by. Ctrl-C cancels the jobs that are running, and no more: the JVM would begin the job
+    that it was planning, and cancelled tasks end a moment later. Both would make a directory again that was removed.
     """
+    if is_remote():
+        write()
+        return
+    # A thread, since an interrupted call is lost: nobody would know when the JVM has come to its end.
+    call = _Call(spark, write)
+    call.start()
     try:
-        yield
+        call.join()
     except BaseException:
-        if not is_remote():
-            with suppress(Exception):  # the JVM may be what failed
-                _wait(spark)
+        call.cancel(time.monotonic() + MOST_SECONDS)
         raise
+    if call.error is not None:
+        _await_tasks(spark, time.monotonic() + MOST_SECONDS)
+        raise call.error
 
 
-def _wait(spark: SparkSession) -> None:
-    java_context: Any = spark.sparkContext._jsc  # objects of the JVM have no static type
-    tracker = java_context.sc().statusTracker()
-    deadline = time.monotonic() + MOST_SECONDS
-    while time.monotonic() < deadline and any(executor.numRunningTasks() for executor in tracker.getExecutorInfos()):
-        time.sleep(0.05)
+class _Call(threading.Thread):
+    """A call in a thread of its own, whose Spark jobs have the properties of those of the thread that makes it.
+
+    error: what it raised
+    """
+
+    def __init__(self, spark: SparkSession, write: Callable[[], None]) -> None:
+        super().__init__(daemon=True)
+        self.error: BaseException | None = None
+        self._spark, self._write = spark, write
+        self._properties = _java_context(spark).getLocalProperties().clone()
+        self._tag = f"longtail-{uuid.uuid4().hex}"
+
+    def run(self) -> None:
+        try:
+            _java_context(self._spark).setLocalProperties(self._properties)
+            self._spark.sparkContext.addJobTag(self._tag)
+            self._write()
+        except BaseException as error:  # noqa: BLE001 - raised again where the call was made
+            self.error = error
+
+    def cancel(self, deadline: float) -> None:
+        """Cancel its jobs until none comes any more, and wait for their tasks."""
+        with suppress(Exception):  # the JVM may be what failed
+            while self.is_alive() and time.monotonic() < deadline:
+                self._spark.sparkContext.cancelJobsWithTag(self._tag)
+                self.join(0.05)
+        _await_tasks(self._spark, deadline)
+
+
+def _await_tasks(spark: SparkSession, deadline: float) -> None:
+    with suppress(Exception):  # as above
+        tracker = _java_context(spark).statusTracker()
+        while time.monotonic() < deadline and any(one.numRunningTasks() for one in tracker.getExecutorInfos()):
+            time.sleep(0.05)
+
+
+def _java_context(spark: SparkSession) -> Any:  # objects of the JVM have no static type
+    java_context: Any = spark.sparkContext._jsc
+    return java_context.sc()

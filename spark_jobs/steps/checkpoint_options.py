@@ -1,7 +1,8 @@
 """What a job takes over from the checkpoint that it continues from: options, and the prepared set.
 
 A checkpoint may come from a stranger. The places that it records (PLACES) serve to find a prepared set on the local
-file system, and nothing else: nothing is written, prepared or downloaded because a checkpoint says so.
+disk, or in a store that the user names too, and nothing else: nothing is written, prepared or downloaded because a
+checkpoint says so.
 """
 
 from collections.abc import Iterable, Iterator
@@ -98,7 +99,7 @@ def with_recorded(
     if "dataset" in given:
         _show(options, given, taken)
         return Continued(options, None)
-    set_dir = _find_set(options, card)
+    set_dir = _find_set(options, card, checkpoint=_place(given, "resume"))
     _show(options, given, taken.keys() - DATA_OPTIONS, set_dir=set_dir)
     return Continued(options, set_dir)
 
@@ -159,11 +160,18 @@ def training_of_checkpoint(checkpoint: Location) -> list[JobOptions]:
         return []
     options_type = TrainClassifierOptions if card.phase == TrainClassifierOptions.phase else TrainOptions
     values = {name: value for name, value in card.options.items() if name in options_type.model_fields}
-    place = location(values.get("pretrained_model") or "/nothing")
-    # No store is asked because a checkpoint names it.
-    if isinstance(place, Path) and not place.exists():
-        values.pop("pretrained_model", None)
+    if "pretrained_model" in values and not _may_be_there(values["pretrained_model"]):
+        del values["pretrained_model"]
     return [options_type.model_construct(**values)]
+
+
+def _may_be_there(named: Any) -> bool:
+    """Whether a checkpoint names a file that is on the local disk, or in a store: none is asked for it."""
+    try:
+        place = location(str(named))
+        return not isinstance(place, Path) or place.exists()
+    except (ValueError, OSError):  # no place, or a name that no disk takes
+        return False
 
 
 def card_of(checkpoint: Location) -> "ModelCard | None":
@@ -173,11 +181,15 @@ def card_of(checkpoint: Location) -> "ModelCard | None":
     return load_checkpoint(checkpoint).model_card
 
 
-def _find_set(options: DataOptions, card: "ModelCard") -> Location:
+def _find_set(options: DataOptions, card: "ModelCard", *, checkpoint: Location) -> Location:
     """The prepared set that a checkpoint was trained on; or one with options that the user changed, in --data_dir."""
     recorded = {name: value for name, value in card.options.items() if name in DATA_OPTIONS and value is not None}
     is_own_set = resolve_options(DataOptions, recorded, is_prepared=True).set_name() == options.set_name()
-    data_dirs = [options.data_dir, *([location(recorded["data_dir"])] if is_own_set and "data_dir" in recorded else [])]
+    data_dirs = [options.data_dir]
+    if is_own_set and "data_dir" in recorded:
+        # No store is asked because a checkpoint names it: only one that the user has named too.
+        known = {_store_of(place) for place in (options.data_dir, checkpoint)}
+        data_dirs += [place for place in [location(recorded["data_dir"])] if _store_of(place) in {None, *known}]
     for data_dir in data_dirs:
         for set_dir in _sets_in(data_dir.absolute() / PREPARED_DIRECTORY, first=options.set_name()):
             has_its_name = set_dir.name == options.set_name()
@@ -192,6 +204,11 @@ def _find_set(options: DataOptions, card: "ModelCard") -> Location:
         f"the prepared set that follows from the checkpoint, {options.set_name()}, is not in {searched}, and a "
         f"checkpoint does not decide what is prepared: run `{command}`, or name the data set with --dataset"
     )
+
+
+def _store_of(place: Location) -> tuple[str, str] | None:
+    """The store that a place is in; None for the local disk."""
+    return None if isinstance(place, Path) else (place.scheme, place.authority)
 
 
 def _has_identity(set_dir: Location, identity: str, *, must_be_read: bool) -> bool:

@@ -15,7 +15,7 @@ from longtail.conf.vocabulary import NO_CLASS, SPLITS, TEST, TRAIN, UNLABELED, V
 from longtail.data.contract import ID, IMAGE, ROWS_DIRECTORY, SPLIT
 from longtail.data.manifest import Manifest
 from longtail.data.sources.base import Located
-from longtail.spark_jobs.cluster.cancellation import tasks_ended
+from longtail.spark_jobs.cluster.cancellation import write_to_its_end
 from longtail.spark_jobs.frames.image_statistics import (
     channel_statistics,
     collect_checksums,
@@ -57,8 +57,7 @@ def write_rows(long_tail: DataFrame, directory: Location, located: Located, coun
         # Few images repeat: a dictionary would only cost memory.
         .option(f"parquet.enable.dictionary#{IMAGE}", "false")
     )
-    with tasks_ended(long_tail.sparkSession):
-        writer.parquet(spark_uri(directory / ROWS_DIRECTORY))
+    write_to_its_end(long_tail.sparkSession, lambda: writer.parquet(spark_uri(directory / ROWS_DIRECTORY)))
 
 
 def describe_set(

@@ -7,7 +7,6 @@ experiment loses none; Spark and pyarrow read RESULTS_DIR/trials as one table.
 """
 
 import dataclasses
-import json
 from pathlib import Path
 
 import pyarrow as pa
@@ -15,10 +14,13 @@ import pyarrow.dataset as ds
 import pyarrow.parquet as pq
 
 from longtail.conf.base.errors import UserError
-from longtail.conf.base.files import write_atomically, write_json_atomically
+from longtail.conf.base.files import read_regular_text, write_atomically, write_json_atomically
+from longtail.conf.base.json_text import finite_json
+from longtail.conf.base.parquet_sizes import check_memory
 from longtail.conf.base.shown_text import redacted_values
 from longtail.conf.base.suggestions import did_you_mean
 from longtail.conf.experiment import Experiment, read_experiment
+from longtail.data.storage import damaged, open_parquet
 from longtail.spark_jobs.studies.cost import StepTime
 from longtail.spark_jobs.studies.planned import PlannedTrial
 from longtail.spark_jobs.studies.trial_row import TRIAL_SCHEMA, Row
@@ -41,12 +43,23 @@ def write_trial(results_dir: Path, row: Row, planned: PlannedTrial, *, experimen
 
 
 def read_trials(results_dir: Path, experiment: str) -> list[Row]:
-    """All rows of an experiment, including trials that its file no longer has; empty if there is no table."""
-    directory = results_dir / TRIALS_DIRECTORY / f"{EXPERIMENT}={experiment}"
-    if not directory.is_dir():
-        return []
-    rows = ds.dataset(directory, schema=TRIAL_SCHEMA, format="parquet").to_table().to_pylist()
-    return [{**row, "levels": dict(row["levels"]), "versions": dict(row["versions"])} for row in rows]
+    """All rows of an experiment, including trials that its file no longer has; empty if there is no table.
+
+    Raises UserError if a file is damaged.
+    """
+    files = (results_dir / TRIALS_DIRECTORY / f"{EXPERIMENT}={experiment}").glob("[!._]*.parquet")
+    return [row for file in sorted(files) for row in _rows_of(file)]
+
+
+def _rows_of(file: Path) -> list[Row]:
+    with open_parquet(file) as parquet:
+        try:
+            check_memory(parquet, parquet.schema_arrow.names, file=file, as_dictionaries=True)
+            # Columns that an older version of Longtail did not write are null.
+            rows = ds.dataset(file, schema=TRIAL_SCHEMA, format="parquet").to_table().to_pylist()
+            return [{**row, "levels": dict(row["levels"]), "versions": dict(row["versions"])} for row in rows]
+        except (OSError, ValueError, TypeError, pa.ArrowException) as error:
+            raise damaged(file, error) from None
 
 
 def write_definition(results_dir: Path, experiment: Experiment, *, name: str) -> None:
@@ -74,7 +87,16 @@ def write_step_time(results_dir: Path, time: StepTime) -> None:
 
 
 def read_step_times(results_dir: Path) -> dict[str, StepTime]:
-    """Times of all steps that ran so far, by step_id."""
-    files = (results_dir / TIMES_DIRECTORY).glob("[!.]*.json")
-    times = (StepTime(**json.loads(file.read_text(encoding="utf-8"))) for file in files)
+    """Times of all steps that ran so far, by step_id. Raises UserError if a file is damaged."""
+    times = map(_step_time, (results_dir / TIMES_DIRECTORY).glob("[!.]*.json"))
     return {time.step_id: time for time in times}
+
+
+def _step_time(file: Path) -> StepTime:
+    try:
+        time = StepTime(**finite_json(read_regular_text(file)))
+        if not isinstance(time.step_id, str) or not isinstance(time.seconds, int | float):
+            raise TypeError("a field has another type")
+        return time
+    except (OSError, ValueError, TypeError, RecursionError) as error:
+        raise UserError(f"{file} is damaged ({' '.join(str(error).split())[:200]}): delete it") from None

@@ -9,8 +9,9 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from longtail.conf.base.files import read_regular_file
+from longtail.conf.base.files import open_regular_file, read_regular_file
 from longtail.conf.base.locations import Location
+from longtail.conf.base.parquet_sizes import check_memory, check_texts
 from longtail.streaming.events.files import archive_names, run_of_event_file
 from longtail.streaming.events.schema import StepEvent
 
@@ -20,13 +21,14 @@ UNREADABLE = (pa.ArrowException, OSError, ValueError, KeyError, RecursionError)
 """What reading a damaged archive raises."""
 MAX_ROWS = 4_000_000
 """Of a file with events as columns: a small file can say that it is a very large table."""
-_PROGRESS = {"kind": pa.string(), "attempt": pa.int64(), "state": pa.string(), "epoch": pa.int64()}
+_PROGRESS = pa.schema([("kind", pa.string()), ("attempt", pa.int64()), ("state", pa.string()), ("epoch", pa.int64())])
+_SOURCE = pa.schema([("source", pa.string())])
 
 
 def archived_names(file: Location) -> list[str]:
     """The names of the event files, and of the older archives, that went into an archive; one of UNREADABLE if it is
     damaged."""
-    names = json.loads((pq.read_schema(_source(file)).metadata or {})[MEMBERS])
+    names = json.loads((pq.read_schema(_opened(_content(file))).metadata or {})[MEMBERS])
     if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
         raise ValueError(f"{file} does not say which event files went into it")
     return names
@@ -34,19 +36,37 @@ def archived_names(file: Location) -> list[str]:
 
 def archived_sources(file: Location) -> list[str]:
     """The event files whose rows an archive has, by the names that the tables show. Raises as archived_names does."""
-    return _columns(file, {"source": pa.string()})["source"].unique().to_pylist()
+    return _columns(file, _SOURCE)["source"].unique().to_pylist()
 
 
-def _source(file: Location) -> Path | pa.BufferReader:
-    return file if isinstance(file, Path) else pa.BufferReader(read_regular_file(file))
+def archive_rows(file: Location) -> int:
+    """How many rows an archive says to have. Raises as archived_names does."""
+    return pq.read_metadata(_opened(_content(file))).num_rows
 
 
-def _columns(file: Location, types: dict[str, pa.DataType]) -> pa.Table:
+def _columns(file: Location, schema: pa.Schema) -> pa.Table:
     """Columns of an archive, of these types. Raises one of UNREADABLE: archives may come from anybody."""
-    found = pq.ParquetFile(_source(file))
+    content = _content(file)
+    texts = [field.name for field in schema if not pa.types.is_primitive(field.type)]
+    found = pq.ParquetFile(_opened(content), read_dictionary=texts)
     if found.metadata.num_rows > MAX_ROWS:
         raise ValueError(f"{file} has {found.metadata.num_rows} rows")
-    return found.read(columns=[*types]).select([*types]).cast(pa.schema(types))
+    check_memory(found, schema.names, file=content, as_dictionaries=True)
+    table = found.read(columns=schema.names).select(schema.names)
+    check_texts(table[name] for name in texts)
+    return table.cast(schema)
+
+
+def _content(file: Location) -> Path | pa.Buffer:
+    """A regular file, or what a file in a store has."""
+    if not isinstance(file, Path):
+        return pa.py_buffer(read_regular_file(file))
+    open_regular_file(file).close()
+    return file
+
+
+def _opened(content: Path | pa.Buffer) -> Path | pa.BufferReader:
+    return content if isinstance(content, Path) else pa.BufferReader(content)
 
 
 def archived_progress(events_dir: Location, run: str) -> list[dict[str, Any]]:

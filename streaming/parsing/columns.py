@@ -16,6 +16,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
+from longtail.conf.base.parquet_sizes import check_memory, check_texts
 from longtail.streaming.events.archives import MAX_ROWS
 from longtail.streaming.events.bounds import ONE_OF, integer_range
 from longtail.streaming.events.columns import EVENT_COLUMNS, event_schema
@@ -35,8 +36,6 @@ ARCHIVED_LINE, ARCHIVED_SOURCE = "line", "source"
 ARCHIVE_COLUMNS = pa.schema(
     [*EVENT_COLUMNS, pa.field(ARCHIVED_LINE, pa.binary()), pa.field(ARCHIVED_SOURCE, pa.string())]
 )
-MAX_TEXT_BYTES = 1 << 28
-"""Bound of the text that a file may hold: a small file can say that it is a very large table."""
 
 
 class NotEventColumns(ValueError):
@@ -51,7 +50,7 @@ def read_event_columns(content: pa.Buffer, source: str) -> tuple[dict[str, pa.Ta
     Raises NotEventColumns.
     """
     try:
-        table = _read(content)
+        table = checked_table(content)
     except (pa.ArrowException, OSError, ValueError) as error:
         raise NotEventColumns(f"no Parquet file of events: {' '.join(str(error).split())[:300]}") from None
     sources = pc.fill_null(_column(table, ARCHIVED_SOURCE), source)
@@ -78,6 +77,32 @@ def read_event_columns(content: pa.Buffer, source: str) -> tuple[dict[str, pa.Ta
     return events, pa.concat_tables(others)
 
 
+def checked_table(content: pa.Buffer) -> pa.Table:
+    """The columns of a file, which are among ARCHIVE_COLUMNS.
+
+    Raises ValueError, OSError or pa.ArrowException if it has others, is damaged, or would take much more memory than
+    it has bytes.
+    """
+    schema = pq.read_schema(pa.BufferReader(content))
+    for field in schema:
+        index = ARCHIVE_COLUMNS.get_field_index(field.name)
+        if index < 0 or field.type != ARCHIVE_COLUMNS.field(index).type:
+            raise ValueError(f"column {field.name} of type {field.type}")
+    # As dictionaries: how much text a file holds is known before its repeated values are spelled out.
+    texts = [field.name for field in schema if not pa.types.is_primitive(field.type)]
+    file = pq.ParquetFile(pa.BufferReader(content), read_dictionary=texts)
+    if len({*schema.names}) < len(schema.names):
+        raise ValueError("a column is repeated")
+    if file.metadata.num_rows > MAX_ROWS:
+        raise ValueError(f"{file.metadata.num_rows} rows, of at most {MAX_ROWS}")
+    check_memory(file, schema.names, file=content, as_dictionaries=True)
+    table = file.read(use_threads=False)
+    check_texts(table[name] for name in texts)
+    table = table.cast(schema)
+    table.validate(full=True)
+    return table
+
+
 def as_texts(values: pa.ChunkedArray) -> pa.ChunkedArray:
     """Bytes as strings, whether or not they are UTF-8."""
     return pa.chunked_array([chunk.view(pa.string()) for chunk in values.chunks], pa.string())
@@ -91,32 +116,6 @@ def lines_of_events(events: dict[str, pa.Table], source: str) -> pa.Table:
         for row in table.to_pylist()
     ]
     return pa.table([texts, [source] * len(texts)], schema=LINE_SCHEMA)
-
-
-def _read(content: pa.Buffer) -> pa.Table:
-    schema = pq.read_schema(pa.BufferReader(content))
-    for field in schema:
-        index = ARCHIVE_COLUMNS.get_field_index(field.name)
-        if index < 0 or field.type != ARCHIVE_COLUMNS.field(index).type:
-            raise ValueError(f"column {field.name} of type {field.type}")
-    # As dictionaries: how much text a file holds is known before its repeated values are spelled out.
-    texts = [field.name for field in schema if not pa.types.is_primitive(field.type)]
-    file = pq.ParquetFile(pa.BufferReader(content), read_dictionary=texts)
-    if len({*schema.names}) < len(schema.names):
-        raise ValueError("a column is repeated")
-    if file.metadata.num_rows > MAX_ROWS:
-        raise ValueError(f"{file.metadata.num_rows} rows, of at most {MAX_ROWS}")
-    table = file.read(use_threads=False)
-    num_bytes = sum(_decoded_bytes(table[name]) for name in texts)
-    if num_bytes > MAX_TEXT_BYTES:
-        raise ValueError(f"{num_bytes} bytes of text, of at most {MAX_TEXT_BYTES}")
-    table = table.cast(schema)
-    table.validate(full=True)
-    return table
-
-
-def _decoded_bytes(column: pa.ChunkedArray) -> int:
-    return sum(pc.sum(pc.binary_length(chunk.dictionary).take(chunk.indices)).as_py() or 0 for chunk in column.chunks)
 
 
 def _column(rows: pa.Table, name: str) -> pa.ChunkedArray:

@@ -6,10 +6,12 @@ need not agree; of files in a store from the description alone.
 """
 
 import mmap
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from longtail.conf.base.locations import Location
@@ -23,6 +25,7 @@ _WIDTHS = {"BOOLEAN": 1, "INT32": 4, "FLOAT": 4, "BYTE_ARRAY": 4, "INT64": 8, "D
 _DICTIONARY_PAGE = 2
 _DEEPEST = 8
 """Structs within structs; a page header has three levels."""
+_Bytes = bytes | memoryview | mmap.mmap
 
 
 @dataclass(frozen=True)
@@ -39,17 +42,18 @@ def check_memory(
     parquet: pq.ParquetFile,
     columns: Sequence[str],
     *,
-    file: Location,
+    file: Location | pa.Buffer,
     groups: Sequence[int] | None = None,
-    are_names: bool = False,
+    as_dictionaries: bool = False,
 ) -> None:
     """Raise ValueError if columns would take much more memory than they have bytes.
 
+    file: where the open file is, or its content
     groups: row groups that are read together; by default all
-    are_names: the texts are short, so that a dictionary of many is no sign of long ones that repeat
+    as_dictionaries: texts are not spelled out for each row
     """
     chunks = _chunks(parquet, columns, file, range(parquet.num_row_groups) if groups is None else groups)
-    repeated = [0 if are_names else chunk.num_values * chunk.dictionary for chunk in chunks]
+    repeated = [0 if as_dictionaries else chunk.num_values * chunk.dictionary for chunk in chunks]
     _check(chunks, [chunk.plain + more for chunk, more in zip(chunks, repeated, strict=True)])
 
 
@@ -63,22 +67,37 @@ def rows_at_once(parquet: pq.ParquetFile, columns: Sequence[str], *, file: Locat
     return max(1, min(most, FREE_BYTES // (1 + sum(chunk.dictionary for chunk in chunks))))
 
 
+def check_texts(columns: Iterable[pa.ChunkedArray]) -> None:
+    """Raise ValueError if texts that were read as dictionaries are too large once each row has its own."""
+    needed = sum(
+        pc.sum(pc.binary_length(chunk.dictionary).take(chunk.indices)).as_py() or 0
+        for column in columns
+        if pa.types.is_dictionary(column.type)
+        for chunk in column.chunks
+    )
+    if needed > FREE_BYTES:
+        raise ValueError(f"{needed} bytes of text, of at most {FREE_BYTES}")
+
+
 def _check(chunks: Sequence[_Chunk], needed: Sequence[int]) -> None:
     stored = sum(chunk.stored for chunk in chunks)
     if sum(needed) > max(FREE_BYTES, MOST_TIMES * stored):
         raise ValueError(f"{stored} bytes that would take {sum(needed) / 2**20:.1f} MiB of memory")
 
 
-def _chunks(parquet: pq.ParquetFile, columns: Sequence[str], file: Location, groups: Sequence[int]) -> list[_Chunk]:
+def _chunks(
+    parquet: pq.ParquetFile, columns: Sequence[str], file: Location | pa.Buffer, groups: Sequence[int]
+) -> list[_Chunk]:
     wanted = {column.partition(".")[0] for column in columns}
     places = [i for i in range(parquet.metadata.num_columns) if parquet.schema.column(i).path.split(".")[0] in wanted]
     if not isinstance(file, Path):
-        return [_chunk(parquet, group, place, None) for group in groups for place in places]
+        content = memoryview(file).cast("B") if isinstance(file, pa.Buffer) else None
+        return [_chunk(parquet, group, place, content) for group in groups for place in places]
     with file.open("rb") as opened, mmap.mmap(opened.fileno(), 0, access=mmap.ACCESS_READ) as content:
         return [_chunk(parquet, group, place, content) for group in groups for place in places]
 
 
-def _chunk(parquet: pq.ParquetFile, group: int, place: int, content: mmap.mmap | None) -> _Chunk:
+def _chunk(parquet: pq.ParquetFile, group: int, place: int, content: _Bytes | None) -> _Chunk:
     """A chunk's sizes; content: of the file, if it is at hand."""
     described, column = parquet.metadata.row_group(group).column(place), parquet.schema.column(place)
     stored, plain, num_values = described.total_compressed_size, described.total_uncompressed_size, described.num_values
@@ -97,7 +116,7 @@ def _chunk(parquet: pq.ParquetFile, group: int, place: int, content: mmap.mmap |
     return _Chunk(stored, max(plain, num_values * width), num_values, dictionary if has_texts else 0)
 
 
-def _pages(content: mmap.mmap | bytes, position: int, end: int) -> Iterator[tuple[int, int]]:
+def _pages(content: _Bytes, position: int, end: int) -> Iterator[tuple[int, int]]:
     """The kind of each page between two places, and the bytes that it says to have in memory."""
     while position < end:
         try:
@@ -111,7 +130,7 @@ def _pages(content: mmap.mmap | bytes, position: int, end: int) -> Iterator[tupl
         position += stored
 
 
-def _struct(content: mmap.mmap | bytes, position: int, depth: int = 0) -> tuple[dict[int, int], int]:
+def _struct(content: _Bytes, position: int, depth: int = 0) -> tuple[dict[int, int], int]:
     """The integers of a struct by number of their field, and the place behind it (Thrift's compact protocol)."""
     if depth > _DEEPEST:
         raise ValueError("a page header is nested too deeply")
@@ -130,7 +149,7 @@ def _struct(content: mmap.mmap | bytes, position: int, depth: int = 0) -> tuple[
     return found, position + 1
 
 
-def _behind(content: mmap.mmap | bytes, position: int, kind: int, depth: int) -> int:
+def _behind(content: _Bytes, position: int, kind: int, depth: int) -> int:
     """The place behind a value that is not looked at: a truth value, a byte, a double, bytes or a struct."""
     if kind in (1, 2):
         return position
@@ -144,12 +163,12 @@ def _behind(content: mmap.mmap | bytes, position: int, kind: int, depth: int) ->
     raise ValueError(f"a page header has a field of type {kind}")
 
 
-def _integer(content: mmap.mmap | bytes, position: int) -> tuple[int, int]:
+def _integer(content: _Bytes, position: int) -> tuple[int, int]:
     value, position = _varint(content, position)
     return (value >> 1) ^ -(value & 1), position
 
 
-def _varint(content: mmap.mmap | bytes, position: int) -> tuple[int, int]:
+def _varint(content: _Bytes, position: int) -> tuple[int, int]:
     value = 0
     for shift in range(0, 70, 7):
         byte = content[position]
