@@ -1,6 +1,7 @@
 """Networks and losses of a user's own package: found, checked, trained, and never imported because of a checkpoint."""
 
 import os
+import re
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -24,12 +25,16 @@ from longtail.models.heads import CosineHead
 from longtail.spark_jobs.steps.evaluation import evaluate_checkpoint
 from longtail.spark_jobs.steps.labelling import gen_pseudolabels
 from longtail.spark_jobs.steps.training import train_run
+from longtail.streaming.tables.query_rows import read_query_rows
+from longtail.training import command
 from longtail.training.checkpoint_evaluation import run_evaluation
 from longtail.training.inference import infer, load_classifier
 from longtail.training.losses import build_loss
 from longtail.training.method import method_of
 from longtail.training.run import run_training
 from longtail.training.semi.method import load_method
+from tests.conftest import RunJob
+from tests.image_tree import write_class
 from tests.refusals import refused
 from tests.tiny_set import ALONE, paths_of, tiny_options, unlabeled_ids, weights_in
 
@@ -114,6 +119,25 @@ def constant(logits, targets, *, class_counts):
 def without_counts(logits, targets):
     return logits.sum(dim=1)
 """
+QUERY = """
+from pyspark.sql import functions as F
+
+
+def table(events):
+    return events.where("kind = 'class' AND split = 'test'").groupBy("run").agg(F.sum("support").alias("images"))
+
+
+def alerts(events):
+    cats = events.where("kind = 'class' AND split = 'test' AND class_name = 'cat'")
+    return cats.select("run", F.lit("the cats have been scored").alias("message"))
+"""
+EXPERIMENT = f"""
+title: My loss and cross-entropy on my images
+seeds: [0, 1]
+options: {{dataset: folder, path: images, imb_type: natural, image_size: 16, arch: {NETWORK}, epochs: 1}}
+axes:
+  loss: {{CE: {{}}, ours: {{loss_type: {LOSS}}}}}
+"""
 
 
 @pytest.fixture(scope="module")
@@ -165,27 +189,45 @@ def images(number: int = 3) -> np.ndarray:
 
 
 @pytest.mark.long
-def test_the_command_line_trains_a_network_and_a_loss_of_the_user_s(
-    package: Path, set_dir: Path, tmp_path: Path
+def test_a_package_of_the_user_s_own_has_data_a_network_a_loss_a_query_an_alert_and_an_experiment(
+    job: RunJob, package: Path, tmp_path: Path
 ) -> None:
-    command = [
-        *(sys.executable, "-m", "longtail.training", "train", "--set_dir", set_dir, "-a", NETWORK, "--loss_type", LOSS),
-        *("--epochs", "1", "-b", "16", "--threads", "1"),
-    ]
-    path = f"{package}{os.pathsep}{os.environ.get('PYTHONPATH', '')}"
-    done = subprocess.run(
-        command, cwd=tmp_path, env={**os.environ, "PYTHONPATH": path}, capture_output=True, text=True, check=False
-    )
+    """What needs no change of Longtail, all of it outside; tests/test_contributing.py adds the other kinds."""
+    for label, name in enumerate(("ant", "bee", "cat")):
+        write_class(tmp_path / "images" / name, 10, first_colour=1000 * label)
+    (tmp_path / "cats.py").write_text(QUERY)
+    (tmp_path / "options.yaml").write_text(f"arch: {NETWORK}\nloss_type: {LOSS}\nepochs: 1\nb: 16\nthreads: 1\n")
+    (tmp_path / "losses.yaml").write_text(EXPERIMENT)
+
+    done = job("prepare", "--dataset", "folder", "--path", "images", "--imb_type", "natural", "--image_size", 16)
     assert done.returncode == 0, done.stderr
-    (run_dir,) = (tmp_path / "runs").glob("digits-small-train-squared-*")
+    (set_dir,) = re.findall("^prepared set: (.+)$", done.stdout, re.MULTILINE)
+    training = [sys.executable, "-m", "longtail.training", "train", "--set_dir", set_dir, "--config", "options.yaml"]
+    path = f"{package}{os.pathsep}{os.environ.get('PYTHONPATH', '')}"
+    trained = subprocess.run(
+        training, cwd=tmp_path, env={**os.environ, "PYTHONPATH": path}, capture_output=True, text=True, check=False
+    )
+    assert trained.returncode == 0, trained.stderr
+    (run_dir,) = (tmp_path / "runs").glob("folder-small-train-squared-*")
     assert torch.load(run_dir / LAST, weights_only=True)["arch"] == NETWORK
     assert set(weights_in(run_dir / LAST)) >= {"stem.conv1.weight", "norm.running_mean", "fc.bias"}
-    # Without the package: one line.
-    done = subprocess.run(command, cwd=tmp_path / "runs", capture_output=True, text=True, check=False)
-    assert done.returncode == 2
-    assert done.stderr.splitlines() == [
-        f"python -m longtail.training: error: --loss_type {LOSS}: there is no module ours; install it, or put its "
-        "directory on PYTHONPATH"
+
+    watched = job("monitor", "--once", "--query", "cats.py")
+    assert watched.returncode == 0
+    assert f"alert: {run_dir.name}: the cats have been scored (query cats)" in watched.stderr
+    rows = read_query_rows(tmp_path / "runs" / "analytics", "cats").to_pylist()
+    # Of 10 images of each class, --test_fraction 0.2.
+    assert rows == [{"run": run_dir.name, "images": 6}]
+
+    planned = job("experiment", "losses.yaml", "--dry_run")
+    assert planned.returncode == 0 and "4 trials, 5 steps" in planned.stdout, planned.stderr
+
+
+def test_without_the_package_the_command_line_is_refused(set_dir: Path) -> None:
+    with refused() as messages:
+        command.main(["train", "--set_dir", str(set_dir), "--loss_type", "theirs.losses:squared"])
+    assert messages == [
+        "--loss_type theirs.losses:squared: there is no module theirs; install it, or put its directory on PYTHONPATH"
     ]
 
 

@@ -33,6 +33,10 @@ VALUES: tuple[Any, ...] = (
     "\0", "a/../b", "é\ud800", "x" * 5000, [], [1], [None], {}, {"a": 1}, [[]], ["x"] * 3,
 )  # fmt: skip
 
+_JSON_TOKENS = [
+    b"[" * 5000, b'{"a":' * 5000, b"1" * 5000, b"NaN", b"-Infinity", b"1e999", b"null", b'"\\ud800"', b"\xff", b"\0",
+]  # fmt: skip
+
 
 def damaged(content: bytes, random: Random, *, tokens: Sequence[bytes] = ()) -> bytes:
     """``content`` after one to eight changes, rarely none; tokens: pieces of the format to insert."""
@@ -90,6 +94,13 @@ def _end(content: bytearray, random: Random, _: Sequence[bytes]) -> None:
 _CHANGES: tuple[Callable[[bytearray, Random, Sequence[bytes]], None], ...] = (
     _flip, _flip, _set_byte, _set_number, _set_number, _insert, _insert, _overwrite, _remove, _repeat, _end,
 )  # fmt: skip
+
+
+def damaged_json(value: Any, random: Random) -> bytes:
+    """A file of JSON, mostly valid JSON still, of ``value`` with changes."""
+    if random.random() < 0.7:
+        return changed_json(value, random).encode(errors="surrogatepass")
+    return damaged(json.dumps(value).encode(), random, tokens=_JSON_TOKENS)
 
 
 def changed_json(value: Any, random: Random) -> str:
