@@ -1,12 +1,12 @@
 """Fingerprints of images, by which exact and near copies are found without comparing pixels.
 
 A near copy is the same picture encoded again (JPEG of quality 50 to 95) or resized (to 0.5 to 2 times its side). Two
-images are taken for near copies if the low frequencies of their grey values differ by less than MAX_DISTANCE of their
+images count as near copies if the low frequencies of their grey values differ by less than MAX_DISTANCE of their
 contrast, where either may be the more blurred one. Candidates are found by the signs of these frequencies: a copy
 differs in at most MAX_BITS of them, and hardly ever in every one of NUM_BANDS bands.
 
 Measured by benchmarks/near_copies.py (docs/data.md has the table), of CIFAR-10's 32x32 images: 98 to 100 % of the
-copies are found (half of those that are both halved and JPEG of quality 50), and 3 of 10,000 test images are taken for
+copies are found (half of those that are both halved and JPEG of quality 50), and 3 of 10,000 test images count as
 copies of a training image. Of Fashion-MNIST, whose images of a class are much alike: 95 to 100 %, and 17 of 10,000.
 Images with a side below MIN_SIDE lose too much in any of these changes: only their exact copies are found.
 """

@@ -92,7 +92,7 @@ def test_each_alert_is_told_once_over_restarts_too(web: WebServer, tmp_path: Pat
     again = Notifier(receiver(web.url), tmp_path, pause_seconds=0.01)
     write_alerts(tmp_path, "b", "the loss is NaN at step 3", rule="nan_loss")
     again.update(["a", "b"])
-    again.tell([{"run": "b", "rule": "query own", "message": "tail below 10 %"}] * 2)
+    again.send([{"run": "b", "rule": "query own", "message": "tail below 10 %"}] * 2)
     again.close(wait_seconds=PATIENCE_SECONDS)
     assert texts(web) == [
         "a: accuracy of class cat fell to 3.1 % (class_collapsed)\n"

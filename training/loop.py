@@ -111,10 +111,10 @@ def fit(
         train_seconds = time.monotonic() - started
         share_buffers(model, rank)
         # 2. Measure, if the weights are numbers: the last step may have spoilt them after its loss was computed.
-        told = {"when": f"in epoch {epoch + 1}", "remedy": _remedy_of_divergence(optimizer, rate)}
-        check_totals({TRAIN: train_totals}, **told)
-        check_weights(model, optimizer, **told)
-        task.objective.check_learned(model, task.data, **told)
+        context = {"when": f"in epoch {epoch + 1}", "remedy": _remedy_of_divergence(optimizer, rate)}
+        check_totals({TRAIN: train_totals}, **context)
+        check_weights(model, optimizer, **context)
+        task.objective.check_learned(model, task.data, **context)
         is_due = (epoch + 1) % options.eval_every == 0 or epoch + 1 == options.epochs
         held_out, confusion = evaluate_with_confusion(model, task, rank) if is_due else ({}, {})
         totals = {TRAIN: train_totals, **held_out}
@@ -128,7 +128,7 @@ def fit(
             epoch_seconds=time.monotonic() - started,
             images_per_second=images / train_seconds,
         )
-        check_totals(report.all_totals, **told)
+        check_totals(report.all_totals, **context)
         # 3. Report: events, checkpoint, logs.
         on_epoch(report)
     return totals

@@ -16,7 +16,7 @@ import numpy as np
 from longtail.training.calibration import NUM_RESAMPLES, Calibration, Scaling, log_of
 
 LEAST_SHARE = 1e-12
-"""What a share of 0 is taken for, so that logits stay finite."""
+"""What replaces a share of 0, so that logits stay finite."""
 MAX_STEPS = 1000
 RESAMPLES_OF_IMAGES = 10
 """For each resample of the calibration."""

@@ -256,7 +256,7 @@ class SparkJobOptions(JobOptions):
 
 
 MOST_THREADS = 256
-"""Threads of one process: PyTorch starts as many as it is told to, and more than the cores only cost memory."""
+"""Threads of one process: PyTorch starts as many as are asked for, and more than the cores only cost memory."""
 
 TableFormat = Literal["parquet", "delta"]
 """How a job writes a table: Parquet files, or the same with a Delta Lake log beside them."""

@@ -52,7 +52,7 @@ def connect_session(options: SparkJobOptions) -> SparkSession:
     """
     if options.master is not None:
         raise UserError("--master is for a driver in this process, Spark Connect has its own: leave one of them out")
-    own = _beside(running) if (running := running_connect_session()) is not None else _new_session(options)
+    own = _own_session(running) if (running := running_connect_session()) is not None else _new_session(options)
     if own.conf.get(OWN_SESSION, None) is None:
         users = own.conf.getAll
         for key, value in query_settings(local=is_local(own.conf.get("spark.master", ""))).items():
@@ -86,7 +86,7 @@ def num_partitions(frame: DataFrame) -> int:
     return frame.select(F.spark_partition_id().alias("partition")).distinct().count()
 
 
-def _beside(running: Any) -> Any:
+def _own_session(running: Any) -> Any:
     is_own = running.conf.get(OWN_SESSION, None) is not None
     return running if is_own else running.cloneSession()
 

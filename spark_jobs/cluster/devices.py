@@ -100,7 +100,7 @@ def check_devices(
     """
     import torch
 
-    # A GPU's UUID also tells apart those of containers on one host; before PyTorch 2.5 there is none.
+    # A GPU's UUID also distinguishes those of containers on one host; before PyTorch 2.5 there is none.
     name = str(torch.cuda.get_device_properties(device).uuid) if device.type == "cuda" else ""
     if os.environ.get(_VISIBLE, "").startswith(_MIG):
         name = os.environ[_VISIBLE]  # its UUID is that of the whole GPU

@@ -55,7 +55,7 @@ def spark_session(name: str, options: SparkJobOptions, *, slots: int = 1, packag
         return connect_session(options)
     if SparkContext._active_spark_context is not None:
         use_settings_of_spark()
-        return _beside(running_session(), options)
+        return _own_session(running_session(), options)
     with added_environment(PYSPARK_PYTHON=sys.executable, PYSPARK_DRIVER_PYTHON=sys.executable):
         return _new_session(name, options, slots=slots, packages=packages)
 
@@ -81,7 +81,7 @@ def larger_master(spark: SparkSession, slots: int) -> str:
     return f"start the Spark session with a larger master (for one machine: local[{slots}])"
 
 
-def _beside(running: SparkSession, options: SparkJobOptions) -> SparkSession:
+def _own_session(running: SparkSession, options: SparkJobOptions) -> SparkSession:
     """The session itself if longtail made it; or one with its settings, and longtail's for those it leaves open."""
     master = running.sparkContext.master
     if options.master not in (None, master):

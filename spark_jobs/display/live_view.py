@@ -49,7 +49,7 @@ def follow(query: LiveQuery, tables_dir: Path, run_filter: str | None) -> None:
         return
     seen: dict[str, int] = {}
     statuses: dict[str, str] = {}
-    told = None
+    shown = None
     while query.isActive:
         for view in newest_runs(tables_dir, split=TEST, name_part=run_filter, limit=_MAX_RUNS_SHOWN)[0]:
             if view.summary["epoch"] > seen.get(view.run, 0):
@@ -59,8 +59,8 @@ def follow(query: LiveQuery, tables_dir: Path, run_filter: str | None) -> None:
             if status != statuses.setdefault(view.run, RUNNING):
                 statuses[view.run] = status
                 terminal.print(Text(f"{printable(view.title)}: ").append(state_line(view.state)), soft_wrap=True)
-        if (progress := read_progress(tables_dir)) != told:
-            told = progress
+        if (progress := read_progress(tables_dir)) != shown:
+            shown = progress
             if progress:
                 terminal.print(f"{progress} ...", soft_wrap=True)
         time.sleep(0.2)

@@ -27,6 +27,6 @@ def prediction_function(
             return predictions_of([image.as_py for image in images], classifier, class_names)
 
     with warnings.catch_warnings():
-        # PySpark would rather go by type hints, for which its own annotations know no structs.
+        # PySpark prefers type hints, for which its own annotations know no structs.
         warnings.simplefilter("ignore", UserWarning)
         return arrow_udf(predicted, from_arrow_schema(NAMED_PREDICTION_SCHEMA), ArrowUDFType.SCALAR)

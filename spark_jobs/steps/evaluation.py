@@ -95,7 +95,7 @@ def evaluate_checkpoint(
 def evaluate_images(spark: SparkSession, options: EvaluateImagesOptions) -> tuple[Location, dict[str, Any]]:
     """As evaluate_checkpoint, of labelled images that belong to no prepared set; their scores are those of TEST.
 
-    Shot groups go by the checkpoint's class counts. Images that are skipped are not counted.
+    Shot groups are those of the checkpoint's class counts. Images that are skipped are not counted.
     """
     from longtail.training.inference import load_classifier_checkpoint
 

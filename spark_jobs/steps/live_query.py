@@ -100,11 +100,11 @@ def start_query(
         if notifier:
             notifier.update(runs)
 
-    def tell(alerts: Alerts) -> None:
+    def print_and_send(alerts: Alerts) -> None:
         for alert in alerts:
             print(f"alert: {one_line(printable(alert_line(alert)))}", file=sys.stderr, flush=True)
         if notifier:
-            notifier.tell(alerts)
+            notifier.send(alerts)
 
     live = start_live_query(
         spark,
@@ -125,7 +125,7 @@ def start_query(
             tables_dir=tables_dir,
             source=source.name,
             trigger=trigger,
-            on_alerts=tell,
+            on_alerts=print_and_send,
         )
     except BaseException:
         live.stop()

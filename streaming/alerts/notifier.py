@@ -57,8 +57,8 @@ class Notifier:
             self._changed.update(runs)
         self._wake.set()
 
-    def tell(self, alerts: Iterable[Mapping[str, Any]]) -> None:
-        """Send these alerts (run, rule, message), unless they were told before. Returns at once."""
+    def send(self, alerts: Iterable[Mapping[str, Any]]) -> None:
+        """Send these alerts (run, rule, message), unless they were sent before. Returns at once."""
         with self._lock:
             self._given = [*self._given, *map(dict, alerts)][-MAX_TOLD:]
         self._wake.set()
@@ -106,7 +106,7 @@ class Notifier:
                 self._remember(new)
         except BaseException as error:
             self.update(runs)
-            self.tell(given)
+            self.send(given)
             if not isinstance(error, NotSent):
                 raise
             self._failed(str(error))
@@ -168,7 +168,7 @@ def _text(shown: Sequence[Mapping[str, Any]], more: int) -> str:
 
 
 def _read_told(file: Path) -> dict[str, None]:
-    """Identities of the alerts that were told; none if the file is not there or damaged: then they are told again."""
+    """Identities of the alerts that were sent; none if the file is not there or damaged: then they are sent again."""
     try:
         return dict.fromkeys(map(str, json.loads(file.read_text(encoding="utf-8"))["alerts"]))
     except (OSError, ValueError, LookupError, TypeError):

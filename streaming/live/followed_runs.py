@@ -104,7 +104,7 @@ class FollowedRuns:
         """Write the tables of a run again within the block, from the batches of lines that this gives.
 
         The lines hold events of other runs too. If there are no events of the run any more, what can be read of its
-        tables stays, and the user is told.
+        tables stays, and a line says so.
         """
         lines = RunLines(self._runs_dir / EVENTS_DIRECTORY, run) if self._runs_dir else None
         if lines is None or not lines.exist():

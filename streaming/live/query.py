@@ -59,17 +59,17 @@ OWN_SETTINGS = {
 
 
 def repeat(action: Callable[[], None], stopping: Event) -> None:
-    """Call the action every FOLLOW_SECONDS until the event is set. An error is told once, and it is tried again."""
-    told = ""
+    """Call the action every FOLLOW_SECONDS until the event is set. An error is printed once, and the action is tried again."""
+    printed = ""
     while not stopping.wait(FOLLOW_SECONDS):
         try:
             action()
-            told = ""
+            printed = ""
         except Exception as error:  # noqa: BLE001 - a full disk, or anything else that may pass
             message = one_line(f"{type(error).__name__}: {error}" if not isinstance(error, UserError) else str(error))
-            if message != told and not stopping.is_set():
+            if message != printed and not stopping.is_set():
                 print(f"longtail: {message}", file=sys.stderr, flush=True)
-            told = message
+            printed = message
 
 
 def again_if_deleted(action: Callable[[], None]) -> None:

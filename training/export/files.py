@@ -149,7 +149,7 @@ def _check(network: Network, card: ModelCard, run: Callable[[Tensor], Tensor]) -
 
 
 def _write_with_ending(to: Path, write: Callable[[Path], None]) -> None:
-    """As write_atomically, for libraries that go by the ending of a name."""
+    """As write_atomically, for libraries that decide by the suffix of a name."""
 
     def through_ending(temporary: Path) -> None:
         with_ending = temporary.with_name(temporary.name + to.suffix)
