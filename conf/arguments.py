@@ -18,7 +18,7 @@ from longtail.conf.command_line.parser import CONFIG, HELP_ALL_FLAGS, HELP_FLAGS
 from longtail.conf.datasets import dataset_facts
 from longtail.conf.options.base import JobOptions
 from longtail.conf.options.data import DATA_OPTIONS
-from longtail.conf.options.semi import PipelineOptions
+from longtail.conf.options.pipeline import PipelineOptions
 from longtail.conf.options.source import SET_IS_PREPARED
 
 Options = TypeVar("Options", bound=JobOptions)

@@ -18,7 +18,7 @@ from longtail.conf.base.files import write_json_atomically
 from longtail.conf.base.paths import check_can_be_written
 from longtail.conf.next_command import next_command
 from longtail.conf.options.live import MonitorOptions
-from longtail.conf.options.semi import PipelineOptions
+from longtail.conf.options.pipeline import PipelineOptions
 from longtail.spark_jobs.cli import run_job
 from longtail.spark_jobs.cluster.barrier import check_slots
 from longtail.spark_jobs.cluster.session import spark_session

@@ -10,7 +10,7 @@ import sys
 from collections.abc import Sequence
 
 from longtail.conf.arguments import given_values
-from longtail.conf.options.training import TrainClassifierOptions
+from longtail.conf.options.train_classifier import TrainClassifierOptions
 from longtail.spark_jobs.cli import run_job
 from longtail.spark_jobs.display.scores import print_result
 from longtail.spark_jobs.steps.checkpoint_options import continued

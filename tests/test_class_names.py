@@ -10,7 +10,8 @@ import pytest
 import torch
 
 from longtail.conf.options.semi import TrainSemiOptions
-from longtail.conf.options.training import TrainClassifierOptions, TrainOptions
+from longtail.conf.options.train_classifier import TrainClassifierOptions
+from longtail.conf.options.training import TrainOptions
 from longtail.conf.vocabulary import UNLABELED
 from longtail.data.class_names import check_same_order, class_order
 from longtail.data.manifest import read_manifest

@@ -9,7 +9,8 @@ import torch
 from torch import Tensor
 
 from longtail.conf.base.files import content_hash
-from longtail.conf.options.training import TrainClassifierOptions, TrainOptions
+from longtail.conf.options.train_classifier import TrainClassifierOptions
+from longtail.conf.options.training import TrainOptions
 from longtail.conf.vocabulary import TEST, TRAIN, VAL
 from longtail.data.manifest import read_manifest
 from longtail.models.build import build_model

@@ -13,7 +13,8 @@ from longtail.conf.base.store_path import StorePath
 from longtail.conf.options.data import DATA_OPTIONS, PLACES, DataOptions
 from longtail.conf.options.inference import EvaluateOptions
 from longtail.conf.options.semi import TrainSemiOptions
-from longtail.conf.options.training import RunOptions, TrainClassifierOptions, TrainOptions
+from longtail.conf.options.train_classifier import TrainClassifierOptions
+from longtail.conf.options.training import RunOptions, TrainOptions
 from longtail.data.manifest import read_manifest
 from longtail.spark_jobs.steps.checkpoint_options import continued
 from longtail.training.augmentation import Normalisation

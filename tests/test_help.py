@@ -15,12 +15,14 @@ from longtail.conf.options.data import DataOptions
 from longtail.conf.options.export import ExportOptions
 from longtail.conf.options.inference import EvaluateOptions, GenPseudolabelsOptions, PredictOptions
 from longtail.conf.options.live import DashboardOptions, MonitorOptions, RelayOptions
+from longtail.conf.options.pipeline import PipelineOptions
 from longtail.conf.options.prepare import PrepareOptions, StatsOptions
 from longtail.conf.options.pretraining import PretrainMocoOptions, PretrainRotOptions, PretrainSimclrOptions
 from longtail.conf.options.runs import RunsOptions
-from longtail.conf.options.semi import PipelineOptions, TrainSemiOptions
+from longtail.conf.options.semi import TrainSemiOptions
 from longtail.conf.options.studies import ExperimentOptions, ReportOptions, TheoryOptions
-from longtail.conf.options.training import TrainClassifierOptions, TrainOptions
+from longtail.conf.options.train_classifier import TrainClassifierOptions
+from longtail.conf.options.training import TrainOptions
 from longtail.spark_jobs.cli import JOBS
 from longtail.spark_jobs.cluster.connect import CONNECT_JOBS
 from longtail.spark_jobs.package import PackageOptions

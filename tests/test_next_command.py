@@ -15,11 +15,13 @@ from longtail.conf.options.base import JobOptions
 from longtail.conf.options.data import DATA_OPTIONS, DataOptions
 from longtail.conf.options.inference import EvaluateOptions, GenPseudolabelsOptions
 from longtail.conf.options.live import MonitorOptions
+from longtail.conf.options.pipeline import PipelineOptions
 from longtail.conf.options.prepare import PrepareOptions, StatsOptions
 from longtail.conf.options.pretraining import PretrainMocoOptions, PretrainRotOptions
-from longtail.conf.options.semi import PipelineOptions, TrainSemiOptions
+from longtail.conf.options.semi import TrainSemiOptions
 from longtail.conf.options.studies import ExperimentOptions, ReportOptions
-from longtail.conf.options.training import TrainClassifierOptions, TrainOptions
+from longtail.conf.options.train_classifier import TrainClassifierOptions
+from longtail.conf.options.training import TrainOptions
 from longtail.spark_jobs.cli import main
 from longtail.spark_jobs.steps.next_steps import use_of_checkpoint
 

@@ -11,13 +11,16 @@ from longtail.conf.arguments import options_for, parse_options, resolve_options
 from longtail.conf.datasets import dataset_facts, known_datasets
 from longtail.conf.options.advise import AdviseOptions
 from longtail.conf.options.base import JobOptions
+from longtail.conf.options.fixmatch import FixMatchOptions
 from longtail.conf.options.inference import EvaluateOptions, GenPseudolabelsOptions
 from longtail.conf.options.live import DashboardOptions, MonitorOptions, RelayOptions
+from longtail.conf.options.pipeline import PipelineOptions
 from longtail.conf.options.prepare import PrepareOptions, StatsOptions
 from longtail.conf.options.pretraining import PretrainMocoOptions, PretrainRotOptions, PretrainSimclrOptions
-from longtail.conf.options.semi import FixMatchOptions, PipelineOptions, TrainSemiOptions
+from longtail.conf.options.semi import TrainSemiOptions
 from longtail.conf.options.source import OWN_IMAGES
-from longtail.conf.options.training import TrainClassifierOptions, TrainOptions
+from longtail.conf.options.train_classifier import TrainClassifierOptions
+from longtail.conf.options.training import TrainOptions
 from longtail.data.sources.registry import SOURCES
 from tests.refusals import refused
 

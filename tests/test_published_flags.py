@@ -14,7 +14,8 @@ from longtail.conf.options.inference import GenPseudolabelsOptions
 from longtail.conf.options.live import MonitorOptions
 from longtail.conf.options.pretraining import PretrainMocoOptions, PretrainRotOptions
 from longtail.conf.options.semi import TrainSemiOptions
-from longtail.conf.options.training import TrainClassifierOptions, TrainOptions
+from longtail.conf.options.train_classifier import TrainClassifierOptions
+from longtail.conf.options.training import TrainOptions
 from tests.refusals import refused
 
 # What a script takes, as spelled there with a value, and the option that it sets; or IGNORED or REFUSED.

@@ -10,9 +10,11 @@ import torch.distributed as dist
 import torch.multiprocessing as mp
 from torch import nn
 
+from longtail.conf.options.fixmatch import BALANCING
 from longtail.conf.options.pretraining import PretrainMocoOptions, PretrainSimclrOptions
-from longtail.conf.options.semi import BALANCING, TrainSemiOptions
-from longtail.conf.options.training import TrainClassifierOptions, TrainOptions
+from longtail.conf.options.semi import TrainSemiOptions
+from longtail.conf.options.train_classifier import TrainClassifierOptions
+from longtail.conf.options.training import TrainOptions
 from longtail.conf.vocabulary import TEST, TRAIN, VAL
 from longtail.data.manifest import read_manifest
 from longtail.models.build import build_model

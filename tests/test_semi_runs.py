@@ -10,7 +10,8 @@ import pytest
 import torch
 
 from longtail.conf.base.files import content_hash
-from longtail.conf.options.semi import BALANCING, TrainSemiOptions
+from longtail.conf.options.fixmatch import BALANCING
+from longtail.conf.options.semi import TrainSemiOptions
 from longtail.conf.options.training import TrainOptions
 from longtail.conf.vocabulary import NO_CLASS, TEST, TRAIN, UNLABELED
 from longtail.data.contract import HIDDEN_LABEL, split_directory

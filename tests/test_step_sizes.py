@@ -6,7 +6,8 @@ from typing import Any
 import pytest
 
 from longtail.conf.options.semi import TrainSemiOptions
-from longtail.conf.options.training import TrainClassifierOptions, TrainOptions
+from longtail.conf.options.train_classifier import TrainClassifierOptions
+from longtail.conf.options.training import TrainOptions
 from longtail.data.manifest import read_manifest
 from longtail.training.step_sizes import check_steps_of_run
 from tests.refusals import refused

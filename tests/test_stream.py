@@ -16,7 +16,8 @@ from PIL import Image
 from longtail.conf.base.locations import Location, location
 from longtail.conf.options.pretraining import PretrainMocoOptions, PretrainRotOptions
 from longtail.conf.options.semi import TrainSemiOptions
-from longtail.conf.options.training import TrainClassifierOptions, TrainOptions
+from longtail.conf.options.train_classifier import TrainClassifierOptions
+from longtail.conf.options.training import TrainOptions
 from longtail.conf.vocabulary import TEST, TRAIN, UNLABELED, VAL
 from longtail.data import stream
 from longtail.data.contract import ENCODED, HIDDEN_LABEL, ID, IMAGE, LABEL

@@ -14,10 +14,12 @@ import torch
 from pyspark.sql import SparkSession
 
 from longtail.conf.base.files import content_hash
+from longtail.conf.options.fixmatch import BALANCING
 from longtail.conf.options.inference import EvaluateOptions, GenPseudolabelsOptions
 from longtail.conf.options.pretraining import PRETRAININGS, PretrainMocoOptions
-from longtail.conf.options.semi import BALANCING, SEMI_METHODS, TrainSemiOptions
-from longtail.conf.options.training import LossOptions, TrainClassifierOptions, TrainOptions
+from longtail.conf.options.semi import SEMI_METHODS, TrainSemiOptions
+from longtail.conf.options.train_classifier import TrainClassifierOptions
+from longtail.conf.options.training import LossOptions, TrainOptions
 from longtail.conf.vocabulary import TEST
 from longtail.data.pseudo_label_table import load_pseudo_labels
 from longtail.models.build import build_checked_model, build_model

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from longtail.conf.base.errors import UserError
 from longtail.conf.base.locations import Location
-from longtail.conf.options.training import TrainClassifierOptions
+from longtail.conf.options.train_classifier import TrainClassifierOptions
 from longtail.conf.vocabulary import VAL
 from longtail.data.class_names import check_same_order
 from longtail.data.manifest import Manifest

@@ -13,7 +13,8 @@ from longtail.conf.base.errors import UserError
 from longtail.conf.base.locations import Location, location
 from longtail.conf.options.pretraining import PRETRAININGS
 from longtail.conf.options.semi import TrainSemiOptions
-from longtail.conf.options.training import RunOptions, TrainClassifierOptions, TrainOptions
+from longtail.conf.options.train_classifier import TrainClassifierOptions
+from longtail.conf.options.training import RunOptions, TrainOptions
 from longtail.conf.vocabulary import SHOT_GROUPS, TEST, TRAIN
 from longtail.data.manifest import read_manifest
 from longtail.data.verification import verify_set

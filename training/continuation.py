@@ -5,7 +5,8 @@ from typing import Any
 from longtail.conf.base.user_code import check_given, is_code_name
 from longtail.conf.options.base import is_in_run_name, presentation
 from longtail.conf.options.data import DATA_OPTIONS
-from longtail.conf.options.training import RunOptions, TrainClassifierOptions
+from longtail.conf.options.train_classifier import TrainClassifierOptions
+from longtail.conf.options.training import RunOptions
 from longtail.training.model_card import ModelCard
 
 OPTIONS_OF_CODE = ("arch", "loss_type")

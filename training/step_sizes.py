@@ -8,7 +8,8 @@ import math
 from longtail.conf.base.errors import UserError
 from longtail.conf.base.user_code import is_code_name
 from longtail.conf.options.semi import TrainSemiOptions
-from longtail.conf.options.training import RunOptions, TrainClassifierOptions
+from longtail.conf.options.train_classifier import TrainClassifierOptions
+from longtail.conf.options.training import RunOptions
 from longtail.conf.vocabulary import TRAIN, UNLABELED
 from longtail.data.manifest import Manifest
 

@@ -22,7 +22,8 @@ from longtail.conf.options.base import JobOptions
 from longtail.conf.options.data import DATA_OPTIONS, OF_UNLABELED, PLACES, DataOptions
 from longtail.conf.options.inference import InferenceOptions
 from longtail.conf.options.prepare import PrepareOptions
-from longtail.conf.options.training import RunOptions, TrainClassifierOptions, TrainOptions
+from longtail.conf.options.train_classifier import TrainClassifierOptions
+from longtail.conf.options.training import RunOptions, TrainOptions
 from longtail.data.copies import unlabeled_copy_lines
 from longtail.data.manifest import FILE_NAME, read_manifest
 from longtail.data.verification import verify_set

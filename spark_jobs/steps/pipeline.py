@@ -8,8 +8,9 @@ from pyspark.sql import SparkSession
 from longtail.conf.arguments import options_for
 from longtail.conf.base.files import scratch_directory
 from longtail.conf.base.locations import Location
+from longtail.conf.options.pipeline import PipelineOptions
 from longtail.conf.options.pretraining import PretrainRotOptions
-from longtail.conf.options.semi import PipelineOptions, TrainSemiOptions
+from longtail.conf.options.semi import TrainSemiOptions
 from longtail.conf.options.training import TrainOptions
 from longtail.spark_jobs.display.pipeline import PipelineScreen
 from longtail.spark_jobs.steps.labelling import labels_of_run

@@ -13,7 +13,8 @@ from longtail.conf.options.inference import GenPseudolabelsOptions
 from longtail.conf.options.prepare import PrepareOptions
 from longtail.conf.options.pretraining import PRETRAININGS
 from longtail.conf.options.semi import TrainSemiOptions
-from longtail.conf.options.training import RunOptions, TrainClassifierOptions, TrainOptions
+from longtail.conf.options.train_classifier import TrainClassifierOptions
+from longtail.conf.options.training import RunOptions, TrainOptions
 
 OPTIONS_OF_JOB: dict[str, type[DataOptions]] = {
     "prepare": PrepareOptions,

@@ -59,7 +59,7 @@ OWN_SETTINGS = {
 
 
 def repeat(action: Callable[[], None], stopping: Event) -> None:
-    """Call the action every FOLLOW_SECONDS until the event is set. An error is printed once, and the action is tried again."""
+    """Call the action every FOLLOW_SECONDS until the event is set. An error is printed once, and it is tried again."""
     printed = ""
     while not stopping.wait(FOLLOW_SECONDS):
         try:

@@ -18,7 +18,7 @@ from scipy.sparse import csr_array
 from torch import Tensor
 
 from longtail.conf.base.errors import UserError
-from longtail.conf.options.semi import ESTIMATED
+from longtail.conf.options.fixmatch import ESTIMATED
 from longtail.streaming.class_shares import estimate_class_shares
 from longtail.training.semi.method import FixMatch, Setting, ViewOutputs
 from longtail.training.step import Step

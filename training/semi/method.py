@@ -8,7 +8,8 @@ import torch
 from torch import Tensor, nn
 
 from longtail.conf.base.user_code import load_code
-from longtail.conf.options.semi import BALANCING, TrainSemiOptions
+from longtail.conf.options.fixmatch import BALANCING
+from longtail.conf.options.semi import TrainSemiOptions
 from longtail.models.network import Network
 from longtail.training.distributed import Rank
 from longtail.training.metrics import Confusion
