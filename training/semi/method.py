@@ -107,7 +107,7 @@ class FixMatch(nn.Module):
 
 
 def load_method(balancing: str) -> type[FixMatch]:
-    """The method of --balancing, a key of conf.options.semi.BALANCING."""
+    """The method of --balancing, a key of conf.options.fixmatch.BALANCING."""
     method = load_code(BALANCING[balancing].code, option="--balancing")
     assert issubclass(method, FixMatch)
     return method
