@@ -4,6 +4,7 @@ Every field of a job's options (conf/options/) is a flag and a YAML key. What th
 the file named by --config, then from the data set's defaults (conf/datasets/), then from the field's own default.
 """
 
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NoReturn, TypeVar
@@ -11,6 +12,9 @@ from typing import Any, NoReturn, TypeVar
 from pydantic import ValidationError
 
 from longtail.conf.base.errors import UserError
+from longtail.conf.base.shown_text import redacted
+from longtail.conf.base.store_path import StorePath
+from longtail.conf.base.stores import DEFAULT_FILE_SYSTEM
 from longtail.conf.command_line.files import file_values
 from longtail.conf.command_line.help import help_text
 from longtail.conf.command_line.messages import describe_errors
@@ -22,6 +26,9 @@ from longtail.conf.options.pipeline import PipelineOptions
 from longtail.conf.options.source import SET_IS_PREPARED
 
 Options = TypeVar("Options", bound=JobOptions)
+
+_shown_places: set[str] = set()
+"""What _show_places has said."""
 
 
 def parse_options(options_type: type[Options], argv: Sequence[str], *, prog: str) -> Options:
@@ -49,9 +56,11 @@ def resolve_options(options_type: type[Options], values: dict[str, Any], *, is_p
     """
     values = {**dataset_defaults(options_type, values), **values}
     try:
-        return options_type.model_validate(values, context=SET_IS_PREPARED if is_prepared else None)
+        options = options_type.model_validate(values, context=SET_IS_PREPARED if is_prepared else None)
     except ValidationError as error:
         raise UserError(describe_errors(error, options_type)) from None
+    _show_places(options, values)
+    return options
 
 
 def options_for(options_type: type[Options], options: JobOptions, **changes: Any) -> Options:
@@ -73,6 +82,19 @@ def dataset_defaults(options_type: type[JobOptions], values: dict[str, Any]) -> 
 def _with_file_values(options_type: type[JobOptions], values: dict[str, Any], *, prog: str) -> dict[str, Any]:
     config = values.pop(CONFIG, None)
     return {**(file_values(options_type, Path(config), prog=prog) if config else {}), **values}
+
+
+def _show_places(options: JobOptions, values: dict[str, Any]) -> None:
+    """Say where the paths without a scheme are that are not on the local disk, in one line, and each once."""
+    found = {
+        f"--{name} is {value}"
+        for name, value in options
+        if isinstance(value, str | StorePath) and "://" in str(value) and "://" not in str(values.get(name, ""))
+    }
+    if new := sorted(found - _shown_places):
+        _shown_places.update(new)
+        line = f"longtail: by {DEFAULT_FILE_SYSTEM}, {', '.join(new)} (file: and an absolute path: the local disk)"
+        print(redacted(line), file=sys.stderr)
 
 
 def _dataset(options_type: type[JobOptions], values: dict[str, Any]) -> str | None:

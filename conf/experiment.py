@@ -26,11 +26,11 @@ Without `shown` it draws confusion and accuracy per class of the first arms.
 
 import itertools
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
+from longtail.conf.base.locations import Location
 from longtail.conf.base.suggestions import did_you_mean
 from longtail.conf.options.base import fingerprint
 from longtail.conf.options.pretraining import PRETRAININGS
@@ -158,7 +158,7 @@ class Trial:
         return any(self.options.get(name) is not None for name in ("imb_factor_unlabel", "unlabeled"))
 
 
-def read_experiment(source: str | Path) -> Experiment:
+def read_experiment(source: str | Location) -> Experiment:
     """Read an experiment: the name of a packaged one (conf/experiments/) or the path of a YAML or JSON file.
 
     Raises UserError for an experiment that does not exist or is not valid.

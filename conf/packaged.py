@@ -9,7 +9,9 @@ from pydantic import BaseModel, ValidationError
 
 from longtail.conf.base.errors import UserError
 from longtail.conf.base.files import read_regular_text
+from longtail.conf.base.locations import Location
 from longtail.conf.base.model_errors import describe_model_errors
+from longtail.conf.base.store_path import StorePath
 from longtail.conf.base.suggestions import did_you_mean
 from longtail.conf.base.yaml_text import BadYaml, parse_yaml
 
@@ -22,10 +24,10 @@ def packaged_names(folder: str) -> list[str]:
     return sorted(name.removesuffix(".yaml") for name in names if name.endswith(".yaml"))
 
 
-def read_yaml_model(model: type[Model], source: str | Path, *, folder: str, kind: str) -> Model:
+def read_yaml_model(model: type[Model], source: str | Location, *, folder: str, kind: str) -> Model:
     """Read and validate a YAML (or JSON) file.
 
-    source: name of a file in conf/FOLDER/, or a path: anything with a suffix or a directory
+    source: name of a file in conf/FOLDER/, or a local path: anything with a suffix or a directory; or a place
     kind: noun for messages, for example "experiment"
 
     Raises UserError for a name or a file that does not exist, and for content that `model` refuses.
@@ -33,14 +35,16 @@ def read_yaml_model(model: type[Model], source: str | Path, *, folder: str, kind
     try:
         return model.model_validate(parse_yaml(_text(_file(source, folder, kind))))
     except OSError as error:
-        raise UserError(f"cannot read the {kind} {source}: {error.strerror}") from None
+        raise UserError(f"cannot read the {kind} {source}: {error.strerror or error}") from None
     except (BadYaml, UnicodeDecodeError) as error:
         raise UserError(f"{source} is not YAML: {error}") from None
     except ValidationError as error:
         raise UserError(f"{source}: {describe_model_errors(error, model)}") from None
 
 
-def _file(source: str | Path, folder: str, kind: str) -> Traversable | Path:
+def _file(source: str | Location, folder: str, kind: str) -> Traversable | Location:
+    if isinstance(source, StorePath):
+        return source
     path = Path(source)
     if path.suffix or len(path.parts) > 1:
         return path
@@ -54,5 +58,5 @@ def _file(source: str | Path, folder: str, kind: str) -> Traversable | Path:
     return files("longtail.conf") / folder / f"{source}.yaml"
 
 
-def _text(file: Traversable | Path) -> str:
-    return read_regular_text(file) if isinstance(file, Path) else file.read_text(encoding="utf-8")
+def _text(file: Traversable | Location) -> str:
+    return read_regular_text(file) if isinstance(file, Path | StorePath) else file.read_text(encoding="utf-8")

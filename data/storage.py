@@ -56,6 +56,15 @@ def open_parquet(file: Location, *, dictionaries: Sequence[str] = ()) -> pq.Parq
         raise damaged(file, error) from None
 
 
+def read_table(file: Location) -> pa.Table:
+    """All of a file. Raises UserError as open_parquet does."""
+    with open_parquet(file) as parquet:
+        try:
+            return parquet.read()
+        except (OSError, pa.ArrowException) as error:
+            raise damaged(file, error) from None
+
+
 def check_columns(parquet: pq.ParquetFile, columns: Iterable[str], *, file: Location) -> None:
     """Raise UserError if an open file lacks a column, or if the names of its columns are damaged."""
     try:

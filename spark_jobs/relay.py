@@ -20,7 +20,7 @@ from longtail.spark_jobs.cluster.session import spark_session
 from longtail.spark_jobs.steps.event_source import destination, kafka_connection
 from longtail.streaming.event_files.source import file_lines
 from longtail.streaming.events.writer import EVENTS_DIRECTORY
-from longtail.streaming.live.checkpoint import claim_checkpoint
+from longtail.streaming.live.checkpoint import claim_checkpoint, held_checkpoint
 from longtail.streaming.live.kafka import KAFKA_PACKAGE, start_relay
 from longtail.streaming.runs.own_directories import RELAY_DIRECTORY
 
@@ -33,19 +33,20 @@ def main(argv: Sequence[str]) -> None:
     spark = spark_session("relay", options, packages=(KAFKA_PACKAGE,))
     name, max_message_bytes = destination(spark, options, kafka)
     state_dir = options.runs_dir / RELAY_DIRECTORY / options.topic
-    claim_checkpoint(state_dir, name, new=options.new_checkpoint)
-    query = start_relay(
-        file_lines(spark, options.runs_dir / EVENTS_DIRECTORY, state_dir),
-        kafka=kafka,
-        topic=options.topic,
-        max_message_bytes=max_message_bytes,
-        state_dir=state_dir,
-        trigger=None if options.once else options.trigger,
-    )
-    try:
-        query.awaitTermination()
-    finally:
-        query.stop()  # in a session that goes on after the job, it would too
+    with held_checkpoint(state_dir):
+        claim_checkpoint(state_dir, name, new=options.new_checkpoint)
+        query = start_relay(
+            file_lines(spark, options.runs_dir / EVENTS_DIRECTORY, state_dir),
+            kafka=kafka,
+            topic=options.topic,
+            max_message_bytes=max_message_bytes,
+            state_dir=state_dir,
+            trigger=None if options.once else options.trigger,
+        )
+        try:
+            query.awaitTermination()
+        finally:
+            query.stop()  # in a session that goes on after the job, it would too
     print(f"sent: {options.runs_dir / EVENTS_DIRECTORY} to {options.topic} at {options.bootstrap_servers}")
 
 

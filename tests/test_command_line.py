@@ -32,6 +32,36 @@ def status_of(job_main: Callable[[Sequence[str]], None], *argv: str) -> object:
     return exit_.value.code
 
 
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        (
+            'Lost task 0.3 in stage 0.0: IOException: Cannot run program "/no/python3": error=2, No such file or '
+            "directory\n\tat java.base/java.lang.ProcessBuilder.start",
+            "a worker cannot start the Python /no/python3 (No such file or directory): set spark.pyspark.python to ",
+        ),
+        (
+            'Cannot run program "./environment/bin/python": Exec failed, error: 13 (Permission denied) \n',
+            "a worker cannot start the Python ./environment/bin/python (Permission denied): set spark.pyspark.python ",
+        ),
+        (
+            "[PYTHON_VERSION_MISMATCH] Python in worker has different version: 3.9 than that in driver: 3.11, PySpark",
+            "a worker has Python 3.9 and the driver 3.11: set spark.pyspark.python to a Python that all workers have",
+        ),
+        (
+            "Traceback (most recent call last):\n  File x\nModuleNotFoundError: No module named 'longtail.conf'\n",
+            "a worker's Python has no package longtail.conf: set spark.pyspark.python to ",
+        ),
+        (
+            "Job aborted due to stage failure: Master removed our application: FAILED\nDriver stacktrace:",
+            "Spark's master gave the application up (FAILED), as its executors ended when they started: ",
+        ),
+    ],
+)
+def test_workers_that_cannot_start_are_one_line_with_the_cause(text: str, message: str) -> None:
+    assert (user_message(RuntimeError(text)) or "").startswith(message)
+
+
 def test_a_finished_job_returns_and_says_nothing(capsys: pytest.CaptureFixture[str]) -> None:
     seen = []
 

@@ -6,10 +6,11 @@ import subprocess
 from pathlib import Path
 
 import pytest
+from pyspark import SparkConf
 
 from longtail import conf
 from longtail.conf.base.errors import UserError
-from longtail.spark_jobs.cluster.devices import index_of, raise_unless_alike
+from longtail.spark_jobs.cluster.devices import gpu_profile, index_of, raise_unless_alike
 
 A, B = "GPU-8f6a3b1c-0000", "GPU-77e2d9aa-1111"
 
@@ -52,6 +53,26 @@ def test_a_granted_gpu_is_found_by_number_uuid_or_name_of_its_part(
 def test_a_granted_gpu_that_pytorch_does_not_see_is_named(address: str, visible: str | None, seen: str) -> None:
     with pytest.raises(UserError, match=f"Spark grants the GPU {address} on .*{seen}.* print their UUIDs"):
         index_of(address, visible, [A, B])
+
+
+@pytest.mark.parametrize(
+    ("cores", "task_cpus", "gpus", "share"),
+    [(1, 1, 1, 1), (8, 8, 1, 1), (8, 1, 2, 1 / 4), (5, 1, 2, 1 / 3), (4, 2, 1, 1 / 2), (64, 1, 2, 1 / 8), (2, 1, 4, 1)],
+)
+def test_inference_tasks_share_a_gpu_so_that_all_cores_work_and_a_rank_has_one(
+    cores: int, task_cpus: int, gpus: int, share: float
+) -> None:
+    settings = SparkConf(loadDefaults=False).set("spark.master", "spark://host:7077")
+    assert gpu_profile(settings, shared=True) is None
+    settings.set("spark.executor.cores", str(cores)).set("spark.task.cpus", str(task_cpus))
+    settings.set("spark.executor.resource.gpu.amount", str(gpus))
+    for shared, expected in ((True, share), (False, 1.0)):
+        profile = gpu_profile(settings, shared=shared)
+        assert profile is not None
+        amounts = {name: request.amount for name, request in profile.taskResources.items()}
+        assert amounts == {"cpus": task_cpus, "gpu": expected}
+    # Where every task is given a GPU already, and where there are no executors, nothing is asked for.
+    assert gpu_profile(settings.set("spark.task.resource.gpu.amount", "0.25"), shared=True) is None
 
 
 def test_hosts_with_and_without_gpus_are_refused_together() -> None:

@@ -36,7 +36,7 @@ from longtail.spark_jobs.gen_pseudolabels import main
 from longtail.spark_jobs.steps.labelling import default_table, gen_pseudolabels
 from longtail.spark_jobs.steps.prepare import prepare
 from longtail.training.distributed import Rank
-from longtail.training.inference import infer
+from longtail.training.inference import infer, load_classifier
 from longtail.training.run import run_training
 from longtail.training.run_directory import RunPaths
 
@@ -414,6 +414,38 @@ def test_images_of_another_shape_are_refused(checkpoints: dict[str, Path]) -> No
         infer(checkpoints["CE"], content_hash(checkpoints["CE"]), images, batch_size=2)
 
     assert str(error.value) == f"{checkpoints['CE']} was trained on images of shape (8, 8, 1), these have (4, 4, 4)"
+
+
+def test_network_and_images_are_moved_to_the_device_and_a_full_one_is_one_line(
+    checkpoints: dict[str, Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Here without a GPU: what is moved to one stays where it is."""
+    path, version, gpu = checkpoints["CE"], content_hash(checkpoints["CE"]), torch.device("cuda", 5)
+    images = np.arange(3 * 64, dtype=np.uint8).reshape(3, 8, 8, 1) % 17
+    expected = infer(path, version, images, batch_size=2).logits
+    moved: list[object] = []
+
+    def recorded(to: Callable[..., object]) -> Callable[..., object]:
+        def move(self: object, *where: object, **how: object) -> object:
+            if where != (gpu,):
+                return to(self, *where, **how)
+            moved.append(tuple(self.shape) if isinstance(self, torch.Tensor) else type(self).__name__)
+            return self
+
+        return move
+
+    monkeypatch.setattr(torch.Tensor, "to", recorded(torch.Tensor.to))
+    monkeypatch.setattr(torch.nn.Module, "to", recorded(torch.nn.Module.to))
+    assert infer(path, version, images, batch_size=2, device=gpu).logits.equal(expected)
+    assert moved == ["SmallImageResNet", (2, 1, 8, 8), (2, 1, 8, 8)]
+
+    def full(self: object, images: torch.Tensor) -> None:
+        raise torch.cuda.OutOfMemoryError("CUDA out of memory")
+
+    network, _ = load_classifier(path, version, device=gpu)
+    monkeypatch.setattr(type(network), "features", full)
+    with pytest.raises(UserError, match=f"cuda:5 has too little memory for {path} and 2 images at once: lower --batch"):
+        infer(path, version, images, batch_size=2, device=gpu)
 
 
 def test_a_checkpoint_of_rotations_is_refused(checkpoints: dict[str, Path], tmp_path: Path) -> None:

@@ -23,6 +23,7 @@ from pyspark.sql import SparkSession
 from longtail.spark_jobs.cluster import barrier
 from longtail.spark_jobs.cluster.barrier import run_in_barrier_stage
 from longtail.spark_jobs.cluster.failures import user_message
+from longtail.spark_jobs.frames.predictions import inference_profile, torch_of_task
 
 def addresses(context):
     return {name: found.addresses for name, found in context.resources().items()}
@@ -36,6 +37,14 @@ def ordinary(batches):
     for _ in batches:
         pass
     yield pa.RecordBatch.from_pydict({"resources": [json.dumps(addresses(TaskContext.get()))]})
+
+def inference(batches):
+    import pyarrow as pa
+    with torch_of_task(None) as device:
+        for _ in batches:
+            pass
+        found = {"device": str(device), "resources": addresses(TaskContext.get())}
+    yield pa.RecordBatch.from_pydict({"found": [json.dumps(found)]})
 
 def refusal(**how):
     try:
@@ -51,13 +60,15 @@ spark = builder.getOrCreate()
 ranks = run_in_barrier_stage(spark, rank_main, world_size=2, description="probe", backend="gloo")
 one = spark.range(0, 1, 1, numPartitions=1)
 rest = [json.loads(row.resources) for row in one.mapInArrow(ordinary, "resources string").collect()]
+labelled = spark.range(0, 2, 1, numPartitions=2).mapInArrow(inference, "found string", profile=inference_profile(spark))
+labelled = [json.loads(row.found) for row in labelled.collect()]
 by_device = refusal(world_size=2)
 barrier.SLOT_WAIT_SECONDS = 2  # both executors are there
 too_many = refusal(world_size=3)
 Path(gpus).write_text("first")
 mixed = refusal(world_size=2)
-said = {"ranks": ranks, "ordinary": rest, "too_many": too_many, "by_device": by_device, "mixed": mixed}
-print(json.dumps(said))
+said = {"ranks": ranks, "ordinary": rest, "inference": labelled}
+print(json.dumps({**said, "too_many": too_many, "by_device": by_device, "mixed": mixed}))
 """
 WITH_GPU = ["spark.executor.resource.gpu.amount=1"]
 
@@ -83,6 +94,7 @@ def test_each_rank_is_given_the_address_of_its_gpu(cluster: Cluster, tmp_path: P
     ]  # fmt: skip
     # Only where every task gets a GPU does one that has no use for it.
     assert said["ordinary"] == [{} if by_stage else {"gpu": ["5"]}]
+    assert said["inference"] == [{"device": "cuda:5", "resources": {"gpu": ["5"]}}] * 2
     assert "3 tasks must run at once" in said["too_many"] and "has 2 slots" in said["too_many"]
     # Both workers are of this machine, and its GPU is the same one.
     assert said["by_device"] == (
@@ -96,6 +108,7 @@ def test_ranks_of_a_host_share_its_gpus_in_their_own_order_where_spark_grants_no
 ) -> None:
     said = probe(cluster, tmp_path, num_gpus=1)
     assert [rank["device"] for rank in said["ranks"]] == ["cuda:0", "cuda:0"]
+    assert said["inference"] == [{"device": "cpu", "resources": {}}] * 2
     assert said["by_device"] == (
         "2 ranks run on 127.0.0.1, which has 1 GPU: lower --world_size, or let ranks share a GPU with --backend gloo"
     )

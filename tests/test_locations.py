@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from longtail.conf.arguments import parse_options
+from longtail.conf.arguments import options_for, parse_options
 from longtail.conf.base import stores
 from longtail.conf.base.errors import UserError
 from longtail.conf.base.files import content_hash, read_regular_text, write_json_atomically
@@ -16,8 +16,10 @@ from longtail.conf.base.locations import Location, location, spark_uri
 from longtail.conf.base.paths import check_can_be_written
 from longtail.conf.base.store_path import StorePath
 from longtail.conf.base.stores import settings_of, use_hadoop_settings
+from longtail.conf.next_command import next_command
 from longtail.conf.options.export import ExportOptions
 from longtail.conf.options.prepare import PrepareOptions
+from longtail.conf.options.training import TrainOptions
 from longtail.spark_jobs.cluster.hadoop import use_settings_of_spark
 
 
@@ -81,6 +83,30 @@ def test_a_path_without_a_scheme_is_where_spark_looks_for_it(monkeypatch: pytest
     assert options.recorded()["data_dir"] == str(options.data_dir)
     use_hadoop_settings({"fs.defaultFS": "file:///"})
     assert parse_options(PrepareOptions, [], prog="longtail prepare").data_dir == Path("datasets")
+
+
+def test_a_local_place_stays_one_in_the_options_of_other_jobs_and_in_the_next_command() -> None:
+    use_hadoop_settings({"fs.defaultFS": "hdfs://name:9000"})
+    given = parse_options(PrepareOptions, ["--data_dir", "file:///data/sets"], prog="longtail prepare")
+    assert given.data_dir == Path("/data/sets")
+    assert options_for(TrainOptions, given).data_dir == Path("/data/sets")
+    assert given.recorded()["data_dir"] == "file:///data/sets"
+    assert "--data_dir file:///data/sets" in next_command("train", TrainOptions, given)
+
+
+def test_a_path_that_is_not_on_the_local_disk_is_told_once_with_its_url(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("HADOOP_USER_NAME", "me")
+    parse_options(PrepareOptions, [], prog="longtail prepare")
+    use_hadoop_settings({"fs.defaultFS": "hdfs://of-the-test"})
+    for _ in range(2):
+        parse_options(TrainOptions, ["--runs_dir", "/runs"], prog="longtail train")
+    parse_options(PrepareOptions, ["--data_dir", "s3a://bucket/sets"], prog="longtail prepare")
+    assert capsys.readouterr().err == (
+        "longtail: by fs.defaultFS, --data_dir is hdfs://of-the-test/user/me/datasets, --runs_dir is "
+        "hdfs://of-the-test/runs (file: and an absolute path: the local disk)\n"
+    )
 
 
 def test_the_default_file_system_is_read_where_spark_reads_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -183,6 +209,11 @@ def test_a_driver_that_is_not_installed_is_named(monkeypatch: pytest.MonkeyPatch
     monkeypatch.setattr("fsspec.get_filesystem_class", missing)
     with pytest.raises(UserError, match=r"s3a://bucket/ cannot be reached .*: pip install 'longtail\[s3\]', or name a"):
         location("s3a://bucket/a").exists()
+
+
+def test_a_name_node_that_nobody_knows_is_one_line() -> None:
+    with pytest.raises(UserError, match=r"hdfs://no-such-service/ cannot be reached \(.*\): check the address"):
+        location("hdfs://no-such-service/a").exists()
 
 
 def test_spark_is_given_a_scheme() -> None:

@@ -5,18 +5,32 @@ import json
 import time
 from pathlib import Path
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 import torch
 
 from longtail.conf.arguments import resolve_options
 from longtail.conf.base.errors import UserError
-from longtail.conf.base.files import write_json_atomically
+from longtail.conf.base.files import write_atomically, write_json_atomically
 from longtail.conf.base.locations import location
 from longtail.conf.base.new_directories import UNFINISHED, is_finished, new_table_directory
 from longtail.conf.base.store_path import StorePath
 from longtail.conf.options.runs import RunsOptions
 from longtail.conf.options.training import TrainOptions
 from longtail.data.storage import table_files
+from longtail.spark_jobs.studies.cost import StepTime
+from longtail.spark_jobs.studies.report import write_report
+from longtail.spark_jobs.studies.results import (
+    read_definition,
+    read_step_times,
+    read_trials,
+    write_definition,
+    write_step_time,
+)
+from longtail.spark_jobs.studies.trial_row import TRIAL_SCHEMA
+from longtail.streaming.event_files.passed import NewFiles
+from longtail.streaming.live.checkpoint import SOURCE_FILE, claim_checkpoint, held_checkpoint, topic_source
 from longtail.training.distributed import Rank
 from longtail.training.run import run_training
 from longtail.training.run_directory import (
@@ -28,6 +42,8 @@ from longtail.training.run_directory import (
     finished_run,
     run_paths,
 )
+from tests.refusals import refused
+from tests.test_report import EXPERIMENT, GAIN
 
 RUNS = "memory://tests/runs"
 CPU = Rank(0, 1, torch.device("cpu"))
@@ -111,3 +127,46 @@ def test_a_table_in_a_store_is_unfinished_until_all_of_it_is_written() -> None:
 def test_what_moves_directories_of_runs_is_refused_in_a_store(action: str) -> None:
     with pytest.raises(UserError, match=f"{action} works on runs on the local disk, not in a store"):
         resolve_options(RunsOptions, {"action": action, "run": "one", "runs_dir": RUNS})
+
+
+def test_the_relay_s_state_is_in_the_store_of_its_runs(tmp_path: Path) -> None:
+    state, events = location(f"{RUNS}/relay/topic"), tmp_path / "events"
+    topic, other = topic_source("events", "c1"), topic_source("events", "c2")
+    events.mkdir()
+    (events / "base-attempt001-epoch00001.jsonl").write_text("{}")
+    with held_checkpoint(state):
+        claim_checkpoint(state, topic, new=False)
+        with refused() as messages, held_checkpoint(state):
+            raise AssertionError("two have it")
+        assert messages[0].startswith(f"another process has the checkpoint {state} (")
+        new = NewFiles(events, state)
+        new.log(new.look())
+        assert NewFiles(events, state).look() == []  # after a restart, too
+        (state / "offsets" / "0").write_bytes(b"v1")
+        (state / "metadata").write_bytes(b"{}")
+        with refused() as messages:
+            claim_checkpoint(state, other, new=False)
+        assert messages[0].startswith(f"{state} belongs to a query on {other.replace('c2', 'c1')}, not on {other}: ")
+        claim_checkpoint(state, other, new=True)
+        assert NewFiles(events, state).look() == ["base-attempt001-epoch00001.jsonl"]
+    assert [file.name for file in state.iterdir()] == [SOURCE_FILE]
+
+
+def test_results_and_reports_of_experiments_are_in_a_store() -> None:
+    results = location(f"{RUNS}/results")
+    write_definition(results, EXPERIMENT, name="two")
+    table = pa.Table.from_pylist(GAIN[:2], schema=TRIAL_SCHEMA)
+    file = results / "trials" / "experiment=two" / "a.parquet"
+    write_atomically(file, lambda temporary: pq.write_table(table.drop_columns("copies"), temporary))  # as 0.1 wrote it
+    assert read_definition(results, "two") == EXPERIMENT
+    rows = read_trials(results, "two")
+    assert [(row["seed"], row["levels"], row["accuracy"], row["copies"]) for row in rows] == [
+        (0, {"D_U": "none"}, 0.5, None), (1, {"D_U": "none"}, 0.51, None),
+    ]  # fmt: skip
+    write_step_time(results, StepTime("x", "train", "digits", "resnet20", 5, 1.5))
+    assert read_step_times(results)["x"].seconds == 1.5
+    directory = results / "reports" / "two"
+    for _ in range(2):  # it replaces the last one
+        assert write_report(EXPERIMENT, rows, directory) == directory
+    assert {"report.html", "report.md", "arms.png"} <= {entry.name for entry in directory.iterdir()}
+    assert not (directory / UNFINISHED).exists()

@@ -31,6 +31,7 @@ from longtail.training.losses import build_loss, log_priors
 from longtail.training.model_card import ModelCard
 from longtail.training.prior_shift import log_ratios
 
+CPU = torch.device("cpu")
 LOSS_OPTIONS = LossOptions.model_fields.keys() - JobOptions.model_fields.keys()
 
 
@@ -49,6 +50,7 @@ def load_classifier(
     arch: str | None = None,
     order: tuple[int, ...] | None = None,
     of_set: SetDescription | None = None,
+    device: torch.device = CPU,
 ) -> tuple[Network, ModelCard]:
     """The network of a checkpoint, in evaluation mode; cached, so that a Python worker loads it once.
 
@@ -56,13 +58,15 @@ def load_classifier(
     arch: the network that the user gives, which is needed if it is code of their own
     order: class order[i] of the checkpoint becomes class i, of the network's outputs and of the card
     of_set: what a checkpoint of other code is described by
+    device: where the network is
 
     Raises UserError as load_classifier_checkpoint does, if the file is of another version, or if the checkpoint records
     code that the user does not give.
     """
     if content_hash(path) != version:
         raise UserError(f"{path} was rewritten while it was in use: start the job again")
-    return read_classifier(path, arch, order, of_set)
+    network, card = read_classifier(path, arch, order, of_set)
+    return network.to(device), card
 
 
 def read_classifier(
@@ -114,35 +118,51 @@ def infer(
     arch: str | None = None,
     order: tuple[int, ...] | None = None,
     of_set: SetDescription | None = None,
+    device: torch.device = CPU,
 ) -> Inference:
     """Logits and, if requested, features of raw images (N, height, width, channels) uint8.
 
-    path, version, arch, order, of_set: see load_classifier
+    path, version, arch, order, of_set, device: see load_classifier
 
     Raises UserError as infer_with does.
     """
-    model, card = load_classifier(path, version, arch, order, of_set)
-    return infer_with(model, card, images, path=path, batch_size=batch_size, with_features=with_features)
+    model, card = load_classifier(path, version, arch, order, of_set, device)
+    return infer_with(model, card, images, path=path, batch_size=batch_size, with_features=with_features, device=device)
 
 
 @torch.inference_mode()
 def infer_with(
-    model: Network, card: ModelCard, images: np.ndarray, *, path: Location, batch_size: int, with_features: bool = False
+    model: Network,
+    card: ModelCard,
+    images: np.ndarray,
+    *,
+    path: Location,
+    batch_size: int,
+    with_features: bool = False,
+    device: torch.device = CPU,
 ) -> Inference:
-    """As infer, with a network that was loaded from ``path``.
+    """As infer, with a network that was loaded from ``path`` and is on the device.
 
-    Raises UserError if the images are not of the shape that the network was trained on, or if an output is no number.
+    Raises UserError if the images are not of the shape that the network was trained on, if an output is no number, or
+    if a GPU has too little memory.
     """
     if images.shape[1:] != card.image_shape:
         raise UserError(f"{path} was trained on images of shape {card.image_shape}, these have {images.shape[1:]}")
     logits, features = [torch.empty(0, len(card.class_names))], []
     for batch in image_tensor(images).split(batch_size):
         full = torch.cat([batch, batch.new_zeros(batch_size - len(batch), *batch.shape[1:])])
-        full = full.contiguous(memory_format=torch.channels_last)
-        inputs = card.normalisation.apply(full)  # (batch_size, C, H, W)
-        before_head = model.features(inputs)  # (batch_size, D)
-        logits.append((card.logit_scale * model.fc(before_head)).float()[: len(batch)])
-        features.append(before_head.float()[: len(batch)])
+        full = full.contiguous(memory_format=torch.channels_last).to(device)
+        try:
+            inputs = card.normalisation.apply(full)  # (batch_size, C, H, W)
+            before_head = model.features(inputs)  # (batch_size, D)
+            found = (card.logit_scale * model.fc(before_head)).float()[: len(batch)]
+        except torch.cuda.OutOfMemoryError:
+            raise UserError(
+                f"{device} has too little memory for {path} and {batch_size} images at once: lower --batch_size, or "
+                f"let fewer tasks share a GPU (spark.task.resource.gpu.amount)"
+            ) from None
+        logits.append(found.cpu())
+        features.append(before_head.float()[: len(batch)].cpu())
     everything = scaled(card, torch.cat(logits))
     if not everything.isfinite().all():
         raise UserError(f"{path} gives NaN or infinite outputs for some images: its training diverged; train again")

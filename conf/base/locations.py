@@ -24,14 +24,14 @@ def location(named: "str | Location") -> Location:
     """The place that a user names.
 
     A path without a scheme is on Hadoop's default file system, as for Spark, where one is set (use_hadoop_settings),
-    and else on the local disk. `file:` and an absolute path is on the local disk.
+    and else on the local disk. `file:` and an absolute path is on the local disk, and so is a pathlib.Path.
 
     Raises ValueError if the text is no place: an unknown scheme, a URL without a path.
     """
-    if isinstance(named, StorePath):
+    if not isinstance(named, str):
         return named
-    text = str(named)
-    if isinstance(named, Path) or (match := _URL.fullmatch(text)) is None:
+    text = named
+    if (match := _URL.fullmatch(text)) is None:
         return _without_scheme(text)
     scheme, authority, rest = match[1].lower(), match[3] or "", match[4]
     if scheme == "file":
@@ -64,6 +64,11 @@ def local_path(named: "str | Location") -> Path:
     if isinstance(named, StorePath) or (match is not None and (match[2] is not None or match[4].startswith("/"))):
         raise ValueError(f"a path on the local disk was expected, not {named}")
     return Path(named)
+
+
+def place_text(place: Location) -> str:
+    """A text that location() takes for this place: with `file:` where a path without a scheme is elsewhere."""
+    return spark_uri(place) if isinstance(place, Path) and _default_store() is not None else str(place)
 
 
 def spark_uri(place: Location) -> str:

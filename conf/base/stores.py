@@ -91,9 +91,11 @@ def file_system_of(scheme: str, authority: str) -> AbstractFileSystem:
         kind = fsspec.get_filesystem_class(protocol)
         options = {**kind._get_kwargs_from_urls(url), **_options(protocol, settings_of(scheme, authority))}
         return kind(**options)
-    except (ImportError, ValueError, OSError) as error:
+    except ImportError as error:
         mend = _PACKAGES.get(protocol, f"install fsspec's driver for {scheme}:")
         raise UserError(f"{url} cannot be reached ({error}): {mend}, or name a local path") from None
+    except (ValueError, OSError, RuntimeError) as error:
+        raise UserError(f"{url} cannot be reached ({error}): check the address and the settings of {scheme}") from None
 
 
 def renames(scheme: str) -> bool:

@@ -15,7 +15,7 @@ from typing import Any, ClassVar, Literal, get_args
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationInfo, field_validator
 from pydantic.fields import FieldInfo
 
-from longtail.conf.base.locations import local_path, location
+from longtail.conf.base.locations import local_path, location, place_text
 from longtail.conf.base.paths import LONGEST_NAME, LONGEST_PATH, is_possible_path, nearest_existing
 from longtail.conf.base.shown_text import is_plain, redacted_values
 from longtail.conf.base.store_path import StorePath
@@ -171,12 +171,15 @@ class JobOptions(BaseModel):
             return value
         if not is_plain(str(value)):
             raise ValueError("a value has no control characters and no other bytes than UTF-8 text")
-        annotation = cls.model_fields[info.field_name or ""].annotation
-        if not _holds(Path, annotation):
+        field = cls.model_fields[info.field_name or ""]
+        if not _holds(Path, field.annotation):
             return value
         if not is_possible_path(Path(str(value))):
             raise ValueError(f"file systems take names of up to {LONGEST_NAME} bytes, paths of up to {LONGEST_PATH}")
-        return location(value) if _holds(StorePath, annotation) else local_path(value)
+        if not _holds(StorePath, field.annotation):
+            return local_path(value)
+        # A default is a path without a scheme, which nobody has resolved.
+        return location(str(value) if value is field.default else value)
 
     @field_validator("*")
     @classmethod
@@ -196,7 +199,8 @@ class JobOptions(BaseModel):
 
     def recorded(self) -> dict[str, Any]:
         """The options as JSON values for files and events: without secrets that URLs may hold."""
-        return redacted_values(self.model_dump(mode="json"))
+        places = {name: place_text(value) for name, value in self if isinstance(value, Path)}
+        return redacted_values({**self.model_dump(mode="json"), **places})
 
     @classmethod
     def implied_defaults(cls, values: dict[str, Any]) -> dict[str, Any]:

@@ -117,7 +117,7 @@ class RelayOptions(KafkaOptions):
     )
 
     bootstrap_servers: str = option(..., "HOST:PORT of the Kafka brokers, separated by commas", group="Input")
-    runs_dir: Path = option(Path("runs"), "directory of the runs whose events to send", group="Input")
+    runs_dir: Location = option(Path("runs"), "directory of the runs whose events to send", group="Input")
     topic: Topic = option(EVENTS_TOPIC, "topic to send to", group="Output")
     once: bool = option(False, "send the available events, then exit", group="Live tables")
     trigger: Interval = option(TRIGGER, "interval between checks for new events", group="Live tables")

@@ -3,6 +3,7 @@
 from pathlib import Path
 from typing import Annotated, Any
 
+from longtail.conf.base.locations import Location
 from longtail.conf.options.base import MOST_THREADS, JobOptions, SparkJobOptions, of_form, option
 
 
@@ -31,9 +32,9 @@ class ExperimentOptions(SparkJobOptions):
         gt=0,
         le=MOST_THREADS,
     )
-    data_dir: Path = option(Path("datasets"), "directory of raw and prepared data sets", group="Output")
-    runs_dir: Path = option(Path("runs"), "directory of checkpoints, logs and metric events", group="Output")
-    results_dir: Path = option(Path("results"), "directory of the results table", group="Output")
+    data_dir: Location = option(Path("datasets"), "directory of raw and prepared data sets", group="Output")
+    runs_dir: Location = option(Path("runs"), "directory of checkpoints, logs and metric events", group="Output")
+    results_dir: Location = option(Path("results"), "directory of the results table", group="Output")
 
     @property
     def name(self) -> str:
@@ -58,8 +59,8 @@ class ReportOptions(JobOptions):
     experiment: Annotated[str, of_form(r"[A-Za-z0-9_.-]+", "a name of letters, digits, _, . and -")] = option(
         ..., "name of the experiment: its file's name without .yaml", positional=True, group="Input"
     )
-    results_dir: Path = option(Path("results"), "directory of the results table", group="Input")
-    output_dir: Path | None = option(None, "output directory; default: reports/ in --results_dir", group="Output")
+    results_dir: Location = option(Path("results"), "directory of the results table", group="Input")
+    output_dir: Location | None = option(None, "output directory; default: reports/ in --results_dir", group="Output")
 
 
 class TheoryOptions(SparkJobOptions):
@@ -87,4 +88,4 @@ class TheoryOptions(SparkJobOptions):
     )
     confidence: float = option(0.99, "confidence level of the intervals", group="Method", gt=0, lt=1)
     seed: int = option(0, "random seed", group="Method", ge=0, lt=2**63)
-    output_dir: Path = option(Path("theory"), "directory of the results", group="Output")
+    output_dir: Location = option(Path("theory"), "directory of the results", group="Output")

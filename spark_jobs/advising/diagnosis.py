@@ -26,6 +26,7 @@ from longtail.spark_jobs.advising.estimates import Estimates, estimate_unlabeled
 from longtail.spark_jobs.advising.rules import Advice, advise_on_self_supervision, advise_on_unlabeled
 from longtail.spark_jobs.advising.threshold import ThresholdBias, estimate_threshold_bias
 from longtail.spark_jobs.frames.predictions import FEATURES
+from longtail.spark_jobs.frames.reading import pattern_of
 from longtail.spark_jobs.steps.evaluation import PREDICTIONS_DIRECTORY, evaluate_checkpoint
 
 MAX_IMAGES = 20_000
@@ -138,7 +139,7 @@ def read_unlabeled(
 def _rows(spark: SparkSession, predictions: Location, split: str, is_head: np.ndarray, max_images: int) -> pa.Table:
     head, tail = (_total_probability(half) for half in (is_head, ~is_head))
     return (
-        spark.read.parquet(str(predictions))
+        spark.read.parquet(pattern_of(predictions))
         .where(F.col(SPLIT) == split)
         .select(ID, LABEL, PREDICTED, FEATURES, (F.log(head) - F.log(tail)).alias(_LOG_ODDS))
         .orderBy(F.xxhash64(ID), ID)

@@ -18,12 +18,13 @@ from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 from pyspark import BarrierTaskContext, SparkConf
-from pyspark.resource import ResourceProfile, ResourceProfileBuilder, TaskResourceRequests
+from pyspark.resource import ResourceProfile
 from pyspark.sql import DataFrame, SparkSession
 
 from longtail.conf.base.errors import UserError
 from longtail.conf.options.training import Backend
-from longtail.spark_jobs.cluster.devices import check_devices, device_of_rank
+from longtail.spark_jobs.cluster.devices import check_devices, device_of_rank, gpu_profile
+from longtail.spark_jobs.cluster.executors import executors_of, no_executors
 from longtail.spark_jobs.cluster.rendezvous import GROUP_TIMEOUT, hosts_of_ranks, interface_for, rendezvous
 from longtail.spark_jobs.cluster.session import described, larger_master
 from longtail.spark_jobs.cluster.settings import is_local
@@ -89,18 +90,8 @@ def run_in_barrier_stage(
 
 
 def stage_profile(spark: SparkSession) -> ResourceProfile | None:
-    """The resources of a rank beyond those of an ordinary task: a GPU if the executors have any; None for none.
-
-    With it only ranks hold GPUs, and every core serves the other stages. Cluster managers without profiles per stage
-    give each task a GPU by spark.task.resource.gpu.amount; then there is nothing to request here.
-    """
-    configuration = spark.sparkContext.getConf()
-    if not configuration.contains("spark.executor.resource.gpu.amount"):
-        return None
-    if configuration.contains("spark.task.resource.gpu.amount"):
-        return None
-    task = TaskResourceRequests().cpus(int(configuration.get("spark.task.cpus", "1"))).resource("gpu", 1)
-    return ResourceProfileBuilder().require(task).build
+    """The resources of a rank beyond those of an ordinary task, as gpu_profile says."""
+    return gpu_profile(spark.sparkContext.getConf())
 
 
 def check_slots(spark: SparkSession, needed: int, *, profile: ResourceProfile | None = None) -> None:
@@ -110,6 +101,8 @@ def check_slots(spark: SparkSession, needed: int, *, profile: ResourceProfile | 
     started = time.monotonic()
     while (slots := num_slots(spark, profile)) < needed:
         if time.monotonic() - started >= _slot_wait(spark):
+            if slots == 0 and not any(executor.isActive() for executor in executors_of(spark.sparkContext)):
+                raise UserError(no_executors(spark.sparkContext))
             raise UserError(
                 f"{needed} tasks must run at once, {spark.sparkContext.master} has {slots} slots"
                 f"{' with a GPU' if profile else ''}: lower --world_size or {larger_master(spark, needed)}"
@@ -121,11 +114,10 @@ def _slot_wait(spark: SparkSession) -> int:
     """Seconds to wait for slots."""
     if is_local(spark.sparkContext.master):
         return 0
-    java_context: Any = spark.sparkContext._jsc  # objects of the JVM have no static type
-    executors = java_context.sc().statusStore().executorList(False)
-    listed = [executors.apply(place) for place in range(executors.size())]
     # One that has run no task died as it started, and so will the next.
-    is_lost = any(not executor.isActive() and executor.totalTasks() > 0 for executor in listed)
+    is_lost = any(
+        not executor.isActive() and executor.totalTasks() > 0 for executor in executors_of(spark.sparkContext)
+    )
     return REPLACEMENT_WAIT_SECONDS if is_lost else SLOT_WAIT_SECONDS
 
 

@@ -6,9 +6,11 @@ import socket
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from pyspark import TaskContext
+from pyspark import SparkConf, TaskContext
+from pyspark.resource import ResourceProfile, ResourceProfileBuilder, TaskResourceRequests
 
 from longtail.conf.base.errors import UserError
+from longtail.spark_jobs.cluster.settings import is_local
 
 if TYPE_CHECKING:
     import torch
@@ -17,6 +19,28 @@ if TYPE_CHECKING:
 _VISIBLE = "CUDA_VISIBLE_DEVICES"
 _MIG = "MIG-"
 """Begins the name of a part of a GPU (multi-instance GPU)."""
+MOST_TASKS_OF_A_GPU = 8
+"""That share it: each has a CUDA context and a network of its own in the GPU's memory, often 1 GiB together."""
+
+
+def gpu_profile(settings: SparkConf, *, shared: bool = False) -> ResourceProfile | None:
+    """What the tasks of a stage need beyond an ordinary task: a GPU if the executors have any; None for nothing.
+
+    Only such stages hold GPUs then, and every core serves the others. Cluster managers without profiles per stage give
+    each task a GPU by spark.task.resource.gpu.amount; then there is nothing to request here.
+
+    shared: as many tasks share a GPU as keep all cores of the executor busy, up to MOST_TASKS_OF_A_GPU
+    """
+    num_gpus = settings.get("spark.executor.resource.gpu.amount", None)
+    if num_gpus is None or settings.contains("spark.task.resource.gpu.amount"):
+        return None
+    if is_local(settings.get("spark.master", None)):
+        return None  # there are no executors
+    cores = int(settings.get("spark.task.cpus", "1"))
+    # Standalone executors without this setting take all cores of a worker, whose number nobody knows here.
+    num_tasks = int(settings.get("spark.executor.cores", "1")) // cores
+    sharing = min(max(1, -(-num_tasks // int(num_gpus))), MOST_TASKS_OF_A_GPU) if shared else 1
+    return ResourceProfileBuilder().require(TaskResourceRequests().cpus(cores).resource("gpu", 1 / sharing)).build
 
 
 def device_of_rank(context: TaskContext, hosts: Sequence[str], *, shared: bool) -> "torch.device":

@@ -56,6 +56,29 @@ _OF_KAFKA = (
     ),
 )
 """What ends a query on a topic, and what the user can do."""
+_SAME_PYTHON = "set spark.pyspark.python to a Python that all workers have, with Longtail's packages"
+_OF_WORKERS = (
+    (
+        re.compile(r"Cannot run program \"([^\"]+)\".*?((?:No such file|Permission denied|Exec format)[\w ]*)"),
+        f"a worker cannot start the Python {{}} ({{}}): {_SAME_PYTHON}",
+    ),
+    (
+        re.compile(r"Python in worker has different version: (\S+) than that in driver: (\S+),"),
+        f"a worker has Python {{}} and the driver {{}}: {_SAME_PYTHON}",
+    ),
+    (
+        re.compile(r"^\s*ModuleNotFoundError: No module named '([\w.]+)'", re.MULTILINE),
+        f"a worker's Python has no package {{}}: {_SAME_PYTHON}; `longtail package` makes a zip of Longtail itself "
+        f"for --py-files",
+    ),
+    (
+        re.compile(r"Master removed our application: (\w+)"),
+        "Spark's master gave the application up ({}), as its executors ended when they started: work/APPLICATION/*/"
+        "stderr on the workers says why; usual causes are Java options that do not start "
+        "(spark.executor.extraJavaOptions) and a driver that workers cannot reach (spark.driver.host)",
+    ),
+)
+"""What ends executors or their Python processes as they start, and what the user can do."""
 _STORE_DRIVERS = (
     "name its package in spark-defaults.conf, for S3 as `spark.jars.packages org.apache.hadoop:hadoop-aws:VERSION` in "
     "the version of Spark's hadoop-client-api, and s3a:// as the scheme"
@@ -82,7 +105,7 @@ def user_message(error: BaseException) -> str | None:
     if found := re.search(r"\[FAILED_READ_FILE[.\w]*\] .*? reading file (\S+?)\.(?:\s|$)", text):
         file = re.sub("^file:(//)?", "", unquote(found[1]))
         return one_line(f"{file} is damaged or cannot be read: write it again, with the job that wrote it")
-    for pattern, mend in _OF_KAFKA:
+    for pattern, mend in (*_OF_KAFKA, *_OF_WORKERS):
         if found := pattern.search(text):
             return one_line(mend.format(*found.groups()))
     if found := _NO_STORE.search(text):

@@ -27,6 +27,7 @@ from longtail.spark_jobs.cluster.connect import (
     running_connect_session,
 )
 from longtail.spark_jobs.cluster.environment import added_environment
+from longtail.spark_jobs.cluster.executors import watch_executors
 from longtail.spark_jobs.cluster.hadoop import use_settings_of_spark
 from longtail.spark_jobs.cluster.java import check_java
 from longtail.spark_jobs.cluster.jvm import silence_accumulators, start_jvm
@@ -124,6 +125,8 @@ def _new_session(name: str, options: SparkJobOptions, *, slots: int, packages: S
             spark.sparkContext.setLogLevel("OFF" if submitted else "ERROR")
         silence_accumulators(spark.sparkContext)
     use_settings_of_spark()
+    if not is_local(spark.sparkContext.master):
+        watch_executors(spark.sparkContext)
     # Shown in Spark's UI for stages that set no description of their own.
     spark.sparkContext.setJobDescription(f"longtail {name}")
     return spark

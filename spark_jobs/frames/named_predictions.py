@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 import pyarrow as pa
@@ -37,11 +37,15 @@ from longtail.spark_jobs.frames.predictions import (
     FEATURES,
     SCORE_FIELDS,
     Classifier,
+    inference_profile,
     outputs_of,
     scores_of,
-    threads_of_task,
     threads_per_task,
+    torch_of_task,
 )
+
+if TYPE_CHECKING:
+    import torch
 
 OnBadImage = Literal["stop", "skip"]
 ROWS_READ_AT_ONCE = 64
@@ -108,7 +112,9 @@ def with_named_predictions(
     schema = StructType(numbered.schema.fields[: len(kept)])
     for field in from_arrow_schema(predicted):
         schema = schema.add(field)
-    return numbered.mapInArrow(predict, schema).toDF(*kept, *predicted.names)
+    return numbered.mapInArrow(predict, schema, profile=inference_profile(frame.sparkSession)).toDF(
+        *kept, *predicted.names
+    )
 
 
 def _numbered(number: int) -> str:
@@ -116,11 +122,14 @@ def _numbered(number: int) -> str:
 
 
 def predictions_of(
-    values: Sequence[Callable[[], object]], classifier: Classifier, class_names: Sequence[str]
+    values: Sequence[Callable[[], object]], classifier: Classifier, class_names: Sequence[str], device: "torch.device"
 ) -> pa.StructArray:
-    """In a task: NAMED_PREDICTION_SCHEMA of the images that the functions return, as one Arrow array of structs."""
+    """In a task: NAMED_PREDICTION_SCHEMA of the images that the functions return, as one Arrow array of structs.
+
+    device: that of torch_of_task()
+    """
     batches = [
-        _predicted(*_pixels(values[first : first + classifier.batch_size], classifier), classifier, class_names)
+        _predicted(*_pixels(values[first : first + classifier.batch_size], classifier), classifier, class_names, device)
         for first in range(0, len(values), classifier.batch_size)
     ]
     return pa.concat_arrays([batch.to_struct_array() for batch in batches]) if batches else _no_predictions()
@@ -152,13 +161,13 @@ def _predict_partition(
     threads: int | None,
 ) -> Iterator[pa.RecordBatch]:
     """columns: names of the batches' columns, the kept ones first"""
-    with threads_of_task(threads):
+    with torch_of_task(threads) as device:
         named = (batch.rename_columns(columns) for batch in batches)
         decoded = _decoded(named, classifier, images, kept=columns[:num_kept])
         for rows, pixels, reasons in _regrouped(decoded, classifier.batch_size):
             if on_bad_image == "stop":
                 _check_all_are_decoded(rows, reasons)
-            predicted = _predicted(pixels, reasons, classifier, class_names, additions=additions, rows=rows)
+            predicted = _predicted(pixels, reasons, classifier, class_names, device, additions=additions, rows=rows)
             result = {_numbered(number): values for number, values in enumerate(rows.columns)}
             result |= dict(zip(predicted.schema.names, predicted.columns, strict=True))
             yield pa.RecordBatch.from_pydict(result)
@@ -236,6 +245,7 @@ def _predicted(
     reasons: Sequence[str | None],
     classifier: Classifier,
     class_names: Sequence[str],
+    device: "torch.device",
     *,
     additions: Additions = NOTHING_ADDED,
     rows: pa.RecordBatch | None = None,
@@ -247,7 +257,7 @@ def _predicted(
     from longtail.training.class_predictions import class_predictions
 
     is_bad = np.array([reason is not None for reason in reasons], bool)
-    outputs, card = outputs_of(classifier, pixels, with_features=additions.features)
+    outputs, card = outputs_of(classifier, pixels, device, with_features=additions.features)
     found = class_predictions(outputs.logits)
     names = pa.array(class_names, pa.string())
 

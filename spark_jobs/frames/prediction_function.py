@@ -10,7 +10,7 @@ from pyspark.sql.pandas.types import from_arrow_schema
 
 from longtail.data.contract import NAMED_PREDICTION_SCHEMA
 from longtail.spark_jobs.frames.named_predictions import predictions_of
-from longtail.spark_jobs.frames.predictions import Classifier, threads_of_task, threads_per_task
+from longtail.spark_jobs.frames.predictions import Classifier, threads_per_task, torch_of_task
 
 
 def prediction_function(
@@ -23,8 +23,8 @@ def prediction_function(
     threads = threads_per_task(spark, classifier.threads)
 
     def predicted(images: pa.Array) -> pa.Array:
-        with threads_of_task(threads):
-            return predictions_of([image.as_py for image in images], classifier, class_names)
+        with torch_of_task(threads) as device:
+            return predictions_of([image.as_py for image in images], classifier, class_names, device)
 
     with warnings.catch_warnings():
         # PySpark prefers type hints, for which its own annotations know no structs.

@@ -6,7 +6,7 @@ neither on its partition nor on other images (training/inference.py).
 
 import os
 from collections.abc import Iterator
-from contextlib import AbstractContextManager
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import TYPE_CHECKING
@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pyarrow as pa
 from pyspark import TaskContext
+from pyspark.resource import ResourceProfile
 from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql.pandas.types import from_arrow_schema
 from pyspark.sql.utils import is_remote
@@ -39,11 +40,13 @@ from longtail.data.contract import (
 from longtail.data.loader import decode_images
 from longtail.data.manifest import Manifest
 from longtail.spark_jobs.cluster.connect import default_parallelism
+from longtail.spark_jobs.cluster.devices import gpu_profile, granted_device
 from longtail.spark_jobs.cluster.settings import is_local
 from longtail.spark_jobs.cluster.torch_state import torch_as_found
 from longtail.spark_jobs.cluster.visibility import check_seen
 
 if TYPE_CHECKING:
+    import torch
     from torch import Tensor
 
     from longtail.training.foreign_checkpoints import SetDescription
@@ -204,7 +207,9 @@ def with_predictions(
     for field in from_arrow_schema(predicted):
         schema = schema.add(field)
     # A small set is one file, hence one partition: distribute it over all slots.
-    return images.repartition(default_parallelism(spark), ID).mapInArrow(predict, schema)
+    return images.repartition(default_parallelism(spark), ID).mapInArrow(
+        predict, schema, profile=inference_profile(spark)
+    )
 
 
 def threads_per_task(spark: SparkSession, threads: int | None) -> int | None:
@@ -229,11 +234,12 @@ def _predict_partition(
     with_features: bool,
     threads: int | None,
 ) -> Iterator[pa.RecordBatch]:
-    with threads_of_task(threads):
+    with torch_of_task(threads) as device:
         for batch in batches:
             found, card = outputs_of(
                 classifier,
                 decode_images(batch.column(IMAGE), classifier.image_shape, classifier.encoding),
+                device,
                 with_features=with_features,
             )
             columns = {name: batch.column(name) for name in kept}
@@ -246,15 +252,34 @@ def _predict_partition(
             yield pa.RecordBatch.from_pydict(columns)
 
 
-def threads_of_task(threads: int | None) -> AbstractContextManager[None]:
-    """In a task: let torch use these many threads in a block, as threads_per_task() says."""
+@contextmanager
+def torch_of_task(threads: int | None) -> "Iterator[torch.device]":
+    """In a task: the device that Spark grants it, and in the block as many threads as threads_per_task() says.
+
+    Raises UserError if torch cannot use the GPU that Spark grants.
+    """
+    import torch
+
     context = TaskContext.get()
     assert context is not None, "called in a task"
-    return torch_as_found(threads=threads or context.cpus())
+    with torch_as_found(threads=threads or context.cpus()):
+        yield granted_device(context) or torch.device("cpu")
 
 
-def outputs_of(classifier: Classifier, images: np.ndarray, *, with_features: bool) -> "tuple[Inference, ModelCard]":
+def inference_profile(spark: SparkSession) -> ResourceProfile | None:
+    """The resources of an inference task beyond those of an ordinary one: a share of a GPU if the executors have any.
+
+    None over Spark Connect, where a task has a GPU if the server's settings give one to every task.
+    """
+    return None if is_remote() else gpu_profile(spark.sparkContext.getConf(), shared=True)
+
+
+def outputs_of(
+    classifier: Classifier, images: np.ndarray, device: "torch.device", *, with_features: bool
+) -> "tuple[Inference, ModelCard]":
     """In a task: what the classifier gives for images (N, height, width, channels) uint8, and its description.
+
+    device: that of torch_of_task()
 
     The logits are adjusted, if the classifier says so. Raises UserError as infer() does.
     """
@@ -271,9 +296,10 @@ def outputs_of(classifier: Classifier, images: np.ndarray, *, with_features: boo
         arch=classifier.arch,
         order=classifier.class_order,
         of_set=classifier.of_set,
+        device=device,
     )
     _, card = load_classifier(
-        classifier.checkpoint, classifier.version, classifier.arch, classifier.class_order, classifier.of_set
+        classifier.checkpoint, classifier.version, classifier.arch, classifier.class_order, classifier.of_set, device
     )
     if classifier.class_offsets is not None:
         found = replace(found, logits=found.logits + torch.tensor(classifier.class_offsets))

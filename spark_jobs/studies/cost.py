@@ -3,8 +3,8 @@
 from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import lru_cache
-from pathlib import Path
 
+from longtail.conf.base.locations import Location
 from longtail.conf.options.data import DataOptions
 from longtail.conf.options.semi import TrainSemiOptions
 from longtail.conf.options.training import RunOptions
@@ -96,6 +96,6 @@ def _part_sizes(options: DataOptions) -> tuple[int, int] | None:
 
 
 @lru_cache
-def _num_listed(list_file: Path, path_column: str, label_column: str) -> int:
+def _num_listed(list_file: Location, path_column: str, label_column: str) -> int:
     """Images of a list, read once for all steps of an experiment: iNaturalist's has 437,513 lines."""
     return len(read_list(list_file, path_column=path_column, label_column=label_column))

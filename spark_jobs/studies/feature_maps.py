@@ -8,7 +8,6 @@ does not need the run's checkpoint.
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
@@ -18,12 +17,15 @@ from pyspark.sql import functions as F
 
 from longtail.conf.arguments import options_for
 from longtail.conf.base.files import write_atomically
+from longtail.conf.base.locations import Location
 from longtail.conf.experiment import Experiment
 from longtail.conf.options.classifier import INFERENCE_BATCH_SIZE
 from longtail.conf.options.inference import EvaluateOptions
 from longtail.conf.vocabulary import TEST
 from longtail.data.contract import ID, LABEL, PREDICTED, SPLIT
+from longtail.data.storage import read_table
 from longtail.spark_jobs.frames.predictions import FEATURES
+from longtail.spark_jobs.frames.reading import pattern_of
 from longtail.spark_jobs.steps.evaluation import PREDICTIONS_DIRECTORY, evaluate_checkpoint
 from longtail.spark_jobs.studies.planned import SET, PlannedTrial
 from longtail.spark_jobs.studies.results import EXPERIMENT
@@ -57,13 +59,13 @@ def is_mapped(experiment: Experiment, planned: PlannedTrial) -> bool:
     return is_shown and trial.options["seed"] == experiment.seeds[0]
 
 
-def features_file(results_dir: Path, experiment: str, trial_id: str) -> Path:
+def features_file(results_dir: Location, experiment: str, trial_id: str) -> Location:
     """The Parquet file of a trial's features."""
     return results_dir / FEATURES_DIRECTORY / f"{EXPERIMENT}={experiment}" / f"{trial_id}.parquet"
 
 
 def write_feature_map(
-    spark: SparkSession, planned: PlannedTrial, outputs: Outputs, *, results_dir: Path, experiment: str
+    spark: SparkSession, planned: PlannedTrial, outputs: Outputs, *, results_dir: Location, experiment: str
 ) -> None:
     """Compute the features of the test images with the trial's last checkpoint; write those of MAX_POINTS images."""
     last = outputs[planned.last_step.step_id]
@@ -73,7 +75,7 @@ def write_feature_map(
     )  # fmt: skip
     output_dir, _ = evaluate_checkpoint(spark, options, set_dir=outputs[planned.last_step.inputs[SET].step_id].path)
     rows = (
-        spark.read.parquet(str(output_dir / PREDICTIONS_DIRECTORY))
+        spark.read.parquet(pattern_of(output_dir / PREDICTIONS_DIRECTORY))
         .where(F.col(SPLIT) == TEST)
         .select(ID, LABEL, PREDICTED, FEATURES)
         .orderBy(F.xxhash64(ID), ID)
@@ -84,10 +86,10 @@ def write_feature_map(
     write_atomically(file, lambda temporary: pq.write_table(rows, temporary))
 
 
-def read_maps(results_dir: Path, experiment: str, rows: Sequence[Row]) -> list[FeatureMap]:
+def read_maps(results_dir: Location, experiment: str, rows: Sequence[Row]) -> list[FeatureMap]:
     """Maps of the trials whose features were written. rows: of the results table"""
     files = [(row, features_file(results_dir, experiment, row["trial"])) for row in rows]
-    return [_feature_map(row, pq.read_table(file)) for row, file in files if file.exists()]
+    return [_feature_map(row, read_table(file)) for row, file in files if file.exists()]
 
 
 def _feature_map(row: Row, table: pa.Table) -> FeatureMap:

@@ -5,14 +5,14 @@ import html
 from collections.abc import Sequence
 from functools import partial
 from io import BytesIO
-from pathlib import Path
 
 from markdown_it import MarkdownIt
 from matplotlib.figure import Figure
 from PIL import Image
 
 from longtail.conf.base.errors import UserError
-from longtail.conf.base.files import new_directory
+from longtail.conf.base.locations import Location
+from longtail.conf.base.new_directories import new_table_directory
 from longtail.conf.experiment import Experiment
 from longtail.spark_jobs.studies.arms import arms_of
 from longtail.spark_jobs.studies.feature_maps import FeatureMap
@@ -38,22 +38,22 @@ img {{ max-width: 100%; }}
 
 
 def write_report(
-    experiment: Experiment, rows: Sequence[Row], directory: Path, *, maps: Sequence[FeatureMap] = ()
-) -> Path:
+    experiment: Experiment, rows: Sequence[Row], directory: Location, *, maps: Sequence[FeatureMap] = ()
+) -> Location:
     """Write the directory of the report atomically; return it. Raises UserError if it cannot be written."""
     figures = report_figures(experiment, arms_of(experiment, rows), maps)
     images = {name: _png(captioned.figure) for name, captioned in figures.items()}
     captions = {name: captioned.caption for name, captioned in figures.items()}
     text = partial(report_markdown, experiment, rows, num_planned=len(experiment.trials()), figures=captions)
     try:
-        with new_directory(directory, replace=True) as new:
+        with new_table_directory(directory) as new:
             for name, content in images.items():
                 (new / f"{name}.png").write_bytes(content)
             (new / "report.md").write_text(text(source=lambda name: f"{name}.png"), encoding="utf-8")
             page = _page(experiment.title, text(source=lambda name: _data_uri(images[name])))
             (new / "report.html").write_text(page, encoding="utf-8")
     except OSError as error:
-        raise UserError(f"cannot write {directory}: {error.strerror}; choose another --output_dir") from None
+        raise UserError(f"cannot write {directory}: {error.strerror or error}; choose another --output_dir") from None
     return directory
 
 

@@ -1,7 +1,7 @@
 """The Monte-Carlo check of the three theorems: a grid simulated on Spark, and the directory of its result."""
 
 from collections.abc import Sequence
-from pathlib import Path
+from functools import partial
 from typing import Any
 
 import pyarrow as pa
@@ -9,7 +9,9 @@ import pyarrow.parquet as pq
 from pyspark.sql import SparkSession
 
 from longtail.conf.base.errors import UserError
-from longtail.conf.base.files import new_directory, write_json_atomically
+from longtail.conf.base.files import write_atomically, write_json_atomically
+from longtail.conf.base.locations import Location
+from longtail.conf.base.new_directories import new_table_directory
 from longtail.conf.options.base import fingerprint
 from longtail.conf.options.studies import TheoryOptions
 from longtail.conf.theory_grid import TheoryGrid
@@ -50,7 +52,7 @@ def evaluate_grid(
     ]
 
 
-def write_result(rows: Sequence[Row], options: TheoryOptions, grid: TheoryGrid) -> Path:
+def write_result(rows: Sequence[Row], options: TheoryOptions, grid: TheoryGrid) -> Location:
     """Write the directory of the result atomically; return it. Raises UserError if it cannot be written."""
     parameters = _parameters(options, grid)
     result_dir = options.output_dir.absolute() / f"theory-seed{options.seed}-{fingerprint(parameters)}"
@@ -61,15 +63,17 @@ def write_result(rows: Sequence[Row], options: TheoryOptions, grid: TheoryGrid) 
         "points": list(rows),
     }
     try:
-        with new_directory(result_dir, replace=True) as directory:
-            pq.write_table(pa.Table.from_pylist(list(rows), schema=RESULT_SCHEMA), directory / "points.parquet")
+        with new_table_directory(result_dir) as directory:
+            table = pa.Table.from_pylist(list(rows), schema=RESULT_SCHEMA)
+            write_atomically(directory / "points.parquet", partial(pq.write_table, table))
             write_json_atomically(directory / "points.json", summary)
             for name, plot in PLOTS.items():
                 sweeps = {sweep.name for sweep in grid.sweeps if sweep.plot == name}
                 if sweeps:
-                    plot([row for row in rows if row["sweep"] in sweeps]).savefig(directory / f"{name}.png", dpi=150)
+                    figure = plot([row for row in rows if row["sweep"] in sweeps])
+                    write_atomically(directory / f"{name}.png", partial(figure.savefig, dpi=150, format="png"))
     except OSError as error:
-        raise UserError(f"cannot write {result_dir}: {error.strerror}; choose another --output_dir") from None
+        raise UserError(f"cannot write {result_dir}: {error.strerror or error}; choose another --output_dir") from None
     return result_dir
 
 

@@ -3,11 +3,11 @@
 import json
 from collections.abc import Iterable
 from contextlib import suppress
-from pathlib import Path
 from time import monotonic
 
 from longtail.conf.base.files import write_text_atomically
 from longtail.conf.base.locations import Location
+from longtail.conf.base.store_path import StorePath
 from longtail.streaming.events.archives import UNREADABLE, archived_names
 from longtail.streaming.events.files import archive_names, file_names
 
@@ -26,7 +26,7 @@ class NewFiles:
     state_dir: for the names that were passed on; None: they are forgotten with this object
     """
 
-    def __init__(self, events_dir: Location, state_dir: Path | None = None) -> None:
+    def __init__(self, events_dir: Location, state_dir: Location | None = None) -> None:
         self._events_dir = events_dir
         self._log = state_dir / LOG if state_dir else None
         self._live: set[str] = set()
@@ -62,7 +62,8 @@ class NewFiles:
         if not self._log or not lines:
             return
         with suppress(OSError):
-            if self._num_lines + len(lines) > _LOG_LINES + 2 * len(self._passed):
+            is_long = self._num_lines + len(lines) > _LOG_LINES + 2 * len(self._passed)
+            if isinstance(self._log, StorePath) or is_long:  # nothing can be added to a file in a store
                 lines = [json.dumps(name) for name in sorted(self._passed)]
                 write_text_atomically(self._log, "".join(f"{line}\n" for line in lines))
                 self._num_lines = len(lines)
@@ -81,7 +82,7 @@ class NewFiles:
             return False
 
 
-def _lines(log: Path) -> list[str]:
+def _lines(log: Location) -> list[str]:
     """Names in a log; of one that is damaged, those before the damage."""
     found = []
     with suppress(OSError, ValueError):

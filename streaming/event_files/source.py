@@ -37,7 +37,7 @@ STATE_SETTING = "longtail.event_files.state"
 """Setting of a session: the directory for the state of its queries, if event_file_names is given none."""
 
 
-def event_file_names(spark: SparkSession, events_dir: Location, state_dir: Path | None = None) -> DataFrame:
+def event_file_names(spark: SparkSession, events_dir: Location, state_dir: Location | None = None) -> DataFrame:
     """The names of event files as a streaming DataFrame (directory, file), both bytes. Creates the directory.
 
     state_dir: directory of one query's state, best its checkpoint; None: that of the session (STATE_SETTING) or none,
@@ -53,23 +53,24 @@ def event_file_names(spark: SparkSession, events_dir: Location, state_dir: Path 
         file = events_dir / name
         if file.exists() and not file.is_file():
             raise UserError(f"{file} is not a regular file: remove it")
-    reader = spark.readStream.format(_registered(spark, events_dir.absolute()))
-    state = str(state_dir.absolute()) if state_dir else spark.conf.get(STATE_SETTING, None)
-    return (reader.option("state", state) if state else reader).load()
+    if state_dir is None and (of_session := spark.conf.get(STATE_SETTING, None)):
+        state_dir = Path(of_session)
+    name = _registered(spark, events_dir.absolute(), state_dir and state_dir.absolute())
+    return spark.readStream.format(name).load()
 
 
-def _registered(spark: SparkSession, events_dir: Location) -> str:
+def _registered(spark: SparkSession, events_dir: Location, state_dir: Location | None) -> str:
     """A name of the source in this session: one that another session has registered can neither be used nor taken.
 
-    The directory is a part of the class, and no option, as Spark shows these: what reaches a store goes with it.
+    The directories are a part of the class, and no options, as Spark shows these: what reaches a store goes with them.
     """
     unique = f"{FORMAT}_{uuid.uuid4().hex}"
-    own = {"name": classmethod(lambda cls: unique), "events_dir": events_dir}
+    own = {"name": classmethod(lambda cls: unique), "events_dir": events_dir, "state_dir": state_dir}
     spark.dataSource.register(type("EventFileSource", (EventFileSource,), own))
     return unique
 
 
-def file_lines(spark: SparkSession, events_dir: Location, state_dir: Path | None = None) -> DataFrame:
+def file_lines(spark: SparkSession, events_dir: Location, state_dir: Location | None = None) -> DataFrame:
     """The events of all files as a streaming DataFrame of lines (value, source); of columns, the lines they would be.
 
     Parameters and errors: those of event_file_names.
@@ -99,9 +100,10 @@ def _lines(events_dir: Location, batches: Iterable[pa.RecordBatch]) -> Iterator[
 
 
 class EventFileSource(DataSource):
-    """Spark's side of the source; option: state."""
+    """Spark's side of the source."""
 
     events_dir: ClassVar[Location]
+    state_dir: ClassVar[Location | None]
 
     @classmethod
     def name(cls) -> str:
@@ -114,8 +116,7 @@ class EventFileSource(DataSource):
 
     def simpleStreamReader(self, schema: StructType) -> "EventFileReader":
         """The reader of new names."""
-        state = self.options.get("state")
-        return EventFileReader(self.events_dir, Path(state) if state else None)
+        return EventFileReader(self.events_dir, self.state_dir)
 
 
 class EventFileReader(SimpleDataSourceStreamReader):
@@ -124,7 +125,7 @@ class EventFileReader(SimpleDataSourceStreamReader):
     The offset of another source, which an older version of Longtail has left, has none: all files are new.
     """
 
-    def __init__(self, events_dir: Location, state_dir: Path | None) -> None:
+    def __init__(self, events_dir: Location, state_dir: Location | None) -> None:
         self._directory = os.fsencode(str(events_dir))
         self._new = NewFiles(events_dir, state_dir)
         self._available: list[str] | None = None

@@ -5,16 +5,38 @@ CHECKPOINT/longtail.json
 
 import json
 import sys
-from pathlib import Path
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 from longtail.conf.base.errors import UserError
 from longtail.conf.base.files import new_directory, write_json_atomically
 from longtail.conf.base.formats import check_format_version
+from longtail.conf.base.leases import LeaseHeldError, lease
+from longtail.conf.base.locations import Location
+from longtail.conf.base.store_path import StorePath
 
 SOURCE_FILE = "longtail.json"
+LEASE_FILE = "lease"
+"""In a store, held by the process whose query has the checkpoint."""
 FORMAT_VERSION = 1
 FILES = "event files"
 """The source of a checkpoint without a record: event files, wherever their directory is now."""
+
+
+@contextmanager
+def held_checkpoint(directory: Location) -> Iterator[None]:
+    """Hold a checkpoint in a store during the block; on the local disk Spark itself refuses a second query.
+
+    Raises UserError if another process holds it.
+    """
+    if not isinstance(directory, StorePath):
+        yield
+        return
+    try:
+        with lease(directory / LEASE_FILE, interrupts=True):
+            yield
+    except LeaseHeldError as error:
+        raise UserError(f"another process has the checkpoint {directory} ({error}): stop that one first") from None
 
 
 def topic_source(topic: str, cluster: str) -> str:
@@ -22,7 +44,7 @@ def topic_source(topic: str, cluster: str) -> str:
     return f"the topic {topic} of the Kafka cluster {cluster}"
 
 
-def claim_checkpoint(directory: Path, source: str, *, new: bool) -> None:
+def claim_checkpoint(directory: Location, source: str, *, new: bool) -> None:
     """Let a checkpoint belong to a source; with new, empty it first, so that the source is read from its beginning.
 
     A checkpoint of which files were deleted, with which Spark would never start again, is emptied too.
@@ -37,8 +59,7 @@ def claim_checkpoint(directory: Path, source: str, *, new: bool) -> None:
         )
         new = True
     if new:
-        with new_directory(directory, replace=True):
-            pass
+        _empty(directory)
     is_used = (directory / "offsets").exists()
     found = _recorded(directory / SOURCE_FILE) or (FILES if is_used else source)
     if is_used and found != source:
@@ -49,7 +70,17 @@ def claim_checkpoint(directory: Path, source: str, *, new: bool) -> None:
     write_json_atomically(directory / SOURCE_FILE, {"format_version": FORMAT_VERSION, "source": source})
 
 
-def is_of_source(directory: Path, source: str) -> bool:
+def _empty(directory: Location) -> None:
+    if isinstance(directory, StorePath):
+        for entry in directory.iterdir() if directory.is_dir() else ():
+            if entry.name != LEASE_FILE:
+                entry.remove()
+        return
+    with new_directory(directory, replace=True):
+        pass
+
+
+def is_of_source(directory: Location, source: str) -> bool:
     """Whether a checkpoint has a record that says that it belongs to this source."""
     try:
         return _recorded(directory / SOURCE_FILE) == source
@@ -57,7 +88,7 @@ def is_of_source(directory: Path, source: str) -> bool:
         return False
 
 
-def missing_part(directory: Path) -> Path | None:
+def missing_part(directory: Location) -> Location | None:
     """A file that a checkpoint needs and lacks; None if it is whole, or new."""
     offsets, commits = (_numbers(directory / name) for name in ("offsets", "commits"))
     if not offsets and not commits:
@@ -68,7 +99,7 @@ def missing_part(directory: Path) -> Path | None:
     return next((file for file in needed if not file.is_file()), None) or _missing_of_source(directory, last)
 
 
-def _missing_of_source(directory: Path, batch: int) -> Path | None:
+def _missing_of_source(directory: Location, batch: int) -> Location | None:
     """A file that the log of the read files lacks, if the source of the checkpoint is Spark's file source."""
     log = directory / "sources" / "0"
     try:
@@ -86,11 +117,11 @@ def _missing_of_source(directory: Path, batch: int) -> Path | None:
     return None
 
 
-def _numbers(directory: Path) -> set[int]:
+def _numbers(directory: Location) -> set[int]:
     return {int(file.name) for file in directory.iterdir() if file.name.isdecimal()} if directory.is_dir() else set()
 
 
-def _recorded(file: Path) -> str | None:
+def _recorded(file: Location) -> str | None:
     try:
         content = json.loads(file.read_text(encoding="utf-8"))
         version, source = content["format_version"], content["source"]

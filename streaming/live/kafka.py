@@ -11,6 +11,7 @@ from pyspark.sql import Column, DataFrame, SparkSession
 from pyspark.sql import functions as F
 from pyspark.sql.streaming.query import StreamingQuery
 
+from longtail.conf.base.locations import Location, spark_uri
 from longtail.streaming.events.schema import ClassEvent
 from longtail.streaming.live.kafka_brokers import KafkaConnection
 from longtail.streaming.live.trigger import with_trigger
@@ -48,7 +49,7 @@ def start_relay(
     kafka: KafkaConnection,
     topic: str,
     max_message_bytes: int,
-    state_dir: Path,
+    state_dir: Location,
     trigger: str | None,
 ) -> StreamingQuery:
     """Send lines (value, source) to a topic as they arrive.
@@ -66,7 +67,7 @@ def start_relay(
         .writeStream.format("kafka")
         .options(**kafka.options())
         .option("topic", topic)
-        .option("checkpointLocation", str(state_dir.absolute()))
+        .option("checkpointLocation", spark_uri(state_dir))
         .queryName("longtail relay")
     )
     return with_trigger(writer, trigger).start()
@@ -108,7 +109,7 @@ def start_score_stream(
         .outputMode("update")
         .options(**kafka.options())
         .option("topic", output_topic)
-        .option("checkpointLocation", str(state_dir.absolute()))
+        .option("checkpointLocation", spark_uri(state_dir))
         .trigger(**trigger)
         .queryName("longtail scores")
         .start()

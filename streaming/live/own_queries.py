@@ -28,6 +28,7 @@ from pyspark.sql.streaming.query import StreamingQuery
 
 from longtail.conf.base.errors import UserError
 from longtail.conf.base.files import read_regular_text, write_atomically
+from longtail.conf.base.locations import spark_uri
 from longtail.conf.base.shown_text import one_line
 from longtail.conf.base.user_code import call_code
 from longtail.streaming.live.checkpoint import claim_checkpoint, is_of_source
@@ -166,7 +167,7 @@ def _start(
                 write_atomically(directory / name, lambda file: pq.write_table(rows, file, compression="zstd"))
 
         writer = (
-            frame.writeStream.option("checkpointLocation", str((directory / CHECKPOINT_DIRECTORY).absolute()))
+            frame.writeStream.option("checkpointLocation", spark_uri(directory / CHECKPOINT_DIRECTORY))
             .queryName(f"longtail query {query.name}.{query.kind}")
             .outputMode(mode)
             .foreachBatch(process)

@@ -20,7 +20,7 @@ from pyspark.sql.streaming.listener import StreamingQueryProgress
 from pyspark.sql.streaming.query import StreamingQuery
 
 from longtail.conf.base.errors import UserError
-from longtail.conf.base.locations import Location
+from longtail.conf.base.locations import Location, spark_uri
 from longtail.conf.base.shown_text import one_line
 from longtail.streaming.alerts.rules import AlertRules
 from longtail.streaming.alerts.rules_file import read_alert_rules
@@ -213,7 +213,7 @@ def start_live_query(
             on_update(list(dict.fromkeys([*list_runs(tables_dir), *keeper.follow()])))
         writer = (
             (events(own_session) if callable(events) else event_file_names(own_session, events))
-            .writeStream.option("checkpointLocation", str(checkpoint))
+            .writeStream.option("checkpointLocation", spark_uri(checkpoint))
             .queryName("longtail live view")
             .foreachBatch(process)
         )
