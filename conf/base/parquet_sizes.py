@@ -15,6 +15,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from longtail.conf.base.locations import Location
+from longtail.conf.base.store_path import StorePath
 
 FREE_BYTES = 256 * 2**20
 """What any file may take."""
@@ -90,11 +91,11 @@ def _chunks(
 ) -> list[_Chunk]:
     wanted = {column.partition(".")[0] for column in columns}
     places = [i for i in range(parquet.metadata.num_columns) if parquet.schema.column(i).path.split(".")[0] in wanted]
-    if not isinstance(file, Path):
-        content = memoryview(file).cast("B") if isinstance(file, pa.Buffer) else None
-        return [_chunk(parquet, group, place, content) for group in groups for place in places]
-    with file.open("rb") as opened, mmap.mmap(opened.fileno(), 0, access=mmap.ACCESS_READ) as content:
-        return [_chunk(parquet, group, place, content) for group in groups for place in places]
+    if isinstance(file, Path):
+        with file.open("rb") as opened, mmap.mmap(opened.fileno(), 0, access=mmap.ACCESS_READ) as mapped:
+            return [_chunk(parquet, group, place, mapped) for group in groups for place in places]
+    content = None if isinstance(file, StorePath) else memoryview(file).cast("B")
+    return [_chunk(parquet, group, place, content) for group in groups for place in places]
 
 
 def _chunk(parquet: pq.ParquetFile, group: int, place: int, content: _Bytes | None) -> _Chunk:
