@@ -26,7 +26,10 @@ from longtail.spark_jobs.cluster.code_zip import write_code_zip
 class PackageOptions(JobOptions):
     """package: zip of Longtail's own code, for spark-submit --py-files."""
 
-    examples = (("--output longtail.zip", "then: spark-submit --py-files longtail.zip spark_jobs/train.py"),)
+    examples = (
+        ("", "then: spark-submit --py-files longtail.zip spark_jobs/train.py"),
+        ("--output build/longtail.zip", "the same, in another directory"),
+    )
 
     output: Path = option(Path("longtail.zip"), "file to write", group="Output")
 

@@ -189,7 +189,7 @@ def test_remote_is_in_the_help_of_the_jobs_that_run_over_spark_connect_alone(hel
 
 def test_two_thresholds_of_pseudo_labels_name_each_other(help_of) -> None:
     assert "--confidence_threshold" in help_of(GenPseudolabelsOptions)
-    assert "--threshold of gen_pseudolabels" in " ".join(help_of(TrainSemiOptions).split())
+    assert "gen_pseudolabels --threshold" in " ".join(help_of(TrainSemiOptions).split())
 
 
 def test_a_description_of_an_option_is_a_phrase_without_a_full_stop() -> None:

@@ -18,8 +18,7 @@ class PseudoLabelOptions(JobOptions):
     )
     confidence_threshold: tuple[float, ...] = option(
         (0.0,),
-        "ignore pseudo-labels of lower confidence when training; one per class: 0.9,0.8,0.95 (--threshold of "
-        "gen_pseudolabels leaves them out of its table)",
+        "ignore less confident ones, as gen_pseudolabels --threshold does; by class: 0.9,0.8,0.95",
         group="Pseudo-labels",
     )  # fmt: skip
     pseudo_label_type: Literal["hard", "soft"] = option(
