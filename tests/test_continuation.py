@@ -207,15 +207,37 @@ def test_places_in_a_checkpoint_serve_to_find_the_set_that_it_was_trained_on(
     assert "a checkpoint does not decide what is prepared" in messages[0]
 
 
+@pytest.fixture
+def asked(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """The places in stores that are asked for, and not found."""
+    places: list[str] = []
+    for question in ("exists", "is_dir", "is_file"):
+        monkeypatch.setattr(StorePath, question, lambda place: bool(places.append(str(place))))
+    return places
+
+
+PLACES_OF = {
+    "digits": ["data_dir", "unlabeled"],
+    "folder": ["path", "val_path", "test_path"],
+    "table": ["path", "val_path", "test_path"],
+    "image_list": ["path", "list_file", "val_list_file", "test_list_file"],
+}
+
+
+@pytest.mark.parametrize("dataset", PLACES_OF)
 def test_a_checkpoint_does_not_decide_which_store_is_asked(
-    home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    dataset: str, home: Path, tmp_path: Path, asked: list[str]
 ) -> None:
-    asked: list[str] = []
-    monkeypatch.setattr(StorePath, "is_dir", lambda place: bool(asked.append(str(place))))
+    places = {name: f"s3a://theirs/{name}" for name in PLACES_OF[dataset]}
+    checkpoint = write_checkpoint(tmp_path / "c.tar", dataset=dataset, **places)
+    for options_type in (TrainOptions, EvaluateOptions):
+        with refused() as messages:
+            continued(options_type, {"resume": checkpoint})
+        assert "is not in datasets, and a checkpoint does not decide" in messages[0] and not asked
+
+
+def test_a_checkpoint_may_name_another_place_in_the_user_s_store(home: Path, tmp_path: Path, asked: list[str]) -> None:
     checkpoint = write_checkpoint(tmp_path / "c.tar", data_dir="s3a://theirs/sets")
-    with refused() as messages:
-        continued(TrainOptions, {"resume": checkpoint})
-    assert "is not in datasets, and a checkpoint does not decide" in messages[0] and not asked
     with refused():
         continued(TrainOptions, {"resume": checkpoint, "data_dir": "s3a://theirs/other"})
     assert asked == ["s3a://theirs/other/prepared", "s3a://theirs/sets/prepared"]

@@ -94,14 +94,14 @@ class SourceOptions(SparkJobOptions):
     @field_validator("path", "val_path", "test_path")
     @classmethod
     def _path_exists(cls, value: Location | None, info: ValidationInfo) -> Location | None:
-        if value is not None and not value.exists() and info.context != SET_IS_PREPARED:
+        if value is not None and info.context != SET_IS_PREPARED and not value.exists():
             raise ValueError("there is no such directory or file")
         return value
 
     @field_validator("list_file", "val_list_file", "test_list_file")
     @classmethod
     def _list_is_a_file(cls, value: Location | None, info: ValidationInfo) -> Location | None:
-        if value is not None and not value.is_file() and info.context != SET_IS_PREPARED:
+        if value is not None and info.context != SET_IS_PREPARED and not value.is_file():
             raise ValueError("there is no such file")
         return value
 
@@ -119,12 +119,12 @@ class SourceOptions(SparkJobOptions):
             raise ValueError(
                 f"--path goes with --dataset {', '.join(OWN_IMAGES)}, not with {self.dataset}: add --dataset folder"
             )
-        if self.dataset in IMAGE_TREES and self.path is not None and not (self.path.is_dir() or is_prepared):
+        if self.dataset in IMAGE_TREES and self.path is not None and not (is_prepared or self.path.is_dir()):
             raise ValueError(f"--path {self.path} is not a directory: a directory of images was expected")
         for name, path in (("val_path", self.val_path), ("test_path", self.test_path)):
             if path is not None and self.dataset not in ("folder", "table"):
                 raise ValueError(f"--{name} goes with --dataset folder or table")
-            if path is not None and self.dataset == "folder" and not (path.is_dir() or is_prepared):
+            if path is not None and self.dataset == "folder" and not (is_prepared or path.is_dir()):
                 raise ValueError(f"--{name} {path} is not a directory: a directory of class folders was expected")
         if self.layout != "auto" and self.dataset != "folder":
             raise ValueError("--layout goes with --dataset folder")

@@ -30,7 +30,9 @@ def advise_options(given: dict[str, Any]) -> Continued[AdviseOptions]:
     if OF_UNLABELED & given.keys():
         named, inherited = _without_unlabeled(named), _without_unlabeled(inherited)
     if named or card is None:
-        job = Continued(resolve_options(AdviseOptions, {**named, **given}), None)
+        # No place is looked at because a manifest names it: its set must be there.
+        of_manifest = "labelled" in given and (Path(given["labelled"]) / FILE_NAME).is_file()
+        job = Continued(resolve_options(AdviseOptions, {**named, **given}, is_prepared=of_manifest), None)
         _check_places(job.options, named, given)
     else:
         job = with_recorded(AdviseOptions, given, inherited, card)
