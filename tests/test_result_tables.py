@@ -14,6 +14,7 @@ import pytest
 from longtail.streaming.dashboard.table_reader import TableReader
 from longtail.streaming.live.quarantine import Quarantine
 from longtail.streaming.tables import writing
+from longtail.streaming.tables.liveness import Liveness
 from longtail.streaming.tables.manifest import (
     RunManifest,
     check_format_versions,
@@ -160,6 +161,7 @@ def test_a_run_that_neither_ended_nor_was_heard_of_is_lost(tmp_path: Path) -> No
     write(tmp_path, "c", {}, alerts=[alert])
 
     assert read_result_table(tmp_path, "alerts", now=170.0).to_pylist() == [alert]  # no rule of silence yet
+    assert not Liveness(silent_seconds=1).alerts(pa.Table.from_pylist([{"status": "finished"}]), now=170.0).num_rows
     assert statuses(tmp_path, now=170.0)["a"] == ("running", "")
     write_liveness(tmp_path, silent_seconds=60, runs_dir=tmp_path / "elsewhere")
     since = "no event since 1970-01-01 00:01:40 UTC"

@@ -79,9 +79,10 @@ class Liveness:
         return None
 
     def _silence(self, row: dict[str, Any], now: float) -> str | None:
+        if row["status"] != RUNNING or self.silent_seconds is None:
+            return None
         silence = now - row["updated_at"]
-        is_silent = row["status"] == RUNNING and self.silent_seconds is not None and silence > self.silent_seconds
-        return f"no event for {silence:.0f} s" if is_silent else None
+        return f"no event for {silence:.0f} s" if silence > self.silent_seconds else None
 
 
 def read_liveness(tables_dir: Path) -> Liveness:
