@@ -4,6 +4,7 @@
     python benchmarks/live_query.py throughput   # about 2 minutes: class events a second, written without a pause
     python benchmarks/live_query.py day          # about 3 minutes: 24 hours of epochs of one run, time compressed
     python benchmarks/live_query.py runs         # about 3 minutes: size of the state, cost of an epoch among many runs
+    python benchmarks/live_query.py old_files    # about 1 minute: a look for new event files among many old ones
 
 Ours are the files that a training writes (columns); the peer gets the same events as JSON lines, which the live query
 reads too (--lines: both get these).
@@ -37,8 +38,11 @@ from longtail.conf.base.files import write_text_atomically
 from longtail.conf.options.base import SparkJobOptions
 from longtail.conf.options.live import TRIGGER
 from longtail.spark_jobs.cluster.session import spark_session
+from longtail.streaming.archive import archive_run
+from longtail.streaming.event_files.passed import NewFiles
 from longtail.streaming.events.schema import ClassEvent, ConfusionEvent, Event, RunEvent, event_line, spark_ddl
 from longtail.streaming.events.writer import EventWriter
+from longtail.streaming.live.archiver import MAX_FILES
 from longtail.streaming.live.query import OWN_SETTINGS, LiveQuery, start_live_query
 from longtail.streaming.tables.manifest import list_runs, read_run_manifest, run_directory
 from longtail.streaming.tables.reading import read_result_table
@@ -328,12 +332,35 @@ def runs(spark: SparkSession, root: Path, arguments: argparse.Namespace) -> None
     print(f"an epoch among ten times the runs: ratio {costs[arguments.runs] / costs[arguments.runs // 10]:.2f}")
 
 
-MEASUREMENTS = {"latency": latency, "throughput": throughput, "day": day, "runs": runs}
+def old_files(spark: SparkSession, root: Path, arguments: argparse.Namespace) -> None:
+    """As many archives as --runs says, files up to the number at which they are archived, and one new file a look."""
+    events_dir, name = root / "events", "run{:06d}-attempt001-epoch00001.jsonl"
+    write_epoch(events_dir, "run", 1, epoch_events("run", 1, num_classes=arguments.classes, num_epochs=1), lines=True)
+    archive_run(events_dir, "run")
+    (archive,) = (file for file in (events_dir / "archive").glob("*.parquet"))
+    for number in range(arguments.runs):
+        shutil.copy(archive, archive.with_name(archive.name.replace("run@", f"run{number:06d}@")))
+    for number in range(MAX_FILES):
+        (events_dir / name.format(number)).touch()
+    new_files = NewFiles(events_dir)
+    new_files.look()
+    seconds = []
+    for number in range(MAX_FILES, MAX_FILES + arguments.epochs):
+        (events_dir / name.format(number)).touch()
+        began = time.monotonic()
+        assert new_files.look() == [name.format(number)]
+        seconds.append(time.monotonic() - began)
+    longest = 1000 * max(seconds)
+    print(f"{arguments.runs} archives, {MAX_FILES} files: a look {percentiles(seconds)}, at most {longest:.0f} ms")
+
+
+MEASUREMENTS = {"latency": latency, "throughput": throughput, "day": day, "runs": runs, "old_files": old_files}
 DEFAULTS = {
     "latency": {"classes": 100, "epochs": 60},
     "throughput": {"classes": 1000, "epochs": 20},
     "day": {"classes": 10, "epochs": 0},
     "runs": {"classes": 8142, "epochs": 0},
+    "old_files": {"classes": 10, "epochs": 1000},
 }
 
 
@@ -347,7 +374,7 @@ def main() -> None:
     parser.add_argument("--epoch_seconds", type=int, default=20, help="day: seconds that an epoch stands for")
     parser.add_argument("--probes", type=int, default=5, help="day, runs: epochs that are timed one by one")
     parser.add_argument("--lines", action="store_true", help="JSON lines for both")
-    parser.add_argument("--runs", type=int, default=1000, help="runs: how many")
+    parser.add_argument("--runs", type=int, default=1000, help="runs: how many; old_files: archives")
     arguments = parser.parse_args()
     for name, value in DEFAULTS[arguments.what].items():
         if getattr(arguments, name) is None:
