@@ -33,7 +33,7 @@ def is_table(path: Location) -> bool:
     if path.is_file():
         with open_for_reading(path) as file:
             return file.read(len(_PARQUET_MAGIC)) == _PARQUET_MAGIC
-    return is_delta(path) or bool(_visible(path, path.rglob("*.parquet")))
+    return is_delta(path) or bool(_visible(path, _parquet_files(path)))
 
 
 def open_parquet(file: Location, *, dictionaries: Sequence[str] = ()) -> pq.ParquetFile:
@@ -84,7 +84,12 @@ def damaged(file: Location, error: BaseException) -> UserError:
 def _files(table: Location) -> list[Location]:
     if table.is_file():
         return [table]
-    return _visible(table, delta_files(table) if is_delta(table) else table.rglob("*.parquet"))
+    return _visible(table, delta_files(table) if is_delta(table) else _parquet_files(table))
+
+
+def _parquet_files(directory: Location) -> Iterable[Location]:
+    """Those below the directory; tables have such names too, as pseudo_labels.parquet."""
+    return (file for file in directory.rglob("*.parquet") if not (isinstance(file, Path) and file.is_dir()))
 
 
 def _visible(table: Location, files: Iterable[Location]) -> list[Location]:

@@ -282,7 +282,8 @@ def test_a_pickle_name_also_gives_the_published_layout(
     """It has a label for each of the 1,297 training images of the digits, whose ids begin at 500."""
     content = pickle.loads((published / "pseudo_labeled_digits.pickle").read_bytes())
 
-    assert set(content) == {"extrapolated_targets", "prediction_model"}
+    assert set(content) == {"extrapolated_targets", "prediction_model", "longtail_class_names"}
+    assert json.loads(content["longtail_class_names"].tobytes()) == [str(digit) for digit in range(10)]
     assert content["prediction_model"] == str(checkpoints["CE"])
     assert content["extrapolated_targets"].dtype == np.int64
     assert content["extrapolated_targets"].shape == (1297,)

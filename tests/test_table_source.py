@@ -21,6 +21,7 @@ from longtail.data.loader import load_split
 from longtail.data.manifest import read_manifest
 from longtail.data.sources import table, table_images
 from longtail.data.sources.base import Located
+from longtail.data.storage import is_table, table_files
 from longtail.spark_jobs.steps.prepare import prepare
 from tests.image_tree import colour_of
 from tests.refusals import refused
@@ -377,6 +378,15 @@ def test_what_is_no_parquet_file_is_refused_by_name(tmp_path: Path) -> None:
     with refused() as messages:
         table.locate(options_of(tmp_path / "empty"))
     assert f"{tmp_path}/empty has no Parquet file" in messages[0]
+
+
+def test_a_directory_above_a_table_that_is_named_like_a_file_is_the_table(tmp_path: Path) -> None:
+    columns = {"image": [b"a", b"b", b"c", b"d"], "label": [0, 1, 0, 1]}
+    write(tmp_path / "rows.parquet" / "part-0.parquet", columns)
+    assert table_files(tmp_path) == [tmp_path / "rows.parquet" / "part-0.parquet"]
+    assert is_table(tmp_path)
+    (tmp_path / "rows.parquet" / "part-0.parquet").unlink()
+    assert not is_table(tmp_path)
 
 
 def test_a_table_becomes_a_prepared_set(spark: SparkSession, tmp_path: Path) -> None:
