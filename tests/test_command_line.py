@@ -56,6 +56,10 @@ def status_of(job_main: Callable[[Sequence[str]], None], *argv: str) -> object:
             "Job aborted due to stage failure: Master removed our application: FAILED\nDriver stacktrace:",
             "Spark's master gave the application up (FAILED), as its executors ended when they started: ",
         ),
+        (
+            "java.lang.IllegalStateException: Cannot call methods on a stopped SparkContext.\nThis stopped SparkContext",
+            "Spark has stopped the application: no master answers at --master, or it gave the application up; ",
+        ),
     ],
 )
 def test_workers_that_cannot_start_are_one_line_with_the_cause(text: str, message: str) -> None:

@@ -77,6 +77,11 @@ _OF_WORKERS = (
         "stderr on the workers says why; usual causes are Java options that do not start "
         "(spark.executor.extraJavaOptions) and a driver that workers cannot reach (spark.driver.host)",
     ),
+    (
+        re.compile(r"Cannot call methods on a stopped SparkContext"),
+        "Spark has stopped the application: no master answers at --master, or it gave the application up; see that the "
+        "master runs and that the URL is the one on its web page (spark://HOST:PORT)",
+    ),
 )
 """What ends executors or their Python processes as they start, and what the user can do."""
 _STORE_DRIVERS = (
