@@ -57,7 +57,7 @@ def status_of(job_main: Callable[[Sequence[str]], None], *argv: str) -> object:
             "Spark's master gave the application up (FAILED), as its executors ended when they started: ",
         ),
         (
-            "java.lang.IllegalStateException: Cannot call methods on a stopped SparkContext.\nThis stopped SparkContext",
+            "IllegalStateException: Cannot call methods on a stopped SparkContext.\nThis stopped SparkContext",
             "Spark has stopped the application: no master answers at --master, or it gave the application up; ",
         ),
     ],
