@@ -8,7 +8,6 @@
 The result is a network like any other, for evaluation and labelling alike.
 """
 
-from collections.abc import Sequence
 from dataclasses import replace
 
 import torch
@@ -32,6 +31,7 @@ from longtail.training.networks import network_to_device
 from longtail.training.objective import Task
 from longtail.training.run_directory import RunPaths
 from longtail.training.supervised import supervised_task
+from longtail.training.tuning import freeze
 
 TAU_GRID = tuple(step / 10 for step in range(21))
 """Candidates for tau on validation data: 0 to 2."""
@@ -97,12 +97,6 @@ def second_stage(options: TrainClassifierOptions, task: Task, rank: Rank) -> tup
 
 def _with_head(task: Task, head: str, options: TrainClassifierOptions) -> Task:
     return task.with_objective(head=head, logit_scale=logit_scale_of(head, options))
-
-
-def freeze(model: nn.Module, *, learned: Sequence[str]) -> None:
-    """Require gradients of the parameters whose names start with one of `learned`, and of no others."""
-    for name, parameter in model.named_parameters():
-        parameter.requires_grad_(name.startswith(tuple(learned)))
 
 
 def tau_normalised(weight: Tensor, tau: float) -> Tensor:

@@ -28,7 +28,7 @@ from longtail.training.networks import load_backbone
 from longtail.training.objective import Objective, Task
 from longtail.training.samples import Samples
 from longtail.training.training_data import TrainingData
-from longtail.training.tuning import learn_head
+from longtail.training.tuning import freeze
 
 FEATURES_DIRECTORY = "features"
 """In a prepared set: features of its images, by a hash of the backbone that computed them."""
@@ -69,8 +69,9 @@ def head_learner(
     """The learner of the head alone, and the task on features in the place of images."""
     assert type(task.objective) is Objective, "others need images in every step"
     if options.continues_from is not None:
+        # The whole checkpoint is loaded later (training/run_start.py), but the features are computed here.
         load_backbone(network, options.continues_from, options)
-    learn_head(network)
+    freeze(network, learned=(HEAD_PREFIX,))
     data = task.data
     directory = set_dir / FEATURES_DIRECTORY / _fingerprint(network, data)
 

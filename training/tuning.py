@@ -1,6 +1,6 @@
 """What of a network is trained (--tune): all of it, its last blocks, or its head alone."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from itertools import pairwise
 
 from torch import nn
@@ -23,17 +23,15 @@ def learn_last_blocks(network: Network, num_blocks: int) -> None:
     blocks = _blocks(backbone)
     if num_blocks > len(blocks):
         raise UserError(f"--tune last_{num_blocks}: the network has {len(blocks)} blocks; give last_1 to all")
-    for parameter in network.parameters():
-        parameter.requires_grad_(False)
-    learned = [network.fc, *(module for block in blocks[-num_blocks:] for module in block)]
-    for module in learned:
+    freeze(network, learned=(HEAD_PREFIX,))
+    for module in (module for block in blocks[-num_blocks:] for module in block):
         module.requires_grad_(True)
 
 
-def learn_head(network: Network) -> None:
-    """Require gradients of the head, and of nothing else."""
-    for name, parameter in network.named_parameters():
-        parameter.requires_grad_(name.startswith(HEAD_PREFIX))
+def freeze(model: nn.Module, *, learned: Sequence[str]) -> None:
+    """Require gradients of the parameters whose names start with one of `learned`, and of no others."""
+    for name, parameter in model.named_parameters():
+        parameter.requires_grad_(name.startswith(tuple(learned)))
 
 
 def _blocks(backbone: nn.Module) -> list[list[nn.Module]]:
