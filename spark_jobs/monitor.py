@@ -7,7 +7,7 @@
 A Structured Streaming query over the metric events of all runs. The terminal shows for each run the test accuracy of
 every class, its change, and its predicted and true share. All tables are written to OUTPUT_DIR (read by
 streaming/tables/reading.py), with --format delta as Delta tables too. Ctrl-C stops the monitor; the same command
-resumes it. --once processes the events that exist and ends.
+resumes it. --once processes the events that exist and ends. --mlflow logs the runs in MLflow, also those that are over.
 """
 
 import sys
@@ -24,6 +24,7 @@ from longtail.spark_jobs.display.live_view import follow, screen
 from longtail.spark_jobs.steps.event_source import shown_source
 from longtail.spark_jobs.steps.live_query import live_inputs, start_query
 from longtail.spark_jobs.steps.live_sinks import update_sinks
+from longtail.spark_jobs.tracking.monitoring import logged_runs
 from longtail.streaming.tables.manifest import TABLES_DIRECTORY, list_runs
 from longtail.streaming.tables.published import Publish, working_tables
 
@@ -34,8 +35,8 @@ def main(argv: Sequence[str]) -> None:
         raise UserError(f"there is no directory {options.runs_dir}: name the --runs_dir of the trainings to watch")
     tables_dir = options.output_dir or options.runs_dir / TABLES_DIRECTORY
     check_can_be_written(tables_dir, option="--output_dir")
-    with working_tables(tables_dir) as (directory, publish):
-        _monitor(options, directory, publish)
+    with working_tables(tables_dir) as (directory, publish), logged_runs(options, directory, also=publish) as update:
+        _monitor(options, directory, update)
     print(f"tables: {tables_dir}")
 
 

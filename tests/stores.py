@@ -4,11 +4,13 @@ Both are processes of their own and hold nothing when they start.
 """
 
 import json
+import os
+import signal
 import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from urllib.request import Request, urlopen
@@ -58,7 +60,7 @@ def s3_store(directory: Path) -> Iterator[Store]:
         "spark.hadoop.fs.s3a.secret.key": KEYS["AWS_SECRET_ACCESS_KEY"],
     }
     command = [sys.executable, "-m", "moto.server", "-H", "127.0.0.1", "-p", port]
-    with _running(command, directory, is_ready=lambda: _answers(f"{endpoint}/moto-api/data.json")):
+    with running(command, directory, is_ready=lambda: answers(f"{endpoint}/moto-api/data.json")):
         urlopen(Request(f"{endpoint}/{BUCKET}", method="PUT"), timeout=START_SECONDS).close()
         yield Store(f"s3a://{BUCKET}", settings, environment)
 
@@ -75,7 +77,7 @@ def hdfs_store(directory: Path) -> Iterator[Store]:
         "-D", "dfs.replication=1", "-D", f"hdfs.minidfs.basedir={directory / 'hdfs'}",
         "-D", "dfs.permissions.enabled=false", "-writeDetails", details,
     ]  # fmt: skip
-    with _running(command, directory, is_ready=lambda: _has_json(details)):
+    with running(command, directory, is_ready=lambda: _has_json(details)):
         yield Store(f"hdfs://127.0.0.1:{port}", {})
 
 
@@ -85,24 +87,29 @@ def s3a_jars() -> Path:
 
 
 @contextmanager
-def _running(command: list[object], directory: Path, *, is_ready: Callable[[], bool]) -> Iterator[None]:
+def running(command: list[object], directory: Path, *, is_ready: Callable[[], bool]) -> Iterator[None]:
+    """A server and the processes that it starts, for as long as the block. Its output is in ``directory``."""
     directory.mkdir(parents=True, exist_ok=True)
     log = directory / "output.txt"
     with log.open("wb") as output:
-        process = subprocess.Popen([str(part) for part in command], cwd=directory, stdout=output, stderr=output)
+        process = subprocess.Popen(
+            [str(part) for part in command], cwd=directory, stdout=output, stderr=output, start_new_session=True
+        )
     try:
         deadline = time.monotonic() + START_SECONDS
         while not is_ready():
             assert process.poll() is None, log.read_text()[-3000:]
-            assert time.monotonic() < deadline, f"the store did not start: {log.read_text()[-3000:]}"
+            assert time.monotonic() < deadline, f"the server did not start: {log.read_text()[-3000:]}"
             time.sleep(0.1)
         yield
     finally:
-        process.kill()
+        with suppress(ProcessLookupError):  # it has ended by itself
+            os.killpg(process.pid, signal.SIGKILL)
         process.wait()
 
 
-def _answers(url: str) -> bool:
+def answers(url: str) -> bool:
+    """Whether a server answers a request for the URL."""
     try:
         with urlopen(url, timeout=5):
             return True

@@ -86,10 +86,17 @@ MAY_IMPORT = {
     "spark_jobs.cluster": {*BELOW_THE_JOBS, "spark_jobs.cluster"},
     "spark_jobs.display": {*BELOW_THE_JOBS, "spark_jobs.display"},
     "spark_jobs.frames": {*BELOW_THE_JOBS, "spark_jobs.cluster", "spark_jobs.frames"},
-    "spark_jobs.steps": {*BELOW_THE_JOBS, *BELOW_STEPS, "spark_jobs.steps"},
+    "spark_jobs.tracking": {*BELOW_THE_JOBS, *BELOW_STEPS, "spark_jobs.tracking"},
+    "spark_jobs.steps": {*BELOW_THE_JOBS, *BELOW_STEPS, "spark_jobs.tracking", "spark_jobs.steps"},
     "spark_jobs.studies": {*BELOW_THE_JOBS, *BELOW_STEPS, "spark_jobs.steps", "spark_jobs.studies"},
     "spark_jobs.advising": {*BELOW_THE_JOBS, *BELOW_STEPS, "spark_jobs.steps", "spark_jobs.advising"},
-    "spark_jobs.api": {*BELOW_THE_JOBS, *BELOW_STEPS, "spark_jobs.steps", "spark_jobs.api"},
+    "spark_jobs.api": {
+        *BELOW_THE_JOBS,
+        *BELOW_STEPS,
+        "spark_jobs.tracking",
+        "spark_jobs.steps",
+        "spark_jobs.api",
+    },
     "spark_jobs": {*PACKAGES},
 }
 SPARK = {"pyspark", "py4j"}

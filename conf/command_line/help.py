@@ -134,7 +134,9 @@ def _invocation(options_type: type[JobOptions], name: str) -> str:
     if presentation(field).positional:
         return name.upper()
     flags = ", ".join(flags_of(options_type, name))
-    return flags if field.annotation is bool else f"{flags} {_metavar(field)}"
+    if field.annotation is bool:
+        return flags
+    return f"{flags} [{_metavar(field)}]" if presentation(field).alone else f"{flags} {_metavar(field)}"
 
 
 def _metavar(field: FieldInfo) -> str:

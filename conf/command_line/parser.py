@@ -74,6 +74,8 @@ def _parser(options_type: type[JobOptions], prog: str) -> argparse.ArgumentParse
             parser.add_argument(*all_flags_of(options_type, name), dest=name, action="store_true")
         elif presentation(field).repeated:
             parser.add_argument(*all_flags_of(options_type, name), dest=name, action="append")
+        elif alone := presentation(field).alone:
+            parser.add_argument(*all_flags_of(options_type, name), dest=name, nargs="?", const=alone)
         else:
             parser.add_argument(*all_flags_of(options_type, name), dest=name)
     for number, entry in enumerate(_replaced(options_type)):

@@ -40,6 +40,7 @@ class Presentation:
     advanced: listed by --help-all alone
     choices: the names to choose from, where the field's type does not list them
     repeated: what one value looks like, if the flag may be given several times; else empty
+    alone: the value if the flag is given without one; empty if it needs one
     """
 
     group: str
@@ -48,6 +49,7 @@ class Presentation:
     advanced: bool
     choices: tuple[str, ...]
     repeated: str
+    alone: str
 
 
 def one_of(names: Iterable[str], *, or_code: str = "", or_name: re.Pattern[str] | None = None) -> AfterValidator:
@@ -94,6 +96,7 @@ def option(
     advanced: bool = False,
     choices: Iterable[str] = (),
     repeated: str = "",
+    alone: str = "",
     in_run_name: bool = True,
     **checks: Any,
 ) -> Any:
@@ -101,7 +104,7 @@ def option(
 
     default: ``...`` if the option is required
     description: the option's line in the help, without the default
-    group, flags, positional, advanced, choices, repeated: see Presentation
+    group, flags, positional, advanced, choices, repeated, alone: see Presentation
     in_run_name: whether the option is part of the name of a run; False if it does not change the outcome of a training
     checks: pydantic's (``gt=0``, ``max_length=...``)
     """
@@ -112,6 +115,7 @@ def option(
         "advanced": advanced,
         "choices": " ".join(choices),
         "repeated": repeated,
+        "alone": alone,
         "in_run_name": in_run_name,
     }
     # The default of a place may be on another file system than the local one.
@@ -139,6 +143,7 @@ def presentation(field: FieldInfo) -> Presentation:
         advanced=bool(extra["advanced"]),
         choices=tuple(str(extra["choices"]).split()),
         repeated=str(extra["repeated"]),
+        alone=str(extra["alone"]),
     )
 
 

@@ -10,6 +10,7 @@ from longtail.conf.base.locations import Location
 from longtail.conf.kafka_settings import check_setting
 from longtail.conf.options.base import SparkJobOptions, TableFormat, of_form, option
 from longtail.conf.options.places import DirectoryLocation
+from longtail.conf.options.tracking import mlflow_server
 
 EVENTS_TOPIC = "longtail-events"
 TRIGGER = "100 milliseconds"
@@ -102,6 +103,7 @@ class MonitorOptions(LiveQueryOptions):
         None, "directory of the result tables; default: analytics/ in --runs_dir", group="Output"
     )
     tensorboard: Path | None = option(None, "directory for TensorBoard scalars of all runs", group="Output")
+    mlflow: str | None = mlflow_server("log all runs, their scores and models in MLflow")
     format: TableFormat = option(
         "parquet", "delta writes the tables as Delta tables as well, in delta/ (pip install 'longtail[delta]')",
         group="Output",

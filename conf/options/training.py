@@ -11,6 +11,7 @@ from longtail.conf.networks import NETWORKS, TIMM_NAME
 from longtail.conf.options.base import MOST_THREADS, JobOptions, fingerprint, is_in_run_name, of_form, one_of, option
 from longtail.conf.options.data import DataOptions
 from longtail.conf.options.places import FileLocation
+from longtail.conf.options.tracking import mlflow_server
 
 BATCH_HELP = "images per step, over all ranks together"
 
@@ -113,6 +114,7 @@ class RunOptions(DataOptions):
     runs_dir: Location = option(
         Path("runs"), "directory of checkpoints, logs and metric events", group="Output", in_run_name=False
     )
+    mlflow: str | None = mlflow_server("log the run, its scores and its model in MLflow")
 
     _recorded: dict[str, Any] | None = PrivateAttr(None)
 

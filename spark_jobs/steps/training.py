@@ -16,6 +16,7 @@ from longtail.spark_jobs.cluster.session import spark_session
 from longtail.spark_jobs.cluster.watchdog import Watchdog
 from longtail.spark_jobs.display.progress import EpochProgress
 from longtail.spark_jobs.steps.ranks import run_on_set
+from longtail.spark_jobs.tracking.training import check_tracking, tracked
 from longtail.streaming.events.writer import EventWriter
 from longtail.training.run_directory import (
     CHECKPOINT_FILE,
@@ -36,10 +37,11 @@ if TYPE_CHECKING:
 def training_session(job: str, options: RunOptions) -> SparkSession:
     """The session of a training job.
 
-    Raises UserError as spark_session does, and if --runs_dir cannot be written or the cluster cannot run all ranks at
-    once: before the data set is prepared, which can take an hour.
+    Raises UserError as spark_session does, and if --runs_dir cannot be written, --mlflow cannot be reached or the
+    cluster cannot run all ranks at once: before the data set is prepared, which can take an hour.
     """
     check_can_be_written(options.runs_dir, option="--runs_dir")
+    check_tracking(options)
     spark = spark_session(job, options, slots=options.world_size)
     check_slots(spark, options.world_size, profile=stage_profile(spark))
     return spark
@@ -60,7 +62,7 @@ def train_run(
     paths = run_paths(options, set_dir=set_dir, pseudo_labels=pseudo_labels)
     check_steps_of_run(options, read_manifest(set_dir))
     check_slots(spark, options.world_size, profile=stage_profile(spark))
-    with exclusive_run(paths.run_dir):
+    with exclusive_run(paths.run_dir), tracked(spark, options, paths):
         if (finished := finished_run(paths.run_dir)) is not None:
             print(f"{paths.run_dir.name} is done already; --exp_str NAME trains it again under another name")
             return finished
