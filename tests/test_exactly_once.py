@@ -6,6 +6,8 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 from unittest.mock import patch
@@ -38,8 +40,8 @@ from tests.events import an_event, batch_tables, line_frame
 from tests.histories import events_of, histories
 from tests.plain_tables import plain_tables
 
-NUM_KILLS = int(os.environ.get("LONGTAIL_KILLS", "5"))
-"""Each takes the start of a process: the tests of every change kill less often than one may."""
+NUM_KILLS = int(os.environ.get("LONGTAIL_KILLS", "3"))
+"""Each takes the start of a process: the tests of every change kill less often than one may, once at each moment."""
 BATCH_SECONDS = 300
 """A first batch takes some 6 seconds, and this on a machine with many times as much to do."""
 BAD_LINES = ["not JSON", '{"kind": "class", ', '{"format_version": 1, "kind": "class"}', "[]"]
@@ -183,13 +185,25 @@ def write_storm(events_dir: Path, part: int, draw: random.Random) -> None:
         write_text_atomically(events_dir / f"part{part:03d}-{number}.jsonl", "\n".join(lines[number::3]) + "\n")
 
 
-def wait_for_a_batch(process: subprocess.Popen[str], tables_dir: Path) -> None:
-    commits = tables_dir / "checkpoint" / "commits"
-    before = len([*commits.glob("[0-9]*")])
+def wait_until(reached: Callable[[], bool], process: subprocess.Popen[str]) -> None:
     deadline = time.monotonic() + BATCH_SECONDS
-    while len([*commits.glob("[0-9]*")]) == before:
+    while not reached():
         assert process.poll() is None and time.monotonic() < deadline
         time.sleep(0.01)
+
+
+def num_commits(tables_dir: Path) -> int:
+    return len([*(tables_dir / "checkpoint" / "commits").glob("[0-9]*")])
+
+
+def table_files(tables_dir: Path) -> set[tuple[Path, int]]:
+    """All files of the tables but the checkpoint's, with their times."""
+    found = set()
+    for file in tables_dir.rglob("*"):
+        with suppress(FileNotFoundError):  # replaced meanwhile
+            if "checkpoint" not in file.relative_to(tables_dir).parts and file.is_file():
+                found.add((file, file.stat().st_mtime_ns))
+    return found
 
 
 @pytest.mark.long
@@ -199,12 +213,15 @@ def test_a_query_killed_again_and_again_keeps_the_tables_of_all_events(spark: Sp
     command = [sys.executable, "-m", "tests.live_process", str(events_dir), str(tables_dir)]
     for part in range(NUM_KILLS):
         write_storm(events_dir, part, draw)
+        written, committed = table_files(tables_dir), num_commits(tables_dir)
         process = subprocess.Popen(command, cwd=REPOSITORY, stdout=subprocess.PIPE, text=True)
         try:
             assert process.stdout and process.stdout.readline() == "started\n"
-            # Most from before the first batch on, the others after it, however slow the machine is.
-            if part % 4 == 3:
-                wait_for_a_batch(process, tables_dir)
+            # Before a batch, while it writes its tables, and after it, however slow the machine is.
+            if part % 3 == 1:
+                wait_until(lambda before=written: table_files(tables_dir) != before, process)
+            if part % 3 == 2:
+                wait_until(lambda before=committed: num_commits(tables_dir) > before, process)
             deadline = time.monotonic() + draw.uniform(0, 1)
             while time.monotonic() < deadline:
                 assert process.poll() is None
