@@ -1,6 +1,4 @@
-"""The notebooks run from a clean state, top to bottom, in the order of their numbers, in one directory."""
-
-from pathlib import Path
+"""The notebooks run from a clean state, top to bottom, in the order of their numbers."""
 
 import nbformat
 import pytest
@@ -12,44 +10,52 @@ NOTEBOOKS = sorted((REPOSITORY / "notebooks").glob("*.ipynb"))
 
 
 @pytest.fixture(scope="module")
-def directory(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return tmp_path_factory.mktemp("notebooks")
+def shown(tmp_path_factory: pytest.TempPathFactory) -> dict[str, list[str]]:
+    """The tables and figures of each notebook as text.
 
-
-def run(name: str, directory: Path) -> list[str]:
-    """Run a notebook in the directory; its tables and figures as text."""
-    notebook = nbformat.read(REPOSITORY / "notebooks" / f"{name}.ipynb", as_version=4)
-    NotebookClient(notebook, timeout=300, resources={"metadata": {"path": str(directory)}}).execute()
-    return [
-        output["data"]["text/plain"]
-        for cell in notebook.cells
-        for output in cell.get("outputs", [])
-        if "text/plain" in output.get("data", {})
-    ]
+    One kernel runs them all, and forgets every name between two: a kernel and a JVM for each would take longer to start
+    than what most of them compute. The third has a directory of its own.
+    """
+    shared, own = tmp_path_factory.mktemp("notebooks"), tmp_path_factory.mktemp("third")
+    notebooks = {file.stem: nbformat.read(file, as_version=4).cells for file in NOTEBOOKS}
+    whole = nbformat.v4.new_notebook()
+    for name, cells in notebooks.items():
+        clean = [f"%cd -q {own if name.startswith('3') else shared}", "%reset -f"]
+        whole.cells += [*map(nbformat.v4.new_code_cell, clean), *cells]
+    NotebookClient(whole, timeout=300, resources={"metadata": {"path": str(shared)}}).execute()
+    return {
+        name: [
+            output["data"]["text/plain"]
+            for cell in cells
+            for output in cell.get("outputs", [])
+            if "text/plain" in output.get("data", {})
+        ]
+        for name, cells in notebooks.items()
+    }
 
 
 @pytest.mark.long
-def test_the_first_shows_a_long_tail(directory: Path) -> None:
-    shown = run("1_long_tail", directory)
-    assert "class_name" in shown[0] and "unlabeled" in shown[0]
-    assert sum(text.startswith("<Figure") for text in shown) == 2
+def test_the_first_shows_a_long_tail(shown: dict[str, list[str]]) -> None:
+    tables = shown["1_long_tail"]
+    assert "class_name" in tables[0] and "unlabeled" in tables[0]
+    assert sum(text.startswith("<Figure") for text in tables) == 2
 
 
 @pytest.mark.long
-def test_the_second_trains_labels_and_trains_again_and_the_fourth_compares(directory: Path) -> None:
-    shown = run("2_pseudo_labels", directory)
-    assert "train_semi" in shown[-3] and "rho_unlabeled" in shown[-1]
-    compared = run("4_what_labels_are_worth", directory)
+def test_the_second_trains_labels_and_trains_again_and_the_fourth_compares(shown: dict[str, list[str]]) -> None:
+    tables = shown["2_pseudo_labels"]
+    assert "train_semi" in tables[-3] and "rho_unlabeled" in tables[-1]
+    compared = shown["4_what_labels_are_worth"]
     assert "gain" in compared[-1] and sum(text.startswith("<Figure") for text in compared) == 3
 
 
 @pytest.mark.long
-def test_the_third_watches_a_training_from_first_to_last(tmp_path: Path) -> None:
-    shown = run("3_live_per_class", tmp_path)
+def test_the_third_watches_a_training_from_first_to_last(shown: dict[str, list[str]]) -> None:
+    tables = shown["3_live_per_class"]
     # The last table has epochs 1, 6, ... 36 of 40: the live view saw the run from first to last.
-    assert "balanced_accuracy" in shown[-1]
-    assert "\n36 " in shown[-1]
-    assert any(text.startswith("<Figure") for text in shown)
+    assert "balanced_accuracy" in tables[-1]
+    assert "\n36 " in tables[-1]
+    assert any(text.startswith("<Figure") for text in tables)
 
 
 def test_the_notebooks_define_no_logic_and_keep_small_outputs() -> None:
