@@ -9,8 +9,11 @@ import re
 import subprocess
 import sys
 import threading
+from concurrent.futures import Future
+from contextlib import suppress
 from typing import Any
 
+from py4j.java_gateway import JavaGateway
 from pyspark import SparkConf, SparkContext
 from pyspark.java_gateway import launch_gateway
 
@@ -23,6 +26,10 @@ _REPEATED = re.compile(
     r"|\t(confs:|found |modules in use:|:: modules in use:|[\w.-]+#[\w.-]+;\S+ from |-+$|\||\d+ artifacts copied)"
     r"|\s*$"
 )
+
+
+MOST_SECONDS = 60.0
+"""Until a JVM that has been interrupted while it started can be ended."""
 
 
 class _WithoutFork(dict[str, Any]):
@@ -45,17 +52,43 @@ def start_jvm(configuration: SparkConf, *, quiet: bool) -> subprocess.Popen[byte
     if SparkContext._gateway is not None:
         return None
     if not quiet:
-        gateway = launch_gateway(configuration, popen_kwargs=_WithoutFork(process_group=0))
+        gateway = _launch(configuration, _WithoutFork(process_group=0))
         SparkContext._ensure_initialized(gateway=gateway, conf=configuration)
         return gateway.proc
     read_end, write_end = os.pipe()
     threading.Thread(target=_pass_on, args=(read_end,), daemon=True).start()
     try:
-        gateway = launch_gateway(configuration, popen_kwargs=_WithoutFork(process_group=0, stderr=write_end))
+        gateway = _launch(configuration, _WithoutFork(process_group=0, stderr=write_end))
     finally:
         os.close(write_end)  # the JVM has a copy; the thread ends when that is closed
     SparkContext._ensure_initialized(gateway=gateway, conf=configuration)
     return gateway.proc
+
+
+def _launch(configuration: SparkConf, popen_kwargs: _WithoutFork) -> JavaGateway:
+    """As launch_gateway(), but of an interrupted start no JVM is left.
+
+    launch_gateway() removes the directory in which the JVM says that it has started, and a JVM that cannot say so stays
+    for good. So it goes on in a thread of its own until the JVM can be ended.
+    """
+    started: Future[JavaGateway] = Future()
+
+    def launch() -> None:
+        try:
+            started.set_result(launch_gateway(configuration, popen_kwargs=popen_kwargs))
+        except BaseException as error:  # noqa: BLE001 - raised again where the JVM is waited for
+            started.set_exception(error)
+
+    threading.Thread(target=launch, daemon=True).start()
+    try:
+        return started.result()
+    except KeyboardInterrupt:
+        with suppress(Exception):  # it has not started either
+            process = started.result(MOST_SECONDS).proc
+            assert process is not None
+            process.kill()
+            process.wait()
+        raise
 
 
 def silence_accumulators(context: SparkContext) -> None:
