@@ -441,6 +441,7 @@ OUTCOME = {
 PLACES = {
     "master": "local[2]", "remote": "sc://localhost", "verbose": True, "data_dir": "elsewhere",
     "runs_dir": "elsewhere", "retries": 5, "rank_timeout": 9.0, "data_through": "partitions", "backend": "gloo",
+    "mlflow": "http://127.0.0.1:5000",
 }  # fmt: skip
 # What is valid only together with others.
 OUTCOME_TOGETHER = {
