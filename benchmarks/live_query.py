@@ -163,10 +163,10 @@ def percentiles(seconds: list[float]) -> str:
     return f"p50 {1000 * np.percentile(seconds, 50):.0f} ms, p99 {1000 * np.percentile(seconds, 99):.0f} ms"
 
 
-def process_tree() -> list[int]:
-    """This process, Spark's JVM and the Python workers."""
+def process_tree(root: int) -> list[int]:
+    """A process, Spark's JVM and the Python workers."""
     found: list[int] = []
-    waiting = [os.getpid()]
+    waiting = [root]
     while waiting:
         pid = waiting.pop()
         with contextlib.suppress(FileNotFoundError, ProcessLookupError):
@@ -180,7 +180,7 @@ def process_tree() -> list[int]:
 def peak_memory_mib() -> dict[str, float]:
     """The most that each of these had of memory so far."""
     found: dict[str, float] = {}
-    for pid in process_tree():
+    for pid in process_tree(os.getpid()):
         with contextlib.suppress(FileNotFoundError, ProcessLookupError):
             status = Path(f"/proc/{pid}/status").read_text()
             peak = re.search(r"VmHWM:\s+(\d+) kB", status)
@@ -190,10 +190,11 @@ def peak_memory_mib() -> dict[str, float]:
     return found
 
 
-def cpu_seconds() -> float:
-    """What all of these took of the processors so far: on a busy machine it says more than the time that went by."""
+def cpu_seconds(root: int | None = None) -> float:
+    """What a process, by default this one, and all of these took of the processors so far: on a busy machine it says
+    more than the time that went by."""
     found = 0
-    for pid in process_tree():
+    for pid in process_tree(os.getpid() if root is None else root):
         with contextlib.suppress(FileNotFoundError, ProcessLookupError):
             after_name = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
             found += int(after_name[11]) + int(after_name[12])

@@ -5,16 +5,17 @@ the state repeatedly and updates the elements that have changed.
 """
 
 from collections import Counter
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 import plotly.graph_objects as go
 
 from longtail.streaming.dashboard.notes import NO_NOTES, RunNotes
-from longtail.streaming.dashboard.panels import CHARTS, PANELS, ShownRun
+from longtail.streaming.dashboard.panels import CHARTS, PANELS, Panel, ShownRun
 from longtail.streaming.dashboard.rendering import render, render_note
 from longtail.streaming.dashboard.selection import Selection
 from longtail.streaming.dashboard.table_rows import ReadTable, last_epoch, latest_step, newest_first, splits_of
-from longtail.streaming.dashboard.values import key_figures, run_card, shown_alerts
+from longtail.streaming.dashboard.values import RunCard, key_figures, run_card, scores_by_run, shown_alerts
 from longtail.streaming.tables.query_rows import NO_RUN
 from longtail.streaming.tables.reading import latest_epochs, rows_where
 from longtail.streaming.tables.schemas import QUARANTINE, RUNNING
@@ -41,8 +42,13 @@ def whole_page(state: PageState) -> str:
     return render("page.html", state=state, panels=PANELS)
 
 
-def page_state(read: ReadTable, selection: Selection, notes: RunNotes = NO_NOTES) -> PageState:
-    """The state of the page for the tables as they are now. A hidden run is shown only if it is selected."""
+def page_state(
+    read: ReadTable, selection: Selection, notes: RunNotes = NO_NOTES, *, panels: Mapping[str, Panel] = PANELS
+) -> PageState:
+    """The state of the page for the tables as they are now. A hidden run is shown only if it is selected.
+
+    panels: those to fill; none is much faster
+    """
     runs, epochs, alerts = (read(name, None) for name in ("runs", "epochs", "alerts"))
     state = PageState(figures=dict.fromkeys(CHARTS))
     # Only names that are in the tables are used below: no text from an address becomes the name of a file.
@@ -50,21 +56,23 @@ def page_state(read: ReadTable, selection: Selection, notes: RunNotes = NO_NOTES
     rows = {run: row for run, row in ordered if run == selection.run or not notes.description(run).hidden}
     run = selection.run if selection.run is not None else next(iter(rows), None)
     latest = latest_epochs(epochs)
-    bad_lines = Counter(read(QUARANTINE, None)["run"].to_pylist())
-    listed = list(rows.values())[:MAX_RUNS_LISTED]
+    num_alerts, bad_lines = (Counter(rows["run"].to_pylist()) for rows in (alerts, read(QUARANTINE, None)))
+    listed = list(rows)[:MAX_RUNS_LISTED]
+    scores = scores_by_run(latest, [*listed, *([run] if run in rows else [])])
+
+    def card_of(name: str, split: str | None) -> RunCard:
+        return run_card(
+            rows[name],
+            scores[name],
+            split=split,
+            description=notes.description(name),
+            num_alerts=num_alerts[name],
+            num_bad_lines=bad_lines[name],
+        )
+
     state.html["runs"] = render(
         "runs.html",
-        cards=[
-            run_card(
-                row,
-                latest,
-                alerts,
-                split=selection.split,
-                description=notes.description(row["run"]),
-                num_bad_lines=bad_lines[row["run"]],
-            )
-            for row in listed
-        ],
+        cards=[card_of(name, selection.split) for name in listed],
         shown=run,
         selection=selection,
         num_more=len(rows) - len(listed),
@@ -78,14 +86,7 @@ def page_state(read: ReadTable, selection: Selection, notes: RunNotes = NO_NOTES
     splits = splits_of(latest, run)
     split = selection.split if selection.split in splits else next(iter(splits), None)
     of_split = rows_where(epochs, split=split) if split else epochs.slice(0, 0)
-    card = run_card(
-        rows[run],
-        latest,
-        alerts,
-        split=split,
-        description=notes.description(run),
-        num_bad_lines=bad_lines[run],
-    )
+    card = card_of(run, split)
     state.title = f"{card.title} – Longtail"
     state.html["overview"] = render(
         "overview.html",
@@ -98,7 +99,7 @@ def page_state(read: ReadTable, selection: Selection, notes: RunNotes = NO_NOTES
         alerts=shown_alerts(rows_where(alerts, run=run)),
         damage=notes.damage.get(run),
     )
-    if split is None:
+    if split is None or not panels:
         return state
     class_rows = rows_where(read("class_epochs", run), split=split)
     shown = ShownRun(
@@ -115,7 +116,7 @@ def page_state(read: ReadTable, selection: Selection, notes: RunNotes = NO_NOTES
     if not len(shown.axis(1)):
         state.html["note-accuracy_map"] = render_note(_no_class(selection))
         return state
-    for name, panel in PANELS.items():
+    for name, panel in panels.items():
         state.html[f"note-{name}"], figures = panel.show(shown)
         state.figures.update(figures)
     return state

@@ -67,7 +67,8 @@ def dashboard_page(
 
     # Not async: each request runs in its own thread, so that a slow one does not block the others.
     def page(request: Request) -> Response:
-        return HTMLResponse(whole_page(page_state(read, selected(request), notes())), headers=_HEADERS)
+        # The panels follow with the first state: the browser has nothing to draw them with yet.
+        return HTMLResponse(whole_page(page_state(read, selected(request), notes(), panels={})), headers=_HEADERS)
 
     def state(request: Request) -> Response:
         current = version()

@@ -14,7 +14,13 @@ import pyarrow.parquet as pq
 from longtail.streaming.dashboard.notes import RunNotes
 from longtail.streaming.dashboard.panels import CLASS_COLUMNS
 from longtail.streaming.tables.descriptions import descriptions_state, read_table_descriptions
-from longtail.streaming.tables.manifest import DamagedTables, check_format_versions, list_runs, manifest_state
+from longtail.streaming.tables.manifest import (
+    DamagedTables,
+    ManifestState,
+    check_format_versions,
+    manifest_state,
+    manifest_states,
+)
 from longtail.streaming.tables.progress import read_progress
 from longtail.streaming.tables.quarantine_files import quarantine_files
 from longtail.streaming.tables.query_rows import NO_RUN, own_alerts_state
@@ -37,7 +43,7 @@ class _CachedRun:
     parts: rows by file; whole: all rows
     """
 
-    state: tuple[int, int] | None
+    state: ManifestState | None
     parts: dict[str, pa.Table]
     whole: pa.Table
 
@@ -56,13 +62,13 @@ class TableReader:
         self._lock = Lock()
         self._damage: dict[tuple[str, str], str] = {}
         self._bad_lines: dict[Path, pa.Table] = {}
+        self._whole: dict[str, tuple[dict[str, ManifestState], pa.Table]] = {}
         self._cached: dict[str, OrderedDict[str, _CachedRun]] = {name: OrderedDict() for name in TABLES}
 
     def version(self) -> str:
         """A text that changes whenever a table does."""
-        runs = list_runs(self.directory)
         statuses = self.read("runs").select(["run", "status"]).to_pylist()
-        states = [*((run, manifest_state(self.directory, run)) for run in runs), descriptions_state(self.directory)]
+        states = manifest_states(self.directory), descriptions_state(self.directory)
         bad = [file.name for file in quarantine_files(self.directory)]
         others = bad, own_alerts_state(self.directory), read_progress(self.directory)
         digest = hashlib.sha256(repr((states, statuses, *others)).encode()).hexdigest()
@@ -79,18 +85,33 @@ class TableReader:
         """A result table of one run or of all; empty for a run that is not in the tables, whatever its name."""
         if name == QUARANTINE:
             return self._read_quarantine()
-        runs = [known for known in list_runs(self.directory) if run in (None, known)]
+        states = manifest_states(self.directory)
 
         def stored(table: str) -> list[pa.Table]:
-            return [self._of_run_if_intact(table, one) for one in runs]
+            if run is None:
+                return [self._of_all(table, states)]
+            return [self._of_run_if_intact(table, run)] if run in states else []
 
         if name in IN_MANIFEST:
-            about = runs if run else [*runs, NO_RUN]
+            about = [*states, NO_RUN] if run is None else [run] if run in states else []
             parts = at_moment(self.directory, name, stored, now=time.time(), about=about)
         else:
             parts = stored(name)
-        schema = TABLES[name].empty_table().select(_COLUMNS.get(name, TABLES[name].names))
-        return pa.concat_tables([schema, *parts])
+        return pa.concat_tables([_no_rows(name), *parts])
+
+    def _of_all(self, name: str, states: dict[str, ManifestState]) -> pa.Table:
+        """The rows of all runs, in one piece: of many old runs, hardly any changes between two looks."""
+        with self._lock:
+            known, whole = self._whole.get(name, ({}, _no_rows(name)))
+        if known == states:
+            return whole
+        whole = pa.concat_tables([_no_rows(name), *(self._of_run_if_intact(name, run) for run in states)])
+        whole = whole.combine_chunks()
+        with self._lock:
+            # A damaged table may be put back as it was: it is tried again.
+            is_intact = not any((run, name) in self._damage for run in states)
+            self._whole[name] = (states if is_intact else {}, whole)
+        return whole
 
     def _of_run_if_intact(self, name: str, run: str) -> pa.Table:
         """The rows of a run, none if its table is damaged, so that the page shows all the others."""
@@ -99,7 +120,7 @@ class TableReader:
         except DamagedTables as error:
             with self._lock:
                 self._damage[run, name] = str(error)
-            return TABLES[name].empty_table().select(_COLUMNS.get(name, TABLES[name].names))
+            return _no_rows(name)
         with self._lock:
             self._damage.pop((run, name), None)
         return rows
@@ -124,13 +145,16 @@ class TableReader:
                 cached.move_to_end(run)
                 return before.whole
         # An epoch of a long run with many classes changes one file of many.
-        columns = _COLUMNS.get(name)
-        parts = read_parts(self.directory, name, run, columns=columns, known=before.parts if before else {})
-        empty = TABLES[name].empty_table().select(columns or TABLES[name].names)
-        whole = pa.concat_tables([empty, *parts.values()])
+        known = before.parts if before else {}
+        parts = read_parts(self.directory, name, run, columns=_COLUMNS.get(name), known=known)
+        whole = pa.concat_tables([_no_rows(name), *parts.values()])
         with self._lock:
             cached[run] = _CachedRun(state, parts, whole)
             cached.move_to_end(run)
             while len(cached) > _MAX_CACHED_RUNS.get(name, len(cached)):
                 cached.popitem(last=False)
         return whole
+
+
+def _no_rows(name: str) -> pa.Table:
+    return TABLES[name].empty_table().select(_COLUMNS.get(name, TABLES[name].names))

@@ -2,7 +2,7 @@
 
 import json
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import pyarrow as pa
@@ -10,7 +10,7 @@ import pyarrow.compute as pc
 
 from longtail.conf.vocabulary import SHOT_GROUPS
 from longtail.streaming.dashboard.notes import RunNotes
-from longtail.streaming.dashboard.table_rows import Row, splits_of
+from longtail.streaming.dashboard.table_rows import SPLITS, Row
 from longtail.streaming.tables.descriptions import RunDescription
 from longtail.streaming.tables.query_rows import OWN_RULE
 from longtail.streaming.tables.reading import rows_where
@@ -65,25 +65,36 @@ class Score:
     group: str | None
 
 
+def scores_by_run(latest: pa.Table, runs: Sequence[str]) -> dict[str, dict[str, Row]]:
+    """The scores that cards show, by run and split.
+
+    latest: rows of `epochs` at the latest epoch of each run and split
+    """
+    found: dict[str, dict[str, Row]] = {run: {} for run in runs}
+    of_runs = latest.filter(pc.is_in(latest["run"], pa.array(runs, pa.string())))
+    for row in of_runs.select(["run", "split", "balanced_accuracy", "few_shot_accuracy"]).to_pylist():
+        found[row["run"]][row["split"]] = row
+    return found
+
+
 def run_card(
     row: Row,
-    latest: pa.Table,
-    alerts: pa.Table,
+    scores_by_split: Mapping[str, Row],
     *,
     split: str | None,
     description: RunDescription,
+    num_alerts: int,
     num_bad_lines: int,
 ) -> RunCard:
     """The card of a run.
 
     row: its row of `runs`
-    latest: rows of `epochs` at the latest epoch of each run and split
+    scores_by_split: its scores (scores_by_run)
     split: None for the default split of the run
     """
     run = row["run"]
-    splits = splits_of(latest, run)
-    shown = split if split in splits else next(iter(splits), None)
-    scores: Row = rows_where(latest, run=run, split=shown).to_pylist()[0] if shown else {}
+    shown = split if split in scores_by_split else next((one for one in SPLITS if one in scores_by_split), None)
+    scores: Row = scores_by_split[shown] if shown else {}
     configuration = configuration_of(row)
     title = [configuration.get("dataset"), phase_title(row["phase"])]
     method = [configuration.get(name) for name in ("arch", "method", "loss_type", "train_rule")]
@@ -99,7 +110,7 @@ def run_card(
         updated_at=row["updated_at"] or 0.0,
         balanced_accuracy=scores.get("balanced_accuracy"),
         few_shot_accuracy=scores.get("few_shot_accuracy"),
-        num_alerts=len(rows_where(alerts, run=run)),
+        num_alerts=num_alerts,
         description=description,
         num_bad_lines=num_bad_lines,
     )

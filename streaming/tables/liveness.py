@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from longtail.conf.base.locations import Location, location
 from longtail.conf.base.store_path import StorePath
@@ -46,26 +47,26 @@ class Liveness:
 
     def judged(self, runs: pa.Table, *, now: float) -> pa.Table:
         """Rows of `runs` with the status `lost`, and the reason as message, where a running run is lost at `now`."""
-        rows = runs.to_pylist()
-        lost = {row["run"]: reason for row in rows if (reason := self._loss(row, now))}
+        lost = {row["run"]: reason for row in _running(runs) if (reason := self._loss(row, now))}
         if not lost:
             return runs
-        changed = [{**row, "status": LOST, "message": lost[row["run"]]} if row["run"] in lost else row for row in rows]
+        changed = [
+            {**row, "status": LOST, "message": lost[row["run"]]} if row["run"] in lost else row
+            for row in runs.to_pylist()
+        ]
         return pa.Table.from_pylist(changed, schema=runs.schema)
 
     def alerts(self, runs: pa.Table, *, now: float) -> pa.Table:
         """Rows of `alerts` for the running runs among rows of `runs` that are lost or silent at `now`."""
         alerts = [
             {"run": row["run"], "split": "", "epoch": row["epoch"], "rule": RULE, "message": message}
-            for row in runs.to_pylist()
+            for row in _running(runs)
             if (message := self._loss(row, now) or self._silence(row, now))
         ]
         return pa.Table.from_pylist(alerts, schema=TABLES["alerts"])
 
     def _loss(self, row: dict[str, Any], now: float) -> str | None:
-        """Why the run of a row is lost; None if it is not."""
-        if row["status"] != RUNNING:
-            return None
+        """Why the running run of a row is lost; None if it is not."""
         since_event = now - row["updated_at"]
         if self.runs_dir is not None and (run_dir := self.runs_dir / row["run"]).is_dir():
             heartbeat = _last_heartbeat(run_dir, now)
@@ -79,10 +80,15 @@ class Liveness:
         return None
 
     def _silence(self, row: dict[str, Any], now: float) -> str | None:
-        if row["status"] != RUNNING or self.silent_seconds is None:
+        if self.silent_seconds is None:
             return None
         silence = now - row["updated_at"]
         return f"no event for {silence:.0f} s" if silence > self.silent_seconds else None
+
+
+def _running(runs: pa.Table) -> list[dict[str, Any]]:
+    """The rows of runs that are told to be running: few of many old ones."""
+    return runs.filter(pc.equal(runs["status"], RUNNING)).to_pylist()
 
 
 def read_liveness(tables_dir: Path) -> Liveness:

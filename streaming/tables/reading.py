@@ -78,10 +78,10 @@ def at_moment(
     about: these runs, and NO_RUN if the user's own alerts about no single run are wanted, too
     """
     liveness = read_liveness(tables_dir)
+    runs = pa.concat_tables([TABLES["runs"].empty_table(), *stored("runs")])
     if name == "runs":
-        return [liveness.judged(part, now=now) for part in stored(name)]
-    found_now = [liveness.alerts(part, now=now) for part in stored("runs")]
-    return [*stored(name), *found_now, own_alerts(tables_dir, about)]
+        return [liveness.judged(runs, now=now)]
+    return [*stored(name), liveness.alerts(runs, now=now), own_alerts(tables_dir, about)]
 
 
 def read_parts(
