@@ -1,7 +1,13 @@
 """The files of metric events (streaming/events/writer.py): whole, one an epoch, and none of two writers the same."""
 
+import os
 from pathlib import Path
 
+import pytest
+
+from longtail.streaming.event_files import reading
+from longtail.streaming.event_files.reading import pieces_together, read_event_files
+from longtail.streaming.events.files import newest_runs_first
 from longtail.streaming.events.schema import PseudoLabelEvent, RunEvent, StepEvent
 from longtail.streaming.events.writer import EventWriter, write_pseudo_label_events
 from tests.events import an_event, class_event, events_in
@@ -51,3 +57,19 @@ def test_two_labellings_by_one_run_leave_two_files(tmp_path: Path) -> None:
         write_pseudo_label_events(tmp_path, [an_event(PseudoLabelEvent), an_event(PseudoLabelEvent, class_id=1)])
 
     assert [len(events_in(file)) for file in tmp_path.iterdir()] == [2, 2]
+
+
+def test_of_many_waiting_runs_the_newest_come_first_each_in_one_piece(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(reading, "MAX_RUNS_TOGETHER", 2)
+    for day, run in enumerate(("c", "a", "d", "b")):
+        for epoch in (1, 2):
+            EventWriter(tmp_path, run=run, attempt=1).write_epoch(epoch, [class_event(run=run, epoch=epoch)])
+            os.utime(tmp_path / f"{run}-attempt001-epoch{epoch:05d}.parquet", (0, 86_400 * day + epoch))
+
+    ordered = newest_runs_first(tmp_path, [*names(tmp_path), "gone-attempt001-epoch00001.parquet"])
+    groups = pieces_together(read_event_files(tmp_path, ordered))
+
+    assert [[piece.source[0] for piece in group] for group in groups] == [["b", "b", "d", "d"], ["a", "a", "c", "c"]]
+    assert ordered[:2] == [f"b-attempt001-epoch{epoch:05d}.parquet" for epoch in (1, 2)]

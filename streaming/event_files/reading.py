@@ -22,7 +22,9 @@ PIECE_BYTES = 64 << 20
 
 
 MAX_TOGETHER = 1000
-"""Small files are read in groups of so many, so that the first runs are shown while others wait."""
+"""Small files are read in groups of so many at most."""
+MAX_RUNS_TOGETHER = 50
+"""And of the files of so many runs, so that the first runs are shown while others wait."""
 
 
 @dataclass(frozen=True)
@@ -75,15 +77,18 @@ def read_event_file(events_dir: Location, name: str) -> Iterator[EventPiece]:
 
 
 def pieces_together(pieces: Iterable[EventPiece], num_bytes: int = PIECE_BYTES) -> Iterator[list[EventPiece]]:
-    """Pieces in groups of about so many bytes of memory, or MAX_TOGETHER."""
+    """Pieces in groups of about so many bytes of memory, MAX_TOGETHER pieces or MAX_RUNS_TOGETHER runs."""
     group: list[EventPiece] = []
-    size = 0
+    size, runs = 0, set[str | None]()
     for piece in pieces:
+        run = run_of_event_file(piece.source)
+        is_full = size >= num_bytes or len(group) >= MAX_TOGETHER
+        if is_full or (len(runs) >= MAX_RUNS_TOGETHER and run not in runs):
+            yield group
+            group, size, runs = [], 0, set()
         group.append(piece)
         size += piece.num_bytes
-        if size >= num_bytes or len(group) >= MAX_TOGETHER:
-            yield group
-            group, size = [], 0
+        runs.add(run)
     if group:
         yield group
 

@@ -12,8 +12,10 @@ import dataclasses
 import json
 import math
 import re
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from types import NoneType
+from functools import cache
+from types import MappingProxyType, NoneType
 from typing import Any, get_args
 
 EVENT_FORMAT_VERSION = 1
@@ -182,14 +184,16 @@ def json_value(value: Any) -> Any:
     return value
 
 
-def field_types(kind: type[Event]) -> dict[str, type]:
+@cache
+def field_types(kind: type[Event]) -> Mapping[str, type]:
     """Names and value types (int, float or str) of the fields of an event kind, in the order of its lines."""
-    return {field.name: _value_type(field) for field in dataclasses.fields(kind)}
+    return MappingProxyType({field.name: _value_type(field) for field in dataclasses.fields(kind)})
 
 
-def nullable_fields(kind: type[Event]) -> list[str]:
+@cache
+def nullable_fields(kind: type[Event]) -> Sequence[str]:
     """Names of the fields that may be null."""
-    return [field.name for field in dataclasses.fields(kind) if NoneType in get_args(field.type)]
+    return tuple(field.name for field in dataclasses.fields(kind) if NoneType in get_args(field.type))
 
 
 def later_fields(kind: type[Event]) -> list[str]:

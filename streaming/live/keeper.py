@@ -6,6 +6,7 @@ batch that is processed again, after a kill at any moment, leaves the tables unc
 """
 
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pyarrow as pa
@@ -37,6 +38,8 @@ from longtail.streaming.tables.writing import write_liveness
 
 BATCH_DIRECTORY = "batch"
 """Directory of the files that pass lines of a micro-batch to Spark."""
+FEW_RUNS = 8
+WRITERS = 8
 _ALERT_SOURCES = tuple(AlertTables.__dataclass_fields__)
 
 
@@ -129,7 +132,8 @@ class TableKeeper:
     def _update(self, events: dict[str, pa.Table]) -> list[str]:
         """Update the tables by these events, by kind; the names of the runs that changed. No effect if it raises.
 
-        Scores are written first, then the other tables and the alerts, so that readers see the scores early.
+        Of few runs, scores are written first, then the other tables and the alerts, so that readers see the scores
+        early; of many, which have waited, all at once, since each writing waits for the disk.
         """
         by_run: dict[str, dict[str, pa.Table]] = {}
         for kind, of_kind in events.items():
@@ -143,13 +147,12 @@ class TableKeeper:
             return []
         try:
             self._update_scores(updates, events)
-            for update in updates:
-                update.write()
+            if len(updates) <= FEW_RUNS:
+                _write(updates)
             self._update_event_tables(updates)
             self._update_derived_tables(updates)
             self._update_alerts(updates)
-            for update in updates:
-                update.write()
+            _write(updates)
         except Exception:
             for update in updates:
                 update.undo()
@@ -211,6 +214,16 @@ class TableKeeper:
             if _may_change_alerts(update):
                 tables = AlertTables(*map(update.rows_after_update, _ALERT_SOURCES))
                 update.rows["alerts"] = find_alerts(update.run, tables, self._rules)
+
+
+def _write(updates: Sequence[RunUpdate]) -> None:
+    """Write the changes of all runs, several at the same time: most of it is waiting for the disk."""
+    if len(updates) == 1:
+        updates[0].write()
+        return
+    with ThreadPoolExecutor(WRITERS) as pool:
+        for _ in pool.map(RunUpdate.write, updates):
+            pass
 
 
 def _bad_lines(lines: pa.Table, reason: str) -> pa.Table:

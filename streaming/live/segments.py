@@ -6,6 +6,7 @@ Files of segments never change, and their names are never used again, so that a 
 from collections import OrderedDict
 from collections.abc import Iterable, Mapping
 from pathlib import Path
+from threading import Lock
 
 import numpy as np
 import pyarrow as pa
@@ -27,6 +28,7 @@ class Segments:
         self._tables_dir = tables_dir
         self._kept: OrderedDict[tuple[str, str], pa.Table] = OrderedDict()
         self._num_bytes = 0
+        self._lock = Lock()
 
     def read(self, manifest: RunManifest, name: str, segments: Iterable[str]) -> pa.Table:
         """The rows of these segments of a run's table. Raises DamagedTables if a file is missing or cannot be read."""
@@ -39,7 +41,8 @@ class Segments:
         for name, by_segment in written.items():
             for segment, table in by_segment.items():
                 rows = table.select(TABLES[name].names).cast(TABLES[name])
-                self._keep(manifest.run, manifest.files[name][segment], rows)
+                with self._lock:  # several runs are written at the same time
+                    self._keep(manifest.run, manifest.files[name][segment], rows)
 
     def _read(self, run: str, name: str, file: str) -> pa.Table:
         key = (run, file)
