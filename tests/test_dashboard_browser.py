@@ -28,7 +28,6 @@ from longtail.streaming.events.writer import EventWriter, write_pseudo_label_eve
 from longtail.streaming.live.own_alerts import OwnAlerts
 from longtail.streaming.live.query import start_live_query
 from longtail.streaming.tables.manifest import RunManifest
-from longtail.streaming.tables.query_rows import ALERTS, query_directory
 from longtail.streaming.tables.writing import write_run
 from tests.browser import LAPTOP, PHONE, Page, browser, wait_until
 from tests.conftest import SCRIPTS
@@ -253,7 +252,7 @@ def test_eight_thousand_classes_are_shown_and_each_is_found(tmp_path: Path) -> N
     segments = {"class_epochs": {"1": rows}, "epochs": {"0": summaries}, "confusion": {"all": confusion}}
     write_run(tmp_path, manifest, segments, {"runs": table("runs", {"status": "finished"}).to_pylist()})
     alert = pa.table({"run": ["base"], "epoch": [2], "message": ["<i>tail</i> lost"]})
-    OwnAlerts(query_directory(tmp_path, "tail", ALERTS), "tail").add(alert, 0)
+    OwnAlerts(tmp_path, "tail").add(alert, 0)
     with page_of(tmp_path) as page:
         page.open()
         assert wait_until(lambda: page.chart("accuracy_map")) == {"type": "heatmap", "columns": 2, "rows": 100}

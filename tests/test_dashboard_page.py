@@ -449,9 +449,8 @@ def test_alerts_of_own_queries_are_shown_once_with_the_query_s_name(tmp_path: Pa
         {"run": "base", "epoch": 2, "message": "tail <b>lost</b>"}, {"run": "base", "epoch": 3, "message": None},
         {"run": "deleted", "epoch": 2, "message": "x"}, {"run": None, "epoch": None, "message": "mean tail below 10 %"},
     ]  # fmt: skip
-    directory = query_directory(tmp_path, "my_tail", ALERTS)
     for batch_id in (0, 1):
-        OwnAlerts(directory, "my_tail").add(pa.Table.from_pylist([*rows, rows[0]]), batch_id)
+        OwnAlerts(tmp_path, "my_tail").add(pa.Table.from_pylist([*rows, rows[0]]), batch_id)
 
     assert reader.version() != before
     state = page_state(reader.read, Selection())
@@ -475,7 +474,8 @@ def test_new_own_alerts_are_told_and_those_of_a_killed_batch_again(tmp_path: Pat
     assert messages(0, "a", "b", "a") == ["a", "b"]  # killed before it was told
     assert messages(1, "b", "c") == ["c"]
     assert messages(2) == messages(3, "a", "c") == []
-    assert [file.name for file in query_files(tmp_path)] == ["rows-000000000.parquet", "rows-000000001.parquet"]
+    files = query_files(query_directory(tmp_path, "tail", ALERTS))
+    assert [file.name for file in files] == ["rows-000000000.parquet", "rows-000000001.parquet"]
 
 
 def test_the_page_says_how_far_the_query_is_with_the_events_that_waited(tmp_path: Path) -> None:

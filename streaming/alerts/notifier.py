@@ -19,6 +19,7 @@ from typing import Any
 from longtail.conf.base.files import write_json_atomically
 from longtail.conf.base.shown_text import one_line, shortened
 from longtail.streaming.alerts.receivers import NotSent, Receiver
+from longtail.streaming.tables.deletions import read_deletion_times
 from longtail.streaming.tables.manifest import list_runs
 from longtail.streaming.tables.query_rows import OWN_RULE
 from longtail.streaming.tables.reading import read_result_table
@@ -100,7 +101,9 @@ class Notifier:
             self._changed, self._given = set(), []
         try:
             found = [*given, *(row for run in runs for row in self._alerts_of(run))]
-            new = {identity: alert for alert in found if (identity := alert_id(alert)) not in self._told}
+            deleted_at = read_deletion_times(self._tables_dir)
+            ids = ((alert_id(alert, deleted_at=deleted_at.get(alert["run"])), alert) for alert in found)
+            new = {identity: alert for identity, alert in ids if identity not in self._told}
             if new:
                 self._receiver.send(message_of(new))
                 self._remember(new)
@@ -128,16 +131,19 @@ class Notifier:
         self._num_failures = min(self._num_failures + 1, 20)
 
 
-def alert_id(alert: Mapping[str, Any]) -> str:
-    """The identity of an alert: of the same run, split and rule, and about the same class; whatever its figures are."""
+def alert_id(alert: Mapping[str, Any], *, deleted_at: float | None = None) -> str:
+    """The identity of an alert: of the same run, split and rule, and about the same class; whatever its figures are.
+
+    deleted_at: when another run of this name was deleted, None if none was
+    """
     rule, message = alert["rule"], alert["message"]
     if rule.startswith(OWN_RULE):  # a user's own: what they say is what they mean
         subject = message
     else:
         # "accuracy of class X fell to 3.1 %": the only rule that may find several things in a run and split.
         subject = message.rpartition(" fell to ")[0] if rule == "class_collapsed" else ""
-    parts = json.dumps([alert["run"], alert.get("split", ""), rule, subject])
-    return hashlib.sha256(parts.encode()).hexdigest()[:16]
+    parts = [alert["run"], alert.get("split", ""), rule, subject, *([] if deleted_at is None else [deleted_at])]
+    return hashlib.sha256(json.dumps(parts).encode()).hexdigest()[:16]
 
 
 def message_of(alerts: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:

@@ -13,11 +13,13 @@ class RunNotes:
     descriptions: what users say of runs
     damage: why some tables of a run could not be read
     progress: how far the live query is with the event files that waited for it; None if none wait
+    deleted_at: when a run of this name was deleted, which a new one does not inherit from
     """
 
     descriptions: Mapping[str, RunDescription] = field(default_factory=dict)
     damage: Mapping[str, str] = field(default_factory=dict)
     progress: str | None = None
+    deleted_at: Mapping[str, float] = field(default_factory=dict)
 
     def description(self, run: str) -> RunDescription:
         """The description of a run, the empty one if there is none."""

@@ -15,7 +15,14 @@ from longtail.streaming.dashboard.panels import CHARTS, PANELS, Panel, ShownRun
 from longtail.streaming.dashboard.rendering import render, render_note
 from longtail.streaming.dashboard.selection import Selection
 from longtail.streaming.dashboard.table_rows import ReadTable, last_epoch, latest_step, newest_first, splits_of
-from longtail.streaming.dashboard.values import RunCard, key_figures, run_card, scores_by_run, shown_alerts
+from longtail.streaming.dashboard.values import (
+    RunCard,
+    bad_lines_by_run,
+    key_figures,
+    run_card,
+    scores_by_run,
+    shown_alerts,
+)
 from longtail.streaming.tables.query_rows import NO_RUN
 from longtail.streaming.tables.reading import latest_epochs, rows_where
 from longtail.streaming.tables.schemas import QUARANTINE, RUNNING
@@ -56,7 +63,8 @@ def page_state(
     rows = {run: row for run, row in ordered if run == selection.run or not notes.description(run).hidden}
     run = selection.run if selection.run is not None else next(iter(rows), None)
     latest = latest_epochs(epochs)
-    num_alerts, bad_lines = (Counter(rows["run"].to_pylist()) for rows in (alerts, read(QUARANTINE, None)))
+    num_alerts = Counter(alerts["run"].to_pylist())
+    bad_lines = bad_lines_by_run(read(QUARANTINE, None), notes.deleted_at)
     listed = list(rows)[:MAX_RUNS_LISTED]
     scores = scores_by_run(latest, [*listed, *([run] if run in rows else [])])
 

@@ -13,6 +13,7 @@ import pyarrow.parquet as pq
 
 from longtail.streaming.dashboard.notes import RunNotes
 from longtail.streaming.dashboard.panels import CLASS_COLUMNS
+from longtail.streaming.tables.deletions import read_deletion_times
 from longtail.streaming.tables.descriptions import descriptions_state, read_table_descriptions
 from longtail.streaming.tables.manifest import (
     DamagedTables,
@@ -79,7 +80,12 @@ class TableReader:
         """The descriptions of the runs, and which of the tables that were read are damaged."""
         with self._lock:
             damage = {run: text for (run, _), text in self._damage.items()}
-        return RunNotes(read_table_descriptions(self.directory), damage, read_progress(self.directory))
+        return RunNotes(
+            descriptions=read_table_descriptions(self.directory),
+            damage=damage,
+            progress=read_progress(self.directory),
+            deleted_at=read_deletion_times(self.directory),
+        )
 
     def read(self, name: str, run: str | None = None) -> pa.Table:
         """A result table of one run or of all; empty for a run that is not in the tables, whatever its name."""

@@ -2,6 +2,8 @@
 
 import json
 import math
+import re
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
@@ -15,6 +17,7 @@ from longtail.streaming.tables.descriptions import RunDescription
 from longtail.streaming.tables.query_rows import OWN_RULE
 from longtail.streaming.tables.reading import rows_where
 
+_EMITTED_AT = re.compile(r'"emitted_at":\s*([0-9]+(?:\.[0-9]*)?)')
 MAX_ALERTS = 50
 """In one list."""
 _PHASES = {
@@ -114,6 +117,16 @@ def run_card(
         description=description,
         num_bad_lines=num_bad_lines,
     )
+
+
+def bad_lines_by_run(quarantine: pa.Table, deleted_at: Mapping[str, float]) -> Counter[str | None]:
+    """How many lines of the quarantine are of each run; of none, those of a run that was deleted later."""
+
+    def run_of(row: Row) -> str | None:
+        emitted = _EMITTED_AT.search(row["line"]) if row["run"] in deleted_at else None
+        return None if emitted and float(emitted[1]) <= deleted_at[row["run"]] else row["run"]
+
+    return Counter(map(run_of, quarantine.select(["run", "line"]).to_pylist()))
 
 
 def shown_alerts(alerts: pa.Table) -> list[Row]:

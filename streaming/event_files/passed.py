@@ -5,11 +5,13 @@ from collections.abc import Iterable
 from contextlib import suppress
 from time import monotonic
 
+from longtail.conf.base.errors import UserError
 from longtail.conf.base.files import write_text_atomically
 from longtail.conf.base.locations import Location
 from longtail.conf.base.store_path import StorePath
 from longtail.streaming.events.archives import UNREADABLE, archived_names
-from longtail.streaming.events.files import archive_names, file_names
+from longtail.streaming.events.files import archive_names, file_names, run_of_event_file
+from longtail.streaming.runs.trash import trash_entries
 
 LOG = "passed_event_files.jsonl"
 LOOK_AT_ARCHIVES_SECONDS = 5
@@ -33,7 +35,10 @@ class NewFiles:
         self._archives: set[str] = set()
         self._archives_until = -float("inf")
         lines = _lines(self._log) if self._log else []
-        self._passed, self._num_lines = set(lines), len(lines)
+        # A new run of a deleted one's name has files of the same names. Events that come again count once.
+        deleted = _deleted_runs(events_dir) if lines else set[str | None]()
+        self._passed = {name for name in lines if run_of_event_file(name) not in deleted}
+        self._num_lines = len(lines)
 
     def look(self) -> list[str]:
         """The names of the new files, sorted; from now on they are passed on."""
@@ -80,6 +85,12 @@ class NewFiles:
             return self._passed.issuperset(archived_names(self._events_dir / archive))
         except UNREADABLE:
             return False
+
+
+def _deleted_runs(events_dir: Location) -> set[str | None]:
+    with suppress(UserError, OSError):
+        return {entry.run for entry in trash_entries(events_dir.parent) if entry.hides_events}
+    return set()
 
 
 def _lines(log: Location) -> list[str]:

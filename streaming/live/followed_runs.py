@@ -23,6 +23,7 @@ from longtail.streaming.events.writer import EVENTS_DIRECTORY
 from longtail.streaming.live.run_lines import RunLines
 from longtail.streaming.runs.following import deletion_times, follow_runs
 from longtail.streaming.runs.trash import remove, trash_entries
+from longtail.streaming.tables.deletions import is_of_present_run
 from longtail.streaming.tables.manifest import DamagedTables, list_runs, read_run_manifest, run_directory
 from longtail.streaming.tables.reading import missing_file
 from longtail.streaming.tables.writing import keep_readable
@@ -63,9 +64,7 @@ class FollowedRuns:
             return dict(events)
         kept = {}
         for kind, table in events.items():
-            deleted_at = pc.index_in(table["run"], pa.array(self._deleted_at, pa.string()))
-            times = pc.take(pa.array(self._deleted_at.values(), pa.float64()), deleted_at)
-            counts = pc.fill_null(pc.greater(table["emitted_at"], times), True)
+            counts = is_of_present_run(table["run"], table["emitted_at"], self._deleted_at)
             if pc.any(counts).as_py():
                 kept[kind] = table.filter(counts)
         return kept

@@ -124,7 +124,7 @@ def start_queries(
             session.conf.set(key, value)
         checkpoint = directory / CHECKPOINT_DIRECTORY
         frame = _result(query, event_stream(read_lines(session, checkpoint)))
-        started.append(start_patiently(partial(_start, query, frame, directory, trigger, on_alerts)))
+        started.append(start_patiently(partial(_start, query, frame, tables_dir, trigger, on_alerts)))
     for query, running in zip(queries, started, strict=True):
         threading.Thread(target=_watch, args=(query, running), daemon=True).start()
     return started
@@ -151,9 +151,10 @@ def _result(query: OwnQuery, events: DataFrame) -> DataFrame:
 
 
 def _start(
-    query: OwnQuery, frame: DataFrame, directory: Path, trigger: str | None, on_alerts: Callable[[Alerts], None]
+    query: OwnQuery, frame: DataFrame, tables_dir: Path, trigger: str | None, on_alerts: Callable[[Alerts], None]
 ) -> StreamingQuery:
-    own_alerts = OwnAlerts(directory, query.name) if query.kind == ALERTS else None
+    directory = query_directory(tables_dir, query.name, query.kind)
+    own_alerts = OwnAlerts(tables_dir, query.name) if query.kind == ALERTS else None
     # A stream has either rows that are only added, or an aggregation, which Spark gives as a whole.
     modes = ["complete", "append"] if query.kind == TABLE else ["append"]
     for mode in modes:

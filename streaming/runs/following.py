@@ -13,6 +13,7 @@ from longtail.conf.base.locations import Location
 from longtail.streaming.runs.descriptions import read_descriptions
 from longtail.streaming.runs.own_directories import TRASH_DIRECTORY
 from longtail.streaming.runs.trash import TrashEntry, remove, trash_entries
+from longtail.streaming.tables.deletions import write_deletion_times
 from longtail.streaming.tables.descriptions import write_table_descriptions
 from longtail.streaming.tables.manifest import MANIFEST, read_run_manifest, run_directory
 
@@ -23,6 +24,7 @@ def follow_runs(runs_dir: Location, tables_dir: Path) -> list[str]:
     changed = [entry.run for entry in entries if _follow(tables_dir, entry)]
     _remove_without_entry(tables_dir, {entry.name for entry in entries})
     write_table_descriptions(tables_dir, read_descriptions(runs_dir))
+    write_deletion_times(tables_dir, deletion_times(entries))
     return list(dict.fromkeys(changed))
 
 

@@ -17,12 +17,17 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
+from longtail.streaming.tables.deletions import is_of_present_run, read_deletion_times
 from longtail.streaming.tables.schemas import TABLES
 
 QUERIES_DIRECTORY = "queries"
 TABLE, ALERTS = "table", "alerts"
 OWN_RULE = "query "
 """Beginning of the rule of an own alert, followed by the name of the query."""
+FOUND_AT = b"longtail_found_at"
+"""Key in the metadata of a file of alerts: when they were found."""
+_FOUND_AT = "found_at"
+_FOUND_ALERTS = TABLES["alerts"].append(pa.field(_FOUND_AT, pa.float64()))
 NO_RUN = ""
 """The run of an alert about no single run."""
 
@@ -63,10 +68,18 @@ def as_alerts(name: str, rows: pa.Table) -> list[dict[str, Any]]:
 
 
 def own_alerts(tables_dir: Path, runs: Collection[str]) -> pa.Table:
-    """The alerts of all own queries about these runs, as rows of the table `alerts`."""
+    """The alerts of all own queries about these runs, as rows of the table `alerts`; not those of deleted runs of these
+    names."""
     parts = [_alerts_of(*state) for state in own_alerts_state(tables_dir)]
-    found = pa.concat_tables([TABLES["alerts"].empty_table(), *parts])
-    return found.filter(pc.is_in(found["run"], pa.array(runs, pa.string())))
+    found = pa.concat_tables([_FOUND_ALERTS.empty_table(), *parts])
+    found = found.filter(pc.is_in(found["run"], pa.array(runs, pa.string())))
+    is_present = is_of_present_run(found["run"], found[_FOUND_AT], read_deletion_times(tables_dir))
+    return found.filter(is_present).select(TABLES["alerts"].names)
+
+
+def found_at(file: Path) -> float:
+    """When the alerts in a file were found, in seconds since 1970-01-01 UTC; 0 if it does not say."""
+    return float((pq.read_schema(file).metadata or {}).get(FOUND_AT, b"0"))
 
 
 def own_alerts_state(tables_dir: Path) -> list[tuple[str, int, tuple[Path, ...]]]:
@@ -84,9 +97,9 @@ def _alerts_of(name: str, changed_at: int, files: tuple[Path, ...]) -> pa.Table:
     """changed_at: with it, a file that was replaced is read again"""
     rows: list[dict[str, Any]] = []
     for file in files:
-        with suppress(OSError, pa.ArrowException, LookupError):  # removed since it was listed, or damaged
-            rows += as_alerts(name, pq.read_table(file))
-    return pa.Table.from_pylist(rows, schema=TABLES["alerts"])
+        with suppress(OSError, pa.ArrowException, LookupError, ValueError):  # removed since it was listed, or damaged
+            rows += [{**alert, _FOUND_AT: found_at(file)} for alert in as_alerts(name, pq.read_table(file))]
+    return pa.Table.from_pylist(rows, schema=_FOUND_ALERTS)
 
 
 def _entries(directory: Path) -> list[str]:
