@@ -66,7 +66,7 @@ def page_state(
     num_alerts = Counter(alerts["run"].to_pylist())
     bad_lines = bad_lines_by_run(read(QUARANTINE, None), notes.deleted_at)
     listed = list(rows)[:MAX_RUNS_LISTED]
-    scores = scores_by_run(latest, [*listed, *([run] if run in rows else [])])
+    scores = scores_by_run(latest, [*listed, *([run] if run is not None and run in rows else [])])
 
     def card_of(name: str, split: str | None) -> RunCard:
         return run_card(

@@ -81,10 +81,11 @@ def files_of_many_runs(events_dir: Location) -> list[Location]:
 def newest_runs_first(events_dir: Location, names: Sequence[str]) -> list[str]:
     """The names by run, the one whose files changed last first; in a store, where a date costs a request, by name."""
     changed_at: dict[str | None, float] = {}
-    for name in names if isinstance(events_dir, Path) else ():
-        with suppress(OSError):  # it has gone
-            run = run_of_event_file(name)
-            changed_at[run] = max(os.stat(events_dir / name).st_mtime, changed_at.get(run, 0.0))
+    if isinstance(events_dir, Path):
+        for name in names:
+            with suppress(OSError):  # it has gone
+                run = run_of_event_file(name)
+                changed_at[run] = max(os.stat(events_dir / name).st_mtime, changed_at.get(run, 0.0))
 
     def order(name: str) -> tuple[float, str, str]:
         run = run_of_event_file(name)
