@@ -21,6 +21,9 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from longtail.conf.base.files import read_regular_file
+from longtail.conf.base.leases import LeaseHeldError, lease
+from longtail.conf.base.locations import Location
+from longtail.conf.base.store_path import StorePath
 from longtail.streaming.event_files.reading import read_event_file
 from longtail.streaming.events.archives import MEMBERS, UNREADABLE, archive_rows
 from longtail.streaming.events.columns import write_columns
@@ -49,7 +52,7 @@ MAX_ARCHIVE_BYTES = 64 << 20
 MAX_FILES_AT_ONCE = 1000
 
 
-def archive_run(events_dir: Path, run: str) -> int:
+def archive_run(events_dir: Location, run: str) -> int:
     """Archive the event files of a run; the number of files that went into archives.
 
     Files that bear its name but hold events of others go into an archive of many runs.
@@ -60,7 +63,7 @@ def archive_run(events_dir: Path, run: str) -> int:
     return _archive(events_dir, run, sorted(name for name in file_names(events_dir) if run_of_event_file(name) == run))
 
 
-def archive_files(events_dir: Path) -> int:
+def archive_files(events_dir: Location) -> int:
     """Archive all event files, by run; the number of files that went into archives. Raises as archive_run does."""
     by_run: dict[str, list[str]] = {}
     for name in sorted(file_names(events_dir)):
@@ -68,7 +71,7 @@ def archive_files(events_dir: Path) -> int:
     return sum(_archive(events_dir, run, by_run[run]) for run in sorted(by_run))
 
 
-def _archive(events_dir: Path, run: str, names: Sequence[str]) -> int:
+def _archive(events_dir: Location, run: str, names: Sequence[str]) -> int:
     """run: empty for files that do not bear the name of a run, or that hold events of others"""
     if not names:
         return 0
@@ -78,7 +81,7 @@ def _archive(events_dir: Path, run: str, names: Sequence[str]) -> int:
         return count + (_archive_names(events_dir, "", of_others, []) if of_others else 0)
 
 
-def _archive_names(events_dir: Path, run: str, names: Sequence[str], of_others: list[str]) -> int:
+def _archive_names(events_dir: Location, run: str, names: Sequence[str], of_others: list[str]) -> int:
     """of_others: gets the names of the files that hold events of other runs"""
     count = 0
     waiting = list(names)
@@ -112,7 +115,7 @@ def _archive_names(events_dir: Path, run: str, names: Sequence[str], of_others: 
     return count
 
 
-def _write(events_dir: Path, run: str, table: pa.Table, old: str | None, done: Sequence[str]) -> None:
+def _write(events_dir: Location, run: str, table: pa.Table, old: str | None, done: Sequence[str]) -> None:
     """Write the archive, and then remove what went into it."""
     members = [*done, *([old] if old else [])]
     number = 1 + max(
@@ -122,16 +125,17 @@ def _write(events_dir: Path, run: str, table: pa.Table, old: str | None, done: S
     # Rows of one kind, and of one file, are alike.
     table = table.sort_by([("kind", "ascending"), (ARCHIVED_SOURCE, "ascending")])
     write_columns(file, table.replace_schema_metadata({MEMBERS: json.dumps(members).encode()}))
-    directory = os.open(file.parent, os.O_RDONLY)
-    try:
-        os.fsync(directory)
-    finally:
-        os.close(directory)
+    if isinstance(file, Path):  # what a store has taken is kept
+        directory = os.open(file.parent, os.O_RDONLY)
+        try:
+            os.fsync(directory)
+        finally:
+            os.close(directory)
     for name in members:
         (events_dir / name).unlink(missing_ok=True)
 
 
-def _unfinished_archive(events_dir: Path, run: str) -> tuple[str | None, pa.Table]:
+def _unfinished_archive(events_dir: Location, run: str) -> tuple[str | None, pa.Table]:
     """The latest archive of a run, if more rows should go into it, and its rows."""
     latest = max(_archives_of(events_dir, run), key=_number_of, default=None)
     with suppress(*UNREADABLE):
@@ -142,7 +146,7 @@ def _unfinished_archive(events_dir: Path, run: str) -> tuple[str | None, pa.Tabl
     return None, ARCHIVE_COLUMNS.empty_table()
 
 
-def _archives_of(events_dir: Path, run: str) -> list[str]:
+def _archives_of(events_dir: Location, run: str) -> list[str]:
     return [name for name in archive_names(events_dir) if (run_of_event_file(name) or "") == run]
 
 
@@ -151,7 +155,7 @@ def _number_of(name: str) -> int:
     return int(match[1]) if match else 0
 
 
-def _rows_of(events_dir: Path, name: str) -> pa.Table:
+def _rows_of(events_dir: Location, name: str) -> pa.Table:
     """The content of an event file as rows of an archive."""
     tables = [ARCHIVE_COLUMNS.empty_table()]
     for piece in read_event_file(events_dir, name):
@@ -168,7 +172,14 @@ def _rows_of(events_dir: Path, name: str) -> pa.Table:
 
 
 @contextmanager
-def _only_one(directory: Path) -> Iterator[None]:
+def _only_one(directory: Location) -> Iterator[None]:
+    if isinstance(directory, StorePath):
+        try:
+            with lease(directory / "lease", interrupts=True):
+                yield
+        except LeaseHeldError as error:
+            raise BlockingIOError(str(error)) from None
+        return
     directory.mkdir(exist_ok=True)
     with (directory / "lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)

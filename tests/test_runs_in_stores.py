@@ -13,12 +13,13 @@ import torch
 from longtail.conf.arguments import resolve_options
 from longtail.conf.base.errors import UserError
 from longtail.conf.base.files import write_atomically, write_json_atomically
+from longtail.conf.base.leases import lease
 from longtail.conf.base.locations import location
 from longtail.conf.base.new_directories import UNFINISHED, is_finished, new_table_directory
 from longtail.conf.base.store_path import StorePath
-from longtail.conf.options.runs import RunsOptions
 from longtail.conf.options.training import TrainOptions
 from longtail.data.storage import table_files
+from longtail.spark_jobs.runs import main as runs
 from longtail.spark_jobs.studies.cost import StepTime
 from longtail.spark_jobs.studies.report import write_report
 from longtail.spark_jobs.studies.results import (
@@ -30,7 +31,10 @@ from longtail.spark_jobs.studies.results import (
 )
 from longtail.spark_jobs.studies.trial_row import TRIAL_SCHEMA
 from longtail.streaming.event_files.passed import NewFiles
+from longtail.streaming.event_files.reading import read_event_file
+from longtail.streaming.events.writer import EventWriter
 from longtail.streaming.live.checkpoint import SOURCE_FILE, claim_checkpoint, held_checkpoint, topic_source
+from longtail.streaming.tables.published import working_tables
 from longtail.training.distributed import Rank
 from longtail.training.run import run_training
 from longtail.training.run_directory import (
@@ -42,7 +46,9 @@ from longtail.training.run_directory import (
     finished_run,
     run_paths,
 )
+from tests.events import class_event
 from tests.refusals import refused
+from tests.result_rows import write_base
 from tests.test_report import EXPERIMENT, GAIN
 
 RUNS = "memory://tests/runs"
@@ -123,10 +129,85 @@ def test_a_table_in_a_store_is_unfinished_until_all_of_it_is_written() -> None:
     assert [file.name for file in table_files(table)] == ["part-2.parquet"]
 
 
-@pytest.mark.parametrize("action", ["delete", "archive", "restore"])
-def test_what_moves_directories_of_runs_is_refused_in_a_store(action: str) -> None:
-    with pytest.raises(UserError, match=f"{action} works on runs on the local disk, not in a store"):
-        resolve_options(RunsOptions, {"action": action, "run": "one", "runs_dir": RUNS})
+def content(directory: StorePath) -> dict[str, bytes]:
+    """All files by path, without what says what happened."""
+    files = {str(file).removeprefix(f"{directory}/"): file for file in directory.files_below()}
+    return {name: file.read_bytes() for name, file in files.items() if not name.startswith("trash/")}
+
+
+@pytest.fixture
+def one_run() -> StorePath:
+    """A finished run `base` in a store with its directory, events and description, and tables beside it."""
+    runs_dir = location(RUNS)
+    assert isinstance(runs_dir, StorePath)
+    for epoch in (1, 2):
+        EventWriter(runs_dir / "events", run="base", attempt=1).write_epoch(epoch, [class_event(epoch=epoch)])
+    (runs_dir / "base" / "options.json").write_text("{}")
+    (runs_dir / "base" / "attempts" / "001.json").write_text("{}")
+    runs(["rename", "base", "Mine", "--runs_dir", RUNS])
+    with working_tables(runs_dir / "analytics") as (directory, _):
+        write_base(directory)
+    return runs_dir
+
+
+def test_a_run_in_a_store_is_deleted_and_restored_with_its_tables(one_run: StorePath) -> None:
+    before = content(one_run)
+    assert "analytics/runs/base/manifest.json" in before
+    runs(["delete", "base", "--runs_dir", RUNS])
+    assert not [name for name in content(one_run) if "base" in name and not name.startswith("analytics/trash/")]
+    with refused() as messages:
+        runs(["show", "base", "--runs_dir", RUNS])
+    assert messages[0].startswith(f"{RUNS} has no run base")
+    assert NewFiles(one_run / "events").look() == []
+    runs(["restore", "base", "--runs_dir", RUNS])
+    assert content(one_run) == before
+
+    runs(["delete", "base", "--purge", "--runs_dir", RUNS])
+    assert {name.partition("/")[0] for name in content(one_run)} == {"analytics"}
+    with refused() as messages:
+        runs(["restore", "base", "--runs_dir", RUNS])
+    assert messages[0].startswith(f"the trash of {RUNS} has no run base")
+
+
+def test_a_run_that_is_trained_in_a_store_is_not_deleted(one_run: StorePath) -> None:
+    before = content(one_run)
+    with exclusive_run(one_run / "base"), refused() as messages:
+        runs(["delete", "base", "--runs_dir", RUNS])
+    assert "another process is working on" in messages[0] and content(one_run) == before
+
+
+def test_a_move_in_a_store_that_was_interrupted_goes_on(one_run: StorePath) -> None:
+    source, target = one_run / "base", one_run / "moved"
+    (target / "options.json").write_bytes(b"{}")
+    (source / "options.json").unlink()
+    source.move(target)
+    assert sorted(content(target)) == ["attempts/001.json", "options.json"] and not source.exists()
+
+
+def test_events_in_a_store_are_archived_by_one_process(one_run: StorePath) -> None:
+    with lease(one_run / "events" / "archive" / "lease"), refused() as messages:
+        runs(["archive", "base", "--runs_dir", RUNS])
+    assert "another process is archiving" in messages[0]
+    runs(["archive", "base", "--runs_dir", RUNS])
+    (archive,) = [name for name in content(one_run) if name.startswith("events/")]
+    events = [table for piece in read_event_file(one_run / "events", archive[7:]) for table in piece.events.values()]
+    assert sorted(events[0]["epoch"].to_pylist()) == [1, 2]
+
+
+def test_a_run_is_brought_from_a_store_to_the_local_disk_and_into_a_store(one_run: StorePath, tmp_path: Path) -> None:
+    runs(["export", "base", str(tmp_path / "base.zip"), "--runs_dir", RUNS])
+    runs(["import", str(tmp_path / "base.zip"), "--runs_dir", str(tmp_path / "local")])
+    runs(["import", str(tmp_path / "base.zip"), "--runs_dir", f"{RUNS}_2"])
+    before = {name: file for name, file in content(one_run).items() if not name.startswith("analytics/")}
+    other = location(f"{RUNS}_2")
+    assert isinstance(other, StorePath)
+    assert content(other) == before
+    local = (file for file in (tmp_path / "local").rglob("*") if file.is_file())
+    assert {str(file.relative_to(tmp_path / "local")): file.read_bytes() for file in local} == before
+    for arguments in (["export", "base", f"{RUNS}/x.zip", "--runs_dir", RUNS], ["import", f"{RUNS}/x.zip"]):
+        with refused() as messages:
+            runs(arguments)
+        assert "name a file or directory on the local disk" in messages[0]
 
 
 def test_the_relay_s_state_is_in_the_store_of_its_runs(tmp_path: Path) -> None:

@@ -47,6 +47,11 @@ def test_the_pipeline_and_the_live_tables_are_in_a_store(store: Store, tmp_path:
     assert f"tables: {store.url}/runs/analytics" in monitor
     listed = output_of([*LONGTAIL, "runs", "list", "--runs_dir", f"{store.url}/runs"], store, tmp_path)
     assert listed.count("finished") == 2
+
+    run = next(line.split()[0] for line in listed.splitlines() if "finished" in line)
+    for action in ("archive", "delete", "restore"):
+        output_of([*LONGTAIL, "runs", action, run, "--runs_dir", f"{store.url}/runs"], store, tmp_path)
+    assert output_of([*LONGTAIL, "runs", "list", "--runs_dir", f"{store.url}/runs"], store, tmp_path) == listed
     assert [entry.name for entry in tmp_path.iterdir()] == ["conf"]
 
 

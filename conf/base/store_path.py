@@ -253,6 +253,21 @@ class StorePath:
             if files.exists(path):
                 files.rm(path, recursive=True)
 
+    def move(self, target: "StorePath") -> None:
+        """Move this file, or directory with all that is in it, to another place in the store.
+
+        In stores of objects, which cannot rename, file by file: a move that was interrupted goes on if it is repeated.
+        """
+        if renames(self.scheme):
+            target.parent.mkdir(parents=True, exist_ok=True)
+        with self._reached() as (files, path), target._reached() as (_, new_path):
+            if renames(self.scheme):
+                files.mv(path, new_path, recursive=True)
+                return
+            for file in sorted(files.find(path)):
+                files.cp_file(file, new_path + file.removeprefix(path))
+                files.rm_file(file)
+
     @contextmanager
     def _reached(self) -> Iterator[tuple[AbstractFileSystem, str]]:
         """The file system and the path in it; whatever its driver raises becomes an OSError or a UserError."""

@@ -6,7 +6,6 @@ from typing import Literal
 from pydantic import DirectoryPath, model_validator
 
 from longtail.conf.base.locations import Location
-from longtail.conf.base.store_path import StorePath
 from longtail.conf.options.base import JobOptions, option
 
 Action = Literal[
@@ -14,8 +13,6 @@ Action = Literal[
 ]  # fmt: skip
 WITH_VALUE = frozenset({"rename", "tag", "note", "export"})
 """Actions that take a VALUE."""
-IN_STORES = frozenset({"list", "show", "rename", "tag", "note", "hide", "unhide"})
-"""Actions that move no directory, which stores of objects cannot do in one step."""
 OF_SEVERAL_RUNS = frozenset({"list", "tag", "hide", "unhide", "archive", "delete"})
 """Actions whose RUN may be a pattern."""
 
@@ -67,10 +64,6 @@ class RunsOptions(JobOptions):
         if (self.value is not None) != (self.action in WITH_VALUE):
             takes = "needs a VALUE after RUN" if self.value is None else f"takes no {self.value!r} after RUN"
             raise ValueError(f"{self.action} {takes}")
-        if isinstance(self.runs_dir, StorePath) and self.action not in IN_STORES:
-            raise ValueError(
-                f"{self.action} works on runs on the local disk, not in a store: copy {self.runs_dir} to one first"
-            )
         if self.purge and self.action != "delete":
             raise ValueError("--purge goes with delete")
         return self

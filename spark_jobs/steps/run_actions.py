@@ -1,12 +1,13 @@
 """What `longtail runs` does with runs."""
 
 import sys
-from collections.abc import Callable
-from contextlib import ExitStack
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
 
 from longtail.conf.base.errors import UserError
+from longtail.conf.base.locations import Location
 from longtail.conf.base.shown_text import is_plain, printable
 from longtail.conf.base.store_path import StorePath
 from longtail.conf.options.runs import OF_SEVERAL_RUNS, RunsOptions
@@ -23,6 +24,7 @@ from longtail.streaming.runs.listing import listed_runs, matching_runs
 from longtail.streaming.runs.own_directories import PAGE_TABLES_DIRECTORY, is_own_directory
 from longtail.streaming.runs.trash import purge, restorable, restore_run, trash_entries
 from longtail.streaming.tables.manifest import TABLES_DIRECTORY
+from longtail.streaming.tables.published import working_tables
 from longtail.training.run_directory import exclusive_run
 
 MOST_CHARACTERS = {"rename": 100, "tag": 500, "note": 2000}
@@ -30,14 +32,17 @@ MOST_CHARACTERS = {"rename": 100, "tag": 500, "note": 2000}
 
 def act(options: RunsOptions) -> None:
     """Do what the options say, and make tables follow. Raises UserError if that is impossible."""
-    if not options.runs_dir.is_dir():
+    # An import makes the directory. In a store of objects, one without any object is not there.
+    if options.action != "import" and not options.runs_dir.is_dir():
         raise UserError(f"there is no directory {options.runs_dir}: name the --runs_dir of the runs")
     if options.value is not None and options.action in MOST_CHARACTERS:
         _check_text(options.action, options.value)
     ACTIONS[options.action](options)
-    if options.dry_run or options.action in ("list", "show", "export") or isinstance(options.runs_dir, StorePath):
-        return  # whoever keeps tables of runs in a store follows by itself
+    if options.dry_run or options.action in ("list", "show", "export"):
+        return
     purge_expired(options.runs_dir)
+    if isinstance(options.runs_dir, StorePath):
+        _follow_in_store(options.runs_dir)
     for tables_dir in follow_all(options.runs_dir, tables_dirs(options), after=_update_sinks):
         print(f"{tables_dir} is kept by another process, which follows after its current batch")
 
@@ -49,10 +54,16 @@ def tables_dirs(options: RunsOptions) -> list[Path]:
     return [place for place in places if isinstance(place, Path) and place.is_dir()]
 
 
-def _local(options: RunsOptions) -> Path:
-    """The directory of the runs, for what works on the local disk alone."""
-    assert isinstance(options.runs_dir, Path), "the options are validated"
-    return options.runs_dir
+def _follow_in_store(runs_dir: StorePath) -> None:
+    """Make the tables beside the runs follow, in a copy of them."""
+    for place in (runs_dir / TABLES_DIRECTORY, runs_dir / PAGE_TABLES_DIRECTORY):
+        if not place.is_dir():
+            continue
+        try:
+            with working_tables(place) as (tables_dir, _):
+                follow_all(runs_dir, [tables_dir], after=_update_sinks)
+        except UserError as error:
+            print(f"{place} follows when its monitor or dashboard runs ({error})", file=sys.stderr)
 
 
 def _list(options: RunsOptions) -> None:
@@ -97,7 +108,7 @@ def _archive(options: RunsOptions) -> None:
             print(f"would be archived: {run}")
             continue
         try:
-            count = archive_run(_local(options) / EVENTS_DIRECTORY, run)
+            count = archive_run(options.runs_dir / EVENTS_DIRECTORY, run)
         except BlockingIOError:
             raise UserError(f"another process is archiving in {options.runs_dir}: wait for it") from None
         print(f"archived: {run} ({count} event files)")
@@ -109,16 +120,18 @@ def _delete(options: RunsOptions) -> None:
     runs = _runs(options, or_none=purges_trash)
     with ExitStack() as held:
         for run in runs:  # all are checked before the first is moved
-            check_inside(_local(options), run)
-            if (directory := _local(options) / run).is_dir() and not is_own_directory(run):
+            check_inside(options.runs_dir, run)
+            if (directory := options.runs_dir / run).is_dir() and not is_own_directory(run):
                 held.enter_context(exclusive_run(directory))
+        if isinstance(options.runs_dir, StorePath):
+            held.close()  # a lease is an object in the directory, and would be moved with it
         for run in runs:
             if not options.dry_run:
-                delete(_local(options), tables_dirs(options), run, keep_days=options.keep_days)
+                delete(options.runs_dir, tables_dirs(options), run, keep_days=options.keep_days)
             what = "would be deleted" if options.dry_run else "deleted for good" if options.purge else "deleted"
             print(f"{what}: {run}")
     if options.purge and not options.dry_run:
-        purged = purge(_local(options), lambda entry: entry.run in {*runs, options.run})
+        purged = purge(options.runs_dir, lambda entry: entry.run in {*runs, options.run})
         print(f"removed from the trash: {len(purged)}")
     elif runs and not options.dry_run:
         print(f"kept in the trash for {options.keep_days:g} days: `longtail runs restore RUN` brings a run back")
@@ -129,23 +142,25 @@ def _restore(options: RunsOptions) -> None:
     if not RUN_NAME.fullmatch(options.run):
         raise UserError(f"{options.run!r} is not a valid name of a run")
     if options.dry_run:
-        print(f"would be restored: {restorable(_local(options), options.run).name}")
+        print(f"would be restored: {restorable(options.runs_dir, options.run).name}")
         return
-    restore_run(_local(options), options.run)
+    restore_run(options.runs_dir, options.run)
     print(f"restored: {options.run}")
 
 
 def _export(options: RunsOptions) -> None:
     (run,) = _runs(options)
     assert options.value is not None, "the options are validated"
-    check_inside(_local(options), run)
-    export_run(_local(options), tables_dirs(options), run, Path(options.value))
+    check_inside(options.runs_dir, run)
+    export_run(options.runs_dir, tables_dirs(options), run, _local_place(options.value, "export to"))
     print(f"exported: {run} to {options.value}")
 
 
 def _import(options: RunsOptions) -> None:
     assert options.run is not None, "the options are validated"
-    run = import_run(_local(options), Path(options.run), dry_run=options.dry_run)
+    source = _local_place(options.run, "import from")
+    with _made(options.runs_dir):
+        run = import_run(options.runs_dir, source, dry_run=options.dry_run)
     print(f"{'would be imported' if options.dry_run else 'imported'}: {run}")
 
 
@@ -154,6 +169,29 @@ ACTIONS: dict[str, Callable[[RunsOptions], None]] = {
     "archive": _archive,
     "delete": _delete, "restore": _restore, "export": _export, "import": _import,
 }  # fmt: skip
+
+
+def _local_place(named: str, what: str) -> Path:
+    """A file or directory on the local disk."""
+    if "://" in named:
+        raise UserError(f"cannot {what} {named}: name a file or directory on the local disk, and copy that")
+    return Path(named)
+
+
+@contextmanager
+def _made(runs_dir: Location) -> Iterator[None]:
+    """Make the directory, and those above it, for the block; what stays empty is removed again."""
+    missing = [place for place in (runs_dir, *runs_dir.parents) if isinstance(place, Path) and not place.exists()]
+    try:
+        runs_dir.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UserError(f"cannot make the directory {runs_dir} ({error.strerror}): choose another --runs_dir") from None
+    try:
+        yield
+    finally:
+        for place in missing:
+            with suppress(OSError):
+                place.rmdir()
 
 
 def _runs(options: RunsOptions, *, or_none: bool = False) -> list[str]:

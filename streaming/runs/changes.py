@@ -9,6 +9,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from longtail.conf.base.errors import UserError
+from longtail.conf.base.locations import Location
 from longtail.streaming.runs.following import follow_runs, last_event_time
 from longtail.streaming.runs.trash import TrashEntry, delete_run, purge, things_of
 from longtail.streaming.tables.lock import lock_tables
@@ -17,7 +18,7 @@ AfterChange = Callable[[Path, list[str]], None]
 """Called with a directory of tables, and the runs that changed in it, while its lock is held."""
 
 
-def follow_all(runs_dir: Path, tables_dirs: Sequence[Path], after: AfterChange) -> list[Path]:
+def follow_all(runs_dir: Location, tables_dirs: Sequence[Path], after: AfterChange) -> list[Path]:
     """Make tables follow the runs directory; those that another process keeps, and which follow by themselves."""
     kept = []
     for tables_dir in tables_dirs:
@@ -32,21 +33,21 @@ def follow_all(runs_dir: Path, tables_dirs: Sequence[Path], after: AfterChange) 
     return kept
 
 
-def delete(runs_dir: Path, tables_dirs: Sequence[Path], run: str, *, keep_days: float) -> TrashEntry:
+def delete(runs_dir: Location, tables_dirs: Sequence[Path], run: str, *, keep_days: float) -> TrashEntry:
     """Move a run to the trash of its runs directory."""
     check_inside(runs_dir, run)
     times = [time for tables_dir in tables_dirs if (time := last_event_time(tables_dir, run)) is not None]
     return delete_run(runs_dir, run, last_event_at=max(times, default=0.0), keep_days=keep_days)
 
 
-def purge_expired(runs_dir: Path) -> list[TrashEntry]:
+def purge_expired(runs_dir: Location) -> list[TrashEntry]:
     """Remove for good what the trash has kept long enough."""
     now = time.time()
     return purge(runs_dir, lambda entry: entry.expires_at < now)
 
 
-def check_inside(runs_dir: Path, run: str) -> None:
+def check_inside(runs_dir: Location, run: str) -> None:
     """Raise UserError if a run's directory is a link: it and what it leads to belong to somebody else."""
-    if os.path.islink(place := runs_dir / run):
+    if isinstance(place := runs_dir / run, Path) and place.is_symlink():
         raise UserError(f"{place} is a link to {os.readlink(place)}: remove the link, and handle the run where it is")
     things_of(runs_dir, run)

@@ -19,6 +19,8 @@ import pyarrow.parquet as pq
 
 from longtail.conf.base.errors import UserError
 from longtail.conf.base.files import new_directory, scratch_directory, write_atomically, write_json_atomically
+from longtail.conf.base.locations import Location
+from longtail.conf.base.store_path import StorePath
 from longtail.streaming.runs.trash import things_of
 from longtail.streaming.tables.manifest import list_runs
 from longtail.streaming.tables.reading import read_result_table
@@ -27,20 +29,27 @@ from longtail.streaming.tables.schemas import QUARANTINE, TABLES
 EXPORT_FILE = "export.json"
 EXPORT_FORMAT_VERSION = 1
 TABLES_IN_EXPORT = "tables"
-_NOT_EXPORTED = frozenset({"lock", "heartbeats"})
+_NOT_EXPORTED = frozenset({"lock", "lease", "heartbeats"})
 """Of a run's directory: what says that a process is working on it."""
 
 
-def export_run(runs_dir: Path, tables_dirs: Sequence[Path], run: str, target: Path) -> None:
+def export_run(runs_dir: Location, tables_dirs: Sequence[Path], run: str, target: Path) -> None:
     """Write a run to a zip file if the target ends in .zip, otherwise to a new directory.
 
     Raises UserError if the target exists, or if there is a link in the run's directory, which may lead anywhere.
     """
     if os.path.lexists(target):
         raise UserError(f"{target} exists: remove it, or choose another one")
-    if (inside := target.absolute()).is_relative_to((runs_dir / run).absolute()):
+    if (inside := target.absolute()).is_relative_to(str((runs_dir / run).absolute())):
         raise UserError(f"{inside} lies in the directory of the run: choose another one")
-    files = dict(_files(runs_dir, run))  # before anything is written
+    if isinstance(runs_dir, Path):
+        _export(dict(_files(runs_dir, run)), tables_dirs, run, target)  # all are found before anything is written
+        return
+    with scratch_directory(target.absolute().parent, target.stem) as directory:
+        _export(_downloaded(runs_dir, run, directory), tables_dirs, run, target)
+
+
+def _export(files: Mapping[str, Path], tables_dirs: Sequence[Path], run: str, target: Path) -> None:
     if target.suffix == ".zip":
         with scratch_directory(target.absolute().parent, target.stem) as directory:
             _write_made(tables_dirs, run, directory)
@@ -80,6 +89,20 @@ def _files(runs_dir: Path, run: str) -> Iterator[tuple[str, Path]]:
                 _no_link(found)
                 if found.is_file():
                     yield f"{name}/{found.relative_to(place)}", found
+
+
+def _downloaded(runs_dir: Location, run: str, directory: Path) -> dict[str, Path]:
+    """Copies of the files of a run in a store, by their names in the export."""
+    found: dict[str, Path] = {}
+    for name, place in things_of(runs_dir, run).items():
+        assert isinstance(place, StorePath)
+        for file in place.files_below():
+            if _NOT_EXPORTED.isdisjoint(file.relative_to(place).parts):
+                copy = directory / name / file.relative_to(place)
+                copy.parent.mkdir(parents=True, exist_ok=True)
+                file.download(copy)
+                found[str(copy.relative_to(directory))] = copy
+    return found
 
 
 def _no_link(path: Path) -> Path:

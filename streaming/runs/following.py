@@ -56,6 +56,7 @@ def _follow(tables_dir: Path, entry: TrashEntry) -> bool:
         is_free = not (shown / MANIFEST).exists()
         if is_free:
             remove(shown)
+            shown.parent.mkdir(parents=True, exist_ok=True)  # a copy of a store has no empty directory
             os.rename(kept, shown)
         else:
             remove(kept)

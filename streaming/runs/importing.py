@@ -8,15 +8,18 @@ import struct
 import zipfile
 import zlib
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from lzma import LZMAError
 from pathlib import Path, PurePosixPath
+from tempfile import TemporaryDirectory
 
 import pyarrow as pa
 
 from longtail.conf.base.errors import UserError
 from longtail.conf.base.files import read_regular_text, scratch_directory
 from longtail.conf.base.formats import check_format_version
+from longtail.conf.base.locations import Location
+from longtail.conf.base.store_path import StorePath
 from longtail.streaming.event_files.reading import read_event_files
 from longtail.streaming.events.files import run_of_event_file
 from longtail.streaming.events.schema import RUN_NAME
@@ -35,7 +38,7 @@ _DAMAGED_ZIP = (
 """What reading a damaged zip file raises."""
 
 
-def import_run(runs_dir: Path, source: Path, *, dry_run: bool = False) -> str:
+def import_run(runs_dir: Location, source: Path, *, dry_run: bool = False) -> str:
     """Import a run from the directory or zip file of an export; its name.
 
     Raises UserError if it is no export, leads out of its directory, has events of another run, or if the run exists.
@@ -55,9 +58,14 @@ def import_run(runs_dir: Path, source: Path, *, dry_run: bool = False) -> str:
 
 
 @contextmanager
-def _unpacked(runs_dir: Path, source: Path) -> Iterator[Path]:
-    """A copy of an export inside the runs directory, that is removed after the block."""
-    with scratch_directory(runs_dir, "import") as directory:
+def _unpacked(runs_dir: Location, source: Path) -> Iterator[Path]:
+    """A copy of an export inside the runs directory, or on the local disk if that is in a store, that is removed after
+    the block."""
+    with ExitStack() as held:
+        if isinstance(runs_dir, Path):
+            directory = held.enter_context(scratch_directory(runs_dir, "import"))
+        else:
+            directory = Path(held.enter_context(TemporaryDirectory(prefix="longtail-import-")))
         try:
             if source.is_dir():
                 _check_names(source, _tree(source))
@@ -141,7 +149,10 @@ def _other_run(events: Path, name: str, run: str) -> str | None:
     return None
 
 
-def _move_in(directory: Path, runs_dir: Path, run: str) -> None:
+def _move_in(directory: Path, runs_dir: Location, run: str) -> None:
+    if not isinstance(runs_dir, Path):
+        _upload(directory, runs_dir, run)
+        return
     if (directory / "description.json").is_file():
         target = description_file(runs_dir, run)
         target.parent.mkdir(exist_ok=True)
@@ -152,3 +163,13 @@ def _move_in(directory: Path, runs_dir: Path, run: str) -> None:
         target = runs_dir / EVENTS_DIRECTORY / name
         target.parent.mkdir(parents=True, exist_ok=True)
         os.replace(directory / EVENTS_DIRECTORY / name, target)
+
+
+def _upload(directory: Path, runs_dir: StorePath, run: str) -> None:
+    """As _move_in; the events, which make the run known everywhere, come last."""
+    if (directory / "description.json").is_file():
+        description_file(runs_dir, run).write_bytes((directory / "description.json").read_bytes())
+    for part, place in (("run", runs_dir / run), (EVENTS_DIRECTORY, runs_dir / EVENTS_DIRECTORY)):
+        for file in sorted((directory / part).rglob("*")):
+            if file.is_file():
+                place.joinpath(file.relative_to(directory / part)).upload(file)

@@ -14,10 +14,10 @@ import os
 import shutil
 import time
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Literal
+from typing import Literal, overload
 
 from pydantic import TypeAdapter
 
@@ -27,7 +27,7 @@ from longtail.conf.base.formats import check_format_version
 from longtail.conf.base.json_text import finite_json
 from longtail.conf.base.locations import Location
 from longtail.conf.base.store_path import StorePath
-from longtail.streaming.events.files import event_files_of
+from longtail.streaming.events.files import event_files_of, listed, name_in
 from longtail.streaming.events.schema import RUN_NAME
 from longtail.streaming.events.writer import EVENTS_DIRECTORY
 from longtail.streaming.runs.descriptions import description_file
@@ -65,37 +65,35 @@ _ENTRY = TypeAdapter(TrashEntry)
 
 
 def trash_entries(runs_dir: Location) -> list[TrashEntry]:
-    """All entries, the oldest first; damaged ones are left out, and a store has no trash.
-
-    Raises UserError if the trash is a link.
-    """
-    if isinstance(runs_dir, StorePath):
-        return []
+    """All entries, the oldest first; damaged ones are left out. Raises UserError if the trash is a link."""
     trash = _trash(runs_dir)
-    names = sorted(os.listdir(trash) if trash.is_dir() else [])
-    entries = [entry for name in names if (entry := _read_entry(trash / name))]
+    entries = [entry for name in sorted(listed(trash)) if (entry := _read_entry(trash / name))]
     return sorted(entries, key=lambda entry: (entry.deleted_at, entry.name))
 
 
-def entry_directory(runs_dir: Path, entry: TrashEntry) -> Path:
+def entry_directory(runs_dir: Location, entry: TrashEntry) -> Location:
     """The directory of an entry."""
     return _trash(runs_dir) / entry.name
 
 
-def things_of(runs_dir: Path, run: str) -> dict[str, Path]:
+@overload
+def things_of(runs_dir: Path, run: str) -> Mapping[str, Path]: ...
+@overload
+def things_of(runs_dir: Location, run: str) -> Mapping[str, Location]: ...
+def things_of(runs_dir: Location, run: str) -> Mapping[str, Location]:
     """The paths of a run in a runs directory that exist, by their paths in an entry of the trash."""
     if not RUN_NAME.fullmatch(run):
         raise UserError(f"{run!r} is not a valid name of a run")
     events_dir = runs_dir / EVENTS_DIRECTORY
-    places = {
+    places: dict[str, Location] = {
         **({} if is_own_directory(run) else {"run": runs_dir / run}),
-        **{f"{EVENTS_DIRECTORY}/{file.relative_to(events_dir)}": file for file in event_files_of(events_dir, run)},
+        **{f"{EVENTS_DIRECTORY}/{name_in(events_dir, file)}": file for file in event_files_of(events_dir, run)},
         "description.json": description_file(runs_dir, run),
     }
-    return {name: place for name, place in places.items() if os.path.lexists(place)}
+    return {name: place for name, place in places.items() if _is_there(place)}
 
 
-def delete_run(runs_dir: Path, run: str, *, last_event_at: float, keep_days: float) -> TrashEntry:
+def delete_run(runs_dir: Location, run: str, *, last_event_at: float, keep_days: float) -> TrashEntry:
     """Move a run to the trash; an interrupted deletion goes on.
 
     last_event_at: of the tables, because the clock of the machine that trained may be ahead
@@ -115,7 +113,7 @@ def delete_run(runs_dir: Path, run: str, *, last_event_at: float, keep_days: flo
     return entry
 
 
-def restorable(runs_dir: Path, run: str) -> TrashEntry:
+def restorable(runs_dir: Location, run: str) -> TrashEntry:
     """The last deletion of a run. Raises UserError if the trash does not have it."""
     kept = [entry for entry in trash_entries(runs_dir) if entry.run == run and entry.state == "deleted"]
     if not kept:
@@ -123,23 +121,23 @@ def restorable(runs_dir: Path, run: str) -> TrashEntry:
     return kept[-1]
 
 
-def restore_run(runs_dir: Path, run: str) -> None:
+def restore_run(runs_dir: Location, run: str) -> None:
     """Move a run back from the trash, as it was at its last deletion.
 
     Raises UserError if the trash does not have it, or if there is another run of this name meanwhile.
     """
     entry = restorable(runs_dir, run)
     directory = entry_directory(runs_dir, entry)
-    moves = {thing: place for thing, place in _places(runs_dir, entry).items() if os.path.lexists(thing)}
-    if taken := [place for place in moves.values() if os.path.lexists(place)]:
+    moves = {thing: place for thing, place in _places(runs_dir, entry).items() if _is_there(thing)}
+    if taken := [place for place in moves.values() if _is_there(place)]:
         raise UserError(f"{taken[0]} exists: there is another run of this name, which has to be deleted first")
     for thing, place in moves.items():
         _move(thing, place)
     _write_entry(runs_dir, replace(entry, state="restored"))
-    shutil.rmtree(directory / EVENTS_DIRECTORY, ignore_errors=True)
+    remove(directory / EVENTS_DIRECTORY)
 
 
-def purge(runs_dir: Path, of: Callable[[TrashEntry], bool]) -> list[TrashEntry]:
+def purge(runs_dir: Location, of: Callable[[TrashEntry], bool]) -> list[TrashEntry]:
     """Remove the content of these entries for good; their new state."""
     purged = []
     for entry in trash_entries(runs_dir):
@@ -149,60 +147,81 @@ def purge(runs_dir: Path, of: Callable[[TrashEntry], bool]) -> list[TrashEntry]:
             continue
         done = replace(entry, state="purged")
         _write_entry(runs_dir, done)
-        for thing in entry_directory(runs_dir, entry).iterdir():
-            if thing.name != ENTRY_FILE:
-                remove(thing)
+        for name in listed(entry_directory(runs_dir, entry)):
+            if name != ENTRY_FILE:
+                remove(entry_directory(runs_dir, entry) / name)
         purged.append(done)
     return purged
 
 
-def forget_purged(runs_dir: Path, run: str) -> None:
+def forget_purged(runs_dir: Location, run: str) -> None:
     """Remove the empty entries of a run, so that its old events count again."""
     for entry in trash_entries(runs_dir):
         if entry.run == run and entry.state == "purged":
             remove(entry_directory(runs_dir, entry))
 
 
-def remove(path: Path) -> None:
-    """Remove a file, a link or a whole directory; what a link leads to stays."""
-    if path.is_dir() and not path.is_symlink():
+def remove(path: Location) -> None:
+    """Remove a file, a link or a whole directory, if it is there; what a link leads to stays."""
+    if isinstance(path, StorePath):
+        path.remove()
+    elif path.is_dir() and not path.is_symlink():
         shutil.rmtree(path)
     else:
         path.unlink(missing_ok=True)
 
 
-def _places(runs_dir: Path, entry: TrashEntry) -> dict[Path, Path]:
+def _places(runs_dir: Location, entry: TrashEntry) -> dict[Location, Location]:
     """Where the things of an entry came from, by where they are."""
     directory, events = entry_directory(runs_dir, entry), runs_dir / EVENTS_DIRECTORY
     kept = directory / EVENTS_DIRECTORY
     return {
-        **{file: events / file.relative_to(kept) for file in sorted(kept.rglob("*")) if not file.is_dir()},
+        **{file: events / name_in(kept, file) for file in _files_below(kept)},
         directory / "description.json": description_file(runs_dir, entry.run),
         directory / "run": runs_dir / entry.run,
     }
 
 
-def _move(place: Path, target: Path) -> None:
+def _files_below(directory: Location) -> list[Location]:
+    if isinstance(directory, StorePath):
+        return [*directory.files_below()]
+    return [file for file in sorted(directory.rglob("*")) if not file.is_dir()]
+
+
+def _is_there(path: Location) -> bool:
+    """A link that leads nowhere is there, too."""
+    return path.exists() if isinstance(path, StorePath) else os.path.lexists(path)
+
+
+def _is_link(path: Location) -> bool:
+    return isinstance(path, Path) and path.is_symlink()
+
+
+def _move(place: Location, target: Location) -> None:
+    if isinstance(place, StorePath) and isinstance(target, StorePath):
+        place.move(target)
+        return
+    assert isinstance(place, Path) and isinstance(target, Path), "the trash is where the runs are"
     target.parent.mkdir(parents=True, exist_ok=True)
     shutil.move(place, target)  # a rename, unless a link leads to another file system
 
 
-def _trash(runs_dir: Path) -> Path:
+def _trash(runs_dir: Location) -> Location:
     trash = runs_dir / TRASH_DIRECTORY
-    if trash.is_symlink():
+    if _is_link(trash):
         raise UserError(f"{trash} is a link: remove it, so that deleted runs stay in {runs_dir}")
     return trash
 
 
-def _write_entry(runs_dir: Path, entry: TrashEntry) -> None:
+def _write_entry(runs_dir: Location, entry: TrashEntry) -> None:
     values = {name: value for name, value in vars(entry).items() if name != "name"}
     file = entry_directory(runs_dir, entry) / ENTRY_FILE
     write_json_atomically(file, {"format_version": TRASH_FORMAT_VERSION, **values})
 
 
-def _read_entry(directory: Path) -> TrashEntry | None:
+def _read_entry(directory: Location) -> TrashEntry | None:
     file = directory / ENTRY_FILE
-    if directory.is_symlink() or not file.is_file():
+    if _is_link(directory):
         return None
     try:
         content = finite_json(read_regular_text(file))

@@ -1,6 +1,6 @@
 """When runs were deleted, beside the result tables: a new run may have the name of a deleted one. No Spark.
 
-    TABLES_DIR/deletions.json
+    TABLES_DIR/deletions.json      not there if no deletion is in force
 
 The job that keeps the tables copies this from the trash of the runs directory (streaming/runs/following.py). What is
 known of a run from before its deletion, other than its tables, is not shown for a new run of its name.
@@ -34,7 +34,9 @@ def read_deletion_times(tables_dir: Path) -> dict[str, float]:
 
 def write_deletion_times(tables_dir: Path, times: Mapping[str, float]) -> None:
     """Replace the times, if they differ."""
-    if read_deletion_times(tables_dir) != times:
+    if not times:
+        (tables_dir / _FILE).unlink(missing_ok=True)
+    elif read_deletion_times(tables_dir) != times:
         write_json_atomically(tables_dir / _FILE, {"format_version": _FORMAT_VERSION, "deleted_at": dict(times)})
 
 
