@@ -8,6 +8,7 @@ from pathlib import Path
 from threading import Event
 
 import pytest
+from pyspark.errors import StreamingQueryException
 from pyspark.sql import SparkSession
 
 from longtail.conf.base.errors import UserError
@@ -18,6 +19,7 @@ from longtail.streaming.events.writer import EventWriter
 from longtail.streaming.live import archiver
 from longtail.streaming.live.archiver import Archiver
 from longtail.streaming.live.query import start_live_query
+from longtail.streaming.live.starting import has_begun_batch
 from longtail.streaming.tables.manifest import list_runs
 from longtail.streaming.tables.progress import read_progress
 from longtail.streaming.tables.reading import read_result_table
@@ -216,3 +218,28 @@ def test_readers_see_how_far_it_is_with_many_files(
     lines = [line for number, line in enumerate(seen) if line and line not in seen[:number]]
     assert lines == [f"read {number} of 130 event files" for number in (0, 60, 120)]
     assert read_progress(tables_dir) is None
+
+
+def test_after_a_kill_a_query_that_ends_reads_all_that_is_there(
+    spark: SparkSession, events_dir: Path, tables_dir: Path
+) -> None:
+    """And not only the batch that the killed one had begun, which some versions of Spark take for all."""
+
+    def fail(runs: list[str]) -> None:
+        if runs:
+            raise RuntimeError("as a kill after the update of the tables")
+
+    def once(on_update: Callable[[list[str]], None]) -> None:
+        start_live_query(
+            spark, events_dir, tables_dir=tables_dir, trigger=None, on_update=on_update
+        ).awaitTermination()  # fmt: skip
+
+    write_epoch(events_dir, 1, correct=1)
+    with pytest.raises(StreamingQueryException, match="as a kill"):
+        once(fail)
+    assert has_begun_batch(tables_dir / "checkpoint")
+    write_epoch(events_dir, 2, correct=1)
+
+    once(lambda runs: None)
+    assert sorted({*read_result_table(tables_dir, "epochs")["epoch"].to_pylist()}) == [1, 2]
+    assert not has_begun_batch(tables_dir / "checkpoint")

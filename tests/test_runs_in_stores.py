@@ -144,9 +144,9 @@ def one_run() -> StorePath:
         EventWriter(runs_dir / "events", run="base", attempt=1).write_epoch(epoch, [class_event(epoch=epoch)])
     (runs_dir / "base" / "options.json").write_text("{}")
     (runs_dir / "base" / "attempts" / "001.json").write_text("{}")
-    runs(["rename", "base", "Mine", "--runs_dir", RUNS])
     with working_tables(runs_dir / "analytics") as (directory, _):
         write_base(directory)
+    runs(["rename", "base", "Mine", "--runs_dir", RUNS])
     return runs_dir
 
 

@@ -162,7 +162,11 @@ class EventFileReader(SimpleDataSourceStreamReader):
         self._new.log(end.get("files", []))
 
 
-with suppress(ImportError):  # before Spark 4.2, a query that was killed repeats its last batch, and then ends
+GOES_ON_AFTER_REPEATING = False
+"""Whether a query that processes what is there and ends does so after it has repeated a batch that a killed one had
+begun. Before Spark 4.2 it only repeats the batch (streaming/live/starting.py)."""
+with suppress(ImportError):
     from pyspark.sql.streaming.datasource import SupportsTriggerAvailableNow
 
     SupportsTriggerAvailableNow.register(EventFileReader)
+    GOES_ON_AFTER_REPEATING = True

@@ -35,7 +35,7 @@ from longtail.streaming.live.checkpoint import claim_checkpoint, is_of_source
 from longtail.streaming.live.event_stream import event_stream
 from longtail.streaming.live.own_alerts import Alerts, OwnAlerts
 from longtail.streaming.live.query import CHECKPOINT_DIRECTORY, OWN_SETTINGS
-from longtail.streaming.live.starting import start_patiently
+from longtail.streaming.live.starting import start_patiently, start_to_the_end
 from longtail.streaming.live.trigger import with_trigger
 from longtail.streaming.tables.query_rows import ALERTS, TABLE, query_directory, query_files
 
@@ -124,7 +124,8 @@ def start_queries(
             session.conf.set(key, value)
         checkpoint = directory / CHECKPOINT_DIRECTORY
         frame = _result(query, event_stream(read_lines(session, checkpoint)))
-        started.append(start_patiently(partial(_start, query, frame, tables_dir, trigger, on_alerts)))
+        start = partial(_start, query, frame, tables_dir, trigger, on_alerts)
+        started.append(start_patiently(start) if trigger is not None else start_to_the_end(start, checkpoint))
     for query, running in zip(queries, started, strict=True):
         threading.Thread(target=_watch, args=(query, running), daemon=True).start()
     return started

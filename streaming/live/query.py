@@ -32,7 +32,7 @@ from longtail.streaming.live.batches import update_by_files, update_by_lines
 from longtail.streaming.live.checkpoint import FILES, claim_checkpoint
 from longtail.streaming.live.disk import named_if_full
 from longtail.streaming.live.keeper import TableKeeper
-from longtail.streaming.live.starting import start_patiently
+from longtail.streaming.live.starting import start_patiently, start_to_the_end
 from longtail.streaming.live.trigger import with_trigger
 from longtail.streaming.tables.manifest import DamagedTables, list_runs
 from longtail.streaming.tables.progress import FEW_FILES, end_progress, write_progress
@@ -217,7 +217,9 @@ def start_live_query(
             .queryName("longtail live view")
             .foreachBatch(process)
         )
-        query = start_patiently(with_trigger(writer, trigger).start)
+        start = with_trigger(writer, trigger).start
+        with named_if_full(tables_dir):
+            query = start_patiently(start) if trigger is not None else start_to_the_end(start, checkpoint)
     except BaseException:
         keeper.close()
         raise
