@@ -1,6 +1,6 @@
 """How soon the live page shows many finished runs, and how fast it answers among them.
 
-    python -m benchmarks.page_of_old_runs                        # 1,000 runs, about 3 minutes
+    python -m benchmarks.page_of_old_runs                        # 1,000 runs, about 4 minutes
     python -m benchmarks.page_of_old_runs --runs 30 --browser    # first paint in a real headless Chromium
 
 The event files are those that trainings write, put into archives as a live query does. `longtail dashboard` is started
@@ -186,7 +186,7 @@ def measure_paint(address: str) -> None:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--runs", type=int, default=1000)
-    parser.add_argument("--epochs", type=int, default=10)
+    parser.add_argument("--epochs", type=int, default=3)
     parser.add_argument("--classes", type=int, default=10)
     parser.add_argument("--loose", action="store_true", help="leave the event files as they were written, unarchived")
     parser.add_argument("--browser", action="store_true", help="time a real headless Chromium, too")
