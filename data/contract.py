@@ -94,6 +94,8 @@ PREDICTION_SCHEMA = pa.schema(
 
 FILE = "file"
 """Name of an image file, relative to the directory that was predicted."""
+ARRIVED_AT = "arrived_at"
+"""When an image of a stream came: the time of its file."""
 CLASS_NAME = "class_name"
 TOP5 = "top5"
 BAD_IMAGE = "bad_image"

@@ -5,7 +5,8 @@
 
 Writes a Parquet table with a row for each image: its file's name relative to DIR, or the columns of TABLE but for the
 images, then class_name, predicted (the class's number), confidence, margin, top5, model_version and bad_image, which
-says why an image could not be decoded (--on_bad_image skip). --format delta makes it a Delta table as well.
+says why an image could not be decoded (--on_bad_image skip). --format delta makes it a Delta table as well. --stream
+predicts what arrives, and tells when the predictions drift.
 """
 
 import sys
@@ -16,13 +17,19 @@ from longtail.conf.base.shown_text import printable
 from longtail.conf.options.inference import PredictOptions
 from longtail.spark_jobs.cli import run_job
 from longtail.spark_jobs.cluster.session import spark_session
+from longtail.spark_jobs.display.arriving import print_batch, print_window
 from longtail.spark_jobs.display.class_shares import print_class_shares
 from longtail.spark_jobs.steps.class_shares import ESTIMATED
 from longtail.spark_jobs.steps.predict import check_output, predict
+from longtail.spark_jobs.steps.predict_stream import predict_stream
 
 
 def main(argv: Sequence[str]) -> None:
     options = parse_options(PredictOptions, argv, prog="longtail predict")
+    if options.stream:
+        predict_stream(spark_session("predict", options), options, on_batch=print_batch, on_window=print_window)
+        print(f"predictions: {options.output}")
+        return
     check_output(options)
     table = predict(spark_session("predict", options), options)
     for name, reason in table.bad_images:

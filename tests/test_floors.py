@@ -28,6 +28,7 @@ MAY_IMPORT = {
     "streaming.events": {"conf.base", "conf.vocabulary", "streaming.events"},
     "streaming.class_shares": set(),
     "streaming.intervals": set(),
+    "streaming.drift": {"streaming.intervals"},
     "models": {"conf", "models"},
     "data": {"conf", "data"},
     "training": {"conf", "data", "models", "training", "streaming.intervals", *EVENTS},

@@ -11,7 +11,8 @@ from longtail.conf.base.suggestions import did_you_mean
 from longtail.conf.options.base import DELTA_HELP, JobOptions, SparkJobOptions, TableFormat, of_form, option
 from longtail.conf.options.classifier import images_per_pass, own_loss, own_network, threads_option
 from longtail.conf.options.data import DataOptions
-from longtail.conf.options.places import FileLocation
+from longtail.conf.options.live import Interval
+from longtail.conf.options.places import DirectoryLocation, FileLocation
 from longtail.conf.options.training import LossName, NetworkName
 from longtail.conf.vocabulary import SPLITS
 
@@ -196,6 +197,10 @@ class PredictOptions(NewImagesOptions, PriorOptions):
             "--resume runs/digits-*-train-CE-*/ckpt.pth.tar --path my_images --output predictions --on_bad_image skip",
             "the same, with the reason in place of a class where an image cannot be decoded",
         ),
+        (
+            "--resume runs/digits-*-train-CE-*/ckpt.pth.tar --path my_images --output predictions --stream",
+            "the class of every image file that arrives in my_images/, until interrupted",
+        ),
     )
 
     list_file: FileLocation | None = option(
@@ -206,6 +211,32 @@ class PredictOptions(NewImagesOptions, PriorOptions):
     format: TableFormat = option("parquet", DELTA_HELP, group="Output")
     probabilities: bool = option(False, "write the probability of every class as well", group="Output")
     features: bool = option(False, "write the features of every image as well", group="Output")
+    stream: bool = option(
+        False, "predict what arrives in --path, each image once, until interrupted; tells when predictions drift",
+        group="Live tables",
+    )  # fmt: skip
+    once: bool = option(False, "with --stream: predict what is there, then exit", group="Live tables")
+    trigger: Interval = option("2 seconds", "with --stream: interval between looks for new files", group="Live tables")
+    window_seconds: int = option(
+        600, "with --stream: length of the windows whose predictions are counted and compared", group="Live tables",
+        gt=0, le=86400 * 365,
+    )  # fmt: skip
+    reference: DirectoryLocation | None = option(
+        None, "with --stream: table of predictions to compare with; default: the first windows of the stream",
+        group="Live tables",
+    )  # fmt: skip
+
+    @model_validator(mode="after")
+    def _a_stream_has_no_end(self) -> "PredictOptions":
+        if not self.stream and (self.once or self.reference is not None):
+            raise ValueError("--once and --reference belong to --stream")
+        if not self.stream:
+            return self
+        if self.prior == "estimated" or self.list_file is not None:
+            raise ValueError("--prior estimated and --list need all images, and a --stream has no end: leave them out")
+        if self.format != "parquet" or not isinstance(self.output, Path):
+            raise ValueError("--stream writes Parquet files to a directory of the local disk: name one with --output")
+        return self
 
     @model_validator(mode="after")
     def _output_is_a_place_of_its_own(self) -> "PredictOptions":

@@ -21,6 +21,7 @@ from longtail.spark_jobs.frames.reading import read_parquet_or_delta
 from longtail.spark_jobs.frames.writing import write_parquet
 from longtail.spark_jobs.steps.class_shares import CLASS_SHARES_FILE, ClassShares, with_prior
 from longtail.spark_jobs.steps.new_images import new_images
+from longtail.spark_jobs.steps.predict_stream import STREAM_FILE
 
 FORMAT_VERSION_KEY = "longtail_predictions"
 FORMAT_VERSION = 1
@@ -46,6 +47,8 @@ def check_output(options: PredictOptions) -> None:
     if options.format == "delta":
         deltalake()  # a missing package is reported before any work
     check_can_be_written(options.output.absolute().parent, option="--output")
+    if (options.output / STREAM_FILE).is_file():
+        raise UserError(f"--output {options.output} is the table of a stream: name another directory, or give --stream")
     if options.output.exists() and not _are_predictions(options.output):
         raise UserError(
             f"--output {options.output} is there already, and is no table of predictions: name another directory"

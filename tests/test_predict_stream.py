@@ -1,0 +1,167 @@
+"""`longtail predict --stream`: what arrives is predicted once, counted by window, and compared with a reference."""
+
+import datetime
+import json
+import os
+import shutil
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from longtail.conf.options.training import TrainOptions
+from longtail.conf.vocabulary import TEST
+from longtail.data.loader import load_split
+from longtail.data.manifest import read_manifest
+from longtail.spark_jobs.steps.prediction_windows import MOST_FILES, PredictionWindows
+from longtail.training.run import run_training
+from tests.conftest import RunJob
+from tests.test_predict import file_of
+from tests.tiny_set import ALONE, paths_of, tiny_options
+
+WINDOW = 600
+FIRST = 1_000_000 * WINDOW
+"""Where a window begins, in seconds since 1970."""
+
+
+@pytest.fixture(scope="module")
+def checkpoint(set_dir: Path, tmp_path_factory: pytest.TempPathFactory, one_thread: None) -> Path:
+    paths = paths_of(set_dir, tmp_path_factory.mktemp("stream") / "run")
+    run_training(tiny_options(TrainOptions, epochs=12, loss_type="LDAM"), paths, ALONE, attempt=1)
+    return Path(str(paths.run_dir)) / "ckpt.pth.tar"
+
+
+@pytest.fixture(scope="module")
+def files(set_dir: Path) -> list[bytes]:
+    """The 30 test images, ten of each class, as PNG files."""
+    return [file_of(image) for image in load_split(set_dir, TEST, read_manifest(set_dir)).images]
+
+
+def arrive(directory: Path, contents: Sequence[bytes], names: Sequence[str], *, at: float = FIRST) -> None:
+    for name, content in zip(names, contents, strict=True):
+        file = directory / name
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_bytes(content)
+        os.utime(file, (at, at))
+
+
+def stream(job: RunJob, checkpoint: Path, *options: object, path: object = "inbox") -> tuple[int, str, str]:
+    done = job(
+        "predict", "--resume", checkpoint, "--path", path, "--output", "table", "--stream", "--once", "--threads", 1,
+        *options,
+    )  # fmt: skip
+    return done.returncode, done.stdout, done.stderr
+
+
+def names_in(table: Path) -> list[str]:
+    return sorted(pq.read_table(table)["file"].to_pylist())
+
+
+def test_images_that_arrive_are_predicted_once_as_predict_does_also_after_a_kill(
+    job: RunJob, checkpoint: Path, files: list[bytes], tmp_path: Path
+) -> None:
+    first = [f"{number:02d}.png" for number in range(20)]
+    arrive(tmp_path / "inbox", files[:20], first)
+    (tmp_path / "inbox" / "notes.txt").write_text("no image")
+    assert stream(job, checkpoint) == (0, "20 images predicted\npredictions: table\n", "")
+    assert names_in(tmp_path / "table") == first
+
+    more = ["day 2/a b.PNG", *(f"day 2/{number}.png" for number in range(21, 30))]
+    arrive(tmp_path / "inbox", files[20:], more, at=FIRST + 1)
+    # As if it had been killed after the first batch, before Spark knew that it was done.
+    shutil.rmtree(tmp_path / "table" / "_checkpoint" / "commits")
+    assert stream(job, checkpoint)[1] == "20 images predicted\n10 images predicted\npredictions: table\n"
+    assert names_in(tmp_path / "table") == sorted([*first, *more])
+
+    assert job("predict", "--resume", checkpoint, "--path", "inbox", "--output", "at once").returncode == 0
+    columns = ["file", "class_name", "predicted", "model_version"]
+    streamed, at_once = (
+        pq.read_table(tmp_path / table).sort_by("file").select(columns).to_pylist() for table in ("table", "at once")
+    )
+    assert streamed == at_once
+
+
+def test_rows_of_parquet_files_that_arrive_keep_their_columns(
+    job: RunJob, checkpoint: Path, files: list[bytes], tmp_path: Path
+) -> None:
+    for number in range(2):
+        columns = {"key": list(range(15 * number, 15 * number + 15)), "image": files[15 * number : 15 * number + 15]}
+        (tmp_path / "inbox").mkdir(exist_ok=True)
+        write_rows(tmp_path / "inbox" / f"{number}.parquet", columns)
+        assert stream(job, checkpoint)[0] == 0
+    rows = pq.read_table(tmp_path / "table")
+    assert sorted(rows["key"].to_pylist()) == list(range(30))
+    assert rows.column_names[:3] == ["key", "arrived_at", "class_name"] and "image" not in rows.column_names
+
+
+def write_rows(file: Path, columns: dict[str, list]) -> None:
+    pq.write_table(pa.table(columns), file)
+
+
+def test_windows_are_counted_and_another_mix_of_classes_is_told_once(
+    job: RunJob, checkpoint: Path, files: list[bytes], tmp_path: Path
+) -> None:
+    class_0 = files[:10] * 7
+    for window, contents in enumerate([files * 35, files * 3, class_0, files]):
+        names = [f"{window}/{number}.png" for number in range(len(contents))]
+        arrive(tmp_path / "inbox", contents, names, at=FIRST + WINDOW * window + 30)
+    status, said, alerts = stream(job, checkpoint, "--window_seconds", WINDOW)
+    assert status == 0 and said.endswith("window of 1989-01-05 10:50:00 UTC: as before\npredictions: table\n"), said
+    (shares, vanished, *_) = alerts.splitlines()
+    assert shares.startswith("alert: window of 1989-01-05 11:00:00 UTC: predicted class shares have changed: class 0 ")
+    assert "never predicted any more: class" in vanished
+
+    windows = PredictionWindows(tmp_path / "table", ["class 0", "class 1", "class 2"], seconds=WINDOW).by_start()
+    predicted = pq.read_table(tmp_path / "table", columns=["file", "predicted"]).to_pylist()
+    for window, found in enumerate(windows.values()):
+        classes = [row["predicted"] for row in predicted if row["file"].startswith(f"{window}/")]
+        assert found.counts.tolist() == np.bincount(classes, minlength=3).tolist()
+    record = json.loads((tmp_path / "table" / "_windows" / "drift.json").read_text())
+    assert [bool(entry["findings"]) for entry in record] == [False, True]  # the last has too few images
+    assert stream(job, checkpoint, "--window_seconds", WINDOW)[2] == ""
+
+
+def test_the_counts_of_many_batches_are_merged_and_a_repeated_batch_counts_once(tmp_path: Path) -> None:
+    names, num_batches = ["head", "tail"], 2 * MOST_FILES + 10
+    windows = PredictionWindows(tmp_path, names, seconds=WINDOW)
+    for batch in range(num_batches):
+        moment = datetime.datetime.fromtimestamp(FIRST + 10 * batch, datetime.UTC)
+        columns = {"arrived_at": [moment] * 2, "predicted": [0, batch % 2], "confidence": [0.5, 0.25]}
+        write_rows(tmp_path / "batch.parquet", columns)
+        for _ in range(2 if batch == num_batches - 1 else 1):
+            assert windows.add(batch, tmp_path / "batch.parquet") == 2
+    assert len([*(tmp_path / "_windows").iterdir()]) <= MOST_FILES + 1
+    merged = min((tmp_path / "_windows").iterdir(), key=lambda file: file.name)
+    assert merged.name.startswith("batches-0-")
+    shutil.copyfile(merged, merged.with_name("batches-0-5.parquet"))  # whoever is killed while merging leaves some
+    for found in (windows, PredictionWindows(tmp_path, names, seconds=WINDOW)):  # also in another process
+        by_start = found.by_start()
+        assert [one.counts.tolist() for one in by_start.values()] == [[90, 30]] * 3 + [[45, 15]]
+        assert [one.confidence_sum for one in by_start.values()] == [45.0, 45.0, 45.0, 22.5]
+
+
+def test_a_bad_image_stops_the_stream_in_one_line_and_can_be_left_out(
+    job: RunJob, checkpoint: Path, files: list[bytes], tmp_path: Path
+) -> None:
+    arrive(tmp_path / "inbox", [files[0], b"no image"], ["good.png", "bad.png"])
+    status, _, error = stream(job, checkpoint)
+    assert status == 2 and "the image of file bad.png" in error and "--on_bad_image skip" in error
+    assert len(error.splitlines()) == 1
+    assert stream(job, checkpoint, "--on_bad_image", "skip")[1].startswith("1 images predicted\n")
+    rows = pq.read_table(tmp_path / "table").sort_by("file").to_pylist()
+    assert [(row["file"], row["bad_image"] is None) for row in rows] == [("bad.png", False), ("good.png", True)]
+
+
+def test_a_table_is_of_one_stream(job: RunJob, checkpoint: Path, files: list[bytes], tmp_path: Path) -> None:
+    arrive(tmp_path / "inbox", files[:2], ["a.png", "b.png"])
+    arrive(tmp_path / "other", files[:2], ["a.png", "b.png"])
+    assert stream(job, checkpoint)[0] == 0
+    assert "has predictions of another --path" in stream(job, checkpoint, path="other")[2]
+    done = job("predict", "--resume", checkpoint, "--path", "inbox", "--output", "table")
+    assert done.returncode == 2 and "is the table of a stream" in done.stderr
+    done = job("predict", "--resume", checkpoint, "--path", "inbox", "--output", "other2", "--once")
+    assert done.returncode == 2 and "belong to --stream" in done.stderr
+    assert names_in(tmp_path / "table") == ["a.png", "b.png"]
