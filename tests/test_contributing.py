@@ -17,7 +17,7 @@ CHECKS = "tests/contributing/checks.py"
 def test_there_is_one_example_of_each_kind() -> None:
     assert [example.title for example in EXAMPLES] == [
         "Data set", "Loss", "Re-balancing rule", "Network", "Semi-supervised method", "Self-supervised pre-training",
-        "Event field", "Query", "Alert", "Chart", "Experiment axis", "Job option", "Job",
+        "Event field", "Query", "Alert", "Chart", "Tracker", "Experiment axis", "Job option", "Job",
     ]  # fmt: skip
 
 

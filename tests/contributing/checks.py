@@ -5,6 +5,7 @@
 Not collected elsewhere: without the examples there is nothing to check.
 """
 
+import csv
 import json
 from collections.abc import Iterator
 from functools import partialmethod
@@ -24,6 +25,7 @@ from longtail.conf.vocabulary import NO_CLASS, TEST, TRAIN
 from longtail.data.manifest import read_manifest
 from longtail.models.build import build_model
 from longtail.spark_jobs.cli import main
+from longtail.spark_jobs.steps.live_sinks import update_sinks
 from longtail.spark_jobs.steps.prepare import prepare
 from longtail.streaming.alerts.rules_file import read_alert_rules
 from longtail.streaming.dashboard.page import page_state, whole_page
@@ -164,6 +166,12 @@ def test_chart_is_on_the_page(tables_dir: Path) -> None:
     assert figure.data[0].x == (1, 2)
     assert list(figure.data[0].y) == pytest.approx([0.25, 0.4])
     assert 'id="panel-calibration_line"' in whole_page(state)
+
+
+def test_tracker_has_the_scores_of_each_run(tables_dir: Path) -> None:
+    update_sinks(tables_dir, tensorboard=None, as_delta=False)(["base", "deleted"])
+    (file,) = (tables_dir / "scores").iterdir()
+    assert file.name == "base.csv" and [row["epoch"] for row in csv.DictReader(file.open())] == ["1", "2"]
 
 
 def test_experiment_axis_is_planned(job: RunJob) -> None:
