@@ -40,6 +40,7 @@ MAY_IMPORT = {
         "streaming.events",
         "streaming.parsing",
         "streaming.event_files",
+        "streaming.runs.trash",  # which runs' files come again
     },
     "streaming.archive": {"conf.base", "streaming.events", "streaming.parsing", "streaming.event_files"},
     "streaming.tables": {"conf.base", "conf.vocabulary", "streaming.events", "streaming.parsing", "streaming.tables"},
