@@ -16,6 +16,7 @@ import pyspark
 
 SPARK_CLASS = Path(pyspark.__file__).parent / "bin" / "spark-class"
 REPOSITORY = Path(__file__).parent.parent
+WORKERS = REPOSITORY / "tests" / "workers"
 LOOPBACK = "127.0.0.1"
 MARK = "LONGTAIL_TEST_MARK"
 """An environment variable that every process of a test inherits, so that none is overlooked."""
@@ -32,18 +33,26 @@ def quick_java() -> str:
     return " ".join(["-XX:TieredStopAtLevel=1 -XX:+UseSerialGC", *mapped])
 
 
-def quick_processes() -> dict[str, str]:
-    """The environment of a process that starts a Spark session of its own, with the tests as importable modules.
+def python_path(*directories: Path) -> str:
+    """PYTHONPATH with these directories before those that it has."""
+    return os.pathsep.join(filter(None, [*map(str, directories), os.environ.get("PYTHONPATH", "")]))
 
-    Its Python workers start with the large packages loaded, as those of the tests' own session do.
+
+def quick_workers() -> dict[str, str]:
+    """The environment of a process whose session's Python workers start with the large packages loaded.
+
+    The tests' own session does so, too: loading torch takes a worker longer than most of what it computes in a test.
+    The tests are importable modules there.
     """
-    paths = [str(REPOSITORY), str(REPOSITORY / "tests" / "workers"), os.environ.get("PYTHONPATH", "")]
     return {
-        "PYTHONPATH": os.pathsep.join(filter(None, paths)),
-        "PYSPARK_PYTHON": sys.executable,
+        "PYTHONPATH": python_path(REPOSITORY, WORKERS),
         "PYSPARK_SUBMIT_ARGS": "--conf spark.python.daemon.module=preloaded_daemon pyspark-shell",
-        "JDK_JAVA_OPTIONS": quick_java(),
     }
+
+
+def quick_processes() -> dict[str, str]:
+    """The environment of a process that starts a Spark session without longtail's options for a quick start."""
+    return {**quick_workers(), "PYSPARK_PYTHON": sys.executable, "JDK_JAVA_OPTIONS": quick_java()}
 
 
 class Cluster:
@@ -56,7 +65,9 @@ class Cluster:
             "SPARK_LOCAL_IP": LOOPBACK,
             "SPARK_WORKER_DIR": str(directory),
             "SPARK_NO_DAEMONIZE": "1",
-            "JDK_JAVA_OPTIONS": quick_java(),  # the executors' too
+            # Those of the executors, too, which a driver may tell to start their Python workers in the same way.
+            "JDK_JAVA_OPTIONS": quick_java(),
+            "PYTHONPATH": python_path(WORKERS),
             MARK: mark,
         }
         self._log = (directory / "log").open("w")

@@ -5,11 +5,14 @@ takes minutes or downloads real data. With `-n 2` two processes share the files,
 each with a Spark session of its own.
 """
 
+import contextlib
+import io
 import os
 import shutil
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -113,30 +116,31 @@ def with_digits(tmp_path: Path, prepared_digits: Path) -> None:
     shutil.copytree(prepared_digits, tmp_path / "datasets")
 
 
+def run_in_session(spark: SparkSession, name: str, *arguments: object) -> subprocess.CompletedProcess[str]:
+    """`longtail NAME ARGUMENTS` in this process and its Spark session; raises on no exit status."""
+    main = job_main(name)
+    given, status = [str(argument) for argument in arguments], 0
+    with (
+        contextlib.redirect_stdout(io.StringIO()) as said,
+        contextlib.redirect_stderr(io.StringIO()) as complaints,
+        described(spark, "longtail tests"),
+    ):
+        try:
+            run_job(name, main, given)
+        except SystemExit as ending:
+            status = ending.code if isinstance(ending.code, int) else int(ending.code is not None)
+    return subprocess.CompletedProcess([name, *given], status, said.getvalue(), complaints.getvalue())
+
+
 @pytest.fixture
-def job(
-    spark: SparkSession, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> RunJob:
-    """`longtail ARGS` in this process and its Spark session, in the test's directory; raises on no exit status.
+def job(spark: SparkSession, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> RunJob:
+    """`longtail ARGS` in the tests' Spark session and in the test's directory; raises on no exit status.
 
     Many times quicker than the fixture `longtail`, which is for what only a process of its own can show: the entry
     point, signals, the environment, a session with other settings.
     """
     monkeypatch.chdir(tmp_path)
-
-    def run(name: str, *arguments: object) -> subprocess.CompletedProcess[str]:
-        capsys.readouterr()
-        main = job_main(name)
-        given, status = [str(argument) for argument in arguments], 0
-        with described(spark, "longtail tests"):
-            try:
-                run_job(name, main, given)
-            except SystemExit as ending:
-                status = ending.code if isinstance(ending.code, int) else int(ending.code is not None)
-        said = capsys.readouterr()
-        return subprocess.CompletedProcess([name, *given], status, said.out, said.err)
-
-    return run
+    return partial(run_in_session, spark)
 
 
 @pytest.fixture

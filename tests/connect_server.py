@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pyspark
 
-from tests.cluster import LOOPBACK, free_port, quick_java
+from tests.cluster import LOOPBACK, WORKERS, free_port, quick_java
 
 SUBMIT = Path(pyspark.__file__).parent / "bin" / "spark-submit"
 START_SECONDS = 180
@@ -25,12 +25,18 @@ def connect_server(directory: Path) -> Iterator[str]:
         "spark.connect.grpc.binding.address": LOOPBACK,
         "spark.connect.grpc.binding.port": str(port),
         "spark.ui.enabled": "false",
+        "spark.python.daemon.module": "preloaded_daemon",
     }
     command = [SUBMIT, "--class", "org.apache.spark.sql.connect.service.SparkConnectServer", "--master", "local[2]"]
     for key, value in settings.items():
         command += ["--conf", f"{key}={value}"]
-    environment = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
-    environment |= {"PYSPARK_PYTHON": sys.executable, "SPARK_LOCAL_IP": LOOPBACK, "SPARK_SUBMIT_OPTS": quick_java()}
+    environment = {
+        **os.environ,
+        "PYTHONPATH": str(WORKERS),
+        "PYSPARK_PYTHON": sys.executable,
+        "SPARK_LOCAL_IP": LOOPBACK,
+        "SPARK_SUBMIT_OPTS": quick_java(),
+    }
     with (directory / "server.log").open("w") as log:
         server = subprocess.Popen(command, cwd=directory, env=environment, stdout=log, stderr=log)
         try:

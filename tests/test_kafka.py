@@ -33,9 +33,10 @@ def write_epochs(events_dir: Path, *epochs: int) -> None:
         writer.write_epoch(epoch, [*classes, an_event(ConfusionEvent, epoch=epoch), an_event(RunEvent, **times)])
 
 
-@pytest.fixture
-def broker(tmp_path: Path) -> Iterator[Broker]:
-    with Broker(tmp_path / "broker") as running:
+@pytest.fixture(scope="module")
+def broker(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Broker]:
+    """For tests with topics of their own."""
+    with Broker(tmp_path_factory.mktemp("broker") / "kafka") as running:
         yield running
 
 

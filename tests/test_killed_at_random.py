@@ -3,6 +3,7 @@
 For the live tables see tests/test_exactly_once.py.
 """
 
+import contextlib
 import multiprocessing
 import os
 import random
@@ -19,11 +20,12 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from pyspark.sql import SparkSession
 
 from longtail.data.contract import ID
 from longtail.data.manifest import read_manifest
 from longtail.training.command import main
-from tests.conftest import SCRIPTS
+from tests.conftest import SCRIPTS, run_in_session
 from tests.tiny_set import same_tensors, unlabeled_ids, weights_in, write_pseudo_labels, write_tiny_set
 
 pytestmark = pytest.mark.long
@@ -164,10 +166,12 @@ class Trained:
 
 
 @pytest.fixture(scope="module")
-def trained(tmp_path_factory: pytest.TempPathFactory) -> Trained:
+def trained(spark: SparkSession, tmp_path_factory: pytest.TempPathFactory) -> Trained:
     directory = tmp_path_factory.mktemp("trained")
     seconds = run_undisturbed(PREPARE, directory)
-    run_undisturbed([SCRIPTS / "longtail", "train", "--epochs", "1", "--imb_factor_unlabel", "1"], directory)
+    with contextlib.chdir(directory):
+        done = run_in_session(spark, "train", "--epochs", 1, "--imb_factor_unlabel", 1)
+    assert done.returncode == 0, done.stderr
     return Trained(directory, seconds)
 
 
@@ -193,15 +197,22 @@ def test_a_prepare_killed_again_and_again_ends_with_the_same_set(tmp_path: Path,
     assert hidden(tmp_path) == []
 
 
-def test_a_labelling_killed_again_and_again_ends_with_the_same_table(tmp_path: Path, trained: Trained) -> None:
+def test_a_labelling_killed_again_and_again_ends_with_the_same_table(
+    spark: SparkSession, tmp_path: Path, trained: Trained
+) -> None:
     undisturbed, disturbed = tmp_path / "undisturbed", tmp_path / "disturbed"
     for directory in (undisturbed, disturbed):
         shutil.copytree(trained.directory, directory)
     (checkpoint,) = undisturbed.glob("runs/*/ckpt.pth.tar")
-    command = [SCRIPTS / "longtail", "gen_pseudolabels", "--resume", checkpoint.relative_to(undisturbed)]
+    command = ["gen_pseudolabels", "--resume", str(checkpoint.relative_to(undisturbed))]
+    with contextlib.chdir(undisturbed):
+        done = run_in_session(spark, *command)
+    assert done.returncode == 0, done.stderr
 
-    moment = within(run_undisturbed(command, undisturbed))
-    assert killed_at_random(_command(command), disturbed, num_kills=NUM_KILLS, moment=moment) >= 1
+    # It takes about as long as preparing: most of that is the start of the session.
+    moment = within(trained.prepare_seconds)
+    run = _command([SCRIPTS / "longtail", *command])
+    assert killed_at_random(run, disturbed, num_kills=NUM_KILLS, moment=moment) >= 1
 
     assert hidden(disturbed) == []
     expected, found = (_rows(_table_below(directory)) for directory in (undisturbed, disturbed))
