@@ -5,15 +5,17 @@ import re
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
+from tests.cluster import quick_workers
 from tests.stores import Store, hdfs_store, s3_store
 
 pytestmark = pytest.mark.long
-TIMEOUT_SECONDS = 400
+TIMEOUT_SECONDS = 900
 LONGTAIL = [sys.executable, "-c", "from longtail.spark_jobs.cli import main; main()"]
 
 
@@ -23,8 +25,19 @@ def store(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFacto
         yield started
 
 
+@pytest.fixture(scope="module")
+def pipeline(store: Store, tmp_path_factory: pytest.TempPathFactory) -> str:
+    """What the pipeline says whose sets and runs are in the store; it leaves nothing in its own directory."""
+    directory = tmp_path_factory.mktemp("pipeline")
+    places = ["--data_dir", f"{store.url}/sets", "--runs_dir", f"{store.url}/runs"]
+    small = ["--epochs", "1", "--num_classes", "4", "--threads", "1"]
+    said = output_of([*LONGTAIL, "pipeline", *places, *small], store, directory)
+    assert [entry.name for entry in directory.iterdir()] == ["conf"]
+    return said
+
+
 def started(arguments: list[str], store: Store, directory: Path) -> subprocess.Popen[str]:
-    environment = {**os.environ, **store.process_environment(directory / "conf")}
+    environment = {**os.environ, **quick_workers(), **store.process_environment(directory / "conf")}
     return subprocess.Popen(
         arguments, env=environment, cwd=directory, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
         start_new_session=True,
@@ -38,9 +51,7 @@ def output_of(arguments: list[str], store: Store, directory: Path) -> str:
     return output
 
 
-def test_the_pipeline_and_the_live_tables_are_in_a_store(store: Store, tmp_path: Path) -> None:
-    places = ["--data_dir", f"{store.url}/sets", "--runs_dir", f"{store.url}/runs"]
-    pipeline = output_of([*LONGTAIL, "pipeline", *places, "--epochs", "1", "--num_classes", "4"], store, tmp_path)
+def test_the_pipeline_and_the_live_tables_are_in_a_store(store: Store, pipeline: str, tmp_path: Path) -> None:
     assert re.search(r"^base: accuracy .*^semi: accuracy ", pipeline, re.DOTALL | re.MULTILINE)
 
     monitor = output_of([*LONGTAIL, "monitor", "--once", "--runs_dir", f"{store.url}/runs"], store, tmp_path)
@@ -55,28 +66,44 @@ def test_the_pipeline_and_the_live_tables_are_in_a_store(store: Store, tmp_path:
     assert [entry.name for entry in tmp_path.iterdir()] == ["conf"]
 
 
-def test_a_training_that_is_killed_goes_on_from_its_checkpoint_in_the_store(store: Store, tmp_path: Path) -> None:
-    prepared = output_of([*LONGTAIL, "prepare", "--data_dir", f"{store.url}/sets"], store, tmp_path)
-    (set_dir,) = [line.removeprefix("prepared set: ") for line in prepared.splitlines() if "prepared set: " in line]
+def test_a_training_that_is_killed_goes_on_from_its_checkpoint_in_the_store(
+    store: Store, pipeline: str, tmp_path: Path
+) -> None:
+    (set_name,) = re.findall(r"^== stats\n(\S+)", pipeline, re.MULTILINE)
+    set_dir, runs_dir = f"{store.url}/sets/prepared/{set_name}", f"{store.url}/killed"
     train = [
-        sys.executable, "-m", "longtail.training", "train", "--set_dir", set_dir, "--runs_dir", f"{store.url}/killed",
-        "--epochs", "20",
+        sys.executable, "-m", "longtail.training", "train", "--set_dir", set_dir, "--runs_dir", runs_dir,
+        "--epochs", "20", "--threads", "1",
     ]  # fmt: skip
     process = started(train, store, tmp_path)
-    while not names_of(f"{store.url}/killed", "ckpt.pth.tar", store, tmp_path):
-        assert process.poll() is None, process.communicate()[1]
+    wait_for("ckpt.pth.tar", runs_dir, store, tmp_path, process)
     os.killpg(process.pid, signal.SIGKILL)  # a later checkpoint may be on its way
     process.communicate()
-    assert not names_of(f"{store.url}/killed", "result.json", store, tmp_path)
+    assert "result.json" not in names_below(runs_dir, store, tmp_path)
 
     output_of(train, store, tmp_path)
-    assert names_of(f"{store.url}/killed", "00?.json", store, tmp_path) == ["001.json", "002.json"]
-    assert names_of(f"{store.url}/killed", "result.json", store, tmp_path) == ["result.json"]
+    names = names_below(runs_dir, store, tmp_path)
+    assert {"001.json", "002.json", "result.json"} <= names and "003.json" not in names
     assert [entry.name for entry in tmp_path.iterdir()] == ["conf"]
 
 
-def names_of(url: str, pattern: str, store: Store, directory: Path) -> list[str]:
-    """Names of the files below a directory of the store, as a process of Longtail sees them."""
-    code = "import sys; from longtail.conf.base.locations import location; print(*sorted(p.name for p in location("
-    code += "sys.argv[1]).rglob(sys.argv[2])))"
-    return output_of([sys.executable, "-c", code, url, pattern], store, directory).split()
+BELOW = "import sys, time; from longtail.conf.base.locations import location; below = location(sys.argv[1])\n"
+"""What precedes the lines that look at a directory of the store, as a process of Longtail sees it."""
+
+
+def wait_for(name: str, url: str, store: Store, directory: Path, writer: subprocess.Popen[str]) -> None:
+    """Until the writer, which must not end before, has written a file of that name below a directory of the store."""
+    code = f"{BELOW}while not list(below.rglob(sys.argv[2])): time.sleep(0.2)"
+    waiting = started([sys.executable, "-c", code, url, name], store, directory)
+    while waiting.poll() is None:
+        if writer.poll() is not None:
+            waiting.kill()
+            raise AssertionError(writer.communicate()[1])
+        time.sleep(0.1)
+    assert waiting.returncode == 0, waiting.communicate()[1]
+
+
+def names_below(url: str, store: Store, directory: Path) -> set[str]:
+    """Names of the files below a directory of the store."""
+    code = f"{BELOW}print(*(path.name for path in below.rglob('*')))"
+    return set(output_of([sys.executable, "-c", code, url], store, directory).split())
