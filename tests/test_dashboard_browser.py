@@ -30,7 +30,8 @@ from longtail.streaming.live.query import start_live_query
 from longtail.streaming.tables.manifest import RunManifest
 from longtail.streaming.tables.writing import write_run
 from tests.browser import LAPTOP, PHONE, Page, browser, wait_until
-from tests.conftest import SCRIPTS
+from tests.cluster import python_path
+from tests.conftest import REPOSITORY, SCRIPTS
 from tests.events import events_in
 from tests.result_rows import class_rows, table, write_base
 
@@ -44,7 +45,8 @@ def job(root: Path, *arguments: object) -> Iterator[subprocess.Popen[str]]:
     """`longtail ARGS` in a directory, ended with the block."""
     process = subprocess.Popen(
         [SCRIPTS / "longtail", *map(str, arguments)],
-        cwd=root, env=os.environ, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, start_new_session=True,
+        cwd=root, env={**os.environ, "PYTHONPATH": python_path(REPOSITORY)}, stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT, text=True, start_new_session=True,
     )  # fmt: skip
     try:
         yield process
@@ -77,7 +79,7 @@ def test_a_training_is_seen_while_it_runs(tmp_path: Path, pictures: Path) -> Non
             page.picture(pictures / "empty.png")
             page.run_script("window.neverReloaded = true")
 
-            long = ("--epochs", MORE_EPOCHS_THAN_ANYBODY_WAITS_FOR, "--lr", 0.02)
+            long = ("--epochs", MORE_EPOCHS_THAN_ANYBODY_WAITS_FOR, "--lr", 0.02, "-a", "tests.slow_network:slow")
             with job(tmp_path, "train", *long, "--threads", 1, "--master", "local[1]"):
                 watch(page, pictures)
             shows_what_was_measured(page, tmp_path / "runs" / "events")
