@@ -16,6 +16,7 @@ from longtail.conf.vocabulary import TRAIN
 from longtail.data.contract import ID
 from longtail.spark_jobs.steps.prepare import prepare
 from longtail.spark_jobs.studies.results import read_step_times, read_trials
+from tests.cluster import quick_workers
 from tests.conftest import SCRIPTS, RunJob
 
 FILE = """
@@ -46,7 +47,10 @@ def test_an_experiment_runs_its_grid_once_whatever_kills_it(
     job: RunJob, file: Path, tmp_path: Path, spark: SparkSession
 ):
     command = [SCRIPTS / "longtail", "experiment", file]
-    killed = subprocess.Popen(command, cwd=tmp_path, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    killed = subprocess.Popen(
+        command, cwd=tmp_path, env={**os.environ, **quick_workers()}, stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )  # fmt: skip
     deadline = time.monotonic() + 240
     while len(list(tmp_path.glob("results/trials/experiment=two/*.parquet"))) < 2:
         assert killed.poll() is None and time.monotonic() < deadline, "no two trials were finished"

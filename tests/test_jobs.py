@@ -206,10 +206,10 @@ def _manifest(root: Path) -> str:
 
 @pytest.mark.long
 @pytest.mark.usefixtures("with_digits")
-def test_spark_submit_and_longtail_train_the_same_weights(longtail: RunJob, spark_submit: RunJob, tmp_path: Path):
-    arguments = ["--epochs", EPOCHS, "--master", "local[2]"]
-    direct = longtail("train", *arguments, "--runs_dir", "direct/runs")
-    submitted = spark_submit("train", *arguments[:2], "--runs_dir", "submitted/runs", submit=("--master", "local[2]"))
+def test_spark_submit_and_longtail_train_the_same_weights(job: RunJob, spark_submit: RunJob, tmp_path: Path):
+    arguments = ["--epochs", EPOCHS, "--threads", 1]
+    direct = job("train", *arguments, "--runs_dir", "direct/runs")
+    submitted = spark_submit("train", *arguments, "--runs_dir", "submitted/runs", submit=("--master", "local[2]"))
     assert direct.returncode == 0, direct.stderr
     assert submitted.returncode == 0, submitted.stderr
     (first,), (second,) = _runs(tmp_path / "direct", "train"), _runs(tmp_path / "submitted", "train")
@@ -222,7 +222,7 @@ def test_spark_submit_and_longtail_train_the_same_weights(longtail: RunJob, spar
 @pytest.mark.usefixtures("with_digits")
 def test_one_and_two_ranks_count_the_same_classes_and_learn_alike(job: RunJob, tmp_path: Path):
     for world_size in (1, 2):
-        done = job("train", "--epochs", 30, "--world_size", world_size)
+        done = job("train", "--epochs", 30, "--threads", 1, "--world_size", world_size)
         assert done.returncode == 0, done.stderr
     one, two = (_result(run) for run in sorted(_runs(tmp_path, "train"), key=lambda run: "-w2-" in run.name))
     assert one["class_counts"] == two["class_counts"] == [40, 28, 20, 14, 10, 7, 5, 3, 2, 2]
@@ -236,8 +236,8 @@ def test_one_and_two_ranks_count_the_same_classes_and_learn_alike(job: RunJob, t
 
 @pytest.mark.long
 @pytest.mark.usefixtures("with_digits")
-def test_a_run_killed_with_sigkill_goes_on_and_ends_as_if_undisturbed(longtail: RunJob, job: RunJob, tmp_path: Path):
-    arguments = ["--epochs", 40]
+def test_a_run_killed_with_sigkill_goes_on_and_ends_as_if_undisturbed(job: RunJob, tmp_path: Path):
+    arguments = ["--epochs", 16, "--threads", 1]
     command = [SCRIPTS / "longtail", "train", *map(str, arguments)]
     killed = subprocess.Popen(command, cwd=tmp_path, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     deadline = time.monotonic() + 120
@@ -249,21 +249,21 @@ def test_a_run_killed_with_sigkill_goes_on_and_ends_as_if_undisturbed(longtail: 
     (run_dir,) = tmp_path.glob("runs/*-train-*")
     assert not (run_dir / "result.json").exists()
 
-    resumed = longtail("train", *arguments)
+    resumed = job("train", *arguments)
     assert resumed.returncode == 0, resumed.stderr
     assert "attempt 2: resumes from" in resumed.stdout
-    first_epoch = int(re.search(r"^epoch (\d+)/40", resumed.stdout, re.MULTILINE)[1])
+    first_epoch = int(re.search(r"^epoch (\d+)/16", resumed.stdout, re.MULTILINE)[1])
     assert first_epoch >= 4
-    undisturbed = longtail("train", *arguments, "--runs_dir", "undisturbed/runs")
+    undisturbed = job("train", *arguments, "--runs_dir", "undisturbed/runs")
     assert undisturbed.returncode == 0, undisturbed.stderr
 
     (other_dir,) = _runs(tmp_path / "undisturbed", "train")
     ours, theirs = _weights(run_dir), _weights(other_dir)
     assert all(torch.equal(ours[name], theirs[name]) for name in theirs)
-    # The monitor counts the epochs of both attempts once: 40 epochs, two splits.
+    # The monitor counts the epochs of both attempts once: 16 epochs, two splits.
     assert job("monitor", "--once").returncode == 0
     epochs = read_result_table(tmp_path / "runs/analytics", "epochs").to_pylist()
-    assert sorted(row["epoch"] for row in epochs if row["split"] == "test") == list(range(1, 41))
+    assert sorted(row["epoch"] for row in epochs if row["split"] == "test") == list(range(1, 17))
 
 
 @pytest.mark.long

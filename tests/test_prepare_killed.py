@@ -36,7 +36,7 @@ def test_a_full_disk_is_one_line_and_nothing_is_left_on_it(tmp_path: Path) -> No
 
 
 @pytest.mark.long
-def test_a_prepare_killed_in_the_middle_leaves_no_set_and_the_next_one_sweeps(longtail: RunJob, tmp_path: Path) -> None:
+def test_a_prepare_killed_in_the_middle_leaves_no_set_and_the_next_one_sweeps(job: RunJob, tmp_path: Path) -> None:
     command = [SCRIPTS / "longtail", "prepare", "--data_dir", "data"]
     killed = subprocess.Popen(
         command, cwd=tmp_path, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True
@@ -51,7 +51,7 @@ def test_a_prepare_killed_in_the_middle_leaves_no_set_and_the_next_one_sweeps(lo
     (half,) = prepared.iterdir()
     assert half.name.startswith(".")
 
-    assert longtail("prepare", "--data_dir", "data").returncode == 0
+    assert job("prepare", "--data_dir", "data").returncode == 0
     (whole,) = prepared.iterdir()
     assert half.name.startswith(f".{whole.name}.")
     assert sum(read_manifest(whole).counts["train"]) == 131

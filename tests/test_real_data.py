@@ -37,8 +37,8 @@ def test_cifar10_comes_whole_and_in_order(data_dir: Path):
     assert digest.hexdigest() == TRAIN_PIXELS_SHA256
 
 
-def test_cifar10_lt_has_the_published_size(longtail: RunJob, data_dir: Path):
-    done = longtail("prepare", "--dataset", "cifar10", "--imb_factor", 0.01, "--data_dir", data_dir)
+def test_cifar10_lt_has_the_published_size(job: RunJob, data_dir: Path):
+    done = job("prepare", "--dataset", "cifar10", "--imb_factor", 0.01, "--data_dir", data_dir)
     assert done.returncode == 0, done.stderr
     (set_dir,) = data_dir.glob("prepared/cifar10-exp-imb0.01-n5000-s0-*")
     counts = json.loads((set_dir / "manifest.json").read_text())["counts"]
@@ -60,9 +60,9 @@ def test_cifar10_goes_through_the_pipeline(longtail: RunJob, data_dir: Path, tmp
     assert re.search(r"live: train_semi epoch 2/2", done.stdout)
 
 
-def test_fashion_mnist_is_prepared_from_the_official_files(longtail: RunJob, data_dir: Path):
+def test_fashion_mnist_is_prepared_from_the_official_files(job: RunJob, data_dir: Path):
     assert os.path.isdir("/usr/share/datasets/fashion-mnist"), "apt-get install dataset-fashion-mnist"
-    done = longtail("prepare", "--dataset", "fashion_mnist", "--imb_factor", 0.02, "--data_dir", data_dir)
+    done = job("prepare", "--dataset", "fashion_mnist", "--imb_factor", 0.02, "--data_dir", data_dir)
     assert done.returncode == 0, done.stderr
     (set_dir,) = data_dir.glob("prepared/fashion_mnist-*")
     counts = json.loads((set_dir / "manifest.json").read_text())["counts"]
