@@ -27,7 +27,9 @@ from longtail.spark_jobs.steps.predict_stream import predict_stream
 def main(argv: Sequence[str]) -> None:
     options = parse_options(PredictOptions, argv, prog="longtail predict")
     if options.stream:
-        predict_stream(spark_session("predict", options), options, on_batch=print_batch, on_window=print_window)
+        # A name of its own: it does not run over Spark Connect, as predict does.
+        spark = spark_session("predict --stream", options)
+        predict_stream(spark, options, on_batch=print_batch, on_window=print_window)
         print(f"predictions: {options.output}")
         return
     check_output(options)

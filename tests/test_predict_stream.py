@@ -164,4 +164,5 @@ def test_a_table_is_of_one_stream(job: RunJob, checkpoint: Path, files: list[byt
     assert done.returncode == 2 and "is the table of a stream" in done.stderr
     done = job("predict", "--resume", checkpoint, "--path", "inbox", "--output", "other2", "--once")
     assert done.returncode == 2 and "belong to --stream" in done.stderr
+    assert "does not run over Spark Connect" in stream(job, checkpoint, "--remote", "sc://localhost")[2]
     assert names_in(tmp_path / "table") == ["a.png", "b.png"]
