@@ -64,13 +64,15 @@ def test_images_that_arrive_are_predicted_once_as_predict_does_also_after_a_kill
     job: RunJob, checkpoint: Path, files: list[bytes], tmp_path: Path
 ) -> None:
     first = [f"{number:02d}.png" for number in range(20)]
-    arrive(tmp_path / "inbox", files[:20], first)
+    arrive(tmp_path / "inbox", files[:19], first[:19])
+    arrive(tmp_path / "inbox", files[19:20], first[19:], at=2_840_140_800)  # of 2060
     (tmp_path / "inbox" / "notes.txt").write_text("no image")
     assert stream(job, checkpoint) == (0, "20 images predicted\npredictions: table\n", "")
     assert names_in(tmp_path / "table") == first
 
     more = ["day 2/a b.PNG", *(f"day 2/{number}.png" for number in range(21, 30))]
-    arrive(tmp_path / "inbox", files[20:], more, at=FIRST + 1)
+    arrive(tmp_path / "inbox", files[20:29], more[:9], at=FIRST + 1)
+    arrive(tmp_path / "inbox", files[29:], more[9:], at=1)
     # As if it had been killed after the first batch, before Spark knew that it was done.
     shutil.rmtree(tmp_path / "table" / "_checkpoint" / "commits")
     assert stream(job, checkpoint)[1] == "20 images predicted\n10 images predicted\npredictions: table\n"
@@ -101,6 +103,7 @@ def write_rows(file: Path, columns: dict[str, list]) -> None:
     pq.write_table(pa.table(columns), file)
 
 
+@pytest.mark.long
 def test_windows_are_counted_and_another_mix_of_classes_is_told_once(
     job: RunJob, checkpoint: Path, files: list[bytes], tmp_path: Path
 ) -> None:

@@ -13,6 +13,8 @@ from longtail.data.storage import is_table
 from longtail.spark_jobs.frames.image_columns import ImageColumn, column, image_column
 
 FILES_AT_ONCE = 1000
+ANY_AGE = "100000d"
+"""Spark would pass over what is a week older than the newest file: copies keep their time, and clocks are wrong."""
 _CONTENT = "content"
 
 
@@ -33,6 +35,7 @@ def arriving_images(spark: SparkSession, path: Location, *, image: str) -> tuple
         .option("recursiveFileLookup", "true")
         .option("pathGlobFilter", f"*.{{{endings}}}")
         .option("maxFilesPerTrigger", FILES_AT_ONCE)
+        .option("maxFileAge", ANY_AGE)
         .load(spark_uri(path))
     )
     directory = str(path).rstrip("/") + "/"
@@ -53,6 +56,7 @@ def _rows(spark: SparkSession, path: Location, image: str) -> tuple[DataFrame, I
         spark.readStream.schema(known.schema)
         .option("recursiveFileLookup", "true")
         .option("maxFilesPerTrigger", FILES_AT_ONCE)
+        .option("maxFileAge", ANY_AGE)
         .parquet(spark_uri(path))
     )
     arrived = F.col("_metadata.file_modification_time").alias(ARRIVED_AT)
