@@ -56,6 +56,7 @@ def test_an_empty_half_has_the_largest_imbalance_that_is_reported(tail_share: fl
     assert profile_imbalance(tail_share, num_classes=4) == rho
 
 
+@pytest.mark.long
 def test_shares_recall_and_precision_are_corrected_for_mistakes() -> None:
     # Many images, so that novelty scores, which do not differ between these, hardly vary randomly.
     val, unlabeled = (

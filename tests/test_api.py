@@ -78,6 +78,7 @@ def test_the_ten_lines_of_the_readme_run(
         assert message in messages[0]
 
 
+@pytest.mark.long
 def test_rows_in_memory_become_a_data_set(spark: SparkSession, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     generator = np.random.default_rng(0)

@@ -171,6 +171,7 @@ def test_copies_of_test_and_labelled_images_are_left_out_and_said_every_time(
     assert capsys.readouterr().out.splitlines() == unlabeled, "a set that a checkpoint leads to"
 
 
+@pytest.mark.long
 def test_copies_of_labelled_images_stay_if_asked_but_those_of_test_images_never(
     spark: SparkSession, images: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -62,6 +62,7 @@ def assert_same(found: np.ndarray, expected: np.ndarray) -> None:
     np.testing.assert_allclose(found, expected, rtol=1e-5, atol=1e-5 * max(1, np.abs(expected).max()))
 
 
+@pytest.mark.long
 def test_an_exported_program_is_used_in_ten_lines_without_longtail(
     checkpoint: Path, images: np.ndarray, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -115,6 +115,7 @@ def damaged_lines(draw: st.DrawFn) -> str:
     return line[:start] + draw(PIECES) + line[start + draw(st.integers(0, 12)) :]
 
 
+@pytest.mark.long
 @settings(max_examples=5, deadline=None)
 @given(lines=st.lists(damaged_lines(), min_size=300, max_size=300))
 def test_damaged_lines_are_what_spark_says_they_are(

@@ -58,6 +58,7 @@ def keep(tables_dir: Path, batches: list[list[Event]], *, segment_rows: int, seg
         keeper.close()
 
 
+@pytest.mark.long
 @settings(max_examples=8, deadline=None)
 @given(events=histories(), data=st.data())
 def test_any_order_repetition_and_cutting_into_batches_gives_the_tables_of_the_definitions(

@@ -120,6 +120,7 @@ def test_epochs_show_up_as_they_are_written_and_a_restart_goes_on(
         assert accuracies() == [1 / 4, 2 / 4, 4 / 4]
 
 
+@pytest.mark.long
 def test_a_query_that_is_stopped_ends_the_batch_it_is_in(
     spark: SparkSession, accuracies, events_dir: Path, tables_dir: Path
 ) -> None:
@@ -198,6 +199,7 @@ def test_broken_lines_go_to_the_quarantine_and_stop_nothing(
     assert sorted(map(str, again)) == sorted(map(str, bad))
 
 
+@pytest.mark.long
 def test_readers_see_how_far_it_is_with_many_files(
     spark: SparkSession, events_dir: Path, tables_dir: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

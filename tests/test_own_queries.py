@@ -97,6 +97,7 @@ def test_a_query_whose_file_changes_starts_anew_from_all_events(job: RunJob, tmp
         assert [row["accuracy"] for row in rows] == [accuracy]
 
 
+@pytest.mark.long
 def test_a_query_that_fails_ends_alone_with_one_line(job: RunJob, tmp_path: Path) -> None:
     write(tmp_path / "runs" / "events", "first", tail(run="a"))
     (tmp_path / "bad.py").write_text(

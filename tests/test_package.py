@@ -30,7 +30,6 @@ LEFT_OUT_WITH_LOWEST_VERSIONS = [
     "of_every_type_of_bytes_and_text", "list_view",
     # They take longest, and use nothing of the libraries that the others do not.
     "every_loss_trains_under_every_rule", "who_asks_too_much", "another_seed_makes_another_set",
-    "made_again_in_many_files",
 ]  # fmt: skip
 RunInstalled = Callable[..., subprocess.CompletedProcess[str]]
 

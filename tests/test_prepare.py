@@ -141,6 +141,7 @@ def test_a_second_prepare_uses_what_is_there(spark: SparkSession, full: PrepareO
     assert everything_below(full.data_dir) == before
 
 
+@pytest.mark.long
 def test_the_set_is_the_same_when_made_again_in_many_files(
     spark: SparkSession, full_set: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -146,6 +146,7 @@ class OtherDigits:
         return source_batch(shard, np.full((num_images, 8, 8, 1), 77, np.uint8), np.zeros(num_images))
 
 
+@pytest.mark.long
 def test_irrelevant_images_fill_their_share_of_the_unlabeled_part(
     spark: SparkSession, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -107,6 +107,7 @@ def test_exact_copies_across_parts_are_told_and_kept_in_the_manifest(
     assert "exact duplicates across test+train: 1 images, 50 rows" in capsys.readouterr().out
 
 
+@pytest.mark.long
 def test_what_a_killed_prepare_left_is_never_taken_for_whole(
     spark: SparkSession, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -103,6 +103,7 @@ def test_a_report_of_labels_alone_has_no_column_of_pseudo_labels(tmp_path: Path)
     ]  # fmt: skip
 
 
+@pytest.mark.long
 def test_copies_in_the_data_sets_are_told_with_the_trials_that_have_them(tmp_path: Path):
     assert "twice" not in report(tmp_path, GAIN)[0]
     line = "left out of the unlabeled part: 2 near copies of test images"

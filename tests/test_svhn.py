@@ -183,6 +183,7 @@ def test_the_head_is_digit_1_and_the_tail_digit_0(spark: SparkSession, small_svh
     assert manifest.counts["test"] == [2] * 10
 
 
+@pytest.mark.long
 def test_the_unlabeled_part_may_be_drawn_from_the_extra_images(spark: SparkSession, small_svhn: Path) -> None:
     """All 60 training images are labelled, so nothing of the training split is left to draw from."""
     values = {"dataset": "svhn", "data_dir": small_svhn, "n_max": 6, "imb_factor": 1.0, "unlabeled": "svhn_extra"}
