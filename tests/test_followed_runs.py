@@ -81,8 +81,21 @@ def live(spark: SparkSession, runs_dir: Path) -> Iterator[LiveQuery]:
     query.stop()
 
 
+def remove_tree(directory: Path) -> None:
+    """Delete as by hand, again where the query has replaced a file or written one meanwhile."""
+    wait_until(lambda: removed(directory))
+
+
+def removed(directory: Path) -> bool:
+    try:
+        shutil.rmtree(directory)
+    except OSError:
+        return False
+    return True
+
+
 def remove_directory(tables: Path) -> None:
-    shutil.rmtree(tables / "runs" / "base")
+    remove_tree(tables / "runs" / "base")
 
 
 def remove_manifest(tables: Path) -> None:
@@ -99,7 +112,7 @@ def remove_segment(tables: Path) -> None:
 
 
 def remove_all_runs(tables: Path) -> None:
-    shutil.rmtree(tables / "runs")
+    remove_tree(tables / "runs")
 
 
 DELETIONS = [remove_directory, remove_manifest, damage_manifest, remove_segment, remove_all_runs]
