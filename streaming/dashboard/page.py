@@ -14,7 +14,15 @@ from longtail.streaming.dashboard.notes import NO_NOTES, RunNotes
 from longtail.streaming.dashboard.panels import CHARTS, PANELS, Panel, ShownRun
 from longtail.streaming.dashboard.rendering import render, render_note
 from longtail.streaming.dashboard.selection import Selection
-from longtail.streaming.dashboard.table_rows import ReadTable, last_epoch, latest_step, newest_first, splits_of
+from longtail.streaming.dashboard.table_rows import (
+    ReadTable,
+    chosen_by_default,
+    last_epoch,
+    latest_step,
+    newest_first,
+    splits_of,
+)
+from longtail.streaming.dashboard.titles import run_titles
 from longtail.streaming.dashboard.values import (
     RunCard,
     bad_lines_by_run,
@@ -61,17 +69,19 @@ def page_state(
     # Only names that are in the tables are used below: no text from an address becomes the name of a file.
     ordered = [(row["run"], row) for row in newest_first(runs)]
     rows = {run: row for run, row in ordered if run == selection.run or not notes.description(run).hidden}
-    run = selection.run if selection.run is not None else next(iter(rows), None)
+    run = selection.run if selection.run is not None else chosen_by_default(rows.values())
     latest = latest_epochs(epochs)
     num_alerts = Counter(alerts["run"].to_pylist())
     bad_lines = bad_lines_by_run(read(QUARANTINE, None), notes.deleted_at)
     listed = list(rows)[:MAX_RUNS_LISTED]
+    titles = run_titles(rows.values())
     scores = scores_by_run(latest, [*listed, *([run] if run is not None and run in rows else [])])
 
     def card_of(name: str, split: str | None) -> RunCard:
         return run_card(
             rows[name],
             scores[name],
+            title=titles[name],
             split=split,
             description=notes.description(name),
             num_alerts=num_alerts[name],

@@ -1,14 +1,15 @@
 """Selects rows of the result tables for the page."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
 
 from longtail.conf.vocabulary import TEST, TRAIN, VAL
+from longtail.streaming.events.schema import INTERRUPTED
 from longtail.streaming.tables.reading import rows_where
-from longtail.streaming.tables.schemas import RUNNING
+from longtail.streaming.tables.schemas import LOST, RUNNING
 
 Row = dict[str, Any]
 
@@ -19,10 +20,24 @@ SPLITS = (TEST, VAL, TRAIN)
 """In the order in which a split is chosen by default: held-out splits first."""
 
 
+CUT_SHORT = (LOST, INTERRUPTED)
+"""Statuses of runs that nobody waits for and that have no result."""
+
+
 def newest_first(runs: pa.Table) -> list[Row]:
     """The rows of runs, running ones first, then by start."""
     rows = runs.to_pylist()
     return sorted(rows, key=lambda row: (row["status"] != RUNNING, -(row["started_at"] or 0), row["run"]))
+
+
+def chosen_by_default(rows: Iterable[Row]) -> str | None:
+    """The run that the page shows unless it is asked for another: the first that nothing has cut short.
+
+    rows: of `runs`, in the order in which they are listed
+    """
+    listed = list(rows)
+    whole = (row["run"] for row in listed if row["status"] not in CUT_SHORT)
+    return next(whole, listed[0]["run"] if listed else None)
 
 
 def splits_of(epochs: pa.Table, run: str) -> list[str]:

@@ -1,6 +1,5 @@
 """The texts and numbers of the page, ready for its templates, from rows of the result tables."""
 
-import json
 import math
 import re
 from collections import Counter
@@ -11,8 +10,10 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from longtail.conf.vocabulary import SHOT_GROUPS
+from longtail.streaming.dashboard.configurations import options_in
 from longtail.streaming.dashboard.notes import RunNotes
 from longtail.streaming.dashboard.table_rows import SPLITS, Row
+from longtail.streaming.dashboard.titles import phase_title
 from longtail.streaming.tables.descriptions import RunDescription
 from longtail.streaming.tables.query_rows import OWN_RULE
 from longtail.streaming.tables.reading import rows_where
@@ -20,11 +21,6 @@ from longtail.streaming.tables.reading import rows_where
 _EMITTED_AT = re.compile(r'"emitted_at":\s*([0-9]+(?:\.[0-9]*)?)')
 MAX_ALERTS = 50
 """In one list."""
-_PHASES = {
-    "pretrain_rot": "pre-training, rotations", "pretrain_moco": "pre-training, MoCo",
-    "pretrain_simclr": "pre-training, SimCLR", "train": "labels alone",
-    "train_semi": "labels and pseudo-labels", "classifier": "classifier on a frozen backbone",
-}  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -33,13 +29,14 @@ class RunCard:
 
     progress: share of the epochs that are finished
     balanced_accuracy, few_shot_accuracy: on the selected split, None without any epoch
-    title: the user's name for the run, otherwise its data set and phase
+    title: the user's name for the run, otherwise what it is and how it differs from others (titles.py)
+    about: the latter if the user has named the run, otherwise what the title does not say of its method
     num_bad_lines: its lines in the quarantine
     """
 
     run: str
     title: str
-    method: str
+    about: str
     status: str
     message: str
     epoch: int
@@ -84,6 +81,7 @@ def run_card(
     row: Row,
     scores_by_split: Mapping[str, Row],
     *,
+    title: str,
     split: str | None,
     description: RunDescription,
     num_alerts: int,
@@ -93,18 +91,19 @@ def run_card(
 
     row: its row of `runs`
     scores_by_split: its scores (scores_by_run)
+    title: its own (titles.run_titles)
     split: None for the default split of the run
     """
     run = row["run"]
     shown = split if split in scores_by_split else next((one for one in SPLITS if one in scores_by_split), None)
     scores: Row = scores_by_split[shown] if shown else {}
-    configuration = configuration_of(row)
-    title = [configuration.get("dataset"), phase_title(row["phase"])]
-    method = [configuration.get(name) for name in ("arch", "method", "loss_type", "train_rule")]
+    options = options_in(row["configuration"])
+    method = [str(options.get(name, "None")) for name in ("arch", "method", "loss_type", "train_rule")]
+    untold = [part for part in method if part != "None" and f" · {part}" not in title]
     return RunCard(
         run=run,
-        title=description.display_name or ", ".join(str(part) for part in title if part),
-        method=" · ".join(str(part) for part in method if part not in (None, "None")),
+        title=description.display_name or title,
+        about=title if description.display_name else " · ".join(untold),
         status=row["status"],
         message=row["message"] or "",
         epoch=row["epoch"] or 0,
@@ -142,20 +141,6 @@ def shown_alerts(alerts: pa.Table) -> list[Row]:
         }
         for row in [*others, *reversed(own)][:MAX_ALERTS]
     ]
-
-
-def configuration_of(row: Row) -> Row:
-    """The options of a run; empty if its events hold anything else, so that the page still shows the run."""
-    try:
-        found = json.loads(row["configuration"] or "{}")
-    except json.JSONDecodeError:
-        return {}
-    return found if isinstance(found, dict) else {}
-
-
-def phase_title(phase: str) -> str:
-    """A phase as the page calls it."""
-    return _PHASES.get(phase, phase)
 
 
 def key_figures(epochs: pa.Table) -> list[Score]:
@@ -230,7 +215,7 @@ def compared_scores(epochs: pa.Table, runs: Sequence[str], *, epoch: int, notes:
     return [
         {
             "run": row["run"],
-            "title": notes.description(row["run"]).display_name or phase_title(row["phase"]),
+            "title": notes.description(row["run"]).display_name or phase_title(row["phase"], {}),
             "scores": [
                 {
                     "text": number(row[name], "%"),
