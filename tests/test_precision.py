@@ -1,6 +1,8 @@
 """bfloat16, compilation and where images are kept: results, and no synchronisation of a step with the device."""
 
+import json
 import math
+import time
 from collections import Counter
 from pathlib import Path
 from typing import Any
@@ -17,11 +19,21 @@ from longtail.conf.vocabulary import TRAIN
 from longtail.models.build import build_model
 from longtail.models.heads import CosineHead
 from longtail.models.resnet import BasicBlock
+from longtail.training.checkpoints import load_checkpoint
 from longtail.training.images import fits, images_to_device, move_if_fits
-from longtail.training.precision import autocast, compile_model
+from longtail.training.precision import autocast, compile_model, faster_precision
 from longtail.training.run import run_training
+from tests.events import events_in
 from tests.refusals import refused
-from tests.tiny_set import ALONE, paths_of, tiny_options, unlabeled_ids, weights_in, write_pseudo_labels
+from tests.tiny_set import (
+    ALONE,
+    paths_of,
+    same_tensors,
+    tiny_options,
+    unlabeled_ids,
+    weights_in,
+    write_pseudo_labels,
+)
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -58,6 +70,59 @@ def test_a_training_in_bfloat16_keeps_float32_weights_and_goes_nearly_the_same_w
     assert not torch.equal(short["fc.weight"], full["fc.weight"])
     losses = [results[precision]["splits"][TRAIN]["loss"] for precision in ("float32", "bfloat16")]
     assert losses[1] == pytest.approx(losses[0], rel=0.05)
+
+
+class SlowInOneType(nn.Module):
+    """Takes 20 ms a step more in `slow`."""
+
+    slow = "float32"
+
+    def __init__(self, num_classes: int, in_channels: int) -> None:
+        super().__init__()
+        self.fc = nn.Linear(in_channels, num_classes)
+
+    def features(self, images: Tensor) -> Tensor:
+        if torch.is_autocast_enabled("cpu") == (self.slow == "bfloat16"):
+            time.sleep(0.02)
+        return images.mean(dim=(2, 3))
+
+    def forward(self, images: Tensor) -> Tensor:
+        return self.fc(self.features(images))
+
+
+def slow_in_one_type(*, num_classes: int, in_channels: int) -> SlowInOneType:
+    return SlowInOneType(num_classes, in_channels)
+
+
+@pytest.mark.parametrize(("slow", "fast"), [("float32", "bfloat16"), ("bfloat16", "float32")])
+def test_a_probe_finds_the_faster_type_and_leaves_the_network_as_it_is(
+    monkeypatch: pytest.MonkeyPatch, slow: str, fast: str
+) -> None:
+    monkeypatch.setattr(SlowInOneType, "slow", slow)
+    network = nn.Sequential(nn.BatchNorm2d(3), nn.Dropout(), SlowInOneType(2, 3))
+    before = {name: tensor.clone() for name, tensor in network.state_dict().items()}
+    random_state = torch.get_rng_state()
+    assert faster_precision(network, (4, 5, 3), ALONE) == fast
+    assert same_tensors(network.state_dict(), before) and torch.equal(torch.get_rng_state(), random_state)
+    assert all(parameter.grad is None for parameter in network.parameters())
+
+
+def test_a_run_that_chose_its_precision_records_it_and_keeps_it(
+    set_dir: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    paths = paths_of(set_dir, tmp_path / "run")
+    cards = []
+    # It goes on as on another machine, where the other type is the faster one.
+    for epochs, slow in ((1, "float32"), (2, "bfloat16")):
+        monkeypatch.setattr(SlowInOneType, "slow", slow)
+        options = tiny_options(
+            TrainOptions, arch="tests.test_precision:slow_in_one_type", precision="auto", epochs=epochs
+        )
+        run_training(options, paths, ALONE, attempt=epochs)
+        cards.append(load_checkpoint(tmp_path / "run" / LAST).model_card)
+    assert [card.options["precision"] for card in cards if card] == ["bfloat16"] * 2
+    told = {event["configuration"] for event in events_in(*paths.events_dir.iterdir()) if event.get("state")}
+    assert {json.loads(text)["precision"] for text in told} == {"bfloat16"}
 
 
 def test_without_compilation_the_model_is_returned_unchanged() -> None:

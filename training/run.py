@@ -15,6 +15,7 @@ from longtail.training.evaluation import predict_all
 from longtail.training.heartbeat import Heartbeat
 from longtail.training.loop import build_optimizer, fit
 from longtail.training.method import method_of
+from longtail.training.precision import with_precision
 from longtail.training.run_directory import RESULT_FILE, RunPaths
 from longtail.training.run_events import RunEvents, report_failure
 from longtail.training.run_record import RunRecord
@@ -36,6 +37,7 @@ def _run_training(options: RunOptions, paths: RunPaths, rank: Rank, *, attempt: 
     manifest = read_manifest(paths.set_dir)
     task = method.task(options, paths, manifest, rank)
     task, network = method.network(options, task, rank)
+    options = with_precision(options, network, manifest.image_shape, paths, rank)
     task, model = method.learner(network, options, paths, task, rank)
     optimizer = build_optimizer(model, options)
     first_epoch, best = restore(model, network, optimizer, task, options, paths)

@@ -45,10 +45,11 @@ class RunOptions(DataOptions):
         0.1, "weight of a batch in the running statistics of batch norm; use 0.001 only for 10,000 steps or more",
         group="Network", advanced=True, gt=0, le=1,
     )  # fmt: skip
-    precision: Literal["float32", "bfloat16"] = option(
+    precision: Literal["float32", "bfloat16", "auto"] = option(
         "float32",
         "type in which the network computes while it trains; weights, losses and metrics stay float32; bfloat16 is for "
-        "GPUs and for CPUs with AVX-512, others take ten times as long", group="Network", advanced=True,
+        "GPUs and for CPUs with AVX-512, others take ten times as long; auto: the faster one, by a short probe",
+        group="Network", advanced=True,
     )  # fmt: skip
     compile: Literal["off", "default", "cuda_graphs"] = option(
         "off", "torch.compile of the network while it trains; cuda_graphs replays it as CUDA graphs",
