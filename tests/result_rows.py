@@ -1,5 +1,6 @@
 """Rows of the result tables for tests: plain ones, and what a test wants to be different about them."""
 
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -52,7 +53,7 @@ def table(name: str, *rows: dict[str, Any]) -> pa.Table:
     return pa.Table.from_pylist([{**PLAIN[name], **changes} for changes in rows], schema=TABLES[name])
 
 
-def class_rows(accuracies: dict[int, list[float | None]], **changes: Any) -> pa.Table:
+def class_rows(accuracies: Mapping[int, Sequence[float | None]], **changes: Any) -> pa.Table:
     """class_epochs of one run: per class its accuracy in epoch 1, 2, ...; class i has 100 - i images, of ten one is
     many-shot, the next medium and the others few, and its true share is 1 / number of classes."""
     groups = ("many", "medium")

@@ -109,7 +109,7 @@ def watch(page: Page, pictures: Path) -> None:
     page.driver.refresh()
     wait_until(lambda: (found := page.chart("accuracy_map")) and found["rows"] == 3)
     assert page.run_script("window.neverReloaded") is None
-    assert page.element(".choice [aria-current]:not([href*=split])").text in ("test", "few")
+    assert page.element("#overview .choice [aria-current]:not([href*=split])").text in ("test", "few")
     page.click("all classes")
     wait_until(lambda: page.chart("accuracy_map")["rows"] == 10)
     wait_until(lambda: page.chart("confusion_matrix"))

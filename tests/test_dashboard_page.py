@@ -16,7 +16,7 @@ from longtail.conf.arguments import resolve_options
 from longtail.conf.base.errors import UserError
 from longtail.conf.options.live import DashboardOptions
 from longtail.streaming.dashboard.page import PageState, page_state, whole_page
-from longtail.streaming.dashboard.selection import Selection, read_selection
+from longtail.streaming.dashboard.selection import ALL_RUNS, MAX_COMPARED, Selection, read_selection
 from longtail.streaming.dashboard.server import address, dashboard_page, is_private, listening_socket, serving
 from longtail.streaming.dashboard.table_reader import TableReader
 from longtail.streaming.dashboard.table_rows import ReadTable
@@ -277,6 +277,9 @@ def test_of_eight_thousand_classes_a_band_shows_its_mean_and_the_search_each() -
         Selection(),
         Selection(classes="all"),
         Selection(run="a b&c", compare=("x", "y"), split="val", group="few", classes="ünï#?"),
+        Selection(
+            view=ALL_RUNS, find="a b=1", sort="-x&y", by="tags", columns=("a", "b"), choose=True, hidden=True, page=3
+        ),
     ],
 )
 def test_an_address_says_the_whole_selection(selection: Selection) -> None:
@@ -285,15 +288,17 @@ def test_an_address_says_the_whole_selection(selection: Selection) -> None:
 
 
 def test_what_an_address_says_wrong_has_no_effect() -> None:
-    assert read_selection([("group", "huge"), ("nonsense", "1"), ("run", ""), ("compare", "a"), ("compare", "a")]) == (
-        Selection(compare=("a",))
-    )
+    wrong = [("group", "huge"), ("nonsense", "1"), ("run", ""), ("compare", "a"), ("compare", "a"), ("view", "x"),
+             ("page", "-1"), ("hidden", "yes")]  # fmt: skip
+    assert read_selection(wrong) == Selection(compare=("a",))
+    assert {read_selection([("page", page)]).page for page in ("0", "x", "٣", "1" * 5000, "2.5", "")} == {1}
 
 
 def test_a_run_is_added_to_the_comparison_and_taken_out_again() -> None:
     chosen = Selection(compare=("a",))
     assert chosen.toggled("b") == ("a", "b") and chosen.toggled("a") == ()
-    assert Selection(compare=("a", "b", "c", "d")).toggled("e") == ("b", "c", "d", "e")
+    most = tuple(f"run{i}" for i in range(MAX_COMPARED))
+    assert Selection(compare=most).toggled("e") == (*most[1:], "e")
 
 
 # --- the server

@@ -103,8 +103,10 @@ def _differing(configurations: tuple[str | None, ...]) -> tuple[str, ...]:
     texts = list(map(option_texts, configurations))
     names = {name for one in texts for name in one}
     seedless = [dict(without_seed(configuration)) for configuration in configurations]
-    found = [name for name in names if len({one.get(name) for one in (seedless if name in PLACES else texts)}) > 1]
-    return tuple(sorted(found, key=lambda name: (_ORDER.get(name, 0), name)))
+    values = {name: {one.get(name) for one in (seedless if name in PLACES else texts)} for name in names}
+    found = [name for name, of_runs in values.items() if len(of_runs) > 1]
+    # Of options that few know of, those come first that do not differ by being there alone.
+    return tuple(sorted(found, key=lambda name: (_ORDER.get(name, 0), len(values[name] - {None}) == 1, name)))
 
 
 def _of_any_seed(name: str, text: str) -> str:

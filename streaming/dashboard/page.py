@@ -9,11 +9,13 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 import plotly.graph_objects as go
+import pyarrow as pa
 
 from longtail.streaming.dashboard.notes import NO_NOTES, RunNotes
 from longtail.streaming.dashboard.panels import CHARTS, PANELS, Panel, ShownRun
 from longtail.streaming.dashboard.rendering import render, render_note
-from longtail.streaming.dashboard.selection import Selection
+from longtail.streaming.dashboard.run_table import GROUPINGS, run_table
+from longtail.streaming.dashboard.selection import ALL_RUNS, MAX_COMPARED, Selection
 from longtail.streaming.dashboard.table_rows import (
     ReadTable,
     chosen_by_default,
@@ -43,11 +45,13 @@ class PageState:
     """The contents of the page.
 
     title: of the browser tab
+    view: of the selection
     html: contents of elements, by id
     figures: charts by name; None where there is nothing to draw
     """
 
     title: str = "Longtail"
+    view: str = ""
     html: dict[str, str] = field(default_factory=dict)
     figures: dict[str, go.Figure | None] = field(default_factory=dict)
 
@@ -65,7 +69,10 @@ def page_state(
     panels: those to fill; none is much faster
     """
     runs, epochs, alerts = (read(name, None) for name in ("runs", "epochs", "alerts"))
-    state = PageState(figures=dict.fromkeys(CHARTS))
+    state = PageState(view=selection.view, figures=dict.fromkeys(CHARTS))
+    state.html["views"] = render("views.html", selection=selection, num_runs=len(runs))
+    if selection.view == ALL_RUNS:
+        return _with_table(state, runs, epochs, alerts, selection, notes)
     # Only names that are in the tables are used below: no text from an address becomes the name of a file.
     ordered = [(row["run"], row) for row in newest_first(runs)]
     rows = {run: row for run, row in ordered if run == selection.run or not notes.description(run).hidden}
@@ -137,6 +144,26 @@ def page_state(
     for name, panel in panels.items():
         state.html[f"note-{name}"], figures = panel.show(shown)
         state.figures.update(figures)
+    return state
+
+
+def _with_table(
+    state: PageState, runs: pa.Table, epochs: pa.Table, alerts: pa.Table, selection: Selection, notes: RunNotes
+) -> PageState:
+    """The state of the table of all runs, instead of one run."""
+    state.title = "Runs – Longtail"
+    state.html["runs"] = render(
+        "about_all.html", alerts=shown_alerts(rows_where(alerts, run=NO_RUN)), progress=notes.progress
+    )
+    known = set(runs["run"].to_pylist())
+    state.html["table"] = render(
+        "run_table.html",
+        table=run_table(newest_first(runs), latest_epochs(epochs), selection, notes),
+        selection=selection,
+        groupings=GROUPINGS,
+        marked=[run for run in selection.compare if run in known],
+        max_compared=MAX_COMPARED,
+    )
     return state
 
 

@@ -8,7 +8,11 @@ from urllib.parse import urlencode
 from longtail.conf.vocabulary import SHOT_GROUPS
 
 GROUPS = ("all", *SHOT_GROUPS)
-MAX_COMPARED = 4
+ALL_RUNS = "runs"
+"""The view of all runs; the other one, of one run, has no name."""
+MAX_COMPARED = 100
+MAX_COLUMNS = 40
+_FLAGS = ("choose", "hidden")
 
 
 @dataclass(frozen=True)
@@ -18,6 +22,10 @@ class Selection:
     run: None for the newest run; compare: runs to compare with it
     split: None for the first that exists of test, val and train
     group, classes: which classes are shown, by shot group and by a part of their name
+    view: ALL_RUNS for the table of runs (run_table.py); the rest is about that:
+    find: words that the listed runs have; sort: by this column, after a - from the highest; by: how they are grouped
+    columns: those that are shown, by default those that tell the runs apart; choose: whether to show all to choose from
+    hidden: whether hidden runs are listed; page: which part of the table, counted from 1
     """
 
     run: str | None = None
@@ -25,12 +33,36 @@ class Selection:
     split: str | None = None
     group: str = "all"
     classes: str = ""
+    view: str = ""
+    find: str = ""
+    sort: str = ""
+    by: str = ""
+    columns: tuple[str, ...] = ()
+    choose: bool = False
+    hidden: bool = False
+    page: int = 1
 
     def link(self, **changes: Any) -> str:
         """The address of the page with some of the selection changed."""
         wanted = replace(self, **changes)
-        parameters = {name: value for name, value in vars(wanted).items() if value != getattr(Selection, name)}
+        values = {name: int(value) if isinstance(value, bool) else value for name, value in vars(wanted).items()}
+        parameters = {name: value for name, value in values.items() if value != getattr(Selection, name)}
         return "?" + urlencode(parameters, doseq=True)
+
+    def table_link(self) -> str:
+        """The table of runs, in which the compared runs are marked."""
+        marked = () if not self.compare or self.run is None else (self.run,)
+        return self.link(view=ALL_RUNS, run=None, compare=(*marked, *self.compare)[:MAX_COMPARED])
+
+    def sorted_by(self, column: str, *, falls_first: bool) -> str:
+        """The address of the table sorted by a column; if it is already, the other way round."""
+        falls = self.sort == column if column == self.sort.removeprefix("-") else falls_first
+        return self.link(sort=f"-{column}" if falls else column, page=1)
+
+    def with_column(self, column: str, shown: Sequence[str]) -> str:
+        """The address of the table with a column added to the shown ones, or taken out."""
+        others = tuple(name for name in shown if name != column)
+        return self.link(columns=others if column in shown else (*shown, column))
 
     def toggled(self, run: str) -> tuple[str, ...]:
         """The compared runs with one run added or removed; beyond MAX_COMPARED the first is dropped."""
@@ -45,12 +77,22 @@ def read_selection(parameters: Sequence[tuple[str, str]]) -> Selection:
     parameters: names and values of the query, in order
     """
     last = {name: value for name, value in parameters if value}
-    compared = dict.fromkeys(value for name, value in parameters if name == "compare" and value)
-    group = last.get("group", "all")
+    compared, columns = (
+        tuple(dict.fromkeys(value for name, value in parameters if name == several and value))
+        for several in ("compare", "columns")
+    )
+    group, page = last.get("group", "all"), last.get("page", "")
     return Selection(
         run=last.get("run"),
-        compare=tuple(compared)[:MAX_COMPARED],
+        compare=compared[:MAX_COMPARED],
         split=last.get("split"),
         group=group if group in GROUPS else "all",
         classes=last.get("classes", "")[:100],
+        view=ALL_RUNS if last.get("view") == ALL_RUNS else "",
+        find=last.get("find", "")[:200],
+        sort=last.get("sort", "")[:200],
+        by=last.get("by", "")[:200],
+        columns=columns[:MAX_COLUMNS],
+        **{name: last.get(name) == "1" for name in _FLAGS},
+        page=int(page) if page.isascii() and page.isdigit() and 0 < len(page) < 7 and int(page) else 1,
     )

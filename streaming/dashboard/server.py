@@ -95,10 +95,10 @@ def dashboard_page(
 
 
 def state_json(state: PageState, version: str) -> str:
-    """The state as JSON: version, title, html, figures."""
+    """The state as JSON: version, title, view, html, figures."""
     # Plotly encodes the charts itself, with packed arrays.
     figures = (f"{json.dumps(name)}:{figure.to_json() if figure else 'null'}" for name, figure in state.figures.items())
-    rest = json.dumps({"version": version, "title": state.title, "html": state.html})
+    rest = json.dumps({"version": version, "title": state.title, "view": state.view, "html": state.html})
     return f'{rest[:-1]},"figures":{{{",".join(figures)}}}}}'
 
 

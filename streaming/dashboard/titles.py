@@ -23,7 +23,14 @@ def run_titles(rows: Iterable[Mapping[str, Any]]) -> dict[str, str]:
 
     rows: rows of `runs`, with the columns run, phase and configuration
     """
-    return dict(_titles(tuple((row["run"], row["phase"], row["configuration"]) for row in rows)))
+    titles = dict(_titles(_told(rows), but_seed=False))
+    shared = Counter(titles.values())
+    return {run: title if shared[title] == 1 else f"{title} · {run}" for run, title in titles.items()}
+
+
+def configuration_titles(rows: Iterable[Mapping[str, Any]]) -> dict[str, str]:
+    """As run_titles, without the seed and the name: equal for runs that differ in nothing but their seed."""
+    return dict(_titles(_told(rows), but_seed=True))
 
 
 def base_title(phase: str, configuration: str | None) -> str:
@@ -40,25 +47,35 @@ def phase_title(phase: str, options: Mapping[str, Any]) -> str:
     return _PHASES.get(phase, phase)
 
 
-def what_differs(configurations: Iterable[str | None]) -> list[str]:
+def method_title(phase: str, options: Mapping[str, Any]) -> str:
+    """What a run does, with the classifier's method, the loss and the re-balancing."""
+    named = (str(options.get(name, "None")) for name in ("method", "loss_type", "train_rule"))
+    return " · ".join([phase_title(phase, options), *(part for part in named if part != "None")])
+
+
+def what_differs(configurations: Iterable[str | None], *, but_seed: bool = False) -> list[str]:
     """For each of these runs, what differs from the others; empty where nothing does."""
     given = list(configurations)
     names = differing(given)
-    shown = [name for name in names if name != SEED][:MAX_PARTS] + [name for name in names if name == SEED]
+    shown = [name for name in names if name != SEED][:MAX_PARTS]
+    shown += [SEED] if SEED in names and not but_seed else []
     return [" · ".join(_parts(option_texts(configuration), shown)) for configuration in given]
 
 
-@lru_cache(maxsize=16)
-def _titles(runs: tuple[tuple[str, str, str | None], ...]) -> tuple[tuple[str, str], ...]:
+def _told(rows: Iterable[Mapping[str, Any]]) -> tuple[tuple[str, str, str | None], ...]:
+    return tuple((row["run"], row["phase"], row["configuration"]) for row in rows)
+
+
+@lru_cache(maxsize=32)
+def _titles(runs: tuple[tuple[str, str, str | None], ...], *, but_seed: bool) -> tuple[tuple[str, str], ...]:
     neighbours: dict[str, list[tuple[str, str | None]]] = {}
     for run, phase, configuration in runs:
         neighbours.setdefault(base_title(phase, configuration), []).append((run, configuration))
-    titles: dict[str, str] = {}
+    titles: list[tuple[str, str]] = []
     for base, group in neighbours.items():
-        for (run, _), parts in zip(group, what_differs(one for _, one in group), strict=True):
-            titles[run] = " · ".join(filter(None, (base, parts)))
-    shared = Counter(titles.values())
-    return tuple((run, title if shared[title] == 1 else f"{title} · {run}") for run, title in titles.items())
+        parts = what_differs((configuration for _, configuration in group), but_seed=but_seed)
+        titles += [(run, " · ".join(filter(None, (base, part)))) for (run, _), part in zip(group, parts, strict=True)]
+    return tuple(titles)
 
 
 def _parts(texts: Mapping[str, str], names: list[str]) -> Iterable[str]:

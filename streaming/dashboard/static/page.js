@@ -7,6 +7,8 @@ const CHART = { responsive: true, displaylogo: false, displayModeBar: false };
 const byTouch = matchMedia("(pointer: coarse)").matches;  // dragging on a chart scrolls the page
 
 let version = "";   // version of the tables that are shown; empty: show any state
+let arrive = "";    // id of the element to bring into view with the next state
+let typing = false; // whether the last change of the address was a key in a search field, which makes one step back of all
 let requests = 0;   // number of the latest request; replies to earlier ones are dropped
 
 async function refresh() {
@@ -29,8 +31,9 @@ async function refresh() {
 
 function show(state) {
   document.title = state.title;
+  document.body.dataset.view = state.view;
   const focused = document.activeElement?.getAttribute("href");
-  for (const element of document.querySelectorAll("#runs, #overview, .note")) {
+  for (const element of document.querySelectorAll("[data-part]")) {
     const html = state.html[element.id] ?? "";
     if (element.shown !== html) element.innerHTML = element.shown = html;
   }
@@ -42,6 +45,8 @@ function show(state) {
   }
   document.getElementById("find").hidden = !state.figures.accuracy_map && !location.search.includes("classes=");
   showAges();
+  if (arrive) document.getElementById(arrive)?.scrollIntoView();
+  arrive = "";
 }
 
 function draw(chart, figure) {
@@ -67,15 +72,20 @@ function showAges() {
   }
 }
 
-function navigate(search) {
-  if (search !== location.search) history.pushState(null, "", search || location.pathname);
+function navigate(search, replace = false) {
+  const [here, view] = [location.search + location.hash, new URLSearchParams(location.search).get("view")];
+  if (search !== here) history[replace ? "replaceState" : "pushState"](null, "", search || location.pathname);
+  if (view !== new URLSearchParams(location.search).get("view")) scrollTo(0, 0);
   applyAddress();
 }
 
 function applyAddress() {
   version = "";
-  const field = document.querySelector("#find input");
-  if (document.activeElement !== field) field.value = new URLSearchParams(location.search).get("classes") ?? "";
+  arrive = location.hash.slice(1);
+  const query = new URLSearchParams(location.search);
+  for (const field of document.querySelectorAll("form[role=search] input")) {
+    if (document.activeElement !== field) field.value = query.get(field.name) ?? "";
+  }
   return refresh();
 }
 
@@ -83,15 +93,23 @@ document.addEventListener("click", (event) => {
   const link = event.target.closest('a[href^="?"]');
   if (!link || event.ctrlKey || event.metaKey || event.shiftKey) return;
   event.preventDefault();
+  typing = false;
   navigate(link.getAttribute("href"));
 });
-document.getElementById("find").addEventListener("submit", (event) => event.preventDefault());
-document.getElementById("find").addEventListener("input", (event) => {
-  const query = new URLSearchParams(location.search);
-  event.target.value ? query.set("classes", event.target.value) : query.delete("classes");
-  navigate(`?${query}`);
+for (const form of document.querySelectorAll("form[role=search]")) {
+  form.addEventListener("submit", (event) => event.preventDefault());
+  form.addEventListener("input", ({ target }) => {
+    const query = new URLSearchParams(location.search);
+    query.delete("page");
+    target.value ? query.set(target.name, target.value) : query.delete(target.name);
+    navigate(`?${query}`, typing);
+    typing = true;
+  });
+}
+addEventListener("popstate", () => {
+  typing = false;
+  applyAddress();
 });
-addEventListener("popstate", applyAddress);
 
 async function run() {
   await applyAddress();
