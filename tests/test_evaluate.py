@@ -254,7 +254,9 @@ def test_classes_in_another_order_are_evaluated_by_their_names(
     in_one_process = in_process(directory, reordered_set, checkpoint, logit_adjustment=logit_adjustment)
 
     assert expected["splits"][TEST]["accuracy"] > 0.5 or logit_adjustment
+    assert expected["best_on_validation"] is not None, "the set is the one that the epoch was chosen on"
     for found in (in_tasks, in_one_process):
+        assert found["best_on_validation"] is None
         assert found["class_names"] == ["class 2", "class 0", "class 1"]
         assert found["class_counts"] == [expected["class_counts"][old] for old in REORDER]
         assert found["splits"][TEST]["accuracy"] == expected["splits"][TEST]["accuracy"]

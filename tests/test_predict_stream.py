@@ -16,9 +16,10 @@ from longtail.conf.options.training import TrainOptions
 from longtail.conf.vocabulary import TEST
 from longtail.data.loader import load_split
 from longtail.data.manifest import read_manifest
-from longtail.spark_jobs.steps.prediction_windows import MOST_FILES, PredictionWindows
+from longtail.spark_jobs.steps.prediction_windows import MOST_FILES, PredictionWindows, read_reference
 from longtail.training.run import run_training
 from tests.conftest import RunJob
+from tests.refusals import refused
 from tests.test_predict import file_of
 from tests.tiny_set import ALONE, paths_of, tiny_options
 
@@ -158,6 +159,17 @@ def test_a_bad_image_stops_the_stream_in_one_line_and_can_be_left_out(
     assert [(row["file"], row["bad_image"] is None) for row in rows] == [("bad.png", False), ("good.png", True)]
 
 
+def test_a_reference_is_matched_by_the_names_of_its_classes(tmp_path: Path) -> None:
+    columns = {"class_name": ["tail"] * 20 + ["head"] * 40 + [None], "confidence": [0.5] * 60 + [None]}
+    write_rows(tmp_path / "reference.parquet", columns)
+    checkpoint = tmp_path / "ckpt.pth.tar"
+    for names, counts in ((["head", "tail"], [40, 20]), (["tail", "head", "new"], [20, 40, 0])):
+        assert read_reference(tmp_path / "reference.parquet", names, of=checkpoint).counts.tolist() == counts
+    with refused() as messages:
+        read_reference(tmp_path / "reference.parquet", ["head", "wasp"], of=checkpoint)
+    assert f"has predictions of other classes than {checkpoint}: tail; name another --reference" in messages[0]
+
+
 def test_a_table_is_of_one_stream(job: RunJob, checkpoint: Path, files: list[bytes], tmp_path: Path) -> None:
     arrive(tmp_path / "inbox", files[:2], ["a.png", "b.png"])
     arrive(tmp_path / "other", files[:2], ["a.png", "b.png"])
@@ -167,5 +179,15 @@ def test_a_table_is_of_one_stream(job: RunJob, checkpoint: Path, files: list[byt
     assert done.returncode == 2 and "is the table of a stream" in done.stderr
     done = job("predict", "--resume", checkpoint, "--path", "inbox", "--output", "other2", "--once")
     assert done.returncode == 2 and "belong to --stream" in done.stderr
+    record = tmp_path / "table" / "_stream.json"
+    about = json.loads(record.read_text())
+    for names, said in (
+        (["class 1", "class 0", "class 2"], "in another order (class 0 is 'class 1' there and 'class 0' here)"),
+        (["class 0", "class 1", "wasp"], "it lacks class 2 and has wasp instead"),
+        ([0], "it lacks class 0, class 1, class 2 and has 0 instead"),
+    ):
+        record.write_text(json.dumps({**about, "class_names": names}))
+        assert said in stream(job, checkpoint)[2]
+    record.write_text(json.dumps(about))
     assert "does not run over Spark Connect" in stream(job, checkpoint, "--remote", "sc://localhost")[2]
     assert names_in(tmp_path / "table") == ["a.png", "b.png"]

@@ -73,7 +73,7 @@ def run_evaluation(options: TrainOptions, paths: RunPaths, rank: Rank) -> dict[s
         epoch=checkpoint.epoch,
         totals=totals,
         predictions=predictions,
-        best=checkpoint.best,
+        best=checkpoint.best_on(manifest.identity),
         manifest=manifest,
     )
 

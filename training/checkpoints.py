@@ -55,6 +55,14 @@ class Checkpoint:
     companion: dict[str, Tensor] = field(default_factory=dict)
     is_foreign: bool = False
 
+    def best_on(self, set_identity: str | None) -> BestEpoch | None:
+        """The best epoch, if its scores are of a prepared set: that of this identity. One of version 1 names no set.
+
+        set_identity: Manifest.identity; None for images that belong to no prepared set
+        """
+        of_set = self.model_card.set_identity if self.model_card else None
+        return self.best if of_set in (None, set_identity) else None
+
 
 def save_checkpoint(path: Location, checkpoint: Checkpoint) -> None:
     """Write a checkpoint atomically: if the process is killed, the previous file remains."""

@@ -37,7 +37,7 @@ def restore(
     own = paths.run_dir / CHECKPOINT_FILE
     source = own if own.exists() else options.continues_from
     if source is not None:
-        is_same_set = _check_classes(source, task, options, paths)
+        _check_classes(source, task, options, paths)
         checkpoint = load_into(network, source, options)
         load_companion(model, network, checkpoint, path=source)
         if optimizer and checkpoint.optimizer is None:
@@ -47,24 +47,20 @@ def restore(
         if optimizer and checkpoint.optimizer:
             load_momentum(optimizer, checkpoint.optimizer, path=source)
         # Scores of another set's validation images are no measure for this one's.
-        return checkpoint.epoch, checkpoint.best if is_same_set else None
+        return checkpoint.epoch, checkpoint.best_on(read_manifest(paths.set_dir).identity)
     return 0, None
 
 
-def _check_classes(path: Location, task: Task, options: RunOptions, paths: RunPaths) -> bool:
-    """Whether a checkpoint is of the training's set, or may be: one of version 1 does not say.
-
-    Raises UserError if the training cannot go on from it, as its classes or their order are others.
-    """
+def _check_classes(path: Location, task: Task, options: RunOptions, paths: RunPaths) -> None:
+    """Raise UserError if the training cannot go on from a checkpoint, as its classes or their order are others."""
     checkpoint = load_checkpoint(path)
     check_phase(checkpoint, path=path, phase=options.phase)
     card = checkpoint.model_card
-    is_same_set = card is None or card.set_identity in (None, read_manifest(paths.set_dir).identity)
     if options.phase in PRETRAININGS:
-        return is_same_set
+        return
     if card is None:
         check_foreign_classifier(checkpoint, path=path, num_classes=task.data.num_classes)
-        return is_same_set
+        return
     check_same_order(
         card.class_names,
         task.data.class_names,
@@ -72,4 +68,3 @@ def _check_classes(path: Location, task: Task, options: RunOptions, paths: RunPa
         of=paths.set_dir,
         remedy="a training goes on in the order that it began with; prepare the set in that order, or train anew",
     )
-    return is_same_set

@@ -17,7 +17,7 @@ from longtail.conf.options.inference import EvaluateImagesOptions, EvaluateOptio
 from longtail.conf.vocabulary import TEST, TRAIN, UNLABELED
 from longtail.data.contract import BAD_IMAGE, ID, IMAGE, LABEL, SPLIT
 from longtail.data.longtail import shot_groups
-from longtail.data.manifest import read_manifest
+from longtail.data.manifest import Manifest, read_manifest
 from longtail.spark_jobs.cluster.session import described
 from longtail.spark_jobs.frames.named_predictions import TRUE_CLASS, Additions
 from longtail.spark_jobs.frames.predictions import classifier_alone, classifier_of, with_predictions
@@ -86,8 +86,10 @@ def evaluate_checkpoint(
         splits_scores = {
             split: table_scores(rows.where(F.col(SPLIT) == split), groups, label_column=LABEL) for split in evaluated
         }
-    order, copies = classifier.class_order, manifest.copies
-    result = evaluation_result(checkpoint, splits_scores, groups, order=order, copies=copies, class_shares=class_shares)
+    result = evaluation_result(
+        checkpoint, splits_scores, groups,
+        order=classifier.class_order, manifest=manifest, class_shares=class_shares,
+    )  # fmt: skip
     write_json_atomically(output_dir / SCORES_FILE, {"model_version": classifier.version, **result})
     return output_dir, result
 
@@ -160,18 +162,18 @@ def evaluation_result(
     groups: Sequence[str],
     *,
     order: Sequence[int] | None = None,
-    copies: Sequence[dict[str, Any]] = (),
+    manifest: Manifest | None = None,
     class_shares: ClassShares | None = None,
 ) -> dict[str, Any]:
     """The scores, in the layout of result.json (training/run_result.py).
 
     order: class order[i] of the checkpoint is class i of the scores
-    copies: of the prepared set that was scored, if there is one (Manifest.copies)
+    manifest: of the prepared set that was scored, if there is one
     class_shares: what the predictions are for, if it is not what the checkpoint's are for
     """
     card = checkpoint.model_card
     assert card is not None, "load_classifier_checkpoint() refuses a checkpoint without it"
-    card = card.in_order(order)
+    card, best = card.in_order(order), checkpoint.best_on(manifest.identity if manifest else None)
     return {
         "run": card.run,
         "phase": card.phase,
@@ -180,9 +182,9 @@ def evaluation_result(
         "class_counts": card.class_counts,
         "pseudo_label_round": card.pseudo_label_round,
         "shot_groups": list(groups),
-        "best_on_validation": asdict(checkpoint.best) if checkpoint.best else None,
+        "best_on_validation": asdict(best) if best else None,
         "chosen_on_validation": {},
-        "copies": list(copies),
+        "copies": list(manifest.copies if manifest else ()),
         **({"class_shares": class_shares.recorded()} if class_shares else {}),
         "splits": splits,
     }

@@ -15,6 +15,7 @@ from longtail.conf.base.errors import UserError
 from longtail.conf.base.files import new_directory, write_json_atomically
 from longtail.conf.base.locations import spark_uri
 from longtail.conf.options.inference import PredictOptions
+from longtail.data.class_names import check_same_order
 from longtail.spark_jobs.cluster.session import described
 from longtail.spark_jobs.frames.arriving_images import arriving_images
 from longtail.spark_jobs.frames.named_predictions import Additions, with_named_predictions
@@ -53,16 +54,17 @@ def predict_stream(
         arch=options.arch,
     )
     classifier, _ = with_prior(classifier, card, options.prior, _no_probabilities, beside=output.parent)
-    reference = None if options.reference is None else read_reference(options.reference, card.class_names)
+    names = card.class_names
+    reference = None if options.reference is None else read_reference(options.reference, names, of=options.resume)
     arriving, images, kept = arriving_images(spark, options.path, image=options.image_column)
-    _claim(output, options)
-    windows = PredictionWindows(output, card.class_names, seconds=options.window_seconds, reference=reference)
+    _claim(output, options, names)
+    windows = PredictionWindows(output, names, seconds=options.window_seconds, reference=reference)
     additions = Additions(probabilities=options.probabilities, features=options.features)
 
     def write(batch: DataFrame, batch_id: int) -> None:
         table = output / f"batch={batch_id}"
         predicted = with_named_predictions(
-            batch, classifier, card.class_names, images,
+            batch, classifier, names, images,
             on_bad_image=options.on_bad_image, kept=kept, additions=additions,
         )  # fmt: skip
         with described(batch.sparkSession, f"predict {options.path}"), new_directory(table, replace=True) as directory:
@@ -87,20 +89,25 @@ def _no_probabilities(classifier: object) -> DataFrame:
     raise AssertionError("the options refuse class shares that are estimated from all images")
 
 
-def _claim(output: Path, options: PredictOptions) -> None:
-    """Raise UserError if the directory holds something else than predictions of this stream."""
+def _claim(output: Path, options: PredictOptions, class_names: list[str]) -> None:
+    """Raise UserError if the directory holds something else than predictions of this stream.
+
+    A stream may go on with another checkpoint, if its classes are the same: they are counted by their numbers.
+    """
     about = {"path": str(options.path), "window_seconds": options.window_seconds}
     file = output / STREAM_FILE
     if file.is_file():
         try:
             before = json.loads(file.read_text(encoding="utf-8"))
-        except ValueError:
-            before = None
+            names_before = [str(name) for name in before.pop("class_names")]
+        except (ValueError, KeyError, TypeError, AttributeError):
+            before = names_before = None
         if before != about:
             raise UserError(
                 f"--output {output} has predictions of another --path or --window_seconds ({before}): name another "
                 f"directory"
             )
+        check_same_order(names_before, class_names, file=output, of=options.resume, remedy="name another --output")
     elif output.exists() and (not output.is_dir() or any(output.iterdir())):
         raise UserError(f"--output {output} is there already, and is no table of a stream: name another directory")
-    write_json_atomically(file, about)
+    write_json_atomically(file, {**about, "class_names": class_names})

@@ -16,7 +16,8 @@ import pyarrow.parquet as pq
 from longtail.conf.base.errors import UserError
 from longtail.conf.base.files import write_atomically, write_json_atomically
 from longtail.conf.base.locations import Location
-from longtail.data.contract import ARRIVED_AT, CONFIDENCE, PREDICTED
+from longtail.conf.base.names import with_examples
+from longtail.data.contract import ARRIVED_AT, CLASS_NAME, CONFIDENCE, PREDICTED
 from longtail.data.storage import check_columns, open_parquet, table_files
 from longtail.streaming.drift import FEWEST_IMAGES, Predictions, findings
 
@@ -149,18 +150,26 @@ def _summed(rows: pa.Table) -> pa.Table:
     )
 
 
-def read_reference(table: Location, class_names: list[str]) -> Predictions:
-    """The predictions of a table that `longtail predict` wrote. Raises UserError if it is none of these classes."""
+def read_reference(table: Location, class_names: list[str], *, of: Location) -> Predictions:
+    """The predictions of a table that `longtail predict` wrote, matched by the names of the classes.
+
+    of: the checkpoint that has these names, for messages
+
+    Raises UserError if a prediction is of none of these classes.
+    """
     counted = Predictions(np.zeros(len(class_names), np.int64), 0.0, 0.0)
     for file in table_files(table):
         with open_parquet(file) as parquet:
-            check_columns(parquet, [PREDICTED, CONFIDENCE], file=file)
-            rows = parquet.read([PREDICTED, CONFIDENCE])
-        predicted = rows[PREDICTED].drop_null().to_numpy()
+            check_columns(parquet, [CLASS_NAME, CONFIDENCE], file=file)
+            rows = parquet.read([CLASS_NAME, CONFIDENCE])
+        values = pc.value_counts(rows[CLASS_NAME].drop_null().cast(pa.string())).to_pylist()
+        found = {value["values"]: value["counts"] for value in values}
+        if foreign := sorted(found.keys() - set(class_names)):
+            raise UserError(
+                f"{file} has predictions of other classes than {of}: {with_examples(foreign)}; name another --reference"
+            )
         confidence = rows[CONFIDENCE].drop_null().to_numpy().astype(float)
-        if len(predicted) and not 0 <= predicted.min() <= predicted.max() < len(class_names):
-            raise UserError(f"{file} has predictions of other classes than the checkpoint's: name another --reference")
-        counts = np.bincount(predicted, minlength=len(class_names))
+        counts = np.array([found.get(name, 0) for name in class_names])
         counted += Predictions(counts, confidence.sum(), (confidence**2).sum())
     if counted.num_images < FEWEST_IMAGES:
         raise UserError(f"{table} has {counted.num_images} predictions, at least {FEWEST_IMAGES} are a reference")
