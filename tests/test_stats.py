@@ -27,6 +27,7 @@ from longtail.spark_jobs.stats import main
 from longtail.spark_jobs.steps.prepare import prepare
 from longtail.spark_jobs.steps.stats import stats, stats_of_labels
 from tests.frames import frame_of
+from tests.refusals import refused
 
 LABELLED = [40, 28, 20, 14, 10, 7, 5, 3, 2, 2]
 # Of 131 unlabeled images at 1/rho_U = 0.1, int(13 * 0.1^(i/9)) is 13, 10, 7, 6, 4, 3, 2, 2, 1, 1 (49); times 131 / 49.
@@ -247,3 +248,11 @@ def test_a_flipped_bit_in_a_table_is_refused_in_one_line(spark: SparkSession, tm
         stats_of_labels(spark, StatsOptions(data_dir=tmp_path, labels=file), table=file)
     message = f"{file} is damaged or cannot be read: write it again, with the job that wrote it"
     assert user_message(caught.value) == message
+
+
+@pytest.mark.parametrize("name", ["labels", "pseudo_labels"])
+def test_a_pickle_of_pseudo_labels_is_no_table(tmp_path: Path, name: str) -> None:
+    (tmp_path / "ours.pickle").touch()
+    with refused() as messages:
+        resolve_options(StatsOptions, {name: tmp_path / "ours.pickle"})
+    assert messages[0].endswith("ours.pickle: a table was expected: gen_pseudolabels writes one beside a pickle")

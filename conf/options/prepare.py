@@ -44,6 +44,8 @@ class StatsOptions(DataOptions):
     def _table_is_there(cls, value: Location | None) -> Location | None:
         if value is not None and not value.exists():
             raise ValueError("there is no such table")
+        if value is not None and value.name.endswith(".pickle"):
+            raise ValueError("a table was expected: gen_pseudolabels writes one beside a pickle")
         return value and value.absolute()
 
     @model_validator(mode="after")

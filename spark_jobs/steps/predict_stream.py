@@ -101,7 +101,7 @@ def _claim(output: Path, options: PredictOptions, class_names: list[str]) -> Non
             before = json.loads(file.read_text(encoding="utf-8"))
             names_before = [str(name) for name in before.pop("class_names")]
         except (ValueError, KeyError, TypeError, AttributeError):
-            before = names_before = None
+            before, names_before = None, []
         if before != about:
             raise UserError(
                 f"--output {output} has predictions of another --path or --window_seconds ({before}): name another "
