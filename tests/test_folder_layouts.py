@@ -94,6 +94,12 @@ def test_a_class_may_have_the_name_of_a_split(tmp_path: Path, name: str) -> None
     assert located.class_names == sorted(["car", name])
 
 
+def test_classes_that_sound_like_splits_are_classes_unless_they_hold_folders(tmp_path: Path) -> None:
+    names = ["crash_test", "steam_train", "trainer"]
+    path = write_tree(tmp_path / "toys", dict.fromkeys(names, 2))
+    assert folder.locate(of_folder(path)).class_names == names
+
+
 def refusal(path: Path, **values: object) -> str:
     with refused() as messages:
         folder.locate(of_folder(path, **values))
@@ -112,6 +118,12 @@ def refusal(path: Path, **values: object) -> str:
         (classes("train", 2) | {"val/bird": 1}, "auto", "val has the class 'bird', which is not in"),
         (classes("train", 2) | {"val/cat": 0}, "auto", "val has no image: add some"),
         (classes("archive", 2), "auto", "has the folder archive/ alone: name that with --path"),
+        (
+            classes("train2017", 2) | classes("val2017", 1),
+            "auto",
+            "has the folders train2017/, val2017/ with folders in them: name them train and val if they are splits, or",
+        ),
+        (classes("ILSVRC_img_Train", 2) | classes("ILSVRC_img_test", 1) | {"cat": 1}, "auto", "name them train and te"),
     ],
 )
 def test_folders_that_are_unclear_are_refused(tmp_path: Path, sizes: dict[str, int], layout: str, named: str) -> None:

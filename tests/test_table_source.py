@@ -117,6 +117,14 @@ def test_directories_are_numbers_if_all_are_and_else_names(
     assert table.locate(options_of(tmp_path / "t")).class_names == names
 
 
+def test_a_directory_of_a_label_below_0_is_refused_as_such_a_column_is(tmp_path: Path) -> None:
+    for value in ("-1", "0", "1"):
+        write(tmp_path / "t" / f"label={value}" / "part.parquet", {"image": [png(0), png(1)]})
+    with refused() as messages:
+        table.locate(options_of(tmp_path / "t"))
+    assert "t has the label -1 in 'label', and labels count from 0" in messages[0]
+
+
 def test_numbers_may_have_gaps_and_take_no_memory(tmp_path: Path) -> None:
     columns = {"image": [png(i) for i in range(6)], "label": [2**62, 7, 7, 2**62, 3, 3]}
     located = table.locate(options_of(write(tmp_path / "t.parquet", columns)))
@@ -316,6 +324,27 @@ def test_a_table_that_cannot_be_used_is_refused_by_name(tmp_path: Path, columns:
     with refused() as messages:
         table.locate(options_of(path))
     assert str(path) in messages[0] and named in messages[0]
+
+
+@pytest.mark.parametrize(
+    ("second", "named"),
+    [
+        (
+            {name: [1] * 4 for name in table_images.SIZE_COLUMNS} | {"image": [{"bytes": b"a"}] * 4},
+            "has structs with `bytes` in 'image', other files have bytes: use one form in all files",
+        ),
+        ({"image": [b"abc"] * 4}, "has no column 'height': it has image, label; use the same columns in all files"),
+    ],
+)
+def test_files_of_another_form_are_refused_and_not_skipped(
+    tmp_path: Path, second: dict[str, list[Any]], named: str
+) -> None:
+    write(tmp_path / "t" / "a.parquet", SIZED | {"image": [b"a", b"b"]})
+    other = write(tmp_path / "t" / "b.parquet", second | {"label": [0, 1] * 2})
+    located = table.locate(options_of(tmp_path / "t", on_bad_image="skip"))
+    with refused() as messages:
+        rows_of(located)
+    assert messages[0].startswith(f"{other} {named}")
 
 
 @pytest.mark.parametrize("twice", ["image", "label"])

@@ -21,6 +21,8 @@ SPLIT_FOLDERS = {
 }
 """Names of the folders of each split, in lower case; `set`, `data` or `images` may follow, as in training_set."""
 _AFTER_SPLIT = re.compile("[-_ .]?(set|data|images|imgs)$")
+_SPLIT_WORD = re.compile("(?<![a-z])(train(ing)?|val(id|idation)?|test(ing)?)(?![a-z])")
+"""In a name such as train2017 or ILSVRC2012_img_val, which may be that of a split and may be a class."""
 
 
 @dataclass(frozen=True)
@@ -73,6 +75,12 @@ def _of_classes(path: Location, found: dict[str, Location], others: list[Locatio
                 f"{path} has {folder.name}/ with folders in it, and no train/: move the training classes to "
                 f"{path}/train, or give --layout classes if {folder.name}/ is a class"
             )
+    words = {match[0]: folder for folder in others if (match := _SPLIT_WORD.search(folder.name.lower()))}
+    if len(words) > 1 and any(word.startswith(TRAIN) for word in words) and all(map(folders_in, words.values())):
+        raise UserError(
+            f"{path} has the folders {with_examples(f'{folder.name}/' for folder in words.values())} with folders in "
+            f"them: name them {' and '.join(words)} if they are splits, or give --layout classes if each is a class"
+        )
     return FolderLayout({TRAIN: path})
 
 

@@ -182,7 +182,7 @@ def _labels_of_file(file: Location, options: DataOptions) -> _Labels:
 
 
 def _is_number(name: int | str) -> bool:
-    return isinstance(name, int) or re.fullmatch("[0-9]{1,18}", name) is not None
+    return isinstance(name, int) or re.fullmatch("-?[0-9]{1,18}", name) is not None
 
 
 def _directory_value(file: Location, column: str) -> str | None:
@@ -203,7 +203,9 @@ def _class_names(parts: Sequence[_Labels], table: Location, column: str) -> list
     if len(names) < 2:
         raise UserError(f"{table} has {len(names)} classes in {column!r}: at least two are needed")
     if isinstance(names[0], int) and names[0] < 0:
-        raise UserError(f"{table} has the label {names[0]} in {column!r}: labels count from 0")
+        raise UserError(
+            f"{table} has the label {names[0]} in {column!r}, and labels count from 0: remove those rows, or give names"
+        )
     check_class_names(map(str, names), where=table)
     return names
 

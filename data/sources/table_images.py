@@ -38,6 +38,8 @@ _BYTES = (
     pa.types.is_binary_view,
     pa.types.is_fixed_size_binary,
 )
+BYTES, STRUCTS_OF_BYTES, SPARK_STRUCTS = "bytes", "structs with `bytes`", "Spark's image structs"
+"""What an image column has, in the words of messages."""
 FROM_OPENCV = {1: [0], 3: [2, 1, 0], 4: [2, 1, 0, 3]}
 """Spark's images have OpenCV's order of channels: by their number, the indices that give grey, RGB and RGBA."""
 
@@ -48,12 +50,12 @@ class Layout:
 
     columns: to read for an image, the image column first
     shape: (height, width, channels) of every image; None if they are files
+    kind: BYTES, STRUCTS_OF_BYTES or SPARK_STRUCTS
     """
 
     columns: tuple[str, ...]
     shape: tuple[int, int, int] | None
-    is_spark_struct: bool = False
-    is_struct_of_bytes: bool = False
+    kind: str
 
 
 @dataclass(frozen=True)
@@ -101,29 +103,36 @@ def layout_of(files: Sequence[Location], column: str) -> Layout:
     with open_parquet(files[0]) as parquet:
         schema = parquet.schema_arrow
     check_has_columns(schema, [column], files[0], remedy="name it with --image_column")
+    kind = _kind(schema, column)
+    if kind == SPARK_STRUCTS:
+        first = _first_image(files, [f"{column}.{name}" for name in SPARK_FIELDS], column)[column]
+        return Layout((column,), _checked([first[name] for name in _SHAPE_FIELDS], files[0]), kind)
+    if kind == BYTES and set(SIZE_COLUMNS) <= set(schema.names):
+        check_has_columns(schema, SIZE_COLUMNS, files[0])
+        if other := [name for name in SIZE_COLUMNS if not pa.types.is_integer(schema.field(name).type)]:
+            raise UserError(f"{files[0]} has {schema.field(other[0]).type} in {other[0]!r}: integers were expected")
+        first = _first_image(files, [column, *SIZE_COLUMNS], column, is_sure=_is_file_or_pixels)
+        if not begins_as_file(first[column]) or _is_pixels(first, column):
+            return Layout((column, *SIZE_COLUMNS), _checked([first[name] for name in SIZE_COLUMNS], files[0]), kind)
+    if kind in (BYTES, STRUCTS_OF_BYTES):
+        return Layout((column,), None, kind)
+    raise UserError(
+        f"{files[0]} has images of the type {kind} in {column!r}: bytes of a file or of pixels, a struct with `bytes`, "
+        f"or Spark's image struct were expected"
+    )
+
+
+def _kind(schema: pa.Schema, column: str) -> str:
+    """What the image column has: one of the three kinds, or the name of another type."""
     kind = schema.field(column).type
     kind = kind.value_type if pa.types.is_dictionary(kind) else kind
     if pa.types.is_struct(kind):
         fields = {field.name for field in kind}
         if fields.issuperset(SPARK_FIELDS):
-            first = _first_image(files, [f"{column}.{name}" for name in SPARK_FIELDS], column)[column]
-            return Layout((column,), _checked([first[name] for name in _SHAPE_FIELDS], files[0]), is_spark_struct=True)
+            return SPARK_STRUCTS
         if "bytes" in fields:
-            return Layout((column,), None, is_struct_of_bytes=True)
-    if any(is_bytes(kind) for is_bytes in _BYTES):
-        if not set(SIZE_COLUMNS) <= set(schema.names):
-            return Layout((column,), None)
-        check_has_columns(schema, SIZE_COLUMNS, files[0])
-        if other := [name for name in SIZE_COLUMNS if not pa.types.is_integer(schema.field(name).type)]:
-            raise UserError(f"{files[0]} has {schema.field(other[0]).type} in {other[0]!r}: integers were expected")
-        first = _first_image(files, [column, *SIZE_COLUMNS], column, is_sure=_is_file_or_pixels)
-        if begins_as_file(first[column]) and not _is_pixels(first, column):
-            return Layout((column,), None)
-        return Layout((column, *SIZE_COLUMNS), _checked([first[name] for name in SIZE_COLUMNS], files[0]))
-    raise UserError(
-        f"{files[0]} has images of the type {kind} in {column!r}: bytes of a file or of pixels, a struct with `bytes`, "
-        f"or Spark's image struct were expected"
-    )
+            return STRUCTS_OF_BYTES
+    return BYTES if any(is_bytes(kind) for is_bytes in _BYTES) else str(kind)
 
 
 def check_has_columns(
@@ -229,9 +238,15 @@ def _rows(shard: RowShard) -> Iterator[dict[str, Any]]:
     """The image columns of the shard's rows. Rows before them in the row group are decompressed and skipped."""
     wanted = shard.rows
     end, position = wanted.first_row + wanted.num_rows, 0
+    columns = list(shard.layout.columns)
     try:
         with open_parquet(shard.path) as parquet:
-            columns = list(shard.layout.columns)
+            check_has_columns(parquet.schema_arrow, columns, shard.path, remedy="use the same columns in all files")
+            if (kind := _kind(parquet.schema_arrow, columns[0])) != shard.layout.kind:
+                raise UserError(
+                    f"{shard.path} has {kind} in {columns[0]!r}, other files have {shard.layout.kind}: use one form in "
+                    f"all files"
+                )
             num_rows = rows_at_once(parquet, columns, file=shard.path, group=wanted.row_group, most=ROWS_AT_ONCE)
             for batch in parquet.iter_batches(num_rows, [wanted.row_group], columns=columns):
                 first = max(wanted.first_row - position, 0)
@@ -247,7 +262,7 @@ def _image(row: dict[str, Any], shard: RowShard) -> bytes:
     """A row's image as the prepared set stores it. Raises BAD_IMAGE."""
     layout = shard.layout
     value = row[layout.columns[0]]
-    if layout.is_struct_of_bytes:
+    if layout.kind == STRUCTS_OF_BYTES:
         value = value and value["bytes"]
     if value is None:
         raise ValueError("it is null")
@@ -257,7 +272,7 @@ def _image(row: dict[str, Any], shard: RowShard) -> bytes:
         if not shard.is_checked:
             check_image(value)
         return value
-    if layout.is_spark_struct:
+    if layout.kind == SPARK_STRUCTS:
         if not _is_image(value):
             raise ValueError("Spark could not decode it")
         shape, pixels = tuple(value[name] for name in _SHAPE_FIELDS), value["data"] or b""
@@ -265,6 +280,6 @@ def _image(row: dict[str, Any], shard: RowShard) -> bytes:
         shape, pixels = tuple(row[name] for name in SIZE_COLUMNS), value
     if shape != layout.shape or len(pixels) != np.prod(layout.shape):
         raise ValueError(f"{len(pixels)} bytes of {shape}, all images must be of {layout.shape}")
-    if layout.is_spark_struct:
+    if layout.kind == SPARK_STRUCTS:
         return np.frombuffer(pixels, np.uint8).reshape(shape)[..., FROM_OPENCV[shape[2]]].tobytes()
     return pixels
