@@ -1,6 +1,7 @@
 """Files of torch.save from strangers: what they cost and what they may hold."""
 
 import io
+import math
 import os
 import pickle
 import resource
@@ -17,10 +18,12 @@ from torch import nn
 from longtail.data.pickles import BadPickle
 from longtail.training.checkpoint_file import ForeignName, read_checkpoint_file
 from longtail.training.checkpoints import Checkpoint, load_checkpoint, load_weights, save_checkpoint
+from longtail.training.finite import first_not_finite
 from longtail.training.optimizer_state import load_momentum
 from tests.refusals import refused
 
 NUMBERS = torch.arange(12, dtype=torch.float32)
+ONE = torch.tensor(1)
 
 
 def saved(file: Path, content: object, *, zipped: bool = True) -> Path:
@@ -228,6 +231,30 @@ def test_a_compressed_archive_is_refused_at_the_cost_of_its_size(tmp_path: Path)
     with pytest.raises(BadPickle, match="it is compressed"):
         read_checkpoint_file(tmp_path / "c")
     assert peak_kib() - before < 100_000
+
+
+@pytest.mark.parametrize(
+    "dtype", [torch.float16, torch.bfloat16, torch.float32, torch.float64, torch.complex64], ids=str
+)
+def test_one_number_that_is_not_finite_is_found_in_every_type(dtype: torch.dtype) -> None:
+    others = {"all": torch.full((3,), torch.finfo(dtype).max, dtype=dtype), "flags": torch.ones(2) > 0, "count": ONE}
+    assert first_not_finite(others | {"none": torch.empty(0, dtype=dtype)}) is None
+    for value in (math.nan, math.inf, -math.inf):
+        tensor = torch.zeros(3, 5, dtype=dtype)
+        tensor[1, 2] = value
+        assert first_not_finite(others | {"bad": tensor, "later": tensor}) == "bad"
+
+
+@pytest.mark.parametrize("zipped", [True, False])
+def test_many_tensors_of_the_same_numbers_are_refused(tmp_path: Path, zipped: bool) -> None:
+    """Each takes time when it is looked at: a file of 7 MB could ask for hours."""
+    numbers = torch.zeros(1000)
+    for count in (16, 17):
+        file = tmp_path / f"{count}.pth"
+        torch.save({f"w{i}": numbers[:] for i in range(count)}, file, _use_new_zipfile_serialization=zipped)
+    assert len(read_checkpoint_file(tmp_path / "16.pth")) == 16
+    with pytest.raises(BadPickle, match="more than 16 times as large as what it stores"):
+        read_checkpoint_file(tmp_path / "17.pth")
 
 
 def test_parts_that_overlap_are_refused(tmp_path: Path) -> None:

@@ -44,6 +44,8 @@ _NAMES = frozenset({_REBUILD_TENSOR, _REBUILD_PARAMETER, _DICT, *_DTYPES})
 _MAX_DIMENSIONS = 16
 # A tensor has about 20.
 _MAX_INSTRUCTIONS = 1_000_000
+_MAX_SHARING = 16
+"""How many times the bytes that are stored all tensors together may have: tied weights share theirs."""
 
 
 # Exceptions of zipfile for a damaged archive.
@@ -77,6 +79,7 @@ class _TensorCalls(Calls):
     def __init__(self, storages: _Storages) -> None:
         self._storages = storages
         self._known: dict[str, _Storage] = {}
+        self._num_bytes = 0
 
     def name(self, name: str) -> _Name:
         if name not in _NAMES:
@@ -89,7 +92,9 @@ class _TensorCalls(Calls):
                 case ("collections.OrderedDict",):
                     return {}
                 case "torch._utils._rebuild_tensor_v2", _Storage() as storage, offset, tuple() as size, stride, *_:
-                    return _tensor(storage.values, offset, size, stride)
+                    tensor = _tensor(storage.values, offset, size, stride)
+                    self._num_bytes += tensor.nbytes
+                    return tensor
                 case "torch._utils._rebuild_parameter", Tensor() as tensor, *_:
                     return tensor
         raise BadPickle("it makes something else than tensors")
@@ -118,9 +123,12 @@ class _TensorCalls(Calls):
         return self._known[key]
 
     def finish(self) -> None:
-        """To be called when all numbers are read: a byte other than 0 and 1 is no valid truth value in memory."""
+        """To be called when all numbers are read. Raises BadPickle if very many tensors share them."""
+        if self._num_bytes > _MAX_SHARING * sum(storage.values.nbytes for storage in self._known.values()):
+            raise BadPickle(f"its tensors are more than {_MAX_SHARING} times as large as what it stores")
         for storage in self._known.values():
             if storage.values.dtype == torch.bool:
+                # A byte other than 0 and 1 is no valid truth value in memory.
                 content = storage.values.view(torch.uint8)
                 content.copy_(content != 0)
 

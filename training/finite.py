@@ -11,11 +11,19 @@ from longtail.training.metrics import Totals
 
 
 def first_not_finite(tensors: Mapping[str, Tensor]) -> str | None:
-    """Name of the first tensor with a NaN or infinite number; None if there is none. Waits once for the device."""
-    if not tensors:
-        return None
-    flags = torch.stack([tensor.isfinite().all().cpu() for tensor in tensors.values()]).tolist()
-    return next((name for name, is_finite in zip(tensors, flags, strict=True) if not is_finite), None)
+    """Name of the first tensor with a NaN or infinite number; None if there is none."""
+    # All are begun before the first is waited for, and a tensor of many names is looked at once.
+    distinct = {id(tensor): tensor for tensor in tensors.values() if tensor.numel()}
+    flags = {key: _is_finite(tensor) for key, tensor in distinct.items()}
+    return next((name for name, tensor in tensors.items() if not flags.get(id(tensor), True)), None)
+
+
+def _is_finite(tensor: Tensor) -> Tensor:
+    """Whether all numbers are finite: a truth value on the tensor's device."""
+    if not tensor.is_floating_point():
+        return tensor.isfinite().all()
+    # NaN is passed on. No tensor of truth values is made, and memory that cannot be reused because of small results.
+    return torch.stack(torch.aminmax(tensor)).isfinite().all()
 
 
 def momenta(optimizer_state: object) -> dict[str, Tensor]:
