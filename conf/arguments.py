@@ -21,7 +21,7 @@ from longtail.conf.command_line.messages import describe_errors
 from longtail.conf.command_line.parser import CONFIG, HELP_ALL_FLAGS, HELP_FLAGS, flag_values, known_flag_values
 from longtail.conf.datasets import dataset_facts
 from longtail.conf.options.base import JobOptions
-from longtail.conf.options.data import DATA_OPTIONS
+from longtail.conf.options.data import DATA_OPTIONS, DataOptions
 from longtail.conf.options.pipeline import PipelineOptions
 from longtail.conf.options.source import SET_IS_PREPARED
 
@@ -36,7 +36,12 @@ def parse_options(options_type: type[Options], argv: Sequence[str], *, prog: str
 
     Raises UserError (one line) for any mistake in it; exits after showing the help that --help or --help-all ask for.
     """
-    return resolve_options(options_type, given_values(options_type, argv, prog=prog))
+    values = given_values(options_type, argv, prog=prog)
+    options = resolve_options(options_type, values)
+    if isinstance(options, DataOptions):
+        for name, why in options.without_effect(values).items():
+            print(f"{prog}: --{name} {values[name]} has no effect: {why}", file=sys.stderr)
+    return options
 
 
 def given_values(options_type: type[Options], argv: Sequence[str], *, prog: str) -> dict[str, Any]:

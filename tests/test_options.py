@@ -421,6 +421,30 @@ def test_the_run_name_says_where_the_class_sizes_come_from(arguments: str, part:
     assert part in name and ("imb" in name) == (not arguments)
 
 
+@pytest.mark.parametrize(
+    ("arguments", "told"),
+    [
+        ("--imb_factor 0.1 --n_max 9", []),
+        ("--imb_type natural --imb_factor 0.1", ["--imb_factor 0.1 has no effect: --imb_type natural uses all images"]),
+        ("--counts 5,3 --n_max 9", ["--n_max 9 has no effect: --counts has the sizes"]),
+        ("--unlabel_size_factor 2", ["--unlabel_size_factor 2 has no effect: it goes with --imb_factor_unlabel"]),
+        ("--unlabel_size_factor 2 --imb_factor_unlabel 1", []),
+        (
+            "--dataset folder --path . --val_path . --val_fraction 0.1",
+            ["--val_fraction 0.1 has no effect: the validation images are those that you name"],
+        ),
+        ("--dataset folder --path .", []),
+    ],
+)
+def test_what_was_given_and_has_no_effect_is_told(
+    arguments: str, told: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    train_options(arguments)
+    lines = capsys.readouterr().err.splitlines()
+    assert len(lines) == len(told)
+    assert all(line.startswith(f"longtail train: {start}") for line, start in zip(lines, told, strict=True))
+
+
 def test_the_set_name_can_be_read() -> None:
     options = train_options("--dataset cifar10 --imb_factor 0.01 --imb_factor_unlabel 0.02 --rand_number 3")
     assert options.set_name().startswith("cifar10-exp-imb0.01-n5000-U0.02x5-s3-")

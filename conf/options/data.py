@@ -1,5 +1,6 @@
 """The options that name a long-tailed data set, and the name of the prepared set that they decide."""
 
+from collections.abc import Iterable
 from typing import Any
 
 from longtail.conf.base.locations import Location
@@ -66,6 +67,20 @@ class DataOptions(UnlabeledOptions):
         if self.counts is not None:
             return ["counts"]
         return ["imb_type"] if self.imb_type == "natural" else ["imb_type", "imb_factor", "n_max"]
+
+    def without_effect(self, given: Iterable[str]) -> dict[str, str]:
+        """Of the names of options that were given, those that other options leave without effect, and why."""
+        reasons: dict[str, str] = {}
+        if self.counts is not None:
+            reasons = dict.fromkeys(("imb_type", "imb_factor", "n_max"), "--counts has the sizes")
+        elif self.imb_type == "natural":
+            why = "--imb_type natural uses all images; for a long tail give --imb_type exp"
+            reasons = dict.fromkeys(("imb_factor", "n_max"), why)
+        if self.imb_factor_unlabel is None:
+            reasons["unlabel_size_factor"] = "it goes with --imb_factor_unlabel"
+        if (self.val_path or self.val_list_file) is not None:
+            reasons["val_fraction"] = "the validation images are those that you name"
+        return {name: why for name, why in reasons.items() if name in given}
 
     def set_name(self) -> str:
         """Directory name of the prepared set: readable, and different for different set_parameters."""
