@@ -1,6 +1,7 @@
 """Whether the tables that the live query keeps are those that all events give at once, in each form that it keeps."""
 
 import math
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,10 +14,12 @@ from longtail.streaming.alerts.rules import AlertRules
 from longtail.streaming.alerts.rules_file import read_alert_rules
 from longtail.streaming.events.columns import EVENT_COLUMNS
 from longtail.streaming.events.files import ARCHIVE_DIRECTORY
+from longtail.streaming.events.schema import Event
 from longtail.streaming.tables.delta import DELTA_DIRECTORY
 from longtail.streaming.tables.reading import read_result_table
 from longtail.streaming.tables.schemas import TABLES
 from tests.batch_tables import tables_of
+from tests.plain_tables import plain_tables
 
 
 def lines_in(spark: SparkSession, events_dir: Path) -> DataFrame:
@@ -68,3 +71,11 @@ def assert_delta_tables_have_the_same_rows(tables_dir: Path) -> None:
         found = pa.table(delta_table(tables_dir, name).to_pyarrow_table()).to_pylist()
         expected = read_result_table(tables_dir, name, now=-math.inf).to_pylist()
         assert rounded(found, schema.names) == rounded(expected, schema.names), f"Delta table {name}"
+
+
+def assert_tables_are_those_of_all_events(tables_dir: Path, events: Sequence[Event]) -> None:
+    """As assert_tables_are_those_of_all_lines, by the oracle in plain Python: without derived tables and alerts."""
+    for name, rows in plain_tables(events).items():
+        columns = [column for column in TABLES[name].names if rows and column in rows[0]]
+        found = read_result_table(tables_dir, name, now=0.0).to_pylist()
+        assert rounded(found, columns) == rounded(rows, columns), name

@@ -15,12 +15,12 @@ from longtail.conf.base import parquet_sizes
 from longtail.streaming.events.archives import archive_rows, archived_names, archived_sources
 from longtail.streaming.events.columns import EVENT_COLUMNS, write_event_columns
 from longtail.streaming.events.schema import EVENT_KINDS, ClassEvent, Event, RunEvent, StepEvent
-from longtail.streaming.parsing.columns import MAX_ROWS, NotEventColumns, read_event_columns
+from longtail.streaming.parsing.columns import MAX_ROWS, NotEventColumns, checked_events, event_rows
 from tests.events import PLAIN, an_event, class_event
 
 
 def read(file: Path) -> tuple[dict[str, pa.Table], pa.Table]:
-    return read_event_columns(pa.py_buffer(file.read_bytes()), file.name)
+    return checked_events(event_rows(pa.py_buffer(file.read_bytes()), file.name))
 
 
 def test_all_kinds_of_events_are_read_as_they_were_written(tmp_path: Path) -> None:

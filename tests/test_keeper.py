@@ -15,17 +15,17 @@ from longtail.streaming.alerts.rules import AlertRules
 from longtail.streaming.alerts.rules_file import read_alert_rules
 from longtail.streaming.derived import DERIVED_TABLES
 from longtail.streaming.event_files.reading import EventPiece
-from longtail.streaming.events.columns import event_schema
-from longtail.streaming.events.schema import EVENT_KINDS, Event
+from longtail.streaming.events.columns import EVENT_COLUMNS
+from longtail.streaming.events.schema import Event
 from longtail.streaming.live import run_update
 from longtail.streaming.live.keeper import TableKeeper
 from longtail.streaming.parsing.arrow import LINE_SCHEMA
+from longtail.streaming.parsing.columns import ARCHIVED_SOURCE
 from longtail.streaming.tables.reading import read_result_table
 from longtail.streaming.tables.schemas import TABLES
-from tests.analytics import rounded
+from tests.analytics import assert_tables_are_those_of_all_events, rounded
 from tests.arrow_tables import arrow_tables
 from tests.histories import histories
-from tests.plain_tables import plain_tables
 
 RULES = AlertRules.model_validate(
     {
@@ -47,14 +47,10 @@ def keep(tables_dir: Path, batches: list[list[Event]], *, segment_rows: int, seg
     ):
         keeper = TableKeeper(spark, tables_dir, RULES)
         for batch in batches:
-            of_kinds = {name: [asdict(event) for event in batch if event.kind == name] for name in EVENT_KINDS}
-            tables = {
-                name: pa.Table.from_pylist(rows, schema=event_schema(EVENT_KINDS[name]))
-                for name, rows in of_kinds.items()
-                if rows
-            }
+            rows = pa.Table.from_pylist([asdict(event) for event in batch], schema=EVENT_COLUMNS)
+            rows = rows.append_column(ARCHIVED_SOURCE, pa.repeat("events.parquet", rows.num_rows))
             lines = LINE_SCHEMA.empty_table()
-            keeper.update(lines, [EventPiece("events.parquet", tables, lines)])
+            keeper.update(lines, [EventPiece("events.parquet", rows, lines)])
         keeper.close()
 
 
@@ -74,11 +70,7 @@ def test_any_order_repetition_and_cutting_into_batches_gives_the_tables_of_the_d
     size = {"segment_rows": data.draw(st.sampled_from([1, 12, 1000])), "segment_epochs": data.draw(st.integers(1, 3))}
     keep(tables_dir, batches, **size)
 
-    for name, rows in plain_tables(events).items():
-        columns = [column for column in TABLES[name].names if rows and column in rows[0]]
-        assert rounded(read_result_table(tables_dir, name, now=0.0).to_pylist(), columns) == rounded(rows, columns), (
-            name
-        )
+    assert_tables_are_those_of_all_events(tables_dir, events)
     whole = arrow_tables(events, RULES)
     for name in (*DERIVED_TABLES, "alerts"):
         found = read_result_table(tables_dir, name, now=-math.inf).to_pylist()

@@ -21,6 +21,7 @@ from longtail.streaming.live.kafka_brokers import KafkaConnection
 from longtail.streaming.live.own_alerts import Alerts
 from longtail.streaming.live.own_queries import OwnQuery, failure_of, load_queries, start_queries
 from longtail.streaming.live.query import LiveQuery, start_live_query
+from longtail.streaming.live.waiting import read_waiting_files
 
 
 @dataclass(frozen=True)
@@ -91,6 +92,8 @@ def start_query(
     on_update: Callable[[list[str]], None] = lambda runs: None,
 ) -> LiveQueries:
     """Start Spark and the queries of a job; trigger and on_update as for start_live_query."""
+    if options.source == "files" and not options.new_checkpoint:
+        read_waiting_files(options.runs_dir, tables_dir, inputs.rules, on_update=on_update)
     spark = spark_session(job, options, packages=packages_of(options))
     source = event_source(spark, options, inputs.kafka)
     notifier = Notifier(inputs.receiver, tables_dir) if inputs.receiver else None

@@ -1,4 +1,4 @@
-"""Splits, combines and selects rows of Arrow tables by key."""
+"""Splits and selects rows of Arrow tables by key."""
 
 from collections.abc import Sequence
 
@@ -7,12 +7,6 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from longtail.streaming.kernels.groups import Groups
-
-
-def together(parts: Sequence[dict[str, pa.Table]]) -> dict[str, pa.Table]:
-    """Tables by name, each all parts' tables of this name one after the other."""
-    names = dict.fromkeys(name for part in parts for name in part)
-    return {name: pa.concat_tables([part[name] for part in parts if name in part]) for name in names}
 
 
 def split_by(table: pa.Table, column: str) -> dict[str, pa.Table]:

@@ -5,9 +5,10 @@ state is the tables themselves. The queries deduplicate events, so each event co
 batch that is processed again, after a kill at any moment, leaves the tables unchanged.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from types import MappingProxyType
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -17,17 +18,18 @@ from longtail.conf.base.locations import Location
 from longtail.streaming.alerts.finding import find_alerts, num_epochs_needed
 from longtail.streaming.alerts.rules import AlertRules, AlertTables
 from longtail.streaming.derived import DERIVED_TABLES
-from longtail.streaming.event_files.reading import EventPiece
+from longtail.streaming.event_files.reading import EventPiece, checked_together
 from longtail.streaming.events.schema import ClassEvent, StepEvent
 from longtail.streaming.kernels import newest, scores
 from longtail.streaming.kernels.runs import run_rows
-from longtail.streaming.live.arrow_rows import split_by, together
+from longtail.streaming.live.arrow_rows import split_by
 from longtail.streaming.live.bulkhead import DATA_ERRORS, apply_in_parts
 from longtail.streaming.live.followed_runs import FollowedRuns
 from longtail.streaming.live.line_reader import LineReader
 from longtail.streaming.live.quarantine import Quarantine
 from longtail.streaming.live.run_update import ClassHistory, RunUpdate, begin_update, read_class_history
 from longtail.streaming.live.segments import Segments
+from longtail.streaming.parsing.arrow import together
 from longtail.streaming.parsing.lines import MAX_LINE_KEPT
 from longtail.streaming.queries import EVENT_TABLES
 from longtail.streaming.tables.lock import lock_tables
@@ -46,6 +48,7 @@ _ALERT_SOURCES = tuple(AlertTables.__dataclass_fields__)
 class TableKeeper:
     """The only writer of a directory of result tables.
 
+    spark: None if it is not started; then what needs its checks raises SparkNeeded, and leaves the tables as they were
     runs_dir: of the runs, whose trash and descriptions the tables follow, whose events are read again if tables are
         damaged, and whose heartbeats tell readers which are lost; None if it is not on this machine
 
@@ -53,7 +56,7 @@ class TableKeeper:
     """
 
     def __init__(
-        self, spark: SparkSession, tables_dir: Path, rules: AlertRules, *, runs_dir: Location | None = None
+        self, spark: SparkSession | None, tables_dir: Path, rules: AlertRules, *, runs_dir: Location | None = None
     ) -> None:
         check_format_versions(tables_dir)
         self.tables_dir, self._rules, self._num_epochs = tables_dir, rules, num_epochs_needed(rules)
@@ -80,15 +83,16 @@ class TableKeeper:
         """
         changed: dict[str, None] = {}
 
-        def apply(part: pa.Table, columns: Sequence[dict[str, pa.Table]] = ()) -> None:
+        def apply(part: pa.Table, columns: Mapping[str, pa.Table] = MappingProxyType({})) -> None:
             events, bad_lines = self._read(part)
-            events = together([events, *columns])
+            events = together([events, columns])
             self._quarantine.add(bad_lines)
             changed.update(dict.fromkeys(self._update_intact(self.runs.without_deleted(events))))
 
         if pieces:
             try:
-                apply(pa.concat_tables([lines, *(piece.lines for piece in pieces)]), [piece.events for piece in pieces])
+                events, others = checked_together(pieces)
+                apply(pa.concat_tables([lines, others]), events)
                 return list(changed)
             except OSError:  # some of the others are subclasses
                 raise

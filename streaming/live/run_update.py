@@ -111,10 +111,11 @@ class RunUpdate:
     def _last_segments(self, name: str, num_epochs: int) -> pa.Table:
         stored, changed = self.manifest.files.get(name, {}), self.segments.get(name, {})
         rows = TABLES[name].empty_table()
-        for segment in sorted({*stored, *changed}, key=int, reverse=True):
+        segments = sorted({*stored, *changed}, key=int, reverse=True)
+        for segment in segments:
             more = changed.get(segment) or self.stored_segments.read(self.manifest, name, [segment])
             rows = pa.concat_tables([more, rows])
-            if self._has_epochs(rows, num_epochs):
+            if len(segments) > 1 and self._has_epochs(rows, num_epochs):
                 break
         return rows
 
@@ -130,6 +131,8 @@ class RunUpdate:
         """The stored rows from the segment of epoch `first` on: those before this epoch, and those from it on."""
         manifest = self.manifest
         segments = [s for s in manifest.files.get(name, {}) if int(s) >= manifest.segment_of(name, first)]
+        if not segments:
+            return TABLES[name].empty_table(), TABLES[name].empty_table()
         rows = self.stored_segments.read(manifest, name, segments)
         is_before = pc.less(rows["epoch"], first)
         return rows.filter(is_before), rows.filter(pc.invert(is_before))
@@ -139,8 +142,10 @@ class RunUpdate:
 
         Segments are read backwards until there is a row for each key: a class or a split may be absent from many.
         """
-        keys = changed.group_by(key, use_threads=False).aggregate([])
         rows = TABLES[name].empty_table()
+        if name not in self.manifest.files:
+            return rows
+        keys = changed.group_by(key, use_threads=False).aggregate([])
         for segment in sorted(self.manifest.files.get(name, {}), key=int, reverse=True):
             if int(segment) > self.manifest.segment_of(name, first):
                 continue

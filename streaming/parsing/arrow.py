@@ -1,6 +1,7 @@
-"""Arrow schema of event lines, and the run that a line names. No Spark."""
+"""Arrow schema of event lines, the run that a line names, and events in one. No Spark."""
 
 import re
+from collections.abc import Mapping, Sequence
 
 import pyarrow as pa
 
@@ -17,3 +18,9 @@ def run_named_in(line: str) -> str | None:
     """The run that a line which is no event names, None if it names none."""
     found = re.search(RUN_IN_LINE, line)
     return found and found[1]
+
+
+def together(parts: Sequence[Mapping[str, pa.Table]]) -> dict[str, pa.Table]:
+    """Tables by name, each all parts' tables of this name one after the other."""
+    names = dict.fromkeys(name for part in parts for name in part)
+    return {name: pa.concat_tables([part[name] for part in parts if name in part]) for name in names}

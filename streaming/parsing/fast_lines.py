@@ -42,6 +42,7 @@ def read_fast_lines(lines: pa.Table) -> tuple[dict[str, pa.Table], pa.Table]:
 
     lines: table of LINE_SCHEMA, with arbitrary bytes
     """
+    lines = lines.combine_chunks()  # an expression is compiled anew for each chunk
     values = lines["value"]
     events: dict[str, pa.Table] = {}
     others = [lines.slice(0, 0)]

@@ -137,4 +137,5 @@ def write_liveness(tables_dir: Path, *, silent_seconds: float | None, runs_dir: 
 
 def _parquet_writer(table: pa.Table, schema: pa.Schema) -> Callable[[Path], None]:
     columns = table.select(schema.names).cast(schema)
-    return lambda file: pq.write_table(columns, file, compression="zstd")
+    # Readers take whole files, which are small: statistics of their columns are of no use.
+    return lambda file: pq.write_table(columns, file, compression="zstd", write_statistics=False)
