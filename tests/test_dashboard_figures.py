@@ -16,7 +16,7 @@ from longtail.streaming.dashboard.class_figures import (
     mean_of_last,
     pseudo_labels,
 )
-from longtail.streaming.dashboard.run_figures import class_changes, group_lines, score_of_runs
+from longtail.streaming.dashboard.run_figures import group_lines
 from longtail.streaming.dashboard.style import NEUTRAL, RUN_COLOURS, chart_name, head_tail_colour
 from tests.result_rows import class_rows, table
 
@@ -233,20 +233,6 @@ def test_a_group_without_classes_has_no_line() -> None:
     assert {line.name: list(line.y) for line in figure.data} == {
         "all classes": [0.5, 0.5], "many-shot": [0.9, 0.9], "few-shot": [0.1, 0.2],
     }  # fmt: skip
-
-
-def test_runs_are_set_against_each_other_in_colours_of_their_own() -> None:
-    epochs = table("epochs", {"run": "a"}, {"run": "b", "balanced_accuracy": 0.7}, {"run": "b", "epoch": 2})
-    a, b = score_of_runs(epochs, ["b", "a"], "balanced_accuracy", view="v").data
-    assert (list(a.x), list(a.y), a.line.color) == ([1, 2], [0.7, 0.5], RUN_COLOURS[0])
-    assert (list(b.x), list(b.y), b.line.color) == ([1], [0.5], RUN_COLOURS[1])
-    assert a.line.dash != b.line.dash  # not by colour alone
-
-
-def test_changes_are_above_the_reference_class_by_class() -> None:
-    reference, other = class_rows({0: [0.5], 1: [0.25]}), class_rows({1: [1.0], 0: [0.25]})
-    (bars,) = class_changes(reference, {"semi": other}, class_axis(reference, max_rows=10), view="v").data
-    assert list(bars.y) == [-0.25, 0.75]
 
 
 def test_the_reader_s_zoom_stays_while_the_view_does() -> None:

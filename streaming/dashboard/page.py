@@ -133,7 +133,7 @@ def page_state(
         rows=class_rows,
         latest=rows_where(class_rows, epoch=last_epoch(class_rows)),
         epochs=of_split,
-        run_names=frozenset(rows),
+        run_rows=rows,
         selection=selection,
         read=read,
         notes=notes,

@@ -4,12 +4,14 @@ Adding a chart takes two files: a function that draws it (class_figures.py or ru
 below.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from html import unescape
 
+import numpy as np
 import plotly.graph_objects as go
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from longtail.conf.vocabulary import UNLABELED
 from longtail.streaming.dashboard.class_axis import ClassAxis, class_axis
@@ -18,24 +20,28 @@ from longtail.streaming.dashboard.class_figures import (
     accuracy_map,
     class_accuracy,
     confusion_matrix,
+    floats,
     label_bias,
     pseudo_label_quality,
     pseudo_labels,
     smoothing_window,
 )
+from longtail.streaming.dashboard.comparison import arm_scores, arms_of, other_seeds
+from longtail.streaming.dashboard.comparison_figures import class_changes, score_of_arms
 from longtail.streaming.dashboard.notes import RunNotes
 from longtail.streaming.dashboard.rendering import render, render_note
-from longtail.streaming.dashboard.run_figures import class_changes, group_lines, score_of_runs
-from longtail.streaming.dashboard.selection import GROUPS, Selection
-from longtail.streaming.dashboard.style import GROUP_COLOURS, NEUTRAL, RUN_COLOURS
+from longtail.streaming.dashboard.run_figures import group_lines
+from longtail.streaming.dashboard.selection import GROUPS, MAX_COMPARED, Selection
+from longtail.streaming.dashboard.style import GROUP_COLOURS, NEUTRAL, RUN_DASHES, arm_style
 from longtail.streaming.dashboard.table_rows import (
     ReadTable,
+    Row,
     last_epoch,
     latest_round,
     previous_round,
     pseudo_labels_in_training,
 )
-from longtail.streaming.dashboard.values import compared_scores, largest_confusions
+from longtail.streaming.dashboard.values import largest_confusions
 from longtail.streaming.tables.reading import rows_where
 
 CLASS_COLUMNS = [
@@ -45,6 +51,8 @@ CLASS_COLUMNS = [
 """The columns of class_epochs that the charts use: of this large table the others are not read."""
 _MAP_ROWS, _LINES, _BARS, _MATRIX_ROWS = 100, 12, 40, 50
 """Maximal numbers of rows per chart; of more classes neighbours are combined."""
+MAX_BARS = 8
+"""Compared arms that have bars of their classes; lines and rows of the table have all."""
 
 
 @dataclass(frozen=True)
@@ -53,7 +61,7 @@ class ShownRun:
 
     rows, latest: its class_epochs on the split, and those of the latest epoch
     epochs: rows of `epochs` of all runs on the split
-    run_names: of all runs in the tables
+    run_rows: rows of `runs` by run, of all that may be compared
     read: reads the other tables
     notes: what else is known of the runs
     """
@@ -63,7 +71,7 @@ class ShownRun:
     rows: pa.Table
     latest: pa.Table
     epochs: pa.Table
-    run_names: frozenset[str]
+    run_rows: Mapping[str, Row]
     selection: Selection
     read: ReadTable
     notes: RunNotes
@@ -181,7 +189,7 @@ def _pseudo_label_quality(shown: ShownRun) -> Content:
 
 def _comparison(shown: ShownRun) -> Content:
     """Runs of the same classes at the latest epoch that all of them have finished."""
-    wanted = [run for run in shown.selection.compare if run in shown.run_names and run != shown.run]
+    wanted = [run for run in shown.selection.compare if run in shown.run_rows and run != shown.run]
     rows = {run: rows_where(shown.read("class_epochs", run), split=shown.split) for run in wanted}
     names = _class_names(shown.latest)
     comparable = [
@@ -190,29 +198,45 @@ def _comparison(shown: ShownRun) -> Content:
         if len(rows[run]) and _class_names(rows_where(rows[run], epoch=last_epoch(rows[run]))) == names
     ]
     runs = [shown.run, *comparable]
-    common = set.intersection(*(set(rows_where(shown.epochs, run=run)["epoch"].to_pylist()) for run in runs))
+    epochs = shown.epochs.filter(pc.is_in(shown.epochs["run"], pa.array(runs)))
+    common = set.intersection(*(set(rows_where(epochs, run=run)["epoch"].to_pylist()) for run in runs))
     epoch = max(common, default=None)
-    figures, scores = {}, []
+    figures, arms, scores = {}, [], []
     if comparable and epoch is not None:
-        scores = compared_scores(shown.epochs, runs, epoch=epoch, notes=shown.notes)
+        arms = arms_of([shown.run_rows[run] for run in runs], shown.notes)
+        scores = arm_scores(epochs, arms, epoch=epoch)
         for name, score in (("compared_balanced", "balanced_accuracy"), ("compared_few", "few_shot_accuracy")):
-            figures[name] = score_of_runs(shown.epochs, runs, score, view=f"{shown.split} {runs}")
-        figures["class_changes"] = class_changes(
-            rows_where(shown.rows, epoch=epoch),
-            {run: rows_where(rows[run], epoch=epoch) for run in comparable},
-            shown.axis(_BARS),
-            view=f"{shown.view} {runs}",
-        )
+            lines = {arm.title: arm.runs for arm in arms}
+            figures[name] = score_of_arms(epochs, lines, score, view=f"{shown.split} {runs}")
+        axis = shown.axis(_BARS)
+        of_epoch = {run: rows_where(of_run, epoch=epoch) for run, of_run in {**rows, shown.run: shown.rows}.items()}
+        reference, *others = (_class_means([of_epoch[run] for run in arm.runs], axis) for arm in arms[:MAX_BARS])
+        if others:
+            titles = [arm.title for arm in arms[1:MAX_BARS]]
+            changes = dict(zip(titles, others, strict=True))
+            figures["class_changes"] = class_changes(reference, changes, axis, view=f"{shown.view} {runs}")
     note = render(
         "comparison.html",
-        rows=scores,
-        colours=RUN_COLOURS,
+        arms=arms,
+        scores=scores,
+        looks=[arm_style(index) for index in range(len(arms))],
+        dashes=RUN_DASHES,
+        num_bars=MAX_BARS,
+        has_seeds=any(len(arm.runs) > 1 for arm in arms),
         epoch=epoch,
         split=shown.split,
         left_out=[run for run in wanted if run not in comparable],
-        num_others=len(shown.run_names) - 1,
+        num_others=len(shown.run_rows) - 1,
+        seeds=other_seeds(shown.run, shown.run_rows)[:MAX_COMPARED],
+        selection=shown.selection,
     )
     return note, figures
+
+
+def _class_means(of_runs: Sequence[pa.Table], axis: ClassAxis) -> np.ndarray:
+    """(rows,) mean accuracy of each row of the axis over these runs; of_runs: class_epochs of one epoch"""
+    rows = pa.concat_tables(of_runs)
+    return axis.means_of_classes(rows["class_id"].to_numpy(), floats(rows["accuracy"]))
 
 
 @dataclass(frozen=True)
@@ -245,7 +269,7 @@ PANELS = {
         {
             "compared_balanced": "balanced accuracy",
             "compared_few": "accuracy of few-shot classes",
-            "class_changes": "difference in class accuracy from the first run, head to tail",
+            "class_changes": "difference in class accuracy from the first row, head to tail",
         },
     ),
 }

@@ -7,7 +7,6 @@ from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from statistics import mean, stdev
 from typing import Any
 
 import pyarrow as pa
@@ -24,7 +23,7 @@ from longtail.streaming.dashboard.notes import RunNotes
 from longtail.streaming.dashboard.selection import MAX_COLUMNS, Selection
 from longtail.streaming.dashboard.table_rows import SPLITS, Row
 from longtail.streaming.dashboard.titles import configuration_titles, method_title, run_titles
-from longtail.streaming.dashboard.values import number
+from longtail.streaming.dashboard.values import mean_text, score_text
 from longtail.streaming.events.schema import FINISHED
 from longtail.streaming.tables.reading import rows_where
 
@@ -42,7 +41,6 @@ SCORES = {
     "images_per_second": "images/s",
 }  # fmt: skip
 """Columns of `epochs`."""
-_UNITS = {"label_bias": "nats", "loss": "nats", "images_per_second": "images/s"}
 GROUPINGS = {
     "": "none",
     "dataset": "data set",
@@ -259,21 +257,6 @@ class _Content:
         if column.name == "epoch":
             return Cell(f"{row['epoch'] or 0}/{row['num_epochs'] or 0}")
         return Cell("–" if value is None else shown_text(str(value)), value != usual.get(column.name, value))
-
-
-def score_text(value: float | None, name: str) -> str:
-    """A score with its usual number of digits; a dash for None."""
-    if name == "images_per_second":
-        return "–" if value is None else f"{value:,.0f}"
-    return number(value, _UNITS.get(name, "%"))
-
-
-def mean_text(values: Sequence[float], name: str) -> str:
-    """Mean and, of several values, standard deviation; empty without any."""
-    if not values:
-        return ""
-    spread = f" ± {score_text(stdev(values), name)}" if len(values) > 1 else ""
-    return score_text(mean(values), name) + spread
 
 
 def _choices(found: Sequence[Row]) -> list[Column]:

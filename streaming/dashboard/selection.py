@@ -64,6 +64,10 @@ class Selection:
         others = tuple(name for name in shown if name != column)
         return self.link(columns=others if column in shown else (*shown, column))
 
+    def without(self, runs: Sequence[str]) -> str:
+        """The address without these compared runs."""
+        return self.link(compare=tuple(run for run in self.compare if run not in runs))
+
     def toggled(self, run: str) -> tuple[str, ...]:
         """The compared runs with one run added or removed; beyond MAX_COMPARED the first is dropped."""
         if run in self.compare:

@@ -8,6 +8,7 @@ are legible on light and dark backgrounds; the colours of texts and grids are in
 from html import escape
 from typing import Any
 
+import numpy as np
 import plotly.graph_objects as go
 
 from longtail.conf.vocabulary import SHOT_GROUPS
@@ -18,7 +19,8 @@ NEUTRAL = "#7d8590"
 
 RUN_COLOURS = ("#7d8590", "#1a9850", "#c2417c", "#2aa5c4", "#8a6d1c")
 """Colours of compared runs in their order, the reference first; none of them is on the head-to-tail scale."""
-RUN_DASHES = ("solid", "dash", "dot", "dashdot", "longdash")
+RUN_DASHES = {"solid": "none", "dash": "7 5", "dot": "3 3", "dashdot": "8 4 3 4", "longdash": "12 5"}
+"""Plotly's names of dashes, and the same for SVG."""
 
 _HEAD_TO_TAIL = ((0x3B, 0x78, 0xC2), (0xA0, 0x5F, 0xA8), (0xD9, 0x71, 0x1C))
 _NAME_LENGTH = 22
@@ -47,6 +49,17 @@ def head_tail_colour(position: float) -> str:
 
 
 GROUP_COLOURS = dict(zip(SHOT_GROUPS, map(head_tail_colour, (0, 0.5, 1)), strict=True))
+
+
+def arm_style(index: int) -> tuple[str, str]:
+    """Colour and dash of a compared line; they differ for the first 25 together, and for the first five each."""
+    turns, colour = divmod(index, len(RUN_COLOURS))
+    return RUN_COLOURS[colour], list(RUN_DASHES)[(colour + turns) % len(RUN_DASHES)]
+
+
+def see_through(colour: str) -> str:
+    """A colour #rrggbb for a band behind its line."""
+    return f"rgba({int(colour[1:3], 16)},{int(colour[3:5], 16)},{int(colour[5:7], 16)},0.16)"
 
 
 def chart_name(name: str, length: int = _NAME_LENGTH) -> str:
@@ -78,6 +91,15 @@ def epoch_axis(epochs: list[int]) -> dict[str, Any]:
 def share_axis(title: str | None = None) -> dict[str, Any]:
     """A vertical axis of accuracies, always 0 to 100 %, so that charts can be compared."""
     return {"range": [-0.02, 1.02], "tickformat": ".0%", "dtick": 0.25, "title": {"text": title}}
+
+
+def fitted_share_axis(values: np.ndarray) -> dict[str, Any]:
+    """A vertical axis of accuracies that the values fill, NaN ignored, for differences that 0 to 100 % would hide."""
+    finite = values[np.isfinite(values)]
+    low, high = (float(finite.min()), float(finite.max())) if len(finite) else (0.0, 1.0)
+    room = max(0.05 * (high - low), 0.005)
+    bounds = [max(low - room, -0.02), min(high + room, 1.02)]
+    return {"range": bounds, "tickformat": ".0%" if bounds[1] - bounds[0] > 0.1 else ".1%", "nticks": 7}
 
 
 def colour_bar(**changes: Any) -> dict[str, Any]:

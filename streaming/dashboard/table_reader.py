@@ -13,6 +13,7 @@ import pyarrow.parquet as pq
 
 from longtail.streaming.dashboard.notes import RunNotes
 from longtail.streaming.dashboard.panels import CLASS_COLUMNS
+from longtail.streaming.events.schema import RUN_NAME
 from longtail.streaming.tables.deletions import read_deletion_times
 from longtail.streaming.tables.descriptions import descriptions_state, read_table_descriptions
 from longtail.streaming.tables.manifest import (
@@ -31,7 +32,8 @@ from longtail.streaming.tables.schemas import IN_MANIFEST, QUARANTINE, RUNNING, 
 SILENCE_SECONDS = 15
 """While a training runs, alerts are read again at this interval even without new events, to notice silent runs."""
 _MAX_CACHED_RUNS = {"class_epochs": 8, "confusion": 8, "pseudo_labels": 8, "unlabeled_estimates": 8, "steps": 8}
-"""Number of runs that are cached per table; of the other tables, all."""
+"""Number of runs that are cached per table, and of small ones more, up to CACHED_BYTES; of the other tables, all."""
+CACHED_BYTES = 64 * 2**20
 _COLUMNS = {"class_epochs": CLASS_COLUMNS}
 """The columns to read, by default all."""
 
@@ -91,7 +93,7 @@ class TableReader:
         """A result table of one run or of all; empty for a run that is not in the tables, whatever its name."""
         if name == QUARANTINE:
             return self._read_quarantine()
-        states = manifest_states(self.directory)
+        states = manifest_states(self.directory) if run is None else self._state_of(run)
 
         def stored(table: str) -> list[pa.Table]:
             if run is None:
@@ -99,11 +101,16 @@ class TableReader:
             return [self._of_run_if_intact(table, run)] if run in states else []
 
         if name in IN_MANIFEST:
-            about = [*states, NO_RUN] if run is None else [run] if run in states else []
+            about = [*states, NO_RUN] if run is None else list(states)
             parts = at_moment(self.directory, name, stored, now=time.time(), about=about)
         else:
             parts = stored(name)
         return pa.concat_tables([_no_rows(name), *parts])
+
+    def _state_of(self, run: str) -> dict[str, ManifestState]:
+        """As manifest_states, of one run; empty for anything that is no run of the tables, whatever its name."""
+        state = manifest_state(self.directory, run) if RUN_NAME.fullmatch(run) else None
+        return {} if state is None else {run: state}
 
     def _of_all(self, name: str, states: dict[str, ManifestState]) -> pa.Table:
         """The rows of all runs, in one piece: of many old runs, hardly any changes between two looks."""
@@ -157,8 +164,10 @@ class TableReader:
         with self._lock:
             cached[run] = _CachedRun(state, parts, whole)
             cached.move_to_end(run)
-            while len(cached) > _MAX_CACHED_RUNS.get(name, len(cached)):
-                cached.popitem(last=False)
+            most, size = _MAX_CACHED_RUNS.get(name), sum(one.whole.nbytes for one in cached.values())
+            while most is not None and len(cached) > most and size > CACHED_BYTES:
+                _, oldest = cached.popitem(last=False)
+                size -= oldest.whole.nbytes
         return whole
 
 

@@ -5,22 +5,22 @@ import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from statistics import mean, stdev
 
 import pyarrow as pa
 import pyarrow.compute as pc
 
 from longtail.conf.vocabulary import SHOT_GROUPS
 from longtail.streaming.dashboard.configurations import options_in
-from longtail.streaming.dashboard.notes import RunNotes
 from longtail.streaming.dashboard.table_rows import SPLITS, Row
-from longtail.streaming.dashboard.titles import phase_title
 from longtail.streaming.tables.descriptions import RunDescription
 from longtail.streaming.tables.query_rows import OWN_RULE
-from longtail.streaming.tables.reading import rows_where
 
 _EMITTED_AT = re.compile(r'"emitted_at":\s*([0-9]+(?:\.[0-9]*)?)')
 MAX_ALERTS = 50
 """In one list."""
+_UNITS = {"label_bias": "nats", "loss": "nats"}
+"""By score; all others are shares."""
 
 
 @dataclass(frozen=True)
@@ -183,6 +183,21 @@ def number(value: float | None, unit: str) -> str:
     return f"{value:.3f}" if unit == "nats" else f"{100 * value:.1f}"
 
 
+def score_text(value: float | None, name: str) -> str:
+    """A score with its usual number of digits; a dash for None."""
+    if name == "images_per_second":
+        return "–" if value is None else f"{value:,.0f}"
+    return number(value, _UNITS.get(name, "%"))
+
+
+def mean_text(values: Sequence[float], name: str) -> str:
+    """Mean and, of several values, standard deviation; empty without any."""
+    if not values:
+        return ""
+    spread = f" ± {score_text(stdev(values), name)}" if len(values) > 1 else ""
+    return score_text(mean(values), name) + spread
+
+
 def largest_confusions(confusion: pa.Table, classes: pa.Table, *, group: str, limit: int) -> list[Row]:
     """The largest off-diagonal cells of true classes in a shot group: class names and share of the true class.
 
@@ -203,30 +218,3 @@ def largest_confusions(confusion: pa.Table, classes: pa.Table, *, group: str, li
             )
     ordered = sorted(confusions, key=lambda row: (-row["share"], -row["count"], row["true"], row["predicted"]))
     return ordered[:limit]
-
-
-def compared_scores(epochs: pa.Table, runs: Sequence[str], *, epoch: int, notes: RunNotes) -> list[Row]:
-    """The scores of runs at one epoch, each with its difference in points from the first run; None for that run.
-
-    epochs: rows of one split
-    """
-    rows = [rows_where(epochs, run=run, epoch=epoch).to_pylist()[0] for run in runs]
-    columns = ("balanced_accuracy", *(f"{group}_shot_accuracy" for group in SHOT_GROUPS))
-    return [
-        {
-            "run": row["run"],
-            "title": notes.description(row["run"]).display_name or phase_title(row["phase"], {}),
-            "scores": [
-                {
-                    "text": number(row[name], "%"),
-                    "difference": _difference(row[name], rows[0][name]) if index else None,
-                }
-                for name in columns
-            ],
-        }
-        for index, row in enumerate(rows)
-    ]
-
-
-def _difference(value: float | None, reference: float | None) -> float | None:
-    return None if value is None or reference is None else 100 * (value - reference)

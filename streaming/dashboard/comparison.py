@@ -1,0 +1,112 @@
+"""The comparison of runs: what differs between them, their scores at one epoch, and their curves.
+
+Runs that differ in nothing but their seed are an arm: it has a mean and a spread in the place of single values.
+"""
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from statistics import mean
+from typing import Any
+
+import pyarrow as pa
+
+from longtail.conf.vocabulary import SHOT_GROUPS
+from longtail.streaming.dashboard.configurations import SEED, differing, option_texts, shown_text, without_seed
+from longtail.streaming.dashboard.notes import RunNotes
+from longtail.streaming.dashboard.table_rows import Row
+from longtail.streaming.dashboard.titles import base_title, configuration_titles, what_differs
+from longtail.streaming.dashboard.values import mean_text
+from longtail.streaming.tables.reading import rows_where
+
+SCORES = ("balanced_accuracy", *(f"{group}_shot_accuracy" for group in SHOT_GROUPS))
+MAX_OPTIONS = 8
+"""Options in the table of what differs."""
+
+
+@dataclass(frozen=True)
+class Arm:
+    """Runs that differ in nothing but their seed.
+
+    title: the user's name of its only run, otherwise what differs from the other arms
+    runs: in the order in which they were chosen
+    options: by name, those that differ between the arms; empty texts for those that it does not have
+    """
+
+    title: str
+    runs: tuple[str, ...]
+    seeds: str
+    options: Mapping[str, str]
+
+
+def arms_of(rows: Sequence[Row], notes: RunNotes) -> list[Arm]:
+    """The arms of runs, in the order of their first runs.
+
+    rows: of `runs`
+    """
+    groups: dict[Any, list[Row]] = {}
+    for row in rows:
+        same = without_seed(row["configuration"])
+        # Of runs without options nobody knows what they have in common.
+        groups.setdefault((row["phase"], same) if same else row["run"], []).append(row)
+    firsts = [members[0] for members in groups.values()]
+    configurations = [row["configuration"] for row in firsts]
+    names = [name for name in differing(configurations) if name != SEED][:MAX_OPTIONS]
+    titles = _titles(list(groups.values()), notes)
+    return [
+        Arm(
+            title=title,
+            runs=tuple(row["run"] for row in members),
+            seeds=", ".join(option_texts(row["configuration"]).get(SEED, "–") for row in members),
+            options={name: shown_text(option_texts(members[0]["configuration"]).get(name, "–")) for name in names},
+        )
+        for members, title in zip(groups.values(), titles, strict=True)
+    ]
+
+
+def arm_scores(epochs: pa.Table, arms: Sequence[Arm], *, epoch: int) -> list[list[dict[str, Any]]]:
+    """For each arm and score, its mean with the standard deviation as text, and the difference of the mean from that of
+    the first arm in points, None for that arm itself.
+
+    epochs: rows of `epochs` of one split
+    """
+    rows = {row["run"]: row for row in rows_where(epochs, epoch=epoch).to_pylist()}
+    values = [
+        [[value for run in arm.runs if (value := rows[run][score]) is not None] for score in SCORES] for arm in arms
+    ]
+    return [
+        [
+            {
+                "text": mean_text(own, score) or "–",
+                "difference": 100 * (mean(own) - mean(first)) if index and own and first else None,
+            }
+            for score, own, first in zip(SCORES, of_arm, values[0], strict=True)
+        ]
+        for index, of_arm in enumerate(values)
+    ]
+
+
+def _titles(arms: Sequence[Sequence[Row]], notes: RunNotes) -> list[str]:
+    """Different ones: they are the names of lines."""
+    firsts = [members[0] for members in arms]
+    whole = configuration_titles(firsts)
+    parts = what_differs((row["configuration"] for row in firsts), but_seed=True)
+    is_one_task = len({base_title(row["phase"], row["configuration"]) for row in firsts}) == 1
+    titles = []
+    for members, part in zip(arms, parts, strict=True):
+        named = notes.description(members[0]["run"]).display_name if len(members) == 1 else ""
+        titles.append(named or (part if is_one_task and part else whole[members[0]["run"]]))
+    shared = Counter(titles)
+    return [
+        title if shared[title] == 1 else f"{title} · {row['run']}" for title, row in zip(titles, firsts, strict=True)
+    ]
+
+
+def other_seeds(run: str, rows: Mapping[str, Row]) -> tuple[str, ...]:
+    """The other runs of the configuration of a run; empty if it tells no options."""
+    row = rows[run]
+    same = without_seed(row["configuration"])
+    if not same:
+        return ()
+    others = (other for other in rows.values() if other["run"] != run and other["phase"] == row["phase"])
+    return tuple(other["run"] for other in others if without_seed(other["configuration"]) == same)
