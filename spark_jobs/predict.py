@@ -2,6 +2,7 @@
 
     longtail predict --resume CKPT --path DIR|TABLE --output TABLE
     spark-submit spark_jobs/predict.py --resume CKPT --path DIR|TABLE --output TABLE
+    longtail predict --resume CKPT --stream --bootstrap_servers HOST:9092 --topic IMAGES --output TABLE
 
 Writes a Parquet table with a row for each image: its file's name relative to DIR, or the columns of TABLE but for the
 images, then class_name, predicted (the class's number), confidence, margin, top5, model_version and bad_image, which
@@ -27,9 +28,7 @@ from longtail.spark_jobs.steps.predict_stream import predict_stream
 def main(argv: Sequence[str]) -> None:
     options = parse_options(PredictOptions, argv, prog="longtail predict")
     if options.stream:
-        # A name of its own: it does not run over Spark Connect, as predict does.
-        spark = spark_session("predict --stream", options)
-        predict_stream(spark, options, on_batch=print_batch, on_window=print_window)
+        predict_stream(options, on_batch=print_batch, on_window=print_window)
         print(f"predictions: {options.output}")
         return
     check_output(options)

@@ -4,7 +4,10 @@ import datetime
 import json
 import os
 import shutil
+import subprocess
+import sys
 from collections.abc import Sequence
+from contextlib import closing
 from pathlib import Path
 
 import numpy as np
@@ -12,13 +15,16 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from longtail.conf.base.locks import lock_file
 from longtail.conf.options.training import TrainOptions
 from longtail.conf.vocabulary import TEST
+from longtail.data.delta import write_log
 from longtail.data.loader import load_split
 from longtail.data.manifest import read_manifest
+from longtail.spark_jobs.steps.predict_stream import LOCK_FILE
 from longtail.spark_jobs.steps.prediction_windows import MOST_FILES, PredictionWindows, read_reference
 from longtail.training.run import run_training
-from tests.conftest import RunJob
+from tests.conftest import REPOSITORY, RunJob
 from tests.refusals import refused
 from tests.test_predict import file_of
 from tests.tiny_set import ALONE, paths_of, tiny_options
@@ -99,9 +105,46 @@ def test_rows_of_parquet_files_that_arrive_keep_their_columns(
     assert sorted(rows["key"].to_pylist()) == list(range(30))
     assert rows.column_names[:3] == ["key", "arrived_at", "class_name"] and "image" not in rows.column_names
 
+    write_log(tmp_path / "inbox")
+    status, _, error = stream(job, checkpoint)
+    assert status == 2 and "inbox is a Delta table, and Delta's connector for Spark" in error
+    assert len(error.splitlines()) == 1
+
 
 def write_rows(file: Path, columns: dict[str, list]) -> None:
     pq.write_table(pa.table(columns), file)
+
+
+@pytest.mark.long
+def test_messages_of_a_topic_are_predicted_once_though_the_process_is_killed_in_the_middle_of_a_batch(
+    checkpoint: Path, files: list[bytes], tmp_path: Path
+) -> None:
+    arrive(tmp_path / "images", files, names := [f"{number}.png" for number in range(len(files))])
+    command = [
+        sys.executable,
+        "-m",
+        "tests.topic_process",
+        tmp_path,
+        checkpoint,
+        *(tmp_path / "images" / n for n in names),
+    ]
+    done = subprocess.run(list(map(str, command)), cwd=REPOSITORY, capture_output=True, text=True, timeout=420)
+    assert done.returncode == 0, done.stderr[-3000:]
+    finished, refused = map(json.loads, done.stdout.splitlines())
+
+    assert (finished["status"], finished["out"], finished["err"]) == (
+        0, "90 images predicted\npredictions: table\n", "",
+    ), finished  # fmt: skip
+    rows = pq.read_table(tmp_path / "table").to_pylist()
+    assert sorted(row["key"] for row in rows) == sorted(["\ufffd", *(f"{n // 30}/{n % 30}" for n in range(90))])
+    assert len({(row["partition"], row["offset"]) for row in rows}) == 91
+    assert [row["key"] for row in rows if row["bad_image"]] == ["\ufffd"]
+    classes = {number: {row["predicted"] for row in rows if row["key"].endswith(f"/{number}")} for number in range(30)}
+    assert all(len(found) == 1 for found in classes.values()) and len(set.union(*classes.values())) > 1
+    assert refused["status"] == 2 and "the environment variable NOBODYS is not set" in refused["err"]
+    kept = [file for file in (tmp_path / "table").rglob("*") if file.is_file()]
+    assert not [file for file in kept if b"hunter2" in file.read_bytes()]
+    assert "hunter2" not in (tmp_path / "killed.txt").read_text() + done.stdout + done.stderr
 
 
 @pytest.mark.long
@@ -174,11 +217,12 @@ def test_a_table_is_of_one_stream(job: RunJob, checkpoint: Path, files: list[byt
     arrive(tmp_path / "inbox", files[:2], ["a.png", "b.png"])
     arrive(tmp_path / "other", files[:2], ["a.png", "b.png"])
     assert stream(job, checkpoint)[0] == 0
-    assert "has predictions of another --path" in stream(job, checkpoint, path="other")[2]
+    assert "has predictions of another source" in stream(job, checkpoint, path="other")[2]
+    with closing(lock_file(tmp_path / "table" / LOCK_FILE, "")):
+        status, _, error = stream(job, checkpoint)
+    assert status == 2 and "another process writes the predictions in" in error
     done = job("predict", "--resume", checkpoint, "--path", "inbox", "--output", "table")
     assert done.returncode == 2 and "is the table of a stream" in done.stderr
-    done = job("predict", "--resume", checkpoint, "--path", "inbox", "--output", "other2", "--once")
-    assert done.returncode == 2 and "belong to --stream" in done.stderr
     record = tmp_path / "table" / "_stream.json"
     about = json.loads(record.read_text())
     for names, said in (
@@ -189,5 +233,19 @@ def test_a_table_is_of_one_stream(job: RunJob, checkpoint: Path, files: list[byt
         record.write_text(json.dumps({**about, "class_names": names}))
         assert said in stream(job, checkpoint)[2]
     record.write_text(json.dumps(about))
+    arguments = ["predict", "--resume", checkpoint, "--output", "other2"]
+    topic = ["--topic", "images", "--bootstrap_servers", "127.0.0.1:1"]
+    for wrong, message in (
+        (["--path", "inbox", "--once"], "belong to --stream"),
+        ([], "--path names the images, or with --stream --topic does"),
+        ([*topic, "--path", "inbox", "--stream"], "give one of them"),
+        (topic, "a --topic has no end"),
+        ([*topic[:2], "--stream"], "--topic and --bootstrap_servers HOST:PORT go together"),
+        (["--path", "inbox", "--stream", "--kafka_option", "client.id=x"], "need --topic"),
+        ([*topic, "--stream"], "--bootstrap_servers 127.0.0.1:1: cannot reach it"),
+    ):
+        done = job(*arguments, *wrong)
+        assert done.returncode == 2 and message in done.stderr, done.stderr
+        assert len(done.stderr.splitlines()) == 1 and not (tmp_path / "other2").exists()
     assert "does not run over Spark Connect" in stream(job, checkpoint, "--remote", "sc://localhost")[2]
     assert names_in(tmp_path / "table") == ["a.png", "b.png"]

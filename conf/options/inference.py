@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import Annotated, ClassVar, Literal, Self
 
-from pydantic import field_validator, model_validator
+from pydantic import AfterValidator, field_validator, model_validator
 
 from longtail.conf.base.locations import Location
 from longtail.conf.base.paths import is_possible_path
@@ -11,7 +11,7 @@ from longtail.conf.base.suggestions import did_you_mean
 from longtail.conf.options.base import DELTA_HELP, JobOptions, SparkJobOptions, TableFormat, of_form, option
 from longtail.conf.options.classifier import images_per_pass, own_loss, own_network, threads_option
 from longtail.conf.options.data import DataOptions
-from longtail.conf.options.live import Interval
+from longtail.conf.options.live import Interval, KafkaClientOptions, Topic
 from longtail.conf.options.places import DirectoryLocation, FileLocation
 from longtail.conf.options.training import LossName, NetworkName
 from longtail.conf.vocabulary import SPLITS
@@ -160,13 +160,10 @@ class EvaluateOptions(InferenceOptions, PriorOptions):
         return value
 
 
-class NewImagesOptions(SparkJobOptions):
+class ImagesOptions(SparkJobOptions):
     """Options of the jobs that apply a checkpoint to images that belong to no data set."""
 
     resume: FileLocation = option(..., "checkpoint of the classifier", group="Input")
-    path: Location = option(
-        ..., "the images: a directory of files, or a Parquet or Delta table", group="Your own images"
-    )
     image_column: str = option("image", "column of the images in a table", group="Your own images")
     on_bad_image: Literal["stop", "skip"] = option(
         "stop", "what to do with an image that cannot be decoded; skip lists it with the reason",
@@ -176,15 +173,24 @@ class NewImagesOptions(SparkJobOptions):
     batch_size: int = images_per_pass()
     threads: int | None = threads_option()
 
-    @field_validator("path")
-    @classmethod
-    def _path_exists(cls, value: Location) -> Location:
-        if not value.exists():
-            raise ValueError("there is no such directory or file")
-        return value.absolute()
+
+def _existing(value: Location) -> Location:
+    if not value.exists():
+        raise ValueError("there is no such directory or file")
+    return value.absolute()
 
 
-class PredictOptions(NewImagesOptions, PriorOptions):
+ExistingImages = Annotated[Location, AfterValidator(_existing)]
+_PATH_HELP = "the images: a directory of files, or a Parquet or Delta table"
+
+
+class NewImagesOptions(ImagesOptions):
+    """The same, for the jobs that read the images of a place."""
+
+    path: ExistingImages = option(..., _PATH_HELP, group="Your own images")
+
+
+class PredictOptions(ImagesOptions, PriorOptions, KafkaClientOptions):
     """predict: predict the classes of new images; only a checkpoint is needed."""
 
     refused: ClassVar[frozenset[str]] = frozenset()
@@ -203,6 +209,16 @@ class PredictOptions(NewImagesOptions, PriorOptions):
         ),
     )
 
+    path: ExistingImages | None = option(None, f"{_PATH_HELP}; with --topic, there is none", group="Your own images")
+    bootstrap_servers: str | None = option(
+        None, "with --topic: HOST:PORT of the Kafka brokers, separated by commas", group="Input"
+    )
+    topic: Topic | None = option(
+        None,
+        "with --stream, in place of --path: Kafka topic of the images; a message's value is the bytes of an image's "
+        "file, its key the user's",
+        group="Input",
+    )
     list_file: FileLocation | None = option(
         None, "text file that names the images below --path to predict, a line each; default: all",
         group="Your own images", flags=("--list",),
@@ -212,11 +228,12 @@ class PredictOptions(NewImagesOptions, PriorOptions):
     probabilities: bool = option(False, "write the probability of every class as well", group="Output")
     features: bool = option(False, "write the features of every image as well", group="Output")
     stream: bool = option(
-        False, "predict what arrives in --path, each image once, until interrupted; tells when predictions drift",
+        False,
+        "predict what arrives in --path or --topic, each image once, until interrupted; tells when predictions drift",
         group="Live tables",
     )  # fmt: skip
     once: bool = option(False, "with --stream: predict what is there, then exit", group="Live tables")
-    trigger: Interval = option("2 seconds", "with --stream: interval between looks for new files", group="Live tables")
+    trigger: Interval = option("2 seconds", "with --stream: interval between looks for new images", group="Live tables")
     window_seconds: int = option(
         600, "with --stream: length of the windows whose predictions are counted and compared", group="Live tables",
         gt=0, le=86400 * 365,
@@ -225,6 +242,18 @@ class PredictOptions(NewImagesOptions, PriorOptions):
         None, "with --stream: table of predictions to compare with; default: the first windows of the stream",
         group="Live tables",
     )  # fmt: skip
+
+    @model_validator(mode="after")
+    def _images_are_in_one_place(self) -> "PredictOptions":
+        if (self.path is None) == (self.topic is None):
+            raise ValueError("--path names the images, or with --stream --topic does: give one of them")
+        if (self.topic is None) != (self.bootstrap_servers is None):
+            raise ValueError("--topic and --bootstrap_servers HOST:PORT go together")
+        if self.topic is not None and not self.stream:
+            raise ValueError("a --topic has no end: give --stream, and --once for what is there now")
+        if self.topic is None and (self.kafka_option or self.kafka_config):
+            raise ValueError("--kafka_option and --kafka_config need --topic")
+        return self
 
     @model_validator(mode="after")
     def _a_stream_has_no_end(self) -> "PredictOptions":
@@ -241,6 +270,8 @@ class PredictOptions(NewImagesOptions, PriorOptions):
     @model_validator(mode="after")
     def _output_is_a_place_of_its_own(self) -> "PredictOptions":
         output = self.output.absolute()
+        if self.path is None:
+            return self
         if output == self.path or output in self.path.parents:
             raise ValueError(f"--output {self.output} holds the images of --path: name another directory")
         if self.path in output.parents:

@@ -21,7 +21,7 @@ Topic = Annotated[str, of_form(r"[A-Za-z0-9._-]{1,249}", "a name of up to 249 le
 Interval = Annotated[str, of_form(r"[0-9]+ (milli)?seconds?", "a number of milliseconds or seconds, as '2 seconds',")]
 
 
-class KafkaOptions(SparkJobOptions):
+class KafkaClientOptions(SparkJobOptions):
     """Settings of Kafka's client, for the jobs that read or write a topic."""
 
     kafka_option: tuple[str, ...] = option(
@@ -32,12 +32,6 @@ class KafkaOptions(SparkJobOptions):
     )  # fmt: skip
     kafka_config: FilePath | None = option(
         None, "properties file of client settings, in the format of Kafka's tools", group="Input"
-    )
-    new_checkpoint: bool = option(
-        False,
-        "discard the stored offsets and read the source from its beginning, for a new or recreated topic; events that "
-        "were read before are not counted twice",
-        group="Live tables",
     )
 
     @field_validator("kafka_option", mode="before")
@@ -51,6 +45,17 @@ class KafkaOptions(SparkJobOptions):
         for setting in value:
             check_setting(*setting.partition("="))
         return value
+
+
+class KafkaOptions(KafkaClientOptions):
+    """Options of the jobs that read or write a topic of events, each of which counts once however often it is read."""
+
+    new_checkpoint: bool = option(
+        False,
+        "discard the stored offsets and read the source from its beginning, for a new or recreated topic; events that "
+        "were read before are not counted twice",
+        group="Live tables",
+    )
 
 
 class LiveQueryOptions(KafkaOptions):

@@ -1,5 +1,8 @@
-"""Images that arrive, as a streaming DataFrame: files below a directory, or the rows of Parquet files in one."""
+"""Images that arrive, as a streaming DataFrame: files below a directory, the rows of Parquet files in one, or the
+messages of a Kafka topic."""
 
+from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 
 from pyspark.sql import DataFrame, SparkSession
@@ -8,22 +11,34 @@ from pyspark.sql import functions as F
 from longtail.conf.base.errors import UserError
 from longtail.conf.base.locations import Location, spark_uri
 from longtail.data.contract import ARRIVED_AT, FILE
+from longtail.data.delta import is_delta
 from longtail.data.image_files import SUFFIXES
 from longtail.data.storage import is_table
 from longtail.spark_jobs.frames.image_columns import ImageColumn, column, image_column
 
 FILES_AT_ONCE = 1000
+"""Files, or messages, of a micro-batch at most."""
 ANY_AGE = "100000d"
 """Spark would pass over what is a week older than the newest file: copies keep their time, and clocks are wrong."""
+KEY, PARTITION, OFFSET = "key", "partition", "offset"
 _CONTENT = "content"
 
 
-def arriving_images(spark: SparkSession, path: Location, *, image: str) -> tuple[DataFrame, ImageColumn, list[str]]:
-    """The stream, the column of its images, and the columns that a result keeps, ARRIVED_AT the last.
+@dataclass(frozen=True)
+class ArrivingImages:
+    """rows: a streaming DataFrame; images: the column of its images; kept: what a result keeps, ARRIVED_AT the last"""
+
+    rows: DataFrame
+    images: ImageColumn
+    kept: list[str]
+
+
+def arriving_images(spark: SparkSession, path: Location, *, image: str) -> ArrivingImages:
+    """The images of a directory in which files of images, or Parquet files with such, appear.
 
     image: the column of the images in a table
 
-    Raises UserError if the column is missing or holds no images.
+    Raises UserError if the column is missing or holds no images, or if the directory is a Delta table.
     """
     if is_table(path):
         return _rows(spark, path, image)
@@ -42,12 +57,17 @@ def arriving_images(spark: SparkSession, path: Location, *, image: str) -> tuple
     begin = F.locate(directory, F.col("path")) + len(directory)
     name = F.col("path").substr(begin, F.length("path"))
     stream = files.select(name.alias(FILE), F.col(_CONTENT), F.col("modificationTime").alias(ARRIVED_AT))
-    return stream, ImageColumn(_CONTENT), [FILE, ARRIVED_AT]
+    return ArrivingImages(stream, ImageColumn(_CONTENT), [FILE, ARRIVED_AT])
 
 
-def _rows(spark: SparkSession, path: Location, image: str) -> tuple[DataFrame, ImageColumn, list[str]]:
+def _rows(spark: SparkSession, path: Location, image: str) -> ArrivingImages:
     if isinstance(path, Path) and path.is_file():
         raise UserError(f"--stream follows a directory, and {path} is a file: name its directory")
+    if is_delta(path):
+        raise UserError(
+            f"{path} is a Delta table, and Delta's connector for Spark, which a stream of it needs, has no release for "
+            f"Spark {spark.version}: leave --stream out, or let images arrive as Parquet files or in a Kafka topic"
+        )
     known = spark.read.parquet(spark_uri(path))
     images = image_column(known, image)
     if ARRIVED_AT in known.columns:
@@ -61,4 +81,25 @@ def _rows(spark: SparkSession, path: Location, image: str) -> tuple[DataFrame, I
     )
     arrived = F.col("_metadata.file_modification_time").alias(ARRIVED_AT)
     stream = rows.select(*map(column, known.columns), arrived)
-    return stream, images, [*(name for name in known.columns if name != images.name), ARRIVED_AT]
+    return ArrivingImages(stream, images, [*(name for name in known.columns if name != images.name), ARRIVED_AT])
+
+
+def arriving_messages(spark: SparkSession, topic: str, kafka: Mapping[str, str]) -> ArrivingImages:
+    """The images of a topic from its beginning: a message's value is an image's file, its key the user's, as text.
+
+    kafka: the options of Spark's reader that say where the topic is, and for whom
+    """
+    messages = (
+        spark.readStream.format("kafka")
+        .options(**kafka)
+        .option("subscribe", topic)
+        .option("startingOffsets", "earliest")
+        .option("maxOffsetsPerTrigger", FILES_AT_ONCE)
+        .load()
+    )
+    # A key may have any bytes, and a column of text only those of UTF-8.
+    key = F.make_valid_utf8(F.col(KEY).cast("string")).alias(KEY)
+    stream = messages.select(
+        key, PARTITION, OFFSET, F.col("value").alias(_CONTENT), F.col("timestamp").alias(ARRIVED_AT)
+    )
+    return ArrivingImages(stream, ImageColumn(_CONTENT), [KEY, PARTITION, OFFSET, ARRIVED_AT])

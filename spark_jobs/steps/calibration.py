@@ -89,7 +89,7 @@ def calibrate_by_images(spark: SparkSession, options: CalibrateImagesOptions) ->
     beside = options.calibrated.parent
     with (
         described(spark, f"calibrate {classifier.checkpoint} by {options.path}"),
-        new_images(spark, options, beside=beside, label_column=options.label_column) as found,
+        new_images(spark, options.path, options, beside=beside, label_column=options.label_column) as found,
     ):
         chosen = found.sample(
             num_classes=len(card.class_names), kept=[options.label_column], most_probabilities=MOST_PROBABILITIES

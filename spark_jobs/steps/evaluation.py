@@ -114,7 +114,7 @@ def evaluate_images(spark: SparkSession, options: EvaluateImagesOptions) -> tupl
     groups = list(shot_groups(card.class_counts, many_shot=options.many_shot, few_shot=options.few_shot))
     with (
         described(spark, f"evaluate {classifier.checkpoint} on {options.path}"),
-        new_images(spark, options, beside=output_dir, label_column=options.label_column) as found,
+        new_images(spark, options.path, options, beside=output_dir, label_column=options.label_column) as found,
         _replaced_together(output_dir) as directory,
     ):
         classifier, class_shares = with_prior(

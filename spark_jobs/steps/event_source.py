@@ -10,7 +10,7 @@ from pyspark.sql import DataFrame, SparkSession
 
 from longtail.conf.base.locations import Location
 from longtail.conf.kafka_settings import kafka_settings
-from longtail.conf.options.live import KafkaOptions, LiveQueryOptions, RelayOptions
+from longtail.conf.options.live import KafkaClientOptions, LiveQueryOptions, RelayOptions
 from longtail.streaming.event_files.source import file_lines
 from longtail.streaming.events.writer import EVENTS_DIRECTORY
 from longtail.streaming.live.checkpoint import FILES, topic_source
@@ -37,7 +37,7 @@ def packages_of(options: LiveQueryOptions) -> tuple[str, ...]:
     return (KAFKA_PACKAGE,) if options.source == "kafka" else ()
 
 
-def kafka_connection(options: KafkaOptions, bootstrap_servers: str) -> KafkaConnection:
+def kafka_connection(options: KafkaClientOptions, bootstrap_servers: str) -> KafkaConnection:
     """The brokers and the settings for them. Without Spark, so that a job that is refused does not start it.
 
     Raises UserError if a setting cannot be read, or if no broker can be reached.
@@ -64,11 +64,19 @@ def event_source(spark: SparkSession, options: LiveQueryOptions, kafka: KafkaCon
             lambda session, checkpoint: file_lines(session, events_dir, checkpoint),
             FILES,
         )
-    with KafkaAdmin(spark, kafka) as admin:
-        wait_for_topic(admin, options.topic, say=_say, create=False)
-        name = topic_source(options.topic, admin.cluster_id())
+    name = topic_name(spark, options.topic, kafka)
     read = partial(kafka_lines, kafka=kafka, topic=options.topic)
     return EventSource(read, lambda session, checkpoint: read(session), name)
+
+
+def topic_name(spark: SparkSession, topic: str, kafka: KafkaConnection) -> str:
+    """What a topic is called in a record of what was read, whatever the addresses of its brokers are.
+
+    Waits for the topic, and says so. Raises UserError if the brokers refuse the settings.
+    """
+    with KafkaAdmin(spark, kafka) as admin:
+        wait_for_topic(admin, topic, say=_say, create=False)
+        return topic_source(topic, admin.cluster_id())
 
 
 def destination(spark: SparkSession, options: RelayOptions, kafka: KafkaConnection) -> tuple[str, int]:

@@ -16,7 +16,7 @@ from longtail.conf.base.locations import Location
 from longtail.conf.base.new_directories import scratch_place
 from longtail.conf.base.shown_text import printable
 from longtail.conf.base.store_path import StorePath
-from longtail.conf.options.inference import NewImagesOptions
+from longtail.conf.options.inference import ImagesOptions
 from longtail.data.contract import FILE
 from longtail.data.directories import files_below
 from longtail.data.image_files import KINDS
@@ -43,7 +43,7 @@ _PATH_BYTES = "path_bytes"
 class NewImages:
     """rows: the user's rows; images: where a row has its image; kept: the columns that a result keeps
 
-    on_bad_image: what becomes of an image that cannot be decoded (NewImagesOptions)
+    on_bad_image: what becomes of an image that cannot be decoded (ImagesOptions)
     """
 
     rows: DataFrame
@@ -74,13 +74,14 @@ class NewImages:
 @contextmanager
 def new_images(
     spark: SparkSession,
-    options: NewImagesOptions,
+    path: Location,
+    options: ImagesOptions,
     *,
     beside: Location,
     label_column: str | None = None,
     list_file: Location | None = None,
 ) -> Iterator[NewImages]:
-    """The images of --path.
+    """The images of ``path``.
 
     beside: a directory that all tasks can read, for the list of files while the block runs
     label_column: for the class of each file, which is the first folder of its name; a table has it already
@@ -88,7 +89,7 @@ def new_images(
 
     Raises UserError if there are none.
     """
-    path, slots = options.path, default_parallelism(spark)
+    slots = default_parallelism(spark)
     if list_file is not None and (is_table(path) or not path.is_dir()):
         raise UserError(f"--list names images below a directory, and {path} is none of images: leave it out")
     if is_table(path):

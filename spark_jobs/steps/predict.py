@@ -57,6 +57,7 @@ def check_output(options: PredictOptions) -> None:
 
 def predict(spark: SparkSession, options: PredictOptions) -> PredictedTable:
     """Write the predictions. Raises UserError for invalid input; nothing is written then."""
+    assert options.path is not None, "the options are checked"
     check_output(options)
     classifier, card = classifier_alone(
         options.resume,
@@ -69,7 +70,7 @@ def predict(spark: SparkSession, options: PredictOptions) -> PredictedTable:
     additions = Additions(probabilities=options.probabilities, features=options.features)
     with (
         described(spark, f"predict {options.path} by {classifier.checkpoint}"),
-        new_images(spark, options, beside=output.parent, list_file=options.list_file) as found,
+        new_images(spark, options.path, options, beside=output.parent, list_file=options.list_file) as found,
         new_table_directory(output) as directory,
     ):
         classifier, class_shares = with_prior(

@@ -1,12 +1,13 @@
 """Predicts images that arrive, by Structured Streaming: each is in the table once, whenever the process is killed.
 
 A micro-batch is the directory OUTPUT/batch=N, which appears whole and replaces itself if the batch is processed again.
-What has been read is in Spark's checkpoint, OUTPUT/_checkpoint.
+What has been read is in Spark's checkpoint, OUTPUT/_checkpoint. One process at a time writes a table.
 """
 
 import datetime
 import json
 from collections.abc import Callable
+from contextlib import closing
 from pathlib import Path
 
 from pyspark.sql import DataFrame, SparkSession
@@ -14,38 +15,45 @@ from pyspark.sql import DataFrame, SparkSession
 from longtail.conf.base.errors import UserError
 from longtail.conf.base.files import new_directory, write_json_atomically
 from longtail.conf.base.locations import spark_uri
+from longtail.conf.base.locks import lock_file
 from longtail.conf.options.inference import PredictOptions
 from longtail.data.class_names import check_same_order
-from longtail.spark_jobs.cluster.session import described
-from longtail.spark_jobs.frames.arriving_images import arriving_images
+from longtail.spark_jobs.cluster.session import described, spark_session
+from longtail.spark_jobs.frames.arriving_images import ArrivingImages, arriving_images, arriving_messages
 from longtail.spark_jobs.frames.named_predictions import Additions, with_named_predictions
 from longtail.spark_jobs.frames.predictions import classifier_alone
 from longtail.spark_jobs.frames.writing import write_parquet
 from longtail.spark_jobs.steps.class_shares import with_prior
+from longtail.spark_jobs.steps.event_source import kafka_connection, topic_name
 from longtail.spark_jobs.steps.prediction_windows import PredictionWindows, read_reference
+from longtail.streaming.live.kafka import KAFKA_PACKAGE
+from longtail.streaming.live.kafka_brokers import KafkaConnection
 from longtail.streaming.live.trigger import with_trigger
 
 CHECKPOINT_DIRECTORY = "_checkpoint"
 STREAM_FILE = "_stream.json"
 """In the table's directory: what it is of, so that a restart with other options does not mix two streams."""
+LOCK_FILE = "_lock"
 
 
 def predict_stream(
-    spark: SparkSession,
     options: PredictOptions,
     *,
     on_batch: Callable[[int], None],
     on_window: Callable[[datetime.datetime, list[str]], None],
 ) -> None:
-    """Predict what arrives until interrupted; with --once what is there.
+    """Start Spark and predict what arrives until interrupted; with --once what is there.
 
     on_batch: called with the number of images of each micro-batch
     on_window: called for each window that has ended, with what differs from the reference
 
-    Raises UserError for invalid input.
+    Raises UserError for invalid input, and if another process writes the table.
     """
     assert isinstance(options.output, Path), "the options are checked"
     output = options.output.absolute()
+    kafka = kafka_connection(options, options.bootstrap_servers) if options.bootstrap_servers else None
+    # A name of its own: it does not run over Spark Connect, as predict does.
+    spark = spark_session("predict --stream", options, packages=(KAFKA_PACKAGE,) if kafka else ())
     classifier, card = classifier_alone(
         options.resume,
         batch_size=options.batch_size,
@@ -56,45 +64,67 @@ def predict_stream(
     classifier, _ = with_prior(classifier, card, options.prior, _no_probabilities, beside=output.parent)
     names = card.class_names
     reference = None if options.reference is None else read_reference(options.reference, names, of=options.resume)
-    arriving, images, kept = arriving_images(spark, options.path, image=options.image_column)
-    _claim(output, options, names)
-    windows = PredictionWindows(output, names, seconds=options.window_seconds, reference=reference)
-    additions = Additions(probabilities=options.probabilities, features=options.features)
+    arriving, source = _arriving(spark, options, kafka)
+    _check_output(output)
+    refusal = f"another process writes the predictions in {output}: stop it first, or name another --output"
+    with closing(lock_file(output / LOCK_FILE, refusal)):
+        _claim(output, source, options, names)
+        windows = PredictionWindows(output, names, seconds=options.window_seconds, reference=reference)
+        additions = Additions(probabilities=options.probabilities, features=options.features)
 
-    def write(batch: DataFrame, batch_id: int) -> None:
-        table = output / f"batch={batch_id}"
-        predicted = with_named_predictions(
-            batch, classifier, names, images,
-            on_bad_image=options.on_bad_image, kept=kept, additions=additions,
-        )  # fmt: skip
-        with described(batch.sparkSession, f"predict {options.path}"), new_directory(table, replace=True) as directory:
-            write_parquet(predicted, directory)
-        on_batch(windows.add(batch_id, table))
-        for start, lines in windows.judge():
+        def write(batch: DataFrame, batch_id: int) -> None:
+            table = output / f"batch={batch_id}"
+            predicted = with_named_predictions(
+                batch, classifier, names, arriving.images,
+                on_bad_image=options.on_bad_image, kept=arriving.kept, additions=additions,
+            )  # fmt: skip
+            with described(batch.sparkSession, f"predict {source}"), new_directory(table, replace=True) as directory:
+                write_parquet(predicted, directory)
+            on_batch(windows.add(batch_id, table))
+            for start, lines in windows.judge():
+                on_window(start, lines)
+
+        writer = arriving.rows.writeStream.foreachBatch(write).option(
+            "checkpointLocation", spark_uri(output / CHECKPOINT_DIRECTORY)
+        )
+        query = with_trigger(writer, None if options.once else options.trigger).start()
+        try:
+            query.awaitTermination()
+        finally:
+            query.stop()
+        for start, lines in windows.judge(is_over=True):
             on_window(start, lines)
 
-    writer = arriving.writeStream.foreachBatch(write).option(
-        "checkpointLocation", spark_uri(output / CHECKPOINT_DIRECTORY)
-    )
-    query = with_trigger(writer, None if options.once else options.trigger).start()
-    try:
-        query.awaitTermination()
-    finally:
-        query.stop()
-    for start, lines in windows.judge(is_over=True):
-        on_window(start, lines)
+
+def _arriving(
+    spark: SparkSession, options: PredictOptions, kafka: KafkaConnection | None
+) -> tuple[ArrivingImages, str]:
+    """The images, and a text that names where they are from."""
+    if options.path is not None:
+        return arriving_images(spark, options.path, image=options.image_column), str(options.path)
+    assert kafka is not None and options.topic is not None, "the options are checked"
+    source = topic_name(spark, options.topic, kafka)
+    return arriving_messages(spark, options.topic, kafka.options()), source
 
 
 def _no_probabilities(classifier: object) -> DataFrame:
     raise AssertionError("the options refuse class shares that are estimated from all images")
 
 
-def _claim(output: Path, options: PredictOptions, class_names: list[str]) -> None:
-    """Raise UserError if the directory holds something else than predictions of this stream.
+def _check_output(output: Path) -> None:
+    """Raise UserError if the directory holds something else than the table of a stream."""
+    if not output.exists() or (output / STREAM_FILE).is_file():
+        return
+    if not output.is_dir() or any(file.name != LOCK_FILE for file in output.iterdir()):
+        raise UserError(f"--output {output} is there already, and is no table of a stream: name another directory")
+
+
+def _claim(output: Path, source: str, options: PredictOptions, class_names: list[str]) -> None:
+    """Raise UserError if the directory holds predictions of another stream.
 
     A stream may go on with another checkpoint, if its classes are the same: they are counted by their numbers.
     """
-    about = {"path": str(options.path), "window_seconds": options.window_seconds}
+    about = {"path": source, "window_seconds": options.window_seconds}
     file = output / STREAM_FILE
     if file.is_file():
         try:
@@ -104,10 +134,8 @@ def _claim(output: Path, options: PredictOptions, class_names: list[str]) -> Non
             before, names_before = None, []
         if before != about:
             raise UserError(
-                f"--output {output} has predictions of another --path or --window_seconds ({before}): name another "
+                f"--output {output} has predictions of another source or --window_seconds ({before}): name another "
                 f"directory"
             )
         check_same_order(names_before, class_names, file=output, of=options.resume, remedy="name another --output")
-    elif output.exists() and (not output.is_dir() or any(output.iterdir())):
-        raise UserError(f"--output {output} is there already, and is no table of a stream: name another directory")
     write_json_atomically(file, {**about, "class_names": class_names})

@@ -1,10 +1,9 @@
 """The lock of a directory of result tables: one process at a time writes them."""
 
-import fcntl
 from pathlib import Path
 from typing import TextIO
 
-from longtail.conf.base.errors import UserError
+from longtail.conf.base.locks import lock_file
 
 
 def lock_tables(tables_dir: Path) -> TextIO:
@@ -12,13 +11,7 @@ def lock_tables(tables_dir: Path) -> TextIO:
 
     Raises UserError if another process is writing them.
     """
-    tables_dir.mkdir(parents=True, exist_ok=True)
-    lock = (tables_dir / "lock").open("w")
-    try:
-        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        lock.close()
-        raise UserError(
-            f"another process is writing the tables in {tables_dir}: read them, or choose another --output_dir"
-        ) from None
-    return lock
+    return lock_file(
+        tables_dir / "lock",
+        f"another process is writing the tables in {tables_dir}: read them, or choose another --output_dir",
+    )
