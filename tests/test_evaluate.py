@@ -15,17 +15,20 @@ from PIL import Image
 from pyspark.sql import SparkSession
 
 from longtail.conf.base.errors import UserError
+from longtail.conf.options.calibrate import CalibrateOptions
 from longtail.conf.options.inference import EvaluateOptions
 from longtail.conf.options.training import TrainOptions
 from longtail.conf.vocabulary import TEST, TRAIN, VAL
 from longtail.data.loader import load_split
 from longtail.data.manifest import read_manifest
 from longtail.spark_jobs.steps import evaluation
+from longtail.spark_jobs.steps.calibration import calibrate_checkpoint
+from longtail.spark_jobs.steps.checkpoint_options import training_of_checkpoint
 from longtail.spark_jobs.steps.evaluation import evaluate_checkpoint
 from longtail.training.calibration import fit_calibration
 from longtail.training.checkpoint_evaluation import run_evaluation
 from longtail.training.checkpoints import load_checkpoint, save_checkpoint
-from longtail.training.inference import class_offsets, losses
+from longtail.training.inference import class_offsets, load_classifier_checkpoint, losses
 from longtail.training.run import run_training
 from tests.conftest import RunJob
 from tests.prepared_set import reorder_classes
@@ -130,6 +133,25 @@ def test_the_scores_of_a_published_checkpoint_are_those_of_the_same_weights(
 
     expected = in_process(directory, set_dir, checkpoint)
     assert_alike(found, {**expected, "run": tmp_path.name, "best_on_validation": None})
+
+
+def test_a_published_checkpoint_that_is_calibrated_on_its_data_set_needs_no_set_any_more(
+    spark: SparkSession, set_dir: Path, checkpoint: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    content, theirs = torch.load(checkpoint, weights_only=True), tmp_path / "theirs.pth.tar"
+    torch.save({"epoch": 12, "arch": "resnet20", "state_dict": content["state_dict"]}, theirs)
+    monkeypatch.setattr("longtail.training.calibration.MIN_IMAGES", 6)
+    calibrate_checkpoint(spark, CalibrateOptions(dataset="digits", resume=theirs), set_dir=set_dir)
+
+    card = load_classifier_checkpoint(tmp_path / "calibrated.pth.tar").model_card
+    own = load_classifier_checkpoint(checkpoint).model_card
+    assert card is not None and own is not None and card.calibration is not None
+    assert (card.class_names, card.head, card.logit_scale) == (own.class_names, own.head, own.logit_scale)
+    assert card.normalisation.mean == pytest.approx(own.normalisation.mean)
+    assert training_of_checkpoint(tmp_path / "calibrated.pth.tar") == []
+    with refused() as messages:
+        load_classifier_checkpoint(theirs)
+    assert "make one of it by `longtail calibrate` with the --dataset that it was trained on" in messages[0]
 
 
 @pytest.mark.long

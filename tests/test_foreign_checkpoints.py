@@ -13,6 +13,7 @@ from longtail.conf.base.files import content_hash
 from longtail.conf.options.inference import EvaluateOptions, GenPseudolabelsOptions
 from longtail.conf.options.pretraining import PretrainMocoOptions, PretrainRotOptions
 from longtail.conf.options.semi import TrainSemiOptions
+from longtail.conf.options.train_classifier import TrainClassifierOptions
 from longtail.conf.options.training import TrainOptions
 from longtail.conf.vocabulary import TEST
 from longtail.data.loader import load_split
@@ -246,6 +247,41 @@ def test_a_pre_training_does_not_go_on_from_a_classifier(set_dir: Path, runs: di
     assert messages[0] == (
         f"{runs['CE']} was written by train, and pretrain_rot can only resume from its own checkpoints: leave it out"
     )
+
+
+@pytest.mark.parametrize(
+    ("name", "options"),
+    [
+        ("CE", PretrainRotOptions(dataset="digits", arch="resnet20")),
+        ("CE", PretrainMocoOptions(dataset="digits", arch="resnet20", queue_size=16)),
+        ("rotation", PretrainMocoOptions(dataset="digits", arch="resnet20", queue_size=16)),
+        ("moco", PretrainRotOptions(dataset="digits", arch="resnet20")),
+    ],
+)
+def test_a_pre_training_does_not_go_on_from_what_another_training_of_the_published_code_wrote(
+    set_dir: Path, runs: dict[str, Path], tmp_path: Path, name: str, options: PretrainRotOptions | PretrainMocoOptions
+) -> None:
+    path = published(runs, name, tmp_path / "c", prefix="module.encoder_q." if name == "moco" else "module.")
+    with refused() as messages:
+        run_training(
+            options.model_copy(update={"resume": path, "epochs": 7}),
+            paths_of(set_dir, tmp_path / "run"),
+            ALONE,
+            attempt=1,
+        )
+    assert (
+        messages[0] == f"{path} is of another training than {options.phase}, which cannot go on from it: leave it out"
+    )
+
+
+def test_a_classifier_that_is_kept_is_of_the_set_s_classes(
+    set_dir: Path, runs: dict[str, Path], tmp_path: Path
+) -> None:
+    path = published(runs, "rotation", tmp_path / "c")
+    options = tiny_options(TrainClassifierOptions, resume=path, method="LWS")
+    with refused() as messages:
+        run_training(options, paths_of(set_dir, tmp_path / "run"), ALONE, attempt=1)
+    assert messages[0].startswith(f"{path} has 4 outputs, as rotation prediction has, and not 3: ")
 
 
 def test_without_a_data_set_it_is_not_taken_for_one_of_the_default_set(runs: dict[str, Path], tmp_path: Path) -> None:

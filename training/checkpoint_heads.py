@@ -6,7 +6,7 @@ from torch import Tensor
 
 from longtail.conf.base.errors import UserError
 from longtail.conf.base.locations import Location
-from longtail.conf.options.pretraining import PRETRAININGS
+from longtail.conf.options.pretraining import PRETRAININGS, PretrainRotOptions
 from longtail.training.checkpoints import HEAD_PREFIX, Checkpoint
 
 _WEIGHT, _BIAS = f"{HEAD_PREFIX}weight", f"{HEAD_PREFIX}bias"
@@ -52,6 +52,20 @@ def check_foreign_classifier(checkpoint: Checkpoint, *, path: Location, num_clas
         f"{path} is for {found} classes, the prepared set has {num_classes}: name the data set that it was trained on "
         f"with --dataset"
     )
+
+
+def check_foreign_pretraining(checkpoint: Checkpoint, *, path: Location, phase: str) -> None:
+    """Raise UserError if a checkpoint of other code has no head of a pre-training that would go on with it.
+
+    phase: of that pre-training
+    """
+    tensors = checkpoint.state_dict
+    if phase == PretrainRotOptions.phase:
+        fits = _BIAS in tensors and tensors[_BIAS].shape == (_NUM_ROTATIONS,)
+    else:
+        fits = _PROJECTION in tensors
+    if not fits:
+        raise UserError(f"{path} is of another training than {phase}, which cannot go on from it: leave it out")
 
 
 def check_kind_of_head(checkpoint: Checkpoint, expected: Mapping[str, Tensor], *, path: Location) -> None:

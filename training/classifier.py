@@ -22,6 +22,7 @@ from longtail.data.manifest import Manifest
 from longtail.models.build import build_checked_model
 from longtail.models.heads import CosineHead
 from longtail.models.network import Network
+from longtail.training.checkpoint_heads import check_foreign_classifier
 from longtail.training.checkpoints import HEAD_PREFIX, Checkpoint, check_architecture, load_checkpoint, load_weights
 from longtail.training.distributed import Rank
 from longtail.training.evaluation import class_means, split_features
@@ -141,7 +142,9 @@ def _need_linear_head(checkpoint: Checkpoint, path: Location, options: TrainClas
     """Raise UserError unless the checkpoint has a linear classifier, of the task's classes."""
     if f"{HEAD_PREFIX}bias" not in checkpoint.state_dict:
         raise UserError(f"--method {options.method} needs a linear classifier, {path} has none: choose cRT or NCM")
-    if (card := checkpoint.model_card) is not None:
+    if (card := checkpoint.model_card) is None:
+        check_foreign_classifier(checkpoint, path=path, num_classes=task.data.num_classes)
+    else:
         check_same_order(
             card.class_names,
             task.data.class_names,

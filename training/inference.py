@@ -104,7 +104,10 @@ def load_classifier_checkpoint(
     if checkpoint.model_card is not None:
         return checkpoint
     if of_set is None:
-        raise UserError(f"{path} does not say how its inputs are normalised: take a checkpoint that longtail trained")
+        raise UserError(
+            f"{path} does not say how its inputs are normalised: take a checkpoint that longtail trained, or make one "
+            f"of it by `longtail calibrate` with the --dataset that it was trained on and a --val_fraction"
+        )
     return with_card(checkpoint, of_set, path=path, arch=arch)
 
 

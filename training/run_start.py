@@ -9,7 +9,7 @@ from longtail.conf.options.pretraining import PRETRAININGS
 from longtail.conf.options.training import RunOptions
 from longtail.data.class_names import check_same_order
 from longtail.data.manifest import read_manifest
-from longtail.training.checkpoint_heads import check_foreign_classifier, check_phase
+from longtail.training.checkpoint_heads import check_foreign_classifier, check_foreign_pretraining, check_phase
 from longtail.training.checkpoints import (
     load_checkpoint,
     load_companion,
@@ -57,6 +57,8 @@ def _check_classes(path: Location, task: Task, options: RunOptions, paths: RunPa
     check_phase(checkpoint, path=path, phase=options.phase)
     card = checkpoint.model_card
     if options.phase in PRETRAININGS:
+        if card is None:
+            check_foreign_pretraining(checkpoint, path=path, phase=options.phase)
         return
     if card is None:
         check_foreign_classifier(checkpoint, path=path, num_classes=task.data.num_classes)

@@ -24,6 +24,7 @@ from longtail.spark_jobs.steps.new_images import new_images
 if TYPE_CHECKING:
     from longtail.training.calibration import Calibration
     from longtail.training.checkpoints import Checkpoint
+    from longtail.training.foreign_checkpoints import SetDescription
 
 MOST_PROBABILITIES = 2**25
 """Of the held-out images: the fit keeps several copies in memory, in double precision (256 MiB each)."""
@@ -52,9 +53,11 @@ def check_calibrated_output(options: CalibratedOutput) -> None:
 
 def calibrate_checkpoint(spark: SparkSession, options: CalibrateOptions, *, set_dir: Location) -> Calibrated:
     """Calibrate by the validation images of a prepared set. Raises UserError for invalid input."""
+    from longtail.training.foreign_checkpoints import set_description  # with torch, which takes seconds to import
+
     check_calibrated_output(options)
-    checkpoint = _uncalibrated(options.resume, options.arch)
     manifest = read_manifest(set_dir)
+    checkpoint = _uncalibrated(options.resume, options.arch, set_description(manifest))
     if not sum(manifest.counts[VAL]):
         raise UserError(
             f"{set_dir} has no validation images: prepare and train with --val_fraction, or name labelled images that "
@@ -105,10 +108,10 @@ def _labelled(predicted: DataFrame, label_column: str, *, beside: Location) -> t
     return probabilities, labels.astype(np.int64)
 
 
-def _uncalibrated(path: Location, arch: str | None) -> "Checkpoint":
+def _uncalibrated(path: Location, arch: str | None, of_set: "SetDescription | None" = None) -> "Checkpoint":
     from longtail.training.inference import load_classifier_checkpoint
 
-    checkpoint = load_classifier_checkpoint(path, arch=arch)
+    checkpoint = load_classifier_checkpoint(path, of_set, arch)
     assert checkpoint.model_card is not None, "load_classifier_checkpoint() refuses a checkpoint without it"
     if checkpoint.model_card.calibration is not None:
         raise UserError(f"{path} is calibrated already: give the checkpoint that it was made from")

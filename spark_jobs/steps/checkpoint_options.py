@@ -157,7 +157,7 @@ def training_of_checkpoint(checkpoint: Location) -> list[JobOptions]:
     that it shares with `train`.
     """
     card = card_of(checkpoint)
-    if card is None:
+    if card is None or "arch" not in card.options:  # as of a calibrated checkpoint of other code
         return []
     options_type = TrainClassifierOptions if card.phase == TrainClassifierOptions.phase else TrainOptions
     values = {name: value for name, value in card.options.items() if name in options_type.model_fields}
