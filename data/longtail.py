@@ -30,10 +30,9 @@ def labelled_counts(
     if min(counts) < 1:
         empty = counts.index(0)
         name = empty if class_names is None else class_names[empty]
-        raise UserError(
-            f"--imb_factor {imb_factor:g} with --n_max {n_max} leaves class {name} without images: "
-            f"--n_max must be at least {-(-1 // imb_factor):.0f}"
-        )
+        needed = -(-1 // imb_factor)
+        mend = f"--n_max must be at least {needed:.0f}" if needed < 2**63 else "--imb_factor must be larger"
+        raise UserError(f"--imb_factor {imb_factor:g} with --n_max {n_max} leaves class {name} without images: {mend}")
     return counts
 
 

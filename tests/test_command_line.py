@@ -15,7 +15,7 @@ import longtail
 from longtail import __main__ as command
 from longtail.conf.base.errors import UserError
 from longtail.spark_jobs.cli import JOB_GROUPS, JOBS, main, run_job
-from longtail.spark_jobs.cluster.failures import user_message
+from longtail.spark_jobs.cluster.failures import message_with_place, user_message
 from tests.conftest import REPOSITORY
 
 
@@ -64,6 +64,17 @@ def status_of(job_main: Callable[[Sequence[str]], None], *argv: str) -> object:
 )
 def test_workers_that_cannot_start_are_one_line_with_the_cause(text: str, message: str) -> None:
     assert (user_message(RuntimeError(text)) or "").startswith(message)
+
+
+def test_an_error_of_the_system_that_names_no_file_gets_the_directory_as_the_user_knows_it() -> None:
+    unfinished = f"/out/.table.longtail-{'0' * 32}"
+    full = RuntimeError("org.apache.spark.SparkException: Task failed\nIOException: No space left on device")
+    assert message_with_place(full, unfinished) == (
+        "cannot use /out/table: No space left on device; free some space there, or choose another directory, and run "
+        "the command again"
+    )
+    assert message_with_place(OSError(28, "No space left on device", "/out/file"), unfinished) is None
+    assert message_with_place(RuntimeError("another failure"), unfinished) is None
 
 
 def test_a_finished_job_returns_and_says_nothing(capsys: pytest.CaptureFixture[str]) -> None:

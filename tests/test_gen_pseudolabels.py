@@ -33,6 +33,7 @@ from longtail.models.build import build_model
 from longtail.spark_jobs.frames.predictions import Classifier, classifier_of, with_pseudo_labels
 from longtail.spark_jobs.frames.reading import read_parquet_or_delta
 from longtail.spark_jobs.gen_pseudolabels import main
+from longtail.spark_jobs.steps import labelling
 from longtail.spark_jobs.steps.labelling import default_table, gen_pseudolabels
 from longtail.spark_jobs.steps.prepare import prepare
 from longtail.training.distributed import Rank
@@ -317,7 +318,12 @@ def test_quality_tells_precision_and_recall_of_each_class(published: Path, table
 
 
 def test_a_directory_holds_only_what_was_asked_for_and_a_second_run_replaces_it(
-    spark: SparkSession, options_for, checkpoints: dict[str, Path], set_dir: Path, tmp_path: Path
+    spark: SparkSession,
+    options_for,
+    checkpoints: dict[str, Path],
+    set_dir: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     options = options_for(output_dir=tmp_path, output_filename="labels.parquet")
     gen_pseudolabels(spark, options, set_dir=set_dir)
@@ -331,6 +337,15 @@ def test_a_directory_holds_only_what_was_asked_for_and_a_second_run_replaces_it(
     second = pq.read_table(tmp_path / "labels.parquet").sort_by("id")
     assert second["id"] == first["id"]
     assert second["pseudo_label"] != first["pseudo_label"]
+
+    def full(*_: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(labelling, "write_quality", full)
+    with pytest.raises(OSError, match="No space left"):
+        gen_pseudolabels(spark, options, set_dir=set_dir)
+    assert pq.read_table(tmp_path / "labels.parquet").sort_by("id")["pseudo_label"] == first["pseudo_label"]
+    assert not (tmp_path / "labels.quality.json").exists(), "it would be that of the other labels"
 
 
 def test_a_delta_table_is_read_as_its_log_says(

@@ -58,6 +58,11 @@ def test_a_class_without_images_is_refused_with_the_n_max_that_mends_it(
     assert min(labelled_counts(10, imb_type=imb_type, imb_factor=imb_factor, n_max=least_n_max)) == 1
 
 
+def test_a_tail_for_which_no_head_is_large_enough_needs_another_factor() -> None:
+    with pytest.raises(UserError, match="leaves class 1 without images: --imb_factor must be larger$"):
+        labelled_counts(2, imb_type="exp", imb_factor=1e-320, n_max=40)
+
+
 def test_unlabeled_sizes_follow_the_formula() -> None:
     # T = 2 * 17 = 34, base = 34 // 3 = 11; profile int(11), int(11 * 1/2), int(11 * 1/4) = 11, 5, 2, in all 18;
     # int(11 * 34 / 18), int(5 * 34 / 18), int(2 * 34 / 18) = int(20.8), int(9.4), int(3.8)

@@ -14,9 +14,11 @@ from longtail.conf.base.errors import UserError
 from longtail.conf.options.base import SparkJobOptions
 from longtail.spark_jobs.cluster.as_found import activate, session_as_found
 from longtail.spark_jobs.cluster.java import check_java
+from longtail.spark_jobs.cluster.jvm import _Output
 from longtail.spark_jobs.cluster.session import described, spark_session
 from longtail.spark_jobs.cluster.settings import is_local, job_settings, users_settings
 from longtail.streaming.live.kafka_brokers import KafkaAdmin, KafkaConnection
+from tests.conftest import RunJob
 
 LISTEN = "0A"  # the state's code in /proc/net/tcp
 
@@ -147,6 +149,73 @@ def test_a_java_that_cannot_be_run_is_refused_in_one_line(
         check_java()
 
     assert re.match(rf"{java} cannot be run \(.+\): install Java 17 ", only_line(error))
+
+
+@pytest.mark.parametrize(
+    ("said", "reason"),
+    [
+        (
+            "WARNING: Using incubator modules: jdk.incubator.vector\n"
+            'Exception in thread "main" org.apache.spark.SparkException: HADOOP_CONF_DIR must be set.\n'
+            "\tat org.apache.spark.deploy.SparkSubmitArguments.error(SparkSubmitArguments.scala:670)\n",
+            "HADOOP_CONF_DIR must be set.",
+        ),
+        (
+            "Error occurred during initialization of VM\nInvalid maximum heap size: -Xmxbanana\n"
+            "Error: Could not create the Java Virtual Machine.\n",
+            "Error occurred during initialization of VM Invalid maximum heap size: -Xmxbanana",
+        ),
+        ("", ""),
+    ],
+)
+def test_why_java_did_not_start_is_in_what_it_said(said: str, reason: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert output_of(said, hold=True).reason() == reason
+    assert capsys.readouterr().err == ""
+
+
+def test_what_java_says_is_shown_once_it_has_started(capsys: pytest.CaptureFixture[str]) -> None:
+    held = output_of("WARNING: a\n", hold=True)
+    held.reason()  # which waits until all was read
+    held.release()
+    assert capsys.readouterr().err == "WARNING: a\n"
+    output_of("http://user:hunter2@host\n", hold=False).reason()
+    assert capsys.readouterr().err == "http://***@host\n"
+
+
+def test_a_worker_whose_task_has_failed_already_says_nothing(capsys: pytest.CaptureFixture[str]) -> None:
+    ended = (
+        'Traceback (most recent call last):\n  File "/x/pyspark/daemon.py", line 264, in manager\n    code = worker()\n'
+        "BrokenPipeError: [Errno 32] Broken pipe\n"
+    )
+    other = ended.replace("BrokenPipeError: [Errno 32] Broken pipe", "KeyError: 1")
+    output_of(f"a\n{ended}b\n{other}Traceback (most recent call last):\n", hold=False).reason()
+    assert capsys.readouterr().err == f"a\nb\n{other}Traceback (most recent call last):\n"
+
+
+def output_of(said: str, *, hold: bool) -> _Output:
+    """What becomes of a JVM's lines when it has ended."""
+    read_end, write_end = os.pipe()
+    with open(write_end, "w", encoding="utf-8") as pipe:
+        pipe.write(said)
+    return _Output(read_end, hold=hold)
+
+
+@pytest.mark.long
+@pytest.mark.parametrize(
+    ("settings", "reason"),
+    [
+        ("spark.driver.memory lots", "Invalid maximum heap size: -Xmxlots"),
+        ("spark.master k8s://no.such.host:1", "UnknownHostException: "),
+    ],
+)
+def test_settings_with_which_spark_does_not_start_are_one_line(
+    longtail: RunJob, tmp_path: Path, settings: str, reason: str
+) -> None:
+    (tmp_path / "spark-defaults.conf").write_text(settings)
+    done = longtail("stats", SPARK_CONF_DIR=str(tmp_path))
+    assert done.returncode == 2, done.stderr
+    (line,) = done.stderr.splitlines()
+    assert line.startswith(f"longtail stats: error: Spark does not start ({reason}")
 
 
 def test_under_spark_submit_the_job_itself_takes_no_master(monkeypatch: pytest.MonkeyPatch) -> None:

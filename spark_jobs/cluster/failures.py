@@ -35,6 +35,8 @@ _NO_DIRECTORY = re.compile(r"Mkdirs failed to create (?:file:)?(\S+)")
 _UNFINISHED = re.compile(r"\.([^/]+)\.longtail-[0-9a-f]{32}")
 _PATH = re.compile(r"file:(/[^\s,)\]]+)")
 
+_NOWHERE = "a file cannot be written"
+
 JVM_IS_GONE = "Spark's Java process ended (killed, or out of memory): run the command again"
 _OF_KAFKA = (
     (
@@ -119,6 +121,17 @@ def user_message(error: BaseException) -> str | None:
     return message and one_line(message)
 
 
+def message_with_place(error: BaseException, directory: object) -> str | None:
+    """The message of an error of the operating system that names no file, with the directory that was written to.
+
+    None for all other errors: Spark does not always say which file it was.
+    """
+    message = user_message(error)
+    if message is None or not message.startswith(_NOWHERE):
+        return None
+    return message.replace(_NOWHERE, f"cannot use {_shown(directory)}", 1)
+
+
 def failure_line(error: BaseException) -> str:
     """An exception in one line: that of a Spark task if there is one, else the cause in the JVM, else its own."""
     text = str(error).strip()
@@ -129,6 +142,14 @@ def failure_line(error: BaseException) -> str:
     if in_jvm:
         return one_line(in_jvm[1])
     return one_line(f"{type(error).__name__}: {(text or type(error).__name__).splitlines()[0]}")
+
+
+def root_cause(error: Py4JJavaError) -> str:
+    """Class and message of the exception in the JVM that led to all others."""
+    cause = error.java_exception
+    while (earlier := cause.getCause()) is not None:
+        cause = earlier
+    return one_line(f"{cause.getClass().getSimpleName()}: {cause.getMessage()}")
 
 
 def was_cancelled(error: BaseException) -> bool:
@@ -175,7 +196,10 @@ def _of_operating_system(error: BaseException, text: str) -> str | None:
 def _message(number: int | None, path: object) -> str | None:
     if number not in _MENDS:
         return None
-    # As the user knows it: unfinished files have a hidden name (conf/base/files.py).
-    shown = _UNFINISHED.sub(r"\1", str(path).rstrip("."))
-    where = f"cannot use {shown}" if path else "a file cannot be written"
+    where = f"cannot use {_shown(path)}" if path else _NOWHERE
     return f"{where}: {os.strerror(number)}; {_MENDS[number]}"
+
+
+def _shown(path: object) -> str:
+    """A path as the user knows it: unfinished files have a hidden name (conf/base/files.py)."""
+    return _UNFINISHED.sub(r"\1", str(path).rstrip("."))

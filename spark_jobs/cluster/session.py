@@ -11,6 +11,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
+from py4j.protocol import Py4JJavaError
 from pyspark import SparkConf, SparkContext
 from pyspark.errors import PySparkRuntimeError
 from pyspark.sql import SparkSession
@@ -28,9 +29,10 @@ from longtail.spark_jobs.cluster.connect import (
 )
 from longtail.spark_jobs.cluster.environment import added_environment
 from longtail.spark_jobs.cluster.executors import watch_executors
+from longtail.spark_jobs.cluster.failures import root_cause, user_message
 from longtail.spark_jobs.cluster.hadoop import use_settings_of_spark
 from longtail.spark_jobs.cluster.java import check_java
-from longtail.spark_jobs.cluster.jvm import silence_accumulators, start_jvm
+from longtail.spark_jobs.cluster.jvm import does_not_start, silence_accumulators, start_jvm
 from longtail.spark_jobs.cluster.settings import (
     LISTEN_ON_LOOPBACK,
     OWN_SESSION,
@@ -114,11 +116,11 @@ def _new_session(name: str, options: SparkJobOptions, *, slots: int, packages: S
         if not (submitted or jvm_runs):
             archive = None if options.verbose else _archive(configuration, users, master, java_version)
             _start_jvm(configuration, packages, archive, quiet=not options.verbose)
-        spark = SparkSession.builder.config(conf=configuration).getOrCreate()
+        spark = _created(configuration)
         is_open = options.master is None and "spark.master" not in users and is_local(master)
         if is_open and spark.sparkContext.defaultParallelism < slots:
             spark.stop()
-            spark = SparkSession.builder.config(conf=configuration.setMaster(f"local[{slots}]")).getOrCreate()
+            spark = _created(configuration.setMaster(f"local[{slots}]"))
     if not options.verbose:
         # A JVM that ran already has a log configuration of its own; spark-submit's ends with the job.
         if (submitted or not jvm_runs) and not log_is_chosen(users):
@@ -130,6 +132,16 @@ def _new_session(name: str, options: SparkJobOptions, *, slots: int, packages: S
     # Shown in Spark's UI for stages that set no description of their own.
     spark.sparkContext.setJobDescription(f"longtail {name}")
     return spark
+
+
+def _created(configuration: SparkConf) -> SparkSession:
+    """The session. Raises UserError, with the cause in the JVM, if Spark refuses the master or its settings."""
+    try:
+        return SparkSession.builder.config(conf=configuration).getOrCreate()
+    except Py4JJavaError as error:
+        if user_message(error) is not None:
+            raise
+        raise UserError(does_not_start(root_cause(error))) from error
 
 
 def _configure(
@@ -176,9 +188,10 @@ def _archive(
 
 
 def _start_jvm(configuration: SparkConf, packages: Sequence[str], archive: ClassArchive | None, *, quiet: bool) -> None:
-    """Start the JVM without Spark's log. Raises UserError if it does not start and packages were to be fetched."""
+    """Start the JVM without Spark's log. Raises UserError if it does not start."""
     try:
-        jvm = start_jvm(configuration, quiet=quiet)
+        # Packages are fetched during the start, which takes a while and is told line by line.
+        jvm = start_jvm(configuration, quiet=quiet, hold=not packages)
     except PySparkRuntimeError:
         if not packages:
             raise

@@ -30,6 +30,11 @@ def write_quality(quality: DataFrame, manifest: Manifest, table: Location) -> No
     write_json_atomically(_quality_file(table), {"accuracy": accuracy, "classes": rows, "copies": copies})
 
 
+def remove_quality(table: Location) -> None:
+    """Remove what write_quality wrote: before the table is replaced, so that it never stands beside another one."""
+    _quality_file(table).unlink(missing_ok=True)
+
+
 def read_quality(table: Location) -> dict[str, Any]:
     """The accuracy of a table's pseudo-labels (None if unknown), and one row per class."""
     return json.loads(_quality_file(table).read_text(encoding="utf-8"))

@@ -29,7 +29,7 @@ from longtail.spark_jobs.frames.pseudo_label_selection import (
 )
 from longtail.spark_jobs.frames.reading import read_parquet_or_delta, read_prepared
 from longtail.spark_jobs.frames.writing import write_parquet
-from longtail.spark_jobs.steps.label_quality import show_quality, write_quality
+from longtail.spark_jobs.steps.label_quality import remove_quality, show_quality, write_quality
 from longtail.spark_jobs.steps.labelling_events import write_labelling_events
 from longtail.spark_jobs.steps.published_layout import write_published_layout
 from longtail.training.run_directory import FinishedRun
@@ -108,6 +108,7 @@ def _write_table(
             write_parquet(rows, directory)
             if options.format == "delta":
                 write_log(directory)
+            remove_quality(table)
     finally:
         pseudo_labels.unpersist()
 
