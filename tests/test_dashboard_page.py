@@ -332,6 +332,17 @@ def test_who_waits_for_the_server_is_told_when_it_ends() -> None:
     assert ended.is_set()
 
 
+def test_half_a_character_of_one_run_hides_no_other_run() -> None:
+    """JSON may have one, and so may the options of a run; UTF-8 has none."""
+    configuration = json.dumps({"dataset": "\ud800", "\udfff": 1})
+    tables = {**TWO_RUNS, "runs": table("runs", {"configuration": configuration}, {"run": "semi"})}
+    listening = listening_socket("127.0.0.1", 0)
+    with serving(dashboard_page(reader_of(tables), lambda: "7", host="127.0.0.1"), listening):
+        for path in ("/", "/state", "/?run=semi&compare=base", "/state?run=semi&compare=base"):
+            status, _, body = ask(listening, path)
+            assert status == 200 and b"semi" in body, path
+
+
 def test_the_page_comes_with_all_that_it_needs_from_this_server_alone(server: socket.socket) -> None:
     status, headers, body = ask(server, "/")
     assert status == 200 and b"digits, labels alone" in body

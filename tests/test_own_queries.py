@@ -20,9 +20,12 @@ from longtail.streaming.dashboard.table_reader import TableReader
 from longtail.streaming.event_files.source import file_lines
 from longtail.streaming.events.schema import ClassEvent, event_line
 from longtail.streaming.live.event_stream import event_stream
-from longtail.streaming.live.own_queries import load_queries, start_queries
-from longtail.streaming.tables.query_rows import ALERTS, read_query_rows
+from longtail.streaming.live.own_queries import load_queries
+from longtail.streaming.live.running_queries import start_queries
+from longtail.streaming.tables.deletions import write_deletion_times
+from longtail.streaming.tables.query_rows import ALERTS, TABLE, read_query_rows
 from longtail.streaming.tables.reading import read_result_table
+from tests.browser import wait_until
 from tests.conftest import REPOSITORY, RunJob
 from tests.events import class_event
 from tests.refusals import refused
@@ -95,6 +98,39 @@ def test_a_query_whose_file_changes_starts_anew_from_all_events(job: RunJob, tmp
         assert job("monitor", "--once", "--query", "tail.py").stderr.startswith("alert: a: ")
         rows = read_query_rows(tmp_path / "runs" / "analytics", "tail").to_pylist()
         assert [row["accuracy"] for row in rows] == [accuracy]
+
+
+@pytest.mark.long
+def test_rows_of_a_deleted_run_go_and_a_new_run_of_its_name_has_its_own(
+    spark: SparkSession, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of run a 1 of 4 images are right before its deletion, and 4 of 4 of the new a; 2 of 4 of b."""
+    monkeypatch.chdir(tmp_path)
+    Path("tail.py").write_text(documented("def alerts(events"))
+    write(
+        tmp_path / "events", "first",
+        tail(run="a", support=4, correct=1, emitted_at=HOUR), tail(run="b", support=4, correct=2, emitted_at=HOUR),
+    )  # fmt: skip
+
+    def wait_for(**accuracy: float) -> None:
+        wait_until(lambda: {run: value for run, _, value in hourly(tmp_path)} == accuracy)
+
+    tables = [query for query in load_queries(["tail.py"]) if query.kind == TABLE]
+    (table,) = start_queries(
+        spark, tables, lambda session, checkpoint: file_lines(session, tmp_path / "events"),
+        tables_dir=tmp_path, source="event files", trigger="100 milliseconds", on_alerts=lambda rows: None,
+    )  # fmt: skip
+    try:
+        wait_for(a=1 / 4, b=2 / 4)
+        write_deletion_times(tmp_path, {"a": HOUR})
+        wait_for(b=2 / 4)
+        write(tmp_path / "events", "second", tail(run="a", support=4, correct=4, emitted_at=HOUR + 1))
+        wait_for(a=4 / 4, b=2 / 4)
+        write_deletion_times(tmp_path, {})  # restored
+        wait_for(a=5 / 8, b=2 / 4)
+        assert table.isActive
+    finally:
+        table.stop()
 
 
 @pytest.mark.long

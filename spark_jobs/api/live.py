@@ -67,7 +67,7 @@ class Live:
     def stop(self) -> None:
         """End the query after what it is processing. The tables stay."""
         if self._queries is not None and self.is_running:
-            for _, query in self._queries.queries:
+            for query in self._queries.queries:
                 query.stop()
             self._queries.live.stop()
         self._queries = None

@@ -6,8 +6,6 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from pyspark.sql.streaming.query import StreamingQuery
-
 from longtail.conf.base.errors import UserError
 from longtail.conf.base.shown_text import one_line, printable
 from longtail.conf.options.live import LiveQueryOptions
@@ -19,8 +17,9 @@ from longtail.streaming.alerts.rules import AlertRules
 from longtail.streaming.alerts.rules_file import read_alert_rules
 from longtail.streaming.live.kafka_brokers import KafkaConnection
 from longtail.streaming.live.own_alerts import Alerts
-from longtail.streaming.live.own_queries import OwnQuery, failure_of, load_queries, start_queries
+from longtail.streaming.live.own_queries import OwnQuery, load_queries
 from longtail.streaming.live.query import LiveQuery, start_live_query
+from longtail.streaming.live.running_queries import RunningQuery, start_queries
 from longtail.streaming.live.waiting import read_waiting_files
 
 
@@ -39,7 +38,7 @@ class LiveQueries:
     """The live query, and what runs beside it. At the end of a `with` block all of it ends."""
 
     live: LiveQuery
-    queries: list[tuple[OwnQuery, StreamingQuery]]
+    queries: list[RunningQuery]
     notifier: Notifier | None
 
     def __enter__(self) -> "LiveQueries":
@@ -49,7 +48,7 @@ class LiveQueries:
         # In a session that goes on after the job, such as a notebook's, they would too.
         if self.live.isActive:
             self.live.stop()
-        for _, running in self.queries:
+        for running in self.queries:
             running.stop()
         if self.notifier:
             self.notifier.close(wait_seconds=0)
@@ -61,10 +60,10 @@ class LiveQueries:
         """
         self.live.awaitTermination()
         failures = []
-        for query, running in self.queries:
+        for running in self.queries:
             while running.isActive:  # awaitTermination would raise its error, with Spark's trace
                 time.sleep(0.1)
-            if failure := failure_of(query, running):
+            if failure := running.failure():
                 failures.append(failure)
         if self.notifier:
             self.notifier.close(wait_seconds=3 * SEND_SECONDS)
@@ -133,4 +132,4 @@ def start_query(
     except BaseException:
         live.stop()
         raise
-    return LiveQueries(live, list(zip(inputs.queries, own, strict=True)), notifier)
+    return LiveQueries(live, own, notifier)

@@ -68,7 +68,9 @@ def dashboard_page(
     # Not async: each request runs in its own thread, so that a slow one does not block the others.
     def page(request: Request) -> Response:
         # The panels follow with the first state: the browser has nothing to draw them with yet.
-        return HTMLResponse(whole_page(page_state(read, selected(request), notes(), panels={})), headers=_HEADERS)
+        html = whole_page(page_state(read, selected(request), notes(), panels={}))
+        # Texts in JSON may have half a character, "\ud800": it is none in UTF-8, and must not hide all other runs.
+        return HTMLResponse(html.encode("utf-8", "replace"), headers=_HEADERS)
 
     def state(request: Request) -> Response:
         current = version()

@@ -39,8 +39,10 @@ def query_directory(tables_dir: Path, name: str, kind: str) -> Path:
 
 def read_query_rows(tables_dir: Path, name: str, kind: str = TABLE) -> pa.Table:
     """The rows of a user's query, NAME.py; a table without columns if there are none yet."""
-    files = query_files(query_directory(tables_dir, name, kind))
-    return pa.concat_tables([pq.read_table(file) for file in files]) if files else pa.table({})
+    while files := query_files(query_directory(tables_dir, name, kind)):
+        with suppress(FileNotFoundError):  # the query starts anew
+            return pa.concat_tables([pq.read_table(file) for file in files])
+    return pa.table({})
 
 
 def query_files(directory: Path) -> list[Path]:
