@@ -11,6 +11,7 @@ import pytest
 
 from longtail.conf.base.errors import UserError
 from tests.conftest import REPOSITORY
+from tests.fuzz.readers import READERS
 from tests.fuzz.runner import run
 
 
@@ -28,7 +29,7 @@ def test_no_reader_fails_on_damaged_and_invented_files(seed: int, seconds: int) 
     )
     assert done.returncode == 0, done.stdout + done.stderr
     rows = [line.split() for line in done.stdout.splitlines()[1:]]
-    assert len(rows) == 16 and all(int(inputs) > 0 for _, inputs, *_ in rows), done.stdout
+    assert len(rows) == len(READERS) and all(int(inputs) > 0 for _, inputs, *_ in rows), done.stdout
 
 
 class Fails:

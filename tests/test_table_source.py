@@ -347,6 +347,16 @@ def test_files_of_another_form_are_refused_and_not_skipped(
     assert messages[0].startswith(f"{other} {named}")
 
 
+def test_a_file_with_fewer_images_than_it_says_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As some damaged ones are, for which Arrow gives no rows and no error."""
+    path = write(tmp_path / "t.parquet", {"image": [png(0)] * 4, "label": [0, 1] * 2})
+    located = table.locate(options_of(path))
+    monkeypatch.setattr(table_images, "_rows", lambda _: iter([{"image": png(0)}]))
+    with refused() as messages:
+        rows_of(located)
+    assert "t.parquet is damaged (a row group has 1 of 4 images)" in messages[0]
+
+
 @pytest.mark.parametrize("twice", ["image", "label"])
 def test_a_table_with_two_columns_of_a_name_is_refused(tmp_path: Path, twice: str) -> None:
     columns = {"image": pa.array([b"a", b"b"]), "label": pa.array([0, 1])}

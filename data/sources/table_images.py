@@ -170,6 +170,8 @@ def read_stored_images(shard: RowShard) -> tuple[list[bytes], np.ndarray]:
                 ) from None
             contents.append(skipped_image(f"{shard.path}: {name}", reason))
             is_skipped[index] = True
+    if len(contents) != shard.rows.num_rows:
+        raise damaged(shard.path, ValueError(f"a row group has {len(contents)} of {shard.rows.num_rows} images"))
     return contents, is_skipped
 
 

@@ -15,6 +15,7 @@ from tests.fuzz.readers import (
     pseudo_labels,
     run_exports,
     settings,
+    tables,
     tar,
     yaml_files,
 )
@@ -37,4 +38,5 @@ READERS: dict[str, Reader] = {
     "prepared_sets": prepared_sets,
     "run_exports": run_exports,
     "settings": settings,
+    "tables": tables,
 }
