@@ -14,6 +14,8 @@ from longtail.models.network import Network
 from longtail.models.timm_network import timm_network
 
 OPTION = "-a"
+SMALLEST_SIDE = 4
+"""Of the images, in pixels: a random crop of smaller ones would be mostly its border."""
 
 
 def build_model(arch: str, *, num_classes: int, in_channels: int, head: str = "linear") -> Network:
@@ -48,8 +50,14 @@ def build_checked_model(
 ) -> Network:
     """As build_model or, for timm:NAME, timm_network, for images of shape (channels, height, width).
 
-    A network that is not built in is tried out on two images.
+    A network that is not built in is tried out on two images. Raises UserError if the images are too small.
     """
+    height, width = image_shape[1:]
+    if arch in NETWORKS and min(height, width) < SMALLEST_SIDE:
+        raise UserError(
+            f"{OPTION} {arch} needs images from {SMALLEST_SIDE}x{SMALLEST_SIDE} pixels, these have {height}x{width}: "
+            f"prepare larger ones"
+        )
     if is_timm_name(arch):
         network: Network = timm_network(arch, num_classes=num_outputs, image_shape=image_shape, head=head)
     else:

@@ -6,11 +6,12 @@ import torch
 import torchvision
 
 from longtail.conf.networks import NETWORKS
-from longtail.models.build import build_model, num_features
+from longtail.models.build import build_checked_model, build_model, num_features
 from longtail.models.heads import HEADS, CosineHead
 from longtail.models.network import Network
 from longtail.models.resnet import BasicBlock
 from longtail.models.wide_resnet import PreActivationBlock
+from tests.refusals import refused
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -259,3 +260,13 @@ def test_the_seed_decides_the_initial_weights() -> None:
 
     assert torch.equal(weights(1), weights(1))
     assert not torch.equal(weights(1), weights(2))
+
+
+@pytest.mark.parametrize("arch", NETWORKS)
+@pytest.mark.parametrize("shape", [(3, 1, 1), (1, 3, 8), (1, 8, 3)])
+def test_a_network_says_from_which_size_of_images_on_it_works(arch: str, shape: tuple[int, int, int]) -> None:
+    with refused() as messages:
+        build_checked_model(arch, num_outputs=2, image_shape=shape)
+    assert messages[0] == (
+        f"-a {arch} needs images from 4x4 pixels, these have {shape[1]}x{shape[2]}: prepare larger ones"
+    )
