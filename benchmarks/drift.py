@@ -17,7 +17,8 @@ import pyarrow.compute as pc
 
 from longtail.data.storage import read_table, table_files
 from longtail.spark_jobs.steps.prediction_windows import REFERENCE_IMAGES
-from longtail.streaming.drift import Predictions, findings
+from longtail.spark_jobs.steps.window_counts import WindowCounts, confidence_bins, counted
+from longtail.streaming.drift import findings
 
 RHO = 20
 WINDOW_IMAGES = (100, 300, 1000)
@@ -30,16 +31,15 @@ class Pool:
         rows = read_table(table_files(table)[0])
         rows = rows.filter(pc.equal(rows["split"], "test")) if "split" in rows.column_names else rows
         self.predicted, self.confidence = rows["predicted"].to_numpy(), rows["confidence"].to_numpy().astype(float)
+        self.bins = confidence_bins(rows["confidence"]).to_numpy()
         labels = rows["label"].to_numpy()
         self.num_classes = int(labels.max()) + 1
         self.of_class = [np.flatnonzero(labels == label) for label in range(self.num_classes)]
 
-    def drawn(self, shares: np.ndarray, num_images: int, generator: np.random.Generator) -> Predictions:
+    def drawn(self, shares: np.ndarray, num_images: int, generator: np.random.Generator) -> WindowCounts:
         counts = generator.multinomial(num_images, shares)
         images = np.concatenate([generator.choice(self.of_class[i], count) for i, count in enumerate(counts)])
-        confidence = self.confidence[images]
-        predicted = np.bincount(self.predicted[images], minlength=self.num_classes)
-        return Predictions(predicted, confidence.sum(), (confidence**2).sum())
+        return counted(self.predicted[images], self.confidence[images], self.bins[images], num_classes=self.num_classes)
 
 
 def main() -> None:
@@ -68,8 +68,9 @@ def _row(
     for seed in range(num_streams):
         generator = np.random.default_rng(seed)
         reference = pool.drawn(before, max(num_images, -(-REFERENCE_IMAGES // num_images) * num_images), generator)
+        compared = reference.predictions(reference)
         told = [
-            bool(findings(pool.drawn(shares, num_images, generator), reference, names))
+            bool(findings(pool.drawn(shares, num_images, generator).predictions(reference), compared, names))
             for shares in (before, after)
             for _ in range(num_windows // 2)
         ]

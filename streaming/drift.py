@@ -19,6 +19,9 @@ FEWEST_IMAGES = 50
 _FEWEST_EXPECTED = 5.0
 """Of a class that the test of the shares looks at by itself; the others are one."""
 SHOWN = 3
+CONFIDENCE_BINS = 20
+"""Bins of equal width, from 0 to 1, in which images are counted."""
+NOVEL_SHARE = 0.01
 
 
 @dataclass(frozen=True)
@@ -27,17 +30,20 @@ class Predictions:
 
     counts: (C,) images that are predicted as each class
     confidence_sum, confidence_squares: sums of their confidence and of its squares
+    novel: images among them that are less confident than the reference's novelty_bound
     """
 
     counts: np.ndarray
     confidence_sum: float
     confidence_squares: float
+    novel: int = 0
 
     def __add__(self, other: "Predictions") -> "Predictions":
         return Predictions(
             self.counts + other.counts,
             self.confidence_sum + other.confidence_sum,
             self.confidence_squares + other.confidence_squares,
+            self.novel + other.novel,
         )
 
     @property
@@ -57,20 +63,33 @@ class Predictions:
         return max(spread, 0.0) / (self.num_images - 1)
 
 
+def novelty_bound(images: np.ndarray) -> int:
+    """The bin of confidence below which images count as novel: at most NOVEL_SHARE of the reference's are.
+
+    A network is less sure of images of no known class (Hendrycks & Gimpel 2017); not of all of them.
+
+    images: (CONFIDENCE_BINS,) images of the reference by confidence, in bins of equal width
+    """
+    return int((np.cumsum(images) <= NOVEL_SHARE * images.sum()).sum())
+
+
 def findings(window: Predictions, reference: Predictions, class_names: list[str]) -> list[str]:
     """A line for each way in which the window differs; empty if it has fewer images than FEWEST_IMAGES."""
-    if min(window.num_images, reference.num_images) < FEWEST_IMAGES:
-        return []
-    found = [
-        _changed_shares(window, reference, class_names),
-        _vanished(window, reference, class_names),
-        _less_confident(window, reference),
-    ]
-    return [line for line in found if line is not None]
+    tests = (changed_shares, class_vanished, confidence_fell, images_novel)
+    return [line for test in tests if (line := test(window, reference, class_names)) is not None]
 
 
-def _changed_shares(window: Predictions, reference: Predictions, class_names: list[str]) -> str | None:
-    """By the likelihood-ratio test of homogeneity."""
+def are_comparable(window: Predictions, reference: Predictions) -> bool:
+    """Whether both have so many images that a test may say something."""
+    return min(window.num_images, reference.num_images) >= FEWEST_IMAGES
+
+
+def changed_shares(
+    window: Predictions, reference: Predictions, class_names: list[str], *, alpha: float = ALPHA
+) -> str | None:
+    """Whether the shares of the predicted classes are others, by the likelihood-ratio test of homogeneity."""
+    if not are_comparable(window, reference):
+        return None
     both = np.stack([reference.counts, window.counts]).astype(float)  # (2, C)
     expected = both.sum(axis=0) * min(window.num_images, reference.num_images) / both.sum()
     is_alone = expected >= _FEWEST_EXPECTED
@@ -79,7 +98,7 @@ def _changed_shares(window: Predictions, reference: Predictions, class_names: li
     if table.shape[1] < 2:
         return None
     test: Any = stats.chi2_contingency(table, lambda_="log-likelihood")
-    if test.pvalue >= ALPHA:
+    if test.pvalue >= alpha:
         return None
     before, now = (one.counts / one.num_images for one in (reference, window))
     most = np.argsort(-np.abs(now - before), kind="stable")[:SHOWN]
@@ -87,11 +106,16 @@ def _changed_shares(window: Predictions, reference: Predictions, class_names: li
     return f"predicted class shares have changed: {changes}"
 
 
-def _vanished(window: Predictions, reference: Predictions, class_names: list[str]) -> str | None:
+def class_vanished(
+    window: Predictions, reference: Predictions, class_names: list[str], *, alpha: float = ALPHA
+) -> str | None:
+    """Whether classes of the reference are not predicted any more, by the lower end of their shares' intervals."""
+    if not are_comparable(window, reference):
+        return None
     share = reference.counts / reference.num_images
     least, _ = wilson_interval(share, np.full(len(share), float(reference.num_images)), sqrt=np.sqrt)
     is_known = reference.counts > 0
-    is_missing = is_known & (window.counts == 0) & ((1 - least) ** window.num_images < ALPHA / is_known.sum())
+    is_missing = is_known & (window.counts == 0) & ((1 - least) ** window.num_images < alpha / is_known.sum())
     if not is_missing.any():
         return None
     missing = np.flatnonzero(is_missing)
@@ -101,10 +125,29 @@ def _vanished(window: Predictions, reference: Predictions, class_names: list[str
     return f"never predicted any more: {names}{others}"
 
 
-def _less_confident(window: Predictions, reference: Predictions) -> str | None:
-    """By Welch's test, one-sided."""
+def confidence_fell(
+    window: Predictions, reference: Predictions, class_names: list[str], *, alpha: float = ALPHA
+) -> str | None:
+    """Whether the mean confidence is lower, by Welch's test."""
+    if not are_comparable(window, reference):
+        return None
     error = np.sqrt(window.variance / window.num_images + reference.variance / reference.num_images)
     fall = reference.mean_confidence - window.mean_confidence
-    if fall <= 0 or (error > 0 and stats.norm.sf(fall / error) >= ALPHA):
+    # Not true of NaN either, which lines of others may have.
+    if not (fall > 0 and (error == 0 or stats.norm.sf(fall / error) < alpha)):
         return None
     return f"confidence has fallen: {reference.mean_confidence:.3f} -> {window.mean_confidence:.3f} on average"
+
+
+def images_novel(
+    window: Predictions, reference: Predictions, class_names: list[str], *, alpha: float = ALPHA
+) -> str | None:
+    """Whether more images are novel: of all novel ones, too many are the window's (Przyborowski & Wilenski 1940)."""
+    if not are_comparable(window, reference):
+        return None
+    share = window.num_images / (window.num_images + reference.num_images)
+    chance = stats.binom.sf(window.novel - 1, window.novel + reference.novel, share)
+    if chance >= alpha:
+        return None
+    shares = (100 * one.novel / one.num_images for one in (window, reference))
+    return "novel images: {:.1f} % are less confident than all but {:.1f} % of the reference".format(*shares)

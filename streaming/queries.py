@@ -7,6 +7,7 @@ They define the tables. The live query computes the same ones from micro-batches
     events_of(events, ConfusionEvent) -> confusion
     events_of(events, StepEvent) -> steps
     events_of(events, PseudoLabelEvent) -> pseudo_labels
+    events_of(events, PredictionEvent) -> predictions
     events -> run_updates -> runs
 
 Repeated events count once: of the events with the same key the one of the highest attempt that was emitted last counts,
@@ -22,9 +23,11 @@ from pyspark.sql import functions as F
 from longtail.conf.vocabulary import SHOT_GROUPS
 from longtail.streaming.events.schema import (
     END_STATES,
+    OF_NO_TRAINING,
     ClassEvent,
     ConfusionEvent,
     Event,
+    PredictionEvent,
     PseudoLabelEvent,
     RunEvent,
     StepEvent,
@@ -32,7 +35,7 @@ from longtail.streaming.events.schema import (
 )
 from longtail.streaming.intervals import wilson_interval
 from longtail.streaming.on_streams import not_on_streams
-from longtail.streaming.tables.schemas import RUNNING, TABLES
+from longtail.streaming.tables.schemas import LATEST_WINDOWS, RUNNING, TABLES
 
 _CLASS_SCORES = "use class_scores, which computes each row from one event; the table class_epochs has the history"
 _AGGREGATE = "group the rows of class_scores yourself, by run and epoch or by time; the table epochs has the rest"
@@ -213,17 +216,32 @@ def pseudo_labels(reports: DataFrame) -> DataFrame:
     return latest(_at_highest(of_labels, ["attempt", "emitted_at"], by=["run", "round"]), ["run", "round", "class_id"])
 
 
+@not_on_streams(_NO_WINDOWS)
+def predictions(reports: DataFrame) -> DataFrame:
+    """One row per run, stream, window and class, of the LATEST_WINDOWS windows of each stream. Writing a window again
+    replaces all its rows.
+
+    reports: prediction events, and rows of this table; the events of one window have the same emitted_at
+    """
+    of_window = ["run", "stream", "window_start"]
+    of_predictions = reports.select(*TABLES["predictions"].names)
+    rows = latest(_at_highest(of_predictions, ["attempt", "emitted_at"], by=of_window), [*of_window, "class_id"])
+    from_last = F.dense_rank().over(Window.partitionBy("run", "stream").orderBy(F.desc("window_start")))
+    return rows.withColumn("from_last", from_last).where(F.col("from_last") <= LATEST_WINDOWS).drop("from_last")
+
+
 EVENT_TABLES: dict[str, tuple[type[Event], Callable[[DataFrame], DataFrame]]] = {
     "confusion": (ConfusionEvent, confusion),
     "steps": (StepEvent, steps),
     "pseudo_labels": (PseudoLabelEvent, pseudo_labels),
+    "predictions": (PredictionEvent, predictions),
 }
 """Tables whose rows are the events of one kind: the kind, and the query that deduplicates them."""
 
 
 def run_updates(events: DataFrame) -> DataFrame:
-    """Each event, but those of labellings, as a row of `runs` with all it contributes; `runs` combines such rows."""
-    is_run, is_training = F.col("kind") == RunEvent.kind, F.col("kind") != PseudoLabelEvent.kind
+    """Each event of a training as a row of `runs` with all it contributes; `runs` combines such rows."""
+    is_run, is_training = F.col("kind") == RunEvent.kind, ~F.col("kind").isin(*OF_NO_TRAINING)
     status = F.when(F.col("state").isin(*END_STATES), F.col("state")).otherwise(RUNNING)
     return events.where(is_training).select(
         "run",

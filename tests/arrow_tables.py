@@ -13,6 +13,7 @@ from longtail.streaming.events.schema import (
     ClassEvent,
     ConfusionEvent,
     Event,
+    PredictionEvent,
     PseudoLabelEvent,
     StepEvent,
 )
@@ -23,7 +24,9 @@ from longtail.streaming.live.arrow_rows import last_rows
 from longtail.streaming.tables.schemas import TABLES
 from tests.batch_tables import with_derived_tables
 
-KINDS = {"confusion": ConfusionEvent, "steps": StepEvent, "pseudo_labels": PseudoLabelEvent}
+KINDS = {
+    "confusion": ConfusionEvent, "steps": StepEvent, "pseudo_labels": PseudoLabelEvent, "predictions": PredictionEvent,
+}  # fmt: skip
 
 
 def arrow_tables(

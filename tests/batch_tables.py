@@ -6,7 +6,8 @@ from pyspark.sql import DataFrame
 
 from longtail.streaming import queries
 from longtail.streaming.alerts.finding import find_alerts
-from longtail.streaming.alerts.rules import AlertRules, AlertTables
+from longtail.streaming.alerts.rule import AlertTables
+from longtail.streaming.alerts.rules import AlertRules
 from longtail.streaming.derived import DERIVED_TABLES
 from longtail.streaming.events.schema import ClassEvent
 from longtail.streaming.parsing.lines import bad_lines, good_events, parsed_events, quarantined

@@ -16,6 +16,7 @@ from longtail.streaming.events.schema import (
     ClassEvent,
     ConfusionEvent,
     Event,
+    PredictionEvent,
     PseudoLabelEvent,
     RunEvent,
     StepEvent,
@@ -40,6 +41,12 @@ PLAIN = {
         **{**_OF_RUN, "phase": "gen_pseudolabels"}, previous_run="", round=1, class_id=0, class_name="head",
         labelled_count=200, pseudo_label_count=90, mean_confidence=0.9, confidence_p10=0.5, confidence_p50=0.9,
         confidence_p90=1.0,
+    ),
+    PredictionEvent: PredictionEvent(
+        **{**_OF_RUN, "phase": "predict"}, stream="predictions", window_start=600.0, window_seconds=600, class_id=0,
+        class_name="head", train_count=200, predicted=100, novel=1, confidence_sum=90.0, confidence_squares=82.0,
+        estimated_share=0.5, share_low=0.25, share_high=0.75, reference_predicted=1000, reference_novel=10,
+        reference_confidence_sum=900.0, reference_confidence_squares=820.0,
     ),
 }  # fmt: skip
 

@@ -9,6 +9,7 @@ from longtail.streaming.events.schema import (
     ClassEvent,
     ConfusionEvent,
     Event,
+    PredictionEvent,
     PseudoLabelEvent,
     RunEvent,
     StepEvent,
@@ -99,4 +100,9 @@ def histories(draw: st.DrawFn) -> list[Event]:
         for labelling in range(draw(st.integers(0, 3))):
             at = {"run": run, "round": draw(st.integers(1, 2)), "emitted_at": 1000.0 + labelling}
             events += [an_event(PseudoLabelEvent, **at, class_id=c, labelled_count=9 - c) for c in range(draw(small))]
+        for number in range(draw(st.integers(0, 4))):
+            at = {"run": run, "stream": draw(st.sampled_from("ab")), "emitted_at": 2000.0 + number}
+            at |= {"window_start": 600.0 * draw(small)}
+            counts = {"predicted": 100 * draw(small), "reference_predicted": draw(st.sampled_from((None, 100)))}
+            events += [an_event(PredictionEvent, **at, class_id=c, **counts) for c in range(draw(small))]
     return events

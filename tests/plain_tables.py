@@ -15,19 +15,21 @@ from longtail.streaming.events.schema import (
     ClassEvent,
     ConfusionEvent,
     Event,
+    PredictionEvent,
     PseudoLabelEvent,
     RunEvent,
     StepEvent,
 )
+from longtail.streaming.tables.schemas import LATEST_WINDOWS
 
 Row = dict[str, Any]
 GROUPS = ("many", "medium", "few")
 
 
 def plain_tables(events: Sequence[Event]) -> dict[str, list[Row]]:
-    """Runs, class_epochs, epochs, confusion, steps and pseudo_labels."""
+    """Runs, class_epochs, epochs, confusion, steps, pseudo_labels and predictions."""
     classes = _class_epochs(events)
-    training = [row for row in _rows(events, Event) if row["kind"] != PseudoLabelEvent.kind]
+    training = [row for row in _rows(events, Event) if row["kind"] not in ("pseudo_labels", "predictions")]
     return {
         "runs": [_run(of_run) for of_run in _by(training, "run")],
         "class_epochs": classes,
@@ -43,7 +45,18 @@ def plain_tables(events: Sequence[Event]) -> dict[str, list[Row]]:
             _highest(_rows(events, PseudoLabelEvent), ("attempt", "emitted_at"), by=("run", "round")),
             by=("run", "round", "class_id"),
         ),
+        "predictions": _predictions(_rows(events, PredictionEvent)),
     }
+
+
+def _predictions(rows: list[Row]) -> list[Row]:
+    of_window = ("run", "stream", "window_start")
+    newest = _newest(_highest(rows, ("attempt", "emitted_at"), by=of_window), by=(*of_window, "class_id"))
+    found = []
+    for of_stream in _by(newest, "run", "stream"):
+        latest = sorted({row["window_start"] for row in of_stream})[-LATEST_WINDOWS:]
+        found += [row for row in of_stream if row["window_start"] in latest]
+    return found
 
 
 def _rows(events: Iterable[Event], kind: type[Event]) -> list[Row]:

@@ -38,6 +38,13 @@ PLAIN: dict[str, dict[str, Any]] = {
     "unlabeled_estimates": {
         "run": "base", "round": 1, "rho": 20.0, "rho_pseudo_labels": 30.0, "rho_unlabeled": 2.5,
     },
+    "predictions": {
+        "run": "base", "stream": "predictions", "window_start": 600.0, "window_seconds": 600, "class_id": 0,
+        "class_name": "zero", "train_count": 100, "predicted": 30, "novel": 1, "confidence_sum": 27.0,
+        "confidence_squares": 25.0, "estimated_share": 0.5, "share_low": 0.25, "share_high": 0.75,
+        "reference_predicted": 600, "reference_novel": 5, "reference_confidence_sum": 560.0,
+        "reference_confidence_squares": 540.0,
+    },
     "steps": {
         "run": "base", "phase": "train", "epoch": 3, "step": 5, "num_steps": 9, "loss": 0.125,
         "images_per_second": 1234.0, "attempt": 1, "emitted_at": 1061.0,

@@ -4,6 +4,7 @@ import dataclasses
 import math
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -15,6 +16,7 @@ from longtail.streaming.events.schema import (
     ClassEvent,
     ConfusionEvent,
     Event,
+    PredictionEvent,
     PseudoLabelEvent,
     StepEvent,
 )
@@ -31,6 +33,7 @@ RULES = AlertRules.model_validate(
         "plateau": {"epochs": 2, "gain": 0.01},
         "nan_loss": {},
         "unlabeled_irrelevant": {"confidence_drop": 0.2, "rho_factor": 2},
+        **dict.fromkeys(("shares_drifted", "class_vanished", "confidence_fell", "images_novel"), {"alpha": 1e-3}),
     }
 )
 EVENTS: list[Event] = []
@@ -58,11 +61,15 @@ Raised = Callable[[str, str], list[str]]
 
 
 @pytest.fixture(scope="module")
-def raised() -> Raised:
-    """The messages of a rule's alerts about a run."""
+def rows() -> list[dict[str, Any]]:
     table = arrow_tables(EVENTS, RULES)["alerts"]
     assert table.column_names == TABLES["alerts"].names
-    rows = table.to_pylist()
+    return table.to_pylist()
+
+
+@pytest.fixture(scope="module")
+def raised(rows: list[dict[str, Any]]) -> Raised:
+    """The messages of a rule's alerts about a run."""
     return lambda run, rule: [row["message"] for row in rows if (row["run"], row["rule"]) == (run, rule)]
 
 
@@ -178,6 +185,56 @@ def test_unlabeled_images_that_the_classifier_is_unsure_of_may_be_irrelevant(rai
     # Without a validation image nothing is known to compare with; test labels influence no choice.
     assert raised(NOTHING_HELD_OUT, "unlabeled_irrelevant") == []
     assert raised(TEST_IMAGES_ALONE, "unlabeled_irrelevant") == []
+
+
+def window(number: int, head: int, tail: int, *, stream: str = "inbox", confidence: float = 0.9, novel: int = 0,
+           reference: bool = True) -> list[Event]:  # fmt: skip
+    """A window of as many images that are predicted as each class; the reference has 900 and 100, of which 5 novel."""
+    return [
+        an_event(
+            PredictionEvent, stream=stream, window_start=600.0 * number, class_id=c, class_name=("head", "tail")[c],
+            predicted=count, novel=novel if c == 0 else 0, confidence_sum=confidence * count,
+            confidence_squares=(confidence**2 + 0.01) * count, reference_novel=(5, 0)[c] if reference else None,
+            reference_predicted=(900, 100)[c] if reference else None,
+            reference_confidence_sum=(810.0, 90.0)[c] if reference else None,
+            reference_confidence_squares=(738.0, 82.0)[c] if reference else None,
+        )
+        for c, count in enumerate((head, tail))
+    ]  # fmt: skip
+
+
+AS_BEFORE = run_with(*window(1, 0, 500, reference=False), *window(2, 450, 50), *window(3, 45, 0))
+DRIFTED = run_with(*window(1, 0, 500), *window(2, 450, 50), *window(3, 0, 500), *window(4, 300, 200, confidence=0.8))
+PUT_RIGHT_SINCE = run_with(*window(1, 500, 0), *window(2, 450, 50))
+TWO_STREAMS = run_with(*window(1, 500, 0), *window(9, 450, 50, novel=30, stream="other"))
+FOR_LONG = run_with(*(event for number in range(30) for event in window(number, 500, 0)))
+NOT_A_NUMBER = run_with(*window(1, 450, 50, confidence=math.nan))
+
+
+def test_predictions_that_drift_are_told_for_the_latest_window_of_each_stream(raised: Raised) -> None:
+    rules = ("shares_drifted", "class_vanished", "confidence_fell", "images_novel")
+    found = {run: {rule: raised(run, rule) for rule in rules if raised(run, rule)} for run in (
+        AS_BEFORE, DRIFTED, PUT_RIGHT_SINCE, TWO_STREAMS, NOT_A_NUMBER
+    )}  # fmt: skip
+    assert found[DRIFTED] == {
+        "shares_drifted": ["predicted class shares have changed: head 90.0 -> 60.0 %, tail 10.0 -> 40.0 %"],
+        "confidence_fell": ["confidence has fallen: 0.900 -> 0.800 on average"],
+    }
+    assert found[AS_BEFORE] == found[PUT_RIGHT_SINCE] == found[NOT_A_NUMBER] == {}
+    vanished, shares = "never predicted any more: tail (10.0 % before)", "tail 10.0 -> 0.0 %, head 90.0 -> 100.0 %"
+    assert found[TWO_STREAMS] == {
+        "shares_drifted": [f"predicted class shares have changed: {shares}"],
+        "class_vanished": [vanished],
+        "images_novel": ["novel images: 6.0 % are less confident than all but 0.5 % of the reference"],
+    }
+
+
+def test_an_alert_of_drift_says_since_when(rows: list[dict[str, Any]]) -> None:
+    alert_places = {(row["run"], row["rule"]): [row["split"]] for row in rows}
+    assert alert_places[DRIFTED, "shares_drifted"] == ["inbox since 1970-01-01 00:30:00 UTC"]
+    assert alert_places[DRIFTED, "confidence_fell"] == ["inbox since 1970-01-01 00:40:00 UTC"]
+    assert alert_places[TWO_STREAMS, "images_novel"] == ["other since 1970-01-01 01:30:00 UTC"]
+    assert alert_places[FOR_LONG, "class_vanished"] == ["inbox for 20 windows and more"]
 
 
 def test_the_own_rules_are_all_on_and_another_file_may_leave_some_out(tmp_path: Path) -> None:

@@ -9,7 +9,8 @@ import pytest
 from pyspark.sql import SparkSession
 
 from longtail.streaming.alerts.finding import find_alerts
-from longtail.streaming.alerts.rules import AlertRules, AlertTables, Row
+from longtail.streaming.alerts.rule import AlertTables, Row
+from longtail.streaming.alerts.rules import AlertRules
 from longtail.streaming.events.schema import event_line
 from longtail.streaming.live import keeper as keeper_module
 from longtail.streaming.live.bulkhead import MAX_FAILURES, apply_in_parts

@@ -29,7 +29,7 @@ def tables_dir(tmp_path: Path) -> Path:
             **{name: {"0": table(name, {"run": run})} for name in ("epochs", "steps")},
             **{
                 name: {"all": table(name, {"run": run})}
-                for name in ("confusion", "pseudo_labels", "unlabeled_estimates")
+                for name in ("confusion", "pseudo_labels", "unlabeled_estimates", "predictions")
             },
         }
         rows = {name: table(name, {"run": run, "status": "finished"} if name == "runs" else {"run": run}).to_pylist()

@@ -1,10 +1,13 @@
 """Drift of predictions (streaming/drift.py): what it says of windows with and without a cause. No Spark."""
 
+import dataclasses
+import math
+
 import numpy as np
 import pytest
 from scipy.special import gammaincc
 
-from longtail.streaming.drift import FEWEST_IMAGES, Predictions, findings
+from longtail.streaming.drift import CONFIDENCE_BINS, FEWEST_IMAGES, Predictions, findings, novelty_bound
 
 NAMES = ["head", "middle", "tail"]
 SHARES = (0.7, 0.25, 0.05)
@@ -55,6 +58,22 @@ def test_confidence_that_falls_is_told_and_confidence_that_rises_is_not() -> Non
         "confidence has fallen: 0.800 -> 0.750 on average"
     ]
     assert findings(predictions(350, 125, 25, confidence=0.85), reference, NAMES) == []
+
+
+def test_novel_images_are_those_less_confident_than_nearly_all_of_the_reference() -> None:
+    by_confidence = np.zeros(CONFIDENCE_BINS, int)
+    by_confidence[[3, 9, 19]] = [4, 6, 990]
+    assert novelty_bound(by_confidence) == 19  # 10 of 1000 are in the bins before
+    by_confidence[9] = 7
+    assert novelty_bound(by_confidence) == 9
+    reference = dataclasses.replace(predictions(700, 250, 50), novel=10)
+    # Of k + 10 novel ones as many as k in the window of 500, where a third is expected: binomial, 1 - F(k - 1) < 1e-4.
+    told = [findings(dataclasses.replace(predictions(350, 125, 25), novel=k), reference, NAMES) for k in range(40)]
+    chances = [
+        sum(math.comb(k + 10, i) * 2 ** (k + 10 - i) for i in range(k, k + 11)) / 3 ** (k + 10) for k in range(40)
+    ]
+    assert [bool(lines) for lines in told] == [chance < 1e-4 for chance in chances]
+    assert told[30] == ["novel images: 6.0 % are less confident than all but 1.0 % of the reference"]
 
 
 def test_too_few_images_say_nothing() -> None:

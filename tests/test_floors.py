@@ -60,7 +60,14 @@ MAY_IMPORT = {
         "streaming.on_streams",
         "streaming.tables",
     },
-    "streaming.alerts": {"conf.base", "conf.vocabulary", "streaming.events", "streaming.tables", "streaming.alerts"},
+    "streaming.alerts": {
+        "conf.base",
+        "conf.vocabulary",
+        "streaming.events",
+        "streaming.tables",
+        "streaming.drift",
+        "streaming.alerts",
+    },
     "streaming.runs": {
         "conf.base",
         "conf.vocabulary",

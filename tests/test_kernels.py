@@ -7,13 +7,14 @@ import pyarrow as pa
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from pyspark.sql import SparkSession
 
-from longtail.streaming.events.schema import ClassEvent, Event, PseudoLabelEvent, RunEvent
+from longtail.streaming.events.schema import ClassEvent, Event, PredictionEvent, PseudoLabelEvent, RunEvent
 from longtail.streaming.kernels.groups import Groups, ordinals
-from longtail.streaming.tables.schemas import TABLES
+from longtail.streaming.tables.schemas import LATEST_WINDOWS, TABLES
 from tests.analytics import rounded
 from tests.arrow_tables import arrow_tables
-from tests.events import an_event
+from tests.events import an_event, batch_tables
 from tests.histories import histories
 from tests.plain_tables import plain_tables
 
@@ -45,6 +46,20 @@ def test_of_events_of_the_same_moment_the_largest_counts_in_any_order() -> None:
     for events in (labels, labels[::-1]):
         (row,) = computed(events)["pseudo_labels"]
         assert str(row["mean_confidence"]) == "nan", "as Spark orders them: null, numbers, NaN"
+
+
+def test_the_latest_windows_of_each_stream_are_kept(spark: SparkSession) -> None:
+    numbers = [*range(LATEST_WINDOWS + 2)]
+    random.Random(0).shuffle(numbers)
+    events = [
+        an_event(PredictionEvent, stream=stream, window_start=600.0 * number, class_id=c)
+        for number in numbers for c in range(2) for stream in "ab" if stream == "a" or number < 3
+    ]  # fmt: skip
+    expected = [("a", n, c) for n in range(2, LATEST_WINDOWS + 2) for c in range(2)]
+    expected += [("b", n, c) for n in range(3) for c in range(2)]
+    for rows in (computed(events)["predictions"], batch_tables(spark, events)["predictions"].to_pylist()):
+        assert sorted((row["stream"], row["window_start"] // 600, row["class_id"]) for row in rows) == expected
+    assert not computed(events)["runs"], "a prediction says nothing of the training"
 
 
 def test_values_are_ordered_as_spark_orders_them() -> None:

@@ -10,7 +10,6 @@ from collections.abc import Sequence
 from contextlib import closing
 from pathlib import Path
 
-import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
@@ -22,7 +21,9 @@ from longtail.data.delta import write_log
 from longtail.data.loader import load_split
 from longtail.data.manifest import read_manifest
 from longtail.spark_jobs.steps.predict_stream import LOCK_FILE
-from longtail.spark_jobs.steps.prediction_windows import MOST_FILES, PredictionWindows, read_reference
+from longtail.spark_jobs.steps.prediction_windows import MOST_FILES, PredictionWindows
+from longtail.spark_jobs.steps.window_counts import read_reference
+from longtail.streaming.tables.reading import read_result_table
 from longtail.training.run import run_training
 from tests.conftest import REPOSITORY, RunJob
 from tests.refusals import refused
@@ -151,7 +152,9 @@ def test_messages_of_a_topic_are_predicted_once_though_the_process_is_killed_in_
 def test_windows_are_counted_and_another_mix_of_classes_is_told_once(
     job: RunJob, checkpoint: Path, files: list[bytes], tmp_path: Path
 ) -> None:
-    class_0 = files[:10] * 7
+    class_0, events_dir = files[:10] * 7, tmp_path / "runs" / "events"
+    events_dir.mkdir(parents=True)
+    checkpoint = Path(shutil.copytree(checkpoint.parent, tmp_path / "runs" / "run")) / checkpoint.name
     for window, contents in enumerate([files * 35, files * 3, class_0, files]):
         names = [f"{window}/{number}.png" for number in range(len(contents))]
         arrive(tmp_path / "inbox", contents, names, at=FIRST + WINDOW * window + 30)
@@ -161,14 +164,42 @@ def test_windows_are_counted_and_another_mix_of_classes_is_told_once(
     assert shares.startswith("alert: window of 1989-01-05 11:00:00 UTC: predicted class shares have changed: class 0 ")
     assert "never predicted any more: class" in vanished
 
-    windows = PredictionWindows(tmp_path / "table", ["class 0", "class 1", "class 2"], seconds=WINDOW).by_start()
-    predicted = pq.read_table(tmp_path / "table", columns=["file", "predicted"]).to_pylist()
-    for window, found in enumerate(windows.values()):
-        classes = [row["predicted"] for row in predicted if row["file"].startswith(f"{window}/")]
-        assert found.counts.tolist() == np.bincount(classes, minlength=3).tolist()
+    events = pq.read_table([*events_dir.glob("run-predictions-*.parquet")]).to_pylist()
+    predicted = pq.read_table(tmp_path / "table", columns=["file", "predicted", "confidence"]).to_pylist()
+    assert len(events) == 12
+    for event in events:
+        number = (event["window_start"] - FIRST) / WINDOW
+        of_window = [row for row in predicted if row["file"].startswith(f"{number:.0f}/")]
+        of_class = [row["confidence"] for row in of_window if row["predicted"] == event["class_id"]]
+        assert event["predicted"] == len(of_class) and event["confidence_sum"] == pytest.approx(sum(of_class))
+        assert event["confidence_squares"] == pytest.approx(sum(value**2 for value in of_class))
+        assert event["share_low"] <= event["estimated_share"] <= event["share_high"]
+        in_reference = [row for row in predicted if row["file"].startswith("0/")]
+        expected = None if number == 0 else sum(row["predicted"] == event["class_id"] for row in in_reference)
+        assert event["reference_predicted"] == expected
+    for number in range(4):
+        of_window = [event for event in events if event["window_start"] == FIRST + WINDOW * number]
+        assert sum(event["estimated_share"] for event in of_window) == pytest.approx(1)
     record = json.loads((tmp_path / "table" / "_windows" / "drift.json").read_text())
-    assert [bool(entry["findings"]) for entry in record] == [False, True]  # the last has too few images
+    told = [line.partition(" UTC: ")[2] for line in alerts.splitlines()]
+    assert [entry["findings"] for entry in record] == [None, [], told, None]  # the last has too few images
     assert stream(job, checkpoint, "--window_seconds", WINDOW)[2] == ""
+    assert len([*events_dir.iterdir()]) == 4, "what is told is not told again"
+
+    # An image that comes late: its window is written again. What is last is compared as soon as it has enough images.
+    arrive(tmp_path / "inbox", files[:1], ["late.png"], at=FIRST + WINDOW + 30)
+    arrive(tmp_path / "inbox", class_0[:60], [f"3/more{n}.png" for n in range(60)], at=FIRST + WINDOW * 3 + 30)
+    status, said, alerts = stream(job, checkpoint, "--window_seconds", WINDOW)
+    assert (status, said) == (0, "61 images predicted\npredictions: table\n") and "11:10:00" in alerts, alerts
+    tables_dir = checkpoint.parent.parent / "analytics"
+    assert job("monitor", "--runs_dir", checkpoint.parent.parent, "--once").returncode == 0
+    rows = read_result_table(tables_dir, "predictions", "run")
+    starts = rows["window_start"].to_numpy()
+    totals = [int(rows["predicted"].to_numpy()[starts == FIRST + WINDOW * n].sum()) for n in range(4)]
+    assert totals == [1050, 91, 70, 90]
+    told = {row["rule"]: row for row in read_result_table(tables_dir, "alerts", "run").to_pylist()}
+    assert told["shares_drifted"]["split"].endswith("table since 1989-01-05 11:00:00 UTC")
+    assert f"window of 1989-01-05 11:10:00 UTC: {told['shares_drifted']['message']}" in alerts
 
 
 def test_the_counts_of_many_batches_are_merged_and_a_repeated_batch_counts_once(tmp_path: Path) -> None:
@@ -185,9 +216,11 @@ def test_the_counts_of_many_batches_are_merged_and_a_repeated_batch_counts_once(
     assert merged.name.startswith("batches-0-")
     shutil.copyfile(merged, merged.with_name("batches-0-5.parquet"))  # whoever is killed while merging leaves some
     for found in (windows, PredictionWindows(tmp_path, names, seconds=WINDOW)):  # also in another process
-        by_start = found.by_start()
-        assert [one.counts.tolist() for one in by_start.values()] == [[90, 30]] * 3 + [[45, 15]]
-        assert [one.confidence_sum for one in by_start.values()] == [45.0, 45.0, 45.0, 22.5]
+        counts = [window.counts for window in found.ended(is_over=True)]
+        assert [one.counts.tolist() for one in counts] == [[90, 30]] * 3 + [[45, 15]]
+        assert [one.confidence_sums.tolist() for one in counts] == [[37.5, 7.5]] * 3 + [[18.75, 3.75]]
+        # Of 0.5 in the bin from there on, of 0.25 likewise.
+        assert [one.images[0, [5, 10]].tolist() for one in counts] == [[30, 60]] * 3 + [[15, 30]]
 
 
 def test_a_bad_image_stops_the_stream_in_one_line_and_can_be_left_out(

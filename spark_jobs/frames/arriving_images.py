@@ -26,11 +26,15 @@ _CONTENT = "content"
 
 @dataclass(frozen=True)
 class ArrivingImages:
-    """rows: a streaming DataFrame; images: the column of its images; kept: what a result keeps, ARRIVED_AT the last"""
+    """rows: a streaming DataFrame; images: the column of its images; kept: what a result keeps, ARRIVED_AT the last
+
+    may_be_many: whether a micro-batch may have more than FILES_AT_ONCE rows
+    """
 
     rows: DataFrame
     images: ImageColumn
     kept: list[str]
+    may_be_many: bool = False
 
 
 def arriving_images(spark: SparkSession, path: Location, *, image: str) -> ArrivingImages:
@@ -81,7 +85,8 @@ def _rows(spark: SparkSession, path: Location, image: str) -> ArrivingImages:
     )
     arrived = F.col("_metadata.file_modification_time").alias(ARRIVED_AT)
     stream = rows.select(*map(column, known.columns), arrived)
-    return ArrivingImages(stream, images, [*(name for name in known.columns if name != images.name), ARRIVED_AT])
+    kept = [*(name for name in known.columns if name != images.name), ARRIVED_AT]
+    return ArrivingImages(stream, images, kept, may_be_many=True)
 
 
 def arriving_messages(spark: SparkSession, topic: str, kafka: Mapping[str, str]) -> ArrivingImages:

@@ -8,8 +8,11 @@ import datetime
 import json
 from collections.abc import Callable
 from contextlib import closing
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
+import numpy as np
 from pyspark.sql import DataFrame, SparkSession
 
 from longtail.conf.base.errors import UserError
@@ -20,15 +23,23 @@ from longtail.conf.options.inference import PredictOptions
 from longtail.data.class_names import check_same_order
 from longtail.spark_jobs.cluster.session import described, spark_session
 from longtail.spark_jobs.frames.arriving_images import ArrivingImages, arriving_images, arriving_messages
+from longtail.spark_jobs.frames.image_columns import column
 from longtail.spark_jobs.frames.named_predictions import Additions, with_named_predictions
 from longtail.spark_jobs.frames.predictions import classifier_alone
+from longtail.spark_jobs.frames.reading import persisted
 from longtail.spark_jobs.frames.writing import write_parquet
-from longtail.spark_jobs.steps.class_shares import with_prior
+from longtail.spark_jobs.steps.class_shares import ClassShares, with_prior
 from longtail.spark_jobs.steps.event_source import kafka_connection, topic_name
-from longtail.spark_jobs.steps.prediction_windows import PredictionWindows, read_reference
+from longtail.spark_jobs.steps.prediction_events import PredictionEvents, place_of_events
+from longtail.spark_jobs.steps.prediction_samples import DRAW, SAMPLED, ProbabilitySamples
+from longtail.spark_jobs.steps.prediction_windows import WINDOWS_DIRECTORY, PredictionWindows
+from longtail.spark_jobs.steps.window_counts import read_reference
 from longtail.streaming.live.kafka import KAFKA_PACKAGE
 from longtail.streaming.live.kafka_brokers import KafkaConnection
 from longtail.streaming.live.trigger import with_trigger
+
+if TYPE_CHECKING:
+    from longtail.training.model_card import ModelCard
 
 CHECKPOINT_DIRECTORY = "_checkpoint"
 STREAM_FILE = "_stream.json"
@@ -61,7 +72,7 @@ def predict_stream(
         logit_adjustment=options.logit_adjustment,
         arch=options.arch,
     )
-    classifier, _ = with_prior(classifier, card, options.prior, _no_probabilities, beside=output.parent)
+    classifier, prior = with_prior(classifier, card, options.prior, _no_probabilities, beside=output.parent)
     names = card.class_names
     reference = None if options.reference is None else read_reference(options.reference, names, of=options.resume)
     arriving, source = _arriving(spark, options, kafka)
@@ -70,19 +81,40 @@ def predict_stream(
     with closing(lock_file(output / LOCK_FILE, refusal)):
         _claim(output, source, options, names)
         windows = PredictionWindows(output, names, seconds=options.window_seconds, reference=reference)
+        watched = _watched(output, options, card, prior)
         additions = Additions(probabilities=options.probabilities, features=options.features)
 
-        def write(batch: DataFrame, batch_id: int) -> None:
-            table = output / f"batch={batch_id}"
-            predicted = with_named_predictions(
+        def tell(*, is_over: bool = False) -> None:
+            for window in windows.ended(is_over=is_over):
+                if watched is not None:
+                    watched.events.write(window, watched.samples.probabilities(window.start))
+                if windows.told(window) and window.findings is not None:
+                    on_window(window.start, window.findings)
+            if watched is not None:
+                watched.samples.forget()
+
+        def predicted(batch: DataFrame, additions: Additions) -> DataFrame:
+            return with_named_predictions(
                 batch, classifier, names, arriving.images,
                 on_bad_image=options.on_bad_image, kept=arriving.kept, additions=additions,
             )  # fmt: skip
+
+        def write(batch: DataFrame, batch_id: int) -> None:
+            table = output / f"batch={batch_id}"
             with described(batch.sparkSession, f"predict {source}"), new_directory(table, replace=True) as directory:
-                write_parquet(predicted, directory)
+                found = predicted(batch, additions)
+                if watched is None:
+                    write_parquet(found, directory)
+                else:
+                    with_all = predicted(batch, replace(additions, probabilities=True))
+                    num_rows = batch.count() if arriving.may_be_many else None
+                    # Of the probabilities of all classes, only a sample's are kept until they are written.
+                    sampled = watched.samples.with_sample(with_all, num_rows=num_rows)
+                    with persisted(sampled.select(*map(column, found.columns), DRAW, SAMPLED)) as rows:
+                        write_parquet(rows.select(*map(column, found.columns)), directory)
+                        watched.samples.add(batch_id, rows)
             on_batch(windows.add(batch_id, table))
-            for start, lines in windows.judge():
-                on_window(start, lines)
+            tell()
 
         writer = arriving.rows.writeStream.foreachBatch(write).option(
             "checkpointLocation", spark_uri(output / CHECKPOINT_DIRECTORY)
@@ -92,8 +124,33 @@ def predict_stream(
             query.awaitTermination()
         finally:
             query.stop()
-        for start, lines in windows.judge(is_over=True):
-            on_window(start, lines)
+        tell(is_over=True)
+
+
+@dataclass(frozen=True)
+class _Watched:
+    """A stream whose windows are metric events of a run."""
+
+    events: PredictionEvents
+    samples: ProbabilitySamples
+
+
+def _watched(output: Path, options: PredictOptions, card: "ModelCard", prior: ClassShares | None) -> _Watched | None:
+    """None if the checkpoint is in no directory of runs."""
+    from longtail.training.inference import shares_of_outputs
+
+    place = place_of_events(options.resume)
+    if place is None:
+        return None
+    shares = shares_of_outputs(card) if prior is None else np.array(prior.shares)
+    seconds = options.window_seconds
+    return _Watched(
+        PredictionEvents(
+            *place, output=output, seconds=seconds, card=card,
+            shares=shares if options.logit_adjustment is None else None,
+        ),
+        ProbabilitySamples(output / WINDOWS_DIRECTORY, num_classes=len(card.class_names), seconds=seconds),
+    )  # fmt: skip
 
 
 def _arriving(

@@ -1,4 +1,4 @@
-"""What a stream of predictions counts by window of time: in OUTPUT/_windows, and the record of drift beside it.
+"""What a stream of predictions counts by window of time: in OUTPUT/_windows, and the record of what was told beside it.
 
 Each micro-batch has a file of its own, which is replaced if the batch is processed again.
 """
@@ -6,33 +6,51 @@ Each micro-batch has a file of its own, which is replaced if the batch is proces
 import datetime
 import json
 import re
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from longtail.conf.base.errors import UserError
 from longtail.conf.base.files import write_atomically, write_json_atomically
-from longtail.conf.base.locations import Location
-from longtail.conf.base.names import with_examples
-from longtail.data.contract import ARRIVED_AT, CLASS_NAME, CONFIDENCE, PREDICTED
-from longtail.data.storage import check_columns, open_parquet, table_files
-from longtail.streaming.drift import FEWEST_IMAGES, Predictions, findings
+from longtail.data.contract import CONFIDENCE, PREDICTED
+from longtail.data.storage import table_files
+from longtail.spark_jobs.steps.window_counts import WindowCounts, confidence_bins, read_arrived
+from longtail.streaming.drift import CONFIDENCE_BINS, are_comparable, findings
 
 WINDOWS_DIRECTORY = "_windows"
 DRIFT_FILE = "drift.json"
-START = "window_start"
+START, FINDINGS = "window_start", "findings"
+BIN = "confidence_bin"
 REFERENCE_IMAGES = 1000
 """Without a reference, the first windows are it, until they have so many images."""
 MOST_FILES = 100
 """More are merged, so that neither the directory nor the time of a batch grows with the batches."""
+_KEY = (START, PREDICTED, BIN)
 _SUMS = ("images", "confidence_sum", "confidence_squares")
+_EARLIEST, _LATEST = (pa.scalar(datetime.datetime(year, 1, 1, tzinfo=datetime.UTC)) for year in (1, 9999))
+"""An image that says to have come at another time is counted in no window."""
 _FILE = re.compile(r"batches-([0-9]+)-([0-9]+)\.parquet")
 
 Batches = tuple[int, int]
 """The first and the last of consecutive micro-batches."""
+
+
+@dataclass(frozen=True)
+class EndedWindow:
+    """A window that a later one has followed.
+
+    reference: what it is compared with; None while the stream has none, or if the window is part of it
+    findings: in what it differs from the reference; None if it is not compared, or has too few images for that
+    """
+
+    start: datetime.datetime
+    counts: WindowCounts
+    reference: WindowCounts | None
+    findings: list[str] | None
 
 
 class PredictionWindows:
@@ -43,71 +61,93 @@ class PredictionWindows:
     """
 
     def __init__(
-        self, output: Path, class_names: list[str], *, seconds: int, reference: Predictions | None = None
+        self, output: Path, class_names: list[str], *, seconds: int, reference: WindowCounts | None = None
     ) -> None:
-        self._directory, self._class_names, self._seconds = output / WINDOWS_DIRECTORY, class_names, seconds
-        self._reference, self._is_settled = reference, reference is not None
-        self._ended: datetime.datetime | None = None
+        self._directory, self._class_names, self.seconds = output / WINDOWS_DIRECTORY, class_names, seconds
+        self._reference, self._reference_end = reference, None if reference is None else _EARLIEST.as_py()
         self._directory.mkdir(parents=True, exist_ok=True)
         self._parts = self._stored()
+        self._told: dict[str, list[str] | None] = {entry[START]: entry[FINDINGS] for entry in self._recorded()}
+        # Whoever was killed had not told all.
+        self._starts = {start for part in self._parts.values() for start in part[START].unique().to_pylist()}
+        self._changed = {start for start in self._starts if start.isoformat() not in self._told}
 
     def add(self, batch_id: int, table: Path) -> int:
         """Count the predictions in the directory of a micro-batch; how many images have one."""
-        names = [ARRIVED_AT, PREDICTED, CONFIDENCE]
-        rows = pa.concat_tables(pq.ParquetFile(file).read(names) for file in table_files(table))
-        rows = rows.filter(pc.is_valid(rows[PREDICTED]))
-        confidence = rows[CONFIDENCE].cast(pa.float64())
-        columns = [
-            pc.floor_temporal(rows[ARRIVED_AT], self._seconds, unit="second"),
-            rows[PREDICTED],
-            pa.repeat(pa.scalar(1, pa.int64()), rows.num_rows),
-            confidence,
-            pc.multiply(confidence, confidence),
-        ]
-        self._write((batch_id, batch_id), _summed(pa.table(columns, names=[START, PREDICTED, *_SUMS])))
+        parts, num_images = [], 0
+        for file in table_files(table):
+            rows, starts = read_arrived(file, [PREDICTED, CONFIDENCE], seconds=self.seconds)
+            rows = rows.append_column(START, starts).filter(pc.is_valid(rows[PREDICTED]))
+            num_images += rows.num_rows
+            starts, confidence = rows[START], rows[CONFIDENCE].cast(pa.float64())
+            columns = [
+                starts,
+                rows[PREDICTED],
+                confidence_bins(confidence),
+                pa.repeat(pa.scalar(1, pa.int64()), rows.num_rows),
+                confidence,
+                pc.multiply(confidence, confidence),
+            ]
+            is_counted = pc.and_(pc.greater_equal(starts, _EARLIEST), pc.less(starts, _LATEST))
+            parts.append(pa.table(columns, names=[*_KEY, *_SUMS]).filter(is_counted))
+        summed = _summed(pa.concat_tables(parts))
+        self._write((batch_id, batch_id), summed)
+        starts = summed[START].unique().to_pylist()
+        self._starts.update(starts)
+        self._changed.update(starts)
         if len(self._parts) > MOST_FILES:
             self._merge()
-        return rows.num_rows
+        return num_images
 
-    def by_start(self, *, after: datetime.datetime | None = None) -> dict[datetime.datetime, Predictions]:
-        """The windows with predictions, in the order of time; after: only later ones."""
-        if not self._parts:
-            return {}
-        rows = pa.concat_tables(self._parts.values())
-        if after is not None:
-            rows = rows.filter(pc.greater(rows[START], pa.scalar(after, rows[START].type)))
-        return {
-            start: _predictions(rows.filter(pc.equal(rows[START], start)), len(self._class_names))
-            for start in sorted(rows[START].unique().to_pylist())
-        }
+    def counts(self, start: datetime.datetime) -> WindowCounts:
+        """The predictions of a window."""
+        rows = pa.concat_tables(part.filter(pc.equal(part[START], start)) for part in self._parts.values())
+        return _counts(rows, len(self._class_names))
 
-    def judge(self, *, is_over: bool = False) -> list[tuple[datetime.datetime, list[str]]]:
-        """The windows that have ended since the last call, and in what each differs from the reference.
+    def ended(self, *, is_over: bool = False) -> list[EndedWindow]:
+        """The windows that have ended, or got images after that, since they were last told, in the order of time.
 
-        A window has ended when a later one has images. The windows that are the reference are not judged.
-        is_over: judge the last window too
-
-        Each window is judged once, also by processes that go on with the same table.
+        is_over: the last window has ended too
         """
+        starts = sorted(self._starts)
+        over = starts if is_over else starts[:-1]
+        due = [start for start in over if start in self._changed]
+        if due and self._reference_end is None:
+            self._settle(over)
+        return [self._judged(start) for start in due]
+
+    def told(self, window: EndedWindow) -> bool:
+        """Note that a window has been told; whether its findings are new, as they are once for each window."""
+        self._changed.discard(window.start)
+        name = window.start.isoformat()
+        is_new = window.findings is not None and self._told.get(name) is None
+        if is_new or name not in self._told:
+            self._told[name] = window.findings
+            record = [{START: start, FINDINGS: lines} for start, lines in self._told.items()]
+            write_json_atomically(self._directory / DRIFT_FILE, record)
+        return is_new
+
+    def _settle(self, over: list[datetime.datetime]) -> None:
+        """Take the first windows as the reference, once they have so many images."""
+        reference: WindowCounts | None = None
+        for start in over:
+            counts = self.counts(start)
+            reference = counts if reference is None else reference + counts
+            if reference.num_images >= REFERENCE_IMAGES:
+                self._reference, self._reference_end = reference, start
+                return
+
+    def _judged(self, start: datetime.datetime) -> EndedWindow:
+        counts, reference = self.counts(start), self._reference
+        if reference is None or self._reference_end is None or start <= self._reference_end:
+            return EndedWindow(start, counts, None, None)
+        both = counts.predictions(reference), reference.predictions(reference)
+        lines = findings(*both, self._class_names) if are_comparable(*both) else None
+        return EndedWindow(start, counts, reference, lines)
+
+    def _recorded(self) -> list[dict[str, Any]]:
         file = self._directory / DRIFT_FILE
-        windows = self.by_start(after=self._ended)
-        starts = list(windows) if is_over else list(windows)[:-1]
-        if not starts:
-            return []
-        record = json.loads(file.read_text(encoding="utf-8")) if file.exists() else []
-        judged, found = {entry[START] for entry in record}, []
-        for start in starts:
-            self._ended, window = start, windows[start]
-            if not self._is_settled:
-                self._reference = window if self._reference is None else self._reference + window
-                self._is_settled = self._reference.num_images >= REFERENCE_IMAGES
-            elif start.isoformat() not in judged and window.num_images >= FEWEST_IMAGES:
-                assert self._reference is not None, "it is settled"
-                found.append((start, findings(window, self._reference, self._class_names)))
-        if found:
-            new = [{START: start.isoformat(), "findings": lines} for start, lines in found]
-            write_json_atomically(file, [*record, *new])
-        return found
+        return json.loads(file.read_text(encoding="utf-8")) if file.exists() else []
 
     def _stored(self) -> dict[Batches, pa.Table]:
         named = {
@@ -141,42 +181,18 @@ def _is_within(one: Batches, other: Batches) -> bool:
 
 
 def _summed(rows: pa.Table) -> pa.Table:
-    """A row for each window and class."""
+    """A row for each window, class and bin of confidence."""
     return (
-        rows.group_by([START, PREDICTED])
+        rows.group_by(list(_KEY))
         .aggregate([(name, "sum") for name in _SUMS])
-        .select([START, PREDICTED, *(f"{name}_sum" for name in _SUMS)])
-        .rename_columns([START, PREDICTED, *_SUMS])
+        .select([*_KEY, *(f"{name}_sum" for name in _SUMS)])
+        .rename_columns([*_KEY, *_SUMS])
     )
 
 
-def read_reference(table: Location, class_names: list[str], *, of: Location) -> Predictions:
-    """The predictions of a table that `longtail predict` wrote, matched by the names of the classes.
-
-    of: the checkpoint that has these names, for messages
-
-    Raises UserError if a prediction is of none of these classes.
-    """
-    counted = Predictions(np.zeros(len(class_names), np.int64), 0.0, 0.0)
-    for file in table_files(table):
-        with open_parquet(file) as parquet:
-            check_columns(parquet, [CLASS_NAME, CONFIDENCE], file=file)
-            rows = parquet.read([CLASS_NAME, CONFIDENCE])
-        values = pc.value_counts(rows[CLASS_NAME].drop_null().cast(pa.string())).to_pylist()
-        found = {value["values"]: value["counts"] for value in values}
-        if foreign := sorted(found.keys() - set(class_names)):
-            raise UserError(
-                f"{file} has predictions of other classes than {of}: {with_examples(foreign)}; name another --reference"
-            )
-        confidence = rows[CONFIDENCE].drop_null().to_numpy().astype(float)
-        counts = np.array([found.get(name, 0) for name in class_names])
-        counted += Predictions(counts, confidence.sum(), (confidence**2).sum())
-    if counted.num_images < FEWEST_IMAGES:
-        raise UserError(f"{table} has {counted.num_images} predictions, at least {FEWEST_IMAGES} are a reference")
-    return counted
-
-
-def _predictions(rows: pa.Table, num_classes: int) -> Predictions:
-    images = rows["images"].to_numpy()
-    counts = np.bincount(rows[PREDICTED].to_numpy(), weights=images, minlength=num_classes).astype(np.int64)
-    return Predictions(counts, *(float(pc.sum(rows[name]).as_py()) for name in _SUMS[1:]))
+def _counts(rows: pa.Table, num_classes: int) -> WindowCounts:
+    classes, bins = rows[PREDICTED].to_numpy(), rows[BIN].to_numpy()
+    images = np.zeros((num_classes, CONFIDENCE_BINS), np.int64)
+    np.add.at(images, (classes, bins), rows["images"].to_numpy())
+    sums, squares = (np.bincount(classes, weights=rows[name].to_numpy(), minlength=num_classes) for name in _SUMS[1:])
+    return WindowCounts(images, sums, squares)

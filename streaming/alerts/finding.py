@@ -5,7 +5,8 @@ from collections.abc import Iterator, Sequence
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from longtail.streaming.alerts.rules import AlertRules, AlertTables, Found, Row, Rule
+from longtail.streaming.alerts.rule import AlertTables, Found, Row, Rule
+from longtail.streaming.alerts.rules import AlertRules
 
 
 def find_alerts(run: str, tables: AlertTables, rules: AlertRules) -> list[Row]:

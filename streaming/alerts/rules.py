@@ -6,57 +6,15 @@ conf/alerts.yaml. An alert is about the latest epoch of a run.
 
 import math
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
 from itertools import pairwise
-from typing import Any, NamedTuple
 
 import pyarrow as pa
 import pyarrow.compute as pc
 from pydantic import BaseModel, ConfigDict, Field
 
 from longtail.conf.vocabulary import HELD_OUT_SPLITS, TRAIN, UNLABELED
-
-Row = dict[str, Any]
-
-
-@dataclass(frozen=True)
-class AlertTables:
-    """The result tables of one run that rules look at; of class_epochs and steps at least the latest epoch."""
-
-    class_epochs: pa.Table
-    epochs: pa.Table
-    steps: pa.Table
-    unlabeled_estimates: pa.Table
-
-
-class Found(NamedTuple):
-    """An alert that a rule has found."""
-
-    split: str
-    epoch: int
-    message: str
-
-
-class Rule(BaseModel):
-    """Thresholds of a rule, and how it finds alerts: check_epoch, find, or both."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    @property
-    def num_earlier_epochs(self) -> int:
-        """How many epochs before the latest one check_epoch looks at."""
-        return 0
-
-    def check_epoch(self, history: Sequence[Row]) -> str | None:
-        """The message of an alert about the latest epoch of a split.
-
-        history: its rows of `epochs`, the latest one last, at least num_earlier_epochs before it if there are so many
-        """
-        return None
-
-    def find(self, tables: AlertTables) -> Iterable[Found]:
-        """Alerts from any of the tables."""
-        return ()
+from longtail.streaming.alerts.drift_rules import ClassVanished, ConfidenceFell, ImagesNovel, SharesDrifted
+from longtail.streaming.alerts.rule import AlertTables, Found, Row, Rule
 
 
 class ClassCollapsed(Rule):
@@ -202,6 +160,10 @@ class AlertRules(BaseModel):
     plateau: Plateau | None = None
     nan_loss: NanLoss | None = None
     unlabeled_irrelevant: UnlabeledIrrelevant | None = None
+    shares_drifted: SharesDrifted | None = None
+    class_vanished: ClassVanished | None = None
+    confidence_fell: ConfidenceFell | None = None
+    images_novel: ImagesNovel | None = None
     run_silent: RunSilent | None = None
 
     def active(self) -> dict[str, Rule]:

@@ -12,21 +12,27 @@ COUNT_DIGITS = 12
 
 INTEGER_DIGITS = {
     "attempt": 6, "round": 6, "epoch": 6, "num_epochs": 6, "step": 9, "num_steps": 9,
-    "class_id": 5, "true_class": 5, "predicted_class": 5,
+    "class_id": 5, "true_class": 5, "predicted_class": 5, "window_seconds": 8,
 }  # fmt: skip
 """The number of decimal digits that the largest value of a field has: class indices go up to 99,999."""
 
-POSITIVE = frozenset({"attempt", "round", "num_epochs", "step", "num_steps"})
+POSITIVE = frozenset({"attempt", "round", "num_epochs", "step", "num_steps", "window_seconds"})
 """Integers that are at least 1."""
 
 REALS = {
     "emitted_at": (0.0, 253_402_300_799.0),  # the last second of the year 9999
     "epoch_seconds": (0.0, 1e9),
     "images_per_second": (0.0, 1e12),
+    "window_start": (-62_135_596_800.0, 253_402_300_799.0),  # from the first second of the year 1
+    **dict.fromkeys(("estimated_share", "share_low", "share_high"), (0.0, 1.0)),
+    **dict.fromkeys(("confidence_squares", "reference_confidence_sum", "reference_confidence_squares"), (0.0, 1e12)),
 }
 """Lowest and highest value of real fields, which are finite. Any other real number may be infinite or NaN."""
 
-NOT_ABOVE = {"correct": "support", "epoch": "num_epochs", "step": "num_steps"}
+NOT_ABOVE = {
+    "correct": "support", "epoch": "num_epochs", "step": "num_steps",
+    "novel": "predicted", "reference_novel": "reference_predicted",
+}  # fmt: skip
 """Integers that are at most the value of another field, where an event kind has both."""
 
 ONE_OF = {

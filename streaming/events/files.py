@@ -26,6 +26,7 @@ ARCHIVE_OF = "@"
 _FILE = re.compile(
     rf"({RUN_NAME.pattern})"
     rf"(?:-attempt[0-9]+-(?:epoch[0-9]+(?:-step[0-9]+)?|[a-z]+)|-pseudo_labels-round[0-9]+-[0-9a-f]+"
+    rf"|-predictions-[0-9a-f]+"
     rf"|{ARCHIVE_OF}[0-9]+-[0-9a-f]+)\.[a-z]+"
 )
 """The states of runs are words; a later Longtail may have further ones, and other formats."""

@@ -1,4 +1,4 @@
-"""The metric events that a training, or a labelling of unlabeled data, writes while it runs.
+"""The metric events that a training, a labelling of unlabeled data or a stream of predictions writes while it runs.
 
 The dataclasses below are the schema, one class per kind of event. A line of an event file, or a Kafka message, is one
 event: a JSON object with the fields of its kind, which the field `kind` names. The JSON keys, Spark's DDL, the readers'
@@ -166,9 +166,49 @@ class PseudoLabelEvent(Event):
     confidence_p90: float | None
 
 
+@dataclass(frozen=True, kw_only=True)
+class PredictionEvent(Event):
+    """Predictions of one class in one window of time of `longtail predict --stream`; `run` is the run whose checkpoint
+    predicts. The events of a window have the same emitted_at; a window that gets more images later is written again.
+
+    stream: the table that the predictions are in
+    window_start, window_seconds: where the window begins, in seconds since 1970-01-01 UTC, and its length
+    class_id, class_name, train_count: class index from 0, its name, and its training images
+    predicted: images of the window that are predicted as the class
+    novel: images among these that are less confident than nearly all of the reference (streaming/drift.py)
+    confidence_sum, confidence_squares: sums of the confidence of these images and of its squares
+    estimated_share, share_low, share_high: estimate of the class's true share of the window's images, and its 95 %
+        interval; null where they are not estimated
+    reference_predicted, reference_novel, reference_confidence_sum, reference_confidence_squares: the same counts of the
+        predictions that the window is compared with; null while there are none
+    """
+
+    kind: str = "predictions"
+    stream: str
+    window_start: float
+    window_seconds: int
+    class_id: int
+    class_name: str
+    train_count: int
+    predicted: int
+    novel: int
+    confidence_sum: float
+    confidence_squares: float
+    estimated_share: float | None
+    share_low: float | None
+    share_high: float | None
+    reference_predicted: int | None
+    reference_novel: int | None
+    reference_confidence_sum: float | None
+    reference_confidence_squares: float | None
+
+
 EVENT_KINDS: dict[str, type[Event]] = {
-    kind.kind: kind for kind in (ClassEvent, ConfusionEvent, StepEvent, RunEvent, PseudoLabelEvent)
+    kind.kind: kind for kind in (ClassEvent, ConfusionEvent, StepEvent, RunEvent, PseudoLabelEvent, PredictionEvent)
 }
+
+OF_NO_TRAINING = (PseudoLabelEvent.kind, PredictionEvent.kind)
+"""Kinds of what is done with a run's checkpoint: they tell nothing of the state of its training."""
 
 
 def event_line(event: Event) -> str:

@@ -4,6 +4,7 @@
     events/RUN-attempt001-epoch00003-step000120.jsonl    one step event of an epoch that is still running
     events/RUN-attempt001-started.jsonl, -finished.jsonl, -failed.jsonl, -interrupted.jsonl
     events/RUN-pseudo_labels-round001-....jsonl
+    events/RUN-predictions-....parquet                   a window of a stream of predictions
 
 The file of an epoch repeats its step events, and the files of these are removed, so that the directory holds one file
 per epoch however long it is watched. Readers deduplicate events, and ignore files that vanish while they list them.
@@ -25,6 +26,7 @@ from longtail.streaming.events.schema import (
     END_STATES,
     STARTED,
     Event,
+    PredictionEvent,
     PseudoLabelEvent,
     RunEvent,
     StepEvent,
@@ -94,6 +96,11 @@ def write_pseudo_label_events(events_dir: Location, events: Sequence[PseudoLabel
     first = events[0]
     name = f"{first.run}-pseudo_labels-round{first.round:03d}-{uuid.uuid4().hex[:8]}{LINES}"
     _write(events_dir / name, events)
+
+
+def write_prediction_events(events_dir: Location, events: Sequence[PredictionEvent]) -> None:
+    """Write the events of one window into a file of its own."""
+    write_event_columns(events_dir / f"{events[0].run}-predictions-{uuid.uuid4().hex}{COLUMNS}", events)
 
 
 def _write(file: Location, events: Sequence[Event]) -> None:

@@ -6,6 +6,7 @@ import numpy as np
 import pyarrow as pa
 
 from longtail.streaming.kernels.groups import Groups, ordinals
+from longtail.streaming.tables.schemas import LATEST_WINDOWS
 
 CLASS_KEY = ["run", "split", "class_id", "epoch"]
 """Identifies a row of class_epochs."""
@@ -33,10 +34,24 @@ def pseudo_labels_table(reports: pa.Table) -> pa.Table:
     return _newest(_at_highest(reports, _ORDER, by=["run", "round"]), ["run", "round", "class_id"])
 
 
+def predictions_table(reports: pa.Table) -> pa.Table:
+    """One row per run, stream, window and class, of the LATEST_WINDOWS windows of each stream."""
+    of_window = ["run", "stream", "window_start"]
+    rows = _newest(_at_highest(reports, _ORDER, by=of_window), [*of_window, "class_id"])
+    windows = Groups(rows, of_window)
+    streams = Groups(rows.take(pa.array(windows.first)), of_window[:2])
+    if not len(streams) or streams.lengths.max() <= LATEST_WINDOWS:
+        return rows
+    from_last = np.zeros(len(windows), np.int64)
+    from_last[streams.order] = np.concatenate([np.arange(length)[::-1] for length in streams.lengths])
+    return rows.filter(pa.array(windows.of_rows(from_last) < LATEST_WINDOWS))
+
+
 EVENT_TABLES: dict[str, Callable[[pa.Table], pa.Table]] = {
     "confusion": confusion_table,
     "steps": steps_table,
     "pseudo_labels": pseudo_labels_table,
+    "predictions": predictions_table,
 }
 """Tables whose rows are the events of one kind."""
 

@@ -6,7 +6,7 @@ from typing import Any
 
 import pyarrow as pa
 
-from longtail.streaming.events.schema import END_STATES, PseudoLabelEvent, RunEvent, StepEvent
+from longtail.streaming.events.schema import END_STATES, OF_NO_TRAINING, RunEvent, StepEvent
 from longtail.streaming.tables.schemas import RUNNING, TABLES
 
 _FIELDS = ("kind", "run", "attempt", "phase", "state", "epoch", "num_epochs", "configuration", "message")
@@ -23,7 +23,7 @@ def run_rows(events: Mapping[str, pa.Table], known: Iterable[Row]) -> dict[str, 
     for row in known:
         updates[row["run"]].append(row)
     for kind, of_kind in events.items():
-        if kind != PseudoLabelEvent.kind:
+        if kind not in OF_NO_TRAINING:
             for event in _condensed(of_kind):
                 updates[event["run"]].append(_update(event))
     return {run: _combined(run, rows) for run, rows in updates.items()}

@@ -16,7 +16,8 @@ from pyspark.sql import SparkSession
 
 from longtail.conf.base.locations import Location
 from longtail.streaming.alerts.finding import find_alerts, num_epochs_needed
-from longtail.streaming.alerts.rules import AlertRules, AlertTables
+from longtail.streaming.alerts.rule import AlertTables
+from longtail.streaming.alerts.rules import AlertRules
 from longtail.streaming.derived import DERIVED_TABLES
 from longtail.streaming.event_files.reading import EventPiece, checked_together
 from longtail.streaming.events.schema import ClassEvent, StepEvent
@@ -170,7 +171,7 @@ class TableKeeper:
         known = [row for update in updates for row in update.manifest.rows.get("runs", [])]
         states = run_rows(events, known)
         for update in updates:
-            # A run that only has pseudo-label events has no row.
+            # A run that only has events of its checkpoint has no row.
             update.rows["runs"] = [states[update.run]] if update.run in states else []
         with_classes = [update for update in updates if ClassEvent.kind in update.events]
         if with_classes:
@@ -246,7 +247,7 @@ def _change(history: ClassHistory, name: str, table: pa.Table) -> None:
 
 def _may_change_alerts(update: RunUpdate) -> bool:
     """Whether alerts may change. Step and run events are frequent and hardly ever matter to an alert."""
-    if "class_epochs" in update.segments or any(name in update.segments for name in DERIVED_TABLES):
+    if any(name in update.segments for name in ("class_epochs", "predictions", *DERIVED_TABLES)):
         return True
     if StepEvent.kind not in update.events:
         return False

@@ -7,6 +7,7 @@
 - confusion: the nonzero cells of the confusion matrix of each run and split at its latest epoch
 - pseudo_labels: one row per run that labelled, round and class
 - unlabeled_estimates: one row per run that labelled and round: estimates for the unlabeled images
+- predictions: one row per run, stream that its checkpoint predicts, window of time and class, of the latest windows
 - steps: progress inside the epochs
 - alerts: runs that need attention; readers find the alerts of a user's own queries there too (tables/query_rows.py)
 - quarantine: lines that are no events, each once, with the reason, and the run that they name
@@ -22,6 +23,7 @@ from longtail.streaming.events.schema import (
     ClassEvent,
     ConfusionEvent,
     Event,
+    PredictionEvent,
     PseudoLabelEvent,
     StepEvent,
     own_fields,
@@ -71,9 +73,13 @@ TABLES: dict[str, pa.Schema] = {
         mean_confidence=_REAL, expected_confidence=_REAL, histogram_divergence=_REAL,
     ),
     "steps": _event_columns(StepEvent),
+    "predictions": _event_columns(PredictionEvent),
     "alerts": _columns(run=_TEXT, split=_TEXT, epoch=_WHOLE, rule=_TEXT, message=_TEXT),
     "quarantine": _columns(reason=_TEXT, line=_TEXT, source=_TEXT, run=_TEXT),
 }  # fmt: skip
+
+LATEST_WINDOWS = 100
+"""Windows of a stream that the table `predictions` has; the events have all."""
 
 IN_MANIFEST = ("runs", "alerts")
 """Tables of a few rows per run, stored in its manifest."""
