@@ -7,6 +7,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from PIL import Image
 from selenium import webdriver
 from selenium.common.exceptions import StaleElementReferenceException
 from selenium.webdriver.common.action_chains import ActionChains
@@ -93,6 +94,8 @@ class Page:
         self.driver.execute_script("arguments[0].scrollIntoView()", self.element(top))
         time.sleep(0.5)
         assert self.driver.save_screenshot(str(file))
+        with Image.open(file) as picture:  # a third of the bytes
+            picture.convert("RGB").quantize(256).save(file, optimize=True)
 
 
 def wait_until(condition: Callable[[], Any]) -> Any:

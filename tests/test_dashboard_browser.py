@@ -15,24 +15,33 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
+from urllib.parse import urlencode
 
 import numpy as np
 import pyarrow as pa
 import pytest
 from pyspark.sql import SparkSession
+from selenium.webdriver.common.action_chains import ActionChains
 
+from longtail.conf.arguments import resolve_options
+from longtail.conf.options.live import DashboardOptions
+from longtail.spark_jobs.steps.live_page import page_actions
+from longtail.streaming.dashboard.actions import Act
 from longtail.streaming.dashboard.server import address, dashboard_page, listening_socket, serving
 from longtail.streaming.dashboard.table_reader import TableReader
 from longtail.streaming.events.schema import ClassEvent, ConfusionEvent, Event, PseudoLabelEvent, RunEvent
 from longtail.streaming.events.writer import EventWriter, write_pseudo_label_events
 from longtail.streaming.live.own_alerts import OwnAlerts
 from longtail.streaming.live.query import start_live_query
+from longtail.streaming.runs.descriptions import read_description
+from longtail.streaming.tables.descriptions import RunDescription
 from longtail.streaming.tables.manifest import RunManifest
 from longtail.streaming.tables.writing import write_run
 from tests.browser import LAPTOP, PHONE, Page, browser, wait_until
 from tests.cluster import python_path
 from tests.conftest import REPOSITORY, SCRIPTS
 from tests.events import events_in
+from tests.many_runs import write_thirty_runs
 from tests.result_rows import class_rows, table, write_base
 
 pytestmark = pytest.mark.long
@@ -214,15 +223,77 @@ def page_over(spark: SparkSession, root: Path) -> Iterator[Page]:
 
 
 @contextmanager
-def page_of(tables_dir: Path) -> Iterator[Page]:
+def page_of(tables_dir: Path, act: Act | None = None) -> Iterator[Page]:
     """The page over tables that are there."""
     tables = TableReader(tables_dir)
     listening = listening_socket("127.0.0.1", 0)
+    app = dashboard_page(tables.read, tables.version, host="127.0.0.1", notes=tables.notes, act=act)
     with (
-        serving(dashboard_page(tables.read, tables.version, host="127.0.0.1"), listening),
+        serving(app, listening),
         browser(address(listening)) as page,
     ):
         yield page
+
+
+def test_thirty_runs_are_told_apart_found_compared_and_changed(tmp_path: Path, pictures: Path) -> None:
+    names = write_thirty_runs(tmp_path / "analytics", began=time.time() - 30 * 1800)
+    options = resolve_options(DashboardOptions, {"runs_dir": tmp_path})
+    act = page_actions(options, tmp_path / "analytics", is_private=True)
+    with page_of(tmp_path / "analytics", act) as page:
+
+        def titles() -> list[str]:
+            return page.run_script(
+                "[...document.querySelectorAll('.run-table th[scope=row] a')].map(a => a.textContent)"
+            )
+
+        page.open()
+        assert page.element("h1").text == "cifar100, labels alone · BalancedSoftmax · seed 2"
+        page.click("all runs (30)")
+        everything = wait_until(titles)
+        assert len(set(everything)) == 30
+        page.picture(pictures / "runs.png")
+
+        page.element("#find-runs input").send_keys("ldam seed=0")
+        wait_until(lambda: len(titles()) == 2)
+        page.click("few")
+        wait_until(lambda: "few ▾" in page.text("#table"))
+        page.driver.refresh()
+        wait_until(lambda: len(titles()) == 2 and page.element("#find-runs input").get_attribute("value"))
+        page.driver.back()
+        page.driver.back()  # all keys were one step
+        wait_until(lambda: titles() == everything)
+
+        run, others = names[0], "[href*='compare=" + names[6] + "']"
+        page.element(f".mark[href*='compare={run}']").click()
+        wait_until(lambda: page.run_script("document.querySelectorAll('[aria-checked=true]').length") == 1)
+        page.element(f".mark{others}").click()
+        wait_until(lambda: "Compare 2 runs" in page.text("#table"))
+        page.click("Compare 2 runs")
+        wait_until(lambda: page.chart("class_changes"))
+        top = page.run_script("document.getElementById('panel-comparison').getBoundingClientRect().top")
+        assert -5 < top < LAPTOP[1] / 2 and "train_rule" in page.text("#note-comparison")
+
+        chosen = urlencode([("run", run), *(("compare", other) for other in names[1:18])])
+        page.open(f"?{chosen}#panel-comparison")
+        wait_until(lambda: page.chart("class_changes"))
+        assert page.text("#note-comparison tbody").count("0, 1, 2") == 6  # seeds
+        page.picture(pictures / "seeds.png", top="#panel-comparison")
+
+        page.click("all runs (30)")
+        wait_until(titles)
+        button = page.element(f"[data-edit='{run}']")
+        page.driver.execute_script("arguments[0].scrollIntoView({block: 'center'})", button)
+        ActionChains(page.driver).move_to_element(button).perform()
+        wait_until(button.is_displayed)
+        button.click()
+        page.element("dialog [name=rename]").send_keys("Baseline <b>")
+        page.element("dialog [name=tag]").send_keys("paper")
+        page.element("dialog form button").click()
+        wait_until(lambda: "Baseline <b>" in titles())
+        assert read_description(tmp_path, run) == RunDescription(display_name="Baseline <b>", tags=("paper",))
+        page.resize(PHONE)
+        wait_until(lambda: page.overflow() == 0)
+        assert page.complaints() == []
 
 
 def test_a_thousand_classes_can_be_read(spark: SparkSession, tmp_path: Path, pictures: Path) -> None:

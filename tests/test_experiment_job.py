@@ -16,6 +16,7 @@ from longtail.conf.vocabulary import TRAIN
 from longtail.data.contract import ID
 from longtail.spark_jobs.steps.prepare import prepare
 from longtail.spark_jobs.studies.results import read_step_times, read_trials
+from longtail.streaming.runs.descriptions import read_descriptions
 from tests.cluster import quick_workers
 from tests.conftest import SCRIPTS, RunJob
 
@@ -67,6 +68,9 @@ def test_an_experiment_runs_its_grid_once_whatever_kills_it(
     # Of each seed: a pre-training, two base trainings, which are the labellers too, and two with pseudo-labels.
     assert len(_runs(tmp_path)) == 2 * (1 + 2 + 2)
     assert before.items() <= _runs(tmp_path).items()
+    described = read_descriptions(tmp_path / "runs")
+    assert {path.parent.name for path in _runs(tmp_path)} == described.keys()
+    assert {description.tags for description in described.values()} == {("two",)}
     for row in rows:
         result = json.loads((tmp_path / "runs" / row["run"] / "result.json").read_text())
         assert row["balanced_accuracy"] == result["splits"]["test"]["balanced_accuracy"]

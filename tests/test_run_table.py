@@ -182,5 +182,15 @@ def test_nothing_that_runs_or_addresses_say_becomes_markup() -> None:
         assert not re.search(r'href="(?!\?|data:,|page\.css)', html)
 
 
+def test_half_a_character_in_an_option_hides_no_run() -> None:
+    runs = {
+        "base": ({"\ud800": 1, "n" * 5000: 2, "arch": "\ud800", "dataset": "\ud800", "loss_type": "\ud800"}, 0.5),
+        "other": ({}, 0.25),
+    }
+    selection = Selection(view=ALL_RUNS, choose=True, by="method")
+    table_html = page_state(reader_of(tables_of(runs)), selection).html["table"]
+    assert "\\ud800" in table_html and table_html.encode() and "n" * 100 not in table_html
+
+
 def test_without_runs_the_table_says_so() -> None:
     assert "No run has reported yet" in page_state(reader_of({}), Selection(view=ALL_RUNS), NO_NOTES).html["table"]

@@ -19,6 +19,7 @@ from longtail.streaming.events.files import event_files_of
 from longtail.streaming.events.schema import RunEvent
 from longtail.streaming.events.writer import EventWriter
 from longtail.streaming.live.checkpoint import missing_part
+from longtail.streaming.runs.descriptions import add_tag
 from longtail.streaming.runs.trash import trash_entries
 from longtail.streaming.tables.manifest import list_runs
 from longtail.streaming.tables.quarantine_files import versioned_file
@@ -129,6 +130,7 @@ def test_displays_show_a_runs_display_name_tags_and_note_and_leave_hidden_runs_o
     do(runs_dir, "rename", "base", "My <b> run")
     do(runs_dir, "tag", "base", "tail, LDAM,tail")
     do(runs_dir, "note", "base", "with seed 3")
+    add_tag(runs_dir, "base", "LDAM")  # it has that
     page = TableReader(tables)
     html = page_state(page.read, Selection(), page.notes()).html
     assert "My &lt;b&gt; run" in html["runs"] and "tail · LDAM" in html["runs"] and "with seed 3" in html["overview"]

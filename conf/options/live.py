@@ -149,6 +149,11 @@ class DashboardOptions(LiveQueryOptions):
         "127.0.0.1", "address to listen on; with 0.0.0.0, everybody who reaches this machine can read the page",
         group="Output",
     )  # fmt: skip
+    changes_by: Literal["this_machine", "everybody", "nobody"] = option(
+        "this_machine",
+        "who may rename, tag, hide and delete runs on the page; this_machine: whoever opens it here, as long as --host "
+        "is for this machine alone; everybody: whoever reaches it", group="Output",
+    )  # fmt: skip
     port: int = option(8050, "port to listen on; 0: any free one", group="Output", ge=0, le=65535)
 
     @field_validator("host")

@@ -44,7 +44,7 @@ def act(options: RunsOptions) -> None:
     if isinstance(options.runs_dir, StorePath):
         _follow_in_store(options.runs_dir)
     for tables_dir in follow_all(options.runs_dir, tables_dirs(options), after=_update_sinks):
-        print(f"{tables_dir} is kept by another process, which follows after its current batch")
+        print(f"{tables_dir} follows after the current batch of the process that keeps it")
 
 
 def tables_dirs(options: RunsOptions) -> list[Path]:

@@ -2,10 +2,12 @@
 
 import itertools
 from collections.abc import Sequence
+from contextlib import suppress
 from functools import partial
 
 from pyspark.sql import SparkSession
 
+from longtail.conf.base.errors import UserError
 from longtail.conf.experiment import Experiment
 from longtail.conf.options.studies import ExperimentOptions
 from longtail.spark_jobs.cluster.pool import Workload, run_workloads
@@ -15,6 +17,7 @@ from longtail.spark_jobs.studies.planned import PlannedStep, PlannedTrial, all_s
 from longtail.spark_jobs.studies.results import read_step_times, trial_file, write_step_time, write_trial
 from longtail.spark_jobs.studies.run_step import Output, Outputs, run_step
 from longtail.spark_jobs.studies.trial_row import trial_row
+from longtail.streaming.runs.descriptions import add_tag
 
 
 def run_experiment(
@@ -56,6 +59,9 @@ def is_done(options: ExperimentOptions, experiment: Experiment, trial: PlannedTr
 
 def _run_timed(spark: SparkSession, options: ExperimentOptions, step: PlannedStep, outputs: Outputs) -> Output:
     output = run_step(spark, step, outputs)
+    if output.run is not None:
+        with suppress(UserError):  # a damaged description is no reason to end an experiment
+            add_tag(options.runs_dir, output.run.run_dir.name, options.name)
     if output.seconds is not None:
         time = StepTime(step.step_id, *kind_of(step), images_of_step(step), output.seconds)
         write_step_time(options.results_dir, time)

@@ -46,7 +46,7 @@ def options_in(configuration: str | None) -> Mapping[str, Any]:
         return MappingProxyType({})
     if not isinstance(found, dict):
         return MappingProxyType({})
-    return MappingProxyType({name: value for name, value in found.items() if value is not None})
+    return MappingProxyType({name: value for name, value in found.items() if value is not None and _is_name(name)})
 
 
 @lru_cache(maxsize=4096)
@@ -72,7 +72,7 @@ def differing(configurations: Sequence[str | None]) -> list[str]:
 def label_of(name: str, text: str) -> str:
     """An option in a title: its text where that says enough, otherwise with what it is."""
     if name in _LABELS:
-        return _LABELS[name].format(text)
+        return _LABELS[name].format(shown_text(text))
     if name in ("imb_factor", "imb_factor_unlabel"):
         return f"{'rho' if name == 'imb_factor' else 'rho_U'} {_inverse(text)}"
     if name in PLACES:
@@ -109,6 +109,11 @@ def _differing(configurations: tuple[str | None, ...]) -> tuple[str, ...]:
     return tuple(sorted(found, key=lambda name: (_ORDER.get(name, 0), len(values[name] - {None}) == 1, name)))
 
 
+def _is_name(name: str) -> bool:
+    """Whether an address can have it: half a character cannot be in one, nor a whole novel."""
+    return name.isprintable() and len(name) <= _MOST_CHARACTERS
+
+
 def _of_any_seed(name: str, text: str) -> str:
     return _RUN_OF_A_SEED.sub(r"-seed-\1", text) if name in PLACES else text
 
@@ -117,7 +122,7 @@ def _inverse(text: str) -> str:
     try:
         return f"{1 / float(text):.4g}"
     except (ValueError, ZeroDivisionError):
-        return text
+        return shown_text(text)
 
 
 def _named_run(text: str) -> str:

@@ -56,9 +56,12 @@ class PageState:
     figures: dict[str, go.Figure | None] = field(default_factory=dict)
 
 
-def whole_page(state: PageState) -> str:
-    """The HTML document with the texts of a state; the charts follow with the first state that the browser requests."""
-    return render("page.html", state=state, panels=PANELS)
+def whole_page(state: PageState, *, token: str | None = None) -> str:
+    """The HTML document with the texts of a state; the charts follow with the first state that the browser requests.
+
+    token: for changes of runs; None for a page that changes nothing
+    """
+    return render("page.html", state=state, panels=PANELS, token=token)
 
 
 def page_state(

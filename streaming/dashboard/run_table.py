@@ -25,6 +25,7 @@ from longtail.streaming.dashboard.table_rows import SPLITS, Row
 from longtail.streaming.dashboard.titles import configuration_titles, method_title, run_titles
 from longtail.streaming.dashboard.values import mean_text, score_text
 from longtail.streaming.events.schema import FINISHED
+from longtail.streaming.tables.descriptions import RunDescription
 from longtail.streaming.tables.reading import rows_where
 
 PAGE_ROWS = 100
@@ -84,9 +85,8 @@ class TableRow:
     runs: tuple[str, ...]
     cells: list[Cell]
     status: str = ""
-    tags: tuple[str, ...] = ()
+    description: RunDescription = RunDescription()
     is_group: bool = False
-    hidden: bool = False
 
 
 @dataclass(frozen=True)
@@ -223,14 +223,12 @@ class _Content:
         return Counter(self.value(row, option) for row in rows).most_common(1)[0][0]
 
     def row(self, row: Row, columns: Sequence[Column], usual: Mapping[str, str | None]) -> TableRow:
-        description = self._notes.description(row["run"])
         return TableRow(
             title=self.title(row),
             runs=(row["run"],),
             cells=[self._cell(row, column, usual) for column in columns],
             status=row["status"],
-            tags=description.tags,
-            hidden=description.hidden,
+            description=self._notes.description(row["run"]),
         )
 
     def group_row(self, title: str, members: list[Row], columns: Sequence[Column]) -> TableRow:

@@ -1,11 +1,12 @@
-"""The web server of the page, with five fixed addresses.
+"""The web server of the page, with fixed addresses.
 
     /               the page
     /state?...      its state for a selection, as JSON; 204 if the tables have not changed since ?version=
-    /page.css, /page.js, /plotly.min.js
+    /act            where runs may be changed: does so (actions.py)
+    /page.css, /page.js, /actions.js, /plotly.min.js
 
-No part of a request becomes a path: the three files are read when the server starts, and a run's name is used only if
-the tables have it.
+No part of a request becomes a path: the files are read when the server starts, and a run's name is used only if the
+tables have it.
 """
 
 import errno
@@ -29,11 +30,13 @@ from starlette.responses import HTMLResponse, Response
 from starlette.routing import Route
 
 from longtail.conf.base.errors import UserError
+from longtail.streaming.dashboard.actions import ADDRESS, Act, RunActions
 from longtail.streaming.dashboard.notes import RunNotes
 from longtail.streaming.dashboard.page import PageState, page_state, whole_page
 from longtail.streaming.dashboard.selection import Selection, read_selection
 from longtail.streaming.dashboard.table_rows import ReadTable
 
+_SCRIPTS = ("page.js", "actions.js")
 _OF_HOST = (errno.EADDRNOTAVAIL, errno.EINVAL)
 LOOPBACK = ("127.0.0.1", "localhost", "::1")
 SECONDS_TO_ANSWER = 5
@@ -51,7 +54,12 @@ _HEADERS = {
 
 
 def dashboard_page(
-    read: ReadTable, version: Callable[[], str], *, host: str, notes: Callable[[], RunNotes] = RunNotes
+    read: ReadTable,
+    version: Callable[[], str],
+    *,
+    host: str,
+    notes: Callable[[], RunNotes] = RunNotes,
+    act: Act | None = None,
 ) -> Starlette:
     """The application.
 
@@ -60,7 +68,9 @@ def dashboard_page(
     host: address that it will listen on; on loopback, requests for another host name are refused, which prevents web
     pages from reading this one through a name of their own (DNS rebinding)
     notes: what is known of the runs beside their tables
+    act: changes a run; without it, the page changes nothing
     """
+    actions = RunActions(act, lambda run: run in read("runs", run)["run"].to_pylist()) if act else None
 
     def selected(request: Request) -> Selection:
         return read_selection(request.query_params.multi_items())
@@ -68,7 +78,9 @@ def dashboard_page(
     # Not async: each request runs in its own thread, so that a slow one does not block the others.
     def page(request: Request) -> Response:
         # The panels follow with the first state: the browser has nothing to draw them with yet.
-        html = whole_page(page_state(read, selected(request), notes(), panels={}))
+        html = whole_page(
+            page_state(read, selected(request), notes(), panels={}), token=actions.token if actions else None
+        )
         # Texts in JSON may have half a character, "\ud800": it is none in UTF-8, and must not hide all other runs.
         return HTMLResponse(html.encode("utf-8", "replace"), headers=_HEADERS)
 
@@ -85,9 +97,11 @@ def dashboard_page(
         Route("/", page),
         Route("/state", state),
         Route("/page.css", _fixed((static / "page.css").read_bytes(), "text/css")),
-        Route("/page.js", _fixed((static / "page.js").read_bytes(), "text/javascript")),
+        *(Route(f"/{name}", _fixed((static / name).read_bytes(), "text/javascript")) for name in _SCRIPTS),
         Route("/plotly.min.js", _fixed(plotly, "text/javascript")),
     ]
+    if actions:
+        routes.append(Route(ADDRESS, actions.answer, methods=["POST"]))
     trusted = [*LOOPBACK, f"[{LOOPBACK[2]}]"] if host in LOOPBACK else ["*"]
     middleware = [
         Middleware(TrustedHostMiddleware, allowed_hosts=trusted),

@@ -5,7 +5,15 @@ from collections.abc import Iterable, Mapping
 from functools import lru_cache
 from typing import Any
 
-from longtail.streaming.dashboard.configurations import SEED, differing, label_of, option_texts, options_in
+from longtail.streaming.dashboard.configurations import (
+    SEED,
+    differing,
+    label_of,
+    option_texts,
+    options_in,
+    shown_text,
+    text_of,
+)
 
 MAX_PARTS = 5
 """Options in a title, beside the seed."""
@@ -36,20 +44,21 @@ def configuration_titles(rows: Iterable[Mapping[str, Any]]) -> dict[str, str]:
 def base_title(phase: str, configuration: str | None) -> str:
     """Data set and phase."""
     options = options_in(configuration)
-    return ", ".join(str(part) for part in (options.get("dataset"), phase_title(phase, options)) if part)
+    dataset = [shown_text(text_of(options["dataset"]))] if "dataset" in options else []
+    return ", ".join([*dataset, phase_title(phase, options)])
 
 
 def phase_title(phase: str, options: Mapping[str, Any]) -> str:
     """What a run does, as the page calls it."""
     if phase == "train_semi" and options.get("semi_method") == "fixmatch":
-        balancing = options.get("balancing", "none")
+        balancing = shown_text(text_of(options.get("balancing", "none")))
         return "FixMatch" if balancing == "none" else f"FixMatch with {balancing}"
     return _PHASES.get(phase, phase)
 
 
 def method_title(phase: str, options: Mapping[str, Any]) -> str:
     """What a run does, with the classifier's method, the loss and the re-balancing."""
-    named = (str(options.get(name, "None")) for name in ("method", "loss_type", "train_rule"))
+    named = (shown_text(text_of(options.get(name, "None"))) for name in ("method", "loss_type", "train_rule"))
     return " · ".join([phase_title(phase, options), *(part for part in named if part != "None")])
 
 

@@ -7,6 +7,7 @@ notebooks need the tables alone (streaming/tables/descriptions.py).
 """
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import overload
 
@@ -58,6 +59,13 @@ def write_description(runs_dir: Location, run: str, description: RunDescription)
         file.unlink(missing_ok=True)
         return
     write_json_atomically(file, {"format_version": DESCRIPTIONS_FORMAT_VERSION, **vars(description)})
+
+
+def add_tag(runs_dir: Location, run: str, tag: str) -> None:
+    """Give a run a tag beside those that it has. Raises UserError if its description is damaged."""
+    before = read_description(runs_dir, run)
+    if tag not in before.tags:
+        write_description(runs_dir, run, replace(before, tags=(*before.tags, tag)))
 
 
 def described_runs(runs_dir: Location) -> list[str]:

@@ -42,16 +42,6 @@ class ListedRun:
 
 def listed_runs(runs_dir: Location, tables_dirs: Sequence[Path]) -> list[ListedRun]:
     """All runs by name, then the deleted ones that can be restored."""
-    parts: dict[str, list[str]] = {}
-    for part, runs in {
-        "directory": _run_directories(runs_dir),
-        "events": event_files_by_run(runs_dir / EVENTS_DIRECTORY),
-        **{tables.name: list_runs(tables) for tables in tables_dirs},
-    }.items():
-        for run in runs:
-            parts.setdefault(run, []).append(part)
-    for run in described_runs(runs_dir):
-        parts.setdefault(run, [])
     present = [
         ListedRun(
             run=run,
@@ -59,7 +49,7 @@ def listed_runs(runs_dir: Location, tables_dirs: Sequence[Path]) -> list[ListedR
             state=run_state(tables_dirs, run) or _state_of_directory(runs_dir, run),
             parts=tuple(found),
         )
-        for run, found in sorted(parts.items())
+        for run, found in sorted(_parts_by_run(runs_dir, tables_dirs).items())
     ]
     deleted = [
         ListedRun(run=entry.run, description=RunDescription(), state=None, parts=("trash",), deleted=entry)
@@ -71,11 +61,26 @@ def listed_runs(runs_dir: Location, tables_dirs: Sequence[Path]) -> list[ListedR
 
 def matching_runs(runs_dir: Location, tables_dirs: Sequence[Path], pattern: str) -> list[str]:
     """The names of the runs that are not deleted and match; raises UserError if there are none."""
-    names = [listed.run for listed in listed_runs(runs_dir, tables_dirs) if listed.deleted is None]
+    names = sorted(_parts_by_run(runs_dir, tables_dirs))
     if matching := [name for name in names if fnmatchcase(name, pattern)]:
         return matching
     hint = did_you_mean(pattern, names) or f"; `longtail runs list --runs_dir {runs_dir}` lists them"
     raise UserError(f"{runs_dir} has no run {pattern}{hint}")
+
+
+def _parts_by_run(runs_dir: Location, tables_dirs: Sequence[Path]) -> dict[str, list[str]]:
+    """Where there is something of each run that is not deleted."""
+    parts: dict[str, list[str]] = {}
+    for part, runs in {
+        "directory": _run_directories(runs_dir),
+        "events": event_files_by_run(runs_dir / EVENTS_DIRECTORY),
+        **{tables.name: list_runs(tables) for tables in tables_dirs},
+    }.items():
+        for run in runs:
+            parts.setdefault(run, []).append(part)
+    for run in described_runs(runs_dir):
+        parts.setdefault(run, [])
+    return parts
 
 
 def run_state(tables_dirs: Sequence[Path], run: str) -> dict[str, Any] | None:
