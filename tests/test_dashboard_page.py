@@ -4,6 +4,7 @@ import http.client
 import json
 import re
 import socket
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from urllib.parse import parse_qsl, urlencode
@@ -26,7 +27,7 @@ from longtail.streaming.tables.manifest import RunManifest
 from longtail.streaming.tables.progress import end_progress, write_progress
 from longtail.streaming.tables.query_rows import ALERTS, query_directory, query_files
 from longtail.streaming.tables.reading import read_result_table
-from longtail.streaming.tables.schemas import TABLES
+from longtail.streaming.tables.schemas import TABLES, TABLES_FORMAT_VERSION
 from longtail.streaming.tables.writing import write_run
 from tests.refusals import refused
 from tests.result_rows import PLAIN, class_rows, table, write_base
@@ -520,6 +521,20 @@ def test_an_unchanged_table_is_read_once(tmp_path: Path) -> None:
     for file in tmp_path.glob("runs/base/*.parquet"):
         file.unlink()
     assert len(reader.read("epochs")) == 1  # from memory
+
+
+def test_a_table_of_a_thousand_runs_is_read_in_a_moment(tmp_path: Path) -> None:
+    """What a run costs does not grow with the runs: by a sum over all of them for each this took half a minute."""
+    for number in range(1000):
+        run = f"run{number}"
+        (tmp_path / "runs" / run).mkdir(parents=True)
+        rows = {"runs": table("runs", {"run": run}).to_pylist()}
+        manifest = json.dumps({"format_version": TABLES_FORMAT_VERSION, **vars(RunManifest(run, rows=rows))})
+        (tmp_path / "runs" / run / "manifest.json").write_text(manifest)
+    reader = TableReader(tmp_path)
+    began = time.process_time()
+    assert reader.read("runs").num_rows == 1000
+    assert time.process_time() - began < 10
 
 
 def test_of_a_long_run_only_the_file_that_an_epoch_changed_is_read_again(tmp_path: Path) -> None:

@@ -67,6 +67,7 @@ class TableReader:
         self._bad_lines: dict[Path, pa.Table] = {}
         self._whole: dict[str, tuple[dict[str, ManifestState], pa.Table]] = {}
         self._cached: dict[str, OrderedDict[str, _CachedRun]] = {name: OrderedDict() for name in TABLES}
+        self._num_bytes = dict.fromkeys(_MAX_CACHED_RUNS, 0)
 
     def version(self) -> str:
         """A text that changes whenever a table does."""
@@ -162,12 +163,14 @@ class TableReader:
         parts = read_parts(self.directory, name, run, columns=_COLUMNS.get(name), known=known)
         whole = pa.concat_tables([_no_rows(name), *parts.values()])
         with self._lock:
+            replaced = cached.pop(run, None)
             cached[run] = _CachedRun(state, parts, whole)
-            cached.move_to_end(run)
-            most, size = _MAX_CACHED_RUNS.get(name), sum(one.whole.nbytes for one in cached.values())
-            while most is not None and len(cached) > most and size > CACHED_BYTES:
-                _, oldest = cached.popitem(last=False)
-                size -= oldest.whole.nbytes
+            if most := _MAX_CACHED_RUNS.get(name):
+                # A total that goes along: a sum over all runs for each of a thousand takes minutes.
+                self._num_bytes[name] += whole.nbytes - (replaced.whole.nbytes if replaced else 0)
+                while len(cached) > most and self._num_bytes[name] > CACHED_BYTES:
+                    _, oldest = cached.popitem(last=False)
+                    self._num_bytes[name] -= oldest.whole.nbytes
         return whole
 
 
