@@ -16,6 +16,13 @@ from longtail.streaming.dashboard.class_figures import (
     mean_of_last,
     pseudo_labels,
 )
+from longtail.streaming.dashboard.prediction_figures import (
+    latest_stream,
+    latest_window,
+    prediction_shares,
+    prediction_windows,
+    window_note,
+)
 from longtail.streaming.dashboard.run_figures import group_lines
 from longtail.streaming.dashboard.style import NEUTRAL, RUN_COLOURS, chart_name, head_tail_colour
 from tests.result_rows import class_rows, table
@@ -226,6 +233,38 @@ def test_without_confidences_there_is_no_chart_of_them() -> None:
     axis = class_axis(class_rows({0: [0.5]}), max_rows=10)
     counts = table("pseudo_labels", {"mean_confidence": None})
     assert [trace.type for trace in pseudo_labels(counts, axis, view="v").data] == ["bar", "bar"]
+
+
+def predicted(window: int, counts: tuple[int, int], *, stream: str = "a", **changes: object) -> list[dict]:
+    share = {"estimated_share": 0.75, "share_low": 0.5, "share_high": 0.875}
+    return [
+        {"window_start": 600.0 * window, "class_id": c, "train_count": (30, 10)[c], "predicted": counts[c],
+         "confidence_sum": counts[c] * 0.5, "novel": counts[c] // 10, "stream": stream, **share, **changes}
+        for c in range(2)
+    ]  # fmt: skip
+
+
+def test_a_window_of_predictions_stands_beside_the_training_with_its_estimated_shares() -> None:
+    axis = class_axis(class_rows({0: [0.5], 1: [0.5]}), max_rows=10)
+    rows = table("predictions", *predicted(3, (0, 9), stream="b"), *predicted(4, (1, 1)), *predicted(5, (80, 20)))
+    stream = latest_stream(rows)
+    bars, ticks, points = prediction_shares(latest_window(stream), axis, view="v").data
+    assert list(bars.x) == [0.8, 0.2] and list(ticks.x) == [0.75, 0.25] and list(points.x) == [0.75, 0.75]
+    assert (points.error_x.array[0], points.error_x.arrayminus[0]) == (0.125, 0.25)
+    confidence, novel = prediction_windows(stream, view="v").data
+    assert list(confidence.y) == [0.5, 0.5] and list(novel.y) == [0, 0.1]
+    assert "a, window of 1970-01-01 00:50 UTC (1 other streams have earlier ones), 100 images." in window_note(
+        stream, num_streams=2
+    )
+
+
+def test_of_a_window_without_predictions_and_estimates_there_are_no_numbers() -> None:
+    axis = class_axis(class_rows({0: [0.5], 1: [0.5]}), max_rows=10)
+    unknown = dict.fromkeys(("estimated_share", "share_low", "share_high"))
+    stream = table("predictions", *predicted(1, (0, 0), **unknown))
+    bars, _, points = prediction_shares(stream, axis, view="v").data
+    assert np.isnan([*bars.x, *points.x]).all()
+    assert [len(line.x) for line in prediction_windows(stream, view="v").data] == [0, 0]
 
 
 def test_a_group_without_classes_has_no_line() -> None:

@@ -157,6 +157,13 @@ def test_a_labelling_shows_its_confidence_and_what_it_says_of_the_unlabeled_part
     assert "estimate for the unlabeled images <b>2.5</b>" in state.html["note-pseudo_labels"]
 
 
+def test_a_stream_that_the_checkpoint_predicts_has_a_panel() -> None:
+    state = page_state(reader_of({**ONE_RUN, "predictions": table("predictions", {})}), Selection())
+    assert {"prediction_shares", "prediction_windows"} <= drawn(state)
+    assert "window of 1970-01-01 00:10 UTC, 30 images" in state.html["note-predictions"]
+    assert "longtail predict --stream" in page_state(reader_of(ONE_RUN), Selection()).html["note-predictions"]
+
+
 def test_a_second_round_is_set_against_that_of_the_run_before() -> None:
     labels = table("pseudo_labels", {"run": "first"}, {"round": 2, "previous_run": "first", "mean_confidence": 0.5})
     state = page_state(reader_of({**ONE_RUN, "pseudo_labels": labels}), Selection())

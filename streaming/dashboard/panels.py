@@ -29,10 +29,17 @@ from longtail.streaming.dashboard.class_figures import (
 from longtail.streaming.dashboard.comparison import arm_scores, arms_of, other_seeds
 from longtail.streaming.dashboard.comparison_figures import class_changes, score_of_arms
 from longtail.streaming.dashboard.notes import RunNotes
+from longtail.streaming.dashboard.prediction_figures import (
+    latest_stream,
+    latest_window,
+    prediction_shares,
+    prediction_windows,
+    window_note,
+)
 from longtail.streaming.dashboard.rendering import render, render_note
 from longtail.streaming.dashboard.run_figures import group_lines
 from longtail.streaming.dashboard.selection import GROUPS, MAX_COMPARED, Selection
-from longtail.streaming.dashboard.style import GROUP_COLOURS, NEUTRAL, RUN_DASHES, arm_style
+from longtail.streaming.dashboard.style import GROUP_COLOURS, NEUTRAL, RUN_COLOURS, RUN_DASHES, arm_style
 from longtail.streaming.dashboard.table_rows import (
     ReadTable,
     Row,
@@ -187,6 +194,19 @@ def _pseudo_label_quality(shown: ShownRun) -> Content:
     return render_note(note, legend=_head_to_tail(axis)), {"pseudo_label_quality": figure}
 
 
+def _predictions(shown: ShownRun) -> Content:
+    """What the run's checkpoint predicts in a stream."""
+    rows = shown.read("predictions", shown.run)
+    if not len(rows):
+        return render_note("No stream is predicted by this run's checkpoint: longtail predict --stream does that."), {}
+    stream, num_streams = latest_stream(rows), len(rows["stream"].unique())
+    legend = [("mean confidence", NEUTRAL), ("novel images", RUN_COLOURS[2]), ("estimated share", RUN_COLOURS[1])]
+    return render_note(window_note(stream, num_streams=num_streams), legend=legend), {
+        "prediction_shares": prediction_shares(latest_window(stream), shown.axis(_BARS), view=shown.view),
+        "prediction_windows": prediction_windows(stream, view=shown.view),
+    }
+
+
 def _comparison(shown: ShownRun) -> Content:
     """Runs of the same classes at the latest epoch that all of them have finished."""
     wanted = [run for run in shown.selection.compare if run in shown.run_rows and run != shown.run]
@@ -262,6 +282,14 @@ PANELS = {
     "pseudo_labels": Panel("Pseudo-labels", _pseudo_labels, {"pseudo_labels": ""}),
     "pseudo_label_quality": Panel(
         "Precision and recall of pseudo-labels", _pseudo_label_quality, {"pseudo_label_quality": ""}
+    ),
+    "predictions": Panel(
+        "Predictions of a stream",
+        _predictions,
+        {
+            "prediction_shares": "share of the latest window's images, head to tail",
+            "prediction_windows": "confidence and novel images by window",
+        },
     ),
     "comparison": Panel(
         "Comparison of runs at the same epoch",

@@ -31,7 +31,14 @@ from longtail.streaming.tables.schemas import IN_MANIFEST, QUARANTINE, RUNNING, 
 
 SILENCE_SECONDS = 15
 """While a training runs, alerts are read again at this interval even without new events, to notice silent runs."""
-_MAX_CACHED_RUNS = {"class_epochs": 8, "confusion": 8, "pseudo_labels": 8, "unlabeled_estimates": 8, "steps": 8}
+_MAX_CACHED_RUNS = {
+    "class_epochs": 8,
+    "confusion": 8,
+    "pseudo_labels": 8,
+    "unlabeled_estimates": 8,
+    "steps": 8,
+    "predictions": 8,
+}
 """Number of runs that are cached per table, and of small ones more, up to CACHED_BYTES; of the other tables, all."""
 CACHED_BYTES = 64 * 2**20
 _COLUMNS = {"class_epochs": CLASS_COLUMNS}
