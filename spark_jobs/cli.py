@@ -15,6 +15,7 @@ from contextlib import ExitStack
 from pathlib import Path
 
 import longtail
+from longtail.conf.base.output import READER_GONE, ending_with_its_reader, reader_is_gone
 from longtail.conf.base.shown_text import redacted
 from longtail.conf.base.signals import sigterm_as_ctrl_c
 from longtail.conf.base.suggestions import did_you_mean
@@ -72,7 +73,8 @@ def main(argv: Sequence[str] | None = None) -> None:
     if command == "help" and arguments:
         command, arguments = arguments[0], ["--help"]
     if command in ("", "help", "-h", "--help"):
-        print(_listing())
+        with ending_with_its_reader():
+            print(_listing())
         sys.exit(0 if command else 2)
     if command == "--version":
         print(f"longtail {longtail.__version__}")
@@ -99,6 +101,11 @@ def run_job(name: str, job_main: Callable[[Sequence[str]], None], argv: Sequence
     With --verbose in argv, a stack trace is printed before the line.
     """
     remove_jobs_from_path()
+    with ending_with_its_reader():
+        _run_job(name, job_main, argv)
+
+
+def _run_job(name: str, job_main: Callable[[Sequence[str]], None], argv: Sequence[str]) -> None:
     try:
         with ExitStack() as around:
             around.enter_context(sigterm_as_ctrl_c())
@@ -110,6 +117,8 @@ def run_job(name: str, job_main: Callable[[Sequence[str]], None], argv: Sequence
     except KeyboardInterrupt:
         _exit(name, "interrupted", 130)
     except Exception as error:  # noqa: BLE001 - users see one line, whatever went wrong
+        if isinstance(error, BrokenPipeError) and reader_is_gone():
+            sys.exit(READER_GONE)
         if "--verbose" in argv:
             sys.stderr.write(redacted(traceback.format_exc()))
         message = user_message(error)

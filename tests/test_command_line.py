@@ -3,6 +3,7 @@
 import errno
 import importlib
 import importlib.machinery
+import os
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -30,6 +31,24 @@ def status_of(job_main: Callable[[Sequence[str]], None], *argv: str) -> object:
     with pytest.raises(SystemExit) as exit_:
         run_job("train", job_main, argv)
     return exit_.value.code
+
+
+@pytest.mark.parametrize("text", ["a line", "more than a buffer holds " * 10_000])
+@pytest.mark.parametrize("flush", [False, True])
+def test_a_job_whose_output_nobody_reads_any_more_ends_without_a_word(
+    text: str, flush: bool, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    read_end, write_end = os.pipe()
+    os.close(read_end)
+    with open(write_end, "w") as output:
+        monkeypatch.setattr(sys, "stdout", output)
+        assert status_of(lambda argv: print(text, flush=flush)) == 141
+    assert capsys.readouterr().err == ""
+
+
+def test_a_pipe_to_something_else_that_breaks_is_a_failure(capsys: pytest.CaptureFixture[str]) -> None:
+    assert status_of(raising(BrokenPipeError(errno.EPIPE, "Broken pipe"))) == 1
+    assert "Broken pipe" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(

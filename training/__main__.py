@@ -13,13 +13,14 @@ the options of `longtail JOB`. The run has the same name and files as with Spark
 import sys
 
 from longtail.conf.base.errors import UserError
+from longtail.conf.base.output import ending_with_its_reader
 from longtail.conf.base.signals import sigterm_as_ctrl_c
 
 
 def run_command() -> None:
     """Run the training that the arguments name; turn what users can mend, and Ctrl-C, into one line and a status."""
     try:
-        with sigterm_as_ctrl_c():
+        with ending_with_its_reader(), sigterm_as_ctrl_c():
             # PyTorch takes seconds to import; whoever presses Ctrl-C meanwhile sees no stack trace either.
             from longtail.training.command import main
 
