@@ -6,12 +6,12 @@ A row describes the copies of one kind, as Manifest.copies and a run's result.js
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from longtail.conf.vocabulary import TEST, UNLABELED
+from longtail.conf.vocabulary import UNLABELED, VAL
 from longtail.data.manifest import Manifest
 
 
 def unlabeled_copy_lines(manifest: Manifest) -> list[str]:
-    """What was left out of the unlabeled part, or kept in it, as copies of test or labelled images."""
+    """What was left out of the unlabeled part, or kept in it, as copies of test, validation or labelled images."""
     return [f"{_line(row)}{_examples(row)}" for row in manifest.copies if row["split"] == UNLABELED]
 
 
@@ -38,7 +38,7 @@ def _conflicts(manifest: Manifest) -> Iterator[str]:
 
 
 def _line(row: Mapping[str, Any]) -> str:
-    of = "test" if row["of"] == TEST else "labelled"
+    of = "validation" if row["of"] == VAL else row["of"]
     copies = f"{row['num_images']} {row['kind']} copies of {of} images"
     if row["split"] != UNLABELED:
         return f"the part {row['split']} has {copies}"

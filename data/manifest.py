@@ -42,7 +42,7 @@ class Manifest:
     channel_mean, channel_std: of the training images, per channel, for pixels in [0, 1]
     duplicates: exact copies, by the splits that contain them (spark_jobs/frames/image_statistics.py)
     copies: images of a part that are exact or near copies of images of another, by part, kind and what they copy
-        (spark_jobs/steps/copies.py); those that copy test images are not in the unlabeled part
+        (spark_jobs/steps/copies.py); those that copy test or validation images are not in the unlabeled part
     num_label_conflicts, label_conflicts: contents of labelled and test images with more than one class, and examples
     checksums: by split, a hash of its rows that does not depend on their order or files (data/checksums.py)
     source: origin of the images, and how they were verified

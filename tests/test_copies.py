@@ -95,6 +95,7 @@ def test_an_image_is_listed_once_and_as_the_copy_of_a_test_image_if_it_is_that(s
         (6, 0, None, "train", 13, None, None),
         (7, None, 0, "unlabeled", 14, None, None),
         (8, None, 0, "unlabeled", 12, None, None),
+        (9, None, 0, "unlabeled", 13, None, None),
     ]
     parts = frame_of(spark, rows, PARTS_DDL)
     copies = with_copies(parts, near=False).persist()
@@ -102,13 +103,15 @@ def test_an_image_is_listed_once_and_as_the_copy_of_a_test_image_if_it_is_that(s
     assert sorted(map(tuple, copies.collect())) == [
         (1, "train", 0, "test", 2, 1, "exact"),
         (3, "unlabeled", 1, "test", 2, 1, "exact"),
-        (4, "unlabeled", None, "labelled", 5, 0, "exact"),
-        (8, "unlabeled", 0, "labelled", 5, 0, "exact"),
+        (4, "unlabeled", None, "val", 5, 0, "exact"),
+        (8, "unlabeled", 0, "val", 5, 0, "exact"),
+        (9, "unlabeled", 0, "labelled", 6, 0, "exact"),
     ]
     assert [tuple(row) for row in with_copy_counts(copies).collect()] == [
         ("train", "test", "exact", 1, 1, [(1, 2)]),
-        ("unlabeled", "labelled", "exact", 2, 0, [(4, 5), (8, 5)]),
+        ("unlabeled", "labelled", "exact", 1, 0, [(9, 6)]),
         ("unlabeled", "test", "exact", 1, 0, [(3, 2)]),
+        ("unlabeled", "val", "exact", 2, 0, [(4, 5), (8, 5)]),
     ]
     assert [tuple(map(tuple, row)) for row in with_label_conflicts(parts).collect()] == [((0, 1), (1, 2))]
 
@@ -172,14 +175,21 @@ def test_copies_of_test_and_labelled_images_are_left_out_and_said_every_time(
 
 
 @pytest.mark.long
-def test_copies_of_labelled_images_stay_if_asked_but_those_of_test_images_never(
+def test_copies_of_labelled_images_stay_if_asked_but_those_of_held_out_images_never(
     spark: SparkSession, images: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    manifest = prepared(spark, images, tmp_path, keep_labelled_copies=True)
+    val = tmp_path / "val"
+    for name, number in (("a", 30), ("b", 31)):
+        (val / name).mkdir(parents=True)
+        picture(number).save(val / name / f"{number}.png")
+    more = shutil.copytree(images / "more", tmp_path / "more")
+    shutil.copy(val / "a" / "30.png", more / "thirty.png")
+    manifest = prepared(spark, images, tmp_path / "data", keep_labelled_copies=True, val_path=val, unlabeled=str(more))
 
     assert manifest.num_images("unlabeled") == 5
     said = capsys.readouterr().out
     assert "kept in the unlabeled part: 1 exact copies of labelled images" in said
+    assert "left out of the unlabeled part: 1 exact copies of validation images, such as thirty.png of a/30.png" in said
     assert "left out of the unlabeled part: 1 exact copies of test images" in said
 
 

@@ -38,8 +38,8 @@ class UnlabeledOptions(LongTailOptions):
     )
     keep_labelled_copies: bool = option(
         False,
-        "keep unlabeled images that are exact or near copies of labelled ones; copies of test images are always left "
-        "out", group="Unlabeled images", advanced=True,
+        "keep unlabeled images that are exact or near copies of labelled ones; copies of test and "
+        "validation images are always left out", group="Unlabeled images", advanced=True,
     )  # fmt: skip
     relevance: float = option(
         1.0, "share of the unlabeled images that belong to the classes; the others are from --irrelevant_dataset",

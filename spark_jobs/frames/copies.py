@@ -7,7 +7,7 @@ import pyarrow as pa
 from pyspark.sql import Column, DataFrame, Window
 from pyspark.sql import functions as F
 
-from longtail.conf.vocabulary import TEST, UNLABELED
+from longtail.conf.vocabulary import TEST, UNLABELED, VAL
 from longtail.data.contract import HIDDEN_LABEL, ID, LABEL, SKIPPED, SPLIT
 from longtail.data.fingerprints import (
     BAND_BITS,
@@ -22,6 +22,9 @@ from longtail.data.fingerprints import (
 
 EXACT, NEAR = "exact", "near"
 LABELLED = "labelled"
+HELD_OUT = (TEST, VAL)
+_ORIGINALS = (*HELD_OUT, LABELLED)
+"""What an image may be a copy of, the most important first."""
 OF, KIND = "of", "kind"
 NUM_EXAMPLES = 3
 
@@ -33,14 +36,14 @@ _FOR_LABELLED = 1 << 3
 def with_copies(parts: DataFrame, *, near: bool) -> DataFrame:
     """Unlabeled images that are copies of test or labelled images, and labelled ones that are copies of test images.
 
-    id, split, class_id, kind (EXACT or NEAR), of (TEST or LABELLED), of_id, of_class. An image that is a copy of
-    several is listed once: as the copy of a test image, if it is that.
+    id, split, class_id, kind (EXACT or NEAR), of (TEST, VAL or LABELLED, the other labelled images), of_id, of_class.
+    An image that is a copy of several is listed once: as the copy of a test image, if it is that, or of one of VAL.
 
     parts: FINGERPRINT_SCHEMA and HIDDEN_LABEL, with the parts of the set as splits
     near: find near copies too. Two images are compared if they agree in a whole band of the hash
     """
     images = parts.select(ID, SPLIT, F.coalesce(LABEL, HIDDEN_LABEL).alias("class_id"), CONTENT, HASH, SKETCH)
-    of = F.when(F.col(SPLIT) == TEST, TEST).otherwise(LABELLED)
+    of = F.when(F.col(SPLIT).isin(*HELD_OUT), F.col(SPLIT)).otherwise(LABELLED)
     # One image for each content: a thousand equal ones, such as blank ones, are compared once.
     originals = (
         images.where(F.col(SPLIT) != UNLABELED)
@@ -58,9 +61,9 @@ def with_copies(parts: DataFrame, *, near: bool) -> DataFrame:
     pairs = left.join(right, _KEY).where(is_exact | (differing <= MAX_BITS))
     found = pairs.select(
         ID, SPLIT, "class_id",
-        # In the order in which the best of several is chosen: TEST before LABELLED, EXACT before NEAR.
+        # In the order in which the best of several is chosen: in that of _ORIGINALS, then EXACT before NEAR.
         F.struct(
-            (F.col(f"{_ORIGINAL}.{OF}") != TEST).alias("is_labelled"),
+            F.array_position(F.lit([*_ORIGINALS]), F.col(f"{_ORIGINAL}.{OF}")).alias("place"),
             F.when(is_exact, EXACT).otherwise(NEAR).alias(KIND),
             F.col(f"{_ORIGINAL}.id").alias("of_id"), F.col(f"{_ORIGINAL}.class_id").alias("of_class"),
         ).alias(_ORIGINAL),
@@ -69,7 +72,7 @@ def with_copies(parts: DataFrame, *, near: bool) -> DataFrame:
     if near:
         found = found.mapInArrow(_copies_alone, found.schema)
     best = found.groupBy(ID, SPLIT, "class_id").agg(F.min(_ORIGINAL).alias(_ORIGINAL))
-    of = F.when(F.col("original.is_labelled"), LABELLED).otherwise(TEST).alias(OF)
+    of = F.element_at(F.lit([*_ORIGINALS]), F.col(f"{_ORIGINAL}.place").cast("int")).alias(OF)
     return best.select(ID, SPLIT, "class_id", of, *(f"{_ORIGINAL}.{name}" for name in ("of_id", "of_class", KIND)))
 
 

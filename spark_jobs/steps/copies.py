@@ -1,4 +1,4 @@
-"""Finds copies of images between the parts of a set, and keeps copies of test images out of the unlabeled part."""
+"""Finds copies of images between the parts of a set, and keeps those of held-out images out of the unlabeled part."""
 
 from bisect import bisect_right
 from collections.abc import Iterator, Mapping, Sequence
@@ -11,10 +11,11 @@ from pyspark.sql import functions as F
 
 from longtail.conf.base.shown_text import printable
 from longtail.conf.options.data import DataOptions
-from longtail.conf.vocabulary import NO_CLASS, TEST, TRAIN, UNLABELED
+from longtail.conf.vocabulary import NO_CLASS, TRAIN, UNLABELED
 from longtail.data.contract import ID, SPLIT
 from longtail.data.sources.base import Shard
 from longtail.spark_jobs.frames.copies import (
+    HELD_OUT,
     NUM_EXAMPLES,
     OF,
     with_copies,
@@ -66,7 +67,7 @@ def found_copies(
         return
     parts = keep_long_tail(fingerprints, _with_all_candidates(counts, found), bucket_counts, seed=options.rand_number)
     with persisted(parts), persisted(with_copies(parts, near=near)) as copies:
-        is_left_out = F.lit(not options.keep_labelled_copies) | (F.col(OF) == TEST)
+        is_left_out = F.lit(not options.keep_labelled_copies) | F.col(OF).isin(*HELD_OUT)
         left_out = copies.where((F.col(SPLIT) == UNLABELED) & is_left_out).select(ID)
         rows = [_description(row.asDict(), options, names) for row in with_copy_counts(copies).collect()]
         some = any(row["left_out"] for row in rows)
@@ -86,7 +87,7 @@ def _with_all_candidates(counts: LongTail, found: Mapping[tuple[str, int], int])
 
 def _description(row: dict[str, Any], options: DataOptions, names: "ImageNames") -> dict[str, Any]:
     """A row of with_copy_counts as the manifest has it, with names for ids."""
-    left_out = row[SPLIT] == UNLABELED and (row[OF] == TEST or not options.keep_labelled_copies)
+    left_out = row[SPLIT] == UNLABELED and (row[OF] in HELD_OUT or not options.keep_labelled_copies)
     examples = [[names[example[ID]], names[example["of_id"]]] for example in row["examples"]]
     return {**row, "left_out": left_out, "examples": examples}
 
