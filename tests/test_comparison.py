@@ -15,6 +15,7 @@ from longtail.streaming.dashboard.comparison_figures import class_changes, mean_
 from longtail.streaming.dashboard.notes import NO_NOTES, RunNotes
 from longtail.streaming.dashboard.page import PageState, page_state
 from longtail.streaming.dashboard.panels import MAX_BARS
+from longtail.streaming.dashboard.phases import CLASSES
 from longtail.streaming.dashboard.selection import Selection
 from longtail.streaming.dashboard.style import RUN_COLOURS, arm_style, fitted_share_axis
 from longtail.streaming.dashboard.table_reader import TableReader
@@ -60,10 +61,10 @@ def test_runs_without_options_are_arms_of_their_own_with_different_titles() -> N
 def test_the_scores_of_an_arm_are_means_with_their_deviations_and_differences() -> None:
     scores = {"ce-0": 0.5, "ce-1": 0.54, "ldam-0": 0.6, "ldam-2": 0.64}
     epochs = table("epochs", *({"run": run, "balanced_accuracy": score} for run, score in scores.items()))
-    ce, ldam = arm_scores(epochs, arms_of(ROWS, NO_NOTES), epoch=1)
-    assert (ce[0]["text"], ce[0]["difference"]) == ("52.0 ± 2.8", None)
-    assert ldam[0]["text"] == "62.0 ± 2.8" and ldam[0]["difference"] == pytest.approx(10)
-    assert ldam[2] == {"text": "–", "difference": None}  # no medium-shot class
+    ce, ldam = arm_scores(epochs, arms_of(ROWS, NO_NOTES), CLASSES.compared, epoch=1)
+    assert ce[0] == {"text": "52.0 ± 2.8", "difference": None, "better": None}
+    assert ldam[0] == {"text": "62.0 ± 2.8", "difference": "+10.0", "better": True}
+    assert ldam[2] == {"text": "–", "difference": None, "better": None}  # no medium-shot class
 
 
 def test_a_mean_is_of_the_runs_that_have_the_epoch() -> None:
@@ -80,7 +81,7 @@ def test_a_mean_is_of_the_runs_that_have_the_epoch() -> None:
 def test_several_seeds_are_a_band_and_a_line_a_single_run_is_a_line() -> None:
     epochs = table("epochs", {"run": "a"}, {"run": "b", "balanced_accuracy": 0.7}, {"run": "c", "epoch": 2})
     arms = {"two": ["a", "b"], "one": ["c"]}
-    band, two, one = score_of_arms(epochs, arms, "balanced_accuracy", view="v").data
+    band, two, one = score_of_arms(epochs, arms, CLASSES.compared[0], view="v").data
     assert (
         band.fill == "toself"
         and list(two.y) == [0.6]

@@ -173,7 +173,11 @@ def test_a_second_round_is_set_against_that_of_the_run_before() -> None:
 
 def test_the_pseudo_labels_of_the_steps_show_how_right_they_are_and_are_no_split_to_choose() -> None:
     of_steps = class_rows({0: [0.25, 0.5], 1: [0.75, 1.0]}, split="unlabeled", precision=0.125)
-    tables = {**ONE_RUN, "class_epochs": pa.concat_tables([class_rows({0: [0.5], 1: [0.5]}), of_steps])}
+    tables = {
+        **ONE_RUN,
+        "runs": table("runs", {"phase": "train_semi"}),
+        "class_epochs": pa.concat_tables([class_rows({0: [0.5], 1: [0.5]}), of_steps]),
+    }
     state = page_state(reader_of(tables), Selection(split="unlabeled"))
     lines = {
         name: [list(t.y) for t in state.figures["pseudo_label_quality"].data if name in t.hovertemplate]

@@ -261,6 +261,23 @@ def pseudo_label_quality(class_epochs: pa.Table, axis: ClassAxis, *, view: str) 
     return figure
 
 
+def pseudo_label_classes(latest: pa.Table, axis: ClassAxis, *, view: str) -> go.Figure:
+    """Precision (filled) and recall (hollow) of the pseudo-labels of each class, or the means of each band.
+
+    latest: class_epochs of the split `unlabeled` at one epoch
+    """
+    ids, rows = latest["class_id"].to_numpy(), list(range(len(axis)))
+    figure = new_figure(height=_height(axis), view=view)
+    for column, name, symbol in (("precision", "precision", "circle"), ("accuracy", "recall", "diamond-open")):
+        figure.add_scatter(
+            y=rows, x=axis.means_of_classes(ids, floats(latest[column])), mode="markers", customdata=axis.hovers,
+            marker={"color": axis.colours, "size": 9, "symbol": symbol, "line": {"width": 2}},
+            hovertemplate=f"%{{customdata}}<br>{name} %{{x:.1%}}<extra></extra>",
+        )  # fmt: skip
+    figure.update_xaxes(range=[-0.02, 1.02], tickformat=".0%", dtick=0.25, showgrid=True)
+    return figure.update_yaxes(range=[len(axis) - 0.5, -0.5], showgrid=False, **axis.ticks())
+
+
 def floats(column: pa.ChunkedArray) -> np.ndarray:
     """A column as float64, NaN where it is null."""
     return column.cast(pa.float64()).to_numpy()

@@ -11,15 +11,14 @@ from typing import Any
 
 import pyarrow as pa
 
-from longtail.conf.vocabulary import SHOT_GROUPS
 from longtail.streaming.dashboard.configurations import SEED, differing, option_texts, shown_text, without_seed
 from longtail.streaming.dashboard.notes import RunNotes
+from longtail.streaming.dashboard.phases import KeyFigure
 from longtail.streaming.dashboard.table_rows import Row
 from longtail.streaming.dashboard.titles import base_title, configuration_titles, what_differs
 from longtail.streaming.dashboard.values import mean_text
 from longtail.streaming.tables.reading import rows_where
 
-SCORES = ("balanced_accuracy", *(f"{group}_shot_accuracy" for group in SHOT_GROUPS))
 MAX_OPTIONS = 8
 """Options in the table of what differs."""
 
@@ -64,26 +63,36 @@ def arms_of(rows: Sequence[Row], notes: RunNotes) -> list[Arm]:
     ]
 
 
-def arm_scores(epochs: pa.Table, arms: Sequence[Arm], *, epoch: int) -> list[list[dict[str, Any]]]:
+def arm_scores(
+    epochs: pa.Table, arms: Sequence[Arm], figures: Sequence[KeyFigure], *, epoch: int
+) -> list[list[dict[str, Any]]]:
     """For each arm and score, its mean with the standard deviation as text, and the difference of the mean from that of
-    the first arm in points, None for that arm itself.
+    the first arm (in points for shares) with whether it is better; None for that arm itself.
 
     epochs: rows of `epochs` of one split
     """
     rows = {row["run"]: row for row in rows_where(epochs, epoch=epoch).to_pylist()}
     values = [
-        [[value for run in arm.runs if (value := rows[run][score]) is not None] for score in SCORES] for arm in arms
+        [[value for run in arm.runs if (value := rows[run][figure.column]) is not None] for figure in figures]
+        for arm in arms
     ]
     return [
         [
             {
-                "text": mean_text(own, score) or "–",
-                "difference": 100 * (mean(own) - mean(first)) if index and own and first else None,
+                "text": mean_text(own, figure.column) or "–",
+                **_difference(figure, mean(own) - mean(first) if index and own and first else None),
             }
-            for score, own, first in zip(SCORES, of_arm, values[0], strict=True)
+            for figure, own, first in zip(figures, of_arm, values[0], strict=True)
         ]
         for index, of_arm in enumerate(values)
     ]
+
+
+def _difference(figure: KeyFigure, value: float | None) -> dict[str, Any]:
+    if value is None:
+        return {"difference": None, "better": None}
+    text = f"{value:+.3f}" if figure.unit == "nats" else f"{100 * value:+.1f}"
+    return {"difference": text, "better": None if value == 0 else (value > 0) == bool(figure.rises)}
 
 
 def _titles(arms: Sequence[Sequence[Row]], notes: RunNotes) -> list[str]:

@@ -8,12 +8,13 @@ import pyarrow as pa
 
 from longtail.streaming.dashboard.class_axis import ClassAxis
 from longtail.streaming.dashboard.class_figures import floats
+from longtail.streaming.dashboard.phases import KeyFigure
 from longtail.streaming.dashboard.style import (
     arm_style,
     chart_name,
     epoch_axis,
-    fitted_share_axis,
     new_figure,
+    score_axis,
     see_through,
 )
 from longtail.streaming.tables.reading import rows_where
@@ -22,15 +23,16 @@ Arms = Mapping[str, Sequence[str]]
 """Names of runs by title of their arm, the reference first."""
 
 
-def score_of_arms(epochs: pa.Table, arms: Arms, score: str, *, view: str) -> go.Figure:
+def score_of_arms(epochs: pa.Table, arms: Arms, score: KeyFigure, *, view: str) -> go.Figure:
     """One score over the epochs: one line per arm, of several runs their mean with a band of one standard deviation.
 
-    epochs: rows of `epochs` of one split; score: the name of a column
+    epochs: rows of `epochs` of one split
     """
     figure = new_figure(height=300, view=view)
+    form = ".3f" if score.unit == "nats" else ".1%"
     drawn, numbers = [np.empty(0)], set()
     for index, (title, runs) in enumerate(arms.items()):
-        at, means, spreads, counts = mean_and_spread(epochs, runs, score)
+        at, means, spreads, counts = mean_and_spread(epochs, runs, score.column)
         numbers |= set(at)
         colour, dash = arm_style(index)
         drawn += [means - spreads, means + spreads]
@@ -39,16 +41,15 @@ def score_of_arms(epochs: pa.Table, arms: Arms, score: str, *, view: str) -> go.
                 x=[*at, *reversed(at)], y=np.concatenate([means + spreads, (means - spreads)[::-1]]), fill="toself",
                 fillcolor=see_through(colour), line={"width": 0}, mode="lines", hoverinfo="skip",
             )  # fmt: skip
-        of_many = " ± %{customdata[0]:.1%} (%{customdata[1]} runs)" if len(runs) > 1 else ""
+        of_many = f" ± %{{customdata[0]:{form}}} (%{{customdata[1]}} runs)" if len(runs) > 1 else ""
         figure.add_scatter(
             x=at, y=means, customdata=np.stack([spreads, counts], axis=1), name=chart_name(title, 200),
             mode="lines+markers" if len(at) <= 12 else "lines",
             line={"color": colour, "width": 2.5, "dash": dash}, marker={"size": 5},
-            hovertemplate=f"<b>{chart_name(title, 60)}</b><br>epoch %{{x}}: %{{y:.1%}}{of_many}<extra></extra>",
+            hovertemplate=f"<b>{chart_name(title, 60)}</b><br>epoch %{{x}}: %{{y:{form}}}{of_many}<extra></extra>",
         )  # fmt: skip
     figure.update_xaxes(**epoch_axis(sorted(numbers)))
-    figure.update_yaxes(**fitted_share_axis(np.concatenate(drawn)))
-    return figure
+    return figure.update_yaxes(**score_axis(np.concatenate(drawn), is_share=score.unit != "nats"))
 
 
 def mean_and_spread(

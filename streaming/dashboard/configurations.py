@@ -5,7 +5,7 @@ Events may come from any program, so an option may be anything that JSON has; wh
 
 import json
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Container, Mapping, Sequence
 from functools import lru_cache
 from pathlib import PurePosixPath
 from types import MappingProxyType
@@ -67,6 +67,15 @@ def without_seed(configuration: str | None) -> tuple[tuple[str, str], ...]:
 def differing(configurations: Sequence[str | None]) -> list[str]:
     """Names of the options that are not the same in all of these runs, the telling ones first, the seed last."""
     return list(_differing(tuple(configurations)))
+
+
+def sources_of(options: Mapping[str, Any], known: Container[str]) -> list[tuple[str, str]]:
+    """The options that name the output of another run, and that run, if it is known."""
+    found = []
+    for name in sorted(PLACES & options.keys()):
+        parts = PurePosixPath(str(options[name])).parts
+        found += [(name, part) for part in reversed(parts) if part in known][:1]
+    return found
 
 
 def label_of(name: str, text: str) -> str:

@@ -6,19 +6,22 @@ the state repeatedly and updates the elements that have changed.
 
 from collections import Counter
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import plotly.graph_objects as go
 import pyarrow as pa
 
+from longtail.streaming.dashboard.configurations import options_in, sources_of
 from longtail.streaming.dashboard.notes import NO_NOTES, RunNotes
 from longtail.streaming.dashboard.panels import CHARTS, PANELS, Panel, ShownRun
+from longtail.streaming.dashboard.phases import kind_of_run
 from longtail.streaming.dashboard.rendering import render, render_note
 from longtail.streaming.dashboard.run_table import GROUPINGS, run_table
 from longtail.streaming.dashboard.selection import ALL_RUNS, MAX_COMPARED, Selection
 from longtail.streaming.dashboard.table_rows import (
     ReadTable,
     chosen_by_default,
+    labels_of_steps,
     last_epoch,
     latest_step,
     newest_first,
@@ -29,6 +32,7 @@ from longtail.streaming.dashboard.values import (
     RunCard,
     bad_lines_by_run,
     key_figures,
+    pseudo_label_figures,
     run_card,
     scores_by_run,
     shown_alerts,
@@ -116,6 +120,8 @@ def page_state(
     of_split = rows_where(epochs, split=split) if split else epochs.slice(0, 0)
     card = card_of(run, split)
     state.title = f"{card.title} – Longtail"
+    kind, options = kind_of_run(rows[run]["phase"]), options_in(rows[run]["configuration"])
+    of_steps = labels_of_steps(read, rows[run])
     state.html["overview"] = render(
         "overview.html",
         card=card,
@@ -123,7 +129,12 @@ def page_state(
         splits=splits,
         selection=selection,
         step=latest_step(read("steps", run), after_epoch=card.epoch) if card.status == RUNNING else None,
-        scores=key_figures(rows_where(of_split, run=run)),
+        scores=[
+            *key_figures(rows_where(of_split, run=run), kind.figures),
+            *pseudo_label_figures(rows_where(of_steps, epoch=last_epoch(of_steps))),
+        ],
+        has_classes=kind.has_classes,
+        sources=[(name, source, titles.get(source, source)) for name, source in sources_of(options, rows)],
         alerts=shown_alerts(rows_where(alerts, run=run)),
         damage=notes.damage.get(run),
     )
@@ -137,7 +148,8 @@ def page_state(
         latest=rows_where(class_rows, epoch=last_epoch(class_rows)),
         epochs=of_split,
         run_rows=rows,
-        selection=selection,
+        selection=selection if kind.has_classes else replace(selection, group="all", classes=""),
+        of_steps=of_steps,
         read=read,
         notes=notes,
     )
@@ -145,6 +157,8 @@ def page_state(
         state.html["note-accuracy_map"] = render_note(_no_class(selection))
         return state
     for name, panel in panels.items():
+        if not kind.shows(name):
+            continue
         state.html[f"note-{name}"], figures = panel.show(shown)
         state.figures.update(figures)
     return state

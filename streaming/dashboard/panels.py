@@ -13,7 +13,6 @@ import plotly.graph_objects as go
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from longtail.conf.vocabulary import UNLABELED
 from longtail.streaming.dashboard.class_axis import ClassAxis, class_axis
 from longtail.streaming.dashboard.class_figures import (
     accuracy_lines,
@@ -22,13 +21,16 @@ from longtail.streaming.dashboard.class_figures import (
     confusion_matrix,
     floats,
     label_bias,
+    pseudo_label_classes,
     pseudo_label_quality,
     pseudo_labels,
     smoothing_window,
 )
 from longtail.streaming.dashboard.comparison import arm_scores, arms_of, other_seeds
 from longtail.streaming.dashboard.comparison_figures import class_changes, score_of_arms
+from longtail.streaming.dashboard.configurations import options_in
 from longtail.streaming.dashboard.notes import RunNotes
+from longtail.streaming.dashboard.phases import CONTRASTIVE, KindOfRun, kind_of_run, makes_pseudo_labels
 from longtail.streaming.dashboard.prediction_figures import (
     latest_stream,
     latest_window,
@@ -37,12 +39,13 @@ from longtail.streaming.dashboard.prediction_figures import (
     window_note,
 )
 from longtail.streaming.dashboard.rendering import render, render_note
-from longtail.streaming.dashboard.run_figures import group_lines
+from longtail.streaming.dashboard.run_figures import group_lines, score_line
 from longtail.streaming.dashboard.selection import GROUPS, MAX_COMPARED, Selection
 from longtail.streaming.dashboard.style import GROUP_COLOURS, NEUTRAL, RUN_COLOURS, RUN_DASHES, arm_style
 from longtail.streaming.dashboard.table_rows import (
     ReadTable,
     Row,
+    confident_in_steps,
     last_epoch,
     latest_round,
     previous_round,
@@ -53,7 +56,7 @@ from longtail.streaming.tables.reading import rows_where
 
 CLASS_COLUMNS = [
     "run", "split", "epoch", "class_id", "class_name", "shot_group", "train_count", "pseudo_label_count", "support",
-    "accuracy", "accuracy_low", "accuracy_high", "precision", "true_share", "predicted_share",
+    "predicted", "accuracy", "accuracy_low", "accuracy_high", "precision", "true_share", "predicted_share",
 ]  # fmt: skip
 """The columns of class_epochs that the charts use: of this large table the others are not read."""
 _MAP_ROWS, _LINES, _BARS, _MATRIX_ROWS = 100, 12, 40, 50
@@ -68,6 +71,7 @@ class ShownRun:
 
     rows, latest: its class_epochs on the split, and those of the latest epoch
     epochs: rows of `epochs` of all runs on the split
+    of_steps: class_epochs of the pseudo-labels that it makes in every step (table_rows.labels_of_steps)
     run_rows: rows of `runs` by run, of all that may be compared
     read: reads the other tables
     notes: what else is known of the runs
@@ -78,6 +82,7 @@ class ShownRun:
     rows: pa.Table
     latest: pa.Table
     epochs: pa.Table
+    of_steps: pa.Table
     run_rows: Mapping[str, Row]
     selection: Selection
     read: ReadTable
@@ -87,6 +92,17 @@ class ShownRun:
     def view(self) -> str:
         """Changes with the data that charts show (style.new_figure)."""
         return f"{self.run} {self.split} {self.selection.group} {self.selection.classes}"
+
+    @property
+    def kind(self) -> KindOfRun:
+        """What it is about."""
+        return kind_of_run(self.run_rows[self.run]["phase"])
+
+    @property
+    def makes_pseudo_labels(self) -> bool:
+        """Whether it makes pseudo-labels in every step."""
+        row = self.run_rows[self.run]
+        return bool(len(self.of_steps)) or makes_pseudo_labels(row["phase"], options_in(row["configuration"]))
 
     @property
     def epoch(self) -> int:
@@ -149,10 +165,13 @@ def _label_bias(shown: ShownRun) -> Content:
 def _confusion_matrix(shown: ShownRun) -> Content:
     confusion = rows_where(shown.read("confusion", shown.run), split=shown.split)
     axis = shown.axis(_MATRIX_ROWS)
-    group = shown.selection.group if shown.selection.group != "all" else _rarest_group(shown.latest)
+    group = shown.selection.group
+    if group == "all" and shown.kind.has_classes:
+        group = _rarest_group(shown.latest)
     note = render(
         "confusion.html",
         has_cells=bool(len(confusion)),
+        has_classes=shown.kind.has_classes,
         split=shown.split,
         epoch=last_epoch(confusion),
         banded=axis.is_banded,
@@ -162,12 +181,32 @@ def _confusion_matrix(shown: ShownRun) -> Content:
     return note, {"confusion_matrix": confusion_matrix(confusion, axis, view=shown.view)} if len(confusion) else {}
 
 
+def _pretraining(shown: ShownRun) -> Content:
+    epochs = rows_where(shown.epochs, run=shown.run)
+    if shown.kind is CONTRASTIVE:
+        note = (
+            "The loss (InfoNCE), and the share of views that are recognised: the other view of the same image "
+            "outweighs all other images together. Both are measured while the network learns, without labels."
+        )
+    else:
+        note = f"The task that the network learns without labels, on the {shown.split} set."
+    charts = {"pretraining_loss": "loss", "pretraining_task": "accuracy"}
+    return render_note(note), {chart: score_line(epochs, column, view=shown.view) for chart, column in charts.items()}
+
+
 def _pseudo_labels(shown: ShownRun) -> Content:
-    """The pseudo-labels that the run's classifier made; if it made none, those that the run is trained on."""
+    """Those of the steps; otherwise those that the run's classifier made; otherwise those that it is trained on."""
+    axis = shown.axis(_BARS)
+    if shown.makes_pseudo_labels:
+        of_steps = shown.of_steps
+        latest = rows_where(of_steps, epoch=last_epoch(of_steps))
+        note = render("pseudo_labels_of_steps.html", epoch=last_epoch(of_steps), is_known=bool(len(latest)))
+        if not len(latest):
+            return note, {}
+        return note, {"pseudo_labels": pseudo_labels(confident_in_steps(latest), axis, view=shown.view)}
     labelled = latest_round(shown.read("pseudo_labels", shown.run))
     before = previous_round(labelled, shown.read) if len(labelled) else None
     trained_on = pseudo_labels_in_training(shown.latest)
-    axis = shown.axis(_BARS)
     note = render(
         "pseudo_labels.html",
         labelled=bool(len(labelled)),
@@ -181,17 +220,19 @@ def _pseudo_labels(shown: ShownRun) -> Content:
 
 
 def _pseudo_label_quality(shown: ShownRun) -> Content:
-    rows = rows_where(shown.read("class_epochs", shown.run), split=UNLABELED)
+    rows = shown.of_steps
     if not len(rows):
-        note = "This run makes no pseudo-labels during training, or its unlabeled images have no known classes."
-        return render_note(note), {}
-    axis = shown.axis(_LINES)
+        return "", {}
+    lines, bars = shown.axis(_LINES), shown.axis(_BARS)
     note = (
-        "Left: precision, the share of a class's pseudo-labels that are correct. Right: recall, the share of its "
-        "unlabeled images with a correct pseudo-label. Only pseudo-labels confident enough to be learned count."
+        "Precision: the share of a class's pseudo-labels that are correct. Recall: the share of its unlabeled images "
+        "with a correct pseudo-label. Only pseudo-labels confident enough to be learned count."
     )
-    figure = pseudo_label_quality(rows, axis, view=shown.view)
-    return render_note(note, legend=_head_to_tail(axis)), {"pseudo_label_quality": figure}
+    latest = rows_where(rows, epoch=last_epoch(rows))
+    return render_note(note, legend=_head_to_tail(lines)), {
+        "pseudo_label_quality": pseudo_label_quality(rows, lines, view=shown.view),
+        "pseudo_label_classes": pseudo_label_classes(latest, bars, view=shown.view),
+    }
 
 
 def _predictions(shown: ShownRun) -> Content:
@@ -224,14 +265,14 @@ def _comparison(shown: ShownRun) -> Content:
     figures, arms, scores = {}, [], []
     if comparable and epoch is not None:
         arms = arms_of([shown.run_rows[run] for run in runs], shown.notes)
-        scores = arm_scores(epochs, arms, epoch=epoch)
-        for name, score in (("compared_balanced", "balanced_accuracy"), ("compared_few", "few_shot_accuracy")):
-            lines = {arm.title: arm.runs for arm in arms}
-            figures[name] = score_of_arms(epochs, lines, score, view=f"{shown.split} {runs}")
+        scores = arm_scores(epochs, arms, shown.kind.compared, epoch=epoch)
+        lines = {arm.title: arm.runs for arm in arms}
+        for name, figure in shown.kind.charts.items():
+            figures[name] = score_of_arms(epochs, lines, figure, view=f"{shown.split} {runs}")
         axis = shown.axis(_BARS)
         of_epoch = {run: rows_where(of_run, epoch=epoch) for run, of_run in {**rows, shown.run: shown.rows}.items()}
         reference, *others = (_class_means([of_epoch[run] for run in arm.runs], axis) for arm in arms[:MAX_BARS])
-        if others:
+        if others and shown.kind.has_classes:
             titles = [arm.title for arm in arms[1:MAX_BARS]]
             changes = dict(zip(titles, others, strict=True))
             figures["class_changes"] = class_changes(reference, changes, axis, view=f"{shown.view} {runs}")
@@ -241,7 +282,9 @@ def _comparison(shown: ShownRun) -> Content:
         scores=scores,
         looks=[arm_style(index) for index in range(len(arms))],
         dashes=RUN_DASHES,
-        num_bars=MAX_BARS,
+        compared=shown.kind.compared,
+        has_classes=shown.kind.has_classes,
+        num_bars=MAX_BARS if shown.kind.has_classes else len(arms),
         has_seeds=any(len(arm.runs) > 1 for arm in arms),
         epoch=epoch,
         split=shown.split,
@@ -273,6 +316,9 @@ class Panel:
 
 
 PANELS = {
+    "pretraining": Panel(
+        "Pre-training", _pretraining, {"pretraining_loss": "loss", "pretraining_task": "recognised correctly"}
+    ),
     "accuracy_map": Panel("Accuracy per class and epoch", _accuracy_map, {"accuracy_map": ""}),
     "class_accuracy": Panel("Accuracy per class at the last epoch", _class_accuracy, {"class_accuracy": ""}),
     "accuracy_lines": Panel("Accuracy from head to tail", _accuracy_lines, {"accuracy_lines": ""}),
@@ -281,7 +327,12 @@ PANELS = {
     "confusion_matrix": Panel("Confusion matrix", _confusion_matrix, {"confusion_matrix": ""}),
     "pseudo_labels": Panel("Pseudo-labels", _pseudo_labels, {"pseudo_labels": ""}),
     "pseudo_label_quality": Panel(
-        "Precision and recall of pseudo-labels", _pseudo_label_quality, {"pseudo_label_quality": ""}
+        "Precision and recall of pseudo-labels",
+        _pseudo_label_quality,
+        {
+            "pseudo_label_quality": "over the epochs: precision (left) and recall (right)",
+            "pseudo_label_classes": "at the last epoch, by class: precision (●) and recall (◇)",
+        },
     ),
     "predictions": Panel(
         "Predictions of a stream",
@@ -297,6 +348,8 @@ PANELS = {
         {
             "compared_balanced": "balanced accuracy",
             "compared_few": "accuracy of few-shot classes",
+            "compared_loss": "loss",
+            "compared_task": "recognised correctly",
             "class_changes": "difference in class accuracy from the first row, head to tail",
         },
     ),

@@ -1,4 +1,4 @@
-"""Charts of a stream that a run's checkpoint predicts (`longtail predict --stream`), table -> figure, and their note."""
+"""Charts of a stream that a run's checkpoint predicts (`longtail predict --stream`), table -> figure, and a note."""
 
 import datetime
 

@@ -7,10 +7,28 @@ from longtail.streaming.dashboard.class_figures import floats
 from longtail.streaming.dashboard.style import (
     GROUP_COLOURS,
     NEUTRAL,
+    RUN_COLOURS,
     epoch_axis,
     new_figure,
+    score_axis,
     share_axis,
 )
+
+
+def score_line(epochs: pa.Table, score: str, *, view: str) -> go.Figure:
+    """One score over the epochs of one run and split, on an axis that fits it.
+
+    score: loss, or a share
+    """
+    numbers, values = epochs["epoch"].to_pylist(), floats(epochs[score])
+    shown = "%{y:.3f}" if score == "loss" else "%{y:.1%}"
+    figure = new_figure(height=300, view=view)
+    figure.add_scatter(
+        x=numbers, y=values, mode="lines+markers" if len(numbers) <= 12 else "lines", line={"color": RUN_COLOURS[3]},
+        hovertemplate=f"epoch %{{x}}: {shown}<extra></extra>",
+    )  # fmt: skip
+    figure.update_xaxes(**epoch_axis(numbers))
+    return figure.update_yaxes(**score_axis(values, is_share=score != "loss"))
 
 
 def group_lines(epochs: pa.Table, *, view: str) -> go.Figure:

@@ -20,6 +20,7 @@ from longtail.streaming.dashboard.configurations import (
     without_seed,
 )
 from longtail.streaming.dashboard.notes import RunNotes
+from longtail.streaming.dashboard.phases import kind_of_run
 from longtail.streaming.dashboard.selection import MAX_COLUMNS, Selection
 from longtail.streaming.dashboard.table_rows import SPLITS, Row
 from longtail.streaming.dashboard.titles import configuration_titles, method_title, run_titles
@@ -42,6 +43,8 @@ SCORES = {
     "images_per_second": "images/s",
 }  # fmt: skip
 """Columns of `epochs`."""
+_OF_ANY_TASK = frozenset({"accuracy", "loss", "images_per_second"})
+"""Scores that say something of a pre-training, too."""
 GROUPINGS = {
     "": "none",
     "dataset": "data set",
@@ -183,6 +186,8 @@ class _Content:
     def value(self, row: Row, column: str) -> Any:
         """What a run is sorted by: None where it has nothing."""
         if column in SCORES:
+            if column not in _OF_ANY_TASK and not kind_of_run(row["phase"]).has_classes:
+                return None
             return self._scores.get(row["run"], {}).get(column)
         if column in _FACT_VALUES:
             return _FACT_VALUES[column](row, self._notes)

@@ -102,6 +102,11 @@ def fitted_share_axis(values: np.ndarray) -> dict[str, Any]:
     return {"range": bounds, "tickformat": ".0%" if bounds[1] - bounds[0] > 0.1 else ".1%", "nticks": 7}
 
 
+def score_axis(values: np.ndarray, *, is_share: bool) -> dict[str, Any]:
+    """A vertical axis that fits a score: a share, or a loss."""
+    return fitted_share_axis(values) if is_share else {"nticks": 7}
+
+
 def colour_bar(**changes: Any) -> dict[str, Any]:
     """A slim scale beside a heat map."""
     return {"thickness": 10, "outlinewidth": 0, "tickformat": ".0%", "len": 1, "ypad": 0, "xpad": 6, **changes}

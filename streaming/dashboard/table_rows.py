@@ -6,10 +6,10 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from longtail.conf.vocabulary import TEST, TRAIN, VAL
+from longtail.conf.vocabulary import TEST, TRAIN, UNLABELED, VAL
 from longtail.streaming.events.schema import INTERRUPTED
 from longtail.streaming.tables.reading import rows_where
-from longtail.streaming.tables.schemas import LOST, RUNNING
+from longtail.streaming.tables.schemas import LOST, RUNNING, TABLES
 
 Row = dict[str, Any]
 
@@ -76,6 +76,31 @@ def previous_round(labels: pa.Table, read: ReadTable) -> pa.Table | None:
         return None
     previous = rows_where(read("pseudo_labels", first["previous_run"]), round=first["round"] - 1)
     return previous if len(previous) else None
+
+
+def labels_of_steps(read: ReadTable, row: Row) -> pa.Table:
+    """class_epochs of the pseudo-labels that a run makes in every step; empty where the true classes are not known.
+
+    row: its row of `runs`
+    """
+    if row["phase"] != "train_semi":
+        return TABLES["class_epochs"].empty_table()
+    return rows_where(read("class_epochs", row["run"]), split=UNLABELED)
+
+
+def confident_in_steps(classes: pa.Table) -> pa.Table:
+    """The pseudo-labels of the steps of an epoch, as rows of pseudo_labels without confidences.
+
+    classes: class_epochs of the split `unlabeled` at one epoch
+    """
+    return pa.table(
+        {
+            "class_id": classes["class_id"],
+            "labelled_count": pc.subtract(classes["train_count"], classes["pseudo_label_count"]),
+            "pseudo_label_count": classes["predicted"],
+            "mean_confidence": pa.nulls(len(classes), pa.float64()),
+        }
+    )
 
 
 def pseudo_labels_in_training(classes: pa.Table) -> pa.Table:

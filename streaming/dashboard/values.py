@@ -10,8 +10,8 @@ from statistics import mean, stdev
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from longtail.conf.vocabulary import SHOT_GROUPS
 from longtail.streaming.dashboard.configurations import options_in
+from longtail.streaming.dashboard.phases import CLASSES, CONTRASTIVE, TASK, KeyFigure, kind_of_run
 from longtail.streaming.dashboard.table_rows import SPLITS, Row
 from longtail.streaming.tables.descriptions import RunDescription
 from longtail.streaming.tables.query_rows import OWN_RULE
@@ -21,33 +21,7 @@ MAX_ALERTS = 50
 """In one list."""
 _UNITS = {"label_bias": "nats", "loss": "nats"}
 """By score; all others are shares."""
-
-
-@dataclass(frozen=True)
-class RunCard:
-    """A run in the list of runs.
-
-    progress: share of the epochs that are finished
-    balanced_accuracy, few_shot_accuracy: on the selected split, None without any epoch
-    title: the user's name for the run, otherwise what it is and how it differs from others (titles.py)
-    about: the latter if the user has named the run, otherwise what the title does not say of its method
-    num_bad_lines: its lines in the quarantine
-    """
-
-    run: str
-    title: str
-    about: str
-    status: str
-    message: str
-    epoch: int
-    num_epochs: int
-    progress: float
-    updated_at: float
-    balanced_accuracy: float | None
-    few_shot_accuracy: float | None
-    num_alerts: int
-    description: RunDescription
-    num_bad_lines: int
+_CARD_COLUMNS = sorted({figure.column for kind in (CLASSES, TASK, CONTRASTIVE) for figure in kind.card})
 
 
 @dataclass(frozen=True)
@@ -65,6 +39,32 @@ class Score:
     group: str | None
 
 
+@dataclass(frozen=True)
+class RunCard:
+    """A run in the list of runs.
+
+    progress: share of the epochs that are finished
+    scores: on the selected split, empty without any epoch
+    title: the user's name for the run, otherwise what it is and how it differs from others (titles.py)
+    about: the latter if the user has named the run, otherwise what the title does not say of its method
+    num_bad_lines: its lines in the quarantine
+    """
+
+    run: str
+    title: str
+    about: str
+    status: str
+    message: str
+    epoch: int
+    num_epochs: int
+    progress: float
+    updated_at: float
+    scores: list[Score]
+    num_alerts: int
+    description: RunDescription
+    num_bad_lines: int
+
+
 def scores_by_run(latest: pa.Table, runs: Sequence[str]) -> dict[str, dict[str, Row]]:
     """The scores that cards show, by run and split.
 
@@ -72,7 +72,7 @@ def scores_by_run(latest: pa.Table, runs: Sequence[str]) -> dict[str, dict[str, 
     """
     found: dict[str, dict[str, Row]] = {run: {} for run in runs}
     of_runs = latest.filter(pc.is_in(latest["run"], pa.array(runs, pa.string())))
-    for row in of_runs.select(["run", "split", "balanced_accuracy", "few_shot_accuracy"]).to_pylist():
+    for row in of_runs.select(["run", "split", *_CARD_COLUMNS]).to_pylist():
         found[row["run"]][row["split"]] = row
     return found
 
@@ -97,7 +97,7 @@ def run_card(
     run = row["run"]
     shown = split if split in scores_by_split else next((one for one in SPLITS if one in scores_by_split), None)
     scores: Row = scores_by_split[shown] if shown else {}
-    options = options_in(row["configuration"])
+    options, kind = options_in(row["configuration"]), kind_of_run(row["phase"])
     method = [str(options.get(name, "None")) for name in ("arch", "method", "loss_type", "train_rule")]
     untold = [part for part in method if part != "None" and f" · {part}" not in title]
     return RunCard(
@@ -110,8 +110,7 @@ def run_card(
         num_epochs=row["num_epochs"] or 0,
         progress=(row["epoch"] or 0) / row["num_epochs"] if row["num_epochs"] else 0.0,
         updated_at=row["updated_at"] or 0.0,
-        balanced_accuracy=scores.get("balanced_accuracy"),
-        few_shot_accuracy=scores.get("few_shot_accuracy"),
+        scores=[_score(figure, scores, {}) for figure in kind.card if scores.get(figure.column) is not None],
         num_alerts=num_alerts,
         description=description,
         num_bad_lines=num_bad_lines,
@@ -143,32 +142,44 @@ def shown_alerts(alerts: pa.Table) -> list[Row]:
     ]
 
 
-def key_figures(epochs: pa.Table) -> list[Score]:
-    """The scores of the latest epoch, with the change from the previous one.
+def key_figures(epochs: pa.Table, figures: Sequence[KeyFigure]) -> list[Score]:
+    """These scores of the latest epoch, with the change from the previous one.
 
     epochs: rows of one run and split
     """
     rows = sorted(epochs.to_pylist(), key=lambda row: row["epoch"])[-2:]
     if not rows:
         return []
-    latest, before = rows[-1], rows[0] if len(rows) > 1 else {}
+    return [_score(figure, rows[-1], rows[0] if len(rows) > 1 else {}) for figure in figures]
 
-    def score(name: str, column: str, *, rises: bool = True, unit: str = "%", group: str | None = None) -> Score:
-        value, previous = latest[column], before.get(column)
-        change, better = None, None
-        if value is not None and previous is not None and _is_visible(value - previous):
-            factor, digits = (1, 3) if unit == "nats" else (100, 1)
-            change = f"{factor * (value - previous):+.{digits}f}"
-            better = value > previous if rises else abs(value) < abs(previous)
-        return Score(name=name, text=number(value, unit), unit=unit, change=change, better=better, group=group)
 
+def pseudo_label_figures(latest: pa.Table) -> list[Score]:
+    """How many of the unlabeled images have a confident pseudo-label, and how many of these are right.
+
+    latest: class_epochs of the split `unlabeled` at one epoch
+    """
+    predicted, support = (pc.sum(latest[name]).as_py() or 0 for name in ("predicted", "support"))
+    if not support:
+        return []
+    right = pc.sum(pc.multiply(latest["accuracy"], latest["support"])).as_py() or 0.0
+    shares = {
+        "unlabeled images used": predicted / support,
+        "pseudo-labels right": right / predicted if predicted else None,
+    }
     return [
-        score("balanced", "balanced_accuracy"),
-        *(score(f"{group}-shot", f"{group}_shot_accuracy", group=group) for group in SHOT_GROUPS),
-        score("head-tail gap", "head_tail_gap", rises=False, unit="points"),
-        score("label bias", "label_bias", rises=False, unit="nats"),
-        score("calibration gap", "calibration_gap", rises=False, unit="points"),
+        Score(name=name, text=number(share, "%"), unit="%", change=None, better=None, group=None)
+        for name, share in shares.items()
     ]
+
+
+def _score(figure: KeyFigure, latest: Row, before: Row) -> Score:
+    value, previous, change, better = latest[figure.column], before.get(figure.column), None, None
+    if figure.rises is not None and value is not None and previous is not None and _is_visible(value - previous):
+        factor, digits = (1, 3) if figure.unit == "nats" else (100, 1)
+        change = f"{factor * (value - previous):+.{digits}f}"
+        better = value > previous if figure.rises else abs(value) < abs(previous)
+    text = score_text(value, figure.column)
+    return Score(name=figure.name, text=text, unit=figure.unit, change=change, better=better, group=figure.group)
 
 
 def _is_visible(change: float) -> bool:
