@@ -29,8 +29,15 @@ from longtail.spark_jobs.steps.live_page import page_actions
 from longtail.streaming.dashboard.actions import Act
 from longtail.streaming.dashboard.server import address, dashboard_page, listening_socket, serving
 from longtail.streaming.dashboard.table_reader import TableReader
-from longtail.streaming.events.schema import ClassEvent, ConfusionEvent, Event, PseudoLabelEvent, RunEvent
-from longtail.streaming.events.writer import EventWriter, write_pseudo_label_events
+from longtail.streaming.events.schema import (
+    ClassEvent,
+    ConfusionEvent,
+    Event,
+    PredictionEvent,
+    PseudoLabelEvent,
+    RunEvent,
+)
+from longtail.streaming.events.writer import EventWriter, write_prediction_events, write_pseudo_label_events
 from longtail.streaming.live.own_alerts import OwnAlerts
 from longtail.streaming.live.query import start_live_query
 from longtail.streaming.runs.descriptions import read_description
@@ -187,6 +194,28 @@ def events_of_run(
         ]
         found.append(events)
     return found
+
+
+def predictions_of(run: str, window: int) -> list[PredictionEvent]:
+    """A window of a stream whose class mix is that of the training and, from the seventh window on, even; one
+    class has gone then."""
+    is_before, start = window < 6, 1_900_000_200 + 600 * window
+    train = [int(1280 * 0.01 ** (i / 9)) for i in range(10)]
+    reference = [count // 2 for count in train]
+    counts = [count // 6 for count in train] if is_before else [60 + 3 * (i % 4) if i != 5 else 0 for i in range(10)]
+    confidence = 0.9 if is_before else 0.78
+    return [
+        PredictionEvent(
+            run=run, attempt=1, phase="predict", emitted_at=start + 700.0, stream="/data/predictions",
+            window_start=float(start), window_seconds=600, class_id=i, class_name=f"species {i}", train_count=train[i],
+            predicted=counts[i], novel=counts[i] // (100 if is_before else 12), confidence_sum=confidence * counts[i],
+            confidence_squares=(confidence**2 + 0.01) * counts[i], estimated_share=counts[i] / sum(counts),
+            share_low=0.8 * counts[i] / sum(counts), share_high=1.25 * counts[i] / sum(counts),
+            reference_predicted=reference[i], reference_novel=reference[i] // 100,
+            reference_confidence_sum=0.9 * reference[i], reference_confidence_squares=0.82 * reference[i],
+        )
+        for i in range(10)
+    ]  # fmt: skip
 
 
 def write_events(events_dir: Path, run: str, phase: str, epochs: list[list[Event]]) -> None:
@@ -356,6 +385,8 @@ def test_runs_are_compared_and_pseudo_labels_shown(spark: SparkSession, tmp_path
         for i in range(10)
     ]  # fmt: skip
     write_pseudo_label_events(tmp_path / "events", labelling)
+    for window in range(12):
+        write_prediction_events(tmp_path / "events", predictions_of("labels-alone", window))
     with page_over(spark, tmp_path) as page:
         page.open("?run=labels-alone")
         page.darken()
@@ -367,6 +398,10 @@ def test_runs_are_compared_and_pseudo_labels_shown(spark: SparkSession, tmp_path
         assert "Epoch 20" in page.text("#note-comparison")
         page.resize((LAPTOP[0], 1200))
         page.picture(pictures / "comparison.png", top="#panel-pseudo_labels")
+        assert page.chart("prediction_windows") == {"type": "scatter", "columns": 12, "rows": 2}
+        told = page.text("ul.alerts")
+        assert "shares drifted" in told and "class vanished" in told, told
+        page.picture(pictures / "drift.png", top="#panel-predictions")
 
         page.driver.back()
         wait_until(lambda: page.chart("class_changes") is None)

@@ -35,8 +35,8 @@ def window_note(stream: pa.Table, *, num_streams: int) -> str:
     return (
         f"{stream['stream'][0].as_py()}, window of {start:%Y-%m-%d %H:%M} UTC{others}, {pc.sum(window['predicted'])} "
         f"images. Bar: share that is predicted as each class; line: its share of the training images; point: estimate "
-        f"of its true share, with the 95 % interval. Below: mean confidence, and share of novel images, which are less "
-        f"confident than nearly all of the reference."
+        f"of its true share, with the 95 % interval. By window: mean confidence, and share of novel images, which are "
+        f"less confident than nearly all of the reference."
     )
 
 
