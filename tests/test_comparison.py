@@ -100,7 +100,7 @@ def test_twenty_five_lines_look_different() -> None:
     ("values", "bounds", "tickformat"),
     [
         ([0.2, np.nan, 0.6], (0.18, 0.62), ".0%"), ([0.5, 0.52], (0.495, 0.525), ".1%"), ([0.5], (0.495, 0.505), ".1%"),
-        ([0.0, 1.0], (-0.02, 1.02), ".0%"), ([np.nan], (-0.02, 1.02), ".0%"),
+        ([0.0, 1.0], (-0.01, 1.02), ".0%"), ([np.nan], (-0.01, 1.02), ".0%"),
     ],
 )  # fmt: skip
 def test_an_axis_fits_what_is_drawn(values: list[float], bounds: tuple[float, float], tickformat: str) -> None:

@@ -32,7 +32,7 @@ from longtail.streaming.tables.writing import write_run
 from tests.refusals import refused
 from tests.result_rows import PLAIN, class_rows, table, write_base
 
-CHARTS_OF_A_RUN = {"accuracy_map", "class_accuracy", "accuracy_lines", "group_lines", "label_bias"}
+CHARTS_OF_A_RUN = {"accuracy_map", "loss", "class_accuracy", "accuracy_lines", "group_lines", "label_bias"}
 
 
 def reader_of(tables: dict[str, pa.Table]) -> ReadTable:
@@ -289,6 +289,7 @@ def test_of_eight_thousand_classes_a_band_shows_its_mean_and_the_search_each() -
         Selection(),
         Selection(classes="all"),
         Selection(run="a b&c", compare=("x", "y"), split="val", group="few", classes="ünï#?"),
+        Selection(over="step", log=True, smooth=True),
         Selection(
             view=ALL_RUNS, find="a b=1", sort="-x&y", by="tags", columns=("a", "b"), choose=True, hidden=True, page=3
         ),

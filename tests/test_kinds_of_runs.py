@@ -38,10 +38,10 @@ def test_a_contrastive_pre_training_shows_its_loss_and_nothing_of_classes(phase:
     words = " ".join(state.html["overview"].split())
     assert "<dt>loss</dt> <dd>3.250" in words and "<dt>views recognised</dt> <dd>50.0" in words
     assert "shot" not in words and "inf" not in words and "label bias" not in words
-    assert drawn(state) == {"pretraining_loss", "pretraining_task"}
+    assert drawn(state) == {"loss", "pretraining_task"}
     assert "loss <b>3.250</b> · views recognised <b>50.0</b> %" in " ".join(state.html["runs"].split())
     compared = of_phase(phase, views, compare=("other",), **scores)
-    assert drawn(compared) == {"pretraining_loss", "pretraining_task", "compared_loss", "compared_task"}
+    assert drawn(compared) == {"loss", "pretraining_task", "compared_loss", "compared_task"}
     assert "few-shot" not in compared.html["note-comparison"]
 
 
@@ -49,7 +49,7 @@ def test_a_rotation_pre_training_shows_its_task() -> None:
     state = of_phase("pretrain_rot", class_rows({i: [0.25, 0.5] for i in range(4)}), accuracy=0.75, loss=1.0)
     words = " ".join(state.html["overview"].split())
     assert "<dt>task accuracy</dt> <dd>75.0" in words and "shot" not in words
-    assert drawn(state) == {"pretraining_loss", "pretraining_task", "class_accuracy"}
+    assert drawn(state) == {"loss", "pretraining_task", "class_accuracy"}
     assert list(state.figures["pretraining_task"].data[0].y) == [0.75, 0.75]
     assert not any("head first" in html or "pseudo-label" in html for html in state.html.values())
 

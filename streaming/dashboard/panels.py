@@ -13,6 +13,7 @@ import plotly.graph_objects as go
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from longtail.conf.vocabulary import TRAIN
 from longtail.streaming.dashboard.class_axis import ClassAxis, class_axis
 from longtail.streaming.dashboard.class_figures import (
     accuracy_lines,
@@ -29,6 +30,7 @@ from longtail.streaming.dashboard.class_figures import (
 from longtail.streaming.dashboard.comparison import arm_scores, arms_of, other_seeds
 from longtail.streaming.dashboard.comparison_figures import class_changes, score_of_arms
 from longtail.streaming.dashboard.configurations import options_in
+from longtail.streaming.dashboard.curves import SPLIT_STYLES, curve_figure, curves_of
 from longtail.streaming.dashboard.notes import RunNotes
 from longtail.streaming.dashboard.phases import CONTRASTIVE, KindOfRun, kind_of_run, makes_pseudo_labels
 from longtail.streaming.dashboard.prediction_figures import (
@@ -40,7 +42,7 @@ from longtail.streaming.dashboard.prediction_figures import (
 )
 from longtail.streaming.dashboard.rendering import render, render_note
 from longtail.streaming.dashboard.run_figures import group_lines, score_line
-from longtail.streaming.dashboard.selection import GROUPS, MAX_COMPARED, Selection
+from longtail.streaming.dashboard.selection import GROUPS, MAX_COMPARED, STEP, Selection
 from longtail.streaming.dashboard.style import GROUP_COLOURS, NEUTRAL, RUN_COLOURS, RUN_DASHES, arm_style
 from longtail.streaming.dashboard.table_rows import (
     ReadTable,
@@ -185,13 +187,37 @@ def _pretraining(shown: ShownRun) -> Content:
     epochs = rows_where(shown.epochs, run=shown.run)
     if shown.kind is CONTRASTIVE:
         note = (
-            "The loss (InfoNCE), and the share of views that are recognised: the other view of the same image "
-            "outweighs all other images together. Both are measured while the network learns, without labels."
+            "The share of views that are recognised: the other view of the same image outweighs all other images "
+            "together. It is measured while the network learns, without labels; so is the loss, InfoNCE."
         )
     else:
         note = f"The task that the network learns without labels, on the {shown.split} set."
-    charts = {"pretraining_loss": "loss", "pretraining_task": "accuracy"}
-    return render_note(note), {chart: score_line(epochs, column, view=shown.view) for chart, column in charts.items()}
+    figure = score_line(epochs, "accuracy", view=shown.view)
+    return render_note(note), {"pretraining_task": figure}
+
+
+def _curves(shown: ShownRun) -> Content:
+    epochs, steps, selection = (*(shown.read(name, shown.run) for name in ("epochs", "steps")), shown.selection)
+    over = selection.over if selection.over != STEP or len(steps) else ""
+    figures, splits = {}, []
+    for name, score, form in (("loss", "loss", "%{y:.4g}"), ("speed", "images_per_second", "%{y:,.0f} images/s")):
+        curves = curves_of(epochs, steps, score, over=over)
+        if name == "speed":  # all splits of an epoch have the speed of its training
+            curves = [curve for curve in curves if curve.split == TRAIN] or curves[:1]
+        else:
+            splits = [curve.split for curve in curves]
+        if curves:
+            figures[name] = curve_figure(
+                curves,
+                over=over,
+                is_logarithmic=selection.log and name == "loss",
+                is_smoothed=selection.smooth,
+                form=form,
+                view=shown.view,
+            )
+    legend = [(split, SPLIT_STYLES[split][0]) for split in splits]
+    note = render("curves.html", selection=selection, over=over, has_steps=bool(len(steps)), legend=legend)
+    return (note, figures) if figures else ("", {})
 
 
 def _pseudo_labels(shown: ShownRun) -> Content:
@@ -316,10 +342,9 @@ class Panel:
 
 
 PANELS = {
-    "pretraining": Panel(
-        "Pre-training", _pretraining, {"pretraining_loss": "loss", "pretraining_task": "recognised correctly"}
-    ),
+    "pretraining": Panel("Pre-training", _pretraining, {"pretraining_task": ""}),
     "accuracy_map": Panel("Accuracy per class and epoch", _accuracy_map, {"accuracy_map": ""}),
+    "curves": Panel("Loss and speed", _curves, {"loss": "loss", "speed": "images/s of the training"}),
     "class_accuracy": Panel("Accuracy per class at the last epoch", _class_accuracy, {"class_accuracy": ""}),
     "accuracy_lines": Panel("Accuracy from head to tail", _accuracy_lines, {"accuracy_lines": ""}),
     "group_lines": Panel("Accuracy of the shot groups", _group_lines, {"group_lines": ""}),

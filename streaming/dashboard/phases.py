@@ -73,7 +73,7 @@ TASK = KindOfRun(
     card=(_TASK, _LOSS),
     compared=(_TASK, _LOSS),
     charts={"compared_task": _TASK, "compared_loss": _LOSS},
-    panels=frozenset({"pretraining", "class_accuracy", "confusion_matrix", "comparison"}),
+    panels=frozenset({"pretraining", "curves", "class_accuracy", "confusion_matrix", "comparison"}),
     has_classes=False,
 )
 CONTRASTIVE = KindOfRun(
@@ -81,7 +81,7 @@ CONTRASTIVE = KindOfRun(
     card=(_LOSS, _VIEWS),
     compared=(_LOSS, _VIEWS),
     charts={"compared_loss": _LOSS, "compared_task": _VIEWS},
-    panels=frozenset({"pretraining", "comparison"}),
+    panels=frozenset({"pretraining", "curves", "comparison"}),
     has_classes=False,
 )
 

@@ -9,26 +9,22 @@ from longtail.streaming.dashboard.style import (
     NEUTRAL,
     RUN_COLOURS,
     epoch_axis,
+    fitted_share_axis,
     new_figure,
-    score_axis,
     share_axis,
 )
 
 
 def score_line(epochs: pa.Table, score: str, *, view: str) -> go.Figure:
-    """One score over the epochs of one run and split, on an axis that fits it.
-
-    score: loss, or a share
-    """
+    """A share over the epochs of one run and split, on an axis that fits it."""
     numbers, values = epochs["epoch"].to_pylist(), floats(epochs[score])
-    shown = "%{y:.3f}" if score == "loss" else "%{y:.1%}"
     figure = new_figure(height=300, view=view)
     figure.add_scatter(
         x=numbers, y=values, mode="lines+markers" if len(numbers) <= 12 else "lines", line={"color": RUN_COLOURS[3]},
-        hovertemplate=f"epoch %{{x}}: {shown}<extra></extra>",
+        hovertemplate="epoch %{x}: %{y:.1%}<extra></extra>",
     )  # fmt: skip
     figure.update_xaxes(**epoch_axis(numbers))
-    return figure.update_yaxes(**score_axis(values, is_share=score != "loss"))
+    return figure.update_yaxes(**fitted_share_axis(values))
 
 
 def group_lines(epochs: pa.Table, *, view: str) -> go.Figure:

@@ -12,7 +12,8 @@ ALL_RUNS = "runs"
 """The view of all runs; the other one, of one run, has no name."""
 MAX_COMPARED = 100
 MAX_COLUMNS = 40
-_FLAGS = ("choose", "hidden")
+_FLAGS = ("choose", "hidden", "log", "smooth")
+TIME, STEP = "time", "step"
 
 
 @dataclass(frozen=True)
@@ -21,6 +22,8 @@ class Selection:
 
     run: None for the newest run; compare: runs to compare with it
     split: None for the first that exists of test, val and train
+    over: what curves go over: TIME, STEP, or "" for epochs; log, smooth: the axis of the loss, and whether they are
+        averaged
     group, classes: which classes are shown, by shot group and by a part of their name
     view: ALL_RUNS for the table of runs (run_table.py); the rest is about that:
     find: words that the listed runs have; sort: by this column, after a - from the highest; by: how they are grouped
@@ -33,6 +36,9 @@ class Selection:
     split: str | None = None
     group: str = "all"
     classes: str = ""
+    over: str = ""
+    log: bool = False
+    smooth: bool = False
     view: str = ""
     find: str = ""
     sort: str = ""
@@ -92,6 +98,7 @@ def read_selection(parameters: Sequence[tuple[str, str]]) -> Selection:
         split=last.get("split"),
         group=group if group in GROUPS else "all",
         classes=last.get("classes", "")[:100],
+        over=last["over"] if last.get("over") in (TIME, STEP) else "",
         view=ALL_RUNS if last.get("view") == ALL_RUNS else "",
         find=last.get("find", "")[:200],
         sort=last.get("sort", "")[:200],

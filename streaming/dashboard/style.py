@@ -98,7 +98,7 @@ def fitted_share_axis(values: np.ndarray) -> dict[str, Any]:
     finite = values[np.isfinite(values)]
     low, high = (float(finite.min()), float(finite.max())) if len(finite) else (0.0, 1.0)
     room = max(0.05 * (high - low), 0.005)
-    bounds = [max(low - room, -0.02), min(high + room, 1.02)]
+    bounds = [max(low - room, -room / 5), min(high + room, 1.02)]  # no tick below 0 % or above 100 %
     return {"range": bounds, "tickformat": ".0%" if bounds[1] - bounds[0] > 0.1 else ".1%", "nticks": 7}
 
 
