@@ -277,6 +277,14 @@ def test_thirty_runs_are_told_apart_found_compared_and_changed(tmp_path: Path, p
 
         page.open()
         assert page.element("h1").text == "cifar100, labels alone · BalancedSoftmax · seed 2"
+        saves = {"behavior": "allow", "downloadPath": str(tmp_path)}
+        page.driver.execute_cdp_cmd("Browser.setDownloadBehavior", saves)
+        wait_until(lambda: page.chart("accuracy_map"))
+        page.run_script("document.querySelector('[data-figure=accuracy_map] [data-title$=SVG]').click()")
+        wait_until(lambda: "<svg" in "".join(file.read_text() for file in tmp_path.glob("accuracy_map.svg")))
+        page.run_script("document.querySelector('#note-accuracy_map a[download]').click()")
+        wait_until(lambda: list(tmp_path.glob(f"{names[-1]}-class_epochs.csv")))
+
         page.click("all runs (30)")
         everything = wait_until(titles)
         assert len(set(everything)) == 30

@@ -6,6 +6,7 @@ import re
 import socket
 import time
 from collections.abc import Iterator
+from html import unescape
 from pathlib import Path
 from urllib.parse import parse_qsl, urlencode
 
@@ -16,6 +17,7 @@ import pytest
 from longtail.conf.arguments import resolve_options
 from longtail.conf.base.errors import UserError
 from longtail.conf.options.live import DashboardOptions
+from longtail.streaming.dashboard import table_csv
 from longtail.streaming.dashboard.page import PageState, page_state, whole_page
 from longtail.streaming.dashboard.selection import ALL_RUNS, MAX_COMPARED, Selection, read_selection
 from longtail.streaming.dashboard.server import address, dashboard_page, is_private, listening_socket, serving
@@ -386,6 +388,27 @@ def test_the_state_follows_the_address(server: socket.socket) -> None:
     query = urlencode({"run": "base", "classes": "class 2"})
     state = json.loads(ask(server, f"/state?{query}")[2])
     assert state["figures"]["accuracy_map"]["layout"]["yaxis"]["ticktext"] == ["<b>class 2  </b>98"]
+
+
+def test_what_a_chart_draws_can_be_had_as_csv(server: socket.socket) -> None:
+    state = json.loads(ask(server, "/state")[2])
+    (link,) = re.findall(r'href="(data\.csv\?[^"]*)" download', state["html"]["note-accuracy_map"])
+    status, headers, body = ask(server, f"/{unescape(link)}")
+    names, *lines = body.decode().splitlines()
+    assert status == 200 and headers["Content-Type"].startswith("text/csv") and len(lines) == 6
+    assert headers["Content-Disposition"] == 'attachment; filename="base-class_epochs.csv"'
+    assert names.startswith('"run","attempt"') and lines[0].startswith('"base",') and '"class 0"' in lines[0]
+    for wrong in (
+        "run=other&table=epochs", "run=base&table=quarantine", "run=base&table=../runs", "run=base",
+        "run=base&table=epochs&split=none", f"run={'x' * 500}&table=epochs", "run=..&table=epochs",
+    ):  # fmt: skip
+        assert ask(server, f"/data.csv?{wrong}")[0] == 404
+
+
+def test_a_long_table_comes_in_pieces_with_one_heading(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(table_csv, "_ROWS_AT_ONCE", 4)
+    parts = list(table_csv.csv_parts(pa.table({"a": range(10)})))
+    assert [part.decode().split() for part in parts] == [['"a"', *"0123"], [*"4567"], [*"89"]]
 
 
 @pytest.mark.parametrize(

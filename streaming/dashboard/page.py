@@ -161,6 +161,9 @@ def page_state(
             continue
         state.html[f"note-{name}"], figures = panel.show(shown)
         state.figures.update(figures)
+        if figures and panel.table:
+            of_split = "" if name == "curves" else split
+            state.html[f"note-{name}"] += render("download.html", run=run, table=panel.table, split=of_split)
     return state
 
 

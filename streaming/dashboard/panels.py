@@ -334,22 +334,26 @@ class Panel:
 
     show: makes its content
     charts: the names of its charts, with a caption for each if there are several
+    table: the result table that they draw, which can be downloaded; empty for none
     """
 
     title: str
     show: Callable[[ShownRun], Content]
     charts: dict[str, str]
+    table: str = ""
 
 
 PANELS = {
-    "pretraining": Panel("Pre-training", _pretraining, {"pretraining_task": ""}),
-    "accuracy_map": Panel("Accuracy per class and epoch", _accuracy_map, {"accuracy_map": ""}),
-    "curves": Panel("Loss and speed", _curves, {"loss": "loss", "speed": "images/s of the training"}),
-    "class_accuracy": Panel("Accuracy per class at the last epoch", _class_accuracy, {"class_accuracy": ""}),
-    "accuracy_lines": Panel("Accuracy from head to tail", _accuracy_lines, {"accuracy_lines": ""}),
-    "group_lines": Panel("Accuracy of the shot groups", _group_lines, {"group_lines": ""}),
-    "label_bias": Panel("Label bias", _label_bias, {"label_bias": ""}),
-    "confusion_matrix": Panel("Confusion matrix", _confusion_matrix, {"confusion_matrix": ""}),
+    "pretraining": Panel("Pre-training", _pretraining, {"pretraining_task": ""}, "epochs"),
+    "accuracy_map": Panel("Accuracy per class and epoch", _accuracy_map, {"accuracy_map": ""}, "class_epochs"),
+    "curves": Panel("Loss and speed", _curves, {"loss": "loss", "speed": "images/s of the training"}, "epochs"),
+    "class_accuracy": Panel(
+        "Accuracy per class at the last epoch", _class_accuracy, {"class_accuracy": ""}, "class_epochs"
+    ),
+    "accuracy_lines": Panel("Accuracy from head to tail", _accuracy_lines, {"accuracy_lines": ""}, "class_epochs"),
+    "group_lines": Panel("Accuracy of the shot groups", _group_lines, {"group_lines": ""}, "epochs"),
+    "label_bias": Panel("Label bias", _label_bias, {"label_bias": ""}, "class_epochs"),
+    "confusion_matrix": Panel("Confusion matrix", _confusion_matrix, {"confusion_matrix": ""}, "confusion"),
     "pseudo_labels": Panel("Pseudo-labels", _pseudo_labels, {"pseudo_labels": ""}),
     "pseudo_label_quality": Panel(
         "Precision and recall of pseudo-labels",

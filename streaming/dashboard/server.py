@@ -2,6 +2,7 @@
 
     /               the page
     /state?...      its state for a selection, as JSON; 204 if the tables have not changed since ?version=
+    /data.csv?...   rows of a result table of a run (table_csv.py)
     /act            where runs may be changed: does so (actions.py)
     /page.css, /page.js, /actions.js, /plotly.min.js
 
@@ -26,14 +27,16 @@ from starlette.middleware import Middleware
 from starlette.middleware.gzip import GZipMiddleware
 from starlette.middleware.trustedhost import TrustedHostMiddleware
 from starlette.requests import Request
-from starlette.responses import HTMLResponse, Response
+from starlette.responses import HTMLResponse, PlainTextResponse, Response, StreamingResponse
 from starlette.routing import Route
 
 from longtail.conf.base.errors import UserError
+from longtail.streaming.dashboard import table_csv
 from longtail.streaming.dashboard.actions import ADDRESS, Act, RunActions
 from longtail.streaming.dashboard.notes import RunNotes
 from longtail.streaming.dashboard.page import PageState, page_state, whole_page
 from longtail.streaming.dashboard.selection import Selection, read_selection
+from longtail.streaming.dashboard.table_csv import csv_parts, rows_to_download
 from longtail.streaming.dashboard.table_rows import ReadTable
 
 _SCRIPTS = ("page.js", "actions.js")
@@ -91,11 +94,20 @@ def dashboard_page(
         content = state_json(page_state(read, selected(request), notes()), current)
         return Response(content, media_type="application/json", headers=_HEADERS)
 
+    def data(request: Request) -> Response:
+        table, run, split = (request.query_params.get(name, "") for name in ("table", "run", "split"))
+        rows = rows_to_download(read, table, run, split)
+        if rows is None:
+            return PlainTextResponse("there are no such rows", 404, headers=_HEADERS)
+        named = {"Content-Disposition": f'attachment; filename="{run}-{table}.csv"'}
+        return StreamingResponse(csv_parts(rows), media_type="text/csv", headers={**_HEADERS, **named})
+
     static = files("longtail.streaming.dashboard") / "static"
     plotly = (files("plotly") / "package_data" / "plotly.min.js").read_bytes()
     routes = [
         Route("/", page),
         Route("/state", state),
+        Route(table_csv.ADDRESS, data),
         Route("/page.css", _fixed((static / "page.css").read_bytes(), "text/css")),
         *(Route(f"/{name}", _fixed((static / name).read_bytes(), "text/javascript")) for name in _SCRIPTS),
         Route("/plotly.min.js", _fixed(plotly, "text/javascript")),

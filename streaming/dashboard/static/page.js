@@ -3,7 +3,7 @@
 "use strict";
 
 const PERIOD_MS = 1000;
-const CHART = { responsive: true, displaylogo: false, displayModeBar: false };
+const CHART = { responsive: true, displaylogo: false, modeBarButtons: [[download("png", "camera"), download("svg", "disk")]] };
 const byTouch = matchMedia("(pointer: coarse)").matches;  // dragging on a chart scrolls the page
 
 let version = "";   // version of the tables that are shown; empty: show any state
@@ -56,6 +56,11 @@ function draw(chart, figure) {
   if (byTouch) figure.layout.dragmode = false;
   chart.style.height = `${figure.layout.height}px`;  // otherwise a responsive chart loses its height
   Plotly.react(chart, figure.data, figure.layout, CHART);
+}
+
+function download(format, icon) {
+  const click = (chart) => Plotly.downloadImage(chart, { format, filename: chart.dataset.figure });
+  return { name: format, title: `download as ${format.toUpperCase()}`, icon: Plotly.Icons[icon], click };
 }
 
 function showStatus(text) {
