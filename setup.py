@@ -92,6 +92,7 @@ setup(
             "hdfs-native>=0.14",
             "hypothesis",
             "ipykernel",
+            "kubernetes-validate>=1.34",
             "mkdocs-material>=9.5",
             "mkdocstrings[python]>=0.26",
             "mlflow-skinny>=3.17",
