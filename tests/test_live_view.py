@@ -154,6 +154,7 @@ def test_late_epochs_change_what_comes_after_them(
     assert_tables_are_those_of_all_lines(spark, tables_dir, events_dir)
 
 
+@pytest.mark.long
 def test_broken_lines_go_to_the_quarantine_and_stop_nothing(
     spark: SparkSession,
     start,
