@@ -67,9 +67,17 @@ class _Call(threading.Thread):
 
 def _await_tasks(spark: SparkSession, deadline: float) -> None:
     with suppress(Exception):  # as above
-        tracker = _java_context(spark).statusTracker()
-        while time.monotonic() < deadline and any(one.numRunningTasks() for one in tracker.getExecutorInfos()):
+        while time.monotonic() < deadline and _has_running_tasks(spark):
             time.sleep(0.05)
+
+
+def _has_running_tasks(spark: SparkSession) -> bool:
+    # The scheduler's own count: that of Spark's status tracker is seconds old, and begins with none.
+    numbers = _java_context(spark).taskScheduler().runningTasksByExecutors().valuesIterator()
+    while numbers.hasNext():
+        if numbers.next():
+            return True
+    return False
 
 
 def _java_context(spark: SparkSession) -> Any:  # objects of the JVM have no static type
