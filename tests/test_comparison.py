@@ -12,9 +12,9 @@ from longtail.streaming.dashboard import table_reader
 from longtail.streaming.dashboard.class_axis import class_axis
 from longtail.streaming.dashboard.comparison import arm_scores, arms_of, other_seeds
 from longtail.streaming.dashboard.comparison_figures import class_changes, mean_and_spread, score_of_arms
+from longtail.streaming.dashboard.comparison_panel import MAX_BARS
 from longtail.streaming.dashboard.notes import NO_NOTES, RunNotes
 from longtail.streaming.dashboard.page import PageState, page_state
-from longtail.streaming.dashboard.panels import MAX_BARS
 from longtail.streaming.dashboard.phases import CLASSES
 from longtail.streaming.dashboard.selection import Selection
 from longtail.streaming.dashboard.style import RUN_COLOURS, arm_style, fitted_share_axis

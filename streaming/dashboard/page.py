@@ -13,11 +13,12 @@ import pyarrow as pa
 
 from longtail.streaming.dashboard.configurations import options_in, sources_of
 from longtail.streaming.dashboard.notes import NO_NOTES, RunNotes
-from longtail.streaming.dashboard.panels import CHARTS, PANELS, Panel, ShownRun
+from longtail.streaming.dashboard.panels import CHARTS, PANELS, Panel
 from longtail.streaming.dashboard.phases import kind_of_run
 from longtail.streaming.dashboard.rendering import render, render_note
 from longtail.streaming.dashboard.run_table import GROUPINGS, run_table
 from longtail.streaming.dashboard.selection import ALL_RUNS, MAX_COMPARED, Selection
+from longtail.streaming.dashboard.shown_run import ShownRun
 from longtail.streaming.dashboard.table_rows import (
     ReadTable,
     chosen_by_default,

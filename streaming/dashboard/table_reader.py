@@ -12,7 +12,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from longtail.streaming.dashboard.notes import RunNotes
-from longtail.streaming.dashboard.panels import CLASS_COLUMNS
+from longtail.streaming.dashboard.shown_run import CLASS_COLUMNS
 from longtail.streaming.events.schema import RUN_NAME
 from longtail.streaming.tables.deletions import read_deletion_times
 from longtail.streaming.tables.descriptions import descriptions_state, read_table_descriptions
