@@ -52,6 +52,13 @@ def sum_over_ranks(values: Tensor, rank: Rank) -> Tensor:
     return values
 
 
+def max_over_ranks(values: Tensor, rank: Rank) -> Tensor:
+    """The maximum of the values over all ranks, in place; return them."""
+    if rank.world_size > 1:
+        dist.all_reduce(values, op=dist.ReduceOp.MAX)
+    return values
+
+
 def gather_bytes(payload: bytes, rank: Rank) -> list[bytes]:
     """Gather each rank's payload on every rank, in rank order."""
     if rank.world_size == 1:

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from longtail.models.network import Network
 from longtail.training.distributed import Rank, sum_over_ranks
 from longtail.training.images import image_batches
-from longtail.training.metrics import ClassTotals, Confusion, Predictions, Totals, confusion_of
+from longtail.training.metrics import ClassTotals, Predictions, Totals
 from longtail.training.objective import Task
 from longtail.training.samples import Samples
 
@@ -28,20 +28,22 @@ def evaluate_all(model: nn.Module, task: Task, rank: Rank, *, adjustment: Tensor
     }
 
 
-def evaluate_with_confusion(model: nn.Module, task: Task, rank: Rank) -> tuple[dict[str, Totals], dict[str, Confusion]]:
-    """Per-class sums and confusion matrix of each held-out split, in one pass."""
-    totals, confusion = {}, {}
+def evaluate_with_predictions(
+    model: nn.Module, task: Task, rank: Rank
+) -> tuple[dict[str, Totals], dict[str, Predictions]]:
+    """Per-class sums and predictions of each held-out split, in one pass."""
+    totals, predictions = {}, {}
     for split, samples in task.data.held_out.items():
-        totals[split], confusion[split] = totals_and_confusion(model, samples, task, rank)
-    return totals, confusion
+        totals[split], predictions[split] = totals_and_predictions(model, samples, task, rank)
+    return totals, predictions
 
 
-def totals_and_confusion(model: nn.Module, samples: Samples, task: Task, rank: Rank) -> tuple[Totals, Confusion]:
-    """Per-class sums and confusion matrix of one split."""
-    # One number per image, not one per pair of classes: with 8,142 classes the matrix has 66 million cells.
-    cells = torch.zeros(len(samples), dtype=torch.int64, device=rank.device)
-    totals = evaluate(model, samples, task, rank, cells=cells)
-    return totals, confusion_of(sum_over_ranks(cells, rank), task.data.num_classes)
+def totals_and_predictions(model: nn.Module, samples: Samples, task: Task, rank: Rank) -> tuple[Totals, Predictions]:
+    """Per-class sums and predictions of one split."""
+    found = Predictions.zeros(len(samples), rank.device)
+    totals = evaluate(model, samples, task, rank, found=found)
+    sum_over_ranks(found.values, rank)
+    return totals, found
 
 
 @torch.inference_mode()
@@ -52,21 +54,20 @@ def evaluate(
     rank: Rank,
     *,
     adjustment: Tensor | None = None,
-    cells: Tensor | None = None,
+    found: Predictions | None = None,
 ) -> Totals:
     """Per-class sums over a split, in evaluation mode.
 
     adjustment: (C,) subtracted from the logits (post-hoc logit adjustment, Menon et al. 2021, eq. 9)
-    cells: (N,) int64 zeros, which receive target * C + prediction of each image of this rank's share
+    found: zeros, which receive the predictions for the images of this rank's share
     """
     model.eval()
-    num_classes = task.data.num_classes
-    totals = ClassTotals.zeros(num_classes, rank.device)
+    totals = ClassTotals.zeros(task.data.num_classes, rank.device)
     for indices, inputs, targets in _local_batches(samples, task, rank):
         logits = _logits(model, inputs, task, adjustment)  # (n, num_classes)
         totals.add(logits, targets, task.objective.loss(logits, targets))
-        if cells is not None:
-            cells[indices] = targets * num_classes + logits.argmax(dim=1)
+        if found is not None:
+            found.put(indices, logits, targets)
     sum_over_ranks(totals.values, rank)
     return totals.as_lists()
 

@@ -24,7 +24,7 @@ from longtail.models.build import num_features
 from longtail.models.network import Network
 from longtail.training.augmentation import Choices
 from longtail.training.distributed import Rank
-from longtail.training.evaluation import totals_and_confusion
+from longtail.training.evaluation import totals_and_predictions
 from longtail.training.losses import LossFunction
 from longtail.training.metrics import ClassTotals, Confusion
 from longtail.training.objective import Objective, Task, classification_objective
@@ -32,6 +32,7 @@ from longtail.training.pseudo_labels import class_thresholds, stays_on_disk
 from longtail.training.run_directory import RunPaths
 from longtail.training.samples import Samples, joined, load_samples, new_samples
 from longtail.training.semi.crest import rebalanced_selection
+from longtail.training.semi.image_pseudo_labels import ImagePseudoLabels
 from longtail.training.semi.learner import SemiLearner
 from longtail.training.semi.method import Setting, ViewOutputs, load_method
 from longtail.training.semi.truth import count_pseudo_labels, load_truth
@@ -90,15 +91,20 @@ class FixMatchObjective(Objective):
         losses = fixmatch_losses(
             views.backbone_logits, step.targets, pseudo_labels, is_confident, loss=self.loss_of(step)
         )
-        if self.pseudo_label_totals is not None:
-            assert self.truth is not None
-            truth = self.truth[step.unlabeled.local_indices - method.setting.num_labelled]
-            per_image = (pseudo_labels, is_confident, confidence, losses.detach())
-            count_pseudo_labels(
-                self.pseudo_label_totals, truth, *(values[step.unlabeled.local] for values in per_image)
-            )
+        self._record(step, pseudo_labels, is_confident, confidence, losses.detach())
         further = method.further_losses(views, step)
         return views.logits[0], losses if further is None else losses + further
+
+    def _record(self, step: Step, *per_image: Tensor) -> None:
+        """Record the pseudo-labels of a step; per_image: (n,) pseudo-labels, is_confident, confidence and losses"""
+        assert self.learner is not None and self.image_pseudo_labels is not None
+        indices = step.unlabeled.local_indices - self.learner.method.setting.num_labelled
+        pseudo_labels, is_confident, confidence, losses = (values[step.unlabeled.local] for values in per_image)
+        self.image_pseudo_labels.add(indices, pseudo_labels, confidence, is_confident, step=step.number)
+        if self.pseudo_label_totals is not None:
+            assert self.truth is not None
+            truth = self.truth[indices]
+            count_pseudo_labels(self.pseudo_label_totals, truth, pseudo_labels, is_confident, confidence, losses)
 
     def after_step(self, step: Step) -> None:
         assert self.learner is not None
@@ -158,8 +164,9 @@ def fixmatch_task(
         thresholds=torch.from_numpy(class_thresholds(options, manifest.num_classes).copy()).to(device),
         truth=None if truth is None else truth.to(device),
     )
-    if truth is not None:
-        objective = replace(objective, pseudo_label_totals=ClassTotals.zeros(manifest.num_classes, device))
+    totals = None if truth is None else ClassTotals.zeros(manifest.num_classes, device)
+    latest = ImagePseudoLabels.zeros(len(arrays.ids), device)
+    objective = replace(objective, pseudo_label_totals=totals, image_pseudo_labels=latest)
     return Task(
         replace(data, unlabeled_ratio=options.unlabeled_ratio, pseudo_label_round=generation), objective
     )  # fmt: skip
@@ -203,9 +210,9 @@ def fixmatch_learner(network: Network, options: TrainSemiOptions, task: Task, ra
 def held_out_confusion(network: Network, task: Task, rank: Rank) -> Confusion:
     """Confusion matrix of the network on the validation images, during a training."""
     was_training = network.training
-    _, confusion = totals_and_confusion(network, task.data.held_out[VAL], task, rank)
+    _, predictions = totals_and_predictions(network, task.data.held_out[VAL], task, rank)
     network.train(was_training)
-    return confusion
+    return predictions.confusion(task.data.num_classes)
 
 
 class FixMatchMethod(LabelMethod[TrainSemiOptions]):

@@ -17,15 +17,16 @@ from torch import nn
 from longtail.conf.options.training import RunOptions
 from longtail.conf.vocabulary import TRAIN, UNLABELED
 from longtail.training.batches import epoch_batches, epoch_size, loss_weights, num_steps, sample_class_weights
-from longtail.training.distributed import Rank, share_buffers, sum_over_ranks, with_averaged_gradients
-from longtail.training.evaluation import evaluate, evaluate_all, evaluate_with_confusion
+from longtail.training.distributed import Rank, max_over_ranks, share_buffers, sum_over_ranks, with_averaged_gradients
+from longtail.training.evaluation import evaluate, evaluate_all, evaluate_with_predictions
 from longtail.training.finite import check_totals, check_weights
 from longtail.training.images import image_batches
 from longtail.training.losses import hard_targets
-from longtail.training.metrics import ClassTotals, Confusion, Totals
+from longtail.training.metrics import ClassTotals, Predictions, Totals
 from longtail.training.objective import Objective, Task
 from longtail.training.precision import autocast, compile_model
 from longtail.training.schedule import learning_rate
+from longtail.training.semi.image_pseudo_labels import ImagePseudoLabels
 from longtail.training.step import Step, rows_by_step
 from longtail.training.step_sizes import check_step_sizes
 from longtail.training.step_watch import StepReport, StepWatch
@@ -41,15 +42,17 @@ class EpochReport:
     epoch: number of finished epochs, from 1
     learning_rate: of the epoch's first step
     totals: per-class sums over all ranks, by split; held-out splits only in epochs that are evaluated
-    confusion: confusion matrix by held-out split, likewise
+    predictions: predictions by held-out split, likewise
     pseudo_labels: per-class sums over the pseudo-labels, if the true classes are known (training/semi/truth.py)
+    image_pseudo_labels: the latest pseudo-label of each unlabeled image, if the steps make them
     """
 
     epoch: int
     learning_rate: float
     totals: dict[str, Totals]
-    confusion: dict[str, Confusion]
+    predictions: dict[str, Predictions]
     pseudo_labels: Totals | None
+    image_pseudo_labels: ImagePseudoLabels | None
     epoch_seconds: float
     images_per_second: float
 
@@ -116,15 +119,16 @@ def fit(
         check_weights(model, optimizer, **context)
         task.objective.check_learned(model, task.data, **context)
         is_due = (epoch + 1) % options.eval_every == 0 or epoch + 1 == options.epochs
-        held_out, confusion = evaluate_with_confusion(model, task, rank) if is_due else ({}, {})
+        held_out, predictions = evaluate_with_predictions(model, task, rank) if is_due else ({}, {})
         totals = {TRAIN: train_totals, **held_out}
         pseudo_label_totals = task.objective.pseudo_label_totals
         report = EpochReport(
             epoch=epoch + 1,
             learning_rate=rate,
             totals=totals,
-            confusion=confusion,
+            predictions=predictions,
             pseudo_labels=pseudo_label_totals.as_lists() if pseudo_label_totals else None,
+            image_pseudo_labels=task.objective.image_pseudo_labels,
             epoch_seconds=time.monotonic() - started,
             images_per_second=images / train_seconds,
         )
@@ -167,8 +171,9 @@ def _train_epoch(
     ordered_targets = data.train.targets[order.to(rank.device)]  # (M,), or (M, C) probabilities
     rows = rows_by_step(batches, num_labelled=data.num_labelled, device=rank.device)
     local_images = image_batches(data.train.images, [batch.indices[batch.part] for batch in batches], rank.device)
-    if objective.pseudo_label_totals:
-        objective.pseudo_label_totals.values.zero_()
+    for gathered in (objective.pseudo_label_totals, objective.image_pseudo_labels):
+        if gathered:
+            gathered.values.zero_()
     # 2. Step by step: this rank's part of the batch.
     step_start = 0
     if watch:
@@ -212,6 +217,8 @@ def _train_epoch(
     sum_over_ranks(totals.values, rank)
     if objective.pseudo_label_totals:
         sum_over_ranks(objective.pseudo_label_totals.values, rank)
+    if objective.image_pseudo_labels:
+        max_over_ranks(objective.image_pseudo_labels.values, rank)
     return totals.as_lists()
 
 

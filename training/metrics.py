@@ -99,6 +99,10 @@ class Predictions:
         """(N,) whether the true class is among the five most probable."""
         return self.values[3].bool()
 
+    def confusion(self, num_classes: int) -> Confusion:
+        """The confusion matrix."""
+        return confusion_of(self.targets * num_classes + self.predicted, num_classes)
+
 
 def class_accuracy(totals: Totals) -> list[float | None]:
     """Recall of each class: fraction of its images predicted correctly; None for a class without images."""
@@ -166,7 +170,7 @@ def prediction_scores(predictions: Predictions, num_classes: int) -> dict[str, A
         num_images=len(predictions.targets),
         num_in_top5=int(predictions.in_top5.sum()),
         calibration_differences=calibration_differences(predictions).tolist(),
-        confusion=confusion_of(predictions.targets * num_classes + predictions.predicted, num_classes),
+        confusion=predictions.confusion(num_classes),
         num_classes=num_classes,
     )
 

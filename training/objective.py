@@ -23,6 +23,7 @@ from longtail.training.losses import (
     logit_scale_of,
 )
 from longtail.training.metrics import ClassTotals
+from longtail.training.semi.image_pseudo_labels import ImagePseudoLabels
 from longtail.training.step import Step
 from longtail.training.training_data import TrainingData
 
@@ -39,6 +40,7 @@ class Objective:
     num_outputs: of the head; None for one per class
     chosen: hyper-parameters that were selected on validation data before the training, by name
     pseudo_label_totals: sums over the pseudo-labels of an epoch, if their true classes are known
+    image_pseudo_labels: the latest pseudo-label of each unlabeled image in an epoch, if steps make them
     """
 
     head: str = "linear"
@@ -50,6 +52,7 @@ class Objective:
     num_outputs: int | None = None
     chosen: dict[str, float] = field(default_factory=dict)
     pseudo_label_totals: ClassTotals | None = None
+    image_pseudo_labels: ImagePseudoLabels | None = None
 
     def draw(self, data: TrainingData, num_samples: int, generator: torch.Generator) -> Choices:
         """Draw the random choices of an epoch, one row per sample."""

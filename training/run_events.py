@@ -28,6 +28,7 @@ from longtail.streaming.events.writer import EventWriter
 
 if TYPE_CHECKING:
     from longtail.training.loop import EpochReport
+    from longtail.training.metrics import Predictions
     from longtail.training.step_watch import StepReport
     from longtail.training.training_data import TrainingData
 
@@ -106,9 +107,15 @@ class RunEvents:
                 count=count,
                 emitted_at=now,
             )
-            for split, cells in report.confusion.items()
-            for target, predicted, count in zip(cells["target"], cells["predicted"], cells["count"], strict=True)
+            for split, predictions in report.predictions.items()
+            for target, predicted, count in _cells(predictions, self._data.num_classes)
         ]
+
+
+def _cells(predictions: "Predictions", num_classes: int) -> Iterator[tuple[int, int, int]]:
+    """Target, predicted class and number of images of each cell of the confusion matrix that is not zero."""
+    cells = predictions.confusion(num_classes)
+    return zip(cells["target"], cells["predicted"], cells["count"], strict=True)
 
 
 def run_event(

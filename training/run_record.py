@@ -11,6 +11,7 @@ from longtail.training.checkpoints import (
     companion_of,
     save_checkpoint,
 )
+from longtail.training.kept_predictions import PredictionRecord
 from longtail.training.loop import EpochReport
 from longtail.training.metrics import class_accuracy, summarise
 from longtail.training.model_card import BestEpoch, ModelCard
@@ -23,7 +24,7 @@ TENSORBOARD_DIRECTORY = "tensorboard"
 
 
 class RunRecord:
-    """Rank 0's record of a run in progress: events, TensorBoard scalars, checkpoints."""
+    """Rank 0's record of a run in progress: predictions, events, TensorBoard scalars, checkpoints."""
 
     def __init__(
         self,
@@ -44,6 +45,7 @@ class RunRecord:
         self._groups = task.data.shot_groups
         self._run = paths.run_dir.name
         self._manifest = read_manifest(paths.set_dir)
+        self._predictions = PredictionRecord(task.data, options, paths, self._manifest)
         # If a killed attempt logged an epoch but did not save it, TensorBoard keeps the repetition.
         self._scalars = ScalarLog(paths.run_dir / TENSORBOARD_DIRECTORY, purge_step=first_epoch + 1)
 
@@ -54,8 +56,10 @@ class RunRecord:
         self._scalars.close()
 
     def add(self, report: EpochReport) -> None:
+        # The images' predictions before the events, whose confusion matrix readers compare with them.
         # Events before the checkpoint: a run killed between the two repeats the epoch, and readers use the later
         # attempt; in the other order the epoch's events would be lost.
+        self._predictions.add(report.predictions, report.image_pseudo_labels, epoch=report.epoch)
         self._events.epoch(report)
         self._log_scalars(report)
         self._save(report)

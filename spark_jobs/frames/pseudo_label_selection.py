@@ -12,7 +12,7 @@ from pyspark.sql import functions as F
 from longtail.data.contract import CONFIDENCE, ID, MARGIN, PROBABILITIES, PSEUDO_LABEL
 
 _RATIO = "_ratio"
-_RANK = "_rank"
+_RANK, _FROM_END = "_rank", "_from_end"
 _UNITS = float(2**32)
 """Probabilities are summed as integer multiples of 2^-32: such sums are exact in any order of the rows."""
 
@@ -27,6 +27,19 @@ def keep_top_k_per_class(pseudo_labels: DataFrame, *, k: int) -> DataFrame:
     by_confidence = Window.partitionBy(PSEUDO_LABEL).orderBy(F.col(CONFIDENCE).desc(), F.col(ID))
     ranked = pseudo_labels.withColumn(_RANK, F.row_number().over(by_confidence))
     return ranked.where(F.col(_RANK) <= k).drop(_RANK)
+
+
+def keep_ends_per_class(pseudo_labels: DataFrame, *, k: int) -> DataFrame:
+    """Keep the k most and the k least confident pseudo-labels of each class, each row once."""
+    of_class = Window.partitionBy(PSEUDO_LABEL)
+    order = [F.col(CONFIDENCE).desc(), F.col(ID)]
+    ranked = pseudo_labels.withColumn(_RANK, F.row_number().over(of_class.orderBy(*order)))
+    from_end = F.count("*").over(of_class) - F.col(_RANK)
+    return (
+        ranked.withColumn(_FROM_END, from_end)
+        .where((F.col(_RANK) <= k) | (F.col(_FROM_END) < k))
+        .drop(_RANK, _FROM_END)
+    )
 
 
 def with_aligned_distribution(pseudo_labels: DataFrame, *, target: Sequence[float]) -> DataFrame:

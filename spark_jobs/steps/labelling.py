@@ -29,6 +29,7 @@ from longtail.spark_jobs.frames.pseudo_label_selection import (
 )
 from longtail.spark_jobs.frames.reading import read_parquet_or_delta, read_prepared
 from longtail.spark_jobs.frames.writing import write_parquet
+from longtail.spark_jobs.steps.kept_labels import keep_labels
 from longtail.spark_jobs.steps.label_quality import remove_quality, show_quality, write_quality
 from longtail.spark_jobs.steps.labelling_events import write_labelling_events
 from longtail.spark_jobs.steps.published_layout import write_published_layout
@@ -84,6 +85,7 @@ def gen_pseudolabels(spark: SparkSession, options: GenPseudolabelsOptions, *, se
         quality = with_label_quality(read_parquet_or_delta(spark, table), prepared, num_classes=manifest.num_classes)
         write_quality(quality, manifest, table)
         write_labelling_events(spark, table, checkpoint=options.resume.absolute(), manifest=manifest)
+        keep_labels(spark, table, checkpoint=options.resume.absolute(), manifest=manifest, set_dir=set_dir)
     if options.output_filename.endswith(".pickle"):
         write_published_layout(spark, options, table, output_dir / options.output_filename, classifier, manifest)
     return table
