@@ -11,6 +11,7 @@
       D_U: {none: {}, rho_U=1: {imb_factor_unlabel: 1}}
     published: [{at: {rule: CE, D_U: none}, error: 29.64}]
     shown: [{rule: CE, D_U: none}, {rule: CE, D_U: rho_U=1}]
+    assumed_deviation: 0.8
 
 An axis maps the names of its levels to options. A trial is one level of each axis
 and a seed; an arm is all trials with the same levels. Options are those of
@@ -22,6 +23,10 @@ or unlabeled) is trained with pseudo-labels.
 For the arms that match `shown`, the report draws the confusion matrices, the
 accuracy per class and, for the first seed, a map of the test images' features.
 Without `shown` it draws confusion and accuracy per class of the first arms.
+
+`assumed_deviation` is how much a paired difference of balanced accuracy is thought
+to vary between seeds, in points (standard deviation): `--dry_run` says with it which
+differences the seeds can show, as long as there are no trials to measure it by.
 """
 
 import itertools
@@ -66,6 +71,7 @@ class Experiment(_Part):
     axes: dict[str, dict[str, Options]] = Field(min_length=1)
     published: tuple[Published, ...] = ()
     shown: tuple[dict[str, str], ...] = ()
+    assumed_deviation: float | None = Field(None, gt=0, le=100)
 
     @model_validator(mode="after")
     def _seeds_differ(self) -> "Experiment":

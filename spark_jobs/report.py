@@ -5,11 +5,13 @@
 
 Reads the results table that `longtail experiment` writes; the experiment may be
 unfinished. Writes OUTPUT_DIR/NAME/report.html (figures embedded), report.md and the
-figures as PNG: scores per combination of levels, paired differences with bootstrap
-intervals and the conclusion they support, the paper's figures beside ours, curves
+figures as PNG: in words what the experiment says about each axis, paired differences
+with bootstrap intervals, which differences its seeds can show, scores per combination
+of levels (also as scores.csv and scores.tex), the paper's figures beside ours, curves
 over numeric axes, classes, confusion, t-SNE maps of the combinations listed under
-`shown`, and every trial. Starts no Spark: a trial is one row, and thousands of rows
-fit in memory.
+`shown`, and every trial. Beside them it keeps trials.parquet, from which --trials
+makes the report anew. OUTPUT_DIR/index.html compares all experiments that have a
+report there. Starts no Spark: a trial is one row, and thousands of rows fit in memory.
 """
 
 import sys
@@ -22,6 +24,8 @@ from longtail.conf.options.studies import ReportOptions
 from longtail.spark_jobs.cli import run_job
 from longtail.spark_jobs.studies.feature_maps import read_maps
 from longtail.spark_jobs.studies.findings import findings
+from longtail.spark_jobs.studies.kept_trials import kept_trials
+from longtail.spark_jobs.studies.overview import write_overview
 from longtail.spark_jobs.studies.report import write_report
 from longtail.spark_jobs.studies.results import read_definition, read_trials
 
@@ -30,15 +34,20 @@ def main(argv: Sequence[str]) -> None:
     options = parse_options(ReportOptions, argv, prog="longtail report")
     output_dir = options.output_dir or options.results_dir / "reports"
     check_can_be_written(output_dir, option="--output_dir")
-    experiment = read_definition(options.results_dir, options.experiment)
-    found = {row["trial"]: row for row in read_trials(options.results_dir, options.experiment)}
+    if options.trials is not None:
+        experiment, trials = kept_trials(options.trials)
+    else:
+        experiment = read_definition(options.results_dir, options.experiment)
+        trials = read_trials(options.results_dir, options.experiment)
+    found = {row["trial"]: row for row in trials}
     rows = [found[trial.trial_id] for trial in experiment.trials() if trial.trial_id in found]
     if not rows:
         raise UserError(f"no trial of {options.experiment} is finished: run its `longtail experiment` command again")
     maps = read_maps(options.results_dir, options.experiment, rows)
     directory = write_report(experiment, rows, output_dir / options.experiment, maps=maps)
+    overview = write_overview(output_dir)
     print(*findings(experiment, rows), sep="\n")
-    print(f"report: {directory / 'report.html'}")
+    print(f"report: {directory / 'report.html'}\nall reports: {overview}")
 
 
 if __name__ == "__main__":

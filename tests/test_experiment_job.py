@@ -85,7 +85,7 @@ def test_an_experiment_runs_its_grid_once_whatever_kills_it(
     assert "two: D_U none" not in again.stdout and "(2 seeds)" in again.stdout
     report = job("report", "two")
     assert report.returncode == 0, report.stderr
-    assert "D_U: balanced against none, balanced accuracy: " in report.stdout
+    assert "D_U: balanced against none: balanced accuracy: " in report.stdout
     assert (tmp_path / "results/reports/two/report.html").stat().st_size > 10_000
     # Of the two arms without pre-training, at the first seed.
     features = [pq.read_table(file) for file in tmp_path.glob("results/features/experiment=two/*.parquet")]
@@ -98,6 +98,9 @@ def test_a_dry_run_shows_the_steps_and_writes_nothing(job: RunJob, file: Path, t
     assert done.returncode == 0, done.stderr
     assert "8 trials, 16 steps (32 if none were shared)" in done.stdout
     assert "262" in done.stdout  # 131 images, two epochs
+    # 131 images are 2 steps of 128 per epoch; the training with pseudo-labels has batches of its own, of both parts.
+    assert "The trials train for 2 epochs, " in done.stdout
+    assert "2 seeds show, 80% of the time, a difference of 11.6 times its standard deviation" in done.stdout
     assert list(tmp_path.iterdir()) == [file]
 
 

@@ -9,9 +9,19 @@ import pytest
 from longtail.conf.experiment import Experiment, read_experiment
 from longtail.conf.packaged import packaged_names
 from longtail.spark_jobs.experiment import main
-from longtail.spark_jobs.studies.cost import StepTime, images_of_step, kind_of, seconds_per_image
+from longtail.spark_jobs.studies.budgets import budget_sentence, budgets_of_plan
+from longtail.spark_jobs.studies.cost import (
+    StepTime,
+    images_of_step,
+    kind_of,
+    optimizer_steps_of_step,
+    seconds_per_image,
+)
+from longtail.spark_jobs.studies.kept_trials import keep_trials, kept_trials, take_over_trials
+from longtail.spark_jobs.studies.order import batches_of_trials
 from longtail.spark_jobs.studies.plan import plan
 from longtail.spark_jobs.studies.planned import SET, PlannedStep, PlannedTrial, all_steps
+from longtail.spark_jobs.studies.results import read_trials
 from tests.refusals import refused
 
 EXPERIMENTS = packaged_names("experiments")
@@ -167,6 +177,68 @@ def documented_counts() -> dict[str, tuple[str, str]]:
 
 def test_the_documented_experiments_are_those_that_are_shipped():
     assert sorted(documented_counts()) == EXPERIMENTS
+
+
+def test_trials_that_share_a_step_are_finished_together_seed_by_seed():
+    rules = {"CE": {}, "DRW": {"train_rule": "DRW"}}
+    ssp = {"none": {}, "rotation": {"pretraining_job": "pretrain_rot"}}
+    trials = planned({"rule": rules, "SSP": ssp}, seeds=(7, 3))
+    names = [[trial.trial.name for trial in batch] for batch in batches_of_trials(trials, num_slots=1)]
+    assert names == [
+        [f"rule {rule}, SSP {pretraining}, seed {seed}" for rule in rules_together]
+        for seed in (7, 3)
+        for rules_together, pretraining in ((["CE"], "none"), (["CE", "DRW"], "rotation"), (["DRW"], "none"))
+    ]
+    # Of the groups of 1, 2, 1, 1, 2 and 1 trials, two fill three slots, the next three more than that.
+    assert [len(batch) for batch in batches_of_trials(trials, num_slots=3)] == [3, 4, 1]
+
+
+def test_the_first_seeds_of_a_file_can_be_planned_alone():
+    found = Experiment.model_validate({"title": "t", "seeds": [5, 6, 7], "axes": D_U})
+    trials = plan(found, source="x.yaml", common={}, num_seeds=2)
+    assert [trial.trial.options["seed"] for trial in trials] == [5, 6, 5, 6]
+    with refused() as messages:
+        plan(found, source="x.yaml", common={}, num_seeds=4)
+    assert messages[0] == "--num_seeds 4: x.yaml has 3 seeds; give at most that many"
+
+
+def test_arms_have_equal_steps_where_unlabeled_images_have_batches_of_their_own(tmp_path: Path):
+    # 131 labelled images are 5 steps of 32; with 650 unlabeled ones in the same batches 25, in others again 5.
+    options = {"epochs": 3, "batch_size": 32, "data_dir": tmp_path}
+    steps = [optimizer_steps_of_step(trial.last_step) for trial in planned(D_U, options=options)]
+    assert steps == [15, 75]
+    apart = planned(D_U, options=options, semi={"unlabeled_ratio": 5})
+    assert [optimizer_steps_of_step(trial.last_step) for trial in apart] == [15, 15]
+    assert budget_sentence(budgets_of_plan(apart)) == "All trials train for 3 epochs, 15 optimizer steps."
+
+
+def test_trials_that_a_report_keeps_are_done_on_another_machine(tmp_path: Path):
+    found = Experiment.model_validate({"title": "t", "seeds": [0, 1, 2], "axes": D_U})
+    trials = plan(found, source="x.yaml", common={})
+    about = {"versions": {}, "note": None}
+    rows = [
+        {
+            "trial": trials[0].trial.trial_id,
+            "levels": trials[0].trial.levels,
+            "seed": 0,
+            "balanced_accuracy": 0.5,
+            **about,
+        },
+        {
+            "trial": trials[1].trial.trial_id,
+            "levels": trials[1].trial.levels,
+            "seed": 1,
+            **about,
+            "note": "scores alone",
+        },
+        {"trial": "of another experiment", "levels": {}, "seed": 2, **about},
+    ]
+    keep_trials(tmp_path / "trials.parquet", found, rows)
+    take_over_trials(tmp_path / "trials.parquet", trials, results_dir=tmp_path / "results", experiment="x")
+    (row,) = read_trials(tmp_path / "results", "x")
+    assert row["trial"] == trials[0].trial.trial_id and row["balanced_accuracy"] == 0.5
+    kept, kept_rows = kept_trials(tmp_path / "trials.parquet")
+    assert kept == found and len(kept_rows) == 3
 
 
 def test_the_cost_of_a_step_is_the_images_of_its_epochs(tmp_path: Path):

@@ -9,6 +9,7 @@ import pytest
 from longtail.conf.experiment import Experiment
 from longtail.spark_jobs.studies.arms import Arm, arms_of, published_order
 from longtail.spark_jobs.studies.comparisons import compare, mean_interval, p_value
+from longtail.spark_jobs.studies.power import detectable_difference, power_statements
 
 EXPERIMENT = Experiment.model_validate(
     {
@@ -134,6 +135,27 @@ def test_the_interval_covers_the_mean_as_often_as_its_confidence_promises():
     covered = sum(low <= 0.03 <= high for low, high in map(mean_interval, draws.tolist()))
     # 95 % of 150 are 142.5; a bootstrap of 20 values covers a little less. Below 131 is a chance of 1 in 10,000.
     assert 131 <= covered <= 150
+
+
+def test_the_difference_that_seeds_show_is_found_four_times_in_five():
+    generator = np.random.default_rng(3)
+    for num_seeds in (3, 5):
+        smallest = detectable_difference(0.02, num_seeds)
+        assert smallest is not None
+        draws = generator.normal(smallest, 0.02, size=(500, num_seeds))
+        found = sum(p_value(list(differences)) < 0.05 for differences in draws.tolist())
+        assert 370 <= found <= 430  # 400 expected, deviation 9
+    assert detectable_difference(0.02, 1) is None
+
+
+def test_without_trials_the_power_is_that_of_the_assumed_deviation():
+    assumed = EXPERIMENT.model_copy(update={"assumed_deviation": 0.5})
+    (found,) = power_statements(assumed, [], num_seeds=3, score="accuracy")
+    # 3.26 deviations of three seeds, 1.43 of six.
+    assert found.startswith("3 seeds show, 80% of the time, differences of 1.6 points or more (if they vary by 0.5 ")
+    assert found.endswith("6 seeds would show 0.7.")
+    (unknown,) = power_statements(EXPERIMENT, [], num_seeds=5, score="accuracy")
+    assert "a difference of 1.7 times its standard deviation between seeds, which is unknown" in unknown
 
 
 def test_equal_levels_are_found_to_differ_in_one_of_twenty_cases():

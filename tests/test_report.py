@@ -12,6 +12,7 @@ import pytest
 from longtail.conf.experiment import Experiment
 from longtail.spark_jobs.report import main
 from longtail.spark_jobs.studies.findings import findings
+from longtail.spark_jobs.studies.overview import write_overview
 from longtail.spark_jobs.studies.report import write_report
 from longtail.spark_jobs.studies.results import read_step_times, read_trials, write_definition
 from tests.refusals import refused
@@ -37,6 +38,7 @@ def row(level: str, seed: int, accuracy: float) -> dict[str, Any]:
         "class_counts": [40, 2], "shot_groups": ["many", "few"], "class_accuracy": [accuracy, None],
         "confusion": [{"target": 0, "predicted": 0, "count": 5}], "copies": None, "seconds": 60.0,
         "finished_at": 1e9 + seed, "versions": {"torch": "2.15.0"}, "git_commit": None, "machine": "m, 2 cores",
+        "rounds": 1, "optimizer_steps": 12, "earlier_optimizer_steps": 0, "note": None,
     }  # fmt: skip
 
 
@@ -51,24 +53,106 @@ def report(tmp_path: Path, rows: list[dict[str, Any]]) -> tuple[str, str]:
 
 
 def test_a_gain_that_every_pair_shows_is_supported():
-    # Differences 0.10, 0.11, 0.12 of balanced accuracy.
-    first = findings(EXPERIMENT, GAIN)[0]
-    assert first.startswith("D_U: with|out against none, balanced accuracy: +11.0 points over 3 pairs (3 seeds), 95%")
-    assert first.endswith("higher in 1 of 1 settings of the other axes: **the data supports a gain**.")
+    # Differences 0.10, 0.11, 0.12 of balanced accuracy: t = 0.11 / (0.01 / sqrt 3) = 19.05, p = 1 - t / sqrt(2 + t^2).
+    (first,) = findings(EXPERIMENT, GAIN)
+    assert first.startswith("D_U: with|out against none: balanced accuracy: **a gain**, +11.0 points (95% interval")
+    assert "p = 0.003, 3 pairs, 3 seeds); few-shot accuracy: **a gain**, +5.5 points" in first
 
 
 def test_a_loss_is_called_a_loss():
     lost = [row("none", seed, 0.6 + seed / 50) for seed in range(3)] + [
         row("with|out", seed, 0.5 + seed / 100) for seed in range(3)
     ]
-    assert findings(EXPERIMENT, lost)[0].endswith("**the data supports a loss**.")
+    assert "balanced accuracy: **a loss**, -11.0 points" in findings(EXPERIMENT, lost)[0]
 
 
-def test_differences_of_both_signs_support_neither_gain_nor_loss():
-    mixed = [row("none", seed, 0.5) for seed in range(3)] + [
-        row("with|out", seed, 0.5 + change) for seed, change in enumerate((-0.1, 0.05, 0.04))
-    ]
-    assert findings(EXPERIMENT, mixed)[0].endswith("**the data supports neither a gain nor a loss**.")
+MIXED = [row("none", seed, 0.5) for seed in range(3)] + [
+    row("with|out", seed, 0.5 + change) for seed, change in enumerate((-0.1, 0.05, 0.04))
+]
+
+
+def test_of_differences_of_both_signs_the_data_cannot_tell_and_which_it_could_have_shown_is_said():
+    # Their deviation is 8.39 points; of three seeds a t-test shows 3.26 deviations, 80 % of the time.
+    (found,) = findings(EXPERIMENT, MIXED)
+    assert found.startswith("D_U: with|out against none: balanced accuracy: **can't tell**, -0.3 points (")
+    assert "3 seeds show 27.4 or more)" in found
+
+
+def test_one_seed_allows_no_test():
+    (found,) = findings(EXPERIMENT, [row("none", 0, 0.5), row("with|out", 0, 0.7)])
+    assert "**can't tell**, +20.0 points (1 pairs, 1 seed: one seed allows no test)" in found
+
+
+def test_a_report_begins_with_what_the_experiment_says_and_its_picture(tmp_path: Path):
+    markdown, _ = report(tmp_path, MIXED)
+    heads = [line for line in markdown.splitlines() if line.startswith(("## ", "!["))]
+    assert heads[:3] == [
+        "## What it says", "## Paired differences, with 95 % intervals",
+        "![Paired differences, with 95 % intervals](differences.png)",
+    ]  # fmt: skip
+    assert "does not mean that there is no difference" in markdown
+    assert (
+        "- balanced accuracy: D_U: 3 seeds show, 80% of the time, differences of 27.4 points or more (that vary by 8.4 "
+        "between seeds); 6 seeds would show 12.0." in markdown
+    )
+
+
+def test_unequal_budgets_of_training_are_told(tmp_path: Path):
+    equal = [{**row, "optimizer_steps": 12} for row in GAIN]
+    assert "All trials train for 3 epochs, 12 optimizer steps." in report(tmp_path / "equal", equal)[0]
+    unequal = [{**row, "optimizer_steps": 12 if row["levels"]["D_U"] == "none" else 1500} for row in GAIN]
+    markdown = report(tmp_path / "unequal", unequal)[0]
+    assert "The trials train for 3 epochs, 12 to 1,500 optimizer steps: a difference" in markdown
+    assert "| with\\|out | 3 | 3 | 1,500 | 0 |" in markdown
+    unknown = report(tmp_path / "unknown", [{**row, "optimizer_steps": None} for row in GAIN])[0]
+    assert "optimizer steps" not in unknown and "| with\\|out | 3 | 3 | - | 0 |" in unknown
+
+
+def test_the_table_of_a_paper_is_there_as_csv_and_latex(tmp_path: Path):
+    report(tmp_path, GAIN)
+    lines = (tmp_path / "r" / "scores.csv").read_text().splitlines()
+    assert lines[0].startswith("D_U,seeds,balanced_mean,balanced_deviation,many_mean,many_deviation,medium_mean,")
+    # 0.60, 0.62, 0.64 and half of that; no class is medium-shot.
+    assert lines[2] == "with|out,3,62.00,2.00,62.00,2.00,,,31.00,1.00"
+    latex = (tmp_path / "r" / "scores.tex").read_text()
+    assert r"D\_U & All & Many & Medium & Few \\" in latex
+    assert r"with|out & $62.0 \pm 2.0$ & $62.0 \pm 2.0$ & -- & $31.0 \pm 1.0$ \\" in latex
+
+
+def test_a_report_is_made_anew_from_the_trials_that_it_keeps(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+    ids = {(*trial.levels.values(), trial.options["seed"]): trial.trial_id for trial in EXPERIMENT.trials()}
+    before, _ = report(tmp_path, [{**row, "trial": ids[row["levels"]["D_U"], row["seed"]]} for row in GAIN])
+    main(["this", "--trials", str(tmp_path / "r" / "trials.parquet"), "--output_dir", str(tmp_path / "anew")])
+    assert (tmp_path / "anew" / "this" / "report.md").read_text() == before
+    assert "D_U: with|out against none: balanced accuracy: **a gain**" in capsys.readouterr().out
+
+
+def test_a_file_without_an_experiment_is_no_table_of_a_report(tmp_path: Path):
+    pq.write_table(pa.table({"trial": ["a"]}), tmp_path / "other.parquet")
+    with refused() as messages:
+        main(["this", "--trials", str(tmp_path / "other.parquet"), "--output_dir", str(tmp_path)])
+    assert messages[0].startswith(f"{tmp_path / 'other.parquet'} has no experiment in it: name the trials.parquet")
+
+
+def test_trials_of_which_only_scores_are_known_have_a_report_with_a_note(tmp_path: Path):
+    classes = dict.fromkeys(("class_names", "class_counts", "shot_groups", "class_accuracy", "confusion"))
+    known = [{**row, **classes, "note": "scores alone"} for row in GAIN]
+    markdown, _ = report(tmp_path, known)
+    assert "**6 of 6 trials:** scores alone" in markdown
+    assert sorted(file.stem for file in (tmp_path / "r").glob("*.png")) == ["arms", "differences", "pseudo_labels"]
+
+
+def test_one_page_compares_all_experiments_of_a_directory(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+    write_report(EXPERIMENT, GAIN, tmp_path / "one")
+    write_report(EXPERIMENT, MIXED, tmp_path / "two")
+    (tmp_path / "three").mkdir()
+    (tmp_path / "three" / "trials.parquet").write_bytes(b"PAR1")
+    assert write_overview(tmp_path) == tmp_path / "index.html"
+    assert "left out of the page of all reports: " in capsys.readouterr().out
+    told, untold = (tmp_path / "index.md").read_text().split("## Can't tell")
+    assert "| [one](one/report.md) | D_U | with\\|out | none | balanced accuracy | +11.0 |" in told
+    assert "[two]" not in told and "| [two](two/report.md) | D_U |" in untold and "[three]" not in untold
+    assert '<a href="one/report.html">one</a>' in (tmp_path / "index.html").read_text()
 
 
 def test_one_level_alone_is_compared_with_nothing():
@@ -80,7 +164,7 @@ def test_the_tables_hold_means_deviations_and_the_papers_errors(tmp_path: Path):
     assert "6 of 6 trials are finished, seeds 0, 1, 2." in markdown
     # 0.50, 0.51, 0.52: mean 51.0, deviation 1.0. No class is medium-shot, so there is no column for it.
     assert "medium-shot" not in markdown
-    assert "| none | 3 | 51.0 ± 1.0 | 51.0 ± 1.0 | 25.5 ± 0.5 | - |" in markdown
+    assert "| none | 3 | 3 | 12 | 0 | 51.0 ± 1.0 | 51.0 ± 1.0 | 25.5 ± 0.5 | - |" in markdown
     # 0.60, 0.62, 0.64: error 38.00, beside the paper's 20.
     assert "| with\\|out | 20.00 | 38.00 ± 2.00 | 3 |" in markdown
     assert "Of 1 pairs of these arms, 1 have the paper's order." in markdown
@@ -90,8 +174,10 @@ def test_the_tables_hold_means_deviations_and_the_papers_errors(tmp_path: Path):
 def test_the_page_needs_nothing_but_itself_and_takes_titles_as_text(tmp_path: Path):
     _, page = report(tmp_path, GAIN)
     assert "<h1>Labels &lt;b&gt;&amp; more&lt;/b&gt;</h1>" in page
-    assert page.count('<img src="data:image/png;base64,') == 5
-    assert not re.search(r'(src|href)="(?!data:)', page)
+    assert page.count('<img src="data:image/png;base64,') == 6
+    # What it links to, and does not need, are the files of scores and trials beside it.
+    linked = set(re.findall(r'(?:src|href)="(?!data:)([^"]*)"', page))
+    assert linked == {"scores.csv", "scores.tex", "trials.parquet"}
     assert "<td>with|out</td>" in page
 
 
@@ -99,7 +185,8 @@ def test_a_report_of_labels_alone_has_no_column_of_pseudo_labels(tmp_path: Path)
     assert "correct pseudo-labels" in report(tmp_path / "both", GAIN)[0]
     assert "correct pseudo-labels" not in report(tmp_path, GAIN[:3])[0]
     assert sorted(file.name for file in (tmp_path / "r").iterdir()) == [
-        "arms.png", "bars.png", "classes.png", "confusion.png", "report.html", "report.md",
+        "arms.png", "bars.png", "classes.png", "confusion.png", "report.html", "report.md", "scores.csv",
+        "scores.tex", "trials.parquet",
     ]  # fmt: skip
 
 

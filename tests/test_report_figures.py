@@ -10,11 +10,13 @@ import pytest
 
 from longtail.conf.experiment import Experiment
 from longtail.spark_jobs.studies.arms import Arm
+from longtail.spark_jobs.studies.comparisons import compare_levels
 from longtail.spark_jobs.studies.feature_maps import FeatureMap, features_file, is_mapped, read_maps
 from longtail.spark_jobs.studies.figures.class_figures import plot_bars
+from longtail.spark_jobs.studies.figures.difference_figures import plot_differences
 from longtail.spark_jobs.studies.figures.map_figures import plot_maps
 from longtail.spark_jobs.studies.figures.report_figures import report_figures, shown_arms
-from longtail.spark_jobs.studies.figures.score_figures import plot_curve
+from longtail.spark_jobs.studies.figures.score_figures import plot_curve, plot_scores
 from longtail.spark_jobs.studies.numeric_axes import numeric_axes
 from longtail.spark_jobs.studies.plan import plan
 
@@ -94,6 +96,27 @@ def test_a_curve_goes_through_the_means_by_their_numbers_with_deviations_and_ref
     assert axes.get_xscale() == "log"
 
 
+def test_scores_are_drawn_on_axes_that_fit_them() -> None:
+    # No class is medium-shot: three panels. Accuracies of 80 to 90 % do not begin at 0.
+    figure = plot_scores([arm({"n": "1"}, [0.8, 0.82]), arm({"n": "2"}, [0.88, 0.9])])
+    assert [axes.get_title() for axes in figure.axes] == ["balanced accuracy", "many-shot", "few-shot"]
+    assert figure.axes[0].get_xlim()[0] > 70 and figure.axes[2].get_xlim()[1] < 50
+
+
+def test_differences_are_drawn_with_their_interval_and_pairs_beside_zero() -> None:
+    two = experiment({"n": {"1": {"epochs": 1}, "2": {"epochs": 2}}})
+    rows = [*arm({"n": "1"}, [0.5, 0.5, 0.5]).rows, *arm({"n": "2"}, [0.6, 0.61, 0.62]).rows]
+    figure = plot_differences({"balanced_accuracy": compare_levels(two, rows, score="balanced_accuracy")})
+    assert figure is not None
+    zero, pairs, interval, mean = figure.axes[0].lines
+    assert list(zero.get_xdata()) == [0, 0]
+    np.testing.assert_allclose(pairs.get_xdata(), [10, 11, 12])
+    low, high = interval.get_xdata()
+    assert 9.99 < low < 11 < high < 12.01 and mean.get_xdata()[0] == pytest.approx(11)
+    assert figure.axes[0].get_yticklabels()[0].get_text() == "n: 2 - 1"
+    assert plot_differences({"balanced_accuracy": []}) is None
+
+
 def test_one_point_is_no_curve() -> None:
     (amount,) = numeric_axes(experiment({"D_U": AMOUNTS}))
     assert plot_curve(amount, [arm({"D_U": "none"}, [0.1]), arm({"D_U": "5x"}, [0.2])]) is None
@@ -118,12 +141,12 @@ def test_bars_go_from_head_to_tail_and_an_absent_class_has_none() -> None:
 
 def test_the_report_has_curves_and_maps_where_there_are_any() -> None:
     of_amounts = experiment({"D_U": AMOUNTS})
-    arms = [arm({"D_U": level}, [0.2, 0.4]) for level in AMOUNTS]
-    plain = ["arms", "curve_1", "classes", "bars", "confusion"]
-    assert list(report_figures(of_amounts, arms)) == plain
+    rows = [row for level in AMOUNTS for row in arm({"D_U": level}, [0.2, 0.4]).rows]
+    plain = ["differences", "arms", "curve_1", "classes", "bars", "confusion"]
+    assert list(report_figures(of_amounts, rows)) == plain
     positions = np.zeros((3, 2))
     one = FeatureMap("none, seed 3", positions, np.array([0, 1, 1]), ["a", "b"], ["few", "many"])
-    figures = report_figures(of_amounts, arms, [one])
+    figures = report_figures(of_amounts, rows, [one])
     assert list(figures) == [*plain, "maps"]
     assert figures["curve_1"].caption == "D_U: accuracy by unlabeled images per labelled one"
 

@@ -44,15 +44,23 @@ def check_step_sizes(num_images: int, num_steps: int, world_size: int, *, batch_
         )
 
 
+def steps_per_epoch(options: RunOptions, num_labelled: int, num_unlabeled: int) -> int:
+    """Optimizer steps in an epoch; of the pseudo-labels, all count as used.
+
+    An epoch has the labelled images once, and the unlabeled ones, too, unless --unlabeled_ratio draws them.
+    """
+    shares_batches = isinstance(options, TrainSemiOptions) and options.unlabeled_ratio is None
+    return math.ceil((num_labelled + num_unlabeled * shares_batches) / options.batch_size)
+
+
 def check_steps_of_run(options: RunOptions, manifest: Manifest) -> None:
     """As check_step_sizes, for the training of a set; of its pseudo-labels, all count as used."""
-    labelled = manifest.num_images(TRAIN)
-    images, in_batches = labelled, labelled
+    labelled, unlabeled = manifest.num_images(TRAIN), manifest.num_images(UNLABELED)
+    images = labelled
     if isinstance(options, TrainSemiOptions):
-        if options.unlabeled_ratio is None:
-            images = in_batches = labelled + manifest.num_images(UNLABELED)
-        else:
-            images = labelled + num_unlabeled_drawn(options.unlabeled_ratio, labelled)
+        ratio = options.unlabeled_ratio
+        images += unlabeled if ratio is None else num_unlabeled_drawn(ratio, labelled)
     # Every built-in network has batch norm, which stands still on a frozen backbone.
     batch_norm = not is_code_name(options.arch) and not isinstance(options, TrainClassifierOptions)
-    check_step_sizes(images, math.ceil(in_batches / options.batch_size), options.world_size, batch_norm=batch_norm)
+    steps = steps_per_epoch(options, labelled, unlabeled)
+    check_step_sizes(images, steps, options.world_size, batch_norm=batch_norm)

@@ -5,6 +5,7 @@ from typing import Annotated, Any
 
 from longtail.conf.base.locations import Location
 from longtail.conf.options.base import MOST_THREADS, JobOptions, SparkJobOptions, of_form, option
+from longtail.conf.options.places import FileLocation
 
 
 class ExperimentOptions(SparkJobOptions):
@@ -13,6 +14,7 @@ class ExperimentOptions(SparkJobOptions):
     examples = (
         ("digits_small --dry_run", "the steps of an experiment on the digits, and their cost"),
         ("digits_small", "run them"),
+        ("digits_small --num_seeds 2", "run only the first two seeds of the file; the others may follow"),
     )
 
     experiment: str = option(
@@ -21,7 +23,14 @@ class ExperimentOptions(SparkJobOptions):
         positional=True,
         group="Input",
     )
-    dry_run: bool = option(False, "show the steps and their cost without running them", group="Method")
+    trials: FileLocation | None = option(
+        None, "trials.parquet of a report: its trials are done and need not run again on this machine", group="Input"
+    )
+    num_seeds: int | None = option(None, "run only the first N seeds of the file; default: all", group="Method", gt=0)
+    dry_run: bool = option(
+        False, "show the steps, their cost and which differences the seeds can show, without running them",
+        group="Method",
+    )  # fmt: skip
     slots: int | None = option(
         None, "tasks to run at the same time; default: all that the cluster has", group="Spark", gt=0
     )
@@ -60,6 +69,9 @@ class ReportOptions(JobOptions):
         ..., "name of the experiment: its file's name without .yaml", positional=True, group="Input"
     )
     results_dir: Location = option(Path("results"), "directory of the results table", group="Input")
+    trials: FileLocation | None = option(
+        None, "trials.parquet of a report, to read in place of the results table", group="Input"
+    )
     output_dir: Location | None = option(None, "output directory; default: reports/ in --results_dir", group="Output")
 
 

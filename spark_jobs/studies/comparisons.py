@@ -30,7 +30,9 @@ class Comparison:
     low, high: bootstrap interval (BCa) of the mean; None for fewer than three pairs or equal differences
     p_value: of Student's two-sided t-test for a mean of zero: the larger of the tests over the pairs and over the means
         of the seeds; None for one seed
+    differences: of all pairs
     by_setting: mean difference over the seeds, by the levels of the other axes
+    by_seed: mean difference over the settings, by seed
     """
 
     axis: str
@@ -41,9 +43,24 @@ class Comparison:
     low: float | None
     high: float | None
     p_value: float | None
-    num_pairs: int
-    num_seeds: int
+    differences: tuple[float, ...]
     by_setting: dict[tuple[str, ...], float]
+    by_seed: dict[int, float]
+
+    @property
+    def num_pairs(self) -> int:
+        """Number of pairs of trials."""
+        return len(self.differences)
+
+    @property
+    def num_seeds(self) -> int:
+        """Number of seeds with a pair."""
+        return len(self.by_seed)
+
+    @property
+    def num_higher(self) -> int:
+        """Number of settings of the other axes in which the level is higher."""
+        return sum(difference > 0 for difference in self.by_setting.values())
 
     @property
     def is_supported(self) -> bool:
@@ -84,10 +101,20 @@ def compare(experiment: Experiment, rows: Sequence[Row], *, axis: str, level: st
         low=low,
         high=high,
         p_value=max(p_value(differences), p_value(list(map(fmean, by_seed.values())))) if len(by_seed) > 1 else None,
-        num_pairs=len(differences),
-        num_seeds=len(by_seed),
+        differences=tuple(differences),
         by_setting={setting: fmean(group) for setting, group in pairs.items()},
+        by_seed={seed: fmean(group) for seed, group in by_seed.items()},
     )
+
+
+def compare_levels(experiment: Experiment, rows: Sequence[Row], *, score: str) -> list[Comparison]:
+    """Each level compared with the first of its axis, where there are pairs; in the experiment's order."""
+    found = [
+        compare(experiment, rows, axis=axis, level=level, score=score)
+        for axis, levels in experiment.axes.items()
+        for level in list(levels)[1:]
+    ]
+    return [comparison for comparison in found if comparison is not None]
 
 
 def p_value(values: Sequence[float]) -> float:

@@ -15,6 +15,7 @@ from longtail.data.sources.list_files import read_list
 from longtail.data.sources.registry import known_num_classes, source_of
 from longtail.spark_jobs.steps.prepared_set import prepared_set_dir
 from longtail.spark_jobs.studies.planned import PlannedStep
+from longtail.training.step_sizes import steps_per_epoch
 
 Kind = tuple[str, str, str | None]
 """Job, data set and network: steps of one kind take about the same time per image."""
@@ -53,6 +54,20 @@ def images_of_step(step: PlannedStep) -> int | None:
         unlabeled = round(options.unlabeled_ratio * labelled)
     views = 1 if options.needs_pseudo_labels else 1 + options.num_strong_views
     return options.rounds * options.epochs * (labelled + views * unlabeled)
+
+
+def optimizer_steps_of_step(step: PlannedStep) -> int | None:
+    """Optimizer steps of a training in all its rounds, if all pseudo-labels are used; 0 for other jobs.
+
+    None if unknown before the step ran.
+    """
+    options = step.planned_options
+    if not isinstance(options, RunOptions):
+        return 0
+    if (sizes := _part_sizes(options)) is None:
+        return None
+    rounds = options.rounds if isinstance(options, TrainSemiOptions) else 1
+    return rounds * options.epochs * steps_per_epoch(options, *sizes)
 
 
 def kind_of(step: PlannedStep) -> Kind:

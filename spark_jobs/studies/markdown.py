@@ -1,15 +1,31 @@
-"""The report as Markdown: findings, tables and links to the figures, all made from the rows of the results table."""
+"""The report as Markdown: what the experiment says, tables and links to the figures, all made from its trials."""
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
 
 from longtail.conf.experiment import Experiment
 from longtail.spark_jobs.display.tables import percent
 from longtail.spark_jobs.studies.arms import REPORTED_SCORES, Arm, arms_of, published_order
-from longtail.spark_jobs.studies.findings import findings
+from longtail.spark_jobs.studies.budgets import budget_cells, budget_sentence, budgets_of_rows
+from longtail.spark_jobs.studies.findings import (
+    COMPARED_SCORES,
+    DIFFERENCE_HEADER,
+    NUM_TEXT_COLUMNS,
+    compared,
+    difference_cells,
+    findings,
+    how_to_read,
+)
+from longtail.spark_jobs.studies.kept_trials import TRIALS_FILE
+from longtail.spark_jobs.studies.markdown_parts import joined, markdown_table
+from longtail.spark_jobs.studies.power import power_statements
+from longtail.spark_jobs.studies.scores_table import CSV_FILE, LATEX_FILE
 from longtail.spark_jobs.studies.terminal import mean_and_deviation
 from longtail.spark_jobs.studies.trial_row import Row
+
+DIFFERENCES = "differences"
+"""Name of the figure of paired differences, which stands with the findings."""
 
 
 def report_markdown(
@@ -28,21 +44,59 @@ def report_markdown(
     source: link to a figure's image, by name
     """
     arms = arms_of(experiment, rows)
-    sections = [
-        f"# {experiment.title}",
-        experiment.about.strip(),
-        _circumstances(experiment, rows, num_planned),
-        "## Test accuracy",
-        "In percent, at the last epoch: mean ± sample standard deviation over the seeds.",
-        _scores_table(experiment, arms),
-        "## Findings",
-        *(f"- {finding}" for finding in findings(experiment, rows)),
-        *_comparison_with_the_paper(experiment, arms, rows),
-        *_copies(rows),
+    drawn = {name: f"## {caption}\n\n![{caption}]({source(name)})" for name, caption in figures.items()}
+    return joined(
+        section
+        for section in [
+            f"# {experiment.title}",
+            experiment.about.strip(),
+            "## What it says",
+            *(f"- {finding}" for finding in findings(experiment, rows)),
+            *_notes(rows),
+            *_differences(experiment, rows, drawn.pop(DIFFERENCES, "")),
+            "## Test accuracy",
+            "In percent, at the last epoch: mean ± sample standard deviation over the seeds. The same as "
+            f"[CSV]({CSV_FILE}) and [LaTeX]({LATEX_FILE}).",
+            _scores_table(experiment, arms),
+            budget_sentence(budgets_of_rows(rows)),
+            *_comparison_with_the_paper(experiment, arms, rows),
+            *_copies(rows),
+            *drawn.values(),
+            "## Circumstances",
+            _circumstances(experiment, rows, num_planned),
+            "## Trials",
+            f"All that this report is made of is in [{TRIALS_FILE}]({TRIALS_FILE}).",
+            _trials_table(experiment, rows),
+        ]
+        if section
+    )
+
+
+def _notes(rows: Sequence[Row]) -> list[str]:
+    """What rows lack, and why."""
+    notes = Counter(row["note"] for row in rows if row["note"])
+    return [f"**{number} of {len(rows)} trials:** {note}" for note, number in notes.items()]
+
+
+def _differences(experiment: Experiment, rows: Sequence[Row], figure: str) -> list[str]:
+    """The comparisons: picture, table, how to read them, and which differences the seeds can show."""
+    by_score = compared(experiment, rows)
+    if not any(by_score.values()):
+        return []
+    body = [difference_cells(comparison) for comparisons in by_score.values() for comparison in comparisons]
+    num_seeds = len({row["seed"] for row in rows})
+    power = [
+        f"{COMPARED_SCORES[score]}: {statement}"
+        for score in by_score
+        for statement in power_statements(experiment, rows, num_seeds=num_seeds, score=score)
     ]
-    sections += [f"## {caption}\n\n![{caption}]({source(name)})" for name, caption in figures.items()]
-    sections += ["## Trials", _trials_table(experiment, rows)]
-    return _joined(section for section in sections if section) + "\n"
+    return [
+        figure,
+        markdown_table(DIFFERENCE_HEADER, body, numbers_from=NUM_TEXT_COLUMNS),
+        how_to_read(by_score),
+        "## Which differences these seeds can show",
+        *(f"- {statement}" for statement in power),
+    ]
 
 
 def _circumstances(experiment: Experiment, rows: Sequence[Row], num_planned: int) -> str:
@@ -66,10 +120,18 @@ def _circumstances(experiment: Experiment, rows: Sequence[Row], num_planned: int
 def _scores_table(experiment: Experiment, arms: Sequence[Arm]) -> str:
     columns = {**REPORTED_SCORES, "pseudo_label_accuracy": "correct pseudo-labels"}
     shown = {score: title for score, title in columns.items() if any(arm.mean(score) is not None for arm in arms)}
+    budgets = [budget_cells(arm.rows) for arm in arms]
     body = [
-        [*arm.levels.values(), str(len(arm.rows)), *(mean_and_deviation(arm, score) for score in shown)] for arm in arms
+        [
+            *arm.levels.values(),
+            str(len(arm.rows)),
+            *budget.values(),
+            *(mean_and_deviation(arm, score) for score in shown),
+        ]
+        for arm, budget in zip(arms, budgets, strict=True)
     ]
-    return _table([*experiment.axes, "seeds", *shown.values()], body, numbers_from=len(experiment.axes))
+    header = [*experiment.axes, "seeds", *budgets[0], *shown.values()]
+    return markdown_table(header, body, numbers_from=len(experiment.axes))
 
 
 def _comparison_with_the_paper(experiment: Experiment, arms: Sequence[Arm], rows: Sequence[Row]) -> list[str]:
@@ -83,7 +145,9 @@ def _comparison_with_the_paper(experiment: Experiment, arms: Sequence[Arm], rows
         "## Comparison with the paper",
         "Top-1 error in percent (Yang & Xu, NeurIPS 2020). The paper trains for 200 epochs on the full data set; this "
         f"experiment: {_setting(rows)}. {order}",
-        _table([*experiment.axes, "paper", "this experiment", "seeds"], body, numbers_from=len(experiment.axes)),
+        markdown_table(
+            [*experiment.axes, "paper", "this experiment", "seeds"], body, numbers_from=len(experiment.axes)
+        ),
     ]
 
 
@@ -105,11 +169,10 @@ def _error(arm: Arm) -> str:
 
 def _setting(rows: Sequence[Row]) -> str:
     epochs, archs = ({row[name] for row in rows} for name in ("epochs", "arch"))
-    head = {max(row["class_counts"]) for row in rows if row["pseudo_label_accuracy"] is None}
-    return (
-        f"{', '.join(sorted(archs))}, {', '.join(map(str, sorted(epochs)))} epochs, head class of "
-        f"{', '.join(map(str, sorted(head)))} labelled images"
-    )
+    counts = [row["class_counts"] for row in rows if row["pseudo_label_accuracy"] is None]
+    head = {max(of_row) for of_row in counts if of_row}
+    sizes = f", head class of {', '.join(map(str, sorted(head)))} labelled images" if head else ""
+    return f"{', '.join(sorted(archs))}, {', '.join(map(str, sorted(epochs)))} epochs{sizes}"
 
 
 def _trials_table(experiment: Experiment, rows: Sequence[Row]) -> str:
@@ -123,23 +186,4 @@ def _trials_table(experiment: Experiment, rows: Sequence[Row]) -> str:
         ]
         for row in ordered
     ]  # fmt: skip
-    return _table(header, body, numbers_from=len(experiment.axes))
-
-
-def _table(header: Sequence[str], body: Sequence[Sequence[str]], *, numbers_from: int) -> str:
-    """A Markdown table, whose columns from numbers_from on are right-aligned."""
-    rules = ["---" if column < numbers_from else "---:" for column in range(len(header))]
-    return "\n".join("| " + " | ".join(map(_cell, row)) + " |" for row in (header, rules, *body))
-
-
-def _cell(text: str) -> str:
-    return text.replace("|", "\\|")
-
-
-def _joined(sections: Iterable[str]) -> str:
-    """Sections separated by empty lines, except between the items of a list."""
-    text = ""
-    for section in sections:
-        gap = "\n" if section.startswith("- ") and text.rpartition("\n")[2].startswith("- ") else "\n\n"
-        text += (gap if text else "") + section
-    return text
+    return markdown_table(header, body, numbers_from=len(experiment.axes))

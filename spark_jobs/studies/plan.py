@@ -25,18 +25,24 @@ _INHERITED = frozenset(RunOptions.model_fields) - {"epochs", "batch_size", "lear
 """Options that a second stage inherits from the training before it; its schedule is its own."""
 
 
-def plan(experiment: Experiment, *, source: str, common: Options) -> list[PlannedTrial]:
+def plan(experiment: Experiment, *, source: str, common: Options, num_seeds: int | None = None) -> list[PlannedTrial]:
     """Plan the steps of each trial.
 
     source: name or path of the experiment, for messages
     common: options for every step, from the command line
+    num_seeds: plan only this many of the file's seeds, the first ones; None: all
 
     Raises UserError for an option that no job has, and, naming the trial, for one that its job refuses.
     """
+    seeds = experiment.seeds[:num_seeds]
+    if num_seeds is not None and num_seeds > len(seeds):
+        raise UserError(f"--num_seeds {num_seeds}: {source} has {len(seeds)} seeds; give at most that many")
     if unknown := unknown_options(experiment):
         raise UserError(f"{source}: no job has an option {', '.join(unknown)}; `longtail train_semi --help` lists them")
     planned = []
     for trial in experiment.trials():
+        if trial.options["seed"] not in seeds:
+            continue
         try:
             planned.append(PlannedTrial(trial, _Planner(experiment, trial, common).last_step()))
         except UserError as error:

@@ -1,4 +1,4 @@
-"""The directory of a report: a self-contained page, the same as Markdown, and its figures as PNG."""
+"""The directory of a report: a self-contained page, the same as Markdown, its figures, scores and trials."""
 
 import base64
 import html
@@ -17,7 +17,9 @@ from longtail.conf.experiment import Experiment
 from longtail.spark_jobs.studies.arms import arms_of
 from longtail.spark_jobs.studies.feature_maps import FeatureMap
 from longtail.spark_jobs.studies.figures.report_figures import report_figures
+from longtail.spark_jobs.studies.kept_trials import TRIALS_FILE, keep_trials
 from longtail.spark_jobs.studies.markdown import report_markdown
+from longtail.spark_jobs.studies.scores_table import CSV_FILE, LATEX_FILE, scores_csv, scores_latex
 from longtail.spark_jobs.studies.trial_row import Row
 
 _PNG_COLOURS = 256
@@ -41,7 +43,8 @@ def write_report(
     experiment: Experiment, rows: Sequence[Row], directory: Location, *, maps: Sequence[FeatureMap] = ()
 ) -> Location:
     """Write the directory of the report atomically; return it. Raises UserError if it cannot be written."""
-    figures = report_figures(experiment, arms_of(experiment, rows), maps)
+    arms = arms_of(experiment, rows)
+    figures = report_figures(experiment, rows, maps)
     images = {name: _png(captioned.figure) for name, captioned in figures.items()}
     captions = {name: captioned.caption for name, captioned in figures.items()}
     text = partial(report_markdown, experiment, rows, num_planned=len(experiment.trials()), figures=captions)
@@ -50,8 +53,11 @@ def write_report(
             for name, content in images.items():
                 (new / f"{name}.png").write_bytes(content)
             (new / "report.md").write_text(text(source=lambda name: f"{name}.png"), encoding="utf-8")
-            page = _page(experiment.title, text(source=lambda name: _data_uri(images[name])))
+            page = page_of(experiment.title, text(source=lambda name: _data_uri(images[name])))
             (new / "report.html").write_text(page, encoding="utf-8")
+            (new / CSV_FILE).write_text(scores_csv(experiment, arms), encoding="utf-8")
+            (new / LATEX_FILE).write_text(scores_latex(experiment, arms), encoding="utf-8")
+            keep_trials(new / TRIALS_FILE, experiment, rows)
     except OSError as error:
         raise UserError(f"cannot write {directory}: {error.strerror or error}; choose another --output_dir") from None
     return directory
@@ -71,7 +77,8 @@ def _data_uri(png: bytes) -> str:
     return f"data:image/png;base64,{base64.b64encode(png).decode('ascii')}"
 
 
-def _page(title: str, markdown: str) -> str:
+def page_of(title: str, markdown: str) -> str:
+    """A page of HTML that needs nothing but what the Markdown links to."""
     # Without embedded HTML: titles and levels are plain text.
     body = MarkdownIt("commonmark", {"html": False}).enable("table").render(markdown)
     return _PAGE.format(title=html.escape(title), body=body)

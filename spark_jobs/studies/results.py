@@ -47,10 +47,11 @@ def read_trials(results_dir: Location, experiment: str) -> list[Row]:
     Raises UserError if a file is damaged.
     """
     files = (results_dir / TRIALS_DIRECTORY / f"{EXPERIMENT}={experiment}").glob("[!._]*.parquet")
-    return [row for file in sorted(files) for row in _rows_of(file)]
+    return [row for file in sorted(files) for row in read_rows(file)]
 
 
-def _rows_of(file: Location) -> list[Row]:
+def read_rows(file: Location) -> list[Row]:
+    """The rows of a Parquet file of trials. Raises UserError if it is damaged."""
     with open_parquet(file) as parquet:
         try:
             check_memory(parquet, parquet.schema_arrow.names, file=file, as_dictionaries=True)

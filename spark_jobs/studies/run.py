@@ -10,9 +10,11 @@ from pyspark.sql import SparkSession
 from longtail.conf.base.errors import UserError
 from longtail.conf.experiment import Experiment
 from longtail.conf.options.studies import ExperimentOptions
+from longtail.spark_jobs.cluster.barrier import num_slots
 from longtail.spark_jobs.cluster.pool import Workload, run_workloads
 from longtail.spark_jobs.studies.cost import StepTime, images_of_step, kind_of
 from longtail.spark_jobs.studies.feature_maps import features_file, is_mapped, write_feature_map
+from longtail.spark_jobs.studies.order import batches_of_trials
 from longtail.spark_jobs.studies.planned import PlannedStep, PlannedTrial, all_steps
 from longtail.spark_jobs.studies.results import read_step_times, trial_file, write_step_time, write_trial
 from longtail.spark_jobs.studies.run_step import Output, Outputs, run_step
@@ -23,13 +25,29 @@ from longtail.streaming.runs.descriptions import add_tag
 def run_experiment(
     spark: SparkSession, options: ExperimentOptions, experiment: Experiment, trials: Sequence[PlannedTrial]
 ) -> None:
-    """Run the steps of the trials, those of one depth side by side, and write a row per finished trial.
+    """Run the steps of the trials batch by batch, those of one depth side by side; write a row per finished trial.
 
     A failed step affects only the trials that depend on it; the first failure is raised after all other steps.
     """
     outputs: Outputs = {}
     failures: list[Exception] = []
-    for _, same_depth in itertools.groupby(all_steps(trials), key=lambda step: step.depth):
+    for batch in batches_of_trials(trials, num_slots=options.slots or num_slots(spark)):
+        failures += _run_batch(spark, options, experiment, batch, outputs)
+    if failures:
+        raise failures[0]
+
+
+def _run_batch(
+    spark: SparkSession,
+    options: ExperimentOptions,
+    experiment: Experiment,
+    trials: Sequence[PlannedTrial],
+    outputs: Outputs,
+) -> list[Exception]:
+    """Run the steps that have no output yet, add their outputs, and return the failures."""
+    failures: list[Exception] = []
+    to_run = [step for step in all_steps(trials) if step.step_id not in outputs]
+    for _, same_depth in itertools.groupby(to_run, key=lambda step: step.depth):
         ready = [step for step in same_depth if all(other.step_id in outputs for other in step.inputs.values())]
         workloads = [
             Workload(
@@ -45,8 +63,7 @@ def run_experiment(
             elif outcome.error is not None:
                 failures.append(outcome.error)
         _write_finished(spark, options, experiment, trials, outputs)
-    if failures:
-        raise failures[0]
+    return failures
 
 
 def is_done(options: ExperimentOptions, experiment: Experiment, trial: PlannedTrial) -> bool:

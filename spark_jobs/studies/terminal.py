@@ -6,16 +6,21 @@ from collections.abc import Mapping, Sequence
 from longtail.conf.experiment import Experiment
 from longtail.conf.vocabulary import SHOT_GROUPS
 from longtail.spark_jobs.display.tables import percent
-from longtail.spark_jobs.studies.arms import Arm, arms_of
+from longtail.spark_jobs.studies.arms import REPORTED_SCORES, Arm, arms_of
+from longtail.spark_jobs.studies.budgets import budget_sentence, budgets_of_plan
 from longtail.spark_jobs.studies.cost import StepTime, images_of_step, kind_of, seconds_per_image
 from longtail.spark_jobs.studies.planned import PlannedTrial, all_steps
+from longtail.spark_jobs.studies.power import power_statements
 from longtail.spark_jobs.studies.trial_row import Row
 
 
-def print_plan(trials: Sequence[PlannedTrial], times: Mapping[str, StepTime]) -> None:
+def print_plan(
+    experiment: Experiment, trials: Sequence[PlannedTrial], times: Mapping[str, StepTime], rows: Sequence[Row]
+) -> None:
     """Print each step once: its name, the number of trials that use it, its images and its time.
 
-    The time of a finished step is measured, that of others estimated from finished steps of the same kind.
+    The time of a finished step is measured, that of others estimated from finished steps of the same kind. Below stand
+    the budgets of the trials, and which differences their seeds can show, judged by the rows of finished trials.
     """
     rates = seconds_per_image(times.values())
     users = Counter(step.step_id for trial in trials for step in trial.steps())
@@ -39,6 +44,12 @@ def print_plan(trials: Sequence[PlannedTrial], times: Mapping[str, StepTime]) ->
     unshared = sum(len(trial.steps()) for trial in trials)
     print(f"{len(trials)} trials, {len(users)} steps ({unshared} if none were shared)")
     print(_remaining_time(remaining, num_unknown))
+    if budget := budget_sentence(budgets_of_plan(trials)):
+        print(budget)
+    num_seeds = len({trial.trial.options["seed"] for trial in trials})
+    score = "balanced_accuracy"
+    for statement in power_statements(experiment, rows, num_seeds=num_seeds, score=score):
+        print(f"{REPORTED_SCORES[score]}: {statement}")
 
 
 def _remaining_time(seconds: float, num_unknown: int) -> str:

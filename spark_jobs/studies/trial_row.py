@@ -5,7 +5,7 @@ import os
 import platform
 import subprocess
 import time
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -13,11 +13,12 @@ from typing import Any
 import pyarrow as pa
 
 from longtail import conf
+from longtail.conf.options.semi import TrainSemiOptions
 from longtail.conf.options.training import RunOptions
 from longtail.conf.vocabulary import TEST
 from longtail.data.copies import copy_lines
 from longtail.spark_jobs.steps.label_quality import read_quality
-from longtail.spark_jobs.studies.cost import StepTime
+from longtail.spark_jobs.studies.cost import StepTime, optimizer_steps_of_step
 from longtail.spark_jobs.studies.planned import PlannedTrial
 from longtail.spark_jobs.studies.run_step import Outputs
 
@@ -40,7 +41,10 @@ TRIAL_SCHEMA = pa.schema(
         ("configuration", pa.string()),  # JSON: the options of the last step
         ("run", pa.string()),  # directory of the last step's run
         ("arch", pa.string()),
-        ("epochs", pa.int64()),
+        ("epochs", pa.int64()),  # of the last step; of several rounds of self-training, of the last one
+        ("rounds", pa.int64()),  # of self-training; null in tables of older versions, as are the next two
+        ("optimizer_steps", pa.int64()),  # of the last step, in all rounds
+        ("earlier_optimizer_steps", pa.int64()),  # of the trainings that the last step starts from
         *((name, pa.float64()) for name in SCORES),
         ("chosen_epoch", pa.int64()),  # by validation accuracy; null without a validation split
         ("chosen_balanced_accuracy", pa.float64()),  # on the test set at that epoch
@@ -60,6 +64,7 @@ TRIAL_SCHEMA = pa.schema(
         ("versions", pa.map_(pa.string(), pa.string())),
         ("git_commit", pa.string()),  # of the code; null outside a checkout
         ("machine", pa.string()),
+        ("note", pa.string()),  # what the row lacks and why; null for a finished trial
     ]
 )
 
@@ -83,6 +88,9 @@ def trial_row(planned: PlannedTrial, outputs: Outputs, times: Mapping[str, StepT
         "run": last.run.run_dir.name,
         "arch": last.options.arch,
         "epochs": result["epoch"],
+        "rounds": last.options.rounds if isinstance(last.options, TrainSemiOptions) else 1,
+        "optimizer_steps": optimizer_steps_of_step(planned.last_step),
+        "earlier_optimizer_steps": _sum_of(map(optimizer_steps_of_step, planned.steps()[:-1])),
         **{name: test.get(name) for name in SCORES},
         "chosen_epoch": chosen and chosen["epoch"],
         "chosen_balanced_accuracy": chosen and chosen["test_scores"]["balanced_accuracy"],
@@ -102,12 +110,19 @@ def trial_row(planned: PlannedTrial, outputs: Outputs, times: Mapping[str, StepT
         "versions": [(name, version(name)) for name in _PACKAGES] + [("python", platform.python_version())],
         "git_commit": _git_commit(),
         "machine": f"{platform.machine()}, {os.cpu_count()} cores",
+        "note": None,
     }
 
 
 def _pseudo_label_accuracy(planned: PlannedTrial, outputs: Outputs) -> float | None:
     tables = [outputs[step.step_id].path for step in planned.steps() if step.job == "gen_pseudolabels"]
     return read_quality(tables[0])["accuracy"] if tables else None
+
+
+def _sum_of(numbers: Iterable[int | None]) -> int | None:
+    """None if one of them is unknown."""
+    known = list(numbers)
+    return None if None in known else sum(number or 0 for number in known)
 
 
 def _git_commit() -> str | None:

@@ -5,33 +5,39 @@ from itertools import cycle
 
 from matplotlib.figure import Figure
 
-from longtail.spark_jobs.display.palette import COLOURS, GRID_COLOUR
+from longtail.spark_jobs.display.palette import COLOURS, GRID_COLOUR, GROUP_COLOURS
 from longtail.spark_jobs.studies.arms import REPORTED_SCORES, Arm
 from longtail.spark_jobs.studies.numeric_axes import NumericAxis
 
 LOG_SCALE_RANGE = 10
 """Ratio of the largest to the smallest number from which an axis is logarithmic."""
+_SCORE_COLOURS = {
+    "balanced_accuracy": "black", **{f"{group}_shot_accuracy": colour for group, colour in GROUP_COLOURS.items()},
+}  # fmt: skip
 _CURVE_SCORES = ("balanced_accuracy", "few_shot_accuracy")
 
 
 def plot_scores(arms: Sequence[Arm]) -> Figure:
     """Test accuracy, overall and per shot group: a dot per arm, with the standard deviation over the seeds."""
     figure = Figure(figsize=(9, 1.2 + 0.42 * len(arms)), layout="constrained")
-    all_axes = figure.subplots(1, len(REPORTED_SCORES), sharex=True, sharey=True)
+    scores = {
+        score: name for score, name in REPORTED_SCORES.items() if any(arm.mean(score) is not None for arm in arms)
+    }
+    # Each panel has the range of its values: shot groups differ by more than arms do.
+    all_axes = figure.subplots(1, len(scores), sharey=True, squeeze=False)[0]
     rows = range(len(arms))
-    for axes, (score, name), colour in zip(all_axes, REPORTED_SCORES.items(), COLOURS, strict=False):
+    for axes, (score, name) in zip(all_axes, scores.items(), strict=True):
         present = [(row, arm) for row, arm in zip(rows, arms, strict=True) if arm.mean(score) is not None]
         axes.errorbar(
             [100 * (arm.mean(score) or 0.0) for _, arm in present],
             [row for row, _ in present],
             xerr=[100 * (arm.deviation(score) or 0.0) for _, arm in present],
-            fmt="o", color=colour, capsize=3,
+            fmt="o", color=_SCORE_COLOURS[score], capsize=3,
         )  # fmt: skip
         axes.set_title(name, fontsize=10)
         axes.grid(axis="x", color=GRID_COLOUR)
     all_axes[0].set_yticks(rows, [arm.label for arm in arms], fontsize=9)
     all_axes[0].invert_yaxis()
-    all_axes[0].set_xlim(left=0)
     figure.supxlabel("test accuracy, %", fontsize=10)
     return figure
 
