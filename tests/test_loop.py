@@ -18,7 +18,7 @@ from longtail.data.contract import split_directory
 from longtail.models.build import build_model
 from longtail.training.checkpoint_evaluation import run_evaluation
 from longtail.training.distributed import Rank
-from longtail.training.loop import epoch_generator
+from longtail.training.epoch_plan import epoch_generator
 from longtail.training.run import run_training
 from tests.events import events_in
 from tests.interruption import interrupted_after

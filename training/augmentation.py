@@ -1,43 +1,32 @@
 """Augmentation of whole batches of images as tensors: normalise, crop, flip, rotate.
 
-The random choices of an epoch are drawn at once for all ranks, moved to the device, and then sliced to a rank's part of
-a step: what happens to an image does not depend on the world size, and no step waits for a copy.
+The random choices of an epoch are drawn at once for all ranks, moved to the device, and then selected for a rank's part
+of a step: what happens to an image does not depend on the world size, and no step waits for a copy.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import lru_cache
-from typing import Any, Self
+from functools import cache
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from longtail.training.per_sample import PerSample
 
-@lru_cache(maxsize=64)
+
+@cache
 def constants(values: Sequence[float], device: torch.device) -> Tensor:
-    """(1, C, 1, 1) float32, one value per channel; cached, as a new copy would make the device wait in every step."""
+    """(1, C, 1, 1) float32, one value per channel.
+
+    Kept, as a new copy would make the device wait in every step; and a CUDA graph reads it as long as it is replayed.
+    """
     with torch.inference_mode(False):  # a tensor made in inference mode could not be used in training
         return torch.tensor(values, device=device).view(1, -1, 1, 1)
 
 
-class Choices:
-    """Random choices, one row per sample: base of dataclasses of tensors (N, ...), Choices, and tuples of Choices."""
-
-    def part(self, selection: slice) -> Self:
-        """Select the choices of some samples."""
-        return self._each(lambda c: c.part(selection) if isinstance(c, Choices) else c[selection])
-
-    def to(self, device: torch.device) -> Self:
-        """Move all tensors to the device."""
-        return self._each(lambda c: c.to(device))
-
-    def _each(self, change: Callable[[Any], Any]) -> Self:
-        changed = {
-            name: tuple(map(change, choice)) if isinstance(choice, tuple) else change(choice)
-            for name, choice in vars(self).items()
-        }
-        return type(self)(**changed)
+class Choices(PerSample):
+    """Random choices, one row per sample."""
 
 
 @dataclass(frozen=True)

@@ -64,7 +64,7 @@ def evaluate(
     model.eval()
     totals = ClassTotals.zeros(task.data.num_classes, rank.device)
     for indices, inputs, targets in _local_batches(samples, task, rank):
-        logits = _logits(model, inputs, task, adjustment)  # (n, num_classes)
+        logits = evaluation_logits(model, inputs, task, adjustment)  # (n, num_classes)
         totals.add(logits, targets, task.objective.loss(logits, targets))
         if found is not None:
             found.put(indices, logits, targets)
@@ -82,7 +82,7 @@ def predict_all(
     for split, samples in task.data.held_out.items():
         found = Predictions.zeros(len(samples), rank.device)
         for indices, inputs, targets in _local_batches(samples, task, rank):
-            found.put(indices, _logits(model, inputs, task, adjustment), targets)
+            found.put(indices, evaluation_logits(model, inputs, task, adjustment), targets)
         sum_over_ranks(found.values, rank)
         predictions[split] = found
     return predictions
@@ -119,8 +119,7 @@ def _local_batches(samples: Samples, task: Task, rank: Rank) -> Iterator[tuple[s
     """This rank's share in large batches: indices into the split (n of them), network inputs and targets (n,)."""
     share = rank.part(len(samples))
     # A rank with no share gets one empty batch.
-    _, height, width = samples.image_shape
-    size = min(EVALUATION_BATCH_SIZE, max(1, _EVALUATION_BATCH_PIXELS // (height * width)))
+    size = evaluation_batch_size(samples)
     starts = range(share.start, max(share.stop, share.start + 1), size)
     batches = [slice(start, min(start + size, share.stop)) for start in starts]
     pixels = image_batches(samples.images, [torch.arange(it.start, it.stop) for it in batches], rank.device)
@@ -132,6 +131,13 @@ def _local_batches(samples: Samples, task: Task, rank: Rank) -> Iterator[tuple[s
         yield indices, inputs, targets
 
 
-def _logits(model: nn.Module, inputs: Tensor, task: Task, adjustment: Tensor | None) -> Tensor:
+def evaluation_batch_size(samples: Samples) -> int:
+    """Images of a split that are evaluated together."""
+    _, height, width = samples.image_shape
+    return min(EVALUATION_BATCH_SIZE, max(1, _EVALUATION_BATCH_PIXELS // (height * width)))
+
+
+def evaluation_logits(model: nn.Module, inputs: Tensor, task: Task, adjustment: Tensor | None = None) -> Tensor:
+    """(n, C) logits of network inputs, less the adjustment (C,)."""
     logits = task.objective.logit_scale * model(inputs)  # (n, num_classes)
     return logits if adjustment is None else logits - adjustment

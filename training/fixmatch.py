@@ -8,6 +8,7 @@ What pseudo-labels are made of, and what is learned besides them, is up to the m
 
 from dataclasses import dataclass, replace
 from functools import partial
+from typing import ClassVar
 
 import numpy as np
 import torch
@@ -56,6 +57,8 @@ class FixMatchObjective(Objective):
     thresholds: Tensor
     truth: Tensor | None
     learner: SemiLearner | None = None
+
+    steps_are_alike: ClassVar[bool] = False
 
     def draw(self, data: TrainingData, num_samples: int, generator: torch.Generator) -> Choices:
         return draw_weak_and_strong(

@@ -71,8 +71,8 @@ class Predictions:
         """Create empty predictions for num_images images."""
         return cls(torch.zeros(4, num_images, dtype=torch.float64, device=device))
 
-    def put(self, indices: slice, logits: Tensor, targets: Tensor) -> None:
-        """Store the predictions of the images at these indices: logits (n, C), targets (n,)."""
+    def put(self, indices: slice | Tensor, logits: Tensor, targets: Tensor) -> None:
+        """Store the predictions of the images at these indices, a slice or (n,): logits (n, C), targets (n,)."""
         confidence, predicted = logits.float().softmax(dim=1).max(dim=1)  # (n,), (n,)
         top5 = logits.topk(min(5, logits.shape[1]), dim=1).indices  # (n, 5)
         in_top5 = (top5 == targets[:, None]).any(dim=1)  # (n,)

@@ -6,7 +6,7 @@ fixed pseudo-labels need. Rotation, contrastive and FixMatch trainings override 
 """
 
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -41,6 +41,8 @@ class Objective:
     chosen: hyper-parameters that were selected on validation data before the training, by name
     pseudo_label_totals: sums over the pseudo-labels of an epoch, if their true classes are known
     image_pseudo_labels: the latest pseudo-label of each unlabeled image in an epoch, if steps make them
+    steps_are_alike: no step depends on its number or on how many of its samples have labels, so that a step recorded
+    once can be replayed on others
     """
 
     head: str = "linear"
@@ -53,6 +55,7 @@ class Objective:
     chosen: dict[str, float] = field(default_factory=dict)
     pseudo_label_totals: ClassTotals | None = None
     image_pseudo_labels: ImagePseudoLabels | None = None
+    steps_are_alike: ClassVar[bool] = True
 
     def draw(self, data: TrainingData, num_samples: int, generator: torch.Generator) -> Choices:
         """Draw the random choices of an epoch, one row per sample."""

@@ -16,8 +16,9 @@ from longtail.training.checkpoints import load_checkpoint
 from longtail.training.distributed import Rank, sum_over_ranks
 from longtail.training.run_directory import CHECKPOINT_FILE, RunPaths
 
-COMPILE_MODES = {"default": "default", "cuda_graphs": "reduce-overhead"}
-"""Modes of torch.compile by value of --compile."""
+CUDA_GRAPHS = ("cuda_graphs", "compiled_cuda_graphs")
+"""Values of --compile with which whole steps are CUDA graphs (training/step_graphs.py)."""
+_COMPILED = ("default", "compiled_cuda_graphs")
 Precision = Literal["float32", "bfloat16"]
 _PROBED_IMAGES = 32
 """On a rank at a time: enough for the speed of a step, few enough for a CPU that emulates bfloat16."""
@@ -90,18 +91,18 @@ def autocast(precision: str, device: torch.device) -> torch.autocast:
 
 
 def compile_model(model: nn.Module, options: RunOptions, device: torch.device) -> nn.Module:
-    """Wrap the model with torch.compile; the result shares its weights and is compiled in the first step.
+    """Wrap the model with torch.compile where --compile asks for it; the result shares its weights.
 
-    Raises UserError if the machine has no suitable GPU or compiler.
+    It is compiled in the first step. Raises UserError if the machine has no suitable GPU or compiler.
     """
-    if options.compile == "off":
+    if options.compile in CUDA_GRAPHS and device.type != "cuda":
+        raise UserError(f"--compile {options.compile} needs a GPU: choose default or off")
+    if options.compile not in _COMPILED:
         return model
-    if options.compile == "cuda_graphs" and device.type != "cuda":
-        raise UserError("--compile cuda_graphs needs a GPU: choose default or off")
     compiler = os.environ.get("CXX", "g++")
     if device.type == "cpu" and shutil.which(compiler) is None:
         raise UserError(f"--compile needs the C++ compiler {compiler}, which is not installed: leave it out")
     # Batches have at most two sizes, which differ by one: compile once for each.
-    compiled = torch.compile(model, mode=COMPILE_MODES[options.compile], dynamic=False)
+    compiled = torch.compile(model, dynamic=False)
     assert isinstance(compiled, nn.Module)
     return compiled

@@ -51,8 +51,10 @@ class RunOptions(DataOptions):
         "GPUs and for CPUs with AVX-512, others take ten times as long; auto: the faster one, by a short probe",
         group="Network", advanced=True,
     )  # fmt: skip
-    compile: Literal["off", "default", "cuda_graphs"] = option(
-        "off", "torch.compile of the network while it trains; cuda_graphs replays it as CUDA graphs",
+    compile: Literal["off", "default", "cuda_graphs", "compiled_cuda_graphs"] = option(
+        "off",
+        "torch.compile of the network while it trains; cuda_graphs: without it, but each whole step is replayed as one "
+        "CUDA graph; compiled_cuda_graphs: both",
         group="Network", advanced=True,
     )  # fmt: skip
     epochs: int = option(200, "epochs to train", group="Optimisation", gt=0)
