@@ -13,8 +13,9 @@ import json
 import os
 import re
 import uuid
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import pyarrow as pa
@@ -24,7 +25,7 @@ from longtail.conf.base.files import read_regular_file
 from longtail.conf.base.leases import LeaseHeldError, lease
 from longtail.conf.base.locations import Location
 from longtail.conf.base.store_path import StorePath
-from longtail.streaming.event_files.reading import read_event_file
+from longtail.streaming.event_files.archive_rows import rows_of_files, without_empty_columns
 from longtail.streaming.events.archives import MEMBERS, UNREADABLE, archive_rows
 from longtail.streaming.events.columns import write_columns
 from longtail.streaming.events.files import (
@@ -36,14 +37,7 @@ from longtail.streaming.events.files import (
     run_of_event_file,
     shown_name,
 )
-from longtail.streaming.parsing.columns import (
-    ARCHIVE_COLUMNS,
-    ARCHIVED_LINE,
-    ARCHIVED_SOURCE,
-    NotEventColumns,
-    checked_table,
-)
-from longtail.streaming.parsing.fast_lines import read_fast_lines
+from longtail.streaming.parsing.columns import ARCHIVE_COLUMNS, ARCHIVED_SOURCE, checked_table
 
 MAX_ARCHIVE_ROWS = 500_000
 """An archive with half as many rows is not merged with later files any more: each row is rewritten a few times only."""
@@ -60,7 +54,9 @@ def archive_run(events_dir: Location, run: str) -> int:
     Raises BlockingIOError if another process is archiving in the same directory, and OSError if the directory cannot be
     written.
     """
-    return _archive(events_dir, run, sorted(name for name in file_names(events_dir) if run_of_event_file(name) == run))
+    return _archive(
+        events_dir, {run: sorted(name for name in file_names(events_dir) if run_of_event_file(name) == run)}
+    )
 
 
 def archive_files(events_dir: Location) -> int:
@@ -68,107 +64,128 @@ def archive_files(events_dir: Location) -> int:
     by_run: dict[str, list[str]] = {}
     for name in sorted(file_names(events_dir)):
         by_run.setdefault(run_of_event_file(name) or "", []).append(name)
-    return sum(_archive(events_dir, run, by_run[run]) for run in sorted(by_run))
+    return _archive(events_dir, by_run)
 
 
-def _archive(events_dir: Location, run: str, names: Sequence[str]) -> int:
-    """run: empty for files that do not bear the name of a run, or that hold events of others"""
-    if not names:
+def _archive(events_dir: Location, names: Mapping[str, Sequence[str]]) -> int:
+    """names: by run, which is empty for files that do not bear the name of a run, or that hold events of others"""
+    if not any(names.values()):
         return 0
     with _only_one(events_dir / ARCHIVE_DIRECTORY):
+        archives = _Archives(events_dir)
         of_others: list[str] = []
-        count = _archive_names(events_dir, run, names, of_others)
-        return count + (_archive_names(events_dir, "", of_others, []) if of_others else 0)
+        count = archives.add(names, of_others)
+        return count + (archives.add({"": of_others}, []) if of_others else 0)
 
 
-def _archive_names(events_dir: Location, run: str, names: Sequence[str], of_others: list[str]) -> int:
-    """of_others: gets the names of the files that hold events of other runs"""
-    count = 0
-    waiting = list(names)
-    while waiting:
-        old, table = _unfinished_archive(events_dir, run)
-        parts, done = [], []
-        num_rows, num_bytes = table.num_rows, table.nbytes
-        while (
-            waiting and len(done) < MAX_FILES_AT_ONCE and num_rows < MAX_ARCHIVE_ROWS and num_bytes < MAX_ARCHIVE_BYTES
-        ):
-            name = waiting.pop(0)
-            try:
-                rows = _rows_of(events_dir, name)
-            except (OSError, NotEventColumns):
-                continue  # it has gone, or what it holds cannot be kept as rows
+@dataclass
+class _Archive:
+    """What goes into one archive of a run.
+
+    old: the archive that it replaces, and old_rows its rows
+    names: the files that go into it, and tables the rows of each
+    """
+
+    run: str
+    old: str | None = None
+    old_rows: pa.Table = field(default_factory=ARCHIVE_COLUMNS.empty_table)
+    names: list[str] = field(default_factory=list)
+    tables: list[pa.Table] = field(default_factory=list)
+    _num_rows: int = 0
+    _num_bytes: int = 0
+
+    def add(self, name: str, rows: pa.Table) -> None:
+        self.names.append(name)
+        self.tables.append(rows)
+        self._num_rows += rows.num_rows
+        self._num_bytes += rows.nbytes
+
+    def is_full(self) -> bool:
+        return (
+            len(self.names) >= MAX_FILES_AT_ONCE
+            or self.old_rows.num_rows + self._num_rows >= MAX_ARCHIVE_ROWS
+            or self.old_rows.nbytes + self._num_bytes >= MAX_ARCHIVE_BYTES
+        )
+
+    def rows(self) -> pa.Table:
+        """Rows of one kind, and of one file, are alike and stand together."""
+        # Of a file that an archiving was killed before removing, the archive has the rows already.
+        sources = pa.array(map(shown_name, self.names), pa.string())
+        kept = self.old_rows.filter(pc.invert(pc.is_in(self.old_rows[ARCHIVED_SOURCE], sources)))
+        return pa.concat_tables([kept, *self.tables]).sort_by([("kind", "ascending"), (ARCHIVED_SOURCE, "ascending")])
+
+
+class _Archives:
+    """The archives of a directory, for the only process that archives."""
+
+    def __init__(self, events_dir: Location) -> None:
+        self._events_dir = events_dir
+        self._of_run: dict[str, list[str]] = {}
+        for name in archive_names(events_dir):
+            self._of_run.setdefault(run_of_event_file(name) or "", []).append(name)
+
+    def add(self, names: Mapping[str, Sequence[str]], of_others: list[str]) -> int:
+        """Archive event files, by run; the number of files that went into archives.
+
+        of_others: gets the names of the files that hold events of other runs
+        """
+        count = 0
+        run_of = {name: run for run in sorted(names) for name in names[run]}
+        archive: _Archive | None = None
+        for name, rows in rows_of_files(self._events_dir, run_of):
+            run = run_of[name]
             if rows.nbytes > 2 * MAX_ARCHIVE_BYTES:
                 continue
             if run and not {*pc.drop_null(rows["run"]).unique().to_pylist()} <= {run}:
                 of_others.append(name)
                 continue
-            parts.append(rows)
-            done.append(name)
-            num_rows += rows.num_rows
-            num_bytes += rows.nbytes
-        if done:
-            # Of a file that an archiving was killed before removing, the archive has the rows already.
-            sources = pa.array(map(shown_name, done), pa.string())
-            kept = table.filter(pc.invert(pc.is_in(table[ARCHIVED_SOURCE], sources)))
-            _write(events_dir, run, pa.concat_tables([kept, *parts]), old, done)
-            count += len(done)
-    return count
+            if archive is None or archive.run != run or archive.is_full():
+                count += self._write(archive)
+                archive = self._begin(run)
+            archive.add(name, rows)
+        return count + self._write(archive)
+
+    def _begin(self, run: str) -> _Archive:
+        """An archive that replaces the latest one of the run, if more rows should go into that."""
+        latest = max(self._of_run.get(run, ()), key=_number_of, default=None)
+        with suppress(*UNREADABLE):
+            if latest and archive_rows(self._events_dir / latest) < MAX_ARCHIVE_ROWS // 2:
+                table = checked_table(pa.py_buffer(read_regular_file(self._events_dir / latest)))
+                if table.nbytes < MAX_ARCHIVE_BYTES // 2:
+                    return _Archive(run, latest, _with_all_columns(table))
+        return _Archive(run)
+
+    def _write(self, archive: _Archive | None) -> int:
+        """Write an archive, and then remove what went into it; the number of files."""
+        if archive is None:
+            return 0
+        members = [*archive.names, *([archive.old] if archive.old else [])]
+        of_run = self._of_run.setdefault(archive.run, [])
+        number = 1 + max(map(_number_of, of_run), default=0)
+        name = f"{ARCHIVE_DIRECTORY}/{archive.run}{ARCHIVE_OF}{number:06d}-{uuid.uuid4().hex[:8]}{COLUMNS}"
+        file = self._events_dir / name
+        rows = without_empty_columns(archive.rows())
+        write_columns(file, rows.replace_schema_metadata({MEMBERS: json.dumps(members).encode()}))
+        if isinstance(file, Path):  # what a store has taken is kept
+            directory = os.open(file.parent, os.O_RDONLY)
+            try:
+                os.fsync(directory)
+            finally:
+                os.close(directory)
+        for member in members:
+            (self._events_dir / member).unlink(missing_ok=True)
+        self._of_run[archive.run] = [name, *(other for other in of_run if other != archive.old)]
+        return len(archive.names)
 
 
-def _write(events_dir: Location, run: str, table: pa.Table, old: str | None, done: Sequence[str]) -> None:
-    """Write the archive, and then remove what went into it."""
-    members = [*done, *([old] if old else [])]
-    number = 1 + max(
-        (_number_of(name) for name in archive_names(events_dir) if (run_of_event_file(name) or "") == run), default=0
-    )
-    file = events_dir / ARCHIVE_DIRECTORY / f"{run}{ARCHIVE_OF}{number:06d}-{uuid.uuid4().hex[:8]}{COLUMNS}"
-    # Rows of one kind, and of one file, are alike.
-    table = table.sort_by([("kind", "ascending"), (ARCHIVED_SOURCE, "ascending")])
-    write_columns(file, table.replace_schema_metadata({MEMBERS: json.dumps(members).encode()}))
-    if isinstance(file, Path):  # what a store has taken is kept
-        directory = os.open(file.parent, os.O_RDONLY)
-        try:
-            os.fsync(directory)
-        finally:
-            os.close(directory)
-    for name in members:
-        (events_dir / name).unlink(missing_ok=True)
-
-
-def _unfinished_archive(events_dir: Location, run: str) -> tuple[str | None, pa.Table]:
-    """The latest archive of a run, if more rows should go into it, and its rows."""
-    latest = max(_archives_of(events_dir, run), key=_number_of, default=None)
-    with suppress(*UNREADABLE):
-        if latest and archive_rows(events_dir / latest) < MAX_ARCHIVE_ROWS // 2:
-            table = checked_table(pa.py_buffer(read_regular_file(events_dir / latest))).cast(ARCHIVE_COLUMNS)
-            if table.nbytes < MAX_ARCHIVE_BYTES // 2:
-                return latest, table
-    return None, ARCHIVE_COLUMNS.empty_table()
-
-
-def _archives_of(events_dir: Location, run: str) -> list[str]:
-    return [name for name in archive_names(events_dir) if (run_of_event_file(name) or "") == run]
+def _with_all_columns(table: pa.Table) -> pa.Table:
+    found = pa.concat_tables([ARCHIVE_COLUMNS.empty_table(), table], promote_options="default")
+    return found.select(ARCHIVE_COLUMNS.names)
 
 
 def _number_of(name: str) -> int:
     match = re.search(rf"{ARCHIVE_OF}([0-9]+)-", name)
     return int(match[1]) if match else 0
-
-
-def _rows_of(events_dir: Location, name: str) -> pa.Table:
-    """The content of an event file as rows of an archive."""
-    tables = [ARCHIVE_COLUMNS.empty_table()]
-    for piece in read_event_file(events_dir, name):
-        events, others = piece.events, piece.lines
-        if not name.endswith(COLUMNS):
-            events, others = read_fast_lines(others)
-        lines = pa.table({ARCHIVED_LINE: others["value"].cast(pa.binary())})
-        tables += [
-            table.append_column(ARCHIVED_SOURCE, pa.repeat(shown_name(name), table.num_rows))
-            for table in (*events.values(), lines)
-            if table.num_rows
-        ]
-    return pa.concat_tables(tables, promote_options="default").select(ARCHIVE_COLUMNS.names)
 
 
 @contextmanager

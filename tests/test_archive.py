@@ -3,6 +3,7 @@
 import os
 from contextlib import suppress
 from pathlib import Path
+from types import ModuleType
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -12,10 +13,17 @@ from hypothesis import strategies as st
 
 from longtail.streaming import archive
 from longtail.streaming.archive import archive_files, archive_run
+from longtail.streaming.event_files import archive_rows
 from longtail.streaming.event_files.passed import NewFiles
 from longtail.streaming.event_files.reading import read_event_files
 from longtail.streaming.events.archives import MEMBERS
-from longtail.streaming.events.files import ARCHIVE_DIRECTORY, archive_names, event_files_of, file_names
+from longtail.streaming.events.files import (
+    ARCHIVE_DIRECTORY,
+    archive_names,
+    event_files_of,
+    file_names,
+    run_of_event_file,
+)
 from longtail.streaming.events.schema import RunEvent, StepEvent, event_line
 from longtail.streaming.events.writer import EventWriter, attempts_with_events
 from tests.events import an_event, class_event
@@ -82,6 +90,37 @@ def test_later_files_join_the_archive_until_it_is_large(events_dir: Path, monkey
         assert content(events_dir) == before
         counts.append(len(event_files_of(events_dir, "long")))
     assert counts == sorted(counts) and counts[-1] == 4  # of ten rows each
+
+
+def test_many_runs_are_archived_together(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """One listing of the archives, and one reading of the lines: its expressions take longer than some hundred events."""
+    calls: list[str] = []
+
+    def counted(module: ModuleType, name: str) -> None:
+        function = getattr(module, name)
+        monkeypatch.setattr(module, name, lambda *args, **options: calls.append(name) or function(*args, **options))
+
+    counted(archive, "archive_names")
+    counted(archive_rows, "read_fast_lines")
+    for number in range(30):
+        run = f"run{number}"
+        write_epoch(tmp_path, run, 1)
+        writer = EventWriter(tmp_path, run=run, attempt=1)
+        for state in ("started", "finished"):
+            started = an_event(RunEvent, run=run, state=state, message="\u00e9")
+            assert isinstance(started, RunEvent)
+            writer.write_run(started)
+    before = content(tmp_path)
+
+    assert archive_files(tmp_path) == 90 and len(archive_names(tmp_path)) == 30 and content(tmp_path) == before
+    assert sorted(calls) == ["archive_names", "read_fast_lines"]
+    # Each has its own events, and no columns of other kinds.
+    for name in archive_names(tmp_path):
+        rows = pq.read_table(tmp_path / name)
+        run = f"{run_of_event_file(name)}"
+        assert {*rows["run"].to_pylist()} == {run} and rows.num_rows == 4
+        assert all(source.startswith(f"{run}-attempt001-") for source in rows["source"].to_pylist())
+        assert "confidence_sum" in rows.column_names and "true_class" not in rows.column_names
 
 
 class Killed(BaseException):

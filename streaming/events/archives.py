@@ -21,7 +21,10 @@ UNREADABLE = (pa.ArrowException, OSError, ValueError, KeyError, RecursionError)
 """What reading a damaged archive raises."""
 MAX_ROWS = 4_000_000
 """Of a file with events as columns: a small file can say that it is a very large table."""
-_PROGRESS = pa.schema([("kind", pa.string()), ("attempt", pa.int64()), ("state", pa.string()), ("epoch", pa.int64())])
+PROGRESS_COLUMNS = pa.schema(
+    [("kind", pa.string()), ("attempt", pa.int64()), ("state", pa.string()), ("epoch", pa.int64())]
+)
+"""What every archive has, for those who only want to know how far a run is."""
 _SOURCE = pa.schema([("source", pa.string())])
 
 
@@ -76,7 +79,7 @@ def archived_progress(events_dir: Location, run: str) -> list[dict[str, Any]]:
         if run_of_event_file(name) != run:
             continue
         with suppress(*UNREADABLE):
-            table = _columns(events_dir / name, _PROGRESS)
+            table = _columns(events_dir / name, PROGRESS_COLUMNS)
             # The epoch of a step may not be finished.
             table = table.filter(pc.and_(pc.is_valid(table["attempt"]), pc.not_equal(table["kind"], StepEvent.kind)))
             found += table.group_by(["attempt", "state", "epoch"]).aggregate([]).to_pylist()

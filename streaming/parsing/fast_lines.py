@@ -37,10 +37,11 @@ _BLOCK_BYTES = 1 << 20
 _PLAIN_LENGTH, _HUGE_NUMBER = 20_000, re.compile("[0-9]{300}")
 
 
-def read_fast_lines(lines: pa.Table) -> tuple[dict[str, pa.Table], pa.Table]:
+def read_fast_lines(lines: pa.Table, *, source: str | None = None) -> tuple[dict[str, pa.Table], pa.Table]:
     """The events per kind, each a table of its event_schema, and the lines that are not in Longtail's own format.
 
     lines: table of LINE_SCHEMA, with arbitrary bytes
+    source: name of a further column of the events, for the source of each
     """
     lines = lines.combine_chunks()  # an expression is compiled anew for each chunk
     values = lines["value"]
@@ -55,6 +56,8 @@ def read_fast_lines(lines: pa.Table) -> tuple[dict[str, pa.Table], pa.Table]:
         if not len(matched):
             continue
         found = _parse(matched, kind)
+        if source is not None:
+            found = found.append_column(source, lines["source"].filter(is_event))
         possible = is_possible(found, kind)
         if not pc.all(possible).as_py():
             found = found.filter(possible)
