@@ -5,7 +5,8 @@
 
 An archive has the events as columns, and the lines that were no events in Longtail's own format as they were, each with
 the name of its file. Nothing is lost or counted twice if this is killed at any moment, or if the files are being read:
-the archive appears as a whole before its files go, and readers deduplicate events.
+the archive appears as a whole before its files go, and readers deduplicate events. An archive of all events of a run
+also says what a list of runs shows of it (events/archives.py).
 """
 
 import fcntl
@@ -26,7 +27,7 @@ from longtail.conf.base.leases import LeaseHeldError, lease
 from longtail.conf.base.locations import Location
 from longtail.conf.base.store_path import StorePath
 from longtail.streaming.event_files.archive_rows import rows_of_files, without_empty_columns
-from longtail.streaming.events.archives import MEMBERS, UNREADABLE, archive_rows
+from longtail.streaming.events.archives import MEMBERS, SUMMARY, UNREADABLE, archive_rows
 from longtail.streaming.events.columns import write_columns
 from longtail.streaming.events.files import (
     ARCHIVE_DIRECTORY,
@@ -37,13 +38,22 @@ from longtail.streaming.events.files import (
     run_of_event_file,
     shown_name,
 )
-from longtail.streaming.parsing.columns import ARCHIVE_COLUMNS, ARCHIVED_SOURCE, checked_table
+from longtail.streaming.kernels.summaries import Summary, run_summaries
+from longtail.streaming.parsing.columns import (
+    ARCHIVE_COLUMNS,
+    ARCHIVED_LINE,
+    ARCHIVED_SOURCE,
+    checked_events,
+    checked_table,
+)
 
 MAX_ARCHIVE_ROWS = 500_000
 """An archive with half as many rows is not merged with later files any more: each row is rewritten a few times only."""
 MAX_ARCHIVE_BYTES = 64 << 20
 """Memory of the rows from which on an archive is written; a file of twice as many stays as it is."""
 MAX_FILES_AT_ONCE = 1000
+RUNS_TOGETHER = 50
+"""What the archives of so many runs say of them is computed at once, which takes a tenth of the time."""
 
 
 def archive_run(events_dir: Location, run: str) -> int:
@@ -100,11 +110,15 @@ class _Archive:
         self._num_rows += rows.num_rows
         self._num_bytes += rows.nbytes
 
+    @property
+    def num_bytes(self) -> int:
+        return self.old_rows.nbytes + self._num_bytes
+
     def is_full(self) -> bool:
         return (
             len(self.names) >= MAX_FILES_AT_ONCE
             or self.old_rows.num_rows + self._num_rows >= MAX_ARCHIVE_ROWS
-            or self.old_rows.nbytes + self._num_bytes >= MAX_ARCHIVE_BYTES
+            or self.num_bytes >= MAX_ARCHIVE_BYTES
         )
 
     def rows(self) -> pa.Table:
@@ -129,7 +143,19 @@ class _Archives:
 
         of_others: gets the names of the files that hold events of other runs
         """
-        count = 0
+        count, waiting, size = 0, list[_Archive](), 0
+        for archive in self._collected(names, of_others):
+            waiting.append(archive)
+            size += archive.num_bytes
+            count += len(archive.names)
+            if len(waiting) >= RUNS_TOGETHER or size >= MAX_ARCHIVE_BYTES or archive.is_full():
+                self._write(waiting)
+                waiting, size = [], 0
+        self._write(waiting)
+        return count
+
+    def _collected(self, names: Mapping[str, Sequence[str]], of_others: list[str]) -> Iterator[_Archive]:
+        """Archives to write; a full one before the next of the same run begins."""
         run_of = {name: run for run in sorted(names) for name in names[run]}
         archive: _Archive | None = None
         for name, rows in rows_of_files(self._events_dir, run_of):
@@ -139,11 +165,13 @@ class _Archives:
             if run and not {*pc.drop_null(rows["run"]).unique().to_pylist()} <= {run}:
                 of_others.append(name)
                 continue
-            if archive is None or archive.run != run or archive.is_full():
-                count += self._write(archive)
-                archive = self._begin(run)
+            if archive and (archive.run != run or archive.is_full()):
+                yield archive
+                archive = None
+            archive = archive or self._begin(run)
             archive.add(name, rows)
-        return count + self._write(archive)
+        if archive:
+            yield archive
 
     def _begin(self, run: str) -> _Archive:
         """An archive that replaces the latest one of the run, if more rows should go into that."""
@@ -155,17 +183,24 @@ class _Archives:
                     return _Archive(run, latest, _with_all_columns(table))
         return _Archive(run)
 
-    def _write(self, archive: _Archive | None) -> int:
-        """Write an archive, and then remove what went into it; the number of files."""
-        if archive is None:
-            return 0
+    def _write(self, archives: Sequence[_Archive]) -> None:
+        """Write archives of different runs, and remove what went into each after it."""
+        rows = {archive.run: archive.rows() for archive in archives}
+        whole = [archive.run for archive in archives if not {*self._of_run.get(archive.run, ())} - {archive.old}]
+        summaries = _summaries({run: rows[run] for run in whole if run})
+        for archive in archives:
+            self._write_one(archive, without_empty_columns(rows[archive.run]), summaries.get(archive.run))
+
+    def _write_one(self, archive: _Archive, rows: pa.Table, summary: Summary | None) -> None:
         members = [*archive.names, *([archive.old] if archive.old else [])]
         of_run = self._of_run.setdefault(archive.run, [])
         number = 1 + max(map(_number_of, of_run), default=0)
         name = f"{ARCHIVE_DIRECTORY}/{archive.run}{ARCHIVE_OF}{number:06d}-{uuid.uuid4().hex[:8]}{COLUMNS}"
         file = self._events_dir / name
-        rows = without_empty_columns(archive.rows())
-        write_columns(file, rows.replace_schema_metadata({MEMBERS: json.dumps(members).encode()}))
+        about = {MEMBERS: json.dumps(members).encode()}
+        if summary is not None:
+            about[SUMMARY] = json.dumps(summary).encode()
+        write_columns(file, rows.replace_schema_metadata(about))
         if isinstance(file, Path):  # what a store has taken is kept
             directory = os.open(file.parent, os.O_RDONLY)
             try:
@@ -175,7 +210,21 @@ class _Archives:
         for member in members:
             (self._events_dir / member).unlink(missing_ok=True)
         self._of_run[archive.run] = [name, *(other for other in of_run if other != archive.old)]
-        return len(archive.names)
+
+
+def _summaries(rows: Mapping[str, pa.Table]) -> dict[str, Summary]:
+    """What archives say of their runs, as far as all their rows are surely events. rows: by run"""
+    intact = {run: table for run, table in rows.items() if table[ARCHIVED_LINE].null_count == table.num_rows}
+    # Whatever is wrong with one: the tables are computed with more care, and without it.
+    with suppress(pa.ArrowException, ArithmeticError, LookupError, TypeError, ValueError):
+        if not intact:
+            return {}
+        events, others = checked_events(pa.concat_tables(intact.values()).combine_chunks())
+        if not others.num_rows:
+            return run_summaries(events)
+        if len(intact) > 1:
+            return {run: summary for run in intact for summary in _summaries({run: intact[run]}).values()}
+    return {}
 
 
 def _with_all_columns(table: pa.Table) -> pa.Table:

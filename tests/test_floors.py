@@ -42,7 +42,13 @@ MAY_IMPORT = {
         "streaming.event_files",
         "streaming.runs.trash",  # which runs' files come again
     },
-    "streaming.archive": {"conf.base", "streaming.events", "streaming.parsing", "streaming.event_files"},
+    "streaming.archive": {
+        "conf.base",
+        "streaming.events",
+        "streaming.parsing",
+        "streaming.event_files",
+        "streaming.kernels",  # what is shown of a run before its tables are written
+    },
     "streaming.tables": {"conf.base", "conf.vocabulary", "streaming.events", "streaming.parsing", "streaming.tables"},
     "streaming.on_streams": {"conf.base"},
     "streaming.queries": {

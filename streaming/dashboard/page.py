@@ -155,7 +155,9 @@ def page_state(
         notes=notes,
     )
     if not len(shown.axis(1)):
-        state.html["note-accuracy_map"] = render_note(_no_class(selection))
+        waits = notes.progress and not len(class_rows)
+        text = f"The classes of this run are still to be read: {notes.progress}." if waits else _no_class(selection)
+        state.html["note-accuracy_map"] = render_note(text)
         return state
     for name, panel in panels.items():
         if not kind.shows(name):

@@ -9,6 +9,7 @@ from pathlib import Path
 from threading import Lock
 
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from longtail.streaming.dashboard.notes import RunNotes
@@ -26,8 +27,9 @@ from longtail.streaming.tables.manifest import (
 from longtail.streaming.tables.progress import read_progress
 from longtail.streaming.tables.quarantine_files import quarantine_files
 from longtail.streaming.tables.query_rows import NO_RUN, own_alerts_state
-from longtail.streaming.tables.reading import at_moment, read_parts
+from longtail.streaming.tables.reading import at_moment, read_parts, rows_where
 from longtail.streaming.tables.schemas import IN_MANIFEST, QUARANTINE, RUNNING, TABLES
+from longtail.streaming.tables.waiting_runs import FileState, read_waiting_runs, waiting_state
 
 SILENCE_SECONDS = 15
 """While a training runs, alerts are read again at this interval even without new events, to notice silent runs."""
@@ -75,6 +77,7 @@ class TableReader:
         self._whole: dict[str, tuple[dict[str, ManifestState], pa.Table]] = {}
         self._cached: dict[str, OrderedDict[str, _CachedRun]] = {name: OrderedDict() for name in TABLES}
         self._num_bytes = dict.fromkeys(_MAX_CACHED_RUNS, 0)
+        self._waiting: tuple[FileState | None, dict[str, pa.Table]] = (None, {})
 
     def version(self) -> str:
         """A text that changes whenever a table does."""
@@ -103,10 +106,13 @@ class TableReader:
             return self._read_quarantine()
         states = manifest_states(self.directory) if run is None else self._state_of(run)
 
+        waiting = self._read_waiting(states, run)
+
         def stored(table: str) -> list[pa.Table]:
+            others = [waiting[table]] if table in waiting else []
             if run is None:
-                return [self._of_all(table, states)]
-            return [self._of_run_if_intact(table, run)] if run in states else []
+                return [self._of_all(table, states), *others]
+            return [self._of_run_if_intact(table, run)] if run in states else others
 
         if name in IN_MANIFEST:
             about = [*states, NO_RUN] if run is None else list(states)
@@ -114,6 +120,21 @@ class TableReader:
         else:
             parts = stored(name)
         return pa.concat_tables([_no_rows(name), *parts])
+
+    def _read_waiting(self, states: dict[str, ManifestState], run: str | None) -> dict[str, pa.Table]:
+        """What archives say of a run, or of all, whose tables are not written yet; by table."""
+        state = waiting_state(self.directory)
+        if state is None:
+            return {}
+        with self._lock:
+            known, rows = self._waiting
+        if known != state:
+            rows = read_waiting_runs(self.directory)
+            with self._lock:
+                self._waiting = state, rows
+        written = pa.array(states, pa.string())
+        rows = {name: table.filter(pc.invert(pc.is_in(table["run"], written))) for name, table in rows.items()}
+        return rows if run is None else {name: rows_where(table, run=run) for name, table in rows.items()}
 
     def _state_of(self, run: str) -> dict[str, ManifestState]:
         """As manifest_states, of one run; empty for anything that is no run of the tables, whatever its name."""

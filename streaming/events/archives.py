@@ -17,6 +17,9 @@ from longtail.streaming.events.schema import StepEvent
 
 MEMBERS = b"longtail_event_files"
 """Key in the metadata of an archive's Parquet file: the names of the files that went into it, as a JSON list."""
+SUMMARY = b"longtail_run"
+"""Key in the same metadata: the run's rows of some result tables (streaming/tables/waiting_runs.py), as a JSON object.
+Only archives that had all events of their run when they were written have it."""
 UNREADABLE = (pa.ArrowException, OSError, ValueError, KeyError, RecursionError)
 """What reading a damaged archive raises."""
 MAX_ROWS = 4_000_000
@@ -35,6 +38,11 @@ def archived_names(file: Location) -> list[str]:
     if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
         raise ValueError(f"{file} does not say which event files went into it")
     return names
+
+
+def archived_summary(file: Location) -> object:
+    """What an archive says of its run, not checked yet; None if nothing. Raises as archived_names does."""
+    return json.loads((pq.read_schema(_opened(_content(file))).metadata or {}).get(SUMMARY, b"null"))
 
 
 def archived_sources(file: Location) -> list[str]:

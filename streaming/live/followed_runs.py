@@ -58,6 +58,11 @@ class FollowedRuns:
             self._write_known()
         return changed
 
+    @property
+    def deleted(self) -> frozenset[str]:
+        """The runs whose deletion is in force, so that events until then do not count."""
+        return frozenset(self._deleted_at)
+
     def without_deleted(self, events: Mapping[str, pa.Table]) -> dict[str, pa.Table]:
         """The events, by kind, without those of deleted runs from before their deletion."""
         if not self._deleted_at:

@@ -36,6 +36,7 @@ from longtail.streaming.live.starting import start_patiently, start_to_the_end
 from longtail.streaming.live.trigger import with_trigger
 from longtail.streaming.tables.manifest import DamagedTables, list_runs
 from longtail.streaming.tables.progress import FEW_FILES, end_progress, write_progress
+from longtail.streaming.tables.waiting_runs import end_waiting
 
 CHECKPOINT_DIRECTORY = "checkpoint"
 TRIES_AFTER_DELETION = 3
@@ -232,5 +233,6 @@ def start_live_query(
 def _note_waiting(events_dir: Location | None, tables_dir: Path, checkpoint: Path) -> None:
     """Let readers of the tables know that many event files wait to be read."""
     end_progress(tables_dir)
+    end_waiting(tables_dir)
     if events_dir is not None and (num_files := len(NewFiles(events_dir, checkpoint).look())) > FEW_FILES:
         write_progress(tables_dir, 0, num_files)
