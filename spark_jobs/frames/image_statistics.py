@@ -16,6 +16,7 @@ from longtail.conf.vocabulary import NO_CLASS
 from longtail.data.checksums import CHECKED_COLUMNS, as_text, rows_checksum
 from longtail.data.contract import HIDDEN_LABEL, IMAGE, LABEL, SPLIT
 from longtail.data.loader import decode_images
+from longtail.data.pixel_sums import pixel_sums
 
 IMAGES_AT_ONCE = 512
 _SUMS_SCHEMA = "split string, class_id int, channel int, num_pixels long, sum long, sum_of_squares long"
@@ -119,21 +120,20 @@ def _partial_sums(
     for whole in batches:
         for first in range(0, whole.num_rows, IMAGES_AT_ONCE):
             batch = whole.slice(first, IMAGES_AT_ONCE)
-            splits = np.array(batch.column(0).to_pylist())
-            classes = batch.column(1).to_numpy()
-            pixels = decode_images(batch.column(2), image_shape, encoding).reshape(len(splits), -1, image_shape[2])
-            wide = pixels.astype(np.int64)  # (N, height * width, channels)
-            sums, squares = wide.sum(axis=1), np.square(wide).sum(axis=1)  # (N, channels)
-            rows = []
-            for split, class_id in sorted(set(zip(splits.tolist(), classes.tolist(), strict=True))):
-                chosen = (splits == split) & (classes == class_id)
-                num_pixels = int(chosen.sum()) * pixels.shape[1]
-                totals = zip(sums[chosen].sum(axis=0).tolist(), squares[chosen].sum(axis=0).tolist(), strict=True)
-                rows += [
-                    (split, class_id, channel, num_pixels, total, of_squares)
-                    for channel, (total, of_squares) in enumerate(totals)
+            splits, split_indices = np.unique(np.array(batch.column(0).to_pylist()), return_inverse=True)
+            groups = np.stack([split_indices, batch.column(1).to_numpy()], axis=1)  # (N, 2)
+            groups, group_of, sizes = np.unique(groups, axis=0, return_inverse=True, return_counts=True)
+            order, starts = np.argsort(group_of, kind="stable"), np.cumsum(sizes) - sizes
+            images = decode_images(batch.column(2), image_shape, encoding)
+            sums, squares = (np.add.reduceat(of_image[order], starts) for of_image in pixel_sums(images))
+            for channel in range(image_shape[2]):
+                columns = [
+                    pa.array(splits[groups[:, 0]]),
+                    pa.array(groups[:, 1].astype(np.int32)),
+                    pa.array(np.full(len(groups), channel, np.int32)),
+                    pa.array(sizes * (image_shape[0] * image_shape[1])),
+                    pa.array(sums[:, channel]),
+                    pa.array(squares[:, channel]),
                 ]
-            types = [pa.string(), pa.int32(), pa.int32(), pa.int64(), pa.int64(), pa.int64()]
-            columns = [pa.array(values, kind) for values, kind in zip(zip(*rows, strict=True), types, strict=True)]
-            names = ["split", "class_id", "channel", "num_pixels", "sum", "sum_of_squares"]
-            yield pa.RecordBatch.from_arrays(columns, names=names)
+                names = ["split", "class_id", "channel", "num_pixels", "sum", "sum_of_squares"]
+                yield pa.RecordBatch.from_arrays(columns, names=names)
