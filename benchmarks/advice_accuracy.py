@@ -249,7 +249,7 @@ class Trial:
             "pseudo_label_accuracy": float(np.mean(output.predicted == unlabeled.labels)),
         }
         on_self_supervision = advise_on_self_supervision(found, num_labelled=sum(self.labelled))
-        advice = advise_on_unlabeled(found, rho=max(self.labelled) / min(self.labelled), tail_share=tail_share)
+        advice = advise_on_unlabeled(found, tail_share=tail_share)
         estimated = {
             name: [getattr(found, name).value, getattr(found, name).low, getattr(found, name).high] for name in true
         }

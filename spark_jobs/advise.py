@@ -9,24 +9,22 @@ name the data set by --dataset, as in the other jobs. Holds out a share of the
 labelled images, trains a base classifier on the rest (or uses --resume CKPT), and
 estimates from its predictions how imbalanced the unlabeled images are, how many of
 them belong to the classes, and how accurate their pseudo-labels would be. Uses
-neither test images nor withheld labels. Writes advice.json, classes.parquet (one
-row per class) and the files of `evaluate`.
+neither test images nor withheld labels. Prints the answers, why, and the commands
+to run; then every estimate with its interval. Writes advice.json, classes.parquet
+(one row per class) and the files of `evaluate`.
 """
 
 import sys
 from collections.abc import Sequence
 
 from longtail.conf.arguments import given_values, options_for
-from longtail.conf.next_command import next_command
 from longtail.conf.options.advise import AdviseOptions
-from longtail.conf.options.inference import GenPseudolabelsOptions
-from longtail.conf.options.pretraining import PretrainRotOptions
 from longtail.conf.options.training import TrainOptions
+from longtail.spark_jobs.advising.commands import commands_for
 from longtail.spark_jobs.advising.diagnosis import diagnose
 from longtail.spark_jobs.advising.diagnosis_output import ADVICE_FILE, CLASSES_FILE, print_diagnosis, write_diagnosis
 from longtail.spark_jobs.advising.options import advise_options, check_output_can_be_written
 from longtail.spark_jobs.cli import run_job
-from longtail.spark_jobs.steps.checkpoint_options import card_of, data_options
 from longtail.spark_jobs.steps.training import train_run, training_session
 
 ADVICE_DIRECTORY = "advice"
@@ -41,18 +39,10 @@ def main(argv: Sequence[str]) -> None:
     checkpoint = options.resume or train_run(spark, options_for(TrainOptions, options), set_dir=set_dir).checkpoint
     output_dir = (options.output_dir or checkpoint.parent / ADVICE_DIRECTORY / set_dir.name).absolute()
     diagnosis = diagnose(spark, options, set_dir=set_dir, checkpoint=checkpoint, output_dir=output_dir)
-    write_diagnosis(diagnosis, output_dir)
-    print_diagnosis(diagnosis)
+    commands = commands_for(diagnosis, options, set_dir=set_dir)
+    write_diagnosis(diagnosis, commands, output_dir)
+    print_diagnosis(diagnosis, commands)
     print(f"advice: {output_dir / ADVICE_FILE}, {output_dir / CLASSES_FILE}")
-    if diagnosis.on_unlabeled.verdict != "no gain":
-        card = card_of(checkpoint)
-        recorded = data_options(card, {}) if card else {}
-        labelling = next_command(
-            "gen_pseudolabels", GenPseudolabelsOptions, options, from_checkpoint=recorded, resume=checkpoint
-        )
-        print(f"next: {labelling}")
-    if diagnosis.on_self_supervision.verdict != "no gain":
-        print(f"next: {next_command('pretrain_rot', PretrainRotOptions, options)}")
 
 
 if __name__ == "__main__":

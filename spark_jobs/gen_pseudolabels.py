@@ -12,19 +12,16 @@ too: a dict with extrapolated_targets and prediction_model.
 
 import sys
 from collections.abc import Sequence
-from typing import Any
 
 from longtail.conf.arguments import given_values
 from longtail.conf.base.paths import check_can_be_written
-from longtail.conf.next_command import next_command
 from longtail.conf.options.inference import GenPseudolabelsOptions
-from longtail.conf.options.semi import TrainSemiOptions
 from longtail.spark_jobs.cli import run_job
 from longtail.spark_jobs.cluster.session import spark_session
-from longtail.spark_jobs.steps.checkpoint_options import continued, training_of_checkpoint
-from longtail.spark_jobs.steps.label_quality import show_quality
+from longtail.spark_jobs.steps.checkpoint_options import continued
+from longtail.spark_jobs.steps.label_quality import are_mostly_wrong, show_quality
 from longtail.spark_jobs.steps.labelling import gen_pseudolabels
-from longtail.spark_jobs.steps.prepared_set import prepared_set_dir
+from longtail.spark_jobs.steps.next_steps import training_on_pseudo_labels
 from longtail.spark_jobs.steps.published_layout import check_source_is_named
 
 
@@ -37,12 +34,8 @@ def main(argv: Sequence[str]) -> None:
     set_dir = job.prepared(spark)
     table = gen_pseudolabels(spark, options, set_dir=set_dir)
     show_quality(table)
-    training = training_of_checkpoint(options.resume)
-    changes: dict[str, Any] = {"pseudo_labels": table}
-    if set_dir != prepared_set_dir(options):
-        changes["data_dir"] = set_dir.parents[1]
-    command = next_command("train_semi", TrainSemiOptions, *training, options, **changes)
-    print(f"pseudo-labels: {table}\nnext: {command}")
+    command = training_on_pseudo_labels(options, checkpoint=options.resume, table=table, set_dir=set_dir)
+    print(f"pseudo-labels: {table}\n{'to train on them anyway' if are_mostly_wrong(table) else 'next'}: {command}")
 
 
 if __name__ == "__main__":

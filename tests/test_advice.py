@@ -7,9 +7,10 @@ import numpy as np
 import pytest
 
 from longtail.spark_jobs.advising.classifier_output import ClassifierOutput, HeldOutOutput
-from longtail.spark_jobs.advising.estimates import Estimate, Estimates
+from longtail.spark_jobs.advising.estimates import ClassEstimates, Estimate, Estimates
+from longtail.spark_jobs.advising.quantities import quantities
 from longtail.spark_jobs.advising.rules import Advice, advise_on_self_supervision, advise_on_unlabeled
-from longtail.spark_jobs.advising.sentences import conclusion, gap_sentence, threshold_sentence
+from longtail.spark_jobs.advising.sentences import conclusion, threshold_sentence
 from longtail.spark_jobs.advising.threshold import ThresholdBias, estimate_threshold_bias
 
 SURE = 0.01
@@ -19,49 +20,62 @@ def about(value: float, spread: float = SURE) -> Estimate:
     return Estimate(value, value - spread, value + spread)
 
 
+def each(*values: float) -> ClassEstimates:
+    return ClassEstimates(np.array(values), np.array(values) - SURE, np.array(values) + SURE)
+
+
 def found(**changes: Any) -> Estimates:
     """Estimates that favour both: relevant, balanced unlabeled images, correct pseudo-labels, much left to gain."""
     values = {
         "relevance": about(0.95), "tail_share": about(0.5), "rho": about(1.0),
         "head_recall": about(0.9), "tail_recall": about(0.5), "recall_gap": about(0.4),
-        "pseudo_label_accuracy": about(0.7),
+        "missed": about(0.3), "pseudo_label_accuracy": about(0.7), "held_out": (90, 10),
         "head_precision": about(0.65), "tail_precision": about(0.85), "precision_difference": about(-0.2),
-        "class_shares": np.array([0.5, 0.5]), "recall": np.array([0.9, 0.5]), "precision": np.array([0.65, 0.85]),
+        "class_shares": each(0.5, 0.5), "recall": each(0.9, 0.5), "precision": each(0.65, 0.85),
     }  # fmt: skip
     return Estimates(**{**values, **changes})
 
 
 def on_unlabeled(**changes: Any) -> Advice:
-    return advise_on_unlabeled(found(**changes), rho=20.0, tail_share=0.15)
+    return advise_on_unlabeled(found(**changes), tail_share=0.15)
 
 
 def test_relevant_images_with_correct_pseudo_labels_promise_a_gain() -> None:
     advice = on_unlabeled()
-    assert advice.verdict == "gain"
-    assert advice.reasons[0] == "95.0 % (94.0 to 96.0) of the unlabeled images belong to the labelled classes."
-    assert "(rho_U about 1 (0.99 to 1.01), rho 20)" in advice.reasons[2]
+    assert (advice.verdict, advice.answer) == ("gain", "Probably.")
+    assert advice.reasons[0] == "At least 60 % of the unlabeled images belong to your classes."
+    assert "At least 7.5 % of the unlabeled images of your classes" in advice.reasons[2]
     assert advice.reasons[-1].endswith("so pseudo-labels should add images where labels are few.")
 
 
 @pytest.mark.parametrize(
     ("changes", "verdict", "reason"),
     [
-        ({"relevance": about(0.5)}, "no gain", "to the labelled classes: below about 60 % unlabeled data hurts."),
+        (
+            {"relevance": about(0.5)},
+            "no gain",
+            "images belong to your classes: unlabeled data hurts.",
+        ),
         (
             {"relevance": about(0.6, 0.1)},
             "cannot tell, leaning to gain",
-            "and the estimate is too uncertain to decide.",
+            "uncertain to say whether at least 60 % of the unlabeled images belong to your classes; if not, unlabeled",
         ),
-        ({"pseudo_label_accuracy": about(0.4)}, "no gain", "below a half, more of them are wrong than correct."),
+        ({"pseudo_label_accuracy": about(0.4)}, "no gain", "are right: more of them are wrong than right."),
         # Of the labelled images 15 % are of the tail half.
-        ({"tail_share": about(0.05)}, "no gain", "adds little to the tail."),
+        ({"tail_share": about(0.05)}, "no gain", "(15.0 % of the labelled ones are): they add little to rare classes."),
         ({"tail_share": about(0.10)}, "gain", "so pseudo-labels should add images where labels are few."),
         (
             {"tail_share": about(0.07, 0.02)},
             "cannot tell, leaning to no gain",
-            "adds little to the tail, and the",
+            "if not, they add little to rare classes.",
         ),
-        ({"recall": np.array([0.99, 0.96])}, "no gain", "hardly anything is left to gain."),
+        (
+            {"missed": about(0.015)},
+            "no gain",
+            "Less than 3 % of a class's images are missed with labels alone (mean over the "
+            "classes): hardly anything is left to gain.",
+        ),
     ],
 )
 def test_the_rule_that_fails_decides_about_unlabeled_data(changes: dict[str, Any], verdict: str, reason: str) -> None:
@@ -72,7 +86,7 @@ def test_the_rule_that_fails_decides_about_unlabeled_data(changes: dict[str, Any
 
 def test_only_decisive_reasons_are_given_and_no_gain_outweighs_a_doubt() -> None:
     advice = on_unlabeled(relevance=about(0.3), pseudo_label_accuracy=about(0.5, 0.2))
-    assert advice.verdict == "no gain" and len(advice.reasons) == 1 and advice.reasons[0].startswith("30.0 %")
+    assert advice.verdict == "no gain" and len(advice.reasons) == 1 and advice.reasons[0].startswith("Less")
 
 
 @pytest.mark.parametrize(
@@ -80,8 +94,9 @@ def test_only_decisive_reasons_are_given_and_no_gain_outweighs_a_doubt() -> None
     [
         ({}, 500, "gain"),
         ({}, 499, "cannot tell, leaning to gain"),
-        ({"recall": np.array([1.0, 0.97])}, 500, "no gain"),
-        ({"recall": np.array([1.0, 0.97])}, 499, "no gain"),
+        ({"missed": about(0.015)}, 500, "no gain"),
+        ({"missed": about(0.015)}, 499, "no gain"),
+        ({"missed": about(0.035)}, 500, "cannot tell, leaning to gain"),
         # No gap between head and tail is needed.
         ({"recall_gap": about(0.0)}, 500, "gain"),
         # What is wrong with the unlabeled images does not matter: pre-training uses the labelled ones.
@@ -92,25 +107,42 @@ def test_self_supervision_needs_enough_images(changes: dict[str, Any], num_label
     assert advise_on_self_supervision(found(**changes), num_labelled=num_labelled).summary == verdict
 
 
-def test_the_gap_between_head_and_tail_is_reported() -> None:
-    assert gap_sentence(found()) == (
-        "The base classifier recognises 90.0 % (89.0 to 91.0) of a class's images in the head half of the classes and "
-        "50.0 % (49.0 to 51.0) in the tail half: the gap is 40.0 % (39.0 to 41.0)."
+@pytest.mark.parametrize("held_out", [(90, 9), (9, 90)])
+def test_what_rests_on_fewer_than_ten_held_out_images_decides_nothing_and_is_not_shown(held_out: Any) -> None:
+    advice = on_unlabeled(held_out=held_out)
+    assert advice.verdict == "cannot tell" and advice.answer == "Cannot tell; the estimates lean to yes."
+    (reason,) = advice.reasons
+    assert reason.startswith("Too few images were held out to say whether at least 7.5 %")
+    assert reason.endswith("that rests on 9 labelled images, and takes 10 or more.")
+    assert on_unlabeled(held_out=(10, 10)).verdict == "gain"
+    shown = {row.name: row.text for row in quantities(found(held_out=held_out), rho=20, tail_share=0.15)}
+    few, many = ("head", "tail") if held_out[0] < held_out[1] else ("tail", "head")
+    assert shown[f"recall, {few} half"] == shown["D = p - q"] == shown["rho_U (labelled: rho 20)"] == "-"
+    assert shown[f"recall, {many} half"] != "-" and shown["relevance: of your classes"] == "95.0 % (94.0 to 96.0)"
+    assert "nothing is known: 90 images" in threshold_sentence(None, held_out=(90, 9))
+
+
+def test_each_estimate_is_listed_once_with_its_interval_and_its_limit() -> None:
+    rows = quantities(found(), rho=20, tail_share=0.15)
+    assert len({row.name for row in rows}) == len(rows) == sum(isinstance(x, Estimate) for x in vars(found()).values())
+    listed = {row.name: (row.text, row.needed) for row in rows}
+    assert listed["relevance: of your classes"] == ("95.0 % (94.0 to 96.0)", "60.0 %")
+    assert listed["pseudo-labels with the right class"] == ("70.0 % (69.0 to 71.0)", "50.0 %")
+    assert listed["tail half (of the labelled: 15.0 %)"] == ("50.0 % (49.0 to 51.0)", "7.5 %")
+    assert listed["rho_U (labelled: rho 20)"] == ("1 (0.99 to 1.01)", "")
+    assert listed["missed by labels alone, mean of classes"] == ("30.0 % (29.0 to 31.0)", "3.0 %")
+    assert listed["gap of recall, head minus tail"] == ("40.0 % (39.0 to 41.0)", "")
+    assert listed["p: predicted as head half, and of it"] == ("65.0 % (64.0 to 66.0)", "")
+    assert listed["D = p - q"] == ("-0.2 (-0.21 to -0.19)", "")
+
+
+def test_the_conclusion_answers_both_questions() -> None:
+    one, two = Advice("gain", "gain", []), Advice("cannot tell", "no gain", [])
+    assert conclusion(one, two) == (
+        "Train with your unlabeled images? Probably. Pre-train on your images without their labels first? Cannot tell; "
+        "the estimates lean to no."
     )
-
-
-@pytest.mark.parametrize(
-    ("unlabeled", "self_supervision", "sentence"),
-    [
-        ("gain", "gain", "Expect a gain from unlabeled data and self-supervised pre-training."),
-        ("gain", "no gain", "Expect a gain from unlabeled data; expect none from self-supervised pre-training."),
-        ("no gain", "no gain", "Expect a gain from neither unlabeled data nor self-supervised pre-training."),
-        ("cannot tell", "no gain", "Expect none from self-supervised pre-training; the data cannot tell about "
-         "unlabeled data."),
-    ],
-)  # fmt: skip
-def test_the_conclusion_is_one_sentence(unlabeled: Any, self_supervision: Any, sentence: str) -> None:
-    assert conclusion(Advice(unlabeled, "gain", []), Advice(self_supervision, "gain", [])) == sentence
+    assert Advice("no gain", "no gain", []).answer == "Probably not."
 
 
 IS_HEAD = np.array([True, True, False])
@@ -163,7 +195,7 @@ def test_the_deviation_is_where_the_theorem_s_bound_reaches_its_probability() ->
 )
 def test_without_two_halves_there_is_no_threshold(val: HeldOutOutput, unlabeled: ClassifierOutput) -> None:
     assert estimate_threshold_bias(val, unlabeled, found(), is_head=IS_HEAD) is None
-    assert threshold_sentence(None).startswith("Theorem 1 does not apply")
+    assert threshold_sentence(None, held_out=(10, 10)).startswith("Theorem 1 does not apply")
 
 
 def test_the_sentence_says_whether_pseudo_labels_bring_the_threshold_nearer_to_the_middle() -> None:
@@ -171,10 +203,6 @@ def test_the_sentence_says_whether_pseudo_labels_bring_the_threshold_nearer_to_t
         mu1=5, mu2=1, sigma=1, num_positive=3, num_negative=1, p=0.65, q=0.85, base=-1.5, difference=-0.2,
         deviation=0.25,
     )  # fmt: skip
-    sentence = threshold_sentence(bias)
-    assert "65.0 % of the pseudo-labels of the head half are correct (p) and 85.0 % of the tail half's (q)" in sentence
-    assert (
-        "With labels alone, the threshold between the halves is -1.50 half gaps off the middle" in sentence
-        and "-0.20 off" in sentence
-    )
-    assert sentence.endswith("with probability 0.9 within 0.25 of that: nearer to it.")
+    sentence = threshold_sentence(bias, held_out=(10, 10))
+    assert "with labels alone, the threshold between the halves of the classes is -1.50 half gaps off" in sentence
+    assert sentence.endswith("would put it D off, with probability 0.9 within 0.25 of that: nearer to it.")

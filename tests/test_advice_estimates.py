@@ -67,13 +67,17 @@ def test_shares_recall_and_precision_are_corrected_for_mistakes() -> None:
     found = estimate_unlabeled(val, unlabeled, is_head=HEAD_AND_TAIL)
 
     assert found.relevance.value == pytest.approx(1, abs=0.03)
-    assert found.class_shares == pytest.approx([0.75, 0.25], abs=0.02)
-    assert found.tail_share.value == pytest.approx(found.class_shares[1], abs=0.01)
+    assert found.class_shares.value == pytest.approx([0.75, 0.25], abs=0.03)
+    assert found.tail_share.value == pytest.approx(found.class_shares.value[1], abs=0.02)
+    for of_classes in (found.class_shares, found.recall, found.precision):
+        assert (of_classes.low <= of_classes.value).all() and (of_classes.value <= of_classes.high).all()
+        assert (of_classes.high - of_classes.low < 0.15).all()
+    assert found.missed.value == pytest.approx(0.25, abs=0.01) and found.held_out == (10_000, 10_000)
     assert found.rho.value == pytest.approx(3, rel=0.1)
-    assert found.recall == pytest.approx([0.9, 0.6], abs=0.01)
+    assert found.recall.value == pytest.approx([0.9, 0.6], abs=0.01)
     assert found.recall_gap.value == pytest.approx(0.3, abs=0.01)
     # Of 3100 predicted as the head 2700 belong to it, of 900 predicted as the tail 600.
-    assert found.precision == pytest.approx([2700 / 3100, 600 / 900], abs=0.03)
+    assert found.precision.value == pytest.approx([2700 / 3100, 600 / 900], abs=0.03)
     assert found.precision_difference.value == pytest.approx(2700 / 3100 - 600 / 900, abs=0.04)
     assert found.pseudo_label_accuracy.value == pytest.approx(3300 / 4000, abs=0.03)
 
@@ -119,9 +123,9 @@ def test_a_class_without_a_held_out_image_is_estimated_with_the_others_mistakes(
     val = held_out((0, 0, 90), (0, 1, 10))
     unlabeled = unlabeled_images((0, 0, 100), (1, 1, 100), (2, 2, 100))
     found = estimate_unlabeled(val, unlabeled, is_head=np.array([True, False, False]))
-    assert found.recall[0] == pytest.approx(0.9, abs=0.01)
+    assert found.recall.value[0] == pytest.approx(0.9, abs=0.01)
     # One correct of two: the rule of succession without an observation.
-    assert 0.5 <= found.recall[2] < 0.6
+    assert 0.5 <= found.recall.value[2] < 0.6
 
 
 def test_the_same_seed_gives_the_same_estimates() -> None:

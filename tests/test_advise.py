@@ -1,6 +1,7 @@
 """`advise`: the meaning of --labelled and --resume, and the job on images whose true classes are known."""
 
 import json
+import shlex
 from pathlib import Path
 from typing import Any
 
@@ -184,20 +185,27 @@ def test_advice_on_images_of_ones_own_is_right_where_the_truth_is_known(job: Run
     assert done.returncode == 0, done.stderr
     (file,) = tmp_path.glob("runs/*/advice/*/advice.json")
     advice = json.loads(file.read_text())
-    assert advice["conclusion"] in done.stdout and advice["theorem_1"] in done.stdout
+    asked, suggested = advice["unlabeled_data"], advice["unlabeled_data"]["command"]
+    assert all(text in done.stdout for text in (advice["theorem_1"], *asked["reasons"], f"next: {suggested}"))
     # A fifth of each class is the test set: of 60, 30, 12 and 6 labels 48, 24, 10 and 5 are left.
     assert advice["labelled"] == {"rho": 9.6, "tail_share": 15 / 87}
     assert [row["held_out"] for row in advice["classes"]] == [10, 5, 2, 1]
     assert advice["estimates"]["relevance"]["high"] > 0.9
     assert advice["estimates"]["tail_share"]["low"] < 0.5 < advice["estimates"]["tail_share"]["high"]
     assert pq.read_table(file.parent / "classes.parquet").to_pylist() == advice["classes"]
+    # What it suggests runs as it is printed.
+    for command in suggested.split(" && "):
+        followed = job(*shlex.split(command)[1:])
+        assert followed.returncode == 0, followed.stderr
+    (semi,) = tmp_path.glob("runs/*train_semi*/result.json")
+    assert json.loads(semi.read_text())["splits"]["test"]["balanced_accuracy"] > 0
 
-    (checkpoint,) = tmp_path.glob("runs/*/ckpt.pth.tar")
+    (checkpoint,) = tmp_path.glob("runs/*-train-*/ckpt.pth.tar")
     labelled = ["--labelled", "labelled", "--image_size", SIDE]
     mixed = job("advise", *labelled, "--resume", checkpoint, "--unlabeled", "mixed", "--output_dir", "other")
 
     assert mixed.returncode == 0, mixed.stderr
-    assert len(list(tmp_path.glob("runs/*/result.json"))) == 1  # nothing was trained
+    assert len(list(tmp_path.glob("runs/*-train-*/result.json"))) == 1  # nothing was trained
     advice = json.loads((tmp_path / "other/advice.json").read_text())
     assert advice["estimates"]["relevance"]["low"] < 0.5 < advice["estimates"]["relevance"]["high"]
     assert advice["unlabeled_data"]["verdict"] != "gain"

@@ -2,6 +2,7 @@
 
 import json
 import math
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -9,10 +10,12 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from pyspark.sql import SparkSession
+from rich.console import Console
 
+from longtail.spark_jobs.advising.commands import Commands
 from longtail.spark_jobs.advising.diagnosis import Diagnosis, read_held_out, read_unlabeled
-from longtail.spark_jobs.advising.diagnosis_output import class_rows, diagnosis_lines, write_diagnosis
-from longtail.spark_jobs.advising.estimates import Estimate, Estimates
+from longtail.spark_jobs.advising.diagnosis_output import answer_lines, class_rows, print_diagnosis, write_diagnosis
+from longtail.spark_jobs.advising.estimates import ClassEstimates, Estimate, Estimates
 from longtail.spark_jobs.advising.rules import Advice
 
 
@@ -51,39 +54,69 @@ def sure(value: float) -> Estimate:
     return Estimate(value, value, value)
 
 
+def each(*values: float) -> ClassEstimates:
+    return ClassEstimates(np.array(values), np.array(values) - 0.05, np.array(values) + 0.05)
+
+
 DIAGNOSIS = Diagnosis(
     checkpoint=Path("/runs/base/ckpt.pth.tar"), class_names=["cat", "dog"], shot_groups=["many", "few"],
-    is_head=np.array([True, False]), labelled=np.array([40, 5]), held_out=np.array([8, 1]),
-    predicted=np.array([75, 25]), rho=8.0, tail_share=5 / 45, bias=None,
+    is_head=np.array([True, False]), labelled=np.array([60, 5]), held_out=np.array([12, 1]),
+    predicted=np.array([75, 25]), rho=8.0, tail_share=5 / 65, bias=None,
     on_unlabeled=Advice("cannot tell", "gain", ["So it is."]),
     on_self_supervision=Advice("no gain", "no gain", ["Nothing to gain."]),
     copies=["left out of the unlabeled part: 2 exact copies of test images, such as a of b"],
     found=Estimates(
         relevance=sure(0.8), tail_share=sure(0.5), rho=sure(1.0), head_recall=sure(0.9),
         tail_recall=sure(0.6), recall_gap=sure(0.3), pseudo_label_accuracy=sure(0.6), head_precision=sure(0.7),
-        tail_precision=sure(0.9), precision_difference=sure(-0.2), class_shares=np.array([0.5, 0.5]),
-        recall=np.array([0.9, 0.6]), precision=np.array([0.7, np.nan]),
+        tail_precision=sure(0.9), precision_difference=sure(-0.2), class_shares=each(0.4, 0.4),
+        missed=sure(0.25), recall=each(0.9, 0.6), precision=each(0.7, np.nan), held_out=(12, 1),
     ),
 )  # fmt: skip
 
 
 def test_a_class_s_shares_are_of_all_unlabeled_images_and_an_unknown_precision_is_null() -> None:
     cat, dog = class_rows(DIAGNOSIS)
-    assert (cat["half"], cat["labelled"], cat["held_out"], cat["recall"]) == ("head", 40, 8, 0.9)
-    # Of all, 80 % are relevant, and half of those are cats; 75 of 100 are predicted as one.
-    assert cat["estimated_share"] == pytest.approx(0.4) and cat["predicted_share"] == 0.75
-    assert dog["precision"] is None
+    assert (cat["half"], cat["labelled"], cat["held_out"], cat["recall"]) == ("head", 60, 12, 0.9)
+    assert (cat["estimated_share"], cat["predicted_share"]) == (0.4, 0.75)
+    assert (cat["recall_low"], cat["recall_high"]) == (0.9 - 0.05, 0.9 + 0.05)
+    assert dog["precision"] is dog["precision_low"] is None
+
+
+COMMANDS = Commands("longtail gen_pseudolabels && longtail train_semi", None)
 
 
 def test_the_files_and_the_terminal_say_the_same(tmp_path: Path) -> None:
-    write_diagnosis(DIAGNOSIS, tmp_path)
+    write_diagnosis(DIAGNOSIS, COMMANDS, tmp_path)
     written = json.loads((tmp_path / "advice.json").read_text())
-    assert diagnosis_lines(DIAGNOSIS) == [
-        written["conclusion"], "unlabeled data: cannot tell, leaning to gain", "- So it is.",
-        "self-supervision: no gain",
-        "- Nothing to gain.", written["head_tail_gap"], written["theorem_1"], *written["copies"],
+    lines = answer_lines(DIAGNOSIS, COMMANDS)
+    assert lines == [
+        "Train with your unlabeled images? Cannot tell; the estimates lean to yes.", "- So it is.",
+        "next: longtail gen_pseudolabels && longtail train_semi",
+        "Pre-train on your images without their labels first? Probably not.", "- Nothing to gain.",
     ]  # fmt: skip
+    assert written["conclusion"] == f"{lines[0]} {lines[3]}"
+    assert (written["unlabeled_data"]["command"], written["self_supervision"]["command"]) == (lines[2][6:], None)
     assert written["estimates"]["relevance"] == {"value": 0.8, "low": 0.8, "high": 0.8}
+    assert written["held_out"] == {"head": 12, "tail": 1}
     assert written["copies"] == ["left out of the unlabeled part: 2 exact copies of test images, such as a of b"]
     assert written["threshold_bias"] is None and written["labelled"]["rho"] == 8
     assert pq.read_table(tmp_path / "classes.parquet").to_pylist() == written["classes"] == class_rows(DIAGNOSIS)
+
+
+def test_the_answers_are_on_top_and_no_heading_is_cut_in_80_columns(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    terminal = Console(width=80, markup=False)
+    monkeypatch.setattr("longtail.spark_jobs.advising.diagnosis_output.console", lambda: terminal)
+    print_diagnosis(replace(DIAGNOSIS, class_names=["a cat of a long name", "dog"]), COMMANDS)
+    printed = capsys.readouterr().out
+    assert printed.startswith("Train with your unlabeled images? Cannot tell")
+    assert "…" not in printed
+    for heading in ("needed", "labelled", "(held out)", "predicted", "estimated", "recall", "precision"):
+        assert heading in printed
+    cat = next(line for line in printed.splitlines() if "60 (12)" in line)
+    assert cat.split()[-7:] == ["75.0", "40.0", "(35-45)", "90.0", "(85-95)", "70.0", "(65-75)"]
+    dog = next(line for line in printed.splitlines() if "5 (1)" in line)
+    assert dog.split() == ["dog", "5", "(1)", "25.0", "-", "-", "-"]  # one held-out image
+    for text in ("80.0 % (80.0 to 80.0)", "60.0 % (60.0 to 60.0)", "90.0 % (90.0 to 90.0)"):
+        assert printed.count(text) == 1

@@ -243,7 +243,7 @@ def test_a_checksum_changes_with_whatever_changes_in_its_split_alone(
 
 
 def test_label_quality_counts_each_class_and_keeps_absent_ones(spark: SparkSession) -> None:
-    """class_id, predicted, support, labelled, correct.
+    """class_id, predicted, support, labelled, correct, judged.
 
     Truth of 4, 5, 6 is 1, 1, 0; class 2 is only predicted, class 3 neither predicted nor there.
     """
@@ -252,11 +252,20 @@ def test_label_quality_counts_each_class_and_keeps_absent_ones(spark: SparkSessi
     quality = with_label_quality(labels, prepared(spark, FEW_ROWS), num_classes=4).collect()
 
     assert [tuple(row) for row in quality] == [
-        (0, 0, 1, 1, 0),
-        (1, 2, 2, 2, 1),
-        (2, 1, 0, 0, 0),
-        (3, 0, 0, 0, 0),
+        (0, 0, 1, 1, 0, 0),
+        (1, 2, 2, 2, 1, 2),
+        (2, 1, 0, 0, 0, 1),
+        (3, 0, 0, 0, 0, 0),
     ]
+
+
+def test_label_quality_has_no_precision_by_images_whose_truth_is_unknown(spark: SparkSession) -> None:
+    labels = frame_of(spark, [(6, 1), (8, 1)], PSEUDO_LABELS)
+    rows = [*FEW_ROWS, (8, b"op", None, None, "unlabeled")]
+
+    quality = with_label_quality(labels, prepared(spark, rows), num_classes=2).collect()
+
+    assert [(row.predicted, row.judged, row.correct) for row in quality] == [(0, 0, 0), (2, 1, 0)]
 
 
 def test_label_quality_never_counts_an_image_outside_the_unlabeled_part(spark: SparkSession) -> None:
@@ -264,4 +273,4 @@ def test_label_quality_never_counts_an_image_outside_the_unlabeled_part(spark: S
 
     quality = with_label_quality(labels, prepared(spark, FEW_ROWS), num_classes=2).collect()
 
-    assert [tuple(row) for row in quality] == [(0, 0, 1, 0, 0), (1, 1, 2, 1, 1)]
+    assert [tuple(row) for row in quality] == [(0, 0, 1, 0, 0, 0), (1, 1, 2, 1, 1, 1)]

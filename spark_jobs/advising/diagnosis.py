@@ -107,7 +107,7 @@ def diagnose(
         tail_share=tail_share,
         found=found,
         bias=estimate_threshold_bias(val, unlabeled, found, is_head=is_head),
-        on_unlabeled=advise_on_unlabeled(found, rho=rho, tail_share=tail_share),
+        on_unlabeled=advise_on_unlabeled(found, tail_share=tail_share),
         on_self_supervision=advise_on_self_supervision(found, num_labelled=int(labelled.sum())),
         copies=unlabeled_copy_lines(manifest),
     )

@@ -14,6 +14,7 @@ Neither test images nor withheld labels of unlabeled images are used.
 """
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -46,6 +47,15 @@ class Estimate:
     high: float
 
 
+@dataclass(frozen=True)
+class ClassEstimates:
+    """An estimate for each class; (C,) each. low, high: as of Estimate, and never on the wrong side of the value"""
+
+    value: np.ndarray
+    low: np.ndarray
+    high: np.ndarray
+
+
 @dataclass(frozen=True, kw_only=True)
 class Estimates:
     """Estimates about the unlabeled images ("relevant": those that belong to the classes) and the classifier.
@@ -55,11 +65,13 @@ class Estimates:
     rho: largest over smallest class of the exponential profile, in the order of the labelled classes, whose tail half
         has that share; below 1, classes rare among the labels are common among the relevant images
     head_recall, tail_recall, recall_gap: recall, mean over the classes of a half, and the difference
-    pseudo_label_accuracy: share of correct pseudo-labels; that of an irrelevant image is wrong
+    missed: share of a class's images that the classifier predicts as another class, mean over the classes
+    pseudo_label_accuracy: share of the unlabeled images that are of the predicted class; no irrelevant image is
     head_precision, tail_precision, precision_difference: of the relevant images predicted as classes of a half, the
-        share that belongs to that half (p and q of theorem 1), and p - q
-    class_shares: (C,) share of each class among the relevant images
-    recall, precision: (C,) per class, on relevant images; precision is NaN where nothing is predicted
+        share that belongs to that half, to whichever class of it (p and q of theorem 1), and p - q
+    class_shares: share of each class among all unlabeled images; together, they are the relevance
+    recall, precision: per class, on relevant images; precision is NaN where nothing is predicted
+    held_out: held-out images of the head half and of the tail half, which all of this rests on
     """
 
     relevance: Estimate
@@ -68,13 +80,15 @@ class Estimates:
     head_recall: Estimate
     tail_recall: Estimate
     recall_gap: Estimate
+    missed: Estimate
     pseudo_label_accuracy: Estimate
     head_precision: Estimate
     tail_precision: Estimate
     precision_difference: Estimate
-    class_shares: np.ndarray
-    recall: np.ndarray
-    precision: np.ndarray
+    class_shares: ClassEstimates
+    recall: ClassEstimates
+    precision: ClassEstimates
+    held_out: tuple[int, int]
 
 
 def estimate_unlabeled(
@@ -99,20 +113,42 @@ def estimate_unlabeled(
     outcomes = draw_outcomes(val, np.ones(len(val.labels), bool), is_head, num_draws, rng)
     summaries = [_summary(shares, outcomes, is_head) for shares in by_threshold]
     best = int(np.argmin([np.quantile(shares.sum(axis=1), UPPER_BOUND) for shares in by_threshold]))
-    shares, recall = by_threshold[best], outcomes.recall
-
-    def estimate(name: str) -> Estimate:
-        low, high = np.quantile([summary[name] for summary in summaries], INTERVAL)
-        return Estimate(float(np.median(summaries[best][name])), float(low), float(high))
-
+    scalars = {name: _estimate([summary[name] for summary in summaries], best) for name in summaries[best]}
+    num_head = int(np.count_nonzero(is_head[val.labels]))
+    shares, recall, precision = _by_class(by_threshold, outcomes, best=best, relevance=scalars["relevance"].value)
     return Estimates(
-        **{name: estimate(name) for name in summaries[best]},
-        class_shares=(shares / shares.sum(axis=1, keepdims=True)).mean(axis=0),
-        recall=recall.mean(axis=0),
-        precision=_ratio(
-            (shares * recall).mean(axis=0), outcomes.predicted_shares(shares).mean(axis=0), if_empty=np.nan
-        ),
+        **scalars,
+        class_shares=shares,
+        recall=recall,
+        precision=precision,
+        held_out=(num_head, len(val.labels) - num_head),
     )
+
+
+def _estimate(by_threshold: Sequence[np.ndarray], best: int) -> Estimate:
+    low, high = np.quantile(by_threshold, INTERVAL)
+    return Estimate(float(np.median(by_threshold[best])), float(low), float(high))
+
+
+def _by_class(
+    by_threshold: Sequence[np.ndarray], outcomes: Outcomes, *, best: int, relevance: float
+) -> tuple[ClassEstimates, ClassEstimates, ClassEstimates]:
+    """Shares, recall and precision of each class. by_threshold: (K, C) shares of all images each"""
+    shares, recall = by_threshold[best], outcomes.recall
+    relevant = (shares / shares.sum(axis=1, keepdims=True)).mean(axis=0)
+    precision = _ratio((shares * recall).mean(axis=0), outcomes.predicted_shares(shares).mean(axis=0), if_empty=np.nan)
+    drawn = [_ratio(each * recall, outcomes.predicted_shares(each), if_empty=np.nan) for each in by_threshold]
+    return (
+        _with_quantiles(relevance * relevant, np.minimum(np.concatenate(by_threshold), 1.0)),
+        _with_quantiles(recall.mean(axis=0), recall),
+        _with_quantiles(precision, np.concatenate(drawn)),
+    )
+
+
+def _with_quantiles(value: np.ndarray, drawn: np.ndarray) -> ClassEstimates:
+    """value: (C,); drawn: (draws, C)"""
+    low, high = np.quantile(drawn, INTERVAL, axis=0)
+    return ClassEstimates(value, np.minimum(low, value), np.maximum(high, value))
 
 
 def profile_imbalance(tail_share: float, *, num_classes: int) -> float:
@@ -153,6 +189,7 @@ def _summary(shares: np.ndarray, outcomes: Outcomes, is_head: np.ndarray) -> dic
         "head_recall": head_recall,
         "tail_recall": tail_recall,
         "recall_gap": head_recall - tail_recall,
+        "missed": 1 - recall.mean(axis=1),
         "pseudo_label_accuracy": relevance * (shares * recall).sum(axis=1),
         "head_precision": p,
         "tail_precision": q,

@@ -2,9 +2,9 @@
 
 The theorem's two classes are the two halves of the classes; its one dimension is the
 log odds that the base classifier gives the head half. The held-out images give mu1,
-mu2 and sigma; p and q are the precisions of the pseudo-labels. The theorem assumes
-that wrong pseudo-labels are random, while a classifier errs near its threshold: this
-is an estimate in the theorem's terms, not an application of the theorem.
+mu2 and sigma; p and q are the shares of the pseudo-labels that name the right half.
+The theorem assumes that wrong pseudo-labels are random, while a classifier errs near
+its threshold: this is an estimate in the theorem's terms, not an application of it.
 """
 
 from dataclasses import dataclass
@@ -26,7 +26,7 @@ class ThresholdBias:
 
     mu1, mu2, sigma: of the log odds of the held-out images, head half and tail half
     num_positive, num_negative: unlabeled images predicted as classes of the head and of the tail half
-    p, q: share of these that are correct
+    p, q: share of these that belong to that half (of the relevant ones)
     base: distance of the base classifier's threshold from the middle between mu1 and mu2
     difference: D = p - q, distance of the threshold learned from pseudo-labels from that middle, as predicted
     deviation: with a probability of at least PROBABILITY, the threshold is within this distance of its prediction;

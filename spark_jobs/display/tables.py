@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from typing import Any
 
+from rich import box
 from rich.table import Table
 from rich.text import Text
 
@@ -36,21 +37,25 @@ def signed_percent(value: float | None) -> Text:
     return Text(f"{100 * value:+.1f}", style="green" if value > 0 else "red" if value < 0 else "")
 
 
-def per_class_table(rows: Sequence[Row]) -> Table:
-    """A table of `class_epochs` rows of one run, split and epoch.
+def per_class_table(rows: Sequence[Row], *, max_classes: int = MAX_CLASSES_SHOWN) -> Table:
+    """A table of `class_epochs` rows of one run, split and epoch; 80 columns wide.
 
-    Accuracies have their 95 % interval in brackets. Of more than MAX_CLASSES_SHOWN classes, those with the most and
-    those with the fewest training images.
+    Accuracies have their 95 % interval in brackets. Of more than max_classes (at least 2) classes, those with the most
+    and those with the fewest training images, and how many lie between them.
     """
-    table = Table()
-    for heading in ("class", "shots", "train", "accuracy %", "change", "best %", "true share %", "predicted %"):
-        table.add_column(heading, justify="left" if heading in ("class", "shots") else "right")
-    ordered = sorted(rows, key=lambda row: row["class_id"])
-    if len(ordered) > MAX_CLASSES_SHOWN:
+    table = Table(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False)
+    table.add_column("class")
+    table.add_column("shots", no_wrap=True)
+    for heading in ("train", "accuracy\n%", "change", "best\n%", "true\nshare %", "predicted\n%"):
+        table.add_column(heading, justify="right", no_wrap=True)
+    head, tail = sorted(rows, key=lambda row: row["class_id"]), []
+    if len(rows) > max_classes:
         ordered = sorted(rows, key=lambda row: (-row["train_count"], row["class_id"]))
-        ordered = ordered[: MAX_CLASSES_SHOWN // 2] + ordered[-MAX_CLASSES_SHOWN // 2 :]
-        table.caption = f"{len(ordered)} of {len(rows)} classes: head and tail"
-    for row in ordered:
+        num_tail = max_classes // 2
+        head, tail = ordered[: max_classes - num_tail], ordered[-num_tail:]
+    for number, row in enumerate([*head, *tail]):
+        if tail and number == len(head):
+            table.add_row(f"… {len(rows) - max_classes:,} between")
         table.add_row(
             printable(row["class_name"]),
             Text(row["shot_group"], style=_GROUP_STYLE.get(row["shot_group"], "")),

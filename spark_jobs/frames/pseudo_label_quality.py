@@ -8,21 +8,25 @@ from longtail.data.contract import HIDDEN_LABEL, ID, PSEUDO_LABEL, SPLIT
 
 
 def with_label_quality(pseudo_labels: DataFrame, prepared: DataFrame, *, num_classes: int) -> DataFrame:
-    """Counts per class: class_id, predicted, support, labelled, correct. Reads the withheld labels.
+    """Counts per class: class_id, predicted, support, labelled, correct, judged. Reads the withheld labels.
 
     predicted: images with this pseudo-label
     support: images of the unlabeled part with this withheld label
     labelled: those of the support that have any pseudo-label
     correct: those of the support that have this pseudo-label
+    judged: those of the predicted whose withheld label is known; correct / judged is the precision
 
     An image whose withheld label is null counts as predicted only. Every class has a row, if need be of zeros.
     """
     withheld = prepared.where(F.col(SPLIT) == UNLABELED).select(ID, F.col(HIDDEN_LABEL).alias("target"))
     joined = withheld.join(pseudo_labels.select(ID, PSEUDO_LABEL), ID, "left")
     classes = pseudo_labels.sparkSession.range(num_classes).select(F.col("id").cast("int").alias("class_id"))
-    predicted = joined.groupBy(F.col(PSEUDO_LABEL).alias("class_id")).agg(F.count("*").alias("predicted"))
+    predicted = joined.groupBy(F.col(PSEUDO_LABEL).alias("class_id")).agg(
+        F.count("*").alias("predicted"), F.count("target").alias("judged")
+    )
     is_correct = (F.col(PSEUDO_LABEL) == F.col("target")).cast("long")
     actual = joined.groupBy(F.col("target").alias("class_id")).agg(
         F.count("*").alias("support"), F.count(PSEUDO_LABEL).alias("labelled"), F.sum(is_correct).alias("correct")
     )
-    return classes.join(predicted, "class_id", "left").join(actual, "class_id", "left").na.fill(0).orderBy("class_id")
+    joined = classes.join(predicted, "class_id", "left").join(actual, "class_id", "left").na.fill(0)
+    return joined.select("class_id", "predicted", "support", "labelled", "correct", "judged").orderBy("class_id")

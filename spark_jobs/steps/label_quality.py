@@ -13,6 +13,9 @@ from longtail.data.manifest import Manifest
 from longtail.spark_jobs.display.console import console
 from longtail.spark_jobs.display.tables import percent
 
+MIN_PSEUDO_LABEL_ACCURACY = 0.5
+"""Below this, more pseudo-labels are wrong than right."""
+
 
 def write_quality(quality: DataFrame, manifest: Manifest, table: Location) -> None:
     """Write precision and recall per class, from the rows of with_label_quality; null where the denominator is 0.
@@ -22,7 +25,7 @@ def write_quality(quality: DataFrame, manifest: Manifest, table: Location) -> No
     rows = [row.asDict() for row in quality.collect()]
     for row in rows:
         row["class_name"] = manifest.class_names[row["class_id"]]
-        row["precision"] = row["correct"] / row["predicted"] if row["predicted"] else None
+        row["precision"] = row["correct"] / row["judged"] if row["judged"] else None
         row["recall"] = row["correct"] / row["support"] if row["support"] else None
     correct, total = sum(row["correct"] for row in rows), sum(row["labelled"] for row in rows)
     accuracy = correct / total if total else None
@@ -41,25 +44,40 @@ def read_quality(table: Location) -> dict[str, Any]:
 
 
 def show_quality(table: Location) -> None:
-    """Print what write_quality wrote."""
+    """Print what write_quality wrote, and a warning where more pseudo-labels are wrong than right."""
     rows = read_quality(table)["classes"]
-    shown = Table(title="pseudo-labels against the withheld labels", title_justify="left")
-    for heading in ("class", "unlabeled", "pseudo-labelled as", "precision %", "recall %"):
+    is_known = any(row["support"] for row in rows)
+    shown = Table(
+        title="pseudo-labels against the withheld labels" if is_known else "pseudo-labels", title_justify="left"
+    )
+    of_truth = ("unlabeled", "precision %", "recall %") if is_known else ()
+    for heading in ("class", "pseudo-labelled as", *of_truth):
         shown.add_column(heading, justify="left" if heading == "class" else "right")
     for row in rows:
-        shown.add_row(
-            row["class_name"], str(row["support"]), str(row["predicted"]),
-            percent(row["precision"]), percent(row["recall"]),
-        )  # fmt: skip
+        scores = (str(row["support"]), percent(row["precision"]), percent(row["recall"])) if is_known else ()
+        shown.add_row(row["class_name"], str(row["predicted"]), *scores)
     correct, total = sum(row["correct"] for row in rows), sum(row["labelled"] for row in rows)
     terminal = console()
     terminal.print(shown)
     if total:
-        terminal.print(f"{correct} of {total} correct: {percent(correct / total)} %")
-    elif any(row["support"] for row in rows):
+        terminal.print(f"{correct} of {total} right: {percent(correct / total)} %", soft_wrap=True)
+        if are_mostly_wrong(table):
+            terminal.print(
+                "warning: more pseudo-labels are wrong than right, and a training on them learns the mistakes: train "
+                "the classifier longer or on more labels, or keep what it is sure of (--threshold 0.9)",
+                style="yellow",
+                soft_wrap=True,
+            )
+    elif is_known:
         terminal.print("the classes of the selected images are unknown")
     else:
         terminal.print("the classes of the unlabeled part are unknown")
+
+
+def are_mostly_wrong(table: Location) -> bool:
+    """Whether less than MIN_PSEUDO_LABEL_ACCURACY of the pseudo-labels are known to be right."""
+    accuracy = read_quality(table)["accuracy"]
+    return accuracy is not None and accuracy < MIN_PSEUDO_LABEL_ACCURACY
 
 
 def _quality_file(table: Location) -> Location:

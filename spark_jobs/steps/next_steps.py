@@ -1,11 +1,16 @@
-"""The command to suggest after a training."""
+"""The commands to suggest after a training or a labelling."""
+
+from typing import Any
 
 from longtail.conf.base.locations import Location
 from longtail.conf.base.user_code import is_code_name
 from longtail.conf.next_command import next_command
-from longtail.conf.options.data import DATA_OPTIONS
+from longtail.conf.options.data import DATA_OPTIONS, DataOptions
 from longtail.conf.options.inference import EvaluateOptions, GenPseudolabelsOptions
+from longtail.conf.options.semi import TrainSemiOptions
 from longtail.conf.options.training import RunOptions
+from longtail.spark_jobs.steps.checkpoint_options import training_of_checkpoint
+from longtail.spark_jobs.steps.prepared_set import prepared_set_dir
 
 
 def use_of_checkpoint(options: RunOptions, checkpoint: Location) -> str:
@@ -21,3 +26,14 @@ def use_of_checkpoint(options: RunOptions, checkpoint: Location) -> str:
     if options.imb_factor_unlabel is None and options.unlabeled is None:
         return next_command("evaluate", EvaluateOptions, options, from_checkpoint=recorded, **changes)
     return next_command("gen_pseudolabels", GenPseudolabelsOptions, options, from_checkpoint=recorded, **changes)
+
+
+def training_on_pseudo_labels(options: DataOptions, *, checkpoint: Location, table: Location, set_dir: Location) -> str:
+    """The command that trains on labels and pseudo-labels, like the training of the checkpoint that gave these.
+
+    options: of the job that labels, or leads to it
+    """
+    changes: dict[str, Any] = {"pseudo_labels": table}
+    if set_dir != prepared_set_dir(options):
+        changes["data_dir"] = set_dir.parents[1]
+    return next_command("train_semi", TrainSemiOptions, *training_of_checkpoint(checkpoint), options, **changes)

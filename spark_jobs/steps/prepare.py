@@ -28,6 +28,7 @@ from longtail.data.sources.own_files import state_of_own_files
 from longtail.data.sources.registry import source_of
 from longtail.data.verification import check_parameters, verify_set
 from longtail.spark_jobs.cluster.visibility import check_shared
+from longtail.spark_jobs.display.activity import Activity
 from longtail.spark_jobs.display.label_statistics import duplicate_lines
 from longtail.spark_jobs.frames.long_tail import BucketCount, LongTail, keep_long_tail, with_bucket_counts
 from longtail.spark_jobs.frames.reading import persisted
@@ -74,9 +75,33 @@ def prepare(spark: SparkSession, options: DataOptions, *, as_delta: bool = False
         print(f"the files that {set_dir.name} was prepared from have changed: it is prepared again")
     check_can_be_written(set_dir.parent, option="--data_dir")
     check_shared(spark, set_dir.parent, option="--data_dir")
+    with Activity(spark, "finding the images") as activity:
+        manifest, unread = _make(
+            spark, options, set_dir, activity, source_state=source_state, is_replaced=exists, as_delta=as_delta
+        )
+    _print_remarks(manifest, set_dir, unread=unread)
+    return set_dir
+
+
+def _make(
+    spark: SparkSession,
+    options: DataOptions,
+    set_dir: Location,
+    activity: Activity,
+    *,
+    source_state: str | None,
+    is_replaced: bool,
+    as_delta: bool,
+) -> tuple[Manifest, list[str]]:
+    """Write the set; its manifest, and the names of images that are not read. Raises UserError for invalid input.
+
+    source_state: of the user's own files
+    is_replaced: the set exists, prepared from other files
+    """
     source = source_of(options)
     located = source.locate(options)
     sources = [LocatedSource(source, located), *unlabeled_sources(options, located)]
+    activity.now("reading the images")
     with persisted(fingerprints_of(spark, sources)) as fingerprints:
         found, bucket_counts = _counted(fingerprints, options)
         if not any(split == TEST for split, _ in found):
@@ -87,6 +112,7 @@ def prepare(spark: SparkSession, options: DataOptions, *, as_delta: bool = False
         counts = plan_counts(found, options, located)
         near = has_near_copies(located.image_shape, located.encoding)
         names = image_names(sources)
+        activity.now("looking for copies")
         with found_copies(fingerprints, counts, bucket_counts, found, options, names, near=near) as copies:
             # Reading the fingerprints has read all images, and decoded the user's own.
             images = images_of(spark, sources)
@@ -97,9 +123,11 @@ def prepare(spark: SparkSession, options: DataOptions, *, as_delta: bool = False
             try:
                 with (
                     _write_errors_reported(set_dir),
-                    new_set(set_dir, replace=exists, source_state=source_state) as new,
+                    new_set(set_dir, replace=is_replaced, source_state=source_state) as new,
                 ):
+                    activity.now("writing the set")
                     write_rows(long_tail, new.directory, located, counts)
+                    activity.now("checking what was written")
                     described = [source.located for source in sources]
                     manifest = replace(
                         describe_set(spark, new.directory, options, described, counts, num_bad_images=len(skipped)),
@@ -116,8 +144,7 @@ def prepare(spark: SparkSession, options: DataOptions, *, as_delta: bool = False
             except FileExistsError:
                 manifest = read_manifest(set_dir)  # another process prepared the same set meanwhile
                 verify_set(set_dir, manifest)
-    _print_remarks(manifest, set_dir, unread=[name for name, _ in unread_images(sources)])
-    return set_dir
+    return manifest, [name for name, _ in unread_images(sources)]
 
 
 def _counted(fingerprints: DataFrame, options: DataOptions) -> tuple[Counter[tuple[str, int]], Sequence[BucketCount]]:

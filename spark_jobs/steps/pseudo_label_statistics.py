@@ -50,7 +50,7 @@ def pseudo_label_statistics(spark: SparkSession, table: Location, *, set_dir: Lo
                 "class_name": manifest.class_names[quality.class_id],
                 "predicted": confidence.predicted,
                 "support": quality.support if labels_are_known else None,
-                "precision": quality.correct / quality.predicted if quality.predicted and labels_are_known else None,
+                "precision": quality.correct / quality.judged if quality.judged else None,
                 "recall": quality.correct / quality.support if quality.support else None,
                 **dict(
                     zip(
