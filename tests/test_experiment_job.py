@@ -60,7 +60,7 @@ def test_an_experiment_runs_its_grid_once_whatever_kills_it(
     killed.wait()
     before = _runs(tmp_path)
 
-    done = job("experiment", file)
+    done = job("experiment", file, "--side_by_side", "2")
     assert done.returncode == 0, done.stderr
     rows = read_trials(tmp_path / "results", "two")
     # 2 levels of D_U, 2 of SSP, 2 seeds.

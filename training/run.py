@@ -3,6 +3,7 @@
 Runs in a task of a Spark barrier stage or in a process started by torchrun or by hand.
 """
 
+import threading
 from dataclasses import replace
 from typing import Any
 
@@ -22,6 +23,9 @@ from longtail.training.run_record import RunRecord
 from longtail.training.run_result import run_result
 from longtail.training.run_start import restore
 
+_SET_UP = threading.Lock()
+"""Of one training at a time in a process (training/side_by_side.py): PyTorch has one generator for initial weights."""
+
 
 def run_training(options: RunOptions, paths: RunPaths, rank: Rank, *, attempt: int) -> dict[str, Any]:
     """Train or resume a run; rank 0 writes result.json and returns its content, other ranks return {}.
@@ -35,10 +39,11 @@ def run_training(options: RunOptions, paths: RunPaths, rank: Rank, *, attempt: i
 def _run_training(options: RunOptions, paths: RunPaths, rank: Rank, *, attempt: int) -> dict[str, Any]:
     method = method_of(options)
     manifest = read_manifest(paths.set_dir)
-    task = method.task(options, paths, manifest, rank)
-    task, network = method.network(options, task, rank)
-    options = with_precision(options, network, manifest.image_shape, paths, rank)
-    task, model = method.learner(network, options, paths, task, rank)
+    with _SET_UP:
+        task = method.task(options, paths, manifest, rank)
+        task, network = method.network(options, task, rank)
+        options = with_precision(options, network, manifest.image_shape, paths, rank)
+        task, model = method.learner(network, options, paths, task, rank)
     optimizer = build_optimizer(model, options)
     first_epoch, best = restore(model, network, optimizer, task, options, paths)
     if not rank.is_first:

@@ -11,6 +11,7 @@ optimizer and the libraries allocate what they keep.
 """
 
 import sys
+import threading
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Protocol
@@ -33,6 +34,8 @@ from longtail.training.step_watch import StepWatch
 
 _WARM_UP_STEPS = 3
 """As PyTorch's documentation of CUDA graphs advises."""
+
+_RECORDING = threading.Lock()
 
 Work = Callable[[], None]
 """Work on tensors that stay at their addresses."""
@@ -68,8 +71,11 @@ class CudaRecorder:
     def record(self, work: Work) -> Work:
         """The replay of a CUDA graph."""
         graph = torch.cuda.CUDAGraph()
-        # Other threads may use the GPU meanwhile.
-        with torch.cuda.graph(graph, pool=self._pool, stream=self._stream, capture_error_mode="thread_local"):
+        # Other threads may use the GPU meanwhile, but not record: each waits for the whole GPU first.
+        with (
+            _RECORDING,
+            torch.cuda.graph(graph, pool=self._pool, stream=self._stream, capture_error_mode="thread_local"),
+        ):
             work()
         return graph.replay
 

@@ -7,6 +7,9 @@ from longtail.conf.base.locations import Location
 from longtail.conf.options.base import MOST_THREADS, JobOptions, SparkJobOptions, of_form, option
 from longtail.conf.options.places import FileLocation
 
+SIDE_BY_SIDE_ON_A_GPU = 8
+"""Trainings of a small network, of which one leaves most of a GPU idle."""
+
 
 class ExperimentOptions(SparkJobOptions):
     """experiment: run a grid of trials over several seeds and collect their results in a table."""
@@ -33,6 +36,13 @@ class ExperimentOptions(SparkJobOptions):
     )  # fmt: skip
     slots: int | None = option(
         None, "tasks to run at the same time; default: all that the cluster has", group="Spark", gt=0
+    )
+    side_by_side: int | None = option(
+        None,
+        "trainings that run at the same time in one process, so that they share its GPU; with a local master; default: "
+        f"{SIDE_BY_SIDE_ON_A_GPU} if it has a GPU, otherwise 1",
+        group="Spark",
+        gt=0,
     )
     threads: int | None = option(
         None,

@@ -3,6 +3,7 @@
 import itertools
 from collections.abc import Sequence
 from contextlib import suppress
+from dataclasses import replace
 from functools import partial
 
 from pyspark.sql import SparkSession
@@ -18,6 +19,7 @@ from longtail.spark_jobs.studies.order import batches_of_trials
 from longtail.spark_jobs.studies.planned import PlannedStep, PlannedTrial, all_steps
 from longtail.spark_jobs.studies.results import read_step_times, trial_file, write_step_time, write_trial
 from longtail.spark_jobs.studies.run_step import Output, Outputs, run_step
+from longtail.spark_jobs.studies.side_by_side import train_in_groups
 from longtail.spark_jobs.studies.trial_row import trial_row
 from longtail.streaming.runs.descriptions import add_tag
 
@@ -49,11 +51,13 @@ def _run_batch(
     to_run = [step for step in all_steps(trials) if step.step_id not in outputs]
     for _, same_depth in itertools.groupby(to_run, key=lambda step: step.depth):
         ready = [step for step in same_depth if all(other.step_id in outputs for other in step.inputs.values())]
+        # What fails there is run again, by itself, or refused, below.
+        shared_seconds = train_in_groups(spark, ready, outputs, size=options.side_by_side)
         workloads = [
             Workload(
                 name=f"{step.name} {step.step_id}",
                 num_slots=step.num_slots,
-                run=partial(_run_timed, spark, options, step, outputs),
+                run=partial(_run_timed, spark, options, step, outputs, shared_seconds.get(step.step_id)),
             )
             for step in ready
         ]
@@ -74,8 +78,17 @@ def is_done(options: ExperimentOptions, experiment: Experiment, trial: PlannedTr
     return all(file.exists() for file in files)
 
 
-def _run_timed(spark: SparkSession, options: ExperimentOptions, step: PlannedStep, outputs: Outputs) -> Output:
+def _run_timed(
+    spark: SparkSession,
+    options: ExperimentOptions,
+    step: PlannedStep,
+    outputs: Outputs,
+    shared_seconds: float | None,
+) -> Output:
+    """Run a step; shared_seconds: its share of the time that it ran with others already."""
     output = run_step(spark, step, outputs)
+    if shared_seconds is not None:
+        output = replace(output, seconds=(output.seconds or 0) + shared_seconds)
     if output.run is not None:
         with suppress(UserError):  # a damaged description is no reason to end an experiment
             add_tag(options.runs_dir, output.run.run_dir.name, options.name)
