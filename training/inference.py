@@ -1,9 +1,11 @@
 """Inference with a checkpoint on raw images, batch by batch.
 
 Every forward pass has the same number of images, the last one padded: the choice of arithmetic kernels, and with it the
-last bits of the result, depends on that number. So the result for an image does not depend on the other images.
+last bits of the result, depends on that number. So the result for an image does not depend on the other images. On a
+CPU, batch normalisations are folded into convolutions, and a pass is small enough for its caches (docs/speed.md).
 """
 
+import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
@@ -21,17 +23,20 @@ from longtail.conf.options.base import JobOptions
 from longtail.conf.options.training import LossOptions
 from longtail.data.class_shares import read_class_shares, shares_by_name
 from longtail.models.build import build_checked_model
+from longtail.models.folding import fold_batch_norms
 from longtail.models.heads import ReorderedHead
 from longtail.models.network import Network
 from longtail.training.checkpoint_heads import check_phase
 from longtail.training.checkpoints import Checkpoint, load_checkpoint, load_weights
 from longtail.training.foreign_checkpoints import SetDescription, with_card
-from longtail.training.images import image_tensor
 from longtail.training.losses import build_loss, log_priors
 from longtail.training.model_card import ModelCard
 from longtail.training.prior_shift import log_ratios
 
 CPU = torch.device("cpu")
+_PASS_PIXELS, _SMALL_NETWORK = 100 * 32 * 32, 2_000_000
+"""Pixels of a forward pass on a CPU: the activations of more leave its caches. Of networks with so few parameters: the
+weights of larger ones would be read too often."""
 LOSS_OPTIONS = LossOptions.model_fields.keys() - JobOptions.model_fields.keys()
 
 
@@ -66,7 +71,14 @@ def load_classifier(
     if content_hash(path) != version:
         raise UserError(f"{path} was rewritten while it was in use: start the job again")
     network, card = read_classifier(path, arch, order, of_set)
-    return network.to(device), card
+    return for_inference(network, card).to(device), card
+
+
+def for_inference(network: Network, card: ModelCard) -> Network:
+    """The network of read_classifier() with fewer operations: it can do nothing but infer any more."""
+    height, width, channels = card.image_shape
+    fold_batch_norms(network, (channels, height, width))
+    return network.to(memory_format=torch.channels_last)
 
 
 def read_classifier(
@@ -152,12 +164,15 @@ def infer_with(
     if images.shape[1:] != card.image_shape:
         raise UserError(f"{path} was trained on images of shape {card.image_shape}, these have {images.shape[1:]}")
     logits, features = [torch.empty(0, len(card.class_names))], []
-    for batch in image_tensor(images).split(batch_size):
-        full = torch.cat([batch, batch.new_zeros(batch_size - len(batch), *batch.shape[1:])])
-        full = full.contiguous(memory_format=torch.channels_last).to(device)
+    size = _images_per_pass(model, images, batch_size, device)
+    for batch in _tensor_to_read(images).split(size):
+        full = batch
+        if len(batch) < size:
+            full = torch.cat([batch, batch.new_zeros(size - len(batch), *batch.shape[1:])])
+        full = full.to(device, memory_format=torch.channels_last)
         try:
             inputs = card.normalisation.apply(full)  # (batch_size, C, H, W)
-            before_head = model.features(inputs)  # (batch_size, D)
+            before_head = model.features(inputs)  # (size, D)
             found = (card.logit_scale * model.fc(before_head)).float()[: len(batch)]
         except torch.cuda.OutOfMemoryError:
             raise UserError(
@@ -170,6 +185,23 @@ def infer_with(
     if not everything.isfinite().all():
         raise UserError(f"{path} gives NaN or infinite outputs for some images: its training diverged; train again")
     return Inference(everything, torch.cat(features) if with_features and features else None)
+
+
+def _images_per_pass(model: Network, images: np.ndarray, batch_size: int, device: torch.device) -> int:
+    """How many of the images (N, height, width, channels) a forward pass has: the same for any N."""
+    if device.type != "cpu" or sum(weights.numel() for weights in model.parameters()) > _SMALL_NETWORK:
+        return batch_size
+    return min(batch_size, max(1, _PASS_PIXELS // (images.shape[1] * images.shape[2])))
+
+
+def _tensor_to_read(images: np.ndarray) -> Tensor:
+    """(N, height, width, channels) as (N, channels, height, width) uint8, channels last, without a copy.
+
+    It may be Arrow's own memory, and must not be written to.
+    """
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", UserWarning)  # PyTorch knows no tensors that are for reading only
+        return torch.from_numpy(images).permute(0, 3, 1, 2)
 
 
 def scaled(card: ModelCard, logits: Tensor) -> Tensor:

@@ -217,7 +217,7 @@ def load(
 
     Raises UserError if the file is missing, damaged, or no classifier that longtail trained.
     """
-    from longtail.training.inference import class_offsets, prior_shares, read_classifier
+    from longtail.training.inference import class_offsets, for_inference, prior_shares, read_classifier
 
     try:
         path = location(checkpoint).absolute()
@@ -233,6 +233,6 @@ def load(
         batch_size=batch_size,
         class_offsets=class_offsets(card, logit_adjustment=logit_adjustment, shares=shares),
         arch=arch,
-        network=network,
+        network=for_inference(network, card),
         card=card,
     )
