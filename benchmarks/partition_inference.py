@@ -1,18 +1,19 @@
 """Inference a partition at a time beside a plain torch loop and pyspark's predict_batch_udf.
 
-    python benchmarks/partition_inference.py [--images 50000] [-a resnet20]
+    python -m benchmarks.partition_inference [--images 50000] [-a resnet20] [--rounds 3]
 
 Made-up images of 32x32x3, as a prepared set's Parquet file on disk; a network with its
 first weights. Each way reads the file, decodes it, and has the probabilities of every
 image at its end; all with as many threads in all as --threads (2), batches of 500:
 
-- plain loop: data.loader and training.inference in this process, --threads threads;
-- longtail: spark_jobs.inference on local[--threads], a thread a task, into Spark's noop sink;
-- predict_batch_udf: the same network and batch size, on the same session, the same sink;
+- plain loop: pyarrow, and the network as PyTorch has it, in a process of its own;
+- longtail: spark_jobs.frames.predictions on local[--threads], a thread a task, into Spark's noop sink;
+- predict_batch_udf: the network as PyTorch has it and the same batch size, on the same session, the same sink;
 - longtail on one slot, for the scaling with the number of partitions.
 
-Each Spark way has labelled some images before it is timed, so the workers have torch and
-the network. Prints images/s and the ratios.
+Each way has labelled some images before it is timed, so that torch and the network are loaded. The ways take turns,
+--rounds times. Prints the medians of images/s and of images per second of processor time (driver, JVM and workers
+together), which other work on the machine changes less, and the ratios of the rounds.
 """
 
 import argparse
@@ -21,26 +22,26 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import torch
 
+from benchmarks.live_query import cpu_seconds
 from longtail.conf.base.files import content_hash
 from longtail.conf.options.base import SparkJobOptions
 from longtail.conf.options.training import TrainOptions
 from longtail.data.contract import ID, IMAGE, RAW
-from longtail.data.loader import decode_images, read_columns
 from longtail.models.build import build_model
 from longtail.spark_jobs.cluster.session import spark_session
 from longtail.spark_jobs.frames.predictions import Classifier, with_predictions
 from longtail.training.augmentation import Normalisation
 from longtail.training.checkpoints import Checkpoint, save_checkpoint
-from longtail.training.inference import infer, load_classifier
+from longtail.training.inference import read_classifier
 from longtail.training.model_card import ModelCard
 
 SHAPE = (32, 32, 3)
@@ -79,97 +80,143 @@ def write_checkpoint(path: Path, arch: str) -> None:
     )
 
 
-def plain_loop(directory: Path, checkpoint: Path, threads: int) -> float:
-    """Seconds to read and to label all images."""
+def plain_network(checkpoint: Path, threads: int) -> Callable[[np.ndarray], np.ndarray]:
+    """From images (N, height, width, channels) uint8 to probabilities (N, C), as most people write it."""
     torch.set_num_threads(threads)
-    version = content_hash(checkpoint)
-
-    def label(limit: int | None) -> None:
-        column = read_columns([directory / "rows.parquet"], [ID, IMAGE]).column(IMAGE)
-        images = decode_images(column.slice(0, limit), SHAPE, RAW)
-        infer(checkpoint, version, images, batch_size=BATCH_SIZE).logits.softmax(dim=1)
-
-    label(WARM_UP)
-    started = time.monotonic()
-    label(None)
-    return time.monotonic() - started
-
-
-def make_predict(checkpoint: str, version: str):
-    """predict_batch_udf's function: batches arrive as arrays of bytes objects."""
-    torch.set_num_threads(1)
-    model, card = load_classifier(Path(checkpoint), version)
+    model, card = read_classifier(checkpoint)
 
     @torch.inference_mode()
-    def predict(images: np.ndarray) -> np.ndarray:
-        pixels = np.frombuffer(b"".join(images), np.uint8).reshape(-1, *SHAPE)
+    def probabilities(pixels: np.ndarray) -> np.ndarray:
         batch = torch.from_numpy(pixels.copy()).permute(0, 3, 1, 2)
         return model(card.normalisation.apply(batch)).softmax(dim=1).numpy()
 
-    return predict
+    return probabilities
 
 
-def on_spark(directory: Path, checkpoint: Path, slots: int, peers: list[str]) -> dict[str, float]:
-    """Seconds of each way in one session with so many slots; runs in a process of its own."""
+def plain_loop(directory: Path, probabilities: Callable[[np.ndarray], np.ndarray], limit: int | None) -> None:
+    images = pq.read_table(directory / "rows.parquet").column(IMAGE).slice(0, limit).combine_chunks()
+    pixels = np.frombuffer(b"".join(images.to_pylist()), np.uint8).reshape(-1, *SHAPE)
+    for first in range(0, len(pixels), BATCH_SIZE):
+        probabilities(pixels[first : first + BATCH_SIZE])
+
+
+def make_predict(checkpoint: str) -> Callable[[np.ndarray], np.ndarray]:
+    """predict_batch_udf's function: batches arrive as arrays of bytes objects."""
+    probabilities = plain_network(Path(checkpoint), 1)
+    return lambda images: probabilities(np.frombuffer(b"".join(images), np.uint8).reshape(-1, *SHAPE))
+
+
+def spark_ways(directory: Path, checkpoint: Path, slots: int) -> dict[str, Callable[[int | None], None]]:
+    """The ways on Spark in one session with so many slots."""
     from pyspark.ml.functions import predict_batch_udf
+    from pyspark.sql import DataFrame
     from pyspark.sql.types import ArrayType, FloatType
 
     spark = spark_session("benchmark", SparkJobOptions(master=f"local[{slots}]"))
-    version = content_hash(checkpoint)
     classifier = Classifier(
-        checkpoint=checkpoint, version=version, image_shape=SHAPE, encoding=RAW, batch_size=BATCH_SIZE, threads=1
+        checkpoint=checkpoint,
+        version=content_hash(checkpoint),
+        image_shape=SHAPE,
+        encoding=RAW,
+        batch_size=BATCH_SIZE,
+        threads=1,
     )
     probabilities = predict_batch_udf(
-        partial(make_predict, str(checkpoint), version), return_type=ArrayType(FloatType()), batch_size=BATCH_SIZE
+        partial(make_predict, str(checkpoint)), return_type=ArrayType(FloatType()), batch_size=BATCH_SIZE
     )
-    ways = {
-        "longtail": lambda images: with_predictions(images, classifier),
-        "predict_batch_udf": lambda images: images.repartition(slots, ID).select(ID, probabilities(IMAGE)),
+    images = spark.read.parquet(str(directory))
+
+    def run(way: Callable[[DataFrame], DataFrame], limit: int | None) -> None:
+        given = images if limit is None else images.limit(limit)
+        way(given).write.format("noop").mode("overwrite").save()
+
+    return {
+        "longtail": partial(run, lambda images: with_predictions(images, classifier)),
+        "predict_batch_udf": partial(
+            run, lambda images: images.repartition(slots, ID).select(ID, probabilities(IMAGE))
+        ),
     }
-    seconds = {}
-    for peer in peers:
-        images = spark.read.parquet(str(directory))
-        ways[peer](images.limit(WARM_UP)).write.format("noop").mode("overwrite").save()
-        started = time.monotonic()
-        ways[peer](images).write.format("noop").mode("overwrite").save()
-        seconds[peer] = time.monotonic() - started
-    spark.stop()
-    return seconds
 
 
-def in_process(**arguments: Any) -> dict[str, float]:
-    done = subprocess.run(
-        [sys.executable, __file__, "--only", json.dumps(arguments)], capture_output=True, text=True, check=True
-    )
-    return json.loads(done.stdout.splitlines()[-1])
+def serve(directory: Path, checkpoint: Path, kind: str, threads: int) -> None:
+    """In a process of its own: warm up, then label all images in the way that each line names, and print the times."""
+    if kind == "spark":
+        ways = spark_ways(directory, checkpoint, threads)
+    else:
+        ways = {"plain loop": partial(plain_loop, directory, plain_network(checkpoint, threads))}
+    for way in ways.values():
+        way(WARM_UP)
+    print(json.dumps([0, 0]), flush=True)
+    for name in sys.stdin:
+        started, processor = time.monotonic(), cpu_seconds()
+        ways[name.strip()](None)
+        print(json.dumps([time.monotonic() - started, cpu_seconds() - processor]), flush=True)
+
+
+class Peer:
+    """A process that serves."""
+
+    def __init__(self, *arguments: object) -> None:
+        given = json.dumps([str(argument) for argument in arguments])
+        command = [sys.executable, "-m", "benchmarks.partition_inference", "--only", given]
+        self._process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+        self._answer()
+
+    def label(self, way: str) -> tuple[float, float]:
+        """Label all images: seconds, and seconds of processor time."""
+        assert self._process.stdin is not None
+        print(way, flush=True, file=self._process.stdin)
+        return self._answer()
+
+    def close(self) -> None:
+        self._process.communicate()
+
+    def _answer(self) -> tuple[float, float]:
+        assert self._process.stdout is not None
+        for line in self._process.stdout:
+            if line.startswith("["):
+                seconds, processor = json.loads(line)
+                return seconds, processor
+        raise RuntimeError("the process has ended")
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = argparse.ArgumentParser(description="Inference a partition at a time")
     parser.add_argument("--images", type=int, default=50_000)
     parser.add_argument("-a", "--arch", default="resnet20")
     parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--only", help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     if arguments.only:
-        given = json.loads(arguments.only)
-        given |= {name: Path(given[name]) for name in ("directory", "checkpoint")}
-        print(json.dumps(on_spark(**given)))
+        directory, checkpoint, kind, threads = json.loads(arguments.only)
+        serve(Path(directory), Path(checkpoint), kind, int(threads))
         return
     with tempfile.TemporaryDirectory() as root:
         directory, checkpoint = Path(root) / "rows", Path(root) / "ckpt.pth.tar"
         write_images(directory, arguments.images)
         write_checkpoint(checkpoint, arguments.arch)
-        places = {"directory": str(directory), "checkpoint": str(checkpoint)}
-        seconds = {"plain loop": plain_loop(directory, checkpoint, arguments.threads)}
-        seconds |= in_process(**places, slots=arguments.threads, peers=["longtail", "predict_batch_udf"])
-        one_slot = in_process(**places, slots=1, peers=["longtail"])["longtail"]
+        spark, one, plain = (
+            Peer(directory, checkpoint, *kind)
+            for kind in (("spark", arguments.threads), ("spark", 1), ("plain", arguments.threads))
+        )
+        ways = [
+            ("longtail", partial(spark.label, "longtail")),
+            ("plain loop", partial(plain.label, "plain loop")),
+            ("predict_batch_udf", partial(spark.label, "predict_batch_udf")),
+            ("longtail, one slot", partial(one.label, "longtail")),
+        ]
+        times = np.array([[label() for _, label in ways] for _ in range(arguments.rounds)])
+        for peer in (spark, one, plain):
+            peer.close()
     print(f"{arguments.images} images of 32x32x3, {arguments.arch}, batch {BATCH_SIZE}, {arguments.threads} threads")
-    for way, taken in {**seconds, "longtail, one slot": one_slot}.items():
-        print(f"{way:<22}{arguments.images / taken:8.0f} images/s")
-    print(f"longtail / plain loop           {seconds['plain loop'] / seconds['longtail']:.2f}")
-    print(f"longtail / predict_batch_udf    {seconds['predict_batch_udf'] / seconds['longtail']:.2f}")
-    print(f"{arguments.threads} slots / 1 slot               {one_slot / seconds['longtail']:.2f}")
+    print(f"{'':<22}{'images/s':>12}{'images per second of processor time':>40}")
+    for (way, _), (seconds, processor) in zip(ways, np.median(times, axis=0), strict=True):
+        print(f"{way:<22}{arguments.images / seconds:12.0f}{arguments.images / processor:40.0f}")
+    print("longtail relative to (median of rounds; by the clock, by processor time)")
+    for index, (way, _) in enumerate(ways[1:], 1):
+        by_clock, by_processor = np.median(times[:, index] / times[:, 0], axis=0)
+        print(f"{way:<22}{by_clock:12.2f}{by_processor:40.2f}")
 
 
 if __name__ == "__main__":

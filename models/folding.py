@@ -1,5 +1,7 @@
 """Batch normalisations folded into the convolutions before them: the same outputs with fewer passes over memory."""
 
+from functools import partial
+
 import torch
 from torch import Tensor, nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
@@ -23,8 +25,9 @@ def fold_batch_norms(network: nn.Module, image_shape: tuple[int, int, int]) -> i
     originals = {name: network.get_submodule(name) for pair in found.items() for name in pair}
     with torch.inference_mode(False):  # parameters that are made in inference mode could not be moved to a GPU
         for norm, convolution in found.items():
-            fused = fuse_conv_bn_eval(originals[convolution], originals[norm])
-            network.set_submodule(convolution, fused)
+            before_norm, after_convolution = originals[convolution], originals[norm]
+            assert isinstance(before_norm, nn.Conv2d) and isinstance(after_convolution, nn.BatchNorm2d)
+            network.set_submodule(convolution, fuse_conv_bn_eval(before_norm, after_convolution))
             network.set_submodule(norm, nn.Identity())
     if found and not _is_same(before, network(images)):
         for name, module in originals.items():
@@ -42,22 +45,22 @@ def _convolution_of_norm(network: nn.Module, images: Tensor) -> tuple[dict[str, 
     def used(name: str) -> None:
         uses[name] = uses.get(name, 0) + 1
 
-    def after_convolution(name: str, output: Tensor) -> None:
+    def keep_output(name: str, _module: nn.Module, _given: object, output: Tensor) -> None:
         used(name)
         outputs[id(output)] = name, output
 
-    def before_norm(name: str, given: Tensor) -> None:
+    def find_convolution(name: str, _module: nn.Module, given: tuple[Tensor]) -> None:
         used(name)
-        if id(given) in outputs:
-            found[name] = outputs[id(given)][0]
+        if id(given[0]) in outputs:
+            found[name] = outputs[id(given[0])][0]
 
     hooks = []
     for name, module in network.named_modules():
         # Not of derived types, which may do more.
         if type(module) is nn.Conv2d:
-            hooks.append(module.register_forward_hook(lambda _, __, output, name=name: after_convolution(name, output)))
+            hooks.append(module.register_forward_hook(partial(keep_output, name)))
         elif type(module) is nn.BatchNorm2d and module.track_running_stats:
-            hooks.append(module.register_forward_pre_hook(lambda _, given, name=name: before_norm(name, given[0])))
+            hooks.append(module.register_forward_pre_hook(partial(find_convolution, name)))
     try:
         result = network(images)
     finally:
