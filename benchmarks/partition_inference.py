@@ -46,7 +46,7 @@ from longtail.training.model_card import ModelCard
 
 SHAPE = (32, 32, 3)
 BATCH_SIZE = 500
-WARM_UP = 4000
+WARM_UP = 1000
 
 
 def write_images(directory: Path, number: int) -> None:

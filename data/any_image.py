@@ -15,13 +15,16 @@ from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 from PIL import Image, ImageOps
 
-from longtail.data.image_files import BAD_IMAGE, begins_as_file, decode
+from longtail.data.image_files import BAD_IMAGE, FIRST_BYTES, begins_as_file, decode
 from longtail.data.sources.table_images import FROM_OPENCV, SIZE_COLUMNS, SPARK_FIELDS
 
 SIZED_PIXELS = (*SIZE_COLUMNS, "pixels")
 """Fields of a value that consists of a table's image column and its size columns."""
+_FIRST_BYTES = np.array([list(begin[:2]) for begin in FIRST_BYTES], np.uint8)
+"""(n, 2), of the files of images."""
 _MODES = {1: "L", 3: "RGB", 4: "RGBA"}
 
 
@@ -44,6 +47,33 @@ def pixels_of(value: object, shape: tuple[int, int, int]) -> np.ndarray:
     if value.keys() >= set(SIZED_PIXELS):
         return _of_sized_pixels(value, shape)
     return pixels_of(value.get("bytes"), shape)
+
+
+def raw_pixels(column: pa.Array, shape: tuple[int, int, int]) -> tuple[np.ndarray, np.ndarray]:
+    """A column of bytes as (N, *shape) uint8, and (N,) bool: which rows are pixels of that shape for certain.
+
+    The others are for pixels_of(); they are 0. Where all are certain, nothing is copied, and the result is for reading
+    only. Another type of column has no row that is certain.
+    """
+    size = int(np.prod(shape))
+    if not pa.types.is_binary(column.type) or not len(column):
+        return np.zeros((len(column), *shape), np.uint8), np.zeros(len(column), bool)
+    offsets = np.frombuffer(column.buffers()[1], np.int32)[column.offset : column.offset + len(column) + 1]
+    buffer = column.buffers()[2]
+    content = np.empty(0, np.uint8) if buffer is None else np.frombuffer(buffer, np.uint8)
+    is_certain = (np.diff(offsets) == size) & column.is_valid().to_numpy(zero_copy_only=False)
+    starts = offsets[:-1][is_certain]
+    if size > 1:
+        begins = np.stack([content[starts], content[starts + 1]], axis=1)  # (n, 2)
+        is_certain[is_certain] = ~(begins[:, None] == _FIRST_BYTES).all(axis=2).any(axis=1)
+    if is_certain.all():
+        pixels = content[offsets[0] : offsets[-1]].reshape(-1, *shape)
+        pixels.flags.writeable = False
+        return pixels, is_certain
+    pixels = np.zeros((len(column), size), np.uint8)
+    for row in np.flatnonzero(is_certain):
+        pixels[row] = content[offsets[row] : offsets[row + 1]]
+    return pixels.reshape(-1, *shape), is_certain
 
 
 def _of_bytes(content: bytes, shape: tuple[int, int, int]) -> np.ndarray:

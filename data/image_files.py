@@ -37,6 +37,8 @@ CHANNELS = 3
 FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF")
 """Pillow's names of the formats that are read. Without them it would run Ghostscript on PostScript of any name."""
 _SIGNATURES = (b"\xff\xd8\xff", b"\x89PNG\r\n\x1a\n", b"GIF8", b"BM", b"II*\0", b"MM\0*")
+FIRST_BYTES = (*_SIGNATURES, b"RIFF")
+"""With one of them a file of FORMATS begins."""
 KINDS = f"{', '.join(FORMATS[:-1])} or {FORMATS[-1]}"
 _ALWAYS_DECODED, _PIXELS_PER_BYTE = 2**24, 10_000
 """A larger image has a byte for so many pixels: a white PNG file has 344 (colours) to 8,256 (1 bit) in one."""

@@ -22,7 +22,7 @@ from longtail.conf.arguments import resolve_options
 from longtail.conf.options.inference import EvaluateImagesOptions, PredictOptions
 from longtail.conf.options.training import TrainOptions
 from longtail.conf.vocabulary import TEST
-from longtail.data.any_image import pixels_of
+from longtail.data.any_image import pixels_of, raw_pixels
 from longtail.data.loader import load_split
 from longtail.data.manifest import read_manifest
 from longtail.spark_jobs.cluster.failures import user_message
@@ -283,6 +283,23 @@ def test_images_of_another_size_or_colour_become_what_the_network_takes() -> Non
     for bad in (None, 3, b"", b"BM", red.tobytes()[:-1], {"bytes": None}, {**blue_green_red, "nChannels": 4}):
         with pytest.raises((ValueError, OSError)):
             pixels_of(bad, (20, 30, 3))
+
+
+def test_pixels_in_a_column_are_told_from_files_and_are_not_copied() -> None:
+    shape, generator = (2, 3, 1), np.random.default_rng(0)
+    images = [generator.integers(128, 256, 6, dtype=np.uint8).tobytes() for _ in range(6)]
+    column = pa.array([b"x", *images]).slice(1)
+    pixels, is_certain = raw_pixels(column, shape)
+    assert is_certain.all() and pixels.tobytes() == b"".join(images)
+    data = np.frombuffer(column.buffers()[2], np.uint8)
+    assert np.shares_memory(pixels, data) and not pixels.flags.writeable
+    # Null, of another length, and such as begin as a GIF or BMP file are for whoever decodes.
+    mixed = pa.array([images[0], None, images[1][:5], b"GIF8..", b"BM1234", images[2]])
+    pixels, is_certain = raw_pixels(mixed, shape)
+    assert is_certain.tolist() == [True, False, False, False, False, True]
+    assert (pixels[0].tobytes(), pixels[1].tobytes(), pixels[5].tobytes()) == (images[0], bytes(6), images[2])
+    for none in (pa.array([], pa.binary()), pa.array([None], pa.binary()), pa.array([{"bytes": images[0]}])):
+        assert not raw_pixels(none, shape)[1].any()
 
 
 def test_a_loaded_model_predicts_arrays_frames_and_in_sql(

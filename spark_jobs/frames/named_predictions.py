@@ -19,7 +19,7 @@ from pyspark.sql.types import StructType
 from longtail.conf.base.errors import UserError
 from longtail.conf.base.names import class_name_of, with_examples
 from longtail.conf.base.shown_text import one_line
-from longtail.data.any_image import pixels_of
+from longtail.data.any_image import pixels_of, raw_pixels
 from longtail.data.contract import (
     BAD_IMAGE,
     CLASS_NAME,
@@ -49,7 +49,7 @@ if TYPE_CHECKING:
 
 OnBadImage = Literal["stop", "skip"]
 ROWS_READ_AT_ONCE = 64
-"""Of an Arrow batch: images of files are held in memory only until they are pixels."""
+"""Images of files, whose content is in memory only until they are pixels."""
 TRUE_CLASS = "true_class"
 _SHOWN_COLUMNS = 3
 
@@ -189,11 +189,30 @@ _Decoded = tuple[pa.RecordBatch, np.ndarray, list[str | None]]
 def _decoded(
     batches: Iterator[pa.RecordBatch], classifier: Classifier, images: ImageColumn | FileColumn, kept: list[str]
 ) -> Iterator[_Decoded]:
+    # Files are read here; what is in a column is in memory already.
+    size = ROWS_READ_AT_ONCE if isinstance(images, FileColumn) else classifier.batch_size
     for batch in batches:
-        for first in range(0, batch.num_rows, ROWS_READ_AT_ONCE):
-            part = batch.slice(first, ROWS_READ_AT_ONCE)
-            rows = part.select(list(images.columns)).to_pylist()
-            yield part.select(kept), *_pixels([partial(images.value, row) for row in rows], classifier)
+        for first in range(0, batch.num_rows, size):
+            part = batch.slice(first, size)
+            yield part.select(kept), *_pixels_of_rows(part.select(list(images.columns)), images, classifier)
+
+
+def _pixels_of_rows(
+    rows: pa.RecordBatch, images: ImageColumn | FileColumn, classifier: Classifier
+) -> tuple[np.ndarray, list[str | None]]:
+    """As _pixels(), of rows with the columns of an image; pixels as the network takes them are not copied."""
+    if isinstance(images, FileColumn) or images.has_sizes:
+        return _pixels([partial(images.value, row) for row in rows.to_pylist()], classifier)
+    pixels, is_certain = raw_pixels(rows.column(images.name), classifier.image_shape)
+    reasons: list[str | None] = [None] * rows.num_rows
+    others = np.flatnonzero(~is_certain)
+    for first in range(0, len(others), ROWS_READ_AT_ONCE):
+        indices = others[first : first + ROWS_READ_AT_ONCE]
+        values = [partial(images.value, row) for row in rows.take(pa.array(indices)).to_pylist()]
+        pixels[indices], of_indices = _pixels(values, classifier)
+        for index, reason in zip(indices, of_indices, strict=True):
+            reasons[index] = reason
+    return pixels, reasons
 
 
 def _regrouped(parts: Iterator[_Decoded], size: int) -> Iterator[_Decoded]:
@@ -207,13 +226,15 @@ def _regrouped(parts: Iterator[_Decoded], size: int) -> Iterator[_Decoded]:
             rows, pixels, reasons = _joined(waiting)
             whole = num_waiting - num_waiting % size
             yield rows.slice(0, whole), pixels[:whole], reasons[:whole]
-            waiting = [(rows.slice(whole), pixels[whole:], reasons[whole:])]
             num_waiting -= whole
+            waiting = [(rows.slice(whole), pixels[whole:], reasons[whole:])] if num_waiting else []
     if num_waiting:
         yield _joined(waiting)
 
 
 def _joined(parts: list[_Decoded]) -> _Decoded:
+    if len(parts) == 1:
+        return parts[0]
     rows, pixels, reasons = zip(*parts, strict=True)
     return pa.concat_batches(list(rows)), np.concatenate(pixels), [reason for some in reasons for reason in some]
 
@@ -275,7 +296,7 @@ def _predicted(
         CONFIDENCE: pa.array(found.confidence.numpy(), mask=is_bad),
         MARGIN: pa.array(found.margin.numpy(), mask=is_bad),
         TOP5: _lists(best, num_best, is_bad),
-        MODEL_VERSION: pa.array([classifier.version] * len(pixels), pa.string()),
+        MODEL_VERSION: pa.repeat(classifier.version, len(pixels)),
         BAD_IMAGE: pa.array(reasons, pa.string()),
     }
     if additions.probabilities:
