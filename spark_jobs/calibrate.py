@@ -26,11 +26,11 @@ def main(argv: Sequence[str]) -> None:
     if "path" in given and "dataset" not in given:
         of_images = resolve_options(CalibrateImagesOptions, given)
         check_calibrated_output(of_images)
-        found = calibrate_by_images(spark_session("calibrate", of_images), of_images)
+        found = calibrate_by_images(spark_session("calibrate", of_images, networks=True), of_images)
     else:
         job = continued(CalibrateOptions, given)
-        check_calibrated_output(job.options)
-        spark = spark_session("calibrate", job.options)
+        check_calibrated_output(job.options, networks=True)
+        spark = spark_session("calibrate", job.options, networks=True)
         found = calibrate_checkpoint(spark, job.options, set_dir=job.prepared(spark))
     diagram = found.path.with_name(f"{found.path.name.removesuffix('.pth.tar')}-reliability.png")
     draw_reliability(found.calibration, diagram, title=found.path.parent.name)

@@ -30,8 +30,8 @@ def main(argv: Sequence[str]) -> None:
         _evaluate_images(resolve_options(EvaluateImagesOptions, given))
         return
     job = continued(EvaluateOptions, given)
-    check_can_be_written(evaluation_dir(job.options), option="--output_dir")
-    spark = spark_session("evaluate", job.options)
+    check_can_be_written(evaluation_dir(job.options, networks=True), option="--output_dir")
+    spark = spark_session("evaluate", job.options, networks=True)
     output_dir, result = evaluate_checkpoint(spark, job.options, set_dir=job.prepared(spark))
     if result["splits"]:
         print_result(result)
@@ -40,7 +40,7 @@ def main(argv: Sequence[str]) -> None:
 
 def _evaluate_images(options: EvaluateImagesOptions) -> None:
     check_can_be_written(evaluation_dir(options), option="--output_dir")
-    output_dir, result = evaluate_images(spark_session("evaluate", options), options)
+    output_dir, result = evaluate_images(spark_session("evaluate", options, networks=True), options)
     print_result(result)
     if result["num_bad_images"]:
         print(f"{result['num_bad_images']} images could not be decoded: predictions.parquet says why (bad_image)")

@@ -47,7 +47,7 @@ def main(argv: Sequence[str]) -> None:
     print(f"{options.name}: {len(trials)} trials, {len(trials) - len(to_do)} of them done already")
     if to_do:
         slots = options.slots or max(step.num_slots for step in all_steps(to_do))
-        run_experiment(spark_session("experiment", options, slots=slots), options, experiment, to_do)
+        run_experiment(spark_session("experiment", options, slots=slots, networks=True), options, experiment, to_do)
     planned_ids = {trial.trial.trial_id for trial in trials}
     rows = read_trials(options.results_dir, options.name)
     print_scores(experiment, [row for row in rows if row["trial"] in planned_ids])

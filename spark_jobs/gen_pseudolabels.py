@@ -30,7 +30,7 @@ def main(argv: Sequence[str]) -> None:
     job = continued(GenPseudolabelsOptions, given)
     check_source_is_named(job.options, job.set_dir)
     check_can_be_written(job.options.output_dir or job.options.data_dir, option="--output_dir")
-    options, spark = job.options, spark_session("gen_pseudolabels", job.options)
+    options, spark = job.options, spark_session("gen_pseudolabels", job.options, networks=True)
     set_dir = job.prepared(spark)
     table = gen_pseudolabels(spark, options, set_dir=set_dir)
     show_quality(table)

@@ -32,7 +32,7 @@ def main(argv: Sequence[str]) -> None:
     options = parse_options(PipelineOptions, argv, prog="longtail pipeline")
     slots = options.world_size + 1  # the live query's tasks run beside the ranks
     check_can_be_written(options.runs_dir, option="--runs_dir")
-    spark = spark_session("pipeline", options, slots=slots)
+    spark = spark_session("pipeline", options, slots=slots, networks=True)
     check_slots(spark, slots)
     base, semi = run_pipeline(spark, options)
     comparison = semi.run_dir / COMPARISON_FILE

@@ -32,7 +32,7 @@ def main(argv: Sequence[str]) -> None:
         print(f"predictions: {options.output}")
         return
     check_output(options)
-    table = predict(spark_session("predict", options), options)
+    table = predict(spark_session("predict", options, networks=True), options)
     for name, reason in table.bad_images:
         print(printable(f"{name} has no prediction: {reason}"))
     if table.num_bad:

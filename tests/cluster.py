@@ -14,9 +14,10 @@ from pathlib import Path
 
 import pyspark
 
+from longtail.spark_jobs.cluster.settings import PRELOADED_WORKERS
+
 SPARK_CLASS = Path(pyspark.__file__).parent / "bin" / "spark-class"
 REPOSITORY = Path(__file__).parent.parent
-WORKERS = REPOSITORY / "tests" / "workers"
 LOOPBACK = "127.0.0.1"
 MARK = "LONGTAIL_TEST_MARK"
 """An environment variable that every process of a test inherits, so that none is overlooked."""
@@ -45,8 +46,8 @@ def quick_workers() -> dict[str, str]:
     The tests are importable modules there.
     """
     return {
-        "PYTHONPATH": python_path(REPOSITORY, WORKERS),
-        "PYSPARK_SUBMIT_ARGS": "--conf spark.python.daemon.module=preloaded_daemon pyspark-shell",
+        "PYTHONPATH": python_path(REPOSITORY),
+        "PYSPARK_SUBMIT_ARGS": f"--conf spark.python.daemon.module={PRELOADED_WORKERS} pyspark-shell",
     }
 
 
@@ -65,9 +66,8 @@ class Cluster:
             "SPARK_LOCAL_IP": LOOPBACK,
             "SPARK_WORKER_DIR": str(directory),
             "SPARK_NO_DAEMONIZE": "1",
-            # Those of the executors, too, which a driver may tell to start their Python workers in the same way.
+            # Those of the executors, too.
             "JDK_JAVA_OPTIONS": quick_java(),
-            "PYTHONPATH": python_path(WORKERS),
             MARK: mark,
         }
         self._log = (directory / "log").open("w")

@@ -65,14 +65,12 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 def spark() -> Iterator[SparkSession]:
     """A local session with four task slots, so that two ranks leave room for a streaming query.
 
-    Its Python workers start with the large packages loaded (tests/workers/preloaded_daemon.py), and compute in one
+    Its Python workers start with the large packages loaded (spark_jobs/frames/preloaded_workers.py), and compute in one
     thread each: the networks of the tests are too small for more.
     """
     with pytest.MonkeyPatch.context() as environment:
         environment.setenv("OMP_NUM_THREADS", "1")
-        environment.setenv("PYTHONPATH", str(REPOSITORY / "tests" / "workers"), prepend=os.pathsep)
-        environment.setenv("PYSPARK_SUBMIT_ARGS", "--conf spark.python.daemon.module=preloaded_daemon pyspark-shell")
-        session = spark_session("tests", SparkJobOptions(master="local[4]"))
+        session = spark_session("tests", SparkJobOptions(master="local[4]"), networks=True)
     yield session
     session.stop()
 

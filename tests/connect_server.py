@@ -11,7 +11,8 @@ from pathlib import Path
 
 import pyspark
 
-from tests.cluster import LOOPBACK, WORKERS, free_port, quick_java
+from longtail.spark_jobs.cluster.settings import PRELOADED_WORKERS
+from tests.cluster import LOOPBACK, free_port, quick_java
 
 SUBMIT = Path(pyspark.__file__).parent / "bin" / "spark-submit"
 START_SECONDS = 180
@@ -25,14 +26,13 @@ def connect_server(directory: Path) -> Iterator[str]:
         "spark.connect.grpc.binding.address": LOOPBACK,
         "spark.connect.grpc.binding.port": str(port),
         "spark.ui.enabled": "false",
-        "spark.python.daemon.module": "preloaded_daemon",
+        "spark.python.daemon.module": PRELOADED_WORKERS,
     }
     command = [SUBMIT, "--class", "org.apache.spark.sql.connect.service.SparkConnectServer", "--master", "local[2]"]
     for key, value in settings.items():
         command += ["--conf", f"{key}={value}"]
     environment = {
         **os.environ,
-        "PYTHONPATH": str(WORKERS),
         "PYSPARK_PYTHON": sys.executable,
         "SPARK_LOCAL_IP": LOOPBACK,
         "SPARK_SUBMIT_OPTS": quick_java(),

@@ -1,11 +1,15 @@
 """The Spark session (spark_jobs/cluster/session.py): which masters are local, which Java will do, what it opens."""
 
+import gc
 import logging
 import os
 import re
 import shutil
+import sys
+from collections.abc import Iterator
 from pathlib import Path
 
+import pyarrow as pa
 import pytest
 from pyspark import SparkContext
 from pyspark.sql import SparkSession
@@ -16,7 +20,7 @@ from longtail.spark_jobs.cluster.as_found import activate, session_as_found
 from longtail.spark_jobs.cluster.java import check_java
 from longtail.spark_jobs.cluster.jvm import _Output
 from longtail.spark_jobs.cluster.session import described, spark_session
-from longtail.spark_jobs.cluster.settings import is_local, job_settings, users_settings
+from longtail.spark_jobs.cluster.settings import PRELOADED_WORKERS, is_local, job_settings, users_settings
 from longtail.streaming.live.kafka_brokers import KafkaAdmin, KafkaConnection
 from tests.conftest import RunJob
 
@@ -365,9 +369,31 @@ def test_what_the_user_has_set_is_not_set_again(monkeypatch: pytest.MonkeyPatch)
     assert not own.keys() & users.keys() and "spark.driver.extraJavaOptions" in own
     assert submitted.keys() - own.keys() == {"spark.driver.host", "spark.driver.bindAddress"}
     assert own.keys() - submitted.keys() == {"spark.driver.extraJavaOptions"}, "spark-submit's JVM runs already"
+    # Workers that load PyTorch once are for local jobs with networks, in a JVM that has this process's packages.
+    module = "spark.python.daemon.module"
+    with_networks = [
+        job_settings(options, users, local=local, submitted=submitted, networks=True)
+        for users, local, submitted in (
+            ({}, True, False),
+            ({module: "own"}, True, False),
+            ({}, False, False),
+            ({}, True, True),
+        )
+    ]
+    assert [settings.get(module) for settings in with_networks] == [PRELOADED_WORKERS, None, None, None]
+    assert module not in own
     chosen = job_settings(options, {"spark.driver.host": "here"}, local=True, submitted=True)
     assert not chosen.keys() & {"spark.driver.host", "spark.driver.bindAddress"}
     assert "spark.driver.host" not in job_settings(options, {}, local=False, submitted=True)
+
+
+def test_workers_of_a_job_with_networks_start_with_pytorch_loaded(spark: SparkSession) -> None:
+    def state(batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
+        # What the daemon had loaded before it forked is frozen.
+        yield pa.RecordBatch.from_pydict({"torch": ["torch" in sys.modules], "frozen": [gc.get_freeze_count()]})
+
+    rows = spark.range(4).mapInArrow(state, "torch boolean, frozen long").collect()
+    assert all(row.torch and row.frozen > 100_000 for row in rows), rows
 
 
 def test_a_local_session_listens_on_this_machine_only(spark: SparkSession) -> None:

@@ -61,7 +61,7 @@ def pseudo_labels(run: Run, dataset: Dataset, **options: Any) -> Location:
     options: those of `longtail gen_pseudolabels`
     """
     resolved = _options(GenPseudolabelsOptions, dataset, {"arch": run.arch, **options, "resume": run.checkpoint})
-    return gen_pseudolabels(spark_session("gen_pseudolabels", resolved), resolved, set_dir=dataset.path)
+    return gen_pseudolabels(spark_session("gen_pseudolabels", resolved, networks=True), resolved, set_dir=dataset.path)
 
 
 @session_as_found()
@@ -87,11 +87,11 @@ def evaluate(checkpoint: Run | str | Location, on: Dataset | str | Location, **o
     values = _of_checkpoint(checkpoint, options)
     if isinstance(on, Dataset):
         resolved = _options(EvaluateOptions, on, values)
-        spark = spark_session("evaluate", resolved)
+        spark = spark_session("evaluate", resolved, networks=True)
         directory, result = evaluate_checkpoint(spark, resolved, set_dir=on.path)
     else:
         of_images = resolve_options(EvaluateImagesOptions, {**values, "path": on})
-        directory, result = evaluate_images(spark_session("evaluate", of_images), of_images)
+        directory, result = evaluate_images(spark_session("evaluate", of_images, networks=True), of_images)
     return Scores(path=directory, result=result)
 
 
@@ -106,9 +106,9 @@ def calibrate(checkpoint: Run | str | Location, by: Dataset | str | Location, **
     values = _of_checkpoint(checkpoint, options)
     if isinstance(by, Dataset):
         resolved = _options(CalibrateOptions, by, values)
-        return calibrate_checkpoint(spark_session("calibrate", resolved), resolved, set_dir=by.path)
+        return calibrate_checkpoint(spark_session("calibrate", resolved, networks=True), resolved, set_dir=by.path)
     of_images = resolve_options(CalibrateImagesOptions, {**values, "path": by})
-    return calibrate_by_images(spark_session("calibrate", of_images), of_images)
+    return calibrate_by_images(spark_session("calibrate", of_images, networks=True), of_images)
 
 
 def _of_checkpoint(checkpoint: Run | str | Location, options: dict[str, Any]) -> dict[str, Any]:

@@ -44,11 +44,14 @@ from longtail.spark_jobs.cluster.settings import (
 )
 
 
-def spark_session(name: str, options: SparkJobOptions, *, slots: int = 1, packages: Sequence[str] = ()) -> SparkSession:
+def spark_session(
+    name: str, options: SparkJobOptions, *, slots: int = 1, packages: Sequence[str] = (), networks: bool = False
+) -> SparkSession:
     """Create the session of a job; if one is running, return it or, unless longtail made it, a new one beside it.
 
     slots: tasks that the job runs at once; where nobody has chosen a master, local[*] grows to that number
     packages: Maven coordinates that the job needs in addition to Spark; spark-submit takes them by --packages
+    networks: whether the job's Python workers run networks; a local session of its own loads PyTorch once for all
 
     Raises UserError if Java is missing or too old, if the master is given twice or is not that of the running session,
     if a package cannot be fetched, or if the job does not run over Spark Connect, which the user asks for.
@@ -60,7 +63,7 @@ def spark_session(name: str, options: SparkJobOptions, *, slots: int = 1, packag
         use_settings_of_spark()
         return _own_session(running_session(), options)
     with added_environment(PYSPARK_PYTHON=sys.executable, PYSPARK_DRIVER_PYTHON=sys.executable):
-        return _new_session(name, options, slots=slots, packages=packages)
+        return _new_session(name, options, slots=slots, packages=packages, networks=networks)
 
 
 def running_session() -> SparkSession:
@@ -101,7 +104,9 @@ def _own_session(running: SparkSession, options: SparkJobOptions) -> SparkSessio
     return own
 
 
-def _new_session(name: str, options: SparkJobOptions, *, slots: int, packages: Sequence[str]) -> SparkSession:
+def _new_session(
+    name: str, options: SparkJobOptions, *, slots: int, packages: Sequence[str], networks: bool
+) -> SparkSession:
     submitted, jvm_runs = "PYSPARK_GATEWAY_PORT" in os.environ, SparkContext._gateway is not None
     if submitted and options.master is not None:
         raise UserError("give --master to spark-submit, before the script, not to the job")
@@ -112,7 +117,7 @@ def _new_session(name: str, options: SparkJobOptions, *, slots: int, packages: S
     master = options.master or configuration.get("spark.master", users.get("spark.master"))
     with added_environment(**LISTEN_ON_LOOPBACK if is_local(master) and not submitted else {}):
         java_version = "" if submitted or jvm_runs else check_java()
-        _configure(configuration, name, options, users, packages, submitted=submitted)
+        _configure(configuration, name, options, users, packages, submitted=submitted, networks=networks)
         if not (submitted or jvm_runs):
             archive = None if options.verbose else _archive(configuration, users, master, java_version)
             _start_jvm(configuration, packages, archive, quiet=not options.verbose)
@@ -152,6 +157,7 @@ def _configure(
     packages: Sequence[str],
     *,
     submitted: bool,
+    networks: bool,
 ) -> None:
     """Set what a job needs and the user has left open."""
     if options.master is not None:
@@ -159,7 +165,8 @@ def _configure(
     if not _is_named(users, submitted=submitted):
         configuration.setAppName(f"longtail {name}")
     local = is_local(configuration.get("spark.master", users.get("spark.master")))
-    for key, value in job_settings(options, users, local=local, submitted=submitted).items():
+    settings = job_settings(options, users, local=local, submitted=submitted, networks=networks)
+    for key, value in settings.items():
         configuration.set(key, value)
     configuration.set(OWN_SESSION, "true")
     if packages and not submitted:

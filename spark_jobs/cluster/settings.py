@@ -13,6 +13,8 @@ from longtail.conf.options.base import SparkJobOptions
 
 OWN_SESSION = "spark.longtail.session"
 """A setting that marks the sessions that longtail made."""
+PRELOADED_WORKERS = "longtail.spark_jobs.frames.preloaded_workers"
+"""Starts the Python workers of a local session with PyTorch loaded."""
 LISTEN_ON_LOOPBACK = {"SPARK_LOCAL_IP": "127.0.0.1"}
 """Environment of a JVM all of whose ports, the web UI's included, listen on this machine only."""
 _LOG_CONFIGURATION = Path(conf.__file__).parent / "log4j2.properties"
@@ -37,10 +39,13 @@ _VARIABLES = {
 """Environment variables that Spark reads where nothing else sets the same."""
 
 
-def job_settings(options: SparkJobOptions, users: Mapping[str, str], *, local: bool, submitted: bool) -> dict[str, str]:
+def job_settings(
+    options: SparkJobOptions, users: Mapping[str, str], *, local: bool, submitted: bool, networks: bool = False
+) -> dict[str, str]:
     """Spark settings of a session that a job creates, where the user has not chosen otherwise.
 
     submitted: in the JVM of spark-submit, which is running already
+    networks: whether the job's Python workers run networks
     """
     settings = {
         "spark.ui.showConsoleProgress": "false",
@@ -55,6 +60,8 @@ def job_settings(options: SparkJobOptions, users: Mapping[str, str], *, local: b
         **query_settings(local=local),
         **(_submitted_settings(users, local=local) if submitted else _jvm_settings(options, local=local)),
     }
+    if networks and local and not submitted:  # whose workers have this process's packages
+        settings["spark.python.daemon.module"] = PRELOADED_WORKERS
     return {key: value for key, value in settings.items() if key not in users}
 
 

@@ -64,7 +64,7 @@ def predict_stream(
     output = options.output.absolute()
     kafka = kafka_connection(options, options.bootstrap_servers) if options.bootstrap_servers else None
     # A name of its own: it does not run over Spark Connect, as predict does.
-    spark = spark_session("predict --stream", options, packages=(KAFKA_PACKAGE,) if kafka else ())
+    spark = spark_session("predict --stream", options, packages=(KAFKA_PACKAGE,) if kafka else (), networks=True)
     classifier, card = classifier_alone(
         options.resume,
         batch_size=options.batch_size,

@@ -42,7 +42,7 @@ def training_session(job: str, options: RunOptions) -> SparkSession:
     """
     check_can_be_written(options.runs_dir, option="--runs_dir")
     check_tracking(options)
-    spark = spark_session(job, options, slots=options.world_size)
+    spark = spark_session(job, options, slots=options.world_size, networks=True)
     check_slots(spark, options.world_size, profile=stage_profile(spark))
     return spark
 

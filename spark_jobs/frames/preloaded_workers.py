@@ -1,7 +1,8 @@
-"""Spark's daemon of Python workers, with the large packages loaded before it forks: each worker has them at once.
+"""Spark's daemon of Python workers for jobs with networks, with PyTorch loaded before it forks: each worker has it at
+once.
 
-Spark starts it in the place of pyspark.daemon (spark.python.daemon.module): loading torch takes a worker longer than
-the work of most tests.
+Spark starts this program in the place of pyspark.daemon (spark.python.daemon.module, spark_jobs/cluster/settings.py):
+else each worker loads PyTorch for itself, which takes seconds.
 """
 
 import gc
