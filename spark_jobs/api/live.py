@@ -9,10 +9,12 @@ import pandas as pd
 
 from longtail.conf.arguments import resolve_options
 from longtail.conf.base.errors import UserError
+from longtail.conf.base.locations import Location
 from longtail.conf.base.suggestions import did_you_mean
 from longtail.conf.options.live import DashboardOptions, MonitorOptions
 from longtail.spark_jobs.steps.live_query import LiveQueries, live_inputs, start_query
 from longtail.spark_jobs.steps.live_sinks import update_sinks
+from longtail.spark_jobs.steps.run_images import images_of_runs
 from longtail.streaming.dashboard.server import address, dashboard_page, listening_socket, serving
 from longtail.streaming.dashboard.table_reader import TableReader
 from longtail.streaming.tables.manifest import TABLES_DIRECTORY
@@ -23,12 +25,13 @@ from longtail.streaming.tables.schemas import TABLES
 class Live:
     """The live tables of a directory of runs; start() keeps them up to date, and so does `longtail monitor`.
 
-    tables_dir: where the tables are
+    tables_dir: where the tables are; runs_dir: where the runs are
     """
 
     def __init__(self, options: MonitorOptions, tables_dir: Path) -> None:
         self._options = options
         self.tables_dir = tables_dir
+        self.runs_dir = options.runs_dir
         self._queries: LiveQueries | None = None
 
     def table(self, name: str, run: str | None = None) -> pd.DataFrame:
@@ -93,10 +96,11 @@ class Dashboard:
     url: its address on this machine
     """
 
-    def __init__(self, options: DashboardOptions, tables_dir: Path) -> None:
+    def __init__(self, options: DashboardOptions, tables_dir: Path, runs_dir: Location) -> None:
         tables = TableReader(tables_dir)
         listening = listening_socket(options.host, options.port)
-        page = dashboard_page(tables.read, tables.version, host=options.host, notes=tables.notes)
+        images = images_of_runs(runs_dir)
+        page = dashboard_page(tables.read, tables.version, host=options.host, notes=tables.notes, images=images)
         self._open = ExitStack()
         self._open.enter_context(serving(page, listening))
         self.url = address(listening)
@@ -141,4 +145,5 @@ def dashboard(tables: Live | str | Path, *, host: str = "127.0.0.1", port: int =
     Raises UserError if the address cannot be used.
     """
     directory = tables.tables_dir if isinstance(tables, Live) else Path(tables)
-    return Dashboard(resolve_options(DashboardOptions, {"host": host, "port": port}), directory)
+    runs_dir = tables.runs_dir if isinstance(tables, Live) else directory.absolute().parent  # analytics/ is in it
+    return Dashboard(resolve_options(DashboardOptions, {"host": host, "port": port}), directory, runs_dir)

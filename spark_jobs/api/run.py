@@ -11,8 +11,10 @@ import pyarrow as pa
 from longtail.conf.base.errors import UserError
 from longtail.conf.base.locations import Location
 from longtail.conf.vocabulary import TEST, TRAIN, VAL
+from longtail.spark_jobs.api.images import Class, Images, images_of_run
 from longtail.spark_jobs.api.model import Model, load
 from longtail.spark_jobs.display.confusion import confusion_figure
+from longtail.spark_jobs.steps.run_images import MOST_SHOWN
 from longtail.streaming.event_files.reading import read_event_files
 from longtail.streaming.events.files import event_files_of
 from longtail.streaming.events.writer import EVENTS_DIRECTORY
@@ -101,6 +103,31 @@ class Run(Scores):
         rows = [row for line in lines if (row := _event_of(line, self.path.name))]
         rows.sort(key=lambda row: row["emitted_at"])
         return pd.DataFrame(rows)
+
+    def images(
+        self,
+        of: Class | None = None,
+        *,
+        truth: Class | None = None,
+        prediction: Class | None = None,
+        pseudo_labels: Class | None = None,
+        split: str | None = None,
+        most_shown: int = MOST_SHOWN,
+    ) -> Images:
+        """Images behind the numbers, with confidence, and the truth where it is known: a gallery in a notebook.
+
+        of: a class: its mistakes, what was taken for it, and the least sure of what was recognised
+        truth, prediction: a cell of the confusion matrix; without one of them, a row or a column
+        pseudo_labels: a class: unlabeled images that were taken for it
+        split: whose images, by default those of the test set
+
+        Classes are given by name or number. Raises UserError if the run has kept no predictions, or if its prepared
+        set is not there.
+        """
+        return images_of_run(
+            self.path, self.result["class_names"], of, truth=truth, prediction=prediction,
+            pseudo_labels=pseudo_labels, split=split, most_shown=most_shown,
+        )  # fmt: skip
 
     def curves(self) -> "Figure":
         """Accuracy of each split after each epoch."""

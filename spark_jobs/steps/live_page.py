@@ -12,6 +12,7 @@ from longtail.conf.base.locations import Location
 from longtail.conf.options.live import DashboardOptions
 from longtail.conf.options.runs import RunsOptions
 from longtail.spark_jobs.steps.run_actions import act
+from longtail.spark_jobs.steps.run_images import images_of_runs
 from longtail.streaming.dashboard.actions import Act
 from longtail.streaming.dashboard.server import address, dashboard_page, is_private, serving
 from longtail.streaming.dashboard.table_reader import TableReader
@@ -26,7 +27,8 @@ def served_page(options: DashboardOptions, tables: TableReader, place: Location,
     place: the directory of the tables, of which they may be a copy
     """
     act = page_actions(options, place, is_private=is_private(listening))
-    page = dashboard_page(tables.read, tables.version, host=options.host, notes=tables.notes, act=act)
+    images = images_of_runs(_runs_dir(options, place))
+    page = dashboard_page(tables.read, tables.version, host=options.host, notes=tables.notes, act=act, images=images)
     with serving(page, listening) as ended:
         print(f"dashboard: {address(listening)} (Ctrl-C ends it)", flush=True)
         if not is_private(listening):
@@ -42,16 +44,26 @@ def page_actions(options: DashboardOptions, tables_dir: Location, *, is_private:
     """
     if options.changes_by == "nobody" or (options.changes_by == "this_machine" and not is_private):
         return None
-    beside_runs = tables_dir in (options.runs_dir / TABLES_DIRECTORY, options.runs_dir / PAGE_TABLES_DIRECTORY)
-    if options.tables_dir is not None and not beside_runs and "runs_dir" not in options.model_fields_set:
-        return None  # nobody has said where these runs are
-    elsewhere = {"tables_dir": tables_dir} if isinstance(tables_dir, Path) and not beside_runs else {}
+    if _runs_dir(options, tables_dir) is None:
+        return None
+    elsewhere = {"tables_dir": tables_dir} if isinstance(tables_dir, Path) and not _beside(options, tables_dir) else {}
 
     def change(action: str, run: str, value: str | None) -> None:
         values = {"action": action, "run": run, "value": value, "runs_dir": options.runs_dir}
         act(resolve_options(RunsOptions, {**values, **elsewhere}))
 
     return change
+
+
+def _runs_dir(options: DashboardOptions, tables_dir: Location) -> Location | None:
+    """Where the runs of the tables are; None if nobody has said."""
+    is_known = options.tables_dir is None or _beside(options, tables_dir) or "runs_dir" in options.model_fields_set
+    return options.runs_dir if is_known else None
+
+
+def _beside(options: DashboardOptions, tables_dir: Location) -> bool:
+    """Whether the tables are in the directory of the runs."""
+    return tables_dir in (options.runs_dir / TABLES_DIRECTORY, options.runs_dir / PAGE_TABLES_DIRECTORY)
 
 
 def access_line(actions: Act | None) -> str:

@@ -18,6 +18,7 @@ from longtail.streaming.dashboard.class_figures import (
     smoothing_window,
 )
 from longtail.streaming.dashboard.comparison_panel import comparison_panel
+from longtail.streaming.dashboard.images_panel import images_panel
 from longtail.streaming.dashboard.label_panels import predictions_panel, pseudo_label_quality_panel, pseudo_labels_panel
 from longtail.streaming.dashboard.rendering import render, render_note
 from longtail.streaming.dashboard.run_figures import group_lines
@@ -119,6 +120,7 @@ PANELS = {
     "group_lines": Panel("Accuracy of the shot groups", _group_lines, {"group_lines": ""}, "epochs"),
     "label_bias": Panel("Label bias", _label_bias, {"label_bias": ""}, "class_epochs"),
     "confusion_matrix": Panel("Confusion matrix", _confusion_matrix, {"confusion_matrix": ""}, "confusion"),
+    "images": Panel("Images", images_panel, {}),
     "pseudo_labels": Panel("Pseudo-labels", pseudo_labels_panel, {"pseudo_labels": ""}),
     "pseudo_label_quality": Panel(
         "Precision and recall of pseudo-labels",

@@ -3,8 +3,9 @@
     /               the page
     /state?...      its state for a selection, as JSON; 204 if the tables have not changed since ?version=
     /data.csv?...   rows of a result table of a run (table_csv.py)
+    /images?...     images behind a number, as HTML (gallery_query.py)
     /act            where runs may be changed: does so (actions.py)
-    /page.css, /page.js, /actions.js, /plotly.min.js
+    /page.css, /gallery.css, /page.js, /gallery.js, /actions.js, /plotly.min.js
 
 No part of a request becomes a path: the files are read when the server starts, and a run's name is used only if the
 tables have it.
@@ -31,15 +32,18 @@ from starlette.responses import HTMLResponse, PlainTextResponse, Response, Strea
 from starlette.routing import Route
 
 from longtail.conf.base.errors import UserError
-from longtail.streaming.dashboard import table_csv
+from longtail.streaming.dashboard import gallery_query, table_csv
 from longtail.streaming.dashboard.actions import ADDRESS, Act, RunActions
+from longtail.streaming.dashboard.gallery import Gallery, WantedImages, gallery_html
+from longtail.streaming.dashboard.gallery_query import wanted_images
 from longtail.streaming.dashboard.notes import RunNotes
 from longtail.streaming.dashboard.page import PageState, page_state, whole_page
 from longtail.streaming.dashboard.selection import Selection, read_selection
 from longtail.streaming.dashboard.table_csv import csv_parts, rows_to_download
 from longtail.streaming.dashboard.table_rows import ReadTable
 
-_SCRIPTS = ("page.js", "actions.js")
+_STYLES = ("page.css", "gallery.css")
+_SCRIPTS = ("page.js", "gallery.js", "actions.js")
 _OF_HOST = (errno.EADDRNOTAVAIL, errno.EINVAL)
 LOOPBACK = ("127.0.0.1", "localhost", "::1")
 SECONDS_TO_ANSWER = 5
@@ -63,6 +67,7 @@ def dashboard_page(
     host: str,
     notes: Callable[[], RunNotes] = RunNotes,
     act: Act | None = None,
+    images: Callable[[WantedImages], Gallery] | None = None,
 ) -> Starlette:
     """The application.
 
@@ -72,6 +77,7 @@ def dashboard_page(
     pages from reading this one through a name of their own (DNS rebinding)
     notes: what is known of the runs beside their tables
     act: changes a run; without it, the page changes nothing
+    images: finds the images behind a number; without it, the page shows none
     """
     actions = RunActions(act, lambda run: run in read("runs", run)["run"].to_pylist()) if act else None
 
@@ -102,13 +108,21 @@ def dashboard_page(
         named = {"Content-Disposition": f'attachment; filename="{run}-{table}.csv"'}
         return StreamingResponse(csv_parts(rows), media_type="text/csv", headers={**_HEADERS, **named})
 
+    def gallery(request: Request) -> Response:
+        wanted = wanted_images(read, request.query_params)
+        if wanted is None or images is None:
+            missing = "the page does not know its runs' images" if images is None else "there is no such run or class"
+            return PlainTextResponse(missing, 404, headers=_HEADERS)
+        return HTMLResponse(gallery_html(images(wanted)).encode("utf-8", "replace"), headers=_HEADERS)
+
     static = files("longtail.streaming.dashboard") / "static"
     plotly = (files("plotly") / "package_data" / "plotly.min.js").read_bytes()
     routes = [
         Route("/", page),
         Route("/state", state),
         Route(table_csv.ADDRESS, data),
-        Route("/page.css", _fixed((static / "page.css").read_bytes(), "text/css")),
+        Route(gallery_query.ADDRESS, gallery),
+        *(Route(f"/{name}", _fixed((static / name).read_bytes(), "text/css")) for name in _STYLES),
         *(Route(f"/{name}", _fixed((static / name).read_bytes(), "text/javascript")) for name in _SCRIPTS),
         Route("/plotly.min.js", _fixed(plotly, "text/javascript")),
     ]

@@ -210,7 +210,7 @@ def mean_text(values: Sequence[float], name: str) -> str:
 
 
 def largest_confusions(confusion: pa.Table, classes: pa.Table, *, group: str, limit: int) -> list[Row]:
-    """The largest off-diagonal cells of true classes in a shot group: class names and share of the true class.
+    """The largest off-diagonal cells of true classes in a shot group: classes and share of the true class.
 
     classes: class_id, class_name, shot_group, support, one row per class
     """
@@ -221,6 +221,8 @@ def largest_confusions(confusion: pa.Table, classes: pa.Table, *, group: str, li
         if true and predicted and true["support"] and cell["count"] and group in ("all", true["shot_group"]):
             confusions.append(
                 {
+                    "true_class": cell["true_class"],
+                    "predicted_class": cell["predicted_class"],
                     "true": true["class_name"],
                     "predicted": predicted["class_name"],
                     "share": cell["count"] / true["support"],

@@ -56,6 +56,7 @@ function draw(chart, figure) {
   if (byTouch) figure.layout.dragmode = false;
   chart.style.height = `${figure.layout.height}px`;  // otherwise a responsive chart loses its height
   Plotly.react(chart, figure.data, figure.layout, CHART);
+  chart.dispatchEvent(new CustomEvent("drawn", { bubbles: true }));
 }
 
 function download(format, icon) {

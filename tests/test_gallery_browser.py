@@ -1,0 +1,188 @@
+"""The gallery of the live page in a real headless Chromium, over a real training; `--screenshots DIR` keeps one."""
+
+import io
+from base64 import b64decode
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+from pyspark.sql import SparkSession
+from selenium.webdriver.common.action_chains import ActionChains
+from selenium.webdriver.common.keys import Keys
+
+from longtail.conf.arguments import resolve_options
+from longtail.conf.options.prepare import PrepareOptions
+from longtail.conf.options.semi import TrainSemiOptions
+from longtail.conf.vocabulary import TEST, UNLABELED
+from longtail.data.contract import CONFIDENCE, ID, PREDICTED
+from longtail.data.kept_predictions import of_classes, read_kept
+from longtail.data.loader import load_hidden_labels, load_split
+from longtail.data.manifest import read_manifest
+from longtail.spark_jobs.steps.prepare import prepare
+from longtail.spark_jobs.steps.run_images import images_of_runs
+from longtail.streaming.dashboard.server import address, dashboard_page, listening_socket, serving
+from longtail.streaming.dashboard.table_reader import TableReader
+from longtail.streaming.live.query import start_live_query
+from longtail.training.run import run_training
+from tests.browser import PHONE, Page, browser, wait_until
+from tests.tiny_set import ALONE, paths_of
+
+pytestmark = pytest.mark.long
+
+SHOWN = """[...document.querySelectorAll('#gallery figure')].map(figure => ({
+    alt: figure.querySelector('img').alt, src: figure.querySelector('img').src, caption: figure.innerText,
+    heading: figure.closest('ul').previousElementSibling.previousElementSibling.innerText,
+    wide: figure.querySelector('img').naturalWidth}))"""
+SUREST_FIRST = [(CONFIDENCE, "descending"), (ID, "ascending")]
+
+
+@pytest.fixture(scope="module")
+def root(spark: SparkSession, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A directory with prepared digits (sets/), a FixMatch training of them (runs/) and its live tables."""
+    root = tmp_path_factory.mktemp("gallery")
+    digits = {"dataset": "digits", "imb_factor": 0.05, "imb_factor_unlabel": 1.0, "data_dir": root / "sets"}
+    set_dir = prepare(spark, resolve_options(PrepareOptions, digits))
+    options = resolve_options(
+        TrainSemiOptions,
+        {**digits, "semi_method": "fixmatch", "epochs": 4, "arch": "resnet20", "confidence_threshold": (0.6,),
+         "runs_dir": root / "runs"},
+    )  # fmt: skip
+    assert isinstance(set_dir, Path)
+    run_training(options, paths_of(set_dir, root / "runs" / "digits"), ALONE, attempt=1)
+    query = start_live_query(spark, root / "runs" / "events", tables_dir=root / "runs" / "analytics", trigger=None)
+    query.awaitTermination()
+    return root
+
+
+@contextmanager
+def page_of(root: Path) -> Iterator[Page]:
+    tables, images = TableReader(root / "runs" / "analytics"), images_of_runs(root / "runs")
+    listening = listening_socket("127.0.0.1", 0)
+    app = dashboard_page(tables.read, tables.version, host="127.0.0.1", notes=tables.notes, images=images)
+    with serving(app, listening), browser(address(listening)) as page:
+        yield page
+
+
+def shown(page: Page) -> list[dict[str, Any]]:
+    return wait_until(lambda: (found := page.run_script(SHOWN)) and all(one["wide"] for one in found) and found)
+
+
+def key_of(image: dict[str, Any]) -> int:
+    return int(image["alt"].split()[1])
+
+
+def pixels_of(image: dict[str, Any]) -> np.ndarray:
+    return np.asarray(Image.open(io.BytesIO(b64decode(image["src"].partition(";base64,")[2]))))
+
+
+def is_closed(page: Page) -> bool:
+    return not page.run_script("document.getElementById('gallery').open")
+
+
+def click_on(page: Page, chart: str, point: str) -> None:
+    """With the mouse, at the point of a chart that the script gives as [x, y] in its data."""
+    place = page.driver.execute_script(
+        f"""const chart = document.querySelector('[data-figure={chart}]');
+        chart.scrollIntoView({{block: 'center'}});
+        const [x, y] = ({point})(chart), {{xaxis, yaxis}} = chart._fullLayout, box = chart.getBoundingClientRect();
+        return [box.x + xaxis._offset + xaxis.d2p(x), box.y + yaxis._offset + yaxis.d2p(y)]"""
+    )
+    actions = ActionChains(page.driver)
+    actions.w3c_actions.pointer_action.move_to_location(*(round(number) for number in place))
+    actions.pause(0.3).click().perform()
+
+
+def test_a_click_shows_the_images_behind_a_number(root: Path, request: pytest.FixtureRequest) -> None:
+    run_dir = root / "runs" / "digits"
+    kept, unlabeled = read_kept(run_dir, TEST), read_kept(run_dir, UNLABELED)
+    assert kept is not None and unlabeled is not None and len(unlabeled.rows)
+    set_dir = Path(kept.set_dir)
+    manifest = read_manifest(set_dir)
+    names = manifest.class_names
+    images = load_split(set_dir, TEST, manifest)
+    content = dict(zip(images.ids.tolist(), images.images, strict=True))
+    truth = dict(zip(*(part.tolist() for part in load_hidden_labels(set_dir)), strict=True))
+    with page_of(root) as page:
+        page.open()
+        wait_until(lambda: page.chart("confusion_matrix"))
+
+        # A cell: the button of the largest confusion, and a click on the same cell of the chart.
+        button = page.element("#note-confusion_matrix [data-images]")
+        query = dict(part.split("=") for part in button.get_attribute("data-images").split("&"))
+        cell = of_classes(kept.rows, labels=[int(query["truth"])], predicted=[int(query["predicted"])])
+        page.driver.execute_script("arguments[0].focus()", button)
+        ActionChains(page.driver).send_keys(Keys.ENTER).perform()
+        found = shown(page)
+        expected = cell.sort_by(SUREST_FIRST)[ID].to_pylist()[:18]
+        assert [key_of(image) for image in found] == expected and found[0]["heading"].startswith("Mistakes")
+        for image in found:
+            assert np.array_equal(pixels_of(image), content[key_of(image)][:, :, 0])
+            assert f"class {names[int(query['truth'])]}, taken for {names[int(query['predicted'])]} " in image["alt"]
+        assert page.run_script("document.activeElement.closest('#gallery') !== null")
+        ActionChains(page.driver).send_keys(Keys.ESCAPE).perform()
+        wait_until(lambda: is_closed(page))
+        focused = page.driver.switch_to.active_element.get_attribute("data-images")
+        assert focused == button.get_attribute("data-images"), "the focus returns to what opened the gallery"
+
+        counts = np.array(manifest.counts["train"])
+        rows = np.argsort(-counts, kind="stable").tolist()
+        row, column = rows.index(int(query["truth"])), rows.index(int(query["predicted"]))
+        click_on(page, "confusion_matrix", f"chart => [{column}, {row}]")
+        assert [key_of(image) for image in shown(page)] == expected
+        directory = request.config.getoption("--screenshots")
+        if directory:
+            directory.mkdir(parents=True, exist_ok=True)
+            page.picture(directory / "gallery.png", top="#panel-confusion_matrix")
+        page.element("[data-close-gallery]").click()
+        wait_until(lambda: is_closed(page))
+        assert page.driver.switch_to.active_element.get_attribute("data-figure") == "confusion_matrix"
+
+        # A class, of a chart and of the panel for those without a mouse.
+        tail = rows[-1]
+        click_on(page, "class_accuracy", f"chart => [chart._fullData[0].x[{len(rows) - 1}], {len(rows) - 1}]")
+        of_chart = shown(page)
+        assert page.text("#gallery h2") == names[tail]
+        ActionChains(page.driver).send_keys(Keys.ESCAPE).perform()
+        wait_until(lambda: is_closed(page))
+        page.element("#note-images [data-images]").send_keys(Keys.SPACE)
+        assert [image["alt"] for image in shown(page)] == [image["alt"] for image in of_chart]
+        mistakes = of_classes(kept.rows, labels=[tail], is_right=False)
+        headings = page.run_script("[...document.querySelectorAll('#gallery h3')].map(h => h.innerText)")
+        assert f"Taken for another class ({len(mistakes)})" in headings
+        page.element("[data-close-gallery]").click()
+
+        # A bar of pseudo-labels: what was taken for the class, and what it is.
+        head = int(np.bincount(unlabeled.rows[PREDICTED].to_numpy(), minlength=10).argmax())
+        row = rows.index(head)
+        click_on(page, "pseudo_labels", f"chart => [chart._fullData[1].x[{row}] / 2, {row} + 0.2]")
+        found = shown(page)
+        of_class = of_classes(unlabeled.rows, predicted=[head]).sort_by(
+            [("confidence", "descending"), (ID, "ascending")]
+        )
+        assert page.text("#gallery h2") == f"Unlabeled images taken for {names[head]}"
+        first = [image for image in found if image["heading"] == found[0]["heading"]][: min(18, len(of_class))]
+        assert [key_of(image) for image in first] == of_class[ID].to_pylist()[: len(first)]
+        assert all(
+            f"of the class {names[truth[key_of(image)]]}, taken for {names[head]}" in image["alt"] for image in found
+        )
+        page.resize(PHONE)
+        assert page.overflow() == 0
+        assert page.run_script("(g => g.scrollWidth - g.clientWidth)(document.getElementById('gallery'))") <= 0
+        assert page.complaints() == []
+
+
+def test_a_set_that_is_gone_is_one_sentence(root: Path) -> None:
+    (root / "sets").rename(root / "elsewhere")
+    try:
+        with page_of(root) as page:
+            page.open()
+            wait_until(lambda: page.chart("confusion_matrix"))
+            page.element("#note-images [data-images]").send_keys(Keys.ENTER)
+            assert "is not a prepared data set" in wait_until(lambda: page.text("#gallery .message"))
+            assert page.complaints() == []
+    finally:
+        (root / "elsewhere").rename(root / "sets")
