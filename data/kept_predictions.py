@@ -111,15 +111,20 @@ def write_kept(
     write_atomically(_file(run_dir, part), write)
 
 
+def is_kept(run_dir: Location, part: str) -> bool:
+    """Whether a run has predictions of a part of KEPT_PARTS."""
+    assert part in KEPT_PARTS, part
+    return _file(run_dir, part).is_file()
+
+
 def read_kept(run_dir: Location, part: str) -> KeptPredictions | None:
     """The predictions of a part of KEPT_PARTS; None if the run has none.
 
     Raises UserError if the file is damaged or of a newer format.
     """
-    assert part in KEPT_PARTS, part
-    file = _file(run_dir, part)
-    if not file.is_file():
+    if not is_kept(run_dir, part):
         return None
+    file = _file(run_dir, part)
     with open_parquet(file) as parquet:
         check_columns(parquet, KEPT_SCHEMA.names, file=file)
         try:

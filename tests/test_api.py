@@ -48,6 +48,11 @@ def test_the_ten_lines_of_the_readme_run(
     support = run.result["splits"]["test"]["totals"]["support"]
     assert matrix.diagonal().tolist() == pytest.approx([right.get(c, 0) / support[c] for c in range(10)])
 
+    cells = zip(confusion["target"], confusion["predicted"], strict=True)
+    truth, guess = next(cell for cell in cells if cell[0] != cell[1])
+    shown = run.images(truth=truth, prediction=guess).table
+    assert set(shown["truth"]) == {str(truth)} and set(shown["prediction"]) == {str(guess)}
+
     with lt.live("runs") as live, lt.dashboard(live) as page:
         assert live.is_running and page.url.startswith("http://127.0.0.1:")
         epochs = live.update().table("epochs", run=run.path.name)

@@ -19,6 +19,7 @@ from longtail.conf.options.calibrate import CalibrateOptions
 from longtail.conf.options.inference import EvaluateOptions
 from longtail.conf.options.training import TrainOptions
 from longtail.conf.vocabulary import TEST, TRAIN, VAL
+from longtail.data.kept_predictions import read_kept
 from longtail.data.loader import load_split
 from longtail.data.manifest import read_manifest
 from longtail.spark_jobs.steps import evaluation
@@ -96,6 +97,22 @@ def test_the_scores_are_those_of_the_in_process_evaluation(
     assert_alike(found, {**expected, "run": found["run"]})
     written = json.loads((output_dir / "scores.json").read_text())
     assert len(written.pop("model_version")) == 64 and written == found
+
+
+def test_an_evaluation_keeps_the_predictions_that_an_older_training_has_not_kept(
+    spark: SparkSession, set_dir: Path, checkpoint: Path, tmp_path: Path
+) -> None:
+    of_training = {split: read_kept(checkpoint.parent, split) for split in (VAL, TEST)}
+    shutil.rmtree(checkpoint.parent / "predictions")
+    options = options_for(checkpoint, output_dir=tmp_path, splits="test")
+    evaluate_checkpoint(spark, options, set_dir=set_dir)
+    kept, expected = read_kept(checkpoint.parent, TEST), of_training[TEST]
+    assert kept is not None and expected is not None and read_kept(checkpoint.parent, VAL) is None
+    assert kept.rows.drop_columns("confidence").equals(expected.rows.drop_columns("confidence"))
+    assert np.allclose(kept.rows["confidence"].to_numpy(), expected.rows["confidence"].to_numpy(), atol=1e-5)
+    assert (kept.epoch, kept.set_dir, kept.set_identity) == (12, expected.set_dir, expected.set_identity)
+    evaluate_checkpoint(spark, options_for(checkpoint, output_dir=tmp_path, logit_adjustment=1.0), set_dir=set_dir)
+    assert read_kept(checkpoint.parent, VAL) is None, "of other outputs than those of the run"
 
 
 @pytest.mark.parametrize(("ends_in", "left"), [("table_scores", "old"), ("write_json_atomically", "none")])

@@ -25,6 +25,8 @@ from longtail.conf.base.errors import UserError
 from longtail.conf.base.files import content_hash
 from longtail.conf.options.inference import GenPseudolabelsOptions
 from longtail.conf.options.training import TrainOptions
+from longtail.conf.vocabulary import UNLABELED
+from longtail.data.kept_predictions import LABELLING, PER_CLASS, keep_ends, kept_rows, read_kept
 from longtail.data.loader import load_hidden_labels, load_split
 from longtail.data.manifest import read_manifest
 from longtail.data.pseudo_label_table import load_pseudo_labels
@@ -266,6 +268,16 @@ def test_the_table_has_a_row_for_every_unlabeled_image_and_no_other(table: pa.Ta
     np.testing.assert_array_equal(table["id"], load_split(set_dir, "unlabeled", read_manifest(set_dir)).ids)
     assert 0 <= min(table["pseudo_label"].to_pylist()) <= max(table["pseudo_label"].to_pylist()) <= 9
     assert all(0.1 <= confidence <= 1 for confidence in table["confidence"].to_pylist())
+
+
+def test_a_few_labels_of_each_class_are_kept_beside_the_run(
+    table: pa.Table, checkpoints: dict[str, Path], set_dir: Path
+) -> None:
+    kept = read_kept(checkpoints["CE"].parent, UNLABELED)
+    assert kept is not None
+    assert (kept.source, kept.set_dir, kept.per_class) == (LABELLING, str(set_dir), PER_CLASS)
+    columns = (table[name].to_numpy() for name in ("id", "pseudo_label", "confidence"))
+    assert kept.rows.sort_by("id").equals(keep_ends(kept_rows(*columns)).sort_by("id"))
 
 
 def test_the_probabilities_are_those_of_all_classes_and_the_label_is_the_likeliest(table: pa.Table) -> None:

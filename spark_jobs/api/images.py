@@ -10,7 +10,7 @@ from longtail.conf.base.files import write_text_atomically
 from longtail.conf.base.locations import Location
 from longtail.conf.base.suggestions import did_you_mean
 from longtail.conf.vocabulary import HELD_OUT_SPLITS, TEST, VAL
-from longtail.data.kept_predictions import KEPT_DIRECTORY
+from longtail.data.kept_predictions import is_kept
 from longtail.spark_jobs.steps.run_images import run_gallery
 from longtail.streaming.dashboard.gallery import (
     CELL,
@@ -75,11 +75,10 @@ def images_of_run(
         for one in ((truth, prediction) if kind == CELL else (of if kind == CLASS else pseudo_labels,) * 2)
     )
     names = ([class_names[number] for number in numbers] for numbers in (true, predicted))
-    has_test = (run_dir / KEPT_DIRECTORY / f"{TEST}.parquet").is_file()
+    of_split = split or (TEST if is_kept(run_dir, TEST) else VAL)
     wanted = WantedImages(
-        kind=kind, run=run_dir.name, split=split or (TEST if has_test else VAL), truth=true, predicted=predicted,
-        title=title_of(kind, *names),
-    )  # fmt: skip
+        kind=kind, run=run_dir.name, split=of_split, truth=true, predicted=predicted, title=title_of(kind, *names)
+    )
     return Images(run_gallery(run_dir, wanted, most_shown=most_shown))
 
 

@@ -25,6 +25,7 @@ from longtail.spark_jobs.frames.reading import pattern_of, read_prepared
 from longtail.spark_jobs.frames.scores import table_scores
 from longtail.spark_jobs.frames.writing import write_parquet
 from longtail.spark_jobs.steps.class_shares import ESTIMATED, ClassShares, sampled, with_prior
+from longtail.spark_jobs.steps.kept_predictions import keep_evaluation
 from longtail.spark_jobs.steps.new_images import new_images
 
 if TYPE_CHECKING:
@@ -86,6 +87,10 @@ def evaluate_checkpoint(
         splits_scores = {
             split: table_scores(rows.where(F.col(SPLIT) == split), groups, label_column=LABEL) for split in evaluated
         }
+        if options.logit_adjustment is None and class_shares is None:
+            keep_evaluation(
+                rows, checkpoint=options.resume.absolute(), manifest=manifest, set_dir=set_dir, epoch=checkpoint.epoch
+            )
     result = evaluation_result(
         checkpoint, splits_scores, groups,
         order=classifier.class_order, manifest=manifest, class_shares=class_shares,

@@ -29,7 +29,7 @@ from longtail.spark_jobs.frames.pseudo_label_selection import (
 )
 from longtail.spark_jobs.frames.reading import read_parquet_or_delta, read_prepared
 from longtail.spark_jobs.frames.writing import write_parquet
-from longtail.spark_jobs.steps.kept_labels import keep_labels
+from longtail.spark_jobs.steps.kept_predictions import keep_labels
 from longtail.spark_jobs.steps.label_quality import remove_quality, show_quality, write_quality
 from longtail.spark_jobs.steps.labelling_events import write_labelling_events
 from longtail.spark_jobs.steps.published_layout import write_published_layout
