@@ -1,20 +1,24 @@
 """The report: findings and tables from the rows, a self-contained page, one-line refusals."""
 
 import io
+import json
 import re
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
 from longtail.conf.experiment import Experiment
+from longtail.data.kept_predictions import kept_rows, write_kept
 from longtail.spark_jobs.report import main
 from longtail.spark_jobs.studies.findings import findings
 from longtail.spark_jobs.studies.overview import write_overview
 from longtail.spark_jobs.studies.report import write_report
 from longtail.spark_jobs.studies.results import read_step_times, read_trials, write_definition
+from tests.prepared_set import image_rows, write_manifest, write_split
 from tests.refusals import refused
 
 EXPERIMENT = Experiment.model_validate(
@@ -140,6 +144,25 @@ def test_trials_of_which_only_scores_are_known_have_a_report_with_a_note(tmp_pat
     markdown, _ = report(tmp_path, known)
     assert "**6 of 6 trials:** scores alone" in markdown
     assert sorted(file.stem for file in (tmp_path / "r").glob("*.png")) == ["arms", "differences", "pseudo_labels"]
+
+
+def test_few_shot_images_of_each_combination_are_a_page_of_their_own(tmp_path: Path) -> None:
+    """Of the runs that are on this machine; of the others, and without any, there is none."""
+    set_dir, configuration = tmp_path / "set", json.dumps({"runs_dir": str(tmp_path / "runs")})
+    pixels = np.zeros((4, 2, 2, 3), np.uint8)
+    write_split(set_dir, "test", image_rows([7, 8, 9, 10], pixels, labels=[0, 0, 1, 1]))
+    manifest = write_manifest(set_dir, {"test": [2, 2]}, image_shape=(2, 2, 3))
+    kept = kept_rows(np.array([7, 8, 9, 10]), np.array([0, 1, 0, 1]), np.full(4, 0.75), np.array([0, 0, 1, 1]))
+    write_kept(tmp_path / "runs" / "run-0", "test", kept, manifest, set_dir=set_dir, epoch=3)
+    rows = [{**one, "configuration": configuration} for one in GAIN[:3]]
+    rows += [{**GAIN[3], "configuration": configuration, "run": "../run-0"}, *GAIN[4:]]
+    markdown, page = report(tmp_path, rows)
+    assert "(images.html)" in markdown and 'href="images.html"' in page
+    images = (tmp_path / "r" / "images.html").read_text()
+    assert re.findall(r"<h2>(.*?)</h2>", images) == ["none: few-shot images, seed 0"]
+    assert re.findall(r'alt="image (\d+)', images) == ["9", "10"], "mistakes, then what was recognised"
+    set_dir.rename(tmp_path / "elsewhere")
+    assert "(images.html)" not in report(tmp_path, rows)[0] and not (tmp_path / "r" / "images.html").exists()
 
 
 def test_one_page_compares_all_experiments_of_a_directory(tmp_path: Path, capsys: pytest.CaptureFixture[str]):

@@ -49,7 +49,7 @@ class Images:
         return Path(file)
 
     def _repr_html_(self) -> str:
-        return gallery_document(self.gallery)
+        return gallery_document([self.gallery])
 
 
 def images_of_run(

@@ -19,6 +19,7 @@ from longtail.spark_jobs.studies.feature_maps import FeatureMap
 from longtail.spark_jobs.studies.figures.report_figures import report_figures
 from longtail.spark_jobs.studies.kept_trials import TRIALS_FILE, keep_trials
 from longtail.spark_jobs.studies.markdown import report_markdown
+from longtail.spark_jobs.studies.report_images import IMAGES_FILE, images_page
 from longtail.spark_jobs.studies.scores_table import CSV_FILE, LATEX_FILE, scores_csv, scores_latex
 from longtail.spark_jobs.studies.trial_row import Row
 
@@ -48,12 +49,16 @@ def write_report(
     images = {name: _png(captioned.figure) for name, captioned in figures.items()}
     captions = {name: captioned.caption for name, captioned in figures.items()}
     text = partial(report_markdown, experiment, rows, num_planned=len(experiment.trials()), figures=captions)
+    pictures = images_page(experiment, rows)
+    link = "" if pictures is None else f"\n[Few-shot test images, and what they are taken for]({IMAGES_FILE})\n"
     try:
         with new_table_directory(directory) as new:
+            if pictures is not None:
+                (new / IMAGES_FILE).write_text(pictures, encoding="utf-8")
             for name, content in images.items():
                 (new / f"{name}.png").write_bytes(content)
-            (new / "report.md").write_text(text(source=lambda name: f"{name}.png"), encoding="utf-8")
-            page = page_of(experiment.title, text(source=lambda name: _data_uri(images[name])))
+            (new / "report.md").write_text(text(source=lambda name: f"{name}.png") + link, encoding="utf-8")
+            page = page_of(experiment.title, text(source=lambda name: _data_uri(images[name])) + link)
             (new / "report.html").write_text(page, encoding="utf-8")
             (new / CSV_FILE).write_text(scores_csv(experiment, arms), encoding="utf-8")
             (new / LATEX_FILE).write_text(scores_latex(experiment, arms), encoding="utf-8")

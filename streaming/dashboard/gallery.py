@@ -104,7 +104,7 @@ def gallery_html(gallery: Gallery) -> str:
     return render("gallery.html", gallery=gallery)
 
 
-def gallery_document(gallery: Gallery) -> str:
-    """The same with its style, for a notebook or a file of its own."""
+def gallery_document(galleries: Sequence[Gallery]) -> str:
+    """Galleries with their style, for a notebook or a file of its own."""
     style = (files("longtail.streaming.dashboard") / "static" / "gallery.css").read_text()
-    return f"<style>{style}</style>{gallery_html(gallery)}"
+    return f"<style>{style}</style>{''.join(map(gallery_html, galleries))}"
