@@ -26,9 +26,6 @@ from selenium.webdriver.common.action_chains import ActionChains
 from longtail.conf.arguments import resolve_options
 from longtail.conf.options.live import DashboardOptions
 from longtail.spark_jobs.steps.live_page import page_actions
-from longtail.streaming.dashboard.actions import Act
-from longtail.streaming.dashboard.server import address, dashboard_page, listening_socket, serving
-from longtail.streaming.dashboard.table_reader import TableReader
 from longtail.streaming.events.schema import (
     ClassEvent,
     ConfusionEvent,
@@ -48,6 +45,7 @@ from tests.browser import LAPTOP, PHONE, Page, browser, wait_until
 from tests.cluster import python_path
 from tests.conftest import REPOSITORY, SCRIPTS
 from tests.events import events_in
+from tests.live_page import page_of
 from tests.many_runs import write_thirty_runs
 from tests.result_rows import class_rows, table, write_base
 
@@ -251,19 +249,6 @@ def page_over(spark: SparkSession, root: Path) -> Iterator[Page]:
         yield page
 
 
-@contextmanager
-def page_of(tables_dir: Path, act: Act | None = None) -> Iterator[Page]:
-    """The page over tables that are there."""
-    tables = TableReader(tables_dir)
-    listening = listening_socket("127.0.0.1", 0)
-    app = dashboard_page(tables.read, tables.version, host="127.0.0.1", notes=tables.notes, act=act)
-    with (
-        serving(app, listening),
-        browser(address(listening)) as page,
-    ):
-        yield page
-
-
 def test_thirty_runs_are_told_apart_found_compared_and_changed(tmp_path: Path, pictures: Path) -> None:
     names = write_thirty_runs(tmp_path / "analytics", began=time.time() - 30 * 1800)
     options = resolve_options(DashboardOptions, {"runs_dir": tmp_path})
@@ -280,7 +265,7 @@ def test_thirty_runs_are_told_apart_found_compared_and_changed(tmp_path: Path, p
         saves = {"behavior": "allow", "downloadPath": str(tmp_path)}
         page.driver.execute_cdp_cmd("Browser.setDownloadBehavior", saves)
         wait_until(lambda: page.chart("accuracy_map"))
-        page.run_script("document.querySelector('[data-figure=accuracy_map] [data-title$=SVG]').click()")
+        page.run_script("document.querySelector('[aria-label$=\"per class and epoch as SVG\"]').click()")
         wait_until(lambda: "<svg" in "".join(file.read_text() for file in tmp_path.glob("accuracy_map.svg")))
         page.run_script("document.querySelector('#note-accuracy_map a[download]').click()")
         wait_until(lambda: list(tmp_path.glob(f"{names[-1]}-class_epochs.csv")))

@@ -199,8 +199,9 @@ def test_the_confusion_of_bands_adds_up() -> None:
 
 def test_a_cell_says_its_share_and_an_empty_one_nothing() -> None:
     figure = confusion_matrix(confusion((1, 1, 8), (0, 1, 3), (0, 0, 1)), class_axis(THREE, max_rows=10), view="v")
-    (cells,) = figure.data
-    assert [list(row) for row in cells.text] == [["100", "", ""], ["", "", ""], ["75", "", "25"]]
+    cells, numbers = figure.data
+    placed = list(zip(numbers.y, numbers.x, numbers.text, numbers.textfont.color, strict=True))
+    assert placed == [(0, 0, "100", "#000000"), (2, 0, "75", "#000000"), (2, 2, "25", "#000000")]
     assert np.isnan(np.array(cells.z)[0, 1])
     assert list(figure.layout.xaxis.ticktext) == ["head", "middle", "tail"]
 

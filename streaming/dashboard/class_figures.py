@@ -5,21 +5,24 @@ in which order, and the name of the view (style.new_figure).
 """
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import plotly.graph_objects as go
 import pyarrow as pa
 from plotly.subplots import make_subplots
 
+from longtail.conf.palette import NEUTRAL
 from longtail.streaming.dashboard.class_axis import ClassAxis
 from longtail.streaming.dashboard.style import (
-    NEUTRAL,
+    DASHES,
     SHARE_SCALE,
     colour_bar,
     epoch_axis,
     new_figure,
     plain_axes,
     share_axis,
+    text_colour,
 )
 
 _ROW_PIXELS, _MAX_PIXELS, _MARGIN_PIXELS = 26, 460, 70
@@ -71,7 +74,7 @@ def class_accuracy(latest: pa.Table, axis: ClassAxis, *, view: str) -> go.Figure
     }  # fmt: skip
     figure.add_scatter(
         y=list(range(len(axis))), x=accuracy, mode="markers", marker={"color": axis.colours, "size": 8},
-        error_x=None if axis.is_banded else bars, customdata=axis.hovers,
+        error_x=None if axis.is_banded else bars, customdata=axis.hovers, name="accuracy",
         text=[""] * len(axis) if axis.is_banded else list(map(interval_text, low, high)),
         hovertemplate="%{customdata}<br>%{x:.1%}%{text}<extra></extra>",
     )  # fmt: skip
@@ -94,15 +97,20 @@ def accuracy_lines(class_epochs: pa.Table, axis: ClassAxis, *, view: str) -> go.
     window = smoothing_window(len(epochs))
     hover = "epoch %{x}: %{customdata:.1%}" + (f"<br>mean of the last {window}: %{{y:.1%}}" if window > 1 else "")
     figure = new_figure(height=340, view=view)
-    for name, colour, values in zip(axis.hovers, axis.colours, accuracies, strict=True):
+    for row, values in enumerate(accuracies):
         figure.add_scatter(
             x=epochs, y=mean_of_last(values, window), customdata=values, mode=_line_mode(epochs),
-            line={"color": colour, "width": 2}, marker={"size": 5},
-            hovertemplate=f"{name}<br>{hover}<extra></extra>",
+            name=axis.names[row], line=class_line(axis, row), marker={"size": 5},
+            hovertemplate=f"{axis.hovers[row]}<br>{hover}<extra></extra>",
         )  # fmt: skip
     figure.update_xaxes(**epoch_axis(epochs))
     figure.update_yaxes(**share_axis())
     return figure
+
+
+def class_line(axis: ClassAxis, row: int) -> dict[str, Any]:
+    """The line of a row of the axis: neighbours, whose colours are close, differ in their dashes."""
+    return {"color": axis.colours[row], "width": 2, "dash": DASHES[row % len(DASHES)]}
 
 
 def smoothing_window(num_epochs: int) -> int:
@@ -134,10 +142,11 @@ def label_bias(latest: pa.Table, axis: ClassAxis, *, view: str) -> go.Figure:
     hover = "%{customdata}<br>predicted %{x:.2%}, true %{text}<extra></extra>"
     figure.add_bar(
         y=rows, x=predicted, orientation="h", marker={"color": axis.colours, "line": {"width": 0}},
-        customdata=axis.hovers, text=[f"{share:.2%}" for share in true], textposition="none", hovertemplate=hover,
+        name="share predicted", customdata=axis.hovers,
+        text=[f"{share:.2%}" for share in true], textposition="none", hovertemplate=hover,
     )  # fmt: skip
     figure.add_scatter(
-        y=rows, x=true, mode="markers", hoverinfo="skip",
+        y=rows, x=true, mode="markers", hoverinfo="skip", name="true share",
         marker={"symbol": "line-ns", "size": _row_height(axis) * 0.8, "line": {"width": 2, "color": NEUTRAL}},
     )  # fmt: skip
     figure.update_layout(bargap=0.25 if len(axis) <= _MAX_ROWS_WITH_GAPS else 0)
@@ -162,14 +171,20 @@ def confusion_matrix(confusion: pa.Table, axis: ClassAxis, *, view: str) -> go.F
         showscale=not few, hoverongaps=False, xgap=gap, ygap=gap,
         colorbar=colour_bar(tickformat=None, tickvals=[s**0.5 for s in _COLOUR_BAR_SHARES],
                             ticktext=[f"{s:.0%}" for s in _COLOUR_BAR_SHARES]),
-        text=[[f"{100 * share:.0f}" if share >= 0.005 else "" for share in row] for row in shares] if few else None,
-        texttemplate="%{text}" if few else None, textfont={"size": 11},
+        meta={"power": 2},  # of z, for the table of the chart
         customdata=_texts([
             [f"{true}<br>predicted as<br>{guess}<br>{share:.1%}" for guess, share in zip(axis.hovers, row, strict=True)]
             for true, row in zip(axis.hovers, shares, strict=True)
         ]),
         hovertemplate="%{customdata}<extra></extra>",
     )  # fmt: skip
+    if few:
+        shown = [(row, column) for row in range(size) for column in range(size) if shares[row, column] >= 0.005]
+        figure.add_scatter(  # a heat map's own texts have one colour for all cells
+            y=[row for row, _ in shown], x=[column for _, column in shown], mode="text", hoverinfo="skip",
+            text=[f"{100 * shares[cell]:.0f}" for cell in shown],
+            textfont={"size": 11, "color": [text_colour(shares[cell] ** 0.5) for cell in shown]},
+        )  # fmt: skip
     names = axis.ticks() if axis.is_banded else {**axis.ticks(), "ticktext": _names_at(axis)}
     ends = {"tickvals": [0, size - 1], "ticktext": ["head", "tail"]} if size > _MAX_CELLS_WITH_TEXT else names
     figure.update_xaxes(title={"text": "predicted", "standoff": 6}, **ends)
@@ -209,7 +224,7 @@ def pseudo_labels(pseudo: pa.Table, axis: ClassAxis, *, view: str, before: pa.Ta
     series = (("labelled_count", "labels", NEUTRAL), ("pseudo_label_count", "pseudo-labels", axis.colours))
     for name, label, colour in series:
         figure.add_bar(
-            x=column(name), y=rows, orientation="h", marker={"color": colour}, customdata=axis.hovers,
+            x=column(name), y=rows, orientation="h", marker={"color": colour}, customdata=axis.hovers, name=label,
             hovertemplate=f"%{{customdata}}<br>%{{x:,.0f}} with {label}<extra></extra>", row=1, col=1,
         )  # fmt: skip
     figure.update_layout(barmode="group", bargap=0.2, bargroupgap=0)
@@ -221,6 +236,7 @@ def pseudo_labels(pseudo: pa.Table, axis: ClassAxis, *, view: str, before: pa.Ta
     mean, low, high = column("mean_confidence"), column("confidence_p10"), column("confidence_p90")
     figure.add_scatter(
         x=mean, y=rows, mode="markers", marker={"color": axis.colours, "size": 8}, customdata=axis.hovers,
+        name="mean confidence",
         error_x={"type": "data", "symmetric": False, "array": high - mean, "arrayminus": mean - low, "width": 0,
                  "thickness": 2, "color": NEUTRAL},
         hovertemplate="%{customdata}<br>mean confidence %{x:.1%}<extra></extra>", row=1, col=2,
@@ -228,6 +244,7 @@ def pseudo_labels(pseudo: pa.Table, axis: ClassAxis, *, view: str, before: pa.Ta
     if before is not None:
         figure.add_scatter(
             x=column("mean_confidence", before), y=rows, mode="markers", customdata=axis.hovers,
+            name="mean confidence in the previous round",
             marker={"symbol": "circle-open", "color": NEUTRAL, "size": 9, "line": {"width": 2}},
             hovertemplate="%{customdata}<br>previous round: %{x:.1%}<extra></extra>", row=1, col=2,
         )  # fmt: skip
@@ -249,11 +266,12 @@ def pseudo_label_quality(class_epochs: pa.Table, axis: ClassAxis, *, view: str) 
     class_ids, window = class_epochs["class_id"].to_numpy(), smoothing_window(len(epochs))
     for column, (name, title) in enumerate((("precision", "precision"), ("accuracy", "recall")), start=1):
         shares = axis.means(class_ids, columns, floats(class_epochs[name]), len(epochs))
-        for hover, colour, values in zip(axis.hovers, axis.colours, shares, strict=True):
+        for row, values in enumerate(shares):
             figure.add_scatter(
                 x=epochs, y=mean_of_last(values, window), customdata=values, mode=_line_mode(epochs),
-                line={"color": colour, "width": 2}, marker={"size": 5},
-                hovertemplate=f"{hover}<br>epoch %{{x}}: {title} %{{customdata:.1%}}<extra></extra>", row=1, col=column,
+                name=f"{axis.names[row]}: {title}", line=class_line(axis, row), marker={"size": 5},
+                hovertemplate=f"{axis.hovers[row]}<br>epoch %{{x}}: {title} %{{customdata:.1%}}<extra></extra>",
+                row=1, col=column,
             )  # fmt: skip
         figure.update_xaxes(**epoch_axis(epochs.tolist()), row=1, col=column)
         figure.update_xaxes(title={"text": f"epoch: {title}"}, row=1, col=column)
@@ -271,6 +289,7 @@ def pseudo_label_classes(latest: pa.Table, axis: ClassAxis, *, view: str) -> go.
     for column, name, symbol in (("precision", "precision", "circle"), ("accuracy", "recall", "diamond-open")):
         figure.add_scatter(
             y=rows, x=axis.means_of_classes(ids, floats(latest[column])), mode="markers", customdata=axis.hovers,
+            name=name,
             marker={"color": axis.colours, "size": 9, "symbol": symbol, "line": {"width": 2}},
             hovertemplate=f"%{{customdata}}<br>{name} %{{x:.1%}}<extra></extra>",
         )  # fmt: skip

@@ -13,7 +13,7 @@ from longtail.streaming.dashboard.comparison_figures import class_changes, score
 from longtail.streaming.dashboard.rendering import render
 from longtail.streaming.dashboard.selection import MAX_COMPARED
 from longtail.streaming.dashboard.shown_run import BARS, Content, ShownRun
-from longtail.streaming.dashboard.style import RUN_DASHES, arm_style
+from longtail.streaming.dashboard.style import arm_style
 from longtail.streaming.dashboard.table_rows import last_epoch
 from longtail.streaming.tables.reading import rows_where
 
@@ -54,7 +54,6 @@ def comparison_panel(shown: ShownRun) -> Content:
         arms=arms,
         scores=scores,
         looks=[arm_style(index) for index in range(len(arms))],
-        dashes=RUN_DASHES,
         compared=shown.kind.compared,
         has_classes=shown.kind.has_classes,
         num_bars=MAX_BARS if shown.kind.has_classes else len(arms),

@@ -7,10 +7,11 @@ import numpy as np
 import plotly.graph_objects as go
 import pyarrow as pa
 
+from longtail.conf.palette import NEUTRAL
 from longtail.conf.vocabulary import TEST, TRAIN, UNLABELED, VAL
 from longtail.streaming.dashboard.class_figures import floats, mean_of_last
 from longtail.streaming.dashboard.selection import STEP, TIME
-from longtail.streaming.dashboard.style import NEUTRAL, RUN_COLOURS, epoch_axis, new_figure
+from longtail.streaming.dashboard.style import RUN_COLOURS, epoch_axis, new_figure
 from longtail.streaming.tables.reading import rows_where
 
 SPLIT_STYLES = {

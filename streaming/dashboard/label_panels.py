@@ -1,5 +1,6 @@
 """Panels of labels that a run makes: pseudo-labels and their quality, and predictions of a stream."""
 
+from longtail.conf.palette import NEUTRAL
 from longtail.streaming.dashboard.class_figures import pseudo_label_classes, pseudo_label_quality, pseudo_labels
 from longtail.streaming.dashboard.prediction_figures import (
     latest_stream,
@@ -10,7 +11,7 @@ from longtail.streaming.dashboard.prediction_figures import (
 )
 from longtail.streaming.dashboard.rendering import render, render_note
 from longtail.streaming.dashboard.shown_run import BARS, LINES, Content, ShownRun, head_to_tail
-from longtail.streaming.dashboard.style import NEUTRAL, RUN_COLOURS
+from longtail.streaming.dashboard.style import RUN_COLOURS
 from longtail.streaming.dashboard.table_rows import (
     confident_in_steps,
     last_epoch,
@@ -57,7 +58,7 @@ def pseudo_label_quality_panel(shown: ShownRun) -> Content:
         "with a correct pseudo-label. Only pseudo-labels confident enough to be learned count."
     )
     latest = rows_where(rows, epoch=last_epoch(rows))
-    return render_note(note, legend=head_to_tail(lines)), {
+    return render_note(note, legend=head_to_tail(lines, are_lines=True)), {
         "pseudo_label_quality": pseudo_label_quality(rows, lines, view=shown.view),
         "pseudo_label_classes": pseudo_label_classes(latest, bars, view=shown.view),
     }
@@ -69,7 +70,10 @@ def predictions_panel(shown: ShownRun) -> Content:
     if not len(rows):
         return render_note("No stream is predicted by this run's checkpoint: longtail predict --stream does that."), {}
     stream, num_streams = latest_stream(rows), len(rows["stream"].unique())
-    legend = [("mean confidence", NEUTRAL), ("novel images", RUN_COLOURS[2]), ("estimated share", RUN_COLOURS[1])]
+    legend = [
+        ("mean confidence", NEUTRAL, "solid"), ("novel images", RUN_COLOURS[2], "dash"),
+        ("estimated share", RUN_COLOURS[1], ""),
+    ]  # fmt: skip
     return render_note(window_note(stream, num_streams=num_streams), legend=legend), {
         "prediction_shares": prediction_shares(latest_window(stream), shown.axis(BARS), view=shown.view),
         "prediction_windows": prediction_windows(stream, view=shown.view),

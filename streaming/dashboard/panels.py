@@ -9,6 +9,7 @@ from dataclasses import dataclass
 
 import pyarrow as pa
 
+from longtail.conf.palette import GROUP_COLOURS, NEUTRAL
 from longtail.streaming.dashboard.class_figures import (
     accuracy_lines,
     accuracy_map,
@@ -21,10 +22,10 @@ from longtail.streaming.dashboard.comparison_panel import comparison_panel
 from longtail.streaming.dashboard.images_panel import images_panel
 from longtail.streaming.dashboard.label_panels import predictions_panel, pseudo_label_quality_panel, pseudo_labels_panel
 from longtail.streaming.dashboard.rendering import render, render_note
-from longtail.streaming.dashboard.run_figures import group_lines
+from longtail.streaming.dashboard.run_figures import ALL_DASH, group_lines
 from longtail.streaming.dashboard.selection import GROUPS
 from longtail.streaming.dashboard.shown_run import BARS, LINES, MAP_ROWS, MATRIX_ROWS, Content, ShownRun, head_to_tail
-from longtail.streaming.dashboard.style import GROUP_COLOURS, NEUTRAL
+from longtail.streaming.dashboard.style import GROUP_DASHES
 from longtail.streaming.dashboard.table_rows import last_epoch
 from longtail.streaming.dashboard.training_panels import curves_panel, pretraining_panel
 from longtail.streaming.dashboard.values import largest_confusions
@@ -57,11 +58,12 @@ def _accuracy_lines(shown: ShownRun) -> Content:
     if (window := smoothing_window(len(rows_where(shown.epochs, run=shown.run)))) > 1:
         notes.append(f"Each point is the mean of the last {window} epochs.")
     figure = accuracy_lines(shown.rows, axis, view=shown.view)
-    return render_note(" ".join(notes), legend=head_to_tail(axis)), {"accuracy_lines": figure}
+    return render_note(" ".join(notes), legend=head_to_tail(axis, are_lines=True)), {"accuracy_lines": figure}
 
 
 def _group_lines(shown: ShownRun) -> Content:
-    legend = [*((f"{group}-shot", colour) for group, colour in GROUP_COLOURS.items()), ("all classes", NEUTRAL)]
+    legend = [(f"{group}-shot", colour, GROUP_DASHES[group]) for group, colour in GROUP_COLOURS.items()]
+    legend.append(("all classes", NEUTRAL, ALL_DASH))
     figure = group_lines(rows_where(shown.epochs, run=shown.run), view=shown.view)
     return render_note("Mean accuracy of the classes in each group.", legend=legend), {"group_lines": figure}
 

@@ -7,9 +7,10 @@ import plotly.graph_objects as go
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from longtail.conf.palette import NEUTRAL
 from longtail.streaming.dashboard.class_axis import ClassAxis
 from longtail.streaming.dashboard.class_figures import floats
-from longtail.streaming.dashboard.style import NEUTRAL, RUN_COLOURS, new_figure, share_axis
+from longtail.streaming.dashboard.style import RUN_COLOURS, new_figure, share_axis
 
 _ROW_PIXELS, _MARGIN_PIXELS = 18, 110
 
@@ -52,16 +53,18 @@ def prediction_shares(window: pa.Table, axis: ClassAxis, *, view: str) -> go.Fig
     figure = new_figure(height=_MARGIN_PIXELS + _ROW_PIXELS * max(4, len(axis)), view=view)
     figure.add_bar(
         y=rows, x=means(predicted), orientation="h", marker={"color": axis.colours, "line": {"width": 0}},
-        customdata=axis.hovers, hovertemplate="%{customdata}<br>predicted %{x:.2%}<extra></extra>",
+        name="share predicted", customdata=axis.hovers,
+        hovertemplate="%{customdata}<br>predicted %{x:.2%}<extra></extra>",
     )  # fmt: skip
     figure.add_scatter(
-        y=rows, x=means(trained), mode="markers", customdata=axis.hovers,
+        y=rows, x=means(trained), mode="markers", customdata=axis.hovers, name="share of the training",
         hovertemplate="%{customdata}<br>of the training %{x:.2%}<extra></extra>",
         marker={"symbol": "line-ns", "size": _ROW_PIXELS * 0.8, "line": {"width": 2, "color": NEUTRAL}},
     )  # fmt: skip
     share, low, high = (means(floats(window[name])) for name in ("estimated_share", "share_low", "share_high"))
     figure.add_scatter(
         y=rows, x=share, mode="markers", marker={"color": RUN_COLOURS[1], "size": 8}, customdata=axis.hovers,
+        name="estimated share",
         error_x={"type": "data", "symmetric": False, "array": high - share, "arrayminus": share - low, "width": 0,
                  "thickness": 2, "color": RUN_COLOURS[1]},
         hovertemplate="%{customdata}<br>estimated %{x:.2%}<extra></extra>",
@@ -78,11 +81,11 @@ def prediction_windows(stream: pa.Table, *, view: str) -> go.Figure:
     moments = [datetime.datetime.fromtimestamp(start, datetime.UTC) for start in sums["window_start"].to_pylist()]
     images = floats(sums["predicted_sum"])
     figure = new_figure(height=240, view=view)
-    lines = (("mean confidence", "confidence_sum", NEUTRAL), ("novel images", "novel", RUN_COLOURS[2]))
-    for name, column, colour in lines:
+    lines = (("mean confidence", "confidence_sum", NEUTRAL, "solid"), ("novel images", "novel", RUN_COLOURS[2], "dash"))
+    for name, column, colour, dash in lines:
         figure.add_scatter(
             x=moments, y=floats(sums[f"{column}_sum"]) / images, name=name, mode="lines+markers",
-            line={"color": colour, "width": 2.5}, marker={"size": 6}, customdata=images,
+            line={"color": colour, "width": 2.5, "dash": dash}, marker={"size": 6}, customdata=images,
             hovertemplate=f"<b>{name}</b><br>%{{x}}: %{{y:.1%}} of %{{customdata:,.0f}} images<extra></extra>",
         )  # fmt: skip
     return figure.update_yaxes(**share_axis())

@@ -4,8 +4,12 @@ from typing import Any
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
+from longtail.conf.palette import GROUP_COLOURS, NEUTRAL
 from longtail.streaming.dashboard.selection import GROUPS
-from longtail.streaming.dashboard.style import GROUP_COLOURS, NEUTRAL
+from longtail.streaming.dashboard.style import RUN_DASHES
+
+LegendEntry = tuple[str, str, str]
+"""Label, colour, and dash of a line; empty for what is no line."""
 
 _templates = Environment(
     loader=PackageLoader("longtail.streaming.dashboard"),
@@ -14,7 +18,7 @@ _templates = Environment(
     trim_blocks=True,
     lstrip_blocks=True,
 )
-_templates.globals.update(groups=GROUPS, group_colours=GROUP_COLOURS, neutral=NEUTRAL)
+_templates.globals.update(groups=GROUPS, group_colours=GROUP_COLOURS, neutral=NEUTRAL, dashes=RUN_DASHES)
 
 
 def render(template: str, **values: Any) -> str:
@@ -22,6 +26,6 @@ def render(template: str, **values: Any) -> str:
     return _templates.get_template(template).render(**values)
 
 
-def render_note(text: str, *, legend: list[tuple[str, str]] | None = None) -> str:
-    """The text above a chart, with a legend of labels and colours."""
+def render_note(text: str, *, legend: list[LegendEntry] | None = None) -> str:
+    """The text above a chart, with a legend."""
     return render("note.html", text=text, legend=legend or [])

@@ -3,16 +3,19 @@
 import plotly.graph_objects as go
 import pyarrow as pa
 
+from longtail.conf.palette import GROUP_COLOURS, NEUTRAL
 from longtail.streaming.dashboard.class_figures import floats
 from longtail.streaming.dashboard.style import (
-    GROUP_COLOURS,
-    NEUTRAL,
+    GROUP_DASHES,
     RUN_COLOURS,
     epoch_axis,
     fitted_share_axis,
     new_figure,
     share_axis,
 )
+
+ALL_DASH = "dot"
+"""Of the line of all classes."""
 
 
 def score_line(epochs: pa.Table, score: str, *, view: str) -> go.Figure:
@@ -21,6 +24,7 @@ def score_line(epochs: pa.Table, score: str, *, view: str) -> go.Figure:
     figure = new_figure(height=300, view=view)
     figure.add_scatter(
         x=numbers, y=values, mode="lines+markers" if len(numbers) <= 12 else "lines", line={"color": RUN_COLOURS[3]},
+        name=score,
         hovertemplate="epoch %{x}: %{y:.1%}<extra></extra>",
     )  # fmt: skip
     figure.update_xaxes(**epoch_axis(numbers))
@@ -28,11 +32,14 @@ def score_line(epochs: pa.Table, score: str, *, view: str) -> go.Figure:
 
 
 def group_lines(epochs: pa.Table, *, view: str) -> go.Figure:
-    """Accuracy of many, medium and few-shot classes over the epochs of one run and split; of all classes dashed."""
+    """Accuracy of many, medium, few-shot and all classes over the epochs of one run and split."""
     numbers = epochs["epoch"].to_pylist()
     figure = new_figure(height=340, view=view)
-    lines = [("all classes", "balanced_accuracy", NEUTRAL, "dash")]
-    lines += [(f"{group}-shot", f"{group}_shot_accuracy", colour, "solid") for group, colour in GROUP_COLOURS.items()]
+    lines = [("all classes", "balanced_accuracy", NEUTRAL, ALL_DASH)]
+    lines += [
+        (f"{group}-shot", f"{group}_shot_accuracy", colour, GROUP_DASHES[group])
+        for group, colour in GROUP_COLOURS.items()
+    ]
     for name, column, colour, dash in lines:
         values = epochs[column]
         if values.null_count == len(values):  # a group without classes has no line

@@ -5,7 +5,7 @@
     /data.csv?...   rows of a result table of a run (table_csv.py)
     /images?...     images behind a number, as HTML (gallery_query.py)
     /act            where runs may be changed: does so (actions.py)
-    /page.css, /gallery.css, /page.js, /gallery.js, /actions.js, /plotly.min.js
+    /page.css, /gallery.css, /page.js, /charts.js, /keys.js, /gallery.js, /actions.js, /plotly.min.js
 
 No part of a request becomes a path: the files are read when the server starts, and a run's name is used only if the
 tables have it.
@@ -43,7 +43,7 @@ from longtail.streaming.dashboard.table_csv import csv_parts, rows_to_download
 from longtail.streaming.dashboard.table_rows import ReadTable
 
 _STYLES = ("page.css", "gallery.css")
-_SCRIPTS = ("page.js", "gallery.js", "actions.js")
+_SCRIPTS = ("page.js", "charts.js", "keys.js", "gallery.js", "actions.js")
 _OF_HOST = (errno.EADDRNOTAVAIL, errno.EINVAL)
 LOOPBACK = ("127.0.0.1", "localhost", "::1")
 SECONDS_TO_ANSWER = 5

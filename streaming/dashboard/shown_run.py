@@ -8,9 +8,11 @@ import plotly.graph_objects as go
 import pyarrow as pa
 
 from longtail.streaming.dashboard.class_axis import ClassAxis, class_axis
+from longtail.streaming.dashboard.class_figures import class_line
 from longtail.streaming.dashboard.configurations import options_in
 from longtail.streaming.dashboard.notes import RunNotes
 from longtail.streaming.dashboard.phases import KindOfRun, kind_of_run, makes_pseudo_labels
+from longtail.streaming.dashboard.rendering import LegendEntry
 from longtail.streaming.dashboard.selection import Selection
 from longtail.streaming.dashboard.table_rows import ReadTable, Row, last_epoch
 
@@ -76,9 +78,18 @@ Content = tuple[str, dict[str, go.Figure]]
 """HTML of a panel's note, and its charts by name."""
 
 
-def head_to_tail(axis: ClassAxis) -> list[tuple[str, str]]:
-    """Texts and colours of a legend: each class; of bands the first, one in the middle and the last."""
-    if not axis.is_banded:
-        return list(zip(map(unescape, axis.names), axis.colours, strict=True))
-    rows = {0: "head: ", len(axis) // 2: "", len(axis) - 1: "tail: "}
-    return [(f"{end}{axis.counts[row]} images", axis.colours[row]) for row, end in rows.items()]
+def head_to_tail(axis: ClassAxis, *, are_lines: bool) -> list[LegendEntry]:
+    """The legend of a chart of classes: each class; of bands the first, one in the middle and the last.
+
+    are_lines: whether the chart has a line per row (class_figures.class_line)
+    """
+    ends = {0: "head: ", len(axis) // 2: "", len(axis) - 1: "tail: "}
+    rows = ends if axis.is_banded else range(len(axis))
+    return [
+        (
+            f"{ends[row]}{axis.counts[row]} images" if axis.is_banded else unescape(axis.names[row]),
+            axis.colours[row],
+            class_line(axis, row)["dash"] if are_lines else "",
+        )
+        for row in rows
+    ]

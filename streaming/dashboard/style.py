@@ -1,8 +1,9 @@
 """The style of all charts of the page: colours, font, axes.
 
 Two colour scales have the same meaning in all charts, and colour-blind readers can distinguish their colours: shares
-from 0 to 1 use Viridis; the position of a class between head and tail goes from blue over violet to orange. All colours
-are legible on light and dark backgrounds; the colours of texts and grids are in CSS (page.css).
+from 0 to 1 use Viridis; the position of a class between head and tail goes from blue over violet to orange, as in the
+shot groups (conf/palette.py). Lines differ in their dashes, too. All colours are legible on light and dark grounds; the
+colours of texts and grids are in CSS (page.css).
 """
 
 from html import escape
@@ -10,19 +11,21 @@ from typing import Any
 
 import numpy as np
 import plotly.graph_objects as go
+from plotly.colors import sample_colorscale
 
-from longtail.conf.vocabulary import SHOT_GROUPS
+from longtail.conf.palette import GROUP_COLOURS, NEUTRAL
+from longtail.conf.vocabulary import FEW, MANY, MEDIUM
 
 SHARE_SCALE = "Viridis"
-NEUTRAL = "#7d8590"
-"""Colour of reference values: true shares, the previous round, the mean over all classes."""
-
-RUN_COLOURS = ("#7d8590", "#1a9850", "#c2417c", "#2aa5c4", "#8a6d1c")
-"""Colours of compared runs in their order, the reference first; none of them is on the head-to-tail scale."""
+RUN_COLOURS = (NEUTRAL, "#397131", "#01af0e", "#9c4676", "#c76ff2")
+"""Colours of compared runs in their order, the reference first; as different as those of conf/palette.py."""
 RUN_DASHES = {"solid": "none", "dash": "7 5", "dot": "3 3", "dashdot": "8 4 3 4", "longdash": "12 5"}
 """Plotly's names of dashes, and the same for SVG."""
 
-_HEAD_TO_TAIL = ((0x3B, 0x78, 0xC2), (0xA0, 0x5F, 0xA8), (0xD9, 0x71, 0x1C))
+GROUP_DASHES = {MANY: "solid", MEDIUM: "dashdot", FEW: "dash"}
+DASHES = tuple(RUN_DASHES)
+
+_HEAD_TO_TAIL = [bytes.fromhex(GROUP_COLOURS[group][1:]) for group in (MANY, MEDIUM, FEW)]
 _NAME_LENGTH = 22
 _LAYOUT: dict[str, Any] = {
     "template": "none",
@@ -48,13 +51,17 @@ def head_tail_colour(position: float) -> str:
     return "#" + "".join(f"{channel:02x}" for channel in mixed)
 
 
-GROUP_COLOURS = dict(zip(SHOT_GROUPS, map(head_tail_colour, (0, 0.5, 1)), strict=True))
-
-
 def arm_style(index: int) -> tuple[str, str]:
     """Colour and dash of a compared line; they differ for the first 25 together, and for the first five each."""
     turns, colour = divmod(index, len(RUN_COLOURS))
-    return RUN_COLOURS[colour], list(RUN_DASHES)[(colour + turns) % len(RUN_DASHES)]
+    return RUN_COLOURS[colour], DASHES[(colour + turns) % len(DASHES)]
+
+
+def text_colour(share: float) -> str:
+    """Black or white, whichever is legible on the colour of a share on the SHARE_SCALE: a contrast of 4.5 or more."""
+    channels = np.array(sample_colorscale(SHARE_SCALE, min(max(share, 0.0), 1.0), colortype="tuple")[0])
+    linear = np.where(channels <= 0.04045, channels / 12.92, ((channels + 0.055) / 1.055) ** 2.4)
+    return "#000000" if linear @ (0.2126, 0.7152, 0.0722) > 0.179 else "#ffffff"
 
 
 def see_through(colour: str) -> str:

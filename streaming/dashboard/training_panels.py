@@ -44,6 +44,6 @@ def curves_panel(shown: ShownRun) -> Content:
                 form=form,
                 view=shown.view,
             )
-    legend = [(split, SPLIT_STYLES[split][0]) for split in splits]
+    legend = [(split, *SPLIT_STYLES[split]) for split in splits]
     note = render("curves.html", selection=selection, over=over, has_steps=bool(len(steps)), legend=legend)
     return (note, figures) if figures else ("", {})

@@ -7,12 +7,13 @@ import numpy as np
 from matplotlib import colormaps
 from matplotlib.figure import Figure
 
-from longtail.conf.vocabulary import SHOT_GROUPS
+from longtail.conf.palette import GROUP_COLOURS
+from longtail.conf.vocabulary import FEW, MANY, MEDIUM
 
 if TYPE_CHECKING:
     import pandas as pd
 
-GROUP_COLOURS = dict(zip(SHOT_GROUPS, ("tab:cyan", "tab:orange", "tab:purple"), strict=True))
+_GROUP_LINES = {MANY: "-", MEDIUM: "-.", FEW: "--"}
 
 
 def accuracy_figure(epochs: "pd.DataFrame") -> Figure:
@@ -25,7 +26,8 @@ def accuracy_figure(epochs: "pd.DataFrame") -> Figure:
     ordered = epochs.sort_values("epoch")
     axes.plot(ordered["epoch"], 100 * ordered["balanced_accuracy"], color="black", label="balanced")
     for group, colour in GROUP_COLOURS.items():
-        axes.plot(ordered["epoch"], 100 * ordered[f"{group}_shot_accuracy"], color=colour, label=f"{group}-shot")
+        (line,) = axes.plot(ordered["epoch"], 100 * ordered[f"{group}_shot_accuracy"], _GROUP_LINES[group])
+        line.set(color=colour, label=f"{group}-shot")
     axes.set(xlabel="epoch", ylabel="accuracy %", ylim=(0, 100))
     axes.legend()
     return figure
@@ -59,7 +61,8 @@ def gain_figure(compared: "pd.DataFrame") -> Figure:
     axes.axhline(0, color="grey", linewidth=0.8)
     axes.plot(ordered["epoch"], 100 * ordered["balanced_accuracy_gain"], color="black", label="balanced")
     for group, colour in GROUP_COLOURS.items():
-        axes.plot(ordered["epoch"], 100 * ordered[f"{group}_shot_accuracy_gain"], color=colour, label=f"{group}-shot")
+        (line,) = axes.plot(ordered["epoch"], 100 * ordered[f"{group}_shot_accuracy_gain"], _GROUP_LINES[group])
+        line.set(color=colour, label=f"{group}-shot")
     axes.set(xlabel="epoch", ylabel="gain, points of accuracy")
     axes.legend()
     return figure

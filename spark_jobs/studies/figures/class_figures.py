@@ -10,7 +10,8 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Patch
 
 from longtail.conf.base.names import figure_label
-from longtail.spark_jobs.display.palette import GRID_COLOUR, GROUP_COLOURS
+from longtail.conf.palette import GROUP_COLOURS
+from longtail.spark_jobs.display.palette import GRID_COLOUR
 from longtail.spark_jobs.studies.arms import Arm
 from longtail.spark_jobs.studies.figures.panels import panels_for
 from longtail.spark_jobs.studies.trial_row import Row

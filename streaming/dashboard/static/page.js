@@ -3,8 +3,6 @@
 "use strict";
 
 const PERIOD_MS = 1000;
-const CHART = { responsive: true, displaylogo: false, modeBarButtons: [[download("png", "camera"), download("svg", "disk")]] };
-const byTouch = matchMedia("(pointer: coarse)").matches;  // dragging on a chart scrolls the page
 
 let version = "";   // version of the tables that are shown; empty: show any state
 let arrive = "";    // id of the element to bring into view with the next state
@@ -33,12 +31,14 @@ function show(state) {
   document.title = state.title;
   document.body.dataset.view = state.view;
   const focused = document.activeElement?.getAttribute("href");
+  const part = document.activeElement?.closest("[data-part]");
   for (const element of document.querySelectorAll("[data-part]")) {
     const html = state.html[element.id] ?? "";
     if (element.shown !== html) element.innerHTML = element.shown = html;
   }
   // Restore the keyboard focus to a link that was replaced.
-  if (focused) document.querySelector(`a[href="${CSS.escape(focused)}"]`)?.focus({ preventScroll: true });
+  if (focused) part?.querySelector(`a[href="${CSS.escape(focused)}"]`)?.focus({ preventScroll: true });
+  setTabStop(document.activeElement);
   for (const chart of document.querySelectorAll(".chart")) draw(chart, state.figures[chart.dataset.figure]);
   for (const panel of document.querySelectorAll(".panel")) {
     panel.hidden = !panel.querySelector(".note").textContent.trim() && !panel.querySelector(".chart:not([hidden])");
@@ -47,21 +47,6 @@ function show(state) {
   showAges();
   if (arrive) document.getElementById(arrive)?.scrollIntoView();
   arrive = "";
-}
-
-function draw(chart, figure) {
-  const box = chart.closest("figure") ?? chart;
-  box.hidden = chart.hidden = !figure;
-  if (!figure) return chart.data && Plotly.purge(chart);
-  if (byTouch) figure.layout.dragmode = false;
-  chart.style.height = `${figure.layout.height}px`;  // otherwise a responsive chart loses its height
-  Plotly.react(chart, figure.data, figure.layout, CHART);
-  chart.dispatchEvent(new CustomEvent("drawn", { bubbles: true }));
-}
-
-function download(format, icon) {
-  const click = (chart) => Plotly.downloadImage(chart, { format, filename: chart.dataset.figure });
-  return { name: format, title: `download as ${format.toUpperCase()}`, icon: Plotly.Icons[icon], click };
 }
 
 function showStatus(text) {

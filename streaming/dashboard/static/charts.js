@@ -1,0 +1,99 @@
+// Draws the charts, and what stands below each: its numbers as a table, and downloads as PNG and SVG.
+"use strict";
+
+const CHART = { responsive: true, displaylogo: false, displayModeBar: false };
+const byTouch = matchMedia("(pointer: coarse)").matches;  // dragging on a chart scrolls the page
+const MAX_ROWS = 200, MAX_COLUMNS = 60;
+
+function draw(chart, figure) {
+  const box = chart.closest("figure");
+  box.hidden = chart.hidden = !figure;
+  if (!figure) return chart.data && Plotly.purge(chart);
+  if (byTouch) figure.layout.dragmode = false;
+  chart.style.height = `${figure.layout.height}px`;  // otherwise a responsive chart loses its height
+  Plotly.react(chart, figure.data, figure.layout, CHART);
+  chart.dispatchEvent(new CustomEvent("drawn", { bubbles: true }));
+  if (box.querySelector("details").open) tabulate(box);
+}
+
+// The numbers of a chart as a table: one row per value of the axis that has names, or of the horizontal one.
+function tabulate(box) {
+  const chart = box.querySelector(".chart");
+  const traces = (chart._fullData ?? []).filter((trace) => trace.mode !== "text" && trace.fill !== "toself");
+  if (!traces.length) return;
+  const { head, rows } = traces[0].type === "heatmap" ? ofHeatmap(chart, traces[0]) : ofTraces(chart, traces);
+  const table = document.createElement("table");
+  const line = (parent, cells, isHead) => {
+    const row = parent.insertRow();
+    cells.slice(0, MAX_COLUMNS + 1).forEach((text, index) => {
+      const cell = document.createElement(isHead ? "th" : index ? "td" : "th");
+      if (cell.tagName === "TH") cell.scope = isHead ? "col" : "row";
+      cell.textContent = text;
+      row.append(cell);
+    });
+  };
+  line(table.createTHead(), head, true);
+  const body = table.createTBody();
+  for (const cells of rows.slice(0, MAX_ROWS)) line(body, cells, false);
+  const parts = [table];
+  if (rows.length > MAX_ROWS || head.length > MAX_COLUMNS + 1) {
+    parts.push(Object.assign(document.createElement("p"), { className: "quiet", textContent: `The first ${MAX_ROWS} rows and ${MAX_COLUMNS} columns; the rows as CSV have all.` }));
+  }
+  box.querySelector("details > div").replaceChildren(...parts);
+}
+
+function ofHeatmap(chart, trace) {
+  const power = trace.meta?.power ?? 1;
+  const [across, down] = [named(chart._fullLayout.xaxis), named(chart._fullLayout.yaxis)];
+  const value = (z) => (z === null || Number.isNaN(z) || z === undefined ? "" : percent(z ** power));
+  const rows = Array.from(trace.z, (cells, row) => [down(trace.y[row]), ...Array.from(cells, value)]);
+  return { head: [title(chart._fullLayout.xaxis), ...Array.from(trace.x, across)], rows };
+}
+
+function ofTraces(chart, traces) {
+  const layout = chart._fullLayout;
+  const lies = Boolean(layout.yaxis.ticktext);
+  const axis = lies ? layout.yaxis : layout.xaxis;
+  const label = named(axis);
+  const rows = new Map();
+  traces.forEach((trace, column) => {
+    const values = layout[(lies ? trace.xaxis.replace("x", "xaxis") : trace.yaxis.replace("y", "yaxis"))];
+    const [keys, numbers] = lies ? [trace.y, trace.x] : [trace.x, trace.y];
+    for (let i = 0; i < keys.length; i++) {
+      if (!rows.has(keys[i])) rows.set(keys[i], [label(keys[i]), ...traces.map(() => "")]);
+      rows.get(keys[i])[column + 1] = shown(numbers[i], values);
+    }
+  });
+  const inOrder = [...rows.keys()].sort((a, b) => (a < b ? -1 : 1)).map((key) => rows.get(key));
+  return { head: [title(axis), ...traces.map((trace) => plain(trace.name))], rows: inOrder };
+}
+
+const plain = (html) => new DOMParser().parseFromString(String(html ?? ""), "text/html").body.textContent.trim();
+const title = (axis) => plain(axis._input.title?.text);  // not Plotly's placeholder
+const percent = (share) => `${(100 * share).toFixed(1)} %`;
+
+function named(axis) {
+  const names = new Map(axis.ticktext ? Array.from(axis.tickvals, (at, i) => [at, plain(axis.ticktext[i])]) : []);
+  return (at) => names.get(at) ?? String(typeof at === "number" ? +at.toPrecision(6) : at);
+}
+
+function shown(value, axis) {
+  if (value === null || value === undefined || Number.isNaN(value)) return "";
+  return /%|p$/.test(axis.tickformat ?? "") ? percent(value) : String(+Number(value).toPrecision(4));
+}
+
+document.addEventListener("toggle", ({ target }) => {
+  if (target.matches(".of-chart > details") && target.open) tabulate(target.closest("figure"));
+}, true);
+document.addEventListener("click", ({ target }) => {
+  if (!target.dataset.download) return;
+  const chart = target.closest("figure").querySelector(".chart");
+  Plotly.downloadImage(chart, { format: target.dataset.download, filename: chart.dataset.figure });
+});
+// A printed page is narrower than the window.
+for (const [event, isPrinted] of [["beforeprint", true], ["afterprint", false]]) {
+  addEventListener(event, () => {
+    document.body.classList.toggle("printed", isPrinted);
+    for (const chart of document.querySelectorAll(".chart:not([hidden])")) if (chart.data) Plotly.Plots.resize(chart);
+  });
+}
