@@ -49,6 +49,16 @@ def next_command(
     return redacted(shlex.join(["longtail", job, *arguments]))
 
 
+def own_command(job: str, options: JobOptions) -> str:
+    """The command line of a job with all options that are not the default that applies; quoted for a shell."""
+    defaults = {**_defaults(type(options), dict(options)), "dataset": None}
+    arguments: list[str] = []
+    for name, value in options:
+        if value is not None and _text(value) != _text(defaults[name]):
+            arguments += _arguments(type(options), name, value)
+    return redacted(shlex.join(["longtail", job, *arguments]))
+
+
 def _choices(options: JobOptions, options_type: type[JobOptions]) -> dict[str, Any]:
     """The values of a job's options that another job, which takes ``options_type``, should have too."""
     own_type = type(options)

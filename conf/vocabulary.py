@@ -13,6 +13,9 @@ SPLITS = (TRAIN, VAL, UNLABELED, TEST)
 HELD_OUT_SPLITS = (VAL, TEST)
 """Labelled images that no training learns from."""
 
+PRETRAINING = "pretrain_"
+"""How the phases of pre-trainings begin, which learn no classes of the images."""
+
 NO_CLASS = -1
 """The label of an image that belongs to none of the classes, or whose class is unknown."""
 

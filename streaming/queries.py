@@ -128,6 +128,7 @@ def epochs(classes: DataFrame, before: DataFrame | None = None) -> DataFrame:
         without images is predicted; null without images or without predictions
     calibration_gap: mean confidence minus accuracy, over images
     loss: mean over images
+    learning_rate, positive_rank, num_candidates: as the events say (streaming/events/schema.py)
     """
 
     def group_accuracy(group: str) -> Column:
@@ -153,6 +154,7 @@ def epochs(classes: DataFrame, before: DataFrame | None = None) -> DataFrame:
             F.max("epoch_seconds").alias("epoch_seconds"),
             F.max("images_per_second").alias("images_per_second"),
             F.max("emitted_at").alias("emitted_at"),
+            *(F.max(name).alias(name) for name in ("learning_rate", "positive_rank", "num_candidates")),
         )
         .withColumn("head_tail_gap", F.col("many_shot_accuracy") - F.col("few_shot_accuracy"))
     )

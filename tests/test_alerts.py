@@ -98,12 +98,15 @@ def test_a_tail_that_falls_some_epochs_in_a_row_is_told_and_the_head_is_not(rais
 FALLS = history(head=[90, 85, 80, 70], tail=[50, 40, 30, 4])
 OF_HELD_OUT_IMAGES = run_with(*FALLS)
 OF_PSEUDO_LABELS = run_with(*(dataclasses.replace(event, split=UNLABELED) for event in FALLS))
+OF_ROTATIONS = run_with(*(dataclasses.replace(event, phase="pretrain_rot") for event in FALLS))
 
 
 @pytest.mark.parametrize("rule", ["class_collapsed", "tail_falling"])
-def test_what_becomes_of_pseudo_labels_in_a_training_is_no_fall_of_a_class(raised: Raised, rule: str) -> None:
+def test_pseudo_labels_in_a_training_and_what_a_pre_training_learns_are_no_fall_of_a_class(
+    raised: Raised, rule: str
+) -> None:
     assert len(raised(OF_HELD_OUT_IMAGES, rule)) == 1
-    assert raised(OF_PSEUDO_LABELS, rule) == []
+    assert raised(OF_PSEUDO_LABELS, rule) == raised(OF_ROTATIONS, rule) == []
 
 
 # Gaps 20, 30, 35; then 20, 30, 30.

@@ -48,8 +48,8 @@ def projected(network: nn.Module, images: Tensor) -> np.ndarray:
         return unit(network(images).numpy())
 
 
-def losses_of(logits: Tensor) -> Tensor:
-    return cross_entropy(logits, torch.zeros(len(logits), dtype=torch.int64))
+def losses_of(outputs: Tensor) -> Tensor:
+    return cross_entropy(outputs[:, :2], torch.zeros(len(outputs), dtype=torch.int64))
 
 
 def test_moco_s_loss_is_info_nce_over_the_key_and_the_queue() -> None:
@@ -74,6 +74,25 @@ def test_simclr_s_loss_is_nt_xent_over_both_views_of_all_images() -> None:
         denominator = sum(similar[anchor, k] for k in range(8) if k != anchor)
         expected = -np.log(similar[anchor, partner] / denominator)
         assert losses[anchor % 4, anchor // 4].item() == pytest.approx(expected, rel=1e-6)
+
+
+def test_the_rank_of_the_same_image_counts_the_views_that_are_more_similar() -> None:
+    learner, views = moco(), two_views()
+    queue = learner.queue.numpy().copy()
+    ranks, candidates = learner(views).detach()[:, 2:].T
+    queries, keys = projected(learner.network, views[0]), projected(learner.network, views[1])
+    assert ranks.tolist() == [
+        1 + sum(q @ queue[:, j] > q @ k for j in range(5)) for q, k in zip(queries, keys, strict=True)
+    ]
+    assert candidates.tolist() == [6] * 4
+
+    both = SimCLR(linear_network(), ALONE, temperature=0.5)
+    ranks, candidates = both(views).detach()[:, 2:].T
+    z = np.concatenate([projected(both.network, views[0]), projected(both.network, views[1])])
+    for anchor, rank in zip((0, 4, 1, 5, 2, 6, 3, 7), ranks.tolist(), strict=True):
+        same = z[anchor] @ z[(anchor + 4) % 8]
+        assert rank == 1 + sum(z[anchor] @ z[k] > same for k in range(8) if k not in (anchor, (anchor + 4) % 8))
+    assert candidates.tolist() == [7] * 8
 
 
 @pytest.mark.parametrize("method", ["moco", "simclr"])

@@ -10,6 +10,7 @@ from html import unescape
 from pathlib import Path
 from urllib.parse import parse_qsl, urlencode
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 import pytest
@@ -17,6 +18,7 @@ import pytest
 from longtail.conf.arguments import resolve_options
 from longtail.conf.base.errors import UserError
 from longtail.conf.options.live import DashboardOptions
+from longtail.conf.options.training import TrainOptions
 from longtail.streaming.dashboard import table_csv
 from longtail.streaming.dashboard.page import PageState, page_state, whole_page
 from longtail.streaming.dashboard.selection import ALL_RUNS, MAX_COMPARED, Selection, read_selection
@@ -157,6 +159,54 @@ def test_a_labelling_shows_its_confidence_and_what_it_says_of_the_unlabeled_part
     state = page_state(reader_of(tables), Selection())
     assert len(state.figures["pseudo_labels"].data) == 3
     assert "estimate for the unlabeled images <b>2.5</b>" in state.html["note-pseudo_labels"]
+
+
+def test_a_labelling_whose_truth_is_known_shows_how_right_its_labels_are() -> None:
+    labels = table(
+        "pseudo_labels",
+        {"class_id": 0, "pseudo_label_count": 8, "correct_count": 6, "unlabeled_count": 12},
+        {"class_id": 1, "pseudo_label_count": 0, "correct_count": 0, "unlabeled_count": 4},
+    )
+    state = page_state(reader_of({**ONE_RUN, "pseudo_labels": labels}), Selection())
+    precision, recall = state.figures["pseudo_label_classes"].data
+    assert precision.x[0] == 0.75 and np.isnan(precision.x[1]) and list(recall.x[:2]) == [0.5, 0.0]
+    assert (
+        "Of 8 pseudo-labels that this run&#39;s classifier made, 75.0 % are right"
+        in state.html["note-pseudo_label_quality"]
+    )
+    unknown = page_state(reader_of({**ONE_RUN, "pseudo_labels": table("pseudo_labels", {})}), Selection())
+    assert unknown.figures["pseudo_label_classes"] is None and not unknown.html["note-pseudo_label_quality"].strip()
+
+
+def test_a_contrastive_pre_training_shows_the_rank_of_the_same_image_and_its_learning_rate() -> None:
+    phase = {"phase": "pretrain_moco", "split": "train"}
+    ranks = [
+        {**phase, "epoch": e, "positive_rank": 40.0 / e, "num_candidates": 129.0, "learning_rate": 0.1 / e}
+        for e in (1, 2)
+    ]
+    tables = {
+        **ONE_RUN,
+        "runs": table("runs", {"phase": "pretrain_moco"}),
+        "epochs": table("epochs", *ranks),
+        "class_epochs": class_rows({0: [0.5, 0.5]}, **phase),
+    }
+    state = page_state(reader_of(tables), Selection())
+    assert list(state.figures["positive_rank"].data[0].y) == [40.0, 20.0]
+    assert list(state.figures["learning_rate"].data[0].y) == pytest.approx([0.1, 0.05])
+    assert "among 129 by similarity" in state.html["note-pretraining"]
+    assert "20.0" in state.html["overview"] and "-20.0" in state.html["overview"]
+
+
+def test_a_run_shows_the_command_that_repeats_it_and_its_checkpoint() -> None:
+    values = {"dataset": "cifar10", "loss_type": "LDAM", "epochs": 7, "runs_dir": "my runs"}
+    recorded = json.dumps(resolve_options(TrainOptions, values).recorded())
+    tables = {**ONE_RUN, "runs": table("runs", {"configuration": recorded})}
+    shown = page_state(reader_of(tables), Selection()).html["overview"]
+    assert "longtail train --dataset cifar10 --epochs 7 --runs_dir &#39;my runs&#39; --loss_type LDAM</code>" in shown
+    assert "<code>my runs/base/ckpt.pth.tar</code>" in shown
+    for other in ('{"dataset": "../../etc"}', '{"dataset": "cifar10", "epochs": "x"}', "[]", None):
+        tables = {**ONE_RUN, "runs": table("runs", {"configuration": other})}
+        assert "longtail train" not in page_state(reader_of(tables), Selection()).html["overview"]
 
 
 def test_a_stream_that_the_checkpoint_predicts_has_a_panel() -> None:

@@ -14,7 +14,7 @@ import pytest
 from longtail.conf.base import parquet_sizes
 from longtail.streaming.events.archives import archive_rows, archived_names, archived_sources
 from longtail.streaming.events.columns import EVENT_COLUMNS, write_event_columns
-from longtail.streaming.events.schema import EVENT_KINDS, ClassEvent, Event, RunEvent, StepEvent
+from longtail.streaming.events.schema import EVENT_KINDS, ClassEvent, Event, RunEvent, StepEvent, later_fields
 from longtail.streaming.parsing.columns import MAX_ROWS, NotEventColumns, checked_events, event_rows
 from tests.events import PLAIN, an_event, class_event
 
@@ -56,7 +56,7 @@ def test_an_epoch_of_8142_classes_is_less_than_a_megabyte(tmp_path: Path) -> Non
             {"correct": 5}, {"support": -1}, {"support": 10**12, "correct": 0}, {"attempt": 0}, {"attempt": None},
             {"run": "../../etc"}, {"run": None}, {"run": "a\n"}, {"epoch": 4}, {"class_id": 10**5}, {"split": "dev"},
             {"shot_group": None}, {"emitted_at": math.nan}, {"emitted_at": 253_402_300_800.0}, {"step": 1},
-            {"class_name": "x" * 4097}, {"format_version": 2}, {"format_version": None}, {"kind": "other"},
+            {"class_name": "x" * 4097}, {"format_version": 3}, {"format_version": None}, {"kind": "other"},
             {"kind": None}, {"loss_sum": None}, {"images_per_second": -1.0},
         ]],
         (StepEvent, {"step": 11}), (RunEvent, {"configuration": "{} {}"}), (RunEvent, {"configuration": "[1]"}),
@@ -77,6 +77,17 @@ def test_a_row_that_is_no_event_becomes_its_line_and_stops_no_other(
     line = json.loads(others["value"][0].as_py())
     said = {name: value for name, value in bad.items() if value is not None}
     assert line == said or math.isnan(said["emitted_at"])
+
+
+def test_a_file_that_lacks_later_fields_is_read_with_null(tmp_path: Path) -> None:
+    row = {**dataclasses.asdict(PLAIN[ClassEvent]), "format_version": 1}
+    older = {name: value for name, value in row.items() if name not in later_fields(ClassEvent)}
+    schema = pa.schema([EVENT_COLUMNS.field(name) for name in older])
+    pq.write_table(pa.Table.from_pylist([older], schema=schema), tmp_path / "e.parquet")
+
+    found, others = read(tmp_path / "e.parquet")
+
+    assert found["class"].to_pylist() == [row] and row["learning_rate"] is None and not others.num_rows
 
 
 def test_a_file_of_other_content_is_refused_as_a_whole(tmp_path: Path) -> None:

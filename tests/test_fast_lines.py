@@ -73,7 +73,7 @@ def test_the_documented_line_of_each_kind_is_an_event() -> None:
         event_line(an_event(RunEvent, configuration="{} {}")),
         event_line(an_event(RunEvent, configuration='{"rate": NaN}')),
         event_line(an_event(ClassEvent, class_name="\ud83d")),
-        event_line(an_event(ClassEvent)).replace('_version": 1,', '_version": 2,', 1),
+        event_line(an_event(ClassEvent)).replace('_version": 2,', '_version": 3,', 1),
         event_line(an_event(ClassEvent)).replace(", ", ","),
         event_line(an_event(ClassEvent)) * 2,
         event_line(an_event(ClassEvent)) + "\n",

@@ -49,7 +49,14 @@ MAY_IMPORT = {
         "streaming.event_files",
         "streaming.kernels",  # what is shown of a run before its tables are written
     },
-    "streaming.tables": {"conf.base", "conf.vocabulary", "streaming.events", "streaming.parsing", "streaming.tables"},
+    "streaming.tables": {
+        "conf.base",
+        "conf.palette",
+        "conf.vocabulary",
+        "streaming.events",
+        "streaming.parsing",
+        "streaming.tables",
+    },
     "streaming.on_streams": {"conf.base"},
     "streaming.queries": {
         "conf.vocabulary",
@@ -93,6 +100,9 @@ MAY_IMPORT = {
     "streaming.live": {*BELOW_THE_LIVE_QUERY, "streaming.runs", "streaming.live"},
     "streaming.dashboard": {
         "conf.base",
+        "conf.next_command",  # the command of a run, from the options that its events tell
+        "conf.options",
+        "conf.palette",
         "conf.vocabulary",
         "streaming.events",
         "streaming.tables",

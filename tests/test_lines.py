@@ -39,7 +39,7 @@ BAD = {
     '"text"': "not a complete JSON object",
     "\ufffd\ufffd\x00": "not a complete JSON object",
     "{}": "no format_version",
-    changed(format_version=2): "format version 2 is newer than 1, the newest that this version of Longtail reads",
+    changed(format_version=3): "format version 3 is newer than 2, the newest that this version of Longtail reads",
     changed(format_version=0): "invalid format version 0",
     changed(format_version="new"): "invalid format version new",
     changed(kind="telemetry"): "unknown kind telemetry",

@@ -99,7 +99,7 @@ def works_by_keyboard(page: Page) -> None:
     press(Keys.ARROW_LEFT, Keys.END)
     assert focused().startswith(titles[-1])
     press(Keys.HOME, Keys.ARROW_DOWN, Keys.ENTER)
-    wait_until(lambda: page.text("h1") == titles[1])
+    wait_until(lambda: rows_of(page, "h1") == [titles[1]])
     assert focused().startswith(titles[1])
     assert page.run_script("document.querySelectorAll('#runs [tabindex=\"0\"]').length") == 1
 
@@ -108,12 +108,17 @@ def has_tables(page: Page) -> None:
     """Each chart has a label, and its numbers as a table."""
     assert page.run_script("[...document.querySelectorAll('.chart')].every(it => it.role && it.ariaLabel)")
     page.run_script("document.querySelector('#panel-group_lines summary').click()")
-    table = wait_until(lambda: page.text("#panel-group_lines table"))
-    head, *rows = table.splitlines()
+    head, *rows = wait_until(lambda: rows_of(page, "#panel-group_lines tr"))
     assert head == "epoch all classes many-shot medium-shot few-shot" and len(rows) == 10
     assert re.fullmatch(r"1( \d+\.\d %){4}", rows[0])
     page.run_script("document.querySelector('#panel-accuracy_map summary').click()")
-    wait_until(lambda: len(page.text("#panel-accuracy_map table").splitlines()) == 11)
+    wait_until(lambda: len(rows_of(page, "#panel-accuracy_map tr")) == 11)
+
+
+def rows_of(page: Page, selector: str) -> list[str]:
+    """Texts of elements, read at once: an update may replace them at any moment."""
+    texts = page.run_script(f"[...document.querySelectorAll('{selector}')].map(element => element.innerText)")
+    return [" ".join(text.split()) for text in texts]
 
 
 def pages_on_paper(page: Page) -> int:

@@ -26,13 +26,13 @@ def test_a_report_covers_the_steps_since_the_previous_one_and_restarts_in_every_
     clock, told = Clock(), []
     watch = StepWatch(told.append, seconds=2, clock=clock)
     totals = ClassTotals.zeros(2, torch.device("cpu"))
-    watch.begin_epoch(1, num_steps=4, totals=totals)
+    watch.begin_epoch(1, learning_rates=[0.4, 0.3, 0.2, 0.1], totals=totals)
     for seconds, step in ((1.5, ([0, 1], [0, 0], 0.5)), (1.0, ([1, 1], [1, 1], 1.0)), (2.0, ([0, 0], [1, 1], 4.0))):
         clock.now += seconds
         totals.add(*batch(*step))
         watch.step_done()
     second = ClassTotals.zeros(2, torch.device("cpu"))
-    watch.begin_epoch(2, num_steps=4, totals=second)
+    watch.begin_epoch(2, learning_rates=[0.4, 0.3, 0.2, 0.1], totals=second)
     clock.now += 1.0
     second.add(*batch([0], [0], 0.25))
     watch.step_done()  # a second after the last report
@@ -43,9 +43,9 @@ def test_a_report_covers_the_steps_since_the_previous_one_and_restarts_in_every_
     shared = {"num_steps": 4}
     assert told == [
         # Two steps in 2.5 s: 4 images, 3 of them right.
-        StepReport(epoch=1, step=2, loss=0.75, accuracy=3 / 4, images_per_second=4 / 2.5, **shared),
-        StepReport(epoch=1, step=3, loss=4.0, accuracy=0.0, images_per_second=2 / 2.0, **shared),
-        StepReport(epoch=2, step=2, loss=0.5, accuracy=1.0, images_per_second=2 / 2.0, **shared),
+        StepReport(epoch=1, step=2, loss=0.75, accuracy=3 / 4, images_per_second=4 / 2.5, learning_rate=0.3, **shared),
+        StepReport(epoch=1, step=3, loss=4.0, accuracy=0.0, images_per_second=2 / 2.0, learning_rate=0.2, **shared),
+        StepReport(epoch=2, step=2, loss=0.5, accuracy=1.0, images_per_second=2 / 2.0, learning_rate=0.3, **shared),
     ]
 
 
@@ -53,7 +53,7 @@ def test_a_loss_that_is_not_a_number_is_reported() -> None:
     told: list[StepReport] = []
     watch = StepWatch(told.append, seconds=1000)
     totals = ClassTotals.zeros(2, torch.device("cpu"))
-    watch.begin_epoch(1, num_steps=1, totals=totals)
+    watch.begin_epoch(1, learning_rates=[0.1], totals=totals)
     watch.report_now()  # of no image there is nothing to tell
     totals.add(*batch([0], [0], math.nan))
     watch.step_done()

@@ -3,9 +3,10 @@
 - MoCo v2 (He et al. 2020, Chen et al. 2020b): the other views are a queue of keys from a slowly following network;
 - SimCLR (Chen et al. 2020a): they are those of all other images in the batch, of all ranks.
 
-A learner maps two views (2, n, C, H, W) to logits (m, 2): that of the same image, and the logarithm of the summed
-exponentials of all others. Their cross-entropy for target 0 is InfoNCE, -log(e^s+ / (e^s+ + sum e^s-)). Only
-``network`` is of use afterwards. Batch norm sees each rank's own part of the batch, keys are not shuffled over ranks.
+A learner maps two views (2, n, C, H, W) to (m, 4): the logit of the same image, the logarithm of the summed
+exponentials of all others, the rank of the same image among all candidates, 1 for the most similar one, and their
+number. The cross-entropy of the first two for target 0 is InfoNCE, -log(e^s+ / (e^s+ + sum e^s-)). Only ``network`` is
+of use afterwards. Batch norm sees each rank's own part of the batch, keys are not shuffled over ranks.
 """
 
 import copy
@@ -29,6 +30,7 @@ from longtail.training.images import image_batches
 from longtail.training.method import TrainingMethod
 from longtail.training.objective import Objective, Task
 from longtail.training.run_directory import RunPaths
+from longtail.training.step import Step
 from longtail.training.training_data import TrainingData, self_supervised_data
 from longtail.training.views import ViewChoices, draw_view, view
 
@@ -47,9 +49,13 @@ class TwoViews(Choices):
 
 @dataclass(frozen=True, kw_only=True)
 class ContrastiveObjective(Objective):
-    """Two strongly augmented views per image; target 0 for each anchor: the other view is of the same image."""
+    """Two strongly augmented views per image; target 0 for each anchor: the other view is of the same image.
+
+    ranks: (3,) float64 sums over an epoch's anchors: ranks of the same image, numbers of candidates, anchors
+    """
 
     anchors_per_image: int
+    ranks: Tensor
 
     def draw(self, data: TrainingData, num_samples: int, generator: torch.Generator) -> Choices:
         _, height, width = data.train.image_shape
@@ -67,6 +73,20 @@ class ContrastiveObjective(Objective):
         views = [data.normalisation.apply_to_unit(view(images, drawn)) for drawn in (choices.first, choices.second)]
         num_anchors = self.anchors_per_image * len(images)
         return torch.stack(views), torch.zeros(num_anchors, dtype=torch.int64, device=images.device)
+
+    def losses(self, outputs: object, step: Step) -> tuple[Tensor, Tensor]:
+        assert isinstance(outputs, Tensor)
+        logits, ranks = outputs[:, :2], outputs[:, 2:].detach().double()  # (m, 2) each
+        self.ranks[:2] += ranks.sum(dim=0)
+        self.ranks[2] += len(ranks)
+        return super().losses(logits, step)
+
+    def epoch_sums(self) -> list[Tensor]:
+        return [*super().epoch_sums(), self.ranks]
+
+    def epoch_scores(self) -> dict[str, float]:
+        rank_sum, candidates, anchors = self.ranks.tolist()
+        return {"positive_rank": rank_sum / anchors, "num_candidates": candidates / anchors}
 
     @torch.inference_mode()
     def check_learned(self, model: nn.Module, data: TrainingData, *, when: str, remedy: str) -> None:
@@ -92,7 +112,10 @@ def contrastive_task(
         is_evaluated=False,
     )
     objective = ContrastiveObjective(
-        head="projection", num_outputs=options.projection_dim, anchors_per_image=anchors_per_image
+        head="projection",
+        num_outputs=options.projection_dim,
+        anchors_per_image=anchors_per_image,
+        ranks=torch.zeros(3, dtype=torch.float64, device=device),
     )
     return Task(data, objective)
 
@@ -122,7 +145,7 @@ class MoCo(nn.Module):
         self._rank, self._key_momentum, self._temperature = rank, key_momentum, temperature
 
     def forward(self, views: Tensor) -> Tensor:
-        """(2, n, C, H, W) to (n, 2); each call moves the key network and the queue on."""
+        """(2, n, C, H, W) to (n, 4); each call moves the key network and the queue on."""
         queries = F.normalize(self.network(views[0]), dim=1)  # (n, dimension)
         with torch.no_grad():
             self._follow()
@@ -130,7 +153,7 @@ class MoCo(nn.Module):
         same = (queries * keys).sum(dim=1) / self._temperature  # (n,)
         others = queries @ self.queue.clone() / self._temperature  # (n, queue_size)
         self._enqueue(gathered(keys, self._rank)[0])
-        return torch.stack([same, others.logsumexp(dim=1)], dim=1)
+        return contrast(same, others, num_others=self.queue.shape[1])
 
     def _follow(self) -> None:
         for key, query in zip(self.key_network.parameters(), self.network.parameters(), strict=True):
@@ -154,7 +177,7 @@ class SimCLR(nn.Module):
         self._rank, self._temperature = rank, temperature
 
     def forward(self, views: Tensor) -> Tensor:
-        """(2, n, C, H, W) to (2 n, 2), the two anchors of an image one after the other."""
+        """(2, n, C, H, W) to (2 n, 4), the two anchors of an image one after the other."""
         num_images = views.shape[1]
         projections = F.normalize(self.network(views.flatten(0, 1)), dim=1)
         anchors = projections.unflatten(0, (2, num_images)).transpose(0, 1)  # (n, 2, dimension)
@@ -164,8 +187,21 @@ class SimCLR(nn.Module):
         with_itself = similarities[own, :, first + own]  # (n, 2, 2)
         same = torch.stack([with_itself[:, 0, 1], with_itself[:, 1, 0]], dim=1)  # (n, 2)
         is_own = torch.arange(len(candidates), device=views.device) == (first + own)[:, None]  # (n, N)
-        others = similarities.masked_fill(is_own[:, None, :, None], -torch.inf).flatten(2).logsumexp(dim=2)  # (n, 2)
-        return torch.stack([same, others], dim=2).flatten(0, 1)
+        others = similarities.masked_fill(is_own[:, None, :, None], -torch.inf).flatten(2)  # (n, 2, 2 N)
+        num_others = 2 * (len(candidates) - 1)
+        return contrast(same.flatten(), others.flatten(0, 1), num_others=num_others)
+
+
+def contrast(same: Tensor, others: Tensor, *, num_others: int) -> Tensor:
+    """(m, 4) outputs of a learner (see above) for m anchors.
+
+    same: (m,) logits of the same image; others: (m, K) those of other images, of which num_others are finite
+    """
+    with torch.no_grad():
+        ranks = 1 + (others > same[:, None]).sum(dim=1)  # (m,)
+        counts = torch.full_like(ranks, 1 + num_others)
+    parts = [same, others.logsumexp(dim=1), ranks, counts]
+    return torch.stack([part.float() if part.dtype != torch.float64 else part for part in parts], dim=1)
 
 
 def gathered(values: Tensor, rank: Rank) -> tuple[Tensor, int]:

@@ -37,6 +37,7 @@ class EpochReport:
 
     epoch: number of finished epochs, from 1
     learning_rate: of the epoch's first step
+    positive_rank, num_candidates: of contrastive pre-training, else None (training/contrastive.py)
     totals: per-class sums over all ranks, by split; held-out splits only in epochs that are evaluated
     predictions: predictions by held-out split, likewise
     pseudo_labels: per-class sums over the pseudo-labels, if the true classes are known (training/semi/truth.py)
@@ -51,6 +52,8 @@ class EpochReport:
     image_pseudo_labels: ImagePseudoLabels | None
     epoch_seconds: float
     images_per_second: float
+    positive_rank: float | None = None
+    num_candidates: float | None = None
 
     @property
     def all_totals(self) -> dict[str, Totals]:
@@ -130,6 +133,7 @@ def fit(
             image_pseudo_labels=task.objective.image_pseudo_labels,
             epoch_seconds=time.monotonic() - started,
             images_per_second=images / train_seconds,
+            **task.objective.epoch_scores(),
         )
         check_totals(report.all_totals, **context)
         # 3. Report: events, checkpoint, logs.
@@ -150,18 +154,19 @@ def _train_epoch(learner: Learner, graphs: TrainingGraphs | None, *, epoch: int,
     objective = task.objective
     set_training_mode(learner.model, task)
     plan = plan_epoch(task, learner.options, rank, epoch=epoch)
-    for gathered in filter(None, (totals, objective.pseudo_label_totals, objective.image_pseudo_labels)):
-        gathered.values.zero_()
+    labels = [objective.image_pseudo_labels.values] if objective.image_pseudo_labels else []
+    for gathered in (totals.values, *objective.epoch_sums(), *labels):
+        gathered.zero_()
     if watch:
-        watch.begin_epoch(epoch + 1, num_steps=len(plan.batches), totals=totals)
+        watch.begin_epoch(epoch + 1, learning_rates=plan.rates, totals=totals)
     if graphs:
         graphs.take_steps(plan, watch)
     else:
         _take_steps(learner, plan, watch)
     if watch and not totals.values.isfinite().all():
         watch.report_now()  # the last report of this run
-    for sums in filter(None, (totals, objective.pseudo_label_totals)):
-        sum_over_ranks(sums.values, rank)
+    for sums in (totals.values, *objective.epoch_sums()):
+        sum_over_ranks(sums, rank)
     if objective.image_pseudo_labels:
         max_over_ranks(objective.image_pseudo_labels.values, rank)
     return totals.as_lists()

@@ -106,6 +106,14 @@ class Objective:
         """The rule by which class weights enter the loss itself."""
         return "None" if self.weighted_loss is None else self.train_rule
 
+    def epoch_sums(self) -> list[Tensor]:
+        """Sums of an epoch that steps add to, on the device: zeroed before it, and added over the ranks after it."""
+        return [self.pseudo_label_totals.values] if self.pseudo_label_totals else []
+
+    def epoch_scores(self) -> dict[str, float]:
+        """Scores of the last epoch that this training alone has, by their name in EpochReport."""
+        return {}
+
     def after_step(self, step: Step) -> None:
         """Update whatever follows the weights, after each optimizer step."""
 

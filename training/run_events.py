@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 from longtail.conf.base.shown_text import one_line
 from longtail.conf.options.training import RunOptions
+from longtail.conf.vocabulary import TRAIN
 from longtail.streaming.events.schema import (
     END_STATES,
     EPOCH_DONE,
@@ -90,6 +91,9 @@ class RunEvents:
                 confidence_sum=totals["confidence_sum"][class_id],
                 epoch_seconds=report.epoch_seconds,
                 images_per_second=report.images_per_second,
+                learning_rate=report.learning_rate,
+                positive_rank=report.positive_rank if split == TRAIN else None,
+                num_candidates=report.num_candidates if split == TRAIN else None,
                 emitted_at=now,
             )
             for split, totals in report.all_totals.items()

@@ -5,7 +5,7 @@ synchronisation every few seconds, none per step.
 """
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from longtail.training.metrics import ClassTotals
@@ -18,6 +18,7 @@ class StepReport:
     """Measurements of this rank since the last report.
 
     epoch, step: counted from 1; loss, accuracy: means over the images since then
+    learning_rate: of the last step
     """
 
     epoch: int
@@ -26,6 +27,7 @@ class StepReport:
     loss: float
     accuracy: float
     images_per_second: float
+    learning_rate: float
 
 
 class StepWatch:
@@ -41,9 +43,9 @@ class StepWatch:
         self._report, self._seconds, self._clock = report, seconds, clock
         self._reported_at = clock()
 
-    def begin_epoch(self, epoch: int, *, num_steps: int, totals: ClassTotals) -> None:
-        """epoch: counted from 1; totals: the sums to which the loop adds every batch."""
-        self._epoch, self._num_steps, self._totals = epoch, num_steps, totals
+    def begin_epoch(self, epoch: int, *, learning_rates: Sequence[float], totals: ClassTotals) -> None:
+        """epoch: counted from 1; learning_rates: of its steps; totals: the sums to which the loop adds every batch."""
+        self._epoch, self._learning_rates, self._totals = epoch, learning_rates, totals
         self._step = 0
         self._before = (0.0, 0.0, 0.0)
         self._since = self._clock()
@@ -65,10 +67,11 @@ class StepWatch:
                 StepReport(
                     epoch=self._epoch,
                     step=self._step,
-                    num_steps=self._num_steps,
+                    num_steps=len(self._learning_rates),
                     loss=loss / images,
                     accuracy=correct / images,
                     images_per_second=images / max(now - self._since, 1e-9),
+                    learning_rate=self._learning_rates[self._step - 1],
                 )
             )
         self._before, self._since, self._reported_at = totals, now, now

@@ -1,9 +1,9 @@
 """The quality of pseudo-labels by the withheld labels: written next to their table, and printed."""
 
 import json
+from collections.abc import Mapping, Sequence
 from typing import Any
 
-from pyspark.sql import DataFrame
 from rich.table import Table
 
 from longtail.conf.base.files import write_json_atomically
@@ -17,12 +17,14 @@ MIN_PSEUDO_LABEL_ACCURACY = 0.5
 """Below this, more pseudo-labels are wrong than right."""
 
 
-def write_quality(quality: DataFrame, manifest: Manifest, table: Location) -> None:
-    """Write precision and recall per class, from the rows of with_label_quality; null where the denominator is 0.
+def write_quality(quality: Sequence[Mapping[str, Any]], manifest: Manifest, table: Location) -> None:
+    """Write precision and recall per class; null where the denominator is 0.
+
+    quality: rows of with_label_quality
 
     Beside them stands what was left out of the set's unlabeled part, or kept in it, as copies of other images.
     """
-    rows = [row.asDict() for row in quality.collect()]
+    rows = [dict(row) for row in quality]
     for row in rows:
         row["class_name"] = manifest.class_names[row["class_id"]]
         row["precision"] = row["correct"] / row["judged"] if row["judged"] else None

@@ -82,9 +82,11 @@ def gen_pseudolabels(spark: SparkSession, options: GenPseudolabelsOptions, *, se
     )
     with described(spark, f"pseudo-labels from {classifier.checkpoint}"):
         _write_table(with_pseudo_labels(images, classifier), table, options, manifest)
-        quality = with_label_quality(read_parquet_or_delta(spark, table), prepared, num_classes=manifest.num_classes)
+        compared = with_label_quality(read_parquet_or_delta(spark, table), prepared, num_classes=manifest.num_classes)
+        quality = [row.asDict() for row in compared.collect()]
         write_quality(quality, manifest, table)
-        write_labelling_events(spark, table, checkpoint=options.resume.absolute(), manifest=manifest)
+        checkpoint = options.resume.absolute()
+        write_labelling_events(spark, table, checkpoint=checkpoint, manifest=manifest, quality=quality)
         keep_labels(spark, table, checkpoint=options.resume.absolute(), manifest=manifest, set_dir=set_dir)
     if options.output_filename.endswith(".pickle"):
         write_published_layout(spark, options, table, output_dir / options.output_filename, classifier, manifest)

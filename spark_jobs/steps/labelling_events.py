@@ -2,7 +2,9 @@
 
 import json
 import time
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
+from typing import Any
 
 from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
@@ -22,8 +24,17 @@ PHASE = "gen_pseudolabels"
 QUANTILES = (0.1, 0.5, 0.9)
 
 
-def write_labelling_events(spark: SparkSession, table: Location, *, checkpoint: Location, manifest: Manifest) -> None:
+def write_labelling_events(
+    spark: SparkSession,
+    table: Location,
+    *,
+    checkpoint: Location,
+    manifest: Manifest,
+    quality: Sequence[Mapping[str, Any]] = (),
+) -> None:
     """Write the events of a table of pseudo-labels, and next to the table its origin: the run that labelled.
+
+    quality: rows of with_label_quality, one per class
 
     A checkpoint outside a runs directory belongs to no run that is monitored: then there are no events.
     """
@@ -39,6 +50,9 @@ def write_labelling_events(spark: SparkSession, table: Location, *, checkpoint: 
     if first is None:
         return  # nothing was selected
     now = time.time()
+    # Of the pseudo-labels of which nobody knows the truth, none is wrong.
+    is_known = sum(row["labelled"] for row in quality) == sum(row.num_labels for row in found.values())
+    truth = {row["class_id"]: row for row in quality} if is_known else {}
     events = []
     for class_id, name in enumerate(manifest.class_names):
         row = found.get(class_id)
@@ -59,6 +73,8 @@ def write_labelling_events(spark: SparkSession, table: Location, *, checkpoint: 
                 confidence_p10=p10,
                 confidence_p50=p50,
                 confidence_p90=p90,
+                correct_count=truth[class_id]["correct"] if truth else None,
+                unlabeled_count=truth[class_id]["support"] if truth else None,
             )
         )
     write_pseudo_label_events(events_dir, events)

@@ -12,7 +12,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from pydantic import BaseModel, ConfigDict, Field
 
-from longtail.conf.vocabulary import HELD_OUT_SPLITS, TRAIN, UNLABELED
+from longtail.conf.vocabulary import HELD_OUT_SPLITS, PRETRAINING, TRAIN, UNLABELED
 from longtail.streaming.alerts.drift_rules import ClassVanished, ConfidenceFell, ImagesNovel, SharesDrifted
 from longtail.streaming.alerts.rule import AlertTables, Found, Row, Rule
 
@@ -29,6 +29,8 @@ class ClassCollapsed(Rule):
     def find(self, tables: AlertTables) -> Iterable[Found]:
         """One alert per class at the latest epoch of its split."""
         classes = tables.class_epochs
+        # What a pre-training tells apart, such as rotations, are no classes of a long tail.
+        classes = classes.filter(pc.invert(pc.starts_with(classes["phase"], PRETRAINING)))
         for split in HELD_OUT_SPLITS:
             last = at_latest_epoch(classes.filter(pc.equal(classes["split"], split)))
             was_good = pc.greater(last["best_accuracy"], self.once_above)
@@ -51,7 +53,7 @@ class TailFalling(Rule):
     def check_epoch(self, history: Sequence[Row]) -> str | None:
         """The message if the last epochs meet the rule."""
         values = _last_values(history, "few_shot_accuracy", self.epochs + 1)
-        if not is_held_out(history) or not values or not all(after < before for before, after in pairwise(values)):
+        if not is_about_classes(history) or not values or not all(after < before for before, after in pairwise(values)):
             return None
         return f"few-shot accuracy fell in {self.epochs} consecutive epochs, to {100 * values[-1]:.1f} %"
 
@@ -69,7 +71,7 @@ class GapWidening(Rule):
     def check_epoch(self, history: Sequence[Row]) -> str | None:
         """The message if the last epochs meet the rule."""
         values = _last_values(history, "head_tail_gap", self.epochs + 1)
-        if not is_held_out(history) or not values or not all(after > before for before, after in pairwise(values)):
+        if not is_about_classes(history) or not values or not all(after > before for before, after in pairwise(values)):
             return None
         return f"the head-tail gap grew in {self.epochs} consecutive epochs, to {100 * values[-1]:.1f} points"
 
@@ -174,6 +176,11 @@ class AlertRules(BaseModel):
 def is_held_out(history: Sequence[Row]) -> bool:
     """Whether rows of `epochs` are about a held-out split."""
     return history[-1]["split"] in HELD_OUT_SPLITS
+
+
+def is_about_classes(history: Sequence[Row]) -> bool:
+    """Whether rows of `epochs` are about a held-out split and the images' classes, which no pre-training learns."""
+    return is_held_out(history) and not history[-1]["phase"].startswith(PRETRAINING)
 
 
 def at_latest_epoch(table: pa.Table) -> pa.Table:

@@ -16,7 +16,7 @@ from longtail.streaming.dashboard.notes import RunNotes
 from longtail.streaming.dashboard.phases import KeyFigure
 from longtail.streaming.dashboard.table_rows import Row
 from longtail.streaming.dashboard.titles import base_title, configuration_titles, what_differs
-from longtail.streaming.dashboard.values import mean_text
+from longtail.streaming.dashboard.values import difference_text, mean_text
 from longtail.streaming.tables.reading import rows_where
 
 MAX_OPTIONS = 8
@@ -91,8 +91,8 @@ def arm_scores(
 def _difference(figure: KeyFigure, value: float | None) -> dict[str, Any]:
     if value is None:
         return {"difference": None, "better": None}
-    text = f"{value:+.3f}" if figure.unit == "nats" else f"{100 * value:+.1f}"
-    return {"difference": text, "better": None if value == 0 else (value > 0) == bool(figure.rises)}
+    better = None if value == 0 else (value > 0) == bool(figure.rises)
+    return {"difference": difference_text(value, figure.unit), "better": better}
 
 
 def _titles(arms: Sequence[Sequence[Row]], notes: RunNotes) -> list[str]:

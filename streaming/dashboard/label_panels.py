@@ -1,5 +1,7 @@
 """Panels of labels that a run makes: pseudo-labels and their quality, and predictions of a stream."""
 
+import pyarrow.compute as pc
+
 from longtail.conf.palette import NEUTRAL
 from longtail.streaming.dashboard.class_figures import pseudo_label_classes, pseudo_label_quality, pseudo_labels
 from longtail.streaming.dashboard.prediction_figures import (
@@ -18,6 +20,7 @@ from longtail.streaming.dashboard.table_rows import (
     latest_round,
     previous_round,
     pseudo_labels_in_training,
+    scores_of_labels,
 )
 from longtail.streaming.tables.reading import rows_where
 
@@ -48,10 +51,10 @@ def pseudo_labels_panel(shown: ShownRun) -> Content:
 
 
 def pseudo_label_quality_panel(shown: ShownRun) -> Content:
-    """Precision and recall of the pseudo-labels that the run makes in every step, by class."""
+    """Precision and recall of the pseudo-labels that the run makes in every step, or of a labelling, by class."""
     rows = shown.of_steps
     if not len(rows):
-        return "", {}
+        return _quality_of_labelling(shown)
     lines, bars = shown.axis(LINES), shown.axis(BARS)
     note = (
         "Precision: the share of a class's pseudo-labels that are correct. Recall: the share of its unlabeled images "
@@ -62,6 +65,22 @@ def pseudo_label_quality_panel(shown: ShownRun) -> Content:
         "pseudo_label_quality": pseudo_label_quality(rows, lines, view=shown.view),
         "pseudo_label_classes": pseudo_label_classes(latest, bars, view=shown.view),
     }
+
+
+def _quality_of_labelling(shown: ShownRun) -> Content:
+    """Of the last labelling by the run's classifier, if the truth is known."""
+    rows = latest_round(shown.read("pseudo_labels", shown.run))
+    if not len(rows) or rows["correct_count"].null_count:
+        return "", {}
+    scores = scores_of_labels(rows)
+    right, labelled = (pc.sum(rows[name]).as_py() for name in ("correct_count", "pseudo_label_count"))
+    note = (
+        f"Of {labelled:,} pseudo-labels that this run's classifier made, {100 * right / labelled:.1f} % are right. "
+        "Precision: the share of a class's pseudo-labels that are correct. Recall: the share of its unlabeled images "
+        "with a correct pseudo-label."
+    )
+    figure = pseudo_label_classes(scores, shown.axis(BARS), view=shown.view)
+    return render_note(note), {"pseudo_label_classes": figure}
 
 
 def predictions_panel(shown: ShownRun) -> Content:

@@ -112,9 +112,19 @@ class Panel:
 
 
 PANELS = {
-    "pretraining": Panel("Pre-training", pretraining_panel, {"pretraining_task": ""}, "epochs"),
+    "pretraining": Panel(
+        "Pre-training",
+        pretraining_panel,
+        {"pretraining_task": "task solved", "positive_rank": "rank of the other view of the same image"},
+        "epochs",
+    ),
     "accuracy_map": Panel("Accuracy per class and epoch", _accuracy_map, {"accuracy_map": ""}, "class_epochs"),
-    "curves": Panel("Loss and speed", curves_panel, {"loss": "loss", "speed": "images/s of the training"}, "epochs"),
+    "curves": Panel(
+        "Loss, learning rate and speed",
+        curves_panel,
+        {"loss": "loss", "learning_rate": "learning rate", "speed": "images/s of the training"},
+        "epochs",
+    ),
     "class_accuracy": Panel(
         "Accuracy per class at the last epoch", _class_accuracy, {"class_accuracy": ""}, "class_epochs"
     ),
@@ -129,7 +139,7 @@ PANELS = {
         pseudo_label_quality_panel,
         {
             "pseudo_label_quality": "over the epochs: precision (left) and recall (right)",
-            "pseudo_label_classes": "at the last epoch, by class: precision (●) and recall (◇)",
+            "pseudo_label_classes": "by class: precision (●) and recall (◇)",
         },
     ),
     "predictions": Panel(

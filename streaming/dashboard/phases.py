@@ -7,9 +7,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from longtail.conf.vocabulary import SHOT_GROUPS
+from longtail.conf.vocabulary import PRETRAINING, SHOT_GROUPS
 
-_PRETRAINING, _CONTRASTIVE = "pretrain_", frozenset({"pretrain_moco", "pretrain_simclr"})
+_CONTRASTIVE = frozenset({"pretrain_moco", "pretrain_simclr"})
 
 
 @dataclass(frozen=True)
@@ -17,7 +17,7 @@ class KeyFigure:
     """A score of an epoch.
 
     column: of `epochs`; rises: whether higher is better, None where no change is told
-    unit: % or points for a share, nats, or images/s; group: its shot group
+    unit: % or points for a share, nats, images/s, or empty for a rank; group: its shot group
     """
 
     name: str
@@ -54,6 +54,7 @@ _GROUPS = tuple(KeyFigure(f"{group}-shot", f"{group}_shot_accuracy", group=group
 _LOSS = KeyFigure("loss", "loss", rises=False, unit="nats")
 _TASK = KeyFigure("task accuracy", "accuracy")
 _VIEWS = KeyFigure("views recognised", "accuracy")
+_RANK = KeyFigure("rank of the same image", "positive_rank", rises=False, unit="")
 _SPEED = KeyFigure("images/s", "images_per_second", rises=None, unit="images/s")
 
 CLASSES = KindOfRun(
@@ -77,9 +78,9 @@ TASK = KindOfRun(
     has_classes=False,
 )
 CONTRASTIVE = KindOfRun(
-    figures=(_LOSS, _VIEWS, _SPEED),
+    figures=(_LOSS, _VIEWS, _RANK, _SPEED),
     card=(_LOSS, _VIEWS),
-    compared=(_LOSS, _VIEWS),
+    compared=(_LOSS, _VIEWS, _RANK),
     charts={"compared_loss": _LOSS, "compared_task": _VIEWS},
     panels=frozenset({"pretraining", "curves", "comparison"}),
     has_classes=False,
@@ -90,7 +91,7 @@ def kind_of_run(phase: str) -> KindOfRun:
     """By the phase of its events; a pre-training that the page does not know has a task of its own, too."""
     if phase in _CONTRASTIVE:
         return CONTRASTIVE
-    return TASK if phase.startswith(_PRETRAINING) else CLASSES
+    return TASK if phase.startswith(PRETRAINING) else CLASSES
 
 
 def makes_pseudo_labels(phase: str, options: Mapping[str, Any]) -> bool:

@@ -31,6 +31,18 @@ def score_line(epochs: pa.Table, score: str, *, view: str) -> go.Figure:
     return figure.update_yaxes(**fitted_share_axis(values))
 
 
+def rank_line(epochs: pa.Table, *, view: str) -> go.Figure:
+    """The mean rank of the other view of the same image over the epochs of a contrastive pre-training; 1 is best."""
+    numbers = epochs["epoch"].to_pylist()
+    figure = new_figure(height=300, view=view)
+    figure.add_scatter(
+        x=numbers, y=floats(epochs["positive_rank"]), mode="lines+markers" if len(numbers) <= 12 else "lines",
+        line={"color": RUN_COLOURS[3]}, name="rank", hovertemplate="epoch %{x}: rank %{y:.1f}<extra></extra>",
+    )  # fmt: skip
+    figure.update_xaxes(**epoch_axis(numbers))
+    return figure.update_yaxes(nticks=7, type="log")
+
+
 def group_lines(epochs: pa.Table, *, view: str) -> go.Figure:
     """Accuracy of many, medium, few-shot and all classes over the epochs of one run and split."""
     numbers = epochs["epoch"].to_pylist()

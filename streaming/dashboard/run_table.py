@@ -40,10 +40,10 @@ SCORES = {
     "balanced_accuracy": "balanced", "best_balanced_accuracy": "best balanced", "accuracy": "accuracy",
     "many_shot_accuracy": "many", "medium_shot_accuracy": "medium", "few_shot_accuracy": "few",
     "head_tail_gap": "head-tail gap", "label_bias": "label bias", "calibration_gap": "calibration gap", "loss": "loss",
-    "images_per_second": "images/s",
+    "positive_rank": "rank of the same image", "images_per_second": "images/s",
 }  # fmt: skip
 """Columns of `epochs`."""
-_OF_ANY_TASK = frozenset({"accuracy", "loss", "images_per_second"})
+_OF_ANY_TASK = frozenset({"accuracy", "loss", "positive_rank", "images_per_second"})
 """Scores that say something of a pre-training, too."""
 GROUPINGS = {
     "": "none",

@@ -66,6 +66,19 @@ def latest_round(labels: pa.Table) -> pa.Table:
     return labels.filter(pc.equal(labels["round"], pc.max(labels["round"])))
 
 
+def scores_of_labels(labels: pa.Table) -> pa.Table:
+    """Precision and recall of each class, as rows of class_epochs have them; null where there is nothing to divide by.
+
+    labels: rows of pseudo_labels of one round whose truth is known
+    """
+    right = labels["correct_count"].cast(pa.float64())
+    parts = {}
+    for name, whole in (("precision", "pseudo_label_count"), ("accuracy", "unlabeled_count")):
+        has_any = pc.greater(labels[whole], 0)
+        parts[name] = pc.if_else(has_any, pc.divide(right, pc.max_element_wise(labels[whole], 1)), None)
+    return pa.table({"class_id": labels["class_id"], **parts})
+
+
 def previous_round(labels: pa.Table, read: ReadTable) -> pa.Table | None:
     """The pseudo-labels that the classifier of a labelling was trained on; None if there are none.
 

@@ -19,7 +19,7 @@ from longtail.streaming.tables.query_rows import OWN_RULE
 _EMITTED_AT = re.compile(r'"emitted_at":\s*([0-9]+(?:\.[0-9]*)?)')
 MAX_ALERTS = 50
 """In one list."""
-_UNITS = {"label_bias": "nats", "loss": "nats"}
+_UNITS = {"label_bias": "nats", "loss": "nats", "positive_rank": ""}
 """By score; all others are shares."""
 _CARD_COLUMNS = sorted({figure.column for kind in (CLASSES, TASK, CONTRASTIVE) for figure in kind.card})
 
@@ -175,8 +175,7 @@ def pseudo_label_figures(latest: pa.Table) -> list[Score]:
 def _score(figure: KeyFigure, latest: Row, before: Row) -> Score:
     value, previous, change, better = latest[figure.column], before.get(figure.column), None, None
     if figure.rises is not None and value is not None and previous is not None and _is_visible(value - previous):
-        factor, digits = (1, 3) if figure.unit == "nats" else (100, 1)
-        change = f"{factor * (value - previous):+.{digits}f}"
+        change = difference_text(value - previous, figure.unit)
         better = value > previous if figure.rises else abs(value) < abs(previous)
     text = score_text(value, figure.column)
     return Score(name=figure.name, text=text, unit=figure.unit, change=change, better=better, group=figure.group)
@@ -188,10 +187,18 @@ def _is_visible(change: float) -> bool:
 
 
 def number(value: float | None, unit: str) -> str:
-    """A share in % or points, or a value in nats; a dash for None."""
+    """A share in % or points, a value in nats, or a rank; a dash for None."""
     if value is None:
         return "–"
+    if not unit:
+        return f"{value:,.1f}"
     return f"{value:.3f}" if unit == "nats" else f"{100 * value:.1f}"
+
+
+def difference_text(difference: float, unit: str) -> str:
+    """The difference of two scores, of shares in points, with its sign."""
+    factor, digits = {"nats": (1, 3), "": (1, 1)}.get(unit, (100, 1))
+    return f"{factor * difference:+.{digits}f}"
 
 
 def score_text(value: float | None, name: str) -> str:

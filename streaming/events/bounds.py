@@ -23,6 +23,8 @@ REALS = {
     "emitted_at": (0.0, 253_402_300_799.0),  # the last second of the year 9999
     "epoch_seconds": (0.0, 1e9),
     "images_per_second": (0.0, 1e12),
+    "learning_rate": (0.0, 1e12),
+    **dict.fromkeys(("positive_rank", "num_candidates"), (1.0, 1e12)),
     "window_start": (-62_135_596_800.0, 253_402_300_799.0),  # from the first second of the year 1
     **dict.fromkeys(("estimated_share", "share_low", "share_high"), (0.0, 1.0)),
     **dict.fromkeys(("confidence_squares", "reference_confidence_sum", "reference_confidence_squares"), (0.0, 1e12)),
@@ -31,7 +33,7 @@ REALS = {
 
 NOT_ABOVE = {
     "correct": "support", "epoch": "num_epochs", "step": "num_steps",
-    "novel": "predicted", "reference_novel": "reference_predicted",
+    "novel": "predicted", "reference_novel": "reference_predicted", "correct_count": "pseudo_label_count",
 }  # fmt: skip
 """Integers that are at most the value of another field, where an event kind has both."""
 

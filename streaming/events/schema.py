@@ -18,7 +18,7 @@ from functools import cache
 from types import MappingProxyType, NoneType
 from typing import Any, get_args
 
-EVENT_FORMAT_VERSION = 1
+EVENT_FORMAT_VERSION = 2
 """Version of the format that is written. Lines of older versions are read; newer ones go to the quarantine."""
 
 RUN_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.+-]{0,199}")
@@ -72,6 +72,9 @@ class ClassEvent(Event):
     loss_sum: sum of the unweighted loss over the class's images
     confidence_sum: sum of the largest softmax probability over the class's images
     epoch_seconds, images_per_second: duration of the epoch, evaluation included, and its training throughput
+    learning_rate: of the epoch's first step; null before format version 2
+    positive_rank, num_candidates: of contrastive pre-training on the split train, else null: the mean rank of the other
+        view of the same image by its similarity, 1 for the most similar one, and among how many views on average
     """
 
     kind: str = "class"
@@ -90,6 +93,9 @@ class ClassEvent(Event):
     confidence_sum: float
     epoch_seconds: float
     images_per_second: float
+    learning_rate: float | None = None
+    positive_rank: float | None = None
+    num_candidates: float | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -114,6 +120,7 @@ class StepEvent(Event):
     step, num_steps: the last step covered, counted from 1, and the number of steps per epoch
     loss, accuracy: mean unweighted loss, and share of images predicted correctly, of rank 0 alone
     images_per_second: throughput of all ranks, estimated as that of rank 0 times their number
+    learning_rate: of the last step covered; null before format version 2
     """
 
     kind: str = "step"
@@ -123,6 +130,7 @@ class StepEvent(Event):
     loss: float
     accuracy: float
     images_per_second: float
+    learning_rate: float | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -151,6 +159,8 @@ class PseudoLabelEvent(Event):
     round: 1 for the first labelling, one more for each labelling by a classifier trained on the previous one
     labelled_count, pseudo_label_count: images with a label of the class, and with a pseudo-label of the class
     mean_confidence and quantiles: confidence of the class's pseudo-labels; null if there are none
+    correct_count, unlabeled_count: pseudo-labels of the class that are right, and unlabeled images of the class; null
+        if the truth is not known of all pseudo-labelled images, and before format version 2
     """
 
     kind: str = "pseudo_labels"
@@ -164,6 +174,8 @@ class PseudoLabelEvent(Event):
     confidence_p10: float | None
     confidence_p50: float | None
     confidence_p90: float | None
+    correct_count: int | None = None
+    unlabeled_count: int | None = None
 
 
 @dataclass(frozen=True, kw_only=True)

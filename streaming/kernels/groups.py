@@ -65,8 +65,8 @@ class Groups:
         return np.add.reduceat(values[self.order], self.starts) if len(self) else values[:0]
 
     def max(self, values: np.ndarray) -> np.ndarray:
-        """(N,) -> (G,)"""
-        return np.maximum.reduceat(values[self.order], self.starts) if len(self) else values[:0]
+        """(N,) -> (G,); NaN, which is null, only in groups that have nothing else."""
+        return np.fmax.reduceat(values[self.order], self.starts) if len(self) else values[:0]
 
     def of_rows(self, values: np.ndarray) -> np.ndarray:
         """(G,) -> (N,): to each row the value of its group."""

@@ -16,6 +16,8 @@ from longtail.streaming.kernels.history import change_and_best
 from longtail.streaming.kernels.newest import CLASS_KEY
 from longtail.streaming.tables.schemas import TABLES
 
+_OF_EPOCH = ("learning_rate", "positive_rank", "num_candidates")
+
 
 def class_epochs_table(class_events: pa.Table, before: pa.Table) -> pa.Table:
     """The table class_epochs of these events, sorted by run, split, class and epoch.
@@ -80,6 +82,7 @@ def epochs_table(classes: pa.Table, before: pa.Table) -> pa.Table:
         "loss": nullable(quotient(loss, support), support > 0),
         **{name: pa.array(groups.max(numbers(classes, name))) for name in ("epoch_seconds", "images_per_second")},
         "emitted_at": pa.array(groups.max(numbers(classes, "emitted_at"))),
+        **{name: nullable(groups.max(numbers(classes, name).astype(float))) for name in _OF_EPOCH},
     }
     for name, column in computed.items():
         rows = rows.append_column(name, column)

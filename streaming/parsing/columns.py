@@ -27,6 +27,7 @@ from longtail.streaming.events.schema import (
     Event,
     field_types,
     json_value,
+    later_fields,
     nullable_fields,
 )
 from longtail.streaming.parsing.arrow import LINE_SCHEMA
@@ -74,7 +75,7 @@ def checked_events(table: pa.Table) -> tuple[dict[str, pa.Table], pa.Table]:
     events: dict[str, pa.Table] = {}
     for name, kind in EVENT_KINDS.items():
         is_kind = pc.and_(pc.fill_null(pc.equal(_column(rows, "kind"), name), False), is_other)
-        own = rows.filter(is_kind)
+        own = _with_later_fields(rows.filter(is_kind), kind)
         if not own.num_rows:
             continue
         is_event = _is_event(own, kind)
@@ -134,6 +135,14 @@ def _column(rows: pa.Table, name: str) -> pa.ChunkedArray:
     if name in rows.column_names:
         return rows[name]
     return pa.chunked_array([pa.nulls(rows.num_rows, ARCHIVE_COLUMNS.field(name).type)])
+
+
+def _with_later_fields(rows: pa.Table, kind: type[Event]) -> pa.Table:
+    """Null where a file of an older version lacks them."""
+    for name in later_fields(kind):
+        if name not in rows.column_names:
+            rows = rows.append_column(event_schema(kind).field(name), _column(rows, name))
+    return rows
 
 
 def _is_event(rows: pa.Table, kind: type[Event]) -> pa.ChunkedArray:

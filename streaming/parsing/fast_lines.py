@@ -78,7 +78,7 @@ def is_possible(events: pa.Table, kind: type[Event]) -> pa.ChunkedArray:
     ]  # fmt: skip
     if kind is RunEvent:
         checks.append(pa.chunked_array([pa.array(map(_is_plain_object, events["configuration"].to_pylist()))]))
-    return pc.fill_null(reduce(pc.and_, checks), True)
+    return pc.fill_null(reduce(pc.and_kleene, checks), True)
 
 
 def _is_plain_object(text: str) -> bool:

@@ -90,6 +90,9 @@ class DeltaTables:
                 f"cannot read the Delta table {directory} ({error}): delete the directory, and it is written again"
             ) from None
         check_tables_version(int(table.metadata().description.removeprefix(DESCRIPTION)), directory)
+        known = {field.name for field in table.schema().fields}
+        if later := [self._deltalake.Field.from_arrow(field) for field in schema if field.name not in known]:
+            table.alter.add_columns(later)  # null in the rows of an older version
         return table
 
     def update(self, runs: Sequence[str]) -> None:

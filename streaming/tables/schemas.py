@@ -64,7 +64,7 @@ TABLES: dict[str, pa.Schema] = {
         run=_TEXT, phase=_TEXT, split=_TEXT, epoch=_WHOLE, num_epochs=_WHOLE, accuracy=_REAL, balanced_accuracy=_REAL,
         best_balanced_accuracy=_REAL, many_shot_accuracy=_REAL, medium_shot_accuracy=_REAL, few_shot_accuracy=_REAL,
         head_tail_gap=_REAL, label_bias=_REAL, calibration_gap=_REAL, loss=_REAL, epoch_seconds=_REAL,
-        images_per_second=_REAL, emitted_at=_REAL,
+        images_per_second=_REAL, emitted_at=_REAL, learning_rate=_REAL, positive_rank=_REAL, num_candidates=_REAL,
     ),
     "confusion": _event_columns(ConfusionEvent),
     "pseudo_labels": _event_columns(PseudoLabelEvent),

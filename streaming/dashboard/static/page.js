@@ -34,7 +34,10 @@ function show(state) {
   const part = document.activeElement?.closest("[data-part]");
   for (const element of document.querySelectorAll("[data-part]")) {
     const html = state.html[element.id] ?? "";
-    if (element.shown !== html) element.innerHTML = element.shown = html;
+    if (element.shown === html) continue;
+    const open = Boolean(element.querySelector("details[open]"));
+    element.innerHTML = element.shown = html;
+    if (open) element.querySelector("details")?.setAttribute("open", "");
   }
   // Restore the keyboard focus to a link that was replaced.
   if (focused) part?.querySelector(`a[href="${CSS.escape(focused)}"]`)?.focus({ preventScroll: true });
@@ -97,6 +100,11 @@ for (const form of document.querySelectorAll("form[role=search]")) {
     typing = true;
   });
 }
+document.addEventListener("click", async ({ target }) => {
+  if (!target.dataset.copy) return;
+  await navigator.clipboard.writeText(target.dataset.copy);
+  target.textContent = "copied";
+});
 addEventListener("popstate", () => {
   typing = false;
   applyAddress();
