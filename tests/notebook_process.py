@@ -194,6 +194,7 @@ def steps(spark: SparkSession) -> dict[str, Callable[[], object]]:
         "lt.pretrain": lambda: lt.pretrain(kept["set"], "rot", epochs=1, threads=1, exp_str="api"),
         "lt.train": lambda: keep("run", lt.train(kept["set"], epochs=1, threads=1, exp_str="api")),
         "lt.pseudo_labels": lambda: keep("table", lt.pseudo_labels(kept["run"], kept["set"])),
+        "lt.label_quality": lambda: lt.label_quality(kept["table"]),
         "lt.train_semi": lambda: lt.train_semi(
             kept["set"], pseudo_labels=kept["table"], epochs=1, threads=1, exp_str="api"
         ),

@@ -40,6 +40,8 @@ def test_the_ten_lines_of_the_readme_run(
     assert set(events[events["kind"] == "class"]["epoch"]) == {1, 2}
     assert [axis.get_xlabel() for axis in run.curves().axes] == ["epoch"]
     assert [axis.get_yscale() for axis in digits.plot().axes] == ["log"]
+    assert dict(digits.summary().loc["train"]).items() >= {"images": 131, "rho": 20}.items()
+    assert [axis.get_ylabel() for axis in digits.samples(3, num_classes=2).axes] == ["0", "", "", "9", "", ""]
 
     matrix = run.confusion().axes[0].images[0].get_array()
     assert matrix is not None and matrix.shape == (10, 10)
@@ -56,6 +58,8 @@ def test_the_ten_lines_of_the_readme_run(
     with lt.live("runs") as live, lt.dashboard(live) as page:
         assert live.is_running and page.url.startswith("http://127.0.0.1:")
         epochs = live.update().table("epochs", run=run.path.name)
+        chart = live.plot()
+        assert chart is not None and len(chart.axes[0].lines) == 4 and live.plot(split="val") is None
         assert run.path.name in urllib.request.urlopen(page.url).read().decode()
     assert not live.is_running
     last = epochs[(epochs["split"] == "test") & (epochs["epoch"] == 2)]
@@ -123,6 +127,12 @@ def test_both_remedies_are_a_few_calls(tmp_path: Path, monkeypatch: pytest.Monke
     features = lt.pretrain(digits, "rot", epochs=2)
     base = lt.train(digits, pretrained_model=features.checkpoint, epochs=2)
     table = lt.pseudo_labels(base, digits)
+    quality = lt.label_quality(table)
+    assert quality["pseudo_labels"].sum() == quality["unlabeled"].sum() == sum(digits.counts["unlabeled"])
+    assert quality["right"].sum() == pytest.approx((quality["recall"] * quality["unlabeled"]).sum())
+    with refused() as messages:
+        lt.label_quality("none.parquet")
+    assert messages == ["beside none.parquet is no file of its quality: give a table that pseudo_labels() wrote"]
     semi = lt.train_semi(digits, pseudo_labels=table, epochs=2)
 
     assert set(features.result["splits"]["test"]) >= {"accuracy"}

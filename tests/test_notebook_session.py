@@ -26,7 +26,8 @@ ENDINGS = {
 }
 """Of the steps that do not end well."""
 FUNCTIONS = {
-    "prepare", "pretrain", "train", "pseudo_labels", "train_semi", "evaluate", "calibrate", "load", "live", "dashboard"
+    "prepare", "pretrain", "train", "pseudo_labels", "train_semi", "evaluate", "calibrate", "load", "live", "dashboard",
+    "label_quality",
 }  # fmt: skip
 
 

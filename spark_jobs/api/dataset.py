@@ -3,10 +3,11 @@
 import shutil
 import tempfile
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -22,10 +23,13 @@ from longtail.conf.datasets import known_datasets
 from longtail.conf.options.data import DATA_OPTIONS, DataOptions
 from longtail.conf.options.prepare import PrepareOptions
 from longtail.conf.vocabulary import TRAIN
+from longtail.data.loader import load_split
 from longtail.data.longtail import shot_groups
 from longtail.data.manifest import Manifest, read_manifest
 from longtail.data.sources.table_images import SIZE_COLUMNS
+from longtail.data.statistics import class_distribution
 from longtail.data.storage import is_table
+from longtail.spark_jobs.api.figures import shown
 from longtail.spark_jobs.cluster.as_found import session_as_found
 from longtail.spark_jobs.cluster.hadoop import use_settings_of_spark
 from longtail.spark_jobs.cluster.session import spark_session, users_session
@@ -34,6 +38,7 @@ from longtail.spark_jobs.frames.image_columns import column
 from longtail.spark_jobs.frames.reading import read_prepared
 from longtail.spark_jobs.frames.writing import write_parquet
 from longtail.spark_jobs.steps.prepare import prepare as prepare_set
+from longtail.streaming.tables.plots import images_figure
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -80,10 +85,26 @@ class Dataset:
         """Its images: id, image, label, hidden_label, split."""
         return read_prepared(users_session("dataset", self.options), self.path)
 
+    def summary(self) -> pd.DataFrame:
+        """A row for each split that has images: images, rho (largest over smallest class), normalised_entropy, gini."""
+        found = {split: class_distribution(sizes) for split, sizes in self.counts.items() if any(sizes)}
+        rows = [{**asdict(of_split), "split": split} for split, of_split in found.items()]
+        return pd.DataFrame(rows).rename(columns={"num_images": "images"}).set_index("split")
+
     def plot(self) -> "Figure":
         """Its class sizes, from head to tail."""
         counts = {split: sizes for split, sizes in self.counts.items() if any(sizes)}
-        return head_to_tail_figure({TRAIN: counts.pop(TRAIN), **counts}, title=self.path.name)
+        return shown(head_to_tail_figure({TRAIN: counts.pop(TRAIN), **counts}, title=self.path.name))
+
+    def samples(self, num_images: int = 8, *, num_classes: int = 6) -> "Figure":
+        """Training images of the largest and of the smallest classes, as a training loads them."""
+        manifest = self.manifest
+        train = load_split(self.path, TRAIN, manifest)
+        order = sorted(range(manifest.num_classes), key=lambda class_id: -manifest.counts[TRAIN][class_id])
+        num_tail = min(num_classes, len(order)) // 2
+        chosen = order[: min(num_classes, len(order)) - num_tail] + order[len(order) - num_tail :]
+        images = {manifest.class_names[c]: train.images[np.flatnonzero(train.labels == c)[:num_images]] for c in chosen}
+        return shown(images_figure(images))
 
     def values(self) -> dict[str, Any]:
         """The options that name it, for a job that works on it."""

@@ -6,18 +6,22 @@ from types import TracebackType
 from typing import Any, Self
 
 import pandas as pd
+from matplotlib.figure import Figure
 
 from longtail.conf.arguments import resolve_options
 from longtail.conf.base.errors import UserError
 from longtail.conf.base.locations import Location
 from longtail.conf.base.suggestions import did_you_mean
 from longtail.conf.options.live import DashboardOptions, MonitorOptions
+from longtail.conf.vocabulary import TEST
+from longtail.spark_jobs.api.figures import shown
 from longtail.spark_jobs.steps.live_query import LiveQueries, live_inputs, start_query
 from longtail.spark_jobs.steps.live_sinks import update_sinks
 from longtail.spark_jobs.steps.run_images import images_of_runs
 from longtail.streaming.dashboard.server import address, dashboard_page, listening_socket, serving
 from longtail.streaming.dashboard.table_reader import TableReader
 from longtail.streaming.tables.manifest import TABLES_DIRECTORY
+from longtail.streaming.tables.plots import accuracy_figure
 from longtail.streaming.tables.reading import read_result_table
 from longtail.streaming.tables.schemas import TABLES
 
@@ -44,6 +48,18 @@ class Live:
                 f"there is no live table {name!r}: choose one of {', '.join(TABLES)}{did_you_mean(name, TABLES)}"
             )
         return read_result_table(self.tables_dir, name, run).to_pandas()
+
+    def plot(self, run: str | None = None, *, split: str = TEST) -> Figure | None:
+        """Accuracy of a run's shot groups over its epochs; of the latest run by default. None before its first epoch.
+
+        split: `test`, `val` or `train`
+        """
+        epochs = self.table("epochs", run)
+        epochs = epochs[epochs["split"] == split]
+        if not len(epochs):
+            return None
+        latest = epochs.sort_values("emitted_at")["run"].iloc[-1]
+        return shown(accuracy_figure(epochs[epochs["run"] == latest]))
 
     @property
     def is_running(self) -> bool:

@@ -11,6 +11,7 @@ import pyarrow as pa
 from longtail.conf.base.errors import UserError
 from longtail.conf.base.locations import Location
 from longtail.conf.vocabulary import TEST, TRAIN, VAL
+from longtail.spark_jobs.api.figures import shown
 from longtail.spark_jobs.api.images import Class, Images, images_of_run
 from longtail.spark_jobs.api.model import Model, load
 from longtail.spark_jobs.display.confusion import confusion_figure
@@ -64,7 +65,7 @@ class Scores:
         found = self._split_scores
         if "confusion" not in found:
             raise UserError(f"{self.path} has no scores of held-out images, hence no confusion matrix")
-        return confusion_figure(found["confusion"], self.result["class_names"], title=self.path.name)
+        return shown(confusion_figure(found["confusion"], self.result["class_names"], title=self.path.name))
 
     @property
     def _split_scores(self) -> dict[str, Any]:
@@ -142,7 +143,7 @@ class Run(Scores):
             axes.plot(accuracy.index, accuracy[split], marker=".", label=split)
         axes.set(xlabel="epoch", ylabel="accuracy", title=self.path.name)
         axes.legend()
-        return figure
+        return shown(figure)
 
 
 def _event_of(line: bytes, run: str) -> dict[str, Any] | None:

@@ -25,7 +25,8 @@ POLL_SECONDS_OF_STORES = 5.0
 
 
 class EpochProgress:
-    """Context manager that shows, from its own thread, a progress bar in a terminal, otherwise one line per epoch.
+    """Context manager that shows, from its own thread, a progress bar in a terminal, otherwise one line per epoch;
+    in a notebook a line that changes.
 
     The bar moves within an epoch too, as often as there are step events.
     """
@@ -39,6 +40,7 @@ class EpochProgress:
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._follow, daemon=True)
         self._console = console()
+        self._cell: Any = None
         self._progress = Progress(
             TextColumn("{task.description}"),
             BarColumn(),
@@ -96,7 +98,20 @@ class EpochProgress:
         measure = _measure(loss, first)
         self._progress.update(self._bar, completed=first["epoch"], measure=measure)
         if not self._console.is_terminal:
-            self._console.print(f"epoch {first['epoch']}/{self._num_epochs}: {measure}", soft_wrap=True)
+            self._print(f"epoch {first['epoch']}/{self._num_epochs}: {measure}")
+
+    def _print(self, line: str) -> None:
+        """Print a line; in a notebook, in place of the last one."""
+        if not self._console.is_jupyter:
+            self._console.print(line, soft_wrap=True)
+            return
+        from IPython.display import display  # the notebook's
+
+        shown = {"text/plain": line}
+        if self._cell is None:
+            self._cell = display(shown, raw=True, display_id=True)
+        else:
+            self._cell.update(shown, raw=True)
 
 
 def _measure(loss: float, event: Mapping[str, Any]) -> str:

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from longtail.spark_jobs.api.jobs import calibrate, evaluate, pretrain, pseudo_labels, train, train_semi
     from longtail.spark_jobs.api.live import Dashboard, Live, dashboard, live
     from longtail.spark_jobs.api.model import BatchPredictions, Model, load
+    from longtail.spark_jobs.api.quality import label_quality
     from longtail.spark_jobs.api.run import Run, Scores
 
 __version__ = "0.2.0"
@@ -34,6 +35,7 @@ _MODULES = {
     "calibrate": "jobs",
     "dashboard": "live",
     "evaluate": "jobs",
+    "label_quality": "quality",
     "live": "live",
     "load": "model",
     "prepare": "dataset",
@@ -46,8 +48,8 @@ _MODULES = {
 
 __all__ = [
     "BatchPredictions", "Dashboard", "Dataset", "Live", "Model", "Run", "Scores", "__version__", "calibrate", "conf",
-    "dashboard", "data", "evaluate", "live", "load", "models", "prepare", "pretrain", "pseudo_labels", "spark_jobs",
-    "streaming", "train", "train_semi", "training",
+    "dashboard", "data", "evaluate", "label_quality", "live", "load", "models", "prepare", "pretrain", "pseudo_labels",
+    "spark_jobs", "streaming", "train", "train_semi", "training",
 ]  # fmt: skip
 
 
