@@ -74,6 +74,11 @@ def test_a_level_without_a_relevance_is_fully_relevant() -> None:
     assert (axis.name, axis.values, axis.references) == ("relevance", {"all": 1, "half": 0.5}, [])
 
 
+def test_methods_with_epochs_of_their_own_are_no_numeric_axis() -> None:
+    methods = {"FixMatch": {"semi_method": "fixmatch"}, "CReST+": {"balancing": "CReST+", "epochs": 20}}
+    assert numeric_axes(experiment({"method": methods}, options={"epochs": 60})) == []
+
+
 def test_switches_and_names_are_no_numbers() -> None:
     assert numeric_axes(experiment({"a": {"x": {"evaluate": True}, "y": {"loss_type": "LDAM"}}})) == []
 

@@ -100,7 +100,6 @@ def _differences(experiment: Experiment, rows: Sequence[Row], figure: str) -> li
 
 
 def _circumstances(experiment: Experiment, rows: Sequence[Row], num_planned: int) -> str:
-    first, last = (datetime.fromtimestamp(pick(row["finished_at"] for row in rows), UTC) for pick in (min, max))
     versions = sorted({f"{name} {number}" for row in rows for name, number in row["versions"].items()})
     commits = sorted({row["git_commit"][:10] for row in rows if row["git_commit"]})
     machines = sorted({row["machine"] for row in rows})
@@ -109,12 +108,18 @@ def _circumstances(experiment: Experiment, rows: Sequence[Row], num_planned: int
     lines = [
         f"{len(rows)} of {num_planned} trials are finished, seeds {', '.join(map(str, experiment.seeds))}.",
         f"Options of all trials: {options}.",
-        f"Finished from {first:%Y-%m-%d %H:%M} to {last:%Y-%m-%d %H:%M} UTC on {'; '.join(machines)}; "
+        f"Finished {_period(rows)}on {'; '.join(machines)}; "
         f"{', '.join(versions)}" + (f"; commit {', '.join(commits)}." if commits else "."),
     ]
     if times:
         lines.append(f"The last steps of the trials took {sum(times) / 60:.0f} minutes in total.")
     return " ".join(lines)
+
+
+def _period(rows: Sequence[Row]) -> str:
+    """From the first to the last finished trial; empty if that is not known."""
+    ends = [datetime.fromtimestamp(row["finished_at"], UTC) for row in rows if row["finished_at"] is not None]
+    return f"from {min(ends):%Y-%m-%d %H:%M} to {max(ends):%Y-%m-%d %H:%M} UTC " if ends else ""
 
 
 def _scores_table(experiment: Experiment, arms: Sequence[Arm]) -> str:

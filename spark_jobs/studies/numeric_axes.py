@@ -1,7 +1,8 @@
 """Numeric axes of an experiment: rho, rho_U, the amount of unlabeled data, relevance, or any numeric option."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from longtail.conf.experiment import Experiment, Options
 from longtail.conf.options.data import OF_UNLABELED, DataOptions
@@ -38,11 +39,22 @@ def numeric_axes(experiment: Experiment) -> list[NumericAxis]:
             numbers = {level: _number(experiment, options, option) for level, options in levels.items()}
             name, convert = _SHOWN.get(option, (option, float))
             values = {level: convert(number) for level, number in numbers.items() if number is not None}
-            if len(set(values.values())) > 1:
+            is_axis = option in _SHOWN or _are_alike_otherwise([levels[level] for level in values])
+            if is_axis and len(set(values.values())) > 1:
                 references = [level for level, number in numbers.items() if number is None]
                 found.append(NumericAxis(axis, name, values, references))
                 break
     return found
+
+
+def _are_alike_otherwise(levels: Sequence[Options]) -> bool:
+    """Whether the levels agree in everything that is no number: methods are no axis, although their epochs differ."""
+    rest = [{name: value for name, value in options.items() if not _is_number(value)} for options in levels]
+    return all(options == rest[0] for options in rest)
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)
 
 
 def _number(experiment: Experiment, options: Options, option: str) -> float | None:
@@ -56,4 +68,4 @@ def _number(experiment: Experiment, options: Options, option: str) -> float | No
             return None
         values = {option: DataOptions.model_fields[option].default, **values}
     number = values.get(option)
-    return float(number) if isinstance(number, int | float) and not isinstance(number, bool) else None
+    return float(number) if number is not None and _is_number(number) else None

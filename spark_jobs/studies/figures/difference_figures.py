@@ -39,6 +39,7 @@ def plot_differences(by_score: Mapping[str, Sequence[Comparison]]) -> Figure | N
                 axes.plot(ends, [position, position], color=colour, linewidth=2.5, solid_capstyle="butt")
             axes.plot([100 * comparison.mean], [position], marker, color=colour, markersize=7)
         axes.set_title(COMPARED_SCORES[score], fontsize=10)
+        axes.set_xlabel("difference, points", fontsize=9)
         axes.grid(axis="x", color=GRID_COLOUR)
         axes.set_axisbelow(True)
     panels[0].set_yticks(range(len(rows)), [figure_label(name) for name in rows], fontsize=9)
@@ -49,7 +50,6 @@ def plot_differences(by_score: Mapping[str, Sequence[Comparison]]) -> Figure | N
     ]
     handles.append(Line2D([], [], color="0.4", marker="|", linewidth=0, label="one pair of trials"))
     figure.legend(handles=handles, loc="outside lower center", ncols=len(handles), fontsize=8)
-    figure.supxlabel("difference, points", fontsize=10)
     return figure
 
 
