@@ -15,10 +15,11 @@
 
 An axis maps the names of its levels to options. A trial is one level of each axis
 and a seed; an arm is all trials with the same levels. Options are those of
-`longtail train` and `train_semi`, and two more: `pretraining_job`, the
-self-supervised job that runs first, and `classifier`, options of `train_classifier`
-for a second stage. A trial whose options name an unlabeled part (imb_factor_unlabel
-or unlabeled) is trained with pseudo-labels.
+`longtail train` and `train_semi`, and three more: `pretraining_job`, the
+self-supervised job that runs first; `classifier`, options of `train_classifier` for a
+second stage; and `labeller`, which overrides the file's `labeller` at a level. A
+trial whose options name an unlabeled part (imb_factor_unlabel or unlabeled) is
+trained with pseudo-labels.
 
 For the arms that match `shown`, the report draws the confusion matrices, the
 accuracy per class and, for the first seed, a map of the test images' features.
@@ -43,6 +44,7 @@ from longtail.conf.packaged import read_yaml_model
 
 PRETRAINING_JOB = "pretraining_job"
 CLASSIFIER = "classifier"
+LABELLER = "labeller"
 
 Options = dict[str, Any]
 
@@ -102,6 +104,8 @@ class Experiment(_Part):
                 raise ValueError(f"{PRETRAINING_JOB} {job}: choose one of {', '.join(PRETRAININGS)}{guess}")
             if not isinstance(classifier := options.get(CLASSIFIER), dict | None):
                 raise ValueError(f"{CLASSIFIER} must be options of train_classifier, got {classifier!r}")
+            if not isinstance(labeller := options.get(LABELLER), dict | None):
+                raise ValueError(f"{LABELLER} must be options of train, got {labeller!r}")
         return self
 
     @model_validator(mode="after")
@@ -157,6 +161,11 @@ class Trial:
     def classifier(self) -> Options | None:
         """Options of train_classifier for a second stage, or None."""
         return self.options.get(CLASSIFIER)
+
+    @property
+    def labeller(self) -> Options:
+        """Options that the classifier that labels D_U has of this trial alone."""
+        return self.options.get(LABELLER) or {}
 
     @property
     def is_semi_supervised(self) -> bool:

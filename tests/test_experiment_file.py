@@ -118,7 +118,7 @@ def test_an_unknown_name_is_refused_with_the_packaged_names():
     assert messages[0].startswith(
         "there is no experiment 'digit_small' (did you mean digits_small?): choose one of amount_small, cifar100_ssp, "
     )
-    assert messages[0].endswith("svhn_semi, or give the path of a YAML file")
+    assert messages[0].endswith("two_cores_unlabeled_rest, or give the path of a YAML file")
 
 
 def test_packaged_files_are_read_from_a_zip(tmp_path: Path):

@@ -212,6 +212,46 @@ def test_arms_have_equal_steps_where_unlabeled_images_have_batches_of_their_own(
     assert budget_sentence(budgets_of_plan(apart)) == "All trials train for 3 epochs, 15 optimizer steps."
 
 
+@pytest.mark.parametrize("name", [name for name in EXPERIMENTS if name.startswith("two_cores_")])
+def test_what_is_compared_on_two_cores_has_equal_steps_in_at_most_two_and_a_half_hours(name: str):
+    experiment = read_experiment(name)
+    assert experiment.options["eval_every"] == 10 and len(experiment.seeds) == 5
+    trials = plan(experiment, source=name, common={}, num_seeds=3)
+    assert budget_sentence(budgets_of_plan(trials)).startswith("All trials train for ")
+    # A whole training passes some 1,500 images per second through resnet20 on two quiet cores with AVX-512.
+    assert sum(images_of_step(step) or 0 for step in all_steps(trials)) / 1500 / 3600 < 2.5
+
+
+def test_a_level_may_have_a_labeller_of_its_own_and_labels_spoilt_on_purpose():
+    levels = {
+        "plain": {},
+        "weak": {"labeller": {"epochs": 2}},
+        "few": {"labeller": {"n_max": 20}},
+        "true": {"wrong_share": 0},
+        "spoilt": {"wrong_share": 0.25},
+    }
+    options = {"imb_factor_unlabel": 1, "epochs": 9}
+    plain, weak, few, true, spoilt = planned({"labels": levels}, options=options, labeller={"epochs": 5})
+    assert [step(trial, "train").planned_options.epochs for trial in (plain, weak, few)] == [5, 2, 5]
+    assert [trial.last_step.planned_options.epochs for trial in (plain, weak)] == [9, 9]
+    # Fewer labels are another set, for the labeller alone.
+    assert few.last_step.inputs[SET].step_id == plain.last_step.inputs[SET].step_id
+    assert step(few, "train").inputs[SET].step_id != step(plain, "train").inputs[SET].step_id
+    # The same labeller, and other labels.
+    assert step(true, "train").step_id == step(plain, "train").step_id
+    ids = {step(trial, "gen_pseudolabels").step_id for trial in (plain, weak, few, true, spoilt)}
+    assert len(ids) == len({trial.last_step.step_id for trial in (plain, weak, few, true, spoilt)}) == 5
+    with refused() as messages:
+        planned({"labels": {"bad": {"labeller": {"epoch": 1}}}}, options=options)
+    assert messages[0].startswith("x.yaml: no job has an option epoch;")
+
+
+def test_labels_by_different_thresholds_are_different_labels():
+    levels = {"all": {}, "sure": {"threshold": 0.9}, "few": {"top_k": 5}}
+    trials = planned({"labels": levels}, options={"imb_factor_unlabel": 1})
+    assert len({trial.last_step.step_id for trial in trials}) == 3
+
+
 def test_trials_that_a_report_keeps_are_done_on_another_machine(tmp_path: Path):
     found = Experiment.model_validate({"title": "t", "seeds": [0, 1, 2], "axes": D_U})
     trials = plan(found, source="x.yaml", common={})

@@ -143,7 +143,9 @@ def test_trials_of_which_only_scores_are_known_have_a_report_with_a_note(tmp_pat
     known = [{**row, **classes, "note": "scores alone"} for row in GAIN]
     markdown, _ = report(tmp_path, known)
     assert "**6 of 6 trials:** scores alone" in markdown
-    assert sorted(file.stem for file in (tmp_path / "r").glob("*.png")) == ["arms", "differences", "pseudo_labels"]
+    assert sorted(file.stem for file in (tmp_path / "r").glob("*.png")) == [
+        "arms", "differences", "label_gains", "pseudo_labels",
+    ]  # fmt: skip
 
 
 def test_few_shot_images_of_each_combination_are_a_page_of_their_own(tmp_path: Path) -> None:
@@ -197,7 +199,7 @@ def test_the_tables_hold_means_deviations_and_the_papers_errors(tmp_path: Path):
 def test_the_page_needs_nothing_but_itself_and_takes_titles_as_text(tmp_path: Path):
     _, page = report(tmp_path, GAIN)
     assert "<h1>Labels &lt;b&gt;&amp; more&lt;/b&gt;</h1>" in page
-    assert page.count('<img src="data:image/png;base64,') == 6
+    assert page.count('<img src="data:image/png;base64,') == 7
     # What it links to, and does not need, are the files of scores and trials beside it.
     linked = set(re.findall(r'(?:src|href)="(?!data:)([^"]*)"', page))
     assert linked == {"scores.csv", "scores.tex", "trials.parquet"}

@@ -14,9 +14,11 @@ from longtail.spark_jobs.studies.comparisons import compare_levels
 from longtail.spark_jobs.studies.feature_maps import FeatureMap, features_file, is_mapped, read_maps
 from longtail.spark_jobs.studies.figures.class_figures import plot_bars
 from longtail.spark_jobs.studies.figures.difference_figures import plot_differences
+from longtail.spark_jobs.studies.figures.label_figures import plot_label_gains
 from longtail.spark_jobs.studies.figures.map_figures import plot_maps
 from longtail.spark_jobs.studies.figures.report_figures import report_figures, shown_arms
 from longtail.spark_jobs.studies.figures.score_figures import plot_curve, plot_scores
+from longtail.spark_jobs.studies.label_gains import fit_gains, gain_sentence, label_gains
 from longtail.spark_jobs.studies.numeric_axes import numeric_axes
 from longtail.spark_jobs.studies.plan import plan
 
@@ -120,6 +122,35 @@ def test_differences_are_drawn_with_their_interval_and_pairs_beside_zero() -> No
     assert 9.99 < low < 11 < high < 12.01 and mean.get_xdata()[0] == pytest.approx(11)
     assert figure.axes[0].get_yticklabels()[0].get_text() == "n: 2 - 1"
     assert plot_differences({"balanced_accuracy": []}) is None
+
+
+def test_the_gain_by_right_pseudo_labels_is_fitted_over_the_trials_and_tested_over_the_seeds() -> None:
+    labels = {"none": {}, "bad": {"imb_factor_unlabel": 1}, "fair": {"wrong_share": 0.3}, "true": {"wrong_share": 0}}
+    found = experiment({"amount": {"1x": {}}, "labels": labels})
+    # Gains of -2, 1 and 4 points at 40, 70 and 100 % right: 1 point more for 10 % more, and zero at 60 %.
+    rows = [
+        {
+            "levels": {"amount": "1x", "labels": level}, "seed": seed, "pseudo_label_accuracy": correct,
+            "balanced_accuracy": 0.5 + seed / 100 + gain,
+        }
+        for level, correct, gain in (("none", None, 0), ("bad", 0.4, -0.02), ("fair", 0.7, 0.01), ("true", 1, 0.04))
+        for seed in (3, 5)
+    ]  # fmt: skip
+    gains = label_gains(found, rows)
+    assert [(gain.setting, gain.seed, gain.correct) for gain in gains[:2]] == [(("1x",), 3, 0.4), (("1x",), 5, 0.4)]
+    fit = fit_gains(gains)
+    assert fit is not None
+    assert (fit.slope, fit.break_even) == (pytest.approx(0.1), pytest.approx(0.6))
+    assert gain_sentence("1x", fit).startswith(
+        "1x: ten points more right pseudo-labels go with +1.0 points of accuracy"
+    )
+    assert gain_sentence("1x", fit).endswith("labels alone are as good at 60 % right.")
+    figure = plot_label_gains(gains)
+    assert figure is not None
+    _, dots, line = figure.axes[0].lines
+    np.testing.assert_allclose(sorted(dots.get_ydata()), [-2, -2, 1, 1, 4, 4], atol=1e-9)
+    np.testing.assert_allclose(line.get_xydata(), [[40, -2], [100, 4]], atol=1e-9)
+    assert fit_gains(gains[:4]) is None and plot_label_gains([]) is None
 
 
 def test_one_point_is_no_curve() -> None:

@@ -11,6 +11,7 @@ from longtail.spark_jobs.frames.pseudo_label_selection import (
     keep_top_k_per_class,
     with_aligned_distribution,
 )
+from longtail.spark_jobs.frames.spoilt_labels import with_spoilt_labels
 from tests.frames import frame_of
 
 SCHEMA = "id long, pseudo_label int, confidence float, margin float, probabilities array<float>"
@@ -93,3 +94,33 @@ def test_a_class_that_is_never_predicted_stays_at_zero_and_a_certain_image_is_un
 
     assert rows[0].probabilities == [0.0, 1.0, 0.0]
     assert rows[1].probabilities == [1.0, 0.0, 0.0]  # all its weight is on a class without a share
+
+
+def test_spoilt_labels_are_true_but_for_a_share_that_is_mistaken_as_the_classifier_does(spark: SparkSession) -> None:
+    # Of class 0, the classifier takes every fourth image for class 1 and every eighth for class 2; of class 1 none.
+    number = 4000
+    targets = [0 if i % 2 else 1 for i in range(number)]
+    taken = [1 if i % 8 == 1 else 2 if i % 16 == 3 else targets[i] for i in range(number)]
+    rows = [(i, taken[i], 0.5, 0.1, [0.5, 0.4, 0.1], "v") for i in range(number)]
+    predictions = frame_of(spark, rows, f"{SCHEMA}, model_version string")
+    withheld = [(i, "unlabeled", targets[i] if i else None) for i in range(number)]
+    prepared = frame_of(spark, withheld, "id long, split string, hidden_label int")
+
+    def labels(share: float, partitions: int = 2) -> dict[int, int]:
+        frame = predictions.repartition(partitions)
+        found = with_spoilt_labels(frame, prepared, share=share, num_classes=3).collect()
+        assert len(found) == number and found[0].asDict().keys() == set(predictions.columns)
+        for row in found:
+            if row.id:
+                assert row.confidence == 1 and row.probabilities == [float(k == row.pseudo_label) for k in range(3)]
+        return {row.id: row.pseudo_label for row in found}
+
+    none, some, more = labels(0), labels(0.3), labels(0.6)
+    assert [none[i] for i in range(1, number)] == targets[1:]
+    assert none[0] == some[0] == taken[0]  # its class is unknown: it keeps its row
+    wrong = {i for i in some if i and some[i] != targets[i]}
+    # Class 1 is never mistaken. 30 % of 2,000 of class 0 are 600, and of these two in three become class 1.
+    assert {targets[i] for i in wrong} == {0} and 520 < len(wrong) < 680
+    assert 0.6 < sum(some[i] == 1 for i in wrong) / len(wrong) < 0.74
+    assert wrong < {i for i in more if i and more[i] != targets[i]}
+    assert labels(0.3, partitions=5) == some

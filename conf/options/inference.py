@@ -95,6 +95,11 @@ class GenPseudolabelsOptions(InferenceOptions):
         "distribution alignment: scale predictions so that their mean matches the labelled class shares raised to this "
         "power (0: uniform)", group="Method", ge=0, le=1,
     )  # fmt: skip
+    wrong_share: float | None = option(
+        None,
+        "for studies: in place of the classifier's labels the withheld true ones, this share of them replaced by the "
+        "classes that the classifier takes such images for", group="Method", advanced=True, ge=0, le=1,
+    )  # fmt: skip
     batch_size: int = images_per_pass()
     threads: int | None = threads_option()
     output_dir: Location | None = option(
@@ -106,13 +111,26 @@ class GenPseudolabelsOptions(InferenceOptions):
     )  # fmt: skip
     format: TableFormat = option("parquet", DELTA_HELP, group="Output")
 
+    def labels_name(self) -> str:
+        """The name of the set, and what changes its labels: different for whatever can change the table."""
+        changes = {name: getattr(self, name) for name in ("wrong_share", "align", "threshold", "top_k")}
+        given = (f"-{name}{value:g}" for name, value in changes.items() if value is not None)
+        return self.set_name() + "".join(given)
+
+    @model_validator(mode="after")
+    def _true_labels_have_no_confidence(self) -> "GenPseudolabelsOptions":
+        if self.wrong_share is not None and (self.threshold or self.top_k or self.align is not None):
+            raise ValueError("--wrong_share labels without confidences: leave out --threshold, --top_k and --align")
+        return self
+
     @model_validator(mode="after")
     def _the_published_layout_has_every_image(self) -> "GenPseudolabelsOptions":
-        selected = self.threshold is not None or self.top_k is not None or self.align is not None
+        of_table = (self.threshold, self.top_k, self.align, self.wrong_share)
+        selected = any(value is not None for value in of_table)
         if self.output_filename.endswith(".pickle") and selected:
             raise ValueError(
-                "the published layout has a plain label for every image: give --threshold, --top_k and --align with a "
-                "name in .parquet"
+                "the published layout has a plain label for every image: give --threshold, --top_k, --align and "
+                "--wrong_share with a name in .parquet"
             )
         return self
 

@@ -28,6 +28,7 @@ from longtail.spark_jobs.frames.pseudo_label_selection import (
     with_aligned_distribution,
 )
 from longtail.spark_jobs.frames.reading import read_parquet_or_delta, read_prepared
+from longtail.spark_jobs.frames.spoilt_labels import with_spoilt_labels
 from longtail.spark_jobs.frames.writing import write_parquet
 from longtail.spark_jobs.steps.kept_predictions import keep_labels
 from longtail.spark_jobs.steps.label_quality import remove_quality, show_quality, write_quality
@@ -81,7 +82,12 @@ def gen_pseudolabels(spark: SparkSession, options: GenPseudolabelsOptions, *, se
         arch=options.arch,
     )
     with described(spark, f"pseudo-labels from {classifier.checkpoint}"):
-        _write_table(with_pseudo_labels(images, classifier), table, options, manifest)
+        pseudo_labels = with_pseudo_labels(images, classifier)
+        if options.wrong_share is not None:
+            pseudo_labels = with_spoilt_labels(
+                pseudo_labels, prepared, share=options.wrong_share, num_classes=manifest.num_classes
+            )
+        _write_table(pseudo_labels, table, options, manifest)
         compared = with_label_quality(read_parquet_or_delta(spark, table), prepared, num_classes=manifest.num_classes)
         quality = [row.asDict() for row in compared.collect()]
         write_quality(quality, manifest, table)

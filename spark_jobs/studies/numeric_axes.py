@@ -37,9 +37,10 @@ def numeric_axes(experiment: Experiment) -> list[NumericAxis]:
     for axis, levels in experiment.axes.items():
         for option in dict.fromkeys(name for options in levels.values() for name in options):
             numbers = {level: _number(experiment, options, option) for level, options in levels.items()}
-            name, convert = _SHOWN.get(option, (option, float))
+            shown = _SHOWN.get(option)
+            name, convert = shown or (option, float)
             values = {level: convert(number) for level, number in numbers.items() if number is not None}
-            is_axis = option in _SHOWN or _are_alike_otherwise([levels[level] for level in values])
+            is_axis = shown is not None or _are_alike_otherwise([levels[level] for level in values])
             if is_axis and len(set(values.values())) > 1:
                 references = [level for level, number in numbers.items() if number is None]
                 found.append(NumericAxis(axis, name, values, references))

@@ -15,7 +15,7 @@ from pathlib import Path
 
 from longtail.conf.arguments import resolve_options
 from longtail.conf.base.errors import UserError
-from longtail.conf.experiment import CLASSIFIER, PRETRAINING_JOB, Experiment, Options, Trial
+from longtail.conf.experiment import CLASSIFIER, LABELLER, PRETRAINING_JOB, Experiment, Options, Trial
 from longtail.conf.options.data import OF_UNLABELED
 from longtail.conf.options.semi import TrainSemiOptions
 from longtail.conf.options.training import RunOptions
@@ -52,9 +52,11 @@ def plan(experiment: Experiment, *, source: str, common: Options, num_seeds: int
 
 def unknown_options(experiment: Experiment) -> list[str]:
     """Option names in the file that no job has."""
-    known = {PRETRAINING_JOB, CLASSIFIER} | {name for kind in OPTIONS_OF_JOB.values() for name in kind.model_fields}
-    levels = (options for axis in experiment.axes.values() for options in axis.values())
-    parts = (experiment.options, experiment.pretraining, experiment.labeller, experiment.semi, *levels)
+    of_jobs = {name for kind in OPTIONS_OF_JOB.values() for name in kind.model_fields}
+    levels = [options for axis in experiment.axes.values() for options in axis.values()]
+    labellers = [options.get(LABELLER) or {} for options in (experiment.options, *levels)]
+    parts = (experiment.options, experiment.pretraining, experiment.labeller, experiment.semi, *labellers, *levels)
+    known = of_jobs | {PRETRAINING_JOB, CLASSIFIER, LABELLER}
     return sorted({name for part in parts for name in part} - known)
 
 
@@ -63,7 +65,9 @@ class _Planner:
 
     def __init__(self, experiment: Experiment, trial: Trial, common: Options) -> None:
         self._experiment, self._trial = experiment, trial
-        own = {name: value for name, value in trial.options.items() if name not in (PRETRAINING_JOB, CLASSIFIER)}
+        own = {
+            name: value for name, value in trial.options.items() if name not in (PRETRAINING_JOB, CLASSIFIER, LABELLER)
+        }
         self._all = {**own, **common}
         self._labelled_only = {name: value for name, value in self._all.items() if name not in OF_UNLABELED}
 
@@ -82,14 +86,14 @@ class _Planner:
         assert isinstance(step.planned_options, TrainSemiOptions)
         if not step.planned_options.needs_pseudo_labels:
             return step
-        labeller = self._train({**self._labelled_only, **self._experiment.labeller})
+        labeller = self._train({**self._labelled_only, **self._experiment.labeller, **self._trial.labeller})
         # Inference has a batch size of its own.
         labelling = {name: value for name, value in self._all.items() if name != "batch_size"}
         labels = _step("gen_pseudolabels", labelling, {SET: data, "resume": labeller})
         return _step("train_semi", values, {**step.inputs, "pseudo_labels": labels})
 
     def _train(self, values: Options) -> PlannedStep:
-        return _step("train", values, {SET: self._prepare(self._labelled_only), **self._pretrained()})
+        return _step("train", values, {SET: self._prepare(values), **self._pretrained()})
 
     def _pretrained(self) -> dict[str, PlannedStep]:
         if (job := self._trial.pretraining_job) is None:

@@ -47,13 +47,19 @@ class PlannedStep:
         """Equal for steps with the same outcome, however their options were written."""
         inputs = {name: step.step_id for name, step in self.inputs.items()}
         options = self.planned_options
-        own = options.run_name({}) if isinstance(options, RunOptions) else options.set_name()
+        own = options.set_name()
+        if isinstance(options, RunOptions):
+            own = options.run_name({})
+        elif isinstance(options, GenPseudolabelsOptions):
+            own = options.labels_name()
         return fingerprint({"job": self.job, "own": own, "inputs": inputs})
 
     @property
     def name(self) -> str:
         """Name for people."""
         options = self.planned_options
+        if isinstance(options, GenPseudolabelsOptions):
+            return f"{self.job} {options.labels_name()}"
         if not isinstance(options, RunOptions):
             return f"{self.job} {options.set_name()}"
         return options.run_name({}).rpartition("-")[0]

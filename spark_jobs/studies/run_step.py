@@ -51,8 +51,11 @@ def run_step(spark: SparkSession, step: PlannedStep, outputs: Outputs) -> Output
         return Output(set_dir, options, seconds=seconds)
     set_dir = paths.pop(SET)
     if step.job == "gen_pseudolabels":
-        # Beside the run of the labeller, which may label several unlabeled sets.
-        output_dir = paths["resume"].parent / PSEUDO_LABELS_DIRECTORY / set_dir.name
+        # Beside the run of the labeller, which may label several unlabeled sets, and one set in several ways.
+        labelling = step.options(**paths)
+        assert isinstance(labelling, GenPseudolabelsOptions)
+        name = set_dir.name + labelling.labels_name().removeprefix(labelling.set_name())
+        output_dir = paths["resume"].parent / PSEUDO_LABELS_DIRECTORY / name
         return _labelled(spark, step.options(**paths, output_dir=output_dir), output_dir, set_dir=set_dir)
     return _trained(spark, step.options(**paths), set_dir=set_dir, pseudo_labels=paths.get("pseudo_labels"))
 

@@ -10,9 +10,11 @@ from longtail.spark_jobs.studies.arms import Arm, arms_of
 from longtail.spark_jobs.studies.feature_maps import FeatureMap
 from longtail.spark_jobs.studies.figures.class_figures import plot_bars, plot_classes, plot_confusion
 from longtail.spark_jobs.studies.figures.difference_figures import plot_differences
+from longtail.spark_jobs.studies.figures.label_figures import plot_label_gains
 from longtail.spark_jobs.studies.figures.map_figures import plot_maps
 from longtail.spark_jobs.studies.figures.score_figures import plot_curve, plot_pseudo_labels, plot_scores
 from longtail.spark_jobs.studies.findings import compared
+from longtail.spark_jobs.studies.label_gains import label_gains
 from longtail.spark_jobs.studies.numeric_axes import numeric_axes
 from longtail.spark_jobs.studies.trial_row import Row
 
@@ -49,6 +51,10 @@ def report_figures(
         "pseudo_labels": (
             "Accuracy of the pseudo-labels, and the balanced accuracy that resulted",
             plot_pseudo_labels(arms),
+        ),
+        "label_gains": (
+            "What pseudo-labels gain over labels alone, by how many of them are right",
+            plot_label_gains(label_gains(experiment, rows)),
         ),
         "maps": ("Features of test images, mapped by t-SNE: near points have similar features", plot_maps(maps)),
     }
