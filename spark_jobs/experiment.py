@@ -4,10 +4,11 @@
     spark-submit spark_jobs/experiment.py digits_small
 
 Steps that trials share (a prepared set, a pre-training, a base classifier) run
-once; independent steps run side by side on the cluster's slots, seed by seed. The same
-command continues an interrupted experiment; with --trials, on another machine. Each
-finished trial is a row of RESULTS_DIR/trials (spark_jobs/studies/results.py). --dry_run
-shows the steps and their cost without running them. File format: conf/experiment.py.
+once, independent ones side by side on the cluster's slots; seed by seed, and trials
+that share a step are finished together. The same command continues an interrupted
+experiment; with --trials, on another machine. Each finished trial is a row of
+RESULTS_DIR/trials (spark_jobs/studies/results.py). --dry_run shows the steps, their
+cost and which differences the seeds can show. File format: conf/experiment.py.
 """
 
 import sys
