@@ -11,11 +11,15 @@ import pyarrow.parquet as pq
 import pytest
 from pyspark.sql import SparkSession
 
+from longtail.conf.experiment import read_experiment
 from longtail.conf.options.prepare import PrepareOptions
+from longtail.conf.options.studies import ExperimentOptions
 from longtail.conf.vocabulary import TRAIN
 from longtail.data.contract import ID
 from longtail.spark_jobs.steps.prepare import prepare
+from longtail.spark_jobs.studies.plan import plan
 from longtail.spark_jobs.studies.results import read_step_times, read_trials
+from longtail.spark_jobs.studies.run import run_experiment
 from longtail.streaming.runs.descriptions import read_descriptions
 from tests.cluster import quick_workers
 from tests.conftest import SCRIPTS, RunJob
@@ -112,6 +116,41 @@ def test_a_bad_experiment_is_one_line_and_leaves_nothing_behind(job: RunJob, fil
     assert done.stderr.startswith(f"longtail experiment: error: {where}: train: --epochs 0:")
     assert done.stderr.count("\n") == 1
     assert list(tmp_path.iterdir()) == [file]
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("name", ["two_cores_ssp", "two_cores_unlabeled_50", "two_cores_labels"])
+def test_an_experiment_on_real_cifar10_runs_on_a_few_digits_in_its_place(
+    name: str, spark: SparkSession, tmp_path: Path
+):
+    small = {"dataset": "digits", "n_max": 16, "imb_factor": 0.1, "epochs": 1, "eval_every": 1, "precision": "float32"}
+    experiment = read_experiment(name)
+    axes = {axis: levels for axis, levels in experiment.axes.items() if axis not in ("rule", "amount")}
+    labels = axes.get("labels", {})
+    for level, options in labels.items():
+        if "labeller" in options:
+            labels[level] = {**options, "labeller": {"n_max": 10}}
+    ratio = {} if name == "two_cores_ssp" else {"unlabel_size_factor": 1, "unlabeled_ratio": 1}
+    changes = {"options": {**experiment.options, **small, **ratio}, "axes": axes, "labeller": {}, "published": ()}
+    few = experiment.model_copy(update={**changes, "seeds": (0,)})
+    options = ExperimentOptions(
+        experiment="few.yaml",
+        threads=1,
+        data_dir=tmp_path,
+        runs_dir=tmp_path / "runs",
+        results_dir=tmp_path / "results",
+    )
+    trials = plan(few, source="few.yaml", common=options.step_options())
+
+    run_experiment(spark, options, few, trials)
+
+    rows = read_trials(tmp_path / "results", "few")
+    assert len(rows) == len(trials)
+    assert len({row["optimizer_steps"] for row in rows}) == len({row["epochs"] for row in rows}) == 1
+    if labels:
+        correct = {row["levels"]["labels"]: row["pseudo_label_accuracy"] for row in rows}
+        assert correct["none"] is None and correct["true"] == 1
+        assert correct["true"] > correct["20 % wrong"] > correct["40 % wrong"] > 0.3
 
 
 @pytest.mark.long
