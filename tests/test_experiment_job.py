@@ -149,8 +149,8 @@ def test_an_experiment_on_real_cifar10_runs_on_a_few_digits_in_its_place(
     assert len({row["optimizer_steps"] for row in rows}) == len({row["epochs"] for row in rows}) == 1
     if labels:
         correct = {row["levels"]["labels"]: row["pseudo_label_accuracy"] for row in rows}
-        assert correct["none"] is None and correct["true"] == 1
-        assert correct["true"] > correct["20 % wrong"] > correct["40 % wrong"] > 0.3
+        assert correct["none"] is None and correct["all true"] == 1
+        assert correct["all true"] > correct["20 % wrong"] > correct["40 % wrong"] > 0.3
 
 
 @pytest.mark.long
