@@ -5,7 +5,8 @@ from itertools import cycle
 
 from matplotlib.figure import Figure
 
-from longtail.spark_jobs.display.palette import COLOURS, GRID_COLOUR, GROUP_COLOURS
+from longtail.conf.palette import GROUP_COLOURS
+from longtail.spark_jobs.display.palette import COLOURS, GRID_COLOUR
 from longtail.spark_jobs.studies.arms import REPORTED_SCORES, Arm
 from longtail.spark_jobs.studies.numeric_axes import NumericAxis
 
