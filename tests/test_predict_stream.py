@@ -108,7 +108,7 @@ def test_rows_of_parquet_files_that_arrive_keep_their_columns(
 
     write_log(tmp_path / "inbox")
     status, _, error = stream(job, checkpoint)
-    assert status == 2 and "inbox is a Delta table, and Delta's connector for Spark" in error
+    assert status == 2 and "inbox is a Delta table, which --stream does not follow" in error
     assert len(error.splitlines()) == 1
 
 

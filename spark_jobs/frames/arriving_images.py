@@ -69,8 +69,8 @@ def _rows(spark: SparkSession, path: Location, image: str) -> ArrivingImages:
         raise UserError(f"--stream follows a directory, and {path} is a file: name its directory")
     if is_delta(path):
         raise UserError(
-            f"{path} is a Delta table, and Delta's connector for Spark, which a stream of it needs, has no release for "
-            f"Spark {spark.version}: leave --stream out, or let images arrive as Parquet files or in a Kafka topic"
+            f"{path} is a Delta table, which --stream does not follow: Delta's connector, which that needs, does not "
+            f"run with Spark 4.3. Leave --stream out, or let images arrive as Parquet files or in a Kafka topic"
         )
     known = spark.read.parquet(spark_uri(path))
     images = image_column(known, image)
