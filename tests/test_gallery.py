@@ -1,8 +1,9 @@
 """The images behind a number: the right ones, of a set of any size, and a clear sentence where there are none."""
 
 import io
+import socket
 from base64 import b64decode
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -242,7 +243,7 @@ def test_tables_whose_runs_are_nowhere_say_so() -> None:
 
 
 @contextmanager
-def server(images) -> Iterator[object]:
+def server(images: Callable[[WantedImages], Gallery] | None) -> Iterator[socket.socket]:
     rows = class_rows({0: [0.5, 0.75], 1: [0.25, 0.5], 2: [0.0, 0.25]})
     tables = {"runs": table("runs", {}), "epochs": ONE_RUN["epochs"], "class_epochs": rows}
     listening = listening_socket("127.0.0.1", 0)

@@ -112,7 +112,7 @@ def test_a_click_shows_the_images_behind_a_number(root: Path, request: pytest.Fi
 
         # A cell: the button of the largest confusion, and a click on the same cell of the chart.
         button = page.element("#note-confusion_matrix [data-images]")
-        query = dict(part.split("=") for part in button.get_attribute("data-images").split("&"))
+        query = dict(part.split("=") for part in str(button.get_attribute("data-images")).split("&"))
         cell = of_classes(kept.rows, labels=[int(query["truth"])], predicted=[int(query["predicted"])])
         page.driver.execute_script("arguments[0].focus()", button)
         ActionChains(page.driver).send_keys(Keys.ENTER).perform()
