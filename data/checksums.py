@@ -11,6 +11,7 @@ import numpy as np
 import pyarrow as pa
 
 from longtail.conf.vocabulary import NO_CLASS
+from longtail.data.byte_columns import rows_of_bytes
 from longtail.data.contract import HIDDEN_LABEL, ID, IMAGE, LABEL
 
 CHECKED_COLUMNS = (ID, IMAGE, LABEL, HIDDEN_LABEL)
@@ -24,11 +25,12 @@ def rows_checksum(rows: pa.RecordBatch | pa.Table) -> int:
     numbers = [rows.column(ID), *(rows.column(name).fill_null(NO_CLASS) for name in (LABEL, HIDDEN_LABEL))]
     heads = np.stack([column.to_numpy(zero_copy_only=False).astype("<i8") for column in numbers], axis=1).tobytes()
     head_size = 8 * len(numbers)
+    images = rows.column(IMAGE)
+    contents = rows_of_bytes(images if not images.null_count else images.fill_null(b""))
     total = 0
-    for row, image in enumerate(rows.column(IMAGE)):
+    for row, content in enumerate(contents):
         digest = hashlib.sha256(heads[row * head_size : (row + 1) * head_size])
-        if image.is_valid:
-            digest.update(image.as_buffer())
+        digest.update(content)
         total += int.from_bytes(digest.digest(), "little")
     return total % _MODULUS
 

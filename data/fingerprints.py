@@ -17,11 +17,13 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from longtail.data.byte_columns import rows_as_bytes, rows_of_bytes
 from longtail.data.contract import ENCODED, ID, IMAGE, LABEL, SKIPPED, SPLIT
-from longtail.data.image_files import CHANNELS
-from longtail.data.loader import decode_images
+from longtail.data.image_files import CHANNELS, check_and_decode
+from longtail.data.loader import image_array
+from longtail.data.pixel_sums import pixel_sums
 
-CONTENT, HASH, SKETCH = "content", "hash", "sketch"
+CONTENT, HASH, SKETCH, SUMS = "content", "hash", "sketch", "sums"
 
 FINGERPRINT_SCHEMA = pa.schema(
     [
@@ -34,6 +36,8 @@ FINGERPRINT_SCHEMA = pa.schema(
         pa.field(HASH, pa.int64()),
         # The low frequencies themselves, (NUM_FREQUENCIES,) float16.
         pa.field(SKETCH, pa.binary()),
+        # Sums and sums of squares of the pixels as a training has them, (2, channels) int64; null if it is skipped.
+        pa.field(SUMS, pa.binary()),
         # Of a row of the split SKIPPED, what it has there; else null.
         pa.field(IMAGE, pa.binary()),
     ]
@@ -67,32 +71,72 @@ def has_near_copies(image_shape: tuple[int, int, int], encoding: str) -> bool:
     return encoding == ENCODED or min(image_shape[:2]) >= MIN_SIDE
 
 
-def fingerprints(rows: pa.RecordBatch, image_shape: tuple[int, int, int], encoding: str) -> pa.RecordBatch:
-    """The fingerprints (FINGERPRINT_SCHEMA) of rows of a source (SOURCE_SCHEMA)."""
+class Examination:
+    """Decodes files once, as they are read, and keeps what their fingerprints need.
+
+    sums: of each file, (2, channels) int64
+    small: of each file, (ENCODED_SIDE, ENCODED_SIDE, CHANNELS) uint8
+    """
+
+    def __init__(self, size: int) -> None:
+        """size: of the side of the images that a training has"""
+        self.size = size
+        self.sums: list[np.ndarray] = []
+        self.small: list[np.ndarray] = []
+
+    def __call__(self, content: bytes) -> None:
+        """Check a file as check_image does. May raise BAD_IMAGE."""
+        image, small = check_and_decode(content, (self.size, ENCODED_SIDE))
+        self.sums.append(np.concatenate(pixel_sums(image[None])))
+        self.small.append(small)
+
+
+def fingerprints(
+    rows: pa.RecordBatch, image_shape: tuple[int, int, int], encoding: str, *, examined: Examination | None = None
+) -> pa.RecordBatch:
+    """The fingerprints (FINGERPRINT_SCHEMA) of rows of a source (SOURCE_SCHEMA).
+
+    examined: of ENCODED rows, what was found when they were read; by default they are decoded here
+    """
     images = rows.column(IMAGE)
-    contents = [_hash_of_bytes(image.as_buffer()) for image in images]
-    is_skipped = np.array([split == SKIPPED for split in rows.column(SPLIT).to_pylist()], bool)
+    is_skipped = pc.equal(rows.column(SPLIT), SKIPPED).to_numpy(zero_copy_only=False)
+    whole = images if not is_skipped.any() else images.filter(pa.array(~is_skipped))
+    sums = np.zeros((len(images), 2, image_shape[2]), np.int64)
     frequencies = np.zeros((len(images), NUM_FREQUENCIES), np.float32)
-    if has_near_copies(image_shape, encoding):
-        frequencies[~is_skipped] = _frequencies(images.filter(pa.array(~is_skipped)), image_shape, encoding)
-    flat = _contrast(frequencies) < MIN_CONTRAST
+    if encoding == ENCODED:
+        if examined is None:
+            examined = Examination(image_shape[0])
+            for image in whole.to_pylist():
+                examined(image)
+        sums[~is_skipped] = np.array(examined.sums, np.int64).reshape(-1, *sums.shape[1:])
+        small = np.array(examined.small, np.uint8).reshape(-1, ENCODED_SIDE, ENCODED_SIDE, CHANNELS)
+        frequencies[~is_skipped] = _frequencies(small)
+    else:
+        pixels = image_array(whole, image_shape)
+        sums[~is_skipped] = np.stack(pixel_sums(pixels), axis=1)
+        if has_near_copies(image_shape, encoding):
+            frequencies[~is_skipped] = _frequencies(pixels)
+    flat = pa.array(_contrast(frequencies) < MIN_CONTRAST)
+    nothing, skipped = pa.scalar(None, pa.binary()), pa.array(is_skipped)
     columns = [
         *(rows.column(name) for name in (ID, LABEL, SPLIT)),
-        pa.array(contents, pa.int64()),
-        pa.array(sign_hashes(frequencies), pa.int64(), mask=flat),
-        pa.array([sketch.tobytes() for sketch in frequencies.astype(np.float16)], pa.binary(), mask=flat),
-        pc.if_else(pa.array(is_skipped), images, pa.scalar(None, pa.binary())),
+        pa.array([_hash_of_bytes(image) for image in rows_of_bytes(images)], pa.int64()),
+        pc.if_else(flat, pa.scalar(None, pa.int64()), pa.array(sign_hashes(frequencies))),
+        pc.if_else(flat, nothing, rows_as_bytes(frequencies.astype(np.float16))),
+        pc.if_else(skipped, nothing, rows_as_bytes(sums)),
+        pc.if_else(skipped, images, nothing),
     ]
     return pa.RecordBatch.from_arrays(columns, schema=FINGERPRINT_SCHEMA)
 
 
-def _frequencies(images: pa.BinaryArray, image_shape: tuple[int, int, int], encoding: str) -> np.ndarray:
-    """The low frequencies of stored images; files are decoded to ENCODED_SIDE."""
-    shape = (ENCODED_SIDE, ENCODED_SIDE, CHANNELS) if encoding == ENCODED else image_shape
-    parts = [
-        low_frequencies(decode_images(images.slice(first, IMAGES_AT_ONCE), shape, encoding))
-        for first in range(0, len(images), IMAGES_AT_ONCE)
-    ]
+def sums_array(column: pa.Array) -> np.ndarray:
+    """(N, 2, channels) int64 of a column SUMS without nulls."""
+    return np.frombuffer(b"".join(column.to_pylist()), np.int64).reshape(len(column), 2, -1)
+
+
+def _frequencies(images: np.ndarray) -> np.ndarray:
+    """The low frequencies of images (N, height, width, channels) uint8, a few at once."""
+    parts = [low_frequencies(images[first : first + IMAGES_AT_ONCE]) for first in range(0, len(images), IMAGES_AT_ONCE)]
     return np.concatenate([np.empty((0, NUM_FREQUENCIES), np.float32), *parts])
 
 
@@ -141,5 +185,5 @@ def _basis(length: int) -> np.ndarray:
     return basis.astype(np.float32)
 
 
-def _hash_of_bytes(content: pa.Buffer) -> int:
+def _hash_of_bytes(content: memoryview) -> int:
     return int.from_bytes(hashlib.blake2b(content, digest_size=8).digest(), "little", signed=True)

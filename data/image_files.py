@@ -14,6 +14,7 @@ import io
 import logging
 import os
 import warnings
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
@@ -36,7 +37,8 @@ CHANNELS = 3
 
 FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF")
 """Pillow's names of the formats that are read. Without them it would run Ghostscript on PostScript of any name."""
-_SIGNATURES = (b"\xff\xd8\xff", b"\x89PNG\r\n\x1a\n", b"GIF8", b"BM", b"II*\0", b"MM\0*")
+_JPEG = b"\xff\xd8\xff"
+_SIGNATURES = (_JPEG, b"\x89PNG\r\n\x1a\n", b"GIF8", b"BM", b"II*\0", b"MM\0*")
 FIRST_BYTES = (*_SIGNATURES, b"RIFF")
 """With one of them a file of FORMATS begins."""
 KINDS = f"{', '.join(FORMATS[:-1])} or {FORMATS[-1]}"
@@ -87,13 +89,27 @@ logging.getLogger("PIL").setLevel(logging.CRITICAL)  # it logs errors of damaged
 def decode(content: bytes, size: int) -> np.ndarray:
     """A file's pixels as (size, size, 3) uint8. May raise BAD_IMAGE."""
     # JPEG can decode at a half, a quarter, ...: several times faster for large images.
-    picture = _upright_rgb(content, draft_size=2 * size)
-    return np.asarray(ImageOps.fit(picture, (size, size), Image.Resampling.BILINEAR))
+    return _square(_upright_rgb(content, draft_size=2 * size), size)
 
 
 def check_image(content: bytes) -> None:
     """Decode to the last pixel, at full size. May raise BAD_IMAGE."""
     _upright_rgb(content)
+
+
+def check_and_decode(content: bytes, sizes: Sequence[int]) -> list[np.ndarray]:
+    """What decode() gives for each size, of a file that is checked as by check_image, which is decoded once if it can.
+
+    May raise BAD_IMAGE.
+    """
+    whole = _upright_rgb(content)
+    is_jpeg = content.startswith(_JPEG)
+    # Where JPEG is decoded at a fraction, the pixels differ from those that the whole image is scaled to.
+    reduced = [is_jpeg and min(whole.size) >= 2 * (2 * size) for size in sizes]
+    return [
+        decode(content, size) if is_reduced else _square(whole, size)
+        for size, is_reduced in zip(sizes, reduced, strict=True)
+    ]
 
 
 def begins_as_file(content: bytes) -> bool:
@@ -119,6 +135,10 @@ def decode_files(column: pa.ChunkedArray | pa.BinaryArray, shape: tuple[int, int
         for _ in threads.map(fill, range(len(column))):
             pass
     return images
+
+
+def _square(picture: Image.Image, size: int) -> np.ndarray:
+    return np.asarray(ImageOps.fit(picture, (size, size), Image.Resampling.BILINEAR))
 
 
 def _upright_rgb(content: bytes, *, draft_size: int | None = None) -> Image.Image:

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from PIL import Image, PngImagePlugin
 
-from longtail.data.image_files import BAD_IMAGE, check_image, decode
+from longtail.data.image_files import BAD_IMAGE, check_and_decode, check_image, decode
 
 ORIENTATION = 0x0112
 
@@ -226,3 +226,16 @@ def test_damaged_files_are_bad_images_and_nothing_else() -> None:
                 content[place] = generator.integers(0, 256)
             with contextlib.suppress(*BAD_IMAGE):
                 assert decode(bytes(content), 4).shape == (4, 4, 3)
+
+
+@pytest.mark.parametrize("size", [(500, 375), (120, 90), (1400, 900), (64, 64)])
+@pytest.mark.parametrize("suffix", ["JPEG", "PNG"])
+def test_a_file_that_is_checked_and_decoded_at_once_has_the_same_pixels(size: tuple[int, int], suffix: str) -> None:
+    colours = np.random.default_rng(0).integers(0, 256, (9, 12, 3), np.uint8)
+    content = io.BytesIO()
+    Image.fromarray(colours).resize(size).save(content, suffix, quality=80)
+
+    found = check_and_decode(content.getvalue(), (224, 32))
+
+    for pixels, side in zip(found, (224, 32), strict=True):
+        np.testing.assert_array_equal(pixels, decode(content.getvalue(), side))

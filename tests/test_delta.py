@@ -18,10 +18,10 @@ from longtail.data.contract import ROWS_DIRECTORY
 from longtail.data.loader import load_split
 from longtail.data.manifest import read_manifest
 from longtail.data.stream import open_split
-from longtail.spark_jobs.frames.label_statistics import with_split_counts
 from longtail.spark_jobs.frames.reading import read_prepared
 from longtail.spark_jobs.prepare import main
 from longtail.spark_jobs.steps.prepare import prepare
+from tests.frames import split_counts
 from tests.refusals import refused
 
 
@@ -60,9 +60,7 @@ def test_a_delta_set_is_read_like_a_parquet_set(spark: SparkSession, set_dir: Pa
     manifest = read_manifest(set_dir)
     assert load_split(set_dir, TRAIN, manifest).labels.tolist().count(0) == 40
     assert len(open_split(set_dir, TEST, manifest).ids) == 500
-    counted = {
-        (split, label): count for split, label, count in with_split_counts(read_prepared(spark, set_dir)).collect()
-    }
+    counted = split_counts(read_prepared(spark, set_dir))
     assert counted["train", 0] == 40 and counted["test", 9] == 50 and len(counted) == 20
 
 

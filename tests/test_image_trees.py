@@ -25,7 +25,7 @@ from longtail.data.contract import (
 )
 from longtail.data.image_files import decode, decode_files
 from longtail.data.sources import folder, image_list
-from longtail.data.sources.base import Located, without_second_check
+from longtail.data.sources.base import Located, with_check
 from longtail.data.sources.unlabeled import DirectoryOfImages, RestOfImages, unlabeled_source
 from tests.image_tree import colour_of, write_class, write_image
 from tests.refusals import refused
@@ -204,16 +204,14 @@ def test_a_bad_image_stops_by_name_or_is_left_out(tmp_path: Path, suffix: str, k
 
 
 def test_images_that_a_pass_has_checked_are_not_decoded_again(tmp_path: Path) -> None:
-    """But where bad ones are left out, they must be found in every pass."""
     for name in ("a", "b"):
         write_class(tmp_path / name, 2)
-    located = {how: folder.locate(of_folder(tmp_path, on_bad_image=how)) for how in ("stop", "skip")}
+    located = folder.locate(of_folder(tmp_path))
     (tmp_path / "a" / "000.png").write_bytes(b"no image")
-    again = {how: replace(located[how], shards=without_second_check(located[how].shards)) for how in located}
-    assert b"no image" in rows_of(again["stop"]).column(IMAGE).to_pylist()
-    assert rows_of(again["skip"]).column(SPLIT).to_pylist().count(SKIPPED) == 1
+    again = replace(located, shards=[with_check(shard, None) for shard in located.shards])
+    assert b"no image" in rows_of(again).column(IMAGE).to_pylist()
     with refused():
-        rows_of(located["stop"])
+        rows_of(located)
 
 
 def test_a_list_names_training_and_test_images(tmp_path: Path) -> None:

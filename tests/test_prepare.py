@@ -7,6 +7,7 @@ head class, imb_factor 0.05) the classes have 40, 28, 20, 14, 10, 7, 5, 3, 2, 2 
 import json
 import re
 from collections import Counter
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -22,9 +23,9 @@ from longtail.conf.options.prepare import PrepareOptions
 from longtail.data.loader import load_hidden_labels, load_split
 from longtail.data.manifest import read_manifest
 from longtail.spark_jobs.prepare import main
-from longtail.spark_jobs.steps import prepared_set
 from longtail.spark_jobs.steps.prepare import prepare
 from longtail.spark_jobs.steps.prepared_set import prepared_set_dir
+from longtail.spark_jobs.steps.set_writing import write_rows
 
 LABELLED = [40, 28, 20, 14, 10, 7, 5, 3, 2, 2]
 
@@ -145,7 +146,8 @@ def test_a_second_prepare_uses_what_is_there(spark: SparkSession, full: PrepareO
 def test_the_set_is_the_same_when_made_again_in_many_files(
     spark: SparkSession, full_set: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(prepared_set, "TARGET_FILE_BYTES", 16 * 1024)  # 781 images of 64 bytes fill three
+    # 781 images of 64 bytes fill three.
+    monkeypatch.setattr("longtail.spark_jobs.steps.prepare.write_rows", partial(write_rows, file_bytes=16 * 1024))
 
     again = prepare(spark, options_of(tmp_path, imb_factor_unlabel=1.0, val_fraction=0.2))
 

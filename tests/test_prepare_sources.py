@@ -20,9 +20,9 @@ from longtail.data.manifest import read_manifest
 from longtail.data.sources.base import Located, Shard, source_batch
 from longtail.data.sources.registry import SOURCES
 from longtail.spark_jobs.cluster.failures import user_message
-from longtail.spark_jobs.frames.label_statistics import with_split_counts
-from longtail.spark_jobs.frames.long_tail import LongTail, keep_long_tail, with_bucket_counts
+from longtail.spark_jobs.frames.long_tail import LongTail, collect_limits, keep_long_tail, with_bucket_counts
 from longtail.spark_jobs.steps.prepare import prepare
+from tests.frames import split_counts
 from tests.image_tree import colour_of, write_class
 from tests.refusals import refused
 
@@ -200,8 +200,8 @@ def test_a_table_with_room_for_it_gives_the_published_sizes(
         F.lit(TRAIN).alias(SPLIT),
     )
     long_tail = LongTail(val=[0] * 10, train=labelled, unlabeled=wanted)
-    found = with_split_counts(keep_long_tail(rows, long_tail, with_bucket_counts(rows, seed=0).collect(), seed=0))
-    counts = {(row.split, row.class_id): row["count"] for row in found.collect()}
+    limits = collect_limits(rows, long_tail, with_bucket_counts(rows, seed=0).collect(), seed=0)
+    counts = split_counts(keep_long_tail(rows, limits, seed=0))
     assert [counts[TRAIN, label] for label in range(10)] == labelled and sum(labelled) == num_labelled
     assert [counts[UNLABELED, label] for label in range(10)] == wanted
     # Each class is rounded down, so up to ten images are missing.

@@ -14,6 +14,7 @@ import pyarrow.parquet as pq
 import pytest
 from PIL import Image
 from pyspark.sql import SparkSession
+from pyspark.sql import functions as F
 
 from longtail.conf.arguments import resolve_options
 from longtail.conf.options.prepare import StatsOptions
@@ -189,9 +190,8 @@ def test_exact_duplicates_are_counted_by_the_parts_that_they_lie_in(spark: Spark
         (b"c", "test"), (b"d", "train"), (b"e", "unlabeled"),
         (b"f", "unlabeled"), (b"f", "test"), (b"g", "test"), (b"g", "unlabeled"),
     ])]  # fmt: skip
-    found = [
-        row.asDict() for row in with_duplicates(frame_of(spark, rows, "id long, image binary, split string")).collect()
-    ]
+    images = frame_of(spark, rows, "id long, image binary, split string")
+    found = [row.asDict() for row in with_duplicates(images, F.col("image")).collect()]
     assert found == [
         {"splits": "test+train", "num_contents": 1, "num_images": 3},
         {"splits": "test+unlabeled", "num_contents": 2, "num_images": 4},

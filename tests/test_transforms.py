@@ -7,15 +7,15 @@ import functools
 from collections import Counter
 from collections.abc import Sequence
 
+import pyarrow as pa
 import pytest
 from pyspark.sql import DataFrame, Row, SparkSession
 
+from longtail.data.checksums import as_text, rows_checksum
 from longtail.data.longtail import validation_counts
-from longtail.spark_jobs.frames.image_statistics import collect_checksums, with_checksum_parts
-from longtail.spark_jobs.frames.label_statistics import with_split_counts
-from longtail.spark_jobs.frames.long_tail import LongTail, keep_long_tail, with_bucket_counts
+from longtail.spark_jobs.frames.long_tail import LongTail, collect_limits, keep_long_tail, with_bucket_counts
 from longtail.spark_jobs.frames.pseudo_label_quality import with_label_quality
-from tests.frames import frame_of
+from tests.frames import frame_of, split_counts
 
 TRAIN_SIZES = [30, 12, 1]
 NUM_TEST_A_CLASS = 3
@@ -45,7 +45,8 @@ def cut(source: DataFrame, *, val: Sequence[int], train: Sequence[int], unlabele
 
 @functools.cache
 def _cut(source: DataFrame, counts: LongTail, seed: int) -> list[Row]:
-    rows = keep_long_tail(source, counts, bucket_counts(source, seed), seed=seed).collect()
+    limits = collect_limits(source, counts, bucket_counts(source, seed), seed=seed)
+    rows = keep_long_tail(source, limits, seed=seed).collect()
     assert len({row.id for row in rows}) == len(rows), "an image lies in two parts"
     return sorted(rows)
 
@@ -66,7 +67,7 @@ def sizes(rows: Sequence[Row], split: str) -> list[int]:
 
 def test_class_counts_are_those_of_each_split(source: DataFrame) -> None:
     found: Counter[tuple[str, int]] = Counter()
-    for split, label, _, count, _ in with_bucket_counts(source, seed=3).collect():
+    for split, label, _, count in with_bucket_counts(source, seed=3).collect():
         found[split, label] += count
     assert found == {("train", 0): 30, ("train", 1): 12, ("train", 2): 1, **{("test", i): 3 for i in range(3)}}
 
@@ -191,22 +192,30 @@ FEW_ROWS = [
 
 
 def test_split_counts_are_by_the_withheld_label_in_the_unlabeled_part(spark: SparkSession) -> None:
-    counted = {(split, label): n for split, label, n in with_split_counts(prepared(spark, FEW_ROWS)).collect()}
-
-    assert counted == {
+    assert split_counts(prepared(spark, FEW_ROWS)) == {
         ("train", 0): 2, ("train", 1): 1, ("unlabeled", 0): 1, ("unlabeled", 1): 2, ("test", 1): 1,
     }  # fmt: skip
 
 
-def checksums(frame: DataFrame) -> dict[str, str]:
-    return collect_checksums(with_checksum_parts(frame))
+def checksums(rows: Sequence[tuple]) -> dict[str, int]:
+    """By split, of rows in the form of FEW_ROWS."""
+    columns = [("id", pa.int64()), ("image", pa.binary()), ("label", pa.int32()), ("hidden_label", pa.int32())]
+    of_splits = {}
+    for split in {row[4] for row in rows}:
+        values = zip(*(row[:4] for row in rows if row[4] == split), strict=True)
+        arrays = [pa.array(column, kind) for column, (_, kind) in zip(values, columns, strict=True)]
+        of_splits[split] = rows_checksum(pa.table(arrays, names=[name for name, _ in columns]))
+    return of_splits
 
 
-def test_checksums_depend_neither_on_order_nor_on_partitions(spark: SparkSession) -> None:
-    expected = checksums(prepared(spark, FEW_ROWS).coalesce(1))
+def test_checksums_depend_neither_on_order_nor_on_batches() -> None:
+    expected = checksums(FEW_ROWS)
 
     assert set(expected) == {"train", "unlabeled", "test"}
-    assert checksums(prepared(spark, FEW_ROWS[::-1]).repartition(5)) == expected
+    assert checksums(FEW_ROWS[::-1]) == expected
+    parts = [checksums([row]) for row in FEW_ROWS]
+    for split, total in expected.items():
+        assert as_text(sum(part.get(split, 0) for part in parts)) == as_text(total)
 
 
 CHANGES = {
@@ -220,26 +229,15 @@ CHANGES = {
 }
 
 
-@pytest.fixture(scope="module")
-def checksums_after(spark: SparkSession) -> dict[tuple[str, str], str]:
-    """Checksums by (change, split): a checksum is not of the split's name, so that one query finds all."""
-    rows = []
-    for change, changed in CHANGES.items():
-        place = {"train": 1, "unlabeled": 4}[changed[4]] if change != "nothing" else 0
-        after = [*FEW_ROWS[:place], changed, *FEW_ROWS[place + 1 :]]
-        rows += [(*row[:4], f"{change}/{row[4]}") for row in after]
-    found = checksums(prepared(spark, rows))
-    return {tuple(name.split("/")): checksum for name, checksum in found.items()}
-
-
 @pytest.mark.parametrize("change", CHANGES)
-def test_a_checksum_changes_with_whatever_changes_in_its_split_alone(
-    checksums_after: dict[tuple[str, str], str], change: str
-) -> None:
-    splits = ("train", "unlabeled", "test")
-    differ = {split for split in splits if checksums_after[change, split] != checksums_after["nothing", split]}
+def test_a_checksum_changes_with_whatever_changes_in_its_split_alone(change: str) -> None:
+    changed = CHANGES[change]
+    place = {"train": 1, "unlabeled": 4}[changed[4]] if change != "nothing" else 0
 
-    assert differ == (set() if change == "nothing" else {CHANGES[change][4]})
+    before, after = checksums(FEW_ROWS), checksums([*FEW_ROWS[:place], changed, *FEW_ROWS[place + 1 :]])
+
+    differ = {split for split in ("train", "unlabeled", "test") if before[split] != after[split]}
+    assert differ == (set() if change == "nothing" else {changed[4]})
 
 
 def test_label_quality_counts_each_class_and_keeps_absent_ones(spark: SparkSession) -> None:

@@ -4,7 +4,7 @@ The driver finds or downloads the files and divides them into shards (``locate``
 (``read``). To add a data set NAME, write data/sources/NAME.py with these two functions, and conf/datasets/NAME.yaml.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Protocol, TypeVar
 
@@ -14,7 +14,9 @@ import pyarrow as pa
 from longtail.conf.base.errors import UserError
 from longtail.conf.base.locations import Location
 from longtail.conf.options.data import DataOptions
+from longtail.data.byte_columns import rows_as_bytes
 from longtail.data.contract import RAW, SOURCE_SCHEMA
+from longtail.data.image_files import check_image
 
 
 @dataclass(frozen=True)
@@ -42,11 +44,11 @@ class UserImageShard(Shard):
     """A part of the user's images, which may be damaged.
 
     skip_bad: give a row of the split SKIPPED for an image that cannot be decoded, instead of raising UserError
-    is_checked: a previous pass has decoded every image to the last pixel
+    check: called with each file that is stored unchanged; raises BAD_IMAGE. None: an earlier pass has checked them
     """
 
     skip_bad: bool
-    is_checked: bool = False
+    check: Callable[[bytes], None] | None = check_image
 
 
 ShardT = TypeVar("ShardT", bound=Shard, contravariant=True)
@@ -77,15 +79,9 @@ class Located:
         return list(range(len(self.class_names)) if self.head_to_tail is None else self.head_to_tail)
 
 
-def without_second_check(shards: Sequence[Shard]) -> list[Shard]:
-    """The shards for a further pass over images after a whole pass found none bad.
-
-    Decoding takes most of the time of large images. Shards that skip bad images must find them again.
-    """
-    return [
-        replace(shard, is_checked=True) if isinstance(shard, UserImageShard) and not shard.skip_bad else shard
-        for shard in shards
-    ]
+def with_check(shard: Shard, check: Callable[[bytes], None] | None) -> Shard:
+    """The shard with another check, if its images are the user's. Decoding takes most of the time of large images."""
+    return replace(shard, check=check) if isinstance(shard, UserImageShard) else shard
 
 
 class Source(Protocol[ShardT]):
@@ -126,7 +122,7 @@ def source_batch(shard: Shard, images: np.ndarray, labels: np.ndarray) -> pa.Rec
         raise UserError(f"{shard.path} has {num_images} images and {len(labels)} labels: get the files again")
     columns = [
         pa.array(np.arange(shard.first_id, shard.first_id + num_images, dtype=np.int64)),
-        _image_column(images),
+        rows_as_bytes(images),
         pa.array(labels.astype(np.int32)),
         pa.array([shard.split] * num_images),
     ]
@@ -140,13 +136,3 @@ def check_labels(labels: np.ndarray, *, num_classes: int, path: Location) -> Non
         raise UserError(
             f"{path} has the label {wrong[0]}, the {num_classes} classes are 0..{num_classes - 1}: get the file again"
         )
-
-
-def _image_column(images: np.ndarray) -> pa.BinaryArray:
-    """The rows of a uint8 array as one Arrow column, without an object per image."""
-    num_images = len(images)
-    size = int(np.prod(images.shape[1:]))
-    offsets = np.arange(num_images + 1, dtype=np.int32) * np.int32(size)
-    return pa.Array.from_buffers(
-        pa.binary(), num_images, [None, pa.py_buffer(offsets), pa.py_buffer(np.ascontiguousarray(images))]
-    )

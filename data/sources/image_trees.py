@@ -19,11 +19,12 @@ from longtail.conf.base.names import check_class_names, remark_on_case, with_exa
 from longtail.conf.options.data import DataOptions
 from longtail.conf.vocabulary import TEST, TRAIN, VAL
 from longtail.data.contract import ENCODED, RAW, SKIPPED, SOURCE_SCHEMA, skipped_image
-from longtail.data.image_files import BAD_IMAGE, CHANNELS, check_image, decode
+from longtail.data.image_files import BAD_IMAGE, CHANNELS, decode
 from longtail.data.longtail import validation_counts
 from longtail.data.sources.base import Located, UserImageShard
 
-IMAGES_PER_SHARD = 256
+IMAGES_PER_SHARD = 16
+"""Few, as images of a class are often neighbours: a file of a prepared set has whole shards."""
 
 
 @dataclass(frozen=True)
@@ -183,8 +184,8 @@ def _content_and_split(name: str, shard: ImageShard) -> tuple[bytes, str]:
         content = read_regular_file(shard.path / name)
         if shard.encoding == RAW:
             return decode(content, shard.size).tobytes(), shard.split
-        if not shard.is_checked:
-            check_image(content)
+        if shard.check is not None:
+            shard.check(content)
     except BAD_IMAGE as error:
         reason = "no such file" if isinstance(error, FileNotFoundError) else " ".join(str(error).split())
         if shard.skip_bad:

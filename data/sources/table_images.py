@@ -22,7 +22,7 @@ from longtail.conf.base.errors import UserError
 from longtail.conf.base.locations import Location
 from longtail.conf.base.parquet_sizes import rows_at_once
 from longtail.data.contract import skipped_image
-from longtail.data.image_files import BAD_IMAGE, begins_as_file, check_image, decode
+from longtail.data.image_files import BAD_IMAGE, begins_as_file, decode
 from longtail.data.sources.base import UserImageShard
 from longtail.data.storage import damaged, open_parquet
 
@@ -271,8 +271,8 @@ def _image(row: dict[str, Any], shard: RowShard) -> bytes:
     if layout.shape is None:
         if shard.decoded_size is not None:
             return decode(value, shard.decoded_size).tobytes()
-        if not shard.is_checked:
-            check_image(value)
+        if shard.check is not None:
+            shard.check(value)
         return value
     if layout.kind == SPARK_STRUCTS:
         if not _is_image(value):

@@ -1,6 +1,5 @@
-"""Statistics of the images of a prepared set: channel means, exact duplicates, checksums. DataFrame to DataFrame."""
+"""Statistics of the images of a prepared set: channel means and exact duplicates. DataFrame to DataFrame."""
 
-from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import partial
@@ -8,13 +7,12 @@ from math import sqrt
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
-from pyspark.sql import DataFrame
+from pyspark.sql import Column, DataFrame
 from pyspark.sql import functions as F
 
 from longtail.conf.vocabulary import NO_CLASS
-from longtail.data.checksums import CHECKED_COLUMNS, as_text, rows_checksum
 from longtail.data.contract import HIDDEN_LABEL, IMAGE, LABEL, SPLIT
+from longtail.data.fingerprints import SUMS, sums_array
 from longtail.data.loader import decode_images
 from longtail.data.pixel_sums import pixel_sums
 
@@ -34,13 +32,15 @@ def with_pixel_sums(prepared: DataFrame, *, image_shape: tuple[int, int, int], e
     return sums.groupBy(SPLIT, "class_id", "channel").agg(*totals)
 
 
-def with_duplicates(prepared: DataFrame) -> DataFrame:
-    """Images whose bytes occur more than once, grouped by the splits in which they occur.
+def with_duplicates(images: DataFrame, content: Column) -> DataFrame:
+    """Images that occur more than once, grouped by the splits in which they occur.
 
     splits (sorted, joined by a plus), num_contents (distinct images), num_images (rows)
+
+    content: a hash of the image's bytes
     """
     return (
-        prepared.groupBy(F.xxhash64(IMAGE).alias("content"))
+        images.groupBy(content.alias("content"))
         .agg(F.count("*").alias("copies"), F.array_join(F.array_sort(F.collect_set(SPLIT)), "+").alias("splits"))
         .where(F.col("copies") > 1)
         .groupBy("splits")
@@ -49,26 +49,23 @@ def with_duplicates(prepared: DataFrame) -> DataFrame:
     )
 
 
-def with_checksum_parts(prepared: DataFrame) -> DataFrame:
-    """split, part: sums of data/checksums.py over some of the split's rows, in hexadecimal."""
-    return prepared.select(SPLIT, *CHECKED_COLUMNS).mapInArrow(_checksum_parts, f"{SPLIT} string, part string")
+def collect_fingerprint_sums(images: DataFrame, *, image_shape: tuple[int, int, int]) -> "Sums":
+    """Sums over the pixels of images of which there are fingerprints (data/fingerprints.py)."""
+    parts = images.select(SUMS).mapInArrow(_sums_of_fingerprints, "sums binary, num_images long").collect()
+    totals = sum(
+        (np.frombuffer(part.sums, np.int64).reshape(2, -1).astype(object) for part in parts), np.zeros(1, object)
+    )
+    num_pixels = sum(part.num_images for part in parts) * image_shape[0] * image_shape[1]
+    return {channel: (num_pixels, int(total), int(squares)) for channel, (total, squares) in enumerate(totals.T)}
 
 
-def collect_checksums(parts: DataFrame) -> dict[str, str]:
-    """Collect the rows of with_checksum_parts: the checksum of each split."""
-    sums: Counter[str] = Counter()
-    for split, part in parts.collect():
-        sums[split] += int(part, base=16)
-    return {split: as_text(total) for split, total in sorted(sums.items())}
-
-
-def _checksum_parts(batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
-    """One row per split of each batch."""
+def _sums_of_fingerprints(batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
+    """The sum of each batch."""
     for batch in batches:
-        splits = batch.column(SPLIT)
-        found = {split: rows_checksum(batch.filter(pc.equal(splits, split))) for split in splits.unique().to_pylist()}
-        parts = pa.array([as_text(part) for part in found.values()], pa.string())
-        yield pa.RecordBatch.from_arrays([pa.array(list(found), pa.string()), parts], names=[SPLIT, "part"])
+        if batch.num_rows:
+            total = sums_array(batch.column(0)).sum(axis=0)
+            columns = [pa.array([total.tobytes()]), pa.array([batch.num_rows], pa.int64())]
+            yield pa.RecordBatch.from_arrays(columns, names=["sums", "num_images"])
 
 
 @dataclass(frozen=True)

@@ -35,11 +35,6 @@ def with_class_counts(partition_counts: DataFrame) -> DataFrame:
     return partition_counts.groupBy(SPLIT, CLASS_ID).agg(F.sum(COUNT).alias(COUNT))
 
 
-def with_split_counts(prepared: DataFrame) -> DataFrame:
-    """Images per split and class: split, class_id (as in with_partition_counts), count."""
-    return prepared.groupBy(SPLIT, F.coalesce(LABEL, HIDDEN_LABEL, F.lit(NO_CLASS)).alias("class_id")).count()
-
-
 def with_label_skew(partition_counts: DataFrame) -> DataFrame:
     """The label skew of each partition: split, partition, num_images, label_skew.
 

@@ -1,30 +1,22 @@
 """Splits images into the parts of a long-tailed set. DataFrame to DataFrame."""
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from pyspark.sql import Column, DataFrame, Window
 from pyspark.sql import functions as F
 
-from longtail.conf.vocabulary import NO_CLASS, TEST, TRAIN, UNLABELED, VAL
-from longtail.data.contract import (
-    HIDDEN_LABEL,
-    ID,
-    IMAGE,
-    LABEL,
-    SKIPPED,
-    SPLIT,
-)
+from longtail.conf.vocabulary import NO_CLASS, TRAIN, UNLABELED
+from longtail.data.contract import HIDDEN_LABEL, ID, LABEL, SPLIT
+from longtail.data.draws import DRAWN, WHOLE, DrawLimits
 
 _RANK = "_rank"
 BUCKET = "_bucket"
 BUCKET_BITS = 4
 """Up to 16 tasks rank the images of a class."""
-WHOLE = (TEST, VAL)
-"""Splits of a source of which all images are kept."""
 
-BucketCount = tuple[str, int, int, int, Sequence[bytes]]
+BucketCount = tuple[str, int, int, int]
 """A row of with_bucket_counts."""
 
 
@@ -44,79 +36,100 @@ class LongTail:
     pool: str = TRAIN
     classless: int = 0
 
+    @property
+    def num_images(self) -> int:
+        """Of these parts, the test images not included."""
+        return sum(self.val) + sum(self.train) + sum(self.unlabeled) + self.classless
+
 
 def with_bucket_counts(images: DataFrame, *, seed: int) -> DataFrame:
-    """Images per class of each source split and bucket of hashes: split, label, bucket, count, skipped.
-
-    skipped: of the split SKIPPED, the images themselves, which say what was left out
-    """
-    skipped = F.when(F.col(SPLIT) == SKIPPED, F.col(IMAGE))
-    return images.groupBy(SPLIT, LABEL, _bucket(seed).alias(BUCKET)).agg(
-        F.count("*").alias("count"), F.collect_list(skipped).alias(SKIPPED)
-    )
+    """Images per class of each source split and bucket of hashes: split, label, bucket, count."""
+    return images.groupBy(SPLIT, LABEL, _bucket(seed).alias(BUCKET)).count()
 
 
-def keep_long_tail(
+def collect_limits(
     images: DataFrame, counts: LongTail, bucket_counts: Sequence[BucketCount], *, seed: int
-) -> DataFrame:
-    """Split the images into validation, labelled and unlabeled parts of exactly the given sizes, and all test images.
+) -> DrawLimits:
+    """The limits of the hashes by which the parts have exactly the given sizes.
+
+    images: SPLIT and LABEL of a source, and ID
+    bucket_counts: the rows of with_bucket_counts for the same images and seed. An image's rank is the number of images
+    in lower buckets plus its rank in its own bucket, so that only the buckets in which a part ends are ranked, and many
+    tasks rank a large class.
+    """
+    ends = _ends(counts)
+    bucket_rows = images.sparkSession.createDataFrame(
+        _buckets_of_ends(ends, bucket_counts),
+        f"{SPLIT} string, {LABEL} int, {BUCKET} int, before long, ends array<long>",
+    )
+    by_hash = Window.partitionBy(SPLIT, LABEL, BUCKET).orderBy("_hash")
+    found = (
+        images.select(SPLIT, LABEL, _bucket(seed).alias(BUCKET), _hash(seed).alias("_hash"))
+        .join(F.broadcast(bucket_rows), [SPLIT, LABEL, BUCKET])
+        .withColumn(_RANK, F.col("before") + F.row_number().over(by_hash))
+        .where(F.array_contains("ends", F.col(_RANK)))
+        .select(SPLIT, LABEL, _RANK, "_hash")
+    )
+    hashes = {(split, label, rank): last for split, label, rank, last in found.collect()}
+    return {
+        key: (hashes.get((*key, val)), hashes.get((*key, train)), hashes.get((*key, unlabeled)))
+        for key, (val, train, unlabeled) in ends.items()
+    }
+
+
+def keep_long_tail(images: DataFrame, limits: DrawLimits, *, seed: int) -> DataFrame:
+    """Split the images into parts by the limits of their hashes: validation, labelled and unlabeled ones, and tests.
 
     Test images, and validation images that are the source's, are kept whole.
 
-    Within a class of a split, images are ranked by a hash of (id, seed): the choice does not depend on partitions or
-    file order, and the parts cannot overlap. The label of an unlabeled image moves to HIDDEN_LABEL.
+    The choice does not depend on partitions or file order, and the parts cannot overlap. The label of an unlabeled
+    image moves to HIDDEN_LABEL. data/draws.py does the same with images that a task reads.
 
     images: SPLIT and LABEL of a source, ID, and any other columns, which are kept
-    bucket_counts: the rows of with_bucket_counts for the same images and seed. An image's rank is the number of images
-    in lower buckets plus its rank in its own bucket, so that many tasks rank a large class, and none ranks the buckets
-    beyond its sizes.
     """
-    bounds = [(UNLABELED, NO_CLASS, 0, 0, counts.classless)]
-    for label, (val, train, unlabeled) in enumerate(zip(counts.val, counts.train, counts.unlabeled, strict=True)):
-        val = 0 if counts.has_own_val else val
-        labelled = val + train
-        if counts.pool == TRAIN:
-            bounds.append((TRAIN, label, val, labelled, labelled + unlabeled))
-        else:
-            bounds += [(TRAIN, label, val, labelled, labelled), (UNLABELED, label, 0, 0, unlabeled)]
-    bucket_rows = images.sparkSession.createDataFrame(
-        _wanted_buckets(bounds, bucket_counts),
-        f"{SPLIT} string, {LABEL} int, {BUCKET} int, before long, val_end long, train_end long, unlabeled_end long",
+    limit_rows = images.sparkSession.createDataFrame(
+        [(*key, *of_class) for key, of_class in limits.items()],
+        f"{SPLIT} string, {LABEL} int, {', '.join(f'_{part} long' for part in DRAWN)}",
     )
-    by_hash = Window.partitionBy(SPLIT, LABEL, BUCKET).orderBy(_hash(seed), ID)
-    part = (
-        F.when(F.col(_RANK) <= F.col("val_end"), VAL)
-        .when(F.col(_RANK) <= F.col("train_end"), TRAIN)
-        .when(F.col(_RANK) <= F.col("unlabeled_end"), UNLABELED)
-    )
-    cut = (
-        images.where(~F.col(SPLIT).isin(*WHOLE))
-        .withColumn(BUCKET, _bucket(seed))
-        .join(F.broadcast(bucket_rows), [SPLIT, LABEL, BUCKET])
-        .withColumn(_RANK, F.col("before") + F.row_number().over(by_hash))
+    part = F.when(F.col(SPLIT).isin(*WHOLE), F.col(SPLIT))
+    for name in DRAWN:
+        part = part.when(_hash(seed) <= F.col(f"_{name}"), name)
+    hidden = F.col(SPLIT) == UNLABELED
+    return (
+        images.join(F.broadcast(limit_rows), [SPLIT, LABEL], "left")
         .withColumn(SPLIT, part)
         .where(F.col(SPLIT).isNotNull())
         .select(*images.columns)
-    )
-    hidden = F.col(SPLIT) == UNLABELED
-    return (
-        cut.unionByName(images.where(F.col(SPLIT).isin(*WHOLE)))
         .withColumn(HIDDEN_LABEL, F.when(hidden & (F.col(LABEL) != NO_CLASS), F.col(LABEL)))
         .withColumn(LABEL, F.when(~hidden, F.col(LABEL)))
     )
 
 
-def _wanted_buckets(
-    bounds: Sequence[tuple[str, int, int, int, int]], bucket_counts: Sequence[BucketCount]
-) -> list[tuple[str, int, int, int, int, int, int]]:
-    """The buckets with images that are kept: split, label, bucket, images of the class in lower buckets, bounds."""
-    ends = {(split, label): (val, train, unlabeled) for split, label, val, train, unlabeled in bounds}
+def _ends(counts: LongTail) -> dict[tuple[str, int], tuple[int, int, int]]:
+    """By split of the source and label: the rank of the last image of each of the DRAWN parts."""
+    ends = {(UNLABELED, NO_CLASS): (0, 0, counts.classless)}
+    for label, (val, train, unlabeled) in enumerate(zip(counts.val, counts.train, counts.unlabeled, strict=True)):
+        val = 0 if counts.has_own_val else val
+        labelled = val + train
+        if counts.pool == TRAIN:
+            ends[TRAIN, label] = (val, labelled, labelled + unlabeled)
+        else:
+            ends[TRAIN, label] = (val, labelled, labelled)
+            ends[UNLABELED, label] = (0, 0, unlabeled)
+    return ends
+
+
+def _buckets_of_ends(
+    ends: Mapping[tuple[str, int], Sequence[int]], bucket_counts: Sequence[BucketCount]
+) -> list[tuple[str, int, int, int, list[int]]]:
+    """The buckets in which a part ends: split, label, bucket, images of the class in lower buckets, the ends."""
     before: Counter[tuple[str, int]] = Counter()
-    rows: list[tuple[str, int, int, int, int, int, int]] = []
-    for split, label, bucket, count, _ in sorted(bucket_counts):
+    rows: list[tuple[str, int, int, int, list[int]]] = []
+    for split, label, bucket, count in sorted(bucket_counts):
         key = (split, label)
-        if key in ends and before[key] < ends[key][-1]:
-            rows.append((split, label, bucket, before[key], *ends[key]))
+        within = [end for end in ends.get(key, ()) if before[key] < end <= before[key] + count]
+        if within:
+            rows.append((split, label, bucket, before[key], within))
         before[key] += count
     return rows
 

@@ -3,7 +3,6 @@
 import re
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from functools import partial
 
 import pyarrow as pa
 from pyspark import StorageLevel
@@ -13,10 +12,10 @@ from pyspark.sql.pandas.types import from_arrow_schema
 
 from longtail.conf.base.locations import Location, spark_uri
 from longtail.conf.vocabulary import NO_CLASS, TRAIN, UNLABELED
-from longtail.data.contract import ID, IRRELEVANT_FIRST_ID, LABEL, ROWS_DIRECTORY, SOURCE_SCHEMA, SPLIT
+from longtail.data.contract import ID, IRRELEVANT_FIRST_ID, LABEL, RAW, ROWS_DIRECTORY, SOURCE_SCHEMA, SPLIT
 from longtail.data.delta import delta_files, is_delta
-from longtail.data.fingerprints import FINGERPRINT_SCHEMA, fingerprints
-from longtail.data.sources.base import Located, Shard, Source, UnlabeledSource
+from longtail.data.fingerprints import FINGERPRINT_SCHEMA, Examination, fingerprints
+from longtail.data.sources.base import Located, Shard, Source, UnlabeledSource, UserImageShard, with_check
 from longtail.spark_jobs.cluster.connect import default_parallelism
 from longtail.spark_jobs.cluster.visibility import check_seen
 
@@ -26,37 +25,47 @@ TASKS_PER_SLOT = 8
 
 def source_images(spark: SparkSession, source: Source | UnlabeledSource, shards: Sequence[Shard]) -> DataFrame:
     """The images of a source (SOURCE_SCHEMA); each shard is read and verified by one task."""
-    return _rows_of_shards(spark, source, shards, lambda rows: rows, SOURCE_SCHEMA)
+
+    def read(shard: Shard) -> Iterator[pa.RecordBatch]:
+        yield from _in_parts(source.read(shard))
+
+    return _rows_of_shards(spark, shards, read, SOURCE_SCHEMA)
 
 
 def source_fingerprints(spark: SparkSession, source: Source | UnlabeledSource, located: Located) -> DataFrame:
     """The fingerprints (FINGERPRINT_SCHEMA) of a source's images, which are read and verified as by source_images."""
-    convert = partial(fingerprints, image_shape=located.image_shape, encoding=located.encoding)
-    return _rows_of_shards(spark, source, located.shards, convert, FINGERPRINT_SCHEMA)
+    shape, encoding = located.image_shape, located.encoding
+
+    def read(shard: Shard) -> Iterator[pa.RecordBatch]:
+        if encoding == RAW or not isinstance(shard, UserImageShard):
+            yield from (fingerprints(rows, shape, encoding) for rows in _in_parts(source.read(shard)))
+            return
+        examined = Examination(shape[0])
+        yield fingerprints(source.read(with_check(shard, examined)), shape, encoding, examined=examined)
+
+    return _rows_of_shards(spark, located.shards, read, FINGERPRINT_SCHEMA)
+
+
+def _in_parts(rows: pa.RecordBatch) -> Iterator[pa.RecordBatch]:
+    """A shard may be a file of gigabytes: it is sent to the JVM in parts."""
+    return (rows.slice(first, ROWS_PER_BATCH) for first in range(0, max(rows.num_rows, 1), ROWS_PER_BATCH))
 
 
 def _rows_of_shards(
-    spark: SparkSession,
-    source: Source | UnlabeledSource,
-    shards: Sequence[Shard],
-    convert: Callable[[pa.RecordBatch], pa.RecordBatch],
-    schema: pa.Schema,
+    spark: SparkSession, shards: Sequence[Shard], read: Callable[[Shard], Iterator[pa.RecordBatch]], schema: pa.Schema
 ) -> DataFrame:
-    """What ``convert`` makes of the shards' rows."""
+    """What ``read`` gives for the shards."""
 
-    def read(batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
+    def read_all(batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
         for batch in batches:
             for index in batch.column(0).to_pylist():
-                rows = source.read(shards[index])
-                # A shard may be a file of gigabytes: it is sent to the JVM in parts.
-                for first in range(0, max(rows.num_rows, 1), ROWS_PER_BATCH):
-                    yield convert(rows.slice(first, ROWS_PER_BATCH))
+                yield from read(shards[index])
 
     num_tasks = min(len(shards), TASKS_PER_SLOT * default_parallelism(spark))
     numbers = spark.range(0, len(shards), 1, numPartitions=num_tasks)
     # Without the schema's refusal of nulls: Spark's columns of another source have none either.
     nullable = pa.schema([field.with_nullable(True) for field in schema])
-    return numbers.mapInArrow(read, from_arrow_schema(nullable))
+    return numbers.mapInArrow(read_all, from_arrow_schema(nullable))
 
 
 def as_irrelevant(rows: DataFrame) -> DataFrame:

@@ -13,6 +13,7 @@ from longtail.conf.base.shown_text import printable
 from longtail.conf.options.data import DataOptions
 from longtail.conf.vocabulary import NO_CLASS, TRAIN, UNLABELED
 from longtail.data.contract import ID, SPLIT
+from longtail.data.draws import DrawLimits
 from longtail.data.sources.base import Shard
 from longtail.spark_jobs.frames.copies import (
     HELD_OUT,
@@ -22,7 +23,7 @@ from longtail.spark_jobs.frames.copies import (
     with_copy_counts,
     with_label_conflicts,
 )
-from longtail.spark_jobs.frames.long_tail import BucketCount, LongTail, keep_long_tail
+from longtail.spark_jobs.frames.long_tail import BucketCount, LongTail, collect_limits, keep_long_tail
 from longtail.spark_jobs.frames.reading import persisted
 
 
@@ -48,6 +49,7 @@ class Copies:
 def found_copies(
     fingerprints: DataFrame,
     counts: LongTail,
+    limits: DrawLimits,
     bucket_counts: Sequence[BucketCount],
     found: Mapping[tuple[str, int], int],
     options: DataOptions,
@@ -57,7 +59,7 @@ def found_copies(
 ) -> Iterator[Copies]:
     """The copies among the images of a set, and among all that could be in its unlabeled part.
 
-    counts, bucket_counts, found: as planned for the images of the fingerprints
+    counts, limits, bucket_counts, found: as planned for the images of the fingerprints
     near: whether near copies can be found
     """
     conflicts = _label_conflicts(fingerprints, names)
@@ -65,7 +67,10 @@ def found_copies(
     if not (has_unlabeled or near):
         yield Copies(None, [], *conflicts)
         return
-    parts = keep_long_tail(fingerprints, _with_all_candidates(counts, found), bucket_counts, seed=options.rand_number)
+    seed = options.rand_number
+    if (candidates := _with_all_candidates(counts, found)) != counts:
+        limits = collect_limits(fingerprints, candidates, bucket_counts, seed=seed)
+    parts = keep_long_tail(fingerprints, limits, seed=seed)
     with persisted(parts), persisted(with_copies(parts, near=near)) as copies:
         is_left_out = F.lit(not options.keep_labelled_copies) | F.col(OF).isin(*HELD_OUT)
         left_out = copies.where((F.col(SPLIT) == UNLABELED) & is_left_out).select(ID)

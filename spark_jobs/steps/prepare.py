@@ -3,11 +3,13 @@
 import errno
 import os
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 
+import numpy as np
 from pyspark.sql import DataFrame, SparkSession
+from pyspark.sql import functions as F
 
 from longtail.conf.base.errors import UserError
 from longtail.conf.base.locations import Location
@@ -17,9 +19,10 @@ from longtail.conf.base.paths import check_can_be_written
 from longtail.conf.base.shown_text import printable
 from longtail.conf.options.data import DataOptions
 from longtail.conf.vocabulary import TEST, UNLABELED
-from longtail.data.contract import ID, ROWS_DIRECTORY, SPLIT, read_skipped_image
+from longtail.data.contract import ID, IMAGE, ROWS_DIRECTORY, SKIPPED, SPLIT, read_skipped_image
 from longtail.data.copies import labelled_copy_lines, unlabeled_copy_lines
 from longtail.data.delta import write_log
+from longtail.data.draws import Draw, DrawLimits
 from longtail.data.fingerprints import has_near_copies
 from longtail.data.manifest import Manifest, read_manifest
 from longtail.data.new_set import is_prepared, new_set
@@ -30,7 +33,13 @@ from longtail.data.verification import check_parameters, verify_set
 from longtail.spark_jobs.cluster.visibility import check_shared
 from longtail.spark_jobs.display.activity import Activity
 from longtail.spark_jobs.display.label_statistics import duplicate_lines
-from longtail.spark_jobs.frames.long_tail import BucketCount, LongTail, keep_long_tail, with_bucket_counts
+from longtail.spark_jobs.frames.long_tail import (
+    BucketCount,
+    LongTail,
+    collect_limits,
+    keep_long_tail,
+    with_bucket_counts,
+)
 from longtail.spark_jobs.frames.reading import persisted
 from longtail.spark_jobs.steps.copies import Copies, found_copies
 from longtail.spark_jobs.steps.part_sizes import plan_counts
@@ -38,7 +47,6 @@ from longtail.spark_jobs.steps.prepared_set import (
     SKIPPED_FILE,
     describe_set,
     prepared_set_dir,
-    write_rows,
     write_skipped_images,
 )
 from longtail.spark_jobs.steps.published_layout import ids_of_published_source
@@ -46,10 +54,10 @@ from longtail.spark_jobs.steps.set_sources import (
     LocatedSource,
     fingerprints_of,
     image_names,
-    images_of,
     unlabeled_sources,
     unread_images,
 )
+from longtail.spark_jobs.steps.set_writing import write_rows
 
 NO_ROOM = [os.strerror(number) for number in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)]
 
@@ -108,36 +116,40 @@ def _make(
             raise UserError(f"{options.dataset} has no test image left: repair the damaged ones")
         if options.unlabeled is not None and not any(split == UNLABELED for split, _ in found):
             raise UserError(f"--unlabeled {options.unlabeled} has no image left: repair the damaged ones")
-        skipped = [read_skipped_image(content) for row in bucket_counts for content in row[-1]]
+        bad = _skipped_images(fingerprints, found)
+        seed = options.rand_number
         counts = plan_counts(found, options, located)
+        limits = collect_limits(fingerprints, counts, bucket_counts, seed=seed)
         near = has_near_copies(located.image_shape, located.encoding)
         names = image_names(sources)
         activity.now("looking for copies")
-        with found_copies(fingerprints, counts, bucket_counts, found, options, names, near=near) as copies:
-            # Reading the fingerprints has read all images, and decoded the user's own.
-            images = images_of(spark, sources)
+        with found_copies(fingerprints, counts, limits, bucket_counts, found, options, names, near=near) as copies:
+            candidates, left_out = fingerprints, np.array([*bad], np.int64)
             if copies.left_out is not None:
-                counts, bucket_counts = _counts_without(fingerprints, copies, options, located)
-                images = images.join(copies.left_out, ID, "left_anti")
-            long_tail = keep_long_tail(images, counts, bucket_counts, seed=options.rand_number)
+                candidates = fingerprints.join(copies.left_out, ID, "left_anti")
+                counts, limits = _counts_without(candidates, copies, options, located)
+                left_out = np.union1d(left_out, copies.left_out.toArrow().column(ID).to_numpy())
+            draw = Draw(limits, seed, left_out)
             try:
                 with (
                     _write_errors_reported(set_dir),
                     new_set(set_dir, replace=is_replaced, source_state=source_state) as new,
                 ):
                     activity.now("writing the set")
-                    write_rows(long_tail, new.directory, located, counts)
-                    activity.now("checking what was written")
+                    written = write_rows(spark, sources, new.directory, draw, num_images=counts.num_images)
+                    activity.now("describing what was written")
                     described = [source.located for source in sources]
+                    kept = keep_long_tail(candidates, limits, seed=seed)
                     manifest = replace(
-                        describe_set(spark, new.directory, options, described, counts, num_bad_images=len(skipped)),
+                        describe_set(kept, written, options, described, counts),
+                        num_bad_images=len(bad),
                         source_state=source_state,
                         unlabeled_ids=ids_of_published_source(options, described, found),
                         copies=copies.found,
                         num_label_conflicts=copies.num_label_conflicts,
                         label_conflicts=copies.label_conflicts,
                     )
-                    write_skipped_images(new.directory, skipped + unread_images(sources))
+                    write_skipped_images(new.directory, [*bad.values(), *unread_images(sources)])
                     if as_delta:
                         write_log(new.directory / ROWS_DIRECTORY, partition_column=SPLIT)
                     new.finish(manifest)
@@ -149,22 +161,31 @@ def _make(
 
 def _counted(fingerprints: DataFrame, options: DataOptions) -> tuple[Counter[tuple[str, int]], Sequence[BucketCount]]:
     """Images by split and label, and the rows of with_bucket_counts."""
-    bucket_counts = with_bucket_counts(fingerprints, seed=options.rand_number).collect()
+    bucket_counts = [tuple(row) for row in with_bucket_counts(fingerprints, seed=options.rand_number).collect()]
     found: Counter[tuple[str, int]] = Counter()
-    for split, label, _, count, _ in bucket_counts:
+    for split, label, _, count in bucket_counts:
         found[split, label] += count
     return found, bucket_counts
 
 
+def _skipped_images(fingerprints: DataFrame, found: Mapping[tuple[str, int], int]) -> dict[int, tuple[str, str]]:
+    """Name and reason of each image that cannot be decoded, by id."""
+    if not any(split == SKIPPED for split, _ in found):
+        return {}
+    rows = fingerprints.where(F.col(SPLIT) == SKIPPED).select(ID, IMAGE).collect()
+    return {image_id: read_skipped_image(content) for image_id, content in rows}
+
+
 def _counts_without(
-    fingerprints: DataFrame, copies: Copies, options: DataOptions, located: Located
-) -> tuple[LongTail, Sequence[BucketCount]]:
-    """The sizes of the parts, and the rows of with_bucket_counts, without the images that are left out.
+    candidates: DataFrame, copies: Copies, options: DataOptions, located: Located
+) -> tuple[LongTail, DrawLimits]:
+    """The sizes of the parts, and the limits of the draw, without the images that are left out.
+
+    candidates: fingerprints of the others
 
     Raises UserError if too few unlabeled images remain.
     """
-    assert copies.left_out is not None
-    found, bucket_counts = _counted(fingerprints.join(copies.left_out, ID, "left_anti"), options)
+    found, bucket_counts = _counted(candidates, options)
     reason = f"{copies.num_left_out} images were left out of the unlabeled part, as copies of test or labelled images"
     try:
         counts = plan_counts(found, options, located)
@@ -172,7 +193,7 @@ def _counts_without(
         raise UserError(f"{error} ({reason})") from None
     if not sum(counts.unlabeled) + counts.classless:
         raise UserError(f"--unlabeled {options.unlabeled} has no other images: {reason}; name other images")
-    return counts, bucket_counts
+    return counts, collect_limits(candidates, counts, bucket_counts, seed=options.rand_number)
 
 
 @contextmanager

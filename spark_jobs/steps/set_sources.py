@@ -10,10 +10,10 @@ from longtail.conf.base.errors import UserError
 from longtail.conf.options.data import DataOptions
 from longtail.data.contract import IRRELEVANT_FIRST_ID
 from longtail.data.image_files import KINDS
-from longtail.data.sources.base import Located, Source, UnlabeledSource, without_second_check
+from longtail.data.sources.base import Located, Source, UnlabeledSource
 from longtail.data.sources.registry import irrelevant_source
 from longtail.data.sources.unlabeled import unlabeled_source
-from longtail.spark_jobs.frames.reading import as_irrelevant, source_fingerprints, source_images
+from longtail.spark_jobs.frames.reading import as_irrelevant, source_fingerprints
 from longtail.spark_jobs.steps.copies import ImageNames
 
 
@@ -29,13 +29,6 @@ class LocatedSource:
 def fingerprints_of(spark: SparkSession, sources: Sequence[LocatedSource]) -> DataFrame:
     """The fingerprints of all sources' images (FINGERPRINT_SCHEMA)."""
     return _together((source, source_fingerprints(spark, source.source, source.located)) for source in sources)
-
-
-def images_of(spark: SparkSession, sources: Sequence[LocatedSource]) -> DataFrame:
-    """The images of all sources (SOURCE_SCHEMA), which have been read and verified before."""
-    return _together(
-        (source, source_images(spark, source.source, without_second_check(source.located.shards))) for source in sources
-    )
 
 
 def _together(frames: Iterable[tuple[LocatedSource, DataFrame]]) -> DataFrame:

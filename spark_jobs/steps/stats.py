@@ -16,7 +16,7 @@ from longtail.conf.base.names import check_class_names
 from longtail.conf.options.data import DataOptions
 from longtail.conf.options.prepare import StatsOptions
 from longtail.conf.vocabulary import NO_CLASS, SPLITS, TRAIN
-from longtail.data.contract import HIDDEN_LABEL, LABEL, SPLIT
+from longtail.data.contract import HIDDEN_LABEL, IMAGE, LABEL, SPLIT
 from longtail.data.longtail import shot_groups
 from longtail.data.manifest import read_manifest
 from longtail.data.statistics import class_distribution, effective_number
@@ -48,7 +48,7 @@ def stats(spark: SparkSession, options: DataOptions, *, set_dir: Location) -> Lo
         if class_id != NO_CLASS:
             counts[split][class_id] = count
     sums = collect_sums(with_pixel_sums(prepared, image_shape=manifest.image_shape, encoding=manifest.encoding))
-    duplicates = [row.asDict() for row in with_duplicates(prepared).collect()]
+    duplicates = [row.asDict() for row in with_duplicates(prepared, F.xxhash64(IMAGE)).collect()]
     output_dir = options.data_dir.absolute() / STATISTICS_DIRECTORY / set_dir.name
     _report_labels(counts, counted, manifest.class_names, sums, options, output_dir)
     channels = {split: channel_statistics(sums_of_split(sums, split)) for split in SPLITS}
