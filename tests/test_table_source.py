@@ -351,7 +351,7 @@ def test_a_file_with_fewer_images_than_it_says_is_refused(tmp_path: Path, monkey
     """As some damaged ones are, for which Arrow gives no rows and no error."""
     path = write(tmp_path / "t.parquet", {"image": [png(0)] * 4, "label": [0, 1] * 2})
     located = table.locate(options_of(path))
-    monkeypatch.setattr(table_images, "_rows", lambda _: iter([{"image": png(0)}]))
+    monkeypatch.setattr(table_images, "_batches", lambda _: iter([pa.RecordBatch.from_pydict({"image": [png(0)]})]))
     with refused() as messages:
         rows_of(located)
     assert "t.parquet is damaged (a row group has 1 of 4 images)" in messages[0]

@@ -128,7 +128,7 @@ def read(shard: TableShard) -> pa.RecordBatch:
     if shard.test_limits is not None:
         splits[_hashes(ids, shard.seed) < shard.test_limits[shard.labels]] = TEST
     splits[is_skipped] = SKIPPED
-    columns = [pa.array(ids), pa.array(contents, pa.binary()), pa.array(shard.labels), pa.array(splits, pa.string())]
+    columns = [pa.array(ids), contents, pa.array(shard.labels), pa.array(splits, pa.string())]
     return pa.RecordBatch.from_arrays(columns, schema=SOURCE_SCHEMA)
 
 

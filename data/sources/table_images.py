@@ -16,6 +16,7 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from longtail.conf.base.errors import UserError
@@ -28,6 +29,7 @@ from longtail.data.storage import damaged, open_parquet
 
 ROWS_PER_SHARD = 4096
 ROWS_AT_ONCE = 256
+BYTES_AT_ONCE = 4 * 2**20
 ROWS_TO_LOOK_AT = 16
 SIZE_COLUMNS = ("height", "width", "channels")
 _SHAPE_FIELDS = ("height", "width", "nChannels")
@@ -150,16 +152,42 @@ def check_has_columns(
             raise UserError(f"{file} has {schema.names.count(name)} columns {name!r}: give each a name of its own")
 
 
-def read_stored_images(shard: RowShard) -> tuple[list[bytes], np.ndarray]:
+def read_stored_images(shard: RowShard) -> tuple[pa.BinaryArray, np.ndarray]:
     """IMAGE (N,) of the shard's rows as the prepared set stores it, and whether each was left out (N,) bool.
 
     Raises UserError at a bad image, unless the shard skips bad ones.
     """
-    contents: list[bytes] = []
+    parts: list[pa.BinaryArray] = []
     is_skipped = np.zeros(shard.rows.num_rows, bool)
-    for index, row in enumerate(_rows(shard)):
+    num_rows = 0
+    for batch in _batches(shard):
+        pixels = _pixels(batch, shard.layout)
+        if pixels is None:
+            pixels = pa.array(_images(batch, shard, num_rows, is_skipped), pa.binary())
+        parts.append(pixels)
+        num_rows += batch.num_rows
+    if num_rows != shard.rows.num_rows:
+        raise damaged(shard.path, ValueError(f"a row group has {num_rows} of {shard.rows.num_rows} images"))
+    return pa.concat_arrays(parts), is_skipped
+
+
+def _pixels(batch: pa.RecordBatch, layout: Layout) -> pa.BinaryArray | None:
+    """The column of images, if all are pixels that can be stored unchanged; else None: each must be looked at."""
+    images = batch.column(0)
+    if layout.shape is None or layout.kind != BYTES or images.type != pa.binary() or images.null_count:
+        return None
+    sizes = (pc.min_max(batch.column(name)).as_py().values() for name in SIZE_COLUMNS)
+    is_same = all({*of_all} == {size} for of_all, size in zip(sizes, layout.shape, strict=True))
+    no_nulls = not any(batch.column(name).null_count for name in SIZE_COLUMNS)
+    lengths = pc.min_max(pc.binary_length(images)).as_py().values()
+    return images if is_same and no_nulls and {*lengths} == {int(np.prod(layout.shape))} else None
+
+
+def _images(batch: pa.RecordBatch, shard: RowShard, first: int, is_skipped: np.ndarray) -> Iterator[bytes]:
+    """IMAGE of each row. first: the index of the first in the shard; is_skipped: of the shard, for those left out"""
+    for index, row in enumerate(batch.to_pylist(), first):
         try:
-            contents.append(_image(row, shard))
+            yield _image(row, shard)
         except BAD_IMAGE as error:
             name = f"row {shard.rows.first_row + index} of row group {shard.rows.row_group}"
             reason = " ".join(str(error).split())
@@ -168,11 +196,8 @@ def read_stored_images(shard: RowShard) -> tuple[list[bytes], np.ndarray]:
                     f"{shard.path}: the image of {name} cannot be decoded ({reason}): repair it, or skip it with "
                     f"--on_bad_image skip"
                 ) from None
-            contents.append(skipped_image(f"{shard.path}: {name}", reason))
             is_skipped[index] = True
-    if len(contents) != shard.rows.num_rows:
-        raise damaged(shard.path, ValueError(f"a row group has {len(contents)} of {shard.rows.num_rows} images"))
-    return contents, is_skipped
+            yield skipped_image(f"{shard.path}: {name}", reason)
 
 
 def _first_image(
@@ -236,11 +261,14 @@ def _checked(shape: Sequence[int | None], file: Location) -> tuple[int, int, int
     return height, width, channels
 
 
-def _rows(shard: RowShard) -> Iterator[dict[str, Any]]:
-    """The image columns of the shard's rows. Rows before them in the row group are decompressed and skipped."""
+def _batches(shard: RowShard) -> Iterator[pa.RecordBatch]:
+    """The columns of the shard's images. Rows before them in the row group are decompressed and skipped."""
     wanted = shard.rows
     end, position = wanted.first_row + wanted.num_rows, 0
     columns = list(shard.layout.columns)
+    most = ROWS_AT_ONCE
+    if shard.layout.shape is not None:
+        most = max(1, min(ROWS_PER_SHARD, BYTES_AT_ONCE // int(np.prod(shard.layout.shape))))
     try:
         with open_parquet(shard.path) as parquet:
             check_has_columns(parquet.schema_arrow, columns, shard.path, remedy="use the same columns in all files")
@@ -249,10 +277,11 @@ def _rows(shard: RowShard) -> Iterator[dict[str, Any]]:
                     f"{shard.path} has {kind} in {columns[0]!r}, other files have {shard.layout.kind}: use one form in "
                     f"all files"
                 )
-            num_rows = rows_at_once(parquet, columns, file=shard.path, group=wanted.row_group, most=ROWS_AT_ONCE)
+            num_rows = rows_at_once(parquet, columns, file=shard.path, group=wanted.row_group, most=most)
             for batch in parquet.iter_batches(num_rows, [wanted.row_group], columns=columns):
                 first = max(wanted.first_row - position, 0)
-                yield from batch.slice(first, max(min(end - position, batch.num_rows) - first, 0)).to_pylist()
+                if num_wanted := max(min(end - position, batch.num_rows) - first, 0):
+                    yield batch.select(columns).slice(first, num_wanted)
                 position += batch.num_rows
                 if position >= end:
                     return

@@ -54,7 +54,7 @@ def read(shard: RowShard) -> pa.RecordBatch:
     contents, is_skipped = read_stored_images(shard)
     columns = [
         pa.array(shard.first_id + np.arange(len(contents))),
-        pa.array(contents, pa.binary()),
+        contents,
         pa.array(np.full(len(contents), NO_CLASS, np.int32)),
         pa.array(np.where(is_skipped, SKIPPED, UNLABELED).tolist(), pa.string()),
     ]
