@@ -49,6 +49,7 @@ from longtail.data.sources.registry import source_of
 from longtail.spark_jobs.cluster.session import spark_session
 from longtail.spark_jobs.frames.copies import with_copies, with_copy_counts
 from longtail.spark_jobs.frames.reading import persisted
+from longtail.spark_jobs.steps.copies import IMAGES_PER_TASK
 
 CHANGES = {
     "JPEG 95": (95, 1.0), "JPEG 75": (75, 1.0), "JPEG 50": (50, 1.0), "half the side": (None, 0.5),
@@ -176,7 +177,8 @@ def scale(num_unlabeled: int, master: str) -> None:
         start = time.perf_counter()
         print(f"{parts.count()} fingerprints made in {time.perf_counter() - start:.0f} s")
         start = time.perf_counter()
-        with persisted(with_copies(parts, near=True)) as copies:
+        num_tasks = 1 + (NUM_TEST + NUM_LABELLED + num_unlabeled) // IMAGES_PER_TASK
+        with persisted(with_copies(parts, near=True, num_tasks=num_tasks)) as copies:
             for row in with_copy_counts(copies).collect():
                 print(f"{row.num_images} {row[SPLIT]} images are {row.kind} copies of {row.of} images")
         seconds = time.perf_counter() - start

@@ -167,12 +167,6 @@ def are_near_copies(first: np.ndarray, second: np.ndarray) -> np.ndarray:
     return np.min(distances, axis=0) < MAX_DISTANCE
 
 
-def sketches_array(column: pa.Array) -> np.ndarray:
-    """The low frequencies (N, NUM_FREQUENCIES) float32 of a column of sketches without nulls."""
-    joined = b"".join(column.to_pylist())
-    return np.frombuffer(joined, np.float16).reshape(len(column), NUM_FREQUENCIES).astype(np.float32)
-
-
 def _contrast(frequencies: np.ndarray) -> np.ndarray:
     return np.linalg.norm(frequencies, axis=1)
 

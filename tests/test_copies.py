@@ -98,7 +98,7 @@ def test_an_image_is_listed_once_and_as_the_copy_of_a_test_image_if_it_is_that(s
         (9, None, 0, "unlabeled", 13, None, None),
     ]
     parts = frame_of(spark, rows, PARTS_DDL)
-    copies = with_copies(parts, near=False).persist()
+    copies = with_copies(parts, near=False, num_tasks=2).persist()
 
     assert sorted(map(tuple, copies.collect())) == [
         (1, "train", 0, "test", 2, 1, "exact"),

@@ -26,6 +26,9 @@ from longtail.spark_jobs.frames.copies import (
 from longtail.spark_jobs.frames.long_tail import BucketCount, LongTail, collect_limits, keep_long_tail
 from longtail.spark_jobs.frames.reading import persisted
 
+IMAGES_PER_TASK = 50_000
+"""So many are compared by a task, each in up to five ways."""
+
 
 @dataclass(frozen=True)
 class Copies:
@@ -71,7 +74,8 @@ def found_copies(
     if (candidates := _with_all_candidates(counts, found)) != counts:
         limits = collect_limits(fingerprints, candidates, bucket_counts, seed=seed)
     parts = keep_long_tail(fingerprints, limits, seed=seed)
-    with persisted(parts), persisted(with_copies(parts, near=near)) as copies:
+    num_tasks = 1 + sum(found.values()) // IMAGES_PER_TASK
+    with persisted(parts), persisted(with_copies(parts, near=near, num_tasks=num_tasks)) as copies:
         is_left_out = F.lit(not options.keep_labelled_copies) | F.col(OF).isin(*HELD_OUT)
         left_out = copies.where((F.col(SPLIT) == UNLABELED) & is_left_out).select(ID)
         rows = [_description(row.asDict(), options, names) for row in with_copy_counts(copies).collect()]
