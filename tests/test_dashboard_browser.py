@@ -310,7 +310,7 @@ def test_thirty_runs_are_told_apart_found_compared_and_changed(tmp_path: Path, p
         button.click()
         page.element("dialog [name=rename]").send_keys("Baseline <b>")
         page.element("dialog [name=tag]").send_keys("paper")
-        page.element("dialog form button").click()
+        page.element("#edit form button").click()
         wait_until(lambda: "Baseline <b>" in titles())
         assert read_description(tmp_path, run) == RunDescription(display_name="Baseline <b>", tags=("paper",))
         page.resize(PHONE)
