@@ -1,5 +1,7 @@
 """The notebooks run from a clean state, top to bottom, in the order of their numbers."""
 
+import re
+
 import nbformat
 import pytest
 from nbclient import NotebookClient
@@ -39,6 +41,9 @@ def test_the_first_shows_a_long_tail(shown: dict[str, list[str]]) -> None:
     tables = shown["1_long_tail"]
     assert "class_name" in tables[0] and "unlabeled" in tables[0]
     assert sum(text.startswith("<Figure") for text in tables) == 2
+    # As its text says: 40 and 2 images, rho 20; about 2 in the unlabeled part, and 1 in the test set.
+    found = [line.split()[:3] for line in tables[2].splitlines()[2:]]
+    assert found == [["train", "131", "20.0"], ["unlabeled", "520", "2.0"], ["test", "500", "1.0"]]
 
 
 @pytest.mark.long
@@ -56,6 +61,20 @@ def test_the_third_watches_a_training_from_first_to_last(shown: dict[str, list[s
     assert "balanced_accuracy" in tables[-1]
     assert "\n36 " in tables[-1]
     assert any(text.startswith("<Figure") for text in tables)
+
+
+def test_the_first_asks_answers_and_says_how_to_install_with_one_import() -> None:
+    file = REPOSITORY / "docs/tutorials/notebook.md"
+    (package,) = re.findall(r"^%pip install .*", file.read_text(), flags=re.MULTILINE)
+    cells = nbformat.read(NOTEBOOKS[0], as_version=4).cells
+    texts = [cell.source for cell in cells if cell.cell_type == "markdown"]
+    lines = [line for cell in cells if cell.cell_type == "code" for line in cell.source.splitlines()]
+    assert re.search(r"\*\*[^*]+\?\*\*", texts[0]) and texts[-1].startswith("**Answer.**")
+    assert "so rho is 20" in texts[-1]
+    assert "docs/tutorials/notebook.md" in lines[0] and lines[1] == f"# {package}"
+    assert [line for line in lines if line.startswith(("import ", "from "))] == ["import longtail as lt"]
+    outputs = [output.data for cell in cells for output in cell.get("outputs", []) if "data" in output]
+    assert sum("image/png" in data for data in outputs) == 2
 
 
 def test_the_notebooks_define_no_logic_and_keep_small_outputs() -> None:
