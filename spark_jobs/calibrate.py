@@ -29,7 +29,7 @@ def main(argv: Sequence[str]) -> None:
         found = calibrate_by_images(spark_session("calibrate", of_images, networks=True), of_images)
     else:
         job = continued(CalibrateOptions, given)
-        check_calibrated_output(job.options, networks=True)
+        check_calibrated_output(job.options)
         spark = spark_session("calibrate", job.options, networks=True)
         found = calibrate_checkpoint(spark, job.options, set_dir=job.prepared(spark))
     diagram = found.path.with_name(f"{found.path.name.removesuffix('.pth.tar')}-reliability.png")

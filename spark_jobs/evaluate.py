@@ -30,7 +30,7 @@ def main(argv: Sequence[str]) -> None:
         _evaluate_images(resolve_options(EvaluateImagesOptions, given))
         return
     job = continued(EvaluateOptions, given)
-    check_can_be_written(evaluation_dir(job.options, networks=True), option="--output_dir")
+    check_can_be_written(evaluation_dir(job.options), option="--output_dir")
     spark = spark_session("evaluate", job.options, networks=True)
     output_dir, result = evaluate_checkpoint(spark, job.options, set_dir=job.prepared(spark))
     if result["splits"]:
