@@ -468,13 +468,17 @@ def test_network_and_images_are_moved_to_the_device_and_a_full_one_is_one_line(
     assert infer(path, version, images, batch_size=2, device=gpu).logits.equal(expected)
     assert moved == ["SmallImageResNet", (2, 1, 8, 8), (2, 1, 8, 8)]
 
-    def full(self: object, images: torch.Tensor) -> None:
-        raise torch.cuda.OutOfMemoryError("CUDA out of memory")
-
     network, _ = load_classifier(path, version, device=gpu)
+    features = type(network).features
+
+    def full(self: object, images: torch.Tensor) -> torch.Tensor:
+        if len(images) == 3:  # fewer are passed while the network is loaded, on the CPU
+            raise torch.cuda.OutOfMemoryError("CUDA out of memory")
+        return features(self, images)
+
     monkeypatch.setattr(type(network), "features", full)
-    with pytest.raises(UserError, match=f"cuda:5 has too little memory for {path} and 2 images at once: lower --batch"):
-        infer(path, version, images, batch_size=2, device=gpu)
+    with pytest.raises(UserError, match=f"cuda:5 has too little memory for {path} and 3 images at once: lower --batch"):
+        infer(path, version, images, batch_size=3, device=gpu)
 
 
 def test_a_checkpoint_of_rotations_is_refused(checkpoints: dict[str, Path], tmp_path: Path) -> None:

@@ -46,7 +46,7 @@ def test_what_needs_no_spark_is_read_before_it_starts_and_all_counts_once_over_a
     for module in (batches, waiting):
         monkeypatch.setattr(module, "FEW_FILES", 2)
     monkeypatch.setattr(reading, "MAX_TOGETHER", 1)
-    monkeypatch.setattr(reading, "PIECE_BYTES", 500)
+    monkeypatch.setattr(reading, "PIECE_BYTES", 700)  # more than the longest line
     events_dir, tables_dir = tmp_path / "events", tmp_path / "analytics"
     events = [event for run in ("archived", "base", "other") for event in write_run(events_dir, run)]
     archive_run(events_dir, "archived")
