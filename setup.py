@@ -58,7 +58,7 @@ setup(
         "pyarrow>=18.1",
         "fsspec>=2024.10",
         "numpy>=2.0.2",
-        "scipy>=1.14.1",
+        "scipy>=1.15.0",
         "scikit-learn>=1.5.2",
         "matplotlib>=3.9.2",
         "pillow>=11.0",

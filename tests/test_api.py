@@ -75,6 +75,8 @@ def test_the_ten_lines_of_the_readme_run(
     for call, message in (
         (lambda: lt.train(digits, los_type="LDAM"), "unknown option 'los_type' (did you mean loss_type?)"),
         (lambda: lt.train(digits, imb_factor=0.1), "imb_factor belongs to the data set: give it to prepare()"),
+        (lambda: lt.train(digits, lr=-1), "--learning_rate -1: input should be greater than"),
+        (lambda: lt.train(digits, lr=0.1, learning_rate=0.1), "learning_rate sets learning_rate a second time"),
         (lambda: lt.train(digits, epochs=-1), "--epochs -1: input should be greater than"),
         (lambda: lt.pretrain(digits, "mocco"), "(did you mean moco?)"),
         (lambda: lt.prepare("cifar11"), "cifar11 is neither a directory, a table nor a data set"),

@@ -7,7 +7,7 @@ from longtail.conf.base.errors import UserError
 from longtail.conf.base.files import read_regular_text
 from longtail.conf.base.suggestions import did_you_mean
 from longtail.conf.base.yaml_text import BadYaml, parse_yaml
-from longtail.conf.command_line.spellings import names_by_key
+from longtail.conf.command_line.spellings import by_option_name, names_by_key
 from longtail.conf.options.base import JobOptions
 
 
@@ -25,12 +25,8 @@ def file_values(options_type: type[JobOptions], path: Path, *, prog: str) -> dic
     if not isinstance(content, dict):
         raise UserError(f"{path} holds a {type(content).__name__}, options as 'name: value' lines were expected")
     names = names_by_key(options_type)
-    values: dict[str, Any] = {}
-    for key, value in content.items():
+    for key in content:
         if key not in names:
             guess = did_you_mean(str(key), names)
             raise UserError(f"{path}: unknown option {key!r}{guess}; {prog} --help-all lists the options")
-        if names[key] in values:
-            raise UserError(f"{path}: {key} sets {names[key]} a second time: keep one of them")
-        values[names[key]] = value
-    return values
+    return by_option_name(options_type, content, where=f"{path}: ")

@@ -19,6 +19,7 @@ from longtail.conf.base.errors import UserError
 from longtail.conf.base.files import content_hash, new_directory, scratch_directory, write_atomically
 from longtail.conf.base.locations import Location, location
 from longtail.conf.base.suggestions import did_you_mean
+from longtail.conf.command_line.spellings import by_option_name
 from longtail.conf.datasets import known_datasets
 from longtail.conf.options.data import DATA_OPTIONS, DataOptions
 from longtail.conf.options.prepare import PrepareOptions
@@ -131,7 +132,7 @@ def prepare(
     Raises UserError for invalid input, with a suggestion for an option that does not exist.
     """
     use_settings_of_spark()
-    named = {"label_column": label, "image_column": image, **options}
+    named = {"label_column": label, "image_column": image, **by_option_name(PrepareOptions, options)}
     if isinstance(unlabeled, str | Path):
         named["unlabeled"] = str(unlabeled)
     # Validated before anything is written, with a place that is there.

@@ -7,6 +7,7 @@ from longtail.conf.base.errors import UserError
 from longtail.conf.base.locations import Location
 from longtail.conf.base.suggestions import did_you_mean
 from longtail.conf.base.user_code import is_code_name
+from longtail.conf.command_line.spellings import by_option_name
 from longtail.conf.options.calibrate import CalibrateImagesOptions, CalibrateOptions
 from longtail.conf.options.data import DATA_OPTIONS, DataOptions
 from longtail.conf.options.inference import EvaluateImagesOptions, EvaluateOptions, GenPseudolabelsOptions
@@ -90,7 +91,8 @@ def evaluate(checkpoint: Run | str | Location, on: Dataset | str | Location, **o
         spark = spark_session("evaluate", resolved, networks=True)
         directory, result = evaluate_checkpoint(spark, resolved, set_dir=on.path)
     else:
-        of_images = resolve_options(EvaluateImagesOptions, {**values, "path": on})
+        given = by_option_name(EvaluateImagesOptions, values)
+        of_images = resolve_options(EvaluateImagesOptions, {**given, "path": on})
         directory, result = evaluate_images(spark_session("evaluate", of_images, networks=True), of_images)
     return Scores(path=directory, result=result)
 
@@ -107,7 +109,8 @@ def calibrate(checkpoint: Run | str | Location, by: Dataset | str | Location, **
     if isinstance(by, Dataset):
         resolved = _options(CalibrateOptions, by, values)
         return calibrate_checkpoint(spark_session("calibrate", resolved, networks=True), resolved, set_dir=by.path)
-    of_images = resolve_options(CalibrateImagesOptions, {**values, "path": by})
+    given = by_option_name(CalibrateImagesOptions, values)
+    of_images = resolve_options(CalibrateImagesOptions, {**given, "path": by})
     return calibrate_by_images(spark_session("calibrate", of_images, networks=True), of_images)
 
 
@@ -119,7 +122,11 @@ def _of_checkpoint(checkpoint: Run | str | Location, options: dict[str, Any]) ->
 
 
 def _options(options_type: type[Options], dataset: Dataset, given: dict[str, Any]) -> Options:
-    """The options of a job on a data set. Raises UserError if they are invalid, or name another data set."""
+    """The options of a job on a data set, in any spelling of the command line.
+
+    Raises UserError if they are invalid, or name another data set.
+    """
+    given = by_option_name(options_type, given)
     if of_set := sorted(DATA_OPTIONS & given.keys()):
         raise UserError(f"{of_set[0]} belongs to the data set: give it to prepare()")
     if given.get("evaluate"):

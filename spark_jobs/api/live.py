@@ -12,6 +12,7 @@ from longtail.conf.arguments import resolve_options
 from longtail.conf.base.errors import UserError
 from longtail.conf.base.locations import Location
 from longtail.conf.base.suggestions import did_you_mean
+from longtail.conf.command_line.spellings import by_option_name
 from longtail.conf.options.live import DashboardOptions, MonitorOptions
 from longtail.conf.vocabulary import TEST
 from longtail.spark_jobs.api.figures import shown
@@ -141,7 +142,7 @@ def live(runs_dir: str | Path = "runs", **options: Any) -> Live:
     """
     if shown := sorted({"once", "run"} & options.keys()):
         raise UserError(f"{shown[0]} is an option of the terminal: use table(name, run=...) and update()")
-    resolved = resolve_options(MonitorOptions, {**options, "runs_dir": runs_dir})
+    resolved = resolve_options(MonitorOptions, {**by_option_name(MonitorOptions, options), "runs_dir": runs_dir})
     tables_dir = resolved.output_dir or resolved.runs_dir / TABLES_DIRECTORY
     if not isinstance(tables_dir, Path):
         raise UserError(
