@@ -41,7 +41,8 @@ def test_the_pipeline_goes_from_nothing_to_a_comparison_and_shows_it_live(longta
     done = longtail("pipeline", "--epochs", EPOCHS)
 
     assert done.returncode == 0, done.stderr
-    assert done.stderr == ""
+    # A busy machine makes `prepare` say what it is doing.
+    assert [line for line in done.stderr.splitlines() if not re.fullmatch(r"\w.* \d+ s", line)] == []
     (base,), (semi,) = _runs(tmp_path, "train"), _runs(tmp_path, "train_semi")
     # The live query saw the base run and the semi-supervised run while or right after they trained.
     assert re.search(rf"live: train epoch \d/{EPOCHS}, test: balanced accuracy", done.stdout)

@@ -12,7 +12,7 @@ from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 from longtail.spark_jobs.display.console import console
 
 POLL_SECONDS = 0.5
-SILENT_SECONDS = 10.0
+SILENT_SECONDS = 30.0
 """Where the output is no terminal, what is being done is said on stderr every so often."""
 
 
