@@ -16,3 +16,10 @@ def refused() -> Iterator[list[str]]:
         yield messages
     messages.append(str(caught.value))
     assert messages[0].splitlines() == messages
+
+
+PROGRESS_LINE = (
+    r"(finding the images|reading the images|looking for copies|writing the set|describing what was written)"
+    r"(, \d+ of \d+ tasks)?, \d+ s\n"
+)
+"""What `prepare` says on stderr every half minute of a busy machine."""

@@ -232,12 +232,12 @@ def test_tables_that_a_monitor_keeps_are_shown_without_spark(tmp_path: Path) -> 
     write_base(tmp_path / "tables")
     with job(tmp_path, "dashboard", "--port", 0, "--tables_dir", tmp_path / "tables") as server:
         (url,) = re.findall(r"dashboard: (http://127\.0\.0\.1:\d+/) ", server.stdout.readline())
-        with urllib.request.urlopen(url, timeout=180) as reply:
+        with urllib.request.urlopen(url, timeout=60) as reply:
             assert "digits, labels alone" in reply.read().decode()
         children = Path(f"/proc/{server.pid}/task/{server.pid}/children").read_text()
         assert children == ""  # no Java
         os.killpg(server.pid, signal.SIGINT)
-        assert server.wait(timeout=180) == 130
+        assert server.wait(timeout=60) == 130
 
 
 @contextmanager
