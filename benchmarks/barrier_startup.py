@@ -134,8 +134,8 @@ def main() -> None:
         for number in range(arguments.rounds):
             flags = [*COMMON, "--epochs", arguments.epochs, "--data_dir", "data", "--exp_str", number]
             bare = wall(
-                sys.executable, "-m", "training", "train", "--set_dir", manifest.parent, *flags, "--runs_dir", "bare",
-                cwd=directory,
+                sys.executable, "-m", "longtail.training", "train", "--set_dir", manifest.parent, *flags,
+                "--runs_dir", "bare", cwd=directory,
             )  # fmt: skip
             with_spark = wall(longtail, "train", *flags, "--runs_dir", "spark", cwd=directory)
             found["train, process: longtail"].append(with_spark)

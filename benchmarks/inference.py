@@ -69,7 +69,7 @@ def write_checkpoint(path: Path, model: torch.nn.Module, task: Task) -> None:
         pseudo_label_round=0,
         image_shape=(32, 32, 3),
         normalisation=NORMALISATION,
-        options={},
+        options={"dataset": "cifar10"},
     )
     save_checkpoint(
         path,

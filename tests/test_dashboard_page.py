@@ -30,8 +30,8 @@ from longtail.streaming.live.quarantine import Quarantine
 from longtail.streaming.tables.manifest import RunManifest
 from longtail.streaming.tables.progress import end_progress, write_progress
 from longtail.streaming.tables.query_rows import ALERTS, query_directory, query_files
-from longtail.streaming.tables.reading import read_result_table
-from longtail.streaming.tables.schemas import TABLES, TABLES_FORMAT_VERSION
+from longtail.streaming.tables.reading import latest_epochs, read_result_table
+from longtail.streaming.tables.schemas import LATEST_EPOCHS, TABLES, TABLES_FORMAT_VERSION, schema_of
 from longtail.streaming.tables.writing import write_run
 from tests.refusals import refused
 from tests.result_rows import PLAIN, class_rows, table, write_base
@@ -43,7 +43,8 @@ def reader_of(tables: dict[str, pa.Table]) -> ReadTable:
     """Of these tables; the others are empty."""
 
     def read(name: str, run: str | None = None) -> pa.Table:
-        rows = tables.get(name, TABLES[name].empty_table())
+        rows = tables.get("epochs" if name == LATEST_EPOCHS else name, schema_of(name).empty_table())
+        rows = latest_epochs(rows) if name == LATEST_EPOCHS else rows
         return rows if run is None else rows.filter(pc.equal(rows["run"], run))
 
     return read

@@ -116,6 +116,26 @@ def test_old_runs_are_on_the_page_before_their_tables_are_written(tmp_path: Path
     assert rows_of(tables_dir, "one").replace("'one'", "'two'") == rows_of(tables_dir, "two")
 
 
+def test_a_run_that_is_deleted_meanwhile_is_no_longer_shown(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(batches, "pieces_together", lambda pieces: ([piece] for piece in pieces))
+    events_dir, tables_dir = tmp_path / "events", tmp_path / "analytics"
+    for run in ("one", "two", "three"):
+        write_run(events_dir, run)
+    archive_files(events_dir)
+    shown: list[list[str]] = []
+
+    def look(runs: list[str]) -> None:
+        reader = TableReader(tables_dir)
+        shown.append(sorted(reader.read("runs")["run"].to_pylist()))
+        assert {*reader.read("epochs")["run"].to_pylist()} == {*shown[-1]}
+        if len(shown) == 1:
+            delete_run(tmp_path, "three", last_event_at=1000.0, keep_days=1)
+
+    read_waiting_files(tmp_path, tables_dir, RULES, on_update=look)
+    assert shown[0] == ["one", "three", "two"] and len(shown) > 2
+    assert all(runs == ["one", "two"] for runs in shown[1:])
+
+
 def test_a_killed_start_leaves_nothing_that_is_wrong(tmp_path: Path) -> None:
     events_dir, tables_dir = tmp_path / "events", tmp_path / "analytics"
     write_run(events_dir, "one")

@@ -4,7 +4,6 @@ from collections.abc import Sequence
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 
 from longtail.streaming.dashboard.class_axis import ClassAxis
 from longtail.streaming.dashboard.class_figures import floats
@@ -32,7 +31,7 @@ def comparison_panel(shown: ShownRun) -> Content:
         if len(rows[run]) and _class_names(rows_where(rows[run], epoch=last_epoch(rows[run]))) == names
     ]
     runs = [shown.run, *comparable]
-    epochs = shown.epochs.filter(pc.is_in(shown.epochs["run"], pa.array(runs)))
+    epochs = pa.concat_tables([rows_where(shown.read("epochs", run), split=shown.split) for run in runs])
     common = set.intersection(*(set(rows_where(epochs, run=run)["epoch"].to_pylist()) for run in runs))
     epoch = max(common, default=None)
     figures, arms, scores = {}, [], []

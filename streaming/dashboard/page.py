@@ -40,8 +40,8 @@ from longtail.streaming.dashboard.values import (
     shown_alerts,
 )
 from longtail.streaming.tables.query_rows import NO_RUN
-from longtail.streaming.tables.reading import latest_epochs, rows_where
-from longtail.streaming.tables.schemas import QUARANTINE, RUNNING
+from longtail.streaming.tables.reading import rows_where
+from longtail.streaming.tables.schemas import LATEST_EPOCHS, QUARANTINE, RUNNING
 
 MAX_RUNS_LISTED = 200
 
@@ -77,16 +77,15 @@ def page_state(
 
     panels: those to fill; none is much faster
     """
-    runs, epochs, alerts = (read(name, None) for name in ("runs", "epochs", "alerts"))
+    runs, latest, alerts = (read(name, None) for name in ("runs", LATEST_EPOCHS, "alerts"))
     state = PageState(view=selection.view, figures=dict.fromkeys(CHARTS))
     state.html["views"] = render("views.html", selection=selection, num_runs=len(runs))
     if selection.view == ALL_RUNS:
-        return _with_table(state, runs, epochs, alerts, selection, notes)
+        return _with_table(state, runs, latest, alerts, selection, notes)
     # Only names that are in the tables are used below: no text from an address becomes the name of a file.
     ordered = [(row["run"], row) for row in newest_first(runs)]
     rows = {run: row for run, row in ordered if run == selection.run or not notes.description(run).hidden}
     run = selection.run if selection.run is not None else chosen_by_default(rows.values())
-    latest = latest_epochs(epochs)
     num_alerts = Counter(alerts["run"].to_pylist())
     bad_lines = bad_lines_by_run(read(QUARANTINE, None), notes.deleted_at)
     listed = list(rows)[:MAX_RUNS_LISTED]
@@ -119,6 +118,7 @@ def page_state(
         return state
     splits = splits_of(latest, run)
     split = selection.split if selection.split in splits else next(iter(splits), None)
+    epochs = read("epochs", run)
     of_split = rows_where(epochs, split=split) if split else epochs.slice(0, 0)
     card = card_of(run, split)
     state.title = f"{card.title} – Longtail"
@@ -132,7 +132,7 @@ def page_state(
         selection=selection,
         step=latest_step(read("steps", run), after_epoch=card.epoch) if card.status == RUNNING else None,
         scores=[
-            *key_figures(rows_where(of_split, run=run), kind.figures),
+            *key_figures(of_split, kind.figures),
             *pseudo_label_figures(rows_where(of_steps, epoch=last_epoch(of_steps))),
         ],
         has_classes=kind.has_classes,
@@ -174,7 +174,7 @@ def page_state(
 
 
 def _with_table(
-    state: PageState, runs: pa.Table, epochs: pa.Table, alerts: pa.Table, selection: Selection, notes: RunNotes
+    state: PageState, runs: pa.Table, latest: pa.Table, alerts: pa.Table, selection: Selection, notes: RunNotes
 ) -> PageState:
     """The state of the table of all runs, instead of one run."""
     state.title = "Runs – Longtail"
@@ -184,7 +184,7 @@ def _with_table(
     known = set(runs["run"].to_pylist())
     state.html["table"] = render(
         "run_table.html",
-        table=run_table(newest_first(runs), latest_epochs(epochs), selection, notes),
+        table=run_table(newest_first(runs), latest, selection, notes),
         selection=selection,
         groupings=GROUPINGS,
         marked=[run for run in selection.compare if run in known],

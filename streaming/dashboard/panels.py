@@ -55,7 +55,7 @@ def _accuracy_lines(shown: ShownRun) -> Content:
     notes = []
     if axis.is_banded:
         notes.append(f"Each line is the mean of about {len(axis.class_ids) // len(axis)} classes of similar size.")
-    if (window := smoothing_window(len(rows_where(shown.epochs, run=shown.run)))) > 1:
+    if (window := smoothing_window(len(shown.epochs))) > 1:
         notes.append(f"Each point is the mean of the last {window} epochs.")
     figure = accuracy_lines(shown.rows, axis, view=shown.view)
     return render_note(" ".join(notes), legend=head_to_tail(axis, are_lines=True)), {"accuracy_lines": figure}
@@ -64,7 +64,7 @@ def _accuracy_lines(shown: ShownRun) -> Content:
 def _group_lines(shown: ShownRun) -> Content:
     legend = [(f"{group}-shot", colour, GROUP_DASHES[group]) for group, colour in GROUP_COLOURS.items()]
     legend.append(("all classes", NEUTRAL, ALL_DASH))
-    figure = group_lines(rows_where(shown.epochs, run=shown.run), view=shown.view)
+    figure = group_lines(shown.epochs, view=shown.view)
     return render_note("Mean accuracy of the classes in each group.", legend=legend), {"group_lines": figure}
 
 

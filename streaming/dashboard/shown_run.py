@@ -30,7 +30,7 @@ class ShownRun:
     """The selected run and split.
 
     rows, latest: its class_epochs on the split, and those of the latest epoch
-    epochs: rows of `epochs` of all runs on the split
+    epochs: its rows of `epochs` on the split
     of_steps: class_epochs of the pseudo-labels that it makes in every step (table_rows.labels_of_steps)
     run_rows: rows of `runs` by run, of all that may be compared
     read: reads the other tables

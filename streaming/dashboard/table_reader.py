@@ -15,10 +15,11 @@ import pyarrow.parquet as pq
 from longtail.streaming.dashboard.notes import RunNotes
 from longtail.streaming.dashboard.shown_run import CLASS_COLUMNS
 from longtail.streaming.events.schema import RUN_NAME
-from longtail.streaming.tables.deletions import read_deletion_times
+from longtail.streaming.tables.deletions import is_of_present_run, read_deletion_times
 from longtail.streaming.tables.descriptions import descriptions_state, read_table_descriptions
 from longtail.streaming.tables.manifest import (
     DamagedTables,
+    KnownManifests,
     ManifestState,
     check_format_versions,
     manifest_state,
@@ -28,7 +29,7 @@ from longtail.streaming.tables.progress import read_progress
 from longtail.streaming.tables.quarantine_files import quarantine_files
 from longtail.streaming.tables.query_rows import NO_RUN, own_alerts_state
 from longtail.streaming.tables.reading import at_moment, read_parts, rows_where
-from longtail.streaming.tables.schemas import IN_MANIFEST, QUARANTINE, RUNNING, TABLES
+from longtail.streaming.tables.schemas import IN_MANIFEST, LATEST_EPOCHS, QUARANTINE, RUNNING, TABLES, schema_of
 from longtail.streaming.tables.waiting_runs import FileState, read_waiting_runs, waiting_state
 
 SILENCE_SECONDS = 15
@@ -69,13 +70,16 @@ class TableReader:
     """
 
     def __init__(self, tables_dir: Path) -> None:
-        check_format_versions(tables_dir)
+        self._manifests = KnownManifests()
+        check_format_versions(tables_dir, read=self._manifests.read)
         self.directory = tables_dir
         self._lock = Lock()
         self._damage: dict[tuple[str, str], str] = {}
         self._bad_lines: dict[Path, pa.Table] = {}
         self._whole: dict[str, tuple[dict[str, ManifestState], pa.Table]] = {}
-        self._cached: dict[str, OrderedDict[str, _CachedRun]] = {name: OrderedDict() for name in TABLES}
+        self._cached: dict[str, OrderedDict[str, _CachedRun]] = {
+            name: OrderedDict() for name in (*TABLES, LATEST_EPOCHS)
+        }
         self._num_bytes = dict.fromkeys(_MAX_CACHED_RUNS, 0)
         self._waiting: tuple[FileState | None, dict[str, pa.Table]] = (None, {})
 
@@ -107,6 +111,8 @@ class TableReader:
         states = manifest_states(self.directory) if run is None else self._state_of(run)
 
         waiting = self._read_waiting(states, run)
+        if name == LATEST_EPOCHS and waiting:
+            waiting = {name: waiting["epochs"]}
 
         def stored(table: str) -> list[pa.Table]:
             others = [waiting[table]] if table in waiting else []
@@ -132,8 +138,11 @@ class TableReader:
             rows = read_waiting_runs(self.directory)
             with self._lock:
                 self._waiting = state, rows
-        written = pa.array(states, pa.string())
-        rows = {name: table.filter(pc.invert(pc.is_in(table["run"], written))) for name, table in rows.items()}
+        runs, deleted_at = rows["runs"], read_deletion_times(self.directory)
+        present = is_of_present_run(runs["run"], runs["updated_at"], deleted_at)
+        deleted = runs["run"].filter(pc.invert(present))
+        hidden = pa.concat_arrays([pa.array(states, pa.string()), deleted.combine_chunks()])
+        rows = {name: table.filter(pc.invert(pc.is_in(table["run"], hidden))) for name, table in rows.items()}
         return rows if run is None else {name: rows_where(table, run=run) for name, table in rows.items()}
 
     def _state_of(self, run: str) -> dict[str, ManifestState]:
@@ -188,7 +197,8 @@ class TableReader:
                 return before.whole
         # An epoch of a long run with many classes changes one file of many.
         known = before.parts if before else {}
-        parts = read_parts(self.directory, name, run, columns=_COLUMNS.get(name), known=known)
+        columns = _COLUMNS.get(name)
+        parts = read_parts(self.directory, name, run, columns=columns, known=known, read_manifest=self._manifests.read)
         whole = pa.concat_tables([_no_rows(name), *parts.values()])
         with self._lock:
             replaced = cached.pop(run, None)
@@ -203,4 +213,4 @@ class TableReader:
 
 
 def _no_rows(name: str) -> pa.Table:
-    return TABLES[name].empty_table().select(_COLUMNS.get(name, TABLES[name].names))
+    return schema_of(name).empty_table().select(_COLUMNS.get(name, schema_of(name).names))

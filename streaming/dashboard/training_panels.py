@@ -10,7 +10,6 @@ from longtail.streaming.dashboard.rendering import render, render_note
 from longtail.streaming.dashboard.run_figures import rank_line, score_line
 from longtail.streaming.dashboard.selection import STEP
 from longtail.streaming.dashboard.shown_run import Content, ShownRun
-from longtail.streaming.tables.reading import rows_where
 
 _CURVES = (
     ("loss", "loss", "%{y:.4g}"),
@@ -22,7 +21,7 @@ _CURVES = (
 
 def pretraining_panel(shown: ShownRun) -> Content:
     """How well a pre-training solves its task."""
-    epochs = rows_where(shown.epochs, run=shown.run)
+    epochs = shown.epochs
     if shown.kind is CONTRASTIVE:
         note = (
             "The share of views that are recognised: the other view of the same image outweighs all other images "

@@ -187,6 +187,7 @@ class TableKeeper:
             # Of a split that these epochs lack, the latest epoch is read when it is needed.
             if set(rows["split"].unique().to_pylist()) == set(update.manifest.splits):
                 update.current["class_epochs"] = rows
+            update.note_latest_epochs()
 
     def _update_event_tables(self, updates: Sequence[RunUpdate]) -> None:
         """Update the tables whose rows are the events of one kind."""

@@ -18,7 +18,7 @@ from longtail.streaming.tables.manifest import (
     write_run_manifest,
 )
 from longtail.streaming.tables.reading import latest_epochs
-from longtail.streaming.tables.schemas import BY_EPOCH, TABLES
+from longtail.streaming.tables.schemas import BY_EPOCH, LATEST_EPOCHS, TABLES
 from longtail.streaming.tables.writing import remove_unnamed, write_run
 
 SEGMENT_ROWS = 20_000
@@ -68,6 +68,10 @@ class RunUpdate:
         if name == "class_epochs":
             splits = sorted({*self.manifest.splits, *rows["split"].unique().to_pylist()})
             self.manifest = replace(self.manifest, splits=splits)
+
+    def note_latest_epochs(self) -> None:
+        """Let the manifest say what the table `epochs` has of the latest epochs after the update."""
+        self.rows[LATEST_EPOCHS] = latest_epochs(self.rows_after_update("epochs")).to_pylist()
 
     def write(self) -> None:
         """Write the changes that are not written yet."""

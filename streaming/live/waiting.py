@@ -54,7 +54,7 @@ def read_waiting_files(
         for changed, done in update_without_spark(keeper, events_dir, names):
             log.add(done)
             log.log(sorted(done))
-            on_update(changed)
+            on_update([*changed, *keeper.runs.follow()])
             if monotonic() > next_line:
                 print(f"longtail: {read_progress(tables_dir)}", file=sys.stderr, flush=True)
                 next_line = monotonic() + TELL_SECONDS

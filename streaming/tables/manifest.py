@@ -12,6 +12,7 @@ before the other tables follow. An update costs as much as the segments that it 
 import contextlib
 import json
 import os
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -38,7 +39,7 @@ class RunManifest:
     segment_epochs: number of epochs per segment, per table of BY_EPOCH
     files: per table, the file of each segment ("0", "1", ... or "all")
     splits: the splits that class_epochs has had rows of, sorted
-    rows: per table of IN_MANIFEST, its rows
+    rows: per table of IN_MANIFEST, its rows; and LATEST_EPOCHS
     """
 
     run: str
@@ -51,6 +52,9 @@ class RunManifest:
         """The index of the segment of a table that holds an epoch."""
         return epoch // self.segment_epochs[name]
 
+
+ReadManifest = Callable[[Path, str], RunManifest | None]
+"""As read_run_manifest."""
 
 _MANIFEST = TypeAdapter(RunManifest)
 
@@ -126,11 +130,11 @@ def check_tables_version(version: object, file: Path) -> None:
     check_format_version(version, newest=TABLES_FORMAT_VERSION, file=file, remedy=remedy)
 
 
-def check_format_versions(tables_dir: Path) -> None:
+def check_format_versions(tables_dir: Path, *, read: ReadManifest = read_run_manifest) -> None:
     """Raise UserError if a newer version of Longtail has written tables of any run in the directory."""
     for run in list_runs(tables_dir):
         with contextlib.suppress(DamagedTables):  # the tables can be written again
-            read_run_manifest(tables_dir, run)
+            read(tables_dir, run)
 
 
 def manifest_state(tables_dir: Path, run: str) -> ManifestState | None:
@@ -148,6 +152,28 @@ def manifest_states(tables_dir: Path) -> dict[str, ManifestState]:
     # A directory without a manifest is a run whose first update was interrupted.
     states = ((name, _state(f"{directory}/{name}/{MANIFEST}")) for name in names)
     return {name: state for name, state in states if state is not None}
+
+
+class KnownManifests:
+    """Reads manifests again and again, one that is as before only once. For readers, who change nothing in them."""
+
+    def __init__(self) -> None:
+        """Knows none at first."""
+        self._known: dict[Path, tuple[ManifestState, RunManifest]] = {}
+
+    def read(self, tables_dir: Path, run: str) -> RunManifest | None:
+        """As read_run_manifest."""
+        directory = run_directory(tables_dir, run)
+        # Before it is read: one that is replaced meanwhile is read again the next time.
+        state = manifest_state(tables_dir, run)
+        known = self._known.get(directory)
+        if known is not None and known[0] == state:
+            return known[1]
+        self._known.pop(directory, None)
+        manifest = read_run_manifest(tables_dir, run)
+        if state is not None and manifest is not None:
+            self._known[directory] = state, manifest
+        return manifest
 
 
 def _state(file: str) -> ManifestState | None:

@@ -22,6 +22,7 @@ from longtail.streaming.tables.liveness import read_liveness
 from longtail.streaming.tables.manifest import (
     MANIFEST,
     DamagedTables,
+    ReadManifest,
     RunManifest,
     list_runs,
     manifest_state,
@@ -30,7 +31,7 @@ from longtail.streaming.tables.manifest import (
 )
 from longtail.streaming.tables.quarantine_files import quarantine_files
 from longtail.streaming.tables.query_rows import NO_RUN, own_alerts
-from longtail.streaming.tables.schemas import IN_MANIFEST, QUARANTINE, TABLES
+from longtail.streaming.tables.schemas import IN_MANIFEST, LATEST_EPOCHS, QUARANTINE, TABLES, schema_of
 
 _MAX_TRIES = 50
 
@@ -91,18 +92,24 @@ def read_parts(
     *,
     columns: Sequence[str] | None = None,
     known: Mapping[str, pa.Table] = MappingProxyType({}),
+    read_manifest: ReadManifest = read_run_manifest,
 ) -> dict[str, pa.Table]:
-    """The rows of a run in a table, by the name of the file that holds them; empty for an unknown run.
+    """The rows of a run in a table, or in LATEST_EPOCHS, by the name of the file that holds them; empty for an unknown
+    run.
 
     known: parts that were read before; files never change, so these are not read again
     """
-    schema = TABLES[name]
+    schema = schema_of(name)
     for _ in range(_MAX_TRIES):
-        manifest = read_run_manifest(tables_dir, run)
+        manifest = read_manifest(tables_dir, run)
         if manifest is None:
             return {}
-        if name in IN_MANIFEST:
+        if name in IN_MANIFEST or name in manifest.rows:
             rows = pa.Table.from_pylist(manifest.rows.get(name, []), schema=schema)
+            return {MANIFEST: rows.select(columns or schema.names)}
+        if name == LATEST_EPOCHS:  # of tables that an earlier version wrote
+            parts = read_parts(tables_dir, "epochs", run, read_manifest=read_manifest).values()
+            rows = latest_epochs(pa.concat_tables([schema.empty_table(), *parts]))
             return {MANIFEST: rows.select(columns or schema.names)}
         directory, files = run_directory(tables_dir, run), manifest.files.get(name, {}).values()
         try:
@@ -110,7 +117,7 @@ def read_parts(
                 file: known[file] if file in known else _read_file(directory / file, name, columns) for file in files
             }
         except FileNotFoundError as error:
-            if read_run_manifest(tables_dir, run) == manifest:
+            if read_manifest(tables_dir, run) == manifest:
                 raise DamagedTables(run, Path(str(error.filename or directory / MANIFEST)), "it is missing") from None
             continue  # replaced since the manifest was read
         except (OSError, pa.ArrowException) as error:

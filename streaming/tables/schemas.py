@@ -83,7 +83,15 @@ LATEST_WINDOWS = 100
 
 IN_MANIFEST = ("runs", "alerts")
 """Tables of a few rows per run, stored in its manifest."""
+LATEST_EPOCHS = "latest_epochs"
+"""For readers, the rows of `epochs` at the latest epoch of each run and split. They are in the manifests, too: whoever
+lists many old runs reads no more of them."""
 BY_EPOCH = ("class_epochs", "epochs", "steps")
 """Tables that grow with the epochs, stored in segments of consecutive epochs."""
 QUARANTINE = "quarantine"
 """The table that belongs to no run."""
+
+
+def schema_of(name: str) -> pa.Schema:
+    """The columns of a table, or of LATEST_EPOCHS."""
+    return TABLES["epochs" if name == LATEST_EPOCHS else name]

@@ -23,7 +23,7 @@ from longtail.streaming.tables.manifest import (
     write_run_manifest,
 )
 from longtail.streaming.tables.quarantine_files import number_and_version, quarantine_files, versioned_file
-from longtail.streaming.tables.schemas import QUARANTINE, TABLES, TABLES_FORMAT_VERSION
+from longtail.streaming.tables.schemas import LATEST_EPOCHS, QUARANTINE, TABLES, TABLES_FORMAT_VERSION
 
 LIVENESS = "liveness.json"
 QUARANTINE_FILE_LINES = 10_000
@@ -84,7 +84,8 @@ def keep_readable(tables_dir: Path, run: str) -> bool:
         name: {segment: file for segment, file in by_segment.items() if _is_readable(directory / file)}
         for name, by_segment in manifest.files.items()
     }
-    write_run_manifest(tables_dir, replace(manifest, files=files))
+    rows = {name: rows for name, rows in manifest.rows.items() if name != LATEST_EPOCHS}  # may be of such a segment
+    write_run_manifest(tables_dir, replace(manifest, files=files, rows=rows))
     return True
 
 
