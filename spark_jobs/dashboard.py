@@ -18,6 +18,7 @@ from longtail.conf.options.live import DashboardOptions
 from longtail.spark_jobs.cli import run_job
 from longtail.spark_jobs.steps.live_page import served_page
 from longtail.spark_jobs.steps.live_query import live_inputs, start_query
+from longtail.spark_jobs.studies.run_reports import RunReports
 from longtail.streaming.dashboard.server import listening_socket
 from longtail.streaming.dashboard.table_reader import TableReader
 from longtail.streaming.runs.own_directories import PAGE_TABLES_DIRECTORY
@@ -27,11 +28,11 @@ from longtail.streaming.tables.published import followed_tables, working_tables
 def main(argv: Sequence[str]) -> None:
     options = parse_options(DashboardOptions, argv, prog="longtail dashboard")
     inputs = live_inputs(options)
-    listening = listening_socket(options.host, options.port)
+    listening, reports = listening_socket(options.host, options.port), RunReports(options.reports_dir)
     if options.tables_dir:
         with (
             followed_tables(options.tables_dir) as directory,
-            served_page(options, TableReader(directory), options.tables_dir, listening) as ended,
+            served_page(options, TableReader(directory), options.tables_dir, listening, reports=reports) as ended,
         ):
             ended.wait()
         return
@@ -39,7 +40,7 @@ def main(argv: Sequence[str]) -> None:
     check_can_be_written(tables_dir, option="--output_dir")
     with (
         working_tables(tables_dir) as (directory, publish),
-        served_page(options, TableReader(directory), tables_dir, listening),
+        served_page(options, TableReader(directory), tables_dir, listening, reports=reports),
         start_query(
             "dashboard", options, inputs, tables_dir=directory, trigger=options.trigger, on_update=publish
         ) as queries,

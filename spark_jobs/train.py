@@ -4,7 +4,7 @@
     spark-submit spark_jobs/train.py --dataset cifar10 --imb_factor 0.01 --loss_type LDAM --train_rule DRW
 
 Prepares the data set unless it exists. The same command resumes an interrupted training from its last checkpoint. With
--e --resume CKPT the checkpoint is evaluated instead.
+-e --resume CKPT the checkpoint is evaluated instead; --dry_run shows the cost of the training.
 """
 
 import sys
@@ -18,10 +18,14 @@ from longtail.spark_jobs.steps.checkpoint_options import continued
 from longtail.spark_jobs.steps.next_steps import use_of_checkpoint
 from longtail.spark_jobs.steps.rank_evaluation import evaluate_in_ranks
 from longtail.spark_jobs.steps.training import train_run, training_session
+from longtail.spark_jobs.studies.training_cost import print_cost
 
 
 def main(argv: Sequence[str]) -> None:
     job = continued(TrainOptions, given_values(TrainOptions, argv, prog="longtail train"))
+    if job.options.dry_run:
+        print_cost(job.options)
+        return
     options, spark = job.options, training_session("train", job.options)
     set_dir = job.prepared(spark)
     if options.evaluate:

@@ -21,11 +21,15 @@ from longtail.spark_jobs.steps.checkpoint_options import continued
 from longtail.spark_jobs.steps.rank_evaluation import evaluate_in_ranks
 from longtail.spark_jobs.steps.self_training import pseudo_label_table, train_rounds
 from longtail.spark_jobs.steps.training import training_session
+from longtail.spark_jobs.studies.training_cost import print_cost
 
 
 def main(argv: Sequence[str]) -> None:
     job = continued(TrainSemiOptions, given_values(TrainSemiOptions, argv, prog="longtail train_semi"))
     options = job.options
+    if options.dry_run:
+        print_cost(options)
+        return
     table = pseudo_label_table(options) if options.needs_pseudo_labels else None
     spark = training_session("train_semi", options)
     set_dir = job.prepared(spark)

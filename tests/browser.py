@@ -81,6 +81,13 @@ class Page:
         """Pixels by which the page is wider than the window."""
         return self.run_script("document.documentElement.scrollWidth - document.documentElement.clientWidth")
 
+    def weight(self) -> int:
+        """Bytes of everything that the browser loaded, as they were sent."""
+        return self.run_script(
+            """[...performance.getEntriesByType('resource'), ...performance.getEntriesByType('navigation')]
+            .reduce((sum, entry) => sum + entry.transferSize, 0)"""
+        )
+
     def asked_hosts(self) -> set[str]:
         """Where everything came from that the page loaded."""
         return set(self.run_script("performance.getEntriesByType('resource').map(entry => new URL(entry.name).origin)"))

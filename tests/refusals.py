@@ -19,7 +19,10 @@ def refused() -> Iterator[list[str]]:
 
 
 PROGRESS_LINE = (
-    r"(finding the images|reading the images|looking for copies|writing the set|describing what was written)"
+    r"(finding the images|reading the images|looking for copies|writing the set|describing what was written"
+    r"|counting the labels|reading the pixels|looking for exact duplicates|reading the pseudo-labels"
+    r"|predicting the images|computing the scores|predicting the unlabeled images|comparing with the withheld labels"
+    r"|keeping the surest and the least sure)"
     r"(, \d+ of \d+ tasks)?, \d+ s\n"
 )
-"""What `prepare` says on stderr every half minute of a busy machine."""
+"""What `prepare`, `stats`, `evaluate` and `gen_pseudolabels` say on stderr every half minute of a busy machine."""

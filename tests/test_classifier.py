@@ -21,6 +21,7 @@ from longtail.training.inference import infer
 from longtail.training.run import run_training
 from longtail.training.samples import Samples
 from longtail.training.supervised import supervised_task
+from tests.events import events_in
 from tests.interruption import interrupted_after
 from tests.refusals import refused
 from tests.tiny_set import ALONE, COUNTS, paths_of, same_tensors, tiny_options, weights_in, write_tiny_set
@@ -91,6 +92,9 @@ def test_what_comes_out_is_evaluated_and_labels_like_any_network(
     confidences, labels = logits.softmax(dim=1).max(dim=1)
     assert (labels == test.labels).double().mean().item() == pytest.approx(result["splits"][TEST]["accuracy"])
     assert confidences.sum() == pytest.approx(sum(result["splits"][TEST]["totals"]["confidence_sum"]), rel=1e-4)
+    (file,) = (tmp_path / "events").glob("*-epoch00001.parquet")
+    rates = {event["learning_rate"] for event in events_in(file) if event["kind"] == "class"}
+    assert (rates == {None}) == (method in ("tau", "NCM")), "what learns nothing has no learning rate"
 
 
 def test_crt_trains_a_fresh_head_on_class_balanced_draws(set_dir: Path, base: Path, tmp_path: Path) -> None:

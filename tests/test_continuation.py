@@ -119,8 +119,8 @@ def test_every_other_option_is_neither_taken_from_a_checkpoint_nor_lost(
     """Each option is of the training, of the data set, or of this run: where it runs and writes, and what it is for."""
     of_this_run = {
         "verbose", "master", "world_size", "threads", "max_resident_gib", "shuffle_buffer", "data_through", "retries",
-        "rank_timeout", "exp_str", "runs_dir", "resume", "pretrained_model", "evaluate", "logit_adjustment", "features",
-        "tsne", "rounds", "pseudo_labels", "remote", "backend", "mlflow",
+        "rank_timeout", "exp_str", "runs_dir", "resume", "pretrained_model", "evaluate", "dry_run", "logit_adjustment",
+        "features", "tsne", "rounds", "pseudo_labels", "remote", "backend", "mlflow",
     }  # fmt: skip
     names = options_type.model_fields.keys()
     assert names - DATA_OPTIONS - set(training_option_names(options_type)) == of_this_run & names

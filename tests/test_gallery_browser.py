@@ -1,4 +1,5 @@
-"""The gallery of the live page in a real headless Chromium, over a real training; `--screenshots DIR` keeps one."""
+"""The live page in a real headless Chromium over real trainings of digits: the images behind its numbers, the log, and
+what it says of FixMatch and of a contrastive pre-training. `--screenshots DIR` keeps pictures."""
 
 import io
 from base64 import b64decode
@@ -16,6 +17,7 @@ from selenium.webdriver.common.keys import Keys
 
 from longtail.conf.arguments import resolve_options
 from longtail.conf.options.prepare import PrepareOptions
+from longtail.conf.options.pretraining import PretrainSimclrOptions
 from longtail.conf.options.semi import TrainSemiOptions
 from longtail.conf.vocabulary import TEST, UNLABELED
 from longtail.data.contract import CONFIDENCE, ID, PREDICTED
@@ -24,10 +26,13 @@ from longtail.data.loader import load_hidden_labels, load_split
 from longtail.data.manifest import read_manifest
 from longtail.spark_jobs.steps.prepare import prepare
 from longtail.spark_jobs.steps.run_images import images_of_runs
+from longtail.spark_jobs.steps.run_logs import logs_of_runs
 from longtail.streaming.dashboard.server import address, dashboard_page, listening_socket, serving
 from longtail.streaming.dashboard.table_reader import TableReader
 from longtail.streaming.live.query import start_live_query
 from longtail.training.run import run_training
+from longtail.training.run_log import RunLog
+from tests.axe import complaints_of_axe
 from tests.browser import PHONE, Page, browser, wait_until
 from tests.tiny_set import ALONE, paths_of
 
@@ -37,12 +42,14 @@ SHOWN = """[...document.querySelectorAll('#gallery figure')].map(figure => ({
     alt: figure.querySelector('img').alt, src: figure.querySelector('img').src, caption: figure.innerText,
     heading: figure.closest('ul').previousElementSibling.previousElementSibling.innerText,
     wide: figure.querySelector('img').naturalWidth}))"""
+PRE = "(document.querySelector('#log pre'))"
+LOG = f"{PRE}?.textContent ?? ''"
 SUREST_FIRST = [(CONFIDENCE, "descending"), (ID, "ascending")]
 
 
 @pytest.fixture(scope="module")
 def root(spark: SparkSession, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A directory with prepared digits (sets/), a FixMatch training of them (runs/) and its live tables."""
+    """A directory with prepared digits (sets/), a SimCLR and a FixMatch training of them (runs/) and live tables."""
     root = tmp_path_factory.mktemp("gallery")
     digits = {"dataset": "digits", "imb_factor": 0.05, "imb_factor_unlabel": 1.0, "data_dir": root / "sets"}
     set_dir = prepare(spark, resolve_options(PrepareOptions, digits))
@@ -52,6 +59,9 @@ def root(spark: SparkSession, tmp_path_factory: pytest.TempPathFactory) -> Path:
          "runs_dir": root / "runs"},
     )  # fmt: skip
     assert isinstance(set_dir, Path)
+    of_views = {**digits, "epochs": 3, "arch": "resnet20", "batch_size": 64, "runs_dir": root / "runs"}
+    pretraining = resolve_options(PretrainSimclrOptions, of_views)
+    run_training(pretraining, paths_of(set_dir, root / "runs" / "simclr"), ALONE, attempt=1)
     run_training(options, paths_of(set_dir, root / "runs" / "digits"), ALONE, attempt=1)
     query = start_live_query(spark, root / "runs" / "events", tables_dir=root / "runs" / "analytics", trigger=None)
     query.awaitTermination()
@@ -60,9 +70,12 @@ def root(spark: SparkSession, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @contextmanager
 def page_of(root: Path) -> Iterator[Page]:
-    tables, images = TableReader(root / "runs" / "analytics"), images_of_runs(root / "runs")
+    tables = TableReader(root / "runs" / "analytics")
     listening = listening_socket("127.0.0.1", 0)
-    app = dashboard_page(tables.read, tables.version, host="127.0.0.1", notes=tables.notes, images=images)
+    app = dashboard_page(
+        tables.read, tables.version, host="127.0.0.1", notes=tables.notes, images=images_of_runs(root / "runs"),
+        log=logs_of_runs(root / "runs"),
+    )  # fmt: skip
     with serving(app, listening), browser(address(listening)) as page:
         yield page
 
@@ -186,3 +199,61 @@ def test_a_set_that_is_gone_is_one_sentence(root: Path) -> None:
             assert page.complaints() == []
     finally:
         (root / "elsewhere").rename(root / "sets")
+
+
+def test_a_log_is_followed_and_the_checkpoint_s_path_copied(root: Path) -> None:
+    with page_of(root) as page:
+        page.open("?run=digits")
+        page.driver.execute_cdp_cmd(
+            "Browser.grantPermissions",
+            {"origin": page.address, "permissions": ["clipboardReadWrite", "clipboardSanitizedWrite"]},
+        )
+        button = wait_until(lambda: page.run_script("document.querySelector('[data-log]')"))
+        button.click()
+        lines = wait_until(lambda: (found := page.run_script(LOG)) and found.splitlines())
+        assert lines[-1].endswith("  finished") and "epoch 4/4: train loss " in lines[-2]
+        assert complaints_of_axe(page) == []
+        RunLog(root / "runs" / "digits", attempt=2).add("another attempt <i>")
+        wait_until(lambda: "another attempt <i>" in page.run_script(LOG))
+        assert page.run_script("(pre => pre.scrollTop + pre.clientHeight >= pre.scrollHeight - 4)" + PRE)
+        ActionChains(page.driver).send_keys(Keys.ESCAPE).perform()
+        wait_until(lambda: not page.run_script("document.getElementById('log').open"))
+        assert page.driver.switch_to.active_element.get_attribute("data-log") == "digits"
+
+        page.element("#overview summary").click()
+        page.element("[aria-label='copy the path of the checkpoint']").click()
+        wait_until(lambda: "copied" in page.text("#overview .command"))
+        copied = page.driver.execute_async_script("navigator.clipboard.readText().then(arguments[0])")
+        assert copied == f"{root}/runs/digits/ckpt.pth.tar"
+        # As for a page that is no secure context, whose clipboard is undefined.
+        page.run_script("Object.defineProperty(navigator, 'clipboard', {value: undefined}) && 0")
+        page.element("[aria-label='copy the command']").click()
+        wait_until(lambda: "the browser refuses: copy the selected text" in page.text("#overview .command"))
+        assert page.run_script("getSelection().toString()").startswith("longtail train_semi --dataset digits ")
+        assert page.complaints() == []
+
+
+def test_fixmatch_and_a_contrastive_pretraining_are_what_the_page_says(
+    root: Path, request: pytest.FixtureRequest
+) -> None:
+    directory = request.config.getoption("--screenshots")
+    with page_of(root) as page:
+        page.resize((1280, 1200))
+        for run, drawn, top in (
+            ("simclr", "positive_rank", "body"),
+            ("digits", "pseudo_label_classes", "#panel-pseudo_labels"),
+        ):
+            page.open(f"?run={run}")
+            wait_until(lambda drawn=drawn: page.chart(drawn))
+            if directory:
+                page.picture(directory / f"{'contrastive' if run == 'simclr' else 'fixmatch'}.png", top=top)
+            told = page.text("main")
+            if run == "simclr":
+                assert page.text("h1") == "digits, pre-training, SimCLR"
+                assert "views recognised" in told and "rank of the same image" in told
+                assert "many-shot" not in told and "label bias" not in told.lower() and "inf" not in told.split()
+            else:
+                assert page.text("h1") == "digits, FixMatch"
+                assert "Epoch 4: number of labelled images (grey), and of the pseudo-labels" in told
+                assert "neither makes nor uses pseudo-labels" not in told
+        assert page.complaints() == []

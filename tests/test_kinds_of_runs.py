@@ -111,3 +111,25 @@ def test_every_phase_has_its_kind() -> None:
     assert {method for method in SEMI_METHODS if makes_pseudo_labels("train_semi", {"semi_method": method})} == {
         "fixmatch"
     }
+
+
+@pytest.mark.parametrize(("method", "learns"), [("cRT", True), ("LWS", True), ("tau", False), ("NCM", False)])
+def test_a_classifier_that_is_made_without_learning_has_no_learning_rate_loss_function_or_rule(
+    method: str, learns: bool
+) -> None:
+    options = {"dataset": "digits", "method": method, "loss_type": "CE", "train_rule": "ClassBalanced", "epochs": 1}
+    row = {"phase": "classifier", "configuration": json.dumps(options)}
+    tables = {
+        "runs": table("runs", row),
+        "epochs": table("epochs", {"split": "train", "learning_rate": 0.1, "images_per_second": 100.0}),
+        "class_epochs": class_rows({0: [0.5]}, split="train"),
+    }
+    state = page_state(reader_of(tables), Selection())
+    assert ("ClassBalanced" in state.html["overview"]) == learns
+    assert {"loss", *(("learning_rate", "speed") if learns else ())} == drawn(state) & {
+        "loss",
+        "learning_rate",
+        "speed",
+    }
+    assert ("without learning" in state.html["note-curves"]) == (not learns)
+    assert list(state.figures["loss"].layout.xaxis.range) == [0.5, 1.5], "one epoch has none before it"

@@ -488,7 +488,7 @@ OF_EVALUATION = {"logit_adjustment": 1.0, "features": Path("/features.parquet"),
 
 
 def test_the_run_name_changes_with_every_option_that_changes_the_outcome() -> None:
-    assert {*OUTCOME, *OUTCOME_TOGETHER, *PLACES, *INPUT_FILES, *OF_EVALUATION, "evaluate"} == set(
+    assert {*OUTCOME, *OUTCOME_TOGETHER, *PLACES, *INPUT_FILES, *OF_EVALUATION, "evaluate", "dry_run"} == set(
         TrainOptions.model_fields
     )
     plain = train_options("--dataset cifar10").model_dump()

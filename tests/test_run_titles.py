@@ -39,6 +39,10 @@ def test_a_title_says_what_differs_and_nothing_else() -> None:
         "cifar10, labels alone · CE · no re-balancing · rho 50 · seed 0",
     ]
     assert titles({}) == ["cifar10, labels alone"]
+    assert titles({"epochs": 1}, {"epochs": 2}) == [
+        "cifar10, labels alone · 1 epoch",
+        "cifar10, labels alone · 2 epochs",
+    ]
     assert titles({"learning_rate": 0.1}, {"learning_rate": 0.10, "epochs": 20}) == [
         "cifar10, labels alone · 200 epochs", "cifar10, labels alone · 20 epochs",
     ]  # fmt: skip

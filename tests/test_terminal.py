@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 from rich.console import Console
+from rich.live import Live
 
 from longtail.conf.base.files import write_json_atomically
 from longtail.spark_jobs.display import activity, live_view, progress
@@ -124,6 +125,21 @@ def test_a_pipe_gets_a_line_where_a_job_would_be_silent(
     lines = capsys.readouterr().err.splitlines()
     assert bool(lines) == bool(num_lines)
     assert all(line.startswith("reading the images, 3 of 8 tasks, ") for line in lines)
+
+
+def test_a_bar_has_the_tasks_and_leaves_what_is_drawn_already(
+    shown_on: Callable[[Console], None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As within `pipeline`, which draws its own screen; rich below version 14 refuses a second one."""
+    shown_on(SHOWN)
+    monkeypatch.setattr(activity, "POLL_SECONDS", 0.02)
+    spark: Any = SimpleNamespace(sparkContext=OneStage())
+    with SHOWN.capture(), Live(console=SHOWN), Activity(spark, "predicting the images") as doing:
+        time.sleep(0.3)
+        (line,) = doing._progress.tasks
+        assert (line.completed, line.total, line.fields["tasks"]) == (3, 8, "3 of 8 tasks")
+        doing.now("computing the scores")
+        assert line.description == "computing the scores"
 
 
 def quality(**changes: Any) -> dict[str, Any]:

@@ -44,6 +44,8 @@ def main(argv: Sequence[str]) -> None:
         raise UserError("without Spark, train_semi needs --pseudo_labels: give a table written by gen_pseudolabels")
     if isinstance(options, TrainSemiOptions) and options.needs_pseudo_labels and options.rounds > 1:
         raise UserError("without Spark there is one round: label with `longtail gen_pseudolabels`, then train again")
+    if isinstance(options, TrainOptions) and options.dry_run:
+        raise UserError(f"--dry_run is an option of `longtail {job}`: leave it out here")
     if options.data_through != "path":
         raise UserError(f"--data_through {options.data_through} needs Spark: leave it out")
     if options.threads is not None:

@@ -36,7 +36,7 @@ class EpochReport:
     """Measurements of one epoch.
 
     epoch: number of finished epochs, from 1
-    learning_rate: of the epoch's first step
+    learning_rate: of the epoch's first step; None if nothing is learned, as by tau-normalisation
     positive_rank, num_candidates: of contrastive pre-training, else None (training/contrastive.py)
     totals: per-class sums over all ranks, by split; held-out splits only in epochs that are evaluated
     predictions: predictions by held-out split, likewise
@@ -45,7 +45,7 @@ class EpochReport:
     """
 
     epoch: int
-    learning_rate: float
+    learning_rate: float | None
     totals: dict[str, Totals]
     predictions: dict[str, Predictions]
     pseudo_labels: Totals | None
@@ -126,7 +126,7 @@ def fit(
         pseudo_label_totals = task.objective.pseudo_label_totals
         report = EpochReport(
             epoch=epoch + 1,
-            learning_rate=rate,
+            learning_rate=rate if learner else None,
             totals=totals,
             predictions=predictions,
             pseudo_labels=pseudo_label_totals.as_lists() if pseudo_label_totals else None,

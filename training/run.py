@@ -19,6 +19,7 @@ from longtail.training.method import method_of
 from longtail.training.precision import with_precision
 from longtail.training.run_directory import RESULT_FILE, RunPaths
 from longtail.training.run_events import RunEvents, report_failure
+from longtail.training.run_log import RunLog
 from longtail.training.run_record import RunRecord
 from longtail.training.run_result import run_result
 from longtail.training.run_start import restore
@@ -33,10 +34,23 @@ def run_training(options: RunOptions, paths: RunPaths, rank: Rank, *, attempt: i
     Raises UserError for bad input.
     """
     with Heartbeat(paths.heartbeats_dir, rank=rank.rank) as heartbeat:
-        return _run_training(options, paths, replace(rank, beat=heartbeat.beat), attempt=attempt)
+        rank = replace(rank, beat=heartbeat.beat)
+        if not rank.is_first:
+            return _run_training(options, paths, rank, attempt=attempt, log=None)
+        log = RunLog(paths.run_dir, attempt=attempt)
+        try:
+            result = _run_training(options, paths, rank, attempt=attempt, log=log)
+        except BaseException as error:
+            log.ended(error)
+            raise
+        log.ended(None)
+        return result
 
 
-def _run_training(options: RunOptions, paths: RunPaths, rank: Rank, *, attempt: int) -> dict[str, Any]:
+def _run_training(
+    options: RunOptions, paths: RunPaths, rank: Rank, *, attempt: int, log: RunLog | None
+) -> dict[str, Any]:
+    """log: of rank 0, which other ranks have not"""
     method = method_of(options)
     manifest = read_manifest(paths.set_dir)
     with _SET_UP:
@@ -46,7 +60,7 @@ def _run_training(options: RunOptions, paths: RunPaths, rank: Rank, *, attempt: 
         task, model = method.learner(network, options, paths, task, rank)
     optimizer = build_optimizer(model, options)
     first_epoch, best = restore(model, network, optimizer, task, options, paths)
-    if not rank.is_first:
+    if log is None:
         fit(model, optimizer, task, options, rank, first_epoch=first_epoch, on_epoch=lambda report: None)
         predict_all(model, task, rank)
         return {}
@@ -55,8 +69,9 @@ def _run_training(options: RunOptions, paths: RunPaths, rank: Rank, *, attempt: 
     events = RunEvents(writer, task.data, options, run=run, attempt=attempt)
     with report_failure(writer, options, run=run, attempt=attempt, describe=_failure_line):
         events.started(epoch=first_epoch)
+        log.began(options, manifest, rank, first_epoch=first_epoch)
         with RunRecord(
-            model, network, optimizer, task, options, paths, events, first_epoch=first_epoch, best=best
+            model, network, optimizer, task, options, paths, events, log, first_epoch=first_epoch, best=best
         ) as record:
             totals = fit(
                 model,

@@ -1,8 +1,8 @@
 """Run directories: name, lock, attempts and result of a run.
 
-RUNS_DIR/NAME/ holds options.json, attempts/, checkpoints (ckpt.pth.tar and, with validation data, ckpt.best.pth.tar),
-tensorboard/ and, when the run is finished, result.json. The name is derived from the options, so repeating a command
-resumes the same run from its last checkpoint, or returns its result if it is finished.
+RUNS_DIR/NAME/ holds options.json, attempts/ with a log of each, checkpoints (ckpt.pth.tar and, with validation data,
+ckpt.best.pth.tar), tensorboard/ and, when the run is finished, result.json. The name is derived from the options, so
+repeating a command resumes the same run from its last checkpoint, or returns its result if it is finished.
 
 This module does not import torch, so that a Spark driver can use it without.
 """
@@ -31,10 +31,10 @@ from longtail.data.pseudo_label_table import load_probabilities, load_pseudo_lab
 from longtail.streaming.events.heartbeats import HEARTBEATS_DIRECTORY
 from longtail.streaming.events.writer import EVENTS_DIRECTORY, attempts_with_events
 from longtail.training.result_file import RESULT_FILE, read_result
+from longtail.training.run_log import ATTEMPTS_DIRECTORY, remove_old_logs
 
 CHECKPOINT_FILE = "ckpt.pth.tar"
 BEST_CHECKPOINT_FILE = "ckpt.best.pth.tar"
-ATTEMPTS_DIRECTORY = "attempts"
 LEASE_FILE = "lease"
 """Of a run in a store, in the place of its lock (conf/base/leases.py)."""
 
@@ -165,4 +165,5 @@ def begin_attempt(paths: RunPaths, options: RunOptions) -> int:
     record = {"started_at": time.time(), "host": socket.gethostname(), "pid": os.getpid()}
     write_json_atomically(run_dir / "options.json", options.recorded())
     write_json_atomically(attempts / f"{attempt:03d}.json", record)
+    remove_old_logs(run_dir)
     return attempt

@@ -3,8 +3,9 @@
 import torch
 from torch import nn
 
+from longtail.conf.options.pretraining import PRETRAININGS
 from longtail.conf.options.training import RunOptions
-from longtail.conf.vocabulary import TEST, VAL
+from longtail.conf.vocabulary import TEST, TRAIN, VAL
 from longtail.data.manifest import read_manifest
 from longtail.training.checkpoints import (
     Checkpoint,
@@ -18,13 +19,14 @@ from longtail.training.model_card import BestEpoch, ModelCard
 from longtail.training.objective import Task
 from longtail.training.run_directory import BEST_CHECKPOINT_FILE, CHECKPOINT_FILE, RunPaths
 from longtail.training.run_events import RunEvents
+from longtail.training.run_log import RunLog
 from longtail.training.scalar_log import ScalarLog
 
 TENSORBOARD_DIRECTORY = "tensorboard"
 
 
 class RunRecord:
-    """Rank 0's record of a run in progress: predictions, events, TensorBoard scalars, checkpoints."""
+    """Rank 0's record of a run in progress: predictions, events, TensorBoard scalars, checkpoints, log."""
 
     def __init__(
         self,
@@ -35,13 +37,14 @@ class RunRecord:
         options: RunOptions,
         paths: RunPaths,
         events: RunEvents,
+        log: RunLog,
         *,
         first_epoch: int,
         best: BestEpoch | None,
     ) -> None:
         self.best = best
         self._model, self._network, self._optimizer, self._task = model, network, optimizer, task
-        self._options, self._paths, self._events = options, paths, events
+        self._options, self._paths, self._events, self._log = options, paths, events, log
         self._groups = task.data.shot_groups
         self._run = paths.run_dir.name
         self._manifest = read_manifest(paths.set_dir)
@@ -61,16 +64,32 @@ class RunRecord:
         # attempt; in the other order the epoch's events would be lost.
         self._predictions.add(report.predictions, report.image_pseudo_labels, epoch=report.epoch)
         self._events.epoch(report)
-        self._log_scalars(report)
+        scores = {split: summarise(totals, self._groups) for split, totals in report.all_totals.items()}
+        self._log_scalars(report, scores)
         self._save(report)
+        self._log.add(self._line(report, scores))
 
-    def _log_scalars(self, report: EpochReport) -> None:
+    def _line(self, report: EpochReport, scores: dict[str, dict[str, float | None]]) -> str:
+        """What an epoch measured, for the log. scores: by split"""
+        parts = []
+        for split in report.totals:
+            is_task = split == TRAIN or self._options.phase in PRETRAININGS
+            score = "accuracy" if is_task else "balanced_accuracy"
+            loss, share = scores[split]["loss"], scores[split][score]
+            if loss is not None and share is not None:
+                parts.append(f"{split} loss {loss:.4f}, {score.replace('_', ' ')} {100 * share:.1f} %")
+        if report.learning_rate is not None:
+            parts.append(f"learning rate {report.learning_rate:.4g}")
+        parts.append(f"{report.images_per_second:,.0f} images/s, {report.epoch_seconds:.1f} s")
+        return f"epoch {report.epoch}/{self._options.epochs}: {'; '.join(parts)}"
+
+    def _log_scalars(self, report: EpochReport, scores: dict[str, dict[str, float | None]]) -> None:
         values: dict[str, float | None] = {
             "learning_rate": report.learning_rate,
             "images_per_second": report.images_per_second,
         }
         for split, totals in report.all_totals.items():
-            values |= {f"{split}/{name}": value for name, value in summarise(totals, self._groups).items()}
+            values |= {f"{split}/{name}": value for name, value in scores[split].items()}
             accuracies = zip(self._task.data.class_names, class_accuracy(totals), strict=True)
             values |= {f"{split}_class/{name}": accuracy for name, accuracy in accuracies}
         self._scalars.write(values, step=report.epoch)

@@ -142,6 +142,11 @@ class DashboardOptions(LiveQueryOptions):
     tables_dir: DirectoryLocation | None = option(
         None, "show the result tables that a monitor maintains here, without starting a query", group="Input"
     )
+    reports_dir: Location = option(
+        Path("results/reports"),
+        "directory of reports of experiments (`longtail report`), to which the page leads from their runs",
+        group="Input",
+    )
     output_dir: Location | None = option(
         None, "directory of the result tables; default: dashboard/ in --runs_dir", group="Output"
     )

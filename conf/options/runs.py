@@ -9,7 +9,8 @@ from longtail.conf.base.locations import Location
 from longtail.conf.options.base import JobOptions, option
 
 Action = Literal[
-    "list", "show", "rename", "tag", "note", "hide", "unhide", "archive", "delete", "restore", "export", "import",
+    "list", "show", "log", "rename", "tag", "note", "hide", "unhide", "archive", "delete", "restore", "export",
+    "import",
 ]  # fmt: skip
 WITH_VALUE = frozenset({"rename", "tag", "note", "export"})
 """Actions that take a VALUE."""
@@ -20,10 +21,10 @@ OF_SEVERAL_RUNS = frozenset({"list", "tag", "hide", "unhide", "archive", "delete
 class RunsOptions(JobOptions):
     """runs: list, name, tag, hide, archive, delete, restore, export and import runs, wherever they are shown.
 
-    rename gives a run a name for displays, or none with ''; the run itself keeps its own. archive puts the many event
-    files of a run into one, from which the same tables can be computed. delete moves a run (its
-    directory, events and live tables) to the trash, from which restore brings it back. A monitor or dashboard that is
-    running follows within a second or two.
+    log prints what happened in the last attempts of a run, also why it failed. rename gives a run a name for displays,
+    or none with ''; the run itself keeps its own. archive puts the many event files of a run into one, from which the
+    same tables can be computed. delete moves a run (its directory, events and live tables) to the trash, from which
+    restore brings it back. A monitor or dashboard that is running follows within a second or two.
     """
 
     examples = (

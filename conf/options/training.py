@@ -112,7 +112,7 @@ class RunOptions(DataOptions):
     )  # fmt: skip
     # The published code's name, as is --rand_number for the seed of the data selection.
     exp_str: Annotated[str, of_form(r"[A-Za-z0-9_.]+", "a text of letters, digits, _ and .")] = option(
-        "0", "distinguishes runs of the same configuration", group="Output", max_length=60
+        "0", "distinguishes runs of one configuration", group="Output", max_length=60
     )
     runs_dir: Location = option(
         Path("runs"), "directory of checkpoints, logs and metric events", group="Output", in_run_name=False
@@ -227,6 +227,7 @@ class TrainOptions(SupervisedOptions):
     evaluate: bool = option(
         False, "only evaluate the checkpoint given by --resume", group="Checkpoints", in_run_name=False, flags=("-e",)
     )
+    dry_run: bool = option(False, "only show how long the training may take", group="Optimisation", in_run_name=False)
     logit_adjustment: float | None = option(
         None, "with -e: subtract this times the log class prior of the checkpoint's training from the logits",
         group="Checkpoints", in_run_name=False, advanced=True, ge=0,
@@ -285,6 +286,8 @@ class TrainOptions(SupervisedOptions):
     def _evaluation_has_a_checkpoint(self) -> "TrainOptions":
         if self.evaluate and self.resume is None:
             raise ValueError("-e evaluates a checkpoint: name it with --resume")
+        if self.evaluate and self.dry_run:
+            raise ValueError("--dry_run is about a training, and -e is none: leave out one of them")
         return self
 
     @model_validator(mode="after")

@@ -7,6 +7,7 @@ from longtail.conf.datasets import known_datasets
 from longtail.conf.options.data import DataOptions
 from longtail.data.sources.base import Source
 from longtail.data.sources.first_classes import FirstClasses, OtherClasses
+from longtail.data.sources.image_trees import CHANNELS
 
 
 def _named_source(dataset: str) -> Source[Any]:
@@ -29,6 +30,12 @@ def known_num_classes(options: DataOptions) -> int | None:
     """The number of classes, if it is known without reading files; else None."""
     class_names = getattr(SOURCES[options.dataset], "CLASS_NAMES", None)
     return options.num_classes or (len(class_names) if class_names else None)
+
+
+def known_image_shape(options: DataOptions) -> tuple[int, int, int]:
+    """(height, width, channels) without reading files: published ones, or those that the user's images get."""
+    source = SOURCES[options.dataset]
+    return getattr(source, "IMAGE_SHAPE", (options.image_size, options.image_size, CHANNELS))
 
 
 def irrelevant_source(options: DataOptions) -> Source[Any]:

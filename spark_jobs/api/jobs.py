@@ -131,6 +131,8 @@ def _options(options_type: type[Options], dataset: Dataset, given: dict[str, Any
         raise UserError(f"{of_set[0]} belongs to the data set: give it to prepare()")
     if given.get("evaluate"):
         raise UserError("evaluate is a function of its own: evaluate(run, dataset)")
+    if given.get("dry_run"):
+        raise UserError("dry_run is for the command line: `longtail train --dry_run` shows the cost of a training")
     use_settings_of_spark()
     values = {**dataset.values(), **given}
     if issubclass(options_type, RunOptions) and given.get("resume") is not None:

@@ -19,6 +19,7 @@ from longtail.spark_jobs.api.figures import shown
 from longtail.spark_jobs.steps.live_query import LiveQueries, live_inputs, start_query
 from longtail.spark_jobs.steps.live_sinks import update_sinks
 from longtail.spark_jobs.steps.run_images import images_of_runs
+from longtail.spark_jobs.steps.run_logs import logs_of_runs
 from longtail.streaming.dashboard.server import address, dashboard_page, listening_socket, serving
 from longtail.streaming.dashboard.table_reader import TableReader
 from longtail.streaming.tables.manifest import TABLES_DIRECTORY
@@ -116,8 +117,10 @@ class Dashboard:
     def __init__(self, options: DashboardOptions, tables_dir: Path, runs_dir: Location) -> None:
         tables = TableReader(tables_dir)
         listening = listening_socket(options.host, options.port)
-        images = images_of_runs(runs_dir)
-        page = dashboard_page(tables.read, tables.version, host=options.host, notes=tables.notes, images=images)
+        page = dashboard_page(
+            tables.read, tables.version, host=options.host, notes=tables.notes, images=images_of_runs(runs_dir),
+            log=logs_of_runs(runs_dir),
+        )  # fmt: skip
         self._open = ExitStack()
         self._open.enter_context(serving(page, listening))
         self.url = address(listening)

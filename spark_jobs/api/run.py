@@ -19,6 +19,7 @@ from longtail.spark_jobs.steps.run_images import MOST_SHOWN
 from longtail.streaming.event_files.reading import read_event_files
 from longtail.streaming.events.files import event_files_of
 from longtail.streaming.events.writer import EVENTS_DIRECTORY
+from longtail.training.run_log import read_log
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -104,6 +105,10 @@ class Run(Scores):
         rows = [row for line in lines if (row := _event_of(line, self.path.name))]
         rows.sort(key=lambda row: row["emitted_at"])
         return pd.DataFrame(rows)
+
+    def log(self) -> str:
+        """What happened in its last attempts, a line each with the time; empty if there is no log."""
+        return read_log(self.path)
 
     def images(
         self,

@@ -3,11 +3,13 @@
 import sys
 import threading
 import time
+from contextlib import suppress
 from types import TracebackType
 
 from pyspark.sql import SparkSession
 from pyspark.sql.utils import is_remote
-from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
+from rich.errors import LiveError
+from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
 from longtail.spark_jobs.display.console import console
 
@@ -19,8 +21,9 @@ SILENT_SECONDS = 30.0
 class Activity:
     """Context manager; `now` names what is done from then on.
 
-    A terminal shows it with the tasks of the running stages and the time, and nothing of it stays. Without one,
+    A terminal shows it with a bar of the running stages' tasks and the time, and nothing of it stays. Without one,
     stderr gets a line every SILENT_SECONDS, so a quick job says nothing, and output for programs stays as it is.
+    Where something else is drawn in the terminal already, as by `pipeline`, that stays.
     """
 
     def __init__(self, spark: SparkSession, doing: str) -> None:
@@ -28,8 +31,8 @@ class Activity:
         self._doing = doing
         self._console = console()
         self._progress = Progress(
-            SpinnerColumn(),
             TextColumn("{task.description}"),
+            BarColumn(bar_width=20),
             TextColumn("{task.fields[tasks]}"),
             TimeElapsedColumn(),
             console=self._console,
@@ -43,10 +46,11 @@ class Activity:
     def now(self, doing: str) -> None:
         """Say what is being done."""
         self._doing = doing
-        self._progress.update(self._line, description=doing, tasks="")
+        self._progress.update(self._line, description=doing, tasks="", total=None)
 
     def __enter__(self) -> "Activity":
-        self._progress.start()
+        with suppress(LiveError):
+            self._progress.start()
         self._thread.start()
         return self
 
@@ -61,17 +65,21 @@ class Activity:
         started = printed = time.monotonic()
         while not self._stop.wait(POLL_SECONDS):
             if self._console.is_terminal:
-                self._progress.update(self._line, tasks=self._tasks())
+                done, total = self._tasks()
+                self._progress.update(self._line, completed=done, total=total or None, tasks=_words(done, total))
             elif time.monotonic() - printed >= SILENT_SECONDS:
                 printed = time.monotonic()
-                parts = [self._doing, self._tasks(), f"{printed - started:.0f} s"]
+                parts = [self._doing, _words(*self._tasks()), f"{printed - started:.0f} s"]
                 print(", ".join(filter(None, parts)), file=sys.stderr, flush=True)
 
-    def _tasks(self) -> str:
-        """How many tasks of the running stages are done; empty if unknown."""
+    def _tasks(self) -> tuple[int, int]:
+        """How many tasks of the running stages are done, and how many there are: none if that is unknown."""
         if self._tracker is None:
-            return ""
+            return 0, 0
         stages = [self._tracker.getStageInfo(stage) for stage in self._tracker.getActiveStageIds()]
         done = sum(stage.numCompletedTasks for stage in stages if stage)
-        total = sum(stage.numTasks for stage in stages if stage)
-        return f"{done} of {total} tasks" if total else ""
+        return done, sum(stage.numTasks for stage in stages if stage)
+
+
+def _words(done: int, total: int) -> str:
+    return f"{done} of {total} tasks" if total else ""

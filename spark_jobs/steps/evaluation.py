@@ -19,6 +19,7 @@ from longtail.data.contract import BAD_IMAGE, ID, IMAGE, LABEL, SPLIT
 from longtail.data.longtail import shot_groups
 from longtail.data.manifest import Manifest, read_manifest
 from longtail.spark_jobs.cluster.session import described
+from longtail.spark_jobs.display.activity import Activity
 from longtail.spark_jobs.frames.named_predictions import TRUE_CLASS, Additions
 from longtail.spark_jobs.frames.predictions import classifier_alone, classifier_of, with_predictions
 from longtail.spark_jobs.frames.reading import pattern_of, read_prepared
@@ -73,6 +74,7 @@ def evaluate_checkpoint(
     with (
         described(spark, f"evaluate {classifier.checkpoint} on {options.splits}"),
         _replaced_together(output_dir) as directory,
+        Activity(spark, "predicting the images") as activity,
     ):
         classifier, class_shares = with_prior(
             classifier,
@@ -83,6 +85,7 @@ def evaluate_checkpoint(
         )
         predicted = with_predictions(images, classifier, with_scores=True, with_features=options.features)
         write_parquet(predicted, directory)
+        activity.now("computing the scores")
         rows = spark.read.parquet(pattern_of(directory))
         splits_scores = {
             split: table_scores(rows.where(F.col(SPLIT) == split), groups, label_column=LABEL) for split in evaluated
@@ -121,6 +124,7 @@ def evaluate_images(spark: SparkSession, options: EvaluateImagesOptions) -> tupl
         described(spark, f"evaluate {classifier.checkpoint} on {options.path}"),
         new_images(spark, options.path, options, beside=output_dir, label_column=options.label_column) as found,
         _replaced_together(output_dir) as directory,
+        Activity(spark, "predicting the images") as activity,
     ):
         classifier, class_shares = with_prior(
             classifier,
@@ -133,6 +137,7 @@ def evaluate_images(spark: SparkSession, options: EvaluateImagesOptions) -> tupl
         )
         predicted = found.predicted(classifier, card.class_names, Additions(label_column=options.label_column))
         write_parquet(predicted, directory)
+        activity.now("computing the scores")
         rows = spark.read.parquet(pattern_of(directory))
         scores = table_scores(rows.where(F.col(BAD_IMAGE).isNull()), groups, label_column=TRUE_CLASS)
         num_bad = rows.where(F.col(BAD_IMAGE).isNotNull()).count()

@@ -20,6 +20,7 @@ from longtail.data.pseudo_label_table import (
     IMAGES_KEY,
 )
 from longtail.spark_jobs.cluster.session import described
+from longtail.spark_jobs.display.activity import Activity
 from longtail.spark_jobs.frames.predictions import classifier_of, with_pseudo_labels
 from longtail.spark_jobs.frames.pseudo_label_quality import with_label_quality
 from longtail.spark_jobs.frames.pseudo_label_selection import (
@@ -81,19 +82,24 @@ def gen_pseudolabels(spark: SparkSession, options: GenPseudolabelsOptions, *, se
         threads=options.threads,
         arch=options.arch,
     )
-    with described(spark, f"pseudo-labels from {classifier.checkpoint}"):
+    with (
+        described(spark, f"pseudo-labels from {classifier.checkpoint}"),
+        Activity(spark, "predicting the unlabeled images") as activity,
+    ):
         pseudo_labels = with_pseudo_labels(images, classifier)
         if options.wrong_share is not None:
             pseudo_labels = with_spoilt_labels(
                 pseudo_labels, prepared, share=options.wrong_share, num_classes=manifest.num_classes
             )
         _write_table(pseudo_labels, table, options, manifest)
+        activity.now("comparing with the withheld labels")
         compared = with_label_quality(read_parquet_or_delta(spark, table), prepared, num_classes=manifest.num_classes)
         quality = [row.asDict() for row in compared.collect()]
         write_quality(quality, manifest, table)
         checkpoint = options.resume.absolute()
         write_labelling_events(spark, table, checkpoint=checkpoint, manifest=manifest, quality=quality)
-        keep_labels(spark, table, checkpoint=options.resume.absolute(), manifest=manifest, set_dir=set_dir)
+        activity.now("keeping the surest and the least sure")
+        keep_labels(spark, table, checkpoint=checkpoint, manifest=manifest, set_dir=set_dir)
     if options.output_filename.endswith(".pickle"):
         write_published_layout(spark, options, table, output_dir / options.output_filename, classifier, manifest)
     return table

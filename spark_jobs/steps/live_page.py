@@ -13,7 +13,9 @@ from longtail.conf.options.live import DashboardOptions
 from longtail.conf.options.runs import RunsOptions
 from longtail.spark_jobs.steps.run_actions import act
 from longtail.spark_jobs.steps.run_images import images_of_runs
+from longtail.spark_jobs.steps.run_logs import logs_of_runs
 from longtail.streaming.dashboard.actions import Act
+from longtail.streaming.dashboard.report_page import Reports
 from longtail.streaming.dashboard.server import address, dashboard_page, is_private, serving
 from longtail.streaming.dashboard.table_reader import TableReader
 from longtail.streaming.runs.own_directories import PAGE_TABLES_DIRECTORY
@@ -21,14 +23,19 @@ from longtail.streaming.tables.manifest import TABLES_DIRECTORY
 
 
 @contextmanager
-def served_page(options: DashboardOptions, tables: TableReader, place: Location, listening: socket) -> Iterator[Event]:
+def served_page(
+    options: DashboardOptions, tables: TableReader, place: Location, listening: socket, *, reports: Reports
+) -> Iterator[Event]:
     """Serve the page during the block; the event is set when the server ends.
 
     place: the directory of the tables, of which they may be a copy
     """
     act = page_actions(options, place, is_private=is_private(listening))
-    images = images_of_runs(_runs_dir(options, place))
-    page = dashboard_page(tables.read, tables.version, host=options.host, notes=tables.notes, act=act, images=images)
+    runs_dir = _runs_dir(options, place)
+    page = dashboard_page(
+        tables.read, tables.version, host=options.host, notes=tables.notes, act=act, images=images_of_runs(runs_dir),
+        log=logs_of_runs(runs_dir), reports=reports,
+    )  # fmt: skip
     with serving(page, listening) as ended:
         print(f"dashboard: {address(listening)} (Ctrl-C ends it)", flush=True)
         if not is_private(listening):

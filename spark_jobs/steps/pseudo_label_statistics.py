@@ -14,6 +14,7 @@ from longtail.data.contract import CONFIDENCE, ID, PSEUDO_LABEL
 from longtail.data.manifest import read_manifest
 from longtail.data.pseudo_label_table import check_table_fits
 from longtail.data.storage import open_parquet, table_files
+from longtail.spark_jobs.display.activity import Activity
 from longtail.spark_jobs.display.console import console
 from longtail.spark_jobs.display.tables import percent
 from longtail.spark_jobs.frames.label_statistics import QUANTILES, with_confidence_quantiles
@@ -39,8 +40,9 @@ def pseudo_label_statistics(spark: SparkSession, table: Location, *, set_dir: Lo
     manifest = read_manifest(set_dir)
     check_table_fits(table, manifest, set_dir=set_dir)
     pseudo_labels, num_classes = read_parquet_or_delta(spark, table), manifest.num_classes
-    confidences = with_confidence_quantiles(pseudo_labels, num_classes=num_classes).collect()
-    qualities = with_label_quality(pseudo_labels, read_prepared(spark, set_dir), num_classes=num_classes).collect()
+    with Activity(spark, "reading the pseudo-labels"):
+        confidences = with_confidence_quantiles(pseudo_labels, num_classes=num_classes).collect()
+        qualities = with_label_quality(pseudo_labels, read_prepared(spark, set_dir), num_classes=num_classes).collect()
     labels_are_known = any(row.support for row in qualities)
     rows: list[dict[str, Any]] = []
     for confidence, quality in zip(confidences, qualities, strict=True):

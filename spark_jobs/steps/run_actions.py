@@ -13,6 +13,7 @@ from longtail.conf.base.store_path import StorePath
 from longtail.conf.options.runs import OF_SEVERAL_RUNS, RunsOptions
 from longtail.spark_jobs.display.run_list import run_lines, shown_run
 from longtail.spark_jobs.steps.live_sinks import update_known_sinks
+from longtail.spark_jobs.steps.run_logs import no_log
 from longtail.streaming.archive import archive_run
 from longtail.streaming.events.schema import RUN_NAME
 from longtail.streaming.events.writer import EVENTS_DIRECTORY
@@ -26,6 +27,7 @@ from longtail.streaming.runs.trash import purge, restorable, restore_run, trash_
 from longtail.streaming.tables.manifest import TABLES_DIRECTORY
 from longtail.streaming.tables.published import working_tables
 from longtail.training.run_directory import exclusive_run
+from longtail.training.run_log import read_log
 
 MOST_CHARACTERS = {"rename": 100, "tag": 500, "note": 2000}
 
@@ -38,7 +40,7 @@ def act(options: RunsOptions) -> None:
     if options.value is not None and options.action in MOST_CHARACTERS:
         _check_text(options.action, options.value)
     ACTIONS[options.action](options)
-    if options.dry_run or options.action in ("list", "show", "export"):
+    if options.dry_run or options.action in ("list", "show", "log", "export"):
         return
     purge_expired(options.runs_dir)
     if isinstance(options.runs_dir, StorePath):
@@ -75,6 +77,15 @@ def _show(options: RunsOptions) -> None:
     (run,) = _runs(options)
     listed = next(one for one in listed_runs(options.runs_dir, tables_dirs(options)) if one.run == run)
     print(*shown_run(options.runs_dir, listed), sep="\n")
+
+
+def _log(options: RunsOptions) -> None:
+    (run,) = _runs(options)
+    check_inside(options.runs_dir, run)
+    text = read_log(options.runs_dir / run)
+    if not text:
+        raise UserError(no_log(options.runs_dir / run))
+    print(text, end="")
 
 
 def _rename(options: RunsOptions) -> None:
@@ -165,8 +176,8 @@ def _import(options: RunsOptions) -> None:
 
 
 ACTIONS: dict[str, Callable[[RunsOptions], None]] = {
-    "list": _list, "show": _show, "rename": _rename, "tag": _tag, "note": _note, "hide": _hide, "unhide": _hide,
-    "archive": _archive,
+    "list": _list, "show": _show, "log": _log, "rename": _rename, "tag": _tag, "note": _note, "hide": _hide,
+    "unhide": _hide, "archive": _archive,
     "delete": _delete, "restore": _restore, "export": _export, "import": _import,
 }  # fmt: skip
 

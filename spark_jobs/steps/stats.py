@@ -21,6 +21,7 @@ from longtail.data.longtail import shot_groups
 from longtail.data.manifest import read_manifest
 from longtail.data.statistics import class_distribution, effective_number
 from longtail.data.storage import open_parquet, table_files
+from longtail.spark_jobs.display.activity import Activity
 from longtail.spark_jobs.display.class_plot import draw_head_to_tail
 from longtail.spark_jobs.display.label_statistics import print_image_statistics, print_label_statistics
 from longtail.spark_jobs.frames.image_statistics import (
@@ -42,13 +43,16 @@ def stats(spark: SparkSession, options: DataOptions, *, set_dir: Location) -> Lo
     """Compute, print and write the statistics of a prepared set; return the directory of the results."""
     manifest = read_manifest(set_dir)
     prepared = read_prepared(spark, set_dir)
-    counted = count_labels(prepared)
+    with Activity(spark, "counting the labels") as activity:
+        counted = count_labels(prepared)
+        activity.now("reading the pixels")
+        sums = collect_sums(with_pixel_sums(prepared, image_shape=manifest.image_shape, encoding=manifest.encoding))
+        activity.now("looking for exact duplicates")
+        duplicates = [row.asDict() for row in with_duplicates(prepared, F.xxhash64(IMAGE)).collect()]
     counts = {split: [0] * manifest.num_classes for split in SPLITS}
     for split, class_id, count in counted.class_counts:
         if class_id != NO_CLASS:
             counts[split][class_id] = count
-    sums = collect_sums(with_pixel_sums(prepared, image_shape=manifest.image_shape, encoding=manifest.encoding))
-    duplicates = [row.asDict() for row in with_duplicates(prepared, F.xxhash64(IMAGE)).collect()]
     output_dir = options.data_dir.absolute() / STATISTICS_DIRECTORY / set_dir.name
     _report_labels(counts, counted, manifest.class_names, sums, options, output_dir)
     channels = {split: channel_statistics(sums_of_split(sums, split)) for split in SPLITS}
@@ -64,7 +68,8 @@ def stats_of_labels(spark: SparkSession, options: StatsOptions, *, table: Locati
     Raises UserError if the column does not exist or holds neither integers nor strings, or if a label is missing.
     """
     rows = _label_rows(spark, table, options.label_column)
-    counted = count_labels(rows)
+    with Activity(spark, "counting the labels"):
+        counted = count_labels(rows)
     by_label = {label: count for _, label, count in counted.class_counts}
     if not by_label:
         raise UserError(f"{table} has no row: name another table with --labels")

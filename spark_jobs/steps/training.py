@@ -28,6 +28,7 @@ from longtail.training.run_directory import (
     run_paths,
 )
 from longtail.training.run_events import report_failure
+from longtail.training.run_log import RunLog
 from longtail.training.step_sizes import check_steps_of_run
 
 if TYPE_CHECKING:
@@ -84,10 +85,14 @@ def train_run(
                     result = _attempt(spark, options, paths, attempt, show_progress=show_progress)
                 return FinishedRun(paths.run_dir, result)
             except Exception as error:
+                is_interrupted = was_cancelled(error)
+                line = "interrupted" if is_interrupted else f"attempt {attempt} failed ({_describe(error)})"
+                # By now no rank writes it any more, and one that was killed could not say so.
+                RunLog(paths.run_dir, attempt=attempt).add(line)
                 # Invalid input stays invalid; the rest may be a lost worker. Spark does not retry a barrier stage.
-                if user_message(error) is not None or was_cancelled(error) or not retries_left:
+                if user_message(error) is not None or is_interrupted or not retries_left:
                     raise
-                print(f"attempt {attempt} failed ({failure_line(error)}); retries left: {retries_left}")
+                print(f"{line}; retries left: {retries_left}")
     raise AssertionError("the last attempt returns or raises")
 
 

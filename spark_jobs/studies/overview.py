@@ -21,9 +21,10 @@ from longtail.spark_jobs.studies.findings import (
     difference_cells,
     verdict,
 )
-from longtail.spark_jobs.studies.kept_trials import TRIALS_FILE, kept_trials
+from longtail.spark_jobs.studies.kept_trials import kept_trials
 from longtail.spark_jobs.studies.markdown_parts import joined, markdown_table
 from longtail.spark_jobs.studies.report import page_of
+from longtail.spark_jobs.studies.report_files import TRIALS_FILE
 from longtail.spark_jobs.studies.trial_row import Row
 
 _TITLE = "What the experiments say"

@@ -17,9 +17,10 @@ from longtail.conf.experiment import Experiment
 from longtail.spark_jobs.studies.arms import arms_of
 from longtail.spark_jobs.studies.feature_maps import FeatureMap
 from longtail.spark_jobs.studies.figures.report_figures import report_figures
-from longtail.spark_jobs.studies.kept_trials import TRIALS_FILE, keep_trials
+from longtail.spark_jobs.studies.kept_trials import keep_trials
 from longtail.spark_jobs.studies.markdown import report_markdown
-from longtail.spark_jobs.studies.report_images import IMAGES_FILE, images_page
+from longtail.spark_jobs.studies.report_files import IMAGES_FILE, PAGE_FILE, TRIALS_FILE
+from longtail.spark_jobs.studies.report_images import images_page
 from longtail.spark_jobs.studies.scores_table import CSV_FILE, LATEX_FILE, scores_csv, scores_latex
 from longtail.spark_jobs.studies.trial_row import Row
 
@@ -59,7 +60,7 @@ def write_report(
                 (new / f"{name}.png").write_bytes(content)
             (new / "report.md").write_text(text(source=lambda name: f"{name}.png") + link, encoding="utf-8")
             page = page_of(experiment.title, text(source=lambda name: _data_uri(images[name])) + link)
-            (new / "report.html").write_text(page, encoding="utf-8")
+            (new / PAGE_FILE).write_text(page, encoding="utf-8")
             (new / CSV_FILE).write_text(scores_csv(experiment, arms), encoding="utf-8")
             (new / LATEX_FILE).write_text(scores_latex(experiment, arms), encoding="utf-8")
             keep_trials(new / TRIALS_FILE, experiment, rows)

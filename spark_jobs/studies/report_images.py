@@ -16,7 +16,6 @@ from longtail.spark_jobs.studies.trial_row import Row
 from longtail.streaming.dashboard.gallery import CELL, Gallery, WantedImages, gallery_document
 from longtail.streaming.events.schema import RUN_NAME
 
-IMAGES_FILE = "images.html"
 MOST_ARMS, MOST_SHOWN = 12, 24
 """Combinations, and images of each."""
 

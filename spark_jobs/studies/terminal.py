@@ -11,6 +11,7 @@ from longtail.spark_jobs.studies.budgets import budget_sentence, budgets_of_plan
 from longtail.spark_jobs.studies.cost import StepTime, images_of_step, kind_of, seconds_per_image
 from longtail.spark_jobs.studies.planned import PlannedTrial, all_steps
 from longtail.spark_jobs.studies.power import power_statements
+from longtail.spark_jobs.studies.probe import NUM_STEPS, probed_seconds_per_image
 from longtail.spark_jobs.studies.trial_row import Row
 
 
@@ -19,10 +20,16 @@ def print_plan(
 ) -> None:
     """Print each step once: its name, the number of trials that use it, its images and its time.
 
-    The time of a finished step is measured, that of others estimated from finished steps of the same kind. Below stand
-    the budgets of the trials, and which differences their seeds can show, judged by the rows of finished trials.
+    The time of a finished step is measured, that of others estimated: from finished steps of the same kind, otherwise
+    from a probe of their network (probe.py). Below stand the budgets of the trials, and which differences their seeds
+    can show, judged by the rows of finished trials.
     """
     rates = seconds_per_image(times.values())
+    probed = probed_seconds_per_image(
+        step
+        for step in all_steps(trials)
+        if step.job != "prepare" and step.step_id not in times and kind_of(step) not in rates and images_of_step(step)
+    )
     users = Counter(step.step_id for trial in trials for step in trial.steps())
     remaining, num_unknown = 0.0, 0
     print(f"{'images x epochs':>15}  {'seconds':>12}  {'trials':>6}  step")
@@ -36,6 +43,9 @@ def print_plan(
         elif rate is not None and num_images is not None:
             remaining += rate * num_images
             seconds = f"about {rate * num_images:.0f}"
+        elif num_images is not None and (rate := probed.get(kind_of(step))) is not None:
+            remaining += rate * num_images
+            seconds = f"~ {rate * num_images:.0f}"
         else:
             num_unknown += 1
             seconds = "?"
@@ -44,6 +54,11 @@ def print_plan(
     unshared = sum(len(trial.steps()) for trial in trials)
     print(f"{len(trials)} trials, {len(users)} steps ({unshared} if none were shared)")
     print(_remaining_time(remaining, num_unknown))
+    if probed:
+        print(
+            f"~: by a probe of {NUM_STEPS} steps on random images, without evaluation and the start of Spark; "
+            "steps that ran say more"
+        )
     if budget := budget_sentence(budgets_of_plan(trials)):
         print(budget)
     num_seeds = len({trial.trial.options["seed"] for trial in trials})

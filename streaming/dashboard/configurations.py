@@ -16,7 +16,7 @@ from longtail.conf.base.shown_text import printable, shortened
 SEED = "seed"
 WHERE_IT_RUNS = frozenset({
     "verbose", "master", "remote", "data_dir", "runs_dir", "mlflow", "threads", "backend", "data_through", "retries",
-    "rank_timeout", "evaluate", "features", "tsne",
+    "rank_timeout", "evaluate", "dry_run", "features", "tsne",
 })  # fmt: skip
 """Options that change nothing in what is learned: runs are not told apart by them."""
 PLACES = frozenset({"resume", "pretrained_model", "pseudo_labels"})
@@ -80,6 +80,8 @@ def sources_of(options: Mapping[str, Any], known: Container[str]) -> list[tuple[
 
 def label_of(name: str, text: str) -> str:
     """An option in a title: its text where that says enough, otherwise with what it is."""
+    if name == "epochs" and text == "1":
+        return "1 epoch"
     if name in _LABELS:
         return _LABELS[name].format(shown_text(text))
     if name in ("imb_factor", "imb_factor_unlabel"):

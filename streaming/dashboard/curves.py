@@ -55,11 +55,19 @@ def curves_of(epochs: pa.Table, steps: pa.Table, score: str, *, over: str) -> li
 
 
 def curve_figure(
-    curves: Sequence[Curve], *, over: str, is_logarithmic: bool, is_smoothed: bool, form: str, view: str
+    curves: Sequence[Curve],
+    *,
+    over: str,
+    is_logarithmic: bool,
+    is_smoothed: bool,
+    form: str,
+    view: str,
+    from_zero: bool = False,
 ) -> go.Figure:
     """One line per split; smoothed, each point is the mean of the last tenth of the points.
 
     form: of the values in a tooltip, as in "%{y:.3f}"
+    from_zero: whether the axis of values begins at 0
     """
     figure = new_figure(height=300, view=f"{view} {over} {is_logarithmic}")
     for curve in curves:
@@ -74,7 +82,10 @@ def curve_figure(
     titles = {TIME: "minutes", STEP: "step"}
     epochs = sorted({int(epoch) for curve in curves for epoch in curve.x}) if not over else []
     figure.update_xaxes(**(epoch_axis(epochs) if not over else {"title": {"text": titles[over], "standoff": 6}}))
-    return figure.update_yaxes(nticks=7, type="log" if is_logarithmic else "linear")
+    # Throughput from 0: it hardly changes, and an axis of its own would show noise as if it did.
+    return figure.update_yaxes(
+        nticks=7, type="log" if is_logarithmic else "linear", rangemode="tozero" if from_zero else "normal"
+    )
 
 
 def _began(epochs: pa.Table) -> float:

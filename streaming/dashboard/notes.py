@@ -14,12 +14,16 @@ class RunNotes:
     damage: why some tables of a run could not be read
     progress: how far the live query is with the event files that waited for it; None if none wait
     deleted_at: when a run of this name was deleted, which a new one does not inherit from
+    has_logs: whether the page can show the logs of runs
+    reports: names of the experiments whose reports have the run, and the addresses of these on the page
     """
 
     descriptions: Mapping[str, RunDescription] = field(default_factory=dict)
     damage: Mapping[str, str] = field(default_factory=dict)
     progress: str | None = None
     deleted_at: Mapping[str, float] = field(default_factory=dict)
+    has_logs: bool = False
+    reports: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
 
     def description(self, run: str) -> RunDescription:
         """The description of a run, the empty one if there is none."""

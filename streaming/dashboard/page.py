@@ -139,6 +139,8 @@ def page_state(
         sources=[(name, source, titles.get(source, source)) for name, source in sources_of(options, rows)],
         command=command_of(rows[run]["phase"], rows[run]["configuration"]),
         checkpoint=checkpoint_of(run, rows[run]["configuration"]) if card.epoch else None,
+        has_log=notes.has_logs,
+        reports=notes.reports.get(run, {}),
         alerts=shown_alerts(rows_where(alerts, run=run)),
         damage=notes.damage.get(run),
     )

@@ -46,7 +46,8 @@ def _accuracy_map(shown: ShownRun) -> Content:
 def _class_accuracy(shown: ShownRun) -> Content:
     axis = shown.axis(BARS)
     what = "mean of each band" if axis.is_banded else "and its 95 % interval: few images measure little"
-    note = f"Epoch {shown.epoch}: accuracy on the {shown.split} set, {what}."
+    of = "accuracy" if shown.kind.has_classes else "how often each answer of the task is recognised"
+    note = f"Epoch {shown.epoch}: {of} on the {shown.split} set, {what}."
     return render_note(note), {"class_accuracy": class_accuracy(shown.latest, axis, view=shown.view)}
 
 

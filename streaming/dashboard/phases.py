@@ -94,6 +94,11 @@ def kind_of_run(phase: str) -> KindOfRun:
     return TASK if phase.startswith(PRETRAINING) else CLASSES
 
 
+def learns_nothing(phase: str, options: Mapping[str, Any]) -> bool:
+    """Whether a run makes its classifier without a training: it has no loss to choose, no rule and no learning rate."""
+    return phase == "classifier" and options.get("method") in ("tau", "NCM")
+
+
 def makes_pseudo_labels(phase: str, options: Mapping[str, Any]) -> bool:
     """Whether a run makes its pseudo-labels itself, in every step."""
     return phase == "train_semi" and options.get("semi_method", "pseudo_label") != "pseudo_label"

@@ -21,6 +21,12 @@ _templates = Environment(
 _templates.globals.update(groups=GROUPS, group_colours=GROUP_COLOURS, neutral=NEUTRAL, dashes=RUN_DASHES)
 
 
+def compile_templates() -> None:
+    """Compile all templates, so that the first reader of the page does not wait for that."""
+    for name in _templates.list_templates():
+        _templates.get_template(name)
+
+
 def render(template: str, **values: Any) -> str:
     """The HTML of a template; values are escaped."""
     return _templates.get_template(template).render(**values)

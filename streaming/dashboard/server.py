@@ -4,8 +4,10 @@
     /state?...      its state for a selection, as JSON; 204 if the tables have not changed since ?version=
     /data.csv?...   rows of a result table of a run (table_csv.py)
     /images?...     images behind a number, as HTML (gallery_query.py)
+    /log?run=...    the log of a run, as HTML or as text (log_page.py)
+    /reports/...    reports of experiments (report_page.py)
     /act            where runs may be changed: does so (actions.py)
-    /page.css, /gallery.css, /page.js, /charts.js, /keys.js, /gallery.js, /actions.js, /plotly.min.js
+    /page.css, /gallery.css, /page.js, /charts.js, /keys.js, /gallery.js, /log.js, /actions.js, /plotly.min.js
 
 No part of a request becomes a path: the files are read when the server starts, and a run's name is used only if the
 tables have it.
@@ -20,6 +22,7 @@ import socket
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from importlib.resources import files
 
 import uvicorn
@@ -32,20 +35,24 @@ from starlette.responses import HTMLResponse, PlainTextResponse, Response, Strea
 from starlette.routing import Route
 
 from longtail.conf.base.errors import UserError
-from longtail.streaming.dashboard import gallery_query, table_csv
+from longtail.streaming.dashboard import gallery_query, log_page, report_page, table_csv
 from longtail.streaming.dashboard.actions import ADDRESS, Act, RunActions
 from longtail.streaming.dashboard.gallery import Gallery, WantedImages, gallery_html
 from longtail.streaming.dashboard.gallery_query import wanted_images
+from longtail.streaming.dashboard.log_page import RunText, log_html
 from longtail.streaming.dashboard.notes import RunNotes
 from longtail.streaming.dashboard.page import PageState, page_state, whole_page
+from longtail.streaming.dashboard.rendering import compile_templates
+from longtail.streaming.dashboard.report_page import Reports
 from longtail.streaming.dashboard.selection import Selection, read_selection
 from longtail.streaming.dashboard.table_csv import csv_parts, rows_to_download
 from longtail.streaming.dashboard.table_rows import ReadTable
 
 _STYLES = ("page.css", "gallery.css")
-_SCRIPTS = ("page.js", "charts.js", "keys.js", "gallery.js", "actions.js")
+_SCRIPTS = ("page.js", "charts.js", "keys.js", "gallery.js", "log.js", "actions.js")
 _OF_HOST = (errno.EADDRNOTAVAIL, errno.EINVAL)
 LOOPBACK = ("127.0.0.1", "localhost", "::1")
+Answer = Callable[[Request], Response]
 SECONDS_TO_ANSWER = 5
 """Time that pending requests have when the server ends."""
 
@@ -68,6 +75,8 @@ def dashboard_page(
     notes: Callable[[], RunNotes] = RunNotes,
     act: Act | None = None,
     images: Callable[[WantedImages], Gallery] | None = None,
+    log: Callable[[str], RunText] | None = None,
+    reports: Reports | None = None,
 ) -> Starlette:
     """The application.
 
@@ -78,8 +87,17 @@ def dashboard_page(
     notes: what is known of the runs beside their tables
     act: changes a run; without it, the page changes nothing
     images: finds the images behind a number; without it, the page shows none
+    log: the log of a run; without it, the page shows none
+    reports: those that the page leads to
     """
-    actions = RunActions(act, lambda run: run in read("runs", run)["run"].to_pylist()) if act else None
+
+    def is_known(run: str) -> bool:
+        return run in read("runs", run)["run"].to_pylist()
+
+    def known() -> RunNotes:
+        return replace(notes(), has_logs=log is not None, reports=reports.by_run() if reports else {})
+
+    actions = RunActions(act, is_known) if act else None
 
     def selected(request: Request) -> Selection:
         return read_selection(request.query_params.multi_items())
@@ -88,7 +106,7 @@ def dashboard_page(
     def page(request: Request) -> Response:
         # The panels follow with the first state: the browser has nothing to draw them with yet.
         html = whole_page(
-            page_state(read, selected(request), notes(), panels={}), token=actions.token if actions else None
+            page_state(read, selected(request), known(), panels={}), token=actions.token if actions else None
         )
         # Texts in JSON may have half a character, "\ud800": it is none in UTF-8, and must not hide all other runs.
         return HTMLResponse(html.encode("utf-8", "replace"), headers=_HEADERS)
@@ -97,7 +115,7 @@ def dashboard_page(
         current = version()
         if request.query_params.get("version") == current:
             return Response(status_code=204, headers=_HEADERS)
-        content = state_json(page_state(read, selected(request), notes()), current)
+        content = state_json(page_state(read, selected(request), known()), current)
         return Response(content, media_type="application/json", headers=_HEADERS)
 
     def data(request: Request) -> Response:
@@ -108,20 +126,16 @@ def dashboard_page(
         named = {"Content-Disposition": f'attachment; filename="{run}-{table}.csv"'}
         return StreamingResponse(csv_parts(rows), media_type="text/csv", headers={**_HEADERS, **named})
 
-    def gallery(request: Request) -> Response:
-        wanted = wanted_images(read, request.query_params)
-        if wanted is None or images is None:
-            missing = "the page does not know its runs' images" if images is None else "there is no such run or class"
-            return PlainTextResponse(missing, 404, headers=_HEADERS)
-        return HTMLResponse(gallery_html(images(wanted)).encode("utf-8", "replace"), headers=_HEADERS)
-
+    compile_templates()
     static = files("longtail.streaming.dashboard") / "static"
     plotly = (files("plotly") / "package_data" / "plotly.min.js").read_bytes()
     routes = [
         Route("/", page),
         Route("/state", state),
         Route(table_csv.ADDRESS, data),
-        Route(gallery_query.ADDRESS, gallery),
+        Route(gallery_query.ADDRESS, _gallery_answer(images, read)),
+        Route(log_page.ADDRESS, _log_answer(log, is_known)),
+        Route(report_page.ADDRESS, _report_answer(reports)),
         *(Route(f"/{name}", _fixed((static / name).read_bytes(), "text/css")) for name in _STYLES),
         *(Route(f"/{name}", _fixed((static / name).read_bytes(), "text/javascript")) for name in _SCRIPTS),
         Route("/plotly.min.js", _fixed(plotly, "text/javascript")),
@@ -134,6 +148,42 @@ def dashboard_page(
         Middleware(GZipMiddleware, minimum_size=10_000, compresslevel=3),  # compressed responses stay as they are
     ]
     return Starlette(routes=routes, middleware=middleware)
+
+
+def _gallery_answer(images: Callable[[WantedImages], Gallery] | None, read: ReadTable) -> Answer:
+    def answer(request: Request) -> Response:
+        wanted = wanted_images(read, request.query_params)
+        if wanted is None or images is None:
+            missing = "the page does not know its runs' images" if images is None else "there is no such run or class"
+            return PlainTextResponse(missing, 404, headers=_HEADERS)
+        return HTMLResponse(gallery_html(images(wanted)).encode("utf-8", "replace"), headers=_HEADERS)
+
+    return answer
+
+
+def _log_answer(log: Callable[[str], RunText] | None, is_known: Callable[[str], bool]) -> Answer:
+    def answer(request: Request) -> Response:
+        run = request.query_params.get("run", "")
+        if log is None or not is_known(run):
+            missing = "the page does not know its runs' logs" if log is None else "there is no such run"
+            return PlainTextResponse(missing, 404, headers=_HEADERS)
+        found = log(run)
+        if request.query_params.get("whole") != "1" or found.problem:
+            return HTMLResponse(log_html(run, found).encode("utf-8", "replace"), headers=_HEADERS)
+        named = {"Content-Disposition": f'attachment; filename="{run}.log"'}
+        return PlainTextResponse(found.text.encode("utf-8", "replace"), headers={**_HEADERS, **named})
+
+    return answer
+
+
+def _report_answer(reports: Reports | None) -> Answer:
+    def answer(request: Request) -> Response:
+        page = reports.page(request.path_params["name"], request.path_params["file"]) if reports else None
+        if page is None:
+            return PlainTextResponse("there is no such report", 404, headers=_HEADERS)
+        return HTMLResponse(page, headers={**_HEADERS, "Content-Security-Policy": report_page.CONTENT_POLICY})
+
+    return answer
 
 
 def state_json(state: PageState, version: str) -> str:
@@ -193,7 +243,7 @@ def address(listening: socket.socket) -> str:
     return f"http://{f'[{host}]' if ':' in host else host}:{port}/"
 
 
-def _fixed(content: bytes, media_type: str) -> Callable[[Request], Response]:
+def _fixed(content: bytes, media_type: str) -> Answer:
     """A response that never changes: compressed once, and sent only to browsers that have not cached it."""
     compressed = gzip.compress(content, mtime=0)
     tag = f'"{hashlib.sha256(content).hexdigest()[:16]}"'

@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 from html import unescape
+from typing import Any
 
 import plotly.graph_objects as go
 import pyarrow as pa
@@ -61,8 +62,12 @@ class ShownRun:
     @property
     def makes_pseudo_labels(self) -> bool:
         """Whether it makes pseudo-labels in every step."""
-        row = self.run_rows[self.run]
-        return bool(len(self.of_steps)) or makes_pseudo_labels(row["phase"], options_in(row["configuration"]))
+        return bool(len(self.of_steps)) or makes_pseudo_labels(self.run_rows[self.run]["phase"], self.options)
+
+    @property
+    def options(self) -> Mapping[str, Any]:
+        """Its options by name."""
+        return options_in(self.run_rows[self.run]["configuration"])
 
     @property
     def epoch(self) -> int:

@@ -90,9 +90,10 @@ def plain_axes(figure: go.Figure) -> go.Figure:
 
 
 def epoch_axis(epochs: list[int]) -> dict[str, Any]:
-    """A horizontal axis of whole epochs."""
+    """A horizontal axis of whole epochs; of a single one, without those before and after it."""
     few = len(epochs) <= 12
-    return {"title": {"text": "epoch", "standoff": 6}, "dtick": 1 if few else None, "tickformat": "d"}
+    alone = {"range": [epochs[0] - 0.5, epochs[0] + 0.5]} if len(epochs) == 1 else {}
+    return {"title": {"text": "epoch", "standoff": 6}, "dtick": 1 if few else None, "tickformat": "d", **alone}
 
 
 def share_axis(title: str | None = None) -> dict[str, Any]:

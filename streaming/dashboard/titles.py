@@ -14,6 +14,7 @@ from longtail.streaming.dashboard.configurations import (
     shown_text,
     text_of,
 )
+from longtail.streaming.dashboard.phases import learns_nothing
 
 MAX_PARTS = 5
 """Options in a title, beside the seed."""
@@ -58,7 +59,8 @@ def phase_title(phase: str, options: Mapping[str, Any]) -> str:
 
 def method_title(phase: str, options: Mapping[str, Any]) -> str:
     """What a run does, with the classifier's method, the loss and the re-balancing."""
-    named = (shown_text(text_of(options.get(name, "None"))) for name in ("method", "loss_type", "train_rule"))
+    names = ("method",) if learns_nothing(phase, options) else ("method", "loss_type", "train_rule")
+    named = (shown_text(text_of(options.get(name, "None"))) for name in names)
     return " · ".join([phase_title(phase, options), *(part for part in named if part != "None")])
 
 

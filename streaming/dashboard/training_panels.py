@@ -3,9 +3,9 @@
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from longtail.conf.vocabulary import TRAIN
+from longtail.conf.vocabulary import TRAIN, UNLABELED
 from longtail.streaming.dashboard.curves import SPLIT_STYLES, curve_figure, curves_of
-from longtail.streaming.dashboard.phases import CONTRASTIVE
+from longtail.streaming.dashboard.phases import CONTRASTIVE, learns_nothing
 from longtail.streaming.dashboard.rendering import render, render_note
 from longtail.streaming.dashboard.run_figures import rank_line, score_line
 from longtail.streaming.dashboard.selection import STEP
@@ -48,7 +48,8 @@ def curves_panel(shown: ShownRun) -> Content:
     epochs, steps, selection = (*(shown.read(name, shown.run) for name in ("epochs", "steps")), shown.selection)
     over = selection.over if selection.over != STEP or len(steps) else ""
     figures, splits = {}, []
-    for name, score, form in _CURVES:
+    learns = not learns_nothing(shown.run_rows[shown.run]["phase"], shown.options)
+    for name, score, form in _CURVES if learns else _CURVES[:1]:
         curves = curves_of(epochs, steps, score, over=over)
         if name != "loss":  # all splits of an epoch have the speed and the learning rate of its training
             curves = [curve for curve in curves if curve.split == TRAIN] or curves[:1]
@@ -61,8 +62,16 @@ def curves_panel(shown: ShownRun) -> Content:
                 is_logarithmic=selection.log and name == "loss",
                 is_smoothed=selection.smooth,
                 form=form,
+                from_zero=name == "speed",
                 view=shown.view,
             )
     legend = [(split, *SPLIT_STYLES[split]) for split in splits]
-    note = render("curves.html", selection=selection, over=over, has_steps=bool(len(steps)), legend=legend)
+    words = []
+    if not learns:
+        words.append("This run makes its classifier from a checkpoint without learning: it has a loss, and no steps.")
+    if UNLABELED in splits:
+        words.append("Of the unlabeled images: the mean loss of their pseudo-labels, 0 of those that are not learned.")
+    note = render(
+        "curves.html", selection=selection, over=over, has_steps=bool(len(steps)), legend=legend, words=" ".join(words)
+    )
     return (note, figures) if figures else ("", {})

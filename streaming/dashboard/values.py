@@ -11,7 +11,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from longtail.streaming.dashboard.configurations import options_in
-from longtail.streaming.dashboard.phases import CLASSES, CONTRASTIVE, TASK, KeyFigure, kind_of_run
+from longtail.streaming.dashboard.phases import CLASSES, CONTRASTIVE, TASK, KeyFigure, kind_of_run, learns_nothing
 from longtail.streaming.dashboard.table_rows import SPLITS, Row
 from longtail.streaming.tables.descriptions import RunDescription
 from longtail.streaming.tables.query_rows import OWN_RULE
@@ -98,7 +98,8 @@ def run_card(
     shown = split if split in scores_by_split else next((one for one in SPLITS if one in scores_by_split), None)
     scores: Row = scores_by_split[shown] if shown else {}
     options, kind = options_in(row["configuration"]), kind_of_run(row["phase"])
-    method = [str(options.get(name, "None")) for name in ("arch", "method", "loss_type", "train_rule")]
+    of_training = () if learns_nothing(row["phase"], options) else ("loss_type", "train_rule")
+    method = [str(options.get(name, "None")) for name in ("arch", "method", *of_training)]
     untold = [part for part in method if part != "None" and f" · {part}" not in title]
     return RunCard(
         run=run,

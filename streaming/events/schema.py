@@ -72,7 +72,7 @@ class ClassEvent(Event):
     loss_sum: sum of the unweighted loss over the class's images
     confidence_sum: sum of the largest softmax probability over the class's images
     epoch_seconds, images_per_second: duration of the epoch, evaluation included, and its training throughput
-    learning_rate: of the epoch's first step; null before format version 2
+    learning_rate: of the epoch's first step; null before format version 2, and if nothing is learned
     positive_rank, num_candidates: of contrastive pre-training on the split train, else null: the mean rank of the other
         view of the same image by its similarity, 1 for the most similar one, and among how many views on average
     """

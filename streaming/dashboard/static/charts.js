@@ -5,12 +5,35 @@ const CHART = { responsive: true, displaylogo: false, displayModeBar: false };
 const byTouch = matchMedia("(pointer: coarse)").matches;  // dragging on a chart scrolls the page
 const MAX_ROWS = 200, MAX_COLUMNS = 60;
 
+let figures = {};     // by name, as they are to be seen
+let library = null;   // the promise of Plotly
+
+// Show the charts of a state. They keep their place until there is something to draw them with.
+function drawCharts(wanted) {
+  figures = wanted;
+  const charts = [...document.querySelectorAll(".chart")];
+  for (const chart of charts) {
+    const figure = figures[chart.dataset.figure];
+    chart.closest("figure").hidden = chart.hidden = !figure;
+    if (figure) chart.style.height = `${figure.layout.height}px`;  // otherwise a responsive chart loses its height
+  }
+  if (window.Plotly) for (const chart of charts) draw(chart, figures[chart.dataset.figure]);
+  else if (charts.some((chart) => !chart.hidden)) loadLibrary();
+}
+
+// Nearly all of the page's bytes and of its start's work: loaded when there are charts, and after the texts are painted.
+function loadLibrary() {
+  library ??= new Promise((loaded, failed) => {
+    requestAnimationFrame(() => setTimeout(() => {
+      document.head.append(Object.assign(document.createElement("script"), { src: "plotly.min.js", onload: loaded, onerror: failed }));
+    }));
+  }).then(() => drawCharts(figures), () => { library = null; });  // the next state tries again
+}
+
 function draw(chart, figure) {
   const box = chart.closest("figure");
-  box.hidden = chart.hidden = !figure;
   if (!figure) return chart.data && Plotly.purge(chart);
   if (byTouch) figure.layout.dragmode = false;
-  chart.style.height = `${figure.layout.height}px`;  // otherwise a responsive chart loses its height
   Plotly.react(chart, figure.data, figure.layout, CHART);
   chart.dispatchEvent(new CustomEvent("drawn", { bubbles: true }));
   if (box.querySelector("details").open) tabulate(box);

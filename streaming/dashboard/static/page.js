@@ -42,7 +42,7 @@ function show(state) {
   // Restore the keyboard focus to a link that was replaced.
   if (focused) part?.querySelector(`a[href="${CSS.escape(focused)}"]`)?.focus({ preventScroll: true });
   setTabStop(document.activeElement);
-  for (const chart of document.querySelectorAll(".chart")) draw(chart, state.figures[chart.dataset.figure]);
+  drawCharts(state.figures);
   for (const panel of document.querySelectorAll(".panel")) {
     panel.hidden = !panel.querySelector(".note").textContent.trim() && !panel.querySelector(".chart:not([hidden])");
   }
@@ -100,10 +100,18 @@ for (const form of document.querySelectorAll("form[role=search]")) {
     typing = true;
   });
 }
+// Browsers have a clipboard for pages of this machine and for https; elsewhere, or where the reader refuses, the text is
+// selected, so that its keys copy it.
 document.addEventListener("click", async ({ target }) => {
-  if (!target.dataset.copy) return;
-  await navigator.clipboard.writeText(target.dataset.copy);
-  target.textContent = "copied";
+  if (!("copy" in target.dataset)) return;
+  const text = target.previousElementSibling;
+  try {
+    await navigator.clipboard.writeText(text.textContent);
+    target.textContent = "copied";
+  } catch {
+    getSelection().selectAllChildren(text);
+    target.textContent = "the browser refuses: copy the selected text";
+  }
 });
 addEventListener("popstate", () => {
   typing = false;

@@ -1,0 +1,5 @@
+"""The names of the files in the directory of a report."""
+
+PAGE_FILE = "report.html"
+IMAGES_FILE = "images.html"
+TRIALS_FILE = "trials.parquet"

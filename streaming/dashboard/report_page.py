@@ -1,0 +1,22 @@
+"""The reports of experiments that the page leads to, as it serves them: /reports/NAME/report.html.
+
+A report may come from anybody, so the browser runs nothing of it and loads nothing for it.
+"""
+
+from collections.abc import Mapping
+from typing import Protocol
+
+ADDRESS = "/reports/{name}/{file}"
+CONTENT_POLICY = "default-src 'none'; img-src data:; style-src 'unsafe-inline'; frame-ancestors 'none'; sandbox"
+
+
+class Reports(Protocol):
+    """The reports that there are (spark_jobs/studies/run_reports.py)."""
+
+    def by_run(self) -> Mapping[str, Mapping[str, str]]:
+        """The names of the experiments that have a run, and the addresses of their reports on the page."""
+        ...
+
+    def page(self, name: str, file: str) -> bytes | None:
+        """The content of a page of a report; None for anything else, whatever its name."""
+        ...
