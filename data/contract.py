@@ -92,6 +92,17 @@ PREDICTION_SCHEMA = pa.schema(
 )
 """Columns of a classifier's predictions, one row per image."""
 
+FEATURES = "features"
+
+FEATURE_SCHEMA = pa.schema(
+    [
+        pa.field(ID, pa.int64(), nullable=False),
+        # What a network computes of the image before its head.
+        pa.field(FEATURES, pa.list_(pa.float32()), nullable=False),
+    ]
+)
+"""Columns of the features that are kept beside a prepared set (training/kept_features.py)."""
+
 FILE = "file"
 """Name of an image file, relative to the directory that was predicted."""
 ARRIVED_AT = "arrived_at"

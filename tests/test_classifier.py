@@ -110,6 +110,30 @@ def test_crt_trains_a_fresh_head_on_class_balanced_draws(set_dir: Path, base: Pa
     assert sum(drawn) == 40 and 6 <= min(drawn) <= max(drawn) <= 21
 
 
+@pytest.mark.parametrize("method", ["cRT", "LWS"])
+def test_on_kept_features_a_head_learns_what_it_learns_on_images_that_are_not_augmented(
+    set_dir: Path, base: Path, tmp_path: Path, method: str
+) -> None:
+    result = second_stage(set_dir, tmp_path / "run", base, method=method, kept_features=True, epochs=20)
+    assert result["splits"][TEST]["balanced_accuracy"] > 0.6
+    ours = weights_in(tmp_path / "run" / LAST)
+    assert same_tensors(backbone(ours), backbone(weights_in(base)))
+    if method == "LWS":
+        assert torch.equal(ours["fc.weight"], weights_in(base)["fc.weight"]) and (ours["fc.scales"] != 1).all()
+    # What was measured on the features is what the saved network gives for the images.
+    expected = (
+        features_of(set_dir, base, TEST) @ ours["fc.weight"].double().numpy().T + ours["fc.bias"].double().numpy()
+    )
+    expected = expected * (ours["fc.scales"].double().numpy() if method == "LWS" else 1)
+    assert result["splits"][TEST]["totals"]["predicted"] == np.bincount(expected.argmax(axis=1), minlength=3).tolist()
+
+
+@pytest.mark.parametrize("method", ["tau", "NCM"])
+def test_what_is_computed_from_features_has_no_choice_of_images(base: Path, method: str) -> None:
+    with pytest.raises(ValueError, match=f"--method {method} always takes kept features: leave out --kept_features"):
+        tiny_options(TrainClassifierOptions, resume=base, method=method, kept_features=True)
+
+
 def test_crt_on_a_cosine_head_follows_the_loss(set_dir: Path, base: Path, tmp_path: Path) -> None:
     second_stage(set_dir, tmp_path / "run", base, loss_type="LDAM")
     assert weights_in(tmp_path / "run" / LAST)["fc.weight"].shape == (64, 3)

@@ -18,10 +18,11 @@ from longtail.conf.options.training import TrainOptions
 from longtail.conf.vocabulary import TEST, TRAIN, VAL
 from longtail.data.manifest import read_manifest
 from longtail.models.build import build_model
+from longtail.training.classifier import class_means
 from longtail.training.contrastive import MoCo, SimCLR, contrastive_task
 from longtail.training.distributed import Rank
-from longtail.training.evaluation import class_means
 from longtail.training.fixmatch import fixmatch_learner, fixmatch_task
+from longtail.training.kept_features import computed_features
 from longtail.training.loop import EpochReport, build_optimizer, fit
 from longtail.training.pseudo_labels import semi_supervised_task
 from longtail.training.run import run_training
@@ -130,7 +131,9 @@ def mean_features(set_dir: Path, rank: Rank) -> list[list[float]]:
     task = supervised_task(LINEAR, set_dir, read_manifest(set_dir), CPU)
     torch.manual_seed(0)
     model = build_model("resnet20", num_classes=3, in_channels=1)
-    return class_means(model, task.data.train, task, rank).tolist()
+    data = task.data
+    features = computed_features(model, data.train, data.normalisation, rank)
+    return class_means(features, data.train.labels, num_classes=3).tolist()
 
 
 def train_classifier(set_dir: Path, directory: Path, rank: Rank) -> dict[str, Any]:

@@ -25,7 +25,8 @@ from longtail.models.network import Network
 from longtail.training.checkpoint_heads import check_foreign_classifier
 from longtail.training.checkpoints import HEAD_PREFIX, Checkpoint, check_architecture, load_checkpoint, load_weights
 from longtail.training.distributed import Rank
-from longtail.training.evaluation import class_means, split_features
+from longtail.training.feature_training import head_learner
+from longtail.training.kept_features import KeptFeatures
 from longtail.training.losses import logit_scale_of
 from longtail.training.method import TrainingMethod
 from longtail.training.networks import network_to_device
@@ -47,11 +48,22 @@ class ClassifierMethod(TrainingMethod[TrainClassifierOptions]):
     def network(self, options: TrainClassifierOptions, task: Task, rank: Rank) -> tuple[Task, Network]:
         return second_stage(options, task, rank)
 
+    def learner(
+        self, network: Network, options: TrainClassifierOptions, paths: RunPaths, task: Task, rank: Rank
+    ) -> tuple[Task, nn.Module]:
+        """The network; or its head alone, on kept features."""
+        if options.kept_features:
+            return head_learner(network, paths.set_dir, task, rank)
+        if options.method in ("tau", "NCM"):
+            return with_computed_classifier(network, options, paths.set_dir, task, rank), network
+        return task, network
+
 
 def second_stage(options: TrainClassifierOptions, task: Task, rank: Rank) -> tuple[Task, Network]:
-    """The network with the classifier of --method on the backbone of --resume, and the task with its head.
+    """The network for the classifier of --method with the backbone of --resume, and the task with its head.
 
-    Only the parameters that are still to be learned require gradients.
+    Only the parameters that are still to be learned require gradients. Those of a classifier that is computed are
+    still to be computed (with_computed_classifier).
 
     Raises UserError if the checkpoint does not fit, or if tau would have to be chosen without validation data.
     """
@@ -74,26 +86,48 @@ def second_stage(options: TrainClassifierOptions, task: Task, rank: Rank) -> tup
         case "tau":
             model = _network("linear", options, task, rank)
             _need_linear_head(checkpoint, path, options, task)
+            if options.tau_norm is None and VAL not in task.data.held_out:
+                raise UserError(
+                    "tau is chosen on validation data, which this set lacks: give --val_fraction, or --tau_norm"
+                )
             load_weights(model, checkpoint, path=path)
-            tau, chosen = options.tau_norm, {}
-            if tau is None:
-                tau = _tau_of_validation(model, task, rank)
-                chosen = {"tau_norm": tau}
-            assert isinstance(model.fc, nn.Linear)
-            with torch.no_grad():
-                model.fc.weight.copy_(tau_normalised(model.fc.weight, tau))
-                model.fc.bias.zero_()
             freeze(model, learned=())
-            return _with_head(task, "linear", options).with_objective(chosen=chosen), model
+            return _with_head(task, "linear", options), model
         case "NCM":
             model = _network("cosine", options, task, rank)
             load_weights(model, checkpoint, path=path, backbone_only=True)
-            assert isinstance(model.fc, CosineHead)
-            with torch.no_grad():
-                model.fc.weight.copy_(class_means(model, task.data.train, task, rank).T)
             freeze(model, learned=())
             return _with_head(task, "cosine", options), model
     raise AssertionError(options.method)
+
+
+@torch.no_grad()
+def with_computed_classifier(
+    network: Network, options: TrainClassifierOptions, set_dir: Location, task: Task, rank: Rank
+) -> Task:
+    """Compute the classifier of tau or NCM in the network of second_stage(); the task says which tau was chosen."""
+    head, data = network.fc, task.data
+    if options.method == "NCM":
+        assert isinstance(head, CosineHead)
+        features = KeptFeatures(network, data, set_dir, rank).of_training()
+        head.weight.copy_(class_means(features, data.train.labels, num_classes=data.num_classes).T)
+        return task
+    assert isinstance(head, nn.Linear)
+    tau = options.tau_norm
+    if tau is None:
+        features = KeptFeatures(network, data, set_dir, rank).of_held_out(VAL)
+        tau = choose_tau(head.weight, features, data.held_out[VAL].labels)
+        task = task.with_objective(chosen={"tau_norm": tau})
+    head.weight.copy_(tau_normalised(head.weight, tau))
+    head.bias.zero_()
+    return task
+
+
+def class_means(features: Tensor, labels: Tensor, *, num_classes: int) -> Tensor:
+    """(C, D) mean of the features (N, D) of each class of labels (N,); zeros for a class without any."""
+    sums = features.new_zeros(num_classes, features.shape[1], dtype=torch.float64)
+    sums.index_add_(0, labels, features.double())
+    return (sums / labels.bincount(minlength=num_classes).clamp(min=1)[:, None]).float()
 
 
 def _with_head(task: Task, head: str, options: TrainClassifierOptions) -> Task:
@@ -118,15 +152,6 @@ def choose_tau(weight: Tensor, features: Tensor, labels: Tensor) -> float:
         return (correct[support > 0] / support[support > 0]).mean().item()
 
     return max(TAU_GRID, key=balanced_accuracy)
-
-
-def _tau_of_validation(model: Network, task: Task, rank: Rank) -> float:
-    if VAL not in task.data.held_out:
-        raise UserError("tau is chosen on validation data, which this set lacks: give --val_fraction, or --tau_norm")
-    validation = task.data.held_out[VAL]
-    assert isinstance(model.fc, nn.Linear)
-    with torch.no_grad():
-        return choose_tau(model.fc.weight, split_features(model, validation, task, rank), validation.labels)
 
 
 def _network(head: str, options: TrainClassifierOptions, task: Task, rank: Rank) -> Network:

@@ -98,28 +98,11 @@ def split_features(model: Network, samples: Samples, task: Task, rank: Rank) -> 
     return sum_over_ranks(features, rank)
 
 
-@torch.inference_mode()
-def class_means(model: Network, samples: Samples, task: Task, rank: Rank) -> Tensor:
-    """(C, num_features) mean feature of each class over a split's images; zeros for a class without any."""
-    model.eval()
-    num_classes = task.data.num_classes
-    counts = torch.zeros(num_classes, 1, dtype=torch.float64, device=rank.device)
-    sums = None
-    for _, inputs, targets in _local_batches(samples, task, rank):
-        features = model.features(inputs).double()  # (n, num_features)
-        if sums is None:
-            sums = features.new_zeros(num_classes, features.shape[1])
-        sums.index_add_(0, targets, features)
-        counts.index_add_(0, targets, torch.ones(len(targets), 1, dtype=torch.float64, device=rank.device))
-    assert sums is not None, "every rank has at least one batch, even if it is empty"
-    return (sum_over_ranks(sums, rank) / sum_over_ranks(counts, rank).clamp(min=1)).float()
-
-
 def _local_batches(samples: Samples, task: Task, rank: Rank) -> Iterator[tuple[slice, Tensor, Tensor]]:
     """This rank's share in large batches: indices into the split (n of them), network inputs and targets (n,)."""
     share = rank.part(len(samples))
     # A rank with no share gets one empty batch.
-    size = evaluation_batch_size(samples)
+    size = evaluation_batch_size(samples.image_shape)
     starts = range(share.start, max(share.stop, share.start + 1), size)
     batches = [slice(start, min(start + size, share.stop)) for start in starts]
     pixels = image_batches(samples.images, [torch.arange(it.start, it.stop) for it in batches], rank.device)
@@ -131,9 +114,9 @@ def _local_batches(samples: Samples, task: Task, rank: Rank) -> Iterator[tuple[s
         yield indices, inputs, targets
 
 
-def evaluation_batch_size(samples: Samples) -> int:
-    """Images of a split that are evaluated together."""
-    _, height, width = samples.image_shape
+def evaluation_batch_size(image_shape: tuple[int, int, int]) -> int:
+    """Images of (channels, height, width) that are evaluated together."""
+    _, height, width = image_shape
     return min(EVALUATION_BATCH_SIZE, max(1, _EVALUATION_BATCH_PIXELS // (height * width)))
 
 

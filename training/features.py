@@ -17,12 +17,11 @@ from torch import Tensor
 from longtail.conf.base.files import write_atomically
 from longtail.conf.base.names import figure_label
 from longtail.conf.vocabulary import SHOT_GROUPS
-from longtail.data.contract import ID, LABEL, SPLIT
+from longtail.data.contract import FEATURES, ID, LABEL, PREDICTED, SPLIT
 from longtail.training.metrics import Predictions
 from longtail.training.samples import Samples
 from longtail.training.training_data import TrainingData
 
-PREDICTED, FEATURES = "predicted", "features"
 MAX_POINTS = 2000
 """Maximum number of images in a t-SNE map: more take minutes and add no information."""
 MAX_LEGEND = 20

@@ -6,7 +6,7 @@ CPU, batch normalisations are folded into convolutions, and a pass is small enou
 """
 
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -26,6 +26,7 @@ from longtail.models.build import build_checked_model
 from longtail.models.folding import fold_batch_norms
 from longtail.models.heads import ReorderedHead
 from longtail.models.network import Network
+from longtail.training.augmentation import Normalisation
 from longtail.training.checkpoint_heads import check_phase
 from longtail.training.checkpoints import Checkpoint, load_checkpoint, load_weights
 from longtail.training.foreign_checkpoints import SetDescription, with_card
@@ -71,12 +72,15 @@ def load_classifier(
     if content_hash(path) != version:
         raise UserError(f"{path} was rewritten while it was in use: start the job again")
     network, card = read_classifier(path, arch, order, of_set)
-    return for_inference(network, card).to(device), card
+    return for_inference(network, card.image_shape).to(device), card
 
 
-def for_inference(network: Network, card: ModelCard) -> Network:
-    """The network of read_classifier() with fewer operations: it can do nothing but infer any more."""
-    height, width, channels = card.image_shape
+def for_inference(network: Network, image_shape: tuple[int, int, int]) -> Network:
+    """A network in evaluation mode with fewer operations: it can do nothing but infer any more.
+
+    image_shape: (height, width, channels)
+    """
+    height, width, channels = image_shape
     fold_batch_norms(network, (channels, height, width))
     return network.to(memory_format=torch.channels_last)
 
@@ -164,34 +168,47 @@ def infer_with(
     if images.shape[1:] != card.image_shape:
         raise UserError(f"{path} was trained on images of shape {card.image_shape}, these have {images.shape[1:]}")
     logits, features = [torch.empty(0, len(card.class_names))], []
-    size = _images_per_pass(model, images, batch_size, device)
-    for batch in _tensor_to_read(images).split(size):
-        full = batch
-        if len(batch) < size:
-            full = torch.cat([batch, batch.new_zeros(size - len(batch), *batch.shape[1:])])
-        full = full.to(device, memory_format=torch.channels_last)
-        try:
-            inputs = card.normalisation.apply(full)  # (batch_size, C, H, W)
-            before_head = model.features(inputs)  # (size, D)
-            found = (card.logit_scale * model.fc(before_head)).float()[: len(batch)]
-        except torch.cuda.OutOfMemoryError:
-            raise UserError(
-                f"{device} has too little memory for {path} and {batch_size} images at once: lower --batch_size, or "
-                f"let fewer tasks share a GPU (spark.task.resource.gpu.amount)"
-            ) from None
-        logits.append(found.cpu())
-        features.append(before_head.float()[: len(batch)].cpu())
+    try:
+        for before_head, num_images in feature_passes(
+            model, card.normalisation, _tensor_to_read(images), batch_size=batch_size, device=device
+        ):
+            found = (card.logit_scale * model.fc(before_head)).float()[:num_images]
+            logits.append(found.cpu())
+            features.append(before_head.float()[:num_images].cpu())
+    except torch.cuda.OutOfMemoryError:
+        raise UserError(
+            f"{device} has too little memory for {path} and {batch_size} images at once: lower --batch_size, or let "
+            f"fewer tasks share a GPU (spark.task.resource.gpu.amount)"
+        ) from None
     everything = scaled(card, torch.cat(logits))
     if not everything.isfinite().all():
         raise UserError(f"{path} gives NaN or infinite outputs for some images: its training diverged; train again")
     return Inference(everything, torch.cat(features) if with_features and features else None)
 
 
-def _images_per_pass(model: Network, images: np.ndarray, batch_size: int, device: torch.device) -> int:
-    """How many of the images (N, height, width, channels) a forward pass has: the same for any N."""
+def feature_passes(
+    model: Network, normalisation: Normalisation, images: Tensor, *, batch_size: int, device: torch.device
+) -> Iterator[tuple[Tensor, int]]:
+    """What the network computes before its head, a forward pass at a time.
+
+    images: (N, channels, height, width) uint8
+
+    Yields features (size, D), of which the first n belong to the next n images, and n. The size does not depend on N.
+    """
+    size = _images_per_pass(model, images, batch_size, device)
+    for batch in images.split(size):
+        full = batch
+        if len(batch) < size:
+            full = torch.cat([batch, batch.new_zeros(size - len(batch), *batch.shape[1:])])
+        full = full.to(device, memory_format=torch.channels_last)
+        yield model.features(normalisation.apply(full)), len(batch)
+
+
+def _images_per_pass(model: Network, images: Tensor, batch_size: int, device: torch.device) -> int:
+    """How many of the images (N, channels, height, width) a forward pass has: the same for any N."""
     if device.type != "cpu" or sum(weights.numel() for weights in model.parameters()) > _SMALL_NETWORK:
         return batch_size
-    return min(batch_size, max(1, _PASS_PIXELS // (images.shape[1] * images.shape[2])))
+    return min(batch_size, max(1, _PASS_PIXELS // (images.shape[2] * images.shape[3])))
 
 
 def _tensor_to_read(images: np.ndarray) -> Tensor:

@@ -5,6 +5,7 @@ from torch import nn
 
 from longtail.conf.base.locations import Location
 from longtail.conf.options.training import RunOptions
+from longtail.data.manifest import Manifest
 from longtail.models.build import build_checked_model
 from longtail.models.network import Network
 from longtail.models.timm_network import TimmNetwork
@@ -55,6 +56,20 @@ def load_backbone(network: Network, path: Location, options: RunOptions) -> None
     checkpoint = checkpoint_in(content, path=path)
     check_architecture(checkpoint, options.arch, path=path)
     load_weights(network, checkpoint, path=path, backbone_only=True)
+
+
+def backbone_alone(options: RunOptions, manifest: Manifest) -> Network:
+    """The network with the backbone of the file that the options name, and a head with random weights.
+
+    Raises UserError if the file does not fit the network.
+    """
+    assert options.frozen_backbone is not None, "the options are checked"
+    height, width, channels = manifest.image_shape
+    network = build_checked_model(
+        options.arch, num_outputs=manifest.num_classes, image_shape=(channels, height, width)
+    )  # fmt: skip
+    load_backbone(network, options.frozen_backbone, options)
+    return network.eval()
 
 
 def load_into(network: nn.Module, path: Location, options: RunOptions) -> Checkpoint:

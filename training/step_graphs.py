@@ -201,7 +201,7 @@ class _Evaluation:
         self._network.eval()
         for tensor in (self._next_image, self._totals.values, self._found.values):
             tensor.zero_()
-        size = evaluation_batch_size(self._samples)
+        size = evaluation_batch_size(self._samples.image_shape)
         for start in range(0, len(self._samples), size):
             self._rank.beat("evaluation")
             self._recordings.run(self._add_batch, min(size, len(self._samples) - start))

@@ -10,6 +10,7 @@ from longtail.conf.options.training import SupervisedOptions, TrainOptions
 from longtail.conf.vocabulary import TRAIN
 from longtail.data.manifest import Manifest
 from longtail.models.network import Network
+from longtail.training.checkpoints import HEAD_PREFIX
 from longtail.training.distributed import Rank
 from longtail.training.feature_training import head_learner
 from longtail.training.method import TrainingMethod
@@ -18,7 +19,7 @@ from longtail.training.objective import Task, classification_objective
 from longtail.training.run_directory import RunPaths
 from longtail.training.samples import load_samples
 from longtail.training.training_data import labelled_data
-from longtail.training.tuning import learn_last_blocks
+from longtail.training.tuning import freeze, learn_last_blocks
 
 
 def supervised_task(options: SupervisedOptions, set_dir: Location, manifest: Manifest, device: torch.device) -> Task:
@@ -47,7 +48,11 @@ class LabelMethod(TrainingMethod[LabelOptions]):
         self, network: Network, options: LabelOptions, paths: RunPaths, task: Task, rank: Rank
     ) -> tuple[Task, nn.Module]:
         if options.tune == "head":
-            return head_learner(network, options, paths.set_dir, task, rank)
+            if options.continues_from is not None:
+                # The whole checkpoint is loaded later (training/run_start.py), but the features are found here.
+                load_backbone(network, options.continues_from, options)
+            freeze(network, learned=(HEAD_PREFIX,))
+            return head_learner(network, paths.set_dir, task, rank)
         return super().learner(network, options, paths, task, rank)
 
 

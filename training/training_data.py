@@ -131,13 +131,25 @@ def is_mirrored(options: RunOptions) -> bool:
     return options.horizontal_flip == "always"
 
 
-def _normalisation(options: RunOptions, labelled: Samples, manifest: Manifest) -> Normalisation:
+def set_normalisation(options: RunOptions, manifest: Manifest) -> Normalisation:
+    """How a training normalises the images of a set, as far as that is known without them.
+
+    That of --arch, or of the data set; else what was measured when the set was prepared, in whose last digits a
+    training that has the images in memory differs.
+    """
+    if (chosen := _chosen_normalisation(options, manifest)) is not None:
+        return chosen
+    return Normalisation(tuple(manifest.channel_mean), tuple(std or 1.0 for std in manifest.channel_std))
+
+
+def _chosen_normalisation(options: RunOptions, manifest: Manifest) -> Normalisation | None:
     if is_timm_name(options.arch):
         return Normalisation(*timm_normalisation(options.arch, manifest.image_shape[2]))
     facts = dataset_facts(options.dataset)
-    if facts.mean is not None and facts.std is not None:
-        return Normalisation(facts.mean, facts.std)
-    if isinstance(labelled.images, StreamedImages):
-        # Measured when the set was prepared: a pass over the files for it would cost an epoch.
-        return Normalisation(tuple(manifest.channel_mean), tuple(std or 1.0 for std in manifest.channel_std))
-    return measured_normalisation(labelled.images)
+    return None if facts.mean is None or facts.std is None else Normalisation(facts.mean, facts.std)
+
+
+def _normalisation(options: RunOptions, labelled: Samples, manifest: Manifest) -> Normalisation:
+    if isinstance(labelled.images, StreamedImages):  # a pass over the files for it would cost an epoch
+        return set_normalisation(options, manifest)
+    return _chosen_normalisation(options, manifest) or measured_normalisation(labelled.images)

@@ -8,6 +8,7 @@ from longtail.conf.base.locations import Location
 from longtail.conf.options.base import JobOptions, one_of, option
 from longtail.conf.options.fixmatch import BALANCING, ESTIMATED, FixMatchOptions
 from longtail.conf.options.training import BATCH_HELP, TrainOptions
+from longtail.conf.vocabulary import UNLABELED
 
 
 class PseudoLabelOptions(JobOptions):
@@ -99,6 +100,12 @@ class TrainSemiOptions(FixMatchOptions, PseudoLabelOptions, TrainOptions):
     def method_code(self) -> str:
         """Import path of the TrainingMethod."""
         return SEMI_METHODS[self.semi_method]
+
+    @property
+    def feature_splits(self) -> tuple[str, ...]:
+        """As of a supervised training, and the images with pseudo-labels."""
+        found = super().feature_splits
+        return (*found, UNLABELED) if found else ()
 
     @classmethod
     def implied_defaults(cls, values: dict[str, Any]) -> dict[str, Any]:

@@ -4,10 +4,12 @@ from typing import Any, ClassVar, Literal
 
 from pydantic import model_validator
 
+from longtail.conf.base.locations import Location
 from longtail.conf.base.user_code import short_name
 from longtail.conf.options.base import option
 from longtail.conf.options.places import FileLocation
 from longtail.conf.options.training import BATCH_HELP, SupervisedOptions, TrainRule
+from longtail.conf.vocabulary import TEST, TRAIN, VAL
 
 
 class TrainClassifierOptions(SupervisedOptions):
@@ -35,6 +37,12 @@ class TrainClassifierOptions(SupervisedOptions):
         group="Method",
         ge=0,
     )
+    kept_features: bool = option(
+        False,
+        "cRT, LWS: learn from features that are computed once without augmentation and kept beside the set, as train "
+        "--tune head does; by default images are augmented anew in each epoch, as published",
+        group="Method",
+    )
     epochs: int = option(
         10, "epochs to train (cRT, LWS); tau and NCM learn nothing and need one pass", group="Optimisation", gt=0
     )
@@ -45,6 +53,22 @@ class TrainClassifierOptions(SupervisedOptions):
         """Import path of the TrainingMethod."""
         return "longtail.training.classifier:ClassifierMethod"
 
+    @property
+    def feature_splits(self) -> tuple[str, ...]:
+        """Of the images without augmentation: what tau is chosen on, what NCM takes the means of."""
+        match self.method:
+            case "tau":
+                return (VAL,) if self.tau_norm is None else ()
+            case "NCM":
+                return (TRAIN,)
+            case "cRT" | "LWS":
+                return (TRAIN, VAL, TEST) if self.kept_features else ()
+
+    @property
+    def frozen_backbone(self) -> Location | None:
+        """That of the checkpoint."""
+        return self.resume
+
     @classmethod
     def implied_defaults(cls, values: dict[str, Any]) -> dict[str, Any]:
         """One epoch for the methods that learn nothing."""
@@ -54,6 +78,12 @@ class TrainClassifierOptions(SupervisedOptions):
     @classmethod
     def _one_pass_suffices_if_nothing_is_learned(cls, values: dict[str, Any]) -> dict[str, Any]:
         return {**values, **cls.implied_defaults(values)}
+
+    @model_validator(mode="after")
+    def _only_what_learns_has_a_choice_of_images(self) -> "TrainClassifierOptions":
+        if self.kept_features and self.method in ("tau", "NCM"):
+            raise ValueError(f"--method {self.method} always takes kept features: leave out --kept_features")
+        return self
 
     @model_validator(mode="after")
     def _loss_fits_the_method(self) -> "TrainClassifierOptions":

@@ -12,6 +12,7 @@ from longtail.conf.options.base import MOST_THREADS, JobOptions, fingerprint, is
 from longtail.conf.options.data import DataOptions
 from longtail.conf.options.places import FileLocation
 from longtail.conf.options.tracking import mlflow_server
+from longtail.conf.vocabulary import TEST, TRAIN, VAL
 
 BATCH_HELP = "images per step, over all ranks together"
 
@@ -146,6 +147,16 @@ class RunOptions(DataOptions):
         """The checkpoint that a new run continues from."""
         return None
 
+    @property
+    def feature_splits(self) -> tuple[str, ...]:
+        """The splits from whose features, of the backbone of frozen_backbone, the training learns or chooses."""
+        return ()
+
+    @property
+    def frozen_backbone(self) -> Location | None:
+        """The file of a backbone that does not learn."""
+        return None
+
     def run_name(self, inputs: dict[str, str]) -> str:
         """Name of the run's directory: readable, and different for whatever can change the outcome.
 
@@ -252,6 +263,16 @@ class TrainOptions(SupervisedOptions):
     def continues_from(self) -> Location | None:
         """The checkpoint to continue from."""
         return self.resume
+
+    @property
+    def feature_splits(self) -> tuple[str, ...]:
+        """All labelled ones with --tune head."""
+        return (TRAIN, VAL, TEST) if self.tune == "head" else ()
+
+    @property
+    def frozen_backbone(self) -> Location | None:
+        """As of every training; --resume has its own."""
+        return self.continues_from or self.pretrained_model
 
     _of_evaluation_only: ClassVar[tuple[str, ...]] = ("logit_adjustment", "features", "tsne")
 

@@ -16,7 +16,7 @@ from longtail.conf.options.advise import AdviseOptions
 from longtail.conf.options.classifier import INFERENCE_BATCH_SIZE
 from longtail.conf.options.inference import EvaluateOptions
 from longtail.conf.vocabulary import TRAIN, UNLABELED, VAL
-from longtail.data.contract import ID, LABEL, PREDICTED, PROBABILITIES, SPLIT
+from longtail.data.contract import FEATURES, ID, LABEL, PREDICTED, PROBABILITIES, SPLIT
 from longtail.data.copies import unlabeled_copy_lines
 from longtail.data.longtail import shot_groups
 from longtail.data.manifest import read_manifest
@@ -25,7 +25,6 @@ from longtail.spark_jobs.advising.classifier_output import ClassifierOutput, Hel
 from longtail.spark_jobs.advising.estimates import Estimates, estimate_unlabeled
 from longtail.spark_jobs.advising.rules import Advice, advise_on_self_supervision, advise_on_unlabeled
 from longtail.spark_jobs.advising.threshold import ThresholdBias, estimate_threshold_bias
-from longtail.spark_jobs.frames.predictions import FEATURES
 from longtail.spark_jobs.frames.reading import pattern_of
 from longtail.spark_jobs.steps.evaluation import PREDICTIONS_DIRECTORY, evaluate_checkpoint
 

@@ -233,6 +233,6 @@ def load(
         batch_size=batch_size,
         class_offsets=class_offsets(card, logit_adjustment=logit_adjustment, shares=shares),
         arch=arch,
-        network=for_inference(network, card),
+        network=for_inference(network, card.image_shape),
         card=card,
     )

@@ -1,11 +1,10 @@
 """Predictions for a user's own rows: their columns stay, those of NAMED_PREDICTION_SCHEMA are added.
 
-A row's image is in a column, or in a file that the row names (image_columns.py). An image that cannot be decoded ends
-the job, or has a row that says why. Partitions are read a batch at a time.
+Rows become pixels in row_pixels.py, a batch at a time. An image that cannot be decoded ends the job, or has a row that
+says why.
 """
 
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Any, Literal
@@ -19,11 +18,11 @@ from pyspark.sql.types import StructType
 from longtail.conf.base.errors import UserError
 from longtail.conf.base.names import class_name_of, with_examples
 from longtail.conf.base.shown_text import one_line
-from longtail.data.any_image import pixels_of, raw_pixels
 from longtail.data.contract import (
     BAD_IMAGE,
     CLASS_NAME,
     CONFIDENCE,
+    FEATURES,
     MARGIN,
     MODEL_VERSION,
     NAMED_PREDICTION_SCHEMA,
@@ -31,10 +30,8 @@ from longtail.data.contract import (
     PROBABILITIES,
     TOP5,
 )
-from longtail.data.image_files import BAD_IMAGE as BAD_IMAGE_ERRORS
 from longtail.spark_jobs.frames.image_columns import FileColumn, ImageColumn, column
 from longtail.spark_jobs.frames.predictions import (
-    FEATURES,
     SCORE_FIELDS,
     Classifier,
     inference_profile,
@@ -43,13 +40,12 @@ from longtail.spark_jobs.frames.predictions import (
     threads_per_task,
     torch_of_task,
 )
+from longtail.spark_jobs.frames.row_pixels import decoded_rows, pixels_of_values
 
 if TYPE_CHECKING:
     import torch
 
 OnBadImage = Literal["stop", "skip"]
-ROWS_READ_AT_ONCE = 64
-"""Images of files, whose content is in memory only until they are pixels."""
 TRUE_CLASS = "true_class"
 _SHOWN_COLUMNS = 3
 
@@ -128,9 +124,10 @@ def predictions_of(
 
     device: that of torch_of_task()
     """
+    groups = [values[first : first + classifier.batch_size] for first in range(0, len(values), classifier.batch_size)]
     batches = [
-        _predicted(*_pixels(values[first : first + classifier.batch_size], classifier), classifier, class_names, device)
-        for first in range(0, len(values), classifier.batch_size)
+        _predicted(*pixels_of_values(group, classifier.image_shape), classifier, class_names, device)
+        for group in groups
     ]
     return pa.concat_arrays([batch.to_struct_array() for batch in batches]) if batches else _no_predictions()
 
@@ -163,12 +160,16 @@ def _predict_partition(
     """columns: names of the batches' columns, the kept ones first"""
     with torch_of_task(threads) as device:
         named = (batch.rename_columns(columns) for batch in batches)
-        decoded = _decoded(named, classifier, images, kept=columns[:num_kept])
-        for rows, pixels, reasons in _regrouped(decoded, classifier.batch_size):
+        decoded = decoded_rows(
+            named, images, classifier.image_shape, kept=columns[:num_kept], group_size=classifier.batch_size
+        )
+        for found in decoded:
             if on_bad_image == "stop":
-                _check_all_are_decoded(rows, reasons)
-            predicted = _predicted(pixels, reasons, classifier, class_names, device, additions=additions, rows=rows)
-            result = {_numbered(number): values for number, values in enumerate(rows.columns)}
+                _check_all_are_decoded(found.rows, found.reasons)
+            predicted = _predicted(
+                found.pixels, found.reasons, classifier, class_names, device, additions=additions, rows=found.rows
+            )
+            result = {_numbered(number): values for number, values in enumerate(found.rows.columns)}
             result |= dict(zip(predicted.schema.names, predicted.columns, strict=True))
             yield pa.RecordBatch.from_pydict(result)
 
@@ -180,85 +181,6 @@ def _check_all_are_decoded(rows: pa.RecordBatch, reasons: Sequence[str | None]) 
             f"the image of {_shown(rows.slice(bad[0], 1).to_pylist()[0])} cannot be decoded ({reasons[bad[0]]}): "
             f"repair it, or go on without it by --on_bad_image skip"
         )
-
-
-_Decoded = tuple[pa.RecordBatch, np.ndarray, list[str | None]]
-"""The kept columns of N rows, their pixels (N, height, width, channels), and why one has none."""
-
-
-def _decoded(
-    batches: Iterator[pa.RecordBatch], classifier: Classifier, images: ImageColumn | FileColumn, kept: list[str]
-) -> Iterator[_Decoded]:
-    # Files are read here; what is in a column is in memory already.
-    size = ROWS_READ_AT_ONCE if isinstance(images, FileColumn) else classifier.batch_size
-    for batch in batches:
-        for first in range(0, batch.num_rows, size):
-            part = batch.slice(first, size)
-            yield part.select(kept), *_pixels_of_rows(part.select(list(images.columns)), images, classifier)
-
-
-def _pixels_of_rows(
-    rows: pa.RecordBatch, images: ImageColumn | FileColumn, classifier: Classifier
-) -> tuple[np.ndarray, list[str | None]]:
-    """As _pixels(), of rows with the columns of an image; pixels as the network takes them are not copied."""
-    if isinstance(images, FileColumn) or images.has_sizes:
-        return _pixels([partial(images.value, row) for row in rows.to_pylist()], classifier)
-    pixels, is_certain = raw_pixels(rows.column(images.name), classifier.image_shape)
-    reasons: list[str | None] = [None] * rows.num_rows
-    others = np.flatnonzero(~is_certain)
-    for first in range(0, len(others), ROWS_READ_AT_ONCE):
-        indices = others[first : first + ROWS_READ_AT_ONCE]
-        values = [partial(images.value, row) for row in rows.take(pa.array(indices)).to_pylist()]
-        pixels[indices], of_indices = _pixels(values, classifier)
-        for index, reason in zip(indices, of_indices, strict=True):
-            reasons[index] = reason
-    return pixels, reasons
-
-
-def _regrouped(parts: Iterator[_Decoded], size: int) -> Iterator[_Decoded]:
-    """The same rows in groups of ``size``, so that no forward pass but the last is padded."""
-    waiting: list[_Decoded] = []
-    num_waiting = 0
-    for part in parts:
-        waiting.append(part)
-        num_waiting += part[0].num_rows
-        if num_waiting >= size:
-            rows, pixels, reasons = _joined(waiting)
-            whole = num_waiting - num_waiting % size
-            yield rows.slice(0, whole), pixels[:whole], reasons[:whole]
-            num_waiting -= whole
-            waiting = [(rows.slice(whole), pixels[whole:], reasons[whole:])] if num_waiting else []
-    if num_waiting:
-        yield _joined(waiting)
-
-
-def _joined(parts: list[_Decoded]) -> _Decoded:
-    if len(parts) == 1:
-        return parts[0]
-    rows, pixels, reasons = zip(*parts, strict=True)
-    return pa.concat_batches(list(rows)), np.concatenate(pixels), [reason for some in reasons for reason in some]
-
-
-def _pixels(values: Sequence[Callable[[], object]], classifier: Classifier) -> tuple[np.ndarray, list[str | None]]:
-    """(N, height, width, channels) uint8, and for each why it could not be decoded, or None; its pixels are 0 then."""
-    import torch
-
-    pixels = np.zeros((len(values), *classifier.image_shape), np.uint8)
-    reasons: list[str | None] = [None] * len(values)
-
-    def fill(index: int) -> None:
-        try:
-            pixels[index] = pixels_of(values[index](), classifier.image_shape)
-        except FileNotFoundError:
-            reasons[index] = "no such file"
-        except BAD_IMAGE_ERRORS as error:
-            reasons[index] = one_line(str(error))
-
-    # PIL releases the GIL while it decodes.
-    with ThreadPoolExecutor(torch.get_num_threads()) as threads:
-        for _ in threads.map(fill, range(len(values))):
-            pass
-    return pixels, reasons
 
 
 def _predicted(

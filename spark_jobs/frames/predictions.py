@@ -25,6 +25,7 @@ from longtail.conf.base.locations import Location
 from longtail.data.class_names import class_order
 from longtail.data.contract import (
     CONFIDENCE,
+    FEATURES,
     ID,
     IMAGE,
     LABEL,
@@ -53,7 +54,6 @@ if TYPE_CHECKING:
     from longtail.training.inference import Inference
     from longtail.training.model_card import ModelCard
 
-FEATURES = "features"
 ENERGY = "energy"
 LOSS = "loss"
 IN_TOP5 = "in_top5"

@@ -15,6 +15,7 @@ from longtail.conf.options.training import RunOptions
 from longtail.data.manifest import read_manifest
 from longtail.spark_jobs.cluster.barrier import run_in_barrier_stage
 from longtail.spark_jobs.cluster.failures import failure_line, user_message, was_cancelled
+from longtail.spark_jobs.steps.features import keep_features
 from longtail.training.run_directory import RunPaths, begin_attempt, exclusive_run, finished_run, run_paths
 from longtail.training.step_sizes import check_steps_of_run
 
@@ -54,6 +55,7 @@ def train_side_by_side(spark: SparkSession, trainings: Sequence[PlannedTraining]
                 check_steps_of_run(training.options, read_manifest(training.set_dir))
                 held.enter_context(exclusive_run(training.paths.run_dir))
                 if not training.is_finished:
+                    keep_features(spark, training.options, training.set_dir)
                     attempt = begin_attempt(training.paths, training.options)
                     begun.append((training.options, training.paths, attempt))
         if len(begun) < 2:

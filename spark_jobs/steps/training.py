@@ -15,6 +15,7 @@ from longtail.spark_jobs.cluster.failures import failure_line, user_message, was
 from longtail.spark_jobs.cluster.session import spark_session
 from longtail.spark_jobs.cluster.watchdog import Watchdog
 from longtail.spark_jobs.display.progress import EpochProgress
+from longtail.spark_jobs.steps.features import keep_features
 from longtail.spark_jobs.steps.ranks import run_on_set
 from longtail.spark_jobs.tracking.training import check_tracking, tracked
 from longtail.streaming.events.writer import EventWriter
@@ -67,6 +68,7 @@ def train_run(
         if (finished := finished_run(paths.run_dir)) is not None:
             print(f"{paths.run_dir.name} is done already; --exp_str NAME trains it again under another name")
             return finished
+        keep_features(spark, options, paths.set_dir)
         for retries_left in range(options.retries, -1, -1):
             attempt = begin_attempt(paths, options)
             if attempt > 1 and (paths.run_dir / CHECKPOINT_FILE).exists():

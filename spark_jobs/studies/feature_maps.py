@@ -22,9 +22,8 @@ from longtail.conf.experiment import Experiment
 from longtail.conf.options.classifier import INFERENCE_BATCH_SIZE
 from longtail.conf.options.inference import EvaluateOptions
 from longtail.conf.vocabulary import TEST
-from longtail.data.contract import ID, LABEL, PREDICTED, SPLIT
+from longtail.data.contract import FEATURES, ID, LABEL, PREDICTED, SPLIT
 from longtail.data.storage import read_table
-from longtail.spark_jobs.frames.predictions import FEATURES
 from longtail.spark_jobs.frames.reading import pattern_of
 from longtail.spark_jobs.steps.evaluation import PREDICTIONS_DIRECTORY, evaluate_checkpoint
 from longtail.spark_jobs.studies.planned import SET, PlannedTrial
