@@ -13,7 +13,7 @@ from longtail.conf.next_command import next_command
 from longtail.conf.options.advise import AdviseOptions
 from longtail.conf.options.base import JobOptions
 from longtail.conf.options.data import DATA_OPTIONS, DataOptions
-from longtail.conf.options.inference import EvaluateOptions, GenPseudolabelsOptions
+from longtail.conf.options.inference import EvaluateOptions, GenPseudolabelsOptions, PredictOptions
 from longtail.conf.options.live import MonitorOptions
 from longtail.conf.options.pipeline import PipelineOptions
 from longtail.conf.options.prepare import PrepareOptions, StatsOptions
@@ -115,6 +115,19 @@ def test_a_job_that_reads_its_data_set_from_a_checkpoint_is_not_given_it_again(c
 def test_without_an_unlabeled_part_the_checkpoint_is_evaluated(checkpoint: Path) -> None:
     options = parsed(TrainOptions, "--n_max 30 --loss_type LDAM")
     assert use_of_checkpoint(options, checkpoint) == f"longtail evaluate --resume {shlex.quote(str(checkpoint))}"
+
+
+def test_a_classifier_of_own_images_labels_others(checkpoint: Path, tmp_path: Path) -> None:
+    (tmp_path / "my photos").mkdir()
+    chosen = f"--dataset folder --path {shlex.quote(str(tmp_path / 'my photos'))} --epochs 3 --on_bad_image skip"
+    for more, arch in (("", None), ("-a ours.nets:small", "ours.nets:small")):
+        command = use_of_checkpoint(parsed(TrainOptions, f"{chosen} {more}"), checkpoint)
+        again = reparsed(PredictOptions, command, job="predict")
+        assert (again.resume, again.path, again.output) == (checkpoint, tmp_path / "my photos", Path("predictions"))
+        assert (again.arch, again.on_bad_image, again.stream) == (arch, "skip", False)
+    # Where predictions would lie within the images, they are evaluated.
+    command = use_of_checkpoint(parsed(TrainOptions, "--dataset folder --path /"), checkpoint)
+    assert command == f"longtail evaluate --resume {shlex.quote(str(checkpoint))}"
 
 
 def test_a_checkpoint_of_another_data_set_says_nothing_about_this_one(checkpoint: Path) -> None:

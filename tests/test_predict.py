@@ -419,7 +419,9 @@ def test_from_a_folder_of_photos_to_predictions_of_another_in_three_commands(job
     trained = job("train", *f"{own} -a resnet20 --epochs 12 --threads 1 -b 8 --lr 0.05".split())
     assert trained.returncode == 0, trained.stderr
     (checkpoint,) = tmp_path.glob("runs/*/ckpt.pth.tar")
-    predicted = job("predict", "--resume", checkpoint, "--path", "theirs", "--output", "predictions")
+    suggested = trained.stdout.splitlines()[-1].removeprefix("next: longtail ")
+    assert suggested == f"predict --resume {checkpoint} --path {tmp_path / 'ours'} --output predictions"
+    predicted = job(*suggested.replace(str(tmp_path / "ours"), "theirs").split())
     assert predicted.returncode == 0, predicted.stderr
     assert f"predictions of 22 images: {tmp_path / 'predictions'}" in predicted.stdout
     rows = pq.read_table(tmp_path / "predictions").to_pylist()

@@ -1,20 +1,26 @@
 """The commands to suggest after a training or a labelling."""
 
+from pathlib import Path
 from typing import Any
 
 from longtail.conf.base.locations import Location
 from longtail.conf.base.user_code import is_code_name
 from longtail.conf.next_command import next_command
 from longtail.conf.options.data import DATA_OPTIONS, DataOptions
-from longtail.conf.options.inference import EvaluateOptions, GenPseudolabelsOptions
+from longtail.conf.options.inference import EvaluateOptions, GenPseudolabelsOptions, PredictOptions
 from longtail.conf.options.semi import TrainSemiOptions
 from longtail.conf.options.training import RunOptions
 from longtail.spark_jobs.steps.checkpoint_options import training_of_checkpoint
 from longtail.spark_jobs.steps.prepared_set import prepared_set_dir
 
+PREDICTIONS = Path("predictions")
+"""Table of predictions in a suggested command."""
+
 
 def use_of_checkpoint(options: RunOptions, checkpoint: Location) -> str:
-    """The command that labels the unlabeled part with a classifier, or evaluates it if there is no such part.
+    """The command that labels the unlabeled part with a classifier.
+
+    Without such a part, that of a classifier of the user's own images predicts images, and any other is evaluated.
 
     options: those that the classifier was trained with
     """
@@ -22,8 +28,13 @@ def use_of_checkpoint(options: RunOptions, checkpoint: Location) -> str:
     own_code = {name: value for name in ("arch", "loss_type") if is_code_name(value := getattr(options, name, ""))}
     names = DATA_OPTIONS - {"data_dir"}  # where to write is never taken from a checkpoint
     recorded = {name: value for name in names if (value := getattr(options, name)) is not None}
-    changes = {"resume": checkpoint, **own_code}
+    changes: dict[str, Any] = {"resume": checkpoint, **own_code}
     if options.imb_factor_unlabel is None and options.unlabeled is None:
+        output = PREDICTIONS.absolute()
+        if options.path is not None and options.path not in (output, *output.parents):
+            # Those of the training, as no others are known. A list of these has labels, which predict's has not.
+            changes |= {"path": options.path, "output": PREDICTIONS, "list_file": None}
+            return next_command("predict", PredictOptions, options, **changes)
         return next_command("evaluate", EvaluateOptions, options, from_checkpoint=recorded, **changes)
     return next_command("gen_pseudolabels", GenPseudolabelsOptions, options, from_checkpoint=recorded, **changes)
 
