@@ -18,10 +18,7 @@ together), which other work on the machine changes less, and the ratios of the r
 
 import argparse
 import json
-import subprocess
-import sys
 import tempfile
-import time
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -31,7 +28,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import torch
 
-from benchmarks.live_query import cpu_seconds
+from benchmarks.peers import Peer, serve
 from longtail.conf.base.files import content_hash
 from longtail.conf.options.base import SparkJobOptions
 from longtail.conf.options.training import TrainOptions
@@ -47,6 +44,7 @@ from longtail.training.model_card import ModelCard
 SHAPE = (32, 32, 3)
 BATCH_SIZE = 500
 WARM_UP = 1000
+MODULE = "benchmarks.partition_inference"
 
 
 def write_images(directory: Path, number: int) -> None:
@@ -58,20 +56,21 @@ def write_images(directory: Path, number: int) -> None:
     pq.write_table(table, directory / "rows.parquet", compression="none", use_dictionary=False)
 
 
-def write_checkpoint(path: Path, arch: str) -> None:
+def write_checkpoint(path: Path, arch: str, shape: tuple[int, int, int], *, num_classes: int = 10) -> None:
+    """A network with its first weights, for images of shape (height, width, channels)."""
     torch.manual_seed(0)
-    model = build_model(arch, num_classes=10, in_channels=SHAPE[2])
+    model = build_model(arch, num_classes=num_classes, in_channels=shape[2])
     card = ModelCard(
         run="benchmark",
         phase="train",
         arch=arch,
         head="linear",
         logit_scale=1.0,
-        class_names=[str(i) for i in range(10)],
-        class_counts=[1] * 10,
-        rule_counts=[1] * 10,
+        class_names=[str(i) for i in range(num_classes)],
+        class_counts=[1] * num_classes,
+        rule_counts=[1] * num_classes,
         pseudo_label_round=0,
-        image_shape=SHAPE,
+        image_shape=shape,
         normalisation=Normalisation((0.5,) * 3, (0.25,) * 3),
         options=TrainOptions(arch=arch).model_dump(mode="json"),
     )
@@ -138,46 +137,15 @@ def spark_ways(directory: Path, checkpoint: Path, slots: int) -> dict[str, Calla
     }
 
 
-def serve(directory: Path, checkpoint: Path, kind: str, threads: int) -> None:
-    """In a process of its own: warm up, then label all images in the way that each line names, and print the times."""
+def serve_ways(directory: Path, checkpoint: Path, kind: str, threads: int) -> None:
+    """In a process of its own: warm up, then label all images in the ways that it is asked for."""
     if kind == "spark":
         ways = spark_ways(directory, checkpoint, threads)
     else:
         ways = {"plain loop": partial(plain_loop, directory, plain_network(checkpoint, threads))}
     for way in ways.values():
         way(WARM_UP)
-    print(json.dumps([0, 0]), flush=True)
-    for name in sys.stdin:
-        started, processor = time.monotonic(), cpu_seconds()
-        ways[name.strip()](None)
-        print(json.dumps([time.monotonic() - started, cpu_seconds() - processor]), flush=True)
-
-
-class Peer:
-    """A process that serves."""
-
-    def __init__(self, *arguments: object) -> None:
-        given = json.dumps([str(argument) for argument in arguments])
-        command = [sys.executable, "-m", "benchmarks.partition_inference", "--only", given]
-        self._process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
-        self._answer()
-
-    def label(self, way: str) -> tuple[float, float]:
-        """Label all images: seconds, and seconds of processor time."""
-        assert self._process.stdin is not None
-        print(way, flush=True, file=self._process.stdin)
-        return self._answer()
-
-    def close(self) -> None:
-        self._process.communicate()
-
-    def _answer(self) -> tuple[float, float]:
-        assert self._process.stdout is not None
-        for line in self._process.stdout:
-            if line.startswith("["):
-                seconds, processor = json.loads(line)
-                return seconds, processor
-        raise RuntimeError("the process has ended")
+    serve({name: partial(way, None) for name, way in ways.items()})
 
 
 def main() -> None:
@@ -190,21 +158,21 @@ def main() -> None:
     arguments = parser.parse_args()
     if arguments.only:
         directory, checkpoint, kind, threads = json.loads(arguments.only)
-        serve(Path(directory), Path(checkpoint), kind, int(threads))
+        serve_ways(Path(directory), Path(checkpoint), kind, int(threads))
         return
     with tempfile.TemporaryDirectory() as root:
         directory, checkpoint = Path(root) / "rows", Path(root) / "ckpt.pth.tar"
         write_images(directory, arguments.images)
-        write_checkpoint(checkpoint, arguments.arch)
+        write_checkpoint(checkpoint, arguments.arch, SHAPE)
         spark, one, plain = (
-            Peer(directory, checkpoint, *kind)
+            Peer(MODULE, directory, checkpoint, *kind)
             for kind in (("spark", arguments.threads), ("spark", 1), ("plain", arguments.threads))
         )
         ways = [
-            ("longtail", partial(spark.label, "longtail")),
-            ("plain loop", partial(plain.label, "plain loop")),
-            ("predict_batch_udf", partial(spark.label, "predict_batch_udf")),
-            ("longtail, one slot", partial(one.label, "longtail")),
+            ("longtail", partial(spark.run, "longtail")),
+            ("plain loop", partial(plain.run, "plain loop")),
+            ("predict_batch_udf", partial(spark.run, "predict_batch_udf")),
+            ("longtail, one slot", partial(one.run, "longtail")),
         ]
         times = np.array([[label() for _, label in ways] for _ in range(arguments.rounds)])
         for peer in (spark, one, plain):
