@@ -14,6 +14,8 @@ from longtail.conf.base.optional_packages import deltalake
 from longtail.conf.base.stores import S3_SCHEMES, settings_of
 
 LOG_DIRECTORY = "_delta_log"
+DELTA_CONNECTORS = {"4.1": "io.delta:delta-spark_4.1_2.13:4.4.0", "4.2": "io.delta:delta-spark_4.2_2.13:4.4.0"}
+"""Delta's own connector for Spark, by the versions of Spark that it is made for (the newest in November 2026)."""
 _S3_OPTIONS = {
     "endpoint": "AWS_ENDPOINT_URL",
     "endpoint.region": "AWS_REGION",
@@ -26,6 +28,21 @@ _S3_OPTIONS = {
 def is_delta(table: Location) -> bool:
     """Whether a directory is a Delta table."""
     return (table / LOG_DIRECTORY).is_dir()
+
+
+def delta_connector(table: Location, spark_version: str) -> str:
+    """The Maven package by which a version of Spark can follow a table that grows.
+
+    Raises UserError if there is none for it.
+    """
+    release = ".".join(spark_version.split(".")[:2])
+    if release not in DELTA_CONNECTORS:
+        raise UserError(
+            f"{table} is a Delta table, which --stream does not follow with Spark {spark_version}: Delta's connector "
+            f"for Spark, which that needs, is for Spark {' and '.join(DELTA_CONNECTORS)}. Leave --stream out, or let "
+            f"images arrive as Parquet files or in a Kafka topic"
+        )
+    return DELTA_CONNECTORS[release]
 
 
 def delta_files(table: Location) -> list[Location]:

@@ -17,7 +17,6 @@ import pytest
 from longtail.conf.base.locks import lock_file
 from longtail.conf.options.training import TrainOptions
 from longtail.conf.vocabulary import TEST
-from longtail.data.delta import write_log
 from longtail.data.loader import load_split
 from longtail.data.manifest import read_manifest
 from longtail.spark_jobs.steps.predict_stream import LOCK_FILE
@@ -105,11 +104,6 @@ def test_rows_of_parquet_files_that_arrive_keep_their_columns(
     rows = pq.read_table(tmp_path / "table")
     assert sorted(rows["key"].to_pylist()) == list(range(30))
     assert rows.column_names[:3] == ["key", "arrived_at", "class_name"] and "image" not in rows.column_names
-
-    write_log(tmp_path / "inbox")
-    status, _, error = stream(job, checkpoint)
-    assert status == 2 and "inbox is a Delta table, which --stream does not follow" in error
-    assert len(error.splitlines()) == 1
 
 
 def write_rows(file: Path, columns: dict[str, list]) -> None:

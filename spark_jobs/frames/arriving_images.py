@@ -5,13 +5,14 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from pyspark.errors import AnalysisException
 from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
 
 from longtail.conf.base.errors import UserError
 from longtail.conf.base.locations import Location, spark_uri
 from longtail.data.contract import ARRIVED_AT, FILE
-from longtail.data.delta import is_delta
+from longtail.data.delta import delta_connector, is_delta
 from longtail.data.image_files import SUFFIXES
 from longtail.data.storage import is_table
 from longtail.spark_jobs.frames.image_columns import ImageColumn, column, image_column
@@ -67,26 +68,40 @@ def arriving_images(spark: SparkSession, path: Location, *, image: str) -> Arriv
 def _rows(spark: SparkSession, path: Location, image: str) -> ArrivingImages:
     if isinstance(path, Path) and path.is_file():
         raise UserError(f"--stream follows a directory, and {path} is a file: name its directory")
-    if is_delta(path):
-        raise UserError(
-            f"{path} is a Delta table, which --stream does not follow: Delta's connector, which that needs, does not "
-            f"run with Spark 4.3. Leave --stream out, or let images arrive as Parquet files or in a Kafka topic"
-        )
-    known = spark.read.parquet(spark_uri(path))
+    known = _table(spark, path)
     images = image_column(known, image)
     if ARRIVED_AT in known.columns:
         raise UserError(f"{path} has a column {ARRIVED_AT}, which --stream adds: rename or drop it")
-    rows = (
-        spark.readStream.schema(known.schema)
-        .option("recursiveFileLookup", "true")
-        .option("maxFilesPerTrigger", FILES_AT_ONCE)
-        .option("maxFileAge", ANY_AGE)
-        .parquet(spark_uri(path))
-    )
-    arrived = F.col("_metadata.file_modification_time").alias(ARRIVED_AT)
-    stream = rows.select(*map(column, known.columns), arrived)
+    reader = spark.readStream.option("maxFilesPerTrigger", FILES_AT_ONCE)
+    if is_delta(path):
+        # Of a micro-batch, also if it is processed again. Rows that are changed or deleted later stay as predicted.
+        arrived = F.current_timestamp()
+        rows = reader.format("delta").option("skipChangeCommits", "true").load(spark_uri(path))
+    else:
+        arrived = F.col("_metadata.file_modification_time")
+        files = reader.schema(known.schema).option("recursiveFileLookup", "true").option("maxFileAge", ANY_AGE)
+        rows = files.parquet(spark_uri(path))
+    stream = rows.select(*map(column, known.columns), arrived.alias(ARRIVED_AT))
     kept = [*(name for name in known.columns if name != images.name), ARRIVED_AT]
     return ArrivingImages(stream, images, kept, may_be_many=True)
+
+
+def _table(spark: SparkSession, path: Location) -> DataFrame:
+    """The rows that are there. Raises UserError if Delta's connector is needed and the running session lacks it."""
+    if not is_delta(path):
+        return spark.read.parquet(spark_uri(path))
+    # It asks for an extension and a catalog of its own, which only its SQL commands need.
+    spark.conf.set("spark.databricks.delta.requiredSparkConfsCheck.enabled", "false")
+    try:
+        return spark.read.format("delta").load(spark_uri(path))
+    except AnalysisException as error:
+        if error.getCondition() != "DATA_SOURCE_NOT_FOUND":
+            raise
+        needed = delta_connector(path, spark.version)
+        raise UserError(
+            f"the Spark session lacks the connector for the Delta table {path}: start it with "
+            f"spark.jars.packages={needed}"
+        ) from None
 
 
 def arriving_messages(spark: SparkSession, topic: str, kafka: Mapping[str, str]) -> ArrivingImages:

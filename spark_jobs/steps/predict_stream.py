@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
+import pyspark
 from pyspark.sql import DataFrame, SparkSession
 
 from longtail.conf.base.errors import UserError
@@ -21,6 +22,7 @@ from longtail.conf.base.locations import spark_uri
 from longtail.conf.base.locks import lock_file
 from longtail.conf.options.inference import PredictOptions
 from longtail.data.class_names import check_same_order
+from longtail.data.delta import delta_connector, is_delta
 from longtail.spark_jobs.cluster.session import described, spark_session
 from longtail.spark_jobs.frames.arriving_images import ArrivingImages, arriving_images, arriving_messages
 from longtail.spark_jobs.frames.image_columns import column
@@ -63,8 +65,11 @@ def predict_stream(
     assert isinstance(options.output, Path), "the options are checked"
     output = options.output.absolute()
     kafka = kafka_connection(options, options.bootstrap_servers) if options.bootstrap_servers else None
+    packages = [KAFKA_PACKAGE] if kafka else []
+    if options.path is not None and is_delta(options.path):
+        packages.append(delta_connector(options.path, pyspark.__version__))
     # A name of its own: it does not run over Spark Connect, as predict does.
-    spark = spark_session("predict --stream", options, packages=(KAFKA_PACKAGE,) if kafka else (), networks=True)
+    spark = spark_session("predict --stream", options, packages=packages, networks=True)
     classifier, card = classifier_alone(
         options.resume,
         batch_size=options.batch_size,
