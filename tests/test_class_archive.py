@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from longtail.spark_jobs.cluster.class_archive import ClassArchive, class_archive
+from longtail.spark_jobs.cluster.java import check_java
 
 JAVA = 'openjdk version "17.0.1" 2024-01-16\nOpenJDK 64-Bit Server VM (build 17.0.1+1, mixed mode, sharing)\n'
 
@@ -132,10 +133,18 @@ def test_the_jvm_writes_and_maps_it_and_starts_without_one_that_does_not_fit(
     (file,) = cache.glob("*.jsa")
     assert start() == "3 True {'-XX:TieredStopAtLevel=1'}\n"
 
-    size = file.stat().st_size
-    file.unlink()
-    file.write_bytes(bytes(size))
-    assert start() == "3 False {'-XX:TieredStopAtLevel=1'}\n", "the JVM finds that it is none, and says nothing"
+    file.write_bytes(bytes(file.stat().st_size))
+    damaged = class_archive(check_java(), driver_memory="2g")
+    assert damaged is not None and used(damaged)
+    plain, mapping = (
+        subprocess.run(["java", *options, "-version"], capture_output=True, text=True, check=True)
+        for options in ([], damaged.java_options.split())
+    )
+    assert ", sharing" in plain.stderr
+    without = plain.stderr.replace(", sharing", "")
+    assert (mapping.stdout, mapping.stderr) == (plain.stdout, without), (
+        "the JVM finds that it is none, and says nothing"
+    )
 
     file.unlink()
     settings = tmp_path / "conf"

@@ -1,17 +1,14 @@
 """Jobs on a real standalone cluster: a master and two workers, started from the pip package, on loopback."""
 
 import json
-import os
-import subprocess
-import sys
 import zipfile
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from tests.cluster import LOOPBACK, quick_java, running_cluster
-from tests.conftest import SCRIPTS, RunJob
+from tests.cluster import running_cluster
+from tests.conftest import REPOSITORY, RunJob
 
 pytestmark = pytest.mark.long
 
@@ -27,37 +24,13 @@ def test_two_ranks_train_on_two_workers_with_the_code_from_a_zip(
     longtail: RunJob, spark_submit: RunJob, cluster: str, tmp_path: Path
 ):
     assert longtail("package", "--output", "code.zip").returncode == 0
-    # A mark in the zip tells its code from the installed one.
+    # A network that only the zip has tells its code from the installed one.
     with zipfile.ZipFile(tmp_path / "code.zip", "a") as archive:
-        archive.writestr("longtail/training/shipped.py", "")
-    probe = tmp_path / "probe.py"
-    probe.write_text(
-        "from pyspark.sql import SparkSession\n"
-        "def where(batches):\n"
-        "    import longtail.conf.datasets as datasets, longtail.training.shipped as shipped, pyarrow as pa\n"
-        "    datasets.dataset_facts('digits')\n"
-        "    yield pa.RecordBatch.from_pydict({'file': [shipped.__file__]})\n"
-        "spark = SparkSession.builder.getOrCreate()\n"
-        "print([row.file for row in spark.range(1).mapInArrow(where, 'file string').collect()])\n"
-    )
-    submit = ["--master", cluster, "--py-files", "code.zip", "--conf", "spark.executor.memory=512m"]
-    probed = subprocess.run(
-        [SCRIPTS / "spark-submit", *submit, probe],
-        cwd=tmp_path,
-        env={
-            **os.environ,
-            "PYSPARK_PYTHON": sys.executable,
-            "SPARK_LOCAL_IP": LOOPBACK,
-            "SPARK_SUBMIT_OPTS": quick_java(),
-        },
-        capture_output=True,
-        text=True,
-        timeout=600,
-    )
-    assert probed.returncode == 0, probed.stderr
-    assert "code.zip/longtail/training/shipped.py" in probed.stdout
-
-    done = spark_submit("train", "--epochs", 3, "--world_size", 2, submit=tuple(submit), timeout=600)
+        network = (REPOSITORY / "tests" / "written_network.py").read_text()
+        archive.writestr("longtail/training/shipped.py", f"{network}\nassert '/code.zip/longtail/' in __file__\n")
+    submit = ("--master", cluster, "--py-files", "code.zip", "--conf", "spark.executor.memory=512m")
+    own = ("-a", "longtail.training.shipped:small")
+    done = spark_submit("train", *own, "--epochs", 3, "--world_size", 2, submit=submit, timeout=600)
     assert done.returncode == 0, done.stderr
     (result,) = tmp_path.glob("runs/*/result.json")
     assert json.loads(result.read_text())["splits"]["train"]["totals"]["support"] == [40, 28, 20, 14, 10, 7, 5, 3, 2, 2]
