@@ -4,35 +4,52 @@ Each run must end by itself with the weights of an undisturbed one, and every
 epoch must count once.
 """
 
+import contextlib
 import json
 import os
+import re
 import resource
 import shutil
 import signal
 import subprocess
+import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import pytest
 import torch
+from pyspark.sql import SparkSession
 
 from longtail.streaming.tables.reading import read_result_table
 from tests.cluster import MARK, kill_worker_of, marked_processes, running_cluster, wait_until_gone
-from tests.conftest import SCRIPTS, RunJob
+from tests.conftest import SCRIPTS, RunJob, run_in_session
 
 pytestmark = pytest.mark.usefixtures("with_digits")
 
-TRAIN = ["train", "--epochs", "12", "--world_size", "2", "--master", "local[2]"]
+TRAIN = ["train", "--epochs", "12", "--world_size", "2", "--threads", "1"]
+"""In a session of its own, or in the tests': what is not to be disturbed, or goes on, needs no new process."""
+LOCAL = ["--master", "local[2]"]
 NUM_EPOCHS = 12
+
+IMPATIENT = """
+from longtail.spark_jobs.cluster import barrier
+barrier.REPLACEMENT_WAIT_SECONDS = 20
+from longtail.spark_jobs.cli import main
+main()
+"""
+"""`longtail` that waits less long for an executor in the place of a lost one; here none comes."""
 
 
 @pytest.fixture(scope="module")
-def undisturbed(tmp_path_factory: pytest.TempPathFactory, prepared_digits: Path) -> dict[str, torch.Tensor]:
+def undisturbed(
+    spark: SparkSession, tmp_path_factory: pytest.TempPathFactory, prepared_digits: Path
+) -> dict[str, torch.Tensor]:
     """The weights of the same training without a disturbance."""
     directory = tmp_path_factory.mktemp("undisturbed")
     shutil.copytree(prepared_digits, directory / "datasets")
-    done = subprocess.run([SCRIPTS / "longtail", *TRAIN], cwd=directory, capture_output=True, text=True, timeout=600)
+    with contextlib.chdir(directory):
+        done = run_in_session(spark, *TRAIN)
     assert done.returncode == 0, done.stderr
     return _weights(directory)
 
@@ -49,7 +66,7 @@ def _disturbed_training(
 
     It must end with this status, and leave no process behind.
     """
-    training = _start_training(directory, *options)
+    training = _start_training(directory, *LOCAL, *options)
     disturb(_pid_of_rank(directory, rank))
     stdout, stderr = training.communicate(timeout=600)
     assert training.returncode == status, stderr
@@ -57,10 +74,12 @@ def _disturbed_training(
     return stdout, stderr
 
 
-def _start_training(directory: Path, *options: str) -> "subprocess.Popen[str]":
+def _start_training(
+    directory: Path, *options: str, program: Sequence[str | Path] = (SCRIPTS / "longtail",)
+) -> "subprocess.Popen[str]":
     """A training, in a process group of its own, that has finished three epochs."""
     training = subprocess.Popen(
-        [SCRIPTS / "longtail", *TRAIN, *options],
+        [*program, *TRAIN, *options],
         cwd=directory,
         env={**os.environ, MARK: str(directory)},
         stdout=subprocess.PIPE,
@@ -124,7 +143,7 @@ def test_a_rank_that_hangs_is_named_and_the_training_goes_on(
 
 @pytest.mark.long
 def test_a_full_disk_is_one_line_and_the_training_goes_on_when_there_is_room(
-    longtail: RunJob, job: RunJob, tmp_path: Path, undisturbed: dict[str, torch.Tensor]
+    job: RunJob, tmp_path: Path, undisturbed: dict[str, torch.Tensor]
 ):
     """The kernel refuses rank 0 every file of more than 500 kB: a checkpoint has 2 MB, an epoch's events 8 kB."""
 
@@ -140,7 +159,7 @@ def test_a_full_disk_is_one_line_and_the_training_goes_on_when_there_is_room(
     assert "retries left" not in said
     assert torch.load(checkpoint, weights_only=True)["epoch"] >= 2
     assert list(checkpoint.parent.glob(".ckpt*")) == []
-    assert "attempt 2: resumes from" in longtail(*TRAIN, timeout=600).stdout
+    assert "attempt 2: resumes from" in job(*TRAIN).stdout
     _assert_as_undisturbed(tmp_path, undisturbed, job)
 
 
@@ -156,26 +175,46 @@ def test_a_training_goes_on_when_the_events_directory_vanishes(tmp_path: Path, u
     assert len(epochs) == NUM_EPOCHS
 
 
-@pytest.mark.long
-@pytest.mark.parametrize(
-    ("sent", "exit_status", "run_status"),
-    [(signal.SIGINT, 130, "interrupted"), (signal.SIGTERM, 130, "interrupted"), (signal.SIGKILL, -9, "lost")],
-)
-def test_nothing_is_left_of_a_training_that_is_interrupted_or_whose_driver_dies(
-    job: RunJob, tmp_path: Path, sent: signal.Signals, exit_status: int, run_status: str
-):
-    training = _start_training(tmp_path)
-    assert len(marked_processes(str(tmp_path))) >= 4  # driver, JVM, two ranks
+def _sent_to_driver(directory: Path, sent: signal.Signals) -> tuple[int, str]:
+    """Exit status and messages of a training whose driver gets a signal; no process of it may stay."""
+    training = _start_training(directory, *LOCAL)
+    assert len(marked_processes(str(directory))) >= 4  # driver, JVM, two ranks
     # A terminal sends Ctrl-C to the whole group; who kills a driver means it alone.
     os.killpg(training.pid, sent) if sent == signal.SIGINT else training.send_signal(sent)
     _, error = training.communicate(timeout=600)
-    assert training.returncode == exit_status
-    assert error == ("longtail train: interrupted\n" if sent != signal.SIGKILL else "")
-    wait_until_gone(str(tmp_path))
+    wait_until_gone(str(directory))
+    return training.returncode, error
+
+
+def _assert_status(directory: Path, status: str, job: RunJob) -> None:
+    """As the monitor finds it, of a run that has not ended by itself."""
     assert job("monitor", "--once").returncode == 0
-    (run,) = read_result_table(tmp_path / "runs/analytics", "runs", now=time.time() + 60).to_pylist()
-    assert run["status"] == run_status
+    (run,) = read_result_table(directory / "runs/analytics", "runs", now=time.time() + 60).to_pylist()
+    assert run["status"] == status
     assert 3 <= run["epoch"] < NUM_EPOCHS
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("sent", [signal.SIGINT, signal.SIGTERM])
+def test_nothing_is_left_of_a_training_that_is_interrupted(job: RunJob, tmp_path: Path, sent: signal.Signals):
+    assert _sent_to_driver(tmp_path, sent) == (130, "longtail train: interrupted\n")
+    _assert_status(tmp_path, "interrupted", job)
+
+
+@pytest.mark.long
+def test_nothing_is_left_of_a_training_whose_driver_dies_and_it_ends_as_if_undisturbed(
+    job: RunJob, tmp_path: Path, undisturbed: dict[str, torch.Tensor]
+):
+    assert _sent_to_driver(tmp_path, signal.SIGKILL) == (-9, "")
+    _assert_status(tmp_path, "lost", job)
+    assert list(tmp_path.glob("runs/*/result.json")) == []
+
+    resumed = job(*TRAIN)
+    assert resumed.returncode == 0, resumed.stderr
+    assert "attempt 2: resumes from" in resumed.stdout
+    first_epoch = re.search(rf"^epoch (\d+)/{NUM_EPOCHS}", resumed.stdout, re.MULTILINE)
+    assert first_epoch is not None and int(first_epoch[1]) >= 3
+    _assert_as_undisturbed(tmp_path, undisturbed, job)
 
 
 @pytest.mark.long
@@ -186,7 +225,7 @@ def test_a_training_outlives_a_lost_worker_while_another_is_spare_and_says_so_wh
     (tmp_path / "cluster").mkdir()
     with running_cluster(tmp_path / "cluster", num_workers=3, mark=str(tmp_path)) as cluster:
         options = ["--master", cluster.url]
-        training = _start_training(tmp_path, *options)
+        training = _start_training(tmp_path, *options, program=[sys.executable, "-c", IMPATIENT])
         kill_worker_of(_pid_of_rank(tmp_path, 1), cluster)
         _wait_for(training, lambda: len(list(tmp_path.glob("runs/events/*-attempt002-*"))) >= 3)
         kill_worker_of(_pid_of_rank(tmp_path, 1), cluster)
@@ -240,9 +279,9 @@ def test_a_file_in_the_way_is_named_and_not_tried_again(job: RunJob, tmp_path: P
 
 @pytest.mark.long
 def test_a_killed_java_process_is_one_line_and_the_training_goes_on(
-    longtail: RunJob, job: RunJob, tmp_path: Path, undisturbed: dict[str, torch.Tensor]
+    job: RunJob, tmp_path: Path, undisturbed: dict[str, torch.Tensor]
 ):
-    training = _start_training(tmp_path)
+    training = _start_training(tmp_path, *LOCAL)
     (jvm,) = (pid for pid in marked_processes(str(tmp_path)) if Path(f"/proc/{pid}/comm").read_text().strip() == "java")
     os.kill(jvm, signal.SIGKILL)
     said, error = training.communicate(timeout=600)
@@ -252,5 +291,5 @@ def test_a_killed_java_process_is_one_line_and_the_training_goes_on(
     )
     assert "retries left" not in said
     wait_until_gone(str(tmp_path))
-    assert "attempt 2: resumes from" in longtail(*TRAIN, timeout=600).stdout
+    assert "attempt 2: resumes from" in job(*TRAIN).stdout
     _assert_as_undisturbed(tmp_path, undisturbed, job)

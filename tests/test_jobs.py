@@ -237,38 +237,6 @@ def test_one_and_two_ranks_count_the_same_classes_and_learn_alike(job: RunJob, t
 
 @pytest.mark.long
 @pytest.mark.usefixtures("with_digits")
-def test_a_run_killed_with_sigkill_goes_on_and_ends_as_if_undisturbed(job: RunJob, tmp_path: Path):
-    arguments = ["--epochs", 16, "--threads", 1]
-    command = [SCRIPTS / "longtail", "train", *map(str, arguments)]
-    killed = subprocess.Popen(command, cwd=tmp_path, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-    deadline = time.monotonic() + 120
-    while not list(tmp_path.glob("runs/events/*-epoch00004.parquet")):
-        assert killed.poll() is None and time.monotonic() < deadline, "the training never reached epoch 4"
-        time.sleep(0.05)
-    os.kill(killed.pid, signal.SIGKILL)
-    killed.wait()
-    (run_dir,) = tmp_path.glob("runs/*-train-*")
-    assert not (run_dir / "result.json").exists()
-
-    resumed = job("train", *arguments)
-    assert resumed.returncode == 0, resumed.stderr
-    assert "attempt 2: resumes from" in resumed.stdout
-    first_epoch = int(re.search(r"^epoch (\d+)/16", resumed.stdout, re.MULTILINE)[1])
-    assert first_epoch >= 4
-    undisturbed = job("train", *arguments, "--runs_dir", "undisturbed/runs")
-    assert undisturbed.returncode == 0, undisturbed.stderr
-
-    (other_dir,) = _runs(tmp_path / "undisturbed", "train")
-    ours, theirs = _weights(run_dir), _weights(other_dir)
-    assert all(torch.equal(ours[name], theirs[name]) for name in theirs)
-    # The monitor counts the epochs of both attempts once: 16 epochs, two splits.
-    assert job("monitor", "--once").returncode == 0
-    epochs = read_result_table(tmp_path / "runs/analytics", "epochs").to_pylist()
-    assert sorted(row["epoch"] for row in epochs if row["split"] == "test") == list(range(1, 17))
-
-
-@pytest.mark.long
-@pytest.mark.usefixtures("with_digits")
 def test_a_run_is_not_trained_by_two_processes_at_once(job: RunJob, tmp_path: Path):
     command = [SCRIPTS / "longtail", "train", "--epochs", "200"]
     first = subprocess.Popen(command, cwd=tmp_path, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
@@ -281,7 +249,7 @@ def test_a_run_is_not_trained_by_two_processes_at_once(job: RunJob, tmp_path: Pa
         assert "another process is working on" in second.stderr
     finally:
         first.send_signal(signal.SIGINT)
-        assert first.wait(timeout=60) == 130
+        assert first.wait(timeout=300) == 130
 
 
 def _assert_one_line(done: subprocess.CompletedProcess[str], *, job: str, said: str) -> None:
