@@ -39,10 +39,14 @@ def test_the_ten_lines_of_the_readme_run(
     events = run.events()
     assert set(events[events["kind"] == "class"]["epoch"]) == {1, 2}
     assert [axis.get_xlabel() for axis in run.curves().axes] == ["epoch"]
-    assert [axis.get_yscale() for axis in digits.plot().axes] == ["log"]
+    (sizes,) = digits.plot().axes
+    ticks = [label.get_text() for label in sizes.get_yticklabels(which="both")]
+    assert sizes.get_yscale() == "log" and {"10", "20", "40"} <= {*ticks}
     assert dict(digits.summary().loc["train"]).items() >= {"images": 131, "rho": 20}.items()
     assert [axis.get_ylabel() for axis in digits.samples(3, num_classes=2).axes] == ["0", "", "", "9", "", ""]
 
+    title = run.confusion().axes[0].get_title()
+    assert title.replace("\n", "") == run.path.name and max(map(len, title.splitlines())) <= 48
     matrix = run.confusion().axes[0].images[0].get_array()
     assert matrix is not None and matrix.shape == (10, 10)
     confusion = run.result["splits"]["test"]["confusion"]
@@ -52,7 +56,9 @@ def test_the_ten_lines_of_the_readme_run(
 
     cells = zip(confusion["target"], confusion["predicted"], strict=True)
     truth, guess = next(cell for cell in cells if cell[0] != cell[1])
-    shown = run.images(truth=truth, prediction=guess).table
+    images = run.images(truth=truth, prediction=guess)
+    shown = images.table
+    assert repr(images) == f"Images('{truth} taken for {guess}', {len(shown)} images)", "without the pictures"
     assert set(shown["truth"]) == {str(truth)} and set(shown["prediction"]) == {str(guess)}
 
     with lt.live("runs") as live, lt.dashboard(live) as page:
@@ -127,7 +133,9 @@ def test_both_remedies_are_a_few_calls(tmp_path: Path, monkeypatch: pytest.Monke
     digits = lt.prepare("digits", imb_factor=0.05, imb_factor_unlabel=0.05, unlabel_size_factor=2)
 
     features = lt.pretrain(digits, "rot", epochs=2)
-    base = lt.train(digits, pretrained_model=features.checkpoint, epochs=2)
+    base = lt.train(digits, pretrained_model=features.checkpoint, epochs=2, eval_every=2)
+    lines = {str(line.get_label()): list(line.get_xdata()) for line in base.curves().axes[0].lines}
+    assert lines == {"test": [2], "train": [1, 2]}, "a line through the epochs that have a value"
     table = lt.pseudo_labels(base, digits)
     quality = lt.label_quality(table)
     assert quality["pseudo_labels"].sum() == quality["unlabeled"].sum() == sum(digits.counts["unlabeled"])

@@ -4,6 +4,7 @@ A name may hold line breaks, terminal control sequences or bytes that are not UT
 """
 
 import re
+import textwrap
 import unicodedata
 from collections.abc import Iterable
 
@@ -19,6 +20,8 @@ _UNSEEN = re.compile(r"^[\s\ufeff\u200b]+|[\s\ufeff\u200b]+$")
 LONGEST_CLASS_NAME = 1000
 """In bytes of UTF-8. Metric events take texts of four times that length."""
 _NUM_EXAMPLES = 3
+LONGEST_TITLE_LINE = 48
+"""In characters; a longer line would leave a figure of usual size."""
 
 
 def class_name_of(text: str) -> str:
@@ -69,3 +72,8 @@ def figure_label(name: str) -> str:
     """``name`` as a label for Matplotlib, which reads `$x$` as a formula and leaves labels like `_x` out of legends."""
     escaped = name.replace("$", r"\$")
     return f" {escaped}" if escaped.startswith("_") else escaped
+
+
+def figure_title(name: str) -> str:
+    """``name``, such as that of a run, as a figure's title: a long one is broken at its hyphens."""
+    return textwrap.fill(figure_label(name), LONGEST_TITLE_LINE)

@@ -48,6 +48,10 @@ class Images:
         write_text_atomically(Path(file), head + self._repr_html_())
         return Path(file)
 
+    def __repr__(self) -> str:
+        num_images = sum(len(group.images) for group in self.gallery.groups)
+        return f"Images({self.gallery.title!r}, {num_images} images)"
+
     def _repr_html_(self) -> str:
         return gallery_document([self.gallery])
 

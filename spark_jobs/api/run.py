@@ -10,6 +10,7 @@ import pyarrow as pa
 
 from longtail.conf.base.errors import UserError
 from longtail.conf.base.locations import Location
+from longtail.conf.base.names import figure_title
 from longtail.conf.vocabulary import TEST, TRAIN, VAL
 from longtail.spark_jobs.api.figures import shown
 from longtail.spark_jobs.api.images import Class, Images, images_of_run
@@ -66,7 +67,8 @@ class Scores:
         found = self._split_scores
         if "confusion" not in found:
             raise UserError(f"{self.path} has no scores of held-out images, hence no confusion matrix")
-        return shown(confusion_figure(found["confusion"], self.result["class_names"], title=self.path.name))
+        names, title = self.result["class_names"], figure_title(self.path.name)
+        return shown(confusion_figure(found["confusion"], names, title=title))
 
     @property
     def _split_scores(self) -> dict[str, Any]:
@@ -136,7 +138,7 @@ class Run(Scores):
         )  # fmt: skip
 
     def curves(self) -> "Figure":
-        """Accuracy of each split after each epoch."""
+        """Accuracy of each split after each epoch in which it was evaluated."""
         from matplotlib.figure import Figure
 
         events = self.events()
@@ -145,8 +147,9 @@ class Run(Scores):
         figure = Figure(figsize=(7, 4), layout="constrained")
         axes = figure.add_subplot()
         for split in accuracy.columns:
-            axes.plot(accuracy.index, accuracy[split], marker=".", label=split)
-        axes.set(xlabel="epoch", ylabel="accuracy", title=self.path.name)
+            evaluated = accuracy[split].dropna()
+            axes.plot(evaluated.index, evaluated, marker=".", label=split)
+        axes.set(xlabel="epoch", ylabel="accuracy", title=figure_title(self.path.name))
         axes.legend()
         return shown(figure)
 

@@ -4,6 +4,7 @@ import math
 from collections.abc import Mapping, Sequence
 
 from matplotlib.figure import Figure
+from matplotlib.ticker import LogFormatter
 
 from longtail.conf.base.files import write_atomically
 from longtail.conf.base.locations import Location
@@ -27,5 +28,6 @@ def head_to_tail_figure(counts: Mapping[str, Sequence[int]], *, title: str) -> F
     for split, sizes in counts.items():
         axes.plot(range(len(order)), [sizes[i] or math.nan for i in order], marker=".", label=split)
     axes.set(yscale="log", title=title, xlabel="class, ordered by training images", ylabel="images")
+    axes.yaxis.set(major_formatter=LogFormatter(), minor_formatter=LogFormatter())  # 40 and not 4 x 10^1
     axes.legend()
     return figure

@@ -33,41 +33,6 @@ def accuracy_figure(epochs: "pd.DataFrame") -> Figure:
     return figure
 
 
-def class_counts_figure(counts: "pd.DataFrame") -> Figure:
-    """Number of images of each class, on a logarithmic axis.
-
-    counts: class_name, and one column of counts per series of bars
-    """
-    figure = Figure(figsize=(6, 3.5), layout="constrained")
-    axes = figure.subplots()
-    bars = [name for name in counts.columns if name != "class_name"]
-    for index, name in enumerate(bars):
-        offset = (index - (len(bars) - 1) / 2) * 0.8 / len(bars)
-        axes.bar([i + offset for i in range(len(counts))], counts[name], width=0.8 / len(bars), label=name)
-    axes.set_xticks(range(len(counts)), counts["class_name"])
-    axes.set(xlabel="class", ylabel="images", yscale="log")
-    axes.legend()
-    return figure
-
-
-def gain_figure(compared: "pd.DataFrame") -> Figure:
-    """Gain in accuracy of one run over another at each epoch, by shot group.
-
-    compared: streaming.notebook_queries.compared of one split
-    """
-    figure = Figure(figsize=(6, 3.5), layout="constrained")
-    axes = figure.subplots()
-    ordered = compared.sort_values("epoch")
-    axes.axhline(0, color="grey", linewidth=0.8)
-    axes.plot(ordered["epoch"], 100 * ordered["balanced_accuracy_gain"], color="black", label="balanced")
-    for group, colour in GROUP_COLOURS.items():
-        (line,) = axes.plot(ordered["epoch"], 100 * ordered[f"{group}_shot_accuracy_gain"], _GROUP_LINES[group])
-        line.set(color=colour, label=f"{group}-shot")
-    axes.set(xlabel="epoch", ylabel="gain, points of accuracy")
-    axes.legend()
-    return figure
-
-
 def pseudo_label_figure(scores: "pd.DataFrame") -> Figure:
     """Precision and recall of the pseudo-labels of each class over the epochs of one run.
 

@@ -1,16 +1,13 @@
-"""The latest result tables for displays and notebooks. No Spark."""
+"""The latest result tables for displays. No Spark."""
 
 import contextlib
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from longtail.streaming.tables.descriptions import RunDescription, read_table_descriptions
 from longtail.streaming.tables.manifest import DamagedTables, list_runs
 from longtail.streaming.tables.reading import latest_epochs, read_result_table, rows_where
-
-if TYPE_CHECKING:
-    import pandas as pd
 
 Row = dict[str, Any]
 
@@ -92,28 +89,3 @@ def run_snapshot(tables_dir: Path, state: Row, *, split: str) -> RunSnapshot | N
         summary=summary[0],
         alerts=read_result_table(tables_dir, "alerts", run).to_pylist(),
     )
-
-
-class LiveView:
-    """The result tables in a notebook, each as a pandas DataFrame of the present moment.
-
-    view = LiveView(tables_dir)
-    view.table("epochs", run=view.runs()[-1])
-    """
-
-    def __init__(self, tables_dir: Path) -> None:
-        self._tables_dir = tables_dir
-
-    def runs(self) -> list[str]:
-        """Names of the runs, the one with the most recent event last."""
-        rows = read_result_table(self._tables_dir, "runs").to_pylist()
-        return [row["run"] for row in sorted(rows, key=lambda row: row["updated_at"])] or list_runs(self._tables_dir)
-
-    def table(self, name: str, run: str | None = None, *, latest: bool = False, **equal: Any) -> "pd.DataFrame":
-        """A result table (streaming/tables/schemas.py) of one run or of all.
-
-        latest: only the latest epoch of each run and split
-        equal: only rows whose columns have these values, e.g. split="test"
-        """
-        table = rows_where(read_result_table(self._tables_dir, name, run), **equal)
-        return (latest_epochs(table) if latest else table).to_pandas()
