@@ -29,7 +29,7 @@ def accuracy_figure(epochs: "pd.DataFrame") -> Figure:
         (line,) = axes.plot(ordered["epoch"], 100 * ordered[f"{group}_shot_accuracy"], _GROUP_LINES[group])
         line.set(color=colour, label=f"{group}-shot")
     axes.set(xlabel="epoch", ylabel="accuracy %", ylim=(0, 100))
-    axes.legend()
+    figure.legend(loc="outside upper center", ncols=4)  # lines may be anywhere below
     return figure
 
 
