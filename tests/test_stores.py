@@ -1,12 +1,14 @@
 """The pipeline on a real S3 server and on a real HDFS cluster: nothing of a run is on the local disk."""
 
+import json
 import os
 import re
 import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -17,6 +19,20 @@ from tests.stores import Store, hdfs_store, s3_store
 pytestmark = pytest.mark.long
 TIMEOUT_SECONDS = 900
 LONGTAIL = [sys.executable, "-c", "from longtail.spark_jobs.cli import main; main()"]
+LIST_CHANGE_AND_LIST = """
+import contextlib, io, sys
+from longtail.spark_jobs.cli import main
+def runs(*words):
+    with contextlib.redirect_stdout(io.StringIO()) as said:
+        main(["runs", *words, "--runs_dir", sys.argv[1]])
+    return said.getvalue()
+listed = runs("list")
+run = next(line.split()[0] for line in listed.splitlines() if "finished" in line)
+for action in ("archive", "delete", "restore"):
+    runs(action, run)
+print(listed, "== again\\n", runs("list"), sep="", end="")
+"""
+"""`longtail runs` in one process: each start takes longer than what it does. The URL of the runs is its argument."""
 
 
 @pytest.fixture(scope="module", params=[s3_store, hdfs_store], ids=["s3", "hdfs"])
@@ -39,8 +55,8 @@ def pipeline(store: Store, tmp_path_factory: pytest.TempPathFactory) -> str:
 def started(arguments: list[str], store: Store, directory: Path) -> subprocess.Popen[str]:
     environment = {**os.environ, **quick_workers(), **store.process_environment(directory / "conf")}
     return subprocess.Popen(
-        arguments, env=environment, cwd=directory, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
-        start_new_session=True,
+        arguments, env=environment, cwd=directory, stdin=subprocess.PIPE, stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE, text=True, start_new_session=True,
     )  # fmt: skip
 
 
@@ -56,13 +72,9 @@ def test_the_pipeline_and_the_live_tables_are_in_a_store(store: Store, pipeline:
 
     monitor = output_of([*LONGTAIL, "monitor", "--once", "--runs_dir", f"{store.url}/runs"], store, tmp_path)
     assert f"tables: {store.url}/runs/analytics" in monitor
-    listed = output_of([*LONGTAIL, "runs", "list", "--runs_dir", f"{store.url}/runs"], store, tmp_path)
-    assert listed.count("finished") == 2
-
-    run = next(line.split()[0] for line in listed.splitlines() if "finished" in line)
-    for action in ("archive", "delete", "restore"):
-        output_of([*LONGTAIL, "runs", action, run, "--runs_dir", f"{store.url}/runs"], store, tmp_path)
-    assert output_of([*LONGTAIL, "runs", "list", "--runs_dir", f"{store.url}/runs"], store, tmp_path) == listed
+    process = [sys.executable, "-c", LIST_CHANGE_AND_LIST, f"{store.url}/runs"]
+    listed, again = output_of(process, store, tmp_path).split("== again\n")
+    assert listed.count("finished") == 2 and again == listed
     assert [entry.name for entry in tmp_path.iterdir()] == ["conf"]
 
 
@@ -75,35 +87,45 @@ def test_a_training_that_is_killed_goes_on_from_its_checkpoint_in_the_store(
         sys.executable, "-m", "longtail.training", "train", "--set_dir", set_dir, "--runs_dir", runs_dir,
         "--epochs", "20", "--threads", "1",
     ]  # fmt: skip
-    process = started(train, store, tmp_path)
-    wait_for("ckpt.pth.tar", runs_dir, store, tmp_path, process)
-    os.killpg(process.pid, signal.SIGKILL)  # a later checkpoint may be on its way
-    process.communicate()
-    assert "result.json" not in names_below(runs_dir, store, tmp_path)
+    with observer(runs_dir, store, tmp_path) as names_below:
+        process = started(train, store, tmp_path)
+        while "ckpt.pth.tar" not in names_below():
+            assert process.poll() is None, process.communicate()[1]
+            time.sleep(0.2)
+        os.killpg(process.pid, signal.SIGKILL)  # a later checkpoint may be on its way
+        process.communicate()
+        assert "result.json" not in names_below()
 
-    output_of(train, store, tmp_path)
-    names = names_below(runs_dir, store, tmp_path)
+        output_of(train, store, tmp_path)
+        names = names_below()
     assert {"001.json", "002.json", "result.json"} <= names and "003.json" not in names
     assert [entry.name for entry in tmp_path.iterdir()] == ["conf"]
 
 
-BELOW = "import sys, time; from longtail.conf.base.locations import location; below = location(sys.argv[1])\n"
-"""What precedes the lines that look at a directory of the store, as a process of Longtail sees it."""
+NAMES_BELOW = """
+import json, sys
+from longtail.conf.base.locations import location
+below = location(sys.argv[1])
+for _ in sys.stdin:
+    print(json.dumps([path.name for path in below.rglob("*")]), flush=True)
+"""
+"""Answers each line with the names of the files below a directory of the store, as a process of Longtail sees them."""
 
 
-def wait_for(name: str, url: str, store: Store, directory: Path, writer: subprocess.Popen[str]) -> None:
-    """Until the writer, which must not end before, has written a file of that name below a directory of the store."""
-    code = f"{BELOW}while not list(below.rglob(sys.argv[2])): time.sleep(0.2)"
-    waiting = started([sys.executable, "-c", code, url, name], store, directory)
-    while waiting.poll() is None:
-        if writer.poll() is not None:
-            waiting.kill()
-            raise AssertionError(writer.communicate()[1])
-        time.sleep(0.1)
-    assert waiting.returncode == 0, waiting.communicate()[1]
+@contextmanager
+def observer(url: str, store: Store, directory: Path) -> Iterator[Callable[[], set[str]]]:
+    """In a process of its own; call the result for the names of the files below a directory of the store."""
+    process = started([sys.executable, "-c", NAMES_BELOW, url], store, directory)
+    assert process.stdin is not None and process.stdout is not None
+    asked, answers = process.stdin, process.stdout
 
+    def names() -> set[str]:
+        print(file=asked, flush=True)
+        answer = answers.readline()
+        assert answer, process.communicate()[1]
+        return set(json.loads(answer))
 
-def names_below(url: str, store: Store, directory: Path) -> set[str]:
-    """Names of the files below a directory of the store."""
-    code = f"{BELOW}print(*(path.name for path in below.rglob('*')))"
-    return set(output_of([sys.executable, "-c", code, url], store, directory).split())
+    try:
+        yield names
+    finally:
+        process.communicate(timeout=TIMEOUT_SECONDS)
