@@ -34,12 +34,12 @@ REPOSITORY = Path(__file__).parent.parent
 SCRIPTS = Path(sys.executable).parent
 
 LONGEST_FILES = [
-    "test_exactly_once.py", "test_package.py", "test_stores.py", "test_failures.py", "test_killed_at_random.py",
-    "test_two_hosts.py", "test_connect.py", "test_notebook_session.py", "test_kafka.py", "test_faults.py",
-    "test_jobs.py", "test_real_data.py", "test_notebooks.py",
-    "test_experiment_job.py", "test_standalone_cluster.py", "test_dashboard_browser.py", "test_live_view.py",
-    "test_contributing.py", "test_prepare_killed.py", "test_gpu_addresses.py", "test_own_queries.py",
-    "test_class_archive.py", "test_option_values.py", "test_theory_job.py", "test_semi_runs.py", "test_user_code.py",
+    "test_failures.py", "test_jobs.py", "test_package.py", "test_faults.py", "test_stores.py", "test_experiment_job.py",
+    "test_kafka.py", "test_notebook_session.py", "test_exactly_once.py", "test_killed_at_random.py",
+    "test_dashboard_browser.py", "test_live_view.py", "test_notebooks.py", "test_manual.py", "test_own_queries.py",
+    "test_connect.py", "test_real_data.py", "test_two_hosts.py", "test_class_archive.py", "test_standalone_cluster.py",
+    "test_precision.py", "test_mlflow.py", "test_predict_stream.py", "test_contributing.py", "test_prepare_killed.py",
+    "test_gpu_addresses.py", "test_option_values.py", "test_theory_job.py", "test_semi_runs.py", "test_user_code.py",
     "test_alerts.py",
 ]  # fmt: skip
 """They come first, so that with several processes none is left alone with a long one at the end."""

@@ -7,7 +7,10 @@ import sys
 from pathlib import Path
 
 REPOSITORY = Path(__file__).parent.parent
-_NOT_COPIED = shutil.ignore_patterns(".git", ".venv*", ".coverage*", "node_modules", "*.egg-info", "build", "dist")
+_NOT_COPIED = shutil.ignore_patterns(
+    ".git", ".venv*", "node_modules", "*.egg-info", "build", "dist",
+    ".coverage*", "*.pyc.*",  # which other processes may remove or rename meanwhile
+)  # fmt: skip
 
 
 def copy_repository(directory: Path) -> None:
