@@ -38,6 +38,7 @@ from tests.analytics import (
 from tests.conftest import REPOSITORY
 from tests.events import an_event, batch_tables, line_frame
 from tests.histories import events_of, histories
+from tests.live_process import keep_tables
 from tests.plain_tables import plain_tables
 
 NUM_KILLS = int(os.environ.get("LONGTAIL_KILLS", "3"))
@@ -230,8 +231,7 @@ def test_a_query_killed_again_and_again_keeps_the_tables_of_all_events(spark: Sp
             os.kill(process.pid, signal.SIGKILL)
             process.communicate()
     write_storm(events_dir, NUM_KILLS, draw)
-    done = subprocess.run([*command, "once"], cwd=REPOSITORY, capture_output=True, text=True, timeout=300)
-    assert done.returncode == 0, done.stderr
+    keep_tables(spark, events_dir, tables_dir, trigger=None).awaitTermination()
 
     assert_tables_are_those_of_all_lines(spark, tables_dir, events_dir)
     assert_delta_tables_have_the_same_rows(tables_dir)
