@@ -12,7 +12,7 @@ import pytest
 from longtail.conf.vocabulary import TRAIN
 from longtail.data.contract import IMAGE
 from longtail.data.sources import cifar10
-from tests.conftest import REPOSITORY, RunJob
+from tests.conftest import RunJob
 from tests.sources import in_directory
 
 pytestmark = pytest.mark.long
@@ -48,12 +48,12 @@ def test_cifar10_lt_has_the_published_size(job: RunJob, data_dir: Path):
     assert len(rows) == 12_406 + 10_000 and rows["id"].is_unique
 
 
-def test_cifar10_goes_through_the_pipeline(longtail: RunJob, data_dir: Path, tmp_path: Path):
+def test_cifar10_goes_through_the_pipeline(job: RunJob, data_dir: Path, tmp_path: Path):
     """A twentieth of the data set, two epochs, a small network: that every joint holds, not that it learns."""
     size = ["--n_max", 100, "--imb_factor", 0.1, "--imb_factor_unlabel", 0.1, "--epochs", 2]
     quick = ["--arch", "tests.written_network:small", "--eval_every", 2]
     arguments = ["--dataset", "cifar10", *size, *quick, "--data_dir", data_dir]
-    done = longtail("pipeline", *arguments, timeout=1800, PYTHONPATH=f"{REPOSITORY}{os.pathsep}{REPOSITORY / 'src'}")
+    done = job("pipeline", *arguments)
     assert done.returncode == 0, done.stderr
     (comparison,) = tmp_path.glob("runs/*/comparison.json")
     assert json.loads(comparison.read_text())["semi"]["splits"]["test"]["totals"]["support"] == [1000] * 10
