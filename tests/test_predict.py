@@ -3,10 +3,10 @@
 import hashlib
 import io
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import pandas as pd
@@ -320,6 +320,17 @@ def test_a_loaded_model_predicts_arrays_frames_and_in_sql(
     with refused() as messages:
         model.predict_batch([images[0][0], b"no image"])
     assert messages[0].startswith("image 1 cannot be read: it is not a JPEG")
+    refused_calls: list[tuple[Callable[[], object], str]] = [
+        (lambda: model.predict_batch(images[0][0]), "one image was given: images were expected, as image[None]"),
+        (lambda: lt.load(checkpoint, prior=cast(Any, 5)), "prior is of the type int: uniform, train, a mapping"),
+        (lambda: model.predict(cast(Any, pd.DataFrame())), "predict() takes a Spark DataFrame, not a"),
+        (lambda: model.predict(spark.range(1), image="id", on_bad_image=cast(Any, "skp")), "(did you mean skip?)"),
+        (lambda: model.predict(spark.range(1)), "it has id; name it with --image_column (in Python, image=)"),
+    ]  # fmt: skip
+    for call, message in refused_calls:
+        with refused() as messages:
+            call()
+        assert message in messages[0]
     adjusted = lt.load(checkpoint, logit_adjustment=1.0).predict_batch(images[0])
     expected_odds = batch.probabilities / np.array([24, 12, 4])
     np.testing.assert_allclose(

@@ -272,6 +272,10 @@ def prior_shares(card: ModelCard, prior: str | Path | Mapping[str, float]) -> Se
         return training_shares(card).tolist()
     if isinstance(prior, Mapping):
         return shares_by_name(prior, card.class_names, where="prior")
+    if not isinstance(prior, str | Path):
+        raise UserError(
+            f"prior is of the type {type(prior).__name__}: uniform, train, a mapping or a file was expected"
+        )
     return read_class_shares(Path(prior), card.class_names)
 
 

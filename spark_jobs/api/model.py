@@ -10,6 +10,7 @@ import numpy as np
 from longtail.conf.base.errors import UserError
 from longtail.conf.base.files import content_hash
 from longtail.conf.base.locations import Location, location
+from longtail.conf.base.suggestions import did_you_mean
 from longtail.conf.options.classifier import INFERENCE_BATCH_SIZE
 from longtail.data.any_image import pixels_of
 from longtail.data.image_files import BAD_IMAGE
@@ -83,7 +84,7 @@ class Model:
         images: (N, height, width, channels) uint8 of image_shape; or a sequence of images, each an array of uint8
             (height, width, channels) of any size, or the bytes of an image file
 
-        Raises UserError for an image that cannot be read.
+        Raises UserError for an image that cannot be read, and for a single image of image_shape.
         """
         import torch
 
@@ -129,11 +130,19 @@ class Model:
         on_bad_image: `skip` gives an image that cannot be decoded null predictions, and the reason in bad_image
         probabilities, features: add the columns of these names, lists of float32
 
-        Raises UserError if the frame lacks the column, or has one of the names that are added.
+        Raises UserError if the frame lacks the column, or has one of the names that are added, and for other arguments
+        than these. While the result is computed, an image that cannot be decoded is an error of Spark's that has one.
         """
         from longtail.spark_jobs.frames.image_columns import image_column
         from longtail.spark_jobs.frames.named_predictions import Additions, with_named_predictions
 
+        if not hasattr(frame, "sparkSession"):
+            raise UserError(
+                f"predict() takes a Spark DataFrame, not a {type(frame).__name__}: give spark.createDataFrame(...), or "
+                f"the images themselves to predict_batch()"
+            )
+        if on_bad_image not in (known := ("stop", "skip")):
+            raise UserError(f"on_bad_image {on_bad_image!r}{did_you_mean(str(on_bad_image), known)}: give stop or skip")
         return with_named_predictions(
             frame,
             self._classifier(),
@@ -190,6 +199,8 @@ class Model:
         shape = self.image_shape
         if isinstance(images, np.ndarray) and images.dtype == np.uint8 and images.shape[1:] == shape:
             return images
+        if isinstance(images, np.ndarray) and images.shape == shape:
+            raise UserError("one image was given: images were expected, as image[None]")
         pixels = np.empty((len(images), *shape), np.uint8)
         for number, image in enumerate(images):
             try:

@@ -56,7 +56,8 @@ def image_column(frame: DataFrame, name: str) -> ImageColumn:
     """The column of a frame's images. Raises UserError if there is none of that name, or if it cannot hold images."""
     if name not in frame.columns:
         raise UserError(
-            f"the images' table has no column {name!r}: it has {', '.join(frame.columns)}; name it with --image_column"
+            f"the images' table has no column {name!r}: it has {', '.join(frame.columns)}; name it with --image_column "
+            f"(in Python, image=)"
         )
     kind = frame.schema[name].dataType
     fields = set(kind.names) if isinstance(kind, StructType) else set()
