@@ -124,6 +124,10 @@ def test_rows_in_memory_become_a_data_set(spark: SparkSession, tmp_path: Path, m
     with refused() as messages:
         lt.prepare(pa.table(rows), image="photo", label="sort")
     assert "the source has no column 'sort': it has photo, kind, height, width, channels" in messages[0]
+    # What a task finds is one line too.
+    with refused() as messages:
+        lt.prepare(pa.table({**rows, "photo": [*rows["photo"][:-1], None]}), **given)
+    assert "row 39" in messages[0]
 
 
 @pytest.mark.long

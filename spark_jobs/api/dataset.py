@@ -30,8 +30,8 @@ from longtail.data.manifest import Manifest, read_manifest
 from longtail.data.sources.table_images import SIZE_COLUMNS
 from longtail.data.statistics import class_distribution
 from longtail.data.storage import is_table
+from longtail.spark_jobs.api.call import api_call
 from longtail.spark_jobs.api.figures import shown
-from longtail.spark_jobs.cluster.as_found import session_as_found
 from longtail.spark_jobs.cluster.hadoop import use_settings_of_spark
 from longtail.spark_jobs.cluster.session import spark_session, users_session
 from longtail.spark_jobs.display.class_plot import head_to_tail_figure
@@ -112,7 +112,7 @@ class Dataset:
         return {name: getattr(self.options, name) for name in DATA_OPTIONS}
 
 
-@session_as_found()
+@api_call()
 def prepare(
     source: "str | Path | DataFrame | pd.DataFrame | pa.Table",
     *,

@@ -14,9 +14,9 @@ from longtail.conf.options.inference import EvaluateImagesOptions, EvaluateOptio
 from longtail.conf.options.pretraining import PRETRAININGS
 from longtail.conf.options.semi import TrainSemiOptions
 from longtail.conf.options.training import RunOptions, TrainOptions
+from longtail.spark_jobs.api.call import api_call
 from longtail.spark_jobs.api.dataset import Dataset
 from longtail.spark_jobs.api.run import Run, Scores
-from longtail.spark_jobs.cluster.as_found import session_as_found
 from longtail.spark_jobs.cluster.hadoop import use_settings_of_spark
 from longtail.spark_jobs.cluster.session import spark_session
 from longtail.spark_jobs.steps.calibration import Calibrated, calibrate_by_images, calibrate_checkpoint
@@ -30,7 +30,7 @@ from longtail.training.run_directory import FinishedRun
 Options = TypeVar("Options", bound=DataOptions)
 
 
-@session_as_found()
+@api_call()
 def pretrain(dataset: Dataset, method: str = "rot", **options: Any) -> Run:
     """Learn features from the images of the labelled part, without their labels.
 
@@ -46,7 +46,7 @@ def pretrain(dataset: Dataset, method: str = "rot", **options: Any) -> Run:
     return _trained(dataset, _options(PRETRAININGS[job], dataset, options))
 
 
-@session_as_found()
+@api_call()
 def train(dataset: Dataset, **options: Any) -> Run:
     """Train on the labelled part, or give back the run if these options have been trained with already.
 
@@ -55,7 +55,7 @@ def train(dataset: Dataset, **options: Any) -> Run:
     return _trained(dataset, _options(TrainOptions, dataset, options))
 
 
-@session_as_found()
+@api_call()
 def pseudo_labels(run: Run, dataset: Dataset, **options: Any) -> Location:
     """Label the unlabeled part by a run's network; the path of the table.
 
@@ -65,7 +65,7 @@ def pseudo_labels(run: Run, dataset: Dataset, **options: Any) -> Location:
     return gen_pseudolabels(spark_session("gen_pseudolabels", resolved, networks=True), resolved, set_dir=dataset.path)
 
 
-@session_as_found()
+@api_call()
 def train_semi(dataset: Dataset, *, pseudo_labels: str | Location | None = None, **options: Any) -> Run:
     """Train on the labels and pseudo-labels together.
 
@@ -78,7 +78,7 @@ def train_semi(dataset: Dataset, *, pseudo_labels: str | Location | None = None,
     return _run(train_rounds(spark, resolved, set_dir=dataset.path, pseudo_labels=table), resolved)
 
 
-@session_as_found()
+@api_call()
 def evaluate(checkpoint: Run | str | Location, on: Dataset | str | Location, **options: Any) -> Scores:
     """Score a checkpoint, or the last of a run.
 
@@ -97,7 +97,7 @@ def evaluate(checkpoint: Run | str | Location, on: Dataset | str | Location, **o
     return Scores(path=directory, result=result)
 
 
-@session_as_found()
+@api_call()
 def calibrate(checkpoint: Run | str | Location, by: Dataset | str | Location, **options: Any) -> Calibrated:
     """Calibrate the probabilities of a checkpoint and write a new one; the old one stays.
 
