@@ -101,6 +101,7 @@ def test_twenty_five_lines_look_different() -> None:
     [
         ([0.2, np.nan, 0.6], (0.18, 0.62), ".0%"), ([0.5, 0.52], (0.495, 0.525), ".1%"), ([0.5], (0.495, 0.505), ".1%"),
         ([0.0, 1.0], (-0.01, 1.02), ".0%"), ([np.nan], (-0.01, 1.02), ".0%"),
+        ([0.0, 0.0], (-0.001, 0.025), ".1%"),
     ],
 )  # fmt: skip
 def test_an_axis_fits_what_is_drawn(values: list[float], bounds: tuple[float, float], tickformat: str) -> None:

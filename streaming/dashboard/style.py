@@ -104,7 +104,8 @@ def share_axis(title: str | None = None) -> dict[str, Any]:
 def fitted_share_axis(values: np.ndarray) -> dict[str, Any]:
     """A vertical axis of accuracies that the values fill, NaN ignored, for differences that 0 to 100 % would hide."""
     finite = values[np.isfinite(values)]
-    low, high = (float(finite.min()), float(finite.max())) if len(finite) else (0.0, 1.0)
+    # At least up to 2 %: shares that are all 0 would have ticks below it otherwise.
+    low, high = (float(finite.min()), max(float(finite.max()), 0.02)) if len(finite) else (0.0, 1.0)
     room = max(0.05 * (high - low), 0.005)
     bounds = [max(low - room, -room / 5), min(high + room, 1.02)]  # no tick below 0 % or above 100 %
     return {"range": bounds, "tickformat": ".0%" if bounds[1] - bounds[0] > 0.1 else ".1%", "nticks": 7}
