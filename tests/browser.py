@@ -102,7 +102,8 @@ class Page:
         time.sleep(0.5)
         assert self.driver.save_screenshot(str(file))
         with Image.open(file) as picture:  # a third of the bytes
-            picture.convert("RGB").quantize(256).save(file, optimize=True)
+            # Rare colours stay what they are, beside a heat map too.
+            picture.convert("RGB").quantize(256, Image.Quantize.MAXCOVERAGE).save(file, optimize=True)
 
 
 def wait_until(condition: Callable[[], Any]) -> Any:

@@ -3,7 +3,9 @@
 import re
 import socket
 from collections.abc import Iterator
+from contextlib import nullcontext
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -11,11 +13,12 @@ from longtail.conf.base.errors import UserError
 from longtail.conf.options.pretraining import PretrainSimclrOptions
 from longtail.conf.options.training import TrainOptions
 from longtail.spark_jobs.runs import main as runs
+from longtail.spark_jobs.steps import training
 from longtail.spark_jobs.steps.run_logs import logs_of_runs
 from longtail.streaming.dashboard.server import dashboard_page, listening_socket, serving
 from longtail.training import run_log
 from longtail.training.run import run_training
-from longtail.training.run_directory import begin_attempt
+from longtail.training.run_directory import CHECKPOINT_FILE, RunPaths, begin_attempt
 from longtail.training.run_log import RunLog, read_log
 from tests.refusals import refused
 from tests.test_dashboard_page import ONE_RUN, ask, reader_of
@@ -73,6 +76,30 @@ def test_a_failure_has_its_stack_trace_and_no_secret(
     text = read_log(tmp_path / "run")
     assert "  failed\n    Traceback (most recent call last):\n" in text
     assert text.endswith("    RuntimeError: s3a://***@bucket/x is gone\n")
+
+
+def test_the_driver_says_why_an_attempt_ended(set_dir: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As after a rank was killed, which cannot say so."""
+    attempts = []
+
+    def attempt(spark: object, options: object, paths: RunPaths, number: int, **others: object) -> dict[str, Any]:
+        attempts.append(number)
+        if number == 1:
+            raise RuntimeError("rank 1 is gone")
+        (paths.run_dir / CHECKPOINT_FILE).touch()
+        return {}
+
+    for name, replacement in {
+        "_attempt": attempt, "check_slots": lambda *a, **b: None, "stage_profile": lambda spark: None,
+        "tracked": lambda *a: nullcontext(),
+    }.items():  # fmt: skip
+        monkeypatch.setattr(training, name, replacement)
+    spark: Any = None
+    options = tiny_options(TrainOptions, retries=1, runs_dir=tmp_path)
+    run = training.train_run(spark, options, set_dir=set_dir, show_progress=False)
+    assert attempts == [1, 2]
+    (line,) = read_log(run.run_dir).splitlines()
+    assert re.fullmatch(STAMP + r"attempt 1 failed \(RuntimeError: rank 1 is gone\)", line)
 
 
 def test_what_the_user_can_mend_and_an_interruption_are_a_line(tmp_path: Path) -> None:
