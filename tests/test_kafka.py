@@ -2,12 +2,10 @@
 
 import json
 import os
-import re
 import signal
 import subprocess
 import sys
 import time
-import urllib.request
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -98,18 +96,6 @@ def test_events_come_through_a_broker_that_stops_and_starts(
     assert read_result_table(tables_dir, "quarantine")["line"].to_pylist() == ["not JSON"]
     assert_tables_are_those_of_all_lines(spark, tables_dir, events_dir)
 
-    os.kill(monitor.pid, signal.SIGINT)
-    monitor.wait(60)
-    page = started("dashboard", "--source", "kafka", *to_kafka, "--port", 0, "--output_dir", tmp_path / "page")
-    deadline = time.monotonic() + PATIENCE_SECONDS
-    while sorted(read_result_table(tmp_path / "page", "epochs")["epoch"].to_pylist()) != [1, 2, 3, 4]:
-        assert page.poll() is None and time.monotonic() < deadline
-        time.sleep(0.2)
-    (said,) = [file.read_text() for file in tmp_path.glob("output*.txt") if "dashboard: " in file.read_text()]
-    (url,) = re.findall(r"dashboard: (http://127\.0\.0\.1:\d+/) ", said)
-    with urllib.request.urlopen(f"{url}state", timeout=60) as reply:
-        assert len(json.load(reply)["figures"]["accuracy_map"]["data"][0]["x"]) > 0
-
 
 @pytest.mark.long
 def test_scores_of_class_events_come_out_of_another_topic_as_they_go_in(broker: Broker, tmp_path: Path) -> None:
@@ -132,13 +118,16 @@ def test_brokers_that_ask_for_passwords_over_tls_too(tmp_path: Path) -> None:
     done = subprocess.run(command, cwd=REPOSITORY, capture_output=True, text=True, timeout=PATIENCE_SECONDS)
     assert done.returncode == 0, done.stderr[-3000:]
     said = list(map(json.loads, done.stdout.splitlines()))
-    relay, monitor, of_other_topic, of_files, anew_from_files, anew_from_kafka, *refused = said
+    relay, monitor, of_other_topic, of_files, anew_from_files, anew_from_kafka, page, *refused = said
 
     assert (relay["status"], relay["out"].startswith("sent: ")) == (0, True), relay
     (waiting,) = relay["err"].splitlines()
     assert waiting.startswith("waiting for the topic longtail-events, which is not there")
     for one in (monitor, anew_from_files, anew_from_kafka):
         assert (one["status"], one["err"]) == (0, ""), one
+    assert (page["status"], page["err"]) == (130, "longtail dashboard: interrupted\n"), page
+    state = json.loads((tmp_path / "state.json").read_text())
+    assert state["figures"]["accuracy_map"]["data"][0]["x"] == [1]
     tables_dir = tmp_path / "runs" / "analytics"
     assert sorted(read_result_table(tables_dir, "epochs")["run"].to_pylist()) == ["after", "base"]
     quarantine = read_result_table(tables_dir, "quarantine").to_pylist()
@@ -159,7 +148,8 @@ def test_brokers_that_ask_for_passwords_over_tls_too(tmp_path: Path) -> None:
     for one, message in zip((of_other_topic, of_files, *refused), expected, strict=True):
         (line,) = one["err"].splitlines()
         assert (one["status"], one["out"]) == (2, ""), one
-        assert message in line and one["seconds"] < 60
+        # Kafka itself would try for minutes; of a job's own limits the longest is 5 s, on a machine that is not busy.
+        assert message in line and one["seconds"] < 120
 
     assert "hunter2" not in "".join(one["out"] + one["err"] for one in said) + done.stderr
     plans = (tmp_path / "plans.txt").read_text()
