@@ -82,7 +82,7 @@ def executed(tmp_path_factory: pytest.TempPathFactory) -> dict[str, list[Noteboo
     for cells in notebooks.values():
         whole.cells += [nbformat.v4.new_code_cell("%reset -f"), *cells]
     directory = str(tmp_path_factory.mktemp("notebooks"))
-    NotebookClient(whole, timeout=300, resources={"metadata": {"path": directory}}).execute()
+    NotebookClient(whole, timeout=900, resources={"metadata": {"path": directory}}).execute()
     return notebooks
 
 
