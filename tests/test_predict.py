@@ -431,7 +431,7 @@ def test_from_a_folder_of_photos_to_predictions_of_another_in_three_commands(job
     assert trained.returncode == 0, trained.stderr
     (checkpoint,) = tmp_path.glob("runs/*/ckpt.pth.tar")
     suggested = trained.stdout.splitlines()[-1].removeprefix("next: longtail ")
-    assert suggested == f"predict --resume {checkpoint} --path {tmp_path / 'ours'} --output predictions"
+    assert suggested == f"predict --resume {checkpoint} --threads 1 --path {tmp_path / 'ours'} --output predictions"
     predicted = job(*suggested.replace(str(tmp_path / "ours"), "theirs").split())
     assert predicted.returncode == 0, predicted.stderr
     assert f"predictions of 22 images: {tmp_path / 'predictions'}" in predicted.stdout
