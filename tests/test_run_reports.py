@@ -44,14 +44,17 @@ def test_a_run_leads_to_its_reports(server: socket.socket) -> None:
     assert status == 200 and report.startswith(b"<h1>margins</h1>")
     # Nothing of it is run: a report may come from anybody, and the page may change runs.
     policy = headers["Content-Security-Policy"]
-    assert "default-src 'none'" in policy and policy.endswith("sandbox") and "script" not in policy
+    assert "default-src 'none'" in policy and policy.endswith("sandbox allow-downloads") and "script" not in policy
     assert ask(server, "/reports/margins/images.html")[0] == 404, "it has none"
+    status, headers, trials = ask(server, "/reports/margins/trials.parquet")  # the page links to it
+    assert status == 200 and trials.startswith(b"PAR1")
+    assert headers["Content-Disposition"] == 'attachment; filename="margins-trials.parquet"'
 
 
 @pytest.mark.parametrize(
     "path",
     [
-        "margins/trials.parquet", "margins/../others/report.html", "../report.html", "..%2f/report.html",
+        "margins/other.parquet", "margins/../others/report.html", "../report.html", "..%2f/report.html",
         "%2e%2e/index.html", "none/report.html", "margins/", "index.html/report.html",
     ],
 )  # fmt: skip
@@ -74,8 +77,8 @@ def test_a_new_report_is_found_and_a_damaged_one_or_a_link_is_none(reports: Path
         "base": {"elsewhere": "reports/elsewhere/report.html", "new": "reports/new/report.html"},
         "other": {"elsewhere": "reports/elsewhere/report.html"},
     }
-    assert found.page("margins", "report.html") is None
+    assert found.content("margins", "report.html") is None
     (reports / "new" / "report.html").unlink()
     (reports / "new" / "report.html").symlink_to("/etc/passwd")
-    assert found.page("new", "report.html") is None
+    assert found.content("new", "report.html") is None
     assert RunReports(reports / "missing").by_run() == {}

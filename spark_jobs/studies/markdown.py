@@ -20,8 +20,7 @@ from longtail.spark_jobs.studies.findings import (
 from longtail.spark_jobs.studies.label_gains import by_setting, fit_gains, gain_sentence, label_gains
 from longtail.spark_jobs.studies.markdown_parts import joined, markdown_table
 from longtail.spark_jobs.studies.power import power_statements
-from longtail.spark_jobs.studies.report_files import TRIALS_FILE
-from longtail.spark_jobs.studies.scores_table import CSV_FILE, LATEX_FILE
+from longtail.spark_jobs.studies.report_files import CSV_FILE, LATEX_FILE, TRIALS_FILE
 from longtail.spark_jobs.studies.terminal import mean_and_deviation
 from longtail.spark_jobs.studies.trial_row import Row
 

@@ -11,14 +11,15 @@ from longtail.conf.base.files import open_regular_file
 from longtail.conf.base.locations import Location
 from longtail.conf.base.parquet_sizes import check_memory
 from longtail.data.storage import open_parquet
-from longtail.spark_jobs.studies.report_files import IMAGES_FILE, PAGE_FILE, TRIALS_FILE
+from longtail.spark_jobs.studies.report_files import CSV_FILE, IMAGES_FILE, LATEX_FILE, PAGE_FILE, TRIALS_FILE
 
 _RUN = "run"
 """The column of the table of trials (studies/trial_row.py)."""
+_SERVED = (PAGE_FILE, IMAGES_FILE, TRIALS_FILE, CSV_FILE, LATEX_FILE)
 _NAME = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9_.-]{0,99}")
 _MOST_REPORTS = 200
 _MOST_BYTES = 50 * 2**20
-"""Of a page, which has its figures in it."""
+"""Of a file: a page has its figures in it."""
 
 
 class RunReports:
@@ -41,10 +42,10 @@ class RunReports:
                 found.setdefault(run, {})[name] = f"reports/{name}/{PAGE_FILE}"
         return found
 
-    def page(self, name: str, file: str) -> bytes | None:
-        """The content of a page of a report; None for anything else, whatever its name."""
+    def content(self, name: str, file: str) -> bytes | None:
+        """The content of a file of a report, its page or one that the page links to; None for anything else."""
         directory = self._reports().get(name)
-        if directory is None or file not in (PAGE_FILE, IMAGES_FILE) or (directory / file).is_symlink():
+        if directory is None or file not in _SERVED or (directory / file).is_symlink():
             return None
         with suppress(OSError), open_regular_file(directory / file) as opened:
             content = opened.read(_MOST_BYTES + 1)

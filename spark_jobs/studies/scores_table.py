@@ -7,8 +7,6 @@ from collections.abc import Sequence
 from longtail.conf.experiment import Experiment
 from longtail.spark_jobs.studies.arms import REPORTED_SCORES, Arm
 
-CSV_FILE = "scores.csv"
-LATEX_FILE = "scores.tex"
 _CSV_NAMES = {score: score.removesuffix("_accuracy").removesuffix("_shot") for score in REPORTED_SCORES}
 _LATEX_NAMES = {"balanced": "All", "many": "Many", "medium": "Medium", "few": "Few"}
 _SPECIAL = {

@@ -7,7 +7,9 @@ from collections.abc import Mapping
 from typing import Protocol
 
 ADDRESS = "/reports/{name}/{file}"
-CONTENT_POLICY = "default-src 'none'; img-src data:; style-src 'unsafe-inline'; frame-ancestors 'none'; sandbox"
+CONTENT_POLICY = (
+    "default-src 'none'; img-src data:; style-src 'unsafe-inline'; frame-ancestors 'none'; sandbox allow-downloads"
+)
 
 
 class Reports(Protocol):
@@ -17,6 +19,6 @@ class Reports(Protocol):
         """The names of the experiments that have a run, and the addresses of their reports on the page."""
         ...
 
-    def page(self, name: str, file: str) -> bytes | None:
-        """The content of a page of a report; None for anything else, whatever its name."""
+    def content(self, name: str, file: str) -> bytes | None:
+        """The content of a file of a report, its page or one that the page links to; None for anything else."""
         ...

@@ -178,10 +178,15 @@ def _log_answer(log: Callable[[str], RunText] | None, is_known: Callable[[str], 
 
 def _report_answer(reports: Reports | None) -> Answer:
     def answer(request: Request) -> Response:
-        page = reports.page(request.path_params["name"], request.path_params["file"]) if reports else None
-        if page is None:
+        name, file = (request.path_params[part] for part in ("name", "file"))
+        content = reports.content(name, file) if reports else None
+        if content is None:
             return PlainTextResponse("there is no such report", 404, headers=_HEADERS)
-        return HTMLResponse(page, headers={**_HEADERS, "Content-Security-Policy": report_page.CONTENT_POLICY})
+        headers = {**_HEADERS, "Content-Security-Policy": report_page.CONTENT_POLICY}
+        if file.endswith(".html"):
+            return HTMLResponse(content, headers=headers)
+        named = {"Content-Disposition": f'attachment; filename="{name}-{file}"'}
+        return Response(content, media_type="application/octet-stream", headers={**headers, **named})
 
     return answer
 
