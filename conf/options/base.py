@@ -7,8 +7,9 @@ Option names are those that users of the published code know. Values are frozen;
 import hashlib
 import json
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 from typing import Any, ClassVar, Literal, get_args
 
@@ -152,6 +153,16 @@ def is_in_run_name(field: FieldInfo) -> bool:
     return bool(_extra(field)["in_run_name"])
 
 
+def _texts(value: Any) -> Iterator[str]:
+    """The texts in a value of the command line, of a YAML file or of a program."""
+    if isinstance(value, str | Path | StorePath):
+        yield str(value)
+    elif isinstance(value, Mapping):
+        yield from chain(_texts(list(value)), _texts(list(value.values())))
+    elif isinstance(value, list | tuple):
+        yield from chain.from_iterable(map(_texts, value))
+
+
 class JobOptions(BaseModel):
     """Options that every job has.
 
@@ -172,10 +183,10 @@ class JobOptions(BaseModel):
     @field_validator("*", mode="before")
     @classmethod
     def _text_can_be_shown_and_a_path_can_exist(cls, value: Any, info: ValidationInfo) -> Any:
+        if not all(map(is_plain, _texts(value))):
+            raise ValueError("a value has no control characters and no other bytes than UTF-8 text")
         if not isinstance(value, str | Path | StorePath):
             return value
-        if not is_plain(str(value)):
-            raise ValueError("a value has no control characters and no other bytes than UTF-8 text")
         field = cls.model_fields[info.field_name or ""]
         if not _holds(Path, field.annotation):
             return value
