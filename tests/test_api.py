@@ -14,6 +14,7 @@ from pyspark.sql import SparkSession
 import longtail as lt
 from tests.conftest import REPOSITORY
 from tests.refusals import refused
+from tests.test_run_reports import write_report
 
 
 @pytest.mark.usefixtures("spark", "with_digits")
@@ -61,12 +62,16 @@ def test_the_ten_lines_of_the_readme_run(
     assert repr(images) == f"Images('{truth} taken for {guess}', {len(shown)} images)", "without the pictures"
     assert set(shown["truth"]) == {str(truth)} and set(shown["prediction"]) == {str(guess)}
 
+    write_report(Path("results/reports/margins"), run.path.name)
     with lt.live("runs") as live, lt.dashboard(live) as page:
         assert live.is_running and page.url.startswith("http://127.0.0.1:")
         epochs = live.update().table("epochs", run=run.path.name)
         chart = live.plot()
         assert chart is not None and len(chart.axes[0].lines) == 4 and live.plot(split="val") is None
-        assert run.path.name in urllib.request.urlopen(page.url).read().decode()
+        text = urllib.request.urlopen(page.url).read().decode()
+        assert run.path.name in text and 'href="reports/margins/report.html"' in text
+        with urllib.request.urlopen(f"{page.url}checkpoint?run={run.path.name}&of=last") as sent:
+            assert sent.read() == run.checkpoint.read_bytes()
     assert not live.is_running
     last = epochs[(epochs["split"] == "test") & (epochs["epoch"] == 2)]
     assert last["accuracy"].tolist() == pytest.approx([run.scores["accuracy"]])

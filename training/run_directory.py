@@ -123,16 +123,20 @@ def _rows_hash(pseudo_labels: Location, options: TrainSemiOptions) -> str:
 def exclusive_run(run_dir: Location) -> Iterator[None]:
     """Hold the run's lock; the operating system releases it however this process ends. In a store it is a lease.
 
-    The directory of a new run is removed if it ends before its first checkpoint (for example on bad input). Raises
-    UserError if another process holds the lock.
+    The directory of a new run is removed if it ends before it has started (for example on bad input). One that has is
+    shown to those who look at runs, and its log says why it ended. Raises UserError if another process holds the lock.
     """
     is_new = not run_dir.exists()
     with _locked(run_dir):
         try:
             yield
         finally:
-            if is_new and not (run_dir / CHECKPOINT_FILE).exists():
+            if is_new and not (run_dir / CHECKPOINT_FILE).exists() and not _has_events(run_dir):
                 remove_directory(run_dir)
+
+
+def _has_events(run_dir: Location) -> bool:
+    return bool(attempts_with_events(run_dir.parent / EVENTS_DIRECTORY, run_dir.name))
 
 
 @contextmanager
@@ -157,7 +161,7 @@ def _locked(run_dir: Location) -> Iterator[None]:
 def begin_attempt(paths: RunPaths, options: RunOptions) -> int:
     """Record a new attempt and return its number, from 1; a restart gets the next number however this one ends.
 
-    Attempts that failed before the first checkpoint have no directory any more, but events, which count too.
+    Attempts of a run whose directory is gone may have events, which count too.
     """
     run_dir, attempts = paths.run_dir, paths.run_dir / ATTEMPTS_DIRECTORY
     recorded = [int(file.stem) for file in attempts.glob("*.json") if file.stem.isdecimal()]

@@ -159,6 +159,9 @@ class DashboardOptions(LiveQueryOptions):
         "who may rename, tag, hide and delete runs on the page; this_machine: whoever opens it here, as long as --host "
         "is for this machine alone; everybody: whoever reaches it", group="Output",
     )  # fmt: skip
+    downloads_by: Literal["this_machine", "everybody", "nobody"] = option(
+        "this_machine", "who may download the checkpoints of runs from the page; as --changes_by", group="Output"
+    )
     port: int = option(8050, "port to listen on; 0: any free one", group="Output", ge=0, le=65535)
 
     @field_validator("host")

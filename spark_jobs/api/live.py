@@ -16,11 +16,13 @@ from longtail.conf.command_line.spellings import by_option_name
 from longtail.conf.options.live import DashboardOptions, MonitorOptions
 from longtail.conf.vocabulary import TEST
 from longtail.spark_jobs.api.figures import shown
+from longtail.spark_jobs.steps.live_page import page_checkpoints
 from longtail.spark_jobs.steps.live_query import LiveQueries, live_inputs, start_query
 from longtail.spark_jobs.steps.live_sinks import update_sinks
 from longtail.spark_jobs.steps.run_images import images_of_runs
 from longtail.spark_jobs.steps.run_logs import logs_of_runs
-from longtail.streaming.dashboard.server import address, dashboard_page, listening_socket, serving
+from longtail.spark_jobs.studies.run_reports import RunReports
+from longtail.streaming.dashboard.server import address, dashboard_page, is_private, listening_socket, serving
 from longtail.streaming.dashboard.table_reader import TableReader
 from longtail.streaming.tables.manifest import TABLES_DIRECTORY
 from longtail.streaming.tables.plots import accuracy_figure
@@ -119,7 +121,8 @@ class Dashboard:
         listening = listening_socket(options.host, options.port)
         page = dashboard_page(
             tables.read, tables.version, host=options.host, notes=tables.notes, images=images_of_runs(runs_dir),
-            log=logs_of_runs(runs_dir),
+            log=logs_of_runs(runs_dir), reports=RunReports(options.reports_dir),
+            checkpoint=page_checkpoints(options, runs_dir, is_private=is_private(listening)),
         )  # fmt: skip
         self._open = ExitStack()
         self._open.enter_context(serving(page, listening))
@@ -156,14 +159,22 @@ def live(runs_dir: str | Path = "runs", **options: Any) -> Live:
     return Live(resolved, tables_dir)
 
 
-def dashboard(tables: Live | str | Path, *, host: str = "127.0.0.1", port: int = 0) -> Dashboard:
+def dashboard(
+    tables: Live | str | Path,
+    *,
+    host: str = "127.0.0.1",
+    port: int = 0,
+    reports_dir: str | Path = "results/reports",
+    downloads_by: str = "this_machine",
+) -> Dashboard:
     """Serve the live page of tables that live() or `longtail monitor` keeps up to date.
 
     tables: of live(), or their directory
-    host, port: as of `longtail dashboard`; port 0 is any free one
+    host, port, reports_dir, downloads_by: as of `longtail dashboard`; port 0 is any free one
 
     Raises UserError if the address cannot be used.
     """
     directory = tables.tables_dir if isinstance(tables, Live) else Path(tables)
     runs_dir = tables.runs_dir if isinstance(tables, Live) else directory.absolute().parent  # analytics/ is in it
-    return Dashboard(resolve_options(DashboardOptions, {"host": host, "port": port}), directory, runs_dir)
+    given = {"host": host, "port": port, "reports_dir": reports_dir, "downloads_by": downloads_by}
+    return Dashboard(resolve_options(DashboardOptions, given), directory, runs_dir)

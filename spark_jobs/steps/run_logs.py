@@ -32,7 +32,4 @@ def logs_of_runs(runs_dir: Location | None) -> Callable[[str], RunText]:
 
 def no_log(run_dir: Location) -> str:
     """Why a run may have no log."""
-    return (
-        f"There is no log in {run_dir}: the run is elsewhere, ended before its first checkpoint, which leaves no "
-        f"directory, or was trained by an older version of Longtail."
-    )
+    return f"There is no log in {run_dir}: the run is elsewhere, or was trained by an older version of Longtail."

@@ -1,10 +1,9 @@
-"""The command that repeats or resumes a run, and where its checkpoint is, from the options that its events tell.
+"""The command that repeats or resumes a run, and where its checkpoints are, from the options that its events tell.
 
 Events may come from any program: what are no options of Longtail have no command.
 """
 
 from functools import lru_cache
-from pathlib import PurePosixPath
 
 from longtail.conf.base.errors import UserError
 from longtail.conf.next_command import own_command
@@ -13,6 +12,7 @@ from longtail.conf.options.semi import TrainSemiOptions
 from longtail.conf.options.source import SET_IS_PREPARED
 from longtail.conf.options.train_classifier import TrainClassifierOptions
 from longtail.conf.options.training import RunOptions, TrainOptions
+from longtail.streaming.dashboard.checkpoint_page import BEST, LAST
 from longtail.streaming.dashboard.configurations import options_in
 
 _JOBS: dict[str, tuple[str, type[RunOptions]]] = {
@@ -36,7 +36,14 @@ def command_of(phase: str, configuration: str | None) -> str | None:
         return None
 
 
-def checkpoint_of(run: str, configuration: str | None) -> str | None:
-    """Where a finished epoch of the run leaves its checkpoint, as its command names its directory of runs."""
+def checkpoints_of(run: str, configuration: str | None, *, has_best: bool) -> dict[str, str]:
+    """Where a run leaves its checkpoints, as its command names its directory of runs: by LAST and BEST.
+
+    has_best: whether it has validation images, which the best epoch is chosen by
+    """
     runs_dir = options_in(configuration).get("runs_dir")
-    return str(PurePosixPath(runs_dir) / run / "ckpt.pth.tar") if isinstance(runs_dir, str) else None
+    if not isinstance(runs_dir, str):
+        return {}
+    files = {LAST: "ckpt.pth.tar"} | ({BEST: "ckpt.best.pth.tar"} if has_best else {})
+    # A text: the directory may be a URL, or one of another system.
+    return {of: f"{runs_dir.rstrip('/')}/{run}/{file}" for of, file in files.items()}

@@ -11,7 +11,8 @@ from dataclasses import dataclass, field, replace
 import plotly.graph_objects as go
 import pyarrow as pa
 
-from longtail.streaming.dashboard.commands import checkpoint_of, command_of
+from longtail.conf.vocabulary import VAL
+from longtail.streaming.dashboard.commands import checkpoints_of, command_of
 from longtail.streaming.dashboard.configurations import options_in, sources_of
 from longtail.streaming.dashboard.notes import NO_NOTES, RunNotes
 from longtail.streaming.dashboard.panels import CHARTS, PANELS, Panel
@@ -138,7 +139,8 @@ def page_state(
         has_classes=kind.has_classes,
         sources=[(name, source, titles.get(source, source)) for name, source in sources_of(options, rows)],
         command=command_of(rows[run]["phase"], rows[run]["configuration"]),
-        checkpoint=checkpoint_of(run, rows[run]["configuration"]) if card.epoch else None,
+        checkpoints=checkpoints_of(run, rows[run]["configuration"], has_best=VAL in splits) if card.epoch else {},
+        gives_checkpoints=notes.gives_checkpoints,
         has_log=notes.has_logs,
         reports=notes.reports.get(run, {}),
         alerts=shown_alerts(rows_where(alerts, run=run)),

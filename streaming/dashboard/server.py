@@ -5,6 +5,7 @@
     /data.csv?...   rows of a result table of a run (table_csv.py)
     /images?...     images behind a number, as HTML (gallery_query.py)
     /log?run=...    the log of a run, as HTML or as text (log_page.py)
+    /checkpoint?... a checkpoint of a run (checkpoint_page.py)
     /reports/...    reports of experiments (report_page.py)
     /act            where runs may be changed: does so (actions.py)
     /page.css, /gallery.css, /page.js, /charts.js, /keys.js, /gallery.js, /log.js, /actions.js, /plotly.min.js
@@ -35,8 +36,9 @@ from starlette.responses import HTMLResponse, PlainTextResponse, Response, Strea
 from starlette.routing import Route
 
 from longtail.conf.base.errors import UserError
-from longtail.streaming.dashboard import gallery_query, log_page, report_page, table_csv
+from longtail.streaming.dashboard import checkpoint_page, gallery_query, log_page, report_page, table_csv
 from longtail.streaming.dashboard.actions import ADDRESS, Act, RunActions
+from longtail.streaming.dashboard.checkpoint_page import CheckpointFile
 from longtail.streaming.dashboard.gallery import Gallery, WantedImages, gallery_html
 from longtail.streaming.dashboard.gallery_query import wanted_images
 from longtail.streaming.dashboard.log_page import RunText, log_html
@@ -77,6 +79,7 @@ def dashboard_page(
     images: Callable[[WantedImages], Gallery] | None = None,
     log: Callable[[str], RunText] | None = None,
     reports: Reports | None = None,
+    checkpoint: Callable[[str, str], CheckpointFile] | None = None,
 ) -> Starlette:
     """The application.
 
@@ -89,13 +92,15 @@ def dashboard_page(
     images: finds the images behind a number; without it, the page shows none
     log: the log of a run; without it, the page shows none
     reports: those that the page leads to
+    checkpoint: opens a checkpoint of a run, the last or the best one; without it, the page gives none away
     """
 
     def is_known(run: str) -> bool:
         return run in read("runs", run)["run"].to_pylist()
 
     def known() -> RunNotes:
-        return replace(notes(), has_logs=log is not None, reports=reports.by_run() if reports else {})
+        found = reports.by_run() if reports else {}
+        return replace(notes(), has_logs=log is not None, gives_checkpoints=checkpoint is not None, reports=found)
 
     actions = RunActions(act, is_known) if act else None
 
@@ -135,6 +140,7 @@ def dashboard_page(
         Route(table_csv.ADDRESS, data),
         Route(gallery_query.ADDRESS, _gallery_answer(images, read)),
         Route(log_page.ADDRESS, _log_answer(log, is_known)),
+        Route(checkpoint_page.ADDRESS, _checkpoint_answer(checkpoint, is_known)),
         Route(report_page.ADDRESS, _report_answer(reports)),
         *(Route(f"/{name}", _fixed((static / name).read_bytes(), "text/css")) for name in _STYLES),
         *(Route(f"/{name}", _fixed((static / name).read_bytes(), "text/javascript")) for name in _SCRIPTS),
@@ -172,6 +178,28 @@ def _log_answer(log: Callable[[str], RunText] | None, is_known: Callable[[str], 
             return HTMLResponse(log_html(run, found).encode("utf-8", "replace"), headers=_HEADERS)
         named = {"Content-Disposition": f'attachment; filename="{run}.log"'}
         return PlainTextResponse(found.text.encode("utf-8", "replace"), headers={**_HEADERS, **named})
+
+    return answer
+
+
+def _checkpoint_answer(
+    checkpoint: Callable[[str, str], CheckpointFile] | None, is_known: Callable[[str], bool]
+) -> Answer:
+    def answer(request: Request) -> Response:
+        run, of = (request.query_params.get(name, "") for name in ("run", "of"))
+        if checkpoint is None:
+            return PlainTextResponse("checkpoints are not to be had from this page", 403, headers=_HEADERS)
+        if not is_known(run):
+            return PlainTextResponse("there is no such run", 404, headers=_HEADERS)
+        found = checkpoint(run, of)
+        if found.problem is not None:
+            return PlainTextResponse(found.problem, 404, headers=_HEADERS)
+        headers = {
+            **_HEADERS, "Content-Disposition": f'attachment; filename="{run}-{found.name}"',
+            # As it is: compressing weights takes long and gains nothing, and the browser could not tell how far it is.
+            "Content-Encoding": "identity", "Content-Length": str(found.size),
+        }  # fmt: skip
+        return StreamingResponse(found.parts(), media_type="application/octet-stream", headers=headers)
 
     return answer
 
