@@ -18,7 +18,7 @@ from longtail.conf.options.live import DashboardOptions
 from longtail.spark_jobs.cli import run_job
 from longtail.spark_jobs.steps.live_page import served_page
 from longtail.spark_jobs.steps.live_query import live_inputs, start_query
-from longtail.spark_jobs.studies.run_reports import RunReports
+from longtail.spark_jobs.steps.run_reports import RunReports
 from longtail.streaming.dashboard.server import listening_socket
 from longtail.streaming.dashboard.table_reader import TableReader
 from longtail.streaming.runs.own_directories import PAGE_TABLES_DIRECTORY

@@ -9,7 +9,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from longtail.spark_jobs.studies.run_reports import RunReports
+from longtail.spark_jobs.steps.run_reports import RunReports
 from longtail.streaming.dashboard.server import dashboard_page, listening_socket, serving
 from tests.test_dashboard_page import ONE_RUN, ask, reader_of
 

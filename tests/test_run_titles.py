@@ -76,6 +76,16 @@ def test_a_title_has_a_bounded_number_of_options_and_the_seed() -> None:
     assert title.count(" · ") == MAX_PARTS + 1 and title.endswith(" · seed 7")
 
 
+def test_runs_that_the_first_options_leave_alike_are_told_apart_by_the_others() -> None:
+    telling = [{"loss_type": "LDAM", "train_rule": "DRW", "imb_factor": 0.02, "imb_type": "step", "arch": "resnet20"}]
+    assert titles(*telling, {}, {"epochs": 3, "learning_rate": 5}, {"seed": 1, "epochs": 3, "learning_rate": 5}) == [
+        "cifar10, labels alone · LDAM · DRW · step · rho 50 · resnet20 · seed 0",
+        "cifar10, labels alone · CE · no re-balancing · rho 100 · 200 epochs · seed 0",
+        "cifar10, labels alone · CE · no re-balancing · rho 100 · 3 epochs · lr 5 · seed 0",
+        "cifar10, labels alone · CE · no re-balancing · rho 100 · 3 epochs · lr 5 · seed 1",
+    ]
+
+
 def test_the_checkpoint_that_runs_start_from_differs_unless_it_is_that_of_their_seed() -> None:
     def start(phase: str, seed: int) -> dict[str, Any]:
         digest = f"{seed}{seed}{seed}{seed}abcd"

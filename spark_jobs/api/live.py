@@ -21,7 +21,7 @@ from longtail.spark_jobs.steps.live_query import LiveQueries, live_inputs, start
 from longtail.spark_jobs.steps.live_sinks import update_sinks
 from longtail.spark_jobs.steps.run_images import images_of_runs
 from longtail.spark_jobs.steps.run_logs import logs_of_runs
-from longtail.spark_jobs.studies.run_reports import RunReports
+from longtail.spark_jobs.steps.run_reports import RunReports
 from longtail.streaming.dashboard.server import address, dashboard_page, is_private, listening_socket, serving
 from longtail.streaming.dashboard.table_reader import TableReader
 from longtail.streaming.tables.manifest import TABLES_DIRECTORY

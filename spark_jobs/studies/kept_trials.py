@@ -17,8 +17,8 @@ from longtail.conf.base.locations import Location
 from longtail.conf.base.shown_text import redacted_values
 from longtail.conf.experiment import Experiment
 from longtail.data.storage import damaged, open_parquet
+from longtail.spark_jobs.steps.report_files import TRIALS_FILE
 from longtail.spark_jobs.studies.planned import PlannedTrial
-from longtail.spark_jobs.studies.report_files import TRIALS_FILE
 from longtail.spark_jobs.studies.results import read_rows, trial_file, write_trial
 from longtail.spark_jobs.studies.trial_row import TRIAL_SCHEMA, Row
 

@@ -6,6 +6,7 @@ from datetime import UTC, datetime
 
 from longtail.conf.experiment import Experiment
 from longtail.spark_jobs.display.tables import percent
+from longtail.spark_jobs.steps.report_files import CSV_FILE, LATEX_FILE, TRIALS_FILE
 from longtail.spark_jobs.studies.arms import REPORTED_SCORES, Arm, arms_of, published_order
 from longtail.spark_jobs.studies.budgets import budget_cells, budget_sentence, budgets_of_rows
 from longtail.spark_jobs.studies.findings import (
@@ -20,7 +21,6 @@ from longtail.spark_jobs.studies.findings import (
 from longtail.spark_jobs.studies.label_gains import by_setting, fit_gains, gain_sentence, label_gains
 from longtail.spark_jobs.studies.markdown_parts import joined, markdown_table
 from longtail.spark_jobs.studies.power import power_statements
-from longtail.spark_jobs.studies.report_files import CSV_FILE, LATEX_FILE, TRIALS_FILE
 from longtail.spark_jobs.studies.terminal import mean_and_deviation
 from longtail.spark_jobs.studies.trial_row import Row
 

@@ -12,6 +12,7 @@ from longtail.conf.base.errors import UserError
 from longtail.conf.base.files import write_atomically
 from longtail.conf.base.locations import Location
 from longtail.conf.experiment import Experiment
+from longtail.spark_jobs.steps.report_files import TRIALS_FILE
 from longtail.spark_jobs.studies.comparisons import CONFIDENCE
 from longtail.spark_jobs.studies.findings import (
     CANNOT_TELL,
@@ -24,7 +25,6 @@ from longtail.spark_jobs.studies.findings import (
 from longtail.spark_jobs.studies.kept_trials import kept_trials
 from longtail.spark_jobs.studies.markdown_parts import joined, markdown_table
 from longtail.spark_jobs.studies.report import page_of
-from longtail.spark_jobs.studies.report_files import TRIALS_FILE
 from longtail.spark_jobs.studies.trial_row import Row
 
 _TITLE = "What the experiments say"

@@ -14,12 +14,12 @@ from longtail.conf.base.errors import UserError
 from longtail.conf.base.locations import Location
 from longtail.conf.base.new_directories import new_table_directory
 from longtail.conf.experiment import Experiment
+from longtail.spark_jobs.steps.report_files import CSV_FILE, IMAGES_FILE, LATEX_FILE, PAGE_FILE, TRIALS_FILE
 from longtail.spark_jobs.studies.arms import arms_of
 from longtail.spark_jobs.studies.feature_maps import FeatureMap
 from longtail.spark_jobs.studies.figures.report_figures import report_figures
 from longtail.spark_jobs.studies.kept_trials import keep_trials
 from longtail.spark_jobs.studies.markdown import report_markdown
-from longtail.spark_jobs.studies.report_files import CSV_FILE, IMAGES_FILE, LATEX_FILE, PAGE_FILE, TRIALS_FILE
 from longtail.spark_jobs.studies.report_images import images_page
 from longtail.spark_jobs.studies.scores_table import scores_csv, scores_latex
 from longtail.spark_jobs.studies.trial_row import Row

@@ -13,7 +13,7 @@ CONTENT_POLICY = (
 
 
 class Reports(Protocol):
-    """The reports that there are (spark_jobs/studies/run_reports.py)."""
+    """The reports that there are (spark_jobs/steps/run_reports.py)."""
 
     def by_run(self) -> Mapping[str, Mapping[str, str]]:
         """The names of the experiments that have a run, and the addresses of their reports on the page."""

@@ -1,7 +1,7 @@
 """What the page calls runs: their data set and phase, and what differs from other runs of these."""
 
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from functools import lru_cache
 from typing import Any
 
@@ -17,7 +17,7 @@ from longtail.streaming.dashboard.configurations import (
 from longtail.streaming.dashboard.phases import learns_nothing
 
 MAX_PARTS = 5
-"""Options in a title, beside the seed."""
+"""Options at once in a title, beside the seed."""
 _PHASES = {
     "pretrain_rot": "pre-training, rotations", "pretrain_moco": "pre-training, MoCo",
     "pretrain_simclr": "pre-training, SimCLR", "train": "labels alone",
@@ -65,12 +65,28 @@ def method_title(phase: str, options: Mapping[str, Any]) -> str:
 
 
 def what_differs(configurations: Iterable[str | None], *, but_seed: bool = False) -> list[str]:
-    """For each of these runs, what differs from the others; empty where nothing does."""
+    """For each of these runs, what differs from the others; empty where nothing does.
+
+    Those that the first options leave alike are told apart by further ones, which the others need not say.
+    """
     given = list(configurations)
-    names = differing(given)
-    shown = [name for name in names if name != SEED][:MAX_PARTS]
-    shown += [SEED] if SEED in names and not but_seed else []
-    return [" · ".join(_parts(option_texts(configuration), shown)) for configuration in given]
+    parts = _differing_parts(given)
+    alike: dict[tuple[str, ...], list[int]] = {}
+    for index, found in enumerate(parts):
+        alike.setdefault(tuple(found), []).append(index)
+    if len(alike) > 1:
+        for found, indices in alike.items():
+            for index, more in zip(indices, _differing_parts([given[index] for index in indices]), strict=True):
+                parts[index] = [*found, *more]
+    if SEED in differing(given) and not but_seed:
+        parts = [[*found, *_parts(option_texts(one), [SEED])] for one, found in zip(given, parts, strict=True)]
+    return [" · ".join(found) for found in parts]
+
+
+def _differing_parts(configurations: Sequence[str | None]) -> list[list[str]]:
+    """Of each run, the first options but the seed that differ between these runs."""
+    shown = [name for name in differing(configurations) if name != SEED][:MAX_PARTS]
+    return [list(_parts(option_texts(configuration), shown)) for configuration in configurations]
 
 
 def _told(rows: Iterable[Mapping[str, Any]]) -> tuple[tuple[str, str, str | None], ...]:

@@ -11,7 +11,7 @@ from longtail.conf.base.files import open_regular_file
 from longtail.conf.base.locations import Location
 from longtail.conf.base.parquet_sizes import check_memory
 from longtail.data.storage import open_parquet
-from longtail.spark_jobs.studies.report_files import CSV_FILE, IMAGES_FILE, LATEX_FILE, PAGE_FILE, TRIALS_FILE
+from longtail.spark_jobs.steps.report_files import CSV_FILE, IMAGES_FILE, LATEX_FILE, PAGE_FILE, TRIALS_FILE
 
 _RUN = "run"
 """The column of the table of trials (studies/trial_row.py)."""
