@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from scipy import stats
+from scipy.special import bdtrc, ndtr
 
 from longtail.streaming.intervals import wilson_interval
 
@@ -97,7 +97,9 @@ def changed_shares(
     table = table[:, table.sum(axis=0) > 0]
     if table.shape[1] < 2:
         return None
-    test: Any = stats.chi2_contingency(table, lambda_="log-likelihood")
+    from scipy.stats import chi2_contingency  # loading it takes a second, and few runs send predictions
+
+    test: Any = chi2_contingency(table, lambda_="log-likelihood")
     if test.pvalue >= alpha:
         return None
     before, now = (one.counts / one.num_images for one in (reference, window))
@@ -134,7 +136,7 @@ def confidence_fell(
     error = np.sqrt(window.variance / window.num_images + reference.variance / reference.num_images)
     fall = reference.mean_confidence - window.mean_confidence
     # Not true of NaN either, which lines of others may have.
-    if not (fall > 0 and (error == 0 or stats.norm.sf(fall / error) < alpha)):
+    if not (fall > 0 and (error == 0 or ndtr(-fall / error) < alpha)):
         return None
     return f"confidence has fallen: {reference.mean_confidence:.3f} -> {window.mean_confidence:.3f} on average"
 
@@ -146,7 +148,7 @@ def images_novel(
     if not are_comparable(window, reference):
         return None
     share = window.num_images / (window.num_images + reference.num_images)
-    chance = stats.binom.sf(window.novel - 1, window.novel + reference.novel, share)
+    chance = bdtrc(window.novel - 1, window.novel + reference.novel, share)
     if chance >= alpha:
         return None
     shares = (100 * one.novel / one.num_images for one in (window, reference))

@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pyarrow as pa
+import pyspark
 import pytest
 from pyspark import SparkContext
 from pyspark.sql import SparkSession
@@ -19,8 +20,15 @@ from longtail.conf.options.base import SparkJobOptions
 from longtail.spark_jobs.cluster.as_found import activate, session_as_found
 from longtail.spark_jobs.cluster.java import check_java
 from longtail.spark_jobs.cluster.jvm import _Output
+from longtail.spark_jobs.cluster.quick_workers import without_zip
 from longtail.spark_jobs.cluster.session import described, spark_session
-from longtail.spark_jobs.cluster.settings import PRELOADED_WORKERS, is_local, job_settings, users_settings
+from longtail.spark_jobs.cluster.settings import (
+    PRELOADED_WORKERS,
+    QUICK_WORKERS,
+    is_local,
+    job_settings,
+    users_settings,
+)
 from longtail.streaming.live.kafka_brokers import KafkaAdmin, KafkaConnection
 from tests.conftest import RunJob
 
@@ -368,9 +376,10 @@ def test_what_the_user_has_set_is_not_set_again(monkeypatch: pytest.MonkeyPatch)
 
     assert not own.keys() & users.keys() and "spark.driver.extraJavaOptions" in own
     assert submitted.keys() - own.keys() == {"spark.driver.host", "spark.driver.bindAddress"}
-    assert own.keys() - submitted.keys() == {"spark.driver.extraJavaOptions"}, "spark-submit's JVM runs already"
+    module, traces = "spark.python.daemon.module", "spark.sql.execution.pyspark.udf.simplifiedTraceback.enabled"
+    of_own_jvm = {"spark.driver.extraJavaOptions", module, traces}
+    assert own.keys() - submitted.keys() == of_own_jvm, "spark-submit's JVM runs already"
     # Workers that load PyTorch once are for local jobs with networks, in a JVM that has this process's packages.
-    module = "spark.python.daemon.module"
     with_networks = [
         job_settings(options, users, local=local, submitted=submitted, networks=True)
         for users, local, submitted in (
@@ -381,7 +390,7 @@ def test_what_the_user_has_set_is_not_set_again(monkeypatch: pytest.MonkeyPatch)
         )
     ]
     assert [settings.get(module) for settings in with_networks] == [PRELOADED_WORKERS, None, None, None]
-    assert module not in own
+    assert own[module] == QUICK_WORKERS
     chosen = job_settings(options, {"spark.driver.host": "here"}, local=True, submitted=True)
     assert not chosen.keys() & {"spark.driver.host", "spark.driver.bindAddress"}
     assert "spark.driver.host" not in job_settings(options, {}, local=False, submitted=True)
@@ -390,10 +399,29 @@ def test_what_the_user_has_set_is_not_set_again(monkeypatch: pytest.MonkeyPatch)
 def test_workers_of_a_job_with_networks_start_with_pytorch_loaded(spark: SparkSession) -> None:
     def state(batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
         # What the daemon had loaded before it forked is frozen.
-        yield pa.RecordBatch.from_pydict({"torch": ["torch" in sys.modules], "frozen": [gc.get_freeze_count()]})
+        loaded = {"torch", "torch._dynamo"} <= sys.modules.keys()
+        yield pa.RecordBatch.from_pydict({"torch": [loaded], "frozen": [gc.get_freeze_count()]})
 
     rows = spark.range(4).mapInArrow(state, "torch boolean, frozen long").collect()
     assert all(row.torch and row.frozen > 100_000 for row in rows), rows
+
+
+def test_workers_of_a_local_session_are_of_one_daemon_with_pyspark_from_the_installed_package(
+    spark: SparkSession,
+) -> None:
+    def state(batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
+        yield pa.RecordBatch.from_pydict({"parent": [os.getppid()], "file": [sys.modules["pyspark"].__file__]})
+
+    frames = spark.range(2).mapInArrow(state, "parent long, file string")
+    workers = [*frames.collect(), *frames.mapInArrow(lambda batches: batches, frames.schema, barrier=True).collect()]
+    of_rdd = spark.sparkContext.parallelize([0, 1]).map(lambda _: (os.getppid(), sys.modules["pyspark"].__file__))
+    assert {*map(tuple, workers), *of_rdd.collect()} == {(workers[0].parent, pyspark.__file__)}
+
+
+def test_the_zip_file_of_an_installed_pyspark_is_left_out_and_no_other() -> None:
+    zip_file = "/home/pyspark/python/lib/pyspark.zip"
+    assert without_zip([zip_file, "/home", "/other"]) == ["/home", "/other"]
+    assert without_zip([zip_file, "/other", ""]) == [zip_file, "/other", ""]
 
 
 def test_a_local_session_listens_on_this_machine_only(spark: SparkSession) -> None:

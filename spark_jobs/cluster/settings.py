@@ -13,8 +13,10 @@ from longtail.conf.options.base import SparkJobOptions
 
 OWN_SESSION = "spark.longtail.session"
 """A setting that marks the sessions that longtail made."""
+QUICK_WORKERS = "longtail.spark_jobs.cluster.quick_workers"
+"""Starts the Python workers of a local session."""
 PRELOADED_WORKERS = "longtail.spark_jobs.frames.preloaded_workers"
-"""Starts the Python workers of a local session with PyTorch loaded."""
+"""Starts them with PyTorch loaded."""
 LISTEN_ON_LOOPBACK = {"SPARK_LOCAL_IP": "127.0.0.1"}
 """Environment of a JVM all of whose ports, the web UI's included, listen on this machine only."""
 _LOG_CONFIGURATION = Path(conf.__file__).parent / "log4j2.properties"
@@ -60,8 +62,10 @@ def job_settings(
         **query_settings(local=local),
         **(_submitted_settings(users, local=local) if submitted else _jvm_settings(options, local=local)),
     }
-    if networks and local and not submitted:  # whose workers have this process's packages
-        settings["spark.python.daemon.module"] = PRELOADED_WORKERS
+    if local and not submitted:  # whose workers have this process's packages
+        settings["spark.python.daemon.module"] = PRELOADED_WORKERS if networks else QUICK_WORKERS
+        # Spark has a daemon of workers for each environment, and sets a variable for shorter stack traces of some.
+        settings["spark.sql.execution.pyspark.udf.simplifiedTraceback.enabled"] = "false"
     return {key: value for key, value in settings.items() if key not in users}
 
 
