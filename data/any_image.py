@@ -18,7 +18,7 @@ import numpy as np
 import pyarrow as pa
 from PIL import Image, ImageOps
 
-from longtail.data.image_files import BAD_IMAGE, FIRST_BYTES, begins_as_file, decode
+from longtail.data.image_files import BAD_IMAGE, FIRST_BYTES, KINDS, begins_as_file, decode
 from longtail.data.sources.table_images import FROM_OPENCV, SIZE_COLUMNS, SPARK_FIELDS
 
 SIZED_PIXELS = (*SIZE_COLUMNS, "pixels")
@@ -83,8 +83,15 @@ def _of_bytes(content: bytes, shape: tuple[int, int, int]) -> np.ndarray:
             return _of_file(content, shape)
         except BAD_IMAGE:
             # Pixels may begin as a file does: the first two bytes of a BMP file are common ones.
-            if not is_as_long_as_pixels:
+            if is_as_long_as_pixels:
+                return np.frombuffer(content, np.uint8).reshape(shape)
+            if begins_as_file(content):
                 raise
+            height, width, channels = shape
+            raise ValueError(
+                f"it is not a {KINDS} file, and its {len(content)} bytes are no pixels of {height} x {width} x "
+                f"{channels} ({np.prod(shape)} bytes)"
+            ) from None
     return np.frombuffer(content, np.uint8).reshape(shape)
 
 

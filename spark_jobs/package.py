@@ -17,7 +17,7 @@ from pathlib import Path
 
 from longtail.conf.arguments import parse_options
 from longtail.conf.base.errors import UserError
-from longtail.conf.base.paths import check_can_be_written
+from longtail.conf.base.paths import check_file_can_be_written
 from longtail.conf.options.base import JobOptions, option
 from longtail.spark_jobs.cli import run_job
 from longtail.spark_jobs.cluster.code_zip import write_code_zip
@@ -38,7 +38,7 @@ def main(argv: Sequence[str]) -> None:
     options = parse_options(PackageOptions, argv, prog="longtail package")
     if options.output.suffix != ".zip":
         raise UserError(f"--output {options.output} must end in .zip: Spark identifies the file by its extension")
-    check_can_be_written(options.output.parent, option="--output")
+    check_file_can_be_written(options.output, option="--output")
     write_code_zip(options.output)
     command = shlex.join(["spark-submit", "--py-files", str(options.output), str(Path(__file__).with_name("train.py"))])
     print(f"package: {options.output}\nnext: {command}\n(for a cluster: --master URL before --py-files)")

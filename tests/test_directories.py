@@ -11,7 +11,8 @@ from pathlib import Path
 import pyarrow.parquet as pq
 import pytest
 
-from longtail.conf.base.paths import check_can_be_written
+from longtail.conf.base.paths import check_can_be_written, check_file_can_be_written
+from longtail.streaming.runs.exporting import export_run
 from tests.conftest import RunJob
 from tests.refusals import refused
 
@@ -76,6 +77,22 @@ def test_a_file_in_the_place_of_a_directory_is_named_with_its_option(
 def test_a_directory_that_need_not_exist_yet_can_be_written(tmp_path: Path) -> None:
     check_can_be_written(tmp_path / "a" / "b", option="--runs_dir")
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("place", ["/proc", "/sys"])
+def test_a_file_system_that_takes_no_files_is_refused_though_its_permissions_allow_them(place: str) -> None:
+    with refused() as messages:
+        check_can_be_written(Path(place, "runs"), option="--runs_dir")
+    assert messages[0].startswith(f"--runs_dir {place}/runs: {place} cannot be written: choose another directory")
+    with refused() as messages:
+        export_run(Path("runs"), [], "run", Path(place, "run.zip"))
+    assert messages[0].startswith(f"export to {place}: {place} cannot be written")
+
+
+def test_a_directory_in_the_place_of_a_file_is_refused(tmp_path: Path) -> None:
+    with refused() as messages:
+        check_file_can_be_written(tmp_path, option="--output")
+    assert messages == [f"--output {tmp_path} is a directory, a file was expected: name a file in it"]
 
 
 def test_a_read_only_directory_is_refused_before_any_work(job: RunJob, tmp_path: Path) -> None:

@@ -124,6 +124,8 @@ def test_the_model_card_has_scores_with_intervals_and_limits(checkpoint: Path, t
     assert f"| class 2 | few | 4 | 10 | {10 * right:.1f} % | {low:.1f} to {high:.1f} % |" in text
     assert "The largest class has 24 training images, the smallest 4." in text
     assert "Few-shot classes are least reliable: class 2." in text
+    many, medium, few = (f"{10 * number:.1f} %" for number in totals["correct"])
+    assert f"the means of its classes' accuracies: many-shot {many}, medium-shot {medium}, few-shot {few}." in text
     assert "twice" not in text
     # By hand: 8 of 10, (0.8 + z²/20 ± z sqrt(0.016 + z²/400)) / (1 + z²/10).
 

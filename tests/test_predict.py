@@ -13,6 +13,7 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+import torch
 from PIL import Image
 from pyspark.sql import SparkSession
 from scipy.special import softmax
@@ -25,12 +26,14 @@ from longtail.conf.vocabulary import TEST
 from longtail.data.any_image import pixels_of, raw_pixels
 from longtail.data.loader import load_split
 from longtail.data.manifest import read_manifest
+from longtail.models.build import build_model
 from longtail.spark_jobs.cluster.failures import user_message
 from longtail.spark_jobs.steps.evaluation import evaluate_images
 from longtail.spark_jobs.steps.predict import predict
+from longtail.training.augmentation import Normalisation
 from longtail.training.checkpoint_evaluation import run_evaluation
 from longtail.training.class_predictions import class_predictions
-from longtail.training.inference import infer
+from longtail.training.inference import feature_passes, infer
 from longtail.training.prior_shift import estimate_shares
 from longtail.training.run import run_training
 from tests.conftest import RunJob
@@ -285,6 +288,19 @@ def test_images_of_another_size_or_colour_become_what_the_network_takes() -> Non
             pixels_of(bad, (20, 30, 3))
 
 
+def test_a_full_batch_is_divided_evenly_into_passes_that_fit_the_caches() -> None:
+    network = build_model("resnet20", num_classes=3, in_channels=3).eval()
+    with torch.inference_mode():
+        sizes = [
+            (len(features), num_images)
+            for features, num_images in feature_passes(
+                network, Normalisation((0.5,), (0.5,)), torch.zeros(256, 3, 32, 32, dtype=torch.uint8), batch_size=256,
+                device=torch.device("cpu"),
+            )
+        ]  # fmt: skip
+    assert sizes == [(86, 86), (86, 86), (86, 84)]  # at most 100 images of 32x32
+
+
 def test_pixels_in_a_column_are_told_from_files_and_are_not_copied() -> None:
     shape, generator = (2, 3, 1), np.random.default_rng(0)
     images = [generator.integers(128, 256, 6, dtype=np.uint8).tobytes() for _ in range(6)]
@@ -320,12 +336,23 @@ def test_a_loaded_model_predicts_arrays_frames_and_in_sql(
     with refused() as messages:
         model.predict_batch([images[0][0], b"no image"])
     assert messages[0].startswith("image 1 cannot be read: it is not a JPEG")
+    table = table_of(*images, "files").append_column("number", [list(range(30))])
+    pq.write_table(table, tmp_path / "ours.parquet")
+    frame = spark.read.parquet(str(tmp_path / "ours.parquet"))
     refused_calls: list[tuple[Callable[[], object], str]] = [
         (lambda: model.predict_batch(images[0][0]), "one image was given: images were expected, as image[None]"),
         (lambda: lt.load(checkpoint, prior=cast(Any, 5)), "prior is of the type int: uniform, train, a mapping"),
         (lambda: model.predict(cast(Any, pd.DataFrame())), "predict() takes a Spark DataFrame, not a"),
         (lambda: model.predict(spark.range(1), image="id", on_bad_image=cast(Any, "skp")), "(did you mean skip?)"),
         (lambda: model.predict(spark.range(1)), "it has id; name it with --image_column (in Python, image=)"),
+        (lambda: model.predict_batch(cast(Any, None)), "images are of the type NoneType: an array or a list of them"),
+        (lambda: model.class_shares(cast(Any, 5)), "images are of the type int: an array or a list of them"),
+        (lambda: cast(Any, lt.load)(checkpoint, btch_size=3), "'btch_size' (did you mean batch_size?): load() has"),
+        (lambda: cast(Any, model).predict(frame, on_bad_imge="skip"), "'on_bad_imge' (did you mean on_bad_image?)"),
+        (lambda: cast(Any, lt.dashboard)("analytics", prt=80), "unknown option 'prt' (did you mean port?)"),
+        (lambda: model.predict(frame.selectExpr("image", "1 AS a", "2 AS a")), "two columns of one name, a: rename"),
+        (lambda: model.predict(frame.selectExpr("image", "INTERVAL '1' MONTH AS age")), "'age' of the images' table"),
+        (lambda: model.predict_batch([b"7" * 65]), "its 65 bytes are no pixels of 8 x 8 x 1 (64 bytes)"),
     ]  # fmt: skip
     for call, message in refused_calls:
         with refused() as messages:
@@ -337,12 +364,11 @@ def test_a_loaded_model_predicts_arrays_frames_and_in_sql(
         adjusted.probabilities, expected_odds / expected_odds.sum(axis=1, keepdims=True), rtol=1e-4, atol=1e-6
     )
 
-    table = table_of(*images, "files").append_column("number", [list(range(30))])
-    pq.write_table(table, tmp_path / "ours.parquet")
-    frame = spark.read.parquet(str(tmp_path / "ours.parquet"))
     rows = sorted(model.predict(frame).toArrow().to_pylist(), key=lambda row: row["number"])
     assert [row["predicted"] for row in rows] == found.predicted.tolist()
     assert rows[0]["image"] == table["image"][0].as_py() and rows[0]["Key.of mine"] == "k0"
+    of_twins = model.predict(frame.limit(1).selectExpr("image", "1 AS a", "2 AS A")).toArrow()
+    assert of_twins.select([1, 2]).to_pydict() == {"a": [1], "A": [2]}
 
     frame.createOrReplaceTempView("ours")
     model.register(spark, "classify")

@@ -9,6 +9,7 @@ import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
+from math import ceil
 from pathlib import Path
 
 import numpy as np
@@ -205,10 +206,14 @@ def feature_passes(
 
 
 def _images_per_pass(model: Network, images: Tensor, batch_size: int, device: torch.device) -> int:
-    """How many of the images (N, channels, height, width) a forward pass has: the same for any N."""
+    """How many of the images (N, channels, height, width) a forward pass has: the same for any N.
+
+    Full batches are divided evenly, so that hardly any image of their passes is padding.
+    """
     if device.type != "cpu" or sum(weights.numel() for weights in model.parameters()) > _SMALL_NETWORK:
         return batch_size
-    return min(batch_size, max(1, _PASS_PIXELS // (images.shape[2] * images.shape[3])))
+    most = max(1, _PASS_PIXELS // (images.shape[2] * images.shape[3]))
+    return ceil(batch_size / ceil(batch_size / most))
 
 
 def _tensor_to_read(images: np.ndarray) -> Tensor:

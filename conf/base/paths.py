@@ -35,10 +35,21 @@ def check_can_be_written(directory: Location, *, option: str) -> None:
     place = nearest_existing(directory)
     if not place.is_dir():
         raise UserError(f"{option} {directory}: {place} is a file, a directory was expected: choose another one")
-    if not os.access(place, os.W_OK | os.X_OK):
+    probe = place / f".{uuid.uuid4().hex}"
+    try:  # permissions alone do not tell: root has them all, and /proc takes no file
+        probe.touch()
+        probe.unlink()
+    except OSError:
         raise UserError(
             f"{option} {directory}: {place} cannot be written: choose another directory, or make it writable"
-        )
+        ) from None
+
+
+def check_file_can_be_written(file: Location, *, option: str) -> None:
+    """As check_can_be_written, of a file to write, which may be there already."""
+    if file.is_dir():
+        raise UserError(f"{option} {file} is a directory, a file was expected: name a file in it")
+    check_can_be_written(file.parent, option=option)
 
 
 def _check_store_can_be_written(directory: StorePath, *, option: str) -> None:

@@ -16,6 +16,7 @@ from longtail.conf.command_line.spellings import by_option_name
 from longtail.conf.options.live import DashboardOptions, MonitorOptions
 from longtail.conf.vocabulary import TEST
 from longtail.spark_jobs.api.figures import shown
+from longtail.spark_jobs.api.known_options import with_known_options
 from longtail.spark_jobs.steps.live_page import page_checkpoints
 from longtail.spark_jobs.steps.live_query import LiveQueries, live_inputs, start_query
 from longtail.spark_jobs.steps.live_sinks import update_sinks
@@ -159,6 +160,7 @@ def live(runs_dir: str | Path = "runs", **options: Any) -> Live:
     return Live(resolved, tables_dir)
 
 
+@with_known_options
 def dashboard(
     tables: Live | str | Path,
     *,

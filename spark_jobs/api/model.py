@@ -14,6 +14,7 @@ from longtail.conf.base.suggestions import did_you_mean
 from longtail.conf.options.classifier import INFERENCE_BATCH_SIZE
 from longtail.data.any_image import pixels_of
 from longtail.data.image_files import BAD_IMAGE
+from longtail.spark_jobs.api.known_options import with_known_options
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -78,6 +79,7 @@ class Model:
         """(height, width, channels) of the images that the network takes; others are scaled and cropped."""
         return self.card.image_shape
 
+    @with_known_options
     def predict_batch(self, images: np.ndarray | Sequence[object], *, features: bool = False) -> BatchPredictions:
         """Predict images in memory; needs no Spark.
 
@@ -113,6 +115,7 @@ class Model:
             features=None if found.features is None else found.features.numpy(),
         )
 
+    @with_known_options
     def predict(
         self,
         frame: "DataFrame",
@@ -165,12 +168,10 @@ class Model:
         from longtail.training.inference import shares_of_outputs
         from longtail.training.prior_shift import estimated_with_intervals
 
-        if not len(images):
+        probabilities = replace(self, class_offsets=None).predict_batch(images).probabilities
+        if not len(probabilities):
             raise UserError("class shares are estimated from images, and there are none")
-        plain = replace(self, class_offsets=None)
-        found = estimated_with_intervals(
-            plain.predict_batch(images).probabilities, shares_of_outputs(self.card), calibration=self.card.calibration
-        )
+        found = estimated_with_intervals(probabilities, shares_of_outputs(self.card), calibration=self.card.calibration)
         columns = {"share": found.shares, "low": found.low, "high": found.high}
         return pd.DataFrame({"class_name": self.class_names, **columns})
 
@@ -197,6 +198,8 @@ class Model:
     def _pixels(self, images: np.ndarray | Sequence[object]) -> np.ndarray:
         """(N, *image_shape) uint8."""
         shape = self.image_shape
+        if not hasattr(images, "__len__"):
+            raise UserError(f"images are of the type {type(images).__name__}: an array or a list of them was expected")
         if isinstance(images, np.ndarray) and images.dtype == np.uint8 and images.shape[1:] == shape:
             return images
         if isinstance(images, np.ndarray) and images.shape == shape:
@@ -210,6 +213,7 @@ class Model:
         return pixels
 
 
+@with_known_options
 def load(
     checkpoint: str | Location,
     *,

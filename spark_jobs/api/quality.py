@@ -4,11 +4,13 @@ import pandas as pd
 
 from longtail.conf.base.errors import UserError
 from longtail.conf.base.locations import Location, location
+from longtail.spark_jobs.api.known_options import with_known_options
 from longtail.spark_jobs.steps.label_quality import read_quality
 
 _COUNTS = {"support": "unlabeled", "predicted": "pseudo_labels", "correct": "right"}
 
 
+@with_known_options
 def label_quality(table: str | Location) -> pd.DataFrame:
     """How many pseudo-labels of a table of pseudo_labels() are right, by the withheld labels: a row for each class.
 

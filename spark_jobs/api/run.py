@@ -14,6 +14,7 @@ from longtail.conf.base.names import figure_title
 from longtail.conf.vocabulary import TEST, TRAIN, VAL
 from longtail.spark_jobs.api.figures import shown
 from longtail.spark_jobs.api.images import Class, Images, images_of_run
+from longtail.spark_jobs.api.known_options import with_known_options
 from longtail.spark_jobs.api.model import Model, load
 from longtail.spark_jobs.display.confusion import confusion_figure
 from longtail.spark_jobs.steps.run_images import MOST_SHOWN
@@ -112,6 +113,7 @@ class Run(Scores):
         """What happened in its last attempts, a line each with the time; empty if there is no log."""
         return read_log(self.path)
 
+    @with_known_options
     def images(
         self,
         of: Class | None = None,

@@ -4,6 +4,7 @@ Rows become pixels in row_pixels.py, a batch at a time. An image that cannot be 
 says why.
 """
 
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -11,8 +12,10 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 import pyarrow as pa
+from pyspark.errors import PySparkException
 from pyspark.sql import DataFrame
-from pyspark.sql.pandas.types import from_arrow_schema
+from pyspark.sql import functions as F
+from pyspark.sql.pandas.types import from_arrow_schema, to_arrow_schema
 from pyspark.sql.types import StructType
 
 from longtail.conf.base.errors import UserError
@@ -30,7 +33,7 @@ from longtail.data.contract import (
     PROBABILITIES,
     TOP5,
 )
-from longtail.spark_jobs.frames.image_columns import FileColumn, ImageColumn, column
+from longtail.spark_jobs.frames.image_columns import FileColumn, ImageColumn
 from longtail.spark_jobs.frames.predictions import (
     SCORE_FIELDS,
     Classifier,
@@ -86,14 +89,20 @@ def with_named_predictions(
 ) -> DataFrame:
     """The kept columns of a frame (by default all), NAMED_PREDICTION_SCHEMA and the additions.
 
-    Raises UserError if the frame has a column of such a name.
+    Raises UserError if the frame has a column of such a name, two of one name, or one of a type that Spark does not
+    send to Python.
     """
     kept = frame.columns if kept is None else list(kept)
     predicted = pa.schema([*NAMED_PREDICTION_SCHEMA, *additions.fields])
     _check_names(kept, predicted.names)
     needed = [*kept, *(name for name in images.columns if name not in kept)]
-    # PySpark's mapInArrow() takes no name with a dot in it: within it, the columns have numbers.
-    numbered = frame.select(*(column(name).alias(_numbered(number)) for number, name in enumerate(needed)))
+    # PySpark's mapInArrow() takes no name with a dot in it, and names may differ in upper and lower case alone: within
+    # it, the columns have numbers.
+    places = {name: f"{_numbered(place)}_of_frame" for place, name in enumerate(frame.columns)}
+    numbered = frame.toDF(*places.values()).select(
+        *(F.col(places[name]).alias(_numbered(number)) for number, name in enumerate(needed))
+    )
+    _check_types(numbered.schema, needed)
     predict = partial(
         _predict_partition,
         classifier=classifier,
@@ -138,11 +147,25 @@ def _no_predictions() -> pa.StructArray:
 
 def _check_names(kept: Sequence[str], added: Sequence[str]) -> None:
     """Raise UserError if a column would have a name twice; Spark does not tell upper from lower case."""
+    if twice := [name for name, number in Counter(kept).items() if number > 1]:
+        raise UserError(f"the images' table has two columns of one name, {with_examples(twice)}: rename or drop one")
     folded = {name.casefold(): name for name in kept}
     if both := [folded[name.casefold()] for name in added if name.casefold() in folded]:
         raise UserError(
             f"the images' table has columns of predictions already, {with_examples(both)}: rename or drop them"
         )
+
+
+def _check_types(schema: StructType, names: Sequence[str]) -> None:
+    """Raise UserError at a column of a type that has none in Arrow, in which rows are sent to Python."""
+    for field, name in zip(schema, names, strict=True):
+        try:
+            to_arrow_schema(StructType([field]))
+        except PySparkException:
+            raise UserError(
+                f"the column {name!r} of the images' table is of the type {field.dataType.simpleString()}, which Spark "
+                f"does not send to Python: drop it, or cast it to a string"
+            ) from None
 
 
 def _predict_partition(

@@ -9,6 +9,7 @@ from pyspark import StorageLevel
 from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
 from pyspark.sql.pandas.types import from_arrow_schema
+from pyspark.sql.types import StructType
 
 from longtail.conf.base.locations import Location, spark_uri
 from longtail.conf.vocabulary import NO_CLASS, TRAIN, UNLABELED
@@ -91,10 +92,14 @@ def read_prepared(spark: SparkSession, set_dir: Location) -> DataFrame:
     return read_parquet_or_delta(spark, set_dir / ROWS_DIRECTORY)
 
 
-def read_parquet_or_delta(spark: SparkSession, table: Location) -> DataFrame:
-    """A Parquet table, or the newest version of a Delta table."""
+def read_parquet_or_delta(spark: SparkSession, table: Location, schema: StructType | None = None) -> DataFrame:
+    """A Parquet table, or the newest version of a Delta table.
+
+    schema: that of a Parquet table, where it is known; else a Spark job looks it up
+    """
     if not is_delta(table):
-        return spark.read.parquet(pattern_of(table))
+        reader = spark.read if schema is None else spark.read.schema(schema)
+        return reader.parquet(pattern_of(table))
     return spark.read.option("basePath", spark_uri(table)).parquet(*map(pattern_of, delta_files(table)))
 
 

@@ -9,6 +9,7 @@ from itertools import islice
 import pyarrow as pa
 import pyarrow.parquet as pq
 from pyspark.sql import DataFrame, SparkSession
+from pyspark.sql.pandas.types import from_arrow_schema
 
 from longtail.conf.base.errors import UserError
 from longtail.conf.base.files import open_for_reading
@@ -31,7 +32,7 @@ from longtail.spark_jobs.frames.named_predictions import (
     with_named_predictions,
 )
 from longtail.spark_jobs.frames.predictions import Classifier
-from longtail.spark_jobs.frames.reading import TASKS_PER_SLOT, pattern_of, read_parquet_or_delta
+from longtail.spark_jobs.frames.reading import TASKS_PER_SLOT, read_parquet_or_delta
 from longtail.spark_jobs.steps.class_shares import MOST_PROBABILITIES, sampled
 
 NAMES_PER_ROW_GROUP = 10_000
@@ -110,19 +111,22 @@ def new_images(
         kept = [FILE] if label_column is None else [FILE, label_column]
         num_files = _write_list(path, directory, list_of_files, label_column, list_file)
         tasks = min(TASKS_PER_SLOT * slots, -(-num_files // FILES_PER_TASK))
-        rows = spark.read.parquet(pattern_of(list_of_files)).repartition(max(tasks, min(slots, num_files)))
+        listed = read_parquet_or_delta(spark, list_of_files, from_arrow_schema(_list_schema(label_column)))
+        rows = listed.repartition(max(tasks, min(slots, num_files)))
         yield NewImages(rows, FileColumn(_PATH_BYTES, directory), kept, options.on_bad_image)
+
+
+def _list_schema(label_column: str | None) -> pa.Schema:
+    columns = [pa.field(FILE, pa.string()), pa.field(_PATH_BYTES, pa.binary())]
+    return pa.schema(columns if label_column is None else [*columns, pa.field(label_column, pa.string())])
 
 
 def _write_list(
     path: Location, directory: Location, file: Location, label_column: str | None, list_file: Location | None
 ) -> int:
     """Write the names of the image files, a part at a time; return how many there are."""
-    columns = [pa.field(FILE, pa.string()), pa.field(_PATH_BYTES, pa.binary())]
-    if label_column is not None:
-        columns.append(pa.field(label_column, pa.string()))
-    num_files = 0
-    with file.open("wb") as target, pq.ParquetWriter(target, schema := pa.schema(columns)) as writer:
+    schema, num_files = _list_schema(label_column), 0
+    with file.open("wb") as target, pq.ParquetWriter(target, schema) as writer:
         found = _names(path, directory, in_folders=label_column is not None)
         remaining = found if list_file is None else _listed_names(list_file)
         while names := list(islice(remaining, NAMES_PER_ROW_GROUP)):

@@ -4,6 +4,7 @@ from dataclasses import dataclass
 
 from pyspark.sql import SparkSession
 from pyspark.sql import functions as F
+from pyspark.sql.types import StructType
 
 from longtail.conf.base.errors import UserError
 from longtail.conf.base.locations import Location
@@ -89,13 +90,13 @@ def predict(spark: SparkSession, options: PredictOptions) -> PredictedTable:
             write_log(directory)
         if class_shares is not None:
             class_shares.write(directory / CLASS_SHARES_FILE)
-    return _summary(spark, output, class_shares, key=found.kept[0] if found.kept else None)
+    return _summary(spark, output, predicted.schema, class_shares, key=found.kept[0] if found.kept else None)
 
 
 def _summary(
-    spark: SparkSession, table: Location, class_shares: ClassShares | None, *, key: str | None
+    spark: SparkSession, table: Location, schema: StructType, class_shares: ClassShares | None, *, key: str | None
 ) -> PredictedTable:
-    written = read_parquet_or_delta(spark, table)
+    written = read_parquet_or_delta(spark, table, schema)
     counts = written.agg(F.count("*"), F.count(BAD_IMAGE)).first()
     assert counts is not None, "an aggregation without groups has one row"
     bad: list[tuple[str, str]] = []

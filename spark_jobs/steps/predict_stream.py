@@ -20,6 +20,7 @@ from longtail.conf.base.errors import UserError
 from longtail.conf.base.files import new_directory, write_json_atomically
 from longtail.conf.base.locations import spark_uri
 from longtail.conf.base.locks import lock_file
+from longtail.conf.base.paths import check_can_be_written
 from longtail.conf.options.inference import PredictOptions
 from longtail.data.class_names import check_same_order
 from longtail.data.delta import delta_connector, is_delta
@@ -64,6 +65,7 @@ def predict_stream(
     """
     assert isinstance(options.output, Path), "the options are checked"
     output = options.output.absolute()
+    check_can_be_written(output.parent, option="--output")
     kafka = kafka_connection(options, options.bootstrap_servers) if options.bootstrap_servers else None
     packages = [KAFKA_PACKAGE] if kafka else []
     if options.path is not None and is_delta(options.path):

@@ -20,6 +20,7 @@ import pyarrow.parquet as pq
 from longtail.conf.base.errors import UserError
 from longtail.conf.base.files import new_directory, scratch_directory, write_atomically, write_json_atomically
 from longtail.conf.base.locations import Location
+from longtail.conf.base.paths import check_can_be_written
 from longtail.conf.base.store_path import StorePath
 from longtail.streaming.runs.trash import things_of
 from longtail.streaming.tables.manifest import list_runs
@@ -42,6 +43,7 @@ def export_run(runs_dir: Location, tables_dirs: Sequence[Path], run: str, target
         raise UserError(f"{target} exists: remove it, or choose another one")
     if (inside := target.absolute()).is_relative_to(str((runs_dir / run).absolute())):
         raise UserError(f"{inside} lies in the directory of the run: choose another one")
+    check_can_be_written(inside.parent, option="export to")
     if isinstance(runs_dir, Path):
         _export(dict(_files(runs_dir, run)), tables_dirs, run, target)  # all are found before anything is written
         return

@@ -70,9 +70,11 @@ def model_card_text(
             images = sum(support[number] for number in members), sum(correct[number] for number in members)
             lines.append(_row(f"{group}-shot", len(members), *images))
     error = test["expected_calibration_error"]
+    means = [f"{group}-shot {_percent(test[f'{group}_shot_accuracy'])}" for group in SHOT_GROUPS if group in groups]
     lines += [
         "",
-        f"Balanced accuracy: {_percent(test['balanced_accuracy'])}. Macro F1: {_percent(test['macro_f1'])}.",
+        f"Balanced accuracy: {_percent(test['balanced_accuracy'])}. Macro F1: {_percent(test['macro_f1'])}. In the "
+        f"table, all images of a group count alike; the means of its classes' accuracies: {', '.join(means)}.",
         "",
         "| class | shots | training images | test images | accuracy | 95 % interval |",
         "|---|---|---:|---:|---:|---|",
