@@ -15,9 +15,10 @@ from longtail.conf.experiment import Experiment
 from longtail.data.kept_predictions import kept_rows, write_kept
 from longtail.spark_jobs.report import main
 from longtail.spark_jobs.studies.findings import findings
-from longtail.spark_jobs.studies.overview import write_overview
+from longtail.spark_jobs.studies.overview import overview_markdown, write_overview
 from longtail.spark_jobs.studies.report import write_report
 from longtail.spark_jobs.studies.results import read_step_times, read_trials, write_definition
+from longtail.spark_jobs.studies.words import words_used
 from tests.prepared_set import image_rows, write_manifest, write_split
 from tests.refusals import refused
 
@@ -167,6 +168,16 @@ def test_few_shot_images_of_each_combination_are_a_page_of_their_own(tmp_path: P
     assert "(images.html)" not in report(tmp_path, rows)[0] and not (tmp_path / "r" / "images.html").exists()
 
 
+def test_a_report_explains_the_words_of_the_papers_that_it_uses(tmp_path: Path) -> None:
+    markdown, _ = report(tmp_path, MIXED)
+    words = markdown.split("The words:")[1].split("##")[0]
+    assert re.findall(r"^- \*(.*?)\*: ", words, re.MULTILINE) == [
+        "balanced accuracy", "few-shot", "D_U", "pairs, settings",
+    ]  # fmt: skip
+    of_both = "\n".join(words_used("CE against LDAM-DRW at rho_U = 1"))
+    assert all(f"*{word}*" in of_both for word in ("CE", "LDAM", "DRW", "rho_U")) and "*rho*" not in of_both
+
+
 def test_one_page_compares_all_experiments_of_a_directory(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
     write_report(EXPERIMENT, GAIN, tmp_path / "one")
     write_report(EXPERIMENT, MIXED, tmp_path / "two")
@@ -175,9 +186,14 @@ def test_one_page_compares_all_experiments_of_a_directory(tmp_path: Path, capsys
     assert write_overview(tmp_path) == tmp_path / "index.html"
     assert "left out of the page of all reports: " in capsys.readouterr().out
     told, untold = (tmp_path / "index.md").read_text().split("## Can't tell")
+    assert "- *D_U*: unlabeled images" in told and "6 of 6 trials, 3 seeds." in untold
     assert "| [one](one/report.md) | D_U | with\\|out | none | balanced accuracy | +11.0 |" in told
     assert "[two]" not in told and "| [two](two/report.md) | D_U |" in untold and "[three]" not in untold
     assert '<a href="one/report.html">one</a>' in (tmp_path / "index.html").read_text()
+
+
+def test_one_seed_is_one_seed(tmp_path: Path) -> None:
+    assert "2 of 6 trials, 1 seed." in overview_markdown({"one": (EXPERIMENT, [GAIN[0], GAIN[3]])}, link="report.md")
 
 
 def test_one_level_alone_is_compared_with_nothing():

@@ -101,6 +101,8 @@ def test_a_curve_goes_through_the_means_by_their_numbers_with_deviations_and_ref
     np.testing.assert_allclose(bar[:, 1], [60 - 100 * 0.02**0.5, 60 + 100 * 0.02**0.5])
     assert reference.get_ydata()[0] == pytest.approx(20) and reference.get_label() == "CE, none"
     assert axes.get_xscale() == "log"
+    ticks = [(tick.get_text(), *tick.get_position()) for tick in axes.get_xticklabels(which="both")]
+    assert [tick[:2] for tick in ticks] == [("0.5", 0.5), ("5", 5)], "the levels, and no powers of ten"
 
 
 def test_scores_are_drawn_on_axes_that_fit_them() -> None:

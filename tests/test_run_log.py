@@ -1,5 +1,6 @@
 """The log of a run: what it says, that it is bounded and has no secrets, and who shows it."""
 
+import json
 import re
 import socket
 from collections.abc import Iterator
@@ -56,6 +57,20 @@ def test_a_training_says_what_it_runs_on_and_what_each_epoch_measured(set_dir: P
     run_training(tiny_options(TrainOptions, epochs=3), paths_of(set_dir, tmp_path / "run"), ALONE, attempt=2)
     assert read_log(tmp_path / "run").startswith(text)
     assert "goes on after epoch 2\n" in read_log(tmp_path / "run")
+
+
+def test_a_run_that_the_user_can_mend_says_only_how(
+    set_dir: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuses(*arguments: object, **options: object) -> None:
+        raise UserError("the loss became nan:\nlower --lr")
+
+    monkeypatch.setattr("longtail.training.run.fit", refuses)
+    paths = paths_of(set_dir, tmp_path / "run")
+    with pytest.raises(UserError):
+        run_training(tiny_options(TrainOptions), paths, ALONE, attempt=1)
+    (event,) = paths.events_dir.glob("*failed*")
+    assert json.loads(event.read_text())["message"] == "the loss became nan: lower --lr"
 
 
 def test_a_pretraining_has_no_balanced_accuracy(set_dir: Path, tmp_path: Path) -> None:

@@ -77,11 +77,12 @@ def test_a_title_has_a_bounded_number_of_options_and_the_seed() -> None:
 
 
 def test_runs_that_the_first_options_leave_alike_are_told_apart_by_the_others() -> None:
+    trial = {"seed": 1, "epochs": 3, "learning_rate": 5, "exp_str": "0"}
     telling = [{"loss_type": "LDAM", "train_rule": "DRW", "imb_factor": 0.02, "imb_type": "step", "arch": "resnet20"}]
-    assert titles(*telling, {}, {"epochs": 3, "learning_rate": 5}, {"seed": 1, "epochs": 3, "learning_rate": 5}) == [
+    assert titles(*telling, {}, {**trial, "seed": 0, "exp_str": "again"}, trial) == [
         "cifar10, labels alone · LDAM · DRW · step · rho 50 · resnet20 · seed 0",
         "cifar10, labels alone · CE · no re-balancing · rho 100 · 200 epochs · seed 0",
-        "cifar10, labels alone · CE · no re-balancing · rho 100 · 3 epochs · lr 5 · seed 0",
+        "cifar10, labels alone · CE · no re-balancing · rho 100 · 3 epochs · lr 5 · again · seed 0",
         "cifar10, labels alone · CE · no re-balancing · rho 100 · 3 epochs · lr 5 · seed 1",
     ]
 

@@ -7,6 +7,7 @@ import threading
 from dataclasses import replace
 from typing import Any
 
+from longtail.conf.base.errors import UserError
 from longtail.conf.base.files import write_json_atomically
 from longtail.conf.options.training import RunOptions
 from longtail.data.manifest import read_manifest
@@ -100,4 +101,5 @@ def _run_training(
 
 
 def _failure_line(error: BaseException) -> str:
-    return f"{type(error).__name__}: {' '.join(str(error).split())}"
+    text = " ".join(str(error).split())
+    return text if isinstance(error, UserError) else f"{type(error).__name__}: {text}"

@@ -23,6 +23,7 @@ from longtail.spark_jobs.studies.markdown_parts import joined, markdown_table
 from longtail.spark_jobs.studies.power import power_statements
 from longtail.spark_jobs.studies.terminal import mean_and_deviation
 from longtail.spark_jobs.studies.trial_row import Row
+from longtail.spark_jobs.studies.words import words_used
 
 DIFFERENCES = "differences"
 """Name of the figure of paired differences, which stands with the findings."""
@@ -85,6 +86,7 @@ def _differences(experiment: Experiment, rows: Sequence[Row], figure: str) -> li
     if not any(by_score.values()):
         return []
     body = [difference_cells(comparison) for comparisons in by_score.values() for comparison in comparisons]
+    table = markdown_table(DIFFERENCE_HEADER, body, numbers_from=NUM_TEXT_COLUMNS)
     num_seeds = len({row["seed"] for row in rows})
     power = [
         f"{COMPARED_SCORES[score]}: {statement}"
@@ -93,8 +95,10 @@ def _differences(experiment: Experiment, rows: Sequence[Row], figure: str) -> li
     ]
     return [
         figure,
-        markdown_table(DIFFERENCE_HEADER, body, numbers_from=NUM_TEXT_COLUMNS),
+        table,
         how_to_read(by_score),
+        "The words:",
+        *words_used(f"{experiment.title}\n{experiment.about}\n{table}"),
         "## Which differences these seeds can show",
         *(f"- {statement}" for statement in power),
     ]

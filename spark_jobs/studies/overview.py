@@ -26,6 +26,7 @@ from longtail.spark_jobs.studies.kept_trials import kept_trials
 from longtail.spark_jobs.studies.markdown_parts import joined, markdown_table
 from longtail.spark_jobs.studies.report import page_of
 from longtail.spark_jobs.studies.trial_row import Row
+from longtail.spark_jobs.studies.words import words_used
 
 _TITLE = "What the experiments say"
 _HEADER = ("experiment", *DIFFERENCE_HEADER)
@@ -61,6 +62,7 @@ def overview_markdown(experiments: Mapping[str, tuple[Experiment, list[Row]]], *
             line = [f"[{name}]({name}/{link})", *difference_cells(comparison)]
             (untold if verdict(comparison) == CANNOT_TELL else told).append(line)
     number = len(told) + len(untold)
+    cells = "\n".join(" ".join(line) for line in (*told, *untold))
     return joined(
         section
         for section in [
@@ -69,6 +71,8 @@ def overview_markdown(experiments: Mapping[str, tuple[Experiment, list[Row]]], *
             f"other axes; experiments: {len(experiments)}; differences in points. {len(told)} are a gain or a loss: "
             f"with no effect anywhere it would be some {number * (1 - CONFIDENCE):.0f}. Each report says how the words "
             f"are meant.",
+            "The words:",
+            *words_used(cells),
             "## Gains and losses",
             markdown_table(_HEADER, told, numbers_from=_NUM_TEXT_COLUMNS) if told else "None.",
             "## Can't tell",
@@ -76,11 +80,15 @@ def overview_markdown(experiments: Mapping[str, tuple[Experiment, list[Row]]], *
             "## The experiments",
             *(
                 f"- [{name}]({name}/{link}): {experiment.title}. {len(rows)} of {len(experiment.trials())} trials, "
-                f"{len({row['seed'] for row in rows})} seeds."
+                f"{_seeds(len({row['seed'] for row in rows}))}."
                 for name, (experiment, rows) in experiments.items()
             ),
         ]
     )
+
+
+def _seeds(number: int) -> str:
+    return f"{number} seed{'s' * (number != 1)}"
 
 
 def _write(text: str, file: Location) -> None:

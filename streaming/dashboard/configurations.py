@@ -144,6 +144,6 @@ def _named_run(text: str) -> str:
 
 _LABELS = {
     **dict.fromkeys(("method", "semi_method", "balancing", "loss_type", "train_rule", "imb_type", "arch"), "{}"),
-    "seed": "seed {}", "epochs": "{} epochs", "learning_rate": "lr {}", "batch_size": "batch {}",
+    "exp_str": "{}", "seed": "seed {}", "epochs": "{} epochs", "learning_rate": "lr {}", "batch_size": "batch {}",
 }  # fmt: skip
 _PLACES_SAY = {"resume": "from", "pretrained_model": "from", "pseudo_labels": "pseudo-labels of"}

@@ -136,7 +136,7 @@ def page_state(
             *key_figures(of_split, kind.figures),
             *pseudo_label_figures(rows_where(of_steps, epoch=last_epoch(of_steps))),
         ],
-        has_classes=kind.has_classes,
+        has_classes=kind.has_classes and split is not None,
         sources=[(name, source, titles.get(source, source)) for name, source in sources_of(options, rows)],
         command=command_of(rows[run]["phase"], rows[run]["configuration"]),
         checkpoints=checkpoints_of(run, rows[run]["configuration"], has_best=VAL in splits) if card.epoch else {},

@@ -23,8 +23,10 @@ _PHASES = {
     "pretrain_simclr": "pre-training, SimCLR", "train": "labels alone",
     "train_semi": "labels and pseudo-labels", "classifier": "classifier on a frozen backbone",
 }  # fmt: skip
-_UNTOLD = {"train_rule": ("None", "no re-balancing"), "balancing": ("none", "no balancing")}
-"""By option, the value that has another word in titles, and that word."""
+_UNTOLD = {
+    "train_rule": ("None", "no re-balancing"), "balancing": ("none", "no balancing"), "exp_str": ("0", ""),
+}  # fmt: skip
+"""By option, the value that has another word in titles, and that word; empty if it says nothing."""
 
 
 def run_titles(rows: Iterable[Mapping[str, Any]]) -> dict[str, str]:
@@ -109,5 +111,5 @@ def _parts(texts: Mapping[str, str], names: list[str]) -> Iterable[str]:
     for name in names:
         text = texts.get(name)
         value, word = _UNTOLD.get(name, (None, ""))
-        if text is not None:
-            yield word if text == value else label_of(name, text)
+        if text is not None and (shown := word if text == value else label_of(name, text)):
+            yield shown

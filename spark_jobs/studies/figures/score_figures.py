@@ -66,9 +66,12 @@ def plot_curve(axis: NumericAxis, arms: Sequence[Arm]) -> Figure | None:
                 if (mean := arm.mean(score)) is not None and arm.levels[axis.axis] in axis.references:
                     name = ", ".join([*others, arm.levels[axis.axis]])
                     axes.axhline(100 * mean, color=colour, linestyle="--", label=name)
-        values = axis.values.values()
-        if min(values) > 0 and max(values) / min(values) >= LOG_SCALE_RANGE:
+        values = sorted({*axis.values.values()})
+        if values[0] > 0 and values[-1] / values[0] >= LOG_SCALE_RANGE:
             axes.set_xscale("log")
+        # At the levels alone: the powers of ten of a logarithmic axis are none of them.
+        axes.set_xticks(values, [f"{value:g}" for value in values])
+        axes.set_xticks([], minor=True)
         axes.set(xlabel=axis.name, ylabel="test accuracy, %")
         axes.set_title(REPORTED_SCORES[score], fontsize=10)
         axes.grid(color=GRID_COLOUR)
