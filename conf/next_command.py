@@ -11,8 +11,8 @@ from longtail.conf.base.shown_text import redacted
 from longtail.conf.options.base import JobOptions, presentation
 from longtail.conf.options.data import DATA_OPTIONS
 
-_OWN_OF_EACH_JOB = {"resume", "remote"}
-"""The checkpoint that a job starts from, and a Spark Connect server, with which not every job goes on."""
+_OWN_OF_EACH_JOB = {"resume", "remote", "output_dir"}
+"""The checkpoint that a job starts from, what it writes, and a Spark Connect server: not every job goes on with one."""
 
 
 def next_command(

@@ -95,6 +95,12 @@ def test_a_training_after_a_pretraining_keeps_what_was_chosen_for_it(checkpoint:
     assert (again.arch, again.epochs, again.pretrained_model, again.resume) == ("resnet32", 3, checkpoint, None)
 
 
+def test_where_a_job_writes_is_not_where_the_next_one_does() -> None:
+    """The training after a labelling would look for the labels elsewhere."""
+    options = parsed(AdviseOptions, "--imb_factor_unlabel 1 --output_dir advice")
+    assert next_command("gen_pseudolabels", GenPseudolabelsOptions, options, resume="c").endswith(" --resume c")
+
+
 def test_what_belongs_to_a_contrastive_pretraining_stays_there(checkpoint: Path) -> None:
     options = parsed(PretrainMocoOptions, "--epochs 7 --lr 0.03 --wd 0.01 --lr_schedule steps")
     command = next_command("train", TrainOptions, options, pretrained_model=checkpoint)
