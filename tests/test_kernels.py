@@ -1,6 +1,8 @@
 """The tables that Arrow and numpy compute are those that plain Python makes of their definitions."""
 
+import math
 import random
+import warnings
 from typing import Any
 
 import pyarrow as pa
@@ -82,3 +84,13 @@ def test_a_sum_that_is_not_a_number_is_shown_as_such_and_not_as_unknown(sum_of: 
     (row,) = computed(events)["epochs"]
     assert str(row[{"loss_sum": "loss", "confidence_sum": "calibration_gap"}[sum_of]]) == "nan"
     assert row["balanced_accuracy"] is not None
+
+
+def test_sums_beyond_the_largest_number_are_infinite_and_nobody_is_warned() -> None:
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        found = [
+            computed([an_event(ClassEvent, class_id=c, loss_sum=loss) for c, loss in enumerate(losses)])["epochs"]
+            for losses in ((1e308, 1e308), (math.inf, -math.inf))
+        ]
+    assert [str(row["loss"]) for (row,) in found] == ["inf", "nan"]

@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
@@ -12,13 +13,17 @@ import pytest
 from longtail.conf.base.errors import UserError
 from longtail.spark_jobs.runs import main as runs
 from longtail.spark_jobs.steps.live_sinks import update_sinks
+from longtail.streaming.alerts.rules import AlertRules
 from longtail.streaming.dashboard.page import page_state
 from longtail.streaming.dashboard.selection import Selection
 from longtail.streaming.dashboard.table_reader import TableReader
-from longtail.streaming.events.files import event_files_of
+from longtail.streaming.event_files.reading import read_event_files
+from longtail.streaming.events.files import event_files_of, file_names
 from longtail.streaming.events.schema import RunEvent
 from longtail.streaming.events.writer import EventWriter
 from longtail.streaming.live.checkpoint import missing_part
+from longtail.streaming.live.keeper import TableKeeper
+from longtail.streaming.parsing.arrow import LINE_SCHEMA
 from longtail.streaming.runs.descriptions import add_tag
 from longtail.streaming.runs.trash import trash_entries
 from longtail.streaming.tables.manifest import list_runs
@@ -82,6 +87,33 @@ def test_a_deleted_run_is_nowhere_and_a_restored_one_is_as_it_was(runs_dir: Path
     assert files(runs_dir) == before
     assert list_runs(tables) == ["base"] and (runs_dir.parent / "tb" / "base").exists()
     assert_delta_tables_have_the_same_rows(tables)
+
+
+@pytest.mark.parametrize("options", [(), ("--purge",)])
+def test_whoever_keeps_the_tables_next_does_not_miss_a_run_that_users_deleted(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], options: tuple[str, ...]
+) -> None:
+    def follow() -> None:
+        keeper = TableKeeper(None, tmp_path / "analytics", AlertRules(), runs_dir=tmp_path)
+        try:
+            keeper.follow()
+            names = file_names(tmp_path / "events")
+            keeper.update(LINE_SCHEMA.empty_table(), [*read_event_files(tmp_path / "events", names)])
+        finally:
+            keeper.close()
+
+    for run in ("base", "other"):
+        EventWriter(tmp_path / "events", run=run, attempt=1).write_epoch(1, [class_event(run=run)])
+    follow()
+    do(tmp_path, "delete", "base", *options)
+    follow()
+    assert list_runs(tmp_path / "analytics") == ["other"] and capsys.readouterr().err == ""
+
+    for directory in ("events", "analytics/runs"):  # by hand
+        shutil.rmtree(tmp_path / directory)
+        (tmp_path / directory).mkdir()
+    follow()
+    assert [line.partition(" in ")[0] for line in capsys.readouterr().err.splitlines()] == ["longtail: tables of other"]
 
 
 def test_a_purged_run_cannot_be_restored_and_an_expired_one_is_purged(runs_dir: Path) -> None:

@@ -61,8 +61,9 @@ class Groups:
         return self.order[self.starts + self.lengths - 1]
 
     def sum(self, values: np.ndarray) -> np.ndarray:
-        """(N,) -> (G,)"""
-        return np.add.reduceat(values[self.order], self.starts) if len(self) else values[:0]
+        """(N,) -> (G,); infinite or NaN where the sum is."""
+        with np.errstate(over="ignore", invalid="ignore"):
+            return np.add.reduceat(values[self.order], self.starts) if len(self) else values[:0]
 
     def max(self, values: np.ndarray) -> np.ndarray:
         """(N,) -> (G,); NaN, which is null, only in groups that have nothing else."""

@@ -1,11 +1,8 @@
 """What users do with runs and files while their tables are kept: deleted, restored and described runs, damaged tables.
 
-TABLES_DIR/known_runs.json      the runs that the tables have had, so that one whose files were removed is noticed
 TABLES_DIR/rebuilding/RUN       a run whose tables are being written again; a killed process is followed by another
 """
 
-import contextlib
-import json
 import math
 import sys
 from collections.abc import Iterable, Iterator, Mapping
@@ -16,7 +13,6 @@ from time import monotonic
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from longtail.conf.base.files import write_json_atomically
 from longtail.conf.base.locations import Location
 from longtail.conf.base.store_path import StorePath
 from longtail.streaming.events.writer import EVENTS_DIRECTORY
@@ -24,11 +20,11 @@ from longtail.streaming.live.run_lines import RunLines
 from longtail.streaming.runs.following import deletion_times, follow_runs
 from longtail.streaming.runs.trash import remove, trash_entries
 from longtail.streaming.tables.deletions import is_of_present_run
+from longtail.streaming.tables.known_runs import read_known_runs, write_known_runs
 from longtail.streaming.tables.manifest import DamagedTables, list_runs, read_run_manifest, run_directory
 from longtail.streaming.tables.reading import missing_file
 from longtail.streaming.tables.writing import keep_readable
 
-KNOWN_RUNS = "known_runs.json"
 REBUILDING = "rebuilding"
 LOOK_SECONDS_OF_STORES = 10.0
 
@@ -41,7 +37,7 @@ class FollowedRuns:
 
     def __init__(self, tables_dir: Path, runs_dir: Location | None) -> None:
         self._tables_dir, self._runs_dir = tables_dir, runs_dir
-        self._known = {*_read_known(tables_dir), *list_runs(tables_dir)}
+        self._known = {*read_known_runs(tables_dir), *list_runs(tables_dir)}
         self._deleted_at: dict[str, float] = {}
         self._checked: dict[str, int] = {}
         self._next_look = -math.inf
@@ -55,7 +51,6 @@ class FollowedRuns:
         self._deleted_at = deletion_times(trash_entries(self._runs_dir))
         if changed:
             self._known = self._known - set(changed) | {*changed} & {*list_runs(self._tables_dir)}
-            self._write_known()
         return changed
 
     @property
@@ -138,14 +133,7 @@ class FollowedRuns:
             (self._tables_dir / REBUILDING / run).unlink(missing_ok=True)
 
     def _write_known(self) -> None:
-        write_json_atomically(self._tables_dir / KNOWN_RUNS, sorted(self._known))
-
-
-def _read_known(tables_dir: Path) -> set[str]:
-    with contextlib.suppress(OSError, ValueError, RecursionError):
-        names = json.loads((tables_dir / KNOWN_RUNS).read_text(encoding="utf-8"))
-        return {name for name in names if isinstance(name, str)} if isinstance(names, list) else set()
-    return set()
+        write_known_runs(self._tables_dir, self._known)
 
 
 def _tell(message: str) -> None:

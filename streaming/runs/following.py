@@ -15,6 +15,7 @@ from longtail.streaming.runs.own_directories import TRASH_DIRECTORY
 from longtail.streaming.runs.trash import TrashEntry, remove, trash_entries
 from longtail.streaming.tables.deletions import write_deletion_times
 from longtail.streaming.tables.descriptions import write_table_descriptions
+from longtail.streaming.tables.known_runs import note_changed_runs
 from longtail.streaming.tables.manifest import MANIFEST, read_run_manifest, run_directory
 
 
@@ -22,6 +23,7 @@ def follow_runs(runs_dir: Location, tables_dir: Path) -> list[str]:
     """Bring tables up to date with the trash and the descriptions of a runs directory; the runs that changed."""
     entries = trash_entries(runs_dir)
     changed = [entry.run for entry in entries if _follow(tables_dir, entry)]
+    note_changed_runs(tables_dir, changed)
     _remove_without_entry(tables_dir, {entry.name for entry in entries})
     write_table_descriptions(tables_dir, read_descriptions(runs_dir))
     write_deletion_times(tables_dir, deletion_times(entries))
