@@ -169,6 +169,23 @@ def test_a_run_in_a_store_is_deleted_and_restored_with_its_tables(one_run: Store
     assert messages[0].startswith(f"the trash of {RUNS} has no run base")
 
 
+def test_tables_in_a_store_that_are_named_follow_what_is_done_with_runs_on_the_local_disk(tmp_path: Path) -> None:
+    tables = location("memory://tests/tables")
+    assert isinstance(tables, StorePath)
+    EventWriter(tmp_path / "events", run="base", attempt=1).write_epoch(1, [class_event()])
+    with working_tables(tables) as (directory, _):
+        write_base(directory)
+    before = content(tables)
+    named = ["base", "--runs_dir", str(tmp_path), "--tables_dir", str(tables)]
+    runs(["delete", *named])
+    assert [name for name in content(tables) if "base" in name] == []
+    runs(["restore", *named])
+    assert content(tables) == before
+    with refused() as messages:
+        runs(["delete", *named[:-1], f"{tables}/none"])
+    assert messages[0].endswith("there is no such directory")
+
+
 def test_a_run_that_is_trained_in_a_store_is_not_deleted(one_run: StorePath) -> None:
     before = content(one_run)
     with exclusive_run(one_run / "base"), refused() as messages:

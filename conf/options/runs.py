@@ -3,10 +3,11 @@
 from pathlib import Path
 from typing import Literal
 
-from pydantic import DirectoryPath, model_validator
+from pydantic import model_validator
 
 from longtail.conf.base.locations import Location
 from longtail.conf.options.base import JobOptions, option
+from longtail.conf.options.places import DirectoryLocation
 
 Action = Literal[
     "list", "show", "log", "rename", "tag", "note", "hide", "unhide", "archive", "delete", "restore", "export",
@@ -49,7 +50,7 @@ class RunsOptions(JobOptions):
         group="Input",
     )
     runs_dir: Location = option(Path("runs"), "directory of the runs", group="Input")
-    tables_dir: DirectoryPath | None = option(
+    tables_dir: DirectoryLocation | None = option(
         None, "live tables elsewhere than in analytics/ and dashboard/ of --runs_dir", group="Input"
     )
     keep_days: float = option(

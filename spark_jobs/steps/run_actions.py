@@ -43,27 +43,30 @@ def act(options: RunsOptions) -> None:
     if options.dry_run or options.action in ("list", "show", "log", "export"):
         return
     purge_expired(options.runs_dir)
-    if isinstance(options.runs_dir, StorePath):
-        _follow_in_store(options.runs_dir)
+    _follow_in_stores(options)
     for tables_dir in follow_all(options.runs_dir, tables_dirs(options), after=_update_sinks):
         print(f"{tables_dir} follows after the current batch of the process that keeps it")
 
 
 def tables_dirs(options: RunsOptions) -> list[Path]:
-    """The directories of live tables that there are."""
-    places = [options.runs_dir / TABLES_DIRECTORY, options.runs_dir / PAGE_TABLES_DIRECTORY, options.tables_dir]
+    """The directories of live tables that there are on the local disk."""
     # Tables in a store are not read for a list: that would copy them.
-    return [place for place in places if isinstance(place, Path) and place.is_dir()]
+    return [place for place in _all_tables_dirs(options) if isinstance(place, Path)]
 
 
-def _follow_in_store(runs_dir: StorePath) -> None:
-    """Make the tables beside the runs follow, in a copy of them."""
-    for place in (runs_dir / TABLES_DIRECTORY, runs_dir / PAGE_TABLES_DIRECTORY):
-        if not place.is_dir():
+def _all_tables_dirs(options: RunsOptions) -> list[Location]:
+    places = [options.runs_dir / TABLES_DIRECTORY, options.runs_dir / PAGE_TABLES_DIRECTORY, options.tables_dir]
+    return [place for place in places if place is not None and place.is_dir()]
+
+
+def _follow_in_stores(options: RunsOptions) -> None:
+    """Make the tables that are in a store follow, in a copy of them."""
+    for place in _all_tables_dirs(options):
+        if isinstance(place, Path):
             continue
         try:
             with working_tables(place) as (tables_dir, _):
-                follow_all(runs_dir, [tables_dir], after=_update_sinks)
+                follow_all(options.runs_dir, [tables_dir], after=_update_sinks)
         except UserError as error:
             print(f"{place} follows when its monitor or dashboard runs ({error})", file=sys.stderr)
 

@@ -29,6 +29,9 @@ _ROW_PIXELS, _MAX_PIXELS, _MARGIN_PIXELS = 26, 460, 70
 _MAX_ROWS_WITH_GAPS = 40
 _MAX_CELLS_WITH_TEXT = 12
 _COLOUR_BAR_SHARES = (0, 0.01, 0.05, 0.25, 0.5, 1)
+_SHARES = {"range": [-0.02, 1.02], "tickformat": ".0%", "dtick": 0.25, "showgrid": True}
+SHARES_FROM_ZERO = {"tickformat": ".3~p", "rangemode": "tozero", "showgrid": True, "nticks": 6}
+"""A horizontal axis of small shares, as long as the largest."""
 
 
 def accuracy_by_epoch(
@@ -47,15 +50,13 @@ def accuracy_map(class_epochs: pa.Table, axis: ClassAxis, *, view: str) -> go.Fi
     if not axis.is_banded:
         bounds = [accuracy_by_epoch(class_epochs, axis, column=f"accuracy_{end}")[0] for end in ("low", "high")]
         texts, hovered = _texts([list(map(interval_text, *row)) for row in zip(*bounds, strict=True)]), "%{text}"
-    figure = new_figure(height=_height(axis), view=view)
+    figure = new_figure(height=_height(axis), view=view, x_axis=epoch_axis(epochs), y_axis=head_first(axis))
     figure.add_heatmap(
         z=accuracies, x=epochs, y=list(range(len(axis))), zmin=0, zmax=1, colorscale=SHARE_SCALE,
         colorbar=colour_bar(), ygap=1 if len(axis) <= _MAX_ROWS_WITH_GAPS else 0, hoverongaps=False,
         customdata=np.repeat(_texts(axis.hovers)[:, None], len(epochs), axis=1),
         text=texts, hovertemplate=f"%{{customdata}}<br>epoch %{{x}}: %{{z:.1%}}{hovered}<extra></extra>",
     )  # fmt: skip
-    figure.update_xaxes(**epoch_axis(epochs))
-    figure.update_yaxes(autorange="reversed", showgrid=False, **axis.ticks())
     return figure
 
 
@@ -67,7 +68,7 @@ def class_accuracy(latest: pa.Table, axis: ClassAxis, *, view: str) -> go.Figure
     ids = latest["class_id"].to_numpy()
     names = ("accuracy", "accuracy_low", "accuracy_high")
     accuracy, low, high = (axis.means_of_classes(ids, floats(latest[name])) for name in names)
-    figure = new_figure(height=_height(axis), view=view)
+    figure = new_figure(height=_height(axis), view=view, x_axis=_SHARES, y_axis=_with_room(axis))
     bars = {
         "type": "data", "symmetric": False, "array": high - accuracy, "arrayminus": accuracy - low, "color": NEUTRAL,
         "thickness": 2, "width": 0,
@@ -78,8 +79,6 @@ def class_accuracy(latest: pa.Table, axis: ClassAxis, *, view: str) -> go.Figure
         text=[""] * len(axis) if axis.is_banded else list(map(interval_text, low, high)),
         hovertemplate="%{customdata}<br>%{x:.1%}%{text}<extra></extra>",
     )  # fmt: skip
-    figure.update_xaxes(range=[-0.02, 1.02], tickformat=".0%", dtick=0.25, showgrid=True)
-    figure.update_yaxes(range=[len(axis) - 0.5, -0.5], showgrid=False, **axis.ticks())
     return figure
 
 
@@ -96,15 +95,13 @@ def accuracy_lines(class_epochs: pa.Table, axis: ClassAxis, *, view: str) -> go.
     accuracies, epochs = accuracy_by_epoch(class_epochs, axis)
     window = smoothing_window(len(epochs))
     hover = "epoch %{x}: %{customdata:.1%}" + (f"<br>mean of the last {window}: %{{y:.1%}}" if window > 1 else "")
-    figure = new_figure(height=340, view=view)
+    figure = new_figure(height=340, view=view, x_axis=epoch_axis(epochs), y_axis=share_axis())
     for row, values in enumerate(accuracies):
         figure.add_scatter(
             x=epochs, y=mean_of_last(values, window), customdata=values, mode=_line_mode(epochs),
             name=axis.names[row], line=class_line(axis, row), marker={"size": 5},
             hovertemplate=f"{axis.hovers[row]}<br>{hover}<extra></extra>",
         )  # fmt: skip
-    figure.update_xaxes(**epoch_axis(epochs))
-    figure.update_yaxes(**share_axis())
     return figure
 
 
@@ -138,7 +135,10 @@ def label_bias(latest: pa.Table, axis: ClassAxis, *, view: str) -> go.Figure:
         axis.means_of_classes(class_ids, floats(latest[f"{kind}_share"])) for kind in ("predicted", "true")
     )
     rows = list(range(len(axis)))
-    figure = new_figure(height=_height(axis), view=view)
+    figure = new_figure(
+        height=_height(axis), view=view, x_axis=SHARES_FROM_ZERO, y_axis=head_first(axis),
+        layout={"bargap": 0.25 if len(axis) <= _MAX_ROWS_WITH_GAPS else 0},
+    )  # fmt: skip
     hover = "%{customdata}<br>predicted %{x:.2%}, true %{text}<extra></extra>"
     figure.add_bar(
         y=rows, x=predicted, orientation="h", marker={"color": axis.colours, "line": {"width": 0}},
@@ -149,9 +149,6 @@ def label_bias(latest: pa.Table, axis: ClassAxis, *, view: str) -> go.Figure:
         y=rows, x=true, mode="markers", hoverinfo="skip", name="true share",
         marker={"symbol": "line-ns", "size": _row_height(axis) * 0.8, "line": {"width": 2, "color": NEUTRAL}},
     )  # fmt: skip
-    figure.update_layout(bargap=0.25 if len(axis) <= _MAX_ROWS_WITH_GAPS else 0)
-    figure.update_xaxes(tickformat=".3~p", rangemode="tozero", showgrid=True, nticks=6)
-    figure.update_yaxes(autorange="reversed", showgrid=False, **axis.ticks())
     return figure
 
 
@@ -165,7 +162,12 @@ def confusion_matrix(confusion: pa.Table, axis: ClassAxis, *, view: str) -> go.F
     shares = confusion_shares(confusion, axis)
     seen = np.where(shares > 0, shares, np.nan)
     few, gap = size <= _MAX_CELLS_WITH_TEXT, 1 if size <= _MAX_ROWS_WITH_GAPS else 0
-    figure = new_figure(height=_height(axis), view=view)
+    names = axis.ticks() if axis.is_banded else {**axis.ticks(), "ticktext": _names_at(axis)}
+    ends = {"tickvals": [0, size - 1], "ticktext": ["head", "tail"]} if size > _MAX_CELLS_WITH_TEXT else names
+    figure = new_figure(
+        height=_height(axis), view=view, x_axis={"title": {"text": "predicted", "standoff": 6}, **ends},
+        y_axis={"autorange": "reversed", "showgrid": False, "title": {"text": "true"}, **names},
+    )  # fmt: skip
     figure.add_heatmap(
         z=np.sqrt(seen), x=list(range(size)), y=list(range(size)), zmin=0, zmax=1, colorscale=SHARE_SCALE,
         showscale=not few, hoverongaps=False, xgap=gap, ygap=gap,
@@ -185,10 +187,6 @@ def confusion_matrix(confusion: pa.Table, axis: ClassAxis, *, view: str) -> go.F
             text=[f"{100 * shares[cell]:.0f}" for cell in shown],
             textfont={"size": 11, "color": [text_colour(shares[cell] ** 0.5) for cell in shown]},
         )  # fmt: skip
-    names = axis.ticks() if axis.is_banded else {**axis.ticks(), "ticktext": _names_at(axis)}
-    ends = {"tickvals": [0, size - 1], "ticktext": ["head", "tail"]} if size > _MAX_CELLS_WITH_TEXT else names
-    figure.update_xaxes(title={"text": "predicted", "standoff": 6}, **ends)
-    figure.update_yaxes(autorange="reversed", showgrid=False, title={"text": "true"}, **names)
     return figure
 
 
@@ -285,7 +283,7 @@ def pseudo_label_classes(latest: pa.Table, axis: ClassAxis, *, view: str) -> go.
     latest: class_epochs of the split `unlabeled` at one epoch
     """
     ids, rows = latest["class_id"].to_numpy(), list(range(len(axis)))
-    figure = new_figure(height=_height(axis), view=view)
+    figure = new_figure(height=_height(axis), view=view, x_axis=_SHARES, y_axis=_with_room(axis))
     for column, name, symbol in (("precision", "precision", "circle"), ("accuracy", "recall", "diamond-open")):
         figure.add_scatter(
             y=rows, x=axis.means_of_classes(ids, floats(latest[column])), mode="markers", customdata=axis.hovers,
@@ -293,8 +291,17 @@ def pseudo_label_classes(latest: pa.Table, axis: ClassAxis, *, view: str) -> go.
             marker={"color": axis.colours, "size": 9, "symbol": symbol, "line": {"width": 2}},
             hovertemplate=f"%{{customdata}}<br>{name} %{{x:.1%}}<extra></extra>",
         )  # fmt: skip
-    figure.update_xaxes(range=[-0.02, 1.02], tickformat=".0%", dtick=0.25, showgrid=True)
-    return figure.update_yaxes(range=[len(axis) - 0.5, -0.5], showgrid=False, **axis.ticks())
+    return figure
+
+
+def head_first(axis: ClassAxis) -> dict[str, Any]:
+    """A vertical axis of the classes."""
+    return {"autorange": "reversed", "showgrid": False, **axis.ticks()}
+
+
+def _with_room(axis: ClassAxis) -> dict[str, Any]:
+    """The same where points do not fill the rows."""
+    return {"range": [len(axis) - 0.5, -0.5], "showgrid": False, **axis.ticks()}
 
 
 def floats(column: pa.ChunkedArray) -> np.ndarray:

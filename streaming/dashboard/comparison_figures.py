@@ -75,7 +75,10 @@ def class_changes(reference: np.ndarray, others: Mapping[str, np.ndarray], axis:
 
     reference, others: (rows of the axis,) mean accuracies of an arm's runs, of the others by title
     """
-    figure = new_figure(height=320, view=view)
+    figure = new_figure(
+        height=320, view=view, x_axis=axis.ticks(), y_axis={"tickformat": "+.0%", "zeroline": True, "nticks": 7},
+        layout={"barmode": "group", "bargap": 0.25 if len(axis) <= 40 else 0},
+    )  # fmt: skip
     columns = list(range(len(axis)))
     for index, (title, accuracies) in enumerate(others.items(), start=1):
         figure.add_bar(
@@ -84,7 +87,4 @@ def class_changes(reference: np.ndarray, others: Mapping[str, np.ndarray], axis:
             hovertemplate="%{hovertext}<br>%{customdata[0]:.1%} → %{customdata[1]:.1%}: "
             "<b>%{y:+.1%}</b><extra></extra>",
         )  # fmt: skip
-    figure.update_layout(barmode="group", bargap=0.25 if len(axis) <= 40 else 0)
-    figure.update_xaxes(**axis.ticks())
-    figure.update_yaxes(tickformat="+.0%", zeroline=True, nticks=7)
     return figure

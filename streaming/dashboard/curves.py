@@ -69,7 +69,19 @@ def curve_figure(
     form: of the values in a tooltip, as in "%{y:.3f}"
     from_zero: whether the axis of values begins at 0
     """
-    figure = new_figure(height=300, view=f"{view} {over} {is_logarithmic}")
+    titles = {TIME: "minutes", STEP: "step"}
+    epochs = sorted({int(epoch) for curve in curves for epoch in curve.x}) if not over else []
+    figure = new_figure(
+        height=300,
+        view=f"{view} {over} {is_logarithmic}",
+        x_axis=epoch_axis(epochs) if not over else {"title": {"text": titles[over], "standoff": 6}},
+        # Throughput from 0: it hardly changes, and an axis of its own would show noise as if it did.
+        y_axis={
+            "nticks": 7,
+            "type": "log" if is_logarithmic else "linear",
+            "rangemode": "tozero" if from_zero else "normal",
+        },
+    )
     for curve in curves:
         colour, dash = SPLIT_STYLES[curve.split]
         values = mean_of_last(curve.values, max(1, len(curve.values) // 10) if is_smoothed else 1)
@@ -79,13 +91,7 @@ def curve_figure(
             line={"color": colour, "width": 2.5, "dash": dash}, marker={"size": 5},
             hovertemplate=f"<b>{curve.split}</b><br>{at}: {form}<extra></extra>",
         )  # fmt: skip
-    titles = {TIME: "minutes", STEP: "step"}
-    epochs = sorted({int(epoch) for curve in curves for epoch in curve.x}) if not over else []
-    figure.update_xaxes(**(epoch_axis(epochs) if not over else {"title": {"text": titles[over], "standoff": 6}}))
-    # Throughput from 0: it hardly changes, and an axis of its own would show noise as if it did.
-    return figure.update_yaxes(
-        nticks=7, type="log" if is_logarithmic else "linear", rangemode="tozero" if from_zero else "normal"
-    )
+    return figure
 
 
 def _began(epochs: pa.Table) -> float:

@@ -9,7 +9,7 @@ import pyarrow.compute as pc
 
 from longtail.conf.palette import NEUTRAL
 from longtail.streaming.dashboard.class_axis import ClassAxis
-from longtail.streaming.dashboard.class_figures import floats
+from longtail.streaming.dashboard.class_figures import SHARES_FROM_ZERO, floats, head_first
 from longtail.streaming.dashboard.style import RUN_COLOURS, new_figure, share_axis
 
 _ROW_PIXELS, _MARGIN_PIXELS = 18, 110
@@ -50,7 +50,8 @@ def prediction_shares(window: pa.Table, axis: ClassAxis, *, view: str) -> go.Fig
     def means(values: np.ndarray) -> np.ndarray:
         return axis.means_of_classes(class_ids, values)
 
-    figure = new_figure(height=_MARGIN_PIXELS + _ROW_PIXELS * max(4, len(axis)), view=view)
+    height = _MARGIN_PIXELS + _ROW_PIXELS * max(4, len(axis))
+    figure = new_figure(height=height, view=view, x_axis=SHARES_FROM_ZERO, y_axis=head_first(axis))
     figure.add_bar(
         y=rows, x=means(predicted), orientation="h", marker={"color": axis.colours, "line": {"width": 0}},
         name="share predicted", customdata=axis.hovers,
@@ -69,8 +70,7 @@ def prediction_shares(window: pa.Table, axis: ClassAxis, *, view: str) -> go.Fig
                  "thickness": 2, "color": RUN_COLOURS[1]},
         hovertemplate="%{customdata}<br>estimated %{x:.2%}<extra></extra>",
     )  # fmt: skip
-    figure.update_xaxes(tickformat=".3~p", rangemode="tozero", showgrid=True, nticks=6)
-    return figure.update_yaxes(autorange="reversed", showgrid=False, **axis.ticks())
+    return figure
 
 
 def prediction_windows(stream: pa.Table, *, view: str) -> go.Figure:
@@ -80,7 +80,7 @@ def prediction_windows(stream: pa.Table, *, view: str) -> go.Figure:
     sums = sums.filter(pc.greater(sums["predicted_sum"], 0)).sort_by("window_start")
     moments = [datetime.datetime.fromtimestamp(start, datetime.UTC) for start in sums["window_start"].to_pylist()]
     images = floats(sums["predicted_sum"])
-    figure = new_figure(height=240, view=view)
+    figure = new_figure(height=240, view=view, y_axis=share_axis())
     lines = (("mean confidence", "confidence_sum", NEUTRAL, "solid"), ("novel images", "novel", RUN_COLOURS[2], "dash"))
     for name, column, colour, dash in lines:
         figure.add_scatter(
@@ -88,7 +88,7 @@ def prediction_windows(stream: pa.Table, *, view: str) -> go.Figure:
             line={"color": colour, "width": 2.5, "dash": dash}, marker={"size": 6}, customdata=images,
             hovertemplate=f"<b>{name}</b><br>%{{x}}: %{{y:.1%}} of %{{customdata:,.0f}} images<extra></extra>",
         )  # fmt: skip
-    return figure.update_yaxes(**share_axis())
+    return figure
 
 
 def _shares(counts: np.ndarray) -> np.ndarray:

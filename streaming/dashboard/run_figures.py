@@ -21,32 +21,30 @@ ALL_DASH = "dot"
 def score_line(epochs: pa.Table, score: str, *, view: str) -> go.Figure:
     """A share over the epochs of one run and split, on an axis that fits it."""
     numbers, values = epochs["epoch"].to_pylist(), floats(epochs[score])
-    figure = new_figure(height=300, view=view)
+    figure = new_figure(height=300, view=view, x_axis=epoch_axis(numbers), y_axis=fitted_share_axis(values))
     figure.add_scatter(
         x=numbers, y=values, mode="lines+markers" if len(numbers) <= 12 else "lines", line={"color": RUN_COLOURS[3]},
         name=score,
         hovertemplate="epoch %{x}: %{y:.1%}<extra></extra>",
     )  # fmt: skip
-    figure.update_xaxes(**epoch_axis(numbers))
-    return figure.update_yaxes(**fitted_share_axis(values))
+    return figure
 
 
 def rank_line(epochs: pa.Table, *, view: str) -> go.Figure:
     """The mean rank of the other view of the same image over the epochs of a contrastive pre-training; 1 is best."""
     numbers = epochs["epoch"].to_pylist()
-    figure = new_figure(height=300, view=view)
+    figure = new_figure(height=300, view=view, x_axis=epoch_axis(numbers), y_axis={"nticks": 7, "type": "log"})
     figure.add_scatter(
         x=numbers, y=floats(epochs["positive_rank"]), mode="lines+markers" if len(numbers) <= 12 else "lines",
         line={"color": RUN_COLOURS[3]}, name="rank", hovertemplate="epoch %{x}: rank %{y:.1f}<extra></extra>",
     )  # fmt: skip
-    figure.update_xaxes(**epoch_axis(numbers))
-    return figure.update_yaxes(nticks=7, type="log")
+    return figure
 
 
 def group_lines(epochs: pa.Table, *, view: str) -> go.Figure:
     """Accuracy of many, medium, few-shot and all classes over the epochs of one run and split."""
     numbers = epochs["epoch"].to_pylist()
-    figure = new_figure(height=340, view=view)
+    figure = new_figure(height=340, view=view, x_axis=epoch_axis(numbers), y_axis=share_axis())
     lines = [("all classes", "balanced_accuracy", NEUTRAL, ALL_DASH)]
     lines += [
         (f"{group}-shot", f"{group}_shot_accuracy", colour, GROUP_DASHES[group])
@@ -61,6 +59,4 @@ def group_lines(epochs: pa.Table, *, view: str) -> go.Figure:
             line={"color": colour, "width": 2.5, "dash": dash}, marker={"size": 6},
             hovertemplate=f"<b>{name}</b><br>epoch %{{x}}: %{{y:.1%}}<extra></extra>",
         )  # fmt: skip
-    figure.update_xaxes(**epoch_axis(numbers))
-    figure.update_yaxes(**share_axis())
     return figure

@@ -6,12 +6,15 @@ shot groups (conf/palette.py). Lines differ in their dashes, too. All colours ar
 colours of texts and grids are in CSS (page.css).
 """
 
+from collections.abc import Mapping
+from functools import cache
 from html import escape
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
 import plotly.graph_objects as go
-from plotly.colors import sample_colorscale
+from plotly.colors import get_colorscale, hex_to_rgb
 
 from longtail.conf.palette import GROUP_COLOURS, NEUTRAL
 from longtail.conf.vocabulary import FEW, MANY, MEDIUM
@@ -38,6 +41,7 @@ _LAYOUT: dict[str, Any] = {
     "hoverlabel": {"bgcolor": "#1d2127", "bordercolor": "#1d2127", "font": {"color": "#f2f4f7", "size": 12}},
     "dragmode": "zoom",
 }
+_NOTHING: Mapping[str, Any] = MappingProxyType({})
 _PLAIN: dict[str, Any] = {"automargin": True, "zeroline": False, "showline": False, "ticks": ""}
 _X_AXIS = {**_PLAIN, "showgrid": False}
 _Y_AXIS = {**_PLAIN, "showgrid": True, "ticklabelstandoff": 6}
@@ -59,9 +63,17 @@ def arm_style(index: int) -> tuple[str, str]:
 
 def text_colour(share: float) -> str:
     """Black or white, whichever is legible on the colour of a share on the SHARE_SCALE: a contrast of 4.5 or more."""
-    channels = np.array(sample_colorscale(SHARE_SCALE, min(max(share, 0.0), 1.0), colortype="tuple")[0])
+    positions, colours = _scale_points()
+    channels = np.array([np.interp(share, positions, channel) for channel in colours])
     linear = np.where(channels <= 0.04045, channels / 12.92, ((channels + 0.055) / 1.055) ** 2.4)
     return "#000000" if linear @ (0.2126, 0.7152, 0.0722) > 0.179 else "#ffffff"
+
+
+@cache
+def _scale_points() -> tuple[np.ndarray, np.ndarray]:
+    """(P,) positions on the SHARE_SCALE, and (3, P) the channels of their colours, from 0 to 1."""
+    positions, colours = zip(*get_colorscale(SHARE_SCALE), strict=True)
+    return np.array(positions), np.array([hex_to_rgb(colour) for colour in colours]).T / 255
 
 
 def see_through(colour: str) -> str:
@@ -74,14 +86,23 @@ def chart_name(name: str, length: int = _NAME_LENGTH) -> str:
     return escape(name if len(name) <= length else f"{name[: length - 1]}…", quote=False)
 
 
-def new_figure(*, height: int, view: str) -> go.Figure:
+def new_figure(
+    *,
+    height: int,
+    view: str,
+    x_axis: Mapping[str, Any] = _NOTHING,
+    y_axis: Mapping[str, Any] = _NOTHING,
+    layout: Mapping[str, Any] = _NOTHING,
+) -> go.Figure:
     """An empty chart.
 
     height: in pixels; the width is that of the page
     view: identifies what the chart shows; new data for the same view leaves the zoom unchanged
+    x_axis, y_axis, layout: what is different from plain axes, and from the layout of all charts
     """
     # In one piece: each later change of a layout costs a tenth of a whole chart.
-    return go.Figure(layout={**_LAYOUT, "height": height, "uirevision": view, "xaxis": _X_AXIS, "yaxis": _Y_AXIS})
+    axes = {"xaxis": {**_X_AXIS, **x_axis}, "yaxis": {**_Y_AXIS, **y_axis}}
+    return go.Figure(layout={**_LAYOUT, "height": height, "uirevision": view, **axes, **layout})
 
 
 def plain_axes(figure: go.Figure) -> go.Figure:

@@ -85,11 +85,11 @@ class TableReader:
 
     def version(self) -> str:
         """A text that changes whenever a table does."""
-        statuses = self.read("runs").select(["run", "status"]).to_pylist()
-        states = manifest_states(self.directory), descriptions_state(self.directory)
+        states = manifest_states(self.directory)
+        statuses = self._rows("runs", None, states).select(["run", "status"]).to_pylist()
         bad = [file.name for file in quarantine_files(self.directory)]
-        others = bad, own_alerts_state(self.directory), read_progress(self.directory)
-        digest = hashlib.sha256(repr((states, statuses, *others)).encode()).hexdigest()
+        others = descriptions_state(self.directory), own_alerts_state(self.directory), read_progress(self.directory)
+        digest = hashlib.sha256(repr((states, statuses, bad, *others)).encode()).hexdigest()
         running = any(row["status"] == RUNNING for row in statuses)
         return f"{digest[:16]}-{int(time.time() // SILENCE_SECONDS) if running else 0}"
 
@@ -108,8 +108,10 @@ class TableReader:
         """A result table of one run or of all; empty for a run that is not in the tables, whatever its name."""
         if name == QUARANTINE:
             return self._read_quarantine()
-        states = manifest_states(self.directory) if run is None else self._state_of(run)
+        return self._rows(name, run, manifest_states(self.directory) if run is None else self._state_of(run))
 
+    def _rows(self, name: str, run: str | None, states: dict[str, ManifestState]) -> pa.Table:
+        """As read; states: manifest_states of the run, or of all"""
         waiting = self._read_waiting(states, run)
         if name == LATEST_EPOCHS and waiting:
             waiting = {name: waiting["epochs"]}
