@@ -19,7 +19,7 @@ from longtail.conf.arguments import resolve_options
 from longtail.conf.base.errors import UserError
 from longtail.conf.options.live import DashboardOptions
 from longtail.conf.options.training import TrainOptions
-from longtail.streaming.dashboard import table_csv
+from longtail.streaming.dashboard import table_csv, table_reader
 from longtail.streaming.dashboard.page import PageState, page_state, whole_page
 from longtail.streaming.dashboard.selection import ALL_RUNS, MAX_COMPARED, Selection, read_selection
 from longtail.streaming.dashboard.server import address, dashboard_page, is_private, listening_socket, serving
@@ -27,7 +27,7 @@ from longtail.streaming.dashboard.table_reader import TableReader
 from longtail.streaming.dashboard.table_rows import ReadTable
 from longtail.streaming.live.own_alerts import OwnAlerts
 from longtail.streaming.live.quarantine import Quarantine
-from longtail.streaming.tables.manifest import RunManifest
+from longtail.streaming.tables.manifest import ManifestState, RunManifest, manifest_states
 from longtail.streaming.tables.progress import end_progress, write_progress
 from longtail.streaming.tables.query_rows import ALERTS, query_directory, query_files
 from longtail.streaming.tables.reading import latest_epochs, read_result_table
@@ -660,3 +660,19 @@ def test_the_host_of_another_machine_is_named() -> None:
         "cannot listen on 198.51.100.1 port 0: Cannot assign requested address; "
         "choose another --host, a name or an address of this machine"
     ]
+
+
+def test_to_find_that_nothing_has_changed_the_runs_are_listed_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    looks: list[Path] = []
+
+    def counted(tables_dir: Path) -> dict[str, ManifestState]:
+        looks.append(tables_dir)
+        return manifest_states(tables_dir)
+
+    write_base(tmp_path)
+    reader = TableReader(tmp_path)
+    before = reader.version()
+    monkeypatch.setattr(table_reader, "manifest_states", counted)
+    assert reader.version() == before and looks == [tmp_path]
