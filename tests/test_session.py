@@ -5,6 +5,7 @@ import logging
 import os
 import re
 import shutil
+import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -398,12 +399,23 @@ def test_what_the_user_has_set_is_not_set_again(monkeypatch: pytest.MonkeyPatch)
 
 def test_workers_of_a_job_with_networks_start_with_pytorch_loaded(spark: SparkSession) -> None:
     def state(batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
-        # What the daemon had loaded before it forked is frozen.
+        # What the daemon had loaded before it forked is frozen; the rest is looked through after each task.
         loaded = {"torch", "torch._dynamo"} <= sys.modules.keys()
-        yield pa.RecordBatch.from_pydict({"torch": [loaded], "frozen": [gc.get_freeze_count()]})
+        counts = {"frozen": [gc.get_freeze_count()], "rest": [len(gc.get_objects())]}
+        yield pa.RecordBatch.from_pydict({"torch": [loaded], **counts})
 
-    rows = spark.range(4).mapInArrow(state, "torch boolean, frozen long").collect()
-    assert all(row.torch and row.frozen > 100_000 for row in rows), rows
+    rows = spark.range(4).mapInArrow(state, "torch boolean, frozen long, rest long").collect()
+    assert all(row.torch and row.frozen > 100_000 and row.rest < 20_000 for row in rows), rows
+
+
+def test_workers_of_a_job_without_networks_start_with_what_each_task_uses_loaded_and_frozen() -> None:
+    code = (
+        "import gc, sys, pyspark.daemon; pyspark.daemon.manager = lambda: None; "
+        "from longtail.spark_jobs.cluster.quick_workers import serve; serve(); "
+        "print([name in sys.modules for name in ('torch', 'pandas', 'pyspark.worker')], gc.get_freeze_count() > 50_000)"
+    )
+    ended = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert ended.stdout.strip() == "[False, True, True] True"
 
 
 def test_workers_of_a_local_session_are_of_one_daemon_with_pyspark_from_the_installed_package(

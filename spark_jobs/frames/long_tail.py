@@ -3,8 +3,10 @@
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
-from pyspark.sql import Column, DataFrame, Window
+import pyarrow as pa
+from pyspark.sql import Column, DataFrame, SparkSession, Window
 from pyspark.sql import functions as F
 
 from longtail.conf.vocabulary import NO_CLASS, TRAIN, UNLABELED
@@ -15,6 +17,12 @@ _RANK = "_rank"
 BUCKET = "_bucket"
 BUCKET_BITS = 4
 """Up to 16 tasks rank the images of a class."""
+
+_BUCKET_SCHEMA = pa.schema([
+    (SPLIT, pa.string()), (LABEL, pa.int32()), (BUCKET, pa.int32()), ("before", pa.int64()),
+    ("ends", pa.list_(pa.int64())),
+])  # fmt: skip
+_LIMIT_SCHEMA = pa.schema([(SPLIT, pa.string()), (LABEL, pa.int32()), *((f"_{part}", pa.int64()) for part in DRAWN)])
 
 BucketCount = tuple[str, int, int, int]
 """A row of with_bucket_counts."""
@@ -58,10 +66,7 @@ def collect_limits(
     tasks rank a large class.
     """
     ends = _ends(counts)
-    bucket_rows = images.sparkSession.createDataFrame(
-        _buckets_of_ends(ends, bucket_counts),
-        f"{SPLIT} string, {LABEL} int, {BUCKET} int, before long, ends array<long>",
-    )
+    bucket_rows = _as_frame(images.sparkSession, _buckets_of_ends(ends, bucket_counts), _BUCKET_SCHEMA)
     by_hash = Window.partitionBy(SPLIT, LABEL, BUCKET).orderBy("_hash")
     found = (
         images.select(SPLIT, LABEL, _bucket(seed).alias(BUCKET), _hash(seed).alias("_hash"))
@@ -87,10 +92,7 @@ def keep_long_tail(images: DataFrame, limits: DrawLimits, *, seed: int) -> DataF
 
     images: SPLIT and LABEL of a source, ID, and any other columns, which are kept
     """
-    limit_rows = images.sparkSession.createDataFrame(
-        [(*key, *of_class) for key, of_class in limits.items()],
-        f"{SPLIT} string, {LABEL} int, {', '.join(f'_{part} long' for part in DRAWN)}",
-    )
+    limit_rows = _as_frame(images.sparkSession, [(*key, *of_class) for key, of_class in limits.items()], _LIMIT_SCHEMA)
     part = F.when(F.col(SPLIT).isin(*WHOLE), F.col(SPLIT))
     for name in DRAWN:
         part = part.when(_hash(seed) <= F.col(f"_{name}"), name)
@@ -103,6 +105,12 @@ def keep_long_tail(images: DataFrame, limits: DrawLimits, *, seed: int) -> DataF
         .withColumn(HIDDEN_LABEL, F.when(hidden & (F.col(LABEL) != NO_CLASS), F.col(LABEL)))
         .withColumn(LABEL, F.when(~hidden, F.col(LABEL)))
     )
+
+
+def _as_frame(spark: SparkSession, rows: Sequence[tuple[Any, ...]], schema: pa.Schema) -> DataFrame:
+    """The rows as a DataFrame. Unlike rows of Python, those of Arrow reach the JVM without a Python worker."""
+    columns = list(zip(*rows, strict=True)) or [()] * len(schema)
+    return spark.createDataFrame(pa.table(dict(zip(schema.names, columns, strict=True)), schema))
 
 
 def _ends(counts: LongTail) -> dict[tuple[str, int], tuple[int, int, int]]:

@@ -5,22 +5,18 @@ Spark starts this program in the place of pyspark.daemon (spark.python.daemon.mo
 else each worker loads PyTorch for itself, which takes seconds.
 """
 
-import gc
 import sys
 
-from longtail.spark_jobs.cluster.quick_workers import without_zip
+from longtail.spark_jobs.cluster.quick_workers import serve, without_zip
 
 if __name__ == "__main__":
     sys.path[:] = without_zip(sys.path)
 
     # The first optimizer of a process loads torch._dynamo; what the workers run loads the rest.
     import torch._dynamo  # noqa: F401
-    from pyspark.daemon import manager
 
     import longtail.spark_jobs.cluster.barrier
     import longtail.spark_jobs.frames.predictions
     import longtail.training.run  # noqa: F401
 
-    # Workers collect garbage after every task: to look through what is loaded, which stays, would take 0.1 s each time.
-    gc.freeze()
-    manager()
+    serve()

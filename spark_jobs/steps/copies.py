@@ -75,7 +75,7 @@ def found_copies(
         limits = collect_limits(fingerprints, candidates, bucket_counts, seed=seed)
     parts = keep_long_tail(fingerprints, limits, seed=seed)
     num_tasks = 1 + sum(found.values()) // IMAGES_PER_TASK
-    with persisted(parts), persisted(with_copies(parts, near=near, num_tasks=num_tasks)) as copies:
+    with persisted(with_copies(parts, near=near, num_tasks=num_tasks)) as copies:
         is_left_out = F.lit(not options.keep_labelled_copies) | F.col(OF).isin(*HELD_OUT)
         left_out = copies.where((F.col(SPLIT) == UNLABELED) & is_left_out).select(ID)
         rows = [_description(row.asDict(), options, names) for row in with_copy_counts(copies).collect()]
