@@ -1,11 +1,13 @@
 """How fast `prepare` makes a set, how many cores it keeps busy, and what one process does in the same time.
 
-    python benchmarks/prepare.py [--jpegs 2000] [--pixels 50000] [--rounds 3]
+    python benchmarks/prepare.py [--jpegs 2000] [--pixels 50000,400000] [--rounds 3]
 
 Two kinds of data, generated with a long tail over ten classes:
 
 - jpegs: a folder of files of 500 x 375 pixels, prepared as they are (`--dataset folder`);
-- pixels: a Parquet table of raw 32 x 32 x 3 images (`--dataset table`).
+- pixels: a Parquet table of raw 32 x 32 x 3 images (`--dataset table`), of each of the sizes that are given.
+
+0 images of a kind leave it out.
 
 The ways take turns, `rounds` times, each into an empty directory:
 
@@ -14,8 +16,9 @@ The ways take turns, `rounds` times, each into an empty directory:
 - one process: reads every image once, decodes the JPEGs to the last pixel (PIL), and writes one Parquet file
   (pyarrow): the least that a script for the purpose does, without any of those.
 
-Prints images/s (median), the ratio of the two, and the cores that were busy: CPU seconds of the process and all below
-it over the seconds that went by. Takes about 2 minutes.
+Prints images/s and processor time per image (medians), the ratios of the two, and the cores that were busy: CPU seconds
+of the process and all below it over the seconds that went by. On a machine that is busy with other work, the processor
+time says more. Takes about 2 minutes.
 """
 
 import argparse
@@ -109,7 +112,7 @@ class BusyCores:
         self._latest.update(_cpu_seconds())
         self.seconds = time.monotonic() - self._started
         used = sum(seconds - self._before.get(pid, 0.0) for pid, seconds in self._latest.items())
-        self.busy = used / self.seconds
+        self.cpu_seconds, self.busy = used, used / self.seconds
 
     def _watch(self) -> None:
         while not self._over.wait(SAMPLE_SECONDS):
@@ -136,36 +139,43 @@ def _cpu_seconds() -> dict[int, float]:
 WAYS: dict[str, Callable[[SparkSession, str, Path, Path], None]] = {"longtail": longtail, "one process": one_process}
 
 
+def measure(spark: SparkSession, name: str, dataset: str, path: Path, num_images: int, rounds: int) -> None:
+    """Both ways in turns, and what they took."""
+    measured: dict[str, list[BusyCores]] = {way: [] for way in WAYS}
+    for number in range(-1, rounds):  # the first round warms up
+        for way, run in WAYS.items():
+            with tempfile.TemporaryDirectory(dir=path.parent) as target, BusyCores() as cores:
+                run(spark, dataset, path, Path(target))
+            if number >= 0:
+                measured[way].append(cores)
+    print(f"{name}: {num_images} images, {os.cpu_count()} cores, load {os.getloadavg()[0]:.0f}, {rounds} rounds")
+    seconds, cpu_seconds, busy = (
+        {way: statistics.median(getattr(cores, value) for cores in measured[way]) for way in WAYS}
+        for value in ("seconds", "cpu_seconds", "busy")
+    )
+    for way in WAYS:
+        print(
+            f"  {way:<12} {num_images / seconds[way]:8.0f} images/s   {busy[way]:4.2f} cores busy   "
+            f"{cpu_seconds[way] / num_images * 1e6:8.1f} microseconds of a processor per image"
+        )
+    ratio, of_cpu = (values["one process"] / values["longtail"] for values in (seconds, cpu_seconds))
+    print(f"  longtail is {ratio:.2f} x as fast, {of_cpu:.2f} x by processor time")
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--jpegs", type=int, default=2000)
-    parser.add_argument("--pixels", type=int, default=50_000)
+    parser.add_argument("--pixels", default="50000", help="one or more sizes, separated by commas")
     parser.add_argument("--rounds", type=int, default=3)
     arguments = parser.parse_args()
     spark = spark_session("prepare_benchmark", SparkJobOptions())
     with tempfile.TemporaryDirectory() as temporary:
-        kinds = {
-            "jpegs": ("folder", write_jpegs(Path(temporary) / "jpegs", arguments.jpegs), arguments.jpegs),
-            "pixels": ("table", write_pixels(Path(temporary) / "pixels.parquet", arguments.pixels), arguments.pixels),
-        }
-        for name, (dataset, path, num_images) in kinds.items():
-            speeds: dict[str, list[float]] = {way: [] for way in WAYS}
-            busy: dict[str, list[float]] = {way: [] for way in WAYS}
-            for number in range(-1, arguments.rounds):  # the first round warms up
-                for way, run in WAYS.items():
-                    with tempfile.TemporaryDirectory(dir=temporary) as target, BusyCores() as cores:
-                        run(spark, dataset, path, Path(target))
-                    if number >= 0:
-                        speeds[way].append(num_images / cores.seconds)
-                        busy[way].append(cores.busy)
-            ours, alone = (statistics.median(speeds[way]) for way in WAYS)
-            print(f"{name}: {num_images} images, {os.cpu_count()} cores, median of {arguments.rounds} rounds")
-            for way in WAYS:
-                print(
-                    f"  {way:<12} {statistics.median(speeds[way]):8.0f} images/s   "
-                    f"{statistics.median(busy[way]):4.2f} cores busy"
-                )
-            print(f"  longtail is {ours / alone:.2f} x as fast")
+        if arguments.jpegs:
+            directory = write_jpegs(Path(temporary) / "jpegs", arguments.jpegs)
+            measure(spark, "jpegs", "folder", directory, arguments.jpegs, arguments.rounds)
+        for num_images in filter(None, map(int, arguments.pixels.split(","))):
+            file = write_pixels(Path(temporary) / f"pixels_{num_images}.parquet", num_images)
+            measure(spark, "pixels", "table", file, num_images, arguments.rounds)
     spark.stop()
 
 

@@ -61,13 +61,29 @@ def with_copy_counts(copies: DataFrame) -> DataFrame:
     )
 
 
+def with_conflicting_contents(images: DataFrame) -> DataFrame:
+    """Contents of labelled and test images that have more than one class."""
+    # Of numbers alone, as Spark sorts all rows for the least of pairs.
+    return (
+        _of_known_class(images)
+        .groupBy(CONTENT)
+        .agg(F.min(LABEL).alias("lowest"), F.max(LABEL).alias("highest"))
+        .where(F.col("lowest") != F.col("highest"))
+        .select(CONTENT)
+    )
+
+
 def with_label_conflicts(images: DataFrame) -> DataFrame:
-    """Labelled and test images of the same content that have more than one class: first and last (class_id, id)."""
+    """The images of each of with_conflicting_contents: first and last (class_id, id)."""
     labelled = F.struct(F.col(LABEL).alias("class_id"), ID)
     return (
-        images.where(~F.col(SPLIT).isin(UNLABELED, SKIPPED))
+        _of_known_class(images)
+        .join(with_conflicting_contents(images), CONTENT, "left_semi")
         .groupBy(CONTENT)
         .agg(F.min(labelled).alias("first"), F.max(labelled).alias("last"))
-        .where(F.col("first.class_id") != F.col("last.class_id"))
         .select("first", "last")
     )
+
+
+def _of_known_class(images: DataFrame) -> DataFrame:
+    return images.where(~F.col(SPLIT).isin(UNLABELED, SKIPPED))

@@ -10,7 +10,7 @@ import pyarrow as pa
 from pyspark.sql import Column, DataFrame
 from pyspark.sql import functions as F
 
-from longtail.conf.vocabulary import NO_CLASS
+from longtail.conf.vocabulary import NO_CLASS, SPLITS
 from longtail.data.contract import HIDDEN_LABEL, IMAGE, LABEL, SPLIT
 from longtail.data.fingerprints import SUMS, sums_array
 from longtail.data.loader import decode_images
@@ -39,11 +39,17 @@ def with_duplicates(images: DataFrame, content: Column) -> DataFrame:
 
     content: a hash of the image's bytes
     """
+    # A bit for each split: a set of texts for each content would cost three times as much.
+    names = sorted(SPLITS)
+    bits = F.lit(0)
+    for place, name in enumerate(names):
+        bits = F.when(F.col(SPLIT) == name, 1 << place).otherwise(bits)
+    found = [F.when(F.col("bits").bitwiseAND(1 << place) != 0, name) for place, name in enumerate(names)]
     return (
         images.groupBy(content.alias("content"))
-        .agg(F.count("*").alias("copies"), F.array_join(F.array_sort(F.collect_set(SPLIT)), "+").alias("splits"))
+        .agg(F.count("*").alias("copies"), F.bit_or(bits).alias("bits"))
         .where(F.col("copies") > 1)
-        .groupBy("splits")
+        .groupBy(F.concat_ws("+", *found).alias("splits"))
         .agg(F.count("*").alias("num_contents"), F.sum("copies").alias("num_images"))
         .orderBy("splits")
     )

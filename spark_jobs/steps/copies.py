@@ -19,6 +19,7 @@ from longtail.spark_jobs.frames.copies import (
     HELD_OUT,
     NUM_EXAMPLES,
     OF,
+    with_conflicting_contents,
     with_copies,
     with_copy_counts,
     with_label_conflicts,
@@ -103,13 +104,12 @@ def _description(row: dict[str, Any], options: DataOptions, names: "ImageNames")
 
 def _label_conflicts(fingerprints: DataFrame, names: "ImageNames") -> tuple[int, list[str]]:
     """Contents with more than one class: their number, and examples."""
-    conflicts = with_label_conflicts(fingerprints)
-    num_conflicts = conflicts.count()
+    num_conflicts = with_conflicting_contents(fingerprints).count()
     if not num_conflicts:
         return 0, []
     return num_conflicts, [
         " and ".join(f"{names[image[ID]]} ({names.class_names[image['class_id']]})" for image in row)
-        for row in conflicts.orderBy("first").limit(NUM_EXAMPLES).collect()
+        for row in with_label_conflicts(fingerprints).orderBy("first").limit(NUM_EXAMPLES).collect()
     ]
 
 

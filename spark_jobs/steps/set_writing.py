@@ -8,6 +8,7 @@ on every cluster.
 import json
 import math
 from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -88,11 +89,8 @@ def _write_files(
 ) -> pa.RecordBatch:
     """Write the files of one task, and say what is in them (_SCHEMA)."""
     with files:
-        for index, shard in shards:
-            source = sources[index]
-            # The fingerprints were taken of all images, which were checked then.
-            rows = source.source.read(with_check(shard, None))
-            for split, (part, hashes) in draw.parts_of(_as_irrelevant(rows) if source.is_irrelevant else rows).items():
+        for rows in _read_ahead(sources, shards):
+            for split, (part, hashes) in draw.parts_of(rows).items():
                 files.add(split, part, hashes)
         written = files.finish()
     columns = [
@@ -103,6 +101,23 @@ def _write_files(
     return pa.RecordBatch.from_arrays(
         [pa.array(column, pa.string()) for column in columns], names=[SPLIT, "checksum", "class_counts"]
     )
+
+
+def _read_ahead(sources: Sequence[LocatedSource], shards: Sequence[tuple[int, Shard]]) -> Iterator[pa.RecordBatch]:
+    """The rows of each shard; while one is written, the next is read."""
+
+    def read(index: int, shard: Shard) -> pa.RecordBatch:
+        source = sources[index]
+        # The fingerprints were taken of all images, which were checked then.
+        rows = source.source.read(with_check(shard, None))
+        return _as_irrelevant(rows) if source.is_irrelevant else rows
+
+    with ThreadPoolExecutor(1) as reader:
+        following = reader.submit(read, *shards[0])
+        for next_shard in shards[1:]:
+            rows, following = following.result(), reader.submit(read, *next_shard)
+            yield rows
+        yield following.result()
 
 
 def _as_irrelevant(rows: pa.RecordBatch) -> pa.RecordBatch:
