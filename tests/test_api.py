@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import pytest
 from pyspark.sql import SparkSession
@@ -39,7 +40,8 @@ def test_the_ten_lines_of_the_readme_run(
     assert "|class_name|" in capsys.readouterr().out
     events = run.events()
     assert set(events[events["kind"] == "class"]["epoch"]) == {1, 2}
-    assert [axis.get_xlabel() for axis in run.curves().axes] == ["epoch"]
+    (curves,) = run.curves().axes
+    assert curves.get_xlabel() == "epoch" and all(tick == int(tick) for tick in curves.get_xticks())
     (sizes,) = digits.plot().axes
     ticks = [label.get_text() for label in sizes.get_yticklabels(which="both")]
     assert sizes.get_yscale() == "log" and {"10", "20", "40"} <= {*ticks}
@@ -97,6 +99,25 @@ def test_the_ten_lines_of_the_readme_run(
     ):
         with refused() as messages:
             call()
+        assert message in messages[0]
+
+
+def test_rows_in_memory_that_make_no_table_are_refused_in_one_line(
+    spark: SparkSession, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    rows = pd.DataFrame({"image": [b"a", b"b"], "label": ["ant", "bee"]})
+    as_objects = rows.assign(image=[np.zeros((2, 2, 3), np.uint8)] * 2)
+    encoded = pa.table({"image": [b"a", b"b"], "label": pc.run_end_encode(pa.array(["ant", "bee"]))})
+    for source, message in (
+        (pd.concat([rows, rows[["label"]]], axis="columns"), "two columns of one name, 'label'"),
+        (as_objects, "images as bytes of files or of pixels, and labels as strings or integers, were expected"),
+        (encoded, "cannot be written as a table"),
+        # Names that differ in case alone are no hindrance: that there are so few rows is found.
+        (spark.createDataFrame(rows).selectExpr("*", "1 AS LABEL"), "has no image for the test set"),
+    ):
+        with refused() as messages:
+            lt.prepare(source, image="image", label="label", image_size=8)
         assert message in messages[0]
 
 

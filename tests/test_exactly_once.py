@@ -207,6 +207,18 @@ def table_files(tables_dir: Path) -> set[tuple[Path, int]]:
     return found
 
 
+def test_a_query_that_ended_while_its_first_batch_was_recorded_starts_again(
+    spark: SparkSession, tmp_path: Path
+) -> None:
+    events_dir, tables_dir = tmp_path / "events", tmp_path / "tables"
+    write_storm(events_dir, 0, random.Random(0))
+    (tables_dir / "checkpoint" / "offsets").mkdir(parents=True)
+    (tables_dir / "checkpoint" / "offsets" / ".0.d94a0306.tmp").touch()
+    (tables_dir / "checkpoint" / "commits").mkdir()
+    keep_tables(spark, events_dir, tables_dir, trigger=None).awaitTermination()
+    assert_tables_are_those_of_all_lines(spark, tables_dir, events_dir)
+
+
 @pytest.mark.long
 def test_a_query_killed_again_and_again_keeps_the_tables_of_all_events(spark: SparkSession, tmp_path: Path) -> None:
     events_dir, tables_dir = tmp_path / "events", tmp_path / "tables"

@@ -258,6 +258,11 @@ def test_what_is_no_input_or_no_output_is_refused_before_anything_is_written(
     assert "'label' is of the type string" in message(image_column="label")
     assert "letters has no image and is no Parquet or Delta table" in message(path=tmp_path / "letters")
     assert "is there already, and is no table of predictions" in message(output=tmp_path / "mine")
+    pq.write_table(
+        table_of(*images, "files").append_column("KEY.of mine", [list(range(30))]), tmp_path / "twins.parquet"
+    )
+    assert "names differ in upper and lower case alone: rename one" in message(path=tmp_path / "twins.parquet")
+    (tmp_path / "twins.parquet").unlink()
     assert "is within --path" in message(path=tmp_path / "letters", output=tmp_path / "letters" / "out")
     assert "holds the images of --path" in message(output=tmp_path)
     assert "there is no such directory or file" in message(path=tmp_path / "nowhere")
@@ -367,7 +372,7 @@ def test_a_loaded_model_predicts_arrays_frames_and_in_sql(
     rows = sorted(model.predict(frame).toArrow().to_pylist(), key=lambda row: row["number"])
     assert [row["predicted"] for row in rows] == found.predicted.tolist()
     assert rows[0]["image"] == table["image"][0].as_py() and rows[0]["Key.of mine"] == "k0"
-    of_twins = model.predict(frame.limit(1).selectExpr("image", "1 AS a", "2 AS A")).toArrow()
+    of_twins = model.predict(frame.limit(1).selectExpr("image", "1 AS a", "2 AS A", "now() AS at")).toArrow()
     assert of_twins.select([1, 2]).to_pydict() == {"a": [1], "A": [2]}
 
     frame.createOrReplaceTempView("ours")

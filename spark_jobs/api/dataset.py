@@ -35,7 +35,7 @@ from longtail.spark_jobs.api.figures import shown
 from longtail.spark_jobs.cluster.hadoop import use_settings_of_spark
 from longtail.spark_jobs.cluster.session import spark_session, users_session
 from longtail.spark_jobs.display.class_plot import head_to_tail_figure
-from longtail.spark_jobs.frames.image_columns import column
+from longtail.spark_jobs.frames.image_columns import column, select_exactly
 from longtail.spark_jobs.frames.reading import read_prepared
 from longtail.spark_jobs.frames.writing import write_parquet
 from longtail.spark_jobs.steps.prepare import prepare as prepare_set
@@ -176,8 +176,10 @@ def _written(
             f"the source has no column {missing[0]!r}: it has {', '.join(_column_names(source))}; name the columns "
             f"with image= and label="
         )
+    if twice := [name for name in columns if _column_names(source).count(name) > 1]:
+        raise UserError(f"the source has two columns of one name, {twice[0]!r}: rename or drop one")
     if isinstance(source, DataFrame):
-        rows = source.select(*map(column, columns))
+        rows = select_exactly(source, columns, called=columns)
         total = rows.agg(F.count("*"), F.sum(F.xxhash64(*map(column, columns)).cast("decimal(38,0)"))).first()
         assert total is not None, "an aggregation without groups has one row"
         table = directory / f"rows{total[0]}-{int(total[1] or 0) % 2**64:016x}.parquet"
@@ -185,12 +187,22 @@ def _written(
             with new_directory(table, replace=True) as target:
                 write_parquet(rows, target)
         return table
-    arrow = pa.Table.from_pandas(source, preserve_index=False) if isinstance(source, pd.DataFrame) else source
     with scratch_directory(Path(tempfile.gettempdir()), "table") as scratch:
-        # Without metadata, which pandas has and others do not.
-        plain = arrow.select(columns).replace_schema_metadata(None)
-        pq.write_table(plain, scratch / "rows.parquet", row_group_size=ROWS_PER_GROUP)
-        table = directory / f"rows{arrow.num_rows}-{content_hash(scratch / 'rows.parquet')[:16]}.parquet"
+        try:
+            if isinstance(source, pd.DataFrame):
+                named = source.set_axis(_column_names(source), axis="columns")
+                arrow = pa.Table.from_pandas(named[columns], preserve_index=False)
+            else:
+                arrow = source
+            # Without metadata, which pandas has and others do not.
+            plain = arrow.select(columns).replace_schema_metadata(None)
+            pq.write_table(plain, scratch / "rows.parquet", row_group_size=ROWS_PER_GROUP)
+        except pa.ArrowException as error:
+            raise UserError(
+                f"the source cannot be written as a table ({error}): images as bytes of files or of pixels, and labels "
+                f"as strings or integers, were expected"
+            ) from None
+        table = directory / f"rows{plain.num_rows}-{content_hash(scratch / 'rows.parquet')[:16]}.parquet"
         if not table.exists():
             write_atomically(table, lambda temporary: shutil.copyfile(scratch / "rows.parquet", temporary))
     return table

@@ -21,6 +21,7 @@ from longtail.spark_jobs.steps.run_images import MOST_SHOWN
 from longtail.streaming.event_files.reading import read_event_files
 from longtail.streaming.events.files import event_files_of
 from longtail.streaming.events.writer import EVENTS_DIRECTORY
+from longtail.streaming.tables.plots import show_epochs
 from longtail.training.run_log import read_log
 
 if TYPE_CHECKING:
@@ -151,7 +152,8 @@ class Run(Scores):
         for split in accuracy.columns:
             evaluated = accuracy[split].dropna()
             axes.plot(evaluated.index, evaluated, marker=".", label=split)
-        axes.set(xlabel="epoch", ylabel="accuracy", title=figure_title(self.path.name))
+        show_epochs(axes)
+        axes.set(ylabel="accuracy", title=figure_title(self.path.name))
         axes.legend()
         return shown(figure)
 

@@ -1,6 +1,7 @@
 """Columns of a user's own rows that hold images, in whatever form (data/any_image.py), or that name files of images."""
 
 import os
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -67,6 +68,17 @@ def image_column(frame: DataFrame, name: str) -> ImageColumn:
             f"`bytes`, or Spark's image struct were expected"
         )
     return ImageColumn(name, has_sizes=set(SIZE_COLUMNS) <= set(frame.columns))
+
+
+def select_exactly(frame: DataFrame, names: Sequence[str], *, called: Sequence[str]) -> DataFrame:
+    """The columns of these names, called otherwise. The frame's names may differ in upper and lower case alone."""
+    if len({name.casefold() for name in frame.columns}) == len(frame.columns):
+        return frame.select(*(column(name).alias(new) for name, new in zip(names, called, strict=True)))
+    numbered = [f"column_{number}_of_frame" for number in range(len(frame.columns))]
+    by_name = dict(zip(frame.columns, numbered, strict=True))
+    return frame.toDF(*numbered).select(
+        *(F.col(by_name[name]).alias(new) for name, new in zip(names, called, strict=True))
+    )
 
 
 def column(name: str) -> Column:

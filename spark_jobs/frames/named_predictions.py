@@ -12,11 +12,9 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 import pyarrow as pa
-from pyspark.errors import PySparkException
 from pyspark.sql import DataFrame
-from pyspark.sql import functions as F
-from pyspark.sql.pandas.types import from_arrow_schema, to_arrow_schema
-from pyspark.sql.types import StructType
+from pyspark.sql.pandas.types import from_arrow_schema
+from pyspark.sql.types import CalendarIntervalType, StructType, YearMonthIntervalType
 
 from longtail.conf.base.errors import UserError
 from longtail.conf.base.names import class_name_of, with_examples
@@ -33,7 +31,7 @@ from longtail.data.contract import (
     PROBABILITIES,
     TOP5,
 )
-from longtail.spark_jobs.frames.image_columns import FileColumn, ImageColumn
+from longtail.spark_jobs.frames.image_columns import FileColumn, ImageColumn, select_exactly
 from longtail.spark_jobs.frames.predictions import (
     SCORE_FIELDS,
     Classifier,
@@ -98,10 +96,7 @@ def with_named_predictions(
     needed = [*kept, *(name for name in images.columns if name not in kept)]
     # PySpark's mapInArrow() takes no name with a dot in it, and names may differ in upper and lower case alone: within
     # it, the columns have numbers.
-    places = {name: f"{_numbered(place)}_of_frame" for place, name in enumerate(frame.columns)}
-    numbered = frame.toDF(*places.values()).select(
-        *(F.col(places[name]).alias(_numbered(number)) for number, name in enumerate(needed))
-    )
+    numbered = select_exactly(frame, needed, called=[_numbered(number) for number in range(len(needed))])
     _check_types(numbered.schema, needed)
     predict = partial(
         _predict_partition,
@@ -159,13 +154,11 @@ def _check_names(kept: Sequence[str], added: Sequence[str]) -> None:
 def _check_types(schema: StructType, names: Sequence[str]) -> None:
     """Raise UserError at a column of a type that has none in Arrow, in which rows are sent to Python."""
     for field, name in zip(schema, names, strict=True):
-        try:
-            to_arrow_schema(StructType([field]))
-        except PySparkException:
+        if isinstance(field.dataType, YearMonthIntervalType | CalendarIntervalType):
             raise UserError(
                 f"the column {name!r} of the images' table is of the type {field.dataType.simpleString()}, which Spark "
                 f"does not send to Python: drop it, or cast it to a string"
-            ) from None
+            )
 
 
 def _predict_partition(

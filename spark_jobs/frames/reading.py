@@ -6,11 +6,13 @@ from contextlib import contextmanager
 
 import pyarrow as pa
 from pyspark import StorageLevel
+from pyspark.errors import AnalysisException
 from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
 from pyspark.sql.pandas.types import from_arrow_schema
 from pyspark.sql.types import StructType
 
+from longtail.conf.base.errors import UserError
 from longtail.conf.base.locations import Location, spark_uri
 from longtail.conf.vocabulary import NO_CLASS, TRAIN, UNLABELED
 from longtail.data.contract import ID, IRRELEVANT_FIRST_ID, LABEL, RAW, ROWS_DIRECTORY, SOURCE_SCHEMA, SPLIT
@@ -96,10 +98,20 @@ def read_parquet_or_delta(spark: SparkSession, table: Location, schema: StructTy
     """A Parquet table, or the newest version of a Delta table.
 
     schema: that of a Parquet table, where it is known; else a Spark job looks it up
+
+    Raises UserError for columns that Spark does not tell apart.
     """
     if not is_delta(table):
         reader = spark.read if schema is None else spark.read.schema(schema)
-        return reader.parquet(pattern_of(table))
+        try:
+            return reader.parquet(pattern_of(table))
+        except AnalysisException as error:
+            if error.getCondition() != "COLUMN_ALREADY_EXISTS":
+                raise
+            raise UserError(
+                f"{table} has columns whose names differ in upper and lower case alone: rename one of them, or set "
+                f"spark.sql.caseSensitive to true"
+            ) from None
     return spark.read.option("basePath", spark_uri(table)).parquet(*map(pattern_of, delta_files(table)))
 
 

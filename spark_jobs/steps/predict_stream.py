@@ -37,6 +37,7 @@ from longtail.spark_jobs.steps.prediction_events import PredictionEvents, place_
 from longtail.spark_jobs.steps.prediction_samples import DRAW, SAMPLED, ProbabilitySamples
 from longtail.spark_jobs.steps.prediction_windows import WINDOWS_DIRECTORY, PredictionWindows
 from longtail.spark_jobs.steps.window_counts import read_reference
+from longtail.streaming.live.checkpoint import empty_if_not_begun
 from longtail.streaming.live.kafka import KAFKA_PACKAGE
 from longtail.streaming.live.kafka_brokers import KafkaConnection
 from longtail.streaming.live.trigger import with_trigger
@@ -87,6 +88,7 @@ def predict_stream(
     refusal = f"another process writes the predictions in {output}: stop it first, or name another --output"
     with closing(lock_file(output / LOCK_FILE, refusal)):
         _claim(output, source, options, names)
+        empty_if_not_begun(output / CHECKPOINT_DIRECTORY)
         windows = PredictionWindows(output, names, seconds=options.window_seconds, reference=reference)
         watched = _watched(output, options, card, prior)
         additions = Additions(probabilities=options.probabilities, features=options.features)

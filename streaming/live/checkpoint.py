@@ -51,6 +51,7 @@ def claim_checkpoint(directory: Location, source: str, *, new: bool) -> None:
 
     Raises UserError if it belongs to another one.
     """
+    empty_if_not_begun(directory)
     if not new and (missing := missing_part(directory)):
         print(
             f"longtail: {missing} is missing: events are read again from the beginning, and count once",
@@ -68,6 +69,13 @@ def claim_checkpoint(directory: Location, source: str, *, new: bool) -> None:
             f"its beginning (events count once), or choose another directory"
         )
     write_json_atomically(directory / SOURCE_FILE, {"format_version": FORMAT_VERSION, "source": source})
+
+
+def empty_if_not_begun(directory: Location) -> None:
+    """Empty a checkpoint whose process ended while its first batch was recorded: Spark would never start with it."""
+    offsets = directory / "offsets"
+    if offsets.is_dir() and not _numbers(offsets) and not _numbers(directory / "commits") and any(offsets.iterdir()):
+        _empty(directory)
 
 
 def _empty(directory: Location) -> None:

@@ -5,7 +5,9 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 from matplotlib import colormaps
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 
 from longtail.conf.palette import GROUP_COLOURS
 from longtail.conf.vocabulary import FEW, MANY, MEDIUM
@@ -16,6 +18,12 @@ if TYPE_CHECKING:
 _GROUP_LINES = {MANY: "-", MEDIUM: "-.", FEW: "--"}
 
 
+def show_epochs(axes: Axes) -> None:
+    """Name the horizontal axis; its ticks are whole epochs, of one epoch too."""
+    axes.set_xlabel("epoch")
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
+
+
 def accuracy_figure(epochs: "pd.DataFrame") -> Figure:
     """Balanced accuracy and the accuracy of each shot group over the epochs of one run and split.
 
@@ -24,11 +32,12 @@ def accuracy_figure(epochs: "pd.DataFrame") -> Figure:
     figure = Figure(figsize=(6, 3.5), layout="constrained")
     axes = figure.subplots()
     ordered = epochs.sort_values("epoch")
-    axes.plot(ordered["epoch"], 100 * ordered["balanced_accuracy"], color="black", label="balanced")
+    axes.plot(ordered["epoch"], 100 * ordered["balanced_accuracy"], color="black", label="balanced", marker=".")
     for group, colour in GROUP_COLOURS.items():
-        (line,) = axes.plot(ordered["epoch"], 100 * ordered[f"{group}_shot_accuracy"], _GROUP_LINES[group])
+        (line,) = axes.plot(ordered["epoch"], 100 * ordered[f"{group}_shot_accuracy"], _GROUP_LINES[group], marker=".")
         line.set(color=colour, label=f"{group}-shot")
-    axes.set(xlabel="epoch", ylabel="accuracy %", ylim=(0, 100))
+    show_epochs(axes)
+    axes.set(ylabel="accuracy %", ylim=(0, 100))
     figure.legend(loc="outside upper center", ncols=4)  # lines may be anywhere below
     return figure
 
@@ -45,9 +54,10 @@ def pseudo_label_figure(scores: "pd.DataFrame") -> Figure:
         ordered = scores[scores["class_id"] == class_id].sort_values("epoch")
         colour = colormaps["viridis"](index / max(1, len(names) - 1))
         for axes, score in zip(both, ("precision", "recall"), strict=True):
-            axes.plot(ordered["epoch"], 100 * ordered[score], color=colour, label=name)
+            axes.plot(ordered["epoch"], 100 * ordered[score], color=colour, label=name, marker=".")
     for axes, score in zip(both, ("precision", "recall"), strict=True):
-        axes.set(xlabel="epoch", ylabel=f"{score} %", ylim=(0, 100))
+        show_epochs(axes)
+        axes.set(ylabel=f"{score} %", ylim=(0, 100))
     both[1].legend(fontsize="small")
     return figure
 
