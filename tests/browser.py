@@ -3,13 +3,13 @@
 import shutil
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
 from PIL import Image
 from selenium import webdriver
-from selenium.common.exceptions import StaleElementReferenceException
+from selenium.common.exceptions import NoSuchElementException, StaleElementReferenceException
 from selenium.webdriver.common.action_chains import ActionChains
 from selenium.webdriver.common.by import By
 from selenium.webdriver.remote.webelement import WebElement
@@ -107,12 +107,15 @@ class Page:
 
 
 def wait_until(condition: Callable[[], Any]) -> Any:
-    """What the condition gives as soon as it is not empty."""
+    """What the condition gives as soon as it is not empty, and the page has the elements that it looks at."""
     deadline = time.monotonic() + PATIENCE_SECONDS
-    while not (found := condition()):
+    while True:
+        # An element may not be there yet, or just be replaced.
+        with suppress(NoSuchElementException, StaleElementReferenceException):
+            if found := condition():
+                return found
         assert time.monotonic() < deadline, "what the page should show did not come"
         time.sleep(0.1)
-    return found
 
 
 @contextmanager

@@ -221,7 +221,7 @@ def test_a_log_is_followed_and_the_checkpoint_s_path_copied(root: Path) -> None:
         assert page.driver.switch_to.active_element.get_attribute("data-log") == "digits"
 
         page.element("#overview summary").click()
-        page.element("[aria-label='copy the path of the checkpoint']").click()
+        page.element("[aria-label='copy the path of the last checkpoint']").click()
         wait_until(lambda: "copied" in page.text("#overview .command"))
         copied = page.driver.execute_async_script("navigator.clipboard.readText().then(arguments[0])")
         assert copied == f"{root}/runs/digits/ckpt.pth.tar"
