@@ -6,8 +6,8 @@ from scipy.sparse import csr_array
 NUM_STEPS = 1000
 
 
-def estimate_class_shares(predicted: np.ndarray, confusion: csr_array) -> np.ndarray:
-    """(C,) class shares that explain best how often each class is predicted.
+def estimate_class_shares(predicted: np.ndarray, confusion: csr_array) -> np.ndarray | None:
+    """(C,) class shares that explain best how often each class is predicted; None if no shares explain any prediction.
 
     Expectation-maximisation of the multinomial likelihood (Saerens et al. 2002, on hard predictions). A class without
     held-out images is assumed to be predicted correctly.
@@ -24,5 +24,7 @@ def estimate_class_shares(predicted: np.ndarray, confusion: csr_array) -> np.nda
         expected = shares @ likelihood
         ratio = np.divide(observed, expected, out=np.zeros_like(observed), where=expected > 0)
         shares = shares * (likelihood @ ratio)
+        if not shares.sum():  # no held-out image was predicted as any of these classes
+            return None
         shares = shares / shares.sum()
     return shares

@@ -81,8 +81,9 @@ def _estimate(labels: pa.Table, cells: pa.Table, classes: pa.Table) -> dict[str,
         "expected_confidence": None,
         "histogram_divergence": _divergence(pseudo, labelled),
     }
-    if cells.num_rows and pseudo.sum():
-        shares = estimate_class_shares(pseudo, _confusion_matrix(cells, num_classes))
+    has_both = cells.num_rows and pseudo.sum()
+    shares = estimate_class_shares(pseudo, _confusion_matrix(cells, num_classes)) if has_both else None
+    if shares is not None:
         # A class counts for at least one image.
         estimate["rho_unlabeled"] = float(shares.max() / max(shares.min(), 1 / pseudo.sum()))
         held_out = classes.filter(

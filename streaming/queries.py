@@ -11,8 +11,9 @@ They define the tables. The live query computes the same ones from micro-batches
     events -> run_updates -> runs
 
 Repeated events count once: of the events with the same key the one of the highest attempt that was emitted last counts,
-in whatever order they arrive. `before` passes results for earlier epochs: class_epochs of the last epoch of a run, with
-the results for the epochs before it as `before`, equals class_epochs of all its events at once.
+in whatever order they arrive. An attempt also voids what earlier ones have of its first epoch and of all later ones: it
+may have fewer epochs, classes or splits than they had. `before` passes results for earlier epochs: class_epochs of the
+last epoch of a run, with the results for those before it as `before`, equals class_epochs of all its events at once.
 """
 
 from collections.abc import Callable, Sequence
@@ -58,9 +59,15 @@ def events_of(events: DataFrame, kind: type[Event]) -> DataFrame:
 
 @not_on_streams(_NO_WINDOWS)
 def latest_class_events(class_events: DataFrame) -> DataFrame:
-    """One row per run, split, epoch and class; of an epoch that several attempts measured, those of the highest one."""
-    of_attempt = _at_highest(class_events.select(*own_fields(ClassEvent)), ["attempt"], by=["run", "epoch"])
-    return latest(of_attempt, ["run", "split", "epoch", "class_id"])
+    """One row per run, split, epoch and class, unless a higher attempt has measured its epoch or an earlier one."""
+    return latest(_not_begun_again(class_events.select(*own_fields(ClassEvent))), ["run", "split", "epoch", "class_id"])
+
+
+def _not_begun_again(events: DataFrame) -> DataFrame:
+    """The events of a run whose epoch, and all before it, no higher attempt has events of."""
+    up_to_epoch = Window.partitionBy("run").orderBy("epoch").rangeBetween(Window.unboundedPreceding, Window.currentRow)
+    highest = F.max("attempt").over(up_to_epoch)
+    return events.withColumn("highest", highest).where(F.col("attempt") == F.col("highest")).drop("highest")
 
 
 def _at_highest(events: DataFrame, value: Sequence[str], *, by: Sequence[str]) -> DataFrame:
@@ -190,22 +197,21 @@ def _with_history(
 
 @not_on_streams(_NO_WINDOWS)
 def confusion(reports: DataFrame) -> DataFrame:
-    """The nonzero cells of the confusion matrix of each run and split at its latest epoch, from the highest attempt.
+    """The nonzero cells of the confusion matrix of each run and split at the latest epoch of its highest attempt.
 
     reports: confusion events, and rows of this table
     """
-    of_newest = _at_highest(reports.select(*TABLES["confusion"].names), ["epoch", "attempt"], by=["run", "split"])
+    of_newest = _at_highest(reports.select(*TABLES["confusion"].names), ["attempt", "epoch"], by=["run", "split"])
     return latest(of_newest, ["run", "split", "epoch", "true_class", "predicted_class"])
 
 
 @not_on_streams(_NO_WINDOWS)
 def steps(reports: DataFrame) -> DataFrame:
-    """Progress inside the epochs; of an epoch that was started twice, the steps of the highest attempt.
+    """Progress inside the epochs, without those that a higher attempt has begun again, and the ones after them.
 
     reports: step events, and rows of this table
     """
-    distinct = latest(reports.select(*TABLES["steps"].names), ["run", "epoch", "step"])
-    return _at_highest(distinct, ["attempt"], by=["run", "epoch"])
+    return latest(_not_begun_again(reports.select(*TABLES["steps"].names)), ["run", "epoch", "step"])
 
 
 @not_on_streams(_NO_WINDOWS)

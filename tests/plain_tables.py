@@ -35,12 +35,10 @@ def plain_tables(events: Sequence[Event]) -> dict[str, list[Row]]:
         "class_epochs": classes,
         "epochs": _epochs(classes),
         "confusion": _newest(
-            _highest(_rows(events, ConfusionEvent), ("epoch", "attempt"), by=("run", "split")),
+            _highest(_rows(events, ConfusionEvent), ("attempt", "epoch"), by=("run", "split")),
             by=("run", "split", "true_class", "predicted_class"),
         ),
-        "steps": _highest(
-            _newest(_rows(events, StepEvent), by=("run", "epoch", "step")), ("attempt",), by=("run", "epoch")
-        ),
+        "steps": _newest(_not_begun_again(_rows(events, StepEvent)), by=("run", "epoch", "step")),
         "pseudo_labels": _newest(
             _highest(_rows(events, PseudoLabelEvent), ("attempt", "emitted_at"), by=("run", "round")),
             by=("run", "round", "class_id"),
@@ -82,6 +80,16 @@ def _newest(rows: list[Row], *, by: tuple[str, ...]) -> list[Row]:
     return [max(part, key=lambda row: (row["attempt"], row["emitted_at"])) for part in _by(rows, *by)]
 
 
+def _not_begun_again(rows: list[Row]) -> list[Row]:
+    """Without the rows of epochs that a higher attempt has rows of, or of an earlier one."""
+    return [
+        row
+        for of_run in _by(rows, "run")
+        for row in of_run
+        if not any(other["attempt"] > row["attempt"] and other["epoch"] <= row["epoch"] for other in of_run)
+    ]
+
+
 def _ratio(numerator: float, denominator: float) -> float | None:
     return numerator / denominator if denominator else None
 
@@ -100,8 +108,7 @@ def _best(values: Iterable[float | None]) -> float | None:
 
 
 def _class_epochs(events: Sequence[Event]) -> list[Row]:
-    counted = _highest(_rows(events, ClassEvent), ("attempt",), by=("run", "epoch"))
-    rows = _newest(counted, by=("run", "split", "epoch", "class_id"))
+    rows = _newest(_not_begun_again(_rows(events, ClassEvent)), by=("run", "split", "epoch", "class_id"))
     for of_epoch in _by(rows, "run", "split", "epoch"):
         for row in of_epoch:
             row["true_share"] = _ratio(row["support"], sum(one["support"] for one in of_epoch))

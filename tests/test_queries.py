@@ -345,6 +345,23 @@ def test_an_epoch_after_what_is_known_of_those_before_is_the_same_as_all_at_once
     assert rows(epochs(last, known("epochs"))) == rows_of(answers, "epochs", BASE)[-1:]
 
 
+BEGUN_AGAIN = run_with(
+    "begun again", *THREE_EPOCHS, *epoch_events(2, correct=[2, 2, 2, 0], predicted=[2, 3, 3, 0], attempt=2)
+)
+
+
+def test_nothing_is_left_of_an_earlier_attempt_from_the_epoch_on_that_a_later_one_begins_again(
+    answers: Answers,
+) -> None:
+    shown = rows_of(answers, "class_epochs", BEGUN_AGAIN)
+
+    assert column(shown, "epoch") == [1] * 4 + [2] * 4
+    assert column(shown, "attempt") == [1] * 4 + [2] * 4
+    assert column(shown, "accuracy_change")[4:] == [2 / 4 - 3 / 4, 1 - 1 / 2, 1, None]
+    assert column(shown, "best_accuracy")[4:] == [3 / 4, 1, 1, None]
+    assert column(rows_of(answers, "epochs", BEGUN_AGAIN), "epoch") == [1, 2]
+
+
 def cell(true: int, predicted: int, count: int, **changes: Any) -> ConfusionEvent:
     return an_event(ConfusionEvent, true_class=true, predicted_class=predicted, count=count, **changes)
 
@@ -358,27 +375,31 @@ TWO_ATTEMPTS = run_with(
     cell(0, 0, 4, epoch=2, attempt=2),
     cell(2, 2, 1, epoch=1, split="val"),
 )
+FEWER_EPOCHS = run_with("fewer epochs", cell(0, 1, 9, epoch=3), cell(0, 0, 4, epoch=2, attempt=2))
 
 
-def test_the_confusion_matrix_is_that_of_the_latest_epoch_and_attempt(answers: Answers) -> None:
+def test_the_confusion_matrix_is_that_of_the_latest_epoch_of_the_highest_attempt(answers: Answers) -> None:
     found = rows_of(answers, "confusion", TWO_ATTEMPTS)
 
     names = ("split", "epoch", "true_class", "predicted_class", "count")
     assert [tuple(row[name] for name in names) for row in found] == [("test", 2, 0, 0, 4), ("val", 1, 2, 2, 1)]
+    (left,) = rows_of(answers, "confusion", FEWER_EPOCHS)
+    assert (left["epoch"], left["count"]) == (2, 4)
 
 
-def test_an_epoch_that_was_begun_twice_has_the_steps_of_the_later_attempt(spark: SparkSession) -> None:
+def test_from_an_epoch_that_a_later_attempt_begins_again_its_steps_count(spark: SparkSession) -> None:
     told = [
-        an_event(StepEvent, step=5, loss=0.5),
-        an_event(StepEvent, step=10, loss=0.4),
-        an_event(StepEvent, step=7, loss=0.3, attempt=2),
-        an_event(StepEvent, step=7, loss=0.3, attempt=2),
-        an_event(StepEvent, epoch=2, step=5, loss=0.2),
+        an_event(StepEvent, epoch=3, step=5, loss=0.2),
+        an_event(StepEvent, epoch=1, step=5, loss=0.6),
+        an_event(StepEvent, epoch=2, step=5, loss=0.5),
+        an_event(StepEvent, epoch=2, step=10, loss=0.4),
+        an_event(StepEvent, epoch=2, step=7, loss=0.3, attempt=2),
+        an_event(StepEvent, epoch=2, step=7, loss=0.3, attempt=2),
     ]
 
     found = steps(frame(spark, told)).orderBy("epoch", "step").toArrow()
 
-    assert [(row["epoch"], row["step"], row["loss"]) for row in found.to_pylist()] == [(1, 7, 0.3), (2, 5, 0.2)]
+    assert [(row["epoch"], row["step"], row["loss"]) for row in found.to_pylist()] == [(1, 5, 0.6), (2, 7, 0.3)]
     assert_columns_of_the_table(found, "steps")
 
 

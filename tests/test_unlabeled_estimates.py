@@ -95,6 +95,12 @@ def test_shares_are_found_again_from_what_the_mistakes_make_of_them() -> None:
     assert found == pytest.approx(np.linalg.solve(given_true.T, true @ given_true), abs=1e-4)
 
 
+def test_predictions_that_no_held_out_image_got_tell_nothing_of_the_shares() -> None:
+    confusion = csr_array(np.array([[5.0, 0, 0], [5, 0, 0], [5, 0, 0]]))
+
+    assert estimate_class_shares(np.array([0.0, 7, 3]), confusion) is None
+
+
 def test_a_labelling_again_replaces_the_one_before(tables: Tables) -> None:
     rows = [row for row in tables["pseudo_labels"] if row["run"] == "again"]
 

@@ -97,7 +97,9 @@ def class_shares(counts: np.ndarray, outcomes: Outcomes) -> np.ndarray:
     below = counts[:, :-1].sum(axis=1, keepdims=True)  # (K, 1)
     predicted = np.divide(counts[:, :-1], below, out=np.ones_like(counts[:, :-1]), where=below > 0)
     # The draws are independent, so one unfolding of K C classes does all of them.
-    shares = estimate_class_shares(predicted.ravel(), outcomes.confusion).reshape(len(counts), -1)  # (K, C)
+    shares = estimate_class_shares(predicted.ravel(), outcomes.confusion)
+    assert shares is not None  # every class is predicted now and then in every draw of the confusion
+    shares = shares.reshape(len(counts), -1)  # (K, C)
     shares = shares / shares.sum(axis=1, keepdims=True)
     # Without an image below, a trace of each class remains, so that shares of the relevant images stay finite.
     return shares * np.maximum(below / counts.sum(axis=1, keepdims=True), _TRACE) / outcomes.below

@@ -6,6 +6,7 @@ import numpy as np
 import pyarrow as pa
 
 from longtail.streaming.kernels.groups import Groups, ordinals
+from longtail.streaming.tables.reading import latest_epochs
 from longtail.streaming.tables.schemas import LATEST_WINDOWS
 
 CLASS_KEY = ["run", "split", "class_id", "epoch"]
@@ -14,19 +15,19 @@ _ORDER = ["attempt", "emitted_at"]
 
 
 def latest_class_events_table(events: pa.Table) -> pa.Table:
-    """One row per run, split, epoch and class; of an epoch that several attempts measured, those of the highest one."""
-    return _newest(_at_highest(events, ["attempt"], by=["run", "epoch"]), CLASS_KEY)
+    """One row per run, split, epoch and class, unless a higher attempt has measured its epoch or an earlier one."""
+    return _newest(_not_begun_again(events), CLASS_KEY)
 
 
 def confusion_table(reports: pa.Table) -> pa.Table:
-    """The cells of each run and split at its latest epoch, from the highest attempt."""
-    of_latest = _at_highest(reports, ["epoch", "attempt"], by=["run", "split"])
+    """The cells of each run and split at the latest epoch of its highest attempt."""
+    of_latest = latest_epochs(_at_highest(reports, ["attempt"], by=["run", "split"]))
     return _newest(of_latest, ["run", "split", "epoch", "true_class", "predicted_class"])
 
 
 def steps_table(reports: pa.Table) -> pa.Table:
-    """Progress inside the epochs; of an epoch that was started twice, the steps of the highest attempt."""
-    return _at_highest(_newest(reports, ["run", "epoch", "step"]), ["attempt"], by=["run", "epoch"])
+    """Progress inside the epochs, without those that a higher attempt has begun again, and the ones after them."""
+    return _newest(_not_begun_again(reports), ["run", "epoch", "step"])
 
 
 def pseudo_labels_table(reports: pa.Table) -> pa.Table:
@@ -63,6 +64,19 @@ def _at_highest(table: pa.Table, value: Sequence[str], *, by: Sequence[str]) -> 
             groups, values = Groups(table, by), ordinals(table, name)
             table = table.filter(pa.array(values == groups.of_rows(groups.max(values))))
     return table
+
+
+def _not_begun_again(table: pa.Table) -> pa.Table:
+    """The rows of a run whose epoch, and all before it, no higher attempt has rows of."""
+    attempts = ordinals(table, "attempt")
+    if not table.num_rows or attempts.min() == attempts.max():
+        return table
+    epochs = Groups(table, ["run", "epoch"])
+    highest = epochs.max(attempts)
+    runs = Groups(table.take(pa.array(epochs.first)), ["run"])
+    for of_run in np.split(highest, runs.starts[1:]):
+        np.maximum.accumulate(of_run, out=of_run)
+    return table.filter(pa.array(attempts == epochs.of_rows(highest)))
 
 
 def _newest(table: pa.Table, key: Sequence[str]) -> pa.Table:

@@ -174,8 +174,8 @@ class TableKeeper:
             # A run that only has events of its checkpoint has no row.
             update.rows["runs"] = [states[update.run]] if update.run in states else []
         with_classes = [update for update in updates if ClassEvent.kind in update.events]
-        if with_classes:
-            self._update_classes_and_epochs(read_class_history(with_classes))
+        if history := read_class_history(with_classes):
+            self._update_classes_and_epochs(history)
 
     def _update_classes_and_epochs(self, history: ClassHistory) -> None:
         classes = scores.class_epochs_table(newest.latest_class_events_table(history.class_events), history.before)
@@ -192,22 +192,27 @@ class TableKeeper:
     def _update_event_tables(self, updates: Sequence[RunUpdate]) -> None:
         """Update the tables whose rows are the events of one kind."""
         for name, (kind, _) in EVENT_TABLES.items():
-            changed = [update for update in updates if kind.kind in update.events]
-            if not changed:
-                continue
-            kept: dict[str, pa.Table] = {}
+            changed: list[tuple[RunUpdate, int, pa.Table]] = []
             reports = [TABLES[name].empty_table()]
-            for update in changed:
+            for update in updates:
+                if kind.kind not in update.events:
+                    continue
                 new = update.events[kind.kind].select(TABLES[name].names)
                 if name in BY_EPOCH:
-                    kept[update.run], stored = update.split_at_epoch(name, pc.min(new["epoch"]).as_py())
+                    new = update.not_begun_again(name, new)
+                    if not new.num_rows:
+                        continue
+                first, kept = 0, TABLES[name].empty_table()
+                if name in BY_EPOCH:
+                    first = pc.min(new["epoch"]).as_py()
+                    kept, stored = update.split_at_epoch(name, first)
                 else:
-                    kept[update.run], stored = TABLES[name].empty_table(), update.stored(name)
-                # Only the confusion matrix of the latest epoch is kept.
-                reports += [latest_epochs(new) if name == "confusion" else new, stored]
+                    stored = update.stored(name)
+                changed.append((update, first, kept))
+                reports += [new, stored]
             by_run = split_by(newest.EVENT_TABLES[name](pa.concat_tables(reports)), "run")
-            for update in changed:
-                update.change(name, pa.concat_tables([kept[update.run], by_run[update.run]]))
+            for update, first, kept in changed:
+                update.change(name, pa.concat_tables([kept, by_run[update.run]]), first=first)
 
     def _update_derived_tables(self, updates: Sequence[RunUpdate]) -> None:
         for name, table in DERIVED_TABLES.items():
@@ -243,7 +248,8 @@ def _change(history: ClassHistory, name: str, table: pa.Table) -> None:
     """Replace the segments of a table from the first changed epoch on."""
     by_run = split_by(table, "run")
     for update in history.updates:
-        update.change(name, pa.concat_tables([history.kept[update.run, name], by_run[update.run]]))
+        rows = pa.concat_tables([history.kept[update.run, name], by_run[update.run]])
+        update.change(name, rows, first=history.first[update.run])
 
 
 def _may_change_alerts(update: RunUpdate) -> bool:

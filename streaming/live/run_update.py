@@ -58,12 +58,14 @@ class RunUpdate:
         """Name of the run."""
         return self.manifest.run
 
-    def change(self, name: str, rows: pa.Table) -> None:
-        """Replace the segments that the rows belong to, or the whole table if it is not stored by epochs."""
-        is_by_epoch = name in BY_EPOCH
-        self.segments[name] = (
-            split_by_segment(rows, self.manifest.segment_epochs[name]) if is_by_epoch else {WHOLE: rows}
-        )
+    def change(self, name: str, rows: pa.Table, *, first: int = 0) -> None:
+        """Replace the rows of a table; of one that is stored by epochs, the segments from that of epoch `first` on."""
+        if name in BY_EPOCH:
+            segments = split_by_segment(rows, self.manifest.segment_epochs[name])
+            emptied = {segment for segment in self._stored_from(name, first) if segment not in segments}
+            self.segments[name] = segments | dict.fromkeys(emptied, rows.slice(0, 0))
+        else:
+            self.segments[name] = {WHOLE: rows}
         self.unwritten.add(name)
         if name == "class_epochs":
             splits = sorted({*self.manifest.splits, *rows["split"].unique().to_pylist()})
@@ -117,7 +119,7 @@ class RunUpdate:
         rows = TABLES[name].empty_table()
         segments = sorted({*stored, *changed}, key=int, reverse=True)
         for segment in segments:
-            more = changed.get(segment) or self.stored_segments.read(self.manifest, name, [segment])
+            more = changed[segment] if segment in changed else self.stored_segments.read(self.manifest, name, [segment])
             rows = pa.concat_tables([more, rows])
             if len(segments) > 1 and self._has_epochs(rows, num_epochs):
                 break
@@ -133,13 +135,33 @@ class RunUpdate:
 
     def split_at_epoch(self, name: str, first: int) -> tuple[pa.Table, pa.Table]:
         """The stored rows from the segment of epoch `first` on: those before this epoch, and those from it on."""
-        manifest = self.manifest
-        segments = [s for s in manifest.files.get(name, {}) if int(s) >= manifest.segment_of(name, first)]
+        segments = self._stored_from(name, first)
         if not segments:
             return TABLES[name].empty_table(), TABLES[name].empty_table()
-        rows = self.stored_segments.read(manifest, name, segments)
+        rows = self.stored_segments.read(self.manifest, name, segments)
         is_before = pc.less(rows["epoch"], first)
         return rows.filter(is_before), rows.filter(pc.invert(is_before))
+
+    def not_begun_again(self, name: str, new: pa.Table) -> pa.Table:
+        """The new rows of a table by epochs, without those that are void as a higher attempt has stored rows of epochs
+        before all of them."""
+        attempt = self._attempt_before(name, pc.min(new["epoch"]).as_py()) if new.num_rows else 0
+        return new.filter(pc.greater_equal(new["attempt"], attempt)) if attempt else new
+
+    def _attempt_before(self, name: str, first: int) -> int:
+        """The attempt of the last stored epoch before `first`, which is the highest up to there; 0 without any."""
+        for segment in sorted(self.manifest.files.get(name, {}), key=int, reverse=True):
+            if int(segment) <= self.manifest.segment_of(name, first):
+                rows = self.stored_segments.read(self.manifest, name, [segment])
+                rows = rows.filter(pc.less(rows["epoch"], first))
+                if rows.num_rows:
+                    return pc.max(rows["attempt"]).as_py()
+        return 0
+
+    def _stored_from(self, name: str, first: int) -> list[str]:
+        """The stored segments from that of epoch `first` on."""
+        stored = self.manifest.files.get(name, {})
+        return [segment for segment in stored if int(segment) >= self.manifest.segment_of(name, first)]
 
     def last_rows_before(self, name: str, first: int, key: list[str], changed: pa.Table) -> pa.Table:
         """The stored row of each key in `changed` with the highest epoch before `first`.
@@ -179,25 +201,34 @@ def begin_update(
 class ClassHistory:
     """The inputs of the scores of the runs that have class events in a batch.
 
-    class_events: class events from the first epoch on that has a new one, stored ones included; duplicates possible
+    first: per run, the first epoch that has a new event
+    class_events: class events from this epoch on, stored ones included; duplicates possible
     before, before_epochs: the last rows of class_epochs and of epochs before that epoch
     kept: per run and table, the rows before that epoch in the segments that change
     """
 
     updates: Sequence[RunUpdate]
+    first: dict[str, int]
     class_events: pa.Table
     before: pa.Table
     before_epochs: pa.Table
     kept: dict[tuple[str, str], pa.Table]
 
 
-def read_class_history(updates: Sequence[RunUpdate]) -> ClassHistory:
-    """updates: of runs with class events"""
+def read_class_history(updates: Sequence[RunUpdate]) -> ClassHistory | None:
+    """None if no class event counts. updates: of runs with class events"""
+    new_events = {
+        update.run: update.not_begun_again("class_epochs", update.events[ClassEvent.kind]) for update in updates
+    }
+    updates = [update for update in updates if new_events[update.run].num_rows]
+    if not updates:
+        return None
     class_events, before, before_epochs = [], [], []
     kept: dict[tuple[str, str], pa.Table] = {}
+    first_epochs: dict[str, int] = {}
     for update in updates:
-        new = update.events[ClassEvent.kind]
-        first = pc.min(new["epoch"]).as_py()
+        new = new_events[update.run]
+        first = first_epochs[update.run] = pc.min(new["epoch"]).as_py()
         kept[update.run, "class_epochs"], stored = update.split_at_epoch("class_epochs", first)
         kept[update.run, "epochs"], _ = update.split_at_epoch("epochs", first)
         changed = pa.concat_tables([part.select(own_fields(ClassEvent)) for part in (new, stored)])
@@ -205,4 +236,4 @@ def read_class_history(updates: Sequence[RunUpdate]) -> ClassHistory:
         before.append(update.last_rows_before("class_epochs", first, ["split", "class_id"], changed))
         before_epochs.append(update.last_rows_before("epochs", first, ["split"], changed))
     tables = (pa.concat_tables(parts) for parts in (class_events, before, before_epochs))
-    return ClassHistory(updates, *tables, kept=kept)
+    return ClassHistory(updates, first_epochs, *tables, kept=kept)

@@ -40,6 +40,8 @@ class Segments:
         """Keep what was written, by table and segment, under the names that the manifest gives it."""
         for name, by_segment in written.items():
             for segment, table in by_segment.items():
+                if not table.num_rows:  # it has no file
+                    continue
                 rows = table.select(TABLES[name].names).cast(TABLES[name])
                 with self._lock:  # several runs are written at the same time
                     self._keep(manifest.run, manifest.files[name][segment], rows)

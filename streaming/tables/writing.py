@@ -39,12 +39,16 @@ def write_run(
 ) -> RunManifest:
     """Replace segments of a run's tables and its rows of IN_MANIFEST tables in one atomic step; the new manifest.
 
+    segments: by table and segment; one without rows is removed
     keep_replaced: leave the replaced files, so that the old manifest can be written again; remove_unnamed ends that
     """
     directory = run_directory(tables_dir, manifest.run)
     files = {name: dict(by_segment) for name, by_segment in manifest.files.items()}
     for name, by_segment in segments.items():
         for segment, table in by_segment.items():
+            if not table.num_rows:
+                files.get(name, {}).pop(segment, None)
+                continue
             file = f"{name}-{segment}-{uuid.uuid4().hex[:8]}.parquet"
             write_atomically(directory / file, _parquet_writer(table, TABLES[name]))
             files.setdefault(name, {})[segment] = file

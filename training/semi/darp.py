@@ -78,7 +78,8 @@ class DistributionAligningRefinery(FixMatch):
         return refined(without_noise(predicted.double(), self.smallest_kept), self.multipliers).float()
 
     def _estimated_sizes(self) -> Tensor:
-        """(C,) from the predicted classes of the images seen so far, and the confusion matrix."""
+        """(C,) from the predicted classes of the images seen so far, and the confusion matrix; as before if these
+        classes are predicted of no held-out image."""
         assert self.setting.held_out_confusion is not None
         classes = self.setting.num_classes
         is_seen = self.predictions.amax(dim=1) > self.predictions.amin(dim=1)  # (M,)
@@ -87,6 +88,8 @@ class DistributionAligningRefinery(FixMatch):
         counts, indices = np.array(cells["count"], float), (cells["target"], cells["predicted"])
         confusion = csr_array((counts, indices), shape=(classes, classes))
         shares = estimate_class_shares(predicted.cpu().double().numpy(), confusion)
+        if shares is None:
+            return self.sizes
         return self.setting.num_unlabeled * torch.from_numpy(shares).to(self.sizes.device)
 
     def _remember(self, indices: Tensor, predicted: Tensor) -> None:
