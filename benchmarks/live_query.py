@@ -259,6 +259,7 @@ def throughput(spark: SparkSession, root: Path, arguments: argparse.Namespace) -
 def day(spark: SparkSession, root: Path, arguments: argparse.Namespace) -> None:
     """One run that reports 24 hours of epochs, as fast as they are taken: the first epochs' cost against the last's."""
     num_epochs = 24 * 3600 // arguments.epoch_seconds
+    planned = num_epochs + 11 * arguments.probes  # an epoch beyond those that a run has is no event
     ratios = {}
     for name, (start, newest) in BOTH.items():
         events_dir, tables_dir = root / name / "events", root / name / "tables"
@@ -271,12 +272,12 @@ def day(spark: SparkSession, root: Path, arguments: argparse.Namespace) -> None:
             for tenth in range(11):
                 while epoch < tenth * num_epochs // 10:
                     epoch += 1
-                    events = epoch_events("base", epoch, num_classes=10, num_epochs=num_epochs)
+                    events = epoch_events("base", epoch, num_classes=10, num_epochs=planned)
                     write_epoch(events_dir, "base", epoch, events, lines=lines)
                 wait_for(epoch, query, newest, tables_dir, "base")
                 for _ in range(arguments.probes):
                     epoch += 1
-                    events = epoch_events("base", epoch, num_classes=10, num_epochs=num_epochs)
+                    events = epoch_events("base", epoch, num_classes=10, num_epochs=planned)
                     write_epoch(events_dir, "base", epoch, events, lines=lines)
                     renamed = time.monotonic()
                     wait_for(epoch, query, newest, tables_dir, "base")

@@ -5,7 +5,9 @@ import os
 import shutil
 import zipfile
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
+from unittest.mock import patch
 
 import pyarrow.parquet as pq
 import pytest
@@ -24,6 +26,7 @@ from longtail.streaming.events.writer import EventWriter
 from longtail.streaming.live.checkpoint import missing_part
 from longtail.streaming.live.keeper import TableKeeper
 from longtail.streaming.parsing.arrow import LINE_SCHEMA
+from longtail.streaming.runs import trash
 from longtail.streaming.runs.descriptions import add_tag
 from longtail.streaming.runs.trash import trash_entries
 from longtail.streaming.tables.manifest import list_runs
@@ -132,6 +135,41 @@ def test_a_new_run_of_a_deleted_name_is_not_overwritten_by_a_restore(runs_dir: P
     with refused() as messages:
         do(runs_dir, "restore", "base")
     assert "another run of this name" in messages[0] and files(runs_dir) == before
+
+
+def test_a_new_run_of_a_deleted_name_that_has_events_alone_is_not_mixed_with_it(runs_dir: Path) -> None:
+    do(runs_dir, "delete", "base")
+    EventWriter(runs_dir / "events", run="base", attempt=1).write_epoch(9, [class_event(run="base", epoch=9)])
+    before = files(runs_dir)
+    with refused() as messages:
+        do(runs_dir, "restore", "base")
+    assert "another run of this name" in messages[0] and files(runs_dir) == before
+
+
+@pytest.mark.parametrize("num_moves", range(3))
+@pytest.mark.parametrize("killed", ["delete", "restore"])
+def test_a_deletion_or_restoration_that_was_cut_off_goes_on_and_loses_nothing(
+    runs_dir: Path, killed: str, num_moves: int
+) -> None:
+    before = files(runs_dir)
+    if killed == "restore":
+        do(runs_dir, "delete", "base")
+    moved: list[Path] = []
+    move = trash._move
+
+    def killed_move(place: Path, target: Path) -> None:
+        if len(moved) == num_moves:
+            raise KeyboardInterrupt
+        moved.append(target)
+        move(place, target)
+
+    with patch.object(trash, "_move", killed_move), suppress(KeyboardInterrupt, SystemExit):
+        do(runs_dir, killed, "base")
+    if killed == "delete" and num_moves % 2:  # or it is restored at once
+        do(runs_dir, "delete", "base")
+    do(runs_dir, "restore", "base")
+    assert files(runs_dir) == before
+    assert [entry.state for entry in trash_entries(runs_dir)] == ["restored"]
 
 
 def test_a_dry_run_changes_nothing(runs_dir: Path, capsys: pytest.CaptureFixture[str]) -> None:

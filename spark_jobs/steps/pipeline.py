@@ -1,8 +1,12 @@
 """The steps of `pipeline`, one after the other, while a live query shows per-class accuracy."""
 
 import tempfile
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future
+from contextlib import contextmanager
 from pathlib import Path
 
+from pyspark import InheritableThread
 from pyspark.sql import SparkSession
 
 from longtail.conf.arguments import options_for
@@ -19,7 +23,7 @@ from longtail.spark_jobs.steps.self_training import train_rounds
 from longtail.spark_jobs.steps.stats import stats
 from longtail.spark_jobs.steps.training import train_run
 from longtail.streaming.events.writer import EVENTS_DIRECTORY
-from longtail.streaming.live.query import start_live_query
+from longtail.streaming.live.query import LiveQuery, start_live_query
 from longtail.training.run_directory import FinishedRun
 
 
@@ -30,33 +34,58 @@ def run_pipeline(spark: SparkSession, options: PipelineOptions) -> tuple[Finishe
     with (
         scratch_directory(_local_place(options.runs_dir), "live") as tables,
         PipelineScreen(steps, tables) as screen,
+        _live_query(
+            lambda: start_live_query(
+                spark,
+                options.runs_dir / EVENTS_DIRECTORY,
+                tables_dir=tables,
+                trigger="500 milliseconds",
+                runs_dir=options.runs_dir,
+                on_update=screen.update,
+            )
+        ) as query,
     ):
-        query = start_live_query(
-            spark,
-            options.runs_dir / EVENTS_DIRECTORY,
-            tables_dir=tables,
-            trigger="500 milliseconds",
-            runs_dir=options.runs_dir,
-            on_update=screen.update,
-        )
-        try:
-            runs = run_steps(spark, options, screen)
-            query.processAllAvailable()
-        finally:
-            query.stop()
+        runs = run_steps(spark, options, screen, before_training=query.result)
+        query.result().processAllAvailable()
     return runs
+
+
+@contextmanager
+def _live_query(start: Callable[[], LiveQuery]) -> Iterator[Future[LiveQuery]]:
+    """Start the query beside the block, since a preparation leaves time to its processes; it ends with the block."""
+    started: Future[LiveQuery] = Future()
+
+    def run() -> None:
+        try:
+            started.set_result(start())
+        except BaseException as error:  # noqa: BLE001 - whoever asks for the query gets it
+            started.set_exception(error)
+
+    InheritableThread(target=run, daemon=True).start()
+    try:
+        yield started
+    finally:
+        if started.exception() is None:
+            started.result().stop()
 
 
 def _local_place(runs_dir: Location) -> Path:
     return runs_dir if isinstance(runs_dir, Path) else Path(tempfile.gettempdir())
 
 
-def run_steps(spark: SparkSession, options: PipelineOptions, screen: PipelineScreen) -> tuple[FinishedRun, FinishedRun]:
+def run_steps(
+    spark: SparkSession,
+    options: PipelineOptions,
+    screen: PipelineScreen,
+    *,
+    before_training: Callable[[], object],
+) -> tuple[FinishedRun, FinishedRun]:
     """Base and semi-supervised run, with all that comes before them."""
     with screen.step("prepare"):
         set_dir = prepare(spark, options)
     with screen.step("stats"):
         stats(spark, options, set_dir=set_dir)
+    before_training()
     start = None
     if options.ssp:
         with screen.step("pretrain_rot"):

@@ -40,6 +40,7 @@ from longtail.spark_jobs.steps.window_counts import read_reference
 from longtail.streaming.live.checkpoint import empty_if_not_begun
 from longtail.streaming.live.kafka import KAFKA_PACKAGE
 from longtail.streaming.live.kafka_brokers import KafkaConnection
+from longtail.streaming.live.starting import PatientQuery
 from longtail.streaming.live.trigger import with_trigger
 
 if TYPE_CHECKING:
@@ -128,7 +129,7 @@ def predict_stream(
         writer = arriving.rows.writeStream.foreachBatch(write).option(
             "checkpointLocation", spark_uri(output / CHECKPOINT_DIRECTORY)
         )
-        query = with_trigger(writer, None if options.once else options.trigger).start()
+        query = PatientQuery(with_trigger(writer, None if options.once else options.trigger).start)
         try:
             query.awaitTermination()
         finally:

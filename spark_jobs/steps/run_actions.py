@@ -129,7 +129,7 @@ def _archive(options: RunsOptions) -> None:
 
 
 def _delete(options: RunsOptions) -> None:
-    in_trash = [entry.run for entry in trash_entries(options.runs_dir) if entry.state == "deleted"]
+    in_trash = [entry.run for entry in trash_entries(options.runs_dir) if entry.is_kept]
     purges_trash = options.purge and options.run in in_trash
     runs = _runs(options, or_none=purges_trash)
     with ExitStack() as held:

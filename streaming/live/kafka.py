@@ -14,6 +14,7 @@ from pyspark.sql.streaming.query import StreamingQuery
 from longtail.conf.base.locations import Location, spark_uri
 from longtail.streaming.events.schema import ClassEvent
 from longtail.streaming.live.kafka_brokers import KafkaConnection
+from longtail.streaming.live.starting import PatientQuery
 from longtail.streaming.live.trigger import with_trigger
 from longtail.streaming.parsing.lines import LINE, MAX_LINE_KEPT, SOURCE, TOO_LONG, good_events, parsed_events
 from longtail.streaming.queries import class_scores, events_of
@@ -51,7 +52,7 @@ def start_relay(
     max_message_bytes: int,
     state_dir: Location,
     trigger: str | None,
-) -> StreamingQuery:
+) -> PatientQuery:
     """Send lines (value, source) to a topic as they arrive.
 
     max_message_bytes: of a line that is longer with its key, the beginning is sent, which readers put into the
@@ -70,7 +71,7 @@ def start_relay(
         .option("checkpointLocation", spark_uri(state_dir))
         .queryName("longtail relay")
     )
-    return with_trigger(writer, trigger).start()
+    return PatientQuery(with_trigger(writer, trigger).start)
 
 
 def _shortened(key: Column, max_message_bytes: int) -> Column:

@@ -17,7 +17,6 @@ from threading import Event, Lock, Thread
 from pyspark.errors import StreamingQueryException
 from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql.streaming.listener import StreamingQueryProgress
-from pyspark.sql.streaming.query import StreamingQuery
 
 from longtail.conf.base.errors import UserError
 from longtail.conf.base.locations import Location, spark_uri
@@ -32,7 +31,7 @@ from longtail.streaming.live.batches import update_by_files, update_by_lines
 from longtail.streaming.live.checkpoint import FILES, claim_checkpoint
 from longtail.streaming.live.disk import named_if_full
 from longtail.streaming.live.keeper import TableKeeper
-from longtail.streaming.live.starting import start_patiently, start_to_the_end
+from longtail.streaming.live.starting import PatientQuery, start_to_the_end
 from longtail.streaming.live.trigger import with_trigger
 from longtail.streaming.tables.manifest import DamagedTables, list_runs
 from longtail.streaming.tables.progress import FEW_FILES, end_progress, write_progress
@@ -100,7 +99,7 @@ class LiveQuery:
     """The running query, with Spark's method names; when it ends, other processes may write its tables."""
 
     def __init__(
-        self, query: StreamingQuery, keeper: TableKeeper, in_batch: Lock, stopping: Event, archiver: Archiver | None
+        self, query: PatientQuery, keeper: TableKeeper, in_batch: Lock, stopping: Event, archiver: Archiver | None
     ) -> None:
         self._query, self._keeper, self._in_batch, self._stopping = query, keeper, in_batch, stopping
         self._archiver = archiver
@@ -220,7 +219,7 @@ def start_live_query(
         )
         start = with_trigger(writer, trigger).start
         with named_if_full(tables_dir):
-            query = start_patiently(start) if trigger is not None else start_to_the_end(start, checkpoint)
+            query = PatientQuery(start) if trigger is not None else start_to_the_end(start, checkpoint)
     except BaseException:
         keeper.close()
         raise

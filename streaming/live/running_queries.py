@@ -33,12 +33,12 @@ from longtail.streaming.live.event_stream import event_stream
 from longtail.streaming.live.own_alerts import Alerts, OwnAlerts
 from longtail.streaming.live.own_queries import OwnQuery
 from longtail.streaming.live.query import CHECKPOINT_DIRECTORY, FOLLOW_SECONDS, OWN_SETTINGS
-from longtail.streaming.live.starting import start_patiently, start_to_the_end
+from longtail.streaming.live.starting import PatientQuery, start_to_the_end
 from longtail.streaming.live.trigger import with_trigger
 from longtail.streaming.tables.deletions import read_deletion_times
 from longtail.streaming.tables.query_rows import ALERTS, TABLE, query_directory, query_files
 
-Start = Callable[[Mapping[str, float]], StreamingQuery]
+Start = Callable[[Mapping[str, float]], PatientQuery]
 """Starts a query without the events of runs from before these times of their deletion."""
 
 
@@ -70,7 +70,7 @@ class RunningQuery:
     def watch(self, *, follow: bool) -> None:
         """Return when the query has ended, and say so if it has failed; follow: the deletions of runs, meanwhile."""
         try:
-            while not self._running.awaitTermination(int(FOLLOW_SECONDS)):
+            while not self._running.awaitTermination(FOLLOW_SECONDS):
                 if follow and (deleted_at := read_deletion_times(self._tables_dir)) != self._deleted_at:
                     self._start_again(deleted_at)
         except UserError as error:
@@ -106,7 +106,7 @@ def start_queries(
     Raises UserError if a function fails or its result is not a streaming DataFrame of the columns that it needs.
     """
 
-    def start(query: OwnQuery, deleted_at: Mapping[str, float]) -> StreamingQuery:
+    def start(query: OwnQuery, deleted_at: Mapping[str, float]) -> PatientQuery:
         directory = query_directory(tables_dir, query.name, query.kind)
         _claim(directory, _owner(query, source, deleted_at))
         session = spark.newSession()
@@ -115,7 +115,7 @@ def start_queries(
         checkpoint = directory / CHECKPOINT_DIRECTORY
         events = _of_present_runs(event_stream(read_lines(session, checkpoint)), deleted_at)
         begin = partial(_start, query, _result(query, events), tables_dir, trigger, on_alerts)
-        return start_patiently(begin) if trigger is not None else start_to_the_end(begin, checkpoint)
+        return PatientQuery(begin) if trigger is not None else start_to_the_end(begin, checkpoint)
 
     started = [RunningQuery(query, partial(start, query), tables_dir) for query in queries]
     for running in started:

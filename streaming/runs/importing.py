@@ -47,7 +47,7 @@ def import_run(runs_dir: Location, source: Path, *, dry_run: bool = False) -> st
         run = _checked(directory, source)
         if taken := next(iter(things_of(runs_dir, run).values()), None):
             raise UserError(f"{taken} exists: delete the run {run} of {runs_dir} first, or choose another --runs_dir")
-        if any(entry.run == run and entry.state == "deleted" for entry in trash_entries(runs_dir)):
+        if any(entry.run == run and entry.is_kept for entry in trash_entries(runs_dir)):
             raise UserError(
                 f"the trash of {runs_dir} has a run {run}: restore it, or `longtail runs delete {run} --purge` first"
             )

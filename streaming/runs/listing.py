@@ -54,7 +54,7 @@ def listed_runs(runs_dir: Location, tables_dirs: Sequence[Path]) -> list[ListedR
     deleted = [
         ListedRun(run=entry.run, description=RunDescription(), state=None, parts=("trash",), deleted=entry)
         for entry in trash_entries(runs_dir)
-        if entry.state == "deleted"
+        if entry.is_kept
     ]
     return [*present, *deleted]
 

@@ -37,7 +37,7 @@ ENTRY_FILE = "entry.json"
 TRASH_FORMAT_VERSION = 1
 DAY_SECONDS = 86_400.0
 
-State = Literal["deleted", "restored", "purged"]
+State = Literal["deleting", "deleted", "restoring", "restored", "purged"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -46,7 +46,8 @@ class TrashEntry:
 
     deleted_at: events that were emitted until then count no more, in seconds since 1970-01-01 UTC
     expires_at: when what is kept is removed for good
-    state: purged entries are empty, restored ones have no effect
+    state: deleting and restoring while things are moved, or if that was interrupted: then the same command goes on;
+        purged entries are empty, restored ones have no effect
     """
 
     name: str
@@ -59,6 +60,11 @@ class TrashEntry:
     def hides_events(self) -> bool:
         """Whether events of the run until deleted_at do not count."""
         return self.state != "restored"
+
+    @property
+    def is_kept(self) -> bool:
+        """Whether the entry has what can be restored."""
+        return self.state in ("deleting", "deleted", "restoring")
 
 
 _ENTRY = TypeAdapter(TrashEntry)
@@ -94,7 +100,7 @@ def things_of(runs_dir: Location, run: str) -> Mapping[str, Location]:
 
 
 def delete_run(runs_dir: Location, run: str, *, last_event_at: float, keep_days: float) -> TrashEntry:
-    """Move a run to the trash; an interrupted deletion goes on.
+    """Move a run to the trash; an interrupted deletion goes on, in the same entry.
 
     last_event_at: of the tables, because the clock of the machine that trained may be ahead
     """
@@ -105,32 +111,41 @@ def delete_run(runs_dir: Location, run: str, *, last_event_at: float, keep_days:
         run=run,
         deleted_at=deleted_at,
         expires_at=time.time() + keep_days * DAY_SECONDS,
+        state="deleting",
     )
+    interrupted = [other for other in trash_entries(runs_dir) if other.run == run and other.state == "deleting"]
+    if interrupted:
+        entry = replace(entry, name=interrupted[-1].name)
     # First the entry: if this process is killed now, the run is out of the tables, and can be deleted again.
     _write_entry(runs_dir, entry)
     for name, place in things_of(runs_dir, run).items():
         _move(place, entry_directory(runs_dir, entry) / name)
+    entry = replace(entry, state="deleted")
+    _write_entry(runs_dir, entry)
     return entry
 
 
 def restorable(runs_dir: Location, run: str) -> TrashEntry:
     """The last deletion of a run. Raises UserError if the trash does not have it."""
-    kept = [entry for entry in trash_entries(runs_dir) if entry.run == run and entry.state == "deleted"]
+    kept = [entry for entry in trash_entries(runs_dir) if entry.run == run and entry.is_kept]
     if not kept:
         raise UserError(f"the trash of {runs_dir} has no run {run}: see `longtail runs list --runs_dir {runs_dir}`")
     return kept[-1]
 
 
 def restore_run(runs_dir: Location, run: str) -> None:
-    """Move a run back from the trash, as it was at its last deletion.
+    """Move a run back from the trash, as it was at its last deletion; an interrupted restoration goes on.
 
     Raises UserError if the trash does not have it, or if there is another run of this name meanwhile.
     """
     entry = restorable(runs_dir, run)
     directory = entry_directory(runs_dir, entry)
     moves = {thing: place for thing, place in _places(runs_dir, entry).items() if _is_there(thing)}
-    if taken := [place for place in moves.values() if _is_there(place)]:
+    # After an interruption, what is there already is of this run.
+    others = things_of(runs_dir, run).values() if entry.state == "deleted" else ()
+    if taken := [*others, *filter(_is_there, moves.values())]:
         raise UserError(f"{taken[0]} exists: there is another run of this name, which has to be deleted first")
+    _write_entry(runs_dir, replace(entry, state="restoring"))
     for thing, place in moves.items():
         _move(thing, place)
     _write_entry(runs_dir, replace(entry, state="restored"))
@@ -143,7 +158,7 @@ def purge(runs_dir: Location, of: Callable[[TrashEntry], bool]) -> list[TrashEnt
     for entry in trash_entries(runs_dir):
         if entry.state == "restored" and entry.expires_at < time.time():
             remove(entry_directory(runs_dir, entry))
-        if entry.state != "deleted" or not of(entry):
+        if not entry.is_kept or not of(entry):
             continue
         done = replace(entry, state="purged")
         _write_entry(runs_dir, done)
