@@ -169,6 +169,14 @@ def test_a_run_in_a_store_is_deleted_and_restored_with_its_tables(one_run: Store
     assert messages[0].startswith(f"the trash of {RUNS} has no run base")
 
 
+def test_a_list_of_runs_in_a_store_says_how_they_stand(one_run: StorePath, capsys: pytest.CaptureFixture[str]) -> None:
+    capsys.readouterr()
+    runs(["list", "--runs_dir", str(one_run)])
+    assert "finished" in capsys.readouterr().out
+    runs(["show", "base", "--runs_dir", str(one_run)])
+    assert "finished" in capsys.readouterr().out
+
+
 def test_tables_in_a_store_that_are_named_follow_what_is_done_with_runs_on_the_local_disk(tmp_path: Path) -> None:
     tables = location("memory://tests/tables")
     assert isinstance(tables, StorePath)

@@ -25,7 +25,7 @@ from longtail.streaming.runs.listing import listed_runs, matching_runs
 from longtail.streaming.runs.own_directories import PAGE_TABLES_DIRECTORY, is_own_directory
 from longtail.streaming.runs.trash import purge, restorable, restore_run, trash_entries
 from longtail.streaming.tables.manifest import TABLES_DIRECTORY
-from longtail.streaming.tables.published import working_tables
+from longtail.streaming.tables.published import copied_manifests, working_tables
 from longtail.training.run_directory import exclusive_run
 from longtail.training.run_log import read_log
 
@@ -50,13 +50,22 @@ def act(options: RunsOptions) -> None:
 
 def tables_dirs(options: RunsOptions) -> list[Path]:
     """The directories of live tables that there are on the local disk."""
-    # Tables in a store are not read for a list: that would copy them.
     return [place for place in _all_tables_dirs(options) if isinstance(place, Path)]
 
 
 def _all_tables_dirs(options: RunsOptions) -> list[Location]:
     places = [options.runs_dir / TABLES_DIRECTORY, options.runs_dir / PAGE_TABLES_DIRECTORY, options.tables_dir]
     return [place for place in places if place is not None and place.is_dir()]
+
+
+@contextmanager
+def _states(options: RunsOptions) -> Iterator[list[Path]]:
+    """Directories on the local disk that say how the runs stand; of tables in a store a copy of so much."""
+    with ExitStack() as copies:
+        yield [
+            place if isinstance(place, Path) else copies.enter_context(copied_manifests(place))
+            for place in _all_tables_dirs(options)
+        ]
 
 
 def _follow_in_stores(options: RunsOptions) -> None:
@@ -72,13 +81,15 @@ def _follow_in_stores(options: RunsOptions) -> None:
 
 
 def _list(options: RunsOptions) -> None:
-    listed = listed_runs(options.runs_dir, tables_dirs(options))
+    with _states(options) as states:
+        listed = listed_runs(options.runs_dir, states)
     print(*run_lines(listed, pattern=options.run or "*"), sep="\n")
 
 
 def _show(options: RunsOptions) -> None:
     (run,) = _runs(options)
-    listed = next(one for one in listed_runs(options.runs_dir, tables_dirs(options)) if one.run == run)
+    with _states(options) as states:
+        listed = next(one for one in listed_runs(options.runs_dir, states) if one.run == run)
     print(*shown_run(options.runs_dir, listed), sep="\n")
 
 

@@ -2,6 +2,7 @@
 
     with working_tables(location("s3a://bucket/runs/analytics")) as (tables_dir, publish): ...     # the one writer
     Copy(store, directory).fetch()                                                                  # a reader
+    with copied_manifests(location("s3a://bucket/runs/analytics")) as tables_dir: ...    # how the runs stand, no more
 
 The data are uploaded first, then what names them, and what nothing names any more is removed last: so a reader finds
 whatever a manifest names. The checkpoint of the query stays on the local disk: a new writer begins with the tables of
@@ -10,6 +11,7 @@ the store, reads the events again, and they count once.
 
 import tempfile
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from threading import Event, Thread
@@ -18,12 +20,17 @@ from longtail.conf.base.errors import UserError
 from longtail.conf.base.leases import LeaseHeldError, lease
 from longtail.conf.base.locations import Location
 from longtail.conf.base.store_path import StorePath
+from longtail.streaming.events.files import listed
+from longtail.streaming.tables.manifest import MANIFEST
+from longtail.streaming.tables.writing import LIVENESS
 
 LEASE_FILE = "lease"
 _NOT_COPIED = frozenset({"checkpoint", "batch", "lock", LEASE_FILE})
 """Names of files and directories, at any depth, that are of use to their writer alone."""
 _TRIES = 5
 FETCH_SECONDS = 5.0
+READERS = 16
+"""Files that are read from a store at the same time: most of it is waiting."""
 
 Publish = Callable[[list[str]], None]
 """Takes the names of the runs that changed, as start_live_query gives them to on_update."""
@@ -77,6 +84,25 @@ def followed_tables(tables_dir: Location) -> Iterator[Path]:
         finally:
             ended.set()
             thread.join()
+
+
+@contextmanager
+def copied_manifests(tables_dir: StorePath) -> Iterator[Path]:
+    """A local directory of the same name that has of the tables what a list of runs needs: one small file of each."""
+
+    def copy(name: str) -> None:
+        with suppress(FileNotFoundError):
+            content = tables_dir.joinpath(name).read_bytes()
+            (directory / name).parent.mkdir(parents=True, exist_ok=True)
+            (directory / name).write_bytes(content)
+
+    with tempfile.TemporaryDirectory(prefix="longtail-tables-") as scratch, ThreadPoolExecutor(READERS) as pool:
+        directory = Path(scratch) / tables_dir.name
+        directory.mkdir()
+        names = [f"runs/{run}/{MANIFEST}" for run in listed(tables_dir / "runs")]
+        for _ in pool.map(copy, [LIVENESS, *names]):
+            pass
+        yield directory
 
 
 class Copy:
