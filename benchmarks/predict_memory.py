@@ -8,24 +8,18 @@ resident sizes (VmHWM, looked up every half second) of the driver's Python, of t
 """
 
 import argparse
-import contextlib
-import re
-import subprocess
-import sys
 import tempfile
-import time
 from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from benchmarks.live_query import process_tree
+from benchmarks.command_memory import KINDS, seconds_and_memory, shown
 from benchmarks.partition_inference import write_checkpoint
 
 ROWS_PER_GROUP = 20_000
 ROWS_PER_FILE = 500_000
-SAMPLE_SECONDS = 0.5
 
 
 def write_table(directory: Path, num_rows: int, side: int) -> Path:
@@ -46,39 +40,6 @@ def write_table(directory: Path, num_rows: int, side: int) -> Path:
     return table
 
 
-class PeakMemory:
-    """By process id of a command, its kind and the most memory that it had, in MiB."""
-
-    def __init__(self, root: int) -> None:
-        self._root, self._found = root, dict[int, tuple[str, float]]()
-
-    def look(self) -> None:
-        for pid in process_tree(self._root):
-            with contextlib.suppress(FileNotFoundError, ProcessLookupError):
-                status = Path(f"/proc/{pid}/status").read_text()
-                kind = "driver" if pid == self._root else "JVM" if "Name:\tjava" in status else "worker"
-                if peak := re.search(r"VmHWM:\s+(\d+) kB", status):
-                    self._found[pid] = kind, int(peak[1]) / 1024
-
-    def largest(self, kind: str) -> float:
-        return max((mib for its_kind, mib in self._found.values() if its_kind == kind), default=0.0)
-
-
-def predicted(table: Path, checkpoint: Path, output: Path, slots: int) -> tuple[float, PeakMemory]:
-    """Seconds of the command, and its memory."""
-    command = [Path(sys.executable).parent / "longtail", "predict", "--resume", checkpoint, "--path", table]
-    command += ["--output", output, "--master", f"local[{slots}]"]
-    started = time.monotonic()
-    with subprocess.Popen(list(map(str, command)), stdout=subprocess.DEVNULL) as process:
-        memory = PeakMemory(process.pid)
-        while process.poll() is None:
-            memory.look()
-            time.sleep(SAMPLE_SECONDS)
-    if process.returncode:
-        raise RuntimeError(f"the command ended with {process.returncode}")
-    return time.monotonic() - started, memory
-
-
 def main() -> None:
     parser = argparse.ArgumentParser(description="memory of longtail predict")
     parser.add_argument("--rows", default="500000,2000000")
@@ -89,7 +50,7 @@ def main() -> None:
     parser.add_argument("--directory", type=Path, help="where the tables are written")
     arguments = parser.parse_args()
     print(f"{arguments.classes} classes, images of {arguments.side}x{arguments.side}, local[{arguments.slots}]")
-    print(f"{'rows':>10}{'seconds':>9}{'rows/s':>9}{'driver MiB':>12}{'JVM MiB':>9}{'worker MiB':>12}")
+    print(f"{'rows':>10}{'seconds':>9}{'rows/s':>9}" + "".join(f"{f'{kind} MiB':>12}" for kind in KINDS))
     with tempfile.TemporaryDirectory(dir=arguments.directory) as temporary:
         root = Path(temporary)
         checkpoint = root / "ckpt.pth.tar"
@@ -98,14 +59,13 @@ def main() -> None:
         )  # fmt: skip
         for num_rows in map(int, arguments.rows.split(",")):
             table = write_table(root, num_rows, arguments.side)
-            seconds, memory = predicted(table, checkpoint, root / "predictions", arguments.slots)
-            written = pq.ParquetDataset(root / "predictions").fragments
-            assert sum(part.metadata.num_rows for part in written) == num_rows
-            sizes = [memory.largest(kind) for kind in ("driver", "JVM", "worker")]
-            print(
-                f"{num_rows:10}{seconds:9.0f}{num_rows / seconds:9.0f}{sizes[0]:12.0f}{sizes[1]:9.0f}{sizes[2]:12.0f}",
-                flush=True,
-            )
+            output = root / "predictions"
+            seconds, sizes = seconds_and_memory(
+                "predict", "--resume", checkpoint, "--path", table, "--output", output,
+                "--master", f"local[{arguments.slots}]",
+            )  # fmt: skip
+            assert sum(part.metadata.num_rows for part in pq.ParquetDataset(output).fragments) == num_rows
+            print(f"{num_rows:10}{seconds:9.0f}{num_rows / seconds:9.0f}{shown(sizes)}", flush=True)
 
 
 if __name__ == "__main__":
