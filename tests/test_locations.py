@@ -211,6 +211,21 @@ def test_a_driver_that_is_not_installed_is_named(monkeypatch: pytest.MonkeyPatch
         location("s3a://bucket/a").exists()
 
 
+def test_hdfs_without_its_package_says_what_to_install_and_not_where_java_was_looked_for(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    arrow = pytest.importorskip("fsspec.implementations.arrow")
+
+    def no_java(*_: object, **__: object) -> None:
+        raise OSError("Unable to load libjvm " + "/no/such/place " * 100)
+
+    monkeypatch.setattr("fsspec.get_filesystem_class", lambda _: arrow.HadoopFileSystem)
+    monkeypatch.setattr(arrow.HadoopFileSystem, "__init__", no_java)
+    with pytest.raises(UserError, match=r"cannot be reached .*: pip install 'longtail\[hdfs\]', or name a") as caught:
+        location("hdfs://of-the-test-without-a-driver/a").exists()
+    assert len(str(caught.value)) < 500
+
+
 def test_a_name_node_that_nobody_knows_is_one_line() -> None:
     with pytest.raises(UserError, match=r"hdfs://no-such-service/ cannot be reached \(.*\): check the address"):
         location("hdfs://no-such-service/a").exists()

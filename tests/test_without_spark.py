@@ -71,6 +71,15 @@ def test_fixmatch_needs_no_pseudo_labels(command: list[str], tmp_path: Path) -> 
     assert result["splits"]["train"]["totals"]["support"] == COUNTS["train"]
 
 
+@pytest.mark.parametrize(
+    "option", [["--mlflow"], ["--retries", "2"], ["--rank_timeout", "60"], ["--master", "local[2]"]]
+)
+def test_what_only_a_driver_does_is_refused(command: list[str], option: list[str]) -> None:
+    with refused() as messages:
+        main([*command, "--pseudo_labels", __file__, *option])
+    assert messages[0].startswith(f"{option[0]} needs Spark, whose driver ") and "leave it out here" in messages[0]
+
+
 def test_ctrl_c_while_packages_are_imported_is_one_line(tmp_path: Path) -> None:
     (tmp_path / "torch.py").write_text("raise KeyboardInterrupt")
     path = os.pathsep.join([str(tmp_path), os.environ.get("PYTHONPATH", "")])

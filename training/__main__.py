@@ -13,6 +13,7 @@ the options of `longtail JOB`. The run has the same name and files as with Spark
 import sys
 
 from longtail.conf.base.errors import UserError
+from longtail.conf.base.missing_packages import not_installed
 from longtail.conf.base.output import ending_with_its_reader
 from longtail.conf.base.signals import sigterm_as_ctrl_c
 
@@ -26,11 +27,20 @@ def run_command() -> None:
 
             main(sys.argv[1:])
     except UserError as error:
-        print(f"python -m longtail.training: error: {error}", file=sys.stderr)
-        sys.exit(2)
+        _refuse(error)
+    except ModuleNotFoundError as error:
+        message = not_installed(error, needed_by="a training")
+        if message is None:
+            raise
+        _refuse(message)
     except KeyboardInterrupt:
         print("python -m longtail.training: interrupted", file=sys.stderr)
         sys.exit(130)
+
+
+def _refuse(error: UserError) -> None:
+    print(f"python -m longtail.training: error: {error}", file=sys.stderr)
+    sys.exit(2)
 
 
 if __name__ == "__main__":

@@ -31,6 +31,14 @@ OPTIONS: dict[str, type[RunOptions]] = {
     "train_classifier": TrainClassifierOptions,
 }
 
+OF_THE_DRIVER = {
+    "master": "it is for",
+    "mlflow": "logs the run (`longtail monitor --once --mlflow` logs it afterwards)",
+    "retries": "starts ranks again",
+    "rank_timeout": "watches the ranks",
+}
+"""Options that would have no effect here, and what Spark's driver does by them."""
+
 
 def main(argv: Sequence[str]) -> None:
     """Run a training; rank and world size are read from torchrun's environment variables."""
@@ -44,6 +52,8 @@ def main(argv: Sequence[str]) -> None:
         raise UserError("without Spark, train_semi needs --pseudo_labels: give a table written by gen_pseudolabels")
     if isinstance(options, TrainSemiOptions) and options.needs_pseudo_labels and options.rounds > 1:
         raise UserError("without Spark there is one round: label with `longtail gen_pseudolabels`, then train again")
+    if of_driver := [name for name in OF_THE_DRIVER if name in given]:
+        raise UserError(f"--{of_driver[0]} needs Spark, whose driver {OF_THE_DRIVER[of_driver[0]]}: leave it out here")
     if isinstance(options, TrainOptions) and options.dry_run:
         raise UserError(f"--dry_run is an option of `longtail {job}`: leave it out here")
     if options.data_through != "path":

@@ -31,6 +31,10 @@ _PACKAGES = {
     "abfss": "pip install adlfs",
     "az": "pip install adlfs",
 }
+_OF_JAVA = "fsspec.implementations.arrow"
+"""What fsspec has for hdfs: without the package; it needs an installed Hadoop."""
+MOST_OF_REASON = 300
+"""Characters of a driver's message, which may list each place where it has looked for a library."""
 _RENAMING = frozenset({"hdfs", "viewfs", "webhdfs"})
 """Schemes whose files are seen while they are written, and are renamed in one step; elsewhere objects appear whole."""
 
@@ -95,7 +99,10 @@ def file_system_of(scheme: str, authority: str) -> AbstractFileSystem:
         mend = _PACKAGES.get(protocol, f"install fsspec's driver for {scheme}:")
         raise UserError(f"{url} cannot be reached ({error}): {mend}, or name a local path") from None
     except (ValueError, OSError, RuntimeError) as error:
-        raise UserError(f"{url} cannot be reached ({error}): check the address and the settings of {scheme}") from None
+        mend = f"check the address and the settings of {scheme}"
+        if kind.__module__ == _OF_JAVA:
+            mend = f"{_PACKAGES['hdfs']}, or name a local path"
+        raise UserError(f"{url} cannot be reached ({str(error)[:MOST_OF_REASON]}): {mend}") from None
 
 
 def renames(scheme: str) -> bool:

@@ -136,14 +136,14 @@ class Model:
         Raises UserError if the frame lacks the column, or has one of the names that are added, and for other arguments
         than these. While the result is computed, an image that cannot be decoded is an error of Spark's that has one.
         """
-        from longtail.spark_jobs.frames.image_columns import image_column
-        from longtail.spark_jobs.frames.named_predictions import Additions, with_named_predictions
-
-        if not hasattr(frame, "sparkSession"):
+        if not hasattr(frame, "sparkSession"):  # before anything of Spark is imported, which may not be installed
             raise UserError(
                 f"predict() takes a Spark DataFrame, not a {type(frame).__name__}: give spark.createDataFrame(...), or "
                 f"the images themselves to predict_batch()"
             )
+        from longtail.spark_jobs.frames.image_columns import image_column
+        from longtail.spark_jobs.frames.named_predictions import Additions, with_named_predictions
+
         if on_bad_image not in (known := ("stop", "skip")):
             raise UserError(f"on_bad_image {on_bad_image!r}{did_you_mean(str(on_bad_image), known)}: give stop or skip")
         return with_named_predictions(
@@ -181,6 +181,10 @@ class Model:
         The function takes a column as predict() does, and returns a struct of the columns that predict() adds; where an
         image cannot be decoded, bad_image says why. Also returns it for use with DataFrames.
         """
+        if not hasattr(spark, "udf"):
+            raise UserError(
+                f"register() takes a Spark session, not a {type(spark).__name__}: give register(spark, name)"
+            )
         from longtail.spark_jobs.frames.prediction_function import prediction_function
 
         function = prediction_function(spark, self._classifier(), self.card.class_names)

@@ -8,6 +8,7 @@ from urllib.parse import unquote
 from py4j.protocol import Py4JJavaError
 
 from longtail.conf.base.errors import UserError
+from longtail.conf.base.missing_packages import not_installed
 from longtail.conf.base.shown_text import one_line
 
 _FREE_SPACE = "free some space there, or choose another directory, and run the command again"
@@ -101,11 +102,13 @@ _GONE = re.compile(
 def user_message(error: BaseException) -> str | None:
     """The message of an exception that the user can mend, raised in the driver or in a Spark task; None for others.
 
-    These are UserError, a file that Spark cannot read, a store that it has no driver for, errors of the operating
-    system such as a full disk, and a JVM that was killed: with it, Spark cannot go on.
+    These are UserError, a package that is not installed, a file that Spark cannot read, a store that it has no driver
+    for, errors of the operating system such as a full disk, and a JVM that was killed: with it, Spark cannot go on.
     """
     if isinstance(error, UserError):
         return str(error)
+    if isinstance(error, ModuleNotFoundError) and (missing := not_installed(error, needed_by="this job")):
+        return str(missing)
     text = _whole_text(error)
     if found := re.search(r"^\s*(?:\w+\.)*UserError: (.*)$", text, re.MULTILINE):
         return found[1]

@@ -58,8 +58,21 @@ def __getattr__(name: str) -> Any:  # a module, a function or a class
     if name in _PACKAGES:
         return importlib.import_module(f"{__name__}.{name}")
     if name in _MODULES:
-        return getattr(importlib.import_module(f"{__name__}.spark_jobs.api.{_MODULES[name]}"), name)
+        return getattr(_module_of(name), name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+def _module_of(name: str) -> Any:
+    """The module that defines a function or class. Raises UserError if it needs a package that is not installed."""
+    try:
+        return importlib.import_module(f"{__name__}.spark_jobs.api.{_MODULES[name]}")
+    except ModuleNotFoundError as error:
+        from longtail.conf.base.missing_packages import not_installed
+
+        message = not_installed(error, needed_by=f"{__name__}.{name}")
+        if message is None:
+            raise
+        raise message from None
 
 
 def __dir__() -> list[str]:
