@@ -4,7 +4,8 @@ import hashlib
 import io
 import json
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, cast
 
@@ -33,7 +34,7 @@ from longtail.spark_jobs.steps.predict import predict
 from longtail.training.augmentation import Normalisation
 from longtail.training.checkpoint_evaluation import run_evaluation
 from longtail.training.class_predictions import class_predictions
-from longtail.training.inference import feature_passes, infer
+from longtail.training.inference import feature_passes, infer, infer_with, read_classifier
 from longtail.training.prior_shift import estimate_shares
 from longtail.training.run import run_training
 from tests.conftest import RunJob
@@ -92,6 +93,29 @@ def run_predict(spark: SparkSession, checkpoint: Path, path: Path, **values: Any
     output = path.parent / f"{path.name}-predictions"
     predict(spark, resolve_options(PredictOptions, {"resume": checkpoint, "path": path, "output": output, **values}))
     return pq.read_table(output).to_pylist()
+
+
+def test_of_equally_probable_classes_the_first_is_predicted() -> None:
+    logits = torch.zeros(3, 500)
+    logits[1, [499, 250]] = 2.0
+    logits[2, 77] = 2.0
+    found = class_predictions(logits)
+    assert found.predicted.tolist() == [0, 250, 77]
+    assert found.confidence.tolist() == found.probabilities.max(dim=1).values.tolist()
+    assert (found.margin[:2] == 0).all() and found.margin[2] > 0
+
+
+@pytest.mark.parametrize(("bias", "is_refused"), [(3e38, False), (float("nan"), True), (float("-inf"), True)])
+def test_outputs_that_are_no_numbers_are_refused_and_large_ones_are_not(
+    checkpoint: Path, images: tuple[np.ndarray, np.ndarray], bias: float, is_refused: bool
+) -> None:
+    """Although the sum of the large ones is infinite."""
+    network, card = read_classifier(checkpoint)
+    network.fc.register_forward_hook(lambda _module, _inputs, outputs: torch.full_like(outputs, bias))
+    with refused() if is_refused else nullcontext([]) as messages:
+        found = infer_with(network, replace(card, logit_scale=1.0), images[0], path=checkpoint, batch_size=7)
+        assert (found.logits == bias).all()
+    assert [("gives NaN or infinite outputs" in message) for message in messages] == [True] * is_refused
 
 
 def test_files_of_any_depth_get_names_confidence_and_the_five_best(

@@ -29,7 +29,10 @@ class ClassPredictions:
 def class_predictions(logits: Tensor) -> ClassPredictions:
     """The predictions of logits (N, C)."""
     probabilities = logits.softmax(dim=1)  # (N, C)
-    confidence, predicted = probabilities.max(dim=1)  # (N,), (N,)
     best_probabilities, best = probabilities.topk(min(NUM_BEST, logits.shape[1]), dim=1)  # (N, 5), (N, 5)
-    margin = best_probabilities[:, 0] - best_probabilities[:, 1:2].sum(dim=1)  # (N,)
+    confidence, predicted = best_probabilities[:, 0], best[:, 0]  # (N,), (N,)
+    margin = confidence - best_probabilities[:, 1:2].sum(dim=1)  # (N,)
+    if (is_tied := margin == 0).any():  # which of them topk() puts first is left open
+        predicted = predicted.clone()
+        predicted[is_tied] = probabilities[is_tied].argmax(dim=1)
     return ClassPredictions(probabilities, predicted, confidence, margin, best, best_probabilities)

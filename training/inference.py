@@ -168,23 +168,36 @@ def infer_with(
     """
     if images.shape[1:] != card.image_shape:
         raise UserError(f"{path} was trained on images of shape {card.image_shape}, these have {images.shape[1:]}")
-    logits, features = [torch.empty(0, len(card.class_names))], []
+    logits, features = list[Tensor](), list[Tensor]()
     try:
         for before_head, num_images in feature_passes(
             model, card.normalisation, _tensor_to_read(images), batch_size=batch_size, device=device
         ):
-            found = (card.logit_scale * model.fc(before_head)).float()[:num_images]
-            logits.append(found.cpu())
+            found = model.fc(before_head)
+            if card.logit_scale != 1:  # many classes: each pass over the logits counts
+                found = card.logit_scale * found
+            logits.append(found.float()[:num_images].cpu())
             features.append(before_head.float()[:num_images].cpu())
     except torch.cuda.OutOfMemoryError:
         raise UserError(
             f"{device} has too little memory for {path} and {batch_size} images at once: lower --batch_size, or let "
             f"fewer tasks share a GPU (spark.task.resource.gpu.amount)"
         ) from None
-    everything = scaled(card, torch.cat(logits))
-    if not everything.isfinite().all():
+    everything = scaled(card, _joined(logits, len(card.class_names)))
+    if not _all_are_finite(everything):
         raise UserError(f"{path} gives NaN or infinite outputs for some images: its training diverged; train again")
     return Inference(everything, torch.cat(features) if with_features and features else None)
+
+
+def _joined(parts: list[Tensor], width: int) -> Tensor:
+    """(N, width), without a copy of a single part."""
+    return parts[0] if len(parts) == 1 else torch.cat([torch.empty(0, width), *parts])
+
+
+def _all_are_finite(values: Tensor) -> bool:
+    """As values.isfinite().all(), which reads and writes the values four times."""
+    # A sum with NaN or infinity is one of these itself; that of finite values may be infinite, too.
+    return bool(values.sum().isfinite()) or bool(values.isfinite().all())
 
 
 def feature_passes(
