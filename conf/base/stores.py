@@ -31,8 +31,8 @@ _PACKAGES = {
     "abfss": "pip install adlfs",
     "az": "pip install adlfs",
 }
-_OF_JAVA = "fsspec.implementations.arrow"
-"""What fsspec has for hdfs: without the package; it needs an installed Hadoop."""
+_OF_HADOOP = ("libjvm", "libhdfs")
+"""Without the package, fsspec looks for an installed Hadoop."""
 MOST_OF_REASON = 300
 """Characters of a driver's message, which may list each place where it has looked for a library."""
 _RENAMING = frozenset({"hdfs", "viewfs", "webhdfs"})
@@ -100,7 +100,7 @@ def file_system_of(scheme: str, authority: str) -> AbstractFileSystem:
         raise UserError(f"{url} cannot be reached ({error}): {mend}, or name a local path") from None
     except (ValueError, OSError, RuntimeError) as error:
         mend = f"check the address and the settings of {scheme}"
-        if kind.__module__ == _OF_JAVA:
+        if any(library in str(error) for library in _OF_HADOOP):
             mend = f"{_PACKAGES['hdfs']}, or name a local path"
         raise UserError(f"{url} cannot be reached ({str(error)[:MOST_OF_REASON]}): {mend}") from None
 
