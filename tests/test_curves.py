@@ -58,3 +58,13 @@ def test_the_page_has_the_curves_and_offers_steps_where_there_are_some(steps: pa
     assert len(state.figures["speed"].data[0].x) == (4 if len(steps) else 2)
     assert (">steps<" in state.html["note-curves"]) == bool(len(steps))
     assert "log=1" in state.html["note-curves"] and "smooth=1" in state.html["note-curves"]
+
+
+def test_an_axis_from_zero_has_room_for_points_on_it_and_no_tick_below() -> None:
+    epochs = table("epochs", *({"epoch": e, "learning_rate": rate} for e, rate in ((1, 0.1), (2, 0.0))))
+    state = page_state(
+        reader_of({"runs": table("runs", {}), "epochs": epochs, "class_epochs": class_rows({0: [0.5, 0.5]})}),
+        Selection(),
+    )
+    low, high = state.figures["learning_rate"].layout.yaxis.range
+    assert -0.01 < low < 0 and 0.1 < high < 0.11

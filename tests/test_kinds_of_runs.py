@@ -13,10 +13,17 @@ from longtail.streaming.dashboard.page import PageState, page_state
 from longtail.streaming.dashboard.phases import CLASSES, CONTRASTIVE, TASK, kind_of_run, makes_pseudo_labels
 from longtail.streaming.dashboard.run_table import run_table
 from longtail.streaming.dashboard.selection import ALL_RUNS, Selection
+from longtail.streaming.dashboard.titles import configuration_titles
 from tests.result_rows import class_rows, table
 from tests.test_dashboard_page import drawn, reader_of
 
 FIXMATCH = json.dumps({"dataset": "cifar10", "semi_method": "fixmatch", "balancing": "DARP"})
+
+
+LEARNED = {
+    "phase": "classifier",
+    "configuration": json.dumps({"dataset": "digits", "method": "cRT", "loss_type": "CE", "epochs": 4}),
+}
 
 
 def of_phase(phase: str, classes: pa.Table, *, compare: tuple[str, ...] = (), **scores: Any) -> PageState:
@@ -38,10 +45,10 @@ def test_a_contrastive_pre_training_shows_its_loss_and_nothing_of_classes(phase:
     words = " ".join(state.html["overview"].split())
     assert "<dt>loss</dt> <dd>3.250" in words and "<dt>views recognised</dt> <dd>50.0" in words
     assert "shot" not in words and "inf" not in words and "label bias" not in words
-    assert drawn(state) == {"loss", "pretraining_task"}
+    assert drawn(state) == {"loss", "views_recognised"}
     assert "loss <b>3.250</b> · views recognised <b>50.0</b> %" in " ".join(state.html["runs"].split())
     compared = of_phase(phase, views, compare=("other",), **scores)
-    assert drawn(compared) == {"loss", "pretraining_task", "compared_loss", "compared_task"}
+    assert drawn(compared) == {"loss", "views_recognised", "compared_loss", "compared_views"}
     assert "few-shot" not in compared.html["note-comparison"]
 
 
@@ -49,8 +56,8 @@ def test_a_rotation_pre_training_shows_its_task() -> None:
     state = of_phase("pretrain_rot", class_rows({i: [0.25, 0.5] for i in range(4)}), accuracy=0.75, loss=1.0)
     words = " ".join(state.html["overview"].split())
     assert "<dt>task accuracy</dt> <dd>75.0" in words and "shot" not in words
-    assert drawn(state) == {"loss", "pretraining_task", "class_accuracy"}
-    assert list(state.figures["pretraining_task"].data[0].y) == [0.75, 0.75]
+    assert drawn(state) == {"loss", "task_accuracy", "class_accuracy"}
+    assert list(state.figures["task_accuracy"].data[0].y) == [0.75, 0.75]
     assert not any("head first" in html or "pseudo-label" in html for html in state.html.values())
 
 
@@ -131,5 +138,6 @@ def test_a_classifier_that_is_made_without_learning_has_no_learning_rate_loss_fu
         "learning_rate",
         "speed",
     }
+    assert ("1 epoch" in configuration_titles([{"run": "a", **row}, {**LEARNED, "run": "b"}], [])["a"]) == learns
     assert ("without learning" in state.html["note-curves"]) == (not learns)
     assert list(state.figures["loss"].layout.xaxis.range) == [0.5, 1.5], "one epoch has none before it"

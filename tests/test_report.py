@@ -16,6 +16,7 @@ from longtail.data.kept_predictions import kept_rows, write_kept
 from longtail.spark_jobs.report import main
 from longtail.spark_jobs.studies.findings import findings
 from longtail.spark_jobs.studies.overview import overview_markdown, write_overview
+from longtail.spark_jobs.studies.power import power_statements
 from longtail.spark_jobs.studies.report import write_report
 from longtail.spark_jobs.studies.results import read_step_times, read_trials, write_definition
 from longtail.spark_jobs.studies.words import words_used
@@ -190,6 +191,20 @@ def test_one_page_compares_all_experiments_of_a_directory(tmp_path: Path, capsys
     assert "| [one](one/report.md) | D_U | with\\|out | none | balanced accuracy | +11.0 |" in told
     assert "[two]" not in told and "| [two](two/report.md) | D_U |" in untold and "[three]" not in untold
     assert '<a href="one/report.html">one</a>' in (tmp_path / "index.html").read_text()
+
+
+def test_equal_differences_tell_nothing_of_what_the_seeds_show() -> None:
+    """As where no run recognises any few-shot image."""
+    equal = [row(level, seed, 0.5 + 0.25 * (level != "none")) for level in ("none", "with|out") for seed in (0, 1, 2)]
+    assert "or more" not in findings(EXPERIMENT, equal)[0]
+    (told,) = power_statements(EXPERIMENT, equal, num_seeds=3, score="balanced_accuracy")
+    assert told == "D_U: all seeds have equal differences, which does not tell how much others vary."
+
+
+def test_a_title_that_asks_keeps_its_mark_and_few_comparisons_are_wrong_less_than_once() -> None:
+    asked = EXPERIMENT.model_copy(update={"title": "Does it help?"})
+    text = overview_markdown({"one": (asked, GAIN)}, link="report.md")
+    assert ": Does it help? 6 of 6 trials" in text and "it would be less than one." in text
 
 
 def test_one_seed_is_one_seed(tmp_path: Path) -> None:

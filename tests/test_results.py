@@ -27,11 +27,11 @@ def scores(num_classes: int, *, held_out: bool = True) -> dict[str, Any]:
     return values
 
 
-def shown(num_classes: int, splits: dict[str, Any], capsys: pytest.CaptureFixture[str]) -> str:
+def shown(num_classes: int, splits: dict[str, Any], capsys: pytest.CaptureFixture[str], *, phase: str = "train") -> str:
     print_result(
         {
             "run": "a-run",
-            "phase": "train",
+            "phase": phase,
             "epoch": 3,
             "class_names": [f"kind {i}" for i in range(num_classes)],
             "class_counts": [7] * num_classes,
@@ -76,3 +76,18 @@ def test_the_most_frequent_mistakes_come_first_and_right_answers_are_none() -> N
     confusion = {"target": [0, 0, 1, 2, 2], "predicted": [0, 2, 0, 1, 2], "count": [50, 3, 9, 3, 4]}
     assert mistakes_line(confusion, ["a", "b", "c"]) == "most often mistaken: b as a (9), a as c (3), c as b (3)"
     assert mistakes_line({"target": [0], "predicted": [0], "count": [5]}, ["a"]) == ""
+
+
+def test_a_pre_training_shows_its_own_task_and_nothing_of_class_sizes(capsys: pytest.CaptureFixture[str]) -> None:
+    of_rotations = {**scores(4), "top5_accuracy": None, "loss": 1.25}
+    text = shown(4, {"test": of_rotations}, capsys, phase="pretrain_rot")
+    row = next(line for line in text.splitlines() if "kind 0" in line)
+    assert [cell.strip() for cell in row.split("│")[1:-1]] == ["kind 0", "10", "90.0 (60-98)", "-", "87.5"]
+    assert "last epoch: task accuracy 95.0 %, loss 1.250\nlast epoch: macro F1 87.5 %" in text
+    assert "few" not in text and "- %" not in text and "balanced" not in text
+
+
+@pytest.mark.parametrize("phase", ["pretrain_moco", "pretrain_simclr"])
+def test_a_contrastive_pre_training_has_no_table_of_classes(phase: str, capsys: pytest.CaptureFixture[str]) -> None:
+    text = shown(2, {"train": {**scores(2, held_out=False), "loss": 3.5}}, capsys, phase=phase)
+    assert text == "a-run, epoch 3, train set\nlast epoch: loss 3.500, views recognised 95.0 %\n"

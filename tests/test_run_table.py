@@ -125,6 +125,27 @@ def test_runs_are_grouped_by_data_set_method_tags_or_any_option(by: str, groups:
     assert {row.title: len(row.runs) for row in shown(by=by, hidden=True).rows if row.is_group} == groups
 
 
+@pytest.mark.parametrize(
+    ("selected", "unknown"),
+    [
+        ({"by": "nonsense", "sort": "-nonsense", "columns": ("arch", "<b>")}, ["<b>", "nonsense"]),
+        ({"by": "seed", "sort": "-balanced_accuracy", "columns": ("arch", "note")}, []),
+        ({"by": "loss_type", "find": "arch=resnet9"}, []),  # no run is found, and there are runs that have it
+    ],
+)
+def test_a_column_that_no_run_has_is_said(selected: dict[str, Any], unknown: list[str]) -> None:
+    assert shown(**selected).unknown == unknown
+    html = page_state(reader_of(tables_of(RUNS)), Selection(view=ALL_RUNS, **selected)).html["table"]
+    assert ("No run has an option or a score “nonsense”" in html) == bool(unknown) and "<b>”" not in html
+
+
+def test_a_run_s_source_is_named_by_what_it_did() -> None:
+    runs = {"start": ({"epochs": 9}, None), "next": ({"resume": "/x/start/ckpt.pth.tar"}, 0.5)}
+    found = shown(runs=runs, columns=("resume",), by="resume")
+    assert cells(found, "resume") == ["labels alone", "labels alone", "", "–"]
+    assert [row.title for row in found.rows if row.is_group] == ["labels alone", "–"]
+
+
 def test_a_group_s_mean_is_of_its_finished_runs() -> None:
     tables = tables_of(RUNS)
     rows = [{**row, "status": "running"} if row["run"] == "ce-1" else row for row in tables["runs"].to_pylist()]

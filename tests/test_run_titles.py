@@ -10,8 +10,9 @@ from longtail.conf.options.pretraining import PRETRAININGS
 from longtail.conf.options.semi import TrainSemiOptions
 from longtail.conf.options.train_classifier import TrainClassifierOptions
 from longtail.conf.options.training import TrainOptions
+from longtail.streaming.dashboard.comparison import arms_of
 from longtail.streaming.dashboard.configurations import PLACES, WHERE_IT_RUNS, differing, without_seed
-from longtail.streaming.dashboard.notes import RunNotes
+from longtail.streaming.dashboard.notes import NO_NOTES, RunNotes
 from longtail.streaming.dashboard.page import page_state
 from longtail.streaming.dashboard.selection import Selection
 from longtail.streaming.dashboard.titles import MAX_PARTS, run_titles
@@ -102,6 +103,34 @@ def test_the_checkpoint_that_runs_start_from_differs_unless_it_is_that_of_their_
     ]
     texts = [json.dumps({**CIFAR, **start(phase, seed)}) for phase, seed in (("rot", 1), ("rot", 2), ("moco", 2))]
     assert without_seed(texts[0]) == without_seed(texts[1]) != without_seed(texts[2])
+
+
+def row(run: str, phase: str = "train", **options: Any) -> dict[str, Any]:
+    return {"run": run, "phase": phase, "configuration": json.dumps({"dataset": "cifar10", **options})}
+
+
+def test_a_run_that_starts_from_another_one_says_what_that_did_instead_of_its_name() -> None:
+    def start(source: str) -> str:
+        return f"/anywhere/runs/{source}/ckpt.pth.tar"
+
+    short, long = row("r6", "pretrain_rot", epochs=6), row("r9", "pretrain_rot", epochs=9)
+    seeds = [row("m0", "pretrain_moco", seed=0), row("m1", "pretrain_moco", seed=1)]
+    trained = [
+        row("t6", pretrained_model=start("r6")), row("t9", pretrained_model=start("r9")),
+        row("tm0", pretrained_model=start("m0"), seed=0), row("tm1", pretrained_model=start("m1"), seed=1),
+        row("alone"),
+    ]  # fmt: skip
+    heads = [row("c6", "classifier", resume=start("t6")), row("cm0", "classifier", resume=start("tm0"))]
+    found = run_titles([short, long, *seeds, *trained, *heads])
+    assert found["t6"] == "cifar10, labels alone · from pre-training, rotations, 6 epochs"
+    assert found["t9"] == "cifar10, labels alone · from pre-training, rotations, 9 epochs"
+    assert found["tm0"] == "cifar10, labels alone · from pre-training, MoCo · seed 0"
+    assert found["tm1"] == "cifar10, labels alone · from pre-training, MoCo · seed 1"
+    assert found["c6"].endswith(" backbone · from labels alone, from pre-training, rotations")
+    assert found["cm0"].endswith(" backbone · from labels alone, from pre-training, MoCo")
+    arms = arms_of([trained[0], trained[2]], NO_NOTES, [short, long, *seeds, *trained])
+    assert [arm.title for arm in arms] == ["from pre-training, rotations, 6 epochs", "from pre-training, MoCo"]
+    assert arms[0].options["pretrained_model"] == "pre-training, rotations, 6 epochs"
 
 
 def test_options_that_decide_nothing_are_those_that_no_name_of_a_run_has() -> None:

@@ -74,6 +74,28 @@ def test_a_table_that_fits_has_all_classes(tmp_path: Path, shown_on: Callable[[C
     assert len(text.splitlines()) <= 23
 
 
+@pytest.mark.parametrize(("phase", "split"), [("pretrain_moco", "train"), ("pretrain_rot", "test")])
+def test_the_monitor_shows_a_pre_training_by_its_own_task(
+    tmp_path: Path, shown_on: Callable[[Console], None], phase: str, split: str
+) -> None:
+    """A contrastive one has no test set."""
+    told = {"phase": phase, "split": split}
+    scores = {**told, "loss": 3.25, "accuracy": 0.5, "few_shot_accuracy": None, "images_per_second": 100.0}
+    segments = {
+        "class_epochs": {"0": class_rows({0: [0.5], 1: [0.25]}, **told)}, "epochs": {"0": table("epochs", scores)}
+    }  # fmt: skip
+    manifest = RunManifest(run="base", segment_epochs={"class_epochs": 1000, "epochs": 1000, "steps": 100})
+    write_run(tmp_path, manifest, segments, {"runs": table("runs", {"phase": phase}).to_pylist()})
+    shown_on(SHOWN)
+    with SHOWN.capture() as captured:
+        SHOWN.print(screen(tmp_path, None, height=23))
+    text = " ".join(captured.get().split())
+    figures = "loss 3.250, views recognised 50.0 %" if split == "train" else "task accuracy 50.0 %, loss 3.250"
+    assert f"{phase} epoch 1/4, {split}: {figures}, " in text and "100 images/s" in text
+    assert not any(word in text for word in ("few", "many", "shots", "bias", "balanced"))
+    assert ("answer" in text and "class 1 " in text) == (split == "test")
+
+
 def test_the_bar_of_a_training_moves_within_an_epoch(tmp_path: Path, shown_on: Callable[[Console], None]) -> None:
     shown_on(SHOWN)
     bar = EpochProgress(tmp_path, run="base", attempt=1, num_epochs=3)

@@ -12,6 +12,7 @@ from longtail.conf.base.shown_text import printable
 from longtail.conf.vocabulary import TEST
 from longtail.spark_jobs.display.console import console
 from longtail.spark_jobs.display.tables import MAX_CLASSES_SHOWN, alert_lines, per_class_table, state_line, summary_line
+from longtail.streaming.dashboard.phases import CONTRASTIVE, kind_of_run
 from longtail.streaming.live.query import LiveQuery
 from longtail.streaming.tables.progress import read_progress
 from longtail.streaming.tables.schemas import RUNNING
@@ -51,11 +52,12 @@ def _run_parts(
     view: RunSnapshot, *, max_classes: int = MAX_CLASSES_SHOWN, max_alerts: int = sys.maxsize
 ) -> list[RenderableType]:
     """Title, state, table of classes, summary and alerts of a run."""
-    alerts = alert_lines(view.alerts, run=view.run)
+    alerts, kind = alert_lines(view.alerts, run=view.run), kind_of_run(view.summary["phase"])
+    table = per_class_table(view.classes, max_classes=max_classes, has_classes=kind.has_classes)
     return [
         Text(printable(view.title)),
         state_line(view.state),
-        per_class_table(view.classes, max_classes=max_classes),
+        *([] if kind is CONTRASTIVE else [table]),  # which has neither classes nor answers
         Text(summary_line(view.summary)),
         *alerts[:max_alerts],
         *([Text(f"and {len(alerts) - max_alerts} more alerts")] if len(alerts) > max_alerts else []),

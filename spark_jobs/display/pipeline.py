@@ -18,6 +18,7 @@ from rich.text import Text
 from longtail.conf.vocabulary import TEST
 from longtail.spark_jobs.display.console import console
 from longtail.spark_jobs.display.tables import Row, alert_lines, per_class_table, summary_line
+from longtail.streaming.dashboard.phases import kind_of_run
 from longtail.streaming.tables.view import RunSnapshot, newest_runs
 
 
@@ -73,7 +74,8 @@ class PipelineScreen:
             progress = Table.grid(padding=(0, 1))
             bar = ProgressBar(total=row["num_epochs"], completed=row["epoch"], width=40)
             progress.add_row(row["phase"], bar, f"{row['epoch']}/{row['num_epochs']}")
-            parts += [progress, per_class_table(snapshot.classes), Text(summary_line(row))]
+            table = per_class_table(snapshot.classes, has_classes=kind_of_run(row["phase"]).has_classes)
+            parts += [progress, table, Text(summary_line(row))]
             parts += alert_lines(snapshot.alerts, run=snapshot.run)
         return Group(*parts)
 

@@ -1,13 +1,15 @@
 """The scores of a training or an evaluation in the terminal."""
 
 import math
+from functools import partial
 from typing import Any
 
 from rich.table import Table
 
 from longtail.conf.vocabulary import SHOT_GROUPS, TEST, TRAIN, VAL
 from longtail.spark_jobs.display.console import console
-from longtail.spark_jobs.display.tables import percent, percent_in
+from longtail.spark_jobs.display.tables import percent, percent_in, task_line
+from longtail.streaming.dashboard.phases import CONTRASTIVE, KindOfRun, kind_of_run
 from longtail.streaming.intervals import wilson_interval
 
 MISTAKES_SHOWN = 5
@@ -16,7 +18,8 @@ MAX_CLASSES_SHOWN = 100
 
 
 def print_result(result: dict[str, Any]) -> None:
-    """Per-class accuracy with its 95 % interval, precision and F1 on the test set, and the scores in a few lines.
+    """Per-class accuracy with its 95 % interval, precision and F1 on the test set, and the scores in a few lines; of a
+    pre-training, those of its own task.
 
     Without held-out scores, prints those measured during training.
     """
@@ -27,23 +30,17 @@ def print_result(result: dict[str, Any]) -> None:
         return
     split = next(split for split in (TEST, VAL, TRAIN) if split in result["splits"])
     test = result["splits"][split]
-    table = Table()
-    for heading in ("class", "shots", "train", "measured", "accuracy %", "precision %", "F1 %"):
-        table.add_column(heading, justify="left" if heading in ("class", "shots") else "right")
-    columns = zip(
-        result["class_names"], result["shot_groups"], result["class_counts"],
-        test["totals"]["support"], test["class_accuracy"], test["class_precision"], test["class_f1"], strict=True,
-    )  # fmt: skip
-    for name, group, train_count, support, accuracy, *scores in columns:
-        interval = (None, None) if accuracy is None else wilson_interval(accuracy, support, sqrt=math.sqrt)
-        measured = f"{support:.0f}", percent_in(accuracy, *interval)
-        table.add_row(name, group, str(train_count), *measured, *map(percent, scores))
+    kind = kind_of_run(result["phase"])
     terminal.print(f"{result['run']}, epoch {result['epoch']}, {split} set", soft_wrap=True)
+    if kind is CONTRASTIVE:  # its task has no classes at all
+        terminal.print(f"last epoch: {task_line(test, kind.figures)}", soft_wrap=True)
+        return
     if len(result["class_names"]) <= MAX_CLASSES_SHOWN:
-        terminal.print(table)
+        terminal.print(_class_table(result, test, kind))
     else:
         terminal.print(f"{len(result['class_names'])} classes: result.json has the scores of each", soft_wrap=True)
-    terminal.print(f"last epoch: {scores_line(test)}", soft_wrap=True)
+    line_of = scores_line if kind.has_classes else partial(task_line, figures=kind.figures)
+    terminal.print(f"last epoch: {line_of(test)}", soft_wrap=True)
     if "confusion" not in test:
         return
     terminal.print(f"last epoch: {details_line(test)}", soft_wrap=True)
@@ -53,7 +50,26 @@ def print_result(result: dict[str, Any]) -> None:
         terminal.print(f"{name} {value:g}", soft_wrap=True)
     if best := result["best_on_validation"]:
         chosen = f"epoch {best['epoch']}, chosen on validation data"
-        terminal.print(f"{chosen}: {scores_line(best['test_scores'])}", soft_wrap=True)
+        terminal.print(f"{chosen}: {line_of(best['test_scores'])}", soft_wrap=True)
+
+
+def _class_table(result: dict[str, Any], scores: dict[str, Any], kind: KindOfRun) -> Table:
+    """A row per class; the answers of a pre-training's task have no sizes."""
+    table = Table()
+    for heading in ("class", "shots", "train") if kind.has_classes else ("answer",):
+        table.add_column(heading, justify="right" if heading == "train" else "left")
+    for heading in ("measured", "accuracy %", "precision %", "F1 %"):
+        table.add_column(heading, justify="right")
+    columns = zip(
+        result["class_names"], result["shot_groups"], result["class_counts"], scores["totals"]["support"],
+        scores["class_accuracy"], scores["class_precision"], scores["class_f1"], strict=True,
+    )  # fmt: skip
+    for name, group, train_count, support, accuracy, *others in columns:
+        interval = (None, None) if accuracy is None else wilson_interval(accuracy, support, sqrt=math.sqrt)
+        measured = f"{support:.0f}", percent_in(accuracy, *interval)
+        sizes = (group, str(train_count)) if kind.has_classes else ()
+        table.add_row(name, *sizes, *measured, *map(percent, others))
+    return table
 
 
 def scores_line(scores: dict[str, Any]) -> str:
@@ -64,9 +80,10 @@ def scores_line(scores: dict[str, Any]) -> str:
 
 
 def details_line(scores: dict[str, Any]) -> str:
-    """Top-5 accuracy, macro F1 and calibration error, in percent."""
+    """Top-5 accuracy, which few classes do not have, macro F1 and calibration error, in percent."""
+    top5 = "" if scores["top5_accuracy"] is None else f"top-5 accuracy {percent(scores['top5_accuracy'])} %, "
     return (
-        f"top-5 accuracy {percent(scores['top5_accuracy'])} %, macro F1 {percent(scores['macro_f1'])} %, "
+        f"{top5}macro F1 {percent(scores['macro_f1'])} %, "
         f"calibration error {percent(scores['expected_calibration_error'])} %"
     )
 

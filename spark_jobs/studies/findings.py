@@ -46,7 +46,7 @@ def _answer(comparison: Comparison, deviation: float | None) -> str:
     interval = _interval(comparison)
     text = "no interval of so few or equal pairs" if interval is None else f"{CONFIDENCE:.0%} interval {interval}"
     sure = f"{text}, p {_p(comparison.p_value)}, {of}"
-    if comparison.is_supported or deviation is None:
+    if comparison.is_supported or not deviation:  # equal differences do not tell how much others vary
         return f"{said} ({sure})"
     smallest = detectable_difference(deviation, comparison.num_seeds)
     assert smallest is not None, "there are two seeds or more"

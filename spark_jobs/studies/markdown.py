@@ -117,7 +117,8 @@ def _circumstances(experiment: Experiment, rows: Sequence[Row], num_planned: int
         f"{', '.join(versions)}" + (f"; commit {', '.join(commits)}." if commits else "."),
     ]
     if times:
-        lines.append(f"The last steps of the trials took {sum(times) / 60:.0f} minutes in total.")
+        minutes = round(sum(times) / 60)
+        lines.append(f"The last steps of the trials took {minutes} minute{'s' * (minutes != 1)} in total.")
     return " ".join(lines)
 
 

@@ -62,6 +62,8 @@ def overview_markdown(experiments: Mapping[str, tuple[Experiment, list[Row]]], *
             line = [f"[{name}]({name}/{link})", *difference_cells(comparison)]
             (untold if verdict(comparison) == CANNOT_TELL else told).append(line)
     number = len(told) + len(untold)
+    by_chance = round(number * (1 - CONFIDENCE))
+    chance = f"some {by_chance}" if by_chance else "less than one"
     cells = "\n".join(" ".join(line) for line in (*told, *untold))
     return joined(
         section
@@ -69,8 +71,7 @@ def overview_markdown(experiments: Mapping[str, tuple[Experiment, list[Row]]], *
             f"# {_TITLE}",
             f"{number} comparisons of a level with the first of its axis, paired by seed and by the levels of the "
             f"other axes; experiments: {len(experiments)}; differences in points. {len(told)} are a gain or a loss: "
-            f"with no effect anywhere it would be some {number * (1 - CONFIDENCE):.0f}. Each report says how the words "
-            f"are meant.",
+            f"with no effect anywhere it would be {chance}. Each report says how the words are meant.",
             "The words:",
             *words_used(cells),
             "## Gains and losses",
@@ -79,12 +80,16 @@ def overview_markdown(experiments: Mapping[str, tuple[Experiment, list[Row]]], *
             markdown_table(_HEADER, untold, numbers_from=_NUM_TEXT_COLUMNS) if untold else "None.",
             "## The experiments",
             *(
-                f"- [{name}]({name}/{link}): {experiment.title}. {len(rows)} of {len(experiment.trials())} trials, "
-                f"{_seeds(len({row['seed'] for row in rows}))}."
+                f"- [{name}]({name}/{link}): {_sentence(experiment.title)} {len(rows)} of "
+                f"{len(experiment.trials())} trials, {_seeds(len({row['seed'] for row in rows}))}."
                 for name, (experiment, rows) in experiments.items()
             ),
         ]
     )
+
+
+def _sentence(title: str) -> str:
+    return title if title[-1] in ".?!" else f"{title}."
 
 
 def _seeds(number: int) -> str:

@@ -61,6 +61,8 @@ def power_statements(experiment: Experiment, rows: Sequence[Row], *, num_seeds: 
     measured = {axis: deviation_of_axis(comparisons, axis) for axis in experiment.axes}
     statements = [
         _statement(f"{axis}: ", deviation, num_seeds, f"that vary by {100 * deviation:.1f} between seeds")
+        if deviation
+        else f"{axis}: all seeds have equal differences, which does not tell how much others vary."
         for axis, deviation in measured.items()
         if deviation is not None
     ]

@@ -31,9 +31,10 @@ _PAGE = """<!doctype html>
 <meta name="viewport" content="width=device-width, initial-scale=1">
 <title>{title}</title>
 <style>
-body {{ font: 16px/1.5 system-ui, sans-serif; max-width: 60rem; margin: 2rem auto; padding: 0 1rem; color: #1a1a1a; }}
+body {{ font: 16px/1.5 system-ui, sans-serif; max-width: 80rem; margin: 2rem auto; padding: 0 1rem; color: #1a1a1a; }}
 table {{ border-collapse: collapse; display: block; overflow-x: auto; font-size: 0.875rem; }}
 th, td {{ padding: 0.3rem 0.75rem; border-bottom: 1px solid #ddd; white-space: nowrap; }}
+h1, h2, p, ul {{ max-width: 60rem; }}
 img {{ max-width: 100%; }}
 </style>
 {body}

@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Sequence
+from html import escape
 from itertools import islice
 from pathlib import Path
 
@@ -10,6 +11,7 @@ from longtail.conf.base.locations import Location, location
 from longtail.conf.experiment import Experiment
 from longtail.conf.vocabulary import FEW, TEST
 from longtail.data.kept_predictions import is_kept
+from longtail.spark_jobs.steps.report_files import PAGE_FILE
 from longtail.spark_jobs.steps.run_images import run_gallery
 from longtail.spark_jobs.studies.arms import Arm, arms_of
 from longtail.spark_jobs.studies.trial_row import Row
@@ -18,6 +20,14 @@ from longtail.streaming.events.schema import RUN_NAME
 
 MOST_ARMS, MOST_SHOWN = 12, 24
 """Combinations, and images of each."""
+_HEAD = """<!doctype html>
+<html lang="en">
+<meta charset="utf-8">
+<meta name="viewport" content="width=device-width, initial-scale=1">
+<title>Images – {title}</title>
+<style>body {{ font: 16px/1.5 system-ui, sans-serif; margin: 2rem auto; padding: 0 1rem; max-width: 80rem; }}</style>
+<p><a href="{page}">{title}</a></p>
+"""
 
 
 def images_page(experiment: Experiment, rows: Sequence[Row]) -> str | None:
@@ -28,8 +38,7 @@ def images_page(experiment: Experiment, rows: Sequence[Row]) -> str | None:
     galleries = list(islice(filter(None, map(_few_shot_images, arms_of(experiment, rows))), MOST_ARMS))
     if not galleries:
         return None
-    head = '<!doctype html><html lang="en"><meta charset="utf-8"><title>Images</title>'
-    return head + gallery_document(galleries)
+    return _HEAD.format(title=escape(experiment.title), page=PAGE_FILE) + gallery_document(galleries)
 
 
 def _few_shot_images(arm: Arm) -> Gallery | None:

@@ -4,7 +4,7 @@ Runs that differ in nothing but their seed are an arm: it has a mean and a sprea
 """
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from statistics import mean
 from typing import Any
@@ -15,7 +15,13 @@ from longtail.streaming.dashboard.configurations import SEED, differing, option_
 from longtail.streaming.dashboard.notes import RunNotes
 from longtail.streaming.dashboard.phases import KeyFigure
 from longtail.streaming.dashboard.table_rows import Row
-from longtail.streaming.dashboard.titles import base_title, configuration_titles, what_differs
+from longtail.streaming.dashboard.titles import (
+    base_title,
+    configuration_titles,
+    names_of_sources,
+    source_titles,
+    what_differs,
+)
 from longtail.streaming.dashboard.values import difference_text, mean_text
 from longtail.streaming.tables.reading import rows_where
 
@@ -38,10 +44,11 @@ class Arm:
     options: Mapping[str, str]
 
 
-def arms_of(rows: Sequence[Row], notes: RunNotes) -> list[Arm]:
+def arms_of(rows: Sequence[Row], notes: RunNotes, known: Iterable[Row] = ()) -> list[Arm]:
     """The arms of runs, in the order of their first runs.
 
     rows: of `runs`
+    known: those of all runs, from which these may start
     """
     groups: dict[Any, list[Row]] = {}
     for row in rows:
@@ -51,13 +58,14 @@ def arms_of(rows: Sequence[Row], notes: RunNotes) -> list[Arm]:
     firsts = [members[0] for members in groups.values()]
     configurations = [row["configuration"] for row in firsts]
     names = [name for name in differing(configurations) if name != SEED][:MAX_OPTIONS]
-    titles = _titles(list(groups.values()), notes)
+    known = list(known)
+    titles, sources = _titles(list(groups.values()), notes, known), source_titles(known)
     return [
         Arm(
             title=title,
             runs=tuple(row["run"] for row in members),
             seeds=", ".join(option_texts(row["configuration"]).get(SEED, "–") for row in members),
-            options={name: shown_text(option_texts(members[0]["configuration"]).get(name, "–")) for name in names},
+            options={name: shown_text(_said(members[0], sources).get(name, "–")) for name in names},
         )
         for members, title in zip(groups.values(), titles, strict=True)
     ]
@@ -95,11 +103,18 @@ def _difference(figure: KeyFigure, value: float | None) -> dict[str, Any]:
     return {"difference": difference_text(value, figure.unit), "better": better}
 
 
-def _titles(arms: Sequence[Sequence[Row]], notes: RunNotes) -> list[str]:
+def _said(row: Row, sources: Mapping[str, str]) -> Mapping[str, str]:
+    """The options of a run, with what the runs are called from which it starts."""
+    configuration = row["configuration"]
+    return {**option_texts(configuration), **names_of_sources(configuration, sources)}
+
+
+def _titles(arms: Sequence[Sequence[Row]], notes: RunNotes, known: Sequence[Row]) -> list[str]:
     """Different ones: they are the names of lines."""
     firsts = [members[0] for members in arms]
-    whole = configuration_titles(firsts)
-    parts = what_differs((row["configuration"] for row in firsts), but_seed=True)
+    whole = configuration_titles(firsts, known)
+    configurations = (row["configuration"] for row in firsts)
+    parts = what_differs(configurations, but_seed=True, sources=source_titles(known))
     is_one_task = len({base_title(row["phase"], row["configuration"]) for row in firsts}) == 1
     titles = []
     for members, part in zip(arms, parts, strict=True):

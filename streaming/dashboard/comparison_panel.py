@@ -36,7 +36,7 @@ def comparison_panel(shown: ShownRun) -> Content:
     epoch = max(common, default=None)
     figures, arms, scores = {}, [], []
     if comparable and epoch is not None:
-        arms = arms_of([shown.run_rows[run] for run in runs], shown.notes)
+        arms = arms_of([shown.run_rows[run] for run in runs], shown.notes, shown.run_rows.values())
         scores = arm_scores(epochs, arms, shown.kind.compared, epoch=epoch)
         lines = {arm.title: arm.runs for arm in arms}
         for name, figure in shown.kind.charts.items():

@@ -19,6 +19,13 @@ WHERE_IT_RUNS = frozenset({
     "rank_timeout", "evaluate", "dry_run", "features", "tsne",
 })  # fmt: skip
 """Options that change nothing in what is learned: runs are not told apart by them."""
+WITHOUT_LEARNING = ("tau", "NCM")
+"""Methods of `classifier` runs that make the classifier without a training."""
+OF_LEARNING = frozenset({
+    "loss_type", "train_rule", "epochs", "batch_size", "learning_rate", "lr_schedule", "momentum", "nesterov",
+    "weight_decay",
+})  # fmt: skip
+"""Options that change nothing where a classifier is made without learning."""
 PLACES = frozenset({"resume", "pretrained_model", "pseudo_labels"})
 """Options that name the output of another run."""
 _FIRST = (
@@ -53,7 +60,8 @@ def options_in(configuration: str | None) -> Mapping[str, Any]:
 def option_texts(configuration: str | None) -> Mapping[str, str]:
     """The options that runs are told apart by, as texts; equal options have equal texts."""
     options = options_in(configuration)
-    return MappingProxyType({name: text_of(value) for name, value in options.items() if name not in WHERE_IT_RUNS})
+    idle = WHERE_IT_RUNS | OF_LEARNING if options.get("method") in WITHOUT_LEARNING else WHERE_IT_RUNS
+    return MappingProxyType({name: text_of(value) for name, value in options.items() if name not in idle})
 
 
 @lru_cache(maxsize=4096)
@@ -78,8 +86,11 @@ def sources_of(options: Mapping[str, Any], known: Container[str]) -> list[tuple[
     return found
 
 
-def label_of(name: str, text: str) -> str:
-    """An option in a title: its text where that says enough, otherwise with what it is."""
+def label_of(name: str, text: str, source: str | None = None) -> str:
+    """An option in a title: its text where that says enough, otherwise with what it is.
+
+    source: what the run is called whose output the option names; None for the name of its directory
+    """
     if name == "epochs" and text == "1":
         return "1 epoch"
     if name in _LABELS:
@@ -87,7 +98,7 @@ def label_of(name: str, text: str) -> str:
     if name in ("imb_factor", "imb_factor_unlabel"):
         return f"{'rho' if name == 'imb_factor' else 'rho_U'} {_inverse(text)}"
     if name in PLACES:
-        return f"{_PLACES_SAY[name]} {_named_run(text)}"
+        return f"{_PLACES_SAY[name]} {source or _named_run(text)}"
     if text in ("yes", "no"):
         return name if text == "yes" else f"no {name}"
     return f"{name} {shown_text(text)}"

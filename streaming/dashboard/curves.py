@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import plotly.graph_objects as go
@@ -75,11 +76,12 @@ def curve_figure(
         height=300,
         view=f"{view} {over} {is_logarithmic}",
         x_axis=epoch_axis(epochs) if not over else {"title": {"text": titles[over], "standoff": 6}},
-        # Throughput from 0: it hardly changes, and an axis of its own would show noise as if it did.
+        # Throughput and learning rate from 0: where they hardly change, an axis of its own would show noise as if it
+        # did, or values below 0.
         y_axis={
             "nticks": 7,
             "type": "log" if is_logarithmic else "linear",
-            "rangemode": "tozero" if from_zero else "normal",
+            **(_from_zero(curves) if from_zero else {}),
         },
     )
     for curve in curves:
@@ -92,6 +94,12 @@ def curve_figure(
             hovertemplate=f"<b>{curve.split}</b><br>{at}: {form}<extra></extra>",
         )  # fmt: skip
     return figure
+
+
+def _from_zero(curves: Sequence[Curve]) -> dict[str, Any]:
+    """The range of an axis from 0, with room for the points that lie on it."""
+    top = max((float(np.nanmax(curve.values)) for curve in curves), default=0.0)
+    return {"range": [-0.03 * top, 1.05 * top]} if 0 < top < np.inf else {"rangemode": "tozero"}
 
 
 def _began(epochs: pa.Table) -> float:

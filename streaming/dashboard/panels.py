@@ -116,7 +116,11 @@ PANELS = {
     "pretraining": Panel(
         "Pre-training",
         pretraining_panel,
-        {"pretraining_task": "task solved", "positive_rank": "rank of the other view of the same image"},
+        {
+            "task_accuracy": "task accuracy",
+            "views_recognised": "views recognised",
+            "positive_rank": "rank of the other view of the same image",
+        },
         "epochs",
     ),
     "accuracy_map": Panel("Accuracy per class and epoch", _accuracy_map, {"accuracy_map": ""}, "class_epochs"),
@@ -158,7 +162,8 @@ PANELS = {
             "compared_balanced": "balanced accuracy",
             "compared_few": "accuracy of few-shot classes",
             "compared_loss": "loss",
-            "compared_task": "recognised correctly",
+            "compared_task": "task accuracy",
+            "compared_views": "views recognised",
             "class_changes": "difference in class accuracy from the first row, head to tail",
         },
     ),

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from longtail.conf.vocabulary import PRETRAINING, SHOT_GROUPS
+from longtail.streaming.dashboard.configurations import WITHOUT_LEARNING
 
 _CONTRASTIVE = frozenset({"pretrain_moco", "pretrain_simclr"})
 
@@ -81,7 +82,7 @@ CONTRASTIVE = KindOfRun(
     figures=(_LOSS, _VIEWS, _RANK, _SPEED),
     card=(_LOSS, _VIEWS),
     compared=(_LOSS, _VIEWS, _RANK),
-    charts={"compared_loss": _LOSS, "compared_task": _VIEWS},
+    charts={"compared_loss": _LOSS, "compared_views": _VIEWS},
     panels=frozenset({"pretraining", "curves", "comparison"}),
     has_classes=False,
 )
@@ -96,7 +97,7 @@ def kind_of_run(phase: str) -> KindOfRun:
 
 def learns_nothing(phase: str, options: Mapping[str, Any]) -> bool:
     """Whether a run makes its classifier without a training: it has no loss to choose, no rule and no learning rate."""
-    return phase == "classifier" and options.get("method") in ("tau", "NCM")
+    return phase == "classifier" and options.get("method") in WITHOUT_LEARNING
 
 
 def makes_pseudo_labels(phase: str, options: Mapping[str, Any]) -> bool:

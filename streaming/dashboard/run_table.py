@@ -12,6 +12,7 @@ from typing import Any
 import pyarrow as pa
 
 from longtail.streaming.dashboard.configurations import (
+    PLACES,
     SEED,
     differing,
     option_texts,
@@ -22,12 +23,19 @@ from longtail.streaming.dashboard.configurations import (
 from longtail.streaming.dashboard.notes import RunNotes
 from longtail.streaming.dashboard.phases import kind_of_run
 from longtail.streaming.dashboard.selection import MAX_COLUMNS, Selection
-from longtail.streaming.dashboard.table_rows import SPLITS, Row
-from longtail.streaming.dashboard.titles import configuration_titles, method_title, run_titles
+from longtail.streaming.dashboard.table_rows import Row
+from longtail.streaming.dashboard.titles import (
+    configuration_titles,
+    method_title,
+    names_of_sources,
+    run_titles,
+    source_titles,
+)
 from longtail.streaming.dashboard.values import mean_text, score_text
 from longtail.streaming.events.schema import FINISHED
 from longtail.streaming.tables.descriptions import RunDescription
 from longtail.streaming.tables.reading import rows_where
+from longtail.streaming.tables.schemas import SPLITS
 
 PAGE_ROWS = 100
 _DEFAULT_OPTIONS = 7
@@ -100,6 +108,7 @@ class RunTable:
     page, num_pages: counted from 1
     columns: those that are shown; choices: all, with the options that differ first
     split: of the scores, None without any
+    unknown: columns of the selection that no run has
     """
 
     rows: list[TableRow]
@@ -112,6 +121,7 @@ class RunTable:
     num_pages: int
     split: str | None
     splits: list[str]
+    unknown: list[str]
 
 
 def run_table(runs: Sequence[Row], latest: pa.Table, selection: Selection, notes: RunNotes) -> RunTable:
@@ -155,6 +165,7 @@ def run_table(runs: Sequence[Row], latest: pa.Table, selection: Selection, notes
         num_pages=num_pages,
         split=split,
         splits=splits,
+        unknown=_unknown(listed, selection),
     )
 
 
@@ -168,6 +179,10 @@ class _Content:
     @cached_property
     def _titles(self) -> dict[str, str]:
         return run_titles(self._runs)
+
+    @cached_property
+    def _sources(self) -> Mapping[str, str]:
+        return source_titles(self._runs)
 
     def title(self, row: Row) -> str:
         return self._notes.description(row["run"]).display_name or self._titles[row["run"]]
@@ -193,7 +208,9 @@ class _Content:
             return _FACT_VALUES[column](row, self._notes)
         if column == "title":
             return self.title(row)
-        return option_texts(row["configuration"]).get(column)
+        configuration = row["configuration"]
+        named = names_of_sources(configuration, self._sources) if column in PLACES else {}
+        return named.get(column) or option_texts(configuration).get(column)
 
     def ordered(self, rows: list[Row], sort: str) -> list[Row]:
         """By a column; -NAME for the reverse. Runs without a value come last, equal ones stay as they are."""
@@ -213,7 +230,7 @@ class _Content:
         for row in rows:
             groups.setdefault(self._group(row, by), []).append(row)
         if by == "configuration":
-            titles = configuration_titles(self._runs)
+            titles = configuration_titles(self._runs, self._runs)
             return [(titles[members[0]["run"]], members) for members in groups.values()]
         return [(key or "–", members) for key, members in groups.items()]
 
@@ -273,6 +290,13 @@ def _choices(found: Sequence[Row]) -> list[Column]:
         *(Column(name, shown_text(name), "option", differs=True) for name in different if name not in _TAKEN),
         *(Column(name, shown_text(name), "option") for name in sorted(names - set(different)) if name not in _TAKEN),
     ]
+
+
+def _unknown(listed: Sequence[Row], selection: Selection) -> list[str]:
+    """What the selection groups by, sorts by or shows, and is no column of any run, as an address may say."""
+    wanted = {selection.by, selection.sort.removeprefix("-"), *selection.columns} - {"", *_TAKEN}
+    known = {name for configuration in {row["configuration"] for row in listed} for name in option_texts(configuration)}
+    return sorted(map(shown_text, wanted - known)) if listed else []
 
 
 def _shown_columns(choices: Sequence[Column], selection: Selection) -> list[Column]:

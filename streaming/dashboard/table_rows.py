@@ -6,19 +6,15 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from longtail.conf.vocabulary import TEST, TRAIN, UNLABELED, VAL
+from longtail.conf.vocabulary import UNLABELED
 from longtail.streaming.events.schema import INTERRUPTED
 from longtail.streaming.tables.reading import rows_where
-from longtail.streaming.tables.schemas import LOST, RUNNING, TABLES
+from longtail.streaming.tables.schemas import LOST, RUNNING, SPLITS, TABLES
 
 Row = dict[str, Any]
 
 ReadTable = Callable[[str, str | None], pa.Table]
 """read(name of a table, run or None): a result table, or its rows of one run."""
-
-SPLITS = (TEST, VAL, TRAIN)
-"""In the order in which a split is chosen by default: held-out splits first."""
-
 
 CUT_SHORT = (LOST, INTERRUPTED)
 """Statuses of runs that nobody waits for and that have no result."""

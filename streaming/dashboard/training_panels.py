@@ -31,7 +31,8 @@ def pretraining_panel(shown: ShownRun) -> Content:
             note += f" Rank: of the other view among {among:,.0f} by similarity, 1 is best; by chance, half of them."
     else:
         note = f"The task that the network learns without labels, on the {shown.split} set."
-    figures = {"pretraining_task": score_line(epochs, "accuracy", view=shown.view)}
+    task = "views_recognised" if shown.kind is CONTRASTIVE else "task_accuracy"
+    figures = {task: score_line(epochs, "accuracy", view=shown.view)}
     if epochs["positive_rank"].null_count < len(epochs):
         figures["positive_rank"] = rank_line(epochs, view=shown.view)
     return render_note(note), figures
@@ -62,7 +63,7 @@ def curves_panel(shown: ShownRun) -> Content:
                 is_logarithmic=selection.log and name == "loss",
                 is_smoothed=selection.smooth,
                 form=form,
-                from_zero=name == "speed",
+                from_zero=name != "loss",
                 view=shown.view,
             )
     legend = [(split, *SPLIT_STYLES[split]) for split in splits]

@@ -12,9 +12,10 @@ import pyarrow.compute as pc
 
 from longtail.streaming.dashboard.configurations import options_in
 from longtail.streaming.dashboard.phases import CLASSES, CONTRASTIVE, TASK, KeyFigure, kind_of_run, learns_nothing
-from longtail.streaming.dashboard.table_rows import SPLITS, Row
+from longtail.streaming.dashboard.table_rows import Row
 from longtail.streaming.tables.descriptions import RunDescription
 from longtail.streaming.tables.query_rows import OWN_RULE
+from longtail.streaming.tables.schemas import SPLITS
 
 _EMITTED_AT = re.compile(r'"emitted_at":\s*([0-9]+(?:\.[0-9]*)?)')
 MAX_ALERTS = 50

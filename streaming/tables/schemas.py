@@ -18,6 +18,7 @@ computed.
 
 import pyarrow as pa
 
+from longtail.conf.vocabulary import TEST, TRAIN, VAL
 from longtail.streaming.events.columns import event_schema
 from longtail.streaming.events.schema import (
     ClassEvent,
@@ -29,6 +30,8 @@ from longtail.streaming.events.schema import (
     own_fields,
 )
 
+SPLITS = (TEST, VAL, TRAIN)
+"""In the order in which displays prefer them: held-out splits first."""
 TABLES_FORMAT_VERSION = 1
 """Version of the format that is written: of the manifests, the Parquet files and the Delta tables."""
 

@@ -8,6 +8,7 @@ from typing import Any
 from longtail.streaming.tables.descriptions import RunDescription, read_table_descriptions
 from longtail.streaming.tables.manifest import DamagedTables, list_runs
 from longtail.streaming.tables.reading import latest_epochs, read_result_table, rows_where
+from longtail.streaming.tables.schemas import SPLITS
 
 Row = dict[str, Any]
 
@@ -17,7 +18,7 @@ class RunSnapshot:
     """One run at its latest epoch.
 
     state: its row of `runs`
-    classes, summary: its rows of `class_epochs`, by class, and of `epochs` on one split
+    classes, summary: its rows of `class_epochs`, by class, and of `epochs`, both of the same split
     alerts: its rows of `alerts`, on all splits
     """
 
@@ -43,8 +44,9 @@ def newest_runs(
 ) -> tuple[list[RunSnapshot], int]:
     """The runs with the most recent events, newest first, at most `limit`; and the number of all runs.
 
-    A run is included after its first epoch on the split.
+    A run is included after its first epoch.
 
+    split: of its scores; of a run without it, as a contrastive pre-training is, the first of SPLITS that it has
     name_part: only runs whose name, or display name, contains this; hidden runs are left out
 
     Runs whose tables are damaged are left out: the job that keeps them writes them again.
@@ -77,12 +79,15 @@ def _states(tables_dir: Path) -> list[Row]:
 
 
 def run_snapshot(tables_dir: Path, state: Row, *, split: str) -> RunSnapshot | None:
-    """The run with this row of `runs`; None before its first epoch on the split."""
+    """The run with this row of `runs`; None before its first epoch. split: as for newest_runs"""
     run = state["run"]
-    classes = latest_epochs(rows_where(read_result_table(tables_dir, "class_epochs", run), split=split)).to_pylist()
-    summary = latest_epochs(rows_where(read_result_table(tables_dir, "epochs", run), split=split)).to_pylist()
-    if not summary:
+    epochs = read_result_table(tables_dir, "epochs", run)
+    present = set(epochs["split"].unique().to_pylist())
+    shown = next((one for one in (split, *SPLITS) if one in present), None)
+    if shown is None:
         return None
+    summary = latest_epochs(rows_where(epochs, split=shown)).to_pylist()
+    classes = latest_epochs(rows_where(read_result_table(tables_dir, "class_epochs", run), split=shown)).to_pylist()
     return RunSnapshot(
         state=state,
         classes=sorted(classes, key=lambda row: row["class_id"]),
