@@ -67,6 +67,13 @@ def test_the_scores_of_an_arm_are_means_with_their_deviations_and_differences() 
     assert ldam[2] == {"text": "–", "difference": None, "better": None}  # no medium-shot class
 
 
+def test_a_difference_that_rounds_to_nothing_is_neither_better_nor_worse() -> None:
+    scores = {"ce-0": 0.5, "ce-1": 0.54, "ldam-0": 0.5196, "ldam-2": 0.52}
+    epochs = table("epochs", *({"run": run, "balanced_accuracy": score} for run, score in scores.items()))
+    _, ldam = arm_scores(epochs, arms_of(ROWS, NO_NOTES), CLASSES.compared, epoch=1)
+    assert (ldam[0]["difference"], ldam[0]["better"]) == ("+0.0", None)
+
+
 def test_a_mean_is_of_the_runs_that_have_the_epoch() -> None:
     epochs = table(
         "epochs", {"run": "a"}, {"run": "a", "epoch": 2, "balanced_accuracy": 0.7},

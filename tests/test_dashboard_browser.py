@@ -265,7 +265,9 @@ def test_thirty_runs_are_told_apart_found_compared_and_changed(tmp_path: Path, p
         saves = {"behavior": "allow", "downloadPath": str(tmp_path)}
         page.driver.execute_cdp_cmd("Browser.setDownloadBehavior", saves)
         wait_until(lambda: page.chart("accuracy_map"))
-        page.run_script("document.querySelector('[aria-label$=\"per class and epoch as SVG\"]').click()")
+        for form in ("PNG", "SVG"):  # at once
+            page.run_script(f"document.querySelector('[aria-label$=\"per class and epoch as {form}\"]').click()")
+        wait_until(lambda: any(file.read_bytes()[:4] == b"\x89PNG" for file in tmp_path.glob("accuracy_map.png")))
         wait_until(lambda: "<svg" in "".join(file.read_text() for file in tmp_path.glob("accuracy_map.svg")))
         page.run_script("document.querySelector('#note-accuracy_map a[download]').click()")
         wait_until(lambda: list(tmp_path.glob(f"{names[-1]}-class_epochs.csv")))

@@ -103,6 +103,29 @@ def test_the_files_and_the_terminal_say_the_same(tmp_path: Path) -> None:
     assert pq.read_table(tmp_path / "classes.parquet").to_pylist() == written["classes"] == class_rows(DIAGNOSIS)
 
 
+def test_a_command_that_the_estimates_do_not_lean_to_is_not_the_next_step() -> None:
+    leaning_to_no = replace(DIAGNOSIS, on_unlabeled=Advice("cannot tell", "no gain", ["So it is."]))
+    assert answer_lines(leaning_to_no, COMMANDS)[:3] == [
+        "Train with your unlabeled images? Cannot tell; the estimates lean to no.", "- So it is.",
+        "to try it all the same: longtail gen_pseudolabels && longtail train_semi",
+    ]  # fmt: skip
+
+
+def test_the_name_of_a_class_is_not_folded_beside_the_widest_figures(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(
+        "longtail.spark_jobs.advising.diagnosis_output.console", lambda: Console(width=80, markup=False)
+    )
+    from_nothing = ClassEstimates(np.array([0.9, 0.9]), np.zeros(2), np.ones(2))
+    wide = replace(
+        DIAGNOSIS, class_names=["automobile", "dog"], labelled=np.array([4000, 5]), held_out=np.array([800, 1]),
+        found=replace(DIAGNOSIS.found, recall=from_nothing, precision=from_nothing, class_shares=from_nothing),
+    )  # fmt: skip
+    print_diagnosis(wide, COMMANDS)
+    assert any(line.split()[:3] == ["automobile", "4000", "(800)"] for line in capsys.readouterr().out.splitlines())
+
+
 def test_the_answers_are_on_top_and_no_heading_is_cut_in_80_columns(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:

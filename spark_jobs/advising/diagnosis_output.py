@@ -98,14 +98,18 @@ def print_diagnosis(diagnosis: Diagnosis, commands: Commands) -> None:
 
 
 def answer_lines(diagnosis: Diagnosis, commands: Commands) -> list[str]:
-    """The two questions, each with its answer, the reasons, and the command to run next, if any."""
+    """The two questions, each with its answer, the reasons, and the command to run next, if any.
+
+    Where the estimates lean to no, the command is not the next step.
+    """
     lines = []
     for question, advice, command in (
         (UNLABELED_QUESTION, diagnosis.on_unlabeled, commands.unlabeled_data),
         (SELF_SUPERVISION_QUESTION, diagnosis.on_self_supervision, commands.self_supervision),
     ):
         lines += [f"{question} {advice.answer}", *(f"- {reason}" for reason in advice.reasons)]
-        lines += [f"next: {command}"] if command else []
+        lead = "next" if advice.leaning == "gain" else "to try it all the same"
+        lines += [f"{lead}: {command}"] if command else []
     return lines
 
 
@@ -126,7 +130,8 @@ def _quantity_table(diagnosis: Diagnosis) -> Table:
 
 def _class_table(rows: list[dict[str, Any]]) -> Table:
     """Head half first; estimates as whole percent with their intervals."""
-    table = Table(box=box.SIMPLE_HEAD)
+    # Without spare columns: of 80, class names of a dozen letters have room.
+    table = Table(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False)
     table.add_column("class", overflow="fold")
     for heading in ("labelled\n(held out)", "predicted\n%", "estimated\n%", "recall\n%", "precision\n%"):
         table.add_column(heading, justify="right", no_wrap=True)

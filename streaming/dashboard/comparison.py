@@ -22,7 +22,7 @@ from longtail.streaming.dashboard.titles import (
     source_titles,
     what_differs,
 )
-from longtail.streaming.dashboard.values import difference_text, mean_text
+from longtail.streaming.dashboard.values import difference_text, is_visible, mean_text
 from longtail.streaming.tables.reading import rows_where
 
 MAX_OPTIONS = 8
@@ -99,6 +99,8 @@ def arm_scores(
 def _difference(figure: KeyFigure, value: float | None) -> dict[str, Any]:
     if value is None:
         return {"difference": None, "better": None}
+    if not is_visible(value):
+        value = 0.0  # and not "-0.0"
     better = None if value == 0 else (value > 0) == bool(figure.rises)
     return {"difference": difference_text(value, figure.unit), "better": better}
 

@@ -176,14 +176,14 @@ def pseudo_label_figures(latest: pa.Table) -> list[Score]:
 
 def _score(figure: KeyFigure, latest: Row, before: Row) -> Score:
     value, previous, change, better = latest[figure.column], before.get(figure.column), None, None
-    if figure.rises is not None and value is not None and previous is not None and _is_visible(value - previous):
+    if figure.rises is not None and value is not None and previous is not None and is_visible(value - previous):
         change = difference_text(value - previous, figure.unit)
         better = value > previous if figure.rises else abs(value) < abs(previous)
     text = score_text(value, figure.column)
     return Score(name=figure.name, text=text, unit=figure.unit, change=change, better=better, group=figure.group)
 
 
-def _is_visible(change: float) -> bool:
+def is_visible(change: float) -> bool:
     """A smaller change would be shown as "+0.0", and an infinite value has no change."""
     return math.isfinite(change) and abs(change) >= 0.0005
 

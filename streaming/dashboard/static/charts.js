@@ -7,6 +7,7 @@ const MAX_ROWS = 200, MAX_COLUMNS = 60;
 
 let figures = {};     // by name, as they are to be seen
 let library = null;   // the promise of Plotly
+let saving = Promise.resolve();  // the last picture: Plotly makes one of a chart at a time
 
 // Show the charts of a state. They keep their place until there is something to draw them with.
 function drawCharts(wanted) {
@@ -111,7 +112,8 @@ document.addEventListener("toggle", ({ target }) => {
 document.addEventListener("click", ({ target }) => {
   if (!target.dataset.download) return;
   const chart = target.closest("figure").querySelector(".chart");
-  Plotly.downloadImage(chart, { format: target.dataset.download, filename: chart.dataset.figure });
+  const picture = { format: target.dataset.download, filename: chart.dataset.figure };
+  saving = saving.then(() => Plotly.downloadImage(chart, picture)).catch(() => {});
 });
 // A printed page is narrower than the window.
 for (const [event, isPrinted] of [["beforeprint", true], ["afterprint", false]]) {
