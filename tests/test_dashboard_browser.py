@@ -269,6 +269,9 @@ def test_thirty_runs_are_told_apart_found_compared_and_changed(tmp_path: Path, p
             page.run_script(f"document.querySelector('[aria-label$=\"per class and epoch as {form}\"]').click()")
         wait_until(lambda: any(file.read_bytes()[:4] == b"\x89PNG" for file in tmp_path.glob("accuracy_map.png")))
         wait_until(lambda: "<svg" in "".join(file.read_text() for file in tmp_path.glob("accuracy_map.svg")))
+        page.run_script("document.querySelector('[aria-label=\"Accuracy of the shot groups as SVG\"]').click()")
+        lines = wait_until(lambda: [file.read_text() for file in tmp_path.glob("group_lines.svg")])[0]
+        assert all(f">{text}<" in lines for text in ("Accuracy of the shot groups", page.text("h1"), "few-shot"))
         page.run_script("document.querySelector('#note-accuracy_map a[download]').click()")
         wait_until(lambda: list(tmp_path.glob(f"{names[-1]}-class_epochs.csv")))
 

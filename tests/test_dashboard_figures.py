@@ -24,6 +24,7 @@ from longtail.streaming.dashboard.prediction_figures import (
     window_note,
 )
 from longtail.streaming.dashboard.run_figures import group_lines
+from longtail.streaming.dashboard.shown_run import head_to_tail
 from longtail.streaming.dashboard.style import NEUTRAL, RUN_COLOURS, chart_name, head_tail_colour
 from tests.result_rows import class_rows, table
 
@@ -52,6 +53,16 @@ def test_classes_go_from_head_to_tail() -> None:
         "tickvals": [0, 1, 2],
         "ticktext": ["<b>head  </b>900", "<b>middle  </b>30", "<b>tail  </b>2"],
     }
+
+
+def test_one_image_is_one_image() -> None:
+    rows = [{"class_id": i, "class_name": f"c{i}", "shot_group": "few", "train_count": 1 + (i == 0)} for i in range(9)]
+    assert "<br>2 labelled images, few" in class_axis(classes(*rows), max_rows=10).hovers[0]
+    assert "<br>1 labelled image, few" in class_axis(classes(*rows), max_rows=10).hovers[8]
+    banded = class_axis(classes(*rows), max_rows=3)
+    assert [label for label, *_ in head_to_tail(banded, are_lines=False)] == [
+        "head: 2–1 images", "1 image", "tail: 1 image"
+    ]  # fmt: skip
 
 
 def test_classes_of_one_size_go_by_their_number() -> None:

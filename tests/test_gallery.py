@@ -31,6 +31,7 @@ from longtail.streaming.dashboard.gallery import (
     CLASS,
     PSEUDO_LABELS,
     Gallery,
+    ShownGroup,
     ShownImage,
     WantedImages,
     gallery_html,
@@ -124,6 +125,15 @@ def test_names_of_classes_are_text(run_dir: Path) -> None:
     assert "<img src=x" not in html and "&lt;img src=x onerror=alert(1)&gt;" in html
     assert html.count('<figure class="wrong">') == 3 + 3 + 2, "two of the four pseudo-labels are wrong"
     assert html.count('alt="image ') == html.count("<img ") == 3 + 3 + 7 + 4
+
+
+@pytest.mark.parametrize(("confidence", "percent"), [(0.996, "100"), (0.012, "1"), (0.00031, "0.03"), (0.0, "0")])
+def test_a_confidence_below_one_percent_is_not_shown_as_none(confidence: float, percent: str) -> None:
+    """As the surest predictions among thousands of classes have after an epoch."""
+    image = ShownImage(key=1, source="data:,", truth="a", predicted="b", confidence=confidence)
+    group = ShownGroup(title="Mistakes", number=1, order="", images=[image])
+    html = gallery_html(Gallery(title="a", groups=[group]))
+    assert f"→ b {percent} %<" in html and f"with confidence {percent}%" in html
 
 
 def test_an_image_that_is_of_no_class_has_no_truth(tmp_path: Path) -> None:

@@ -125,11 +125,17 @@ def _band_name(part: Sequence[int], names: list[str]) -> str:
 def _tooltip(part: Sequence[int], names: list[str], counts: list[int], groups: list[str]) -> str:
     first, last = part[0], part[-1]
     if len(part) == 1:
-        return f"<b>{chart_name(names[first], 60)}</b><br>{counts[first]:,} labelled images, {groups[first]}-shot"
+        images = images_text(f"{counts[first]:,}", "labelled")
+        return f"<b>{chart_name(names[first], 60)}</b><br>{images}, {groups[first]}-shot"
     return (
         f"<b>mean of {len(part)} classes</b><br>{chart_name(names[first])} … {chart_name(names[last])}"
-        f"<br>{_count_range(counts[first], counts[last])} labelled images"
+        f"<br>{images_text(_count_range(counts[first], counts[last]), 'labelled')}"
     )
+
+
+def images_text(count: str, kind: str = "") -> str:
+    """A row's number of images (ClassAxis.counts), with the word and their kind: "1 labelled image"."""
+    return " ".join(filter(None, (count, kind, "image" if count == "1" else "images")))
 
 
 def _count_range(most: int, fewest: int) -> str:

@@ -32,7 +32,12 @@ class ShownImage:
     def text(self) -> str:
         """What it shows, for those who do not see it."""
         truth = "of unknown class" if self.truth is None else f"of the class {self.truth}"
-        return f"image {self.key} {truth}, taken for {self.predicted} with confidence {self.confidence:.0%}"
+        return f"image {self.key} {truth}, taken for {self.predicted} with confidence {self.percent}%"
+
+    @property
+    def percent(self) -> str:
+        """The confidence in percent: of thousands of classes even the surest may have less than one."""
+        return f"{100 * self.confidence:.0f}" if self.confidence >= 0.01 else f"{100 * self.confidence:.1g}"
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -8,7 +8,7 @@ from typing import Any
 import plotly.graph_objects as go
 import pyarrow as pa
 
-from longtail.streaming.dashboard.class_axis import ClassAxis, class_axis
+from longtail.streaming.dashboard.class_axis import ClassAxis, class_axis, images_text
 from longtail.streaming.dashboard.class_figures import class_line
 from longtail.streaming.dashboard.configurations import options_in
 from longtail.streaming.dashboard.notes import RunNotes
@@ -92,7 +92,7 @@ def head_to_tail(axis: ClassAxis, *, are_lines: bool) -> list[LegendEntry]:
     rows = ends if axis.is_banded else range(len(axis))
     return [
         (
-            f"{ends[row]}{axis.counts[row]} images" if axis.is_banded else unescape(axis.names[row]),
+            f"{ends[row]}{images_text(axis.counts[row])}" if axis.is_banded else unescape(axis.names[row]),
             axis.colours[row],
             class_line(axis, row)["dash"] if are_lines else "",
         )

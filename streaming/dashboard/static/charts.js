@@ -106,14 +106,29 @@ function shown(value, axis) {
   return /%|p$/.test(axis.tickformat ?? "") ? percent(value) : String(+Number(value).toPrecision(4));
 }
 
+// A chart as a picture of its own, which says what the page says around it: its title, the run, and which line is which.
+function alone(chart) {
+  const about = [chart.closest("figure").querySelector("figcaption") ?? chart.closest(".panel").querySelector("h2"), document.querySelector("#overview h1")];
+  const text = about.map((element) => element?.textContent.trim().replaceAll("&", "&amp;").replaceAll("<", "&lt;")).filter(Boolean).join("<br>");
+  const data = chart.data.map((trace) => ({ ...trace, showlegend: Boolean(trace.name) && trace.fill !== "toself" && trace.type !== "heatmap" }));
+  const layout = {
+    ...chart.layout, title: { text, font: { size: 13 }, x: 0.01, xanchor: "left", yref: "container", y: 0.96, yanchor: "top" },
+    showlegend: data.filter((trace) => trace.showlegend).length > 1,
+    legend: { orientation: "h", x: 0, y: 0.01, yref: "container", yanchor: "bottom" },  // below, of any number of lines
+    margin: { ...chart.layout.margin, t: 56 }, font: { ...chart.layout.font, family: "Arial, sans-serif" }, paper_bgcolor: "#fff", plot_bgcolor: "#fff",
+  };
+  return { data, layout };
+}
+
 document.addEventListener("toggle", ({ target }) => {
   if (target.matches(".of-chart > details") && target.open) tabulate(target.closest("figure"));
 }, true);
 document.addEventListener("click", ({ target }) => {
   if (!target.dataset.download) return;
   const chart = target.closest("figure").querySelector(".chart");
-  const picture = { format: target.dataset.download, filename: chart.dataset.figure };
-  saving = saving.then(() => Plotly.downloadImage(chart, picture)).catch(() => {});
+  const size = { width: chart.clientWidth, height: chart.layout.height + 110, scale: target.dataset.download === "png" ? 2 : 1 };
+  const file = { format: target.dataset.download, filename: chart.dataset.figure, ...size };
+  saving = saving.then(() => Plotly.downloadImage(alone(chart), file)).catch(() => {});
 });
 // A printed page is narrower than the window.
 for (const [event, isPrinted] of [["beforeprint", true], ["afterprint", false]]) {
