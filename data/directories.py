@@ -9,6 +9,7 @@ import os
 from collections.abc import Iterator
 from pathlib import Path
 
+from longtail.conf.base.errors import UserError
 from longtail.conf.base.locations import Location
 from longtail.conf.base.store_path import StorePath
 
@@ -26,13 +27,16 @@ def folders_in(directory: Location) -> list[Location]:
 
 
 def files_below(directory: Location) -> Iterator[Location]:
-    """The files below ``directory`` at any depth, in a fixed order."""
+    """The files below ``directory`` at any depth, in a fixed order.
+
+    Raises UserError at a folder that cannot be read: its files would be left out, and nobody would know.
+    """
     if isinstance(directory, StorePath):
         below = (file.relative_to(directory) for file in directory.files_below())
         yield from (directory / name for name in below if all(map(is_visible, name.parts)))
         return
     entered = {_identity(folder) for folder in directory.absolute().parents}
-    for parent, folders, names in os.walk(directory, followlinks=True):
+    for parent, folders, names in os.walk(directory, followlinks=True, onerror=_refuse):
         if (identity := _identity(Path(parent))) in entered:
             folders.clear()
             continue
@@ -42,6 +46,12 @@ def files_below(directory: Location) -> Iterator[Location]:
             file = Path(parent, name)
             if file.is_file():
                 yield file
+
+
+def _refuse(error: OSError) -> None:
+    raise UserError(
+        f"cannot read the folder {error.filename}: {error.strerror or error}; make it readable, or move it elsewhere"
+    ) from None
 
 
 def _name(path: Location) -> str:

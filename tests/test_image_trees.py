@@ -1,6 +1,8 @@
 """The user's own images: class folders, lists, what is refused by name, and decoding."""
 
+import errno
 import io
+import os
 from dataclasses import replace
 from pathlib import Path
 
@@ -23,6 +25,7 @@ from longtail.data.contract import (
     UNLABELED_FIRST_ID,
     read_skipped_image,
 )
+from longtail.data.directories import files_below
 from longtail.data.image_files import decode, decode_files
 from longtail.data.sources import folder, image_list
 from longtail.data.sources.base import Located, with_check
@@ -371,3 +374,23 @@ def test_an_unlabeled_source_that_is_nothing_is_refused(tmp_path: Path) -> None:
     with refused() as messages:
         unlabeled_source(in_directory(tmp_path, unlabeled="no/such"), raw_base())
     assert "--unlabeled no/such is not a file, a directory or one of svhn_extra" in messages[0]
+
+
+def test_a_folder_that_cannot_be_read_is_refused_instead_of_left_out(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write_image(tmp_path / "photos" / "a" / "1.png", colour_of(1))
+    write_image(tmp_path / "photos" / "closed" / "2.png", colour_of(2))
+    scandir = os.scandir
+
+    def refusing(path: str) -> object:  # root may read everything
+        if str(path).endswith("closed"):
+            raise PermissionError(errno.EACCES, "Permission denied", str(path))
+        return scandir(path)
+
+    monkeypatch.setattr("os.scandir", refusing)
+    with refused() as messages:
+        list(files_below(tmp_path / "photos"))
+    assert messages == [
+        f"cannot read the folder {tmp_path}/photos/closed: Permission denied; make it readable, or move it elsewhere"
+    ]

@@ -1,5 +1,6 @@
 """`python -m longtail.training`: the same trainings without Spark; their pseudo-labels must have been made before."""
 
+import errno
 import json
 import os
 import subprocess
@@ -10,6 +11,7 @@ from pathlib import Path
 import pytest
 import torch
 
+from longtail.training.__main__ import run_command
 from longtail.training.command import main
 from tests.refusals import refused
 from tests.tiny_set import COUNTS, unlabeled_ids, write_pseudo_labels, write_tiny_set
@@ -78,6 +80,31 @@ def test_what_only_a_driver_does_is_refused(command: list[str], option: list[str
     with refused() as messages:
         main([*command, "--pseudo_labels", __file__, *option])
     assert messages[0].startswith(f"{option[0]} needs Spark, whose driver ") and "leave it out here" in messages[0]
+
+
+def test_a_directory_that_cannot_be_written_is_refused_before_any_work(command: list[str], tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    with refused() as messages:
+        main(["train", *command[1:], "--runs_dir", str(tmp_path / "file" / "runs")])
+    assert messages[0].startswith(
+        f"--runs_dir {tmp_path}/file/runs: {tmp_path}/file is a file, a directory was expected"
+    )
+
+
+def test_an_error_of_the_operating_system_is_one_line(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def full(_: list[str]) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device", "/runs/ckpt.pth.tar")
+
+    monkeypatch.setattr("longtail.training.command.main", full)
+    with pytest.raises(SystemExit) as ended:
+        run_command()
+    assert ended.value.code == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith(
+        "python -m longtail.training: error: cannot use /runs/ckpt.pth.tar: No space left on device; free"
+    )
 
 
 def test_ctrl_c_while_packages_are_imported_is_one_line(tmp_path: Path) -> None:

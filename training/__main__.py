@@ -16,6 +16,7 @@ from longtail.conf.base.errors import UserError
 from longtail.conf.base.missing_packages import not_installed
 from longtail.conf.base.output import ending_with_its_reader
 from longtail.conf.base.signals import sigterm_as_ctrl_c
+from longtail.conf.base.system_errors import message_of
 
 
 def run_command() -> None:
@@ -33,6 +34,11 @@ def run_command() -> None:
         if message is None:
             raise
         _refuse(message)
+    except OSError as error:
+        line = message_of(error.errno, error.filename)
+        if line is None:
+            raise
+        _refuse(UserError(line))
     except KeyboardInterrupt:
         print("python -m longtail.training: interrupted", file=sys.stderr)
         sys.exit(130)

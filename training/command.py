@@ -11,6 +11,7 @@ import torch.distributed as dist
 from longtail.conf.arguments import given_values
 from longtail.conf.base.errors import UserError
 from longtail.conf.base.locations import Location, location
+from longtail.conf.base.paths import check_can_be_written
 from longtail.conf.options.pretraining import PRETRAININGS
 from longtail.conf.options.semi import TrainSemiOptions
 from longtail.conf.options.train_classifier import TrainClassifierOptions
@@ -61,6 +62,7 @@ def main(argv: Sequence[str]) -> None:
     if options.threads is not None:
         torch.set_num_threads(options.threads)
     if int(os.environ.get("RANK", 0)) == 0:
+        check_can_be_written(options.runs_dir, option="--runs_dir")
         verify_set(set_dir, manifest)
     try:
         _run(options, set_dir, _join(options))

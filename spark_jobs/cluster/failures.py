@@ -1,6 +1,5 @@
 """Exceptions in one line for the user; those of a Spark task reach the driver as text and are read from it."""
 
-import errno
 import os
 import re
 from urllib.parse import unquote
@@ -10,33 +9,14 @@ from py4j.protocol import Py4JJavaError
 from longtail.conf.base.errors import UserError
 from longtail.conf.base.missing_packages import not_installed
 from longtail.conf.base.shown_text import one_line
+from longtail.conf.base.system_errors import MENDS, NOWHERE, OTHER_DIRECTORY, message_of, shown_path
 
-_FREE_SPACE = "free some space there, or choose another directory, and run the command again"
-_OTHER_DIRECTORY = "choose another directory, or make it writable"
-_MENDS = {
-    errno.ENOSPC: _FREE_SPACE,
-    errno.EDQUOT: _FREE_SPACE,
-    errno.EFBIG: _FREE_SPACE,
-    errno.EROFS: _OTHER_DIRECTORY,
-    errno.EACCES: _OTHER_DIRECTORY,
-    errno.EPERM: _OTHER_DIRECTORY,
-    errno.ENOTDIR: "a directory was expected: choose another one",
-    errno.EISDIR: "a file was expected: choose another one",
-    errno.EEXIST: "there is a file where a directory was expected: choose another directory",
-    errno.ENAMETOOLONG: "choose a shorter name",
-    errno.ELOOP: "a symbolic link leads back to itself: choose another path",
-    errno.EMFILE: "raise the limit of open files (ulimit -n)",
-    errno.ENFILE: "raise the limit of open files (ulimit -n)",
-}
-"""What the user can do about an error of the operating system; no other error is the user's to mend."""
-_NUMBERS = {os.strerror(number): number for number in _MENDS}
+_NUMBERS = {os.strerror(number): number for number in MENDS}
 _OF_JVM = re.compile(rf"(?:Exception|Error)\b.*({'|'.join(map(re.escape, _NUMBERS))})")
 _OF_TASK = re.compile(r"^\s*(?:\w+\.)*\w*Error: \[Errno (\d+)\] .*?(?:: '([^']+)'.*)?$", re.MULTILINE)
 _NO_DIRECTORY = re.compile(r"Mkdirs failed to create (?:file:)?(\S+)")
-_UNFINISHED = re.compile(r"\.([^/]+)\.longtail-[0-9a-f]{32}")
 _PATH = re.compile(r"file:(/[^\s,)\]]+)")
 
-_NOWHERE = "a file cannot be written"
 
 JVM_IS_GONE = "Spark's Java process ended (killed, or out of memory): run the command again"
 _OF_KAFKA = (
@@ -130,9 +110,9 @@ def message_with_place(error: BaseException, directory: object) -> str | None:
     None for all other errors: Spark does not always say which file it was.
     """
     message = user_message(error)
-    if message is None or not message.startswith(_NOWHERE):
+    if message is None or not message.startswith(NOWHERE):
         return None
-    return message.replace(_NOWHERE, f"cannot use {_shown(directory)}", 1)
+    return message.replace(NOWHERE, f"cannot use {shown_path(directory)}", 1)
 
 
 def failure_line(error: BaseException) -> str:
@@ -185,24 +165,12 @@ def _whole_text(error: BaseException) -> str:
 
 def _of_operating_system(error: BaseException, text: str) -> str | None:
     if isinstance(error, OSError):
-        return _message(error.errno, error.filename)
-    if (of_task := _OF_TASK.search(text)) and (message := _message(int(of_task[1]), of_task[2])):
+        return message_of(error.errno, error.filename)
+    if (of_task := _OF_TASK.search(text)) and (message := message_of(int(of_task[1]), of_task[2])):
         return message
     path = _PATH.search(text)
     if of_jvm := _OF_JVM.search(text):
-        return _message(_NUMBERS[of_jvm[1]], path and path[1])
+        return message_of(_NUMBERS[of_jvm[1]], path and path[1])
     if directory := _NO_DIRECTORY.search(text):
-        return f"cannot create the directory {directory[1]}: {_OTHER_DIRECTORY}"
+        return f"cannot create the directory {directory[1]}: {OTHER_DIRECTORY}"
     return None
-
-
-def _message(number: int | None, path: object) -> str | None:
-    if number not in _MENDS:
-        return None
-    where = f"cannot use {_shown(path)}" if path else _NOWHERE
-    return f"{where}: {os.strerror(number)}; {_MENDS[number]}"
-
-
-def _shown(path: object) -> str:
-    """A path as the user knows it: unfinished files have a hidden name (conf/base/files.py)."""
-    return _UNFINISHED.sub(r"\1", str(path).rstrip("."))

@@ -5,6 +5,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from itertools import islice
+from math import ceil
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -36,7 +37,8 @@ from longtail.spark_jobs.frames.reading import TASKS_PER_SLOT, read_parquet_or_d
 from longtail.spark_jobs.steps.class_shares import MOST_PROBABILITIES, sampled
 
 NAMES_PER_ROW_GROUP = 10_000
-FILES_PER_TASK = 64
+FILES_PER_TASK = 500
+"""As a batch: the last forward pass of a task is as large as the others, however few of its images are left."""
 _PATH_BYTES = "path_bytes"
 
 
@@ -110,9 +112,9 @@ def new_images(
         list_of_files = scratch / "files.parquet"
         kept = [FILE] if label_column is None else [FILE, label_column]
         num_files = _write_list(path, directory, list_of_files, label_column, list_file)
-        tasks = min(TASKS_PER_SLOT * slots, -(-num_files // FILES_PER_TASK))
+        tasks = slots * min(TASKS_PER_SLOT, ceil(num_files / (slots * FILES_PER_TASK)))
         listed = read_parquet_or_delta(spark, list_of_files, from_arrow_schema(_list_schema(label_column)))
-        rows = listed.repartition(max(tasks, min(slots, num_files)))
+        rows = listed.repartition(min(tasks, num_files))
         yield NewImages(rows, FileColumn(_PATH_BYTES, directory), kept, options.on_bad_image)
 
 
