@@ -4,8 +4,10 @@ import datetime
 import json
 import os
 import shutil
+import signal
 import subprocess
 import sys
+import time
 from collections.abc import Sequence
 from contextlib import closing
 from pathlib import Path
@@ -24,11 +26,12 @@ from longtail.spark_jobs.steps.prediction_windows import MOST_FILES, PredictionW
 from longtail.spark_jobs.steps.window_counts import read_reference
 from longtail.streaming.tables.reading import read_result_table
 from longtail.training.run import run_training
-from tests.conftest import REPOSITORY, RunJob
+from tests.conftest import REPOSITORY, SCRIPTS, RunJob
 from tests.refusals import refused
 from tests.test_predict import file_of
 from tests.tiny_set import ALONE, paths_of, tiny_options
 
+PATIENCE_SECONDS = 300
 WINDOW = 600
 FIRST = 1_000_000 * WINDOW
 """Where a window begins, in seconds since 1970."""
@@ -194,6 +197,25 @@ def test_windows_are_counted_and_another_mix_of_classes_is_told_once(
     told = {row["rule"]: row for row in read_result_table(tables_dir, "alerts", "run").to_pylist()}
     assert told["shares_drifted"]["split"].endswith("table since 1989-01-05 11:00:00 UTC")
     assert f"window of 1989-01-05 11:10:00 UTC: {told['shares_drifted']['message']}" in alerts
+
+
+@pytest.mark.long
+def test_ctrl_c_in_the_middle_of_a_batch_is_one_line(checkpoint: Path, files: list[bytes], tmp_path: Path) -> None:
+    """Spark printed a trace of hundreds of lines: its search in the error's text overflowed a stack."""
+    arrive(tmp_path / "inbox", files * 100, [f"{number}.png" for number in range(3000)])
+    command = [SCRIPTS / "longtail", "predict", "--resume", checkpoint, "--path", "inbox", "--output", "table"]
+    options = ["--stream", "--threads", "1", "--master", "local[1]"]
+    with (tmp_path / "said.txt").open("w") as said:
+        process = subprocess.Popen([*command, *options], stdout=said, stderr=said, cwd=tmp_path)
+        deadline = time.monotonic() + PATIENCE_SECONDS
+        while not list(tmp_path.glob("table/.batch=0.*")):
+            assert process.poll() is None and time.monotonic() < deadline, (tmp_path / "said.txt").read_text()
+            time.sleep(0.01)
+        time.sleep(0.3)
+        process.send_signal(signal.SIGINT)
+        assert process.wait(PATIENCE_SECONDS) == 130
+    assert not (tmp_path / "table" / "batch=0").exists(), "it was interrupted too late"
+    assert (tmp_path / "said.txt").read_text() == "longtail predict: interrupted\n"
 
 
 def test_the_counts_of_many_batches_are_merged_and_a_repeated_batch_counts_once(tmp_path: Path) -> None:

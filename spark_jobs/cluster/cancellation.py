@@ -3,14 +3,31 @@
 import threading
 import time
 import uuid
-from collections.abc import Callable
-from contextlib import suppress
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from typing import Any
 
 from pyspark.sql import SparkSession
 from pyspark.sql.utils import is_remote
 
 MOST_SECONDS = 30.0
+_INTERRUPTED = "py4j.protocol.Py4JJavaError: An error occurred while calling a function: java.lang.InterruptedException"
+"""What Spark takes for the end of a stream that is stopped."""
+
+
+@contextmanager
+def told_briefly(stopping: threading.Event) -> Iterator[None]:
+    """Around what a stream does with a micro-batch: while the stream is stopped, an error is told as an interruption.
+
+    Spark searches the text of such an error by a regular expression that overflows the stack of its thread if the text
+    has a trace of the JVM in it, and prints a trace of hundreds of lines.
+    """
+    try:
+        yield
+    except Exception:
+        if stopping.is_set():
+            raise RuntimeError(_INTERRUPTED) from None
+        raise
 
 
 def write_to_its_end(spark: SparkSession, write: Callable[[], None]) -> None:

@@ -6,6 +6,7 @@ What has been read is in Spark's checkpoint, OUTPUT/_checkpoint. One process at 
 
 import datetime
 import json
+import threading
 from collections.abc import Callable
 from contextlib import closing
 from dataclasses import dataclass, replace
@@ -24,6 +25,7 @@ from longtail.conf.base.paths import check_can_be_written
 from longtail.conf.options.inference import PredictOptions
 from longtail.data.class_names import check_same_order
 from longtail.data.delta import delta_connector, is_delta
+from longtail.spark_jobs.cluster.cancellation import told_briefly
 from longtail.spark_jobs.cluster.session import described, spark_session
 from longtail.spark_jobs.frames.arriving_images import ArrivingImages, arriving_images, arriving_messages
 from longtail.spark_jobs.frames.image_columns import column
@@ -93,6 +95,7 @@ def predict_stream(
         windows = PredictionWindows(output, names, seconds=options.window_seconds, reference=reference)
         watched = _watched(output, options, card, prior)
         additions = Additions(probabilities=options.probabilities, features=options.features)
+        stopping = threading.Event()
 
         def tell(*, is_over: bool = False) -> None:
             for window in windows.ended(is_over=is_over):
@@ -111,7 +114,11 @@ def predict_stream(
 
         def write(batch: DataFrame, batch_id: int) -> None:
             table = output / f"batch={batch_id}"
-            with described(batch.sparkSession, f"predict {source}"), new_directory(table, replace=True) as directory:
+            with (
+                told_briefly(stopping),
+                described(batch.sparkSession, f"predict {source}"),
+                new_directory(table, replace=True) as directory,
+            ):
                 found = predicted(batch, additions)
                 if watched is None:
                     write_parquet(found, directory)
@@ -133,6 +140,7 @@ def predict_stream(
         try:
             query.awaitTermination()
         finally:
+            stopping.set()
             query.stop()
         tell(is_over=True)
 
