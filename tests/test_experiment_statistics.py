@@ -174,9 +174,11 @@ def test_the_share_of_confusions_is_of_the_true_class_over_all_seeds():
     names = {"class_names": ["a", "b", "c"]}
     one = [{"target": 0, "predicted": 0, "count": 3}, {"target": 0, "predicted": 1, "count": 1}]
     two = [{"target": 0, "predicted": 1, "count": 4}, {"target": 1, "predicted": 1, "count": 2}]
-    found = Arm({}, [{**names, "confusion": one}, {**names, "confusion": two}]).confusion_shares()
+    found = Arm({}, [{**names, "confusion": one}, {**names, "confusion": two}]).confusion_shares(np.arange(3))
     np.testing.assert_allclose(found[:2], [[3 / 8, 5 / 8, 0], [0, 1, 0]])
     assert np.isnan(found[2]).all()  # no image of class c
+    banded = Arm({}, [{**names, "confusion": one}, {**names, "confusion": two}]).confusion_shares(np.array([0, 1, 0]))
+    np.testing.assert_allclose(banded, [[3 / 8, 5 / 8], [0, 1]])
 
 
 def test_the_mean_of_a_class_leaves_out_seeds_without_it():

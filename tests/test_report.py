@@ -195,8 +195,14 @@ def test_one_page_compares_all_experiments_of_a_directory(tmp_path: Path, capsys
 
 def test_equal_differences_tell_nothing_of_what_the_seeds_show() -> None:
     """As where no run recognises any few-shot image."""
-    equal = [row(level, seed, 0.5 + 0.25 * (level != "none")) for level in ("none", "with|out") for seed in (0, 1, 2)]
+    equal = [
+        row(level, seed, 0.2 + seed / 100 + 0.05 * (level != "none"))
+        for level in ("none", "with|out")
+        for seed in (0, 1, 2)
+    ]
     assert "or more" not in findings(EXPERIMENT, equal)[0]
+    zero = [row(level, seed, 0.0) for level in ("none", "with|out") for seed in (0, 1, 2)]
+    assert "**can't tell**, +0.0 points" in (said := findings(EXPERIMENT, zero)[0]) and "or more" not in said
     (told,) = power_statements(EXPERIMENT, equal, num_seeds=3, score="balanced_accuracy")
     assert told == "D_U: all seeds have equal differences, which does not tell how much others vary."
 

@@ -12,7 +12,7 @@ from longtail.conf.experiment import Experiment
 from longtail.spark_jobs.studies.arms import Arm
 from longtail.spark_jobs.studies.comparisons import compare_levels
 from longtail.spark_jobs.studies.feature_maps import FeatureMap, features_file, is_mapped, read_maps
-from longtail.spark_jobs.studies.figures.class_figures import plot_bars
+from longtail.spark_jobs.studies.figures.class_figures import MAX_CELLS, plot_bars, plot_classes, plot_confusion
 from longtail.spark_jobs.studies.figures.difference_figures import plot_differences
 from longtail.spark_jobs.studies.figures.label_figures import plot_label_gains
 from longtail.spark_jobs.studies.figures.map_figures import plot_maps
@@ -44,6 +44,25 @@ def arm(levels: dict[str, str], accuracies: list[float]) -> Arm:
         for seed, accuracy in enumerate(accuracies)
     ]  # fmt: skip
     return Arm(levels, rows)
+
+
+def test_of_8142_classes_means_are_computed_once_and_confusions_are_of_bands(monkeypatch: pytest.MonkeyPatch) -> None:
+    number, computed = 8142, []
+    names = {
+        "class_names": [f"c{i}" for i in range(number)],
+        "class_counts": list(range(number)),
+        "shot_groups": ["few"] * number,
+    }
+    accuracies = [i / number for i in range(number)]
+    cells = [{"target": i, "predicted": number - 1, "count": 1} for i in range(number)]
+    many = Arm({}, [{**arm({}, [0.5]).rows[0], **names, "class_accuracy": accuracies, "confusion": cells}])
+    means = Arm.class_means
+    monkeypatch.setattr(Arm, "class_means", lambda self, score: computed.append(score) or means(self, score))
+    (image,) = plot_classes([many]).axes[0].images
+    assert computed == ["class_accuracy"] and image.get_array()[0, 0] == pytest.approx(100 * accuracies[-1])
+    (confusion,) = plot_confusion([many]).axes[0].images
+    shares = confusion.get_array()
+    assert shares.shape == (MAX_CELLS, MAX_CELLS) and (shares[:, 0] == 100).all()  # the head is the last class
 
 
 def test_an_axis_is_a_number_if_its_levels_give_an_option_different_ones() -> None:

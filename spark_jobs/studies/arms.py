@@ -54,12 +54,16 @@ class Arm:
         """(C,) sample standard deviation over the seeds with the class; None for fewer than two."""
         return [stdev(values) if len(values) > 1 else None for values in self._class_values(score)]
 
-    def confusion_shares(self) -> np.ndarray:
-        """(C, C) confusion over all seeds: share of the test images of class i predicted as j; NaN without images."""
-        num_classes = len(self.rows[0]["class_names"])
-        counts = np.zeros((num_classes, num_classes))
+    def confusion_shares(self, bands: np.ndarray) -> np.ndarray:
+        """(B, B) confusion over all seeds: share of the test images of band i predicted as classes of j; NaN without
+        images.
+
+        bands: (C,) the band of each class, from 0 to B - 1
+        """
+        num_bands = int(bands.max()) + 1
+        counts = np.zeros((num_bands, num_bands))
         for cell in (cell for row in self.rows for cell in row["confusion"]):
-            counts[cell["target"], cell["predicted"]] += cell["count"]
+            counts[bands[cell["target"]], bands[cell["predicted"]]] += cell["count"]
         with np.errstate(invalid="ignore"):
             return counts / counts.sum(axis=1, keepdims=True)
 

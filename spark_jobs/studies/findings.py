@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 from longtail.conf.experiment import Experiment
 from longtail.spark_jobs.studies.comparisons import CONFIDENCE, Comparison, compare_levels
-from longtail.spark_jobs.studies.power import POWER, detectable_difference, deviation_of_axis
+from longtail.spark_jobs.studies.power import EQUAL, POWER, detectable_difference, deviation_of_axis
 from longtail.spark_jobs.studies.trial_row import Row
 
 COMPARED_SCORES = {"balanced_accuracy": "balanced accuracy", "few_shot_accuracy": "few-shot accuracy"}
@@ -46,7 +46,8 @@ def _answer(comparison: Comparison, deviation: float | None) -> str:
     interval = _interval(comparison)
     text = "no interval of so few or equal pairs" if interval is None else f"{CONFIDENCE:.0%} interval {interval}"
     sure = f"{text}, p {_p(comparison.p_value)}, {of}"
-    if comparison.is_supported or not deviation:  # equal differences do not tell how much others vary
+    # Equal differences do not tell how much others vary.
+    if comparison.is_supported or deviation is None or deviation <= EQUAL:
         return f"{said} ({sure})"
     smallest = detectable_difference(deviation, comparison.num_seeds)
     assert smallest is not None, "there are two seeds or more"

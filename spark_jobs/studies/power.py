@@ -18,6 +18,8 @@ from longtail.spark_jobs.studies.trial_row import Row
 
 POWER = 0.8
 """Probability with which a difference should be found."""
+EQUAL = 1e-9
+"""Differences that vary by no more between seeds are equal."""
 _LARGEST_NONCENTRALITY = 200.0
 
 
@@ -61,7 +63,7 @@ def power_statements(experiment: Experiment, rows: Sequence[Row], *, num_seeds: 
     measured = {axis: deviation_of_axis(comparisons, axis) for axis in experiment.axes}
     statements = [
         _statement(f"{axis}: ", deviation, num_seeds, f"that vary by {100 * deviation:.1f} between seeds")
-        if deviation
+        if deviation > EQUAL
         else f"{axis}: all seeds have equal differences, which does not tell how much others vary."
         for axis, deviation in measured.items()
         if deviation is not None
