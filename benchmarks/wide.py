@@ -1,14 +1,17 @@
 """Every job at very many classes and images: no driver may need more memory than MAX_MIB.
 
-    python -m benchmarks.wide [--images 5000000] [--classes 8142] [--directory DIR] [--slots 2]
+    python -m benchmarks.wide [--images 5000000] [--classes 8142] [--directory DIR] [--slots 2] [--driver_memory 1g]
 
 Tables of random images of 8x8 pixels with long-tailed labels, four fifths of them labelled. On them, as a user starts
 them: prepare, stats, train (one epoch), gen_pseudolabels, evaluate, the live tables (monitor --once) and the live page.
 Prints for each: seconds, and the highest resident sizes (VmHWM) of the driver's Python, of the JVM and of the largest
-Python worker; of the page also the time of its state and the size of that. 5 million images need about 5 GB of disk.
+Python worker; of the page also the time of its state and the size of that. The JVM, which has the tasks of a local
+master, too, takes as much as its heap may: what the jobs need shows with a small one. 5 million images need about 5 GB
+of disk.
 """
 
 import argparse
+import os
 import tempfile
 import time
 from collections.abc import Callable
@@ -76,7 +79,9 @@ def main() -> None:
     parser.add_argument("--classes", type=int, default=8142)
     parser.add_argument("--directory", type=Path, help="where tables, set and runs are written")
     parser.add_argument("--slots", type=int, default=2)
+    parser.add_argument("--driver_memory", default="1g", help="heap of the JVM (default 1g; Longtail's own is 2g)")
     arguments = parser.parse_args()
+    os.environ["SPARK_DRIVER_MEMORY"] = arguments.driver_memory
     with tempfile.TemporaryDirectory(dir=arguments.directory) as temporary:
         root = Path(temporary)
         sizes = class_sizes(arguments.images, arguments.classes)
