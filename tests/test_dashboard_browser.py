@@ -323,6 +323,25 @@ def test_thirty_runs_are_told_apart_found_compared_and_changed(tmp_path: Path, p
         assert page.complaints() == []
 
 
+def test_what_is_pressed_is_not_replaced_before_the_click(tmp_path: Path) -> None:
+    names = write_thirty_runs(tmp_path / "analytics", began=time.time() - 30 * 1800)
+    options = resolve_options(DashboardOptions, {"runs_dir": tmp_path})
+    act = page_actions(options, tmp_path / "analytics", is_private=True)
+    assert act
+    with page_of(tmp_path / "analytics", act) as page:
+        page.open()
+        page.click("all runs (30)")
+        wait_until(lambda: page.element(".run-table .mark"))
+        page.run_script("window.mark = document.querySelector('.run-table .mark')")
+        page.run_script("window.mark.dispatchEvent(new PointerEvent('pointerdown', {bubbles: true}))")
+        act("rename", names[3], "renamed meanwhile")  # as in another window
+        time.sleep(1.5)  # with a look at the state
+        assert page.run_script("window.mark.isConnected") and "renamed meanwhile" not in page.text("#table")
+        page.run_script("window.mark.dispatchEvent(new PointerEvent('pointerup', {bubbles: true}))")
+        wait_until(lambda: "renamed meanwhile" in page.text("#table"))
+        assert not page.run_script("window.mark.isConnected")
+
+
 def test_a_thousand_classes_can_be_read(spark: SparkSession, tmp_path: Path, pictures: Path) -> None:
     generator = np.random.default_rng(0)
     epochs = events_of_run("birds", "train", num_classes=1000, epochs=12, gain=0.0, pseudo=0, generator=generator)

@@ -3,11 +3,13 @@
 "use strict";
 
 const PERIOD_MS = 1000;
+const PRESS_MS = 2000;  // a press that lasts longer is no click
 
 let version = "";   // version of the tables that are shown; empty: show any state
 let arrive = "";    // id of the element to bring into view with the next state
 let typing = false; // whether the last change of the address was a key in a search field, which makes one step back of all
 let requests = 0;   // number of the latest request; replies to earlier ones are dropped
+let pressed = -PRESS_MS; // when a button of the mouse or a finger went down, until it goes up: a click needs what it is on
 
 async function refresh() {
   const request = ++requests;
@@ -22,7 +24,7 @@ async function refresh() {
   } catch {
     showStatus("The server does not respond; this is its last state.");
   }
-  if (state === null || request !== requests) return;
+  if (state === null || request !== requests || performance.now() - pressed < PRESS_MS) return;
   show(state);
   version = state.version;
 }
@@ -113,6 +115,9 @@ document.addEventListener("click", async ({ target }) => {
     target.textContent = "the browser refuses: copy the selected text";
   }
 });
+for (const kind of ["pointerdown", "pointerup", "pointercancel"]) {
+  addEventListener(kind, () => { pressed = kind === "pointerdown" ? performance.now() : -PRESS_MS; }, true);
+}
 addEventListener("popstate", () => {
   typing = false;
   applyAddress();
