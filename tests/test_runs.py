@@ -146,6 +146,24 @@ def test_a_new_run_of_a_deleted_name_that_has_events_alone_is_not_mixed_with_it(
     assert "another run of this name" in messages[0] and files(runs_dir) == before
 
 
+def test_a_new_run_is_not_mixed_with_one_whose_deletion_was_cut_off(runs_dir: Path) -> None:
+    move = trash._move
+
+    def killed_after(place: Path, target: Path) -> None:
+        move(place, target)
+        raise KeyboardInterrupt
+
+    with patch.object(trash, "_move", killed_after), suppress(KeyboardInterrupt, SystemExit):
+        do(runs_dir, "delete", "base")
+    shutil.rmtree(runs_dir / "base", ignore_errors=True)
+    write_run(runs_dir, "base")
+    new = sorted(file.name for file in (runs_dir / "base").iterdir())
+    do(runs_dir, "delete", "base")
+    assert len(trash_entries(runs_dir)) == 2
+    do(runs_dir, "restore", "base")
+    assert sorted(file.name for file in (runs_dir / "base").iterdir()) == new
+
+
 @pytest.mark.parametrize("num_moves", range(3))
 @pytest.mark.parametrize("killed", ["delete", "restore"])
 def test_a_deletion_or_restoration_that_was_cut_off_goes_on_and_loses_nothing(

@@ -14,7 +14,7 @@ import os
 import shutil
 import time
 import uuid
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal, overload
@@ -113,12 +113,14 @@ def delete_run(runs_dir: Location, run: str, *, last_event_at: float, keep_days:
         expires_at=time.time() + keep_days * DAY_SECONDS,
         state="deleting",
     )
-    interrupted = [other for other in trash_entries(runs_dir) if other.run == run and other.state == "deleting"]
-    if interrupted:
-        entry = replace(entry, name=interrupted[-1].name)
+    things = things_of(runs_dir, run)
+    for other in trash_entries(runs_dir):
+        # One that has some of these things already is of another run of this name.
+        if other.run == run and other.state == "deleting" and not _has_any(entry_directory(runs_dir, other), things):
+            entry = replace(entry, name=other.name)
     # First the entry: if this process is killed now, the run is out of the tables, and can be deleted again.
     _write_entry(runs_dir, entry)
-    for name, place in things_of(runs_dir, run).items():
+    for name, place in things.items():
         _move(place, entry_directory(runs_dir, entry) / name)
     entry = replace(entry, state="deleted")
     _write_entry(runs_dir, entry)
@@ -206,6 +208,10 @@ def _files_below(directory: Location) -> list[Location]:
 def _is_there(path: Location) -> bool:
     """A link that leads nowhere is there, too."""
     return path.exists() if isinstance(path, StorePath) else os.path.lexists(path)
+
+
+def _has_any(directory: Location, names: Iterable[str]) -> bool:
+    return any(_is_there(directory / name) for name in names)
 
 
 def _is_link(path: Location) -> bool:
