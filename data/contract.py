@@ -63,7 +63,7 @@ PSEUDO_LABEL_SCHEMA = pa.schema(
         pa.field(PSEUDO_LABEL, pa.int32(), nullable=False),
         # Largest softmax probability, in [1 / num_classes, 1].
         pa.field(CONFIDENCE, pa.float32(), nullable=False),
-        # Softmax probabilities, by class index.
+        # Softmax probabilities, by class index; only in a table that was written with --probabilities.
         pa.field(PROBABILITIES, pa.list_(pa.float32()), nullable=False),
         # Round of self-training, the same in every row: 1 if the classifier was trained on labels alone, else one more
         # than the round of the pseudo-labels that it was trained on.

@@ -43,11 +43,22 @@ def load_pseudo_labels(table: Location) -> tuple[np.ndarray, np.ndarray, np.ndar
     return rows.column(ID).to_numpy(), labels, confidences
 
 
+def has_probabilities(table: Location) -> bool:
+    """Whether it was written with the probabilities of all classes."""
+    with open_parquet(table_files(table)[0]) as parquet:
+        return PROBABILITIES in parquet.schema_arrow.names
+
+
 def load_probabilities(table: Location) -> np.ndarray:
     """Probabilities (N, C) float32 in a table, in the order of load_pseudo_labels.
 
-    Raises UserError if rows have different numbers of classes, or a probability is not in [0, 1].
+    Raises UserError if it has none, if rows have different numbers of classes, or a probability is not in [0, 1].
     """
+    if not has_probabilities(table):
+        raise UserError(
+            f"{table} has no probabilities, which --pseudo_label_type soft needs: write it again with "
+            f"`longtail gen_pseudolabels --probabilities`"
+        )
     column = _read(table, [ID, PROBABILITIES]).sort_by(ID).column(PROBABILITIES).combine_chunks()
     lengths = np.unique(np.diff(column.offsets.to_numpy()))
     if len(lengths) != 1 or lengths[0] == 0:

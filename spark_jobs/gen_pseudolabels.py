@@ -4,10 +4,10 @@
     spark-submit spark_jobs/gen_pseudolabels.py --resume CKPT
 
 The data set is that of the checkpoint, unless options name another. Writes a Parquet table (id, pseudo_label,
-confidence, margin, probabilities, model_version, round) and NAME.quality.json with its precision and recall by the
-withheld labels. --align, --threshold and --top_k, in this order, select the rows; without them the table has every
-image. --format delta makes it a Delta table as well. With a NAME that ends in .pickle, the published layout is written
-too: a dict with extrapolated_targets and prediction_model.
+confidence, margin, model_version, round; with --probabilities, those of all classes, too) and NAME.quality.json with
+its precision and recall by the withheld labels. --align, --threshold and --top_k, in this order, select the rows;
+without them the table has every image. --format delta makes it a Delta table as well. With a NAME that ends in .pickle,
+the published layout is written too: a dict with extrapolated_targets and prediction_model.
 """
 
 import sys

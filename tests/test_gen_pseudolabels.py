@@ -24,24 +24,25 @@ from longtail.conf.arguments import resolve_options
 from longtail.conf.base.errors import UserError
 from longtail.conf.base.files import content_hash
 from longtail.conf.options.inference import GenPseudolabelsOptions
+from longtail.conf.options.pipeline import PipelineOptions
 from longtail.conf.options.training import TrainOptions
 from longtail.conf.vocabulary import UNLABELED
 from longtail.data.kept_predictions import LABELLING, PER_CLASS, keep_ends, kept_rows, read_kept
 from longtail.data.loader import load_hidden_labels, load_split
 from longtail.data.manifest import read_manifest
-from longtail.data.pseudo_label_table import load_pseudo_labels
+from longtail.data.pseudo_label_table import load_probabilities, load_pseudo_labels
 from longtail.data.sources import digits
 from longtail.models.build import build_model
-from longtail.spark_jobs.frames.predictions import Classifier, classifier_of, with_pseudo_labels
+from longtail.spark_jobs.frames.predictions import Classifier, classifier_of, predicted_together, with_pseudo_labels
 from longtail.spark_jobs.frames.reading import read_parquet_or_delta
 from longtail.spark_jobs.gen_pseudolabels import main
 from longtail.spark_jobs.steps import labelling
-from longtail.spark_jobs.steps.labelling import default_table, gen_pseudolabels
+from longtail.spark_jobs.steps.labelling import default_table, gen_pseudolabels, labels_of_run
 from longtail.spark_jobs.steps.prepare import prepare
 from longtail.training.distributed import Rank
 from longtail.training.inference import infer, load_classifier
 from longtail.training.run import run_training
-from longtail.training.run_directory import RunPaths
+from longtail.training.run_directory import FinishedRun, RunPaths
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -250,7 +251,7 @@ def options_for(data_dir: Path, checkpoints: dict[str, Path]) -> Callable[..., G
 def published(spark: SparkSession, options_for, set_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The directory of a table that was asked for by a .pickle name."""
     output_dir = tmp_path_factory.mktemp("output")
-    options = options_for(output_dir=output_dir, output_filename="pseudo_labeled_digits.pickle")
+    options = options_for(output_dir=output_dir, output_filename="pseudo_labeled_digits.pickle", probabilities=True)
     assert gen_pseudolabels(spark, options, set_dir=set_dir) == output_dir / "pseudo_labeled_digits.parquet"
     return output_dir
 
@@ -287,6 +288,48 @@ def test_the_probabilities_are_those_of_all_classes_and_the_label_is_the_likelie
     assert (probabilities.argmax(axis=1) == table["pseudo_label"].to_numpy()).all()
     assert (probabilities.max(axis=1).astype(np.float32) == table["confidence"].to_numpy()).all()
     assert set(table["round"].to_pylist()) == {1}, "the classifier learned from labels alone"
+
+
+def test_unless_asked_for_the_table_has_no_probabilities_and_soft_pseudo_labels_say_how_to_get_them(
+    spark: SparkSession, options_for, set_dir: Path, table: pa.Table, tmp_path: Path
+) -> None:
+    written = gen_pseudolabels(spark, options_for(output_dir=tmp_path), set_dir=set_dir)
+
+    plain = pq.read_table(written).sort_by("id")
+    assert plain.equals(table.drop_columns("probabilities").cast(plain.schema))
+    with pytest.raises(UserError) as error:
+        load_probabilities(written)
+    assert str(error.value) == (
+        f"{written} has no probabilities, which --pseudo_label_type soft needs: write it again with "
+        f"`longtail gen_pseudolabels --probabilities`"
+    )
+
+
+def test_a_pipeline_with_soft_pseudo_labels_writes_the_table_of_one_with_hard_ones_again(
+    spark: SparkSession, checkpoints: dict[str, Path], data_dir: Path, set_dir: Path, tmp_path: Path
+) -> None:
+    shutil.copy(checkpoints["CE"], tmp_path / "ckpt.pth.tar")
+    run = FinishedRun(tmp_path, {})
+
+    def columns(pseudo_label_type: str) -> list[str]:
+        values = {"data_dir": data_dir, **DATA, "pseudo_label_type": pseudo_label_type}
+        options = resolve_options(PipelineOptions, values)
+        return pq.read_table(labels_of_run(spark, options, run, set_dir=set_dir)).column_names
+
+    assert "probabilities" not in columns("hard")
+    assert "probabilities" in columns("soft")
+    assert "probabilities" in columns("hard"), "what is there suffices"
+
+
+def test_with_thousands_of_classes_a_task_predicts_some_hundreds_of_images_together() -> None:
+    batch = pa.RecordBatch.from_pydict({"id": np.arange(1200)})
+
+    parts = list(predicted_together(batch, num_classes=8142))
+
+    assert [len(part) for part in parts] == [515, 515, 170]
+    assert pa.Table.from_batches(parts).combine_chunks().to_batches() == [batch]
+    assert [len(part) for part in predicted_together(batch, num_classes=10)] == [1200]
+    assert len(list(predicted_together(batch, num_classes=2**30))) == 1200
 
 
 def test_a_pickle_name_also_gives_the_published_layout(

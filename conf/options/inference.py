@@ -109,13 +109,17 @@ class GenPseudolabelsOptions(InferenceOptions):
         "pseudo_labels.parquet", "name in --output_dir; a name in .pickle writes the published layout as well",
         group="Output",
     )  # fmt: skip
+    probabilities: bool = option(
+        False, "write the probability of every class as well, which train_semi --pseudo_label_type soft needs",
+        group="Output",
+    )  # fmt: skip
     format: TableFormat = option("parquet", DELTA_HELP, group="Output")
 
     def labels_name(self) -> str:
         """The name of the set, and what changes its labels: different for whatever can change the table."""
         changes = {name: getattr(self, name) for name in ("wrong_share", "align", "threshold", "top_k")}
-        given = (f"-{name}{value:g}" for name, value in changes.items() if value is not None)
-        return self.set_name() + "".join(given)
+        given = [f"-{name}{value:g}" for name, value in changes.items() if value is not None]
+        return self.set_name() + "".join([*given, *(["-probabilities"] if self.probabilities else [])])
 
     @model_validator(mode="after")
     def _true_labels_have_no_confidence(self) -> "GenPseudolabelsOptions":

@@ -54,6 +54,10 @@ if TYPE_CHECKING:
     from longtail.training.inference import Inference
     from longtail.training.model_card import ModelCard
 
+MOST_LOGITS = 2**22
+"""Of the images that a task predicts together: 16 MiB, beside which their probabilities and those in the JVM take
+as much again. A batch of Arrow has 10,000 images, at 8,142 classes 311 MiB."""
+
 ENERGY = "energy"
 LOSS = "loss"
 IN_TOP5 = "in_top5"
@@ -182,11 +186,17 @@ def checkpoint_version(checkpoint: Location) -> str:
 
 
 def with_predictions(
-    images: DataFrame, classifier: Classifier, *, with_scores: bool = False, with_features: bool = False
+    images: DataFrame,
+    classifier: Classifier,
+    *,
+    with_probabilities: bool = True,
+    with_scores: bool = False,
+    with_features: bool = False,
 ) -> DataFrame:
     """The columns of `images` without IMAGE, then PREDICTION_SCHEMA, SCORE_FIELDS and FEATURES (a list of float32).
 
     images: has ID and IMAGE, and LABEL if with_scores is set
+    with_probabilities: with the column PROBABILITIES, which at thousands of classes is larger than the image
 
     Raises UserError if hosts of a cluster do not see the checkpoint.
     """
@@ -194,13 +204,12 @@ def with_predictions(
     check_seen(spark, classifier.checkpoint, option="--resume")
     kept = [name for name in images.columns if name != IMAGE]
     extra = [*(SCORE_FIELDS if with_scores else []), *([pa.field(FEATURES, pa.list_(pa.float32()))] * with_features)]
-    predicted = pa.schema([*PREDICTION_SCHEMA, *extra])
+    own = [field for field in PREDICTION_SCHEMA if with_probabilities or field.name != PROBABILITIES]
+    predicted = pa.schema([*own, *extra])
     predict = partial(
         _predict_partition,
         classifier=classifier,
-        kept=kept,
-        with_scores=with_scores,
-        with_features=with_features,
+        columns=[*kept, *predicted.names],
         threads=threads_per_task(spark, classifier.threads),
     )
     schema = images.select(*kept).schema
@@ -220,36 +229,45 @@ def threads_per_task(spark: SparkSession, threads: int | None) -> int | None:
     return threads
 
 
-def with_pseudo_labels(images: DataFrame, classifier: Classifier) -> DataFrame:
+def with_pseudo_labels(images: DataFrame, classifier: Classifier, *, with_probabilities: bool = True) -> DataFrame:
     """id, image -> id, pseudo_label, and the other columns of PREDICTION_SCHEMA."""
-    return with_predictions(images, classifier).withColumnRenamed(PREDICTED, PSEUDO_LABEL)
+    predicted = with_predictions(images, classifier, with_probabilities=with_probabilities)
+    return predicted.withColumnRenamed(PREDICTED, PSEUDO_LABEL)
 
 
 def _predict_partition(
     batches: Iterator[pa.RecordBatch],
     *,
     classifier: Classifier,
-    kept: list[str],
-    with_scores: bool,
-    with_features: bool,
+    columns: list[str],
     threads: int | None,
 ) -> Iterator[pa.RecordBatch]:
+    """columns: those of the batches that stay, and of PREDICTION_SCHEMA, SCORE_FIELDS and FEATURES"""
     with torch_of_task(threads) as device:
-        for batch in batches:
-            found, card = outputs_of(
-                classifier,
-                decode_images(batch.column(IMAGE), classifier.image_shape, classifier.encoding),
-                device,
-                with_features=with_features,
-            )
-            columns = {name: batch.column(name) for name in kept}
-            columns |= _predictions(found.logits, version=classifier.version, this_round=card.pseudo_label_round + 1)
-            if with_scores:
-                columns |= scores_of(found.logits, batch.column(LABEL), card, classifier)
-            if with_features:
-                assert found.features is not None, "infer() was asked for them"
-                columns[FEATURES] = lists_of(found.features.numpy())
-            yield pa.RecordBatch.from_pydict(columns)
+        for whole in batches:
+            for batch in predicted_together(whole, num_classes=len(card_of(classifier, device).class_names)):
+                yield _predicted(batch, classifier, columns, device)
+
+
+def predicted_together(batch: pa.RecordBatch, *, num_classes: int) -> Iterator[pa.RecordBatch]:
+    """The rows of a batch in parts of at most MOST_LOGITS logits, or of one row."""
+    size = max(1, MOST_LOGITS // num_classes)
+    for first in range(0, len(batch), size):
+        yield batch.slice(first, size)
+
+
+def _predicted(
+    batch: pa.RecordBatch, classifier: Classifier, columns: list[str], device: "torch.device"
+) -> pa.RecordBatch:
+    pixels = decode_images(batch.column(IMAGE), classifier.image_shape, classifier.encoding)
+    found, card = outputs_of(classifier, pixels, device, with_features=FEATURES in columns)
+    known = dict(zip(batch.schema.names, batch.columns, strict=True))
+    known |= _predictions(found.logits, version=classifier.version, this_round=card.pseudo_label_round + 1)
+    if LOSS in columns:
+        known |= scores_of(found.logits, batch.column(LABEL), card, classifier)
+    if found.features is not None:
+        known[FEATURES] = lists_of(found.features.numpy())
+    return pa.RecordBatch.from_pydict({name: known[name] for name in columns})
 
 
 @contextmanager
@@ -285,7 +303,7 @@ def outputs_of(
     """
     import torch
 
-    from longtail.training.inference import infer, load_classifier
+    from longtail.training.inference import infer
 
     found = infer(
         classifier.checkpoint,
@@ -298,12 +316,20 @@ def outputs_of(
         of_set=classifier.of_set,
         device=device,
     )
-    _, card = load_classifier(
-        classifier.checkpoint, classifier.version, classifier.arch, classifier.class_order, classifier.of_set, device
-    )
+    card = card_of(classifier, device)
     if classifier.class_offsets is not None:
         found = replace(found, logits=found.logits + torch.tensor(classifier.class_offsets))
     return found, card
+
+
+def card_of(classifier: Classifier, device: "torch.device") -> "ModelCard":
+    """In a task: the classifier's description. It is loaded once."""
+    from longtail.training.inference import load_classifier
+
+    _, card = load_classifier(
+        classifier.checkpoint, classifier.version, classifier.arch, classifier.class_order, classifier.of_set, device
+    )
+    return card
 
 
 def _predictions(logits: "Tensor", *, version: str, this_round: int) -> dict[str, pa.Array]:

@@ -8,9 +8,11 @@ from longtail.conf.base.new_directories import is_finished, new_table_directory
 from longtail.conf.base.optional_packages import deltalake
 from longtail.conf.options.data import DataOptions
 from longtail.conf.options.inference import GenPseudolabelsOptions
+from longtail.conf.options.pipeline import PipelineOptions
+from longtail.conf.options.semi import TrainSemiOptions
 from longtail.conf.options.source import SET_IS_PREPARED
 from longtail.conf.vocabulary import TRAIN, UNLABELED
-from longtail.data.contract import ID, IMAGE, SPLIT
+from longtail.data.contract import ID, IMAGE, PROBABILITIES, SPLIT
 from longtail.data.delta import write_log
 from longtail.data.manifest import Manifest, read_manifest
 from longtail.data.pseudo_label_table import (
@@ -18,6 +20,7 @@ from longtail.data.pseudo_label_table import (
     FORMAT_VERSION,
     FORMAT_VERSION_KEY,
     IMAGES_KEY,
+    has_probabilities,
 )
 from longtail.spark_jobs.cluster.session import described
 from longtail.spark_jobs.display.activity import Activity
@@ -47,17 +50,22 @@ def default_table(options: DataOptions) -> Location:
     return options.data_dir.absolute() / PSEUDO_LABELS_DIRECTORY / options.set_name() / DEFAULT_FILENAME
 
 
-def labels_of_run(spark: SparkSession, options: DataOptions, run: FinishedRun, *, set_dir: Location) -> Location:
+def labels_of_run(
+    spark: SparkSession, options: TrainSemiOptions | PipelineOptions, run: FinishedRun, *, set_dir: Location
+) -> Location:
     """The pseudo-labels by a run's network, in a table in the run's directory, written unless it exists.
+
+    options: of the training that is to learn them
 
     Prints their quality.
     """
     fields = GenPseudolabelsOptions.model_fields
     shared = {name: value for name, value in options if name in fields and name != "batch_size"}
-    own = {"resume": run.checkpoint, "output_dir": run.run_dir / PSEUDO_LABELS_DIRECTORY}
+    output_dir, is_soft = run.run_dir / PSEUDO_LABELS_DIRECTORY, options.pseudo_label_type == "soft"
+    own = {"resume": run.checkpoint, "output_dir": output_dir, "probabilities": is_soft}
     labelling = GenPseudolabelsOptions.model_validate({**shared, **own}, context=SET_IS_PREPARED)
-    table = run.run_dir / PSEUDO_LABELS_DIRECTORY / DEFAULT_FILENAME
-    if not is_finished(table):
+    table = output_dir / DEFAULT_FILENAME
+    if not is_finished(table) or (is_soft and not has_probabilities(table)):
         gen_pseudolabels(spark, labelling, set_dir=set_dir)
     show_quality(table)
     return table
@@ -86,7 +94,8 @@ def gen_pseudolabels(spark: SparkSession, options: GenPseudolabelsOptions, *, se
         described(spark, f"pseudo-labels from {classifier.checkpoint}"),
         Activity(spark, "predicting the unlabeled images") as activity,
     ):
-        pseudo_labels = with_pseudo_labels(images, classifier)
+        needed = options.probabilities or options.align is not None
+        pseudo_labels = with_pseudo_labels(images, classifier, with_probabilities=needed)
         if options.wrong_share is not None:
             pseudo_labels = with_spoilt_labels(
                 pseudo_labels, prepared, share=options.wrong_share, num_classes=manifest.num_classes
@@ -113,6 +122,8 @@ def _write_table(
     try:
         with new_table_directory(table) as directory:
             rows = selected(pseudo_labels, options, manifest)
+            if not options.probabilities:
+                rows = rows.drop(PROBABILITIES)
             rows = rows.withMetadata(
                 ID,
                 {

@@ -71,7 +71,7 @@ def write_published_layout(
         with described(spark, f"pseudo-labels of the images that {table.name} lacks"):
             labelled = read_parquet_or_delta(spark, table).select(ID)
             others = _images_of_source(spark, options).join(labelled, ID, "left_anti")
-            rest = with_pseudo_labels(others, classifier).select(ID, PSEUDO_LABEL).toArrow()
+            rest = with_pseudo_labels(others, classifier, with_probabilities=False).select(ID, PSEUDO_LABEL).toArrow()
         ids = np.concatenate([ids, rest[ID].to_numpy()])
         labels = np.concatenate([labels, rest[PSEUDO_LABEL].to_numpy()])
     write_published_pseudo_labels(file, ids, labels, manifest, prediction_model=str(classifier.checkpoint))

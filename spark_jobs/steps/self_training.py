@@ -34,8 +34,9 @@ def pseudo_label_table(options: TrainSemiOptions) -> Location:
     if not table.exists():
         factor = options.imb_factor_unlabel
         unlabeled = f"--unlabeled {options.unlabeled}" if factor is None else f"--imb_factor_unlabel {factor:g}"
+        soft = " --probabilities" if options.pseudo_label_type == "soft" else ""
         raise UserError(
             f"there are no pseudo-labels {table}: write them with `longtail gen_pseudolabels --resume CKPT "
-            f"{unlabeled}`, with a checkpoint of `longtail train`"
+            f"{unlabeled}{soft}`, with a checkpoint of `longtail train`"
         )
     return table

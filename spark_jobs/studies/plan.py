@@ -89,6 +89,7 @@ class _Planner:
         labeller = self._train({**self._labelled_only, **self._experiment.labeller, **self._trial.labeller})
         # Inference has a batch size of its own.
         labelling = {name: value for name, value in self._all.items() if name != "batch_size"}
+        labelling["probabilities"] = step.planned_options.pseudo_label_type == "soft"
         labels = _step("gen_pseudolabels", labelling, {SET: data, "resume": labeller})
         return _step("train_semi", values, {**step.inputs, "pseudo_labels": labels})
 
