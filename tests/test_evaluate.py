@@ -98,6 +98,7 @@ def test_the_scores_are_those_of_the_in_process_evaluation(
     assert_alike(found, {**expected, "run": found["run"]})
     written = json.loads((output_dir / "scores.json").read_text())
     assert len(written.pop("model_version")) == 64 and written == found
+    assert "probabilities" not in pq.read_table(output_dir / "predictions.parquet").column_names
 
 
 def test_an_evaluation_keeps_the_predictions_that_an_older_training_has_not_kept(
@@ -177,7 +178,12 @@ def test_features_of_every_image_are_those_of_the_in_process_export(
     spark: SparkSession, directory: Path, set_dir: Path, checkpoint: Path, tmp_path: Path
 ) -> None:
     options = options_for(
-        checkpoint, output_dir=tmp_path, features=True, splits="train,val,unlabeled,test", batch_size=64
+        checkpoint,
+        output_dir=tmp_path,
+        probabilities=True,
+        features=True,
+        splits="train,val,unlabeled,test",
+        batch_size=64,
     )
     output_dir, result = evaluate_checkpoint(spark, options, set_dir=set_dir)
     rows = {row["id"]: row for row in pq.read_table(output_dir / "predictions.parquet").to_pylist()}
@@ -190,6 +196,7 @@ def test_features_of_every_image_are_those_of_the_in_process_export(
     assert all(
         (row["loss"] is None) == (row["label"] is None) == (row["split"] == "unlabeled") for row in rows.values()
     )
+    assert all(np.float32(max(row["probabilities"])) == np.float32(row["confidence"]) for row in rows.values())
     in_process(directory, set_dir, checkpoint, features=tmp_path / "features.parquet")
     for expected in pq.read_table(tmp_path / "features.parquet").to_pylist():
         found = rows[expected["id"]]

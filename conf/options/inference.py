@@ -164,6 +164,7 @@ class EvaluateOptions(InferenceOptions, PriorOptions):
         "val,test", "splits, separated by commas: train, val, test, and unlabeled (which has no scores)",
         group="Method",
     )  # fmt: skip
+    probabilities: bool = option(False, "write the probability of every class as well", group="Output")
     features: bool = option(False, "write the features of every image as well", group="Output")
     batch_size: int = images_per_pass()
     threads: int | None = threads_option()

@@ -84,6 +84,7 @@ def diagnose(
         splits=f"{VAL},{UNLABELED}",
         batch_size=INFERENCE_BATCH_SIZE,
         output_dir=output_dir,
+        probabilities=True,
         features=True,
     )
     evaluate_checkpoint(spark, evaluation, set_dir=set_dir)

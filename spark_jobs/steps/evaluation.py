@@ -83,7 +83,13 @@ def evaluate_checkpoint(
             lambda uncorrected: with_predictions(sampled(images, num_classes=len(groups)), uncorrected),
             beside=output_dir,
         )
-        predicted = with_predictions(images, classifier, with_scores=True, with_features=options.features)
+        predicted = with_predictions(
+            images,
+            classifier,
+            with_probabilities=options.probabilities,
+            with_scores=True,
+            with_features=options.features,
+        )
         write_parquet(predicted, directory)
         activity.now("computing the scores")
         rows = spark.read.parquet(pattern_of(directory))
