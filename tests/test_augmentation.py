@@ -1,11 +1,14 @@
-"""Augmentation against torchvision's functions on the same draws, and normalisation against numpy."""
+"""Augmentation against torchvision's functions on the same draws, and the constants of normalisation."""
 
-import numpy as np
+from pathlib import Path
+
 import pytest
 import torch
 import torchvision.transforms.functional as TF
 from torch import Tensor
 
+from longtail.conf.arguments import resolve_options
+from longtail.conf.options.training import TrainOptions
 from longtail.training.augmentation import (
     CropFlip,
     Normalisation,
@@ -13,9 +16,10 @@ from longtail.training.augmentation import (
     crop_and_flip,
     crop_padding,
     draw_crop_flip,
-    measured_normalisation,
     rotate_quarter_turns,
 )
+from longtail.training.training_data import set_normalisation
+from tests.prepared_set import write_manifest
 
 
 def generator(seed: int = 0) -> torch.Generator:
@@ -110,16 +114,12 @@ def test_constants_are_made_once_and_fit_for_learning_wherever_they_were_made() 
     assert first.flatten().tolist() == [0.25, 0.75] and not first.is_inference()
 
 
-def test_measured_constants_are_the_moments_over_all_pixels_of_a_channel() -> None:
-    images = torch.randint(256, (20, 3, 5, 7), generator=generator(), dtype=torch.uint8)
-    pixels = images.numpy().astype(np.float64) / 255
-    normalisation = measured_normalisation(images)
-    assert np.allclose(normalisation.mean, pixels.mean(axis=(0, 2, 3)), rtol=1e-12)
-    assert np.allclose(normalisation.std, pixels.std(axis=(0, 2, 3)), rtol=1e-12)
-
-
-def test_a_constant_channel_stays_finite() -> None:
-    images = torch.full((4, 1, 8, 8), 51, dtype=torch.uint8)
-    normalisation = measured_normalisation(images)
-    assert normalisation == Normalisation(mean=(0.2,), std=(1.0,))
-    assert normalisation.apply(images).abs().max() < 1e-6
+def test_a_set_without_published_constants_is_normalised_by_the_moments_of_its_labelled_images(tmp_path: Path) -> None:
+    manifest = write_manifest(
+        tmp_path, {"train": [1, 1]}, image_shape=(8, 8, 2), channel_mean=[0.2, 0.5], channel_std=[0.0, 0.25]
+    )
+    normalisation = set_normalisation(resolve_options(TrainOptions, {"dataset": "digits"}), manifest)
+    # The deviation of a constant channel counts as 1, so that it stays finite.
+    assert normalisation == Normalisation(mean=(0.2, 0.5), std=(1.0, 0.25))
+    of_cifar = set_normalisation(resolve_options(TrainOptions, {"dataset": "cifar10"}), manifest)
+    assert len(of_cifar.mean) == 3

@@ -69,9 +69,16 @@ def test_what_needs_no_spark_is_read_before_it_starts_and_all_counts_once_over_a
     assert read_result_table(tables_dir, "quarantine")["line"].to_pylist() == ["x" * 600]
 
 
-def test_few_files_are_left_to_the_query_and_so_are_the_tables(tmp_path: Path) -> None:
-    write_run(tmp_path / "events", "base")
+def test_few_files_are_read_before_spark_starts_too_and_nothing_is_said(tmp_path: Path) -> None:
+    events, tables_dir = write_run(tmp_path / "events", "base"), tmp_path / "analytics"
     updates: list[list[str]] = []
+    progress: list[str | None] = []
+
+    def on_update(runs: list[str]) -> None:
+        updates.append(runs)
+        progress.append(read_progress(tables_dir))
+
     for _ in range(2):  # the lock is given back
-        read_all(tmp_path, updates)
-    assert updates == [] and list_runs(tmp_path / "analytics") == []
+        read_waiting_files(tmp_path, tables_dir, read_alert_rules(), on_update=on_update)
+    assert sum(updates, []) == ["base"] and not any(progress)
+    assert_tables_are_those_of_all_events(tables_dir, events)

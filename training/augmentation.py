@@ -45,14 +45,6 @@ class Normalisation:
         return (images - constants(self.mean, images.device)) / constants(self.std, images.device)
 
 
-def measured_normalisation(images: Tensor) -> Normalisation:
-    """Mean and standard deviation of (N, C, H, W) uint8 images over all pixels, in float64."""
-    pixels = images.double() / 255
-    std, mean = torch.std_mean(pixels, dim=(0, 2, 3), correction=0)
-    # A constant channel carries no information; dividing by 1 keeps it finite.
-    return Normalisation(tuple(mean.tolist()), tuple(torch.where(std > 0, std, 1.0).tolist()))
-
-
 @dataclass(frozen=True)
 class CropFlip(Choices):
     """(N,) offsets of the crop in the padded image, (N,) flips."""

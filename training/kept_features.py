@@ -89,7 +89,7 @@ def features_directory(
 ) -> Location:
     """The directory of the splits' features, named by a hash of all that decides them."""
     digest = hashlib.sha256(manifest.identity.encode())
-    # As the network gets them: in float64 the last digits depend on the order in which pixels were added up.
+    # As the network gets them, in float32.
     for values in (normalisation.mean, normalisation.std):
         digest.update(struct.pack(f"<{len(values)}f", *values))
     for name, tensor in sorted(network.state_dict().items()):

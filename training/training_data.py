@@ -12,9 +12,8 @@ from longtail.conf.options.training import RunOptions
 from longtail.conf.vocabulary import TEST, TRAIN, VAL
 from longtail.data.longtail import shot_groups
 from longtail.data.manifest import Manifest
-from longtail.data.stream import StreamedImages
 from longtail.models.timm_network import timm_normalisation
-from longtail.training.augmentation import Normalisation, measured_normalisation
+from longtail.training.augmentation import Normalisation
 from longtail.training.samples import Samples, load_samples
 
 
@@ -78,7 +77,7 @@ def labelled_data(
         rule_counts=rule_counts or counts,
         pseudo_label_counts=[every - own for every, own in zip(counts, manifest.counts[TRAIN], strict=True)],
         shot_groups=_shot_groups(manifest.counts[TRAIN], options),
-        normalisation=_normalisation(options, labelled, manifest),
+        normalisation=set_normalisation(options, manifest),
         horizontal_flip=is_mirrored(options),
     )
 
@@ -108,7 +107,7 @@ def self_supervised_data(
         class_counts=class_counts,
         rule_counts=class_counts,
         shot_groups=_shot_groups(class_counts, options),
-        normalisation=_normalisation(options, images, manifest),
+        normalisation=set_normalisation(options, manifest),
         horizontal_flip=is_mirrored(options),
     )
 
@@ -132,24 +131,14 @@ def is_mirrored(options: RunOptions) -> bool:
 
 
 def set_normalisation(options: RunOptions, manifest: Manifest) -> Normalisation:
-    """How a training normalises the images of a set, as far as that is known without them.
+    """How a training normalises the images of a set: as --arch or the data set has it, else by their channels' moments.
 
-    That of --arch, or of the data set; else what was measured when the set was prepared, in whose last digits a
-    training that has the images in memory differs.
+    These were measured when the set was prepared, over the labelled images.
     """
-    if (chosen := _chosen_normalisation(options, manifest)) is not None:
-        return chosen
-    return Normalisation(tuple(manifest.channel_mean), tuple(std or 1.0 for std in manifest.channel_std))
-
-
-def _chosen_normalisation(options: RunOptions, manifest: Manifest) -> Normalisation | None:
     if is_timm_name(options.arch):
         return Normalisation(*timm_normalisation(options.arch, manifest.image_shape[2]))
     facts = dataset_facts(options.dataset)
-    return None if facts.mean is None or facts.std is None else Normalisation(facts.mean, facts.std)
-
-
-def _normalisation(options: RunOptions, labelled: Samples, manifest: Manifest) -> Normalisation:
-    if isinstance(labelled.images, StreamedImages):  # a pass over the files for it would cost an epoch
-        return set_normalisation(options, manifest)
-    return _chosen_normalisation(options, manifest) or measured_normalisation(labelled.images)
+    if facts.mean is not None and facts.std is not None:
+        return Normalisation(facts.mean, facts.std)
+    # A constant channel carries no information; dividing by 1 keeps it finite.
+    return Normalisation(tuple(manifest.channel_mean), tuple(std or 1.0 for std in manifest.channel_std))

@@ -32,7 +32,7 @@ TELL_SECONDS = 10.0
 def read_waiting_files(
     runs_dir: Location, tables_dir: Path, rules: AlertRules, *, on_update: Callable[[list[str]], None]
 ) -> None:
-    """Update the tables by the event files of the runs that wait, if they are many.
+    """Update the tables by the event files of the runs that wait. Of many, it is said how far it is.
 
     on_update: called with the names of the runs whose tables changed
 
@@ -42,10 +42,11 @@ def read_waiting_files(
     with named_if_full(tables_dir), closing(TableKeeper(None, tables_dir, rules, runs_dir=runs_dir)) as keeper:
         claim_checkpoint(checkpoint, FILES, new=False)
         names = NewFiles(events_dir, checkpoint).look()
-        if len(names) <= FEW_FILES:
+        if not names:
             end_waiting(tables_dir)
             return
-        write_progress(tables_dir, 0, len(names))
+        if len(names) > FEW_FILES:
+            write_progress(tables_dir, 0, len(names))
         changed = keeper.runs.follow()
         write_waiting_runs(tables_dir, _described_runs(events_dir, names, deleted=keeper.runs.deleted))
         on_update(changed)
