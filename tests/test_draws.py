@@ -38,7 +38,7 @@ def test_a_task_draws_the_images_that_spark_draws(spark: SparkSession, pool: str
         val=[5, 0, 1], train=[30, 20, 1], unlabeled=[10, 7, 0], pool=pool, classless=4 if pool == "unlabeled" else 0
     )
     frame = spark.createDataFrame(pa.Table.from_batches([rows]))
-    limits = collect_limits(frame, counts, with_bucket_counts(frame, seed=9).collect(), seed=9)
+    (limits,) = collect_limits(frame, [counts], with_bucket_counts(frame, seed=9).collect(), seed=9)
     left_out = np.array([200, 205])
 
     parts = Draw(limits, 9, left_out).parts_of(rows)

@@ -200,7 +200,7 @@ def test_a_table_with_room_for_it_gives_the_published_sizes(
         F.lit(TRAIN).alias(SPLIT),
     )
     long_tail = LongTail(val=[0] * 10, train=labelled, unlabeled=wanted)
-    limits = collect_limits(rows, long_tail, with_bucket_counts(rows, seed=0).collect(), seed=0)
+    (limits,) = collect_limits(rows, [long_tail], with_bucket_counts(rows, seed=0).collect(), seed=0)
     counts = split_counts(keep_long_tail(rows, limits, seed=0))
     assert [counts[TRAIN, label] for label in range(10)] == labelled and sum(labelled) == num_labelled
     assert [counts[UNLABELED, label] for label in range(10)] == wanted

@@ -45,7 +45,7 @@ def cut(source: DataFrame, *, val: Sequence[int], train: Sequence[int], unlabele
 
 @functools.cache
 def _cut(source: DataFrame, counts: LongTail, seed: int) -> list[Row]:
-    limits = collect_limits(source, counts, bucket_counts(source, seed), seed=seed)
+    (limits,) = collect_limits(source, [counts], bucket_counts(source, seed), seed=seed)
     rows = keep_long_tail(source, limits, seed=seed).collect()
     assert len({row.id for row in rows}) == len(rows), "an image lies in two parts"
     return sorted(rows)

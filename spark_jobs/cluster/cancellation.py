@@ -5,10 +5,12 @@ import time
 import uuid
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
-from typing import Any
+from typing import Any, Generic, TypeVar
 
 from pyspark.sql import SparkSession
 from pyspark.sql.utils import is_remote
+
+T = TypeVar("T")
 
 MOST_SECONDS = 30.0
 _INTERRUPTED = "py4j.protocol.Py4JJavaError: An error occurred while calling a function: java.lang.InterruptedException"
@@ -30,38 +32,68 @@ def told_briefly(stopping: threading.Event) -> Iterator[None]:
         raise
 
 
-def write_to_its_end(spark: SparkSession, write: Callable[[], None]) -> None:
+def write_to_its_end(spark: SparkSession, write: Callable[[], object]) -> None:
     """Call write(), which writes by Spark. If it fails or is interrupted, nothing of it writes any more afterwards.
 
     Or MOST_SECONDS have gone by. Ctrl-C cancels the jobs that are running, and no more: the JVM would begin the job
     that it was planning, and cancelled tasks end a moment later. Both would make a directory again that was removed.
     """
+    run_to_their_end(spark, Call(write))
+
+
+class Call(Generic[T]):
+    """A call of run_to_their_end(), and what it returned."""
+
+    def __init__(self, function: Callable[[], T]) -> None:
+        self.function = function
+        self._values: list[T] = []
+
+    @property
+    def value(self) -> T:
+        """What it returned; there once run_to_their_end() has returned."""
+        return self._values[0]
+
+    def run(self) -> None:
+        """Make the call."""
+        self._values = [self.function()]
+
+
+def run_to_their_end(spark: SparkSession, *calls: Call[Any]) -> None:
+    """Make calls that run Spark jobs and do not need each other, at the same time: Spark plans one while another runs.
+
+    If one fails or is interrupted, nothing of any of them runs afterwards, as write_to_its_end() says.
+    """
     if is_remote():
-        write()
+        for call in calls:
+            call.run()
         return
-    # A thread, since an interrupted call is lost: nobody would know when the JVM has come to its end.
-    call = _Call(spark, write)
-    call.start()
+    # In threads, since an interrupted call is lost: nobody would know when the JVM has come to its end.
+    threads = [_Thread(spark, call) for call in calls]
+    for thread in threads:
+        thread.start()
     try:
-        call.join()
+        for thread in threads:
+            thread.join()
     except BaseException:
-        call.cancel(time.monotonic() + MOST_SECONDS)
+        deadline = time.monotonic() + MOST_SECONDS
+        for thread in threads:
+            thread.cancel(deadline)
         raise
-    if call.error is not None:
+    if errors := [thread.error for thread in threads if thread.error is not None]:
         _await_tasks(spark, time.monotonic() + MOST_SECONDS)
-        raise call.error
+        raise errors[0]
 
 
-class _Call(threading.Thread):
-    """A call in a thread of its own, whose Spark jobs have the properties of those of the thread that makes it.
+class _Thread(threading.Thread):
+    """A thread for a call, whose Spark jobs have the properties of those of the thread that makes it.
 
-    error: what it raised
+    error: what the call raised
     """
 
-    def __init__(self, spark: SparkSession, write: Callable[[], None]) -> None:
+    def __init__(self, spark: SparkSession, call: Call[Any]) -> None:
         super().__init__(daemon=True)
         self.error: BaseException | None = None
-        self._spark, self._write = spark, write
+        self._spark, self._call = spark, call
         self._properties = _java_context(spark).getLocalProperties().clone()
         self._tag = f"longtail-{uuid.uuid4().hex}"
 
@@ -69,7 +101,7 @@ class _Call(threading.Thread):
         try:
             _java_context(self._spark).setLocalProperties(self._properties)
             self._spark.sparkContext.addJobTag(self._tag)
-            self._write()
+            self._call.run()
         except BaseException as error:  # noqa: BLE001 - raised again where the call was made
             self.error = error
 

@@ -1,7 +1,7 @@
 """Splits images into the parts of a long-tailed set. DataFrame to DataFrame."""
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -56,16 +56,17 @@ def with_bucket_counts(images: DataFrame, *, seed: int) -> DataFrame:
 
 
 def collect_limits(
-    images: DataFrame, counts: LongTail, bucket_counts: Sequence[BucketCount], *, seed: int
-) -> DrawLimits:
-    """The limits of the hashes by which the parts have exactly the given sizes.
+    images: DataFrame, plans: Sequence[LongTail], bucket_counts: Sequence[BucketCount], *, seed: int
+) -> list[DrawLimits]:
+    """For each plan, the limits of the hashes by which the parts have exactly the planned sizes.
 
     images: SPLIT and LABEL of a source, and ID
     bucket_counts: the rows of with_bucket_counts for the same images and seed. An image's rank is the number of images
     in lower buckets plus its rank in its own bucket, so that only the buckets in which a part ends are ranked, and many
     tasks rank a large class.
     """
-    ends = _ends(counts)
+    ends_of_plans = [_ends(counts) for counts in plans]
+    ends = _together(ends_of_plans)
     bucket_rows = _as_frame(images.sparkSession, _buckets_of_ends(ends, bucket_counts), _BUCKET_SCHEMA)
     by_hash = Window.partitionBy(SPLIT, LABEL, BUCKET).orderBy("_hash")
     found = (
@@ -76,10 +77,13 @@ def collect_limits(
         .select(SPLIT, LABEL, _RANK, "_hash")
     )
     hashes = {(split, label, rank): last for split, label, rank, last in found.collect()}
-    return {
-        key: (hashes.get((*key, val)), hashes.get((*key, train)), hashes.get((*key, unlabeled)))
-        for key, (val, train, unlabeled) in ends.items()
-    }
+    return [
+        {
+            key: (hashes.get((*key, val)), hashes.get((*key, train)), hashes.get((*key, unlabeled)))
+            for key, (val, train, unlabeled) in of_plan.items()
+        }
+        for of_plan in ends_of_plans
+    ]
 
 
 def keep_long_tail(images: DataFrame, limits: DrawLimits, *, seed: int) -> DataFrame:
@@ -127,15 +131,24 @@ def _ends(counts: LongTail) -> dict[tuple[str, int], tuple[int, int, int]]:
     return ends
 
 
+def _together(ends_of_plans: Sequence[Mapping[tuple[str, int], Sequence[int]]]) -> dict[tuple[str, int], set[int]]:
+    """By split of the source and label: the ranks at which a part of some plan ends."""
+    together: dict[tuple[str, int], set[int]] = {}
+    for ends in ends_of_plans:
+        for key, ranks in ends.items():
+            together.setdefault(key, set()).update(ranks)
+    return together
+
+
 def _buckets_of_ends(
-    ends: Mapping[tuple[str, int], Sequence[int]], bucket_counts: Sequence[BucketCount]
+    ends: Mapping[tuple[str, int], Collection[int]], bucket_counts: Sequence[BucketCount]
 ) -> list[tuple[str, int, int, int, list[int]]]:
     """The buckets in which a part ends: split, label, bucket, images of the class in lower buckets, the ends."""
     before: Counter[tuple[str, int]] = Counter()
     rows: list[tuple[str, int, int, int, list[int]]] = []
     for split, label, bucket, count in sorted(bucket_counts):
         key = (split, label)
-        within = [end for end in ends.get(key, ()) if before[key] < end <= before[key] + count]
+        within = sorted(end for end in ends.get(key, ()) if before[key] < end <= before[key] + count)
         if within:
             rows.append((split, label, bucket, before[key], within))
         before[key] += count

@@ -4,6 +4,7 @@ from bisect import bisect_right
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 
 from pyspark.sql import DataFrame
@@ -15,6 +16,7 @@ from longtail.conf.vocabulary import NO_CLASS, TRAIN, UNLABELED
 from longtail.data.contract import ID, SPLIT
 from longtail.data.draws import DrawLimits
 from longtail.data.sources.base import Shard
+from longtail.spark_jobs.cluster.cancellation import Call, run_to_their_end
 from longtail.spark_jobs.frames.copies import (
     HELD_OUT,
     NUM_EXAMPLES,
@@ -24,7 +26,7 @@ from longtail.spark_jobs.frames.copies import (
     with_copy_counts,
     with_label_conflicts,
 )
-from longtail.spark_jobs.frames.long_tail import BucketCount, LongTail, collect_limits, keep_long_tail
+from longtail.spark_jobs.frames.long_tail import LongTail, keep_long_tail
 from longtail.spark_jobs.frames.reading import persisted
 
 IMAGES_PER_TASK = 50_000
@@ -52,40 +54,40 @@ class Copies:
 @contextmanager
 def found_copies(
     fingerprints: DataFrame,
-    counts: LongTail,
+    candidates: LongTail,
     limits: DrawLimits,
-    bucket_counts: Sequence[BucketCount],
-    found: Mapping[tuple[str, int], int],
     options: DataOptions,
     names: "ImageNames",
     *,
+    num_images: int,
     near: bool,
 ) -> Iterator[Copies]:
     """The copies among the images of a set, and among all that could be in its unlabeled part.
 
-    counts, limits, bucket_counts, found: as planned for the images of the fingerprints
+    candidates, limits: the sizes of with_all_candidates(), and the limits of the draw for them
+    num_images: of the fingerprints
     near: whether near copies can be found
     """
-    conflicts = _label_conflicts(fingerprints, names)
-    has_unlabeled = sum(counts.unlabeled) + counts.classless > 0
+    spark, conflicts = fingerprints.sparkSession, Call(partial(_label_conflicts, fingerprints, names))
+    has_unlabeled = sum(candidates.unlabeled) + candidates.classless > 0
     if not (has_unlabeled or near):
-        yield Copies(None, [], *conflicts)
+        run_to_their_end(spark, conflicts)
+        yield Copies(None, [], *conflicts.value)
         return
-    seed = options.rand_number
-    if (candidates := _with_all_candidates(counts, found)) != counts:
-        limits = collect_limits(fingerprints, candidates, bucket_counts, seed=seed)
-    parts = keep_long_tail(fingerprints, limits, seed=seed)
-    num_tasks = 1 + sum(found.values()) // IMAGES_PER_TASK
+    parts = keep_long_tail(fingerprints, limits, seed=options.rand_number)
+    num_tasks = 1 + num_images // IMAGES_PER_TASK
     with persisted(with_copies(parts, near=near, num_tasks=num_tasks)) as copies:
         is_left_out = F.lit(not options.keep_labelled_copies) | F.col(OF).isin(*HELD_OUT)
         left_out = copies.where((F.col(SPLIT) == UNLABELED) & is_left_out).select(ID)
-        rows = [_description(row.asDict(), options, names) for row in with_copy_counts(copies).collect()]
+        counts = Call(lambda: with_copy_counts(copies).collect())
+        run_to_their_end(spark, conflicts, counts)
+        rows = [_description(row.asDict(), options, names) for row in counts.value]
         some = any(row["left_out"] for row in rows)
-        yield Copies(left_out if some else None, rows, *conflicts)
+        yield Copies(left_out if some else None, rows, *conflicts.value)
 
 
-def _with_all_candidates(counts: LongTail, found: Mapping[tuple[str, int], int]) -> LongTail:
-    """The sizes with every image in the unlabeled part that could be in it, if there is one."""
+def with_all_candidates(counts: LongTail, found: Mapping[tuple[str, int], int]) -> LongTail:
+    """The planned sizes with every image in the unlabeled part that could be in it, if there is one."""
     every = list(counts.unlabeled)
     if any(every):
         every = [found.get((counts.pool, label), 0) for label in range(len(every))]

@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
+from functools import partial
 
 import numpy as np
 from pyspark.sql import DataFrame, SparkSession
@@ -30,6 +31,7 @@ from longtail.data.sources.base import Located
 from longtail.data.sources.own_files import state_of_own_files
 from longtail.data.sources.registry import source_of
 from longtail.data.verification import check_parameters, verify_set
+from longtail.spark_jobs.cluster.cancellation import Call, run_to_their_end
 from longtail.spark_jobs.cluster.visibility import check_shared
 from longtail.spark_jobs.display.activity import Activity
 from longtail.spark_jobs.display.label_statistics import duplicate_lines
@@ -41,11 +43,13 @@ from longtail.spark_jobs.frames.long_tail import (
     with_bucket_counts,
 )
 from longtail.spark_jobs.frames.reading import persisted
-from longtail.spark_jobs.steps.copies import Copies, found_copies
+from longtail.spark_jobs.steps.copies import Copies, found_copies, with_all_candidates
 from longtail.spark_jobs.steps.part_sizes import plan_counts
 from longtail.spark_jobs.steps.prepared_set import (
     SKIPPED_FILE,
+    channels_of,
     describe_set,
+    duplicates_of,
     prepared_set_dir,
     write_skipped_images,
 )
@@ -119,15 +123,18 @@ def _make(
         bad = _skipped_images(fingerprints, found)
         seed = options.rand_number
         counts = plan_counts(found, options, located)
-        limits = collect_limits(fingerprints, counts, bucket_counts, seed=seed)
+        candidates = with_all_candidates(counts, found)
+        limits, of_candidates = collect_limits(fingerprints, (counts, candidates), bucket_counts, seed=seed)
         near = has_near_copies(located.image_shape, located.encoding)
         names = image_names(sources)
         activity.now("looking for copies")
-        with found_copies(fingerprints, counts, limits, bucket_counts, found, options, names, near=near) as copies:
-            candidates, left_out = fingerprints, np.array([*bad], np.int64)
+        with found_copies(
+            fingerprints, candidates, of_candidates, options, names, num_images=sum(found.values()), near=near
+        ) as copies:
+            allowed, left_out = fingerprints, np.array([*bad], np.int64)
             if copies.left_out is not None:
-                candidates = fingerprints.join(copies.left_out, ID, "left_anti")
-                counts, limits = _counts_without(candidates, copies, options, located)
+                allowed = fingerprints.join(copies.left_out, ID, "left_anti")
+                counts, limits = _counts_without(allowed, copies, options, located)
                 left_out = np.union1d(left_out, copies.left_out.toArrow().column(ID).to_numpy())
             draw = Draw(limits, seed, left_out)
             try:
@@ -136,12 +143,16 @@ def _make(
                     new_set(set_dir, replace=is_replaced, source_state=source_state) as new,
                 ):
                     activity.now("writing the set")
-                    written = write_rows(spark, sources, new.directory, draw, num_images=counts.num_images)
-                    activity.now("describing what was written")
+                    kept = keep_long_tail(allowed, limits, seed=seed)
+                    channels = Call(partial(channels_of, kept, image_shape=located.image_shape))
+                    duplicates = Call(partial(duplicates_of, kept))
+                    written = Call(
+                        partial(write_rows, spark, sources, new.directory, draw, num_images=counts.num_images)
+                    )
+                    run_to_their_end(spark, written, channels, duplicates)
                     described = [source.located for source in sources]
-                    kept = keep_long_tail(candidates, limits, seed=seed)
                     manifest = replace(
-                        describe_set(kept, written, options, described, counts),
+                        describe_set(written.value, channels.value, duplicates.value, options, described, counts),
                         num_bad_images=len(bad),
                         source_state=source_state,
                         unlabeled_ids=ids_of_published_source(options, described, found),
@@ -177,15 +188,15 @@ def _skipped_images(fingerprints: DataFrame, found: Mapping[tuple[str, int], int
 
 
 def _counts_without(
-    candidates: DataFrame, copies: Copies, options: DataOptions, located: Located
+    images: DataFrame, copies: Copies, options: DataOptions, located: Located
 ) -> tuple[LongTail, DrawLimits]:
     """The sizes of the parts, and the limits of the draw, without the images that are left out.
 
-    candidates: fingerprints of the others
+    images: fingerprints of the others
 
     Raises UserError if too few unlabeled images remain.
     """
-    found, bucket_counts = _counted(candidates, options)
+    found, bucket_counts = _counted(images, options)
     reason = f"{copies.num_left_out} images were left out of the unlabeled part, as copies of test or labelled images"
     try:
         counts = plan_counts(found, options, located)
@@ -193,7 +204,8 @@ def _counts_without(
         raise UserError(f"{error} ({reason})") from None
     if not sum(counts.unlabeled) + counts.classless:
         raise UserError(f"--unlabeled {options.unlabeled} has no other images: {reason}; name other images")
-    return counts, collect_limits(candidates, counts, bucket_counts, seed=options.rand_number)
+    (limits,) = collect_limits(images, [counts], bucket_counts, seed=options.rand_number)
+    return counts, limits
 
 
 @contextmanager

@@ -2,6 +2,7 @@
 
 import csv
 from collections.abc import Sequence
+from typing import Any
 
 from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
@@ -15,6 +16,7 @@ from longtail.data.fingerprints import CONTENT
 from longtail.data.manifest import Manifest
 from longtail.data.sources.base import Located
 from longtail.spark_jobs.frames.image_statistics import (
+    Channels,
     channel_statistics,
     collect_fingerprint_sums,
     with_duplicates,
@@ -32,17 +34,25 @@ def prepared_set_dir(options: DataOptions) -> Location:
     return options.data_dir.absolute() / PREPARED_DIRECTORY / options.set_name()
 
 
+def channels_of(kept: DataFrame, *, image_shape: tuple[int, int, int]) -> Channels:
+    """The statistics of the labelled images. kept: fingerprints of the images of a set, by their parts"""
+    return channel_statistics(collect_fingerprint_sums(kept.where(F.col(SPLIT) == TRAIN), image_shape=image_shape))
+
+
+def duplicates_of(kept: DataFrame) -> list[dict[str, Any]]:
+    """The manifest's `duplicates`. kept: fingerprints of the images of a set, by their parts"""
+    return [row.asDict() for row in with_duplicates(kept, F.col(CONTENT)).collect()]
+
+
 def describe_set(
-    kept: DataFrame,
     written: WrittenRows,
+    channels: Channels,
+    duplicates: list[dict[str, Any]],
     options: DataOptions,
     sources: Sequence[Located],
     planned: LongTail,
 ) -> Manifest:
-    """The manifest of the rows that were written, which are checked against the planned sizes.
-
-    kept: the fingerprints of the same images, by their parts
-    """
+    """The manifest of the rows that were written, which are checked against the planned sizes."""
     base = sources[0]
     counts = {
         split: [of_split.get(label, 0) for label in range(len(base.class_names))]
@@ -53,8 +63,6 @@ def describe_set(
     assert all(counts[split] == list(sizes) for split, sizes in expected.items()), (counts, expected)
     assert num_classless == planned.classless, (num_classless, planned.classless)
     assert sum(counts[TEST]) > 0, "a source has a test split"
-    of_train = collect_fingerprint_sums(kept.where(F.col(SPLIT) == TRAIN), image_shape=base.image_shape)
-    channels = channel_statistics(of_train)
     return Manifest(
         dataset=options.dataset,
         parameters=options.set_parameters(),
@@ -67,7 +75,7 @@ def describe_set(
         checksums=dict(written.checksums),
         channel_mean=channels.mean,
         channel_std=channels.std,
-        duplicates=[row.asDict() for row in with_duplicates(kept, F.col(CONTENT)).collect()],
+        duplicates=duplicates,
         source="; ".join(source.origin for source in sources),
     )
 

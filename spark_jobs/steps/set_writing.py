@@ -24,7 +24,6 @@ from longtail.data.contract import ID, IMAGE, IRRELEVANT_FIRST_ID, LABEL, ROWS_D
 from longtail.data.draws import Draw
 from longtail.data.set_files import FILE_BYTES, SetFiles
 from longtail.data.sources.base import Shard, with_check
-from longtail.spark_jobs.cluster.cancellation import write_to_its_end
 from longtail.spark_jobs.steps.set_sources import LocatedSource
 
 _SCHEMA = f"{SPLIT} string, checksum string, class_counts string"
@@ -47,7 +46,10 @@ def write_rows(
     num_images: int,
     file_bytes: int = FILE_BYTES,
 ) -> WrittenRows:
-    """Write the images of a set. num_images: that are in it; file_bytes: of the images of a file, about"""
+    """Write the images of a set, by a call of run_to_their_end().
+
+    num_images: that are in it; file_bytes: of the images of a file, about
+    """
     # An encoded image takes at most about as many bytes as its pixels.
     image_bytes = int(np.prod(sources[0].located.image_shape))
     files_per_split = math.ceil(max(num_images, 1) * image_bytes / file_bytes)
@@ -62,9 +64,8 @@ def write_rows(
                 files = SetFiles(set_dir, number, mix=files_per_split > 1, file_bytes=file_bytes)
                 yield _write_files(sources, tasks[number], files, draw)
 
-    rows: list[tuple[str, str, str]] = []
     numbers = spark.range(0, len(tasks), 1, numPartitions=len(tasks))
-    write_to_its_end(spark, lambda: rows.extend(map(tuple, numbers.mapInArrow(write, _SCHEMA).collect())))
+    rows = [tuple(row) for row in numbers.mapInArrow(write, _SCHEMA).collect()]
     if isinstance(set_dir, Path):
         _remove_unfinished(set_dir)
     return _together(rows)
