@@ -22,6 +22,7 @@ from longtail.data.pseudo_label_table import (
     IMAGES_KEY,
     has_probabilities,
 )
+from longtail.spark_jobs.cluster.cancellation import Call, run_to_their_end
 from longtail.spark_jobs.cluster.session import described
 from longtail.spark_jobs.display.activity import Activity
 from longtail.spark_jobs.frames.predictions import classifier_of, with_pseudo_labels
@@ -103,12 +104,13 @@ def gen_pseudolabels(spark: SparkSession, options: GenPseudolabelsOptions, *, se
         _write_table(pseudo_labels, table, options, manifest)
         activity.now("comparing with the withheld labels")
         compared = with_label_quality(read_parquet_or_delta(spark, table), prepared, num_classes=manifest.num_classes)
-        quality = [row.asDict() for row in compared.collect()]
-        write_quality(quality, manifest, table)
         checkpoint = options.resume.absolute()
+        collected = Call(compared.collect)
+        kept = Call(lambda: keep_labels(spark, table, checkpoint=checkpoint, manifest=manifest, set_dir=set_dir))
+        run_to_their_end(spark, collected, kept)
+        quality = [row.asDict() for row in collected.value]
+        write_quality(quality, manifest, table)
         write_labelling_events(spark, table, checkpoint=checkpoint, manifest=manifest, quality=quality)
-        activity.now("keeping the surest and the least sure")
-        keep_labels(spark, table, checkpoint=checkpoint, manifest=manifest, set_dir=set_dir)
     if options.output_filename.endswith(".pickle"):
         write_published_layout(spark, options, table, output_dir / options.output_filename, classifier, manifest)
     return table

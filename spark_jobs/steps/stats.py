@@ -21,6 +21,7 @@ from longtail.data.longtail import shot_groups
 from longtail.data.manifest import read_manifest
 from longtail.data.statistics import class_distribution, effective_number
 from longtail.data.storage import open_parquet, table_files
+from longtail.spark_jobs.cluster.cancellation import Call, run_to_their_end
 from longtail.spark_jobs.display.activity import Activity
 from longtail.spark_jobs.display.class_plot import draw_head_to_tail
 from longtail.spark_jobs.display.label_statistics import print_image_statistics, print_label_statistics
@@ -43,12 +44,15 @@ def stats(spark: SparkSession, options: DataOptions, *, set_dir: Location) -> Lo
     """Compute, print and write the statistics of a prepared set; return the directory of the results."""
     manifest = read_manifest(set_dir)
     prepared = read_prepared(spark, set_dir)
-    with Activity(spark, "counting the labels") as activity:
-        counted = count_labels(prepared)
-        activity.now("reading the pixels")
-        sums = collect_sums(with_pixel_sums(prepared, image_shape=manifest.image_shape, encoding=manifest.encoding))
-        activity.now("looking for exact duplicates")
-        duplicates = [row.asDict() for row in with_duplicates(prepared, F.xxhash64(IMAGE)).collect()]
+    pixel_sums = with_pixel_sums(prepared, image_shape=manifest.image_shape, encoding=manifest.encoding)
+    calls = (
+        Call(lambda: count_labels(prepared)),
+        Call(lambda: collect_sums(pixel_sums)),
+        Call(lambda: with_duplicates(prepared, F.xxhash64(IMAGE)).collect()),
+    )
+    with Activity(spark, "counting the labels, reading the pixels"):
+        run_to_their_end(spark, *calls)
+    counted, sums, duplicates = calls[0].value, calls[1].value, [row.asDict() for row in calls[2].value]
     counts = {split: [0] * manifest.num_classes for split in SPLITS}
     for split, class_id, count in counted.class_counts:
         if class_id != NO_CLASS:
