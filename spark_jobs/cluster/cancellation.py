@@ -1,9 +1,9 @@
-"""Writes by Spark that an interruption ends before the directory of what is unfinished is removed."""
+"""Calls that run Spark jobs, of which nothing runs any more once they have failed or were interrupted."""
 
 import threading
 import time
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from typing import Any, Generic, TypeVar
 
@@ -68,16 +68,15 @@ def run_to_their_end(spark: SparkSession, *calls: Call[Any]) -> None:
             call.run()
         return
     # In threads, since an interrupted call is lost: nobody would know when the JVM has come to its end.
-    threads = [_Thread(spark, call) for call in calls]
+    tag = f"longtail-{uuid.uuid4().hex}"
+    threads = [_Thread(spark, call, tag) for call in calls]
     for thread in threads:
         thread.start()
     try:
         for thread in threads:
             thread.join()
     except BaseException:
-        deadline = time.monotonic() + MOST_SECONDS
-        for thread in threads:
-            thread.cancel(deadline)
+        _cancel(spark, threads, tag)
         raise
     if errors := [thread.error for thread in threads if thread.error is not None]:
         _await_tasks(spark, time.monotonic() + MOST_SECONDS)
@@ -90,12 +89,11 @@ class _Thread(threading.Thread):
     error: what the call raised
     """
 
-    def __init__(self, spark: SparkSession, call: Call[Any]) -> None:
+    def __init__(self, spark: SparkSession, call: Call[Any], tag: str) -> None:
         super().__init__(daemon=True)
         self.error: BaseException | None = None
-        self._spark, self._call = spark, call
+        self._spark, self._call, self._tag = spark, call, tag
         self._properties = _java_context(spark).getLocalProperties().clone()
-        self._tag = f"longtail-{uuid.uuid4().hex}"
 
     def run(self) -> None:
         try:
@@ -105,13 +103,15 @@ class _Thread(threading.Thread):
         except BaseException as error:  # noqa: BLE001 - raised again where the call was made
             self.error = error
 
-    def cancel(self, deadline: float) -> None:
-        """Cancel its jobs until none comes any more, and wait for their tasks."""
-        with suppress(Exception):  # the JVM may be what failed
-            while self.is_alive() and time.monotonic() < deadline:
-                self._spark.sparkContext.cancelJobsWithTag(self._tag)
-                self.join(0.05)
-        _await_tasks(self._spark, deadline)
+
+def _cancel(spark: SparkSession, threads: Sequence[threading.Thread], tag: str) -> None:
+    """Cancel the jobs of all threads until none comes any more, and wait for their tasks."""
+    deadline = time.monotonic() + MOST_SECONDS
+    with suppress(Exception):  # the JVM may be what failed
+        while time.monotonic() < deadline and any(thread.is_alive() for thread in threads):
+            spark.sparkContext.cancelJobsWithTag(tag)
+            time.sleep(0.05)
+    _await_tasks(spark, deadline)
 
 
 def _await_tasks(spark: SparkSession, deadline: float) -> None:

@@ -45,14 +45,12 @@ def stats(spark: SparkSession, options: DataOptions, *, set_dir: Location) -> Lo
     manifest = read_manifest(set_dir)
     prepared = read_prepared(spark, set_dir)
     pixel_sums = with_pixel_sums(prepared, image_shape=manifest.image_shape, encoding=manifest.encoding)
-    calls = (
-        Call(lambda: count_labels(prepared)),
-        Call(lambda: collect_sums(pixel_sums)),
-        Call(lambda: with_duplicates(prepared, F.xxhash64(IMAGE)).collect()),
-    )
+    labels = Call(lambda: count_labels(prepared))
+    pixels = Call(lambda: collect_sums(pixel_sums))
+    copies = Call(lambda: with_duplicates(prepared, F.xxhash64(IMAGE)).collect())
     with Activity(spark, "counting the labels, reading the pixels"):
-        run_to_their_end(spark, *calls)
-    counted, sums, duplicates = calls[0].value, calls[1].value, [row.asDict() for row in calls[2].value]
+        run_to_their_end(spark, labels, pixels, copies)
+    counted, sums, duplicates = labels.value, pixels.value, [row.asDict() for row in copies.value]
     counts = {split: [0] * manifest.num_classes for split in SPLITS}
     for split, class_id, count in counted.class_counts:
         if class_id != NO_CLASS:
