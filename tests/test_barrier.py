@@ -157,6 +157,27 @@ def test_a_failing_rank_ends_its_blocked_peer_and_its_error_is_the_one_told(spar
     assert user_message(error.value) == f"rank {failing} cannot go on: lower --lr (it is 0.1)"
 
 
+def test_a_lost_connection_is_not_told_before_the_error_that_ended_the_peer(spark: SparkSession) -> None:
+    """The JVM may be slow to read that error, and the peer's lost connection then reaches it first."""
+
+    def rank_main(rank) -> dict[str, Any]:
+        import torch
+        import torch.distributed as dist
+
+        dist.all_reduce(torch.ones(1))
+        if rank.rank == 0:
+            dist.destroy_process_group()
+            time.sleep(2)
+            raise UserError("rank 0 cannot go on")
+        dist.all_reduce(torch.ones(1))  # fails at once
+        return {}
+
+    with pytest.raises(Exception, match="cannot go on") as error:
+        run_in_barrier_stage(spark, rank_main, world_size=2, description="failing")
+
+    assert user_message(error.value) == "rank 0 cannot go on"
+
+
 @pytest.mark.parametrize(
     ("place", "named"), [("s3a://bucket/set", "org.apache.hadoop.fs.s3a.S3AFileSystem"), ("s3://bucket/set", "s3://")]
 )

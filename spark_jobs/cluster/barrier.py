@@ -38,6 +38,8 @@ if TYPE_CHECKING:
 SLOT_WAIT_SECONDS = 30
 REPLACEMENT_WAIT_SECONDS = 180
 """After an executor that has worked was lost: its host, pod or container starts anew first."""
+PEER_ERROR_SECONDS = 5.0
+"""What a rank leaves a peer for its error to reach the driver, before it complains of the peer's lost connection."""
 
 
 def run_in_barrier_stage(
@@ -169,9 +171,23 @@ def _process_group(
             dist.init_process_group(
                 backend_of(device, backend), store=store, rank=rank, world_size=world_size, timeout=GROUP_TIMEOUT
             )
-            # On an error the group stays: Spark ends the worker, and without the group the peers' complaint about a
-            # lost connection could reach the driver before the error itself.
-            yield Rank(rank, world_size, device)
+            # On an error the group stays until Spark ends the worker, so that peers do not lose their connection first.
+            with _after_errors_of_peers():
+                yield Rank(rank, world_size, device)
             # No rank leaves while another waits for its last message.
             dist.barrier()
             dist.destroy_process_group()
+
+
+@contextmanager
+def _after_errors_of_peers() -> Iterator[None]:
+    """Let an error that may be due to a peer's end come after the error with which that peer ended.
+
+    The driver tells the first that reaches it. A worker ends as soon as it has written its error, which the JVM may
+    read only later; Spark ends this rank meanwhile, unless there was no such error.
+    """
+    try:
+        yield
+    except RuntimeError:  # gloo's and NCCL's; those of torch.distributed are subclasses
+        time.sleep(PEER_ERROR_SECONDS)
+        raise
