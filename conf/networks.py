@@ -8,6 +8,7 @@ import re
 
 NETWORKS = {
     "resnet20": "longtail.models.resnet:resnet20",
+    "resnet20_s2": "longtail.models.resnet:resnet20_s2",
     "resnet32": "longtail.models.resnet:resnet32",
     "resnet44": "longtail.models.resnet:resnet44",
     "resnet56": "longtail.models.resnet:resnet56",

@@ -7,6 +7,9 @@ pads the channels with zeros. Any input of at least 4x4 pixels fits.
 
 The names of the parameters (conv1, bn1, layer1.0.conv1, ..., fc) are those of
 the published checkpoints.
+
+resnet20_s2 is ours, for computers without a GPU: its first convolution has 4x4
+pixels and stride 2, so that all stages work at half the height and width.
 """
 
 from functools import partial
@@ -48,10 +51,11 @@ class BasicBlock(nn.Module):
 class SmallImageResNet(Network):
     """The backbone and a head, ``fc``, that maps (N, 64) features to (N, num_classes) logits."""
 
-    def __init__(self, *, blocks_per_stage: int, in_channels: int, head: nn.Module) -> None:
+    def __init__(self, *, blocks_per_stage: int, in_channels: int, head: nn.Module, first_stride: int = 1) -> None:
         super().__init__()
         width = STAGE_CHANNELS[0]
-        self.conv1 = nn.Conv2d(in_channels, width, 3, padding=1, bias=False)
+        # A window of an even side is centred on the pixels that it replaces by one.
+        self.conv1 = nn.Conv2d(in_channels, width, 2 + first_stride, stride=first_stride, padding=1, bias=False)
         self.bn1 = nn.BatchNorm2d(width)
         self.layer1 = _stage(width, STAGE_CHANNELS[0], blocks_per_stage, stride=1)
         self.layer2 = _stage(STAGE_CHANNELS[0], STAGE_CHANNELS[1], blocks_per_stage, stride=2)
@@ -63,7 +67,7 @@ class SmallImageResNet(Network):
 
     def features(self, images: Tensor) -> Tensor:
         """(N, in_channels, H, W) normalised images to (N, 64) features."""
-        x = F.relu(self.bn1(self.conv1(images)))  # (N, 16, H, W)
+        x = F.relu(self.bn1(self.conv1(images)))  # (N, 16, H, W), with first_stride 2 halved from here on
         x = self.layer1(x)  # (N, 16, H, W)
         x = self.layer2(x)  # (N, 32, H/2, W/2)
         x = self.layer3(x)  # (N, 64, H/4, W/4)
@@ -76,14 +80,17 @@ def _stage(in_channels: int, out_channels: int, num_blocks: int, *, stride: int)
 
 
 def small_image_resnet(
-    *, num_classes: int, in_channels: int, head: str = "linear", blocks_per_stage: int
+    *, num_classes: int, in_channels: int, head: str = "linear", blocks_per_stage: int, first_stride: int = 1
 ) -> SmallImageResNet:
-    """A network of depth 6 * blocks_per_stage + 2."""
+    """A network of depth 6 * blocks_per_stage + 2; first_stride: 1 or 2, of the first convolution."""
     new = new_head(head, STAGE_CHANNELS[-1], num_classes)
-    return SmallImageResNet(blocks_per_stage=blocks_per_stage, in_channels=in_channels, head=new)
+    return SmallImageResNet(
+        blocks_per_stage=blocks_per_stage, in_channels=in_channels, head=new, first_stride=first_stride
+    )
 
 
 resnet20 = partial(small_image_resnet, blocks_per_stage=3)
+resnet20_s2 = partial(small_image_resnet, blocks_per_stage=3, first_stride=2)
 resnet32 = partial(small_image_resnet, blocks_per_stage=5)
 resnet44 = partial(small_image_resnet, blocks_per_stage=7)
 resnet56 = partial(small_image_resnet, blocks_per_stage=9)

@@ -28,6 +28,7 @@ LARGE = sorted(set(NETWORKS) - set(SMALL))
         ("resnet56", 853_018),
         ("resnet110", 1_727_962),
         ("wrn28_2", 1_467_610),
+        ("resnet20_s2", 269_722 + 16 * 3 * (4 * 4 - 3 * 3)),
     ],
 )
 def test_networks_have_their_published_number_of_parameters(arch: str, num_parameters: int) -> None:

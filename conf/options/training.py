@@ -39,7 +39,7 @@ class RunOptions(DataOptions):
 
     arch: NetworkName = option(
         "resnet32",
-        "network, timm:NAME or package.module:factory; the first six are for small images, others for large",
+        "network, timm:NAME or package.module:factory; the first seven are for small images, others for large",
         group="Network", flags=("-a",), choices=NETWORKS,
     )  # fmt: skip
     bn_momentum: float = option(
