@@ -153,12 +153,13 @@ def test_channels_and_classes_change_only_the_first_and_the_last_layer() -> None
 def test_the_depth_in_the_name_counts_the_layers_with_weights(arch: str) -> None:
     model = build_model(arch, num_classes=10, in_channels=3)
     layers = [module for module in model.modules() if isinstance(module, torch.nn.Conv2d | torch.nn.Linear)]
-    assert arch == f"resnet{len(layers)}"
+    assert arch.removesuffix("_s2") == f"resnet{len(layers)}"
 
 
 @pytest.mark.parametrize("size", [(4, 4), (7, 7), (8, 8), (9, 13), (28, 28), (32, 32), (33, 47)])
-def test_images_of_any_size_fit(size: tuple[int, int]) -> None:
-    model = build_model("resnet20", num_classes=5, in_channels=1).eval()
+@pytest.mark.parametrize("arch", ["resnet20", "resnet20_s2"])
+def test_images_of_any_size_fit(arch: str, size: tuple[int, int]) -> None:
+    model = build_model(arch, num_classes=5, in_channels=1).eval()
     images = torch.randn(2, 1, *size)
     assert model.features(images).shape == (2, 64)
     assert model(images).shape == (2, 5)
@@ -271,3 +272,12 @@ def test_a_network_says_from_which_size_of_images_on_it_works(arch: str, shape: 
     assert messages[0] == (
         f"-a {arch} needs images from 4x4 pixels, these have {shape[1]}x{shape[2]}: prepare larger ones"
     )
+
+
+def test_a_first_convolution_of_stride_2_halves_the_images_of_all_stages() -> None:
+    seen = []
+    model = build_model("resnet20_s2", num_classes=5, in_channels=3)
+    for stage in (model.layer1, model.layer2, model.layer3):
+        stage.register_forward_hook(lambda _module, _given, output: seen.append(tuple(output.shape[1:])))
+    model(torch.randn(1, 3, 32, 32))
+    assert seen == [(16, 16, 16), (32, 8, 8), (64, 4, 4)]
