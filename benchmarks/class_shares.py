@@ -38,15 +38,15 @@ class Classifier:
     """Probabilities of the validation and the test images: as they are, and calibrated on the validation images."""
 
     def __init__(self, checkpoint: Path, set_dir: Path) -> None:
-        network, card = read_classifier(checkpoint)
+        network, metadata = read_classifier(checkpoint)
         manifest = read_manifest(set_dir)
-        if card.class_names != manifest.class_names or card.calibration is not None:
+        if metadata.class_names != manifest.class_names or metadata.calibration is not None:
             raise SystemExit("a checkpoint of the set's classes, without a calibration, was expected")
 
         def outputs(split: str) -> tuple[np.ndarray, np.ndarray]:
             found = load_split(set_dir, split, manifest)
             assert found.labels is not None
-            logits = infer_with(network, card, found.images, path=checkpoint, batch_size=BATCH_SIZE).logits.numpy()
+            logits = infer_with(network, metadata, found.images, path=checkpoint, batch_size=BATCH_SIZE).logits.numpy()
             return np.exp(logits - np.logaddexp.reduce(logits, axis=1, keepdims=True)), found.labels
 
         self.val, self.val_labels = outputs(VAL)
@@ -54,7 +54,7 @@ class Classifier:
         calibration = fit_calibration(self.val, self.val_labels)
         self.calibration = calibration
         self.calibrated_test = calibration.scaling.probabilities(np.log(np.maximum(self.test, 1e-30)))
-        self.shares = training_shares(card)
+        self.shares = training_shares(metadata)
         self.calibrated_shares = np.array(calibration.scaling.class_shares)
 
 

@@ -26,11 +26,11 @@ from torch.profiler import ProfilerActivity, profile
 from longtail.conf.base.files import content_hash
 from longtail.models.build import build_model
 from longtail.training.augmentation import Normalisation
+from longtail.training.checkpoint_metadata import CheckpointMetadata
 from longtail.training.checkpoints import Checkpoint, save_checkpoint
 from longtail.training.distributed import Rank
 from longtail.training.evaluation import EVALUATION_BATCH_SIZE, evaluate
 from longtail.training.inference import infer
-from longtail.training.model_card import ModelCard
 from longtail.training.objective import Objective, Task
 from longtail.training.samples import Samples, new_samples
 from longtail.training.training_data import TrainingData
@@ -57,7 +57,7 @@ def task_of(samples: Samples) -> Task:
 
 
 def write_checkpoint(path: Path, model: torch.nn.Module, task: Task) -> None:
-    card = ModelCard(
+    metadata = CheckpointMetadata(
         run="benchmark",
         phase="train",
         arch="resnet32",
@@ -73,7 +73,9 @@ def write_checkpoint(path: Path, model: torch.nn.Module, task: Task) -> None:
     )
     save_checkpoint(
         path,
-        Checkpoint(epoch=1, arch="resnet32", state_dict=model.state_dict(), optimizer=None, best=None, model_card=card),
+        Checkpoint(
+            epoch=1, arch="resnet32", state_dict=model.state_dict(), optimizer=None, best=None, metadata=metadata
+        ),
     )
 
 

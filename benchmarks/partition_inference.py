@@ -37,9 +37,9 @@ from longtail.models.build import build_model
 from longtail.spark_jobs.cluster.session import spark_session
 from longtail.spark_jobs.frames.predictions import Classifier, with_predictions
 from longtail.training.augmentation import Normalisation
+from longtail.training.checkpoint_metadata import CheckpointMetadata
 from longtail.training.checkpoints import Checkpoint, save_checkpoint
 from longtail.training.inference import read_classifier
-from longtail.training.model_card import ModelCard
 
 SHAPE = (32, 32, 3)
 BATCH_SIZE = 500
@@ -60,7 +60,7 @@ def write_checkpoint(path: Path, arch: str, shape: tuple[int, int, int], *, num_
     """A network with its first weights, for images of shape (height, width, channels)."""
     torch.manual_seed(0)
     model = build_model(arch, num_classes=num_classes, in_channels=shape[2])
-    card = ModelCard(
+    metadata = CheckpointMetadata(
         run="benchmark",
         phase="train",
         arch=arch,
@@ -75,19 +75,20 @@ def write_checkpoint(path: Path, arch: str, shape: tuple[int, int, int], *, num_
         options=TrainOptions(arch=arch).model_dump(mode="json"),
     )
     save_checkpoint(
-        path, Checkpoint(epoch=1, arch=arch, state_dict=model.state_dict(), optimizer=None, best=None, model_card=card)
+        path,
+        Checkpoint(epoch=1, arch=arch, state_dict=model.state_dict(), optimizer=None, best=None, metadata=metadata),
     )
 
 
 def plain_network(checkpoint: Path, threads: int) -> Callable[[np.ndarray], np.ndarray]:
     """From images (N, height, width, channels) uint8 to probabilities (N, C), as most people write it."""
     torch.set_num_threads(threads)
-    model, card = read_classifier(checkpoint)
+    model, metadata = read_classifier(checkpoint)
 
     @torch.inference_mode()
     def probabilities(pixels: np.ndarray) -> np.ndarray:
         batch = torch.from_numpy(pixels.copy()).permute(0, 3, 1, 2)
-        return model(card.normalisation.apply(batch)).softmax(dim=1).numpy()
+        return model(metadata.normalisation.apply(batch)).softmax(dim=1).numpy()
 
     return probabilities
 

@@ -105,9 +105,9 @@ def files_in_batches(images: Path) -> Iterator[tuple[list[str], list[bytes]]]:
 
 def plain_way(images: Path, checkpoint: Path, output: Path, threads: int) -> None:
     torch.set_num_threads(threads)
-    model, card = read_classifier(checkpoint)
-    names, version = np.array(card.class_names), content_hash(checkpoint)
-    height, width, _ = card.image_shape
+    model, metadata = read_classifier(checkpoint)
+    names, version = np.array(metadata.class_names), content_hash(checkpoint)
+    height, width, _ = metadata.image_shape
 
     def decoded(content: bytes) -> np.ndarray:
         picture = Image.open(io.BytesIO(content)).convert("RGB")
@@ -121,7 +121,7 @@ def plain_way(images: Path, checkpoint: Path, output: Path, threads: int) -> Non
     ):
         for keys, contents in files_in_batches(images):
             pixels = torch.from_numpy(np.stack(list(pool.map(decoded, contents)))).permute(0, 3, 1, 2)
-            probabilities = model(card.normalisation.apply(pixels)).softmax(dim=1)
+            probabilities = model(metadata.normalisation.apply(pixels)).softmax(dim=1)
             best, classes = (found.numpy() for found in probabilities.topk(5, dim=1))
             columns = {
                 KEY: keys,

@@ -16,8 +16,8 @@ from longtail.conf.options.data import DataOptions
 from longtail.spark_jobs.advising.options import advise_options
 from longtail.spark_jobs.steps.prepared_set import prepared_set_dir
 from longtail.training.augmentation import Normalisation
+from longtail.training.checkpoint_metadata import CheckpointMetadata
 from longtail.training.checkpoints import Checkpoint, save_checkpoint
-from longtail.training.model_card import ModelCard
 from tests.conftest import RunJob
 from tests.image_tree import write_class
 from tests.prepared_set import change_manifest, write_manifest
@@ -103,12 +103,12 @@ def test_the_labelled_images_are_named_once(images: Path, other: str) -> None:
 def write_checkpoint(path: Path, **values: Any) -> Path:
     """A checkpoint as a training with these options leaves it, with no weights."""
     options = {**DataOptions(dataset="digits").model_dump(mode="json"), **values}
-    card = ModelCard(
+    metadata = CheckpointMetadata(
         run="base", phase="train", class_names=["a", "b"], class_counts=[3, 2], rule_counts=[3, 2],
         image_shape=(8, 8, 1), arch="resnet20", head="linear", logit_scale=1.0, options=options,
         normalisation=Normalisation((0.0,), (1.0,)), pseudo_label_round=0,
     )  # fmt: skip
-    nothing = Checkpoint(epoch=1, arch="resnet20", state_dict={}, optimizer=None, best=None, model_card=card)
+    nothing = Checkpoint(epoch=1, arch="resnet20", state_dict={}, optimizer=None, best=None, metadata=metadata)
     save_checkpoint(path, nothing)
     return path
 

@@ -347,7 +347,7 @@ def test_a_field_of_another_type_is_refused(tmp_path: Path, changes: dict[str, A
 def test_whole_numbers_in_the_place_of_weights_are_refused(tmp_path: Path) -> None:
     state = {"weight": torch.ones(1, 2, dtype=torch.int64), "bias": torch.ones(1)}
     file = saved(tmp_path / "c", {"state_dict": {f"module.{n}": t for n, t in state.items()}, "longtail": None})
-    checkpoint = Checkpoint(epoch=1, arch="a", state_dict=state, optimizer=None, best=None, model_card=None)
+    checkpoint = Checkpoint(epoch=1, arch="a", state_dict=state, optimizer=None, best=None, metadata=None)
     with refused() as messages:
         load_weights(nn.Linear(2, 1), checkpoint, path=file)
     assert "weight is of torch.int64, needed torch.float32" in messages[0]
@@ -366,7 +366,7 @@ def trained(*, steps: int = 1) -> tuple[nn.Module, torch.optim.SGD]:
 def test_momentum_goes_on_where_it_was_and_options_stay(tmp_path: Path) -> None:
     network, optimizer = trained()
     checkpoint = Checkpoint(
-        epoch=1, arch="a", state_dict=network.state_dict(), optimizer=optimizer.state_dict(), best=None, model_card=None
+        epoch=1, arch="a", state_dict=network.state_dict(), optimizer=optimizer.state_dict(), best=None, metadata=None
     )
     save_checkpoint(tmp_path / "c", checkpoint)
     loaded = load_checkpoint(tmp_path / "c")

@@ -19,17 +19,17 @@ NETWORK = "tests.written_network:small"
 
 def test_the_checkpoint_has_what_was_written() -> None:
     checkpoint = load_checkpoint(CHECKPOINT)
-    card = checkpoint.model_card
+    metadata = checkpoint.metadata
     assert (checkpoint.epoch, checkpoint.arch, checkpoint.companion) == (60, NETWORK, {})
     assert {name: tuple(tensor.shape) for name, tensor in checkpoint.state_dict.items()} == {
         "conv1.weight": (4, 1, 3, 3), "conv1.bias": (4,), "fc.weight": (10, 4), "fc.bias": (10,)
     }  # fmt: skip
-    assert checkpoint.optimizer is not None and checkpoint.best is not None and card is not None
+    assert checkpoint.optimizer is not None and checkpoint.best is not None and metadata is not None
     assert (checkpoint.best.epoch, checkpoint.best.val_balanced_accuracy) == (60, 0.2)
-    assert (card.phase, card.head, card.image_shape) == ("train", "linear", (8, 8, 1))
-    assert card.class_names == [str(digit) for digit in range(10)]
-    assert card.class_counts == card.rule_counts == [6, 5, 4, 4, 3, 2, 2, 1, 1, 1]
-    assert (card.options["seed"], card.options["learning_rate"]) == (0, 0.5)
+    assert (metadata.phase, metadata.head, metadata.image_shape) == ("train", "linear", (8, 8, 1))
+    assert metadata.class_names == [str(digit) for digit in range(10)]
+    assert metadata.class_counts == metadata.rule_counts == [6, 5, 4, 4, 3, 2, 2, 1, 1, 1]
+    assert (metadata.options["seed"], metadata.options["learning_rate"]) == (0, 0.5)
 
 
 def test_its_scores_are_those_that_the_training_reported(tmp_path: Path) -> None:

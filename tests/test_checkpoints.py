@@ -14,13 +14,13 @@ from torch import Tensor, nn
 from longtail.conf.base.errors import UserError
 from longtail.models.build import build_model
 from longtail.training.augmentation import Normalisation
+from longtail.training.checkpoint_metadata import FORMAT_VERSION, BestEpoch, CheckpointMetadata
 from longtail.training.checkpoints import (
     Checkpoint,
     load_checkpoint,
     load_weights,
     save_checkpoint,
 )
-from longtail.training.model_card import FORMAT_VERSION, BestEpoch, ModelCard
 from tests.refusals import refused
 
 
@@ -43,7 +43,7 @@ def checkpoint_of(model: nn.Module, *, epoch: int = 7) -> Checkpoint:
         state_dict=model.state_dict(),
         optimizer=optimizer.state_dict(),
         best=BestEpoch(epoch=5, val_balanced_accuracy=0.625, test_scores={"accuracy": 0.5, "few_shot_accuracy": None}),
-        model_card=ModelCard(
+        metadata=CheckpointMetadata(
             run="digits-train",
             phase="train",
             arch="resnet20",
@@ -82,7 +82,7 @@ def test_a_checkpoint_comes_back_as_it_was_saved(tmp_path: Path) -> None:
     assert same_weights(loaded.state_dict, saved.state_dict)
     assert (loaded.epoch, loaded.arch) == (7, "resnet20")
     assert loaded.best == saved.best
-    assert loaded.model_card == saved.model_card
+    assert loaded.metadata == saved.metadata
     for number, state in saved.optimizer["state"].items():
         assert torch.equal(loaded.optimizer["state"][number]["momentum_buffer"], state["momentum_buffer"])
     assert loaded.optimizer["param_groups"] == saved.optimizer["param_groups"]
@@ -98,18 +98,18 @@ def test_a_checkpoint_has_the_published_keys(tmp_path: Path) -> None:
 def test_without_validation_there_is_no_best_epoch(tmp_path: Path) -> None:
     model = new_model()
     plain = Checkpoint(
-        epoch=1, arch="resnet20", state_dict=model.state_dict(), optimizer=None, best=None, model_card=None
+        epoch=1, arch="resnet20", state_dict=model.state_dict(), optimizer=None, best=None, metadata=None
     )
     save_checkpoint(tmp_path / "c", plain)
     loaded = load_checkpoint(tmp_path / "c")
-    assert (loaded.best, loaded.model_card, loaded.optimizer) == (None, None, None)
+    assert (loaded.best, loaded.metadata, loaded.optimizer) == (None, None, None)
 
 
 def test_a_failed_save_keeps_the_previous_checkpoint(tmp_path: Path) -> None:
     file = tmp_path / "c"
     save_checkpoint(file, checkpoint_of(new_model(), epoch=1))
     broken = Checkpoint(
-        epoch=2, arch="x", state_dict={}, optimizer={"f": lambda: None}, best=None, model_card=None
+        epoch=2, arch="x", state_dict={}, optimizer={"f": lambda: None}, best=None, metadata=None
     )  # fmt: skip
     with pytest.raises((AttributeError, pickle.PicklingError)):
         save_checkpoint(file, broken)
@@ -139,7 +139,7 @@ def test_the_published_layout_loads_whatever_wrapped_the_network(tmp_path: Path,
     # 19 convolutions, as many batch norms of 5 tensors, weight and bias of the head.
     assert load_weights(target, checkpoint, path=tmp_path / "c") == 19 + 19 * 5 + 2
     assert same_weights(target.state_dict(), state)
-    assert (checkpoint.epoch, checkpoint.arch, checkpoint.model_card) == (200, "resnet20", None)
+    assert (checkpoint.epoch, checkpoint.arch, checkpoint.metadata) == (200, "resnet20", None)
 
 
 def test_the_query_encoder_of_a_moco_checkpoint_is_loaded(tmp_path: Path) -> None:

@@ -18,10 +18,10 @@ from longtail.conf.options.training import RunOptions, TrainOptions
 from longtail.data.manifest import read_manifest
 from longtail.spark_jobs.steps.checkpoint_options import continued
 from longtail.training.augmentation import Normalisation
+from longtail.training.checkpoint_metadata import CheckpointMetadata
 from longtail.training.checkpoints import Checkpoint, save_checkpoint
 from longtail.training.command import main as train_without_spark
 from longtail.training.continuation import training_option_names
-from longtail.training.model_card import ModelCard
 from longtail.training.run import run_training
 from tests.refusals import refused
 from tests.tiny_set import ALONE, paths_of, tiny_options, write_tiny_set
@@ -82,12 +82,12 @@ DIGITS = {"dataset": "digits", "imb_factor_unlabel": 1.0}
 def write_checkpoint(file: Path, /, *, phase: str = "train", set_identity: str | None = None, **values: Any) -> Path:
     """A checkpoint as a training with these options leaves it, with no weights."""
     options = {**DataOptions(dataset="digits").model_dump(mode="json"), **values}
-    card = ModelCard(
+    metadata = CheckpointMetadata(
         run="base", phase=phase, class_names=["a", "b"], class_counts=[3, 2], rule_counts=[3, 2],
         image_shape=(8, 8, 1), arch="resnet20", head="linear", logit_scale=1.0, options=options,
         normalisation=Normalisation((0.0,), (1.0,)), pseudo_label_round=0, set_identity=set_identity,
     )  # fmt: skip
-    nothing = Checkpoint(epoch=1, arch="resnet20", state_dict={}, optimizer=None, best=None, model_card=card)
+    nothing = Checkpoint(epoch=1, arch="resnet20", state_dict={}, optimizer=None, best=None, metadata=metadata)
     save_checkpoint(file, nothing)
     return file
 

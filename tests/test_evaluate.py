@@ -162,11 +162,11 @@ def test_a_published_checkpoint_that_is_calibrated_on_its_data_set_needs_no_set_
     monkeypatch.setattr("longtail.training.calibration.MIN_IMAGES", 6)
     calibrate_checkpoint(spark, CalibrateOptions(dataset="digits", resume=theirs), set_dir=set_dir)
 
-    card = load_classifier_checkpoint(tmp_path / "calibrated.pth.tar").model_card
-    own = load_classifier_checkpoint(checkpoint).model_card
-    assert card is not None and own is not None and card.calibration is not None
-    assert (card.class_names, card.head, card.logit_scale) == (own.class_names, own.head, own.logit_scale)
-    assert card.normalisation.mean == pytest.approx(own.normalisation.mean)
+    metadata = load_classifier_checkpoint(tmp_path / "calibrated.pth.tar").metadata
+    own = load_classifier_checkpoint(checkpoint).metadata
+    assert metadata is not None and own is not None and metadata.calibration is not None
+    assert (metadata.class_names, metadata.head, metadata.logit_scale) == (own.class_names, own.head, own.logit_scale)
+    assert metadata.normalisation.mean == pytest.approx(own.normalisation.mean)
     assert training_of_checkpoint(tmp_path / "calibrated.pth.tar") == []
     with refused() as messages:
         load_classifier_checkpoint(theirs)
@@ -229,9 +229,9 @@ def test_parts_without_labels_have_nothing_to_score(
 
 def test_losses_and_adjustment_take_the_class_counts_that_the_training_took(checkpoint: Path) -> None:
     """With --class_counts labelled, the counts of loss and rule leave the pseudo-labelled images out."""
-    card = load_checkpoint(checkpoint).model_card
-    assert card is not None
-    with_pseudo_labels = dataclasses.replace(card, class_counts=[30, 30, 30], rule_counts=[20, 10, 2])
+    metadata = load_checkpoint(checkpoint).metadata
+    assert metadata is not None
+    with_pseudo_labels = dataclasses.replace(metadata, class_counts=[30, 30, 30], rule_counts=[20, 10, 2])
 
     offsets = class_offsets(with_pseudo_labels, logit_adjustment=2.0)
     assert offsets == pytest.approx([-2 * math.log(share) for share in (20 / 32, 10 / 32, 2 / 32)])
@@ -274,11 +274,11 @@ def calibrated(directory: Path, checkpoint: Path) -> Path:
     probabilities = np.full((60, 3), [0.1, 0.1, 0.8])
     probabilities[np.arange(60), labels] += 0.5
     loaded = load_checkpoint(checkpoint)
-    assert loaded.model_card is not None
-    card = dataclasses.replace(
-        loaded.model_card, calibration=fit_calibration(probabilities / probabilities.sum(axis=1, keepdims=True), labels)
+    assert loaded.metadata is not None
+    metadata = dataclasses.replace(
+        loaded.metadata, calibration=fit_calibration(probabilities / probabilities.sum(axis=1, keepdims=True), labels)
     )
-    save_checkpoint(directory / "calibrated.pth.tar", dataclasses.replace(loaded, model_card=card))
+    save_checkpoint(directory / "calibrated.pth.tar", dataclasses.replace(loaded, metadata=metadata))
     return directory / "calibrated.pth.tar"
 
 

@@ -54,8 +54,8 @@ def images(set_dir: Path) -> np.ndarray:
 
 
 def logits_of(checkpoint: Path, images: np.ndarray) -> np.ndarray:
-    network, card = read_classifier(checkpoint)
-    return infer_with(network, card, images, path=checkpoint, batch_size=30).logits.numpy()
+    network, metadata = read_classifier(checkpoint)
+    return infer_with(network, metadata, images, path=checkpoint, batch_size=30).logits.numpy()
 
 
 def assert_same(found: np.ndarray, expected: np.ndarray) -> None:
@@ -110,9 +110,12 @@ def test_safetensors_hold_the_weights_and_the_json_beside_them_the_rest(checkpoi
         assert torch.equal(found.view(header[name]["shape"]), tensor), name
     assert end == len(content)
     about = json.loads((tmp_path / "net.json").read_text())
-    _, card = read_classifier(checkpoint)
+    _, metadata = read_classifier(checkpoint)
     assert about["class_names"] == NAMES and about["class_counts"] == [24, 12, 4]
-    assert about["normalisation"] == {"mean": list(card.normalisation.mean), "std": list(card.normalisation.std)}
+    assert about["normalisation"] == {
+        "mean": list(metadata.normalisation.mean),
+        "std": list(metadata.normalisation.std),
+    }
 
 
 def test_the_model_card_has_scores_with_intervals_and_limits(checkpoint: Path, tmp_path: Path) -> None:
@@ -137,9 +140,9 @@ def test_the_model_card_tells_copies_in_the_data_without_names_of_files(checkpoi
         {"split": "unlabeled", "of": "labelled", "num_conflicts": 0, "left_out": True},
     ]
     result["copies"] = [{**row, "kind": "near", "num_images": 3, "examples": [["x.png", "y.png"]]} for row in copies]
-    card = load_checkpoint(checkpoint).model_card
-    assert card is not None
-    text = model_card_text(result, card.options, version="0")
+    metadata = load_checkpoint(checkpoint).metadata
+    assert metadata is not None
+    text = model_card_text(result, metadata.options, version="0")
     assert (
         "resized):\n\n"
         "- the part train has 3 near copies of test images (1 of another class)\n"

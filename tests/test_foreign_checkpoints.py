@@ -111,10 +111,10 @@ def test_inputs_are_normalised_by_the_constants_of_the_data_set_or_else_by_its_i
     of_set = set_description(manifest_of(tmp_path, dataset))
     tensors = build_model("resnet20", num_classes=10, in_channels=3, head="cosine").state_dict()
     path = write_published(tmp_path / "c", tensors)
-    card = load_classifier_checkpoint(path, of_set).model_card
-    assert card is not None and (card.normalisation.mean, card.normalisation.std) == (mean, std)
-    assert (card.arch, card.head, card.logit_scale) == ("resnet20", "cosine", 30)
-    assert (card.rule_counts, card.image_shape) == ([30] * 10, (32, 32, 3))
+    metadata = load_classifier_checkpoint(path, of_set).metadata
+    assert metadata is not None and (metadata.normalisation.mean, metadata.normalisation.std) == (mean, std)
+    assert (metadata.arch, metadata.head, metadata.logit_scale) == ("resnet20", "cosine", 30)
+    assert (metadata.rule_counts, metadata.image_shape) == ([30] * 10, (32, 32, 3))
     assert f"taken to be those of {dataset}, mean {mean[0]:.4g}, " in assumption(of_set, path=path)
 
 

@@ -111,7 +111,7 @@ def test_a_run_that_chose_its_precision_records_it_and_keeps_it(
     set_dir: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     paths = paths_of(set_dir, tmp_path / "run")
-    cards = []
+    found = []
     # It goes on as on another machine, where the other type is the faster one.
     for epochs, slow in ((1, "float32"), (2, "bfloat16")):
         monkeypatch.setattr(SlowInOneType, "slow", slow)
@@ -119,8 +119,8 @@ def test_a_run_that_chose_its_precision_records_it_and_keeps_it(
             TrainOptions, arch="tests.test_precision:slow_in_one_type", precision="auto", epochs=epochs
         )
         run_training(options, paths, ALONE, attempt=epochs)
-        cards.append(load_checkpoint(tmp_path / "run" / LAST).model_card)
-    assert [card.options["precision"] for card in cards if card] == ["bfloat16"] * 2
+        found.append(load_checkpoint(tmp_path / "run" / LAST).metadata)
+    assert [metadata.options["precision"] for metadata in found if metadata] == ["bfloat16"] * 2
     told = {event["configuration"] for event in events_in(*paths.events_dir.iterdir()) if event.get("state")}
     assert {json.loads(text)["precision"] for text in told} == {"bfloat16"}
 

@@ -110,10 +110,10 @@ def test_outputs_that_are_no_numbers_are_refused_and_large_ones_are_not(
     checkpoint: Path, images: tuple[np.ndarray, np.ndarray], bias: float, is_refused: bool
 ) -> None:
     """Although the sum of the large ones is infinite."""
-    network, card = read_classifier(checkpoint)
+    network, metadata = read_classifier(checkpoint)
     network.fc.register_forward_hook(lambda _module, _inputs, outputs: torch.full_like(outputs, bias))
     with refused() if is_refused else nullcontext([]) as messages:
-        found = infer_with(network, replace(card, logit_scale=1.0), images[0], path=checkpoint, batch_size=7)
+        found = infer_with(network, replace(metadata, logit_scale=1.0), images[0], path=checkpoint, batch_size=7)
         assert (found.logits == bias).all()
     assert [("gives NaN or infinite outputs" in message) for message in messages] == [True] * is_refused
 
@@ -426,8 +426,8 @@ def test_a_calibrated_checkpoint_predicts_for_other_class_shares(
     assert version(checkpoint) == before and (tmp_path / "calibrated-reliability.png").stat().st_size > 1000
     calibrated = tmp_path / "calibrated.pth.tar"
     model, raw = lt.load(calibrated), infer(checkpoint, before, images[0], batch_size=500).logits.numpy()
-    assert model.card.calibration is not None
-    scaling = model.card.calibration.scaling
+    assert model.metadata.calibration is not None
+    scaling = model.metadata.calibration.scaling
     held = softmax(raw / scaling.temperature + np.array(scaling.biases), axis=1)
     np.testing.assert_allclose(model.predict_batch(images[0]).probabilities, held, atol=1e-5)
     np.testing.assert_allclose(held.mean(axis=0), scaling.class_shares, atol=1e-4)

@@ -185,7 +185,7 @@ def test_the_round_of_the_pseudo_labels_is_recorded(tmp_path: Path, set_dir: Pat
     paths = paths_of(set_dir, tmp_path / "run", pseudo_labels=table)
     result = run_training(semi_options(), paths, ALONE, attempt=1)
     assert result["pseudo_label_round"] == 2
-    assert load_classifier_checkpoint(tmp_path / "run" / LAST).model_card.pseudo_label_round == 2
+    assert load_classifier_checkpoint(tmp_path / "run" / LAST).metadata.pseudo_label_round == 2
     assert (
         supervised_task(tiny_options(TrainOptions), set_dir, read_manifest(set_dir), CPU).data.pseudo_label_round == 0
     )

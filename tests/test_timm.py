@@ -102,9 +102,9 @@ def test_a_training_starts_from_a_file_of_weights_and_is_used_like_any_other(
     assert torch.allclose(first, tensors["conv1.0.weight"].sum(dim=1, keepdim=True), atol=1e-6)
     assert torch.allclose(found.state_dict["backbone.layer3.0.conv1.weight"], tensors["layer3.0.conv1.weight"])
     # timm's configuration, not the set's own mean.
-    card = found.model_card
-    assert card is not None and card.arch == ARCH
-    assert card.normalisation.mean == (0.5,)
+    metadata = found.metadata
+    assert metadata is not None and metadata.arch == ARCH
+    assert metadata.normalisation.mean == (0.5,)
     network, _ = load_classifier(checkpoint, version=content_hash(checkpoint))
     assert isinstance(network, TimmNetwork)
 

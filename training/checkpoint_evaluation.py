@@ -37,17 +37,17 @@ def run_evaluation(options: TrainOptions, paths: RunPaths, rank: Rank) -> dict[s
     task = supervised_task(options, paths.set_dir, manifest, rank.device)
     checkpoint = load_checkpoint(options.resume)
     check_phase(checkpoint, path=options.resume)
-    card, order = checkpoint.model_card, None
-    if card is None:
+    metadata, order = checkpoint.metadata, None
+    if metadata is None:
         check_foreign_classifier(checkpoint, path=options.resume, num_classes=task.data.num_classes)
         head = head_of_checkpoint(checkpoint)
         task = task.with_objective(head=head, logit_scale=logit_scale_of(head, options))
     else:
-        order = class_order(card.class_names, task.data.class_names, file=options.resume, of=paths.set_dir)
-        card = card.in_order(order)
-        temperature = card.calibration.scaling.temperature if card.calibration else 1.0
-        task = task.with_objective(head=card.head, logit_scale=card.logit_scale / temperature)
-        task = task.with_data(class_counts=card.class_counts, pseudo_label_round=card.pseudo_label_round)
+        order = class_order(metadata.class_names, task.data.class_names, file=options.resume, of=paths.set_dir)
+        metadata = metadata.in_order(order)
+        temperature = metadata.calibration.scaling.temperature if metadata.calibration else 1.0
+        task = task.with_objective(head=metadata.head, logit_scale=metadata.logit_scale / temperature)
+        task = task.with_data(class_counts=metadata.class_counts, pseudo_label_round=metadata.pseudo_label_round)
     model = new_network(options, task, rank)
     load_into(model, options.resume, options)
     if order is not None:
@@ -55,10 +55,10 @@ def run_evaluation(options: TrainOptions, paths: RunPaths, rank: Rank) -> dict[s
     adjustment = None
     if options.logit_adjustment is not None:
         # The class counts that the weights were trained with; a checkpoint of another origin has none.
-        priors = log_priors(card.rule_counts if card else task.data.rule_counts)
+        priors = log_priors(metadata.rule_counts if metadata else task.data.rule_counts)
         adjustment = options.logit_adjustment * priors.to(rank.device)
-    if card and card.calibration:
-        biases = torch.tensor(card.calibration.scaling.biases, device=rank.device)
+    if metadata and metadata.calibration:
+        biases = torch.tensor(metadata.calibration.scaling.biases, device=rank.device)
         adjustment = -biases if adjustment is None else adjustment - biases
     totals = evaluate_all(model, task, rank, adjustment=adjustment)
     check_totals(totals, when=f"with {options.resume}", remedy="evaluate another checkpoint")

@@ -25,15 +25,16 @@ def check_phase(checkpoint: Checkpoint, *, path: Location, phase: str = "") -> N
 
     phase: of the training that goes on with it, if one does
     """
-    card = checkpoint.model_card
-    if card is None or card.phase == phase:
+    metadata = checkpoint.metadata
+    if metadata is None or metadata.phase == phase:
         return
     if phase in PRETRAININGS:
         raise UserError(
-            f"{path} was written by {card.phase}, and {phase} can only resume from its own checkpoints: leave it out"
+            f"{path} was written by {metadata.phase}, and {phase} can only resume from its own checkpoints: "
+            "leave it out"
         )
-    if card.phase in PRETRAININGS:
-        raise UserError(f"{path} was written by {card.phase}, which has no classifier: {_REMEDY}")
+    if metadata.phase in PRETRAININGS:
+        raise UserError(f"{path} was written by {metadata.phase}, which has no classifier: {_REMEDY}")
 
 
 def check_foreign_classifier(checkpoint: Checkpoint, *, path: Location, num_classes: int) -> None:

@@ -20,8 +20,8 @@ from longtail.conf.base.user_code import check_given
 from longtail.conf.networks import is_known_network
 from longtail.data.pickles import BadPickle
 from longtail.training.checkpoint_file import ForeignName, read_checkpoint_file
+from longtail.training.checkpoint_metadata import BestEpoch, CheckpointMetadata, metadata_text, read_metadata
 from longtail.training.finite import first_not_finite, momenta
-from longtail.training.model_card import BestEpoch, ModelCard, card_text, read_card
 
 HEAD_PREFIX = "fc."
 _STATE_DICT_KEYS = ("state_dict", "state_dict_best", "model_state_dict", "model", "net")
@@ -41,8 +41,8 @@ class Checkpoint:
 
     epoch: number of finished epochs
     best: best epoch on validation data; None without validation data
-    model_card: None if the checkpoint was not written by longtail
-    is_foreign: whether model_card describes a checkpoint of other code, and is taken from a prepared set
+    metadata: None if the checkpoint was not written by longtail
+    is_foreign: whether metadata describes a checkpoint of other code, and is taken from a prepared set
     companion: tensors outside the network that are needed to resume its training (MoCo's keys, FixMatch's weights)
     """
 
@@ -51,7 +51,7 @@ class Checkpoint:
     state_dict: dict[str, Tensor]
     optimizer: dict[str, Any] | None
     best: BestEpoch | None
-    model_card: ModelCard | None
+    metadata: CheckpointMetadata | None
     companion: dict[str, Tensor] = field(default_factory=dict)
     is_foreign: bool = False
 
@@ -60,7 +60,7 @@ class Checkpoint:
 
         set_identity: Manifest.identity; None for images that belong to no prepared set
         """
-        of_set = self.model_card.set_identity if self.model_card else None
+        of_set = self.metadata.set_identity if self.metadata else None
         return self.best if of_set in (None, set_identity) else None
 
 
@@ -75,7 +75,7 @@ def save_checkpoint(path: Location, checkpoint: Checkpoint) -> None:
         "optimizer": checkpoint.optimizer,
         "companion": checkpoint.companion,
         # JSON text, as the weights-only reader accepts no objects.
-        "longtail": card_text(checkpoint.model_card, best),
+        "longtail": metadata_text(checkpoint.metadata, best),
     }
     # Serialised in memory: on a full disk, torch's own writer raises an error that does not name the cause.
     serialised = io.BytesIO()
@@ -136,7 +136,7 @@ def checkpoint_in(content: Any, *, path: Location) -> Checkpoint:
     if not (optimizer is None or isinstance(optimizer, dict)) or not _is_named_tensors(companion):
         raise UserError(f"{path} is not a checkpoint: its optimizer or companion state is not a dict")
     _check_finite({}, companion, optimizer, path)
-    card, best = _longtail_part(content, path)
+    metadata, best = _longtail_part(content, path)
     return Checkpoint(
         epoch=epoch,
         arch=arch if isinstance(arch, str) else "unknown",
@@ -144,7 +144,7 @@ def checkpoint_in(content: Any, *, path: Location) -> Checkpoint:
         state_dict=tensors if is_of_longtail(content) else _plain_names(tensors),
         optimizer=optimizer,
         best=best,
-        model_card=card,
+        metadata=metadata,
         companion=companion,
     )
 
@@ -175,8 +175,8 @@ def _is_named_tensors(value: object) -> TypeGuard[dict[str, Tensor]]:
     return isinstance(value, dict) and all(isinstance(n, str) and torch.is_tensor(t) for n, t in value.items())
 
 
-def _longtail_part(content: dict[str, Any], path: Location) -> tuple[ModelCard | None, BestEpoch | None]:
-    return read_card(content["longtail"], path=path) if "longtail" in content else (None, None)
+def _longtail_part(content: dict[str, Any], path: Location) -> tuple[CheckpointMetadata | None, BestEpoch | None]:
+    return read_metadata(content["longtail"], path=path) if "longtail" in content else (None, None)
 
 
 def _plain_names(tensors: dict[str, Tensor]) -> dict[str, Tensor]:

@@ -167,11 +167,11 @@ def _need_linear_head(checkpoint: Checkpoint, path: Location, options: TrainClas
     """Raise UserError unless the checkpoint has a linear classifier, of the task's classes."""
     if f"{HEAD_PREFIX}bias" not in checkpoint.state_dict:
         raise UserError(f"--method {options.method} needs a linear classifier, {path} has none: choose cRT or NCM")
-    if (card := checkpoint.model_card) is None:
+    if (metadata := checkpoint.metadata) is None:
         check_foreign_classifier(checkpoint, path=path, num_classes=task.data.num_classes)
     else:
         check_same_order(
-            card.class_names,
+            metadata.class_names,
             task.data.class_names,
             file=path,
             of="the prepared set",

@@ -7,13 +7,15 @@ from longtail.conf.options.base import is_in_run_name, presentation
 from longtail.conf.options.data import DATA_OPTIONS
 from longtail.conf.options.train_classifier import TrainClassifierOptions
 from longtail.conf.options.training import RunOptions
-from longtail.training.model_card import ModelCard
+from longtail.training.checkpoint_metadata import CheckpointMetadata
 
 OPTIONS_OF_CODE = ("arch", "loss_type")
 """Options whose value may be code of the user's own, which is never run because a checkpoint names it."""
 
 
-def training_options(options_type: type[RunOptions], card: ModelCard, given: dict[str, Any]) -> dict[str, Any]:
+def training_options(
+    options_type: type[RunOptions], metadata: CheckpointMetadata, given: dict[str, Any]
+) -> dict[str, Any]:
     """The training's options in a checkpoint, for a job that goes on with it, without those of the data set.
 
     given: the values that the user gives, by name
@@ -22,9 +24,9 @@ def training_options(options_type: type[RunOptions], card: ModelCard, given: dic
     threads, memory), where to write, and the run's own name are never taken over. Raises UserError if the checkpoint
     records code of a user's own that is not given.
     """
-    goes_on = card.phase == options_type.phase and not issubclass(options_type, TrainClassifierOptions)
+    goes_on = metadata.phase == options_type.phase and not issubclass(options_type, TrainClassifierOptions)
     names = set(training_option_names(options_type)) if goes_on else {"arch"}
-    recorded = {name: value for name, value in card.options.items() if name in names and value is not None}
+    recorded = {name: value for name, value in metadata.options.items() if name in names and value is not None}
     for name in OPTIONS_OF_CODE:
         value = recorded.get(name)
         if isinstance(value, str) and is_code_name(value) and name not in given:

@@ -15,9 +15,9 @@ from longtail.conf.vocabulary import TRAIN
 from longtail.data.manifest import Manifest
 from longtail.training.augmentation import Normalisation
 from longtail.training.checkpoint_heads import check_foreign_classifier, head_of_checkpoint
+from longtail.training.checkpoint_metadata import CheckpointMetadata
 from longtail.training.checkpoints import Checkpoint, check_architecture
 from longtail.training.losses import logit_scale_of
-from longtail.training.model_card import ModelCard
 
 _LOSS_OF_HEAD = {"linear": "CE", "cosine": "LDAM"}
 
@@ -64,7 +64,7 @@ def with_card(checkpoint: Checkpoint, of_set: SetDescription, *, path: Location,
         raise UserError(f"{path} does not say which network it is of: name it with -a, as -a resnet32")
     head = head_of_checkpoint(checkpoint)
     loss = LossOptions(loss_type=_LOSS_OF_HEAD[head])
-    card = ModelCard(
+    metadata = CheckpointMetadata(
         run=path.parent.name,
         phase="train",
         arch=network,
@@ -78,7 +78,7 @@ def with_card(checkpoint: Checkpoint, of_set: SetDescription, *, path: Location,
         normalisation=of_set.normalisation,
         options={"dataset": of_set.dataset, **loss.model_dump(mode="json")},
     )
-    return replace(checkpoint, arch=network, model_card=card, is_foreign=True)
+    return replace(checkpoint, arch=network, metadata=metadata, is_foreign=True)
 
 
 def by_position(path: Location | str) -> str:

@@ -29,10 +29,10 @@ from longtail.models.heads import ReorderedHead
 from longtail.models.network import Network
 from longtail.training.augmentation import Normalisation
 from longtail.training.checkpoint_heads import check_phase
+from longtail.training.checkpoint_metadata import CheckpointMetadata
 from longtail.training.checkpoints import Checkpoint, load_checkpoint, load_weights
 from longtail.training.foreign_checkpoints import SetDescription, with_card
 from longtail.training.losses import build_loss, log_priors
-from longtail.training.model_card import ModelCard
 from longtail.training.prior_shift import log_ratios
 
 CPU = torch.device("cpu")
@@ -58,12 +58,12 @@ def load_classifier(
     order: tuple[int, ...] | None = None,
     of_set: SetDescription | None = None,
     device: torch.device = CPU,
-) -> tuple[Network, ModelCard]:
+) -> tuple[Network, CheckpointMetadata]:
     """The network of a checkpoint, in evaluation mode; cached, so that a Python worker loads it once.
 
     version: content_hash of the file, so that a rewritten checkpoint is never used by mistake
     arch: the network that the user gives, which is needed if it is code of their own
-    order: class order[i] of the checkpoint becomes class i, of the network's outputs and of the card
+    order: class order[i] of the checkpoint becomes class i, of the network's outputs and of the metadata
     of_set: what a checkpoint of other code is described by
     device: where the network is
 
@@ -72,8 +72,8 @@ def load_classifier(
     """
     if content_hash(path) != version:
         raise UserError(f"{path} was rewritten while it was in use: start the job again")
-    network, card = read_classifier(path, arch, order, of_set)
-    return for_inference(network, card.image_shape).to(device), card
+    network, metadata = read_classifier(path, arch, order, of_set)
+    return for_inference(network, metadata.image_shape).to(device), metadata
 
 
 def for_inference(network: Network, image_shape: tuple[int, int, int]) -> Network:
@@ -91,20 +91,20 @@ def read_classifier(
     arch: str | None = None,
     order: tuple[int, ...] | None = None,
     of_set: SetDescription | None = None,
-) -> tuple[Network, ModelCard]:
+) -> tuple[Network, CheckpointMetadata]:
     """As load_classifier, whatever the file's version, and not cached."""
     checkpoint = load_classifier_checkpoint(path, of_set, arch)
-    card = checkpoint.model_card
-    assert card is not None
-    check_given(card.arch, arch, option="-a", checkpoint=path)
-    height, width, channels = card.image_shape
+    metadata = checkpoint.metadata
+    assert metadata is not None
+    check_given(metadata.arch, arch, option="-a", checkpoint=path)
+    height, width, channels = metadata.image_shape
     model = build_checked_model(
-        card.arch, num_outputs=len(card.class_names), image_shape=(channels, height, width), head=card.head
+        metadata.arch, num_outputs=len(metadata.class_names), image_shape=(channels, height, width), head=metadata.head
     )
     load_weights(model, checkpoint, path=path)
     if order is not None:
         model.fc = ReorderedHead(model.fc, order)
-    return model.to(memory_format=torch.channels_last).eval(), card.in_order(order)
+    return model.to(memory_format=torch.channels_last).eval(), metadata.in_order(order)
 
 
 def load_classifier_checkpoint(
@@ -118,7 +118,7 @@ def load_classifier_checkpoint(
     """
     checkpoint = load_checkpoint(path)
     check_phase(checkpoint, path=path)
-    if checkpoint.model_card is not None:
+    if checkpoint.metadata is not None:
         return checkpoint
     if of_set is None:
         raise UserError(
@@ -146,14 +146,16 @@ def infer(
 
     Raises UserError as infer_with does.
     """
-    model, card = load_classifier(path, version, arch, order, of_set, device)
-    return infer_with(model, card, images, path=path, batch_size=batch_size, with_features=with_features, device=device)
+    model, metadata = load_classifier(path, version, arch, order, of_set, device)
+    return infer_with(
+        model, metadata, images, path=path, batch_size=batch_size, with_features=with_features, device=device
+    )
 
 
 @torch.inference_mode()
 def infer_with(
     model: Network,
-    card: ModelCard,
+    metadata: CheckpointMetadata,
     images: np.ndarray,
     *,
     path: Location,
@@ -166,16 +168,16 @@ def infer_with(
     Raises UserError if the images are not of the shape that the network was trained on, if an output is no number, or
     if a GPU has too little memory.
     """
-    if images.shape[1:] != card.image_shape:
-        raise UserError(f"{path} was trained on images of shape {card.image_shape}, these have {images.shape[1:]}")
+    if images.shape[1:] != metadata.image_shape:
+        raise UserError(f"{path} was trained on images of shape {metadata.image_shape}, these have {images.shape[1:]}")
     logits, features = list[Tensor](), list[Tensor]()
     try:
         for before_head, num_images in feature_passes(
-            model, card.normalisation, _tensor_to_read(images), batch_size=batch_size, device=device
+            model, metadata.normalisation, _tensor_to_read(images), batch_size=batch_size, device=device
         ):
             found = model.fc(before_head)
-            if card.logit_scale != 1:  # many classes: each pass over the logits counts
-                found = card.logit_scale * found
+            if metadata.logit_scale != 1:  # many classes: each pass over the logits counts
+                found = metadata.logit_scale * found
             logits.append(found.float()[:num_images].cpu())
             features.append(before_head.float()[:num_images].cpu())
     except torch.cuda.OutOfMemoryError:
@@ -183,7 +185,7 @@ def infer_with(
             f"{device} has too little memory for {path} and {batch_size} images at once: lower --batch_size, or let "
             f"fewer tasks share a GPU (spark.task.resource.gpu.amount)"
         ) from None
-    everything = scaled(card, _joined(logits, len(card.class_names)))
+    everything = scaled(metadata, _joined(logits, len(metadata.class_names)))
     if not _all_are_finite(everything):
         raise UserError(f"{path} gives NaN or infinite outputs for some images: its training diverged; train again")
     return Inference(everything, torch.cat(features) if with_features and features else None)
@@ -239,30 +241,32 @@ def _tensor_to_read(images: np.ndarray) -> Tensor:
         return torch.from_numpy(images).permute(0, 3, 1, 2)
 
 
-def scaled(card: ModelCard, logits: Tensor) -> Tensor:
+def scaled(metadata: CheckpointMetadata, logits: Tensor) -> Tensor:
     """The logits (N, C), by the checkpoint's calibration if it has one."""
-    if card.calibration is None:
+    if metadata.calibration is None:
         return logits
-    scaling = card.calibration.scaling
+    scaling = metadata.calibration.scaling
     return logits / scaling.temperature + torch.tensor(scaling.biases, dtype=logits.dtype, device=logits.device)
 
 
-def losses(path: Location, card: ModelCard, logits: Tensor, labels: Tensor, *, loss_type: str | None = None) -> Tensor:
+def losses(
+    path: Location, metadata: CheckpointMetadata, logits: Tensor, labels: Tensor, *, loss_type: str | None = None
+) -> Tensor:
     """(N,) losses of logits (N, C) for labels (N,), by the loss that the checkpoint was trained with.
 
     path: the checkpoint's, for messages; loss_type: the loss that the user gives, needed if it is code of their own
     """
     try:
-        check_given(card.options["loss_type"], loss_type, option="--loss_type", checkpoint=path)
-        options = LossOptions(**{name: card.options[name] for name in LOSS_OPTIONS})
+        check_given(metadata.options["loss_type"], loss_type, option="--loss_type", checkpoint=path)
+        options = LossOptions(**{name: metadata.options[name] for name in LOSS_OPTIONS})
     except (KeyError, ValueError) as error:
         reason = " ".join(str(error).split())[:200]
         raise UserError(f"{path} does not say which loss it was trained with ({reason}): train again") from None
-    return build_loss(options, card.rule_counts, torch.device("cpu"))(logits, labels)
+    return build_loss(options, metadata.rule_counts, torch.device("cpu"))(logits, labels)
 
 
 def class_offsets(
-    card: ModelCard, *, logit_adjustment: float | None = None, shares: Sequence[float] | None = None
+    metadata: CheckpointMetadata, *, logit_adjustment: float | None = None, shares: Sequence[float] | None = None
 ) -> tuple[float, ...] | None:
     """(C,) what is added to the logits for other class shares; None for nothing.
 
@@ -270,34 +274,38 @@ def class_offsets(
     shares: (C,) class shares of the images that are predicted
     """
     if logit_adjustment is not None:
-        return tuple((-logit_adjustment * log_priors(card.rule_counts)).tolist())
-    return None if shares is None else tuple(log_ratios(np.array(shares), shares_of_outputs(card)).tolist())
+        return tuple((-logit_adjustment * log_priors(metadata.rule_counts)).tolist())
+    return None if shares is None else tuple(log_ratios(np.array(shares), shares_of_outputs(metadata)).tolist())
 
 
-def shares_of_outputs(card: ModelCard) -> np.ndarray:
+def shares_of_outputs(metadata: CheckpointMetadata) -> np.ndarray:
     """(C,) the class shares that the probabilities hold for: of the calibration, else of the training."""
-    return training_shares(card) if card.calibration is None else np.array(card.calibration.scaling.class_shares)
+    return (
+        training_shares(metadata)
+        if metadata.calibration is None
+        else np.array(metadata.calibration.scaling.class_shares)
+    )
 
 
-def prior_shares(card: ModelCard, prior: str | Path | Mapping[str, float]) -> Sequence[float]:
+def prior_shares(metadata: CheckpointMetadata, prior: str | Path | Mapping[str, float]) -> Sequence[float]:
     """(C,) class shares to predict for: `uniform`, `train`, shares by class name, or a CSV file of them.
 
     Raises UserError for a file or names that do not fit the checkpoint's classes.
     """
     if prior == "uniform":
-        return [1 / len(card.class_names)] * len(card.class_names)
+        return [1 / len(metadata.class_names)] * len(metadata.class_names)
     if prior == "train":
-        return training_shares(card).tolist()
+        return training_shares(metadata).tolist()
     if isinstance(prior, Mapping):
-        return shares_by_name(prior, card.class_names, where="prior")
+        return shares_by_name(prior, metadata.class_names, where="prior")
     if not isinstance(prior, str | Path):
         raise UserError(
             f"prior is of the type {type(prior).__name__}: uniform, train, a mapping or a file was expected"
         )
-    return read_class_shares(Path(prior), card.class_names)
+    return read_class_shares(Path(prior), metadata.class_names)
 
 
-def training_shares(card: ModelCard) -> np.ndarray:
+def training_shares(metadata: CheckpointMetadata) -> np.ndarray:
     """(C,) class shares of the images that loss and rule were given."""
-    counts = np.array(card.rule_counts, np.float64)
+    counts = np.array(metadata.rule_counts, np.float64)
     return counts / counts.sum()

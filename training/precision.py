@@ -75,8 +75,8 @@ def faster_precision(network: nn.Module, image_shape: Sequence[int], rank: Rank)
 def _recorded_precision(paths: RunPaths) -> Precision | None:
     """Of the run's own last checkpoint; None without one."""
     checkpoint = paths.run_dir / CHECKPOINT_FILE
-    card = load_checkpoint(checkpoint).model_card if checkpoint.exists() else None
-    recorded = card.options.get("precision") if card else None
+    metadata = load_checkpoint(checkpoint).metadata if checkpoint.exists() else None
+    recorded = metadata.options.get("precision") if metadata else None
     return recorded if recorded in get_args(Precision) else None
 
 

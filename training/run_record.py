@@ -7,6 +7,7 @@ from longtail.conf.options.pretraining import PRETRAININGS
 from longtail.conf.options.training import RunOptions
 from longtail.conf.vocabulary import TEST, TRAIN, VAL
 from longtail.data.manifest import read_manifest
+from longtail.training.checkpoint_metadata import BestEpoch, CheckpointMetadata
 from longtail.training.checkpoints import (
     Checkpoint,
     companion_of,
@@ -15,7 +16,6 @@ from longtail.training.checkpoints import (
 from longtail.training.kept_predictions import PredictionRecord
 from longtail.training.loop import EpochReport
 from longtail.training.metrics import class_accuracy, summarise
-from longtail.training.model_card import BestEpoch, ModelCard
 from longtail.training.objective import Task
 from longtail.training.run_directory import BEST_CHECKPOINT_FILE, CHECKPOINT_FILE, RunPaths
 from longtail.training.run_events import RunEvents
@@ -104,7 +104,7 @@ class RunRecord:
             companion=companion_of(self._model, self._network),
             optimizer=self._optimizer.state_dict() if self._optimizer else None,
             best=self.best,
-            model_card=ModelCard(
+            metadata=CheckpointMetadata(
                 run=self._run,
                 phase=self._options.phase,
                 arch=self._options.arch,

@@ -4,8 +4,8 @@ from dataclasses import asdict
 from typing import Any
 
 from longtail.data.manifest import Manifest
+from longtail.training.checkpoint_metadata import BestEpoch
 from longtail.training.metrics import Predictions, Totals, split_scores
-from longtail.training.model_card import BestEpoch
 from longtail.training.objective import Task
 
 

@@ -10,11 +10,11 @@ from longtail.conf.options.training import RunOptions
 from longtail.data.class_names import check_same_order
 from longtail.data.manifest import read_manifest
 from longtail.training.checkpoint_heads import check_foreign_classifier, check_foreign_pretraining, check_phase
+from longtail.training.checkpoint_metadata import BestEpoch
 from longtail.training.checkpoints import (
     load_checkpoint,
     load_companion,
 )
-from longtail.training.model_card import BestEpoch
 from longtail.training.networks import load_into
 from longtail.training.objective import Task
 from longtail.training.optimizer_state import load_momentum
@@ -55,16 +55,16 @@ def _check_classes(path: Location, task: Task, options: RunOptions, paths: RunPa
     """Raise UserError if the training cannot go on from a checkpoint, as its classes or their order are others."""
     checkpoint = load_checkpoint(path)
     check_phase(checkpoint, path=path, phase=options.phase)
-    card = checkpoint.model_card
+    metadata = checkpoint.metadata
     if options.phase in PRETRAININGS:
-        if card is None:
+        if metadata is None:
             check_foreign_pretraining(checkpoint, path=path, phase=options.phase)
         return
-    if card is None:
+    if metadata is None:
         check_foreign_classifier(checkpoint, path=path, num_classes=task.data.num_classes)
         return
     check_same_order(
-        card.class_names,
+        metadata.class_names,
         task.data.class_names,
         file=path,
         of=paths.set_dir,

@@ -30,8 +30,8 @@ def options_with_set(
     taken = {}
     if "resume" in given:
         checkpoint = load_checkpoint(Path(given["resume"]))
-        if checkpoint.model_card is not None:
-            taken = training_options(options_type, checkpoint.model_card, given)
+        if checkpoint.metadata is not None:
+            taken = training_options(options_type, checkpoint.metadata, given)
         else:
             taken = {"arch": checkpoint.arch} if is_known_network(checkpoint.arch) else {}
             if issubclass(options_type, TrainOptions) and int(os.environ.get("RANK", 0)) == 0:

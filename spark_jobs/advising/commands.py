@@ -8,7 +8,7 @@ from longtail.conf.options.advise import AdviseOptions
 from longtail.conf.options.inference import GenPseudolabelsOptions
 from longtail.conf.options.pretraining import PretrainRotOptions
 from longtail.spark_jobs.advising.diagnosis import Diagnosis
-from longtail.spark_jobs.steps.checkpoint_options import card_of, data_options
+from longtail.spark_jobs.steps.checkpoint_options import data_options, metadata_of
 from longtail.spark_jobs.steps.labelling import default_table
 from longtail.spark_jobs.steps.next_steps import training_on_pseudo_labels
 
@@ -32,8 +32,8 @@ def commands_for(diagnosis: Diagnosis, options: AdviseOptions, *, set_dir: Locat
 def _label_and_train(diagnosis: Diagnosis, options: AdviseOptions, set_dir: Location) -> str:
     """Label the unlabeled images with the base classifier, then train on labels and pseudo-labels."""
     checkpoint = diagnosis.checkpoint
-    card = card_of(checkpoint)
-    recorded = data_options(card, {}) if card else {}
+    metadata = metadata_of(checkpoint)
+    recorded = data_options(metadata, {}) if metadata else {}
     labelling = next_command(
         "gen_pseudolabels", GenPseudolabelsOptions, options, from_checkpoint=recorded, resume=checkpoint
     )

@@ -13,7 +13,7 @@ from longtail.conf.options.data import OF_UNLABELED, PLACES, DataOptions
 from longtail.conf.options.prepare import PrepareOptions
 from longtail.data.manifest import FILE_NAME, read_manifest
 from longtail.data.storage import is_table
-from longtail.spark_jobs.steps.checkpoint_options import Continued, card_of, data_options, with_recorded
+from longtail.spark_jobs.steps.checkpoint_options import Continued, data_options, metadata_of, with_recorded
 from longtail.spark_jobs.steps.prepared_set import PREPARED_DIRECTORY, prepared_set_dir
 
 
@@ -25,19 +25,19 @@ def advise_options(given: dict[str, Any]) -> Continued[AdviseOptions]:
     Raises UserError for bad input, or if the checkpoint was trained on other labelled images.
     """
     named = _labelled_options(given)
-    card = card_of(Path(given["resume"])) if "resume" in given else None
-    inherited = {} if named or card is None else data_options(card, given)
+    metadata = metadata_of(Path(given["resume"])) if "resume" in given else None
+    inherited = {} if named or metadata is None else data_options(metadata, given)
     if OF_UNLABELED & given.keys():
         named, inherited = _without_unlabeled(named), _without_unlabeled(inherited)
-    if named or card is None:
+    if named or metadata is None:
         # No place is looked at because a manifest names it: its set must be there.
         of_manifest = "labelled" in given and (Path(given["labelled"]) / FILE_NAME).is_file()
         job = Continued(resolve_options(AdviseOptions, {**named, **given}, is_prepared=of_manifest), None)
         _check_places(job.options, named, given)
     else:
-        job = with_recorded(AdviseOptions, given, inherited, card)
-    if card is not None and given.get("dataset") in (None, card.options.get("dataset")):
-        _check_labelled_part(job.options, data_options(card, {}))
+        job = with_recorded(AdviseOptions, given, inherited, metadata)
+    if metadata is not None and given.get("dataset") in (None, metadata.options.get("dataset")):
+        _check_labelled_part(job.options, data_options(metadata, {}))
     return job
 
 

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
     from longtail.models.network import Network
     from longtail.spark_jobs.frames.predictions import Classifier
-    from longtail.training.checkpoints import ModelCard
+    from longtail.training.checkpoints import CheckpointMetadata
 
 
 @dataclass(frozen=True)
@@ -53,7 +53,7 @@ class Model:
     batch_size: most images per forward pass
     class_offsets: (C,) added to the logits for other class shares; None for nothing
     arch: the network that the user gave, if it is code of their own
-    network, card: the network in evaluation mode, and its description
+    network, metadata: the network in evaluation mode, and its description
     """
 
     checkpoint: Location
@@ -62,22 +62,22 @@ class Model:
     class_offsets: tuple[float, ...] | None
     arch: str | None
     network: "Network"
-    card: "ModelCard"
+    metadata: "CheckpointMetadata"
 
     @property
     def class_names(self) -> list[str]:
         """(C,) names of the classes, by number."""
-        return list(self.card.class_names)
+        return list(self.metadata.class_names)
 
     @property
     def class_counts(self) -> list[int]:
         """(C,) images of each class that it was trained on, pseudo-labelled ones included."""
-        return list(self.card.class_counts)
+        return list(self.metadata.class_counts)
 
     @property
     def image_shape(self) -> tuple[int, int, int]:
         """(height, width, channels) of the images that the network takes; others are scaled and cropped."""
-        return self.card.image_shape
+        return self.metadata.image_shape
 
     @with_known_options
     def predict_batch(self, images: np.ndarray | Sequence[object], *, features: bool = False) -> BatchPredictions:
@@ -96,7 +96,7 @@ class Model:
         pixels = self._pixels(images)
         found = infer_with(
             self.network,
-            self.card,
+            self.metadata,
             pixels,
             path=self.checkpoint,
             batch_size=min(self.batch_size, max(len(pixels), 1)),
@@ -107,7 +107,7 @@ class Model:
             logits = logits + torch.tensor(self.class_offsets)
         predictions = class_predictions(logits)
         return BatchPredictions(
-            class_name=[self.card.class_names[number] for number in predictions.predicted.tolist()],
+            class_name=[self.metadata.class_names[number] for number in predictions.predicted.tolist()],
             predicted=predictions.predicted.numpy(),
             confidence=predictions.confidence.numpy(),
             margin=predictions.margin.numpy(),
@@ -149,7 +149,7 @@ class Model:
         return with_named_predictions(
             frame,
             self._classifier(),
-            self.card.class_names,
+            self.metadata.class_names,
             image_column(frame, image),
             on_bad_image=on_bad_image,
             additions=Additions(probabilities=probabilities, features=features),
@@ -171,7 +171,9 @@ class Model:
         probabilities = replace(self, class_offsets=None).predict_batch(images).probabilities
         if not len(probabilities):
             raise UserError("class shares are estimated from images, and there are none")
-        found = estimated_with_intervals(probabilities, shares_of_outputs(self.card), calibration=self.card.calibration)
+        found = estimated_with_intervals(
+            probabilities, shares_of_outputs(self.metadata), calibration=self.metadata.calibration
+        )
         columns = {"share": found.shares, "low": found.low, "high": found.high}
         return pd.DataFrame({"class_name": self.class_names, **columns})
 
@@ -187,7 +189,7 @@ class Model:
             )
         from longtail.spark_jobs.frames.prediction_function import prediction_function
 
-        function = prediction_function(spark, self._classifier(), self.card.class_names)
+        function = prediction_function(spark, self._classifier(), self.metadata.class_names)
         spark.udf.register(name, function)
         return function
 
@@ -242,16 +244,16 @@ def load(
         path = location(checkpoint).absolute()
     except ValueError as error:
         raise UserError(f"{checkpoint} is not a valid path of a checkpoint: {error}") from None
-    network, card = read_classifier(path, arch)
+    network, metadata = read_classifier(path, arch)
     if prior is not None and logit_adjustment is not None:
         raise UserError("prior and logit_adjustment both correct for class shares: give one of them")
-    shares = None if prior is None else prior_shares(card, prior)
+    shares = None if prior is None else prior_shares(metadata, prior)
     return Model(
         checkpoint=path,
         version=content_hash(path),
         batch_size=batch_size,
-        class_offsets=class_offsets(card, logit_adjustment=logit_adjustment, shares=shares),
+        class_offsets=class_offsets(metadata, logit_adjustment=logit_adjustment, shares=shares),
         arch=arch,
-        network=for_inference(network, card.image_shape),
-        card=card,
+        network=for_inference(network, metadata.image_shape),
+        metadata=metadata,
     )

@@ -216,7 +216,7 @@ def _predicted(
     from longtail.training.class_predictions import class_predictions
 
     is_bad = np.array([reason is not None for reason in reasons], bool)
-    outputs, card = outputs_of(classifier, pixels, device, with_features=additions.features)
+    outputs, metadata = outputs_of(classifier, pixels, device, with_features=additions.features)
     found = class_predictions(outputs.logits)
     names = pa.array(class_names, pa.string())
 
@@ -246,7 +246,7 @@ def _predicted(
         assert rows is not None, "they have the labels"
         labels = _class_numbers(rows.column(additions.label_column), class_names, classifier)
         columns[TRUE_CLASS] = pa.array(labels, mask=is_bad)
-        columns |= scores_of(outputs.logits, columns[TRUE_CLASS], card, classifier)
+        columns |= scores_of(outputs.logits, columns[TRUE_CLASS], metadata, classifier)
     return pa.RecordBatch.from_pydict(columns, schema=pa.schema([*NAMED_PREDICTION_SCHEMA, *additions.fields]))
 
 

@@ -50,9 +50,9 @@ if TYPE_CHECKING:
     import torch
     from torch import Tensor
 
+    from longtail.training.checkpoint_metadata import CheckpointMetadata
     from longtail.training.foreign_checkpoints import SetDescription
     from longtail.training.inference import Inference
-    from longtail.training.model_card import ModelCard
 
 MOST_LOGITS = 2**22
 """Of the images that a task predicts together: 16 MiB, beside which their probabilities and those in the JVM take
@@ -124,11 +124,11 @@ def classifier_of(
     path, of_set = checkpoint.absolute(), set_description(manifest)
     version = checkpoint_version(path)
     loaded = load_classifier_checkpoint(path, of_set, arch)
-    card = loaded.model_card
-    assert card is not None, "load_classifier_checkpoint() gives it to a checkpoint of other code"
+    metadata = loaded.metadata
+    assert metadata is not None, "load_classifier_checkpoint() gives it to a checkpoint of other code"
     if loaded.is_foreign:
         print(assumption(of_set, path=path))
-    order = class_order(card.class_names, manifest.class_names, file=path, of=set_dir)
+    order = class_order(metadata.class_names, manifest.class_names, file=path, of=set_dir)
     return Classifier(
         checkpoint=path,
         version=version,
@@ -137,7 +137,7 @@ def classifier_of(
         batch_size=batch_size,
         class_order=None if order is None else tuple(order),
         threads=threads,
-        class_offsets=class_offsets(card.in_order(order), logit_adjustment=logit_adjustment),
+        class_offsets=class_offsets(metadata.in_order(order), logit_adjustment=logit_adjustment),
         arch=arch,
         loss_type=loss_type,
         of_set=of_set,
@@ -152,7 +152,7 @@ def classifier_alone(
     logit_adjustment: float | None = None,
     arch: str | None = None,
     loss_type: str | None = None,
-) -> "tuple[Classifier, ModelCard]":
+) -> "tuple[Classifier, CheckpointMetadata]":
     """The classifier in a checkpoint, for whatever images, and its description; nothing else is read.
 
     Raises UserError if it cannot be read, or if it is of other code, which describes no classifier.
@@ -162,19 +162,19 @@ def classifier_alone(
     path = checkpoint.absolute()
     version = checkpoint_version(path)
     # Loaded whole, so that what does not fit is refused here and not in a task.
-    _, card = load_classifier(path, version, arch)
+    _, metadata = load_classifier(path, version, arch)
     classifier = Classifier(
         checkpoint=path,
         version=version,
-        image_shape=card.image_shape,
+        image_shape=metadata.image_shape,
         encoding=RAW,
         batch_size=batch_size,
         threads=threads,
-        class_offsets=class_offsets(card, logit_adjustment=logit_adjustment),
+        class_offsets=class_offsets(metadata, logit_adjustment=logit_adjustment),
         arch=arch,
         loss_type=loss_type,
     )
-    return classifier, card
+    return classifier, metadata
 
 
 def checkpoint_version(checkpoint: Location) -> str:
@@ -245,7 +245,7 @@ def _predict_partition(
     """columns: those of the batches that stay, and of PREDICTION_SCHEMA, SCORE_FIELDS and FEATURES"""
     with torch_of_task(threads) as device:
         for whole in batches:
-            for batch in predicted_together(whole, num_classes=len(card_of(classifier, device).class_names)):
+            for batch in predicted_together(whole, num_classes=len(metadata_of(classifier, device).class_names)):
                 yield _predicted(batch, classifier, columns, device)
 
 
@@ -260,11 +260,11 @@ def _predicted(
     batch: pa.RecordBatch, classifier: Classifier, columns: list[str], device: "torch.device"
 ) -> pa.RecordBatch:
     pixels = decode_images(batch.column(IMAGE), classifier.image_shape, classifier.encoding)
-    found, card = outputs_of(classifier, pixels, device, with_features=FEATURES in columns)
+    found, metadata = outputs_of(classifier, pixels, device, with_features=FEATURES in columns)
     known = dict(zip(batch.schema.names, batch.columns, strict=True))
-    known |= _predictions(found.logits, version=classifier.version, this_round=card.pseudo_label_round + 1)
+    known |= _predictions(found.logits, version=classifier.version, this_round=metadata.pseudo_label_round + 1)
     if LOSS in columns:
-        known |= scores_of(found.logits, batch.column(LABEL), card, classifier)
+        known |= scores_of(found.logits, batch.column(LABEL), metadata, classifier)
     if found.features is not None:
         known[FEATURES] = lists_of(found.features.numpy())
     return pa.RecordBatch.from_pydict({name: known[name] for name in columns})
@@ -294,7 +294,7 @@ def inference_profile(spark: SparkSession) -> ResourceProfile | None:
 
 def outputs_of(
     classifier: Classifier, images: np.ndarray, device: "torch.device", *, with_features: bool
-) -> "tuple[Inference, ModelCard]":
+) -> "tuple[Inference, CheckpointMetadata]":
     """In a task: what the classifier gives for images (N, height, width, channels) uint8, and its description.
 
     device: that of torch_of_task()
@@ -316,20 +316,20 @@ def outputs_of(
         of_set=classifier.of_set,
         device=device,
     )
-    card = card_of(classifier, device)
+    metadata = metadata_of(classifier, device)
     if classifier.class_offsets is not None:
         found = replace(found, logits=found.logits + torch.tensor(classifier.class_offsets))
-    return found, card
+    return found, metadata
 
 
-def card_of(classifier: Classifier, device: "torch.device") -> "ModelCard":
+def metadata_of(classifier: Classifier, device: "torch.device") -> "CheckpointMetadata":
     """In a task: the classifier's description. It is loaded once."""
     from longtail.training.inference import load_classifier
 
-    _, card = load_classifier(
+    _, metadata = load_classifier(
         classifier.checkpoint, classifier.version, classifier.arch, classifier.class_order, classifier.of_set, device
     )
-    return card
+    return metadata
 
 
 def _predictions(logits: "Tensor", *, version: str, this_round: int) -> dict[str, pa.Array]:
@@ -347,7 +347,9 @@ def _predictions(logits: "Tensor", *, version: str, this_round: int) -> dict[str
     }
 
 
-def scores_of(logits: "Tensor", labels: pa.Array, card: "ModelCard", classifier: Classifier) -> dict[str, pa.Array]:
+def scores_of(
+    logits: "Tensor", labels: pa.Array, metadata: "CheckpointMetadata", classifier: Classifier
+) -> dict[str, pa.Array]:
     """The columns of SCORE_FIELDS for logits (N, C) and labels (N,), null where unknown."""
     import torch
 
@@ -356,7 +358,7 @@ def scores_of(logits: "Tensor", labels: pa.Array, card: "ModelCard", classifier:
     unknown = labels.is_null().to_numpy(zero_copy_only=False)  # (N,)
     targets = torch.from_numpy(labels.fill_null(0).to_numpy(zero_copy_only=False).astype(np.int64))  # (N,)
     top5 = logits.topk(min(5, logits.shape[1]), dim=1).indices  # (N, 5)
-    found = losses(classifier.checkpoint, card, logits, targets, loss_type=classifier.loss_type)  # (N,)
+    found = losses(classifier.checkpoint, metadata, logits, targets, loss_type=classifier.loss_type)  # (N,)
     return {
         ENERGY: pa.array((-logits.logsumexp(dim=1)).numpy()),
         LOSS: pa.array(found.numpy(), mask=unknown),

@@ -86,7 +86,7 @@ def calibrate_by_images(spark: SparkSession, options: CalibrateImagesOptions) ->
     """Calibrate by labelled images that belong to no prepared set. Raises UserError for invalid input."""
     check_calibrated_output(options)
     checkpoint = _uncalibrated(options.resume, options.arch)
-    classifier, card = classifier_alone(
+    classifier, metadata = classifier_alone(
         options.resume, batch_size=options.batch_size, threads=options.threads, arch=options.arch
     )
     beside = options.calibrated.parent
@@ -95,10 +95,10 @@ def calibrate_by_images(spark: SparkSession, options: CalibrateImagesOptions) ->
         new_images(spark, options.path, options, beside=beside, label_column=options.label_column) as found,
     ):
         chosen = found.sample(
-            num_classes=len(card.class_names), kept=[options.label_column], most_probabilities=MOST_PROBABILITIES
+            num_classes=len(metadata.class_names), kept=[options.label_column], most_probabilities=MOST_PROBABILITIES
         )
         additions = Additions(probabilities=True, label_column=options.label_column)
-        predicted = chosen.predicted(classifier, card.class_names, additions)
+        predicted = chosen.predicted(classifier, metadata.class_names, additions)
         probabilities, labels = _labelled(predicted, TRUE_CLASS, beside=beside)
     return _written(checkpoint, probabilities, labels, options)
 
@@ -112,8 +112,8 @@ def _uncalibrated(path: Location, arch: str | None, of_set: "SetDescription | No
     from longtail.training.inference import load_classifier_checkpoint
 
     checkpoint = load_classifier_checkpoint(path, of_set, arch)
-    assert checkpoint.model_card is not None, "load_classifier_checkpoint() refuses a checkpoint without it"
-    if checkpoint.model_card.calibration is not None:
+    assert checkpoint.metadata is not None, "load_classifier_checkpoint() refuses a checkpoint without it"
+    if checkpoint.metadata.calibration is not None:
         raise UserError(f"{path} is calibrated already: give the checkpoint that it was made from")
     return checkpoint
 
@@ -122,10 +122,10 @@ def _is_calibrated(path: Location) -> bool:
     from longtail.training.checkpoints import load_checkpoint
 
     try:
-        card = load_checkpoint(path).model_card
+        metadata = load_checkpoint(path).metadata
     except UserError:
         return False
-    return card is not None and card.calibration is not None
+    return metadata is not None and metadata.calibration is not None
 
 
 def _written(
@@ -134,12 +134,12 @@ def _written(
     from longtail.training.calibration import fit_calibration
     from longtail.training.checkpoints import save_checkpoint
 
-    assert checkpoint.model_card is not None, "_uncalibrated() refuses a checkpoint without it"
+    assert checkpoint.metadata is not None, "_uncalibrated() refuses a checkpoint without it"
     try:
         calibration = fit_calibration(probabilities, labels)
     except ValueError as error:
         raise UserError(f"{error}: prepare with a larger --val_fraction, or name more images with --path") from None
-    card = replace(checkpoint.model_card, calibration=calibration)
+    metadata = replace(checkpoint.metadata, calibration=calibration)
     # Without what only resuming needs: a training goes on from the checkpoint that it wrote.
-    save_checkpoint(options.calibrated, replace(checkpoint, model_card=card, optimizer=None, companion={}))
-    return Calibrated(options.calibrated, calibration, card.class_names)
+    save_checkpoint(options.calibrated, replace(checkpoint, metadata=metadata, optimizer=None, companion={}))
+    return Calibrated(options.calibrated, calibration, metadata.class_names)

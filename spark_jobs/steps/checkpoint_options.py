@@ -31,7 +31,7 @@ from longtail.spark_jobs.steps.prepare import prepare
 from longtail.spark_jobs.steps.prepared_set import PREPARED_DIRECTORY
 
 if TYPE_CHECKING:
-    from longtail.training.model_card import ModelCard
+    from longtail.training.checkpoint_metadata import CheckpointMetadata
 
 Options = TypeVar("Options", bound=DataOptions)
 
@@ -70,24 +70,24 @@ def continued(options_type: type[Options], given: dict[str, Any]) -> Continued[O
     if "resume" not in given:
         _check_data_set_of_backbone(given)
         return Continued(resolve_options(options_type, given), None)
-    card = card_of(_place(given, "resume"))
-    if card is None:
+    metadata = metadata_of(_place(given, "resume"))
+    if metadata is None:
         from longtail.training.foreign_checkpoints import by_position  # with torch
 
         options = resolve_options(options_type, {**_of_other_code(options_type, given), **given})
         if isinstance(options, TrainOptions | InferenceOptions):
             print(printable(by_position(given["resume"])))
         return Continued(options, None)
-    taken = data_options(card, given)
+    taken = data_options(metadata, given)
     if issubclass(options_type, RunOptions):
         from longtail.training.continuation import training_options  # with torch, which takes seconds to import
 
-        taken |= training_options(options_type, card, given)
-    return with_recorded(options_type, given, taken, card)
+        taken |= training_options(options_type, metadata, given)
+    return with_recorded(options_type, given, taken, metadata)
 
 
 def with_recorded(
-    options_type: type[Options], given: dict[str, Any], taken: dict[str, Any], card: "ModelCard"
+    options_type: type[Options], given: dict[str, Any], taken: dict[str, Any], metadata: "CheckpointMetadata"
 ) -> Continued[Options]:
     """The same, with the options to take over chosen: those of data_options(), or fewer, and others."""
     taken = {name: value for name, value in taken.items() if name in options_type.model_fields}
@@ -100,18 +100,18 @@ def with_recorded(
     if "dataset" in given:
         _show(options, given, taken)
         return Continued(options, None)
-    set_dir = _find_set(options, card, checkpoint=_place(given, "resume"))
+    set_dir = _find_set(options, metadata, checkpoint=_place(given, "resume"))
     _show(options, given, taken.keys() - DATA_OPTIONS, set_dir=set_dir)
     return Continued(options, set_dir)
 
 
-def data_options(card: "ModelCard", given: dict[str, Any]) -> dict[str, Any]:
+def data_options(metadata: "CheckpointMetadata", given: dict[str, Any]) -> dict[str, Any]:
     """The options of the data set that a checkpoint records, by name, as far as they may be taken over.
 
     None if the user names another data set. Without places if the user names the same one, and without an unlabeled
     part that comes from another place.
     """
-    recorded = {name: value for name, value in card.options.items() if name in DATA_OPTIONS and value is not None}
+    recorded = {name: value for name, value in metadata.options.items() if name in DATA_OPTIONS and value is not None}
     if "dataset" not in given:
         return {name: value for name, value in recorded.items() if name != "data_dir"}
     if given["dataset"] != recorded.get("dataset"):
@@ -135,10 +135,10 @@ def _check_data_set_of_backbone(given: dict[str, Any]) -> None:
     if "pretrained_model" not in given or "dataset" in given or not _place(given, "pretrained_model").is_file():
         return  # a file that is not there is refused with the other options
     path = _place(given, "pretrained_model")
-    card = card_of(path)
-    if card is None:
+    metadata = metadata_of(path)
+    if metadata is None:
         raise UserError(f"{path} does not say what it was trained on: name the data set to train on with --dataset")
-    if (dataset := card.options["dataset"]) != DataOptions.model_fields["dataset"].default:
+    if (dataset := metadata.options["dataset"]) != DataOptions.model_fields["dataset"].default:
         raise UserError(printable(f"{path} was trained on {dataset}: name that data set, or another, with --dataset"))
 
 
@@ -156,11 +156,11 @@ def training_of_checkpoint(checkpoint: Location) -> list[JobOptions]:
     Not validated: a file that they name may be gone, and is left out then. A semi-supervised training gives the options
     that it shares with `train`.
     """
-    card = card_of(checkpoint)
-    if card is None or "arch" not in card.options:  # as of a calibrated checkpoint of other code
+    metadata = metadata_of(checkpoint)
+    if metadata is None or "arch" not in metadata.options:  # as of a calibrated checkpoint of other code
         return []
-    options_type = TrainClassifierOptions if card.phase == TrainClassifierOptions.phase else TrainOptions
-    values = {name: value for name, value in card.options.items() if name in options_type.model_fields}
+    options_type = TrainClassifierOptions if metadata.phase == TrainClassifierOptions.phase else TrainOptions
+    values = {name: value for name, value in metadata.options.items() if name in options_type.model_fields}
     if "pretrained_model" in values and not _may_be_there(values["pretrained_model"]):
         del values["pretrained_model"]
     return [options_type.model_construct(**values)]
@@ -175,16 +175,16 @@ def _may_be_there(named: Any) -> bool:
         return False
 
 
-def card_of(checkpoint: Location) -> "ModelCard | None":
+def metadata_of(checkpoint: Location) -> "CheckpointMetadata | None":
     """The checkpoint's description of its model; None if it was not written by longtail."""
     from longtail.training.checkpoints import load_checkpoint  # torch takes seconds to import
 
-    return load_checkpoint(checkpoint).model_card
+    return load_checkpoint(checkpoint).metadata
 
 
-def _find_set(options: DataOptions, card: "ModelCard", *, checkpoint: Location) -> Location:
+def _find_set(options: DataOptions, metadata: "CheckpointMetadata", *, checkpoint: Location) -> Location:
     """The prepared set that a checkpoint was trained on; or one with options that the user changed, in --data_dir."""
-    recorded = {name: value for name, value in card.options.items() if name in DATA_OPTIONS and value is not None}
+    recorded = {name: value for name, value in metadata.options.items() if name in DATA_OPTIONS and value is not None}
     is_own_set = resolve_options(DataOptions, recorded, is_prepared=True).set_name() == options.set_name()
     data_dirs = [options.data_dir]
     if is_own_set and "data_dir" in recorded:
@@ -194,8 +194,8 @@ def _find_set(options: DataOptions, card: "ModelCard", *, checkpoint: Location) 
     for data_dir in data_dirs:
         for set_dir in _sets_in(data_dir.absolute() / PREPARED_DIRECTORY, first=options.set_name()):
             has_its_name = set_dir.name == options.set_name()
-            if is_own_set and card.set_identity is not None:
-                if _has_identity(set_dir, card.set_identity, must_be_read=has_its_name):
+            if is_own_set and metadata.set_identity is not None:
+                if _has_identity(set_dir, metadata.set_identity, must_be_read=has_its_name):
                     return set_dir
             elif has_its_name:
                 return set_dir

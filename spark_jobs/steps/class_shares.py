@@ -21,7 +21,7 @@ from longtail.spark_jobs.frames.predictions import Classifier
 from longtail.spark_jobs.frames.writing import write_parquet
 
 if TYPE_CHECKING:
-    from longtail.training.model_card import ModelCard
+    from longtail.training.checkpoint_metadata import CheckpointMetadata
 
 ESTIMATED = "estimated"
 CLASS_SHARES_FILE = "_class_shares.csv"
@@ -61,7 +61,7 @@ class ClassShares:
 
 def with_prior(
     classifier: Classifier,
-    card: "ModelCard",
+    metadata: "CheckpointMetadata",
     prior: str | None,
     probabilities: Callable[[Classifier], DataFrame],
     *,
@@ -69,7 +69,7 @@ def with_prior(
 ) -> tuple[Classifier, ClassShares | None]:
     """The classifier for the class shares of --prior, and these; warns if they are estimated without a calibration.
 
-    card: in the order of the classifier's outputs
+    metadata: in the order of the classifier's outputs
     probabilities: the images' rows with PROBABILITIES by a classifier, which are only read to estimate class shares
     beside: a directory that all tasks can write to
     """
@@ -78,11 +78,11 @@ def with_prior(
     if prior is None:
         return classifier, None
     if prior == ESTIMATED:
-        _warn_unless_calibrated(classifier, card)
-        found = _estimated(card, probabilities(classifier), beside=beside)
+        _warn_unless_calibrated(classifier, metadata)
+        found = _estimated(metadata, probabilities(classifier), beside=beside)
     else:
-        found = ClassShares(prior, card.class_names, list(prior_shares(card, prior)))
-    return replace(classifier, class_offsets=class_offsets(card, shares=found.shares)), found
+        found = ClassShares(prior, metadata.class_names, list(prior_shares(metadata, prior)))
+    return replace(classifier, class_offsets=class_offsets(metadata, shares=found.shares)), found
 
 
 def sampled(rows: DataFrame, *, num_classes: int, most_probabilities: int = MOST_PROBABILITIES) -> DataFrame:
@@ -107,20 +107,20 @@ def collected_probabilities(predicted: DataFrame, columns: list[str], *, beside:
     return flat.reshape(len(values), -1) if len(values) else np.empty((0, 0), np.float32), *further
 
 
-def _estimated(card: "ModelCard", predicted: DataFrame, *, beside: Location) -> ClassShares:
+def _estimated(metadata: "CheckpointMetadata", predicted: DataFrame, *, beside: Location) -> ClassShares:
     from longtail.training.inference import shares_of_outputs
     from longtail.training.prior_shift import estimated_with_intervals
 
     (probabilities,) = collected_probabilities(predicted, [], beside=beside)
     if not len(probabilities):
         raise UserError(f"--prior {ESTIMATED} needs images, and none could be decoded: name the class shares instead")
-    found = estimated_with_intervals(probabilities, shares_of_outputs(card), calibration=card.calibration)
+    found = estimated_with_intervals(probabilities, shares_of_outputs(metadata), calibration=metadata.calibration)
     columns = found.shares.tolist(), found.low.tolist(), found.high.tolist()
-    return ClassShares(ESTIMATED, card.class_names, *columns, num_images=len(probabilities))
+    return ClassShares(ESTIMATED, metadata.class_names, *columns, num_images=len(probabilities))
 
 
-def _warn_unless_calibrated(classifier: Classifier, card: "ModelCard") -> None:
-    if card.calibration is None:
+def _warn_unless_calibrated(classifier: Classifier, metadata: "CheckpointMetadata") -> None:
+    if metadata.calibration is None:
         print(
             printable(
                 f"warning: {classifier.checkpoint} is not calibrated, so the estimated class shares may be far off: "

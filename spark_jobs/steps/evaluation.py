@@ -66,8 +66,8 @@ def evaluate_checkpoint(
     )
     output_dir = evaluation_dir(options)
     groups = list(shot_groups(manifest.counts[TRAIN], many_shot=options.many_shot, few_shot=options.few_shot))
-    card = checkpoint.model_card
-    assert card is not None, "load_classifier_checkpoint() refuses a checkpoint without it"
+    metadata = checkpoint.metadata
+    assert metadata is not None, "load_classifier_checkpoint() refuses a checkpoint without it"
     if options.prior == ESTIMATED and len(splits) > 1:
         raise UserError(f"--prior {ESTIMATED} estimates the class shares of one split: name it with --splits")
     images = read_prepared(spark, set_dir).where(F.col(SPLIT).isin(splits)).select(SPLIT, ID, LABEL, IMAGE)
@@ -78,7 +78,7 @@ def evaluate_checkpoint(
     ):
         classifier, class_shares = with_prior(
             classifier,
-            card.in_order(classifier.class_order),
+            metadata.in_order(classifier.class_order),
             options.prior,
             lambda uncorrected: with_predictions(sampled(images, num_classes=len(groups)), uncorrected),
             beside=output_dir,
@@ -116,7 +116,7 @@ def evaluate_images(spark: SparkSession, options: EvaluateImagesOptions) -> tupl
     from longtail.training.inference import load_classifier_checkpoint
 
     checkpoint = load_classifier_checkpoint(options.resume)
-    classifier, card = classifier_alone(
+    classifier, metadata = classifier_alone(
         options.resume,
         batch_size=options.batch_size,
         threads=options.threads,
@@ -125,7 +125,7 @@ def evaluate_images(spark: SparkSession, options: EvaluateImagesOptions) -> tupl
         loss_type=options.loss_type,
     )
     output_dir = evaluation_dir(options)
-    groups = list(shot_groups(card.class_counts, many_shot=options.many_shot, few_shot=options.few_shot))
+    groups = list(shot_groups(metadata.class_counts, many_shot=options.many_shot, few_shot=options.few_shot))
     with (
         described(spark, f"evaluate {classifier.checkpoint} on {options.path}"),
         new_images(spark, options.path, options, beside=output_dir, label_column=options.label_column) as found,
@@ -134,14 +134,14 @@ def evaluate_images(spark: SparkSession, options: EvaluateImagesOptions) -> tupl
     ):
         classifier, class_shares = with_prior(
             classifier,
-            card,
+            metadata,
             options.prior,
             lambda uncorrected: found.sample(num_classes=len(groups), kept=[]).predicted(
-                uncorrected, card.class_names, Additions(probabilities=True)
+                uncorrected, metadata.class_names, Additions(probabilities=True)
             ),
             beside=output_dir,
         )
-        predicted = found.predicted(classifier, card.class_names, Additions(label_column=options.label_column))
+        predicted = found.predicted(classifier, metadata.class_names, Additions(label_column=options.label_column))
         write_parquet(predicted, directory)
         activity.now("computing the scores")
         rows = spark.read.parquet(pattern_of(directory))
@@ -187,16 +187,16 @@ def evaluation_result(
     manifest: of the prepared set that was scored, if there is one
     class_shares: what the predictions are for, if it is not what the checkpoint's are for
     """
-    card = checkpoint.model_card
-    assert card is not None, "load_classifier_checkpoint() refuses a checkpoint without it"
-    card, best = card.in_order(order), checkpoint.best_on(manifest.identity if manifest else None)
+    metadata = checkpoint.metadata
+    assert metadata is not None, "load_classifier_checkpoint() refuses a checkpoint without it"
+    metadata, best = metadata.in_order(order), checkpoint.best_on(manifest.identity if manifest else None)
     return {
-        "run": card.run,
-        "phase": card.phase,
+        "run": metadata.run,
+        "phase": metadata.phase,
         "epoch": checkpoint.epoch,
-        "class_names": card.class_names,
-        "class_counts": card.class_counts,
-        "pseudo_label_round": card.pseudo_label_round,
+        "class_names": metadata.class_names,
+        "class_counts": metadata.class_counts,
+        "pseudo_label_round": metadata.pseudo_label_round,
         "shot_groups": list(groups),
         "best_on_validation": asdict(best) if best else None,
         "chosen_on_validation": {},

@@ -87,13 +87,13 @@ def _shared_network(
     file: Location, network: "Network", normalisation: "Normalisation", options: RunOptions, manifest: Manifest
 ) -> Classifier:
     """Write a network to a file, from which the tasks load it."""
+    from longtail.training.checkpoint_metadata import CheckpointMetadata
     from longtail.training.checkpoints import Checkpoint, save_checkpoint
     from longtail.training.kept_features import images_per_pass
-    from longtail.training.model_card import ModelCard
 
     height, width, channels = manifest.image_shape
     counts = manifest.counts[TRAIN]
-    card = ModelCard(
+    metadata = CheckpointMetadata(
         run="features",
         phase=options.phase,
         arch=options.arch,
@@ -109,7 +109,7 @@ def _shared_network(
         set_identity=manifest.identity,
     )
     checkpoint = Checkpoint(
-        epoch=0, arch=options.arch, state_dict=network.state_dict(), optimizer=None, best=None, model_card=card
+        epoch=0, arch=options.arch, state_dict=network.state_dict(), optimizer=None, best=None, metadata=metadata
     )
     save_checkpoint(file, checkpoint)
     return Classifier(

@@ -94,8 +94,8 @@ def _previous_run(checkpoint: Location) -> str:
     """The run on whose pseudo-labels the checkpoint was trained; an empty string if there is none."""
     from longtail.training.checkpoints import load_checkpoint  # torch takes seconds to import
 
-    card = load_checkpoint(checkpoint).model_card
-    trained_on = card.options.get("pseudo_labels") if card else None
+    metadata = load_checkpoint(checkpoint).metadata
+    trained_on = metadata.options.get("pseudo_labels") if metadata else None
     if not isinstance(trained_on, str):
         return ""
     # A checkpoint may come from a stranger, and name any file.

@@ -60,7 +60,7 @@ def predict(spark: SparkSession, options: PredictOptions) -> PredictedTable:
     """Write the predictions. Raises UserError for invalid input; nothing is written then."""
     assert options.path is not None, "the options are checked"
     check_output(options)
-    classifier, card = classifier_alone(
+    classifier, metadata = classifier_alone(
         options.resume,
         batch_size=options.batch_size,
         threads=options.threads,
@@ -76,14 +76,14 @@ def predict(spark: SparkSession, options: PredictOptions) -> PredictedTable:
     ):
         classifier, class_shares = with_prior(
             classifier,
-            card,
+            metadata,
             options.prior,
-            lambda uncorrected: found.sample(num_classes=len(card.class_names), kept=[]).predicted(
-                uncorrected, card.class_names, Additions(probabilities=True)
+            lambda uncorrected: found.sample(num_classes=len(metadata.class_names), kept=[]).predicted(
+                uncorrected, metadata.class_names, Additions(probabilities=True)
             ),
             beside=output.parent,
         )
-        predicted = found.predicted(classifier, card.class_names, additions)
+        predicted = found.predicted(classifier, metadata.class_names, additions)
         predicted = predicted.withMetadata(PREDICTED, {FORMAT_VERSION_KEY: FORMAT_VERSION})
         write_parquet(predicted, directory)
         if options.format == "delta":

@@ -46,7 +46,7 @@ from longtail.streaming.live.starting import PatientQuery
 from longtail.streaming.live.trigger import with_trigger
 
 if TYPE_CHECKING:
-    from longtail.training.model_card import ModelCard
+    from longtail.training.checkpoint_metadata import CheckpointMetadata
 
 CHECKPOINT_DIRECTORY = "_checkpoint"
 STREAM_FILE = "_stream.json"
@@ -76,15 +76,15 @@ def predict_stream(
         packages.append(delta_connector(options.path, pyspark.__version__))
     # A name of its own: it does not run over Spark Connect, as predict does.
     spark = spark_session("predict --stream", options, packages=packages, networks=True)
-    classifier, card = classifier_alone(
+    classifier, metadata = classifier_alone(
         options.resume,
         batch_size=options.batch_size,
         threads=options.threads,
         logit_adjustment=options.logit_adjustment,
         arch=options.arch,
     )
-    classifier, prior = with_prior(classifier, card, options.prior, _no_probabilities, beside=output.parent)
-    names = card.class_names
+    classifier, prior = with_prior(classifier, metadata, options.prior, _no_probabilities, beside=output.parent)
+    names = metadata.class_names
     reference = None if options.reference is None else read_reference(options.reference, names, of=options.resume)
     arriving, source = _arriving(spark, options, kafka)
     _check_output(output)
@@ -93,7 +93,7 @@ def predict_stream(
         _claim(output, source, options, names)
         empty_if_not_begun(output / CHECKPOINT_DIRECTORY)
         windows = PredictionWindows(output, names, seconds=options.window_seconds, reference=reference)
-        watched = _watched(output, options, card, prior)
+        watched = _watched(output, options, metadata, prior)
         additions = Additions(probabilities=options.probabilities, features=options.features)
         stopping = threading.Event()
 
@@ -153,21 +153,23 @@ class _Watched:
     samples: ProbabilitySamples
 
 
-def _watched(output: Path, options: PredictOptions, card: "ModelCard", prior: ClassShares | None) -> _Watched | None:
+def _watched(
+    output: Path, options: PredictOptions, metadata: "CheckpointMetadata", prior: ClassShares | None
+) -> _Watched | None:
     """None if the checkpoint is in no directory of runs."""
     from longtail.training.inference import shares_of_outputs
 
     place = place_of_events(options.resume)
     if place is None:
         return None
-    shares = shares_of_outputs(card) if prior is None else np.array(prior.shares)
+    shares = shares_of_outputs(metadata) if prior is None else np.array(prior.shares)
     seconds = options.window_seconds
     return _Watched(
         PredictionEvents(
-            *place, output=output, seconds=seconds, card=card,
+            *place, output=output, seconds=seconds, metadata=metadata,
             shares=shares if options.logit_adjustment is None else None,
         ),
-        ProbabilitySamples(output / WINDOWS_DIRECTORY, num_classes=len(card.class_names), seconds=seconds),
+        ProbabilitySamples(output / WINDOWS_DIRECTORY, num_classes=len(metadata.class_names), seconds=seconds),
     )  # fmt: skip
 
 

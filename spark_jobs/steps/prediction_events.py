@@ -14,7 +14,7 @@ from longtail.streaming.events.schema import RUN_NAME, PredictionEvent
 from longtail.streaming.events.writer import EVENTS_DIRECTORY, write_prediction_events
 
 if TYPE_CHECKING:
-    from longtail.training.model_card import ModelCard
+    from longtail.training.checkpoint_metadata import CheckpointMetadata
 
 PHASE = "predict"
 LONGEST_STREAM = 1000
@@ -28,7 +28,7 @@ class PredictionEvents:
 
     events_dir, run: where, and of which run they are
     output: the stream's table; seconds: the length of a window
-    card: of the checkpoint, in the order of its outputs
+    metadata: of the checkpoint, in the order of its outputs
     shares: (C,) class shares that the probabilities hold for; None if they hold for none
     """
 
@@ -39,15 +39,15 @@ class PredictionEvents:
         *,
         output: Path,
         seconds: int,
-        card: "ModelCard",
+        metadata: "CheckpointMetadata",
         shares: np.ndarray | None,
     ) -> None:
-        self._events_dir, self._run, self._card = events_dir, run, card
+        self._events_dir, self._run, self._metadata = events_dir, run, metadata
         self._stream, self._seconds, self._shares = printable(str(output))[-LONGEST_STREAM:], seconds, shares
 
     def write(self, window: EndedWindow, probabilities: np.ndarray | None) -> None:
         """Write the events of a window, instead of those that were written before. probabilities: (N, C) of a sample"""
-        num_classes, reference = len(self._card.class_names), window.reference
+        num_classes, reference = len(self._metadata.class_names), window.reference
         unknown = [None] * num_classes
         novel = np.zeros(num_classes, np.int64) if reference is None else window.counts.novel(reference)
         shares, low, high = unknown, unknown, unknown
@@ -55,8 +55,8 @@ class PredictionEvents:
             shares, low, high = self._estimated(probabilities, self._shares)
         columns = {
             "class_id": [*range(num_classes)],
-            "class_name": self._card.class_names,
-            "train_count": self._card.class_counts,
+            "class_name": self._metadata.class_names,
+            "train_count": self._metadata.class_counts,
             "predicted": window.counts.counts.tolist(),
             "novel": novel.tolist(),
             "confidence_sum": window.counts.confidence_sums.tolist(),
@@ -84,7 +84,7 @@ class PredictionEvents:
         if probabilities.size > MOST_FOR_INTERVALS:
             shares = estimate_shares(probabilities, old_shares)
             return _within_bounds(shares), [None] * len(shares), [None] * len(shares)
-        found = estimated_with_intervals(probabilities, old_shares, calibration=self._card.calibration)
+        found = estimated_with_intervals(probabilities, old_shares, calibration=self._metadata.calibration)
         return _within_bounds(found.shares), _within_bounds(found.low), _within_bounds(found.high)
 
 

@@ -31,13 +31,13 @@ def save_model(checkpoint: Path, directory: Path) -> None:
 
     from longtail.training.inference import read_classifier  # with torch
 
-    _, card = read_classifier(checkpoint)
+    _, metadata = read_classifier(checkpoint)
     pyfunc.save_model(
         str(directory),
         loader_module=LOADER,
         data_path=str(checkpoint),
         signature=_signature(),
-        input_example=pd.DataFrame({IMAGE: [_grey_image(card.image_shape)]}),
+        input_example=pd.DataFrame({IMAGE: [_grey_image(metadata.image_shape)]}),
         pip_requirements=[f"longtail=={longtail.__version__}"],
     )
 

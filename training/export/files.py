@@ -20,9 +20,9 @@ from longtail.conf.base.errors import UserError
 from longtail.conf.base.files import content_hash, read_regular_text, write_atomically, write_json_atomically
 from longtail.conf.base.json_text import finite_json
 from longtail.models.network import Network
+from longtail.training.checkpoint_metadata import CheckpointMetadata
 from longtail.training.export.classifier import INPUT, OUTPUT, RawPixelClassifier, description
 from longtail.training.inference import infer_with, read_classifier
-from longtail.training.model_card import ModelCard
 
 METADATA = "longtail.json"
 """Name of the description in an exported program, and its key in an ONNX file."""
@@ -41,11 +41,11 @@ def export_classifier(checkpoint: Path, to: Path, *, arch: str | None = None) ->
     Raises UserError if the checkpoint cannot be read, or if a package is missing; RuntimeError if the exported network
     computes something else.
     """
-    network, card = read_classifier(checkpoint, arch)
-    about = description(card, version=content_hash(checkpoint))
+    network, metadata = read_classifier(checkpoint, arch)
+    about = description(metadata, version=content_hash(checkpoint))
     # Not channels-last, a layout that exported programs would require of their inputs.
     network = network.to(memory_format=torch.contiguous_format)
-    WRITERS[to.suffix](network, card, about, to)
+    WRITERS[to.suffix](network, metadata, about, to)
     return [to, _card_file(to)] if to.suffix == ".safetensors" else [to]
 
 
@@ -53,29 +53,31 @@ def _card_file(to: Path) -> Path:
     return to.with_suffix(".json")
 
 
-def _write_program(network: Network, card: ModelCard, about: dict[str, Any], to: Path) -> None:
-    program = _exported(network, card)
+def _write_program(network: Network, metadata: CheckpointMetadata, about: dict[str, Any], to: Path) -> None:
+    program = _exported(network, metadata)
 
     def write(temporary: Path) -> None:
         torch.export.save(program, str(temporary), extra_files={METADATA: json.dumps(about)})
-        _check(network, card, lambda images: torch.export.load(str(temporary)).module()(images))
+        _check(network, metadata, lambda images: torch.export.load(str(temporary)).module()(images))
 
     _write_with_ending(to, write)
 
 
-def _write_onnx(network: Network, card: ModelCard, about: dict[str, Any], to: Path) -> None:
+def _write_onnx(network: Network, metadata: CheckpointMetadata, about: dict[str, Any], to: Path) -> None:
     onnx, onnxruntime = _onnx_packages()
 
     def write(temporary: Path) -> None:
         model = torch.onnx.export(
-            _exported(network, card), input_names=[INPUT], output_names=[OUTPUT], dynamo=True, verbose=False
+            _exported(network, metadata), input_names=[INPUT], output_names=[OUTPUT], dynamo=True, verbose=False
         )
         assert model is not None, "dynamo=True returns the model"
         proto = model.model_proto
-        onnx.helper.set_model_props(proto, {METADATA: json.dumps(about), "class_names": json.dumps(card.class_names)})
+        onnx.helper.set_model_props(
+            proto, {METADATA: json.dumps(about), "class_names": json.dumps(metadata.class_names)}
+        )
         temporary.write_bytes(proto.SerializeToString())
         session = onnxruntime.InferenceSession(str(temporary), providers=["CPUExecutionProvider"])
-        _check(network, card, lambda images: torch.from_numpy(session.run(None, {INPUT: images.numpy()})[0]))
+        _check(network, metadata, lambda images: torch.from_numpy(session.run(None, {INPUT: images.numpy()})[0]))
 
     _write_with_ending(to, write)
 
@@ -90,7 +92,7 @@ def _onnx_packages() -> tuple[Any, Any]:
     return onnx, onnxruntime
 
 
-def _write_safetensors(network: Network, card: ModelCard, about: dict[str, Any], to: Path) -> None:
+def _write_safetensors(network: Network, metadata: CheckpointMetadata, about: dict[str, Any], to: Path) -> None:
     # First: whenever the process is killed, no file stands beside weights that it does not describe.
     _remove_old_description(_card_file(to))
     write_atomically(to, lambda temporary: temporary.write_bytes(safetensors(network.state_dict())))
@@ -127,22 +129,22 @@ def safetensors(tensors: dict[str, Tensor]) -> bytes:
     return struct.pack("<Q", len(text)) + text + b"".join(parts)
 
 
-def _exported(network: Network, card: ModelCard) -> "torch.export.ExportedProgram":
-    images = torch.zeros((2, *card.image_shape), dtype=torch.uint8)
+def _exported(network: Network, metadata: CheckpointMetadata) -> "torch.export.ExportedProgram":
+    images = torch.zeros((2, *metadata.image_shape), dtype=torch.uint8)
     with torch.inference_mode(False), torch.no_grad():
         return torch.export.export(
-            RawPixelClassifier(network, card).eval(), (images,), dynamic_shapes=({0: torch.export.Dim("N")},)
+            RawPixelClassifier(network, metadata).eval(), (images,), dynamic_shapes=({0: torch.export.Dim("N")},)
         )
 
 
-def _check(network: Network, card: ModelCard, run: Callable[[Tensor], Tensor]) -> None:
+def _check(network: Network, metadata: CheckpointMetadata, run: Callable[[Tensor], Tensor]) -> None:
     """Raise RuntimeError unless ``run`` gives the network's own logits, for one image and for several."""
     generator = np.random.default_rng(0)
     for num_images in (1, TRIED_IMAGES):
-        images = generator.integers(0, 256, (num_images, *card.image_shape), dtype=np.uint8)
+        images = generator.integers(0, 256, (num_images, *metadata.image_shape), dtype=np.uint8)
         with torch.no_grad():
             found = run(torch.from_numpy(images))
-        expected = infer_with(network, card, images, path=Path(card.run), batch_size=num_images).logits
+        expected = infer_with(network, metadata, images, path=Path(metadata.run), batch_size=num_images).logits
         difference = float((found - expected).abs().max()) / max(1.0, float(expected.abs().max()))
         if found.shape != expected.shape or not difference <= TOLERANCE:
             raise RuntimeError(f"the exported network's logits differ by {difference:.2g} from its own")
@@ -162,7 +164,7 @@ def _write_with_ending(to: Path, write: Callable[[Path], None]) -> None:
     write_atomically(to, through_ending)
 
 
-WRITERS: dict[str, Callable[[Network, ModelCard, dict[str, Any], Path], None]] = {
+WRITERS: dict[str, Callable[[Network, CheckpointMetadata, dict[str, Any], Path], None]] = {
     ".pt2": _write_program,
     ".onnx": _write_onnx,
     ".safetensors": _write_safetensors,

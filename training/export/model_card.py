@@ -23,9 +23,11 @@ def write_model_card(checkpoint: Path, to: Path) -> None:
             f"{checkpoint.parent / RESULT_FILE} with test scores is needed for a model card: keep it beside the "
             f"checkpoint, or export the network alone"
         )
-    card = load_classifier_checkpoint(checkpoint).model_card
-    assert card is not None, "load_classifier_checkpoint() refuses a checkpoint without it"
-    text = model_card_text(run.result, card.options, version=content_hash(checkpoint), calibration=card.calibration)
+    metadata = load_classifier_checkpoint(checkpoint).metadata
+    assert metadata is not None, "load_classifier_checkpoint() refuses a checkpoint without it"
+    text = model_card_text(
+        run.result, metadata.options, version=content_hash(checkpoint), calibration=metadata.calibration
+    )
     write_text_atomically(to, text)
 
 

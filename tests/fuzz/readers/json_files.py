@@ -6,11 +6,11 @@ from typing import Any
 
 from longtail.streaming.runs.descriptions import read_description
 from longtail.streaming.runs.trash import trash_entries
-from longtail.training.model_card import card_text, read_card
+from longtail.training.checkpoint_metadata import metadata_text, read_metadata
 from longtail.training.result_file import read_result
 from tests.fuzz.mutation import damaged_json
 
-_CARD: dict[str, Any] = {
+_MODEL: dict[str, Any] = {
     "run": "base", "phase": "train", "arch": "resnet20", "head": "linear", "logit_scale": 1.0,
     "class_names": ["a", "b"], "class_counts": [3, 1], "rule_counts": [3, 1], "pseudo_label_round": 0,
     "image_shape": [8, 8, 1], "normalisation": {"mean": [0.5], "std": [0.2]}, "options": {"dataset": "digits"},
@@ -22,7 +22,7 @@ _SCORES = {
     "confusion": {"target": [0], "predicted": [1], "count": [2]},
 }  # fmt: skip
 _SEEDS: list[dict[str, Any]] = [
-    {"format_version": 2, "model_card": _CARD, "best": {"epoch": 1, "val_balanced_accuracy": 0.5, "test_scores": {}}},
+    {"format_version": 2, "model_card": _MODEL, "best": {"epoch": 1, "val_balanced_accuracy": 0.5, "test_scores": {}}},
     {"run": "base", "phase": "train", "epoch": 1, "class_names": ["a"], "class_counts": [1], "pseudo_label_round": 0,
      "shot_groups": ["few"], "best_on_validation": None, "chosen_on_validation": {}, "splits": {"test": _SCORES}},
     {"format_version": 1, "display_name": "a", "tags": ["b"], "note": "c", "hidden": False},
@@ -41,7 +41,7 @@ def read(content: bytes, directory: Path) -> None:
         file.write_bytes(content)
     trash_entries(directory)
     if b"model_card" in content:
-        card_text(*read_card(content.decode(errors="replace"), path=directory / "result.json"))
+        metadata_text(*read_metadata(content.decode(errors="replace"), path=directory / "result.json"))
     elif b"splits" in content:
         read_result(directory / "result.json")
     else:

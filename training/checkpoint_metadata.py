@@ -1,4 +1,4 @@
-"""What a checkpoint says of its model, beside the weights: everything that inference needs, checked when it is read."""
+"""The metadata of a checkpoint, beside the weights: all that inference needs to know of a model; checked when read."""
 
 import json
 import math
@@ -22,7 +22,7 @@ FORMAT_VERSION = 2
 
 
 @dataclass(frozen=True, kw_only=True)
-class ModelCard:
+class CheckpointMetadata:
     """Description of a model, saved with its weights.
 
     phase: phase of the run, such as train or train_semi
@@ -51,8 +51,8 @@ class ModelCard:
     set_identity: str | None = None
     calibration: Calibration | None = None
 
-    def in_order(self, order: Sequence[int] | None) -> "ModelCard":
-        """The card with class order[i] as class i; None: as it is."""
+    def in_order(self, order: Sequence[int] | None) -> "CheckpointMetadata":
+        """The metadata with class order[i] as class i; None: as it is."""
         if order is None:
             return self
         names, counts, rule_counts = (
@@ -71,35 +71,35 @@ class BestEpoch:
     test_scores: dict[str, float | None]
 
 
-_PARTS = TypeAdapter(tuple[ModelCard | None, BestEpoch | None])
+_PARTS = TypeAdapter(tuple[CheckpointMetadata | None, BestEpoch | None])
 """Checks the types of all fields."""
 
 
-def card_text(card: ModelCard | None, best: BestEpoch | None) -> str:
-    """Both as the JSON text that read_card reads. Raises ValueError if a number is NaN or infinite."""
+def metadata_text(metadata: CheckpointMetadata | None, best: BestEpoch | None) -> str:
+    """Both as the JSON text that read_metadata reads. Raises ValueError if a number is NaN or infinite."""
     return json.dumps(
         {
             "format_version": FORMAT_VERSION,
-            "model_card": asdict(card) if card else None,
+            "model_card": asdict(metadata) if metadata else None,
             "best": asdict(best) if best else None,
         },
         allow_nan=False,
     )
 
 
-def read_card(text: str, *, path: Location) -> tuple[ModelCard | None, BestEpoch | None]:
-    """The card and the best epoch in a checkpoint's text. Raises UserError, with its path, if they are not valid."""
+def read_metadata(text: str, *, path: Location) -> tuple[CheckpointMetadata | None, BestEpoch | None]:
+    """Metadata and best epoch from a checkpoint's text. Raises UserError, with its path, if they are not valid."""
     try:
         fields = finite_json(text)
         check_format_version(fields["format_version"], newest=FORMAT_VERSION, file=path, remedy="train again")
-        card, best = fields["model_card"], fields["best"]
-        if card is not None:
-            card["normalisation"] = Normalisation(**{k: tuple(v) for k, v in card["normalisation"].items()})
-            card["image_shape"] = tuple(card["image_shape"])
-            if card.get("calibration") is not None:
-                card["calibration"] = _calibration_of(card["calibration"])
+        metadata, best = fields["model_card"], fields["best"]
+        if metadata is not None:
+            metadata["normalisation"] = Normalisation(**{k: tuple(v) for k, v in metadata["normalisation"].items()})
+            metadata["image_shape"] = tuple(metadata["image_shape"])
+            if metadata.get("calibration") is not None:
+                metadata["calibration"] = _calibration_of(metadata["calibration"])
         # First as it stands, which refuses unknown fields, then the types of the fields.
-        parts = ModelCard(**card) if card else None, BestEpoch(**best) if best else None
+        parts = CheckpointMetadata(**metadata) if metadata else None, BestEpoch(**best) if best else None
         _PARTS.validate_json(json.dumps([asdict(part) if part else None for part in parts]), strict=True)
         if parts[0] is not None:
             _check_values(parts[0])
@@ -124,24 +124,24 @@ def _calibration_of(fields: dict[str, Any]) -> Calibration:
     )
 
 
-def _check_values(card: ModelCard) -> None:
-    """Raise ValueError unless the values of a card fit each other: a wrong one would give wrong predictions."""
-    names, normalisation = card.class_names, card.normalisation
-    if card.head not in HEADS:
-        raise ValueError(f"head {card.head!r:.40}")
-    if not 0 < card.logit_scale < math.inf:
-        raise ValueError(f"logit_scale {card.logit_scale}")
-    if min(card.image_shape) < 1:
-        raise ValueError(f"image_shape {card.image_shape}")
-    if not len(normalisation.mean) == len(normalisation.std) == card.image_shape[2] or min(normalisation.std) <= 0:
+def _check_values(metadata: CheckpointMetadata) -> None:
+    """Raise ValueError unless the values of the metadata fit each other: a wrong one would give wrong predictions."""
+    names, normalisation = metadata.class_names, metadata.normalisation
+    if metadata.head not in HEADS:
+        raise ValueError(f"head {metadata.head!r:.40}")
+    if not 0 < metadata.logit_scale < math.inf:
+        raise ValueError(f"logit_scale {metadata.logit_scale}")
+    if min(metadata.image_shape) < 1:
+        raise ValueError(f"image_shape {metadata.image_shape}")
+    if not len(normalisation.mean) == len(normalisation.std) == metadata.image_shape[2] or min(normalisation.std) <= 0:
         raise ValueError("normalisation: a mean and a standard deviation above 0 of each channel were expected")
     if len(set(names)) < len(names):
         raise ValueError("class_names: two classes have the same name")
-    if any(len(counts) != len(names) or min(counts) < 0 for counts in (card.class_counts, card.rule_counts)):
+    if any(len(counts) != len(names) or min(counts) < 0 for counts in (metadata.class_counts, metadata.rule_counts)):
         raise ValueError("class_counts and rule_counts: a count from 0 on of each class was expected")
-    if card.pseudo_label_round < 0:
-        raise ValueError(f"pseudo_label_round {card.pseudo_label_round}")
-    if card.calibration is not None:
-        card.calibration.check(num_classes=len(names))
-    if not isinstance(card.options.get("dataset"), str):
+    if metadata.pseudo_label_round < 0:
+        raise ValueError(f"pseudo_label_round {metadata.pseudo_label_round}")
+    if metadata.calibration is not None:
+        metadata.calibration.check(num_classes=len(names))
+    if not isinstance(metadata.options.get("dataset"), str):
         raise ValueError("options: the data set is missing")
