@@ -27,8 +27,8 @@ from longtail.conf.options.source import SET_IS_PREPARED
 
 Options = TypeVar("Options", bound=JobOptions)
 
-_shown_places: set[str] = set()
-"""What _show_places has said."""
+_shown_locations: set[str] = set()
+"""What _show_locations has said."""
 
 
 def parse_options(options_type: type[Options], argv: Sequence[str], *, prog: str) -> Options:
@@ -64,7 +64,7 @@ def resolve_options(options_type: type[Options], values: dict[str, Any], *, is_p
         options = options_type.model_validate(values, context=SET_IS_PREPARED if is_prepared else None)
     except ValidationError as error:
         raise UserError(describe_errors(error, options_type)) from None
-    _show_places(options, values)
+    _show_locations(options, values)
     return options
 
 
@@ -89,15 +89,15 @@ def _with_file_values(options_type: type[JobOptions], values: dict[str, Any], *,
     return {**(file_values(options_type, Path(config), prog=prog) if config else {}), **values}
 
 
-def _show_places(options: JobOptions, values: dict[str, Any]) -> None:
+def _show_locations(options: JobOptions, values: dict[str, Any]) -> None:
     """Say where the paths without a scheme are that are not on the local disk, in one line, and each once."""
     found = {
         f"--{name} is {value}"
         for name, value in options
         if isinstance(value, str | StorePath) and "://" in str(value) and "://" not in str(values.get(name, ""))
     }
-    if new := sorted(found - _shown_places):
-        _shown_places.update(new)
+    if new := sorted(found - _shown_locations):
+        _shown_locations.update(new)
         line = f"longtail: by {DEFAULT_FILE_SYSTEM}, {', '.join(new)} (file: and an absolute path: the local disk)"
         print(redacted(line), file=sys.stderr)
 

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from longtail.conf.arguments import dataset_defaults
-from longtail.conf.base.locations import place_text
+from longtail.conf.base.locations import location_text
 from longtail.conf.base.shown_text import redacted
 from longtail.conf.options.base import JobOptions, presentation
 from longtail.conf.options.data import DATA_OPTIONS
@@ -91,5 +91,5 @@ def _arguments(options_type: type[JobOptions], name: str, value: Any) -> list[st
 def _text(value: Any) -> str:
     """As on a command line, so that values read from a file compare equal."""
     if isinstance(value, Path):
-        return place_text(value)
+        return location_text(value)
     return ",".join(map(str, value)) if isinstance(value, list | tuple) else str(value)

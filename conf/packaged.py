@@ -27,7 +27,7 @@ def packaged_names(folder: str) -> list[str]:
 def read_yaml_model(model: type[Model], source: str | Location, *, folder: str, kind: str) -> Model:
     """Read and validate a YAML (or JSON) file.
 
-    source: name of a file in conf/FOLDER/, or a local path: anything with a suffix or a directory; or a place
+    source: name of a file in conf/FOLDER/, or a local path: anything with a suffix or a directory; or a Location
     kind: noun for messages, for example "experiment"
 
     Raises UserError for a name or a file that does not exist, and for content that `model` refuses.

@@ -16,7 +16,7 @@ import longtail
 from longtail import __main__ as command
 from longtail.conf.base.errors import UserError
 from longtail.spark_jobs.cli import JOB_GROUPS, JOBS, main, run_job
-from longtail.spark_jobs.cluster.failures import message_with_place, user_message
+from longtail.spark_jobs.cluster.failures import message_with_location, user_message
 from tests.conftest import REPOSITORY
 
 
@@ -88,12 +88,12 @@ def test_workers_that_cannot_start_are_one_line_with_the_cause(text: str, messag
 def test_an_error_of_the_system_that_names_no_file_gets_the_directory_as_the_user_knows_it() -> None:
     unfinished = f"/out/.table.longtail-{'0' * 32}"
     full = RuntimeError("org.apache.spark.SparkException: Task failed\nIOException: No space left on device")
-    assert message_with_place(full, unfinished) == (
+    assert message_with_location(full, unfinished) == (
         "cannot use /out/table: No space left on device; free some space there, or choose another directory, and run "
         "the command again"
     )
-    assert message_with_place(OSError(28, "No space left on device", "/out/file"), unfinished) is None
-    assert message_with_place(RuntimeError("another failure"), unfinished) is None
+    assert message_with_location(OSError(28, "No space left on device", "/out/file"), unfinished) is None
+    assert message_with_location(RuntimeError("another failure"), unfinished) is None
 
 
 def test_a_finished_job_returns_and_says_nothing(capsys: pytest.CaptureFixture[str]) -> None:

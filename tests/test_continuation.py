@@ -1,4 +1,4 @@
-"""What a job takes over from a checkpoint: what the user gives comes first, and places only serve to find a set."""
+"""What a job takes over from a checkpoint: what the user gives comes first, and locations only serve to find a set."""
 
 import json
 import shutil
@@ -10,7 +10,7 @@ import torch
 
 from longtail.conf.arguments import resolve_options
 from longtail.conf.base.store_path import StorePath
-from longtail.conf.options.data import DATA_OPTIONS, PLACES, DataOptions
+from longtail.conf.options.data import DATA_OPTIONS, LOCATION_OPTIONS, DataOptions
 from longtail.conf.options.inference import EvaluateOptions
 from longtail.conf.options.semi import TrainSemiOptions
 from longtail.conf.options.train_classifier import TrainClassifierOptions
@@ -174,8 +174,8 @@ def test_nothing_is_prepared_or_written_where_a_checkpoint_says(
     wanted = {
         "folder": ["path"], "table": ["path"], "image_list": ["path", "list_file", "test_list_file", "unlabeled"],
     }.get(dataset, [])  # fmt: skip
-    places = {name: FOREIGN[name] for name in wanted} | {"data_dir": str(tmp_path / "theirs"), "dataset": dataset}
-    checkpoint = write_checkpoint(tmp_path / "c.tar", **places)
+    locations = {name: FOREIGN[name] for name in wanted} | {"data_dir": str(tmp_path / "theirs"), "dataset": dataset}
+    checkpoint = write_checkpoint(tmp_path / "c.tar", **locations)
     with refused() as messages:
         continued(options_type, {"resume": checkpoint})
     assert "a checkpoint does not decide what is prepared: run `longtail prepare" in messages[0]
@@ -189,8 +189,8 @@ def test_places_in_a_checkpoint_serve_to_find_the_set_that_it_was_trained_on(
     a_set(tmp_path / "theirs", "another", label_shift=1)
     set_dir = a_set(tmp_path / "theirs", "renamed")
     identity = read_manifest(set_dir).identity
-    places = {"dataset": "folder", "path": "/gone", "data_dir": str(tmp_path / "theirs")}
-    checkpoint = write_checkpoint(tmp_path / "c.tar", set_identity=identity, epochs=7, **places)
+    locations = {"dataset": "folder", "path": "/gone", "data_dir": str(tmp_path / "theirs")}
+    checkpoint = write_checkpoint(tmp_path / "c.tar", set_identity=identity, epochs=7, **locations)
 
     job = continued(TrainOptions, {"resume": checkpoint})
 
@@ -209,11 +209,11 @@ def test_places_in_a_checkpoint_serve_to_find_the_set_that_it_was_trained_on(
 
 @pytest.fixture
 def asked(monkeypatch: pytest.MonkeyPatch) -> list[str]:
-    """The places in stores that are asked for, and not found."""
-    places: list[str] = []
+    """The locations in stores that are asked for, and not found."""
+    locations: list[str] = []
     for question in ("exists", "is_dir", "is_file"):
-        monkeypatch.setattr(StorePath, question, lambda place: bool(places.append(str(place))))
-    return places
+        monkeypatch.setattr(StorePath, question, lambda place: bool(locations.append(str(place))))
+    return locations
 
 
 PLACES_OF = {
@@ -228,8 +228,8 @@ PLACES_OF = {
 def test_a_checkpoint_does_not_decide_which_store_is_asked(
     dataset: str, home: Path, tmp_path: Path, asked: list[str]
 ) -> None:
-    places = {name: f"s3a://theirs/{name}" for name in PLACES_OF[dataset]}
-    checkpoint = write_checkpoint(tmp_path / "c.tar", dataset=dataset, **places)
+    locations = {name: f"s3a://theirs/{name}" for name in PLACES_OF[dataset]}
+    checkpoint = write_checkpoint(tmp_path / "c.tar", dataset=dataset, **locations)
     for options_type in (TrainOptions, EvaluateOptions):
         with refused() as messages:
             continued(options_type, {"resume": checkpoint})
@@ -256,11 +256,11 @@ def test_a_set_with_changed_options_is_found_in_the_user_s_own_directory_alone(h
 
 
 def test_of_the_data_set_that_the_user_names_no_place_is_taken_over(home: Path, tmp_path: Path) -> None:
-    places = {name: str(tmp_path) for name in PLACES - {"dataset", "irrelevant_dataset"}}
-    checkpoint = write_checkpoint(tmp_path / "c.tar", **{**places, "dataset": "cifar10", "n_max": 30})
+    locations = {name: str(tmp_path) for name in LOCATION_OPTIONS - {"dataset", "irrelevant_dataset"}}
+    checkpoint = write_checkpoint(tmp_path / "c.tar", **{**locations, "dataset": "cifar10", "n_max": 30})
     options = continued(EvaluateOptions, {"resume": checkpoint, "dataset": "cifar10"}).options
     assert options.n_max == 30
-    for name in PLACES - {"dataset"}:
+    for name in LOCATION_OPTIONS - {"dataset"}:
         assert getattr(options, name) == DataOptions.model_fields[name].default, name
     assert continued(EvaluateOptions, {"resume": checkpoint, "dataset": "mnist"}).options.n_max != 30
 

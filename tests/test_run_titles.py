@@ -11,7 +11,7 @@ from longtail.conf.options.semi import TrainSemiOptions
 from longtail.conf.options.train_classifier import TrainClassifierOptions
 from longtail.conf.options.training import TrainOptions
 from longtail.streaming.dashboard.comparison import arms_of
-from longtail.streaming.dashboard.configurations import PLACES, WHERE_IT_RUNS, differing, without_seed
+from longtail.streaming.dashboard.configurations import SOURCE_OPTIONS, WHERE_IT_RUNS, differing, without_seed
 from longtail.streaming.dashboard.notes import NO_NOTES, RunNotes
 from longtail.streaming.dashboard.page import page_state
 from longtail.streaming.dashboard.selection import Selection
@@ -137,7 +137,7 @@ def test_options_that_decide_nothing_are_those_that_no_name_of_a_run_has() -> No
     """But for the number of threads; what names another run's output, or changes the result in another step, counts."""
     trainings = (TrainOptions, TrainSemiOptions, TrainClassifierOptions, *PRETRAININGS.values())
     unnamed = {name for job in trainings for name, field in job.model_fields.items() if not is_in_run_name(field)}
-    assert WHERE_IT_RUNS - {"threads"} == unnamed - PLACES - {"rounds", "logit_adjustment"}
+    assert WHERE_IT_RUNS - {"threads"} == unnamed - SOURCE_OPTIONS - {"rounds", "logit_adjustment"}
 
 
 @pytest.mark.parametrize("configuration", [None, "", "not JSON", "[1]", "[" * 5000, '{"seed": {"a": [null, 1e999]}}'])

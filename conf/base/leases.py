@@ -31,8 +31,8 @@ class LeaseHeldError(Exception):
 class Lease:
     """A lease that this process holds."""
 
-    def __init__(self, place: StorePath, *, seconds: float, interrupts: bool) -> None:
-        self._place = place
+    def __init__(self, path: StorePath, *, seconds: float, interrupts: bool) -> None:
+        self._path = path
         self._seconds = seconds
         self._owner = f"{socket.gethostname()}, process {os.getpid()}, {uuid.uuid4().hex}"
         self._interrupts = interrupts
@@ -48,25 +48,25 @@ class Lease:
         """Raise UserError if another process has taken the lease over, as this one did not renew it in time."""
         if self._is_lost or not self._is_own():
             raise UserError(
-                f"{self._place.parent} was taken over by another process, as this one could not reach the store for "
+                f"{self._path.parent} was taken over by another process, as this one could not reach the store for "
                 f"{self._seconds:g} s: run the command again"
             )
 
     def acquire(self) -> None:
         """Raises LeaseHeldError if another process holds it."""
-        if self._place.create(self._content()):
+        if self._path.create(self._content()):
             return
-        owner, until = _read(self._place)
+        owner, until = _read(self._path)
         if not owner:  # it may be being written, in a store that shows that
             time.sleep(_READ_BACK_SECONDS)
-            owner, until = _read(self._place)
+            owner, until = _read(self._path)
         if owner and time.time() < until + GRACE_SECONDS:
             raise LeaseHeldError(owner.rpartition(", ")[0])
         # Of several processes that find it expired, the one that writes last has it.
-        self._place.write_bytes(self._content())
+        self._path.write_bytes(self._content())
         time.sleep(_READ_BACK_SECONDS)
         if not self._is_own():
-            raise LeaseHeldError(_read(self._place)[0].rpartition(", ")[0])
+            raise LeaseHeldError(_read(self._path)[0].rpartition(", ")[0])
 
     def renew_until_ended(self) -> None:
         """Renew the lease, in a thread, until it is released or lost."""
@@ -77,17 +77,17 @@ class Lease:
                     if self._interrupts:
                         os.kill(os.getpid(), signal.SIGINT)
                     return
-                self._place.write_bytes(self._content())
+                self._path.write_bytes(self._content())
 
     def release(self) -> None:
         """End the renewal, and let others have the lease."""
         self._ended.set()
         with suppress(OSError, UserError):
             if self._is_own():
-                self._place.unlink(missing_ok=True)
+                self._path.unlink(missing_ok=True)
 
     def _is_own(self) -> bool:
-        return _read(self._place)[0] == self._owner
+        return _read(self._path)[0] == self._owner
 
     def _content(self) -> bytes:
         until = time.time() + self._seconds
@@ -96,14 +96,14 @@ class Lease:
 
 
 @contextmanager
-def lease(place: StorePath, *, seconds: float = LEASE_SECONDS, interrupts: bool = False) -> Iterator[Lease]:
-    """Hold the lease ``place`` during the block, and remove it then.
+def lease(path: StorePath, *, seconds: float = LEASE_SECONDS, interrupts: bool = False) -> Iterator[Lease]:
+    """Hold the lease ``path`` during the block, and remove it then.
 
     interrupts: whether the block ends, with a UserError, as soon as another process has taken the lease over
 
     Raises LeaseHeldError if another process holds it.
     """
-    held = Lease(place, seconds=seconds, interrupts=interrupts)
+    held = Lease(path, seconds=seconds, interrupts=interrupts)
     held.acquire()
     renewal = threading.Thread(target=held.renew_until_ended, daemon=True)
     renewal.start()
@@ -118,13 +118,13 @@ def lease(place: StorePath, *, seconds: float = LEASE_SECONDS, interrupts: bool 
         renewal.join()
 
 
-def _read(place: StorePath) -> tuple[str, float]:
+def _read(path: StorePath) -> tuple[str, float]:
     """Owner, and time in seconds; no owner if nobody holds the lease, or its object is damaged.
 
     The time is 0 if the owner was a process of this machine, and has ended.
     """
     try:
-        content = json.loads(place.read_bytes())
+        content = json.loads(path.read_bytes())
         is_gone = content.get("machine") == _machine() and not Path(f"/proc/{content['pid']}").exists()
         return str(content["owner"]), 0.0 if is_gone else float(content["until"])
     except (FileNotFoundError, ValueError, TypeError, KeyError):

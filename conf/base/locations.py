@@ -1,4 +1,4 @@
-"""The places that users name: a local path (pathlib.Path), or a URL of a store (StorePath), with the same methods.
+"""The locations that users name: a local path (pathlib.Path), or a URL of a store (StorePath), with the same methods.
 
     location("datasets"), location("file:///data/sets")    Path
     location("s3a://bucket/sets"), location("hdfs:///sets")  StorePath
@@ -17,16 +17,16 @@ from longtail.conf.base.stores import DEFAULT_FILE_SYSTEM, S3_SCHEMES, check_sch
 _URL = re.compile(r"([A-Za-z][A-Za-z0-9+.-]+):(//([^/]*))?(.*)", re.DOTALL)
 
 Location = Path | StorePath
-"""A place on the local disk or in a store."""
+"""A path on the local disk, or one in a store."""
 
 
 def location(named: "str | Location") -> Location:
-    """The place that a user names.
+    """The location that a user names.
 
     A path without a scheme is on Hadoop's default file system, as for Spark, where one is set (use_hadoop_settings),
     and else on the local disk. `file:` and an absolute path is on the local disk, and so is a pathlib.Path.
 
-    Raises ValueError if the text is no place: an unknown scheme, a URL without a path.
+    Raises ValueError if the text is no location: an unknown scheme, a URL without a path.
     """
     if not isinstance(named, str):
         return named
@@ -66,21 +66,21 @@ def local_path(named: "str | Location") -> Path:
     return Path(named)
 
 
-def place_text(place: Location) -> str:
-    """A text that location() takes for this place: with `file:` where a path without a scheme is elsewhere."""
-    return spark_uri(place) if isinstance(place, Path) and _default_store() is not None else str(place)
+def location_text(path: Location) -> str:
+    """A text that location() takes for this location: with `file:` where a path without a scheme is elsewhere."""
+    return spark_uri(path) if isinstance(path, Path) and _default_store() is not None else str(path)
 
 
-def spark_uri(place: Location) -> str:
-    """The place as Spark is given it: with a scheme, as it would look for a path without one elsewhere.
+def spark_uri(path: Location) -> str:
+    """The location as Spark is given it: with a scheme, as it would look for a path without one elsewhere.
 
     Hadoop takes the characters of a path as they are: none is written as %20. It has one driver for all of S3, s3a,
     unless the cluster's own (EMR's) is set.
     """
-    if isinstance(place, Path):
-        return f"file://{place.absolute()}"
-    is_s3 = place.scheme in S3_SCHEMES and hadoop_setting("fs.s3.impl") is None
-    return str(StorePath("s3a", place.authority, place.path) if is_s3 else place)
+    if isinstance(path, Path):
+        return f"file://{path.absolute()}"
+    is_s3 = path.scheme in S3_SCHEMES and hadoop_setting("fs.s3.impl") is None
+    return str(StorePath("s3a", path.authority, path.path) if is_s3 else path)
 
 
 def _local(authority: str, rest: str) -> Path:

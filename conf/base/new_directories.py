@@ -38,7 +38,7 @@ def new_table_directory(path: Location) -> Iterator[Location]:
 
 
 @contextmanager
-def scratch_place(parent: Location, name: str) -> Iterator[Location]:
+def scratch_location(parent: Location, name: str) -> Iterator[Location]:
     """A directory in ``parent`` that is removed after the block."""
     if not isinstance(parent, StorePath):
         with scratch_directory(parent, name) as directory:

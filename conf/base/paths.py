@@ -62,6 +62,6 @@ def _check_store_can_be_written(directory: StorePath, *, option: str) -> None:
         probe.unlink()
     except OSError as error:
         raise UserError(
-            f"{option} {directory} cannot be written ({error}): choose another place, or check the bucket and the "
+            f"{option} {directory} cannot be written ({error}): choose another location, or check the bucket and the "
             f"permissions"
         ) from None

@@ -12,7 +12,7 @@ from pydantic.fields import FieldInfo
 
 from longtail.conf.command_line.spellings import flags_of
 from longtail.conf.options.base import GROUPS, JobOptions, SparkJobOptions, presentation
-from longtail.conf.options.places import DirectoryLocation, FileLocation
+from longtail.conf.options.location_types import DirectoryLocation, FileLocation
 
 _HELP_COLUMN = 25
 _MAX_METAVAR = 34

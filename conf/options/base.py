@@ -16,7 +16,7 @@ from typing import Any, ClassVar, Literal, get_args
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationInfo, field_validator
 from pydantic.fields import FieldInfo
 
-from longtail.conf.base.locations import local_path, location, place_text
+from longtail.conf.base.locations import local_path, location, location_text
 from longtail.conf.base.paths import LONGEST_NAME, LONGEST_PATH, is_possible_path, nearest_existing
 from longtail.conf.base.shown_text import is_plain, redacted_values
 from longtail.conf.base.store_path import StorePath
@@ -119,7 +119,7 @@ def option(
         "alone": alone,
         "in_run_name": in_run_name,
     }
-    # The default of a place may be on another file system than the local one.
+    # The default of a location may be on another file system than the local one.
     return Field(
         default,
         description=description,
@@ -215,8 +215,8 @@ class JobOptions(BaseModel):
 
     def recorded(self) -> dict[str, Any]:
         """The options as JSON values for files and events: without secrets that URLs may hold."""
-        places = {name: place_text(value) for name, value in self if isinstance(value, Path)}
-        return redacted_values({**self.model_dump(mode="json"), **places})
+        locations = {name: location_text(value) for name, value in self if isinstance(value, Path)}
+        return redacted_values({**self.model_dump(mode="json"), **locations})
 
     @classmethod
     def implied_defaults(cls, values: dict[str, Any]) -> dict[str, Any]:

@@ -8,7 +8,7 @@ from longtail.conf.base.locations import Location
 from longtail.conf.options.base import JobOptions, option
 from longtail.conf.options.classifier import images_per_pass, threads_option
 from longtail.conf.options.inference import InferenceOptions, NewImagesOptions
-from longtail.conf.options.places import FileLocation
+from longtail.conf.options.location_types import FileLocation
 
 DEFAULT_NAME = "calibrated.pth.tar"
 

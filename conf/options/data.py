@@ -8,7 +8,7 @@ from longtail.conf.options.base import SparkJobOptions, fingerprint
 from longtail.conf.options.source import IMAGE_TREES, OWN_IMAGES
 from longtail.conf.options.unlabeled import UNLABELED_NAMES, UnlabeledOptions
 
-PLACES = frozenset(
+LOCATION_OPTIONS = frozenset(
     {
         "data_dir", "dataset", "path", "val_path", "test_path", "list_file", "val_list_file", "test_list_file",
         "unlabeled", "irrelevant_dataset",
@@ -28,8 +28,8 @@ class DataOptions(UnlabeledOptions):
     def own_paths(self) -> list[Location]:
         """The user's files and directories that the prepared set is made from."""
         paths = [self.path, self.val_path, self.test_path, self.list_file, self.val_list_file, self.test_list_file]
-        if self.unlabeled is not None and self.unlabeled not in UNLABELED_NAMES and self.unlabeled_place().exists():
-            paths.append(self.unlabeled_place())
+        if self.unlabeled is not None and self.unlabeled not in UNLABELED_NAMES and self.unlabeled_location().exists():
+            paths.append(self.unlabeled_location())
         return [path for path in paths if path is not None]
 
     def set_parameters(self) -> dict[str, Any]:

@@ -12,7 +12,7 @@ from longtail.conf.options.base import DELTA_HELP, JobOptions, SparkJobOptions, 
 from longtail.conf.options.classifier import images_per_pass, own_loss, own_network, threads_option
 from longtail.conf.options.data import DataOptions
 from longtail.conf.options.live import Interval, KafkaClientOptions, Topic
-from longtail.conf.options.places import DirectoryLocation, FileLocation
+from longtail.conf.options.location_types import DirectoryLocation, FileLocation
 from longtail.conf.options.training import LossName, NetworkName
 from longtail.conf.vocabulary import SPLITS
 
@@ -208,7 +208,7 @@ _PATH_HELP = "the images: a directory of files, or a Parquet or Delta table"
 
 
 class NewImagesOptions(ImagesOptions):
-    """The same, for the jobs that read the images of a place."""
+    """The same, for the jobs that read the images of a location."""
 
     path: ExistingImages = option(..., _PATH_HELP, group="Your own images")
 

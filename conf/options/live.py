@@ -9,7 +9,7 @@ from pydantic import FilePath, field_validator, model_validator
 from longtail.conf.base.locations import Location
 from longtail.conf.kafka_settings import check_setting
 from longtail.conf.options.base import SparkJobOptions, TableFormat, of_form, option
-from longtail.conf.options.places import DirectoryLocation
+from longtail.conf.options.location_types import DirectoryLocation
 from longtail.conf.options.tracking import mlflow_server
 
 EVENTS_TOPIC = "longtail-events"

@@ -7,7 +7,7 @@ from typing import ClassVar
 
 from longtail.conf.base.locations import Location
 from longtail.conf.options.base import option
-from longtail.conf.options.places import FileLocation
+from longtail.conf.options.location_types import FileLocation
 from longtail.conf.options.training import BATCH_HELP, SCHEDULE_HELP, LearningRateSchedule, RunOptions
 
 

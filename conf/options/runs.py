@@ -7,7 +7,7 @@ from pydantic import model_validator
 
 from longtail.conf.base.locations import Location
 from longtail.conf.options.base import JobOptions, option
-from longtail.conf.options.places import DirectoryLocation
+from longtail.conf.options.location_types import DirectoryLocation
 
 Action = Literal[
     "list", "show", "log", "rename", "tag", "note", "hide", "unhide", "archive", "delete", "restore", "export",

@@ -5,7 +5,7 @@ from typing import Annotated, Any
 
 from longtail.conf.base.locations import Location
 from longtail.conf.options.base import MOST_THREADS, JobOptions, SparkJobOptions, of_form, option
-from longtail.conf.options.places import FileLocation
+from longtail.conf.options.location_types import FileLocation
 
 SIDE_BY_SIDE_ON_A_GPU = 8
 """Trainings of a small network, of which one leaves most of a GPU idle."""

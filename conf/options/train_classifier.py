@@ -7,7 +7,7 @@ from pydantic import model_validator
 from longtail.conf.base.locations import Location
 from longtail.conf.base.user_code import short_name
 from longtail.conf.options.base import option
-from longtail.conf.options.places import FileLocation
+from longtail.conf.options.location_types import FileLocation
 from longtail.conf.options.training import BATCH_HELP, SupervisedOptions, TrainRule
 from longtail.conf.vocabulary import TEST, TRAIN, VAL
 

@@ -10,7 +10,7 @@ from longtail.conf.base.user_code import short_name
 from longtail.conf.networks import NETWORKS, TIMM_NAME
 from longtail.conf.options.base import MOST_THREADS, JobOptions, fingerprint, is_in_run_name, of_form, one_of, option
 from longtail.conf.options.data import DataOptions
-from longtail.conf.options.places import FileLocation
+from longtail.conf.options.location_types import FileLocation
 from longtail.conf.options.tracking import mlflow_server
 from longtail.conf.vocabulary import TEST, TRAIN, VAL
 
@@ -122,9 +122,9 @@ class RunOptions(DataOptions):
 
     _recorded: dict[str, Any] | None = PrivateAttr(None)
 
-    def with_files_at(self, places: dict[str, Path]) -> Self:
-        """The same options, with files at other places by option name; recorded() gives those that the user named."""
-        moved = self.model_copy(update=places)
+    def with_files_at(self, locations: dict[str, Path]) -> Self:
+        """The same options with files elsewhere, by option name; recorded() gives those that the user named."""
+        moved = self.model_copy(update=locations)
         moved._recorded = self.recorded()
         return moved
 

@@ -68,9 +68,9 @@ class UnlabeledOptions(LongTailOptions):
             raise ValueError("no file system takes a name this long")
         if value is None or value in UNLABELED_NAMES:
             return value
-        place = location(value)
-        # Of a store, whose places are absolute, nobody is asked before the job begins.
-        return str(place.absolute()) if isinstance(place, StorePath) or place.exists() else value
+        path = location(value)
+        # Of a store, whose paths are absolute, nobody is asked before the job begins.
+        return str(path.absolute()) if isinstance(path, StorePath) or path.exists() else value
 
     @model_validator(mode="after")
     def _the_rest_is_that_of_lists(self) -> Self:
@@ -94,7 +94,7 @@ class UnlabeledOptions(LongTailOptions):
             )
         return self
 
-    def unlabeled_place(self) -> Location:
+    def unlabeled_location(self) -> Location:
         """The directory or file that --unlabeled names."""
         assert self.unlabeled is not None and self.unlabeled not in UNLABELED_NAMES
         return location(self.unlabeled).absolute()

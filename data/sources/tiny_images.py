@@ -20,7 +20,7 @@ from longtail.data.unpickle import load_array_dict
 
 
 def locate(options: DataOptions, base: Located) -> Located:
-    path = options.unlabeled_place()
+    path = options.unlabeled_location()
     images, labels = _arrays(path)
     if images.shape[1:] != base.image_shape:
         raise UserError(

@@ -27,7 +27,7 @@ class DirectoryOfImages:
 
     @staticmethod
     def locate(options: DataOptions, base: Located) -> Located:
-        return _located_files(options.unlabeled_place(), options, base)
+        return _located_files(options.unlabeled_location(), options, base)
 
     @staticmethod
     def read(shard: ImageShard) -> pa.RecordBatch:
@@ -101,11 +101,11 @@ def unlabeled_source(options: DataOptions, base: Located) -> UnlabeledSource[Any
         return RestOfImages
     if options.unlabeled in BY_NAME:
         source = BY_NAME[options.unlabeled]
-    elif is_table(options.unlabeled_place()):
+    elif is_table(options.unlabeled_location()):
         return unlabeled_table
-    elif options.unlabeled_place().is_dir():
+    elif options.unlabeled_location().is_dir():
         return DirectoryOfImages
-    elif options.unlabeled_place().is_file():
+    elif options.unlabeled_location().is_file():
         source = tiny_images
     else:
         raise UserError(

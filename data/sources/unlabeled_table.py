@@ -14,7 +14,7 @@ from longtail.data.storage import open_parquet, table_files
 
 
 def locate(options: DataOptions, base: Located) -> Located:
-    table = options.unlabeled_place()
+    table = options.unlabeled_location()
     if options.imb_factor_unlabel is not None:
         raise UserError(f"{table} has images of unknown class, so --imb_factor_unlabel cannot be applied: omit it")
     shards: list[RowShard] = []

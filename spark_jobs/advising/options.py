@@ -9,7 +9,7 @@ from longtail.conf.base.errors import UserError
 from longtail.conf.base.paths import check_can_be_written
 from longtail.conf.next_command import next_command
 from longtail.conf.options.advise import AdviseOptions
-from longtail.conf.options.data import OF_UNLABELED, PLACES, DataOptions
+from longtail.conf.options.data import LOCATION_OPTIONS, OF_UNLABELED, DataOptions
 from longtail.conf.options.prepare import PrepareOptions
 from longtail.data.manifest import FILE_NAME, read_manifest
 from longtail.data.storage import is_table
@@ -30,10 +30,10 @@ def advise_options(given: dict[str, Any]) -> Continued[AdviseOptions]:
     if OF_UNLABELED & given.keys():
         named, inherited = _without_unlabeled(named), _without_unlabeled(inherited)
     if named or metadata is None:
-        # No place is looked at because a manifest names it: its set must be there.
+        # No location is looked at because a manifest names it: its set must be there.
         of_manifest = "labelled" in given and (Path(given["labelled"]) / FILE_NAME).is_file()
         job = Continued(resolve_options(AdviseOptions, {**named, **given}, is_prepared=of_manifest), None)
-        _check_places(job.options, named, given)
+        _check_locations(job.options, named, given)
     else:
         job = with_recorded(AdviseOptions, given, inherited, metadata)
     if metadata is not None and given.get("dataset") in (None, metadata.options.get("dataset")):
@@ -47,16 +47,16 @@ def check_output_can_be_written(options: AdviseOptions) -> None:
     check_can_be_written(options.output_dir or of_checkpoint, option="--output_dir")
 
 
-def _check_places(options: AdviseOptions, named: Mapping[str, Any], given: Mapping[str, Any]) -> None:
+def _check_locations(options: AdviseOptions, named: Mapping[str, Any], given: Mapping[str, Any]) -> None:
     """Raise UserError if a set would be prepared, or images downloaded, because a manifest says so, not the user."""
-    of_manifest = PLACES - {"dataset", "data_dir"} - given.keys()
+    of_manifest = LOCATION_OPTIONS - {"dataset", "data_dir"} - given.keys()
     if "dataset" not in named or not (Path(given["labelled"]) / FILE_NAME).is_file():
         return
-    places = [str(named[name]) for name in sorted(of_manifest) if named.get(name) is not None] or [named["dataset"]]
+    locations = [str(named[name]) for name in sorted(of_manifest) if named.get(name) is not None] or [named["dataset"]]
     if not prepared_set_dir(options).exists():
         raise UserError(
             f"--labelled {given['labelled']} has no images held out for validation, or another unlabeled part than is "
-            f"asked for, and its manifest does not decide that images of {' and '.join(places)} are read: run "
+            f"asked for, and its manifest does not decide that images of {' and '.join(locations)} are read: run "
             f"`{next_command('prepare', PrepareOptions, options)}` first"
         )
 

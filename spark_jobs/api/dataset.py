@@ -135,7 +135,7 @@ def prepare(
     named = {"label_column": label, "image_column": image, **by_option_name(PrepareOptions, options)}
     if isinstance(unlabeled, str | Path):
         named["unlabeled"] = str(unlabeled)
-    # Validated before anything is written, with a place that is there.
+    # Validated before anything is written, with a location that is there.
     of_source = _source_options(source) if isinstance(source, str | Path) else {"dataset": "table", "path": Path.cwd()}
     resolved = resolve_options(PrepareOptions, {**named, **of_source})
     spark = spark_session("prepare", resolved)
@@ -151,16 +151,16 @@ def prepare(
 def _source_options(source: str | Path) -> dict[str, Any]:
     if isinstance(source, str) and source in known_datasets():
         return {"dataset": source}
-    path = _place(source)
+    path = _location(source)
     if not path.exists():
         raise UserError(
-            f"{source} is neither a directory, a table nor a data set: name a place that is there, or one of "
+            f"{source} is neither a directory, a table nor a data set: name a path that is there, or one of "
             f"{', '.join(known_datasets())}{did_you_mean(str(source), known_datasets())}"
         )
     return {"dataset": "table" if is_table(path) else "folder", "path": path}
 
 
-def _place(source: str | Path) -> Location:
+def _location(source: str | Path) -> Location:
     try:
         return location(source)
     except ValueError as error:

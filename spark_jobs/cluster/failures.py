@@ -104,7 +104,7 @@ def user_message(error: BaseException) -> str | None:
     return message and one_line(message)
 
 
-def message_with_place(error: BaseException, directory: object) -> str | None:
+def message_with_location(error: BaseException, directory: object) -> str | None:
     """The message of an error of the operating system that names no file, with the directory that was written to.
 
     None for all other errors: Spark does not always say which file it was.

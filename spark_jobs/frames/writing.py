@@ -5,7 +5,7 @@ from pyspark.sql import DataFrame
 from longtail.conf.base.errors import UserError
 from longtail.conf.base.locations import Location, spark_uri
 from longtail.spark_jobs.cluster.cancellation import write_to_its_end
-from longtail.spark_jobs.cluster.failures import message_with_place
+from longtail.spark_jobs.cluster.failures import message_with_location
 
 
 def write_parquet(rows: DataFrame, directory: Location) -> None:
@@ -17,6 +17,6 @@ def write_parquet(rows: DataFrame, directory: Location) -> None:
     try:
         write_to_its_end(rows.sparkSession, lambda: writer.parquet(spark_uri(directory)))
     except Exception as error:
-        if message := message_with_place(error, directory):
+        if message := message_with_location(error, directory):
             raise UserError(message) from error
         raise

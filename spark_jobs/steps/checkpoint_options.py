@@ -1,8 +1,8 @@
 """What a job takes over from the checkpoint that it continues from: options, and the prepared set.
 
-A checkpoint may come from a stranger. The places that it records (PLACES) serve to find a prepared set on the local
-disk, or in a store that the user names too, and nothing else: nothing is written, prepared or downloaded because a
-checkpoint says so.
+A checkpoint may come from a stranger. The locations that it records (LOCATION_OPTIONS) serve to find a prepared set on
+the local disk, or in a store that the user names too, and nothing else: nothing is written, prepared or downloaded because
+a checkpoint says so.
 """
 
 from collections.abc import Iterable, Iterator
@@ -19,7 +19,7 @@ from longtail.conf.base.shown_text import printable
 from longtail.conf.networks import is_known_network
 from longtail.conf.next_command import next_command
 from longtail.conf.options.base import JobOptions
-from longtail.conf.options.data import DATA_OPTIONS, OF_UNLABELED, PLACES, DataOptions
+from longtail.conf.options.data import DATA_OPTIONS, LOCATION_OPTIONS, OF_UNLABELED, DataOptions
 from longtail.conf.options.inference import InferenceOptions
 from longtail.conf.options.prepare import PrepareOptions
 from longtail.conf.options.train_classifier import TrainClassifierOptions
@@ -70,7 +70,7 @@ def continued(options_type: type[Options], given: dict[str, Any]) -> Continued[O
     if "resume" not in given:
         _check_data_set_of_backbone(given)
         return Continued(resolve_options(options_type, given), None)
-    metadata = metadata_of(_place(given, "resume"))
+    metadata = metadata_of(_given_location(given, "resume"))
     if metadata is None:
         from longtail.training.foreign_checkpoints import by_position  # with torch
 
@@ -100,7 +100,7 @@ def with_recorded(
     if "dataset" in given:
         _show(options, given, taken)
         return Continued(options, None)
-    set_dir = _find_set(options, metadata, checkpoint=_place(given, "resume"))
+    set_dir = _find_set(options, metadata, checkpoint=_given_location(given, "resume"))
     _show(options, given, taken.keys() - DATA_OPTIONS, set_dir=set_dir)
     return Continued(options, set_dir)
 
@@ -108,15 +108,15 @@ def with_recorded(
 def data_options(metadata: "CheckpointMetadata", given: dict[str, Any]) -> dict[str, Any]:
     """The options of the data set that a checkpoint records, by name, as far as they may be taken over.
 
-    None if the user names another data set. Without places if the user names the same one, and without an unlabeled
-    part that comes from another place.
+    None if the user names another data set. Without locations if the user names the same one, and without an unlabeled
+    part that comes from another location.
     """
     recorded = {name: value for name, value in metadata.options.items() if name in DATA_OPTIONS and value is not None}
     if "dataset" not in given:
         return {name: value for name, value in recorded.items() if name != "data_dir"}
     if given["dataset"] != recorded.get("dataset"):
         return {}
-    left_out = PLACES | (OF_UNLABELED if OF_UNLABELED & PLACES & recorded.keys() else set())
+    left_out = LOCATION_OPTIONS | (OF_UNLABELED if OF_UNLABELED & LOCATION_OPTIONS & recorded.keys() else set())
     return {name: value for name, value in recorded.items() if name not in left_out}
 
 
@@ -126,15 +126,19 @@ def _of_other_code(options_type: type[DataOptions], given: dict[str, Any]) -> di
 
     if "dataset" not in given:
         raise UserError(f"{given['resume']} does not say what it was trained on: name the data set with --dataset")
-    arch = load_checkpoint(_place(given, "resume")).arch
+    arch = load_checkpoint(_given_location(given, "resume")).arch
     return {"arch": arch} if issubclass(options_type, RunOptions) and is_known_network(arch) else {}
 
 
 def _check_data_set_of_backbone(given: dict[str, Any]) -> None:
     """Raise UserError if --pretrained_model was trained on another data set than the default one, and none is named."""
-    if "pretrained_model" not in given or "dataset" in given or not _place(given, "pretrained_model").is_file():
+    if (
+        "pretrained_model" not in given
+        or "dataset" in given
+        or not _given_location(given, "pretrained_model").is_file()
+    ):
         return  # a file that is not there is refused with the other options
-    path = _place(given, "pretrained_model")
+    path = _given_location(given, "pretrained_model")
     metadata = metadata_of(path)
     if metadata is None:
         raise UserError(f"{path} does not say what it was trained on: name the data set to train on with --dataset")
@@ -142,8 +146,8 @@ def _check_data_set_of_backbone(given: dict[str, Any]) -> None:
         raise UserError(printable(f"{path} was trained on {dataset}: name that data set, or another, with --dataset"))
 
 
-def _place(given: dict[str, Any], option: str) -> Location:
-    """The place that the user gives for an option, before all options are read."""
+def _given_location(given: dict[str, Any], option: str) -> Location:
+    """The location that the user gives for an option, before all options are read."""
     try:
         return location(given[option])
     except ValueError as error:
@@ -169,9 +173,9 @@ def training_of_checkpoint(checkpoint: Location) -> list[JobOptions]:
 def _may_be_there(named: Any) -> bool:
     """Whether a checkpoint names a file that is on the local disk, or in a store: none is asked for it."""
     try:
-        place = location(str(named))
-        return not isinstance(place, Path) or place.exists()
-    except (ValueError, OSError):  # no place, or a name that no disk takes
+        path = location(str(named))
+        return not isinstance(path, Path) or path.exists()
+    except (ValueError, OSError):  # no location, or a name that no disk takes
         return False
 
 
@@ -189,8 +193,8 @@ def _find_set(options: DataOptions, metadata: "CheckpointMetadata", *, checkpoin
     data_dirs = [options.data_dir]
     if is_own_set and "data_dir" in recorded:
         # No store is asked because a checkpoint names it: only one that the user has named too.
-        known = {_store_of(place) for place in (options.data_dir, checkpoint)}
-        data_dirs += [place for place in [location(recorded["data_dir"])] if _store_of(place) in {None, *known}]
+        known = {_store_of(path) for path in (options.data_dir, checkpoint)}
+        data_dirs += [path for path in [location(recorded["data_dir"])] if _store_of(path) in {None, *known}]
     for data_dir in data_dirs:
         for set_dir in _sets_in(data_dir.absolute() / PREPARED_DIRECTORY, first=options.set_name()):
             has_its_name = set_dir.name == options.set_name()
@@ -207,9 +211,9 @@ def _find_set(options: DataOptions, metadata: "CheckpointMetadata", *, checkpoin
     )
 
 
-def _store_of(place: Location) -> tuple[str, str] | None:
-    """The store that a place is in; None for the local disk."""
-    return None if isinstance(place, Path) else (place.scheme, place.authority)
+def _store_of(path: Location) -> tuple[str, str] | None:
+    """The store that a location is in; None for the local disk."""
+    return None if isinstance(path, Path) else (path.scheme, path.authority)
 
 
 def _has_identity(set_dir: Location, identity: str, *, must_be_read: bool) -> bool:

@@ -11,7 +11,7 @@ from pyspark.sql import DataFrame
 from longtail.conf.base.errors import UserError
 from longtail.conf.base.files import write_text_atomically
 from longtail.conf.base.locations import Location
-from longtail.conf.base.new_directories import scratch_place
+from longtail.conf.base.new_directories import scratch_location
 from longtail.conf.base.shown_text import printable
 from longtail.data.class_shares import SHARE, class_shares_text
 from longtail.data.contract import PROBABILITIES
@@ -97,7 +97,7 @@ def collected_probabilities(predicted: DataFrame, columns: list[str], *, beside:
 
     Through files: the driver's JVM, through which rows are collected, has less memory than they may need.
     """
-    with scratch_place(beside, "probabilities") as scratch:
+    with scratch_location(beside, "probabilities") as scratch:
         rows = predicted.where(predicted[PROBABILITIES].isNotNull()).select(PROBABILITIES, *columns)
         write_parquet(rows, scratch / "rows")
         table = read_columns(table_files(scratch / "rows"), [PROBABILITIES, *columns])

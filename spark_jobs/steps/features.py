@@ -12,7 +12,7 @@ from pyspark.sql import functions as F
 from longtail.conf.base.errors import UserError
 from longtail.conf.base.files import content_hash
 from longtail.conf.base.locations import Location
-from longtail.conf.base.new_directories import is_finished, new_table_directory, scratch_place
+from longtail.conf.base.new_directories import is_finished, new_table_directory, scratch_location
 from longtail.conf.base.paths import check_can_be_written
 from longtail.conf.options.training import RunOptions
 from longtail.conf.vocabulary import TRAIN
@@ -60,7 +60,7 @@ def keep_features(spark: SparkSession, options: RunOptions, set_dir: Location) -
     num_images = sum(manifest.num_images(split) for split in missing)
     print(f"computing the features of {num_images} images once, for this training and the next: {directory}")
     images = read_prepared(spark, set_dir)
-    with described(spark, f"features of {set_dir}"), scratch_place(directory, "network") as scratch:
+    with described(spark, f"features of {set_dir}"), scratch_location(directory, "network") as scratch:
         classifier = _shared_network(scratch / _NETWORK_FILE, network, normalisation, options, manifest)
         for split in missing:
             with new_table_directory(directory / split) as unfinished:

@@ -26,14 +26,14 @@ from longtail.streaming.tables.manifest import TABLES_DIRECTORY
 
 @contextmanager
 def served_page(
-    options: DashboardOptions, tables: TableReader, place: Location, listening: socket, *, reports: Reports
+    options: DashboardOptions, tables: TableReader, directory: Location, listening: socket, *, reports: Reports
 ) -> Iterator[Event]:
     """Serve the page during the block; the event is set when the server ends.
 
-    place: the directory of the tables, of which they may be a copy
+    directory: that of the tables, of which they may be a copy
     """
     private = is_private(listening)
-    act, runs_dir = page_actions(options, place, is_private=private), _runs_dir(options, place)
+    act, runs_dir = page_actions(options, directory, is_private=private), _runs_dir(options, directory)
     checkpoint = page_checkpoints(options, runs_dir, is_private=private)
     page = dashboard_page(
         tables.read, tables.version, host=options.host, notes=tables.notes, act=act, images=images_of_runs(runs_dir),

@@ -15,7 +15,7 @@ from pyspark.sql.pandas.types import from_arrow_schema
 from longtail.conf.base.errors import UserError
 from longtail.conf.base.files import open_for_reading
 from longtail.conf.base.locations import Location
-from longtail.conf.base.new_directories import scratch_place
+from longtail.conf.base.new_directories import scratch_location
 from longtail.conf.base.shown_text import printable
 from longtail.conf.base.store_path import StorePath
 from longtail.conf.options.inference import ImagesOptions
@@ -108,7 +108,7 @@ def new_images(
         yield NewImages(rows, images, kept, options.on_bad_image)
         return
     directory = path if path.is_dir() else path.parent
-    with scratch_place(beside, "list_of_files") as scratch:
+    with scratch_location(beside, "list_of_files") as scratch:
         list_of_files = scratch / "files.parquet"
         kept = [FILE] if label_column is None else [FILE, label_column]
         num_files = _write_list(path, directory, list_of_files, label_column, list_file)

@@ -32,7 +32,7 @@ def run_pipeline(spark: SparkSession, options: PipelineOptions) -> tuple[Finishe
     steps = ["prepare", "stats", *(["pretrain_rot"] if options.ssp else []), "train", "gen_pseudolabels", "train_semi"]
     # Tables of its own: a monitor of all runs may be writing the others at the same time.
     with (
-        scratch_directory(_local_place(options.runs_dir), "live") as tables,
+        scratch_directory(_local_directory(options.runs_dir), "live") as tables,
         PipelineScreen(steps, tables) as screen,
         _live_query(
             lambda: start_live_query(
@@ -69,7 +69,7 @@ def _live_query(start: Callable[[], LiveQuery]) -> Iterator[Future[LiveQuery]]:
             started.result().stop()
 
 
-def _local_place(runs_dir: Location) -> Path:
+def _local_directory(runs_dir: Location) -> Path:
     return runs_dir if isinstance(runs_dir, Path) else Path(tempfile.gettempdir())
 
 

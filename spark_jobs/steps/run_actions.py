@@ -50,12 +50,12 @@ def act(options: RunsOptions) -> None:
 
 def tables_dirs(options: RunsOptions) -> list[Path]:
     """The directories of live tables that there are on the local disk."""
-    return [place for place in _all_tables_dirs(options) if isinstance(place, Path)]
+    return [path for path in _all_tables_dirs(options) if isinstance(path, Path)]
 
 
 def _all_tables_dirs(options: RunsOptions) -> list[Location]:
-    places = [options.runs_dir / TABLES_DIRECTORY, options.runs_dir / PAGE_TABLES_DIRECTORY, options.tables_dir]
-    return [place for place in places if place is not None and place.is_dir()]
+    paths = [options.runs_dir / TABLES_DIRECTORY, options.runs_dir / PAGE_TABLES_DIRECTORY, options.tables_dir]
+    return [path for path in paths if path is not None and path.is_dir()]
 
 
 @contextmanager
@@ -63,21 +63,21 @@ def _states(options: RunsOptions) -> Iterator[list[Path]]:
     """Directories on the local disk that say how the runs stand; of tables in a store a copy of so much."""
     with ExitStack() as copies:
         yield [
-            place if isinstance(place, Path) else copies.enter_context(copied_manifests(place))
-            for place in _all_tables_dirs(options)
+            path if isinstance(path, Path) else copies.enter_context(copied_manifests(path))
+            for path in _all_tables_dirs(options)
         ]
 
 
 def _follow_in_stores(options: RunsOptions) -> None:
     """Make the tables that are in a store follow, in a copy of them."""
-    for place in _all_tables_dirs(options):
-        if isinstance(place, Path):
+    for path in _all_tables_dirs(options):
+        if isinstance(path, Path):
             continue
         try:
-            with working_tables(place) as (tables_dir, _):
+            with working_tables(path) as (tables_dir, _):
                 follow_all(options.runs_dir, [tables_dir], after=_update_sinks)
         except UserError as error:
-            print(f"{place} follows when its monitor or dashboard runs ({error})", file=sys.stderr)
+            print(f"{path} follows when its monitor or dashboard runs ({error})", file=sys.stderr)
 
 
 def _list(options: RunsOptions) -> None:
@@ -177,13 +177,13 @@ def _export(options: RunsOptions) -> None:
     (run,) = _runs(options)
     assert options.value is not None, "the options are validated"
     check_inside(options.runs_dir, run)
-    export_run(options.runs_dir, tables_dirs(options), run, _local_place(options.value, "export to"))
+    export_run(options.runs_dir, tables_dirs(options), run, _local_path(options.value, "export to"))
     print(f"exported: {run} to {options.value}")
 
 
 def _import(options: RunsOptions) -> None:
     assert options.run is not None, "the options are validated"
-    source = _local_place(options.run, "import from")
+    source = _local_path(options.run, "import from")
     with _made(options.runs_dir):
         run = import_run(options.runs_dir, source, dry_run=options.dry_run)
     print(f"{'would be imported' if options.dry_run else 'imported'}: {run}")
@@ -196,7 +196,7 @@ ACTIONS: dict[str, Callable[[RunsOptions], None]] = {
 }  # fmt: skip
 
 
-def _local_place(named: str, what: str) -> Path:
+def _local_path(named: str, what: str) -> Path:
     """A file or directory on the local disk."""
     if "://" in named:
         raise UserError(f"cannot {what} {named}: name a file or directory on the local disk, and copy that")
@@ -206,7 +206,7 @@ def _local_place(named: str, what: str) -> Path:
 @contextmanager
 def _made(runs_dir: Location) -> Iterator[None]:
     """Make the directory, and those above it, for the block; what stays empty is removed again."""
-    missing = [place for place in (runs_dir, *runs_dir.parents) if isinstance(place, Path) and not place.exists()]
+    missing = [path for path in (runs_dir, *runs_dir.parents) if isinstance(path, Path) and not path.exists()]
     try:
         runs_dir.mkdir(parents=True, exist_ok=True)
     except OSError as error:
@@ -214,9 +214,9 @@ def _made(runs_dir: Location) -> Iterator[None]:
     try:
         yield
     finally:
-        for place in missing:
+        for path in missing:
             with suppress(OSError):
-                place.rmdir()
+                path.rmdir()
 
 
 def _runs(options: RunsOptions, *, or_none: bool = False) -> list[str]:

@@ -113,8 +113,8 @@ def set_of(kept: KeptPredictions, run_dir: Location) -> tuple[Location, Manifest
     return set_dir, manifest
 
 
-def _store_of(place: Location) -> tuple[str, str] | None:
-    return None if isinstance(place, Path) else (place.scheme, place.authority)
+def _store_of(path: Location) -> tuple[str, str] | None:
+    return None if isinstance(path, Path) else (path.scheme, path.authority)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -26,7 +26,7 @@ OF_LEARNING = frozenset({
     "weight_decay",
 })  # fmt: skip
 """Options that change nothing where a classifier is made without learning."""
-PLACES = frozenset({"resume", "pretrained_model", "pseudo_labels"})
+SOURCE_OPTIONS = frozenset({"resume", "pretrained_model", "pseudo_labels"})
 """Options that name the output of another run."""
 _FIRST = (
     "dataset", "method", "semi_method", "balancing", "loss_type", "train_rule", "imb_type", "imb_factor", "counts",
@@ -80,7 +80,7 @@ def differing(configurations: Sequence[str | None]) -> list[str]:
 def sources_of(options: Mapping[str, Any], known: Container[str]) -> list[tuple[str, str]]:
     """The options that name the output of another run, and that run, if it is known."""
     found = []
-    for name in sorted(PLACES & options.keys()):
+    for name in sorted(SOURCE_OPTIONS & options.keys()):
         parts = PurePosixPath(str(options[name])).parts
         found += [(name, part) for part in reversed(parts) if part in known][:1]
     return found
@@ -97,8 +97,8 @@ def label_of(name: str, text: str, source: str | None = None) -> str:
         return _LABELS[name].format(shown_text(text))
     if name in ("imb_factor", "imb_factor_unlabel"):
         return f"{'rho' if name == 'imb_factor' else 'rho_U'} {_inverse(text)}"
-    if name in PLACES:
-        return f"{_PLACES_SAY[name]} {source or _named_run(text)}"
+    if name in SOURCE_OPTIONS:
+        return f"{_SOURCE_PHRASES[name]} {source or _named_run(text)}"
     if text in ("yes", "no"):
         return name if text == "yes" else f"no {name}"
     return f"{name} {shown_text(text)}"
@@ -125,7 +125,7 @@ def _differing(configurations: tuple[str | None, ...]) -> tuple[str, ...]:
     texts = list(map(option_texts, configurations))
     names = {name for one in texts for name in one}
     seedless = [dict(without_seed(configuration)) for configuration in configurations]
-    values = {name: {one.get(name) for one in (seedless if name in PLACES else texts)} for name in names}
+    values = {name: {one.get(name) for one in (seedless if name in SOURCE_OPTIONS else texts)} for name in names}
     found = [name for name, of_runs in values.items() if len(of_runs) > 1]
     # Of options that few know of, those come first that do not differ by being there alone.
     return tuple(sorted(found, key=lambda name: (_ORDER.get(name, 0), len(values[name] - {None}) == 1, name)))
@@ -137,7 +137,7 @@ def _is_name(name: str) -> bool:
 
 
 def _of_any_seed(name: str, text: str) -> str:
-    return _RUN_OF_A_SEED.sub(r"-seed-\1", text) if name in PLACES else text
+    return _RUN_OF_A_SEED.sub(r"-seed-\1", text) if name in SOURCE_OPTIONS else text
 
 
 def _inverse(text: str) -> str:
@@ -157,4 +157,4 @@ _LABELS = {
     **dict.fromkeys(("method", "semi_method", "balancing", "loss_type", "train_rule", "imb_type", "arch"), "{}"),
     "exp_str": "{}", "seed": "seed {}", "epochs": "{} epochs", "learning_rate": "lr {}", "batch_size": "batch {}",
 }  # fmt: skip
-_PLACES_SAY = {"resume": "from", "pretrained_model": "from", "pseudo_labels": "pseudo-labels of"}
+_SOURCE_PHRASES = {"resume": "from", "pretrained_model": "from", "pseudo_labels": "pseudo-labels of"}

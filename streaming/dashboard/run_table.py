@@ -12,8 +12,8 @@ from typing import Any
 import pyarrow as pa
 
 from longtail.streaming.dashboard.configurations import (
-    PLACES,
     SEED,
+    SOURCE_OPTIONS,
     differing,
     option_texts,
     options_in,
@@ -209,7 +209,7 @@ class _Content:
         if column == "title":
             return self.title(row)
         configuration = row["configuration"]
-        named = names_of_sources(configuration, self._sources) if column in PLACES else {}
+        named = names_of_sources(configuration, self._sources) if column in SOURCE_OPTIONS else {}
         return named.get(column) or option_texts(configuration).get(column)
 
     def ordered(self, rows: list[Row], sort: str) -> list[Row]:

@@ -48,6 +48,6 @@ def purge_expired(runs_dir: Location) -> list[TrashEntry]:
 
 def check_inside(runs_dir: Location, run: str) -> None:
     """Raise UserError if a run's directory is a link: it and what it leads to belong to somebody else."""
-    if isinstance(place := runs_dir / run, Path) and place.is_symlink():
-        raise UserError(f"{place} is a link to {os.readlink(place)}: remove the link, and handle the run where it is")
+    if isinstance(path := runs_dir / run, Path) and path.is_symlink():
+        raise UserError(f"{path} is a link to {os.readlink(path)}: remove the link, and handle the run where it is")
     things_of(runs_dir, run)

@@ -80,27 +80,27 @@ def _write_made(tables_dirs: Sequence[Path], run: str, directory: Path) -> None:
 
 def _files(runs_dir: Path, run: str) -> Iterator[tuple[str, Path]]:
     """The files of a run by their names in the export."""
-    for name, place in things_of(runs_dir, run).items():
-        if not place.is_dir() or place.is_symlink():
-            yield name, _no_link(place)
+    for name, path in things_of(runs_dir, run).items():
+        if not path.is_dir() or path.is_symlink():
+            yield name, _no_link(path)
             continue
-        for parent, directories, names in os.walk(place):
+        for parent, directories, names in os.walk(path):
             # Sorted, so that two exports of the same run are the same.
             directories[:] = sorted(set(directories) - _NOT_EXPORTED)
             for found in (Path(parent) / name for name in [*sorted(set(names) - _NOT_EXPORTED), *directories]):
                 _no_link(found)
                 if found.is_file():
-                    yield f"{name}/{found.relative_to(place)}", found
+                    yield f"{name}/{found.relative_to(path)}", found
 
 
 def _downloaded(runs_dir: Location, run: str, directory: Path) -> dict[str, Path]:
     """Copies of the files of a run in a store, by their names in the export."""
     found: dict[str, Path] = {}
-    for name, place in things_of(runs_dir, run).items():
-        assert isinstance(place, StorePath)
-        for file in place.files_below():
-            if _NOT_EXPORTED.isdisjoint(file.relative_to(place).parts):
-                copy = directory / name / file.relative_to(place)
+    for name, path in things_of(runs_dir, run).items():
+        assert isinstance(path, StorePath)
+        for file in path.files_below():
+            if _NOT_EXPORTED.isdisjoint(file.relative_to(path).parts):
+                copy = directory / name / file.relative_to(path)
                 copy.parent.mkdir(parents=True, exist_ok=True)
                 file.download(copy)
                 found[str(copy.relative_to(directory))] = copy

@@ -169,7 +169,7 @@ def _upload(directory: Path, runs_dir: StorePath, run: str) -> None:
     """As _move_in; the events, which make the run known everywhere, come last."""
     if (directory / "description.json").is_file():
         description_file(runs_dir, run).write_bytes((directory / "description.json").read_bytes())
-    for part, place in (("run", runs_dir / run), (EVENTS_DIRECTORY, runs_dir / EVENTS_DIRECTORY)):
+    for part, path in (("run", runs_dir / run), (EVENTS_DIRECTORY, runs_dir / EVENTS_DIRECTORY)):
         for file in sorted((directory / part).rglob("*")):
             if file.is_file():
-                place.joinpath(file.relative_to(directory / part)).upload(file)
+                path.joinpath(file.relative_to(directory / part)).upload(file)

@@ -91,12 +91,12 @@ def things_of(runs_dir: Location, run: str) -> Mapping[str, Location]:
     if not RUN_NAME.fullmatch(run):
         raise UserError(f"{run!r} is not a valid name of a run")
     events_dir = runs_dir / EVENTS_DIRECTORY
-    places: dict[str, Location] = {
+    paths: dict[str, Location] = {
         **({} if is_own_directory(run) else {"run": runs_dir / run}),
         **{f"{EVENTS_DIRECTORY}/{name_in(events_dir, file)}": file for file in event_files_of(events_dir, run)},
         "description.json": description_file(runs_dir, run),
     }
-    return {name: place for name, place in places.items() if _is_there(place)}
+    return {name: path for name, path in paths.items() if _is_there(path)}
 
 
 def delete_run(runs_dir: Location, run: str, *, last_event_at: float, keep_days: float) -> TrashEntry:
@@ -120,8 +120,8 @@ def delete_run(runs_dir: Location, run: str, *, last_event_at: float, keep_days:
             entry = replace(entry, name=other.name)
     # First the entry: if this process is killed now, the run is out of the tables, and can be deleted again.
     _write_entry(runs_dir, entry)
-    for name, place in things.items():
-        _move(place, entry_directory(runs_dir, entry) / name)
+    for name, path in things.items():
+        _move(path, entry_directory(runs_dir, entry) / name)
     entry = replace(entry, state="deleted")
     _write_entry(runs_dir, entry)
     return entry
@@ -142,14 +142,14 @@ def restore_run(runs_dir: Location, run: str) -> None:
     """
     entry = restorable(runs_dir, run)
     directory = entry_directory(runs_dir, entry)
-    moves = {thing: place for thing, place in _places(runs_dir, entry).items() if _is_there(thing)}
+    moves = {thing: path for thing, path in _paths(runs_dir, entry).items() if _is_there(thing)}
     # After an interruption, what is there already is of this run.
     others = things_of(runs_dir, run).values() if entry.state == "deleted" else ()
     if taken := [*others, *filter(_is_there, moves.values())]:
         raise UserError(f"{taken[0]} exists: there is another run of this name, which has to be deleted first")
     _write_entry(runs_dir, replace(entry, state="restoring"))
-    for thing, place in moves.items():
-        _move(thing, place)
+    for thing, path in moves.items():
+        _move(thing, path)
     _write_entry(runs_dir, replace(entry, state="restored"))
     remove(directory / EVENTS_DIRECTORY)
 
@@ -188,7 +188,7 @@ def remove(path: Location) -> None:
         path.unlink(missing_ok=True)
 
 
-def _places(runs_dir: Location, entry: TrashEntry) -> dict[Location, Location]:
+def _paths(runs_dir: Location, entry: TrashEntry) -> dict[Location, Location]:
     """Where the things of an entry came from, by where they are."""
     directory, events = entry_directory(runs_dir, entry), runs_dir / EVENTS_DIRECTORY
     kept = directory / EVENTS_DIRECTORY
@@ -218,13 +218,13 @@ def _is_link(path: Location) -> bool:
     return isinstance(path, Path) and path.is_symlink()
 
 
-def _move(place: Location, target: Location) -> None:
-    if isinstance(place, StorePath) and isinstance(target, StorePath):
-        place.move(target)
+def _move(path: Location, target: Location) -> None:
+    if isinstance(path, StorePath) and isinstance(target, StorePath):
+        path.move(target)
         return
-    assert isinstance(place, Path) and isinstance(target, Path), "the trash is where the runs are"
+    assert isinstance(path, Path) and isinstance(target, Path), "the trash is where the runs are"
     target.parent.mkdir(parents=True, exist_ok=True)
-    shutil.move(place, target)  # a rename, unless a link leads to another file system
+    shutil.move(path, target)  # a rename, unless a link leads to another file system
 
 
 def _trash(runs_dir: Location) -> Location:

@@ -95,12 +95,12 @@ def read_liveness(tables_dir: Path) -> Liveness:
     """How the runs of a directory of result tables are judged, as its writer has stored it."""
     try:
         rule = json.loads((tables_dir / LIVENESS).read_text(encoding="utf-8"))
-        return Liveness(rule["silent_seconds"], _place(rule["runs_dir"], tables_dir))
+        return Liveness(rule["silent_seconds"], _location(rule["runs_dir"], tables_dir))
     except (OSError, ValueError, LookupError, TypeError):  # missing or damaged, until its writer starts again
         return Liveness()
 
 
-def _place(named: str | None, tables_dir: Path) -> Location | None:
+def _location(named: str | None, tables_dir: Path) -> Location | None:
     """The directory of the runs: relative to the tables, or the URL of a store."""
     if named is None or "://" not in named:
         return None if named is None else tables_dir / named

@@ -1,4 +1,4 @@
-"""Types of options that name a place on the local disk or in a store (conf/base/locations.py)."""
+"""Types of options that name a location on the local disk or in a store (conf/base/locations.py)."""
 
 from collections.abc import Callable
 from typing import Annotated
@@ -15,16 +15,16 @@ def _found(is_there: Callable[[], bool]) -> bool:
         raise ValueError(f"it cannot be reached ({error})") from None
 
 
-def _is_a_file(place: Location) -> Location:
-    if not _found(place.is_file):
+def _is_a_file(path: Location) -> Location:
+    if not _found(path.is_file):
         raise ValueError("there is no such file")
-    return place.absolute()  # the tasks that read it run in other directories
+    return path.absolute()  # the tasks that read it run in other directories
 
 
-def _is_a_directory(place: Location) -> Location:
-    if not _found(place.is_dir):
+def _is_a_directory(path: Location) -> Location:
+    if not _found(path.is_dir):
         raise ValueError("there is no such directory")
-    return place
+    return path
 
 
 FileLocation = Annotated[Location, AfterValidator(_is_a_file)]
