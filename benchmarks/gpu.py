@@ -77,7 +77,7 @@ class Bench:
         method, paths = method_of(options), RunPaths(set_dir=self.set_dir, run_dir=self.output, events_dir=self.output)
         task = method.task(options, paths, self.manifest, self.rank)
         task, network = method.network(options, task, self.rank)
-        task, model = method.learner(network, options, paths, task, self.rank)
+        task, model = method.trained_module(network, options, paths, task, self.rank)
         fit(model, build_optimizer(model, options), task, options, self.rank, first_epoch=0, on_epoch=on_epoch)
 
 

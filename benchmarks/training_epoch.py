@@ -87,14 +87,14 @@ def bare(set_dir: Path, options: TrainOptions, device: torch.device, *, num_step
     height, width, channels = manifest.image_shape
     model = build_model(ARCH, num_classes=manifest.num_classes, in_channels=channels)
     model = model.to(device, memory_format=torch.channels_last).train()
-    learner, optimizer = compile_model(model, options, device), build_optimizer(model, options)
+    compiled, optimizer = compile_model(model, options, device), build_optimizer(model, options)
     images = torch.randn(BATCH_SIZE, channels, height, width, device=device).to(memory_format=torch.channels_last)
     labels = torch.randint(manifest.num_classes, (BATCH_SIZE,), device=device)
     num_steps = num_steps or options.epochs * -(-manifest.num_images(TRAIN) // BATCH_SIZE)
     for _ in range(num_steps):
         optimizer.zero_grad(set_to_none=True)
         with autocast(options.precision, device):
-            logits = learner(images)
+            logits = compiled(images)
         F.cross_entropy(logits.float(), labels).backward()
         optimizer.step()
     synchronise(device)

@@ -36,7 +36,7 @@ class Way:
         torch.manual_seed(0)
         model = build_model("resnet32", num_classes=10, in_channels=3).to(device, memory_format=layout)
         self.device, self.precision = device, precision
-        self.learner = compile_model(model, TrainOptions(compile=compile), device)
+        self.model = compile_model(model, TrainOptions(compile=compile), device)
         self.optimizer = torch.optim.SGD(model.parameters(), lr=0.1, momentum=0.9, weight_decay=2e-4, fused=fused)
         self.images = torch.randn(BATCH_SIZE, 3, 32, 32, device=device).to(memory_format=layout)
         self.labels = torch.randint(10, (BATCH_SIZE,), device=device)
@@ -46,7 +46,7 @@ class Way:
         for _ in range(num_steps):
             self.optimizer.zero_grad(set_to_none=True)
             with autocast(self.precision, self.device):
-                logits = self.learner(self.images)
+                logits = self.model(self.images)
             F.cross_entropy(logits.float(), self.labels).backward()
             self.optimizer.step()
         if self.device.type == "cuda":

@@ -53,11 +53,11 @@ def losses_of(outputs: Tensor) -> Tensor:
 
 
 def test_moco_s_loss_is_info_nce_over_the_key_and_the_queue() -> None:
-    learner, views = moco(), two_views()
-    queue = learner.queue.numpy().copy()
-    losses = losses_of(learner(views)).detach().numpy()
+    model, views = moco(), two_views()
+    queue = model.queue.numpy().copy()
+    losses = losses_of(model(views)).detach().numpy()
     # Both networks begin alike, so following changes nothing yet.
-    queries, keys = projected(learner.network, views[0]), projected(learner.network, views[1])
+    queries, keys = projected(model.network, views[0]), projected(model.network, views[1])
     for q, k, loss in zip(queries, keys, losses, strict=True):
         others = sum(np.exp(q @ queue[:, j] / 0.5) for j in range(5))
         same = np.exp(q @ k / 0.5)
@@ -65,9 +65,9 @@ def test_moco_s_loss_is_info_nce_over_the_key_and_the_queue() -> None:
 
 
 def test_simclr_s_loss_is_nt_xent_over_both_views_of_all_images() -> None:
-    learner, views = SimCLR(linear_network(), ALONE, temperature=0.5), two_views()
-    losses = losses_of(learner(views)).detach().view(4, 2)
-    z = np.concatenate([projected(learner.network, views[0]), projected(learner.network, views[1])])
+    model, views = SimCLR(linear_network(), ALONE, temperature=0.5), two_views()
+    losses = losses_of(model(views)).detach().view(4, 2)
+    z = np.concatenate([projected(model.network, views[0]), projected(model.network, views[1])])
     similar = np.exp(z @ z.T / 0.5)
     for anchor in range(8):
         partner = (anchor + 4) % 8
@@ -77,10 +77,10 @@ def test_simclr_s_loss_is_nt_xent_over_both_views_of_all_images() -> None:
 
 
 def test_the_rank_of_the_same_image_counts_the_views_that_are_more_similar() -> None:
-    learner, views = moco(), two_views()
-    queue = learner.queue.numpy().copy()
-    ranks, candidates = learner(views).detach()[:, 2:].T
-    queries, keys = projected(learner.network, views[0]), projected(learner.network, views[1])
+    model, views = moco(), two_views()
+    queue = model.queue.numpy().copy()
+    ranks, candidates = model(views).detach()[:, 2:].T
+    queries, keys = projected(model.network, views[0]), projected(model.network, views[1])
     assert ranks.tolist() == [
         1 + sum(q @ queue[:, j] > q @ k for j in range(5)) for q, k in zip(queries, keys, strict=True)
     ]
@@ -100,14 +100,14 @@ def test_gradients_are_those_of_the_values(method: str) -> None:
     views = two_views(3)
 
     def mean_loss(weight: Tensor) -> Tensor:
-        learner = moco() if method == "moco" else SimCLR(linear_network(), ALONE, temperature=0.5)
-        bias = learner.network[1].bias.detach()
+        model = moco() if method == "moco" else SimCLR(linear_network(), ALONE, temperature=0.5)
+        bias = model.network[1].bias.detach()
         # The keys are no function of the weights: that is what makes them keys.
         project = lambda x: x.flatten(1) @ weight.T + bias  # noqa: E731
-        learner.network = _Function(project)
+        model.network = _Function(project)
         if method == "moco":
-            learner._follow = lambda: None
-        return losses_of(learner(views)).mean()
+            model._follow = lambda: None
+        return losses_of(model(views)).mean()
 
     weight = linear_network()[1].weight.detach().clone().requires_grad_()
     assert torch.autograd.gradcheck(mean_loss, weight)
@@ -123,35 +123,35 @@ class _Function(nn.Module):
 
 
 def test_the_queue_keeps_the_newest_keys() -> None:
-    learner = moco(queue_size=5)
+    model = moco(queue_size=5)
     first, second, third = (two_views(2, seed) for seed in (1, 2, 3))
-    keys = [projected(learner.network, views[1]) for views in (first, second, third)]
+    keys = [projected(model.network, views[1]) for views in (first, second, third)]
     for views in (first, second):
-        learner(views)
-    assert np.allclose(learner.queue[:, :4].T, np.concatenate(keys[:2]))
-    learner(third)
+        model(views)
+    assert np.allclose(model.queue[:, :4].T, np.concatenate(keys[:2]))
+    model(third)
     # Places 4 and, round the end, 0: what lay there longest is gone.
-    assert np.allclose(learner.queue.T, np.stack([keys[2][1], keys[0][1], keys[1][0], keys[1][1], keys[2][0]]))
-    assert learner.next_position == 1
+    assert np.allclose(model.queue.T, np.stack([keys[2][1], keys[0][1], keys[1][0], keys[1][1], keys[2][0]]))
+    assert model.next_position == 1
 
 
 def test_a_batch_larger_than_the_queue_fills_it_with_its_last_keys() -> None:
-    learner = moco(queue_size=3)
+    model = moco(queue_size=3)
     views = two_views(7)
-    learner(views)
-    assert np.allclose(learner.queue.T, projected(learner.network, views[1])[-3:])
+    model(views)
+    assert np.allclose(model.queue.T, projected(model.network, views[1])[-3:])
 
 
 def test_the_key_network_follows_slowly_and_has_no_gradient() -> None:
-    learner = moco(key_momentum=0.75)
+    model = moco(key_momentum=0.75)
     with torch.no_grad():
-        learner.key_network[1].bias.zero_()
-        learner.network[1].bias.fill_(1)
+        model.key_network[1].bias.zero_()
+        model.network[1].bias.fill_(1)
     for expected in (0.25, 0.4375):  # 1 - 0.75, 1 - 0.75^2
-        losses_of(learner(two_views())).sum().backward()
-        assert torch.allclose(learner.key_network[1].bias, torch.tensor(expected, dtype=torch.float64))
-    assert learner.network[1].bias.grad is not None
-    assert all(parameter.grad is None for parameter in learner.key_network.parameters())
+        losses_of(model(two_views())).sum().backward()
+        assert torch.allclose(model.key_network[1].bias, torch.tensor(expected, dtype=torch.float64))
+    assert model.network[1].bias.grad is not None
+    assert all(parameter.grad is None for parameter in model.key_network.parameters())
 
 
 def pretrain(set_dir: Path, run_dir: Path, method: str, **changes: Any) -> dict[str, Any]:

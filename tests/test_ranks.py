@@ -21,7 +21,7 @@ from longtail.models.build import build_model
 from longtail.training.classifier import class_means
 from longtail.training.contrastive import MoCo, SimCLR, contrastive_task
 from longtail.training.distributed import Rank
-from longtail.training.fixmatch import fixmatch_learner, fixmatch_task
+from longtail.training.fixmatch import fixmatch_module, fixmatch_task
 from longtail.training.kept_features import computed_features
 from longtail.training.loop import EpochReport, build_optimizer, fit
 from longtail.training.pseudo_labels import semi_supervised_task
@@ -76,15 +76,15 @@ def fit_contrastive(set_dir: Path, rank: Rank, method: str) -> dict[str, Any]:
     network = nn.Sequential(nn.Flatten(), nn.Linear(64, 8))
     before = network[1].weight.detach().clone()
     if method == "moco":
-        learner = MoCo(network, rank, dimension=8, queue_size=20, key_momentum=0.9, temperature=0.2)
+        model = MoCo(network, rank, dimension=8, queue_size=20, key_momentum=0.9, temperature=0.2)
     else:
-        learner = SimCLR(network, rank, temperature=0.5)
+        model = SimCLR(network, rank, temperature=0.5)
     totals = fit(
-        learner, build_optimizer(learner, options), task, options, rank, first_epoch=0, on_epoch=lambda report: None
+        model, build_optimizer(model, options), task, options, rank, first_epoch=0, on_epoch=lambda report: None
     )  # fmt: skip
     return {
         "moved": (network[1].weight - before).tolist(),
-        "queue": learner.queue.tolist() if method == "moco" else [],
+        "queue": model.queue.tolist() if method == "moco" else [],
         "loss": sum(totals[TRAIN]["loss_sum"]),
         "support": totals[TRAIN]["support"],
     }
@@ -115,12 +115,12 @@ def fit_semi(set_dir: Path, rank: Rank, method: str) -> dict[str, Any]:
     task = fixmatch_task(options, set_dir, read_manifest(set_dir), CPU)
     network = Pixels()
     before = network.fc.weight.detach().clone()
-    task, learner = fixmatch_learner(network, options, task, rank)
+    task, model = fixmatch_module(network, options, task, rank)
     reports: list[EpochReport] = []
-    fit(learner, build_optimizer(learner, options), task, options, rank, first_epoch=0, on_epoch=reports.append)
+    fit(model, build_optimizer(model, options), task, options, rank, first_epoch=0, on_epoch=reports.append)
     return {
         "moved": (network.fc.weight - before).tolist(),
-        "state": {name: values.tolist() for name, values in learner.method.state_dict().items()},
+        "state": {name: values.tolist() for name, values in model.method.state_dict().items()},
         "losses": [sum(report.totals[TRAIN]["loss_sum"]) for report in reports],
         "pseudo_labels": [report.pseudo_labels for report in reports],
     }

@@ -20,8 +20,8 @@ from longtail.training.semi.alignment import aligned, alignment_power
 from longtail.training.semi.crest import rebalanced_selection, sampling_rates
 from longtail.training.semi.darp import multipliers, refined, smallest_kept, without_noise
 from longtail.training.semi.daso import blended, enqueue, similarities
-from longtail.training.semi.learner import SemiLearner, WeightAverage
-from longtail.training.semi.method import FixMatch, Setting, ViewOutputs, load_method
+from longtail.training.semi.fixmatch_base import FixMatch, TrainingContext, ViewOutputs, load_method
+from longtail.training.semi.semi_module import SemiModule, WeightAverage
 from longtail.training.semi.truth import count_pseudo_labels
 from longtail.training.step import Rows, Step
 from tests.refusals import refused
@@ -57,7 +57,7 @@ def method(
     given = tiny_options(
         TrainSemiOptions, imb_factor_unlabel=1.0, semi_method="fixmatch", balancing=name, **options
     )  # fmt: skip
-    setting = Setting(
+    context = TrainingContext(
         options=given,
         rank=ALONE,
         labelled_counts=COUNTS,
@@ -70,7 +70,7 @@ def method(
         generation=generation,
         held_out_confusion=held_out_confusion,
     )
-    return load_method(name)(setting)
+    return load_method(name)(context)
 
 
 def step(
@@ -417,11 +417,11 @@ def test_daso_blends_after_its_warm_up_by_shares_of_the_period_before() -> None:
             counted[class_id] += 1
 
 
-# The learner
+# The trained module
 
 
-def learner(**options: Any) -> SemiLearner:
-    found = SemiLearner(Network(), **{"ema_decay": 0.5, **options})
+def semi_module(**options: Any) -> SemiModule:
+    found = SemiModule(Network(), **{"ema_decay": 0.5, **options})
     found.method = method("none")
     return found
 
@@ -444,7 +444,7 @@ def test_the_average_follows_the_weights_slower_and_slower_up_to_its_decay() -> 
 
 
 def test_while_training_the_trained_network_answers_and_else_the_averaged_one() -> None:
-    of_both = learner()
+    of_both = semi_module()
     with torch.no_grad():
         of_both.trained.fc.weight.add_(1)
     images = torch.randn(4, 4, 1, 1)
@@ -457,7 +457,7 @@ def test_while_training_the_trained_network_answers_and_else_the_averaged_one() 
 
 @pytest.mark.parametrize("num_strong", [1, 2])
 def test_all_views_are_answered_but_those_that_nothing_is_learned_from(num_strong: int) -> None:
-    given = learner().train()  # without batch norm it makes no difference who is with whom
+    given = semi_module().train()  # without batch norm it makes no difference who is with whom
     images = torch.randn(5 + 5 * num_strong, 4, 1, 1)
     labelled, unlabeled = torch.tensor([0, 3]), torch.tensor([1, 2, 4])
     answers, expected = given(images, labelled, unlabeled), given.trained(images)
@@ -476,7 +476,7 @@ def test_all_views_are_answered_but_those_that_nothing_is_learned_from(num_stron
 
 
 def test_without_an_average_there_is_one_network() -> None:
-    alone = learner(ema_decay=0.0)
+    alone = semi_module(ema_decay=0.0)
     images = torch.randn(4, 4, 1, 1)
     assert torch.equal(alone.train()(images, *ALL_UNLABELED).logits.flatten(0, 1), alone.eval()(images))
     assert all(parameter.requires_grad for parameter in alone.parameters())
@@ -487,7 +487,7 @@ def test_both_networks_have_the_same_batch_norm_statistics() -> None:
     network = nn.Sequential(nn.BatchNorm1d(4))
     network.fc = nn.Identity()
     network.features = nn.Sequential.forward.__get__(network)
-    both = SemiLearner(network, ema_decay=0.9)
+    both = SemiModule(network, ema_decay=0.9)
     both.train()
     both.trained[0](torch.randn(8, 4) + 3)
     assert torch.equal(both.network[0].running_mean, both.trained[0].running_mean)

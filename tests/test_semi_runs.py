@@ -21,8 +21,8 @@ from longtail.training.fixmatch import fixmatch_task
 from longtail.training.inference import infer
 from longtail.training.objective import Task
 from longtail.training.run import run_training
-from longtail.training.semi.learner import SemiLearner
-from longtail.training.semi.method import ViewOutputs
+from longtail.training.semi.fixmatch_base import ViewOutputs
+from longtail.training.semi.semi_module import SemiModule
 from tests.events import events_in
 from tests.interruption import interrupted_after
 from tests.refusals import refused
@@ -144,13 +144,13 @@ def test_a_training_looks_at_the_views_that_it_needs(
     learned: int,
 ) -> None:
     seen: list[tuple[int, bool]] = []
-    outputs = SemiLearner._outputs
+    outputs = SemiModule._outputs
 
-    def counted(learner: SemiLearner, images: torch.Tensor) -> ViewOutputs:
+    def counted(module: SemiModule, images: torch.Tensor) -> ViewOutputs:
         seen.append((len(images), torch.is_grad_enabled()))
-        return outputs(learner, images)
+        return outputs(module, images)
 
-    monkeypatch.setattr(SemiLearner, "_outputs", counted)
+    monkeypatch.setattr(SemiModule, "_outputs", counted)
     changes = {"daso_warmup": 0.2} if method == "DASO" else {}
     result = train(set_dir, tmp_path / "run", method, epochs=2, **changes)
     # An epoch has 40 labelled images in their weak views, and 40 unlabeled ones in two, with ABC three.

@@ -15,11 +15,11 @@ from longtail.conf.options.training import RunOptions, TrainOptions
 from longtail.conf.vocabulary import TRAIN
 from longtail.data.manifest import read_manifest
 from longtail.training import loop, step_graphs
-from longtail.training.learner import Learner
 from longtail.training.method import method_of
 from longtail.training.metrics import ClassTotals
 from longtail.training.run import run_training
 from longtail.training.step_graphs import training_graphs
+from longtail.training.step_runner import StepRunner
 from tests.events import events_in
 from tests.interruption import interrupted_after
 from tests.recorded_work import WorkRecorder
@@ -151,10 +151,10 @@ def test_where_graphs_are_impossible_a_line_says_why(
     model = nn.Linear(1, 1)
     rank = replace(ALONE, world_size=2) if case == "two ranks" else ALONE
     optimizer = torch.optim.SGD(model.parameters())
-    learner = Learner(model, optimizer, task, options, rank, ClassTotals.zeros(3, rank.device))
-    assert training_graphs(learner, model) is None
+    runner = StepRunner(model, optimizer, task, options, rank, ClassTotals.zeros(3, rank.device))
+    assert training_graphs(runner, model) is None
     assert capsys.readouterr().err == (
         f"--compile: no CUDA graphs, the steps are started one kernel at a time: {reason}\n"
     )
-    assert training_graphs(replace(learner, options=options.model_copy(update={"compile": "off"})), model) is None
+    assert training_graphs(replace(runner, options=options.model_copy(update={"compile": "off"})), model) is None
     assert not capsys.readouterr().err

@@ -34,7 +34,7 @@ from longtail.training.inference import infer, load_classifier
 from longtail.training.losses import build_loss
 from longtail.training.method import method_of
 from longtail.training.run import run_training
-from longtail.training.semi.method import load_method
+from longtail.training.semi.fixmatch_base import load_method
 from tests.conftest import RunJob
 from tests.image_tree import write_class
 from tests.refusals import refused

@@ -27,7 +27,7 @@ HEAD_PREFIX = "fc."
 _STATE_DICT_KEYS = ("state_dict", "state_dict_best", "model_state_dict", "model", "net")
 """Where programs keep the network's tensors; others, like torchvision, save nothing else."""
 NETWORK_PREFIX = "network."
-"""Prefix of the network's tensors in a learner that has other modules too."""
+"""Prefix of the network's tensors in a model that has other modules too."""
 # First tensor of every network; a prefix of its name comes from a wrapper (module., encoder_q., _orig_mod., ...).
 _FIRST_TENSOR = "conv1.weight"
 _MOCO_QUERY = "encoder_q."
@@ -245,16 +245,16 @@ def load_weights(model: nn.Module, checkpoint: Checkpoint, *, path: Location, ba
     return len(expected)
 
 
-def companion_of(learner: nn.Module, network: nn.Module) -> dict[str, Tensor]:
-    """Return the learner's tensors that are not the network's; none if the learner is the network."""
-    if learner is network:
+def companion_of(model: nn.Module, network: nn.Module) -> dict[str, Tensor]:
+    """Return the model's tensors that are not the network's; none if the model is the network."""
+    if model is network:
         return {}
-    return {name: tensor for name, tensor in learner.state_dict().items() if not name.startswith(NETWORK_PREFIX)}
+    return {name: tensor for name, tensor in model.state_dict().items() if not name.startswith(NETWORK_PREFIX)}
 
 
-def load_companion(learner: nn.Module, network: nn.Module, checkpoint: Checkpoint, *, path: Location) -> None:
-    """Copy the checkpoint's companion tensors into the learner. Raises UserError if names or shapes differ."""
-    expected, given = companion_of(learner, network), checkpoint.companion
+def load_companion(model: nn.Module, network: nn.Module, checkpoint: Checkpoint, *, path: Location) -> None:
+    """Copy the checkpoint's companion tensors into the model. Raises UserError if names or shapes differ."""
+    expected, given = companion_of(model, network), checkpoint.companion
     if {n: (t.shape, t.dtype) for n, t in expected.items()} != {n: (t.shape, t.dtype) for n, t in given.items()}:
         raise UserError(f"{path} is from another kind of training or other options: give it as --pretrained_model")
     with torch.no_grad():

@@ -25,7 +25,7 @@ from longtail.models.network import Network
 from longtail.training.checkpoint_heads import check_foreign_classifier
 from longtail.training.checkpoints import HEAD_PREFIX, Checkpoint, check_architecture, load_checkpoint, load_weights
 from longtail.training.distributed import Rank
-from longtail.training.feature_training import head_learner
+from longtail.training.feature_training import head_module
 from longtail.training.kept_features import KeptFeatures
 from longtail.training.losses import logit_scale_of
 from longtail.training.method import TrainingMethod
@@ -48,12 +48,12 @@ class ClassifierMethod(TrainingMethod[TrainClassifierOptions]):
     def network(self, options: TrainClassifierOptions, task: Task, rank: Rank) -> tuple[Task, Network]:
         return second_stage(options, task, rank)
 
-    def learner(
+    def trained_module(
         self, network: Network, options: TrainClassifierOptions, paths: RunPaths, task: Task, rank: Rank
     ) -> tuple[Task, nn.Module]:
         """The network; or its head alone, on kept features."""
         if options.kept_features:
-            return head_learner(network, paths.set_dir, task, rank)
+            return head_module(network, paths.set_dir, task, rank)
         if options.method in ("tau", "NCM"):
             return with_computed_classifier(network, options, paths.set_dir, task, rank), network
         return task, network

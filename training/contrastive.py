@@ -3,7 +3,7 @@
 - MoCo v2 (He et al. 2020, Chen et al. 2020b): the other views are a queue of keys from a slowly following network;
 - SimCLR (Chen et al. 2020a): they are those of all other images in the batch, of all ranks.
 
-A learner maps two views (2, n, C, H, W) to (m, 4): the logit of the same image, the logarithm of the summed
+A model maps two views (2, n, C, H, W) to (m, 4): the logit of the same image, the logarithm of the summed
 exponentials of all others, the rank of the same image among all candidates, 1 for the most similar one, and their
 number. The cross-entropy of the first two for target 0 is InfoNCE, -log(e^s+ / (e^s+ + sum e^s-)). Only ``network`` is
 of use afterwards. Batch norm sees each rank's own part of the batch, keys are not shuffled over ranks.
@@ -193,7 +193,7 @@ class SimCLR(nn.Module):
 
 
 def contrast(same: Tensor, others: Tensor, *, num_others: int) -> Tensor:
-    """(m, 4) outputs of a learner (see above) for m anchors.
+    """(m, 4) outputs of a model (see above) for m anchors.
 
     same: (m,) logits of the same image; others: (m, K) those of other images, of which num_others are finite
     """
@@ -239,10 +239,10 @@ class MocoMethod(TrainingMethod[PretrainMocoOptions]):
     def task(self, options: PretrainMocoOptions, paths: RunPaths, manifest: Manifest, rank: Rank) -> Task:
         return contrastive_task(options, paths.set_dir, manifest, rank.device, anchors_per_image=1)
 
-    def learner(
+    def trained_module(
         self, network: Network, options: PretrainMocoOptions, paths: RunPaths, task: Task, rank: Rank
     ) -> tuple[Task, nn.Module]:
-        learner = MoCo(
+        model = MoCo(
             network,
             rank,
             dimension=options.projection_dim,
@@ -252,7 +252,7 @@ class MocoMethod(TrainingMethod[PretrainMocoOptions]):
             key_momentum=options.key_momentum,
             temperature=options.temperature,
         )
-        return task, learner
+        return task, model
 
 
 class SimclrMethod(TrainingMethod[PretrainSimclrOptions]):
@@ -261,7 +261,7 @@ class SimclrMethod(TrainingMethod[PretrainSimclrOptions]):
     def task(self, options: PretrainSimclrOptions, paths: RunPaths, manifest: Manifest, rank: Rank) -> Task:
         return contrastive_task(options, paths.set_dir, manifest, rank.device, anchors_per_image=2)
 
-    def learner(
+    def trained_module(
         self, network: Network, options: PretrainSimclrOptions, paths: RunPaths, task: Task, rank: Rank
     ) -> tuple[Task, nn.Module]:
         return task, SimCLR(network, rank, temperature=options.temperature)

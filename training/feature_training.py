@@ -17,7 +17,7 @@ from longtail.training.objective import Objective, Task
 from longtail.training.training_data import TrainingData
 
 
-class HeadLearner(nn.Module):
+class HeadModule(nn.Module):
     """The head as a module of features (n, D, 1, 1); the backbone is there to be saved with it."""
 
     def __init__(self, network: Network) -> None:
@@ -46,8 +46,8 @@ class FeatureObjective(Objective):
         return images, labels
 
 
-def head_learner(network: Network, set_dir: Location, task: Task, rank: Rank) -> tuple[Task, HeadLearner]:
-    """The learner of the head alone, and the task on features in the place of images.
+def head_module(network: Network, set_dir: Location, task: Task, rank: Rank) -> tuple[Task, HeadModule]:
+    """The module that trains the head alone, and the task on features in the place of images.
 
     network: with the backbone's weights, of which none requires gradients
     """
@@ -61,4 +61,4 @@ def head_learner(network: Network, set_dir: Location, task: Task, rank: Rank) ->
     task = task.with_data(train=train, held_out=held_out)
     of_features = {field.name: getattr(task.objective, field.name) for field in fields(Objective)}
     objective = FeatureObjective(**{**of_features, "has_frozen_layers": True})
-    return replace(task, objective=objective), HeadLearner(network)
+    return replace(task, objective=objective), HeadModule(network)

@@ -33,9 +33,9 @@ from longtail.training.pseudo_labels import class_thresholds, stays_on_disk
 from longtail.training.run_directory import RunPaths
 from longtail.training.samples import Samples, joined, load_samples, new_samples
 from longtail.training.semi.crest import rebalanced_selection
+from longtail.training.semi.fixmatch_base import TrainingContext, ViewOutputs, load_method
 from longtail.training.semi.image_pseudo_labels import ImagePseudoLabels
-from longtail.training.semi.learner import SemiLearner
-from longtail.training.semi.method import Setting, ViewOutputs, load_method
+from longtail.training.semi.semi_module import SemiModule
 from longtail.training.semi.truth import count_pseudo_labels, load_truth
 from longtail.training.semi.views import WeakAndStrong, draw_weak_and_strong, weak_and_strong
 from longtail.training.step import Step
@@ -49,14 +49,14 @@ class FixMatchObjective(Objective):
 
     thresholds: (C,) smallest confidence of a pseudo-label that is learned
     truth: (U,) true classes of the unlabeled images, NO_CLASS for none, only to count correct pseudo-labels; or None
-    learner: the trained module, which is made after the objective; None until then
+    model: the trained module, which is made after the objective; None until then
     """
 
     num_strong_views: int
     num_operations: int
     thresholds: Tensor
     truth: Tensor | None
-    learner: SemiLearner | None = None
+    model: SemiModule | None = None
 
     steps_are_alike: ClassVar[bool] = False
 
@@ -80,8 +80,8 @@ class FixMatchObjective(Objective):
 
     def losses(self, outputs: object, step: Step) -> tuple[Tensor, Tensor]:
         """Logits (n, C) of the weak views by the head that is kept, and losses (n,) of the images."""
-        assert isinstance(outputs, ViewOutputs) and self.learner is not None
-        method = self.learner.method
+        assert isinstance(outputs, ViewOutputs) and self.model is not None
+        method = self.model.method
         views = ViewOutputs(
             outputs.features.float(),
             self.logit_scale * outputs.logits.float(),
@@ -100,8 +100,8 @@ class FixMatchObjective(Objective):
 
     def _record(self, step: Step, *per_image: Tensor) -> None:
         """Record the pseudo-labels of a step; per_image: (n,) pseudo-labels, is_confident, confidence and losses"""
-        assert self.learner is not None and self.image_pseudo_labels is not None
-        indices = step.unlabeled.local_indices - self.learner.method.setting.num_labelled
+        assert self.model is not None and self.image_pseudo_labels is not None
+        indices = step.unlabeled.local_indices - self.model.method.context.num_labelled
         pseudo_labels, is_confident, confidence, losses = (values[step.unlabeled.local] for values in per_image)
         self.image_pseudo_labels.add(indices, pseudo_labels, confidence, is_confident, step=step.number)
         if self.pseudo_label_totals is not None:
@@ -110,8 +110,8 @@ class FixMatchObjective(Objective):
             count_pseudo_labels(self.pseudo_label_totals, truth, pseudo_labels, is_confident, confidence, losses)
 
     def after_step(self, step: Step) -> None:
-        assert self.learner is not None
-        self.learner.update_average(step)
+        assert self.model is not None
+        self.model.update_average(step)
 
 
 def fixmatch_losses(
@@ -187,13 +187,13 @@ def _selected(options: TrainSemiOptions, unlabeled: ImageArrays, manifest: Manif
     return new_samples(ids[chosen], unlabeled.images[indices[chosen]], labels[chosen], 1.0)
 
 
-def fixmatch_learner(network: Network, options: TrainSemiOptions, task: Task, rank: Rank) -> tuple[Task, SemiLearner]:
+def fixmatch_module(network: Network, options: TrainSemiOptions, task: Task, rank: Rank) -> tuple[Task, SemiModule]:
     """The module that is trained, with the method of --balancing, and the task with its objective."""
     data, objective = task.data, task.objective
     assert isinstance(objective, FixMatchObjective)
-    learner = SemiLearner(network, ema_decay=options.ema_decay)
-    learner.method = load_method(options.balancing)(
-        Setting(
+    model = SemiModule(network, ema_decay=options.ema_decay)
+    model.method = load_method(options.balancing)(
+        TrainingContext(
             options=options,
             rank=rank,
             labelled_counts=[n - added for n, added in zip(data.class_counts, data.pseudo_label_counts, strict=True)],
@@ -207,7 +207,7 @@ def fixmatch_learner(network: Network, options: TrainSemiOptions, task: Task, ra
             held_out_confusion=partial(held_out_confusion, network, task, rank) if VAL in data.held_out else None,
         )
     )
-    return task.with_objective(learner=learner), learner
+    return task.with_objective(model=model), model
 
 
 def held_out_confusion(network: Network, task: Task, rank: Rank) -> Confusion:
@@ -224,7 +224,7 @@ class FixMatchMethod(LabelMethod[TrainSemiOptions]):
     def task(self, options: TrainSemiOptions, paths: RunPaths, manifest: Manifest, rank: Rank) -> Task:
         return fixmatch_task(options, paths.set_dir, manifest, rank.device, pseudo_labels=paths.pseudo_labels)
 
-    def learner(
+    def trained_module(
         self, network: Network, options: TrainSemiOptions, paths: RunPaths, task: Task, rank: Rank
     ) -> tuple[Task, nn.Module]:
-        return fixmatch_learner(network, options, task, rank)
+        return fixmatch_module(network, options, task, rank)

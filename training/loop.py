@@ -1,7 +1,8 @@
 """The training loop, the same for supervised, semi-supervised and self-supervised training and for classifiers alone.
 
 An epoch's batches, loss weights and random choices are drawn when it begins (training/epoch_plan.py). Then its steps
-are taken one by one (training/learner.py), or replayed as a CUDA graph (training/step_graphs.py).
+are taken one by one (StepRunner.take_step in training/step_runner.py: forward, loss, backward, optimizer), or replayed
+as a CUDA graph (training/step_graphs.py).
 """
 
 import time
@@ -19,7 +20,6 @@ from longtail.training.epoch_plan import EpochPlan, plan_epoch
 from longtail.training.evaluation import evaluate, evaluate_all, evaluate_with_predictions
 from longtail.training.finite import check_totals, check_weights
 from longtail.training.images import image_batches
-from longtail.training.learner import Learner, learns_batch_norm, set_training_mode
 from longtail.training.metrics import ClassTotals, Predictions, Totals
 from longtail.training.objective import Task
 from longtail.training.precision import compile_model
@@ -27,6 +27,7 @@ from longtail.training.schedule import learning_rate
 from longtail.training.semi.image_pseudo_labels import ImagePseudoLabels
 from longtail.training.step import rows_by_step
 from longtail.training.step_graphs import TrainingGraphs, training_graphs
+from longtail.training.step_runner import StepRunner, learns_batch_norm, set_training_mode
 from longtail.training.step_sizes import check_step_sizes
 from longtail.training.step_watch import StepReport, StepWatch
 
@@ -98,8 +99,8 @@ def fit(
     """
     images, steps = epoch_size(task.data), num_steps(task.data, options.batch_size)
     check_step_sizes(images, steps, rank.world_size, batch_norm=bool(optimizer) and learns_batch_norm(model, task))
-    learner = _learner(model, optimizer, task, options, rank) if optimizer else None
-    graphs = training_graphs(learner, model) if learner else None
+    runner = _runner(model, optimizer, task, options, rank) if optimizer else None
+    graphs = training_graphs(runner, model) if runner else None
     totals = evaluate_all(model, task, rank) if first_epoch >= options.epochs else {}
     check_totals(totals, when="in the checkpoint", remedy="train again with a lower --lr")
     watch = StepWatch(on_steps) if on_steps else None
@@ -107,8 +108,8 @@ def fit(
         started = time.monotonic()
         rate = learning_rate(options.lr_schedule, options.learning_rate, epoch=epoch, num_epochs=options.epochs)
         # 1. Learn from every sample once (or from the drawn ones, when resampling).
-        if learner:
-            train_totals = _train_epoch(learner, graphs, epoch=epoch, watch=watch)
+        if runner:
+            train_totals = _train_epoch(runner, graphs, epoch=epoch, watch=watch)
         else:
             train_totals = evaluate(model, task.data.train, task, rank)
         train_seconds = time.monotonic() - started
@@ -126,7 +127,7 @@ def fit(
         pseudo_label_totals = task.objective.pseudo_label_totals
         report = EpochReport(
             epoch=epoch + 1,
-            learning_rate=rate if learner else None,
+            learning_rate=rate if runner else None,
             totals=totals,
             predictions=predictions,
             pseudo_labels=pseudo_label_totals.as_lists() if pseudo_label_totals else None,
@@ -141,19 +142,19 @@ def fit(
     return totals
 
 
-def _learner(
+def _runner(
     model: nn.Module, optimizer: torch.optim.Optimizer, task: Task, options: RunOptions, rank: Rank
-) -> Learner:
+) -> StepRunner:
     trained = compile_model(with_averaged_gradients(model, rank), options, rank.device)
-    return Learner(trained, optimizer, task, options, rank, ClassTotals.zeros(task.data.num_classes, rank.device))
+    return StepRunner(trained, optimizer, task, options, rank, ClassTotals.zeros(task.data.num_classes, rank.device))
 
 
-def _train_epoch(learner: Learner, graphs: TrainingGraphs | None, *, epoch: int, watch: StepWatch | None) -> Totals:
+def _train_epoch(runner: StepRunner, graphs: TrainingGraphs | None, *, epoch: int, watch: StepWatch | None) -> Totals:
     """Learn from an epoch, counted from 0; its sums over all ranks."""
-    task, rank, totals = learner.task, learner.rank, learner.totals
+    task, rank, totals = runner.task, runner.rank, runner.totals
     objective = task.objective
-    set_training_mode(learner.model, task)
-    plan = plan_epoch(task, learner.options, rank, epoch=epoch)
+    set_training_mode(runner.model, task)
+    plan = plan_epoch(task, runner.options, rank, epoch=epoch)
     labels = [objective.image_pseudo_labels.values] if objective.image_pseudo_labels else []
     for gathered in (totals.values, *objective.epoch_sums(), *labels):
         gathered.zero_()
@@ -162,7 +163,7 @@ def _train_epoch(learner: Learner, graphs: TrainingGraphs | None, *, epoch: int,
     if graphs:
         graphs.take_steps(plan, watch)
     else:
-        _take_steps(learner, plan, watch)
+        _take_steps(runner, plan, watch)
     if watch and not totals.values.isfinite().all():
         watch.report_now()  # the last report of this run
     for sums in (totals.values, *objective.epoch_sums()):
@@ -172,9 +173,9 @@ def _train_epoch(learner: Learner, graphs: TrainingGraphs | None, *, epoch: int,
     return totals.as_lists()
 
 
-def _take_steps(learner: Learner, plan: EpochPlan, watch: StepWatch | None) -> None:
+def _take_steps(runner: StepRunner, plan: EpochPlan, watch: StepWatch | None) -> None:
     """Take the steps one by one: this rank's part of each batch."""
-    data, rank = learner.task.data, learner.rank
+    data, rank = runner.task.data, runner.rank
     rows = rows_by_step(plan.batches, num_labelled=data.num_labelled, device=rank.device)
     local_images = image_batches(data.train.images, [it.indices[it.part] for it in plan.batches], rank.device)
     step_start = 0
@@ -182,12 +183,12 @@ def _take_steps(learner: Learner, plan: EpochPlan, watch: StepWatch | None) -> N
         local = slice(step_start + batch.part.start, step_start + batch.part.stop)
         step_start += len(batch.indices)
         labelled, unlabeled = rows[number]
-        learner.set_learning_rate(plan.rates[number])
-        learner.take_step(
+        runner.set_learning_rate(plan.rates[number])
+        runner.take_step(
             images,
             plan.samples.part(local),
             number=plan.epoch * len(plan.batches) + number,
-            num_steps=learner.options.epochs * len(plan.batches),
+            num_steps=runner.options.epochs * len(plan.batches),
             labelled=labelled,
             unlabeled=unlabeled,
         )

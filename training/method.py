@@ -22,7 +22,7 @@ OptionsOfMethod = TypeVar("OptionsOfMethod", bound=RunOptions)
 
 
 class TrainingMethod(ABC, Generic[OptionsOfMethod]):
-    """Base class of the methods. training/run.py calls task, network and learner, in this order."""
+    """Base class of the methods. training/run.py calls task, network and trained_module, in this order."""
 
     @abstractmethod
     def task(self, options: OptionsOfMethod, paths: RunPaths, manifest: Manifest, rank: Rank) -> Task:
@@ -32,7 +32,7 @@ class TrainingMethod(ABC, Generic[OptionsOfMethod]):
         """The network to be trained and saved, on the rank's device; and the task, which may change with it."""
         return task, new_network(options, task, rank)
 
-    def learner(
+    def trained_module(
         self, network: Network, options: OptionsOfMethod, paths: RunPaths, task: Task, rank: Rank
     ) -> tuple[Task, nn.Module]:
         """The module that the loop trains, `network` or a module that contains it; and the task.

@@ -45,7 +45,7 @@ def with_precision(
 
 def faster_precision(network: nn.Module, image_shape: Sequence[int], rank: Rank) -> Precision:
     """bfloat16 if a step of the network takes less time in it than in float32, summed over all ranks."""
-    learner = copy.deepcopy(network).train()
+    model = copy.deepcopy(network).train()
     height, width, channels = image_shape
     generator = torch.Generator().manual_seed(0)
     images = torch.randn((_PROBED_IMAGES, channels, height, width), generator=generator).to(rank.device)
@@ -55,7 +55,7 @@ def faster_precision(network: nn.Module, image_shape: Sequence[int], rank: Rank)
         _synchronise(rank.device)
         started = time.perf_counter()
         with autocast(precision, rank.device):
-            outputs = learner(images)
+            outputs = model(images)
         if outputs.requires_grad:
             outputs.float().square().mean().backward()
         _synchronise(rank.device)

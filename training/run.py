@@ -58,7 +58,7 @@ def _run_training(
         task = method.task(options, paths, manifest, rank)
         task, network = method.network(options, task, rank)
         options = with_precision(options, network, manifest.image_shape, paths, rank)
-        task, model = method.learner(network, options, paths, task, rank)
+        task, model = method.trained_module(network, options, paths, task, rank)
     optimizer = build_optimizer(model, options)
     first_epoch, best = restore(model, network, optimizer, task, options, paths)
     if log is None:

@@ -24,12 +24,12 @@ from longtail.training.distributed import Rank
 from longtail.training.epoch_plan import EpochPlan, EpochSamples
 from longtail.training.evaluation import evaluation_batch_size, evaluation_logits
 from longtail.training.images import select_images
-from longtail.training.learner import Learner
 from longtail.training.metrics import ClassTotals, Predictions, Totals
 from longtail.training.objective import Task
 from longtail.training.precision import CUDA_GRAPHS
 from longtail.training.samples import Samples
 from longtail.training.step import Rows
+from longtail.training.step_runner import StepRunner
 from longtail.training.step_watch import StepWatch
 
 _WARM_UP_STEPS = 3
@@ -117,11 +117,11 @@ class Recordings:
 class TrainingGraphs:
     """The steps and evaluations of a training, recorded on the way."""
 
-    def __init__(self, learner: Learner, network: nn.Module, recorder: Recorder) -> None:
-        self._steps = _Steps(learner, Recordings(recorder))
+    def __init__(self, runner: StepRunner, network: nn.Module, recorder: Recorder) -> None:
+        self._steps = _Steps(runner, Recordings(recorder))
         self._evaluations = {
-            split: _Evaluation(network, samples, learner.task, learner.rank, Recordings(recorder))
-            for split, samples in learner.task.data.held_out.items()
+            split: _Evaluation(network, samples, runner.task, runner.rank, Recordings(recorder))
+            for split, samples in runner.task.data.held_out.items()
         }
 
     def take_steps(self, plan: EpochPlan, watch: StepWatch | None) -> None:
@@ -135,9 +135,9 @@ class TrainingGraphs:
 
 
 class _Steps:
-    def __init__(self, learner: Learner, recordings: Recordings) -> None:
-        device = learner.rank.device
-        self._learner, self._recordings = learner, recordings
+    def __init__(self, runner: StepRunner, recordings: Recordings) -> None:
+        device = runner.rank.device
+        self._runner, self._recordings = runner, recordings
         self._next_sample = torch.zeros(1, dtype=torch.int64, device=device)
         self._next_step = torch.zeros(1, dtype=torch.int64, device=device)
         self._rate = torch.zeros((), device=device)
@@ -147,14 +147,14 @@ class _Steps:
 
     def take(self, plan: EpochPlan, watch: StepWatch | None) -> None:
         self._load(plan)
-        self._learner.set_learning_rate(self._rate)
+        self._runner.set_learning_rate(self._rate)
         for batch in plan.batches:
-            self._learner.rank.beat("forward")
+            self._runner.rank.beat("forward")
             self._recordings.run(self._take_step, len(batch.indices))
             if watch:
                 watch.step_done()
         # A number again: the optimizer's state is saved.
-        self._learner.set_learning_rate(plan.rates[-1])
+        self._runner.set_learning_rate(plan.rates[-1])
 
     def _load(self, plan: EpochPlan) -> None:
         rates = torch.tensor(plan.rates, device=self._rate.device)
@@ -170,10 +170,10 @@ class _Steps:
         assert self._samples is not None
         positions = self._next_sample + torch.arange(size, device=self._next_sample.device)  # (n,)
         samples = self._samples.part(positions)
-        images = self._learner.task.data.train.images
+        images = self._runner.task.data.train.images
         assert isinstance(images, Tensor)
         self._rate.copy_(self._rates[self._next_step].squeeze(0))
-        self._learner.take_step(
+        self._runner.take_step(
             select_images(images, samples.indices),
             samples,
             # Not used where all steps are alike.
@@ -222,25 +222,25 @@ class _Evaluation:
         self._next_image += size
 
 
-def training_graphs(learner: Learner, network: nn.Module) -> TrainingGraphs | None:
+def training_graphs(runner: StepRunner, network: nn.Module) -> TrainingGraphs | None:
     """Graphs of the training if --compile asks for them; None, with a line that says why, where they are impossible.
 
     network: the module that is evaluated, not compiled
     """
-    if learner.options.compile not in CUDA_GRAPHS:
+    if runner.options.compile not in CUDA_GRAPHS:
         return None
-    if (reason := why_not(learner)) is not None:
+    if (reason := why_not(runner)) is not None:
         _say_why_not(reason)
         return None
-    return TrainingGraphs(learner, network, CudaRecorder(learner.rank.device))
+    return TrainingGraphs(runner, network, CudaRecorder(runner.rank.device))
 
 
-def why_not(learner: Learner) -> str | None:
+def why_not(runner: StepRunner) -> str | None:
     """What keeps the steps of a training from being recorded."""
-    data, rank = learner.task.data, learner.rank
+    data, rank = runner.task.data, runner.rank
     if rank.world_size > 1:
         return "several ranks average their gradients in each step"
-    if not learner.task.objective.steps_are_alike:
+    if not runner.task.objective.steps_are_alike:
         return "steps of this method depend on their number"
     parts = [data.train, *data.held_out.values()]
     if not all(isinstance(it.images, Tensor) and it.images.device.type == rank.device.type for it in parts):

@@ -12,7 +12,7 @@ from longtail.data.manifest import Manifest
 from longtail.models.network import Network
 from longtail.training.checkpoints import HEAD_PREFIX
 from longtail.training.distributed import Rank
-from longtail.training.feature_training import head_learner
+from longtail.training.feature_training import head_module
 from longtail.training.method import TrainingMethod
 from longtail.training.networks import load_backbone
 from longtail.training.objective import Task, classification_objective
@@ -44,7 +44,7 @@ class LabelMethod(TrainingMethod[LabelOptions]):
             task = task.with_objective(has_frozen_layers=True)
         return task, network
 
-    def learner(
+    def trained_module(
         self, network: Network, options: LabelOptions, paths: RunPaths, task: Task, rank: Rank
     ) -> tuple[Task, nn.Module]:
         if options.tune == "head":
@@ -52,8 +52,8 @@ class LabelMethod(TrainingMethod[LabelOptions]):
                 # The whole checkpoint is loaded later (training/run_start.py), but the features are found here.
                 load_backbone(network, options.continues_from, options)
             freeze(network, learned=(HEAD_PREFIX,))
-            return head_learner(network, paths.set_dir, task, rank)
-        return super().learner(network, options, paths, task, rank)
+            return head_module(network, paths.set_dir, task, rank)
+        return super().trained_module(network, options, paths, task, rank)
 
 
 class SupervisedMethod(LabelMethod[TrainOptions]):

@@ -15,7 +15,7 @@ ESTIMATED = "estimated"
 class BalancingMethod:
     """A method of --balancing.
 
-    code: `module:class` of the class, derived from FixMatch (training/semi/method.py)
+    code: `module:class` of the class, derived from FixMatch (training/semi/fixmatch_base.py)
     num_strong_views: strong views per unlabeled image in a step
     """
 
@@ -24,7 +24,7 @@ class BalancingMethod:
 
 
 BALANCING = {
-    "none": BalancingMethod("longtail.training.semi.method:FixMatch"),
+    "none": BalancingMethod("longtail.training.semi.fixmatch_base:FixMatch"),
     "DA": BalancingMethod("longtail.training.semi.alignment:DistributionAlignment"),
     "DARP": BalancingMethod("longtail.training.semi.darp:DistributionAligningRefinery"),
     "CReST+": BalancingMethod("longtail.training.semi.alignment:ProgressiveAlignment"),

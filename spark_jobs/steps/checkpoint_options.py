@@ -1,8 +1,8 @@
 """What a job takes over from the checkpoint that it continues from: options, and the prepared set.
 
 A checkpoint may come from a stranger. The locations that it records (LOCATION_OPTIONS) serve to find a prepared set on
-the local disk, or in a store that the user names too, and nothing else: nothing is written, prepared or downloaded because
-a checkpoint says so.
+the local disk, or in a store that the user names too, and nothing else: nothing is written, prepared or downloaded
+because a checkpoint says so.
 """
 
 from collections.abc import Iterable, Iterator

@@ -39,7 +39,7 @@ from longtail.streaming.tables.reading import read_result_table
 from longtail.training.losses import build_loss
 from longtail.training.rebalancing import class_weights
 from longtail.training.run import run_training
-from longtail.training.semi.method import ViewOutputs
+from longtail.training.semi.fixmatch_base import ViewOutputs
 from longtail.training.step_watch import StepWatch
 from tests.conftest import RunJob
 from tests.events import an_event, class_event

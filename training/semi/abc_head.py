@@ -12,7 +12,7 @@ from torch import Tensor
 from longtail.conf.vocabulary import NO_CLASS
 from longtail.models.heads import HEADS
 from longtail.training.losses import cross_entropy
-from longtail.training.semi.method import FixMatch, Setting, ViewOutputs
+from longtail.training.semi.fixmatch_base import FixMatch, TrainingContext, ViewOutputs
 from longtail.training.semi.views import WeakAndStrong
 from longtail.training.step import Step
 
@@ -22,13 +22,13 @@ class AuxiliaryBalancedClassifier(FixMatch):
 
     keep: Tensor
 
-    def __init__(self, setting: Setting) -> None:
-        super().__init__(setting)
-        self.backbone_head = HEADS[setting.head](setting.num_features, setting.num_classes).to(setting.rank.device)
-        counts = torch.tensor(setting.labelled_counts, dtype=torch.float64)
+    def __init__(self, context: TrainingContext) -> None:
+        super().__init__(context)
+        self.backbone_head = HEADS[context.head](context.num_features, context.num_classes).to(context.rank.device)
+        counts = torch.tensor(context.labelled_counts, dtype=torch.float64)
         # N_L / N_y, with N_L the smallest class. A class without labelled images is never left out.
         keep = (counts[counts > 0].min() / counts.clamp(min=1)).clamp(max=1).float()
-        self.register_buffer("keep", keep.to(setting.rank.device), persistent=False)
+        self.register_buffer("keep", keep.to(context.rank.device), persistent=False)
 
     def backbone_logits(self, features: Tensor, logits: Tensor) -> Tensor:
         return self.backbone_head(features)
@@ -42,7 +42,7 @@ class AuxiliaryBalancedClassifier(FixMatch):
             step.targets,
             keep=self.keep,
             uniform=step.choices.uniform,
-            thresholds=self.setting.thresholds,
+            thresholds=self.context.thresholds,
             progress=step.number / step.num_steps,
         )
 

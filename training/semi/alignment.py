@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from longtail.training.distributed import sum_over_ranks
-from longtail.training.semi.method import FixMatch, Setting, ViewOutputs
+from longtail.training.semi.fixmatch_base import FixMatch, TrainingContext, ViewOutputs
 from longtail.training.step import Step
 
 
@@ -19,19 +19,19 @@ class DistributionAlignment(FixMatch):
     target: Tensor
     recent: Tensor
 
-    def __init__(self, setting: Setting) -> None:
-        super().__init__(setting)
+    def __init__(self, context: TrainingContext) -> None:
+        super().__init__(context)
         self.register_buffer("target", self.target_shares(), persistent=False)
-        recent = torch.zeros(setting.options.da_window, setting.num_classes, device=setting.rank.device)
+        recent = torch.zeros(context.options.da_window, context.num_classes, device=context.rank.device)
         self.register_buffer("recent", recent)
 
     def target_shares(self) -> Tensor:
         """(C,) class shares that pseudo-labels should have."""
-        return self.setting.shares()
+        return self.context.shares()
 
     def probabilities(self, weak: ViewOutputs, step: Step) -> Tensor:
         predicted = super().probabilities(weak, step)  # (n, C)
-        sums = sum_over_ranks(predicted[step.unlabeled.local].sum(dim=0), self.setting.rank)  # (C,)
+        sums = sum_over_ranks(predicted[step.unlabeled.local].sum(dim=0), self.context.rank)  # (C,)
         self.recent[step.number % len(self.recent)] = sums / len(step.unlabeled.indices)
         mean = self.recent.sum(dim=0) / min(step.number + 1, len(self.recent))  # (C,)
         return aligned(predicted, mean=mean, target=self.target)
@@ -41,9 +41,9 @@ class ProgressiveAlignment(DistributionAlignment):
     """CReST+'s: more pseudo-labels of rare classes in each generation."""
 
     def target_shares(self) -> Tensor:
-        options = self.setting.options
-        return self.setting.shares(
-            power=alignment_power(self.setting.generation, num_generations=options.rounds, t_min=options.crest_t_min)
+        options = self.context.options
+        return self.context.shares(
+            power=alignment_power(self.context.generation, num_generations=options.rounds, t_min=options.crest_t_min)
         )
 
 

@@ -20,7 +20,7 @@ from torch import Tensor
 from longtail.conf.base.errors import UserError
 from longtail.conf.options.fixmatch import ESTIMATED
 from longtail.streaming.class_shares import estimate_class_shares
-from longtail.training.semi.method import FixMatch, Setting, ViewOutputs
+from longtail.training.semi.fixmatch_base import FixMatch, TrainingContext, ViewOutputs
 from longtail.training.step import Step
 
 NEWTON_STEPS = 8
@@ -42,27 +42,27 @@ class DistributionAligningRefinery(FixMatch):
     multipliers: Tensor
     smallest_kept: Tensor
 
-    def __init__(self, setting: Setting) -> None:
-        super().__init__(setting)
-        classes, device = setting.num_classes, setting.rank.device
-        given = setting.options.unlabeled_shares
+    def __init__(self, context: TrainingContext) -> None:
+        super().__init__(context)
+        classes, device = context.num_classes, context.rank.device
+        given = context.options.unlabeled_shares
         self.is_estimated = given == ESTIMATED
-        if self.is_estimated and setting.held_out_confusion is None:
+        if self.is_estimated and context.held_out_confusion is None:
             raise UserError("--unlabeled_shares estimated: no image of the set is held out, raise --val_fraction")
         if isinstance(given, tuple) and len(given) != classes:
             raise UserError(f"--unlabeled_shares has {len(given)} shares, the set has {classes} classes")
-        shares = torch.tensor(given, device=device) if isinstance(given, tuple) else setting.shares()
-        sizes = setting.num_unlabeled * (shares / shares.sum()).double()
+        shares = torch.tensor(given, device=device) if isinstance(given, tuple) else context.shares()
+        sizes = context.num_unlabeled * (shares / shares.sum()).double()
         self.register_buffer("sizes", sizes, persistent=self.is_estimated)
-        self.register_buffer("predictions", torch.full((setting.num_unlabeled, classes), 1 / classes, device=device))
+        self.register_buffer("predictions", torch.full((context.num_unlabeled, classes), 1 / classes, device=device))
         self.register_buffer("multipliers", torch.zeros(classes, dtype=torch.float64, device=device))
         self.register_buffer("smallest_kept", torch.zeros(classes, dtype=torch.float64, device=device))
 
     def probabilities(self, weak: ViewOutputs, step: Step) -> Tensor:
         predicted = super().probabilities(weak, step)  # (n, C)
-        options = self.setting.options
+        options = self.context.options
         self._remember(
-            step.unlabeled.indices - self.setting.num_labelled, step.unlabeled.gather(predicted, self.setting.rank)
+            step.unlabeled.indices - self.context.num_labelled, step.unlabeled.gather(predicted, self.context.rank)
         )
         first = round(options.darp_warmup * step.num_steps)
         if step.number < first:
@@ -80,17 +80,17 @@ class DistributionAligningRefinery(FixMatch):
     def _estimated_sizes(self) -> Tensor:
         """(C,) from the predicted classes of the images seen so far, and the confusion matrix; as before if these
         classes are predicted of no held-out image."""
-        assert self.setting.held_out_confusion is not None
-        classes = self.setting.num_classes
+        assert self.context.held_out_confusion is not None
+        classes = self.context.num_classes
         is_seen = self.predictions.amax(dim=1) > self.predictions.amin(dim=1)  # (M,)
         predicted = torch.bincount(self.predictions[is_seen].argmax(dim=1), minlength=classes)  # (C,)
-        cells = self.setting.held_out_confusion()
+        cells = self.context.held_out_confusion()
         counts, indices = np.array(cells["count"], float), (cells["target"], cells["predicted"])
         confusion = csr_array((counts, indices), shape=(classes, classes))
         shares = estimate_class_shares(predicted.cpu().double().numpy(), confusion)
         if shares is None:
             return self.sizes
-        return self.setting.num_unlabeled * torch.from_numpy(shares).to(self.sizes.device)
+        return self.context.num_unlabeled * torch.from_numpy(shares).to(self.sizes.device)
 
     def _remember(self, indices: Tensor, predicted: Tensor) -> None:
         """Store predictions (k, C) of the images at indices (k,); the mean if an index comes twice."""

@@ -13,7 +13,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from longtail.training.losses import cross_entropy
-from longtail.training.semi.method import FixMatch, Setting, ViewOutputs
+from longtail.training.semi.fixmatch_base import FixMatch, TrainingContext, ViewOutputs
 from longtail.training.step import Step
 
 
@@ -25,17 +25,17 @@ class SemanticPseudoLabels(FixMatch):
     shares: Tensor
     counted: Tensor
 
-    def __init__(self, setting: Setting) -> None:
-        super().__init__(setting)
-        classes, device = setting.num_classes, setting.rank.device
-        queue = torch.zeros(classes, setting.options.daso_queue, setting.num_features, device=device)
+    def __init__(self, context: TrainingContext) -> None:
+        super().__init__(context)
+        classes, device = context.num_classes, context.rank.device
+        queue = torch.zeros(classes, context.options.daso_queue, context.num_features, device=device)
         self.register_buffer("queue", queue)
         self.register_buffer("num_queued", torch.zeros(classes, dtype=torch.int64, device=device))
         self.register_buffer("shares", torch.full((classes,), 1 / classes, device=device))
         self.register_buffer("counted", torch.zeros(classes, device=device))
 
     def probabilities(self, weak: ViewOutputs, step: Step) -> Tensor:
-        options, rank = self.setting.options, self.setting.rank
+        options, rank = self.context.options, self.context.rank
         self._enqueue(step)
         # There are shares when the warm-up ends, however short it is.
         if step.number and step.number % min(options.daso_period, self._warm_up_steps(step)) == 0:
@@ -53,7 +53,7 @@ class SemanticPseudoLabels(FixMatch):
     def further_losses(self, views: ViewOutputs, step: Step) -> Tensor | None:
         if self._is_warm_up(step):
             return None
-        options, prototypes = self.setting.options, self.prototypes()
+        options, prototypes = self.context.options, self.prototypes()
         weak = similarities(views.weak().features, prototypes, temperature=options.daso_t_proto).softmax(dim=1)
         strong = similarities(views.features[1], prototypes, temperature=options.daso_t_proto)
         losses = options.daso_alignment * cross_entropy(strong, weak)  # (n,)
@@ -66,9 +66,9 @@ class SemanticPseudoLabels(FixMatch):
 
     def _enqueue(self, step: Step) -> None:
         """Replace the oldest features of each class by those of the step's labelled images, of all ranks."""
-        rank = self.setting.rank
+        rank = self.context.rank
         images = step.inputs[step.labelled.local]  # the first n inputs are the weak views
-        average, was_training = self.setting.average, self.setting.average.training
+        average, was_training = self.context.average, self.context.average.training
         average.eval()
         local = average.features(images).float()  # (m, D)
         average.train(was_training)
@@ -78,7 +78,7 @@ class SemanticPseudoLabels(FixMatch):
         enqueue(self.queue, self.num_queued, features, classes)
 
     def _warm_up_steps(self, step: Step) -> int:
-        return max(1, round(self.setting.options.daso_warmup * step.num_steps))
+        return max(1, round(self.context.options.daso_warmup * step.num_steps))
 
     def _is_warm_up(self, step: Step) -> bool:
         return step.number < self._warm_up_steps(step)

@@ -36,7 +36,7 @@ class ViewOutputs(NamedTuple):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Setting:
+class TrainingContext:
     """What a method may use of its training.
 
     labelled_counts: (C,) labelled images per class, without pseudo-labelled images that were added to them
@@ -82,13 +82,13 @@ class FixMatch(nn.Module):
 
     adjustment: Tensor
 
-    def __init__(self, setting: Setting) -> None:
+    def __init__(self, context: TrainingContext) -> None:
         super().__init__()
-        self.setting = setting
+        self.context = context
         # A class without labelled images has no prior: count one image.
-        counts = torch.tensor(setting.labelled_counts, dtype=torch.float64).clamp(min=1)
-        adjustment = setting.options.pseudo_label_tau * (counts / counts.sum()).log()
-        self.register_buffer("adjustment", adjustment.float().to(setting.rank.device), persistent=False)
+        counts = torch.tensor(context.labelled_counts, dtype=torch.float64).clamp(min=1)
+        adjustment = context.options.pseudo_label_tau * (counts / counts.sum()).log()
+        self.register_buffer("adjustment", adjustment.float().to(context.rank.device), persistent=False)
 
     def backbone_logits(self, features: Tensor, logits: Tensor) -> Tensor:
         """(N, C) logits of the head that FixMatch learns, from features (N, D) and logits (N, C) of the kept head."""

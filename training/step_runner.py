@@ -1,4 +1,4 @@
-"""A step of learning: augmentation, forward, loss, backward, optimizer, and the sums per class."""
+"""A step of learning (StepRunner.take_step): augmentation, forward, loss, backward, optimizer, and the sums per class."""
 
 from dataclasses import dataclass
 
@@ -19,8 +19,8 @@ _BATCH_NORM = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d)
 
 
 @dataclass(frozen=True)
-class Learner:
-    """What every step of a training uses.
+class StepRunner:
+    """Takes the steps of a training, and holds what each step uses.
 
     model: called in each step: the trained module, perhaps compiled or wrapped to average gradients
     totals: to which each step adds its samples

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch.optim.swa_utils import get_ema_multi_avg_fn
 
 from longtail.models.network import Network
-from longtail.training.semi.method import FixMatch, ViewOutputs
+from longtail.training.semi.fixmatch_base import FixMatch, ViewOutputs
 from longtail.training.step import Step
 
 
@@ -34,7 +34,7 @@ class WeightAverage:
         get_ema_multi_avg_fn(decay)(self._average, [parameter.detach() for parameter in self._trained], None)
 
 
-class SemiLearner(nn.Module):
+class SemiModule(nn.Module):
     """In training mode, images (V n, C, H, W) to ViewOutputs of the trained network; else to logits of the average.
 
     network: the averaged network; trained: the other one, or None if --ema_decay 0 averages nothing
@@ -54,7 +54,7 @@ class SemiLearner(nn.Module):
             _share_buffers(network, self.trained)
             self._average = WeightAverage(network, self.trained, ema_decay)
 
-    def train(self, mode: bool = True) -> "SemiLearner":
+    def train(self, mode: bool = True) -> "SemiModule":
         super().train(mode)
         if self.trained is not None:
             self.network.eval()
