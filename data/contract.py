@@ -1,4 +1,7 @@
-"""The row contract: columns of prepared sets, sources, pseudo-labels and predictions, for writers and readers."""
+"""The row contract: columns of prepared sets, sources, pseudo-labels and predictions, for writers and readers.
+
+The version of a prepared set's rows is that of its manifest (FORMAT_VERSION in data/manifest.py).
+"""
 
 import json
 

@@ -1,4 +1,8 @@
-"""The manifest of a prepared set: its origin and its expected content."""
+"""The manifest of a prepared set: its origin and its expected content.
+
+Adding a field: declare it with a default for manifests that lack it, and raise FORMAT_VERSION, as older readers refuse
+fields that they do not know.
+"""
 
 import dataclasses
 import hashlib

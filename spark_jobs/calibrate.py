@@ -19,14 +19,15 @@ from longtail.spark_jobs.cluster.session import spark_session
 from longtail.spark_jobs.display.reliability import draw_reliability, print_calibration
 from longtail.spark_jobs.steps.calibration import calibrate_by_images, calibrate_checkpoint, check_calibrated_output
 from longtail.spark_jobs.steps.checkpoint_options import continued
+from longtail.spark_jobs.steps.next_steps import use_of_calibrated
 
 
 def main(argv: Sequence[str]) -> None:
     given = given_values(CalibrateOptions, argv, prog="longtail calibrate")
-    if "path" in given and "dataset" not in given:
-        of_images = resolve_options(CalibrateImagesOptions, given)
-        check_calibrated_output(of_images)
-        found = calibrate_by_images(spark_session("calibrate", of_images, networks=True), of_images)
+    if of_images := "path" in given and "dataset" not in given:
+        options = resolve_options(CalibrateImagesOptions, given)
+        check_calibrated_output(options)
+        found = calibrate_by_images(spark_session("calibrate", options, networks=True), options)
     else:
         job = continued(CalibrateOptions, given)
         check_calibrated_output(job.options)
@@ -36,7 +37,7 @@ def main(argv: Sequence[str]) -> None:
     draw_reliability(found.calibration, diagram, title=found.path.parent.name)
     print_calibration(found.calibration)
     print(f"reliability diagram: {diagram}")
-    print(f"calibrated checkpoint: {found.path}")
+    print(f"calibrated checkpoint: {found.path}\nnext: {use_of_calibrated(given, found.path, of_images=of_images)}")
 
 
 if __name__ == "__main__":

@@ -12,12 +12,11 @@ import sys
 from collections.abc import Sequence
 
 from longtail.conf.arguments import given_values
-from longtail.conf.next_command import next_command
-from longtail.conf.options.live import MonitorOptions
 from longtail.conf.options.semi import TrainSemiOptions
 from longtail.spark_jobs.cli import run_job
 from longtail.spark_jobs.display.scores import print_result
 from longtail.spark_jobs.steps.checkpoint_options import continued
+from longtail.spark_jobs.steps.next_steps import use_of_checkpoint
 from longtail.spark_jobs.steps.rank_evaluation import evaluate_in_ranks
 from longtail.spark_jobs.steps.self_training import pseudo_label_table, train_rounds
 from longtail.spark_jobs.steps.training import training_session
@@ -38,7 +37,7 @@ def main(argv: Sequence[str]) -> None:
         return
     run = train_rounds(spark, options, set_dir=set_dir, pseudo_labels=table)
     print_result(run.result)
-    print(f"run: {run.run_dir}\nnext: {next_command('monitor', MonitorOptions, options, once=True)}")
+    print(f"run: {run.run_dir}\nnext: {use_of_checkpoint(options, run.checkpoint)}")
 
 
 if __name__ == "__main__":

@@ -20,8 +20,9 @@ from longtail.spark_jobs.studies.cost import (
 from longtail.spark_jobs.studies.kept_trials import keep_trials, kept_trials, take_over_trials
 from longtail.spark_jobs.studies.order import batches_of_trials
 from longtail.spark_jobs.studies.plan import plan
-from longtail.spark_jobs.studies.planned import SET, PlannedStep, PlannedTrial, all_steps
+from longtail.spark_jobs.studies.planned import SET, PlannedStep, PlannedTrial, all_steps, titles_of
 from longtail.spark_jobs.studies.results import read_trials
+from longtail.spark_jobs.studies.terminal import print_plan
 from tests.refusals import refused
 
 EXPERIMENTS = packaged_names("experiments")
@@ -192,6 +193,26 @@ def test_trials_that_share_a_step_are_finished_together_seed_by_seed():
     ]
     # Of the groups of 1, 2, 1, 1, 2 and 1 trials, two fill three slots, the next three more than that.
     assert [len(batch) for batch in batches_of_trials(trials, num_slots=3)] == [3, 4, 1]
+
+
+def test_steps_of_one_name_are_told_apart_by_the_options_in_which_they_differ():
+    margins = {"small": {"ldam_max_margin": 0.2}, "large": {"ldam_max_margin": 0.8}}
+    steps = all_steps(planned({"margin": margins}, options={"loss_type": "LDAM"}))
+    found = list(titles_of(steps).values())
+    assert found[0].startswith("prepare digits-") and "," not in found[0]
+    assert [title.rpartition(", ")[2] for title in found[1:]] == ["ldam_max_margin 0.2", "ldam_max_margin 0.8"]
+
+
+def test_a_plan_says_which_steps_each_step_starts_from(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+):
+    monkeypatch.setattr("longtail.spark_jobs.studies.terminal.probed_seconds_per_image", lambda steps: {})
+    ssp = {"none": {}, "rotation": {"pretraining_job": "pretrain_rot"}}
+    experiment = Experiment.model_validate({"title": "t", "seeds": [0], "axes": {"SSP": ssp}})
+    print_plan(experiment, plan(experiment, source="x.yaml", common={}), {}, [])
+    rows = [line.split() for line in capsys.readouterr().out.splitlines()[1:5]]
+    # The set, the training on it, the pre-training, and the training after that.
+    assert [row[3:5] for row in rows] == [["1", "-"], ["2", "1"], ["3", "1"], ["4", "1,3"]]
 
 
 def test_the_first_seeds_of_a_file_can_be_planned_alone():

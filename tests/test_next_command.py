@@ -8,10 +8,11 @@ from typing import TypeVar
 import pytest
 from pyspark.sql import SparkSession
 
-from longtail.conf.arguments import parse_options
+from longtail.conf.arguments import given_values, parse_options
 from longtail.conf.next_command import next_command
 from longtail.conf.options.advise import AdviseOptions
 from longtail.conf.options.base import JobOptions
+from longtail.conf.options.calibrate import CalibrateOptions
 from longtail.conf.options.data import DATA_OPTIONS, DataOptions
 from longtail.conf.options.inference import EvaluateOptions, GenPseudolabelsOptions, PredictOptions
 from longtail.conf.options.live import MonitorOptions
@@ -23,7 +24,9 @@ from longtail.conf.options.studies import ExperimentOptions, ReportOptions
 from longtail.conf.options.train_classifier import TrainClassifierOptions
 from longtail.conf.options.training import TrainOptions
 from longtail.spark_jobs.cli import main
-from longtail.spark_jobs.steps.next_steps import use_of_checkpoint
+from longtail.spark_jobs.steps.next_steps import use_of_calibrated, use_of_checkpoint
+from longtail.spark_jobs.steps.self_training import pseudo_label_table
+from tests.refusals import refused
 
 Options = TypeVar("Options", bound=JobOptions)
 
@@ -123,6 +126,38 @@ def test_without_an_unlabeled_part_the_checkpoint_is_evaluated(checkpoint: Path)
     assert use_of_checkpoint(options, checkpoint) == f"longtail evaluate --resume {shlex.quote(str(checkpoint))}"
 
 
+def test_a_classifier_that_has_learned_from_the_unlabeled_part_is_evaluated(checkpoint: Path) -> None:
+    options = parsed(TrainSemiOptions, "--imb_factor_unlabel 1")
+    assert use_of_checkpoint(options, checkpoint) == f"longtail evaluate --resume {shlex.quote(str(checkpoint))}"
+
+
+def test_a_calibrated_checkpoint_is_evaluated_on_the_same_data_set_or_predicts(
+    checkpoint: Path, tmp_path: Path
+) -> None:
+    data = "--dataset digits --n_max 30 --val_fraction 0.2"
+    given = given_values(CalibrateOptions, f"--resume c --output d {data}".split(), prog="longtail calibrate")
+    command = use_of_calibrated(given, checkpoint, of_images=False)
+    expected = parsed(EvaluateOptions, f"--resume {shlex.quote(str(checkpoint))} {data}")
+    assert reparsed(EvaluateOptions, command, job="evaluate") == expected
+    photos = {"resume": "c", "path": str(tmp_path), "label_column": "kind", "on_bad_image": "skip"}
+    again = reparsed(PredictOptions, use_of_calibrated(photos, checkpoint, of_images=True), job="predict")
+    assert (again.resume, again.path, again.on_bad_image) == (checkpoint, tmp_path, "skip")
+
+
+def test_missing_pseudo_labels_are_written_by_the_command_that_the_error_names(
+    checkpoint: Path, tmp_path: Path
+) -> None:
+    data = f"--dataset cifar10 --imb_factor 0.02 --imb_factor_unlabel 0.5 --data_dir {tmp_path}"
+    options = parsed(TrainSemiOptions, f"{data} --pseudo_label_type soft --epochs 3")
+    with refused() as messages:
+        pseudo_label_table(options)
+    command = messages[0].split("`")[1]
+    again = reparsed(
+        GenPseudolabelsOptions, command.replace("CKPT", shlex.quote(str(checkpoint))), job="gen_pseudolabels"
+    )
+    assert data_values(again) == data_values(options) and again.probabilities
+
+
 def test_a_classifier_of_own_images_labels_others(checkpoint: Path, tmp_path: Path) -> None:
     (tmp_path / "my photos").mkdir()
     chosen = f"--dataset folder --path {shlex.quote(str(tmp_path / 'my photos'))} --epochs 3 --on_bad_image skip"
@@ -204,7 +239,7 @@ def test_results_are_shown_from_where_they_were_written(tmp_path: Path) -> None:
 def test_each_printed_command_runs_as_it_is_printed(
     spark: SparkSession, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    """From a pre-training on digits to the live tables, by the printed commands alone."""
+    """From a pre-training on digits to an evaluation, by the printed commands alone."""
     monkeypatch.chdir(tmp_path)
     data = ["--n_max", "20", "--imb_factor_unlabel", "0.5", "--data_dir", "my data"]
     command = ["pretrain_rot", *data, "--runs_dir", "my runs", "--epochs", "1", "-a", "resnet32", "--seed", "3"]
@@ -216,7 +251,7 @@ def test_each_printed_command_runs_as_it_is_printed(
         parts = [line.partition(": longtail ") for line in capsys.readouterr().out.splitlines()]
         named = [command for begin, _, command in parts if command and begin in ("next", "to train on them anyway")]
         command = shlex.split(named[0]) if named else []
-    assert jobs == ["pretrain_rot", "train", "gen_pseudolabels", "train_semi", "monitor"]
+    assert jobs == ["pretrain_rot", "train", "gen_pseudolabels", "train_semi", "evaluate"]
     runs = [json.loads(file.read_text()) for file in Path("my runs").glob("*/options.json")]
     chosen = {"n_max": 20, "imb_factor_unlabel": 0.5, "data_dir": "my data", "runs_dir": "my runs"}
     chosen |= {"epochs": 1, "arch": "resnet32", "seed": 3}

@@ -218,6 +218,18 @@ def test_a_bad_value_is_refused_in_one_line_that_names_it(command_line: str, nam
     assert named in refusal(TrainOptions, command_line)
 
 
+def test_a_pattern_that_matched_several_files_is_refused_by_their_names(tmp_path: Path) -> None:
+    """The shell puts all of them behind the flag."""
+    first, second = tmp_path / "a.tar", tmp_path / "b.tar"
+    for file in (first, second):
+        file.touch()
+    message = refusal(GenPseudolabelsOptions, f"--resume {first} {second} --dataset digits")
+    assert (
+        message
+        == f"--resume takes one file, and the pattern matched {first}, {second}: name one of them; see longtail job --help"
+    )
+
+
 @pytest.mark.parametrize(
     ("options_type", "command_line", "named"),
     [

@@ -1,4 +1,8 @@
-"""The metadata of a checkpoint, beside the weights: all that inference needs to know of a model; checked when read."""
+"""The metadata of a checkpoint, beside the weights: all that inference needs to know of a model; checked when read.
+
+Adding a field: declare it with a default for checkpoints that lack it, and raise FORMAT_VERSION, as older readers
+refuse fields that they do not know.
+"""
 
 import json
 import math

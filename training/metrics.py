@@ -36,7 +36,7 @@ class ClassTotals:
 
     @torch.no_grad()
     def add(self, logits: Tensor, targets: Tensor, losses: Tensor) -> None:
-        """Add a batch: logits (N, C), targets (N,), unweighted losses (N,), without a device synchronisation.
+        """Add a batch: logits (N, C), targets (N,), losses (N,), without a device synchronisation.
 
         Samples with the target NO_CLASS are not counted.
         """

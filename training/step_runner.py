@@ -1,4 +1,4 @@
-"""A step of learning (StepRunner.take_step): augmentation, forward, loss, backward, optimizer, and the sums per class."""
+"""A step of learning (StepRunner.take_step): augmentation, forward, loss, backward, optimizer, sums per class."""
 
 from dataclasses import dataclass
 

@@ -1,6 +1,7 @@
 """A job's command line, split into option values that are not yet validated."""
 
 import argparse
+import os
 from collections.abc import Sequence
 from functools import cache
 from typing import Any, NoReturn
@@ -46,7 +47,7 @@ def flag_values(options_type: type[JobOptions], argv: Sequence[str], *, prog: st
     parser = _parser(options_type, prog)
     parsed, unknown = parser.parse_known_intermixed_args(argv)
     if unknown:
-        parser.error(_describe_unknown(options_type, unknown))
+        parser.error(_describe_unknown(options_type, argv, unknown))
     values = vars(parsed)
     for number, entry in enumerate(_replaced(options_type)):
         if (key := _REPLACED.format(number)) in values:
@@ -92,10 +93,14 @@ def _replaced(options_type: type[JobOptions]) -> list[Replaced]:
     return replaced_flags((options_type.__doc__ or "").partition(":")[0], known=known)
 
 
-def _describe_unknown(options_type: type[JobOptions], arguments: Sequence[str]) -> str:
+def _describe_unknown(options_type: type[JobOptions], argv: Sequence[str], arguments: Sequence[str]) -> str:
+    """argv: the whole command line; arguments: those of it that no option takes"""
     known = [flag for name in options_type.model_fields for flag in all_flags_of(options_type, name)]
     known += [f"--{CONFIG}", *HELP_FLAGS, *HELP_ALL_FLAGS]
     flags = [argument.partition("=")[0] for argument in arguments if argument.startswith("-")]
     if flags:
         return f"unknown option {flags[0]}{did_you_mean(flags[0], known)}"
+    flag, value = ("", "", *argv)[argv.index(arguments[0]) : argv.index(arguments[0]) + 2]
+    if flag.startswith("-") and os.path.lexists(value) and os.path.lexists(arguments[0]):
+        return f"{flag} takes one file, and the pattern matched {value}, {', '.join(arguments)}: name one of them"
     return f"unexpected argument {arguments[0]!r}: every value follows its flag"

@@ -4,6 +4,8 @@ from pyspark.sql import SparkSession
 
 from longtail.conf.base.errors import UserError
 from longtail.conf.base.locations import Location
+from longtail.conf.next_command import next_command
+from longtail.conf.options.inference import GenPseudolabelsOptions
 from longtail.conf.options.semi import TrainSemiOptions
 from longtail.spark_jobs.steps.labelling import default_table, labels_of_run
 from longtail.spark_jobs.steps.training import train_run
@@ -32,11 +34,11 @@ def pseudo_label_table(options: TrainSemiOptions) -> Location:
     """The table given by --pseudo_labels, or the default one. Raises UserError if it does not exist."""
     table = options.pseudo_labels or default_table(options)
     if not table.exists():
-        factor = options.imb_factor_unlabel
-        unlabeled = f"--unlabeled {options.unlabeled}" if factor is None else f"--imb_factor_unlabel {factor:g}"
-        soft = " --probabilities" if options.pseudo_label_type == "soft" else ""
+        is_soft = options.pseudo_label_type == "soft"
+        command = next_command(
+            "gen_pseudolabels", GenPseudolabelsOptions, options, resume="CKPT", probabilities=is_soft
+        )
         raise UserError(
-            f"there are no pseudo-labels {table}: write them with `longtail gen_pseudolabels --resume CKPT "
-            f"{unlabeled}{soft}`, with a checkpoint of `longtail train`"
+            f"there are no pseudo-labels {table}: write them with `{command}`, with a checkpoint of `longtail train`"
         )
     return table

@@ -101,6 +101,21 @@ def all_steps(trials: Sequence[PlannedTrial]) -> list[PlannedStep]:
     return sorted(_with_inputs([trial.last_step for trial in trials]), key=lambda step: step.depth)
 
 
+def titles_of(steps: Sequence[PlannedStep]) -> dict[str, str]:
+    """By step_id, the name of each step, and the options that tell it from other steps of its name."""
+    by_name: dict[str, list[PlannedStep]] = {}
+    for step in steps:
+        by_name.setdefault(step.name, []).append(step)
+    titles: dict[str, str] = {}
+    for name, same in by_name.items():
+        values = [{key: value for key, value in it.planned_options if key not in it.inputs} for it in same]
+        shared = set.intersection(*(set(of_step) for of_step in values))
+        differing = [key for key in values[0] if key in shared and any(it[key] != values[0][key] for it in values)]
+        for step, of_step in zip(same, values, strict=True):
+            titles[step.step_id] = ", ".join([name, *(f"{key} {of_step[key]}" for key in differing)])
+    return titles
+
+
 def _with_inputs(steps: Sequence[PlannedStep]) -> list[PlannedStep]:
     found: dict[str, PlannedStep] = {}
 

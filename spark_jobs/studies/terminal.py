@@ -9,7 +9,7 @@ from longtail.spark_jobs.display.tables import percent
 from longtail.spark_jobs.studies.arms import REPORTED_SCORES, Arm, arms_of
 from longtail.spark_jobs.studies.budgets import budget_sentence, budgets_of_plan
 from longtail.spark_jobs.studies.cost import StepTime, images_of_step, kind_of, seconds_per_image
-from longtail.spark_jobs.studies.planned import PlannedTrial, all_steps
+from longtail.spark_jobs.studies.planned import PlannedTrial, all_steps, titles_of
 from longtail.spark_jobs.studies.power import power_statements
 from longtail.spark_jobs.studies.probe import NUM_STEPS, probed_seconds_per_image
 from longtail.spark_jobs.studies.trial_row import Row
@@ -18,7 +18,7 @@ from longtail.spark_jobs.studies.trial_row import Row
 def print_plan(
     experiment: Experiment, trials: Sequence[PlannedTrial], times: Mapping[str, StepTime], rows: Sequence[Row]
 ) -> None:
-    """Print each step once: its name, the number of trials that use it, its images and its time.
+    """Print each step once: its images, its time, the number of trials that use it, the steps it starts from, its name.
 
     The time of a finished step is measured, that of others estimated: from finished steps of the same kind, otherwise
     from a probe of their network (probe.py). Below stand the budgets of the trials, and which differences their seeds
@@ -32,8 +32,10 @@ def print_plan(
     )
     users = Counter(step.step_id for trial in trials for step in trial.steps())
     remaining, num_unknown = 0.0, 0
-    print(f"{'images x epochs':>15}  {'seconds':>12}  {'trials':>6}  step")
-    for step in all_steps(trials):
+    steps = all_steps(trials)
+    numbers, titles = {step.step_id: number for number, step in enumerate(steps, 1)}, titles_of(steps)
+    print(f"{'images x epochs':>15}  {'seconds':>12}  {'trials':>6}  {'no.':>4}  {'from':>7}  step")
+    for step in steps:
         num_images = images_of_step(step)
         rate = rates.get(kind_of(step))
         if (time := times.get(step.step_id)) is not None:
@@ -50,7 +52,9 @@ def print_plan(
             num_unknown += 1
             seconds = "?"
         images = "?" if num_images is None else f"{num_images:,}" if num_images else "-"
-        print(f"{images:>15}  {seconds:>12}  {users[step.step_id]:>6}  {step.name}")
+        inputs = ",".join(str(number) for number in sorted(numbers[it.step_id] for it in step.inputs.values()))
+        row = f"{images:>15}  {seconds:>12}  {users[step.step_id]:>6}  {numbers[step.step_id]:>4}  {inputs or '-':>7}"
+        print(f"{row}  {titles[step.step_id]}")
     unshared = sum(len(trial.steps()) for trial in trials)
     print(f"{len(trials)} trials, {len(users)} steps ({unshared} if none were shared)")
     print(_remaining_time(remaining, num_unknown))

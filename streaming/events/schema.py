@@ -41,7 +41,8 @@ class Event:
     kind: which of the classes below
     run: name of the run
     attempt: 1 for the first start of the run, one more for each restart; the highest attempt counts
-    phase: what the run does: train, train_semi, classifier, or the name of a pre-training (conf/options/)
+    phase: what the run does: train, train_semi, classifier (of the job train_classifier), the name of a pre-training
+        (conf/options/), gen_pseudolabels, or predict
     emitted_at: seconds since 1970-01-01 UTC
     """
 
@@ -69,7 +70,8 @@ class ClassEvent(Event):
     support: images of the class in the split
     correct: images among these that are predicted as the class
     predicted: images of the whole split that are predicted as the class
-    loss_sum: sum of the unweighted loss over the class's images
+    loss_sum: sum of the loss over the class's images, without class weights; those of --train_rule Reweight and DRW are
+        part of --loss_type Focal in training
     confidence_sum: sum of the largest softmax probability over the class's images
     epoch_seconds, images_per_second: duration of the epoch, evaluation included, and its training throughput
     learning_rate: of the epoch's first step; null before format version 2, and if nothing is learned
@@ -118,7 +120,7 @@ class StepEvent(Event):
     """Progress inside an epoch: rank 0's images since its previous step event (or the start of the epoch).
 
     step, num_steps: the last step covered, counted from 1, and the number of steps per epoch
-    loss, accuracy: mean unweighted loss, and share of images predicted correctly, of rank 0 alone
+    loss, accuracy: mean of the loss, as in loss_sum, and share of images predicted correctly, of rank 0 alone
     images_per_second: throughput of all ranks, estimated as that of rank 0 times their number
     learning_rate: of the last step covered; null before format version 2
     """
