@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from longtail.conf.arguments import parse_options
+from longtail.conf.networks import FOR_LARGE_IMAGES, FOR_SMALL_IMAGES
 from longtail.conf.options.advise import AdviseOptions
 from longtail.conf.options.base import GROUPS, JobOptions, presentation
 from longtail.conf.options.calibrate import CalibrateOptions
@@ -28,6 +29,7 @@ from longtail.spark_jobs.cluster.connect import CONNECT_JOBS
 from longtail.spark_jobs.package import PackageOptions
 from tests.conftest import REPOSITORY
 
+DATASETS = ("digits", "cifar10", "folder", "table", "image_list")
 OPTIONS: list[type[JobOptions]] = [
     PrepareOptions, StatsOptions, PretrainRotOptions, PretrainMocoOptions, PretrainSimclrOptions, TrainOptions,
     TrainClassifierOptions, EvaluateOptions, PredictOptions, CalibrateOptions, ExportOptions,
@@ -178,8 +180,24 @@ def test_a_required_option_comes_first_and_is_in_the_usage(help_of) -> None:
 def test_an_option_with_a_few_words_to_choose_from_lists_them(help_of) -> None:
     shown = " ".join(help_of(TrainOptions).split())
     assert "--imb_type exp|step|pareto|natural" in shown
-    losses = "CE, Focal, FocalNormalised, LDAM, BalancedSoftmax, LogitAdjusted"
-    assert f"--loss_type NAME loss, or package.module:function: {losses} (default CE)" in shown
+    losses = "CE, Focal, FocalNormalised, LDAM, BalancedSoftmax or LogitAdjusted"
+    assert f"--loss_type NAME {losses}: loss, or package.module:function (default CE)" in shown
+
+
+def test_the_help_of_networks_says_which_are_for_small_images(help_of) -> None:
+    shown = " ".join(help_of(TrainOptions).split())
+    small, large = ", ".join(FOR_SMALL_IMAGES), ", ".join(FOR_LARGE_IMAGES)
+    assert f"--arch NAME network; small images: {small}; large: {large}; timm:NAME; " in shown
+
+
+def test_an_option_has_one_default_in_words_or_as_a_number(help_of) -> None:
+    by_dataset = {name: " ".join(help_of(TrainOptions, f"--dataset {name} --help-all").split()) for name in DATASETS}
+    assert "--threads N CPU threads per rank (default 1)" in by_dataset["digits"]
+    assert "--threads N CPU threads per rank; default: an equal share of the cores --" in by_dataset["cifar10"]
+    words = "are scaled when loaded; default: 32, or 224 for --dataset image_list --"
+    assert words in by_dataset["digits"] and words in by_dataset["cifar10"] and words in by_dataset["image_list"]
+    assert "are scaled when loaded (default 32)" in by_dataset["folder"]
+    assert "are scaled when loaded (default 32)" in by_dataset["table"]
 
 
 def test_remote_is_in_the_help_of_the_jobs_that_run_over_spark_connect_alone(help_of) -> None:

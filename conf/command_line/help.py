@@ -164,11 +164,16 @@ def _types(field: FieldInfo) -> list[Any]:
 
 def _help(field: FieldInfo, default: Any) -> str:
     text = field.description or ""
-    if _metavar(field) == "NAME":
-        text += f": {', '.join(choices_of(field))}"
+    if _metavar(field) == "NAME" and not all(choice in text for choice in choices_of(field)):
+        *others, last = choices_of(field)
+        text = f"{', '.join(others)} or {last}: {text}"
     if field.is_required():
         return f"{text} (required)"
-    return text if default is None or default is False or default == () else f"{text} (default {_shown(default)})"
+    # One default alone: the value that applies, or the words of the description for an option's own.
+    described, words, _ = text.partition("; default: ")
+    if default is None or default is False or default == () or (words and default == field.default):
+        return text
+    return f"{described} (default {_shown(default)})"
 
 
 def _shown(default: Any) -> str:

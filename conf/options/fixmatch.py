@@ -53,7 +53,8 @@ class FixMatchOptions(JobOptions):
         2, "RandAugment: operations applied to a strong view", group="Method", advanced=True, gt=0, le=100
     )
     pseudo_label_tau: float = option(
-        0.0, "subtract this times the log prior of the labelled classes from the logits of pseudo-labels",
+        0.0, "subtract this times the log prior of the labelled classes from the logits of pseudo-labels, as "
+        "--logit_adjustment does from those of predictions",
         group="Method", advanced=True,
     )  # fmt: skip
     da_window: int = option(

@@ -35,7 +35,8 @@ class PriorOptions(JobOptions):
 
     logit_adjustment: float | None = option(
         None,
-        "subtract this times the log class prior of the checkpoint's training from the logits",
+        "subtract this times the log class prior of the checkpoint's training from the logits, if the training did not "
+        "correct for it (train --tau)",
         group="Method",
         ge=0,
     )
@@ -252,7 +253,8 @@ class PredictOptions(ImagesOptions, PriorOptions, KafkaClientOptions):
     features: bool = option(False, "write the features of every image as well", group="Output")
     stream: bool = option(
         False,
-        "predict what arrives in --path or --topic, each image once, until interrupted; tells when predictions drift",
+        "predict what arrives in --path or --topic, each image once, until interrupted; raises an alert when "
+        "predictions drift",
         group="Live tables",
     )  # fmt: skip
     once: bool = option(False, "with --stream: predict what is there, then exit", group="Live tables")

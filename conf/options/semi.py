@@ -19,7 +19,8 @@ class PseudoLabelOptions(JobOptions):
     )
     confidence_threshold: tuple[float, ...] = option(
         (0.0,),
-        "ignore less confident ones, as gen_pseudolabels --threshold does; by class: 0.9,0.8,0.95",
+        "leave out pseudo-labels of lower confidence, as gen_pseudolabels --threshold does; one number, or one per "
+        "class: 0.9,0.8,0.95",
         group="Pseudo-labels",
     )  # fmt: skip
     pseudo_label_type: Literal["hard", "soft"] = option(

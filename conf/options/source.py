@@ -58,7 +58,7 @@ class SourceOptions(SparkJobOptions):
     )  # fmt: skip
     layout: Literal["auto", "classes", "train", "train_val", "train_test", "train_val_test"] = option(
         "auto",
-        "layout of --path: class folders, or split folders that contain class folders, of which those named are used; "
+        "layout of --path, class folders or split folders that contain class folders, of which those named are used; "
         "auto decides by the folders' names, and uses val/ as the test set if there is no test/",
         group="Your own images", advanced=True,
     )  # fmt: skip
@@ -74,7 +74,8 @@ class SourceOptions(SparkJobOptions):
     )  # fmt: skip
     image_size: int = option(
         224,
-        "side in pixels, from 8, to which your images are scaled when loaded; the default depends on --dataset",
+        "side in pixels, from 8, to which your images are scaled when loaded; default: 32, or 224 for --dataset "
+        "image_list",
         group="Your own images",
         advanced=True,
         ge=8,

@@ -32,7 +32,7 @@ class ExperimentOptions(SparkJobOptions):
     num_seeds: int | None = option(None, "run only the first N seeds of the file; default: all", group="Method", gt=0)
     dry_run: bool = option(
         False, "show the steps, their cost and which differences the seeds can show, without running them",
-        group="Method",
+        group="Output",
     )  # fmt: skip
     slots: int | None = option(
         None, "tasks to run at the same time; default: all that the cluster has", group="Spark", gt=0

@@ -33,7 +33,8 @@ class TrainClassifierOptions(SupervisedOptions):
     )
     tau_norm: float | None = option(
         None,
-        "tau: the exponent; default: the best of 0 to 2 on validation images (train with --val_fraction)",
+        "tau: the exponent of the weights' norms, unlike --tau, which is of a loss; default: the best of 0 to 2 on "
+        "validation images (train with --val_fraction)",
         group="Method",
         ge=0,
     )

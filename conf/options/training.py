@@ -7,7 +7,7 @@ from pydantic import PrivateAttr, field_validator, model_validator
 
 from longtail.conf.base.locations import Location
 from longtail.conf.base.user_code import short_name
-from longtail.conf.networks import NETWORKS, TIMM_NAME
+from longtail.conf.networks import FOR_LARGE_IMAGES, FOR_SMALL_IMAGES, NETWORKS, TIMM_NAME
 from longtail.conf.options.base import MOST_THREADS, JobOptions, fingerprint, is_in_run_name, of_form, one_of, option
 from longtail.conf.options.data import DataOptions
 from longtail.conf.options.location_types import FileLocation
@@ -39,7 +39,8 @@ class RunOptions(DataOptions):
 
     arch: NetworkName = option(
         "resnet32",
-        "network, timm:NAME or package.module:factory; the first seven are for small images, others for large",
+        f"network; small images: {', '.join(FOR_SMALL_IMAGES)}; large: {', '.join(FOR_LARGE_IMAGES)}; timm:NAME; "
+        "package.module:factory",
         group="Network", flags=("-a",), choices=NETWORKS,
     )  # fmt: skip
     bn_momentum: float = option(
@@ -54,8 +55,8 @@ class RunOptions(DataOptions):
     )  # fmt: skip
     compile: Literal["off", "default", "cuda_graphs", "compiled_cuda_graphs"] = option(
         "off",
-        "torch.compile of the network while it trains; cuda_graphs: without it, but each whole step is replayed as one "
-        "CUDA graph; compiled_cuda_graphs: both",
+        "how the network is compiled while it trains: by torch.compile in its mode default, by replaying each whole "
+        "step as one CUDA graph, or both",
         group="Network", advanced=True,
     )  # fmt: skip
     epochs: int = option(200, "epochs to train", group="Optimisation", gt=0)
@@ -82,7 +83,7 @@ class RunOptions(DataOptions):
         1, "epochs between evaluations on the held-out splits; the last epoch always has one", group="Optimisation",
         advanced=True, gt=0,
     )  # fmt: skip
-    world_size: int = option(1, "ranks: tasks of the barrier stage, one process each", group="Spark", gt=0, le=1024)
+    world_size: int = option(1, "ranks, one task of the barrier stage each", group="Spark", gt=0, le=1024)
     threads: int | None = option(
         None, "CPU threads per rank; default: an equal share of the cores", group="Spark", advanced=True, gt=0,
         le=MOST_THREADS,
@@ -203,7 +204,8 @@ class LossOptions(JobOptions):
         30.0, "LDAM: factor by which the cosines are scaled", group="Loss and re-balancing", advanced=True, gt=0
     )
     tau: float = option(
-        1.0, "LogitAdjusted: factor of the log prior that is added to the logits in training",
+        1.0, "LogitAdjusted: factor of the log prior that is added to the logits in training (--logit_adjustment "
+        "subtracts it after a training)",
         group="Loss and re-balancing", advanced=True, ge=0,
     )  # fmt: skip
 
@@ -238,9 +240,10 @@ class TrainOptions(SupervisedOptions):
     evaluate: bool = option(
         False, "only evaluate the checkpoint given by --resume", group="Checkpoints", in_run_name=False, flags=("-e",)
     )
-    dry_run: bool = option(False, "only show how long the training may take", group="Optimisation", in_run_name=False)
+    dry_run: bool = option(False, "only show how long the training may take", group="Output", in_run_name=False)
     logit_adjustment: float | None = option(
-        None, "with -e: subtract this times the log class prior of the checkpoint's training from the logits",
+        None, "with -e: subtract this times the log class prior of the checkpoint's training from the logits (--tau of "
+        "LogitAdjusted adds it in training)",
         group="Checkpoints", in_run_name=False, advanced=True, ge=0,
     )  # fmt: skip
     features: Path | None = option(
