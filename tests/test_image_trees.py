@@ -373,7 +373,7 @@ def test_the_rest_needs_lists(tmp_path: Path) -> None:
 def test_an_unlabeled_source_that_is_nothing_is_refused(tmp_path: Path) -> None:
     with refused() as messages:
         unlabeled_source(in_directory(tmp_path, unlabeled="no/such"), raw_base())
-    assert "--unlabeled no/such is not a file, a directory or one of svhn_extra" in messages[0]
+    assert "--unlabeled no/such: there is no such file or directory (or give rest or svhn_extra)" in messages[0]
 
 
 def test_a_folder_that_cannot_be_read_is_refused_instead_of_left_out(

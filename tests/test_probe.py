@@ -17,6 +17,7 @@ from longtail.spark_jobs.studies.plan import plan
 from longtail.spark_jobs.studies.planned import PlannedStep, all_steps
 from longtail.spark_jobs.studies.probe import Probe, probe_of, probed_seconds_per_image, timed_seconds_per_image
 from longtail.spark_jobs.studies.terminal import print_plan
+from longtail.spark_jobs.studies.training_cost import print_cost
 from longtail.spark_jobs.train import main as train
 from longtail.spark_jobs.train_semi import main as train_semi
 from tests.refusals import refused
@@ -104,6 +105,12 @@ def test_the_plan_says_what_is_measured_estimated_and_probed(
     print_plan(experiment, trials, {train.step_id: StepTime(train.step_id, *kind_of(train), num_images, 50.0)}, [])
     printed = capsys.readouterr().out
     assert "50, done" in printed and len(re.findall(r"~ \d+ ", printed)) == 2
+
+
+def test_the_cost_of_a_training_on_images_that_are_not_there_is_refused(tmp_path: Path) -> None:
+    with refused() as messages:
+        print_cost(resolve_options(TrainOptions, {"unlabeled": "nowhere", "data_dir": tmp_path}))
+    assert messages == ["--unlabeled nowhere: there is no such file or directory (or give rest or svhn_extra)"]
 
 
 def test_a_training_says_its_cost_and_does_not_run(

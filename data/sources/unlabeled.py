@@ -94,9 +94,23 @@ def has_published_order(unlabeled: str) -> bool:
     return unlabeled in BY_NAME or ((place := location(unlabeled)).is_file() and not is_table(place))
 
 
+def check_unlabeled_location(options: DataOptions) -> None:
+    """Raise UserError if --unlabeled names a file or directory that is not there."""
+    if options.unlabeled is None or options.unlabeled in UNLABELED_NAMES:
+        return
+    path = options.unlabeled_location()
+    if is_table(path) or path.is_dir() or path.is_file():
+        return
+    raise UserError(
+        f"--unlabeled {options.unlabeled}: there is no such file or directory (or give {' or '.join(UNLABELED_NAMES)})"
+        f"{did_you_mean(options.unlabeled, UNLABELED_NAMES)}"
+    )
+
+
 def unlabeled_source(options: DataOptions, base: Located) -> UnlabeledSource[Any]:
     """Where the images of --unlabeled come from. Raises UserError if there are none."""
     assert options.unlabeled is not None
+    check_unlabeled_location(options)
     if options.unlabeled == REST:
         return RestOfImages
     if options.unlabeled in BY_NAME:
@@ -105,13 +119,8 @@ def unlabeled_source(options: DataOptions, base: Located) -> UnlabeledSource[Any
         return unlabeled_table
     elif options.unlabeled_location().is_dir():
         return DirectoryOfImages
-    elif options.unlabeled_location().is_file():
-        source = tiny_images
     else:
-        raise UserError(
-            f"--unlabeled {options.unlabeled} is not a file, a directory or one of {', '.join(BY_NAME)}"
-            f"{did_you_mean(options.unlabeled, UNLABELED_NAMES)}: name one"
-        )
+        source = tiny_images
     if base.encoding == ENCODED:
         raise UserError(
             f"--unlabeled {options.unlabeled} is no directory and no table, which alone go with --dataset "

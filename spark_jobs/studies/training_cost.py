@@ -3,6 +3,8 @@
 from longtail.conf.next_command import next_command
 from longtail.conf.options.prepare import PrepareOptions
 from longtail.conf.options.training import TrainOptions
+from longtail.data.sources.unlabeled import check_unlabeled_location
+from longtail.spark_jobs.steps.prepared_set import prepared_set_dir
 from longtail.spark_jobs.studies.cost import images_of_step, kind_of, optimizer_steps_of_step
 from longtail.spark_jobs.studies.planned import PlannedStep
 from longtail.spark_jobs.studies.probe import NUM_STEPS, probed_seconds_per_image
@@ -13,6 +15,8 @@ def print_cost(options: TrainOptions) -> None:
 
     Downloads nothing. Raises UserError if the user's own images cannot be found.
     """
+    if not prepared_set_dir(options).exists():
+        check_unlabeled_location(options)
     step = PlannedStep(job=options.phase, values={}, inputs={}, planned_options=options)
     num_images, num_steps = images_of_step(step), optimizer_steps_of_step(step)
     if num_images is None:
