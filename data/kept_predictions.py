@@ -38,7 +38,7 @@ _METADATA_KEY = b"longtail.predictions"
 KEPT_SCHEMA = pa.schema(
     [
         pa.field(ID, pa.int64(), nullable=False),
-        # The class, as the run was told it; null in the unlabeled part, whose withheld labels the prepared set has.
+        # The class, as the run saw it; null in the unlabeled part, whose withheld labels the prepared set has.
         pa.field(LABEL, pa.int32()),
         pa.field(PREDICTED, pa.int32(), nullable=False),
         # Largest softmax probability.

@@ -1,7 +1,7 @@
 """Whether the predictions of a window differ from those of a reference by more than chance. No Spark, no torch.
 
-Each test asks for the probability of what was seen if the window's images were like the reference's, and tells if that
-is below ALPHA. Both sides are samples: a small reference makes the tests cautious.
+Each test asks for the probability of what was seen if the window's images were like the reference's, and reports a
+finding if that is below ALPHA. Both sides are samples: a small reference makes the tests cautious.
 """
 
 from dataclasses import dataclass
@@ -13,7 +13,7 @@ from scipy.special import bdtrc, ndtr
 from longtail.streaming.intervals import wilson_interval
 
 ALPHA = 1e-4
-"""A test without cause speaks up in one of so many windows."""
+"""The share of windows in which a test raises a false alarm."""
 FEWEST_IMAGES = 50
 """Of a window that is judged."""
 _FEWEST_EXPECTED = 5.0

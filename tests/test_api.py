@@ -61,7 +61,7 @@ def test_the_ten_lines_of_the_readme_run(
     truth, guess = next(cell for cell in cells if cell[0] != cell[1])
     images = run.images(truth=truth, prediction=guess)
     shown = images.table
-    assert repr(images) == f"Images('{truth} taken for {guess}', {len(shown)} images)", "without the pictures"
+    assert repr(images) == f"Images('{truth} predicted as {guess}', {len(shown)} images)", "without the pictures"
     assert set(shown["truth"]) == {str(truth)} and set(shown["prediction"]) == {str(guess)}
 
     write_report(Path("results/reports/margins"), run.path.name)

@@ -92,7 +92,8 @@ def test_a_cell_shows_the_images_of_one_class_that_were_taken_for_another(run_di
         assert np.array_equal(pixels(image), images.images[number][:, :, 0])
         assert (image.truth, image.predicted, image.is_right) == ("class 0", "class 1", False)
     assert (
-        gallery.groups[0].images[0].text == f"image {first} of the class class 0, taken for class 1 with confidence 99%"
+        gallery.groups[0].images[0].text
+        == f"image {first} of the class class 0, predicted as class 1 with confidence 99%"
     )
     diagonal = run_gallery(run_dir, wanted(CELL, 1))
     assert keys(diagonal) == {"Recognised, The least sure first.": list(range(first + 19, first + 12, -1))}
@@ -104,7 +105,7 @@ def test_a_class_shows_its_mistakes_what_was_taken_for_it_and_its_pseudo_labels(
     first, unlabeled = 58, unlabeled_ids()[0]
     assert keys(found) == {
         "Taken for another class, The surest first.": [first + 20, first + 21],
-        "Other classes taken for it, The surest first.": [first + 10, first + 11],
+        "Other classes predicted as it, The surest first.": [first + 10, first + 11],
         "Recognised, The least sure first.": [first + 29, first + 28],
         "Pseudo-labels made with this run's checkpoint, The surest first.": [unlabeled + 11, unlabeled + 8],
         "Pseudo-labels made with this run's checkpoint, The least sure first.": [unlabeled + 2, unlabeled + 5],
@@ -266,11 +267,11 @@ def test_the_server_gives_the_gallery_of_classes_and_of_rows_of_charts(run_dir: 
         status, headers, content = ask(listening, "/images?run=base&split=test&show=cell&truth=0&predicted=1")
         assert status == 200 and headers["Content-Type"].startswith("text/html")
         assert "default-src 'none'" in headers["Content-Security-Policy"]
-        assert "class 0 taken for class 1" in content.decode() and content.decode().count("<img ") == 3
+        assert "class 0 predicted as class 1" in content.decode() and content.decode().count("<img ") == 3
         # Rows of a chart: of the selected classes, from head to tail.
         of_rows = "/images?run=base&split=test&show=cell&rows=2&truth_row=0&predicted_row=1&group=all&classes="
         content = ask(listening, of_rows)[2].decode()
-        assert "<h2>2 classes (class 0 … class 1) taken for class 2</h2>" in content
+        assert "<h2>2 classes (class 0 … class 1) predicted as class 2</h2>" in content
         assert content.count("<img ") == 3, "those of class 1"
         few = "/images?run=base&split=test&show=class&rows=1&truth_row=0&predicted_row=0&group=few"
         assert "<h2>class 2</h2>" in ask(listening, few)[2].decode()
@@ -309,7 +310,7 @@ def test_a_band_of_many_classes_is_asked_for_by_its_row() -> None:
     )
     assert found is not None
     assert found.truth == tuple(range(980, 1000)) and found.predicted == tuple(range(20))
-    assert found.title == "20 classes (class 980 … class 999) taken for 20 classes (class 0 … class 19)"
+    assert found.title == "20 classes (class 980 … class 999) predicted as 20 classes (class 0 … class 19)"
 
 
 def test_images_in_a_notebook(run_dir: Path, tmp_path: Path) -> None:
@@ -321,14 +322,14 @@ def test_images_in_a_notebook(run_dir: Path, tmp_path: Path) -> None:
 
     cell = images(truth="class 0", prediction=1)
     assert cell.table["id"].tolist() == [58, 59, 60] and set(cell.table["prediction"]) == {"class 1"}
-    assert "<style>" in cell._repr_html_() and "<h2>class 0 taken for class 1</h2>" in cell._repr_html_()
+    assert "<style>" in cell._repr_html_() and "<h2>class 0 predicted as class 1</h2>" in cell._repr_html_()
     row = images(truth="class 0")
     assert row.table["group"].tolist() == ["Mistakes"] * 3 + ["Recognised"] * 5
     column = images(prediction="class 1")
     assert set(column.table[column.table["group"] == "Mistakes"]["truth"]) == {"class 0"}
     assert len(images("class 1").table) == 3 + 3 + 5 + 4
     assert images(pseudo_labels=HOSTILE).table["prediction"].unique().tolist() == [HOSTILE]
-    assert images(pseudo_labels=0).gallery.title == "Unlabeled images taken for class 0"
+    assert images(pseudo_labels=0).gallery.title == "Unlabeled images predicted as class 0"
     page = images(HOSTILE).save(tmp_path / "images.html").read_text()
     assert page.startswith("<!doctype html>") and "<img src=x" not in page
     for call, message in (

@@ -134,7 +134,7 @@ def test_a_click_shows_the_images_behind_a_number(root: Path, request: pytest.Fi
         assert [key_of(image) for image in found] == expected and found[0]["heading"].startswith("Mistakes")
         for image in found:
             assert np.array_equal(pixels_of(image), content[key_of(image)][:, :, 0])
-            assert f"class {names[int(query['truth'])]}, taken for {names[int(query['predicted'])]} " in image["alt"]
+            assert f"class {names[int(query['truth'])]}, predicted as {names[int(query['predicted'])]} " in image["alt"]
         assert page.run_script("document.activeElement.closest('#gallery') !== null")
         ActionChains(page.driver).send_keys(Keys.ESCAPE).perform()
         wait_until(lambda: is_closed(page))
@@ -168,7 +168,7 @@ def test_a_click_shows_the_images_behind_a_number(root: Path, request: pytest.Fi
         assert f"Taken for another class ({len(mistakes)})" in headings
         page.element("[data-close-gallery]").click()
 
-        # A bar of pseudo-labels: what was taken for the class, and what it is.
+        # A bar of pseudo-labels: what was predicted as the class, and what it is.
         head = int(np.bincount(unlabeled.rows[PREDICTED].to_numpy(), minlength=10).argmax())
         row = rows.index(head)
         click_on(page, "pseudo_labels", f"chart => [chart._fullData[1].x[{row}] / 2, {row} + 0.2]")
@@ -176,11 +176,11 @@ def test_a_click_shows_the_images_behind_a_number(root: Path, request: pytest.Fi
         of_class = of_classes(unlabeled.rows, predicted=[head]).sort_by(
             [("confidence", "descending"), (ID, "ascending")]
         )
-        assert page.text("#gallery h2") == f"Unlabeled images taken for {names[head]}"
+        assert page.text("#gallery h2") == f"Unlabeled images predicted as {names[head]}"
         first = [image for image in found if image["heading"] == found[0]["heading"]][: min(18, len(of_class))]
         assert [key_of(image) for image in first] == of_class[ID].to_pylist()[: len(first)]
         assert all(
-            f"of the class {names[truth[key_of(image)]]}, taken for {names[head]}" in image["alt"] for image in found
+            f"of the class {names[truth[key_of(image)]]}, predicted as {names[head]}" in image["alt"] for image in found
         )
         page.resize(PHONE)
         assert page.overflow() == 0

@@ -51,7 +51,7 @@ def test_the_pipeline_goes_from_nothing_to_a_comparison_and_shows_it_live(longta
     comparison = json.loads((semi / "comparison.json").read_text())
     assert comparison["base"] == _result(base) and comparison["semi"] == _result(semi)
     assert _result(base)["class_counts"] == [40, 28, 20, 14, 10, 7, 5, 3, 2, 2]
-    # 65 unlabeled images of each class, whatever they were taken for, join the labelled ones.
+    # 65 unlabeled images of each class, whatever they were predicted as, join the labelled ones.
     assert sum(_result(semi)["class_counts"]) == 131 + 650
     events = events_in(*(tmp_path / "runs/events").iterdir())
     # Two runs, an event per epoch, split (train and test) and class.

@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 from longtail.streaming.alerts import receivers
-from longtail.streaming.alerts.notifier import MAX_ALERTS, TOLD_FILE, Notifier, alert_id, message_of
+from longtail.streaming.alerts.notifier import MAX_ALERTS, SENT_FILE, Notifier, alert_id, message_of
 from longtail.streaming.alerts.receivers import NotSent, receiver
 from longtail.streaming.tables.manifest import RunManifest, write_run_manifest
 from tests.refusals import refused
@@ -121,7 +121,7 @@ def test_what_a_receiver_does_not_take_is_sent_when_it_does_and_said_once(
     seen = len(web.messages)
     wait_until(lambda: len(web.messages) > seen)
     web.answer = 200
-    wait_until((tmp_path / TOLD_FILE).exists)
+    wait_until((tmp_path / SENT_FILE).exists)
     notifier.close(wait_seconds=PATIENCE_SECONDS)
     said = capsys.readouterr().err
     address = web.url.partition("/services")[0]

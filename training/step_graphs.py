@@ -2,8 +2,8 @@
 
 A step of a small network starts hundreds of kernels that take a GPU less time than Python needs to start them.
 Recorded once as a CUDA graph, a step is started by one call. Nothing in it may depend on Python any more: which samples
-it takes is told by a counter on the device, their choices and the learning rates are read from tables there, and all of
-them stay at their addresses from epoch to epoch. The sizes of an epoch's batches differ by at most one: two graphs.
+it takes is given by a counter on the device, their choices and the learning rates are read from tables there, and all
+stay at their addresses from epoch to epoch. The sizes of an epoch's batches differ by at most one: two graphs.
 Evaluation is recorded in the same way, once for full batches and once for the last one of each split.
 
 The first steps of each size are taken without a graph: they are steps of the training like all others, in which the

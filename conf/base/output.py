@@ -31,7 +31,7 @@ def reader_is_gone() -> bool:
     except (OSError, ValueError):  # no file of the system, as in notebooks
         return False
     poll = select.poll()
-    poll.register(output, 0)  # errors are always told
+    poll.register(output, 0)  # errors are always reported
     if not any(event & (select.POLLERR | select.POLLHUP) for _, event in poll.poll(0)):
         return False
     os.dup2(os.open(os.devnull, os.O_WRONLY), output)

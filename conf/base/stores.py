@@ -1,6 +1,6 @@
 """How this process reaches the stores that URLs name (s3a://, hdfs://, gs://, abfss://, and others that fsspec knows).
 
-Endpoints and credentials are those of Spark, where it has some: `use_hadoop_settings` is told them before the options
+Endpoints and credentials are those of Spark, where it has some: `use_hadoop_settings` gets them before the options
 are read. Else each driver takes its own from the environment (AWS_*, HADOOP_CONF_DIR, GOOGLE_APPLICATION_CREDENTIALS).
 They are never part of a location's text.
 """

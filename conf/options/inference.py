@@ -99,7 +99,7 @@ class GenPseudolabelsOptions(InferenceOptions):
     wrong_share: float | None = option(
         None,
         "for studies: in place of the classifier's labels the withheld true ones, this share of them replaced by the "
-        "classes that the classifier takes such images for", group="Method", advanced=True, ge=0, le=1,
+        "classes that the classifier confuses it with", group="Method", advanced=True, ge=0, le=1,
     )  # fmt: skip
     batch_size: int = images_per_pass()
     threads: int | None = threads_option()

@@ -55,7 +55,7 @@ class PseudoLabelOptions(JobOptions):
 
 
 CREST_ROUNDS = 6
-"""Generations (Wei et al. 2021, section 4.1)."""
+"""The generations of Wei et al. 2021, section 4.1."""
 
 SEMI_METHODS = {
     "pseudo_label": "longtail.training.pseudo_labels:PseudoLabelMethod",

@@ -127,9 +127,9 @@ class Run(Scores):
     ) -> Images:
         """Images behind the numbers, with confidence, and the truth where it is known: a gallery in a notebook.
 
-        of: a class: its mistakes, what was taken for it, and the least sure of what was recognised
+        of: a class: its mistakes, what was predicted as it, and the least sure of what was recognised
         truth, prediction: a cell of the confusion matrix; without one of them, a row or a column
-        pseudo_labels: a class: unlabeled images that were taken for it
+        pseudo_labels: a class: unlabeled images that were predicted as it
         split: whose images, by default those of the test set
 
         Classes are given by name or number. Raises UserError if the run has kept no predictions, or if its prepared

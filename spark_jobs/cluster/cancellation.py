@@ -18,8 +18,8 @@ _INTERRUPTED = "py4j.protocol.Py4JJavaError: An error occurred while calling a f
 
 
 @contextmanager
-def told_briefly(stopping: threading.Event) -> Iterator[None]:
-    """Around what a stream does with a micro-batch: while the stream is stopped, an error is told as an interruption.
+def reported_briefly(stopping: threading.Event) -> Iterator[None]:
+    """Around what a stream does with a micro-batch: while the stream is stopped, an error counts as an interruption.
 
     Spark searches the text of such an error by a regular expression that overflows the stack of its thread if the text
     has a trace of the JVM in it, and prints a trace of hundreds of lines.

@@ -32,10 +32,10 @@ def no_executors(context: SparkContext) -> str:
     settings, app, master = context.getConf(), context.applicationId, str(context.master)
     logs = next((place for start, place in _LOGS.items() if master.startswith(start)), "the executors' logs")
     reasons = [executor.removeReason() for executor in executors_of(context)]
-    told = [" ".join(str(reason.get()).split()) for reason in reasons if reason.isDefined()]
+    causes = [" ".join(str(reason.get()).split()) for reason in reasons if reason.isDefined()]
     driver = f"{settings.get('spark.driver.host')}:{settings.get('spark.driver.port')}"
     return (
-        f"no executor of {master} runs{f' ({told[-1][:200]})' if told else ''}: see {logs.format(app=app)}; "
+        f"no executor of {master} runs{f' ({causes[-1][:200]})' if causes else ''}: see {logs.format(app=app)}; "
         f"usual causes are Java options that do not start (spark.executor.extraJavaOptions), more memory or cores than "
         f"a worker has (spark.executor.memory, .cores), and a driver that workers cannot reach ({driver})"
     )

@@ -197,7 +197,7 @@ def _archive(
 def _start_jvm(configuration: SparkConf, packages: Sequence[str], archive: ClassArchive | None, *, quiet: bool) -> None:
     """Start the JVM without Spark's log. Raises UserError if it does not start."""
     try:
-        # Packages are fetched during the start, which takes a while and is told line by line.
+        # Packages are fetched during the start, which takes a while and is logged line by line.
         jvm = start_jvm(configuration, quiet=quiet, hold=not packages)
     except PySparkRuntimeError:
         if not packages:

@@ -25,7 +25,7 @@ from longtail.conf.base.paths import check_can_be_written
 from longtail.conf.options.inference import PredictOptions
 from longtail.data.class_names import check_same_order
 from longtail.data.delta import delta_connector, is_delta
-from longtail.spark_jobs.cluster.cancellation import told_briefly
+from longtail.spark_jobs.cluster.cancellation import reported_briefly
 from longtail.spark_jobs.cluster.session import described, spark_session
 from longtail.spark_jobs.frames.arriving_images import ArrivingImages, arriving_images, arriving_messages
 from longtail.spark_jobs.frames.image_columns import column
@@ -101,7 +101,7 @@ def predict_stream(
             for window in windows.ended(is_over=is_over):
                 if watched is not None:
                     watched.events.write(window, watched.samples.probabilities(window.start))
-                if windows.told(window) and window.findings is not None:
+                if windows.note_reported(window) and window.findings is not None:
                     on_window(window.start, window.findings)
             if watched is not None:
                 watched.samples.forget()
@@ -115,7 +115,7 @@ def predict_stream(
         def write(batch: DataFrame, batch_id: int) -> None:
             table = output / f"batch={batch_id}"
             with (
-                told_briefly(stopping),
+                reported_briefly(stopping),
                 described(batch.sparkSession, f"predict {source}"),
                 new_directory(table, replace=True) as directory,
             ):

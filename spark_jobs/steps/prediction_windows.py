@@ -1,4 +1,4 @@
-"""What a stream of predictions counts by window of time: in OUTPUT/_windows, and the record of what was told beside it.
+"""What a stream of predictions counts by window of time: in OUTPUT/_windows, and the record of its reports beside it.
 
 Each micro-batch has a file of its own, which is replaced if the batch is processed again.
 """
@@ -67,10 +67,10 @@ class PredictionWindows:
         self._reference, self._reference_end = reference, None if reference is None else _EARLIEST.as_py()
         self._directory.mkdir(parents=True, exist_ok=True)
         self._parts = self._stored()
-        self._told: dict[str, list[str] | None] = {entry[START]: entry[FINDINGS] for entry in self._recorded()}
-        # Whoever was killed had not told all.
+        self._reported: dict[str, list[str] | None] = {entry[START]: entry[FINDINGS] for entry in self._recorded()}
+        # Whoever was killed had not reported all.
         self._starts = {start for part in self._parts.values() for start in part[START].unique().to_pylist()}
-        self._changed = {start for start in self._starts if start.isoformat() not in self._told}
+        self._changed = {start for start in self._starts if start.isoformat() not in self._reported}
 
     def add(self, batch_id: int, table: Path) -> int:
         """Count the predictions in the directory of a micro-batch; how many images have one."""
@@ -105,7 +105,7 @@ class PredictionWindows:
         return _counts(rows, len(self._class_names))
 
     def ended(self, *, is_over: bool = False) -> list[EndedWindow]:
-        """The windows that have ended, or got images after that, since they were last told, in the order of time.
+        """The windows that have ended, or got images after that, since they were last reported, in the order of time.
 
         is_over: the last window has ended too
         """
@@ -116,14 +116,14 @@ class PredictionWindows:
             self._settle(over)
         return [self._judged(start) for start in due]
 
-    def told(self, window: EndedWindow) -> bool:
-        """Note that a window has been told; whether its findings are new, as they are once for each window."""
+    def note_reported(self, window: EndedWindow) -> bool:
+        """Note that a window has been reported; whether its findings are new, as they are once for each window."""
         self._changed.discard(window.start)
         name = window.start.isoformat()
-        is_new = window.findings is not None and self._told.get(name) is None
-        if is_new or name not in self._told:
-            self._told[name] = window.findings
-            record = [{START: start, FINDINGS: lines} for start, lines in self._told.items()]
+        is_new = window.findings is not None and self._reported.get(name) is None
+        if is_new or name not in self._reported:
+            self._reported[name] = window.findings
+            record = [{START: start, FINDINGS: lines} for start, lines in self._reported.items()]
             write_json_atomically(self._directory / DRIFT_FILE, record)
         return is_new
 

@@ -156,7 +156,7 @@ def _of_class(kept: KeptPredictions, wanted: WantedImages) -> list[_Group]:
     others = of_classes(kept.rows, predicted=wanted.predicted, is_right=False)
     return [
         _evaluated("Taken for another class", of_classes(own, is_right=False), _SUREST),
-        _evaluated("Other classes taken for it", others, _SUREST),
+        _evaluated("Other classes predicted as it", others, _SUREST),
         _evaluated("Recognised", of_classes(own, is_right=True), _LEAST_SURE),
     ]
 

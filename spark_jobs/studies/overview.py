@@ -55,29 +55,29 @@ def write_overview(output_dir: Location) -> Location:
 
 def overview_markdown(experiments: Mapping[str, tuple[Experiment, list[Row]]], *, link: str) -> str:
     """The page as Markdown. experiments: definition and rows by name; link: the file of a report"""
-    told: list[list[str]] = []
-    untold: list[list[str]] = []
+    decided: list[list[str]] = []
+    undecided: list[list[str]] = []
     for name, (experiment, rows) in experiments.items():
         for comparison in (one for found in compared(experiment, rows).values() for one in found):
             line = [f"[{name}]({name}/{link})", *difference_cells(comparison)]
-            (untold if verdict(comparison) == CANNOT_TELL else told).append(line)
-    number = len(told) + len(untold)
+            (undecided if verdict(comparison) == CANNOT_TELL else decided).append(line)
+    number = len(decided) + len(undecided)
     by_chance = round(number * (1 - CONFIDENCE))
     chance = f"some {by_chance}" if by_chance else "less than one"
-    cells = "\n".join(" ".join(line) for line in (*told, *untold))
+    cells = "\n".join(" ".join(line) for line in (*decided, *undecided))
     return joined(
         section
         for section in [
             f"# {_TITLE}",
             f"{number} comparisons of a level with the first of its axis, paired by seed and by the levels of the "
-            f"other axes; experiments: {len(experiments)}; differences in points. {len(told)} are a gain or a loss: "
+            f"other axes; experiments: {len(experiments)}; differences in points. {len(decided)} are a gain or a loss: "
             f"with no effect anywhere it would be {chance}. Each report says how the words are meant.",
             "The words:",
             *words_used(cells),
             "## Gains and losses",
-            markdown_table(_HEADER, told, numbers_from=_NUM_TEXT_COLUMNS) if told else "None.",
+            markdown_table(_HEADER, decided, numbers_from=_NUM_TEXT_COLUMNS) if decided else "None.",
             "## Can't tell",
-            markdown_table(_HEADER, untold, numbers_from=_NUM_TEXT_COLUMNS) if untold else "None.",
+            markdown_table(_HEADER, undecided, numbers_from=_NUM_TEXT_COLUMNS) if undecided else "None.",
             "## The experiments",
             *(
                 f"- [{name}]({name}/{link}): {_sentence(experiment.title)} {len(rows)} of "

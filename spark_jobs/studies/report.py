@@ -52,7 +52,7 @@ def write_report(
     captions = {name: captioned.caption for name, captioned in figures.items()}
     text = partial(report_markdown, experiment, rows, num_planned=len(experiment.trials()), figures=captions)
     pictures = images_page(experiment, rows)
-    link = "" if pictures is None else f"\n[Few-shot test images, and what they are taken for]({IMAGES_FILE})\n"
+    link = "" if pictures is None else f"\n[Few-shot test images, and what they are predicted as]({IMAGES_FILE})\n"
     try:
         with new_table_directory(directory) as new:
             if pictures is not None:

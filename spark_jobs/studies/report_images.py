@@ -1,4 +1,4 @@
-"""The page of a report that shows images: for each combination of levels, which few-shot images are taken for what."""
+"""The page of a report that shows images: for each combination of levels, which few-shot images are predicted how."""
 
 import json
 from collections.abc import Sequence

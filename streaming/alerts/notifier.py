@@ -1,4 +1,4 @@
-"""Tells each alert once, over restarts too, to people who do not look at the tables. No Spark.
+"""Sends each alert once, over restarts too, to people who do not look at the tables. No Spark.
 
 A thread of its own looks at the alerts of the runs that changed, and now and then at those of all runs, since a run
 that has gone silent changes nothing. It sends what is new in one message, at most every PAUSE_SECONDS; what a receiver
@@ -24,7 +24,7 @@ from longtail.streaming.tables.manifest import list_runs
 from longtail.streaming.tables.query_rows import OWN_RULE
 from longtail.streaming.tables.reading import read_result_table
 
-TOLD_FILE = "told_alerts.json"
+SENT_FILE = "told_alerts.json"
 FORMAT_VERSION = 1
 PAUSE_SECONDS = 5
 """At least, between two messages."""
@@ -33,7 +33,7 @@ LONGEST_PAUSE_SECONDS = 300
 LOOK_AT_ALL_SECONDS = 60
 MAX_ALERTS = 20
 """In one message; of the rest it has the number."""
-MAX_TOLD = 20_000
+MAX_SENT = 20_000
 """So many alerts are remembered, the latest ones."""
 _LONGEST_MESSAGE = 500
 
@@ -43,7 +43,7 @@ class Notifier:
 
     def __init__(self, receiver: Receiver, tables_dir: Path, *, pause_seconds: float = PAUSE_SECONDS) -> None:
         self._receiver, self._tables_dir, self._pause = receiver, tables_dir, pause_seconds
-        self._told = _read_told(tables_dir / TOLD_FILE)
+        self._sent = _read_sent(tables_dir / SENT_FILE)
         self._changed: set[str] = set()
         self._given: list[dict[str, Any]] = []
         self._lock, self._wake = threading.Lock(), threading.Event()
@@ -61,7 +61,7 @@ class Notifier:
     def send(self, alerts: Iterable[Mapping[str, Any]]) -> None:
         """Send these alerts (run, rule, message), unless they were sent before. Returns at once."""
         with self._lock:
-            self._given = [*self._given, *map(dict, alerts)][-MAX_TOLD:]
+            self._given = [*self._given, *map(dict, alerts)][-MAX_SENT:]
         self._wake.set()
 
     def close(self, *, wait_seconds: float) -> None:
@@ -103,7 +103,7 @@ class Notifier:
             found = [*given, *(row for run in runs for row in self._alerts_of(run))]
             deleted_at = read_deletion_times(self._tables_dir)
             ids = ((alert_id(alert, deleted_at=deleted_at.get(alert["run"])), alert) for alert in found)
-            new = {identity: alert for identity, alert in ids if identity not in self._told}
+            new = {identity: alert for identity, alert in ids if identity not in self._sent}
             if new:
                 self._receiver.send(message_of(new))
                 self._remember(new)
@@ -120,9 +120,9 @@ class Notifier:
         return read_result_table(self._tables_dir, "alerts", run).to_pylist()
 
     def _remember(self, new: Iterable[str]) -> None:
-        self._told.update(dict.fromkeys(new))
-        self._told = dict.fromkeys([*self._told][-MAX_TOLD:])
-        write_json_atomically(self._tables_dir / TOLD_FILE, {"format_version": FORMAT_VERSION, "alerts": [*self._told]})
+        self._sent.update(dict.fromkeys(new))
+        self._sent = dict.fromkeys([*self._sent][-MAX_SENT:])
+        write_json_atomically(self._tables_dir / SENT_FILE, {"format_version": FORMAT_VERSION, "alerts": [*self._sent]})
 
     def _failed(self, reason: str) -> None:
         if not self._num_failures:
@@ -173,7 +173,7 @@ def _text(shown: Sequence[Mapping[str, Any]], more: int) -> str:
     return "\n".join([*map(alert_line, shown), *([f"and {more} more alerts"] if more else [])])
 
 
-def _read_told(file: Path) -> dict[str, None]:
+def _read_sent(file: Path) -> dict[str, None]:
     """Identities of the alerts that were sent; none if the file is not there or damaged: then they are sent again."""
     try:
         return dict.fromkeys(map(str, json.loads(file.read_text(encoding="utf-8"))["alerts"]))

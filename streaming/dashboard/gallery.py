@@ -1,4 +1,4 @@
-"""A gallery: images behind a number, with what they are and what they were taken for, as HTML."""
+"""A gallery: images behind a number, with what they are and what they were predicted as, as HTML."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -14,7 +14,7 @@ class ShownImage:
     key: its id in the prepared set
     source: a data: URL of its thumbnail
     truth: name of its class; None if nobody knows it, or if it is of none of the classes
-    predicted: name of the class that it was taken for, with confidence in [0, 1]
+    predicted: name of the class that it was predicted as, with confidence in [0, 1]
     """
 
     key: int
@@ -25,14 +25,14 @@ class ShownImage:
 
     @property
     def is_right(self) -> bool | None:
-        """Whether it is what it was taken for; None if nobody knows."""
+        """Whether it is what it was predicted as; None if nobody knows."""
         return None if self.truth is None else self.truth == self.predicted
 
     @property
     def text(self) -> str:
         """What it shows, for those who do not see it."""
         truth = "of unknown class" if self.truth is None else f"of the class {self.truth}"
-        return f"image {self.key} {truth}, taken for {self.predicted} with confidence {self.percent}%"
+        return f"image {self.key} {truth}, predicted as {self.predicted} with confidence {self.percent}%"
 
     @property
     def percent(self) -> str:
@@ -69,7 +69,7 @@ class Gallery:
 
 
 CELL, CLASS, PSEUDO_LABELS = "cell", "class", "pseudo_labels"
-"""What is wanted: a cell of the confusion matrix, all that is known of a class, or what was taken for it among the
+"""What is wanted: a cell of the confusion matrix, all that is known of a class, or what was predicted as it among the
 unlabeled images."""
 
 
@@ -79,7 +79,7 @@ class WantedImages:
 
     kind: CELL, CLASS or PSEUDO_LABELS
     split: of the evaluation
-    truth, predicted: numbers of the classes that they are of, and were taken for; the same unless kind is CELL
+    truth, predicted: numbers of the classes that they are of, and were predicted as; the same unless kind is CELL
     title: in words
     """
 
@@ -94,9 +94,9 @@ class WantedImages:
 def title_of(kind: str, truth: Sequence[str], predicted: Sequence[str]) -> str:
     """What is wanted, in words. truth, predicted: the names of the classes"""
     if kind == PSEUDO_LABELS:
-        return f"Unlabeled images taken for {_classes(predicted)}"
+        return f"Unlabeled images predicted as {_classes(predicted)}"
     if kind == CELL and list(truth) != list(predicted):
-        return f"{_classes(truth)} taken for {_classes(predicted)}"
+        return f"{_classes(truth)} predicted as {_classes(predicted)}"
     return _classes(truth)
 
 

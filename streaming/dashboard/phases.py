@@ -17,7 +17,7 @@ _CONTRASTIVE = frozenset({"pretrain_moco", "pretrain_simclr"})
 class KeyFigure:
     """A score of an epoch.
 
-    column: of `epochs`; rises: whether higher is better, None where no change is told
+    column: of `epochs`; rises: whether higher is better, None where no change is reported
     unit: % or points for a share, nats, images/s, or empty for a rank; group: its shot group
     """
 

@@ -188,14 +188,14 @@ class _Content:
         return self._notes.description(row["run"]).display_name or self._titles[row["run"]]
 
     def matches(self, row: Row, text: str) -> bool:
-        """Whether a run has all words of a text: an option as name=value, any other word somewhere in what is said."""
+        """Whether a run has all words of a text: an option as name=value, any other in its names, note and tags."""
         words = text.casefold().split()
         if not words:
             return True
         description = self._notes.description(row["run"])
-        said = (row["run"], row["status"], self._titles[row["run"]], description.display_name, description.note,
+        searched = (row["run"], row["status"], self._titles[row["run"]], description.display_name, description.note,
                 *description.tags)  # fmt: skip
-        everything = "\n".join(said).casefold()
+        everything = "\n".join(searched).casefold()
         return all(word in (_settings(row["configuration"]) if "=" in word else everything) for word in words)
 
     def value(self, row: Row, column: str) -> Any:

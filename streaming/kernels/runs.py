@@ -1,4 +1,4 @@
-"""The states of runs, as streaming/queries.py defines them, from the few events that tell them."""
+"""The states of runs, as streaming/queries.py defines them, from the few events that contain them."""
 
 from collections import defaultdict
 from collections.abc import Iterable, Mapping

@@ -87,7 +87,7 @@ class Liveness:
 
 
 def _running(runs: pa.Table) -> list[dict[str, Any]]:
-    """The rows of runs that are told to be running: few of many old ones."""
+    """The rows of runs that are recorded as running: few of many old ones."""
     return runs.filter(pc.equal(runs["status"], RUNNING)).to_pylist()
 
 

@@ -69,14 +69,14 @@ def _is_within(column: pa.ChunkedArray, low: float, high: float) -> bool:
 
 
 def _are_events(runs: pa.Table) -> bool:
-    """Whether rows of `runs` say what run events may say."""
-    told = runs.select(["run", "attempt", "phase", "epoch", "num_epochs", "configuration", "message"])
+    """Whether rows of `runs` have the values that run events may have."""
+    events = runs.select(["run", "attempt", "phase", "epoch", "num_epochs", "configuration", "message"])
     constant = {"format_version": EVENT_FORMAT_VERSION, "kind": RunEvent.kind, ARCHIVED_SOURCE: FILE}
     for name, value in constant.items():
-        told = told.append_column(name, pa.repeat(value, runs.num_rows))
-    told = told.append_column("emitted_at", runs["updated_at"])
+        events = events.append_column(name, pa.repeat(value, runs.num_rows))
+    events = events.append_column("emitted_at", runs["updated_at"])
     states = pc.if_else(pc.equal(runs["status"], RUNNING), STARTED, runs["status"])
-    _, others = checked_events(told.append_column("state", states))
+    _, others = checked_events(events.append_column("state", states))
     return not others.num_rows
 
 
