@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 EFFECTIVE_NUMBER_BETA = 0.9999
+"""Of the effective numbers in the statistics, and of the weights that trainings make of them."""
 
 
 @dataclass(frozen=True)

@@ -25,7 +25,7 @@ NOVEL_SHARE = 0.01
 
 
 @dataclass(frozen=True)
-class Predictions:
+class PredictionSums:
     """Predictions, summed up.
 
     counts: (C,) images that are predicted as each class
@@ -38,8 +38,8 @@ class Predictions:
     confidence_squares: float
     novel: int = 0
 
-    def __add__(self, other: "Predictions") -> "Predictions":
-        return Predictions(
+    def __add__(self, other: "PredictionSums") -> "PredictionSums":
+        return PredictionSums(
             self.counts + other.counts,
             self.confidence_sum + other.confidence_sum,
             self.confidence_squares + other.confidence_squares,
@@ -73,19 +73,19 @@ def novelty_bound(images: np.ndarray) -> int:
     return int((np.cumsum(images) <= NOVEL_SHARE * images.sum()).sum())
 
 
-def findings(window: Predictions, reference: Predictions, class_names: list[str]) -> list[str]:
+def findings(window: PredictionSums, reference: PredictionSums, class_names: list[str]) -> list[str]:
     """A line for each way in which the window differs; empty if it has fewer images than FEWEST_IMAGES."""
     tests = (changed_shares, class_vanished, confidence_fell, images_novel)
     return [line for test in tests if (line := test(window, reference, class_names)) is not None]
 
 
-def are_comparable(window: Predictions, reference: Predictions) -> bool:
+def are_comparable(window: PredictionSums, reference: PredictionSums) -> bool:
     """Whether both have so many images that a test may say something."""
     return min(window.num_images, reference.num_images) >= FEWEST_IMAGES
 
 
 def changed_shares(
-    window: Predictions, reference: Predictions, class_names: list[str], *, alpha: float = ALPHA
+    window: PredictionSums, reference: PredictionSums, class_names: list[str], *, alpha: float = ALPHA
 ) -> str | None:
     """Whether the shares of the predicted classes are others, by the likelihood-ratio test of homogeneity."""
     if not are_comparable(window, reference):
@@ -109,7 +109,7 @@ def changed_shares(
 
 
 def class_vanished(
-    window: Predictions, reference: Predictions, class_names: list[str], *, alpha: float = ALPHA
+    window: PredictionSums, reference: PredictionSums, class_names: list[str], *, alpha: float = ALPHA
 ) -> str | None:
     """Whether classes of the reference are not predicted any more, by the lower end of their shares' intervals."""
     if not are_comparable(window, reference):
@@ -128,7 +128,7 @@ def class_vanished(
 
 
 def confidence_fell(
-    window: Predictions, reference: Predictions, class_names: list[str], *, alpha: float = ALPHA
+    window: PredictionSums, reference: PredictionSums, class_names: list[str], *, alpha: float = ALPHA
 ) -> str | None:
     """Whether the mean confidence is lower, by Welch's test."""
     if not are_comparable(window, reference):
@@ -142,7 +142,7 @@ def confidence_fell(
 
 
 def images_novel(
-    window: Predictions, reference: Predictions, class_names: list[str], *, alpha: float = ALPHA
+    window: PredictionSums, reference: PredictionSums, class_names: list[str], *, alpha: float = ALPHA
 ) -> str | None:
     """Whether more images are novel: of all novel ones, too many are the window's (Przyborowski & Wilenski 1940)."""
     if not are_comparable(window, reference):

@@ -238,7 +238,7 @@ def predictions(reports: DataFrame) -> DataFrame:
     return rows.withColumn("from_last", from_last).where(F.col("from_last") <= LATEST_WINDOWS).drop("from_last")
 
 
-EVENT_TABLES: dict[str, tuple[type[Event], Callable[[DataFrame], DataFrame]]] = {
+EVENT_QUERIES: dict[str, tuple[type[Event], Callable[[DataFrame], DataFrame]]] = {
     "confusion": (ConfusionEvent, confusion),
     "steps": (StepEvent, steps),
     "pseudo_labels": (PseudoLabelEvent, pseudo_labels),

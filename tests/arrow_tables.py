@@ -17,7 +17,7 @@ from longtail.streaming.events.schema import (
     PseudoLabelEvent,
     StepEvent,
 )
-from longtail.streaming.kernels.newest import EVENT_TABLES, latest_class_events_table
+from longtail.streaming.kernels.newest import EVENT_KERNELS, latest_class_events_table
 from longtail.streaming.kernels.runs import run_rows
 from longtail.streaming.kernels.scores import class_epochs_table, epochs_table
 from longtail.streaming.live.arrow_rows import last_rows
@@ -35,7 +35,7 @@ def arrow_tables(
     """All result tables but the quarantine; scores from `first_epoch` on separately, with what is known of the epochs
     before."""
     tables = {
-        name: query(_table_of(events, KINDS[name]).select(TABLES[name].names)) for name, query in EVENT_TABLES.items()
+        name: query(_table_of(events, KINDS[name]).select(TABLES[name].names)) for name, query in EVENT_KERNELS.items()
     }
     newest = latest_class_events_table(_table_of(events, ClassEvent))
     classes, of_epochs = TABLES["class_epochs"].empty_table(), TABLES["epochs"].empty_table()

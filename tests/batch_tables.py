@@ -24,7 +24,7 @@ def tables_of(lines: DataFrame, rules: AlertRules) -> dict[str, pa.Table]:
         "class_epochs": classes,
         "epochs": queries.epochs(classes),
         "quarantine": quarantined(bad_lines(parsed)),
-        **{name: query(queries.events_of(events, kind)) for name, (kind, query) in queries.EVENT_TABLES.items()},
+        **{name: query(queries.events_of(events, kind)) for name, (kind, query) in queries.EVENT_QUERIES.items()},
     }
     return with_derived_tables({name: frame.toArrow() for name, frame in frames.items()}, rules)
 

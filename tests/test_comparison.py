@@ -10,7 +10,7 @@ import pytest
 
 from longtail.streaming.dashboard import table_reader
 from longtail.streaming.dashboard.class_axis import class_axis
-from longtail.streaming.dashboard.comparison import arm_scores, arms_of, other_seeds
+from longtail.streaming.dashboard.comparison import arm_scores, compared_arms, other_seeds
 from longtail.streaming.dashboard.comparison_figures import class_changes, mean_and_spread, score_of_arms
 from longtail.streaming.dashboard.comparison_panel import MAX_BARS
 from longtail.streaming.dashboard.notes import NO_NOTES, RunNotes
@@ -36,7 +36,7 @@ ROWS = [row("ce-0"), row("ldam-0", loss_type="LDAM"), row("ce-1", seed=1), row("
 
 
 def test_runs_that_differ_in_their_seed_alone_are_one_arm() -> None:
-    ce, ldam = arms_of(ROWS, NO_NOTES)
+    ce, ldam = compared_arms(ROWS, NO_NOTES)
     assert (ce.title, ce.runs, ce.seeds, ce.options) == ("CE", ("ce-0", "ce-1"), "0, 1", {"loss_type": "CE"})
     assert (ldam.title, ldam.runs) == ("LDAM", ("ldam-0", "ldam-2"))
     assert other_seeds("ce-1", {one["run"]: one for one in ROWS}) == ("ce-0",)
@@ -44,7 +44,7 @@ def test_runs_that_differ_in_their_seed_alone_are_one_arm() -> None:
 
 def test_arms_of_other_tasks_are_named_with_them_and_a_single_run_by_its_user() -> None:
     notes = RunNotes(descriptions={run: RunDescription(display_name="Mine") for run in ("ce-0", "semi")})
-    arms = arms_of([*ROWS, row("semi", phase="train_semi")], notes)
+    arms = compared_arms([*ROWS, row("semi", phase="train_semi")], notes)
     assert [arm.title for arm in arms] == ["cifar10, labels alone · CE", "cifar10, labels alone · LDAM", "Mine"]
 
 
@@ -52,7 +52,7 @@ def test_runs_without_options_are_arms_of_their_own_with_different_titles() -> N
     rows = [
         {"run": run, "phase": "mine", "configuration": text} for run, text in (("a", ""), ("b", "[1]"), ("c", None))
     ]
-    assert [(arm.title, arm.runs) for arm in arms_of(rows, NO_NOTES)] == [
+    assert [(arm.title, arm.runs) for arm in compared_arms(rows, NO_NOTES)] == [
         ("mine · a", ("a",)), ("mine · b", ("b",)), ("mine · c", ("c",)),
     ]  # fmt: skip
     assert other_seeds("a", {one["run"]: one for one in rows}) == ()
@@ -61,7 +61,7 @@ def test_runs_without_options_are_arms_of_their_own_with_different_titles() -> N
 def test_the_scores_of_an_arm_are_means_with_their_deviations_and_differences() -> None:
     scores = {"ce-0": 0.5, "ce-1": 0.54, "ldam-0": 0.6, "ldam-2": 0.64}
     epochs = table("epochs", *({"run": run, "balanced_accuracy": score} for run, score in scores.items()))
-    ce, ldam = arm_scores(epochs, arms_of(ROWS, NO_NOTES), CLASSES.compared, epoch=1)
+    ce, ldam = arm_scores(epochs, compared_arms(ROWS, NO_NOTES), CLASSES.compared, epoch=1)
     assert ce[0] == {"text": "52.0 ± 2.8", "difference": None, "better": None}
     assert ldam[0] == {"text": "62.0 ± 2.8", "difference": "+10.0", "better": True}
     assert ldam[2] == {"text": "–", "difference": None, "better": None}  # no medium-shot class
@@ -70,7 +70,7 @@ def test_the_scores_of_an_arm_are_means_with_their_deviations_and_differences() 
 def test_a_difference_that_rounds_to_nothing_is_neither_better_nor_worse() -> None:
     scores = {"ce-0": 0.5, "ce-1": 0.54, "ldam-0": 0.5196, "ldam-2": 0.52}
     epochs = table("epochs", *({"run": run, "balanced_accuracy": score} for run, score in scores.items()))
-    _, ldam = arm_scores(epochs, arms_of(ROWS, NO_NOTES), CLASSES.compared, epoch=1)
+    _, ldam = arm_scores(epochs, compared_arms(ROWS, NO_NOTES), CLASSES.compared, epoch=1)
     assert (ldam[0]["difference"], ldam[0]["better"]) == ("+0.0", None)
 
 

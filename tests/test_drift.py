@@ -7,21 +7,21 @@ import numpy as np
 import pytest
 from scipy.special import gammaincc
 
-from longtail.streaming.drift import CONFIDENCE_BINS, FEWEST_IMAGES, Predictions, findings, novelty_bound
+from longtail.streaming.drift import CONFIDENCE_BINS, FEWEST_IMAGES, PredictionSums, findings, novelty_bound
 
 NAMES = ["head", "middle", "tail"]
 SHARES = (0.7, 0.25, 0.05)
 
 
-def predictions(*counts: int, confidence: float = 0.8, spread: float = 0.1) -> Predictions:
+def predictions(*counts: int, confidence: float = 0.8, spread: float = 0.1) -> PredictionSums:
     """Half of the images are `spread` more confident than the mean, half as much less."""
     number = sum(counts)
-    return Predictions(np.array(counts), number * confidence, number * (confidence**2 + spread**2))
+    return PredictionSums(np.array(counts), number * confidence, number * (confidence**2 + spread**2))
 
 
-def drawn(generator: np.random.Generator, number: int, shares: tuple[float, ...] = SHARES) -> Predictions:
+def drawn(generator: np.random.Generator, number: int, shares: tuple[float, ...] = SHARES) -> PredictionSums:
     confidence = generator.beta(8, 2, number)
-    return Predictions(generator.multinomial(number, shares), confidence.sum(), (confidence**2).sum())
+    return PredictionSums(generator.multinomial(number, shares), confidence.sum(), (confidence**2).sum())
 
 
 def test_other_class_shares_are_told_with_the_classes_that_changed_most() -> None:

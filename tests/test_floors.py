@@ -65,7 +65,7 @@ MAY_IMPORT = {
         "streaming.on_streams",
         "streaming.tables",
     },
-    "streaming.notebook_queries": {"conf.vocabulary", "streaming.on_streams", "streaming.tables"},
+    "streaming.table_queries": {"conf.vocabulary", "streaming.on_streams", "streaming.tables"},
     "streaming.derived": {
         "conf.vocabulary",
         "streaming.class_shares",

@@ -18,8 +18,7 @@ from longtail.data.longtail import (
     unlabeled_counts,
     validation_counts,
 )
-from longtail.data.statistics import EFFECTIVE_NUMBER_BETA, class_distribution, effective_number
-from longtail.training import rebalancing
+from longtail.data.statistics import class_distribution, effective_number
 
 
 @pytest.mark.parametrize(
@@ -235,10 +234,6 @@ def test_gini_and_entropy_agree_with_their_definitions_whatever_the_order_of_cla
 @pytest.mark.parametrize("count", [0, 1, 2, 50, 5000])
 def test_the_effective_number_is_the_geometric_sum(count: int) -> None:
     assert effective_number(count) == pytest.approx(math.fsum(0.9999**k for k in range(count)), rel=1e-9)
-
-
-def test_statistics_and_training_use_one_beta() -> None:
-    assert EFFECTIVE_NUMBER_BETA == rebalancing.EFFECTIVE_NUMBER_BETA == 0.9999
 
 
 def test_pareto_sizes_are_a_power_law_of_the_rank() -> None:

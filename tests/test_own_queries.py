@@ -13,7 +13,7 @@ import pytest
 from pyspark.sql import DataFrame, SparkSession
 
 from longtail.conf.base.errors import UserError
-from longtail.streaming import notebook_queries, queries
+from longtail.streaming import queries, table_queries
 from longtail.streaming.dashboard.page import page_state
 from longtail.streaming.dashboard.selection import Selection
 from longtail.streaming.dashboard.table_reader import TableReader
@@ -228,7 +228,7 @@ ON_STREAMS = {"events_of", "class_scores", "run_updates", "latest", "runs"}
 def all_queries() -> dict[str, Callable[..., DataFrame]]:
     return {
         name: query
-        for module in (queries, notebook_queries)
+        for module in (queries, table_queries)
         for name, query in vars(module).items()
         if inspect.isfunction(query) and not name.startswith("_") and query.__module__ == module.__name__
     }
@@ -248,7 +248,7 @@ def test_each_function_runs_on_a_stream_or_names_what_does(spark: SparkSession, 
             frames = [events for p in required if p.kind is not p.KEYWORD_ONLY]
             with pytest.raises(UserError, match=f"{name} does not work on a streaming DataFrame: .*table"):
                 query(*frames, **named)
-            assert f"`{name}`" in docs or query.__module__ == notebook_queries.__name__, name
+            assert f"`{name}`" in docs or query.__module__ == table_queries.__name__, name
             continue
         given = queries.run_updates(events) if name == "runs" else events
         result = query(given, *further.get(name, ()))

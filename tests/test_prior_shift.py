@@ -9,7 +9,7 @@ from scipy.special import softmax
 
 from longtail.data.class_shares import class_shares_text, read_class_shares, shares_by_name
 from longtail.training.calibration import NUM_BINS, fit_calibration, log_of, reliability
-from longtail.training.metrics import Predictions, expected_calibration_error
+from longtail.training.metrics import Predictions, prediction_scores
 from longtail.training.prior_shift import estimate_shares, estimated_with_intervals, log_ratios
 from tests.refusals import refused
 
@@ -71,7 +71,8 @@ def test_reliability_is_that_of_evaluations() -> None:
     predictions = Predictions.zeros(300, torch.device("cpu"))
     predictions.put(slice(0, 300), torch.from_numpy(exact).float(), torch.from_numpy(labels))
     found = reliability(softmax(exact, axis=1).astype(np.float32), labels)
-    assert found.error == pytest.approx(expected_calibration_error(predictions), abs=1e-6)
+    scores = prediction_scores(predictions, len(UNIFORM))
+    assert found.error == pytest.approx(scores["expected_calibration_error"], abs=1e-6)
     assert found.accuracy == pytest.approx((exact.argmax(axis=1) == labels).mean())
     assert len(found.images) == NUM_BINS and sum(found.images) == 300
 

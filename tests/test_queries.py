@@ -21,7 +21,6 @@ from longtail.streaming.events.schema import (
     StepEvent,
     spark_ddl,
 )
-from longtail.streaming.notebook_queries import compared
 from longtail.streaming.queries import (
     class_epochs,
     confusion,
@@ -32,6 +31,7 @@ from longtail.streaming.queries import (
     runs,
     steps,
 )
+from longtail.streaming.table_queries import compared
 from longtail.streaming.tables.schemas import TABLES
 from tests.events import an_event, class_event
 

@@ -10,7 +10,7 @@ from longtail.conf.options.pretraining import PRETRAININGS
 from longtail.conf.options.semi import TrainSemiOptions
 from longtail.conf.options.train_classifier import TrainClassifierOptions
 from longtail.conf.options.training import TrainOptions
-from longtail.streaming.dashboard.comparison import arms_of
+from longtail.streaming.dashboard.comparison import compared_arms
 from longtail.streaming.dashboard.configurations import SOURCE_OPTIONS, WHERE_IT_RUNS, differing, without_seed
 from longtail.streaming.dashboard.notes import NO_NOTES, RunNotes
 from longtail.streaming.dashboard.page import page_state
@@ -128,7 +128,7 @@ def test_a_run_that_starts_from_another_one_says_what_that_did_instead_of_its_na
     assert found["tm1"] == "cifar10, labels alone · from pre-training, MoCo · seed 1"
     assert found["c6"].endswith(" backbone · from labels alone, from pre-training, rotations")
     assert found["cm0"].endswith(" backbone · from labels alone, from pre-training, MoCo")
-    arms = arms_of([trained[0], trained[2]], NO_NOTES, [short, long, *seeds, *trained])
+    arms = compared_arms([trained[0], trained[2]], NO_NOTES, [short, long, *seeds, *trained])
     assert [arm.title for arm in arms] == ["from pre-training, rotations, 6 epochs", "from pre-training, MoCo"]
     assert arms[0].options["pretrained_model"] == "pre-training, rotations, 6 epochs"
 

@@ -147,7 +147,7 @@ def summarise(totals: Totals, groups: Sequence[str]) -> dict[str, float | None]:
     return scores
 
 
-def class_scores(totals: Totals) -> dict[str, Any]:
+def per_class_scores(totals: Totals) -> dict[str, Any]:
     """Compute accuracy, precision and F1 of each class, and macro F1 (the mean over classes with an F1)."""
     f1 = class_f1(totals)
     return {
@@ -161,7 +161,7 @@ def class_scores(totals: Totals) -> dict[str, Any]:
 def split_scores(totals: Totals, predictions: Predictions | None, groups: Sequence[str]) -> dict[str, Any]:
     """Compute all scores of a split, with its totals; without predictions, those of prediction_scores are left out."""
     detailed = {} if predictions is None else prediction_scores(predictions, len(groups))
-    return {**summarise(totals, groups), **class_scores(totals), **detailed, "totals": totals}
+    return {**summarise(totals, groups), **per_class_scores(totals), **detailed, "totals": totals}
 
 
 def prediction_scores(predictions: Predictions, num_classes: int) -> dict[str, Any]:
@@ -194,7 +194,7 @@ def detailed_scores(
     """
     return {
         "top5_accuracy": num_in_top5 / num_images if num_images and num_classes > 5 else None,
-        "expected_calibration_error": _calibration_error(calibration_differences, num_images),
+        "expected_calibration_error": expected_calibration_error(calibration_differences, num_images),
         "confusion": confusion,
     }
 
@@ -212,16 +212,11 @@ def confusion_of(cells: Tensor, num_classes: int) -> Confusion:
     }
 
 
-def expected_calibration_error(predictions: Predictions, *, num_bins: int = CALIBRATION_BINS) -> float | None:
+def expected_calibration_error(differences: Sequence[float], num_images: int) -> float | None:
     """Expected calibration error (Guo et al. 2017, eq. 3); None without images.
 
-    The mean over images of |accuracy - mean confidence| of their bin.
+    The mean over images of |accuracy - mean confidence| of their bin. differences: see calibration_differences
     """
-    differences = calibration_differences(predictions, num_bins=num_bins)
-    return _calibration_error(differences.tolist(), len(predictions.targets))
-
-
-def _calibration_error(differences: Sequence[float], num_images: int) -> float | None:
     # The difference of a bin's means, times its size, is the difference of its sums.
     return sum(map(abs, differences)) / num_images if num_images else None
 

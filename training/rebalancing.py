@@ -5,7 +5,8 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-EFFECTIVE_NUMBER_BETA = 0.9999
+from longtail.data.statistics import EFFECTIVE_NUMBER_BETA
+
 DEFERRED_START = 0.8
 """Fraction of the epochs after which a deferred rule (DRW, DRS) starts: epoch 160 of 200."""
 

@@ -19,7 +19,7 @@ def table_scores(rows: DataFrame, groups: Sequence[str], *, label_column: str) -
     groups: shot group of each class
     """
     # With torch, which takes seconds to import.
-    from longtail.training.metrics import CALIBRATION_BINS, ClassTotals, class_scores, detailed_scores, summarise
+    from longtail.training.metrics import CALIBRATION_BINS, ClassTotals, detailed_scores, per_class_scores, summarise
 
     confidence = F.col(CONFIDENCE).cast("double")
     cells = (
@@ -55,4 +55,4 @@ def table_scores(rows: DataFrame, groups: Sequence[str], *, label_column: str) -
         },
         num_classes=len(groups),
     )
-    return {**summarise(totals, groups), **class_scores(totals), **detailed, "totals": totals}
+    return {**summarise(totals, groups), **per_class_scores(totals), **detailed, "totals": totals}

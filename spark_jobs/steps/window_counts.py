@@ -12,7 +12,7 @@ from longtail.conf.base.locations import Location
 from longtail.conf.base.names import with_examples
 from longtail.data.contract import ARRIVED_AT, CLASS_NAME, CONFIDENCE
 from longtail.data.storage import check_columns, open_parquet, table_files
-from longtail.streaming.drift import CONFIDENCE_BINS, FEWEST_IMAGES, Predictions, novelty_bound
+from longtail.streaming.drift import CONFIDENCE_BINS, FEWEST_IMAGES, PredictionSums, novelty_bound
 
 _MOMENT = pa.timestamp("us", tz="UTC")
 
@@ -49,10 +49,10 @@ class WindowCounts:
         """(C,) images that are novel to a reference."""
         return self.images[:, : novelty_bound(reference.images.sum(axis=0))].sum(axis=1)
 
-    def predictions(self, reference: "WindowCounts") -> Predictions:
+    def predictions(self, reference: "WindowCounts") -> PredictionSums:
         """Summed up, to be compared with a reference."""
         sums = float(self.confidence_sums.sum()), float(self.confidence_squares.sum())
-        return Predictions(self.counts, *sums, novel=int(self.novel(reference).sum()))
+        return PredictionSums(self.counts, *sums, novel=int(self.novel(reference).sum()))
 
 
 def read_arrived(file: Location, columns: list[str], *, seconds: int) -> tuple[pa.Table, pa.ChunkedArray]:

@@ -15,7 +15,7 @@ import pyarrow.compute as pc
 from pydantic import Field
 
 from longtail.streaming.alerts.rule import AlertTables, Found, Rule
-from longtail.streaming.drift import Predictions, changed_shares, class_vanished, confidence_fell, images_novel
+from longtail.streaming.drift import PredictionSums, changed_shares, class_vanished, confidence_fell, images_novel
 
 LOOK_BACK = 20
 """Windows before the latest one that may be of the same alert."""
@@ -79,11 +79,11 @@ class ImagesNovel(DriftRule):
     test = staticmethod(images_novel)
 
 
-def _predictions(rows: pa.Table, prefix: str = "") -> Predictions:
+def _predictions(rows: pa.Table, prefix: str = "") -> PredictionSums:
     counts, novel, sums, squares = (
         rows[f"{prefix}{name}"].to_numpy() for name in ("predicted", "novel", "confidence_sum", "confidence_squares")
     )
-    return Predictions(counts.astype(np.int64), float(sums.sum()), float(squares.sum()), novel=int(novel.sum()))
+    return PredictionSums(counts.astype(np.int64), float(sums.sum()), float(squares.sum()), novel=int(novel.sum()))
 
 
 def _shown(stream: str) -> str:

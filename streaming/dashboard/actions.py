@@ -34,7 +34,7 @@ Act = Callable[[str, str, str | None], None]
 """act(action, run, value); raises UserError if it is impossible."""
 
 
-class Refused(Exception):
+class RequestRefused(Exception):
     """A request that has no effect: the status of the answer, and why."""
 
     def __init__(self, status: int, reason: str) -> None:
@@ -60,7 +60,7 @@ class RunActions:
             self._check_sender(request)
             action, run, value = _read(await _body(request))
             await run_in_threadpool(self._do, action, run, value)
-        except Refused as refused:
+        except RequestRefused as refused:
             return PlainTextResponse(refused.reason, refused.status)
         return Response(status_code=204)
 
@@ -69,29 +69,29 @@ class RunActions:
         host = request.headers.get("host", "")
         # Behind a server that does the encryption, the scheme that the browser sees is another one.
         if origin.scheme not in ("http", "https") or not host or origin.netloc != host:
-            raise Refused(403, "the request does not come from this page")
+            raise RequestRefused(403, "the request does not come from this page")
         if not hmac.compare_digest(request.headers.get(PROOF, "").encode(), self.token.encode()):
-            raise Refused(403, "the page is older than its server: reload it")
+            raise RequestRefused(403, "the page is older than its server: reload it")
 
     def _do(self, action: str, run: str, value: str | None) -> None:
         # Never a pattern, which `longtail runs` takes for several runs at once.
         if not RUN_NAME.fullmatch(run) or not self._is_known(run):
-            raise Refused(404, "there is no such run")
+            raise RequestRefused(404, "there is no such run")
         with self._one_at_a_time:
             try:
                 self._act(action, run, value)
             except UserError as error:
-                raise Refused(409, one_line(str(error))) from None
+                raise RequestRefused(409, one_line(str(error))) from None
 
 
 async def _body(request: Request) -> bytes:
     if request.headers.get("content-type", "").partition(";")[0].strip() != "application/json":
-        raise Refused(415, "JSON was expected")
+        raise RequestRefused(415, "JSON was expected")
     body = b""
     async for part in request.stream():
         body += part
         if len(body) > MOST_BYTES:
-            raise Refused(413, f"at most {MOST_BYTES} bytes were expected")
+            raise RequestRefused(413, f"at most {MOST_BYTES} bytes were expected")
     return body
 
 
@@ -102,11 +102,11 @@ def _read(body: bytes) -> tuple[str, str, str | None]:
     except (ValueError, RecursionError):
         content = None
     if not isinstance(content, dict) or content.keys() != {"action", "run", "value"}:
-        raise Refused(400, "an object with action, run and value was expected")
+        raise RequestRefused(400, "an object with action, run and value was expected")
     action, run, value = content["action"], content["run"], content["value"]
     if not isinstance(action, str) or action not in TAKES_VALUE:
-        raise Refused(400, f"action: one of {', '.join(TAKES_VALUE)} was expected")
+        raise RequestRefused(400, f"action: one of {', '.join(TAKES_VALUE)} was expected")
     if not isinstance(run, str) or (not isinstance(value, str) if TAKES_VALUE[action] else value is not None):
         expected = "a value" if TAKES_VALUE[action] else "no value"
-        raise Refused(400, f"{action}: the name of a run and {expected} were expected")
+        raise RequestRefused(400, f"{action}: the name of a run and {expected} were expected")
     return action, run, value

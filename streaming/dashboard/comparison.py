@@ -30,7 +30,7 @@ MAX_OPTIONS = 8
 
 
 @dataclass(frozen=True)
-class Arm:
+class ComparedArm:
     """Runs that differ in nothing but their seed.
 
     title: the user's name of its only run, otherwise what differs from the other arms
@@ -44,7 +44,7 @@ class Arm:
     options: Mapping[str, str]
 
 
-def arms_of(rows: Sequence[Row], notes: RunNotes, known: Iterable[Row] = ()) -> list[Arm]:
+def compared_arms(rows: Sequence[Row], notes: RunNotes, known: Iterable[Row] = ()) -> list[ComparedArm]:
     """The arms of runs, in the order of their first runs.
 
     rows: of `runs`
@@ -61,7 +61,7 @@ def arms_of(rows: Sequence[Row], notes: RunNotes, known: Iterable[Row] = ()) -> 
     known = list(known)
     titles, sources = _titles(list(groups.values()), notes, known), source_titles(known)
     return [
-        Arm(
+        ComparedArm(
             title=title,
             runs=tuple(row["run"] for row in members),
             seeds=", ".join(option_texts(row["configuration"]).get(SEED, "–") for row in members),
@@ -72,7 +72,7 @@ def arms_of(rows: Sequence[Row], notes: RunNotes, known: Iterable[Row] = ()) -> 
 
 
 def arm_scores(
-    epochs: pa.Table, arms: Sequence[Arm], figures: Sequence[KeyFigure], *, epoch: int
+    epochs: pa.Table, arms: Sequence[ComparedArm], figures: Sequence[KeyFigure], *, epoch: int
 ) -> list[list[dict[str, Any]]]:
     """For each arm and score, its mean with the standard deviation as text, and the difference of the mean from that of
     the first arm (in points for shares) with whether it is better; None for that arm itself.

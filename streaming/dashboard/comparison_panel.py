@@ -7,7 +7,7 @@ import pyarrow as pa
 
 from longtail.streaming.dashboard.class_axis import ClassAxis
 from longtail.streaming.dashboard.class_figures import floats
-from longtail.streaming.dashboard.comparison import arm_scores, arms_of, other_seeds
+from longtail.streaming.dashboard.comparison import arm_scores, compared_arms, other_seeds
 from longtail.streaming.dashboard.comparison_figures import class_changes, score_of_arms
 from longtail.streaming.dashboard.rendering import render
 from longtail.streaming.dashboard.selection import MAX_COMPARED
@@ -36,7 +36,7 @@ def comparison_panel(shown: ShownRun) -> Content:
     epoch = max(common, default=None)
     figures, arms, scores = {}, [], []
     if comparable and epoch is not None:
-        arms = arms_of([shown.run_rows[run] for run in runs], shown.notes, shown.run_rows.values())
+        arms = compared_arms([shown.run_rows[run] for run in runs], shown.notes, shown.run_rows.values())
         scores = arm_scores(epochs, arms, shown.kind.compared, epoch=epoch)
         lines = {arm.title: arm.runs for arm in arms}
         for name, figure in shown.kind.charts.items():

@@ -48,7 +48,7 @@ def predictions_table(reports: pa.Table) -> pa.Table:
     return rows.filter(pa.array(windows.of_rows(from_last) < LATEST_WINDOWS))
 
 
-EVENT_TABLES: dict[str, Callable[[pa.Table], pa.Table]] = {
+EVENT_KERNELS: dict[str, Callable[[pa.Table], pa.Table]] = {
     "confusion": confusion_table,
     "steps": steps_table,
     "pseudo_labels": pseudo_labels_table,

@@ -1,7 +1,6 @@
 """What a list of runs shows of each, from all events of the runs: computed once, when these are archived. No Spark."""
 
 from collections.abc import Mapping
-from typing import Any
 
 import pyarrow as pa
 
@@ -10,8 +9,7 @@ from longtail.streaming.kernels import newest, scores
 from longtail.streaming.kernels.runs import run_rows
 from longtail.streaming.tables.reading import latest_epochs
 from longtail.streaming.tables.schemas import TABLES
-
-Summary = dict[str, list[dict[str, Any]]]
+from longtail.streaming.tables.waiting_runs import Summary
 
 
 def run_summaries(events: Mapping[str, pa.Table]) -> dict[str, Summary]:

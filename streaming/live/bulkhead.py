@@ -15,18 +15,18 @@ DATA_ERRORS = (
 MAX_FAILURES = 100
 """After so many failures in a batch, what is left of a failing part is left out without looking for its culprits."""
 
-Refused = list[tuple[pa.Table, str]]
+RefusedLines = list[tuple[pa.Table, str]]
 """Lines, as tables of LINE_SCHEMA, and the error that each of them caused."""
 
 
-def apply_in_parts(lines: pa.Table, apply: Callable[[pa.Table], None], check: Callable[[], None]) -> Refused:
+def apply_in_parts(lines: pa.Table, apply: Callable[[pa.Table], None], check: Callable[[], None]) -> RefusedLines:
     """Apply lines all at once or, if that fails, in ever smaller parts; returns the lines that fail on their own.
 
     apply: processes lines, and has no effect if it raises; parts of a batch, one after the other, have the effect of
         the whole batch
     check: raises if `apply` would fail with any lines. Then the error of `apply` is raised: no line has caused it
     """
-    refused: Refused = []
+    refused: RefusedLines = []
     failures = 0
     waiting = [lines]
     while waiting:

@@ -32,7 +32,7 @@ from longtail.streaming.live.run_update import ClassHistory, RunUpdate, begin_up
 from longtail.streaming.live.segments import Segments
 from longtail.streaming.parsing.arrow import together
 from longtail.streaming.parsing.lines import MAX_LINE_KEPT
-from longtail.streaming.queries import EVENT_TABLES
+from longtail.streaming.queries import EVENT_QUERIES
 from longtail.streaming.tables.lock import lock_tables
 from longtail.streaming.tables.manifest import DamagedTables, check_format_versions
 from longtail.streaming.tables.reading import latest_epochs
@@ -191,7 +191,7 @@ class TableKeeper:
 
     def _update_event_tables(self, updates: Sequence[RunUpdate]) -> None:
         """Update the tables whose rows are the events of one kind."""
-        for name, (kind, _) in EVENT_TABLES.items():
+        for name, (kind, _) in EVENT_QUERIES.items():
             changed: list[tuple[RunUpdate, int, pa.Table]] = []
             reports = [TABLES[name].empty_table()]
             for update in updates:
@@ -210,7 +210,7 @@ class TableKeeper:
                     stored = update.stored(name)
                 changed.append((update, first, kept))
                 reports += [new, stored]
-            by_run = split_by(newest.EVENT_TABLES[name](pa.concat_tables(reports)), "run")
+            by_run = split_by(newest.EVENT_KERNELS[name](pa.concat_tables(reports)), "run")
             for update, first, kept in changed:
                 update.change(name, pa.concat_tables([kept, by_run[update.run]]), first=first)
 

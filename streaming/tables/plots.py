@@ -4,7 +4,6 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 import numpy as np
-from matplotlib import colormaps
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
@@ -39,26 +38,6 @@ def accuracy_figure(epochs: "pd.DataFrame") -> Figure:
     show_epochs(axes)
     axes.set(ylabel="accuracy %", ylim=(0, 100))
     figure.legend(loc="outside upper center", ncols=4)  # lines may be anywhere below
-    return figure
-
-
-def pseudo_label_figure(scores: "pd.DataFrame") -> Figure:
-    """Precision and recall of the pseudo-labels of each class over the epochs of one run.
-
-    scores: streaming.notebook_queries.pseudo_label_scores
-    """
-    figure = Figure(figsize=(9, 3.5), layout="constrained")
-    both = figure.subplots(1, 2, sharey=True)
-    names = scores.drop_duplicates("class_id").sort_values("class_id")
-    for index, (class_id, name) in enumerate(zip(names["class_id"], names["class_name"], strict=True)):
-        ordered = scores[scores["class_id"] == class_id].sort_values("epoch")
-        colour = colormaps["viridis"](index / max(1, len(names) - 1))
-        for axes, score in zip(both, ("precision", "recall"), strict=True):
-            axes.plot(ordered["epoch"], 100 * ordered[score], color=colour, label=name, marker=".")
-    for axes, score in zip(both, ("precision", "recall"), strict=True):
-        show_epochs(axes)
-        axes.set(ylabel=f"{score} %", ylim=(0, 100))
-    both[1].legend(fontsize="small")
     return figure
 
 

@@ -27,6 +27,7 @@ FILE = "waiting_runs.json"
 
 FileState = tuple[int, int]
 Summary = Mapping[str, list[dict[str, Any]]]
+"""What a list of runs shows of one: its rows of SUMMARY_TABLES, by table."""
 
 
 def valid_summaries(summaries: Mapping[str, Any]) -> list[Summary]:

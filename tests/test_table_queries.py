@@ -1,14 +1,13 @@
-"""Queries on the result tables for notebooks (streaming/notebook_queries.py), against values computed by hand."""
+"""Queries on the result tables (streaming/table_queries.py), against values computed by hand."""
 
 from typing import Any
 
-import pandas as pd
 import pyarrow as pa
 import pytest
 from pyspark.sql import DataFrame, SparkSession
 
 from longtail.conf.vocabulary import FEW, MANY, TEST, UNLABELED, VAL
-from longtail.streaming.notebook_queries import (
+from longtail.streaming.table_queries import (
     confusion_flow,
     pseudo_label_drift,
     pseudo_label_scores,
@@ -16,7 +15,6 @@ from longtail.streaming.notebook_queries import (
     with_lost_runs,
 )
 from longtail.streaming.tables.liveness import Liveness
-from longtail.streaming.tables.plots import pseudo_label_figure
 
 
 def table(spark: SparkSession, columns: str, *rows: tuple[Any, ...]) -> DataFrame:
@@ -92,24 +90,6 @@ def test_drift_compares_a_round_with_the_round_that_its_classifier_learned(spark
     assert (first["run"], first["previous_run"], first["class_id"], first["count_change"]) == ("semi", "base", 0, -50)
     assert first["confidence_change"] == pytest.approx(0.1)
     assert (second["count_change"], second["confidence_change"]) == (150, None)
-
-
-def test_the_figure_of_pseudo_labels_has_a_line_per_class_for_precision_and_for_recall() -> None:
-    scores = pd.DataFrame(
-        {
-            "epoch": [2, 1, 1, 2],
-            "class_id": [0, 0, 1, 1],
-            "class_name": ["head", "head", "tail", "tail"],
-            "precision": [0.5, 0.25, None, 1.0],
-            "recall": [0.75, 0.5, 0.0, 0.125],
-        }
-    )
-    precision, recall = pseudo_label_figure(scores).axes
-    assert (precision.get_ylabel(), recall.get_ylabel()) == ("precision %", "recall %")
-    assert [line.get_label() for line in recall.lines] == ["head", "tail"]
-    assert [list(line.get_ydata()) for line in recall.lines] == [[50, 75], [0, 12.5]]
-    assert list(precision.lines[0].get_ydata()) == [25, 50]
-    assert list(precision.lines[1].get_xdata()) == [1, 2] and pd.isna(precision.lines[1].get_ydata()[0])
 
 
 def test_runs_are_lost_in_spark_as_they_are_for_readers(spark: SparkSession) -> None:
