@@ -20,6 +20,6 @@ NO_CLASS = -1
 """The label of an image that belongs to none of the classes, or whose class is unknown."""
 
 ShotGroup = Literal["many", "medium", "few"]
-"""Group of a class by its number of training images (--many_shot, --few_shot)."""
+"""Group of a class by its number of training images; shot_groups() in data/longtail.py has the thresholds."""
 SHOT_GROUPS: tuple[ShotGroup, ...] = get_args(ShotGroup)
 MANY, MEDIUM, FEW = SHOT_GROUPS
