@@ -224,8 +224,8 @@ def test_a_pattern_that_matched_several_files_is_refused_by_their_names(tmp_path
     for file in (first, second):
         file.touch()
     message = refusal(GenPseudolabelsOptions, f"--resume {first} {second} --dataset digits")
-    expected = f"--resume takes one file, and the pattern matched {first}, {second}: name one of them"
-    assert message == f"{expected}; see longtail job --help"
+    expected = f"--resume takes one file, and got {first}, {second} (a pattern, such as *, gives all that match)"
+    assert message == f"{expected}: name one of them; see longtail job --help"
 
 
 @pytest.mark.parametrize(

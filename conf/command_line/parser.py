@@ -102,5 +102,6 @@ def _describe_unknown(options_type: type[JobOptions], argv: Sequence[str], argum
         return f"unknown option {flags[0]}{did_you_mean(flags[0], known)}"
     flag, value = ("", "", *argv)[argv.index(arguments[0]) : argv.index(arguments[0]) + 2]
     if flag.startswith("-") and os.path.lexists(value) and os.path.lexists(arguments[0]):
-        return f"{flag} takes one file, and the pattern matched {value}, {', '.join(arguments)}: name one of them"
+        files = ", ".join([value, *arguments])
+        return f"{flag} takes one file, and got {files} (a pattern, such as *, gives all that match): name one of them"
     return f"unexpected argument {arguments[0]!r}: every value follows its flag"
