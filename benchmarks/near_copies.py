@@ -25,6 +25,7 @@ import pyarrow as pa
 from PIL import Image
 from pyspark import SparkContext
 from pyspark.sql import DataFrame, SparkSession
+from pyspark.sql import functions as F
 from pyspark.sql.pandas.types import from_arrow_schema
 
 from longtail.conf.arguments import resolve_options
@@ -47,7 +48,7 @@ from longtail.data.fingerprints import (
 from longtail.data.loader import image_array
 from longtail.data.sources.registry import source_of
 from longtail.spark_jobs.cluster.session import spark_session
-from longtail.spark_jobs.frames.copies import with_copies, with_copy_counts
+from longtail.spark_jobs.frames.copies import with_copies, with_copy_counts, with_matches
 from longtail.spark_jobs.frames.reading import persisted
 from longtail.spark_jobs.steps.copies import IMAGES_PER_TASK
 
@@ -178,7 +179,9 @@ def scale(num_unlabeled: int, master: str) -> None:
         print(f"{parts.count()} fingerprints made in {time.perf_counter() - start:.0f} s")
         start = time.perf_counter()
         num_tasks = 1 + (NUM_TEST + NUM_LABELLED + num_unlabeled) // IMAGES_PER_TASK
-        with persisted(with_copies(parts, near=True, num_tasks=num_tasks)) as copies:
+        with persisted(with_matches(parts, near=True, num_tasks=num_tasks)) as matches:
+            print(f"{matches.where(F.col('of_id').isNull()).distinct().count()} images have candidates for near copies")
+            copies = with_copies(parts, matches, near=True, num_tasks=num_tasks)
             for row in with_copy_counts(copies).collect():
                 print(f"{row.num_images} {row[SPLIT]} images are {row.kind} copies of {row.of} images")
         seconds = time.perf_counter() - start

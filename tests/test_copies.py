@@ -14,7 +14,7 @@ from longtail.conf.base.errors import UserError
 from longtail.conf.options.prepare import PrepareOptions
 from longtail.data.fingerprints import MAX_BITS, are_near_copies, low_frequencies, sign_hashes
 from longtail.data.manifest import Manifest, read_manifest
-from longtail.spark_jobs.frames.copies import with_copies, with_copy_counts, with_label_conflicts
+from longtail.spark_jobs.frames.copies import with_copies, with_copy_counts, with_label_conflicts, with_matches
 from longtail.spark_jobs.steps.checkpoint_options import Continued
 from longtail.spark_jobs.steps.prepare import prepare
 from tests.frames import frame_of
@@ -98,7 +98,8 @@ def test_an_image_is_listed_once_and_as_the_copy_of_a_test_image_if_it_is_that(s
         (9, None, 0, "unlabeled", 13, None, None),
     ]
     parts = frame_of(spark, rows, PARTS_DDL)
-    copies = with_copies(parts, near=False, num_tasks=2).persist()
+    matches = with_matches(parts, near=False, num_tasks=2)
+    copies = with_copies(parts, matches, near=False, num_tasks=2).persist()
 
     assert sorted(map(tuple, copies.collect())) == [
         (1, "train", 0, "test", 2, 1, "exact"),

@@ -1,13 +1,14 @@
 """Copies found in arrays (data/matching.py), against a comparison of every image with every other."""
 
-from collections.abc import Iterator
+from collections.abc import Sequence
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import pytest
 
 from longtail.data.fingerprints import BAND_BITS, MAX_BITS, NUM_BANDS, NUM_FREQUENCIES, are_near_copies, sign_hashes
-from longtail.data.matching import matched, spread
+from longtail.data.matching import CONTENT_BAND, matched, spread
 
 NUM_IMAGES = 300
 COLUMNS = ["id", "split", "class_id", "content", "hash", "sketch"]
@@ -65,24 +66,35 @@ def test_what_is_found_is_the_best_of_all_pairs(near: bool, num_tasks: int) -> N
     types = [pa.int64(), pa.string(), pa.int32(), pa.int64(), pa.int64(), pa.binary()]
     arrays = [pa.array(column, kind) for column, kind in zip(zip(*rows, strict=True), types, strict=True)]
     batch = pa.RecordBatch.from_arrays(arrays, names=COLUMNS)
-    blocks: dict[int, list[bytes]] = {task: [] for task in range(num_tasks)}
-    for part in spread(iter([batch.slice(0, 100), batch.slice(100)]), near=near, num_tasks=num_tasks):
-        for row in part.to_pylist():
-            blocks[row["task"]].append(row["block"])
+    bands = (CONTENT_BAND, *(range(NUM_BANDS) if near else ()))
+
+    pairs = pairs_of(batch, bands, sketches=False, num_tasks=num_tasks)
+    candidates = {pair["id"] for pair in pairs if pair["of_id"] is None}
+    assert len(candidates) < NUM_IMAGES
+    pairs = [pair for pair in pairs if pair["of_id"] is not None]
+    compared = batch.filter(pc.is_in(batch.column("id"), pa.array([*candidates], pa.int64())))
+    pairs += pairs_of(compared, range(NUM_BANDS), sketches=True, num_tasks=num_tasks)
 
     found: dict[tuple, tuple] = {}
-    for of_task in blocks.values():
-        for pair in pairs_of(of_task, near=near):
-            key, of = (pair["id"], pair["split"], pair["class_id"]), (pair["place"], pair["is_near"])
-            of = (*of, pair["of_id"], pair["of_class"])
-            found[key] = min(found.get(key, of), of)
-
+    for pair in pairs:
+        key, of = (pair["id"], pair["split"], pair["class_id"]), (pair["place"], pair["is_near"])
+        of = (*of, pair["of_id"], pair["of_class"])
+        found[key] = min(found.get(key, of), of)
     expected = best_of_all_pairs(rows, near=near)
     assert found == expected
     assert {is_near for _, is_near, _, _ in expected.values()} == ({True, False} if near else {False})
 
 
-def pairs_of(blocks: list[bytes], *, near: bool) -> Iterator[dict]:
-    columns = [pa.nulls(len(blocks), pa.int32()), pa.array(blocks, pa.binary())]
-    for batch in matched(iter([pa.RecordBatch.from_arrays(columns, names=["task", "block"])]), near=near):
-        yield from batch.to_pylist()
+def pairs_of(batch: pa.RecordBatch, bands: Sequence[int], *, sketches: bool, num_tasks: int) -> list[dict]:
+    """What all tasks find in two blocks of the images."""
+    blocks: dict[int, list[bytes]] = {task: [] for task in range(num_tasks)}
+    halves = iter([batch.slice(0, 100), batch.slice(100)])
+    for part in spread(halves, bands=bands, sketches=sketches, num_tasks=num_tasks):
+        for row in part.to_pylist():
+            blocks[row["task"]].append(row["block"])
+    found = []
+    for of_task in blocks.values():
+        columns = [pa.nulls(len(of_task), pa.int32()), pa.array(of_task, pa.binary())]
+        given = iter([pa.RecordBatch.from_arrays(columns, names=["task", "block"])])
+        found += [pair for batch in matched(given, sketches=sketches) for pair in batch.to_pylist()]
+    return found

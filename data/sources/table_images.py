@@ -10,18 +10,19 @@ The image column (--image_column) contains one of
 Each task reads some rows of one row group.
 """
 
+import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from longtail.conf.base.errors import UserError
 from longtail.conf.base.locations import Location
 from longtail.conf.base.parquet_sizes import rows_at_once
+from longtail.data.byte_columns import lengths_of_bytes
 from longtail.data.contract import skipped_image
 from longtail.data.image_files import BAD_IMAGE, begins_as_file, decode
 from longtail.data.sources.base import UserImageShard
@@ -176,11 +177,11 @@ def _pixels(batch: pa.RecordBatch, layout: Layout) -> pa.BinaryArray | None:
     images = batch.column(0)
     if layout.shape is None or layout.kind != BYTES or images.type != pa.binary() or images.null_count:
         return None
-    sizes = (pc.min_max(batch.column(name)).as_py().values() for name in SIZE_COLUMNS)
-    is_same = all({*of_all} == {size} for of_all, size in zip(sizes, layout.shape, strict=True))
-    no_nulls = not any(batch.column(name).null_count for name in SIZE_COLUMNS)
-    lengths = pc.min_max(pc.binary_length(images)).as_py().values()
-    return images if is_same and no_nulls and {*lengths} == {int(np.prod(layout.shape))} else None
+    sizes = [batch.column(name) for name in SIZE_COLUMNS]
+    if any(of_all.null_count for of_all in sizes):
+        return None
+    is_same = all((of_all.to_numpy() == size).all() for of_all, size in zip(sizes, layout.shape, strict=True))
+    return images if is_same and (lengths_of_bytes(images) == math.prod(layout.shape)).all() else None
 
 
 def _images(batch: pa.RecordBatch, shard: RowShard, first: int, is_skipped: np.ndarray) -> Iterator[bytes]:

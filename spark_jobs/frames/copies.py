@@ -1,5 +1,6 @@
 """Copies of images between the parts of a set, by their fingerprints (data/fingerprints.py). DataFrame to DataFrame."""
 
+from collections.abc import Sequence
 from functools import partial
 
 from pyspark.sql import DataFrame, Window
@@ -8,8 +9,8 @@ from pyspark.sql.pandas.types import from_arrow_schema
 
 from longtail.conf.vocabulary import TEST, UNLABELED, VAL
 from longtail.data.contract import HIDDEN_LABEL, ID, LABEL, SKIPPED, SPLIT
-from longtail.data.fingerprints import CONTENT, HASH, SKETCH
-from longtail.data.matching import ORIGINALS, PAIR_SCHEMA, matched, spread
+from longtail.data.fingerprints import CONTENT, HASH, NUM_BANDS, SKETCH
+from longtail.data.matching import CONTENT_BAND, ORIGINALS, PAIR_SCHEMA, matched, spread
 
 EXACT, NEAR = "exact", "near"
 HELD_OUT = (TEST, VAL)
@@ -17,22 +18,31 @@ OF, KIND = "of", "kind"
 NUM_EXAMPLES = 3
 
 
-def with_copies(parts: DataFrame, *, near: bool, num_tasks: int) -> DataFrame:
+def with_matches(parts: DataFrame, *, near: bool, num_tasks: int) -> DataFrame:
+    """Exact copies (PAIR_SCHEMA), and the images that have candidates for near copies.
+
+    parts: FINGERPRINT_SCHEMA and HIDDEN_LABEL, with the parts of the set as splits
+    near: look for near copies too. Two images are compared if they agree in a whole band of the hash
+    num_tasks: that compare images
+    """
+    bands = (CONTENT_BAND, *(range(NUM_BANDS) if near else ()))
+    return _matches(_images(parts), bands, sketches=False, num_tasks=num_tasks)
+
+
+def with_copies(parts: DataFrame, matches: DataFrame, *, near: bool, num_tasks: int) -> DataFrame:
     """Unlabeled images that are copies of test or labelled images, and labelled ones that are copies of test images.
 
     id, split, class_id, kind (EXACT or NEAR), of (TEST, VAL or LABELLED, the other labelled images), of_id, of_class.
     An image that is a copy of several is listed once: as the copy of a test image, if it is that, or of one of VAL.
 
-    parts: FINGERPRINT_SCHEMA and HIDDEN_LABEL, with the parts of the set as splits
-    near: find near copies too. Two images are compared if they agree in a whole band of the hash
-    num_tasks: that compare images
+    matches: with_matches(), computed already
+    near: whether these have candidates for near copies
     """
-    images = parts.select(ID, SPLIT, F.coalesce(LABEL, HIDDEN_LABEL).alias("class_id"), CONTENT, HASH, SKETCH)
-    # Blocks of arrays are shuffled, a few for each task, as rows of their own would take many times longer.
-    blocks = images.mapInArrow(partial(spread, near=near, num_tasks=num_tasks), "task int, block binary")
-    found = blocks.repartition(num_tasks, "task").mapInArrow(
-        partial(matched, near=near), from_arrow_schema(PAIR_SCHEMA)
-    )
+    found = matches.where(F.col("of_id").isNotNull())
+    if near:
+        candidates = matches.where(F.col("of_id").isNull()).select(ID).distinct()
+        compared = _images(parts, SKETCH).join(candidates, ID, "left_semi")
+        found = found.unionByName(_matches(compared, range(NUM_BANDS), sketches=True, num_tasks=num_tasks))
     best = found.groupBy(ID, SPLIT, "class_id").agg(
         F.min(F.struct("place", "is_near", "of_id", "of_class")).alias("of")
     )
@@ -41,6 +51,17 @@ def with_copies(parts: DataFrame, *, near: bool, num_tasks: int) -> DataFrame:
         F.element_at(F.lit([*ORIGINALS]), F.col("of.place") + 1).alias(OF), "of.of_id", "of.of_class",
         F.when(F.col("of.is_near"), NEAR).otherwise(EXACT).alias(KIND),
     )  # fmt: skip
+
+
+def _images(parts: DataFrame, *more: str) -> DataFrame:
+    return parts.select(ID, SPLIT, F.coalesce(LABEL, HIDDEN_LABEL).alias("class_id"), CONTENT, HASH, *more)
+
+
+def _matches(images: DataFrame, bands: Sequence[int], *, sketches: bool, num_tasks: int) -> DataFrame:
+    # Blocks of arrays are shuffled, a few for each task, as rows of their own would take many times longer.
+    to_tasks = partial(spread, bands=bands, sketches=sketches, num_tasks=num_tasks)
+    blocks = images.mapInArrow(to_tasks, "task int, block binary").repartition(num_tasks, "task")
+    return blocks.mapInArrow(partial(matched, sketches=sketches), from_arrow_schema(PAIR_SCHEMA))
 
 
 def with_copy_counts(copies: DataFrame) -> DataFrame:

@@ -2,7 +2,7 @@
 
 from bisect import bisect_right
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
@@ -25,6 +25,7 @@ from longtail.spark_jobs.frames.copies import (
     with_copies,
     with_copy_counts,
     with_label_conflicts,
+    with_matches,
 )
 from longtail.spark_jobs.frames.long_tail import LongTail, keep_long_tail
 from longtail.spark_jobs.frames.reading import persisted
@@ -76,11 +77,16 @@ def found_copies(
         return
     parts = keep_long_tail(fingerprints, limits, seed=options.rand_number)
     num_tasks = 1 + num_images // IMAGES_PER_TASK
-    with persisted(with_copies(parts, near=near, num_tasks=num_tasks)) as copies:
+    with ExitStack() as held:
+        matches = held.enter_context(persisted(with_matches(parts, near=near, num_tasks=num_tasks)))
+        num_candidates = Call(matches.where(F.col("of_id").isNull()).count)
+        run_to_their_end(spark, conflicts, num_candidates)
+        some_near = num_candidates.value > 0
+        copies = held.enter_context(persisted(with_copies(parts, matches, near=some_near, num_tasks=num_tasks)))
         is_left_out = F.lit(not options.keep_labelled_copies) | F.col(OF).isin(*HELD_OUT)
         left_out = copies.where((F.col(SPLIT) == UNLABELED) & is_left_out).select(ID)
         counts = Call(lambda: with_copy_counts(copies).collect())
-        run_to_their_end(spark, conflicts, counts)
+        run_to_their_end(spark, counts)
         rows = [_description(row.asDict(), options, names) for row in counts.value]
         some = any(row["left_out"] for row in rows)
         yield Copies(left_out if some else None, rows, *conflicts.value)
