@@ -103,8 +103,10 @@ def remove_manifest(tables: Path) -> None:
 
 
 def damage_manifest(tables: Path) -> None:
-    (tables / "runs" / "base" / "manifest.json").unlink()
-    (tables / "runs" / "base" / "manifest.json").write_text('{"format_version": 1, "run"')
+    damaged = tables / "damaged.json"
+    damaged.write_text('{"format_version": 1, "run"')
+    # At once: without it for a moment, the query would remove the directory under our hands.
+    damaged.replace(tables / "runs" / "base" / "manifest.json")
 
 
 def remove_segment(tables: Path) -> None:
