@@ -17,7 +17,7 @@ from longtail.streaming.dashboard.selection import Selection
 from longtail.streaming.dashboard.table_reader import TableReader
 from longtail.streaming.events.schema import ConfusionEvent, RunEvent, StepEvent, event_line
 from longtail.streaming.events.writer import EventWriter
-from longtail.streaming.live.query import LiveQuery, start_live_query
+from longtail.streaming.live.query import FOLLOW_SECONDS, LiveQuery, start_live_query
 from longtail.streaming.tables.manifest import list_runs, read_run_manifest
 from longtail.streaming.tables.reading import read_result_table
 from longtail.streaming.tables.schemas import TABLES
@@ -109,6 +109,12 @@ def damage_manifest(tables: Path) -> None:
     damaged.replace(tables / "runs" / "base" / "manifest.json")
 
 
+def overwrite_manifest(tables: Path) -> None:
+    """In place, which leaves the directory as the query has last seen it."""
+    time.sleep(3 * FOLLOW_SECONDS)
+    (tables / "runs" / "base" / "manifest.json").write_text('{"format_version": 1, "run"')
+
+
 def remove_segment(tables: Path) -> None:
     next((tables / "runs" / "base").glob("class_epochs-*")).unlink()
 
@@ -117,7 +123,7 @@ def remove_all_runs(tables: Path) -> None:
     remove_tree(tables / "runs")
 
 
-DELETIONS = [remove_directory, remove_manifest, damage_manifest, remove_segment, remove_all_runs]
+DELETIONS = [remove_directory, remove_manifest, damage_manifest, overwrite_manifest, remove_segment, remove_all_runs]
 
 
 def test_a_running_query_follows_everything_that_users_do(

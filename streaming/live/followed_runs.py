@@ -21,7 +21,7 @@ from longtail.streaming.runs.following import deletion_times, follow_runs
 from longtail.streaming.runs.trash import remove, trash_entries
 from longtail.streaming.tables.deletions import is_of_present_run
 from longtail.streaming.tables.known_runs import read_known_runs, write_known_runs
-from longtail.streaming.tables.manifest import DamagedTables, list_runs, read_run_manifest, run_directory
+from longtail.streaming.tables.manifest import MANIFEST, DamagedTables, list_runs, read_run_manifest, run_directory
 from longtail.streaming.tables.reading import missing_file
 from longtail.streaming.tables.writing import keep_readable
 
@@ -39,7 +39,7 @@ class FollowedRuns:
         self._tables_dir, self._runs_dir = tables_dir, runs_dir
         self._known = {*read_known_runs(tables_dir), *list_runs(tables_dir)}
         self._deleted_at: dict[str, float] = {}
-        self._checked: dict[str, int] = {}
+        self._checked: dict[str, tuple[int, int]] = {}
         self._next_look = -math.inf
 
     def follow(self) -> list[str]:
@@ -84,8 +84,9 @@ class FollowedRuns:
     def _is_damaged(self, run: str) -> bool:
         directory = run_directory(self._tables_dir, run)
         try:
-            # Removing or adding a file changes it, so that an intact run costs one look.
-            changed_at = directory.stat().st_mtime_ns
+            # Removing or adding a file changes the directory, and writing into the manifest that: an intact run costs
+            # two looks.
+            changed_at = directory.stat().st_mtime_ns, (directory / MANIFEST).stat().st_mtime_ns
         except OSError:
             return True
         if self._checked.get(run) != changed_at:
