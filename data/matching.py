@@ -85,7 +85,7 @@ def spread(
 def matched(batches: Iterator[pa.RecordBatch], *, sketches: bool) -> Iterator[pa.RecordBatch]:
     """The copies (PAIR_SCHEMA) among the images of one task's blocks; a pair may occur several times.
 
-    sketches: whether the blocks have them; without, near copies are not told, but the images that have candidates
+    sketches: whether the blocks have them; without, only the images that have candidates for near copies are found
     """
     contents = [np.frombuffer(block.as_buffer(), np.uint8) for batch in batches for block in batch.column(1)]
     if not contents:
