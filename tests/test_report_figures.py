@@ -18,7 +18,8 @@ from longtail.spark_jobs.studies.figures.label_figures import plot_label_gains
 from longtail.spark_jobs.studies.figures.map_figures import plot_maps
 from longtail.spark_jobs.studies.figures.report_figures import report_figures, shown_arms
 from longtail.spark_jobs.studies.figures.score_figures import plot_curve, plot_scores
-from longtail.spark_jobs.studies.label_gains import fit_gains, gain_sentence, label_gains
+from longtail.spark_jobs.studies.label_gains import LabelGain, fit_gains, gain_sentence, label_gains
+from longtail.spark_jobs.studies.markdown_labels import right_labels_section
 from longtail.spark_jobs.studies.numeric_axes import numeric_axes
 from longtail.spark_jobs.studies.plan import plan
 
@@ -152,7 +153,9 @@ def test_the_gain_by_right_pseudo_labels_is_fitted_over_the_trials_and_tested_ov
     rows = [
         {
             "levels": {"amount": "1x", "labels": level}, "seed": seed, "pseudo_label_accuracy": correct,
-            "balanced_accuracy": 0.5 + seed / 100 + gain,
+            "pseudo_label_head_precision": correct and 1.0, "pseudo_label_tail_precision": correct,
+            "balanced_accuracy": 0.5 + seed / 100 + gain, "class_counts": [9, 5],
+            "confusion": confusion(head_recall=0.7, tail_recall=0.3 + (correct or 0) / 2),
         }
         for level, correct, gain in (("none", None, 0), ("bad", 0.4, -0.02), ("fair", 0.7, 0.01), ("true", 1, 0.04))
         for seed in (3, 5)
@@ -161,7 +164,7 @@ def test_the_gain_by_right_pseudo_labels_is_fitted_over_the_trials_and_tested_ov
     assert [(gain.setting, gain.seed, gain.correct) for gain in gains[:2]] == [(("1x",), 3, 0.4), (("1x",), 5, 0.4)]
     fit = fit_gains(gains)
     assert fit is not None
-    assert (fit.slope, fit.break_even) == (pytest.approx(0.1), pytest.approx(0.6))
+    assert (fit.slope, fit.zero) == (pytest.approx(0.1), pytest.approx(0.6))
     assert gain_sentence("1x", fit).startswith(
         "1x: ten points more right pseudo-labels go with +1.0 points of accuracy"
     )
@@ -172,6 +175,42 @@ def test_the_gain_by_right_pseudo_labels_is_fitted_over_the_trials_and_tested_ov
     np.testing.assert_allclose(sorted(dots.get_ydata()), [-2, -2, 1, 1, 4, 4], atol=1e-9)
     np.testing.assert_allclose(line.get_xydata(), [[40, -2], [100, 4]], atol=1e-9)
     assert fit_gains(gains[:4]) is None and plot_label_gains([]) is None
+    # Beside it the thresholds: p - q is 0.6, 0.3 and 0.
+    dots, line, theorem = figure.axes[1].lines
+    np.testing.assert_allclose(sorted(set(dots.get_xdata())), [0, 0.3, 0.6], atol=1e-9)
+    np.testing.assert_allclose(line.get_xdata(), [0, 0.6], atol=1e-9)
+    np.testing.assert_allclose(*zip(*theorem.get_xydata(), strict=True))
+    unknown = [row | {"pseudo_label_head_precision": None} for row in rows]
+    figure = plot_label_gains(label_gains(found, unknown))
+    assert figure is not None and len(figure.axes) == 1
+
+
+def confusion(*, head_recall: float, tail_recall: float, num: int = 1000) -> list[dict[str, int]]:
+    cells = {
+        (0, 0): head_recall, (0, 1): 1 - head_recall, (1, 1): tail_recall, (1, 0): 1 - tail_recall,
+    }  # fmt: skip
+    return [
+        {"target": target, "predicted": predicted, "count": round(num * share)}
+        for (target, predicted), share in cells.items()
+    ]
+
+
+def test_theorem_1_stands_beside_the_trials_in_words_and_in_a_table() -> None:
+    known = {"predicted": 0.1, "measured": 0.3, "before": -0.2}
+    gains = [
+        LabelGain(("1x",), "bad", seed, correct, 0.01 * seed, **known | {"predicted": correct / 2, "measured": correct})
+        for correct in (0.4, 0.6, 0.8)
+        for seed in (1, 2)
+    ]
+    section = right_labels_section(gains)
+    assert section[0] == "## What right pseudo-labels are worth"
+    assert "| 1x | bad | 60.0 | +1.5 | +0.30 | +0.60 | -0.20 |" in section[-2]
+    assert section[-1] == (
+        "- 1x: 0.1 more of p - q goes with a threshold +0.20 further (p = 0.000 over the seeds); by theorem 1 it would "
+        "be +0.10."
+    )
+    assert right_labels_section([]) == []
+    assert len(right_labels_section([LabelGain(("1x",), "bad", 1, 0.5, 0.1)] * 2)) == 0
 
 
 def test_one_point_is_no_curve() -> None:

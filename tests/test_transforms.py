@@ -11,6 +11,7 @@ import pyarrow as pa
 import pytest
 from pyspark.sql import DataFrame, Row, SparkSession
 
+from longtail.conf.vocabulary import NO_CLASS
 from longtail.data.checksums import as_text, rows_checksum
 from longtail.data.longtail import validation_counts
 from longtail.spark_jobs.frames.long_tail import LongTail, collect_limits, keep_long_tail, with_bucket_counts
@@ -241,19 +242,19 @@ def test_a_checksum_changes_with_whatever_changes_in_its_split_alone(change: str
 
 
 def test_label_quality_counts_each_class_and_keeps_absent_ones(spark: SparkSession) -> None:
-    """class_id, predicted, support, labelled, correct, judged.
+    """class_id, predicted, support, labelled, correct, judged, right_half.
 
-    Truth of 4, 5, 6 is 1, 1, 0; class 2 is only predicted, class 3 neither predicted nor there.
+    Truth of 4, 5, 6 is 1, 1, 0; class 2 is only predicted, class 3 neither predicted nor there. The head half is 0, 1.
     """
     labels = frame_of(spark, [(6, 1), (4, 1), (5, 2)], PSEUDO_LABELS)
 
-    quality = with_label_quality(labels, prepared(spark, FEW_ROWS), num_classes=4).collect()
+    quality = with_label_quality(labels, prepared(spark, FEW_ROWS), class_counts=[9, 9, 3, 1]).collect()
 
     assert [tuple(row) for row in quality] == [
-        (0, 0, 1, 1, 0, 0),
-        (1, 2, 2, 2, 1, 2),
-        (2, 1, 0, 0, 0, 1),
-        (3, 0, 0, 0, 0, 0),
+        (0, 0, 1, 1, 0, 0, 0),
+        (1, 2, 2, 2, 1, 2, 2),
+        (2, 1, 0, 0, 0, 1, 0),
+        (3, 0, 0, 0, 0, 0, 0),
     ]
 
 
@@ -261,14 +262,23 @@ def test_label_quality_has_no_precision_by_images_whose_truth_is_unknown(spark: 
     labels = frame_of(spark, [(6, 1), (8, 1)], PSEUDO_LABELS)
     rows = [*FEW_ROWS, (8, b"op", None, None, "unlabeled")]
 
-    quality = with_label_quality(labels, prepared(spark, rows), num_classes=2).collect()
+    quality = with_label_quality(labels, prepared(spark, rows), class_counts=[2, 5]).collect()
 
     assert [(row.predicted, row.judged, row.correct) for row in quality] == [(0, 0, 0), (2, 1, 0)]
+
+
+def test_an_image_of_no_class_is_of_no_half(spark: SparkSession) -> None:
+    labels = frame_of(spark, [(6, 0), (8, 0), (9, 1)], PSEUDO_LABELS)
+    rows = [*FEW_ROWS, (8, b"op", None, NO_CLASS, "unlabeled"), (9, b"qr", None, NO_CLASS, "unlabeled")]
+
+    quality = with_label_quality(labels, prepared(spark, rows), class_counts=[2, 5]).collect()
+
+    assert [(row.judged, row.right_half) for row in quality] == [(2, 0), (1, 0)]
 
 
 def test_label_quality_never_counts_an_image_outside_the_unlabeled_part(spark: SparkSession) -> None:
     labels = frame_of(spark, [(4, 1), (1, 0), (7, 1), (99, 1)], PSEUDO_LABELS)
 
-    quality = with_label_quality(labels, prepared(spark, FEW_ROWS), num_classes=2).collect()
+    quality = with_label_quality(labels, prepared(spark, FEW_ROWS), class_counts=[2, 5]).collect()
 
-    assert [tuple(row) for row in quality] == [(0, 0, 1, 0, 0, 0), (1, 1, 2, 1, 1, 1)]
+    assert [tuple(row) for row in quality] == [(0, 0, 1, 0, 0, 0, 0), (1, 1, 2, 1, 1, 1, 1)]

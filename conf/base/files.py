@@ -121,7 +121,7 @@ def read_regular_text(path: Location) -> str:
 def new_directory(path: Path, *, replace: bool = False) -> Iterator[Path]:
     """A hidden directory beside ``path`` to fill; it is renamed to ``path`` only if the block succeeds.
 
-    With replace, it replaces an older ``path``; otherwise raises FileExistsError if another process has finished the
+    With replace, it replaces an older ``path``. Raises FileExistsError if another process or thread has finished the
     same directory meanwhile. Unfinished files and directories of killed processes beside ``path`` are removed.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -130,11 +130,14 @@ def new_directory(path: Path, *, replace: bool = False) -> Iterator[Path]:
         old = _hidden_name(path)
         try:
             yield temporary
-            if path.exists():
-                if not replace:
-                    raise FileExistsError(f"{path} was created by another process meanwhile")
+            if replace and path.exists():
                 os.rename(path, old)
-            os.rename(temporary, path)
+            try:
+                os.rename(temporary, path)
+            except OSError as error:
+                if error.errno not in (errno.EEXIST, errno.ENOTEMPTY, errno.ENOTDIR):
+                    raise
+                raise FileExistsError(f"{path} was created by another process meanwhile") from None
         finally:
             _remove(old)
 

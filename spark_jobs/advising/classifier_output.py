@@ -1,6 +1,5 @@
 """Outputs of the base classifier, as the estimates need them."""
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -28,11 +27,3 @@ class HeldOutOutput(ClassifierOutput):
     """
 
     labels: np.ndarray
-
-
-def head_half(counts: Sequence[int]) -> np.ndarray:
-    """(C,) bool: the half of the classes with the most labels; for an odd number of classes, the smaller half."""
-    order = sorted(range(len(counts)), key=lambda class_id: (-counts[class_id], class_id))
-    is_head = np.zeros(len(counts), bool)
-    is_head[order[: len(counts) // 2]] = True
-    return is_head

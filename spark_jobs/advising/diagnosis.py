@@ -18,10 +18,10 @@ from longtail.conf.options.inference import EvaluateOptions
 from longtail.conf.vocabulary import TRAIN, UNLABELED, VAL
 from longtail.data.contract import FEATURES, ID, LABEL, PREDICTED, PROBABILITIES, SPLIT
 from longtail.data.copies import unlabeled_copy_lines
-from longtail.data.longtail import shot_groups
+from longtail.data.longtail import head_half, shot_groups
 from longtail.data.manifest import read_manifest
 from longtail.data.statistics import class_distribution
-from longtail.spark_jobs.advising.classifier_output import ClassifierOutput, HeldOutOutput, head_half
+from longtail.spark_jobs.advising.classifier_output import ClassifierOutput, HeldOutOutput
 from longtail.spark_jobs.advising.estimates import Estimates, estimate_unlabeled
 from longtail.spark_jobs.advising.rules import Advice, advise_on_self_supervision, advise_on_unlabeled
 from longtail.spark_jobs.advising.threshold import ThresholdBias, estimate_threshold_bias

@@ -8,7 +8,9 @@ from rich.table import Table
 
 from longtail.conf.base.files import write_json_atomically
 from longtail.conf.base.locations import Location
+from longtail.conf.vocabulary import TRAIN
 from longtail.data.copies import unlabeled_copy_lines
+from longtail.data.longtail import head_half
 from longtail.data.manifest import Manifest
 from longtail.spark_jobs.display.console import console
 from longtail.spark_jobs.display.tables import percent
@@ -22,7 +24,9 @@ def write_quality(quality: Sequence[Mapping[str, Any]], manifest: Manifest, tabl
 
     quality: rows of with_label_quality
 
-    Beside them stands what was left out of the set's unlabeled part, or kept in it, as copies of other images.
+    For theorem 1, head_precision and tail_precision are the shares of the pseudo-labels of a half of the classes that
+    are of this half (p and q). Beside them stands what was left out of the set's unlabeled part, or kept in it, as
+    copies of other images.
     """
     rows = [dict(row) for row in quality]
     for row in rows:
@@ -31,8 +35,15 @@ def write_quality(quality: Sequence[Mapping[str, Any]], manifest: Manifest, tabl
         row["recall"] = row["correct"] / row["support"] if row["support"] else None
     correct, total = sum(row["correct"] for row in rows), sum(row["labelled"] for row in rows)
     accuracy = correct / total if total else None
-    copies = unlabeled_copy_lines(manifest)
-    write_json_atomically(_quality_file(table), {"accuracy": accuracy, "classes": rows, "copies": copies})
+    is_head = head_half(manifest.counts[TRAIN])
+    content = {
+        "accuracy": accuracy,
+        "head_precision": _half_precision([row for row in rows if is_head[row["class_id"]]]),
+        "tail_precision": _half_precision([row for row in rows if not is_head[row["class_id"]]]),
+        "classes": rows,
+        "copies": unlabeled_copy_lines(manifest),
+    }
+    write_json_atomically(_quality_file(table), content)
 
 
 def remove_quality(table: Location) -> None:
@@ -41,7 +52,7 @@ def remove_quality(table: Location) -> None:
 
 
 def read_quality(table: Location) -> dict[str, Any]:
-    """The accuracy of a table's pseudo-labels (None if unknown), and one row per class."""
+    """What write_quality wrote: the accuracy of a table's pseudo-labels (None if unknown), and one row per class."""
     return json.loads(_quality_file(table).read_text(encoding="utf-8"))
 
 
@@ -80,6 +91,12 @@ def are_mostly_wrong(table: Location) -> bool:
     """Whether less than MIN_PSEUDO_LABEL_ACCURACY of the pseudo-labels are known to be right."""
     accuracy = read_quality(table)["accuracy"]
     return accuracy is not None and accuracy < MIN_PSEUDO_LABEL_ACCURACY
+
+
+def _half_precision(rows: Sequence[Mapping[str, Any]]) -> float | None:
+    """Share of the pseudo-labels of these classes that are of their half; None if none is judged."""
+    judged = sum(row["judged"] for row in rows)
+    return sum(row["right_half"] for row in rows) / judged if judged else None
 
 
 def _quality_file(table: Location) -> Location:

@@ -103,7 +103,9 @@ def gen_pseudolabels(spark: SparkSession, options: GenPseudolabelsOptions, *, se
             )
         _write_table(pseudo_labels, table, options, manifest)
         activity.now("comparing with the withheld labels")
-        compared = with_label_quality(read_parquet_or_delta(spark, table), prepared, num_classes=manifest.num_classes)
+        compared = with_label_quality(
+            read_parquet_or_delta(spark, table), prepared, class_counts=manifest.counts[TRAIN]
+        )
         checkpoint = options.resume.absolute()
         collected = Call(compared.collect)
         kept = Call(lambda: keep_labels(spark, table, checkpoint=checkpoint, manifest=manifest, set_dir=set_dir))

@@ -10,6 +10,7 @@ from rich.table import Table
 from longtail.conf.base.errors import UserError
 from longtail.conf.base.files import write_atomically, write_json_atomically
 from longtail.conf.base.locations import Location
+from longtail.conf.vocabulary import TRAIN
 from longtail.data.contract import CONFIDENCE, ID, PSEUDO_LABEL
 from longtail.data.manifest import read_manifest
 from longtail.data.pseudo_label_table import check_table_fits
@@ -42,7 +43,8 @@ def pseudo_label_statistics(spark: SparkSession, table: Location, *, set_dir: Lo
     pseudo_labels, num_classes = read_parquet_or_delta(spark, table), manifest.num_classes
     with Activity(spark, "reading the pseudo-labels"):
         confidences = with_confidence_quantiles(pseudo_labels, num_classes=num_classes).collect()
-        qualities = with_label_quality(pseudo_labels, read_prepared(spark, set_dir), num_classes=num_classes).collect()
+        prepared = read_prepared(spark, set_dir)
+        qualities = with_label_quality(pseudo_labels, prepared, class_counts=manifest.counts[TRAIN]).collect()
     labels_are_known = any(row.support for row in qualities)
     rows: list[dict[str, Any]] = []
     for confidence, quality in zip(confidences, qualities, strict=True):

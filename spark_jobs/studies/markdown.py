@@ -18,7 +18,8 @@ from longtail.spark_jobs.studies.findings import (
     findings,
     how_to_read,
 )
-from longtail.spark_jobs.studies.label_gains import by_setting, fit_gains, gain_sentence, label_gains
+from longtail.spark_jobs.studies.label_gains import label_gains
+from longtail.spark_jobs.studies.markdown_labels import right_labels_section
 from longtail.spark_jobs.studies.markdown_parts import joined, markdown_table
 from longtail.spark_jobs.studies.power import power_statements
 from longtail.spark_jobs.studies.terminal import mean_and_deviation
@@ -63,7 +64,7 @@ def report_markdown(
             *_comparison_with_the_paper(experiment, arms, rows),
             *_copies(rows),
             *drawn.values(),
-            *_gains_by_right_labels(experiment, rows),
+            *right_labels_section(label_gains(experiment, rows)),
             "## Circumstances",
             _circumstances(experiment, rows, num_planned),
             "## Trials",
@@ -143,12 +144,6 @@ def _scores_table(experiment: Experiment, arms: Sequence[Arm]) -> str:
     ]
     header = [*experiment.axes, "seeds", *budgets[0], *shown.values()]
     return markdown_table(header, body, numbers_from=len(experiment.axes))
-
-
-def _gains_by_right_labels(experiment: Experiment, rows: Sequence[Row]) -> list[str]:
-    fits = {name: fit_gains(gains) for name, gains in by_setting(label_gains(experiment, rows)).items()}
-    lines = [f"- {gain_sentence(name, fit)}" for name, fit in fits.items() if fit is not None]
-    return ["## What right pseudo-labels are worth", *lines] if lines else []
 
 
 def _comparison_with_the_paper(experiment: Experiment, arms: Sequence[Arm], rows: Sequence[Row]) -> list[str]:

@@ -49,6 +49,8 @@ TRIAL_SCHEMA = pa.schema(
         ("chosen_epoch", pa.int64()),  # by validation accuracy; null without a validation split
         ("chosen_balanced_accuracy", pa.float64()),  # on the test set at that epoch
         ("pseudo_label_accuracy", pa.float64()),  # share of correct pseudo-labels; null without
+        ("pseudo_label_head_precision", pa.float64()),  # p and q of theorem 1 (steps/label_quality.py); null without,
+        ("pseudo_label_tail_precision", pa.float64()),  # and in tables of older versions
         ("class_names", pa.list_(pa.string())),
         ("shot_groups", pa.list_(pa.string())),
         ("class_counts", pa.list_(pa.int64())),  # training images, including pseudo-labelled ones
@@ -94,7 +96,7 @@ def trial_row(planned: PlannedTrial, outputs: Outputs, times: Mapping[str, StepT
         **{name: test.get(name) for name in SCORES},
         "chosen_epoch": chosen and chosen["epoch"],
         "chosen_balanced_accuracy": chosen and chosen["test_scores"]["balanced_accuracy"],
-        "pseudo_label_accuracy": _pseudo_label_accuracy(planned, outputs),
+        **_pseudo_label_quality(planned, outputs),
         "class_names": result["class_names"],
         "shot_groups": result["shot_groups"],
         "class_counts": result["class_counts"],
@@ -114,9 +116,11 @@ def trial_row(planned: PlannedTrial, outputs: Outputs, times: Mapping[str, StepT
     }
 
 
-def _pseudo_label_accuracy(planned: PlannedTrial, outputs: Outputs) -> float | None:
+def _pseudo_label_quality(planned: PlannedTrial, outputs: Outputs) -> dict[str, float | None]:
     tables = [outputs[step.step_id].path for step in planned.steps() if step.job == "gen_pseudolabels"]
-    return read_quality(tables[0])["accuracy"] if tables else None
+    quality = read_quality(tables[0]) if tables else {}
+    # A table that an older version labelled has no precision of the halves.
+    return {f"pseudo_label_{name}": quality.get(name) for name in ("accuracy", "head_precision", "tail_precision")}
 
 
 def _sum_of(numbers: Iterable[int | None]) -> int | None:
