@@ -129,10 +129,11 @@ def test_an_option_that_a_job_refuses_is_named_with_its_trial():
     assert messages[0].startswith("x.yaml, trial rule bad, seed 0: train: --epochs -1: ")
 
 
-def test_an_option_that_no_job_has_is_named():
+@pytest.mark.parametrize(("given", "meant"), [("epoch", "epochs"), ("lr", "learning_rate"), ("b", "batch_size")])
+def test_an_option_that_no_job_has_is_named_with_the_one_that_was_meant(given: str, meant: str):
     with refused() as messages:
-        planned({"rule": {"bad": {"epoch": 1}}})
-    assert messages[0].startswith("x.yaml: no job has an option epoch;")
+        planned({"rule": {"bad": {given: 1}}})
+    assert messages[0].startswith(f"x.yaml: no job has an option {given} (did you mean {meant}?);")
 
 
 @pytest.mark.parametrize("name", EXPERIMENTS)
@@ -265,7 +266,7 @@ def test_a_level_may_have_a_labeller_of_its_own_and_labels_spoilt_on_purpose():
     assert len(ids) == len({trial.last_step.step_id for trial in (plain, weak, few, true, spoilt)}) == 5
     with refused() as messages:
         planned({"labels": {"bad": {"labeller": {"epoch": 1}}}}, options=options)
-    assert messages[0].startswith("x.yaml: no job has an option epoch;")
+    assert messages[0].startswith("x.yaml: no job has an option epoch (did you mean epochs?);")
 
 
 def test_labels_by_different_thresholds_are_different_labels():

@@ -15,6 +15,8 @@ from pathlib import Path
 
 from longtail.conf.arguments import resolve_options
 from longtail.conf.base.errors import UserError
+from longtail.conf.base.suggestions import did_you_mean
+from longtail.conf.command_line.spellings import names_by_key
 from longtail.conf.experiment import CLASSIFIER, LABELLER, PRETRAINING_JOB, Experiment, Options, Trial
 from longtail.conf.options.data import OF_UNLABELED
 from longtail.conf.options.semi import TrainSemiOptions
@@ -38,7 +40,8 @@ def plan(experiment: Experiment, *, source: str, common: Options, num_seeds: int
     if num_seeds is not None and num_seeds > len(seeds):
         raise UserError(f"--num_seeds {num_seeds}: {source} has {len(seeds)} seeds; give at most that many")
     if unknown := unknown_options(experiment):
-        raise UserError(f"{source}: no job has an option {', '.join(unknown)}; `longtail train_semi --help` lists them")
+        named = ", ".join(name + _meant(name) for name in unknown)
+        raise UserError(f"{source}: no job has an option {named}; `longtail train_semi --help` lists them")
     planned = []
     for trial in experiment.trials():
         if trial.options["seed"] not in seeds:
@@ -52,12 +55,23 @@ def plan(experiment: Experiment, *, source: str, common: Options, num_seeds: int
 
 def unknown_options(experiment: Experiment) -> list[str]:
     """Option names in the file that no job has."""
-    of_jobs = {name for kind in OPTIONS_OF_JOB.values() for name in kind.model_fields}
     levels = [options for axis in experiment.axes.values() for options in axis.values()]
     labellers = [options.get(LABELLER) or {} for options in (experiment.options, *levels)]
     parts = (experiment.options, experiment.pretraining, experiment.labeller, experiment.semi, *labellers, *levels)
-    known = of_jobs | {PRETRAINING_JOB, CLASSIFIER, LABELLER}
-    return sorted({name for part in parts for name in part} - known)
+    return sorted({name for part in parts for name in part} - _known_options())
+
+
+def _known_options() -> set[str]:
+    of_jobs = {name for kind in OPTIONS_OF_JOB.values() for name in kind.model_fields}
+    return of_jobs | {PRETRAINING_JOB, CLASSIFIER, LABELLER}
+
+
+def _meant(name: str) -> str:
+    """The option that an unknown name is a flag of on the command line (lr), or resembles; in brackets, to append."""
+    of_flags = {key: option for kind in OPTIONS_OF_JOB.values() for key, option in names_by_key(kind).items()}
+    if name in of_flags:
+        return f" (did you mean {of_flags[name]}?)"
+    return did_you_mean(name, sorted(_known_options()))
 
 
 class _Planner:
