@@ -241,8 +241,9 @@ def test_what_is_compared_on_two_cores_has_equal_steps_in_at_most_two_and_a_half
     assert experiment.options["eval_every"] == 10 and len(experiment.seeds) == 5
     trials = plan(experiment, source=name, common={}, num_seeds=3)
     assert budget_sentence(budgets_of_plan(trials)).startswith("All trials train for ")
-    # A whole training passes some 1,500 images per second through resnet20 on two quiet cores with AVX-512.
-    assert sum(images_of_step(step) or 0 for step in all_steps(trials)) / 1500 / 3600 < 2.5
+    # Two trainings of a thread each pass 2,200 images per second through resnet20_s2, on two quiet cores with AVX-512.
+    assert experiment.options["arch"] == "resnet20_s2"
+    assert sum(images_of_step(step) or 0 for step in all_steps(trials)) / 2200 / 3600 < 2.5
 
 
 def test_a_level_may_have_a_labeller_of_its_own_and_labels_spoilt_on_purpose():
