@@ -166,6 +166,7 @@ def steps(spark: SparkSession) -> dict[str, Callable[[], object]]:
         "runs": lambda: run("runs", "list"),
         "experiment": lambda: run("experiment", "two.yaml"),
         "report": lambda: run("report", "two"),
+        "lt.trials": lambda: lt.trials("results/reports/two/trials.parquet"),
         "theory": lambda: run("theory", "--grid", "grid.yaml"),
         "package": lambda: run("package"),
         "pipeline": lambda: run("pipeline", *unlabeled, *few, "--exp_str", "pipeline"),

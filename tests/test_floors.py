@@ -120,6 +120,7 @@ MAY_IMPORT = {
         *BELOW_STEPS,
         "spark_jobs.tracking",
         "spark_jobs.steps",
+        "spark_jobs.studies",
         "spark_jobs.api",
     },
     "spark_jobs": {*PACKAGES},

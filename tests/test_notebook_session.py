@@ -27,7 +27,7 @@ ENDINGS = {
 """Of the steps that do not end well."""
 FUNCTIONS = {
     "prepare", "pretrain", "train", "pseudo_labels", "train_semi", "evaluate", "calibrate", "load", "live", "dashboard",
-    "label_quality",
+    "label_quality", "trials",
 }  # fmt: skip
 
 

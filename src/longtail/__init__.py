@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from longtail.spark_jobs.api.model import BatchPredictions, Model, load
     from longtail.spark_jobs.api.quality import label_quality
     from longtail.spark_jobs.api.run import Run, Scores
+    from longtail.spark_jobs.api.trials import trials
 
 __version__ = "0.2.0"
 
@@ -43,13 +44,14 @@ _MODULES = {
     "pseudo_labels": "jobs",
     "train": "jobs",
     "train_semi": "jobs",
+    "trials": "trials",
 }
 """The module of spark_jobs/api/ that defines a function or class."""
 
 __all__ = [
     "BatchPredictions", "Dashboard", "Dataset", "Live", "Model", "Run", "Scores", "__version__", "calibrate", "conf",
     "dashboard", "data", "evaluate", "label_quality", "live", "load", "models", "prepare", "pretrain", "pseudo_labels",
-    "spark_jobs", "streaming", "train", "train_semi", "training",
+    "spark_jobs", "streaming", "train", "train_semi", "training", "trials",
 ]  # fmt: skip
 
 
