@@ -18,9 +18,16 @@ from longtail.spark_jobs.studies.cost import (
     seconds_per_image,
 )
 from longtail.spark_jobs.studies.kept_trials import keep_trials, kept_trials, take_over_trials
-from longtail.spark_jobs.studies.order import batches_of_trials
+from longtail.spark_jobs.studies.order import in_groups, in_order
 from longtail.spark_jobs.studies.plan import plan
-from longtail.spark_jobs.studies.planned import SET, PlannedStep, PlannedTrial, all_steps, titles_of
+from longtail.spark_jobs.studies.planned import (
+    SET,
+    PlannedStep,
+    PlannedTrial,
+    all_steps,
+    steps_in_order,
+    titles_of,
+)
 from longtail.spark_jobs.studies.results import read_trials
 from longtail.spark_jobs.studies.terminal import print_plan
 from tests.refusals import refused
@@ -186,14 +193,31 @@ def test_trials_that_share_a_step_are_finished_together_seed_by_seed():
     rules = {"CE": {}, "DRW": {"train_rule": "DRW"}}
     ssp = {"none": {}, "rotation": {"pretraining_job": "pretrain_rot"}}
     trials = planned({"rule": rules, "SSP": ssp}, seeds=(7, 3))
-    names = [[trial.trial.name for trial in batch] for batch in batches_of_trials(trials, num_slots=1)]
-    assert names == [
-        [f"rule {rule}, SSP {pretraining}, seed {seed}" for rule in rules_together]
+    assert [trial.trial.name for trial in in_order(trials)] == [
+        f"rule {rule}, SSP {pretraining}, seed {seed}"
         for seed in (7, 3)
-        for rules_together, pretraining in ((["CE"], "none"), (["CE", "DRW"], "rotation"), (["DRW"], "none"))
+        for rule, pretraining in (("CE", "none"), ("CE", "rotation"), ("DRW", "rotation"), ("DRW", "none"))
     ]
-    # Of the groups of 1, 2, 1, 1, 2 and 1 trials, two fill three slots, the next three more than that.
-    assert [len(batch) for batch in batches_of_trials(trials, num_slots=3)] == [3, 4, 1]
+
+
+def test_steps_run_in_groups_each_after_those_that_it_needs():
+    rules = {"CE": {}, "DRW": {"train_rule": "DRW"}}
+    ssp = {"none": {}, "rotation": {"pretraining_job": "pretrain_rot"}}
+    trials = in_order(planned({"rule": rules, "SSP": ssp}, seeds=(7, 3)))
+    steps = steps_in_order(trials)
+    assert [len(group) for group in in_groups(steps, size=1)] == [1] * 11
+    # The pre-trainings share the depth of the trainings from scratch; the trainings after them have to wait for both.
+    pairs = in_groups(steps, size=2)
+    assert [[step.job for step in group] for group in pairs] == [
+        ["prepare"], ["train", "pretrain_rot"], ["train", "train"], ["train", "train"], ["pretrain_rot", "train"],
+        ["train", "train"],
+    ]  # fmt: skip
+    for size in range(1, 9):
+        groups = in_groups(steps, size=size)
+        assert sorted(step.step_id for group in groups for step in group) == sorted(step.step_id for step in steps)
+        place = {step.step_id: number for number, group in enumerate(groups) for step in group}
+        assert all(place[other.step_id] < place[step.step_id] for step in steps for other in step.inputs.values())
+        assert max(map(len, groups)) <= size
 
 
 def test_steps_of_one_name_are_told_apart_by_the_options_in_which_they_differ():

@@ -83,6 +83,30 @@ def test_a_small_workload_starts_before_a_large_one_that_does_not_fit_yet(spark:
     assert [outcome.value for outcome in run_workloads(spark, workloads, num_slots=3)] == ["first", "large", "small"]
 
 
+def test_a_workload_waits_for_the_end_of_others_while_later_ones_run(spark: SparkSession) -> None:
+    """Of two slots, the second one is used meanwhile; a failure ends the waiting as well."""
+    ran: list[str] = []
+    independent_ran = threading.Event()
+
+    def first() -> None:
+        assert independent_ran.wait(20), "the other slot stayed free"
+        ran.append("first")
+        raise UserError("failed")
+
+    def independent() -> None:
+        ran.append("independent")
+        independent_ran.set()
+
+    workloads = [
+        Workload("first", 1, first),
+        Workload("dependent", 1, lambda: ran.append("dependent"), after=["first"]),
+        Workload("independent", 1, independent),
+    ]
+    outcomes = run_workloads(spark, workloads, num_slots=2)
+    assert ran == ["independent", "first", "dependent"]
+    assert [outcome.error is None for outcome in outcomes] == [False, True, True]
+
+
 def test_a_workload_that_can_never_fit_is_refused_before_any_starts(spark: SparkSession) -> None:
     started = []
     workloads = [

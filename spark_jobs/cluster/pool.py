@@ -4,12 +4,12 @@
 
 A barrier stage needs all its slots at once. Here a workload starts only when they are
 free, so no stage holds slots while it waits for others; a workload that could never
-start is refused before any starts. Each workload has its own thread and FAIR
-scheduler pool in the one Spark session.
+start is refused before any starts. It may also wait for the end of others. Each
+workload has its own thread and FAIR scheduler pool in the one Spark session.
 """
 
 import uuid
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass
 from queue import SimpleQueue
 from threading import Thread
@@ -34,11 +34,13 @@ class Workload(Generic[T]):
     name: unique among the workloads; names the scheduler pool in Spark's UI
     num_slots: tasks that run at the same time
     run: called in a thread of its own; its Spark jobs are cancelled if run_workloads is interrupted
+    after: names of workloads before it that must have ended, well or not
     """
 
     name: str
     num_slots: int
     run: Callable[[], T]
+    after: Collection[str] = ()
 
 
 @dataclass(frozen=True)
@@ -59,14 +61,18 @@ def run_workloads(
 ) -> list[Outcome[T]]:
     """Run all workloads; return their outcomes in the same order. A failure does not stop the others.
 
-    The first waiting workload that fits the free slots starts next.
+    The first waiting workload that fits the free slots, and that waits for no other, starts next.
 
     num_slots: tasks that may run at the same time in total; None: all slots of the cluster
     on_outcome: called in this thread whenever a workload has ended
 
     Raises UserError at once if a workload needs more slots. An interruption (Ctrl-C) cancels all and is raised again.
     """
-    assert len({workload.name for workload in workloads}) == len(workloads), "names of workloads are unique"
+    names: set[str] = set()
+    for workload in workloads:
+        assert workload.name not in names, "names of workloads are unique"
+        assert names.issuperset(workload.after), "a workload waits for those before it"
+        names.add(workload.name)
     free = slots_of_cluster(spark) if num_slots is None else num_slots
     if too_large := [workload for workload in workloads if workload.num_slots > free]:
         needs = ", ".join(f"{workload.name} ({workload.num_slots})" for workload in too_large)
@@ -81,7 +87,7 @@ def run_workloads(
     outcomes: dict[str, Outcome[T]] = {}
     try:
         while waiting or running:
-            while (following := next((one for one in waiting if one.num_slots <= free), None)) is not None:
+            while (following := next(_startable(waiting, outcomes, free), None)) is not None:
                 waiting.remove(following)
                 free -= following.num_slots
                 running[following.name] = _start(spark, following, tag, ended)
@@ -94,6 +100,10 @@ def run_workloads(
         _cancel(spark, tag, list(running.values()))
         raise
     return [outcomes[workload.name] for workload in workloads]
+
+
+def _startable(waiting: Sequence[Workload[T]], ended: Collection[str], free: int) -> Iterator[Workload[T]]:
+    return (one for one in waiting if one.num_slots <= free and all(name in ended for name in one.after))
 
 
 def _start(spark: SparkSession, workload: Workload[T], tag: str, ended: "SimpleQueue[Outcome[T]]") -> Thread:

@@ -70,6 +70,14 @@ class PlannedStep:
         return self.planned_options.world_size if isinstance(self.planned_options, RunOptions) else 1
 
     @property
+    def is_training_of_one_rank(self) -> bool:
+        """Whether it may share a process with others (studies/side_by_side.py)."""
+        options = self.planned_options
+        if not isinstance(options, RunOptions) or options.world_size > 1 or SET not in self.inputs:
+            return False
+        return not isinstance(options, TrainSemiOptions) or options.rounds == 1
+
+    @property
     def arch(self) -> str | None:
         """The network of a step that trains."""
         return self.planned_options.arch if isinstance(self.planned_options, RunOptions) else None
@@ -98,7 +106,12 @@ class PlannedTrial:
 
 def all_steps(trials: Sequence[PlannedTrial]) -> list[PlannedStep]:
     """The steps of all trials, each once, by depth."""
-    return sorted(_with_inputs([trial.last_step for trial in trials]), key=lambda step: step.depth)
+    return sorted(steps_in_order(trials), key=lambda step: step.depth)
+
+
+def steps_in_order(trials: Sequence[PlannedTrial]) -> list[PlannedStep]:
+    """The steps of all trials, each once and after its inputs, in the order of the trials."""
+    return _with_inputs([trial.last_step for trial in trials])
 
 
 def titles_of(steps: Sequence[PlannedStep]) -> dict[str, str]:

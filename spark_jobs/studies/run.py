@@ -1,6 +1,5 @@
 """Running an experiment: its steps side by side on the cluster, and a row per finished trial."""
 
-import itertools
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import replace
@@ -12,14 +11,14 @@ from longtail.conf.base.errors import UserError
 from longtail.conf.experiment import Experiment
 from longtail.conf.options.studies import ExperimentOptions
 from longtail.spark_jobs.cluster.barrier import num_slots
-from longtail.spark_jobs.cluster.pool import Workload, run_workloads
+from longtail.spark_jobs.cluster.pool import Outcome, Workload, run_workloads
 from longtail.spark_jobs.studies.cost import StepTime, images_of_step, kind_of
 from longtail.spark_jobs.studies.feature_maps import features_file, is_mapped, write_feature_map
-from longtail.spark_jobs.studies.order import batches_of_trials
-from longtail.spark_jobs.studies.planned import PlannedStep, PlannedTrial, all_steps
+from longtail.spark_jobs.studies.order import in_groups, in_order
+from longtail.spark_jobs.studies.planned import PlannedStep, PlannedTrial, steps_in_order
 from longtail.spark_jobs.studies.results import read_step_times, trial_file, write_step_time, write_trial
 from longtail.spark_jobs.studies.run_step import Output, Outputs, run_step
-from longtail.spark_jobs.studies.side_by_side import train_in_groups
+from longtail.spark_jobs.studies.side_by_side import group_size, train_group
 from longtail.spark_jobs.studies.trial_row import trial_row
 from longtail.streaming.runs.descriptions import add_tag
 
@@ -27,47 +26,57 @@ from longtail.streaming.runs.descriptions import add_tag
 def run_experiment(
     spark: SparkSession, options: ExperimentOptions, experiment: Experiment, trials: Sequence[PlannedTrial]
 ) -> None:
-    """Run the steps of the trials batch by batch, those of one depth side by side; write a row per finished trial.
+    """Run the steps of the trials, each as soon as its inputs and a slot are there; write a row per finished trial.
 
     A failed step affects only the trials that depend on it; the first failure is raised after all other steps.
     """
+    trials = in_order(trials)
+    size = group_size(spark, options.side_by_side)
+    groups = in_groups(steps_in_order(trials), size=size)
+    total_slots = options.slots or num_slots(spark)
+    names = {step.step_id: _name_of(group) for group in groups for step in group}
     outputs: Outputs = {}
+    workloads = [
+        Workload(
+            name=_name_of(group),
+            # Trainings that share a process share a GPU, which is that of all slots.
+            num_slots=max(step.num_slots for step in group) if len(group) == 1 else total_slots,
+            run=partial(_run_group, spark, options, group, outputs),
+            after={names[other.step_id] for step in group for other in step.inputs.values()},
+        )
+        for group in groups
+    ]
     failures: list[Exception] = []
-    for batch in batches_of_trials(trials, num_slots=options.slots or num_slots(spark)):
-        failures += _run_batch(spark, options, experiment, batch, outputs)
+    unwritten = list(trials)
+
+    def on_outcome(outcome: Outcome[None]) -> None:
+        if outcome.error is not None:
+            failures.append(outcome.error)
+        finished = [trial for trial in unwritten if trial.last_step.step_id in outputs]
+        unwritten[:] = [trial for trial in unwritten if trial not in finished]
+        _write(spark, options, experiment, finished, outputs)
+
+    run_workloads(spark, workloads, num_slots=options.slots, on_outcome=on_outcome)
     if failures:
         raise failures[0]
 
 
-def _run_batch(
-    spark: SparkSession,
-    options: ExperimentOptions,
-    experiment: Experiment,
-    trials: Sequence[PlannedTrial],
-    outputs: Outputs,
-) -> list[Exception]:
-    """Run the steps that have no output yet, add their outputs, and return the failures."""
+def _name_of(group: Sequence[PlannedStep]) -> str:
+    return f"{group[0].name} {group[0].step_id}"
+
+
+def _run_group(spark: SparkSession, options: ExperimentOptions, group: Sequence[PlannedStep], outputs: Outputs) -> None:
+    """Add the outputs of those of the steps whose inputs are there. Raises the first failure after all of them."""
+    ready = [step for step in group if all(other.step_id in outputs for other in step.inputs.values())]
+    shared_seconds = train_group(spark, ready, outputs) if len(ready) > 1 else {}
     failures: list[Exception] = []
-    to_run = [step for step in all_steps(trials) if step.step_id not in outputs]
-    for _, same_depth in itertools.groupby(to_run, key=lambda step: step.depth):
-        ready = [step for step in same_depth if all(other.step_id in outputs for other in step.inputs.values())]
-        # What fails there is run again, by itself, or refused, below.
-        shared_seconds = train_in_groups(spark, ready, outputs, size=options.side_by_side)
-        workloads = [
-            Workload(
-                name=f"{step.name} {step.step_id}",
-                num_slots=step.num_slots,
-                run=partial(_run_timed, spark, options, step, outputs, shared_seconds.get(step.step_id)),
-            )
-            for step in ready
-        ]
-        for step, outcome in zip(ready, run_workloads(spark, workloads, num_slots=options.slots), strict=True):
-            if outcome.value is not None:
-                outputs[step.step_id] = outcome.value
-            elif outcome.error is not None:
-                failures.append(outcome.error)
-        _write_finished(spark, options, experiment, trials, outputs)
-    return failures
+    for step in ready:
+        try:
+            outputs[step.step_id] = _run_timed(spark, options, step, outputs, shared_seconds.get(step.step_id))
+        except Exception as error:  # noqa: BLE001 - whatever it is, the other steps run
+            failures.append(error)
+    if failures:
+        raise failures[0]
 
 
 def is_done(options: ExperimentOptions, experiment: Experiment, trial: PlannedTrial) -> bool:
@@ -99,16 +108,17 @@ def _run_timed(
     return output
 
 
-def _write_finished(
+def _write(
     spark: SparkSession,
     options: ExperimentOptions,
     experiment: Experiment,
     trials: Sequence[PlannedTrial],
     outputs: Outputs,
 ) -> None:
-    times = read_step_times(options.results_dir)
+    """Write the rows of finished trials."""
+    times = read_step_times(options.results_dir) if trials else {}
     for trial in trials:
-        if trial.last_step.step_id not in outputs or is_done(options, experiment, trial):
+        if is_done(options, experiment, trial):
             continue
         if is_mapped(experiment, trial):
             write_feature_map(spark, trial, outputs, results_dir=options.results_dir, experiment=options.name)
