@@ -271,6 +271,15 @@ def test_an_experiment_that_never_ran_is_refused(tmp_path: Path, name: str):
     assert messages[0].startswith(expected)
 
 
+def test_a_report_says_which_seeds_have_no_trial_yet_and_nothing_of_scores_that_nothing_has(tmp_path: Path):
+    without_few = [one | {"few_shot_accuracy": None} for one in GAIN if one["seed"] == 0]
+    markdown, _ = report(tmp_path, without_few)
+    assert "2 of 6 trials are finished, seed 0; none of 1, 2." in markdown
+    assert "few-shot" not in markdown.partition("## Which differences")[2].partition("##")[0]
+    whole, _ = report(tmp_path, GAIN)
+    assert "- few-shot accuracy: " in whole.partition("## Which differences")[2].partition("##")[0]
+
+
 def test_an_experiment_without_a_finished_trial_is_refused(tmp_path: Path):
     write_definition(tmp_path, EXPERIMENT, name="this")
     assert read_trials(tmp_path, "this") == []

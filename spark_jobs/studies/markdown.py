@@ -91,7 +91,8 @@ def _differences(experiment: Experiment, rows: Sequence[Row], figure: str) -> li
     num_seeds = len({row["seed"] for row in rows})
     power = [
         f"{COMPARED_SCORES[score]}: {statement}"
-        for score in by_score
+        for score, comparisons in by_score.items()
+        if comparisons  # no figures of few-shot classes where there are none
         for statement in power_statements(experiment, rows, num_seeds=num_seeds, score=score)
     ]
     return [
@@ -112,7 +113,7 @@ def _circumstances(experiment: Experiment, rows: Sequence[Row], num_planned: int
     options = ", ".join(f"{name} {value}" for name, value in experiment.options.items())
     times = [row["seconds"] for row in rows if row["seconds"] is not None]
     lines = [
-        f"{len(rows)} of {num_planned} trials are finished, seeds {', '.join(map(str, experiment.seeds))}.",
+        f"{len(rows)} of {num_planned} trials are finished, {_seeds_of(experiment, rows)}.",
         f"Options of all trials: {options}.",
         f"Finished {_period(rows)}on {'; '.join(machines)}; "
         f"{', '.join(versions)}" + (f"; commit {', '.join(commits)}." if commits else "."),
@@ -121,6 +122,14 @@ def _circumstances(experiment: Experiment, rows: Sequence[Row], num_planned: int
         minutes = round(sum(times) / 60)
         lines.append(f"The last steps of the trials took {minutes} minute{'s' * (minutes != 1)} in total.")
     return " ".join(lines)
+
+
+def _seeds_of(experiment: Experiment, rows: Sequence[Row]) -> str:
+    """The seeds that have trials, and those of the file that have none yet."""
+    there = sorted({row["seed"] for row in rows})
+    missing = [seed for seed in experiment.seeds if seed not in there]
+    text = f"seed{'s' * (len(there) != 1)} {', '.join(map(str, there))}"
+    return f"{text}; none of {', '.join(map(str, missing))}" if missing else text
 
 
 def _period(rows: Sequence[Row]) -> str:
