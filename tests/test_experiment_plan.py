@@ -6,7 +6,9 @@ from typing import Any
 
 import pytest
 
+from longtail.conf.arguments import resolve_options
 from longtail.conf.experiment import Experiment, read_experiment
+from longtail.conf.options.studies import ExperimentOptions
 from longtail.conf.packaged import packaged_names
 from longtail.spark_jobs.experiment import main
 from longtail.spark_jobs.studies.budgets import budget_sentence, budgets_of_plan
@@ -238,6 +240,15 @@ def test_a_plan_says_which_steps_each_step_starts_from(
     rows = [line.split() for line in capsys.readouterr().out.splitlines()[1:5]]
     # The set, the training on it, the pre-training, and the training after that.
     assert [row[3:5] for row in rows] == [["1", "-"], ["2", "1"], ["3", "1"], ["4", "1,3"]]
+
+
+@pytest.mark.parametrize("file", ["a b.yaml", "/tmp/ä.yaml", "x/$(y).yaml"])
+def test_a_file_s_name_has_to_fit_the_directories_of_its_results(file: str):
+    with refused() as messages:
+        resolve_options(ExperimentOptions, {"experiment": file})
+    assert messages[0].endswith(
+        f"EXPERIMENT {file}: a file was expected whose name has only letters, digits, _, . and -: the results have it"
+    )
 
 
 def test_the_first_seeds_of_a_file_can_be_planned_alone():

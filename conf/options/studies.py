@@ -1,7 +1,10 @@
 """Options of experiments, their reports, and the simulation of the theorems."""
 
+import re
 from pathlib import Path
 from typing import Annotated, Any
+
+from pydantic import field_validator
 
 from longtail.conf.base.locations import Location
 from longtail.conf.options.base import MOST_THREADS, JobOptions, SparkJobOptions, of_form, option
@@ -9,6 +12,10 @@ from longtail.conf.options.location_types import FileLocation
 
 SIDE_BY_SIDE_ON_A_GPU = 8
 """Trainings of a small network, of which one leaves most of a GPU idle."""
+
+
+_NAME = r"[A-Za-z0-9_.-]+"
+"""Of an experiment, in its results: it is that of directories."""
 
 
 class ExperimentOptions(SparkJobOptions):
@@ -55,6 +62,13 @@ class ExperimentOptions(SparkJobOptions):
     runs_dir: Location = option(Path("runs"), "directory of checkpoints, logs and metric events", group="Output")
     results_dir: Location = option(Path("results"), "directory of the results table", group="Output")
 
+    @field_validator("experiment")
+    @classmethod
+    def _name_fits_a_directory(cls, experiment: str) -> str:
+        if not re.fullmatch(_NAME, Path(experiment).stem):
+            raise ValueError("a file was expected whose name has only letters, digits, _, . and -: the results have it")
+        return experiment
+
     @property
     def name(self) -> str:
         """The experiment's name in the results: its file's, without the suffix."""
@@ -75,8 +89,8 @@ class ReportOptions(JobOptions):
         ("digits_small --results_dir other", "of an experiment with --results_dir other"),
     )
 
-    experiment: Annotated[str, of_form(r"[A-Za-z0-9_.-]+", "a name of letters, digits, _, . and -")] = option(
-        ..., "name of the experiment: its file's name without .yaml", positional=True, group="Input"
+    experiment: Annotated[str, of_form(_NAME, "a name without its directory, of letters, digits, _, . and -,")] = (
+        option(..., "name of the experiment: its file's name without .yaml", positional=True, group="Input")
     )
     results_dir: Location = option(Path("results"), "directory of the results table", group="Input")
     trials: FileLocation | None = option(
