@@ -49,7 +49,7 @@ print(*needing)
     assert done.returncode == 0, done.stderr
     assert done.stdout.split() == [
         "Dashboard", "Dataset", "Live", "calibrate", "dashboard", "evaluate", "live", "prepare", "pretrain",
-        "pseudo_labels", "train", "train_semi",
+        "pseudo_labels", "train", "train_semi", "trials",
     ]  # fmt: skip
 
 

@@ -268,12 +268,13 @@ def test_label_quality_has_no_precision_by_images_whose_truth_is_unknown(spark: 
 
 
 def test_an_image_of_no_class_is_of_no_half(spark: SparkSession) -> None:
+    """Image 6 is of class 0."""
     labels = frame_of(spark, [(6, 0), (8, 0), (9, 1)], PSEUDO_LABELS)
     rows = [*FEW_ROWS, (8, b"op", None, NO_CLASS, "unlabeled"), (9, b"qr", None, NO_CLASS, "unlabeled")]
 
     quality = with_label_quality(labels, prepared(spark, rows), class_counts=[2, 5]).collect()
 
-    assert [(row.judged, row.right_half) for row in quality] == [(2, 0), (1, 0)]
+    assert [(row.judged, row.right_half) for row in quality] == [(2, 1), (1, 0)]
 
 
 def test_label_quality_never_counts_an_image_outside_the_unlabeled_part(spark: SparkSession) -> None:
