@@ -17,6 +17,7 @@ CHARTS = {
     "4_live_per_class": 2,
     "5_your_own_images": 2,
     "6_what_labels_are_worth": 1,
+    "7_real_photos": 1,
 }
 """The notebooks in their order, and how many images of charts each shows."""
 NOTEBOOKS = {name: nbformat.read(REPOSITORY / f"notebooks/{name}.ipynb", as_version=4).cells for name in CHARTS}
@@ -25,8 +26,9 @@ SHORTER = {
     "epochs=40, ": "",
     '"exp_str": "watched"': '"exp_str": "watched", "epochs": 4',
     'exp_str="watched"': 'exp_str="watched", epochs=4',
+    '"../docs/reports"': f'"{REPOSITORY}/docs/reports"',
 }
-"""Epochs of the trainings in the test: what is shown has the same form, and half of the time is theirs."""
+"""Epochs of the trainings in the test: what is shown has the same form, and half of the time is theirs. And a path."""
 TUTORIAL = REPOSITORY / "docs/tutorials/notebook.md"
 REPORT = re.compile(r"docs/reports/\w+/report\.md")
 NUMBER = re.compile(r"(?<![\w.])\d+(?:\.\d+)?(?!\w|\.\d)")
