@@ -180,6 +180,13 @@ def test_the_gain_by_right_pseudo_labels_is_fitted_over_the_trials_and_tested_ov
     np.testing.assert_allclose(sorted(set(dots.get_xdata())), [0, 0.3, 0.6], atol=1e-9)
     np.testing.assert_allclose(line.get_xdata(), [0, 0.6], atol=1e-9)
     np.testing.assert_allclose(*zip(*theorem.get_xydata(), strict=True))
+    # Where theorem 1 is known of the second setting alone, that keeps its colour, and both are named.
+    older = [LabelGain(("0.5x",), "bad", seed, seed / 9, 0.1) for seed in range(3)]
+    figure = plot_label_gains([*older, *gains])
+    assert figure is not None
+    colour_of = [{line.get_label(): line.get_color() for line in axes.lines} for axes in figure.axes]
+    assert colour_of[0]["1x"] == colour_of[1]["1x"] != colour_of[0]["0.5x"] and "0.5x" not in colour_of[1]
+    assert [text.get_text() for text in figure.legends[0].get_texts()] == ["0.5x", "1x", "theorem 1"]
     unknown = [row | {"pseudo_label_head_precision": None} for row in rows]
     figure = plot_label_gains(label_gains(found, unknown))
     assert figure is not None and len(figure.axes) == 1
