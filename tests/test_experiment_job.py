@@ -62,6 +62,9 @@ def test_an_experiment_runs_its_grid_once_whatever_kills_it(
         time.sleep(0.05)
     os.kill(killed.pid, signal.SIGKILL)
     killed.wait()
+    # As if it had been killed between a table of pseudo-labels and the quality of these.
+    for quality in tmp_path.glob("runs/*/pseudo_labels/*/*.quality.json"):
+        quality.unlink()
     before = _runs(tmp_path)
 
     done = job("experiment", file, "--side_by_side", "2")

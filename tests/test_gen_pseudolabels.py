@@ -37,6 +37,7 @@ from longtail.spark_jobs.frames.predictions import Classifier, classifier_of, pr
 from longtail.spark_jobs.frames.reading import read_parquet_or_delta
 from longtail.spark_jobs.gen_pseudolabels import main
 from longtail.spark_jobs.steps import labelling
+from longtail.spark_jobs.steps.label_quality import is_labelled
 from longtail.spark_jobs.steps.labelling import default_table, gen_pseudolabels, labels_of_run
 from longtail.spark_jobs.steps.prepare import prepare
 from longtail.training.distributed import Rank
@@ -319,6 +320,23 @@ def test_a_pipeline_with_soft_pseudo_labels_writes_the_table_of_one_with_hard_on
     assert "probabilities" not in columns("hard")
     assert "probabilities" in columns("soft")
     assert "probabilities" in columns("hard"), "what is there suffices"
+
+
+def test_a_table_whose_process_was_killed_before_its_quality_was_known_is_written_again(
+    spark: SparkSession, checkpoints: dict[str, Path], data_dir: Path, set_dir: Path, tmp_path: Path
+) -> None:
+    shutil.copy(checkpoints["CE"], tmp_path / "ckpt.pth.tar")
+    options = resolve_options(PipelineOptions, {"data_dir": data_dir, **DATA})
+    table = labels_of_run(spark, options, FinishedRun(tmp_path, {}), set_dir=set_dir)
+    quality = table.with_suffix(".quality.json")
+    found = quality.read_bytes()
+    quality.unlink()
+    assert not is_labelled(table)
+
+    labels_of_run(spark, options, FinishedRun(tmp_path, {}), set_dir=set_dir)
+
+    assert is_labelled(table)
+    assert quality.read_bytes() == found
 
 
 def test_with_thousands_of_classes_a_task_predicts_some_hundreds_of_images_together() -> None:

@@ -8,6 +8,7 @@ from rich.table import Table
 
 from longtail.conf.base.files import write_json_atomically
 from longtail.conf.base.locations import Location
+from longtail.conf.base.new_directories import is_finished
 from longtail.conf.vocabulary import TRAIN
 from longtail.data.copies import unlabeled_copy_lines
 from longtail.data.longtail import head_half
@@ -49,6 +50,14 @@ def write_quality(quality: Sequence[Mapping[str, Any]], manifest: Manifest, tabl
 def remove_quality(table: Location) -> None:
     """Remove what write_quality wrote: before the table is replaced, so that it never stands beside another one."""
     _quality_file(table).unlink(missing_ok=True)
+
+
+def is_labelled(table: Location) -> bool:
+    """Whether a table of pseudo-labels is there with all that belongs to it.
+
+    Its quality is written last: a process that is killed before has labelled nothing.
+    """
+    return is_finished(table) and _quality_file(table).exists()
 
 
 def read_quality(table: Location) -> dict[str, Any]:

@@ -4,7 +4,7 @@ from pyspark.sql import DataFrame, SparkSession
 
 from longtail.conf.base.errors import UserError
 from longtail.conf.base.locations import Location
-from longtail.conf.base.new_directories import is_finished, new_table_directory
+from longtail.conf.base.new_directories import new_table_directory
 from longtail.conf.base.optional_packages import deltalake
 from longtail.conf.options.data import DataOptions
 from longtail.conf.options.inference import GenPseudolabelsOptions
@@ -36,7 +36,7 @@ from longtail.spark_jobs.frames.reading import read_parquet_or_delta, read_prepa
 from longtail.spark_jobs.frames.spoilt_labels import with_spoilt_labels
 from longtail.spark_jobs.frames.writing import write_parquet
 from longtail.spark_jobs.steps.kept_predictions import keep_labels
-from longtail.spark_jobs.steps.label_quality import remove_quality, show_quality, write_quality
+from longtail.spark_jobs.steps.label_quality import is_labelled, remove_quality, show_quality, write_quality
 from longtail.spark_jobs.steps.labelling_events import write_labelling_events
 from longtail.spark_jobs.steps.published_layout import write_published_layout
 from longtail.training.run_directory import FinishedRun
@@ -66,7 +66,7 @@ def labels_of_run(
     own = {"resume": run.checkpoint, "output_dir": output_dir, "probabilities": is_soft}
     labelling = GenPseudolabelsOptions.model_validate({**shared, **own}, context=SET_IS_PREPARED)
     table = output_dir / DEFAULT_FILENAME
-    if not is_finished(table) or (is_soft and not has_probabilities(table)):
+    if not is_labelled(table) or (is_soft and not has_probabilities(table)):
         gen_pseudolabels(spark, labelling, set_dir=set_dir)
     show_quality(table)
     return table
@@ -111,10 +111,10 @@ def gen_pseudolabels(spark: SparkSession, options: GenPseudolabelsOptions, *, se
         kept = Call(lambda: keep_labels(spark, table, checkpoint=checkpoint, manifest=manifest, set_dir=set_dir))
         run_to_their_end(spark, collected, kept)
         quality = [row.asDict() for row in collected.value]
-        write_quality(quality, manifest, table)
         write_labelling_events(spark, table, checkpoint=checkpoint, manifest=manifest, quality=quality)
     if options.output_filename.endswith(".pickle"):
         write_published_layout(spark, options, table, output_dir / options.output_filename, classifier, manifest)
+    write_quality(quality, manifest, table)
     return table
 
 

@@ -13,6 +13,7 @@ from longtail.conf.options.inference import GenPseudolabelsOptions
 from longtail.conf.options.semi import TrainSemiOptions
 from longtail.conf.options.training import RunOptions
 from longtail.data.new_set import is_prepared
+from longtail.spark_jobs.steps.label_quality import is_labelled
 from longtail.spark_jobs.steps.labelling import DEFAULT_FILENAME, PSEUDO_LABELS_DIRECTORY, gen_pseudolabels
 from longtail.spark_jobs.steps.prepare import prepare
 from longtail.spark_jobs.steps.prepared_set import prepared_set_dir
@@ -64,7 +65,7 @@ def _labelled(spark: SparkSession, options: DataOptions, output_dir: Location, *
     assert isinstance(options, GenPseudolabelsOptions)
     table = output_dir / DEFAULT_FILENAME
     seconds = None
-    if not table.exists():
+    if not is_labelled(table):
         seconds = _seconds(lambda: gen_pseudolabels(spark, options, set_dir=set_dir))
     return Output(table, options, seconds=seconds)
 
