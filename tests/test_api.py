@@ -10,9 +10,11 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import pytest
-from pyspark.sql import SparkSession
+from pyspark.sql import DataFrame, SparkSession
 
 import longtail as lt
+from longtail.spark_jobs.api import dataset
+from longtail.spark_jobs.frames import writing
 from tests.conftest import REPOSITORY
 from tests.refusals import refused
 from tests.test_run_reports import write_report
@@ -154,6 +156,32 @@ def test_rows_in_memory_become_a_data_set(spark: SparkSession, tmp_path: Path, m
     with refused() as messages:
         lt.prepare(pa.table({**rows, "photo": [*rows["photo"][:-1], None]}), **given)
     assert "row 39" in messages[0]
+
+
+@pytest.mark.long
+def test_equal_rows_that_another_thread_writes_meanwhile_stay_where_it_reads_them(
+    spark: SparkSession, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    rows = {"image": [bytes([n]) * 12 for n in range(20)], "label": [0, 1] * 10}
+    frame = spark.createDataFrame(pd.DataFrame({**rows, "height": 2, "width": 2, "channels": 3}))
+    given = {"imb_type": "natural", "test_fraction": 0.2}
+    others: list[Path] = []
+
+    def write_beside_another_thread(table: DataFrame, directory: Path) -> None:
+        writing.write_parquet(table, directory)
+        if not others:
+            others.append(directory)
+            lt.prepare(frame, **given)
+            others.extend((tmp_path / "datasets/tables").glob("*.parquet"))
+            (others[1] / "_of_the_other").touch()
+
+    monkeypatch.setattr(dataset, "write_parquet", write_beside_another_thread)
+    prepared = lt.prepare(frame, **given)
+
+    assert prepared.counts["train"] == [8, 8]
+    assert [*(tmp_path / "datasets/tables").iterdir()] == others[1:]
+    assert (others[1] / "_of_the_other").exists(), "it was replaced"
 
 
 @pytest.mark.long

@@ -3,6 +3,7 @@
 import shutil
 import tempfile
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -184,7 +185,8 @@ def _written(
         assert total is not None, "an aggregation without groups has one row"
         table = directory / f"rows{total[0]}-{int(total[1] or 0) % 2**64:016x}.parquet"
         if not table.exists():
-            with new_directory(table, replace=True) as target:
+            # Another thread that has written the same rows meanwhile may be reading its table: that one stays.
+            with suppress(FileExistsError), new_directory(table) as target:
                 write_parquet(rows, target)
         return table
     with scratch_directory(Path(tempfile.gettempdir()), "table") as scratch:
