@@ -104,7 +104,9 @@ def test_only_decisive_reasons_are_given_and_no_gain_outweighs_a_doubt() -> None
     ],
 )
 def test_self_supervision_needs_enough_images(changes: dict[str, Any], num_labelled: int, verdict: str) -> None:
-    assert advise_on_self_supervision(found(**changes), num_labelled=num_labelled).summary == verdict
+    advice = advise_on_self_supervision(found(**changes), num_labelled=num_labelled)
+    assert advice.summary == verdict
+    assert any("longer by the epochs of the pre-training" in reason for reason in advice.reasons) == (verdict == "gain")
 
 
 @pytest.mark.parametrize("held_out", [(90, 9), (9, 90)])
