@@ -203,6 +203,11 @@ def test_a_run_whose_heartbeat_stopped_is_lost_at_once_and_one_that_hangs_is_sil
         (tmp_path / "moved").rename(tmp_path / "runs")
     assert statuses(tables_dir, now=1141.0)["a"] == ("lost", "its process is gone: no heartbeat")
 
+    (runs_dir / "a" / "result.json").touch()  # it was killed before it could say that it had finished
+
+    assert statuses(tables_dir, now=1141.0)["a"] == ("finished", "")
+    assert not read_result_table(tables_dir, "alerts", now=1141.0).num_rows
+
 
 @pytest.mark.parametrize("name", ["../etc", "a/b", "", ".", "..", ".hidden", "a\nb", "x" * 201])
 def test_no_name_leads_out_of_the_tables(tmp_path: Path, name: str) -> None:

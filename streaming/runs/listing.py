@@ -17,6 +17,7 @@ from longtail.streaming.events.writer import EVENTS_DIRECTORY
 from longtail.streaming.runs.descriptions import described_runs, read_description
 from longtail.streaming.runs.trash import TrashEntry, trash_entries
 from longtail.streaming.tables.descriptions import RunDescription
+from longtail.streaming.tables.liveness import RESULT_FILE
 from longtail.streaming.tables.manifest import DamagedTables, list_runs
 from longtail.streaming.tables.reading import read_result_table
 
@@ -99,7 +100,7 @@ def _state_of_directory(runs_dir: Location, run: str) -> dict[str, Any] | None:
 def read_run_result(runs_dir: Location, run: str) -> dict[str, Any] | None:
     """The content of a run's result.json; None if it is not finished, or the file is damaged."""
     try:
-        content = json.loads((runs_dir / run / "result.json").read_text(encoding="utf-8"))
+        content = json.loads((runs_dir / run / RESULT_FILE).read_text(encoding="utf-8"))
     except (OSError, ValueError, RecursionError):
         return None
     return content if isinstance(content, dict) else None

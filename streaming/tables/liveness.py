@@ -7,6 +7,7 @@ lost run is running again as soon as it is heard of.
 - A training writes heartbeats into the directory of the run (training/heartbeat.py). If there was none for
   HEARTBEAT_SECONDS, its process is gone: the run is lost. The clocks of the machines must agree that far.
 - Of a run whose directory is elsewhere, the last event decides: the run is lost after `silent_seconds`.
+- One that has written its result is finished: its process ended before it could say so.
 - A run whose process lives, but that has sent no event for `silent_seconds`, is silent: it stays running, and there is
   an alert.
 """
@@ -25,6 +26,7 @@ import pyarrow.compute as pc
 from longtail.conf.base.locations import Location, location
 from longtail.conf.base.store_path import StorePath
 from longtail.streaming.events.heartbeats import last_heartbeat
+from longtail.streaming.events.schema import FINISHED
 from longtail.streaming.tables.schemas import LOST, RUNNING, TABLES
 from longtail.streaming.tables.writing import LIVENESS
 
@@ -32,6 +34,8 @@ HEARTBEAT_SECONDS = 30.0
 """A heartbeat is written every two seconds, in a store every ten (training/heartbeat.py)."""
 LOOK_SECONDS_OF_STORES = 5.0
 RULE = "run_silent"
+RESULT_FILE = "result.json"
+"""In the directory of a run that has finished (training/result_file.py)."""
 
 
 @dataclass(frozen=True)
@@ -46,24 +50,30 @@ class Liveness:
     runs_dir: Location | None = None
 
     def judged(self, runs: pa.Table, *, now: float) -> pa.Table:
-        """Rows of `runs` with the status `lost`, and the reason as message, where a running run is lost at `now`."""
-        lost = {row["run"]: reason for row in _running(runs) if (reason := self._loss(row, now))}
-        if not lost:
+        """Rows of `runs`; a running run that is lost at `now` has the status `lost`, and the reason as message."""
+        ends = {row["run"]: end for row in _running(runs) if (end := self._end(row, now))}
+        if not ends:
             return runs
-        changed = [
-            {**row, "status": LOST, "message": lost[row["run"]]} if row["run"] in lost else row
-            for row in runs.to_pylist()
-        ]
-        return pa.Table.from_pylist(changed, schema=runs.schema)
+        return pa.Table.from_pylist([row | ends.get(row["run"], {}) for row in runs.to_pylist()], schema=runs.schema)
 
     def alerts(self, runs: pa.Table, *, now: float) -> pa.Table:
         """Rows of `alerts` for the running runs among rows of `runs` that are lost or silent at `now`."""
-        alerts = [
-            {"run": row["run"], "split": "", "epoch": row["epoch"], "rule": RULE, "message": message}
-            for row in _running(runs)
-            if (message := self._loss(row, now) or self._silence(row, now))
-        ]
+        alerts = []
+        for row in _running(runs):
+            end = self._end(row, now)
+            message = self._silence(row, now) if end is None else end["message"] if end["status"] == LOST else None
+            if message:
+                alerts.append({"run": row["run"], "split": "", "epoch": row["epoch"], "rule": RULE, "message": message})
         return pa.Table.from_pylist(alerts, schema=TABLES["alerts"])
+
+    def _end(self, row: dict[str, Any], now: float) -> dict[str, str] | None:
+        """Status and message of the running run of a row that does not run any more; None if it does."""
+        reason = self._loss(row, now)
+        if reason is None:
+            return None
+        if self.runs_dir is not None and _has_result(self.runs_dir / row["run"], now):
+            return {"status": FINISHED, "message": ""}
+        return {"status": LOST, "message": reason}
 
     def _loss(self, row: dict[str, Any], now: float) -> str | None:
         """Why the running run of a row is lost; None if it is not."""
@@ -113,6 +123,12 @@ def _last_heartbeat(run_dir: Location, now: float) -> float | None:
     return last_heartbeat(run_dir)
 
 
+def _has_result(run_dir: Location, now: float) -> bool:
+    if isinstance(run_dir, StorePath) and math.isfinite(now):
+        return _result_in_store(run_dir, int(now // LOOK_SECONDS_OF_STORES))
+    return (run_dir / RESULT_FILE).is_file()
+
+
 @lru_cache(maxsize=1000)
 def _heartbeat_in_store(run_dir: StorePath, interval: int) -> float | None:
     """Asked once in each interval of LOOK_SECONDS_OF_STORES, however often the tables are read."""
@@ -121,3 +137,9 @@ def _heartbeat_in_store(run_dir: StorePath, interval: int) -> float | None:
 
 def _shown(seconds: float) -> str:
     return f"{datetime.fromtimestamp(seconds, UTC):%Y-%m-%d %H:%M:%S} UTC"
+
+
+@lru_cache(maxsize=1000)
+def _result_in_store(run_dir: StorePath, interval: int) -> bool:
+    """As _heartbeat_in_store."""
+    return (run_dir / RESULT_FILE).is_file()
