@@ -10,7 +10,7 @@ import pytest
 
 from longtail.streaming.dashboard.notes import NO_NOTES, RunNotes
 from longtail.streaming.dashboard.page import page_state, whole_page
-from longtail.streaming.dashboard.run_table import PAGE_ROWS, RunTable, run_table
+from longtail.streaming.dashboard.run_table import PAGE_ROWS, SEVERAL_DATA_SETS, RunTable, run_table
 from longtail.streaming.dashboard.selection import ALL_RUNS, Selection
 from longtail.streaming.dashboard.table_rows import newest_first
 from longtail.streaming.tables.descriptions import RunDescription
@@ -151,6 +151,17 @@ def test_a_group_s_mean_is_of_its_finished_runs() -> None:
     rows = [{**row, "status": "running"} if row["run"] == "ce-1" else row for row in tables["runs"].to_pylist()]
     found = run_table(rows, tables["epochs"], Selection(by="configuration", sort="balanced_accuracy"), NOTES)
     assert cells(found, "balanced_accuracy") == ["50.0", "50.0", "54.0", "62.0 ± 2.8", "60.0", "64.0"]
+
+
+def test_scores_on_several_data_sets_have_no_mean() -> None:
+    runs = {
+        "a": ({}, 0.5), "b": ({"dataset": "digits"}, 0.9), "c": ({"dataset": "digits"}, None),
+        "d": ({"loss_type": "LDAM", "dataset": "folder", "path": "birds"}, 0.4),
+        "e": ({"loss_type": "LDAM", "dataset": "folder", "path": "fish"}, 0.6),
+    }  # fmt: skip
+    of_method = cells(shown(runs=runs, by="method", sort="title"), "balanced_accuracy")
+    assert of_method == [SEVERAL_DATA_SETS, "50.0", "90.0", "–", SEVERAL_DATA_SETS, "40.0", "60.0"]
+    assert cells(shown(runs=runs, by="dataset", sort="title", find="dataset=digits"), "balanced_accuracy")[0] == "90.0"
 
 
 def test_the_reader_chooses_the_columns() -> None:

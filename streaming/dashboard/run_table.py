@@ -51,6 +51,8 @@ SCORES = {
     "positive_rank": "rank of the same image", "images_per_second": "images/s",
 }  # fmt: skip
 """Columns of `epochs`."""
+SEVERAL_DATA_SETS = "several data sets"
+"""In place of the mean of a group."""
 _OF_ANY_TASK = frozenset({"accuracy", "loss", "positive_rank", "images_per_second"})
 """Scores that say something of a pre-training, too."""
 GROUPINGS = {
@@ -254,13 +256,18 @@ class _Content:
         )
 
     def group_row(self, title: str, members: list[Row], columns: Sequence[Column]) -> TableRow:
-        """Mean and standard deviation of the scores of the finished members, and the options that all share."""
+        """Mean and standard deviation of the scores of the finished members, and the options that all share.
+
+        Scores on several data sets have no mean that says anything, and none is shown.
+        """
         cells = []
         finished = [row for row in members if row["status"] == FINISHED] or members
         for column in columns:
             if column.kind == "score":
-                scores = [self.value(row, column.name) for row in finished]
-                cells.append(Cell(mean_text([score for score in scores if score is not None], column.name)))
+                with_score = [row for row in finished if self.value(row, column.name) is not None]
+                is_of_one = len({_dataset(row["configuration"]) for row in with_score}) < 2
+                scores = [self.value(row, column.name) for row in with_score]
+                cells.append(Cell(mean_text(scores, column.name) if is_of_one else SEVERAL_DATA_SETS))
             else:
                 values = [self.value(row, column.name) for row in members]
                 is_shared = column.kind == "option" and len(set(values)) == 1
@@ -309,6 +316,11 @@ def _shown_columns(choices: Sequence[Column], selection: Selection) -> list[Colu
         shown = [*shown[:-1], different[-1]]
     scores = [by_name[name] for name in ("balanced_accuracy", "few_shot_accuracy")]
     return [by_name["status"], by_name["epoch"], *scores, *shown, by_name["started_at"]]
+
+
+def _dataset(configuration: str | None) -> tuple[str | None, str | None]:
+    texts = option_texts(configuration)
+    return texts.get("dataset"), texts.get("path")
 
 
 def _settings(configuration: str | None) -> frozenset[str]:
