@@ -1,7 +1,7 @@
 """How often `advise` is right, on generated cases whose true values are known.
 
     python benchmarks/advice_accuracy.py [--dataset digits] [--seeds 10] [--first_seed 0] [--output FILE.jsonl]
-        [--gain_seeds 0 [--gain_cases 1:1.0,1:0.4]] [--ssp_gain_seeds 0] [--work_dir DIR]
+        [--gain_seeds 0 [--gain_cases 1:1.0,1:0.4]] [--ssp_gain_seeds 0 [--gains_alone]] [--work_dir DIR]
 
 Seven of the ten classes of a data set are the classes; images of the other three are
 irrelevant (SETTINGS chooses them and the number of labels). A case is a rho_U (below
@@ -11,9 +11,10 @@ each case draws its unlabeled images from those without a label. Prints, over se
 and cases, the errors of the estimates, how often the 90 % intervals contain the true
 value, and the verdicts. With --gain_seeds a network is also trained on the
 pseudo-labels of a case and compared with the base classifier on test images, with
---ssp_gain_seeds one from rotation pre-training: the verdicts stand beside the mean
-gain of the case. Trains in this process, without Spark; on digits a seed takes about
-half a minute on a free core, its gains two more.
+--ssp_gain_seeds one from rotation pre-training, and one from scratch for as many
+epochs as both of its trainings together: the verdicts stand beside the mean gain of
+the case. --gains_alone leaves out the cases. Trains in this process, without Spark; on
+digits a seed takes about half a minute on a free core, its gains two more.
 """
 
 import argparse
@@ -286,6 +287,12 @@ class Trial:
         _, accuracy = self._run(TrainOptions, "pretrained", self._set_dir, pretrained_model=start)
         return accuracy - self.base_accuracy
 
+    def gain_of_longer_training(self) -> float:
+        """Balanced test accuracy after twice the epochs, those of the pre-training and of the training after it."""
+        epochs = 2 * self._options["epochs"]
+        _, accuracy = self._run(TrainOptions, "longer", self._set_dir, epochs=epochs, eval_every=epochs)
+        return accuracy - self.base_accuracy
+
     def _run(self, options_type: type[RunOptions], name: str, set_dir: Path, **values: Any) -> tuple[Path, float]:
         """Checkpoint and balanced test accuracy of a training."""
         values = {"dataset": self._dataset, "seed": self._seed, **self._options, **values}
@@ -303,10 +310,12 @@ def measure(arguments: argparse.Namespace, work_dir: Path) -> Iterator[dict[str,
     train, test = read_images(arguments.dataset, arguments.data_dir)
     for seed in range(arguments.first_seed, arguments.first_seed + arguments.seeds):
         trial = Trial(train, test, dataset=arguments.dataset, seed=seed, directory=work_dir / str(seed))
-        gain = None
+        gain = longer_gain = None
         if seed < arguments.first_seed + arguments.ssp_gain_seeds:
-            gain = trial.gain_of_self_supervision()
-        yield {"seed": seed, "base": trial.base_accuracy, "ssp_gain": gain}
+            gain, longer_gain = trial.gain_of_self_supervision(), trial.gain_of_longer_training()
+        yield {"seed": seed, "base": trial.base_accuracy, "ssp_gain": gain, "longer_gain": longer_gain}
+        if arguments.gains_alone:
+            continue
         for number, case in enumerate(SETTINGS[arguments.dataset].cases):
             unlabeled = trial.draw(*case)
             row = trial.advise(*case, unlabeled)
@@ -317,6 +326,19 @@ def measure(arguments: argparse.Namespace, work_dir: Path) -> Iterator[dict[str,
 
 def report(rows: Sequence[dict[str, Any]]) -> None:
     cases = [row for row in rows if "case" in row]
+    if cases:
+        report_cases(cases)
+    of_seeds = [row for row in rows if "base" in row]
+    verdicts = Counter({row["seed"]: row["self_supervision"] for row in cases}.values())
+    counted = ", ".join(f"{verdict} {count}" for verdict, count in verdicts.most_common())
+    print(f"self-supervision    {counted:<64}{gain_of([row['ssp_gain'] for row in of_seeds]):>16}")
+    print(f"{'as many epochs from scratch':<84}{gain_of([row['longer_gain'] for row in of_seeds]):>16}")
+    pairs = [row for row in of_seeds if row["ssp_gain"] is not None]
+    beyond = gain_of([row["ssp_gain"] - row["longer_gain"] for row in pairs])
+    print(f"{'self-supervision beyond these':<84}{beyond:>16}")
+
+
+def report_cases(cases: Sequence[dict[str, Any]]) -> None:
     drawn = list(dict.fromkeys(tuple(row["case"]) for row in cases))
     print(f"{len(cases)} cases: {len({row['seed'] for row in cases})} seeds x {len(drawn)} of rho_U x relevance")
     print(f"{'estimate':<24}{'median error':>14}{'90 % within':>14}{'inside the interval':>22}")
@@ -339,9 +361,6 @@ def report(rows: Sequence[dict[str, Any]]) -> None:
         verdicts = Counter(row["unlabeled"] for row in of_case)
         counted = ", ".join(f"{verdict} {count}" for verdict, count in verdicts.most_common())
         print(f"{case[0]:>7.3g}{case[1]:>11}  {counted:<64}{gain_of([row['gain'] for row in of_case]):>16}")
-    verdicts = Counter({row["seed"]: row["self_supervision"] for row in cases}.values())
-    counted = ", ".join(f"{verdict} {count}" for verdict, count in verdicts.most_common())
-    print(f"self-supervision    {counted:<64}{gain_of([row['ssp_gain'] for row in rows if 'base' in row]):>16}")
 
 
 def gain_of(gains: Sequence[float | None]) -> str:
@@ -364,7 +383,10 @@ def main() -> None:
     parser.add_argument("--first_seed", type=int, default=0)
     parser.add_argument("--gain_seeds", type=int, default=0, help="seeds that also train on the pseudo-labels")
     parser.add_argument("--gain_cases", type=cases_of, help="only of these, as 1:1.0,1:0.4 (rho_U:relevance)")
-    parser.add_argument("--ssp_gain_seeds", type=int, default=0, help="seeds that also pre-train by rotation")
+    parser.add_argument(
+        "--ssp_gain_seeds", type=int, default=0, help="seeds that also pre-train by rotation, and longer"
+    )
+    parser.add_argument("--gains_alone", action="store_true", help="of pre-training and longer training, no cases")
     parser.add_argument("--work_dir", type=Path, help="where trainings are kept: those that are there are not repeated")
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--output", type=Path, help="file for the rows, a line each")

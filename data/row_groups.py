@@ -7,7 +7,7 @@ import pyarrow as pa
 
 from longtail.conf.base.errors import UserError
 from longtail.conf.base.locations import Location
-from longtail.conf.base.parquet_sizes import check_memory
+from longtail.conf.base.parquet_sizes import read_row_group
 from longtail.data.contract import IMAGE, PREPARED_SCHEMA
 from longtail.data.storage import check_columns, damaged, open_parquet
 
@@ -42,8 +42,7 @@ def read_columns_of_group(group: RowGroup, columns: Sequence[str]) -> pa.Table:
     with open_parquet(group.file) as parquet:
         check_columns(parquet, columns, file=group.file)
         try:
-            check_memory(parquet, columns, file=group.file, groups=[group.index])
-            rows = parquet.read_row_group(group.index, columns=list(columns))
+            rows = read_row_group(parquet, columns, file=group.file, group=group.index)
         except (OSError, ValueError, pa.ArrowException) as error:
             raise damaged(group.file, error) from None
     return of_contract(rows, file=group.file)

@@ -138,6 +138,21 @@ def test_a_small_file_that_would_take_much_memory_is_refused_before_it_does(
     assert messages[0].startswith(f"{file} is damaged (")
 
 
+def test_different_images_that_another_program_kept_in_a_dictionary_are_read(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As pyarrow does by default; all of them in each row would take 26 MiB, but none is there twice."""
+    monkeypatch.setattr(parquet_sizes, "FREE_BYTES", 2**20)
+    monkeypatch.setattr(parquet_sizes, "MOST_TIMES", 50)
+    rows = pa.table({"image": [bytes([i, j]) * 200 for i in range(26) for j in range(10)]})
+    pq.write_table(rows, file := tmp_path / "a.parquet", compression=None, use_dictionary=True)
+
+    read = read_columns_of_group(RowGroup(file, 0, 260), ["image"])
+
+    assert read["image"].num_chunks > 1, "it was read at once"
+    assert read["image"].to_pylist() == rows["image"].to_pylist()
+
+
 def test_a_large_value_that_rows_repeat_is_read_in_few_rows_at_once(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -38,24 +38,44 @@ class _Chunk:
     num_values: int
     dictionary: int
 
+    @property
+    def at_most(self) -> int:
+        """Bytes in memory, if all rows repeat all of the dictionary."""
+        return self.plain + self.num_values * self.dictionary
+
 
 def check_memory(
     parquet: pq.ParquetFile,
     columns: Sequence[str],
     *,
     file: Location | pa.Buffer,
-    groups: Sequence[int] | None = None,
     as_dictionaries: bool = False,
 ) -> None:
     """Raise ValueError if columns would take much more memory than they have bytes.
 
     file: where the open file is, or its content
-    groups: row groups that are read together; by default all
     as_dictionaries: texts are not spelled out for each row
     """
-    chunks = _chunks(parquet, columns, file, range(parquet.num_row_groups) if groups is None else groups)
-    repeated = [0 if as_dictionaries else chunk.num_values * chunk.dictionary for chunk in chunks]
-    _check(chunks, [chunk.plain + more for chunk, more in zip(chunks, repeated, strict=True)])
+    chunks = _chunks(parquet, columns, file, range(parquet.num_row_groups))
+    _check(chunks, sum(chunk.plain if as_dictionaries else chunk.at_most for chunk in chunks))
+
+
+def read_row_group(parquet: pq.ParquetFile, columns: Sequence[str], *, file: Location, group: int) -> pa.Table:
+    """Columns of a row group.
+
+    Raises ValueError if they take much more memory than they have bytes.
+    """
+    chunks = _chunks(parquet, columns, file, [group])
+    if sum(chunk.at_most for chunk in chunks) <= _limit(chunks):
+        return parquet.read_row_group(group, columns=list(columns))
+    # The rows may repeat large values, or may not: as many programs do, they have kept different ones together.
+    at_once = rows_at_once(parquet, columns, file=file, group=group, most=2**20)
+    batches, needed = [], 0
+    for batch in parquet.iter_batches(at_once, [group], columns=list(columns)):
+        needed += batch.nbytes
+        _check(chunks, needed)
+        batches.append(batch)
+    return pa.Table.from_batches(batches)
 
 
 def rows_at_once(parquet: pq.ParquetFile, columns: Sequence[str], *, file: Location, group: int, most: int) -> int:
@@ -64,7 +84,7 @@ def rows_at_once(parquet: pq.ParquetFile, columns: Sequence[str], *, file: Locat
     Raises ValueError if one page is much larger than its bytes.
     """
     chunks = _chunks(parquet, columns, file, [group])
-    _check(chunks, [chunk.plain for chunk in chunks])
+    _check(chunks, sum(chunk.plain for chunk in chunks))
     return max(1, min(most, FREE_BYTES // (1 + sum(chunk.dictionary for chunk in chunks))))
 
 
@@ -80,10 +100,14 @@ def check_texts(columns: Iterable[pa.ChunkedArray]) -> None:
         raise ValueError(f"{needed} bytes of text, of at most {FREE_BYTES}")
 
 
-def _check(chunks: Sequence[_Chunk], needed: Sequence[int]) -> None:
-    stored = sum(chunk.stored for chunk in chunks)
-    if sum(needed) > max(FREE_BYTES, MOST_TIMES * stored):
-        raise ValueError(f"{stored} bytes that would take {sum(needed) / 2**20:.1f} MiB of memory")
+def _check(chunks: Sequence[_Chunk], needed: int) -> None:
+    if needed > _limit(chunks):
+        stored = sum(chunk.stored for chunk in chunks)
+        raise ValueError(f"{stored} bytes that would take {needed / 2**20:.1f} MiB of memory")
+
+
+def _limit(chunks: Sequence[_Chunk]) -> int:
+    return max(FREE_BYTES, MOST_TIMES * sum(chunk.stored for chunk in chunks))
 
 
 def _chunks(
