@@ -241,13 +241,13 @@ class Trial:
         """The case's true values, estimates and verdicts."""
         output = self.predict(unlabeled)
         found = estimate_unlabeled(self._held_out, output, is_head=self.is_head)
-        sizes = np.bincount(unlabeled.labels, minlength=10)[:NUM_CLASSES]
+        sizes, of_classes = np.bincount(unlabeled.labels, minlength=10)[:NUM_CLASSES], unlabeled.labels < NUM_CLASSES
         tail_share = float(np.array(self.labelled)[~self.is_head].sum() / sum(self.labelled))
         true = {
             "relevance": float(sizes.sum() / len(unlabeled.labels)),
             "tail_share": float(sizes[~self.is_head].sum() / sizes.sum()),
             "rho": rho_unlabeled,
-            "pseudo_label_accuracy": float(np.mean(output.predicted == unlabeled.labels)),
+            "pseudo_label_accuracy": float(np.mean((output.predicted == unlabeled.labels)[of_classes])),
         }
         on_self_supervision = advise_on_self_supervision(found, num_labelled=sum(self.labelled))
         advice = advise_on_unlabeled(found, tail_share=tail_share)

@@ -19,7 +19,7 @@ from longtail.conf.options.inference import GenPseudolabelsOptions
 from longtail.spark_jobs.cli import run_job
 from longtail.spark_jobs.cluster.session import spark_session
 from longtail.spark_jobs.steps.checkpoint_options import continued
-from longtail.spark_jobs.steps.label_quality import are_mostly_wrong, show_quality
+from longtail.spark_jobs.steps.label_quality import are_too_often_wrong, show_quality
 from longtail.spark_jobs.steps.labelling import gen_pseudolabels
 from longtail.spark_jobs.steps.next_steps import training_on_pseudo_labels
 from longtail.spark_jobs.steps.published_layout import check_source_is_named
@@ -35,7 +35,7 @@ def main(argv: Sequence[str]) -> None:
     table = gen_pseudolabels(spark, options, set_dir=set_dir)
     show_quality(table)
     command = training_on_pseudo_labels(options, checkpoint=options.resume, table=table, set_dir=set_dir)
-    print(f"pseudo-labels: {table}\n{'to train on them anyway' if are_mostly_wrong(table) else 'next'}: {command}")
+    print(f"pseudo-labels: {table}\n{'to train on them anyway' if are_too_often_wrong(table) else 'next'}: {command}")
 
 
 if __name__ == "__main__":

@@ -247,7 +247,7 @@ def test_each_printed_command_runs_as_it_is_printed(
     while command:
         jobs.append(command[0])
         main(command)
-        # After one epoch more pseudo-labels are wrong than right, and a training on them is not recommended.
+        # After one epoch too few pseudo-labels are right, and a training on them is not recommended.
         parts = [line.partition(": longtail ") for line in capsys.readouterr().out.splitlines()]
         named = [command for begin, _, command in parts if command and begin in ("next", "to train on them anyway")]
         command = shlex.split(named[0]) if named else []

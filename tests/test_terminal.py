@@ -169,8 +169,8 @@ def quality(**changes: Any) -> dict[str, Any]:
     return {**row, "judged": 40, "precision": 13 / 40, "recall": 13 / 40, **changes}
 
 
-@pytest.mark.parametrize(("correct", "is_warned"), [(13, True), (20, False)])
-def test_pseudo_labels_that_are_mostly_wrong_bring_a_warning(
+@pytest.mark.parametrize(("correct", "is_warned"), [(13, True), (28, False)])
+def test_pseudo_labels_that_are_too_often_wrong_bring_a_warning(
     tmp_path: Path,
     shown_on: Callable[[Console], None],
     capsys: pytest.CaptureFixture[str],
@@ -183,8 +183,8 @@ def test_pseudo_labels_that_are_mostly_wrong_bring_a_warning(
     show_quality(tmp_path / "labels.parquet")
     printed = capsys.readouterr().out
     assert f"{correct} of 40 right: " in printed
-    assert ("warning: more pseudo-labels are wrong than right" in printed) == is_warned
-    assert label_quality.are_mostly_wrong(tmp_path / "labels.parquet") == is_warned
+    assert ("warning: less than 70 % of the pseudo-labels are right; on CIFAR-10, training on" in printed) == is_warned
+    assert label_quality.are_too_often_wrong(tmp_path / "labels.parquet") == is_warned
 
 
 def test_nothing_is_said_of_the_quality_of_labels_whose_truth_nobody_knows(
@@ -197,4 +197,4 @@ def test_nothing_is_said_of_the_quality_of_labels_whose_truth_nobody_knows(
     printed = capsys.readouterr().out
     assert "%" not in printed and "100" in printed
     assert printed.rstrip().endswith("the classes of the unlabeled part are unknown")
-    assert not label_quality.are_mostly_wrong(tmp_path / "labels.parquet")
+    assert not label_quality.are_too_often_wrong(tmp_path / "labels.parquet")

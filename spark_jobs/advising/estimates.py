@@ -66,7 +66,7 @@ class Estimates:
         has that share; below 1, classes rare among the labels are common among the relevant images
     head_recall, tail_recall, recall_gap: recall, mean over the classes of a half, and the difference
     missed: share of a class's images that the classifier predicts as another class, mean over the classes
-    pseudo_label_accuracy: share of the unlabeled images that are of the predicted class; no irrelevant image is
+    pseudo_label_accuracy: share of the relevant images that are of the predicted class
     head_precision, tail_precision, precision_difference: of the relevant images predicted as classes of a half, the
         share that belongs to that half, to whichever class of it (p and q of theorem 1), and p - q
     class_shares: share of each class among all unlabeled images; together, they are the relevance
@@ -190,7 +190,7 @@ def _summary(shares: np.ndarray, outcomes: Outcomes, is_head: np.ndarray) -> dic
         "tail_recall": tail_recall,
         "recall_gap": head_recall - tail_recall,
         "missed": 1 - recall.mean(axis=1),
-        "pseudo_label_accuracy": relevance * (shares * recall).sum(axis=1),
+        "pseudo_label_accuracy": (shares * recall).sum(axis=1),
         "head_precision": p,
         "tail_precision": q,
         "precision_difference": p - q,

@@ -42,7 +42,7 @@ def quantities(found: Estimates, *, rho: float, tail_share: float) -> list[Quant
 
     return [
         share("relevance: of your classes", found.relevance, either, MIN_RELEVANCE),
-        share("pseudo-labels with the right class", found.pseudo_label_accuracy, either, MIN_PSEUDO_LABEL_ACCURACY),
+        share("relevant with the right pseudo-label", found.pseudo_label_accuracy, either, MIN_PSEUDO_LABEL_ACCURACY),
         share(
             f"tail half (of the labelled: {percent(tail_share)} %)",
             found.tail_share,

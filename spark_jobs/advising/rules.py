@@ -13,7 +13,7 @@ from typing import Literal
 from longtail.spark_jobs.advising.estimates import Estimate, Estimates
 from longtail.spark_jobs.advising.wording import as_sentence
 from longtail.spark_jobs.display.tables import percent
-from longtail.spark_jobs.steps.label_quality import MIN_PSEUDO_LABEL_ACCURACY
+from longtail.spark_jobs.steps.label_quality import MIN_PSEUDO_LABEL_ACCURACY, TOO_FEW_RIGHT
 
 MIN_RELEVANCE = 0.6
 """Below this, unlabeled data hurts (section 1 of the paper's results: about 60 %)."""
@@ -26,10 +26,10 @@ MIN_HELD_OUT = 10
 95 % interval of the recall begins at 66 %."""
 
 _LONGER_TRAINING = (
-    "Compare it with a training on the labels that is longer by the epochs of the pre-training: on CIFAR-10 that "
-    "gained no less."
+    "Compare it with a training on the labels that is longer by the epochs of the pre-training: that gained less on "
+    "Fashion-MNIST, and no less on CIFAR-10."
 )
-"""Known is the gain at equal epochs on the labels, not that at equal epochs in all (docs/advice.md)."""
+"""The gains that the rule rests on are those at equal epochs on the labels (docs/advice.md)."""
 
 Verdict = Literal["gain", "no gain", "cannot tell"]
 
@@ -77,8 +77,9 @@ def advise_on_unlabeled(found: Estimates, *, tail_share: float) -> Advice:
         _at_least(
             found.pseudo_label_accuracy,
             MIN_PSEUDO_LABEL_ACCURACY,
-            "half of the pseudo-labels (the classes that the classifier predicts for them) are right",
-            "more of them are wrong than right",
+            f"{_whole(MIN_PSEUDO_LABEL_ACCURACY)} of the unlabeled images of your classes would get the right "
+            f"pseudo-label (the class that the classifier predicts)",
+            TOO_FEW_RIGHT,
             held_out=sum(found.held_out),
         ),
         _at_least(
