@@ -17,7 +17,7 @@ CHARTS = {
     "4_live_per_class": 2,
     "5_your_own_images": 2,
     "6_what_labels_are_worth": 1,
-    "7_real_photos": 1,
+    "7_real_photos": 2,
 }
 """The notebooks in their order, and how many images of charts each shows."""
 NOTEBOOKS = {name: nbformat.read(REPOSITORY / f"notebooks/{name}.ipynb", as_version=4).cells for name in CHARTS}
