@@ -68,7 +68,7 @@ def read_row_group(parquet: pq.ParquetFile, columns: Sequence[str], *, file: Loc
     chunks = _chunks(parquet, columns, file, [group])
     if sum(chunk.at_most for chunk in chunks) <= _limit(chunks):
         return parquet.read_row_group(group, columns=list(columns))
-    # The rows may repeat large values, or may not: as many programs do, they have kept different ones together.
+    # Only rows that repeat large values take as much. Many programs put values that differ in a dictionary, too.
     at_once = rows_at_once(parquet, columns, file=file, group=group, most=2**20)
     batches, needed = [], 0
     for batch in parquet.iter_batches(at_once, [group], columns=list(columns)):
@@ -103,7 +103,7 @@ def check_texts(columns: Iterable[pa.ChunkedArray]) -> None:
 def _check(chunks: Sequence[_Chunk], needed: int) -> None:
     if needed > _limit(chunks):
         stored = sum(chunk.stored for chunk in chunks)
-        raise ValueError(f"{stored} bytes that would take {needed / 2**20:.1f} MiB of memory")
+        raise ValueError(f"{stored} bytes that would take {needed / 2**20:.1f} MiB of memory or more")
 
 
 def _limit(chunks: Sequence[_Chunk]) -> int:
